@@ -1,0 +1,2 @@
+//! bpf/*.bpf.c → skeletons in OUT_DIR.
+fn main() {}

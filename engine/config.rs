@@ -1,0 +1,241 @@
+//! Every limit and choice of a run, its unit last in its name. [`Config::check`] states how they relate.
+
+use std::path::PathBuf;
+
+/// Where frames come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Interfaces by name; `any` is all of them.
+    Live(Vec<String>),
+    /// A capture file.
+    File(PathBuf),
+    /// A capture on standard input.
+    Stdin,
+}
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFormat {
+    /// A message's first line, as soon as its head is complete.
+    Text {
+        /// With time, client and server in front.
+        is_verbose: bool,
+    },
+    /// One JSON object for each exchange.
+    Json,
+}
+
+/// Which frames of an interface count, by the way they go through it (`-Q`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketDirection {
+    /// Only those the host receives.
+    In,
+    /// Only those the host sends.
+    Out,
+    /// Both; on loopback only the received copy of each, since every packet comes twice there.
+    InOut,
+}
+
+/// Whether the kernel filter admits HTTP sessions only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterMode {
+    /// Only HTTP sessions.
+    Http,
+    /// All TCP, for comparison.
+    Off,
+}
+
+/// Of the rings and the kernel filter.
+#[derive(Clone, Debug)]
+pub struct CaptureConfig {
+    /// Bytes of one ring block: a power of two and a multiple of the page size. A superpacket must fit.
+    pub block_bytes: u32,
+    /// Blocks of one ring (one ring a shard and interface).
+    pub block_count: u32,
+    /// After this time the kernel hands over a block that is not full.
+    pub retire_timeout_ms: u32,
+    /// HTTP sessions the filter can hold.
+    pub session_count_max: u32,
+    /// Connections the filter can hold whose first payload has not come.
+    pub opening_count_max: u32,
+    /// Which frames count.
+    pub direction: PacketDirection,
+    /// Whether the filter looks for HTTP.
+    pub filter: FilterMode,
+    /// Whether the interfaces are put into promiscuous mode.
+    pub is_promiscuous: bool,
+    /// Bytes of one read from a capture file.
+    pub read_bytes: usize,
+}
+
+/// Of the flow table and the reassemblers; each bound holds for one shard.
+#[derive(Clone, Debug)]
+pub struct FlowConfig {
+    /// Connections in the table.
+    pub flow_count_max: usize,
+    /// A connection without a packet for so long is over.
+    pub idle_timeout_ms: u64,
+    /// A connection that was closed is remembered so long, for its late packets.
+    pub closed_timeout_ms: u64,
+    /// A hole that the peer has acknowledged past is given up after this much packet time.
+    pub reorder_grace_ms: u64,
+    /// Bytes that may wait behind a hole, for one direction of one connection.
+    pub reorder_bytes_max: usize,
+    /// Bytes that may wait behind holes in all connections of the shard.
+    pub reorder_bytes_shard_max: usize,
+}
+
+/// Of messages and exchanges.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Bytes of a head that are kept; of longer ones the record says how long they were.
+    pub head_bytes_max: usize,
+    /// Requests of one connection that may wait for their answers.
+    pub pending_count_max: usize,
+}
+
+/// Of lines and the writer.
+#[derive(Clone, Debug)]
+pub struct EmitConfig {
+    /// Where lines go.
+    pub output: Output,
+    /// What a line is.
+    pub format: LineFormat,
+    /// A file for each shard: `http.jsonl` becomes `http.0.jsonl`, `http.1.jsonl`, …
+    pub is_per_shard: bool,
+    /// Bytes at which a batch of lines goes to the writer.
+    pub batch_bytes: usize,
+    /// Batches that may wait for the writer, for one shard.
+    pub batch_count_max: usize,
+    /// Bytes of one line at most.
+    pub line_bytes_max: usize,
+    /// More request and response headers to report, by name.
+    pub extra_headers: Vec<String>,
+    /// Report all headers.
+    pub is_all_headers: bool,
+    /// Show credentials and cookies instead of masking them.
+    pub is_secrets_shown: bool,
+    /// Mask the query part of targets.
+    pub is_query_redacted: bool,
+}
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where frames come from.
+    pub input: Input,
+    /// How many shards.
+    pub shard_count: u16,
+    /// Stop after so many exchanges (`-c`).
+    pub exchange_count_max: Option<u64>,
+    /// Rings and filter.
+    pub capture: CaptureConfig,
+    /// Flow table.
+    pub flow: FlowConfig,
+    /// Messages.
+    pub http: HttpConfig,
+    /// Lines.
+    pub emit: EmitConfig,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        CaptureConfig {
+            block_bytes: 1 << 20,
+            block_count: 64,
+            retire_timeout_ms: 10,
+            session_count_max: 1 << 18,
+            opening_count_max: 1 << 16,
+            direction: PacketDirection::InOut,
+            filter: FilterMode::Http,
+            is_promiscuous: true,
+            read_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        FlowConfig {
+            flow_count_max: 1 << 20,
+            idle_timeout_ms: 300_000,
+            closed_timeout_ms: 5_000,
+            reorder_grace_ms: 10,
+            reorder_bytes_max: 1 << 20,
+            reorder_bytes_shard_max: 256 << 20,
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig { head_bytes_max: 64 << 10, pending_count_max: 1024 }
+    }
+}
+
+impl Default for EmitConfig {
+    fn default() -> Self {
+        EmitConfig {
+            output: Output::Stdout,
+            format: LineFormat::Text { is_verbose: false },
+            is_per_shard: false,
+            batch_bytes: 256 << 10,
+            batch_count_max: 64,
+            line_bytes_max: 16 << 10,
+            extra_headers: Vec::new(),
+            is_all_headers: false,
+            is_secrets_shown: false,
+            is_query_redacted: false,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, for `input`, on one shard.
+    pub fn new(input: Input) -> Config {
+        Config {
+            input,
+            shard_count: 1,
+            exchange_count_max: None,
+            capture: CaptureConfig::default(),
+            flow: FlowConfig::default(),
+            http: HttpConfig::default(),
+            emit: EmitConfig::default(),
+        }
+    }
+
+    /// The relations between limits that the code relies on; the error is a sentence for the user.
+    pub fn check(&self) -> Result<(), String> {
+        let capture = &self.capture;
+        if !capture.block_bytes.is_power_of_two() || capture.block_bytes < 128 << 10 {
+            return Err("a ring block is a power of two and at least 128 KiB: \
+                        a 64 KiB superpacket must fit"
+                .into());
+        }
+        if capture.block_count < 2 {
+            return Err("a ring has at least 2 blocks: one to fill while one is read".into());
+        }
+        if capture.retire_timeout_ms == 0 {
+            return Err("the retire timeout is at least 1 ms".into());
+        }
+        if self.shard_count == 0 {
+            return Err("there is at least one shard".into());
+        }
+        if self.emit.batch_bytes < 2 * self.emit.line_bytes_max {
+            return Err("a batch holds at least two of the longest lines".into());
+        }
+        if self.http.head_bytes_max < 1024 {
+            return Err("at least 1024 bytes of a head are kept".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! Exchange → line → file. A [`Format`] makes lines, an [`Outlet`] gathers them into batches, the writer
+//! thread appends batches to a [`Sink`]. Lines are whole from the first byte to the last, or not there.
+
+use crate::http::{Exchange, FlowIdentity, Message};
+use crate::time::TimestampNs;
+
+/// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
+pub trait Format {
+    /// A message's head is complete (text mode prints here).
+    fn message(
+        &mut self,
+        _flow: &FlowIdentity<'_>,
+        _message: &Message,
+        _when: TimestampNs,
+        _out: &mut Vec<u8>,
+    ) {
+    }
+
+    /// An exchange is over (JSON prints here).
+    fn exchange(&mut self, _flow: &FlowIdentity<'_>, _exchange: &Exchange, _out: &mut Vec<u8>) {}
+}

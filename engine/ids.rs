@@ -1,0 +1,133 @@
+//! A leaf: the identities that several rooms share. Types, so that two integers are never swapped.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, RwLock};
+
+/// The number of a shard, from 0, below the shard count of the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// An interface of the run: the kernel's ifindex when live, the interface's number in a pcapng file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord, Default)]
+pub struct IfaceId(pub u32);
+
+/// The names of the run's interfaces, in no order. A source adds a name before its first frame from there;
+/// an emitter reads it once and remembers. An interface without a name has no entry.
+#[derive(Clone, Debug, Default)]
+pub struct IfaceNames(Arc<RwLock<Vec<(IfaceId, String)>>>);
+
+impl IfaceNames {
+    /// Adds or replaces the name of `id`.
+    pub fn insert(&self, id: IfaceId, name: &str) {
+        let mut names = self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        names.retain(|(known, _)| *known != id);
+        names.push((id, name.to_string()));
+    }
+
+    /// The name of `id`, if it has one.
+    pub fn get(&self, id: IfaceId) -> Option<String> {
+        let names = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        names.iter().find(|(known, _)| *known == id).map(|(_, name)| name.clone())
+    }
+}
+
+/// Which way a segment goes, seen from the order of the endpoints in its [`FlowKey`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Direction {
+    /// From endpoint 0 (the lower) to endpoint 1.
+    Forward = 0,
+    /// From endpoint 1 to endpoint 0.
+    Reverse = 1,
+}
+
+impl Direction {
+    /// The other way.
+    pub fn opposite(self) -> Direction {
+        match self {
+            Direction::Forward => Direction::Reverse,
+            Direction::Reverse => Direction::Forward,
+        }
+    }
+
+    /// 0 or 1, for arrays that hold something for each direction; the index of the sending endpoint.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// VLAN tags a key can hold. A frame with more is told as `vlan_too_deep`, here and in the kernel.
+pub const VLAN_DEPTH_MAX: usize = 4;
+
+/// Bit of [`FlowKey::realm`]: the addresses are IPv6.
+pub const REALM_IPV6: u32 = 1 << 31;
+/// Bits of [`FlowKey::realm`]: the low 24 are a VXLAN network identifier.
+pub const REALM_VXLAN: u32 = 1 << 24;
+/// Bits of [`FlowKey::realm`]: the low 24 are a Geneve network identifier.
+pub const REALM_GENEVE: u32 = 2 << 24;
+
+/// What makes two segments belong together: the innermost endpoints, the VLAN stack and the VXLAN or Geneve
+/// network. The same bytes in kernel and user space: `struct flow_key` in `bpf/shared.h`.
+///
+/// Endpoints are ordered (address, then port, as big-endian bytes), so that both directions have one key.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub struct FlowKey {
+    /// The addresses, lower endpoint first. IPv4 takes the first four bytes, the rest is zero.
+    pub address: [[u8; 16]; 2],
+    /// The ports, in the order of the addresses, big-endian as on the wire.
+    pub port: [[u8; 2]; 2],
+    /// VLAN ids, outermost first, 0 after the last. A priority tag (id 0) is no VLAN and not listed.
+    pub vlan: [u16; VLAN_DEPTH_MAX],
+    /// [`REALM_IPV6`] and the kind and number of the overlay network; 0 for plain IPv4.
+    pub realm: u32,
+}
+
+impl FlowKey {
+    /// The key of a segment from `source` to `destination`, and which way that is.
+    #[inline]
+    pub fn new(
+        (source, source_port): ([u8; 16], [u8; 2]),
+        (destination, destination_port): ([u8; 16], [u8; 2]),
+        vlan: [u16; VLAN_DEPTH_MAX],
+        realm: u32,
+    ) -> (FlowKey, Direction) {
+        let order = |a: &[u8; 16], p: [u8; 2]| (u128::from_be_bytes(*a), u16::from_be_bytes(p));
+        if order(&source, source_port) <= order(&destination, destination_port) {
+            let key = FlowKey {
+                address: [source, destination],
+                port: [source_port, destination_port],
+                vlan,
+                realm,
+            };
+            (key, Direction::Forward)
+        } else {
+            let key = FlowKey {
+                address: [destination, source],
+                port: [destination_port, source_port],
+                vlan,
+                realm,
+            };
+            (key, Direction::Reverse)
+        }
+    }
+
+    /// The address of endpoint `index` (0 or 1; see [`Direction::index`]).
+    pub fn ip(&self, index: usize) -> IpAddr {
+        let bytes = self.address[index & 1];
+        if self.realm & REALM_IPV6 != 0 {
+            IpAddr::V6(Ipv6Addr::from(bytes))
+        } else {
+            IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+        }
+    }
+
+    /// The port of endpoint `index` (0 or 1).
+    pub fn port(&self, index: usize) -> u16 {
+        u16::from_be_bytes(self.port[index & 1])
+    }
+
+    /// The VLAN ids, outermost first.
+    pub fn vlans(&self) -> impl Iterator<Item = u16> + '_ {
+        self.vlan.iter().copied().take_while(|id| *id != 0)
+    }
+}

@@ -1,0 +1,13 @@
+//! httplines: HTTP traffic on the wire, as lines, at the rate of the link.
+
+#![deny(unsafe_code)]
+
+pub mod capture;
+pub mod config;
+pub mod emit;
+pub mod http;
+pub mod ids;
+pub mod stats;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod time;

@@ -1,0 +1,2 @@
+//! arguments → Config → Engine::run → exit code
+fn main() {}

@@ -1,0 +1,161 @@
+//! A leaf: every counter and its name. Each shard counts in its own [`ShardStats`]; nothing here is shared.
+
+/// Declares a struct of `u64` counters with their documentation, a sum, and a list of names and values.
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct $name { $($(#[$field_doc])* pub $field: u64,)* }
+
+        impl $name {
+            /// Adds every counter of `other`.
+            pub fn add(&mut self, other: &$name) {
+                $(self.$field += other.$field;)*
+            }
+
+            /// Name and value of every counter, in the order of declaration.
+            pub fn each(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// What became of the frames that reached user space: exactly one of these for each.
+    DecodeStats {
+        /// TCP segments, the frames that go on.
+        segments,
+        /// Neither IPv4 nor IPv6: ARP, LLDP, and what else a link carries.
+        not_ip,
+        /// IP, but not TCP.
+        not_tcp,
+        /// A fragment of a datagram (the kernel joins IPv4 fragments on live rings).
+        fragment,
+        /// The snap length or the sender cut the frame inside its headers.
+        truncated,
+        /// A header contradicts itself or the frame (lengths, versions).
+        bad_header,
+        /// More VLAN tags or extension headers than we follow.
+        too_deep,
+        /// A link type we do not decode.
+        unsupported_link,
+    }
+}
+
+counters! {
+    /// What became of TCP segments and their bytes.
+    FlowStats {
+        /// Connections that were entered into the table.
+        flows,
+        /// Segments of connections that are not in the table and do not begin a message.
+        segments_unknown,
+        /// Payload bytes that went on, in order, as first copies.
+        bytes_in_order,
+        /// Payload bytes that had been seen before (retransmissions, second captures, overlaps).
+        bytes_duplicate,
+        /// Segments that came ahead of a hole and waited.
+        segments_out_of_order,
+        /// Holes that were given up.
+        gaps,
+        /// Bytes in them.
+        gap_bytes,
+        /// Holes that were given up because the out-of-order store was full.
+        gaps_at_bound,
+        /// Bytes that came after their hole had been given up.
+        bytes_late,
+        /// Bytes the snap length kept from us.
+        bytes_cut,
+        /// Resets whose sequence number was outside the window, ignored.
+        resets_ignored,
+        /// Connections ended because the table was full.
+        flows_evicted,
+        /// Connections ended after the idle timeout.
+        flows_idle,
+        /// Connections ended by a new one on the same endpoints.
+        flows_reused,
+    }
+}
+
+counters! {
+    /// What connections turned out to be, and what became of messages and exchanges.
+    HttpStats {
+        /// Connections that spoke HTTP/1.
+        flows_http1,
+        /// Connections whose first payload was a TLS record.
+        flows_tls,
+        /// Connections that began with the HTTP/2 preface.
+        flows_http2,
+        /// Connections that carried something else.
+        flows_other,
+        /// Connections that carried no payload.
+        flows_empty,
+        /// Request heads.
+        requests,
+        /// Response heads, interim ones included.
+        responses,
+        /// Exchanges whose outcome is `complete`.
+        exchanges_complete,
+        /// Exchanges whose outcome is `no_response`.
+        exchanges_no_response,
+        /// Exchanges whose outcome is `no_request`.
+        exchanges_no_request,
+        /// Exchanges whose outcome is `truncated`.
+        exchanges_truncated,
+        /// Exchanges with a gap inside, whatever their outcome.
+        exchanges_with_gap,
+        /// Beginnings of messages whose head never ended, so that they were not reported.
+        heads_unfinished,
+        /// Heads longer than `head_bytes_max`, reported with what fits.
+        heads_cut,
+        /// Times a direction lost its place among the messages and looked for the next head.
+        resyncs,
+        /// Bytes of HTTP connections that belong to no message we know: skipped while looking for a head.
+        bytes_skipped,
+        /// Requests that were given up because too many of a connection had no answer.
+        pending_overflow,
+    }
+}
+
+counters! {
+    /// What became of the lines of a shard.
+    EmitStats {
+        /// Lines made.
+        lines,
+        /// Bytes of them.
+        line_bytes,
+        /// Lines dropped because the writer was behind (live capture does not wait).
+        lines_dropped,
+        /// Batches of lines dropped so.
+        batches_dropped,
+    }
+}
+
+/// All counters of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ShardStats {
+    /// Frames the source handed over.
+    pub frames: u64,
+    /// Bytes of those frames, as captured.
+    pub frame_bytes: u64,
+    /// By outcome of decoding; their sum is `frames`.
+    pub decode: DecodeStats,
+    /// Of the flow table and the reassemblers.
+    pub flow: FlowStats,
+    /// Of messages and exchanges.
+    pub http: HttpStats,
+    /// Of the lines.
+    pub emit: EmitStats,
+}
+
+impl ShardStats {
+    /// Adds every counter of `other`.
+    pub fn add(&mut self, other: &ShardStats) {
+        self.frames += other.frames;
+        self.frame_bytes += other.frame_bytes;
+        self.decode.add(&other.decode);
+        self.flow.add(&other.flow);
+        self.http.add(&other.http);
+        self.emit.add(&other.emit);
+    }
+}
