@@ -4,7 +4,9 @@
 
 pub mod capture;
 pub mod config;
+pub mod decode;
 pub mod emit;
+pub mod flow;
 pub mod http;
 pub mod ids;
 pub mod stats;
