@@ -103,10 +103,10 @@ impl<S: Default> FlowTable<S> {
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
         let quiet_ns = segment.timestamp.since(flow.last_seen);
         if quiet_ns > timeout_ns(flow, &self.limits) {
-            return Admission::Ended(FlowIndex(slot), End::Idle);
+            return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
         }
         if flow.connection.is_replaced_by(segment, &flow.origins) {
-            return Admission::Ended(FlowIndex(slot), End::Reused);
+            return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
         }
         Admission::Flow(FlowIndex(slot))
     }
@@ -271,7 +271,7 @@ impl<S: Default> FlowTable<S> {
             self.cursor = slot + 1;
             let Some(flow) = &self.slots[slot] else { continue };
             if now.since(flow.last_seen) > timeout_ns(flow, &self.limits) {
-                return Some((FlowIndex(slot as u32), End::Idle));
+                return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }
         }
         None
@@ -299,6 +299,11 @@ impl<S: Default> FlowTable<S> {
         }
         FlowIndex(best.map_or(0, |(slot, _)| slot as u32))
     }
+}
+
+/// A closed connection has ended before whatever ends it now.
+fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
+    if flow.connection.is_closed() { End::Fin } else { end }
 }
 
 /// How long the flow may be quiet.
