@@ -8,6 +8,7 @@ use crate::time::TimestampNs;
 
 pub mod live;
 pub mod pcap;
+pub mod tee;
 
 /// What the first byte of a frame belongs to: <https://www.tcpdump.org/linktypes.html>.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,108 @@
+//! Which format a capture has, from its first bytes.
+
+use super::legacy::Legacy;
+use super::ng::{self, Ng};
+use super::open::OpenError;
+use super::{RECORD_BYTES_MAX, Step};
+use crate::ids::IfaceNames;
+
+/// The order of a capture's bytes: that of the machine which wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ByteOrder {
+    Little,
+    Big,
+}
+
+impl ByteOrder {
+    /// The 16-bit word at `at`, which must lie in `bytes`.
+    #[inline]
+    pub(super) fn u16(self, bytes: &[u8], at: usize) -> u16 {
+        let word = [bytes[at], bytes[at + 1]];
+        match self {
+            ByteOrder::Little => u16::from_le_bytes(word),
+            ByteOrder::Big => u16::from_be_bytes(word),
+        }
+    }
+
+    /// The 32-bit word at `at`, which must lie in `bytes`.
+    #[inline]
+    pub(super) fn u32(self, bytes: &[u8], at: usize) -> u32 {
+        let word = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        match self {
+            ByteOrder::Little => u32::from_le_bytes(word),
+            ByteOrder::Big => u32::from_be_bytes(word),
+        }
+    }
+}
+
+/// Bytes of a pcap file header; a pcapng begins with a longer block.
+pub(super) const PREFIX_BYTES: usize = 24;
+
+/// What is known of a capture between two of its records.
+#[derive(Clone, Debug)]
+pub(super) enum Format {
+    Legacy(Legacy),
+    Ng(Ng),
+}
+
+/// How files begin that hold a compressed capture, what that is called, and who unpacks it.
+const COMPRESSED: [(&[u8], &str, &str); 5] = [
+    (b"\x1f\x8b", "gzip", "zcat"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+    (b"\xfd7zXZ\x00", "xz", "xzcat"),
+    (b"BZh", "bzip2", "bzcat"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4cat"),
+];
+
+impl Format {
+    /// The format of the capture that begins with `prefix`: [`PREFIX_BYTES`], or fewer if there are no more.
+    /// `input` is what an error calls the capture.
+    pub(super) fn detect(prefix: &[u8], input: &str) -> Result<Format, OpenError> {
+        let input = input.to_string();
+        if prefix.is_empty() {
+            return Err(OpenError::Empty { input });
+        }
+        if let Some((_, kind, tool)) =
+            COMPRESSED.iter().find(|(magic, _, _)| prefix.starts_with(magic))
+        {
+            return Err(OpenError::Compressed { input, kind, tool });
+        }
+        let is_ng = prefix.starts_with(&ng::SECTION_MAGIC);
+        if !is_ng && !Legacy::is_magic(prefix) {
+            return Err(OpenError::NotACapture { input });
+        }
+        if prefix.len() < PREFIX_BYTES {
+            return Err(OpenError::HeaderCut { input });
+        }
+        if is_ng {
+            let order = ng::section_order(prefix).ok_or(OpenError::NotACapture { input })?;
+            return Ok(Format::Ng(Ng::new(order)));
+        }
+        Legacy::parse(prefix, input).map(Format::Legacy)
+    }
+
+    /// Bytes before the first record.
+    pub(super) fn header_bytes(&self) -> usize {
+        match self {
+            Format::Legacy(_) => PREFIX_BYTES,
+            Format::Ng(_) => 0,
+        }
+    }
+
+    /// What stands at the front of `bytes`.
+    #[inline]
+    pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
+        match self {
+            Format::Legacy(legacy) => legacy.step(bytes),
+            Format::Ng(ng) => ng.step(bytes, names),
+        }
+    }
+}
+
+/// The step at a record that says it is longer than any can be.
+#[cold]
+pub(super) fn too_long(record: &str, bytes: u64) -> Step<'static> {
+    Step::Damaged(format!(
+        "{record} says that it has {bytes} bytes, and {RECORD_BYTES_MAX} are the most there can be"
+    ))
+}

@@ -1,0 +1,102 @@
+//! pcap, the format of libpcap since 1998.
+
+use super::format::{ByteOrder, too_long};
+use super::open::OpenError;
+use super::{RECORD_BYTES_MAX, Step};
+use crate::capture::{Frame, LinkType};
+use crate::ids::IfaceId;
+use crate::time::TimestampNs;
+
+/// Microseconds.
+const MAGIC_MICRO: u32 = 0xa1b2_c3d4;
+/// Nanoseconds.
+const MAGIC_NANO: u32 = 0xa1b2_3c4d;
+/// Kuznetzov's: microseconds, and 8 more bytes in each record header (ifindex, protocol, packet type).
+const MAGIC_MODIFIED: u32 = 0xa1b2_cd34;
+
+/// Bytes of a record header that every kind of pcap has.
+const RECORD_HEADER_BYTES: usize = 16;
+
+/// What the file header said about all records.
+#[derive(Clone, Debug)]
+pub(super) struct Legacy {
+    order: ByteOrder,
+    /// Nanoseconds of one unit of a record's second time word.
+    unit_ns: u64,
+    record_header_bytes: usize,
+    link: LinkType,
+}
+
+/// The magic word and byte order of a capture that begins with `prefix`.
+fn magic(prefix: &[u8]) -> Option<(u32, ByteOrder)> {
+    let word = prefix.first_chunk::<4>()?;
+    [ByteOrder::Little, ByteOrder::Big].into_iter().find_map(|order| {
+        let magic = order.u32(word, 0);
+        matches!(magic, MAGIC_MICRO | MAGIC_NANO | MAGIC_MODIFIED).then_some((magic, order))
+    })
+}
+
+impl Legacy {
+    /// Whether a capture that begins so is a pcap.
+    pub(super) fn is_magic(prefix: &[u8]) -> bool {
+        magic(prefix).is_some()
+    }
+
+    /// Reads the file header; `input` is what an error calls the capture.
+    pub(super) fn parse(prefix: &[u8], input: String) -> Result<Legacy, OpenError> {
+        let Some((magic, order)) = magic(prefix) else {
+            return Err(OpenError::NotACapture { input });
+        };
+        // pcap-parser does not know the modified magic in big-endian order. The rest of that header is the
+        // plain one, so it is read as such.
+        let mut plain = prefix.to_vec();
+        match order {
+            ByteOrder::Little => plain[..4].copy_from_slice(&MAGIC_MICRO.to_le_bytes()),
+            ByteOrder::Big => plain[..4].copy_from_slice(&MAGIC_MICRO.to_be_bytes()),
+        }
+        let Ok((_, header)) = pcap_parser::parse_pcap_header(&plain) else {
+            return Err(OpenError::HeaderCut { input });
+        };
+        if header.version_major != 2 {
+            let (major, minor) = (header.version_major, header.version_minor);
+            return Err(OpenError::Version { input, format: "pcap", major, minor });
+        }
+        // The snap length of the header is not looked at: writers leave 0 or nonsense there.
+        Ok(Legacy {
+            order,
+            unit_ns: if magic == MAGIC_NANO { 1 } else { 1_000 },
+            record_header_bytes: RECORD_HEADER_BYTES + if magic == MAGIC_MODIFIED { 8 } else { 0 },
+            link: LinkType::from_file((header.network.0 & 0xffff) as u16),
+        })
+    }
+
+    /// The record at the front of `bytes`.
+    ///
+    /// By hand and not by pcap-parser: this runs for every frame, and its parser asks for the bytes of any
+    /// length that a record claims, where we must say that 4 GiB are damage.
+    #[inline]
+    pub(super) fn step<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
+        let Some(head) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {
+            return Step::Need(self.record_header_bytes);
+        };
+        let captured = self.order.u32(head, 8) as usize;
+        let record_bytes = self.record_header_bytes + captured;
+        if record_bytes > RECORD_BYTES_MAX {
+            return too_long("a record", record_bytes as u64);
+        }
+        let Some(data) = bytes.get(self.record_header_bytes..record_bytes) else {
+            return Step::Need(record_bytes);
+        };
+        let seconds = u64::from(self.order.u32(head, 0));
+        let fraction_ns = u64::from(self.order.u32(head, 4)) * self.unit_ns;
+        let frame = Frame {
+            bytes: data,
+            wire_bytes: self.order.u32(head, 12).max(captured as u32),
+            timestamp: TimestampNs::from_parts(seconds, fraction_ns),
+            link: self.link,
+            vlan: None,
+            iface: IfaceId(0),
+        };
+        Step::Frame(frame, record_bytes)
+    }
+}

@@ -1,0 +1,325 @@
+//! pcapng: sections of typed blocks, <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
+
+use pcap_parser::pcapng::{
+    InterfaceDescriptionBlock, OptionCode, parse_interfacedescriptionblock_be,
+    parse_interfacedescriptionblock_le,
+};
+
+use super::format::{ByteOrder, too_long};
+use super::{RECORD_BYTES_MAX, Step};
+use crate::capture::{Frame, LinkType};
+use crate::ids::{IfaceId, IfaceNames};
+use crate::time::TimestampNs;
+
+/// The type of a section header block, the same in both byte orders.
+pub(super) const SECTION_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+const INTERFACE_BLOCK: u32 = 1;
+const OBSOLETE_PACKET_BLOCK: u32 = 2;
+const SIMPLE_PACKET_BLOCK: u32 = 3;
+const ENHANCED_PACKET_BLOCK: u32 = 6;
+
+/// Type, length and trailing length: what every block has, and the least a block is.
+const BLOCK_BYTES_MIN: usize = 12;
+/// The least a section header block is.
+const SECTION_BYTES_MIN: u64 = 28;
+/// Bytes of an enhanced or obsolete packet block before its data.
+const PACKET_HEADER_BYTES: usize = 28;
+/// Bytes of a simple packet block before its data.
+const SIMPLE_HEADER_BYTES: usize = 12;
+/// Interfaces of one section.
+const INTERFACE_COUNT_MAX: usize = 1 << 16;
+/// Bytes of an interface description; its options are collected before they are read.
+const INTERFACE_BYTES_MAX: usize = 1 << 20;
+/// Interfaces of a capture whose names are kept; a hostile file has any number of them.
+const NAME_COUNT_MAX: u32 = 4096;
+/// Bytes of a name that are kept.
+const NAME_BYTES_MAX: usize = 256;
+
+/// The state of a pcapng between two blocks.
+#[derive(Clone, Debug)]
+pub(super) struct Ng {
+    order: ByteOrder,
+    interfaces: Vec<Interface>,
+    /// Interfaces of the sections before this one: so that every interface of the capture has its own id.
+    interfaces_before: u32,
+    /// The last packet's time. A simple packet block has none of its own and takes this one, so that packet
+    /// time does not run backwards.
+    last: TimestampNs,
+}
+
+/// What an interface description block said.
+#[derive(Clone, Copy, Debug)]
+struct Interface {
+    link: LinkType,
+    /// Bytes of a frame that were kept at most; 0 for all.
+    snap_bytes: u32,
+    clock: Clock,
+}
+
+/// How the 64-bit time of a packet becomes nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Clock {
+    tick: Tick,
+    offset_ns: i64,
+}
+
+/// The length of one unit of time, by how it is converted without a wide division.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tick {
+    /// So many nanoseconds.
+    Nanoseconds(u64),
+    /// So many make a nanosecond.
+    PerNanosecond(u64),
+    /// 2 to the power of minus this, in seconds.
+    PowerOfTwo(u32),
+}
+
+/// The byte order of the section whose header begins with `bytes`; none if that is no section header.
+pub(super) fn section_order(bytes: &[u8]) -> Option<ByteOrder> {
+    let head = bytes.first_chunk::<12>()?;
+    [ByteOrder::Little, ByteOrder::Big]
+        .into_iter()
+        .find(|order| order.u32(head, 8) == BYTE_ORDER_MAGIC)
+}
+
+impl Clock {
+    /// From the options `if_tsresol` and `if_tsoffset` (seconds).
+    ///
+    /// By hand: pcap-parser refuses every power of two and reads the offset as little-endian always.
+    fn new(resolution: u8, offset_seconds: i64) -> Clock {
+        let exponent = u32::from(resolution & 0x7f);
+        let tick = if resolution & 0x80 != 0 {
+            Tick::PowerOfTwo(exponent)
+        } else if exponent <= 9 {
+            Tick::Nanoseconds(10u64.pow(9 - exponent))
+        } else {
+            // Beyond 10^19 to a nanosecond no 64-bit time amounts to one.
+            10u64.checked_pow(exponent - 9).map_or(Tick::PowerOfTwo(127), Tick::PerNanosecond)
+        };
+        Clock { tick, offset_ns: offset_seconds.saturating_mul(1_000_000_000) }
+    }
+
+    #[inline]
+    fn timestamp(self, ticks: u64) -> TimestampNs {
+        let ns = match self.tick {
+            Tick::Nanoseconds(ns) => ticks.saturating_mul(ns),
+            Tick::PerNanosecond(count) => ticks / count,
+            Tick::PowerOfTwo(exponent) => {
+                let ns = (u128::from(ticks) * 1_000_000_000) >> exponent;
+                u64::try_from(ns).unwrap_or(u64::MAX)
+            }
+        };
+        TimestampNs(ns.saturating_add_signed(self.offset_ns))
+    }
+}
+
+impl Ng {
+    /// The state before the first section header, whose byte order is `order`.
+    pub(super) fn new(order: ByteOrder) -> Ng {
+        Ng { order, interfaces: Vec::new(), interfaces_before: 0, last: TimestampNs(0) }
+    }
+
+    /// The block at the front of `bytes`.
+    ///
+    /// Packet blocks are read by hand: pcap-parser collects the options of each in a vector, and refuses
+    /// packets whose options we would not have looked at.
+    #[inline]
+    pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
+        let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
+            return Step::Need(BLOCK_BYTES_MIN);
+        };
+        if head[..4] == SECTION_MAGIC {
+            return self.section(bytes);
+        }
+        let kind = self.order.u32(head, 0);
+        match kind {
+            ENHANCED_PACKET_BLOCK | OBSOLETE_PACKET_BLOCK => {
+                match whole_block(bytes, self.order, RECORD_BYTES_MAX) {
+                    Ok(block) => self.packet(kind, block),
+                    Err(step) => step,
+                }
+            }
+            SIMPLE_PACKET_BLOCK => match whole_block(bytes, self.order, RECORD_BYTES_MAX) {
+                Ok(block) => self.simple_packet(block),
+                Err(step) => step,
+            },
+            INTERFACE_BLOCK => match whole_block(bytes, self.order, INTERFACE_BYTES_MAX) {
+                Ok(block) => self.interface(block, names),
+                Err(step) => step,
+            },
+            // A block we do not know may be longer than any record we would keep: it is never kept.
+            _ => match block_bytes(head, self.order) {
+                Ok(total) => Step::Pass(total),
+                Err(step) => step,
+            },
+        }
+    }
+
+    /// A new section: its own byte order, and none of the interfaces before.
+    fn section<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
+        let Some(order) = section_order(bytes) else {
+            return Step::Damaged("a section does not say in which byte order it is".into());
+        };
+        let block = match whole_block(bytes, order, RECORD_BYTES_MAX) {
+            Ok(block) => block,
+            Err(step) => return step,
+        };
+        if (block.len() as u64) < SECTION_BYTES_MIN {
+            return Step::Damaged(format!("a section header has only {} bytes", block.len()));
+        }
+        let (major, minor) = (order.u16(block, 12), order.u16(block, 14));
+        if major != 1 {
+            return Step::Damaged(format!(
+                "a section has version {major}.{minor}, and 1.x is known"
+            ));
+        }
+        self.order = order;
+        self.interfaces_before = self.interfaces_before.wrapping_add(self.interfaces.len() as u32);
+        self.interfaces.clear();
+        Step::Pass(block.len() as u64)
+    }
+
+    /// An interface of this section, numbered in the order of their descriptions.
+    fn interface<'a>(&mut self, block: &'a [u8], names: &IfaceNames) -> Step<'a> {
+        let parsed = match self.order {
+            ByteOrder::Little => parse_interfacedescriptionblock_le(block),
+            ByteOrder::Big => parse_interfacedescriptionblock_be(block),
+        };
+        let Ok((_, description)) = parsed else {
+            return Step::Damaged("an interface description cannot be read".into());
+        };
+        if self.interfaces.len() >= INTERFACE_COUNT_MAX {
+            return Step::Damaged(format!(
+                "a section has more than {INTERFACE_COUNT_MAX} interfaces"
+            ));
+        }
+        let id = self.iface_id(self.interfaces.len());
+        if let Some(name) = option(&description, OptionCode::IfName)
+            && id.0 < NAME_COUNT_MAX
+            && !name.is_empty()
+        {
+            let name = &name[..name.len().min(NAME_BYTES_MAX)];
+            names.insert(id, String::from_utf8_lossy(name).trim_end_matches('\0'));
+        }
+        let offset_seconds = option(&description, OptionCode::IfTsoffset)
+            .and_then(|value| <[u8; 8]>::try_from(value).ok())
+            .map_or(0, |value| match self.order {
+                ByteOrder::Little => i64::from_le_bytes(value),
+                ByteOrder::Big => i64::from_be_bytes(value),
+            });
+        self.interfaces.push(Interface {
+            link: LinkType::from_file((description.linktype.0 & 0xffff) as u16),
+            snap_bytes: description.snaplen,
+            clock: Clock::new(description.if_tsresol, offset_seconds),
+        });
+        Step::Pass(block.len() as u64)
+    }
+
+    /// An enhanced packet block, or the obsolete one: they differ in how wide the interface's number is.
+    #[inline]
+    fn packet<'a>(&mut self, kind: u32, block: &'a [u8]) -> Step<'a> {
+        let Some(room) = block.get(PACKET_HEADER_BYTES..block.len() - 4) else {
+            return Step::Damaged(format!("a packet block has only {} bytes", block.len()));
+        };
+        let head = &block[..PACKET_HEADER_BYTES];
+        let number = match kind {
+            ENHANCED_PACKET_BLOCK => self.order.u32(head, 8) as usize,
+            _ => self.order.u16(head, 8).into(),
+        };
+        let Some(interface) = self.interfaces.get(number) else {
+            return Step::Damaged(format!(
+                "a packet is of interface {number}, which is not described"
+            ));
+        };
+        let captured = self.order.u32(head, 20);
+        let Some(data) = room.get(..captured as usize) else {
+            return Step::Damaged(format!(
+                "a packet says that it has {captured} bytes, in a block of {}",
+                block.len()
+            ));
+        };
+        let (high, low) = (self.order.u32(head, 12), self.order.u32(head, 16));
+        let ticks = u64::from(high) << 32 | u64::from(low);
+        self.last = interface.clock.timestamp(ticks);
+        let frame = Frame {
+            bytes: data,
+            wire_bytes: self.order.u32(head, 24).max(captured),
+            timestamp: self.last,
+            link: interface.link,
+            vlan: None,
+            iface: self.iface_id(number),
+        };
+        Step::Frame(frame, block.len())
+    }
+
+    /// A simple packet block: of interface 0, without a time, as long as the snap length lets it be.
+    fn simple_packet<'a>(&mut self, block: &'a [u8]) -> Step<'a> {
+        let Some(interface) = self.interfaces.first() else {
+            return Step::Damaged("a simple packet comes before any interface description".into());
+        };
+        let Some(data) = block.get(SIMPLE_HEADER_BYTES..block.len() - 4) else {
+            return Step::Damaged(format!("a simple packet block has only {} bytes", block.len()));
+        };
+        let wire_bytes = self.order.u32(block, 8);
+        let captured = match interface.snap_bytes {
+            0 => wire_bytes,
+            snap_bytes => wire_bytes.min(snap_bytes),
+        };
+        let data = &data[..data.len().min(captured as usize)];
+        let frame = Frame {
+            bytes: data,
+            wire_bytes,
+            timestamp: self.last,
+            link: interface.link,
+            vlan: None,
+            iface: self.iface_id(0),
+        };
+        Step::Frame(frame, block.len())
+    }
+
+    /// The id, unique in the capture, of an interface of this section.
+    #[inline]
+    fn iface_id(&self, number: usize) -> IfaceId {
+        IfaceId(self.interfaces_before.wrapping_add(number as u32))
+    }
+}
+
+/// The length a block says it has, if blocks can be that long.
+#[inline]
+fn block_bytes(head: &[u8; BLOCK_BYTES_MIN], order: ByteOrder) -> Result<u64, Step<'static>> {
+    let total = order.u32(head, 4);
+    if (total as usize) < BLOCK_BYTES_MIN || !total.is_multiple_of(4) {
+        return Err(Step::Damaged(format!("a block says that it has {total} bytes")));
+    }
+    Ok(total.into())
+}
+
+/// The block at the front of `bytes`, whole, its two lengths equal and at most `bytes_max`; or why not.
+#[inline]
+fn whole_block(bytes: &[u8], order: ByteOrder, bytes_max: usize) -> Result<&[u8], Step<'static>> {
+    let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
+        return Err(Step::Need(BLOCK_BYTES_MIN));
+    };
+    let total = block_bytes(head, order)?;
+    if total > bytes_max as u64 {
+        return Err(too_long("a block", total));
+    }
+    let total = total as usize;
+    let Some(block) = bytes.get(..total) else {
+        return Err(Step::Need(total));
+    };
+    let trailer = order.u32(block, total - 4);
+    if trailer as usize != total {
+        return Err(Step::Damaged(format!(
+            "a block says that it has {total} bytes in front and {trailer} at its end"
+        )));
+    }
+    Ok(block)
+}
+
+/// The value of the first option with `code`.
+fn option<'a>(block: &'a InterfaceDescriptionBlock<'_>, code: OptionCode) -> Option<&'a [u8]> {
+    block.options.iter().find(|option| option.code == code)?.as_bytes().ok()
+}

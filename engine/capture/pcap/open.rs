@@ -1,0 +1,253 @@
+//! Opening a capture for all shards of a run.
+//!
+//! Every shard reads all frames and keeps its own flows, so a file is opened once for each. What can be read
+//! only once (standard input, a FIFO) is read by a thread and shared: [`crate::capture::tee`].
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Take};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::PcapSource;
+use super::format::{Format, PREFIX_BYTES};
+use crate::capture::tee::{self, TeeReader};
+use crate::ids::IfaceNames;
+
+/// Why a capture cannot be opened; each is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is nothing of that name.
+    #[error("{input}: no such file; check the path")]
+    NotFound {
+        /// What was to be opened.
+        input: String,
+    },
+    /// The name is that of a directory.
+    #[error("{input} is a directory; name a capture file in it")]
+    IsDirectory {
+        /// What was to be opened.
+        input: String,
+    },
+    /// The file may not be read by this user. Exit code 3.
+    #[error("{input}: permission denied; make it readable for this user")]
+    PermissionDenied {
+        /// What was to be opened.
+        input: String,
+    },
+    /// There is not one byte.
+    #[error(
+        "{input} is empty; a capture has at least a file header (is its writer still buffering?)"
+    )]
+    Empty {
+        /// What was to be opened.
+        input: String,
+    },
+    /// It begins like neither format.
+    #[error(
+        "{input} is not a capture that httplines reads (pcap, pcapng); \
+         `editcap -F pcapng IN OUT` converts others"
+    )]
+    NotACapture {
+        /// What was to be opened.
+        input: String,
+    },
+    /// It is compressed.
+    #[error("{input} is {kind} compressed; unpack it on the way: `{tool} FILE | httplines -r -`")]
+    Compressed {
+        /// What was to be opened.
+        input: String,
+        /// What compressed it.
+        kind: &'static str,
+        /// The command that unpacks it to standard output.
+        tool: &'static str,
+    },
+    /// It ends before its file header does.
+    #[error("{input} is cut off inside its file header; no frame is in it, capture again")]
+    HeaderCut {
+        /// What was to be opened.
+        input: String,
+    },
+    /// A version that nobody has written in this century.
+    #[error(
+        "{input} is {format} version {major}.{minor}, which is not read; convert it with editcap"
+    )]
+    Version {
+        /// What was to be opened.
+        input: String,
+        /// pcap or pcapng.
+        format: &'static str,
+        /// Major version in the file.
+        major: u16,
+        /// Minor version in the file.
+        minor: u16,
+    },
+    /// Opening or reading failed for another reason.
+    #[error("cannot read {input}: {source}")]
+    Read {
+        /// What was to be opened.
+        input: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    fn io(input: &str, source: io::Error) -> OpenError {
+        let input = input.to_string();
+        match source.kind() {
+            ErrorKind::NotFound => OpenError::NotFound { input },
+            ErrorKind::IsADirectory => OpenError::IsDirectory { input },
+            ErrorKind::PermissionDenied => OpenError::PermissionDenied { input },
+            _ => OpenError::Read { input, source },
+        }
+    }
+}
+
+/// How far the shards are in a capture; cheap to clone and to ask.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// For each shard.
+    read_bytes: Arc<[AtomicU64]>,
+    size_bytes: Option<u64>,
+}
+
+impl Progress {
+    /// Bytes that every shard has read: where the slowest is.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).min().unwrap_or(0)
+    }
+
+    /// Bytes there are to read, if the input has an end that is known.
+    pub fn size_bytes(&self) -> Option<u64> {
+        self.size_bytes
+    }
+}
+
+/// A capture, open for every shard.
+#[derive(Debug)]
+pub struct Capture {
+    /// One source a shard; each gives all frames.
+    pub sources: Vec<PcapSource<CaptureReader>>,
+    /// How far they are.
+    pub progress: Progress,
+}
+
+/// What one shard reads a capture through. Counts for [`Progress`].
+#[derive(Debug)]
+pub struct CaptureReader {
+    input: ReaderInput,
+    progress: Arc<[AtomicU64]>,
+    shard: usize,
+}
+
+#[derive(Debug)]
+enum ReaderInput {
+    File(Take<File>),
+    Tee(TeeReader),
+}
+
+impl Read for CaptureReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.input {
+            ReaderInput::File(file) => file.read(buffer)?,
+            ReaderInput::Tee(tee) => tee.read(buffer)?,
+        };
+        // One store a read, to a word only this shard writes.
+        self.progress[self.shard].fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time; names of interfaces
+/// go to `names`. The size of a regular file is taken here, once: all shards see the same frames even where
+/// something still writes to it. Anything else that can be read is read as [`open_stream`] does.
+///
+/// # Errors
+/// [`OpenError`], with `path` in it.
+pub fn open_file(
+    path: &Path,
+    read_bytes: usize,
+    shard_count: u16,
+    names: &IfaceNames,
+) -> Result<Capture, OpenError> {
+    let input = path.display().to_string();
+    let io = |source| OpenError::io(&input, source);
+    let mut first = File::open(path).map_err(io)?;
+    let metadata = first.metadata().map_err(io)?;
+    if metadata.is_dir() {
+        return Err(OpenError::IsDirectory { input });
+    }
+    if !metadata.is_file() {
+        return open_stream(first, &input, read_bytes, shard_count, names);
+    }
+    let prefix = read_prefix(&mut first, &input)?;
+    let format = Format::detect(&prefix, &input)?;
+    let prefix_bytes = prefix.len() as u64;
+    let mut inputs = vec![first];
+    for _ in 1..shard_count {
+        let mut file = File::open(path).map_err(io)?;
+        let again = read_prefix(&mut file, &input)?;
+        if again != prefix {
+            let source = io::Error::other("it was replaced while it was opened");
+            return Err(OpenError::Read { input, source });
+        }
+        inputs.push(file);
+    }
+    let inputs = inputs
+        .into_iter()
+        .map(|file| ReaderInput::File(file.take(metadata.len().saturating_sub(prefix_bytes))));
+    Ok(capture(inputs.collect(), &prefix, &format, Some(metadata.len()), read_bytes, names))
+}
+
+/// Opens the capture that `reader` (standard input, a FIFO) gives, for `shard_count` shards; `input` is what
+/// errors call it. Waits for the first bytes. From then on a thread reads, so that no shard ever waits long:
+/// [`crate::capture::tee::WAIT_MS`].
+///
+/// # Errors
+/// [`OpenError`], with `input` in it.
+pub fn open_stream(
+    mut reader: impl Read + Send + 'static,
+    input: &str,
+    read_bytes: usize,
+    shard_count: u16,
+    names: &IfaceNames,
+) -> Result<Capture, OpenError> {
+    let prefix = read_prefix(&mut reader, input)?;
+    let format = Format::detect(&prefix, input)?;
+    let readers = tee::split(reader, read_bytes, shard_count)
+        .map_err(|source| OpenError::Read { input: input.to_string(), source })?;
+    let inputs = readers.into_iter().map(ReaderInput::Tee).collect();
+    Ok(capture(inputs, &prefix, &format, None, read_bytes, names))
+}
+
+/// A source for each of `inputs`, which all stand behind `prefix`.
+fn capture(
+    inputs: Vec<ReaderInput>,
+    prefix: &[u8],
+    format: &Format,
+    size_bytes: Option<u64>,
+    read_bytes: usize,
+    names: &IfaceNames,
+) -> Capture {
+    let progress: Arc<[AtomicU64]> =
+        inputs.iter().map(|_| AtomicU64::new(prefix.len() as u64)).collect();
+    let sources = inputs.into_iter().enumerate().map(|(shard, input)| {
+        let reader = CaptureReader { input, progress: Arc::clone(&progress), shard };
+        PcapSource::resume(reader, prefix, format.clone(), read_bytes, names)
+    });
+    Capture {
+        sources: sources.collect(),
+        progress: Progress { read_bytes: Arc::clone(&progress), size_bytes },
+    }
+}
+
+/// The first bytes of a capture: [`PREFIX_BYTES`], or all there are.
+pub(super) fn read_prefix(reader: &mut impl Read, input: &str) -> Result<Vec<u8>, OpenError> {
+    let mut prefix = Vec::with_capacity(PREFIX_BYTES);
+    reader
+        .take(PREFIX_BYTES as u64)
+        .read_to_end(&mut prefix)
+        .map_err(|source| OpenError::io(input, source))?;
+    Ok(prefix)
+}
