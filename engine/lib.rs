@@ -9,6 +9,7 @@ pub mod emit;
 pub mod flow;
 pub mod http;
 pub mod ids;
+pub mod shard;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -4,7 +4,7 @@
 use crate::capture::{Frame, FrameSource, Polled, SourceError};
 use crate::decode::{self, Reject, Segment};
 use crate::flow::{Admission, End, FlowIndex, FlowTable};
-use crate::http::{Conversation, ExchangePool, Listener, Protocol, Room, Wire};
+use crate::http::{Conversation, ExchangePool, Protocol, Room, Wire};
 use crate::ids::{FlowKey, ShardId};
 use crate::stats::{HttpStats, ShardStats};
 use crate::time::TimestampNs;
