@@ -145,6 +145,10 @@ impl Conversation {
     ) {
         if self.protocol == Protocol::Empty {
             self.protocol = first_impression(data);
+            if wire.origins.is_midstream() {
+                // Nobody knows what stood before: this may be the middle of a body.
+                self.halves.iter_mut().for_each(|half| half.phase = Phase::Search);
+            }
         }
         let half = direction.index();
         while !data.is_empty() {
@@ -201,7 +205,7 @@ impl Conversation {
                 half.phase = Phase::Head { has_line: false };
                 self.more_head(wire, direction, false, data, origin, room)
             }
-            Parsed::Invalid => self.not_a_head(direction, data.len(), room),
+            Parsed::Invalid => self.not_a_head(direction, data, origin, room),
             Parsed::Http2 => self.http2(data.len()),
         }
     }
@@ -234,12 +238,12 @@ impl Conversation {
             return match parsed {
                 Parsed::Complete(_) => end - known,
                 Parsed::Http2 => self.http2(data.len()),
-                _ => self.not_a_head(direction, data.len(), room),
+                _ => self.not_a_head(direction, data, origin, room),
             };
         }
         if !has_line && (known <= DOUBTFUL_BYTES_MAX || data.contains(&b'\n')) {
             match head::parse(&half.partial, expected) {
-                Parsed::Invalid => return self.not_a_head(direction, data.len(), room),
+                Parsed::Invalid => return self.not_a_head(direction, data, origin, room),
                 Parsed::Http2 => return self.http2(data.len()),
                 Parsed::Partial | Parsed::Complete(_) => has_line = half.partial.contains(&b'\n'),
             }
@@ -389,7 +393,7 @@ impl Conversation {
             }
             Progress::Broken => {
                 message.body_bytes = None;
-                self.not_a_head(direction, data.len(), room)
+                self.not_a_head(direction, data, origin, room)
             }
         }
     }
@@ -456,17 +460,24 @@ impl Conversation {
         0
     }
 
-    /// What should be a head is none.
-    fn not_a_head<L>(&mut self, direction: Direction, used: usize, room: &mut Room<L>) -> usize {
+    /// What should be a head is none. All of `data` is passed over.
+    fn not_a_head<L>(
+        &mut self,
+        direction: Direction,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
         let half = &mut self.halves[direction.index()];
         half.partial_origin = None;
         room.pool.give_buffer_back(std::mem::take(&mut half.partial));
         half.phase = Phase::Search;
         if self.protocol == Protocol::Http1 {
             room.stats.resyncs += 1;
-            room.stats.bytes_skipped += used as u64;
+            room.stats.bytes_skipped += data.len() as u64;
         }
-        used
+        self.charge_gap(direction, 0, origin.seq, room);
+        data.len()
     }
 
     fn http2(&mut self, used: usize) -> usize {
