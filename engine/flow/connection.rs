@@ -341,12 +341,24 @@ impl Connection {
                 (None, _) => 1,
                 (_, None) => 0,
             };
+            self.streams[own].hole_since = None;
+            if self.may_be_fin(own) {
+                continue;
+            }
             let stream = &mut self.streams[own];
-            stream.hole_since = None;
             stream.skip_hole(stream.acked, direction_of(own), tools.stats, visit);
             self.advance(now, tools, visit);
             self.streams[own].refresh_hole(now);
         }
+    }
+
+    /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that we missed,
+    /// which takes a number of its own, than a byte.
+    fn may_be_fin(&self, own: usize) -> bool {
+        let stream = &self.streams[own];
+        stream.fin_at.is_none()
+            && stream.acked.distance(stream.next) == 1
+            && self.streams.iter().all(|stream| stream.store.is_none())
     }
 
     /// Gives up holes while more waits behind them than may.
@@ -405,8 +417,9 @@ impl Connection {
         self.settle(now, tools, visit);
         while self.force(0, now, tools, visit) || self.force(1, now, tools, visit) {}
         for own in 0..2 {
+            let may_be_fin = self.may_be_fin(own);
             let stream = &mut self.streams[own];
-            if stream.is_acked {
+            if stream.is_acked && !may_be_fin {
                 stream.skip_hole(stream.acked, direction_of(own), tools.stats, visit);
             }
         }
@@ -460,15 +473,13 @@ impl Stream {
         }
     }
 
-    /// How far data is missing that `ack` says has passed; `None` where none is. An acknowledged FIN takes a
-    /// number of its own, and where the FIN was lost one number too many is no data.
+    /// How far data is missing that `ack` says has passed; `None` where none is. A FIN's own number is no data.
     fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
         if !self.is_started || self.is_finished {
             return None;
         }
         let until = match self.fin_at {
             Some(fin_at) if fin_at.precedes(ack) => fin_at,
-            None if self.store.is_none() && ack.distance(self.next) == 1 => self.next,
             _ => ack,
         };
         self.next.precedes(until).then_some(until)

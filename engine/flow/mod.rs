@@ -8,6 +8,8 @@
 mod connection;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use crate::ids::FlowKey;
 pub use connection::{Connection, Origins};

@@ -89,6 +89,11 @@ impl<S: Default> FlowTable<S> {
         self.index.is_empty()
     }
 
+    /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one segment.
+    pub fn waiting_bytes(&self) -> usize {
+        self.budget.used_bytes
+    }
+
     /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that begins like a
     /// message, which is also what the kernel filter lets through. Other segments of unknown connections could
     /// not be placed.
