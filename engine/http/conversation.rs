@@ -193,12 +193,12 @@ impl Conversation {
             return empty;
         }
         match head::parse(data, self.expected(direction)) {
-            Parsed::Complete(head) => {
+            Parsed::Complete(head) if head.len_bytes <= room.limits.head_bytes_max => {
                 let bytes = &data[..head.len_bytes];
                 self.message(wire, direction, &head, bytes, origin, origin.timestamp, room);
                 head.len_bytes
             }
-            Parsed::Partial => {
+            Parsed::Complete(_) | Parsed::Partial => {
                 let half = &mut self.halves[direction.index()];
                 half.partial = room.pool.take_buffer();
                 half.partial_origin = Some(origin);

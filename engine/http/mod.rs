@@ -7,6 +7,8 @@ mod exchange;
 mod head;
 mod pairing;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 pub use crate::flow::End;
 pub use conversation::{Conversation, Protocol, Room, Wire};

@@ -1,0 +1,498 @@
+//! Conversations as they are held, cut into any pieces; heads against httparse; framing against a naive twin.
+
+use super::body::{BodyFraming, ChunkState, Progress};
+use super::head::{self, Expected, Kind, Parsed};
+use super::*;
+use crate::config::HttpConfig;
+use crate::decode::SeqNumber;
+use crate::flow::{Chunk, Origin, Origins};
+use crate::ids::{Direction, FlowKey, IfaceId};
+use crate::stats::HttpStats;
+use Direction::{Forward, Reverse};
+use proptest::prelude::*;
+
+/// What a record says, as one line.
+#[derive(Debug, Default)]
+struct Notes {
+    lines: Vec<String>,
+    exchanges: Vec<String>,
+}
+
+impl Listener for Notes {
+    fn message(&mut self, _flow: &FlowIdentity<'_>, message: &Message, _when: TimestampNs) {
+        self.lines.push(String::from_utf8_lossy(message.start_line()).into_owned());
+    }
+
+    fn exchange(&mut self, _flow: &FlowIdentity<'_>, exchange: &Exchange) {
+        let (request, response) = (&exchange.request, &exchange.response);
+        let text = |message: &Message, span| {
+            let field = message.field(span).unwrap_or(b"-");
+            String::from_utf8_lossy(field).into_owned()
+        };
+        let body = |message: &Message| match (message.is_seen, message.body_bytes) {
+            (false, _) => "-".to_string(),
+            (true, None) => "?".to_string(),
+            (true, Some(bytes)) => bytes.to_string(),
+        };
+        let mut note = format!(
+            "{} {} {} {} {}",
+            text(request, request.fields.first),
+            text(request, request.fields.second),
+            body(request),
+            if response.is_seen { response.status.to_string() } else { "-".to_string() },
+            body(response),
+        );
+        if exchange.outcome != Some(Outcome::Complete) {
+            note += &format!(" {}", exchange.outcome.map_or("none", Outcome::name));
+        }
+        if let Some(end) = exchange.end {
+            note += &format!(" {}", end.name());
+        }
+        if exchange.gap_bytes > 0 {
+            note += &format!(" gap={}", exchange.gap_bytes);
+        }
+        for (is_set, name) in [
+            (exchange.is_switched, " switched"),
+            (exchange.is_conflict, " conflict"),
+            (exchange.is_early, " early"),
+        ] {
+            if is_set {
+                note += name;
+            }
+        }
+        if !exchange.interim.is_empty() {
+            note += &format!(" {:?}", exchange.interim);
+        }
+        self.exchanges.push(note);
+    }
+}
+
+struct Talk {
+    conversation: Conversation,
+    room: Room<Notes>,
+    key: FlowKey,
+    origins: Origins,
+    sent: [u32; 2],
+    at_ms: u64,
+}
+
+fn talk_with(limits: HttpConfig) -> Talk {
+    let room = Room {
+        limits,
+        pool: ExchangePool::default(),
+        stats: HttpStats::default(),
+        listener: Notes::default(),
+    };
+    let client_isn = Some(SeqNumber(0));
+    let origins = Origins { client: Some(Forward), client_isn, ..Origins::default() };
+    let (sent, at_ms) = ([0, 0], 0);
+    Talk {
+        conversation: Conversation::default(),
+        room,
+        key: FlowKey::default(),
+        origins,
+        sent,
+        at_ms,
+    }
+}
+
+fn talk() -> Talk {
+    talk_with(HttpConfig::default())
+}
+
+impl Talk {
+    /// One segment of one direction, acknowledging all that the other has sent.
+    fn say(&mut self, direction: Direction, bytes: &[u8]) -> &mut Talk {
+        self.at_ms += 1;
+        let origin = Origin {
+            timestamp: TimestampNs(self.at_ms * 1_000_000),
+            iface: IfaceId(0),
+            ack: Some(SeqNumber(self.sent[direction.opposite().index()])),
+            seq: SeqNumber(self.sent[direction.index()]),
+            is_frame_start: true,
+        };
+        self.sent[direction.index()] += bytes.len() as u32;
+        self.take(direction, Chunk::Bytes(bytes, origin))
+    }
+
+    fn ask(&mut self, text: &str) -> &mut Talk {
+        self.say(Forward, text.as_bytes())
+    }
+
+    fn answer(&mut self, text: &str) -> &mut Talk {
+        self.say(Reverse, text.as_bytes())
+    }
+
+    fn lose(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
+        let at = SeqNumber(self.sent[direction.index()]);
+        self.sent[direction.index()] += len_bytes;
+        self.take(direction, Chunk::Gap { len_bytes: u64::from(len_bytes), at })
+    }
+
+    fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut Talk {
+        let wire = Wire { key: &self.key, origins: &self.origins };
+        self.conversation.take(wire, direction, chunk, &mut self.room);
+        self
+    }
+
+    fn end(&mut self, end: End) -> Vec<String> {
+        let wire = Wire { key: &self.key, origins: &self.origins };
+        self.conversation.finish(wire, end, &mut self.room);
+        assert_eq!(self.room.pool.in_use(), 0, "every exchange was given back");
+        std::mem::take(&mut self.room.listener.exchanges)
+    }
+}
+
+#[test]
+fn keep_alive_and_pipelining_pair_in_order() {
+    let notes = talk()
+        .ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nHEAD /c HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        .ask("GET /d HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /a 0 200 2", "GET /b 0 404 0", "HEAD /c 0 200 0", "GET /d 0 304 0"]);
+}
+
+#[test]
+fn a_body_until_close_ends_with_the_fin_and_is_cut_by_a_reset() {
+    let mut closed = talk();
+    closed.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc").answer("defg");
+    assert_eq!(closed.take(Reverse, Chunk::Fin).end(End::Fin), ["GET / 0 200 7"]);
+    let mut reset = talk();
+    reset.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc");
+    assert_eq!(reset.take(Reverse, Chunk::Reset).end(End::Exit), ["GET / 0 200 3 truncated rst"]);
+}
+
+#[test]
+fn interim_answers_belong_to_the_exchange() {
+    let notes = talk()
+        .ask("POST /u HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        .answer("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+        .ask("abc")
+        .answer("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["POST /u 3 201 0 [103, 100]"]);
+}
+
+#[test]
+fn a_body_that_is_withheld_after_a_refusal_is_not_waited_for() {
+    let notes = talk()
+        .ask("PUT /big HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n")
+        .answer("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /next HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["PUT /big 0 417 0 early", "GET /next 0 200 0"]);
+}
+
+#[test]
+fn what_follows_connect_and_upgrade_is_not_http() {
+    let notes = talk()
+        .ask("CONNECT a.test:443 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 407 Who\r\nContent-Length: 2\r\n\r\nno")
+        .ask("CONNECT a.test:443 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 Connected\r\n\r\n")
+        .ask("GET /fake HTTP/1.1\r\n\r\n")
+        .end(End::Exit);
+    let expected = ["CONNECT a.test:443 0 407 2", "CONNECT a.test:443 0 200 0 switched"];
+    assert_eq!(notes, expected);
+    let notes = talk()
+        .ask("GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
+        .answer("HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        .answer("HTTP/1.1 599 fake\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /chat 0 101 0 switched"]);
+}
+
+#[test]
+fn bodies_are_not_taken_for_heads() {
+    let fake = "GET /fake HTTP/1.1\r\n\r\n";
+    let notes = talk()
+        .ask(&format!("POST /a HTTP/1.1\r\nContent-Length: {}\r\n\r\n", fake.len()))
+        .ask(fake)
+        .answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n")
+        .answer("HTTP/1.1 599 fake\r\n\r\n")
+        .answer("\r\n0\r\nTrailer: x\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["POST /a 22 200 21"]);
+}
+
+#[test]
+fn a_gap_inside_a_body_of_known_length_loses_nothing_else() {
+    let notes = talk()
+        .ask("GET /a HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        .lose(Reverse, 90)
+        .answer("0123456789HTTP/1.1 599 not a head of its own\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes[0], "GET /a 0 200 100 gap=90");
+    assert!(notes[1].contains("599 0 no_request"), "what follows the body is a message: {notes:?}");
+}
+
+#[test]
+fn a_lost_response_leaves_its_request_without_one() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .lose(Reverse, 300)
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 - - no_response gap=300", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn where_pairing_cannot_be_known_nothing_is_paired() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
+        .lose(Reverse, 300)
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    let expected = [
+        "- - - 200 0 no_request",
+        "GET /1 0 - - no_response exit gap=300",
+        "GET /2 0 - - no_response exit",
+    ];
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn the_answer_to_a_lost_request_is_not_given_to_the_next() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .lose(Forward, 40)
+        .answer("HTTP/1.1 500 to the lost one\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /3 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 200 0", "- - - 500 0 no_request", "GET /3 0 200 1"]);
+}
+
+#[test]
+fn a_head_with_a_hole_is_told_with_what_came_before_it() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\nUser-Ag")
+        .lose(Forward, 50)
+        .ask("\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 ? 200 0 gap=50", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn contradicting_lengths_are_flagged_and_not_guessed() {
+    let notes = talk()
+        .ask("POST /a HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde")
+        .answer("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n")
+        .ask(
+            "POST /b HTTP/1.1\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        )
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc")
+        .end(End::Exit);
+    assert_eq!(notes, ["POST /a ? 400 0 conflict", "POST /b 0 200 3 conflict"]);
+}
+
+#[test]
+fn unanswered_requests_are_bounded() {
+    let mut talk = talk_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
+    for number in 0..100 {
+        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+        assert!(talk.room.pool.in_use() <= 10);
+    }
+    assert_eq!(talk.room.stats.pending_overflow, 90);
+    assert_eq!(talk.end(End::Exit).len(), 100);
+}
+
+#[test]
+fn a_head_longer_than_what_is_kept_is_cut_and_the_place_is_kept() {
+    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let long = "x".repeat(5000);
+    talk.ask(&format!("POST /a HTTP/1.1\r\nContent-Length: 4\r\nX: {long}\r\n\r\nbody"));
+    talk.ask(&format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    talk.ask("GET /b HTTP/1.1\r\n\r\n");
+    let notes = talk.end(End::Exit);
+    assert_eq!(notes[0], "POST /a 4 - - no_response exit");
+    assert!(notes[1].starts_with("GET /xxxx") && notes[1].ends_with("x 0 - - no_response exit"));
+    assert_eq!(notes[2], "GET /b 0 - - no_response exit");
+    assert_eq!(talk.room.stats.heads_cut, 2);
+}
+
+#[test]
+fn what_is_not_http_makes_no_record() {
+    for (text, protocol) in [
+        ("\x16\x03\x01\x02\x00\x01", Protocol::Tls),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol::Http2),
+        ("SSH-2.0-OpenSSH_9.2\r\n", Protocol::Other),
+        ("DESCRIBE rtsp://a/b RTSP/1.0\r\n\r\n", Protocol::Other),
+        ("GET key\r\n", Protocol::Other),
+        ("HTTP/1.1 hello\r\n\r\n", Protocol::Other),
+    ] {
+        let mut talk = talk();
+        talk.ask(text).ask("and more of it\r\n\r\n");
+        assert_eq!(talk.conversation.protocol(), protocol, "{text:?}");
+        assert_eq!(talk.end(End::Exit), [""; 0], "{text:?}");
+    }
+}
+
+/// An exchange to be held, with the truth of it.
+#[derive(Clone, Debug)]
+struct Held {
+    request: Vec<u8>,
+    response: Vec<u8>,
+    note: String,
+}
+
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut coded = Vec::new();
+    for piece in body.chunks(size.max(1)) {
+        coded.extend_from_slice(format!("{:X};ext=\"a\"\r\n", piece.len()).as_bytes());
+        coded.extend_from_slice(piece);
+        coded.extend_from_slice(b"\r\n");
+    }
+    coded.extend_from_slice(b"000\r\nTrailer: t\r\n\r\n");
+    coded
+}
+
+fn framed(start: &str, body: &[u8], chunk_bytes: Option<usize>) -> Vec<u8> {
+    let mut message = format!("{start}\r\nX-Filler: abc def\r\n").into_bytes();
+    match chunk_bytes {
+        Some(size) => {
+            message.extend_from_slice(b"transfer-encoding: gzip, Chunked\r\n\r\n");
+            message.extend_from_slice(&chunked(body, size));
+        }
+        None => {
+            message.extend_from_slice(format!("Content-Length:{}\r\n\r\n", body.len()).as_bytes());
+            message.extend_from_slice(body);
+        }
+    }
+    message
+}
+
+fn held() -> impl Strategy<Value = Held> {
+    let body = || prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'G'), any::<u8>()], 0..300);
+    let chunk = || prop::option::of(1usize..64);
+    (body(), chunk(), body(), chunk(), "[A-Z]{3,8}", "/[!-~]{0,30}", 0usize..3).prop_map(
+        |(sent, sent_chunk, got, got_chunk, method, target, interim_count)| {
+            let method =
+                if method == "HEAD" || method == "CONNECT" { "GET".into() } else { method };
+            let mut response = b"HTTP/1.1 102 Wait\r\n\r\n".repeat(interim_count);
+            response.extend_from_slice(&framed("HTTP/1.1 203 Sure thing", &got, got_chunk));
+            let mut note = format!("{method} {target} {} 203 {}", sent.len(), got.len());
+            if interim_count > 0 {
+                note += &format!(" {:?}", vec![102; interim_count]);
+            }
+            let request = framed(&format!("{method} {target} HTTP/1.1"), &sent, sent_chunk);
+            Held { request, response, note }
+        },
+    )
+}
+
+proptest! {
+    /// Whatever pieces the streams come in: the exchanges are those that were held.
+    #[test]
+    fn any_segmentation_gives_the_same_exchanges(
+        exchanges in prop::collection::vec(held(), 1..6),
+        cuts in prop::collection::vec(1usize..400, 1..20),
+        is_pipelined in any::<bool>(),
+    ) {
+        let mut talk = talk();
+        let mut cuts = cuts.iter().cycle();
+        let mut turns: Vec<(Direction, Vec<u8>)> = Vec::new();
+        if is_pipelined {
+            turns.push((Forward, exchanges.iter().flat_map(|held| held.request.clone()).collect()));
+            turns.push((Reverse, exchanges.iter().flat_map(|held| held.response.clone()).collect()));
+        } else {
+            for held in &exchanges {
+                turns.push((Forward, held.request.clone()));
+                turns.push((Reverse, held.response.clone()));
+            }
+        }
+        for (direction, bytes) in turns {
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let size = cuts.next().map_or(1, |size| *size).min(rest.len());
+                talk.say(direction, &rest[..size]);
+                rest = &rest[size..];
+            }
+        }
+        let expected: Vec<String> = exchanges.iter().map(|held| held.note.clone()).collect();
+        prop_assert_eq!(talk.end(End::Exit), expected);
+    }
+
+    /// Nothing on the wire panics or leaves an exchange behind.
+    #[test]
+    fn no_bytes_panic(
+        turns in prop::collection::vec(
+            (any::<bool>(), "[ -~\r\n]{0,80}|(HTTP/1.1 200 |GET / HTTP/1.1|\r\n|:|\x00|5){0,20}", 0u32..9),
+            0..30,
+        ),
+    ) {
+        let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, pending_count_max: 3 });
+        for (is_forward, text, lost) in turns {
+            let direction = if is_forward { Forward } else { Reverse };
+            talk.say(direction, text.as_bytes());
+            if lost > 6 {
+                talk.lose(direction, lost * 50);
+            }
+        }
+        talk.end(End::Idle);
+    }
+
+    /// Heads: what httparse accepts, we accept, with the same parts.
+    #[test]
+    fn heads_agree_with_httparse(
+        text in "(GET|POST|x-y) /[!-~]{0,20} HTTP/1\\.[01]\r\n((Host|Server|X|content-type):[ -~]{0,12}\r\n){0,6}\r\n",
+    ) {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut oracle = httparse::Request::new(&mut headers);
+        let Ok(httparse::Status::Complete(len)) = oracle.parse(text.as_bytes()) else { return Ok(()) };
+        let Parsed::Complete(head) = head::parse(text.as_bytes(), Expected::Request) else {
+            return Err(TestCaseError::fail("not taken for a head"));
+        };
+        prop_assert_eq!(head.kind, Kind::Request);
+        prop_assert_eq!(head.len_bytes, len);
+        let field = |span: Span| span.of(text.as_bytes());
+        prop_assert_eq!(field(head.fields.first), oracle.method.map(str::as_bytes));
+        prop_assert_eq!(field(head.fields.second), oracle.path.map(str::as_bytes));
+        let host = oracle.headers.iter().find(|header| header.name == "Host");
+        prop_assert_eq!(field(head.fields.host), host.map(|header| header.value));
+    }
+
+    /// Whether a head is whole never depends on what comes behind it, and a part of a head is no head.
+    #[test]
+    fn a_part_of_a_head_is_partial(cut in 0usize..60) {
+        let whole = b"GET /path HTTP/1.1\r\nHost: a.test\r\nX: folded\r\n  on\r\n\r\n";
+        let cut = cut.min(whole.len() - 1);
+        prop_assert!(matches!(head::parse(&whole[..cut], Expected::Either), Parsed::Partial));
+        prop_assert!(head::end_of_head(&whole[..cut], 0).is_none());
+        prop_assert_eq!(head::end_of_head(whole, cut), Some(whole.len()));
+    }
+
+    /// The chunked coding in any pieces, against a twin that has it whole.
+    #[test]
+    fn chunks_in_any_pieces(
+        body in prop::collection::vec(any::<u8>(), 0..500),
+        chunk_bytes in 1usize..70,
+        piece_bytes in 1usize..90,
+    ) {
+        let mut coded = chunked(&body, chunk_bytes);
+        let coded_len = coded.len();
+        coded.extend_from_slice(b"GET /next");
+        let mut framing = BodyFraming::Chunked(ChunkState::START);
+        let (mut used, mut body_bytes) = (0, 0);
+        for piece in coded.chunks(piece_bytes) {
+            let fed = framing.feed(piece);
+            used += fed.used;
+            body_bytes += fed.body_bytes;
+            prop_assert_ne!(fed.progress, Progress::Broken);
+            if fed.progress == Progress::Done {
+                break;
+            }
+        }
+        prop_assert_eq!((used, body_bytes), (coded_len, body.len() as u64));
+    }
+}
