@@ -236,7 +236,14 @@ fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
     // The field that is being read: a fold may still make it longer.
     let mut field: Option<(usize, usize)> = None;
     loop {
-        let line_end = line_start + memchr(b'\n', &bytes[line_start..])?;
+        let Some(line_bytes) = memchr(b'\n', &bytes[line_start..]) else {
+            // Of a head that was cut, the last whole field counts.
+            if let Some((start, end)) = field {
+                header_field(bytes, start, end, head);
+            }
+            return None;
+        };
+        let line_end = line_start + line_bytes;
         let line = &bytes[line_start..line_end];
         match line {
             [] | [b'\r'] => {
