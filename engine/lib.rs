@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod decode;
 pub mod emit;
 pub mod http;
 pub mod ids;

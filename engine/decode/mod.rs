@@ -1,0 +1,3 @@
+//! Frame → Segment.
+mod admit;
+pub use admit::begins_like_message;
