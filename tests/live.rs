@@ -1,0 +1,2 @@
+//! Live.
+fn main() {}
