@@ -261,17 +261,20 @@ mod root {
     fn vlan_tags() {
         let get = ipv4(ToServer, PROTOCOL_TCP, &tcp(ToServer, ACK, GET));
         let tags = |tags: &[(u16, u16)]| ethernet(tags, TYPE_IPV4, &get);
-        let rows: &[(&[u16], &[(u16, u16)])] = &[
-            (&[100], &[(TYPE_VLAN, 100)]),
-            (&[4095], &[(TYPE_VLAN, 0xffff)]),
-            (&[1, 2], &[(TYPE_QINQ, 1), (TYPE_VLAN, 2)]),
-            (&[1, 2, 3, 4], &[(TYPE_QINQ, 1), (TYPE_QINQ, 2), (TYPE_VLAN, 3), (TYPE_VLAN, 4)]),
-            (&[], &[(TYPE_VLAN, 0xe000)]),
-            (&[7], &[(TYPE_VLAN, 0), (TYPE_VLAN, 7), (TYPE_VLAN, 0)]),
+        let rows = [
+            (vec![100], vec![(TYPE_VLAN, 100)]),
+            (vec![4095], vec![(TYPE_VLAN, 0xffff)]),
+            (vec![1, 2], vec![(TYPE_QINQ, 1), (TYPE_VLAN, 2)]),
+            (
+                vec![1, 2, 3, 4],
+                vec![(TYPE_QINQ, 1), (TYPE_QINQ, 2), (TYPE_VLAN, 3), (TYPE_VLAN, 4)],
+            ),
+            (vec![], vec![(TYPE_VLAN, 0xe000)]),
+            (vec![7], vec![(TYPE_VLAN, 0), (TYPE_VLAN, 7), (TYPE_VLAN, 0)]),
         ];
         for (ids, stack) in rows {
-            let admitted = ("tagged", Unknown, tags(stack), Reason::Admitted, Session);
-            check(key_v4(ids), vec![admitted]);
+            let admitted = ("tagged", Unknown, tags(&stack), Reason::Admitted, Session);
+            check(key_v4(&ids), vec![admitted]);
         }
         let deep = Reason::TooDeep;
         check(

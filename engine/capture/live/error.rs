@@ -32,8 +32,8 @@ pub enum OpenError {
     },
     /// The kernel does not take the filter.
     #[error(
-        "the kernel does not take the filter ({detail}); httplines needs Linux 5.10 or later, built \
-         with CONFIG_BPF_SYSCALL; here it can only read files: -r FILE"
+        "the kernel does not take the filter ({detail}); httplines needs Linux 5.10 or later, \
+         built with CONFIG_BPF_SYSCALL; here it can only read files: -r FILE"
     )]
     Kernel {
         /// What libbpf said.
