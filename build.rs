@@ -1,2 +1,20 @@
 //! bpf/*.bpf.c → skeletons in OUT_DIR.
-fn main() {}
+
+use std::{env, path::PathBuf};
+
+use libbpf_cargo::SkeletonBuilder;
+
+fn main() {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
+    // clang's bpf target has no multiarch directory of its own; Debian keeps asm/ headers there.
+    let include = format!("-I/usr/include/{arch}-linux-gnu");
+    SkeletonBuilder::new()
+        .source("bpf/http_filter.bpf.c")
+        .clang_args([include.as_str(), "-Wall", "-Wextra"])
+        .build_and_generate(out.join("http_filter.skel.rs"))
+        .expect("clang makes the socket filter (needs clang, libelf-dev and kernel headers)");
+    for file in ["http_filter.bpf.c", "cursor.h", "shared.h"] {
+        println!("cargo:rerun-if-changed=bpf/{file}");
+    }
+}

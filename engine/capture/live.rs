@@ -1,1 +1,241 @@
-//! live
+//! The live source: rings of AF_PACKET sockets behind the kernel filter.
+//!
+//! Each interface has a fanout group, and each shard one socket with a ring in every group. Shards
+//! join in the same order everywhere, so that a connection that is seen on two interfaces meets one
+//! shard. The gate of the filter is shut until [`LiveControl::open_gate`].
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
+use crate::config::CaptureConfig;
+use crate::ids::{IfaceId, IfaceNames};
+use crate::sys::filter::Filter;
+use crate::sys::interface::{self, Interface};
+use crate::sys::packet_socket::{PacketSocket, RingSize};
+use crate::sys::ring::{Ring, RingFrame};
+use crate::sys::wait::WaitSet;
+
+mod control;
+mod error;
+
+pub use control::{InterfaceTotals, LiveControl, LiveTotals};
+pub use error::OpenError;
+
+/// The name that stands for all interfaces, those to come included.
+pub const ANY_INTERFACE: &str = "any";
+
+/// Opens live captures.
+#[derive(Debug)]
+pub struct LiveCapture;
+
+impl LiveCapture {
+    /// Loads the filter and opens a ring for every shard on every one of `interfaces` (`any` is all
+    /// of them), with the gate shut. The sources come in the order of the shards; `names` learns
+    /// the interfaces' names.
+    ///
+    /// An error is a sentence for the user.
+    pub fn open(
+        config: &CaptureConfig,
+        interfaces: &[String],
+        shard_count: u16,
+        names: &IfaceNames,
+    ) -> Result<(LiveControl, Vec<LiveSource>), OpenError> {
+        let present = interface::interfaces().map_err(OpenError::Interfaces)?;
+        let mut watched = Vec::with_capacity(interfaces.len());
+        let mut inlets: Vec<Vec<Inlet>> = (0..shard_count).map(|_| Vec::new()).collect();
+        // The least that is missing is told first: a socket needs one capability, the filter two.
+        PacketSocket::open().map_err(|source| OpenError::from_socket("any interface", source))?;
+        let filter = Filter::load(config).map_err(OpenError::from_filter)?;
+        for (index, name) in interfaces.iter().enumerate() {
+            if interfaces[..index].contains(name) {
+                continue;
+            }
+            let ifindex = find(name, &present)?;
+            if ifindex != 0 {
+                names.insert(IfaceId(ifindex), name);
+            }
+            let sockets = open_group(config, &filter, name, ifindex, &mut inlets)?;
+            watched.push((name.clone(), ifindex, sockets));
+        }
+        let known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
+        let source = |inlets: Vec<Inlet>| LiveSource {
+            waits: WaitSet::new(inlets.iter().map(|inlet| inlet.socket.as_fd())),
+            inlets,
+            retire_timeout_ms: config.retire_timeout_ms,
+            names: names.clone(),
+            known: known.clone(),
+        };
+        let sources = inlets.into_iter().map(source).collect();
+        Ok((LiveControl::new(filter, watched, &present), sources))
+    }
+}
+
+/// The number of the interface called `name`, 0 for all.
+fn find(name: &str, present: &[Interface]) -> Result<u32, OpenError> {
+    if name == ANY_INTERFACE {
+        return Ok(0);
+    }
+    match present.iter().find(|interface| interface.name == name) {
+        None => {
+            let names: Vec<&str> = present.iter().map(|known| known.name.as_str()).collect();
+            Err(OpenError::NoInterface { name: name.to_string(), known: names.join(", ") })
+        }
+        Some(interface) if !interface.is_up => Err(OpenError::Down { name: name.to_string() }),
+        Some(interface) => Ok(interface.ifindex),
+    }
+}
+
+/// Opens a socket with a ring for every shard on one interface and gives each shard its own.
+/// Returns the same sockets again, for the statistics.
+fn open_group(
+    config: &CaptureConfig,
+    filter: &Filter,
+    name: &str,
+    ifindex: u32,
+    inlets: &mut [Vec<Inlet>],
+) -> Result<Vec<PacketSocket>, OpenError> {
+    let failed = |source| OpenError::from_socket(name, source);
+    let mut group = None;
+    let mut sockets = Vec::with_capacity(inlets.len());
+    for (shard, inlets) in inlets.iter_mut().enumerate() {
+        let socket = PacketSocket::open().map_err(failed)?;
+        socket.attach(filter.program()).map_err(failed)?;
+        let ring = open_ring(config, &socket, name)?;
+        socket.bind(ifindex).map_err(failed)?;
+        if config.is_promiscuous && ifindex != 0 {
+            socket.set_promiscuous(ifindex).map_err(failed)?;
+        }
+        match group {
+            None => group = Some(socket.found_group().map_err(failed)?),
+            Some(group) => socket.join_group(group).map_err(failed)?,
+        }
+        sockets.push(socket.try_clone().map_err(failed)?);
+        inlets.push(Inlet { ring, socket, name: name.to_string(), is_silent: shard > 0 });
+    }
+    Ok(sockets)
+}
+
+fn open_ring(config: &CaptureConfig, socket: &PacketSocket, name: &str) -> Result<Ring, OpenError> {
+    let size = RingSize {
+        block_bytes: config.block_bytes,
+        block_count: config.block_count,
+        retire_timeout_ms: config.retire_timeout_ms,
+    };
+    socket.ring(size).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOMEM) => OpenError::RingMemory {
+            mebibytes: (u64::from(config.block_bytes) * u64::from(config.block_count)) >> 20,
+        },
+        _ => OpenError::from_socket(name, source),
+    })
+}
+
+/// One ring of a shard.
+#[derive(Debug)]
+struct Inlet {
+    ring: Ring,
+    socket: PacketSocket,
+    /// As the user called it.
+    name: String,
+    /// Whether an error of its socket needs no telling: it was told, or is by the first shard.
+    is_silent: bool,
+}
+
+/// The frames of one shard, from every interface.
+#[derive(Debug)]
+pub struct LiveSource {
+    waits: WaitSet,
+    inlets: Vec<Inlet>,
+    retire_timeout_ms: u32,
+    names: IfaceNames,
+    /// Interfaces whose names were looked up.
+    known: Vec<u32>,
+}
+
+impl LiveSource {
+    /// Visits the frames of at most one block of every ring. `None`: no block was ready.
+    fn walk(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Option<usize> {
+        let mut frame_count = None;
+        for inlet in &mut self.inlets {
+            let Some(block) = inlet.ring.next_block() else { continue };
+            let mut walked = 0;
+            for frame in block.frames() {
+                if !self.known.contains(&frame.ifindex) {
+                    learn(frame.ifindex, &self.names, &mut self.known);
+                }
+                visit(as_frame(frame));
+                walked += 1;
+            }
+            frame_count = Some(frame_count.unwrap_or(0) + walked);
+        }
+        frame_count
+    }
+
+    /// Waits until a ring has a block, at most the retire timeout.
+    fn wait(&mut self) -> Result<(), SourceError> {
+        let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
+        self.waits.wait(self.retire_timeout_ms).map_err(failed)?;
+        for (index, inlet) in self.inlets.iter_mut().enumerate() {
+            if !self.waits.has_failed(index) {
+                continue;
+            }
+            // Reading the error takes it away. One that stays would end every wait at once.
+            let error = inlet.socket.take_error();
+            if error.is_none() {
+                self.waits.leave_out(index);
+            }
+            if !inlet.is_silent {
+                inlet.is_silent = true;
+                let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
+                tracing::warn!("{}: {error}; capture goes on if it comes back", inlet.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FrameSource for LiveSource {
+    /// Never ends: shut the gate, and poll until the ring statistics say that all has been
+    /// delivered.
+    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+        if let Some(frame_count) = self.walk(visit) {
+            return Ok(Polled::Frames(frame_count));
+        }
+        self.wait()?;
+        Ok(self.walk(visit).map_or(Polled::Idle, Polled::Frames))
+    }
+}
+
+/// Looks up the name of an interface that was not seen before, once.
+#[cold]
+fn learn(ifindex: u32, names: &IfaceNames, known: &mut Vec<u32>) {
+    known.push(ifindex);
+    if let Some(name) = interface::name_of(ifindex) {
+        names.insert(IfaceId(ifindex), &name);
+    }
+}
+
+fn as_frame(frame: RingFrame<'_>) -> Frame<'_> {
+    Frame {
+        bytes: frame.bytes,
+        wire_bytes: frame.wire_bytes,
+        timestamp: frame.timestamp,
+        link: link_of(frame.hardware_type),
+        vlan: frame.vlan.map(|(tci, tpid)| VlanTag { tci, tpid }),
+        iface: IfaceId(frame.ifindex),
+    }
+}
+
+/// What frames of an interface of this ARPHRD_ kind begin with (linux/if_arp.h). Loopback has an
+/// Ethernet header, all zeros but for its type; tunnels and tun devices have none.
+fn link_of(hardware_type: u16) -> LinkType {
+    const ARPHRD_RAWIP: u16 = 519;
+    match hardware_type {
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => LinkType::Ethernet,
+        libc::ARPHRD_NONE | libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT => {
+            LinkType::Raw
+        }
+        ARPHRD_RAWIP => LinkType::Raw,
+        other => LinkType::Unsupported(other),
+    }
+}

@@ -1,17 +1,82 @@
-//! placeholder until the kernel branch lands
-/// See the kernel branch.
+//! Which payloads look like the beginning of a message: the twin of the kernel filter's rule.
+
+/// CR and LF bytes that may stand in front of a message (RFC 9112 section 2.2 asks for tolerance).
+const LEADING_BREAKS_MAX: usize = 4;
+/// Bytes of a method at most. The longest registered one, `UPDATEREDIRECTREF`, has 17.
+const TOKEN_BYTES_MAX: usize = 24;
+
+/// Whether `payload` begins like an HTTP/1 message: up to four CR or LF bytes, and then either
+/// `HTTP/` in any case, or 1 to 24 token characters (RFC 9110 section 5.6.2), one space, and a byte
+/// from 0x21 on, the first of a target.
+///
+/// Loose on purpose: a false yes costs some frames, a false no loses an exchange. A payload that
+/// ends before the rule is met is a no; the segments of an opening connection pass without it.
+///
+/// `bpf/http_filter.bpf.c` has the same rule for every frame, and `tests/filter.rs` compares the
+/// two.
 pub fn begins_like_message(payload: &[u8]) -> bool {
-    let start = payload.iter().take(4).take_while(|b| matches!(b, b'\r' | b'\n')).count();
-    let rest = &payload[start..];
-    if rest.len() >= 5 && rest[..5].eq_ignore_ascii_case(b"HTTP/") {
+    let breaks = payload.iter().take(LEADING_BREAKS_MAX).take_while(|b| is_break(**b)).count();
+    let text = &payload[breaks..];
+    if text.get(..5).is_some_and(|version| version.eq_ignore_ascii_case(b"HTTP/")) {
         return true;
     }
-    let token = rest
-        .iter()
-        .take(25)
-        .take_while(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
-        .count();
-    (1..=24).contains(&token)
-        && rest.get(token) == Some(&b' ')
-        && rest.get(token + 1).is_some_and(|b| *b > 0x20)
+    let token_bytes = text.iter().take_while(|byte| is_token_byte(**byte)).count();
+    (1..=TOKEN_BYTES_MAX).contains(&token_bytes)
+        && text.get(token_bytes) == Some(&b' ')
+        && text.get(token_bytes + 1).is_some_and(|byte| *byte > b' ')
+}
+
+fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_begin_like_messages() {
+        for payload in [
+            "GET / HTTP/1.1\r\n",
+            "G /",
+            "M-SEARCH * HTTP/1.1",
+            "\r\n\r\nPOST /",
+            "HTTP/",
+            "http/1.0 200",
+            "\nHTTP/1.1 200",
+            "abcdefghijklmnopqrstuvwx /",
+            "CONNECT [::1]:443",
+        ] {
+            assert!(begins_like_message(payload.as_bytes()), "{payload:?}");
+        }
+        assert!(begins_like_message(b"GET \xff"));
+    }
+
+    #[test]
+    fn other_payloads_do_not() {
+        for payload in [
+            "",
+            "P",
+            "GE",
+            "GET",
+            "GET ",
+            "GET  /",
+            "GET \t/",
+            " GET /",
+            "\r\n",
+            "\r\n\r\n\nGET /",
+            "HTTP",
+            "HTTP:",
+            "abcdefghijklmnopqrstuvwxy /",
+            "GET(/ x",
+            "\x16\x03\x01\x02",
+        ] {
+            assert!(!begins_like_message(payload.as_bytes()), "{payload:?}");
+        }
+        assert!(!begins_like_message(b"G\xc3\x89T /"));
+    }
 }

@@ -1,1 +1,30 @@
-//! The only room with unsafe code.
+//! The only room with unsafe code: what the kernel offers, as safe values.
+//!
+//! The rule: an unsafe block is as small as the call it is for, and its `SAFETY` comment says who
+//! keeps which promise. What leaves this room is safe to use in any order, from any thread that can
+//! name it. Nothing here knows of shards, segments or HTTP.
+//!
+//! - [`mmap`]: a mapping that unmaps itself; heap memory stands in for it in tests.
+//! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
+//! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
+//! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
+//! - [`counters`]: what those counters are called.
+//! - [`interface`]: the machine's interfaces, their names, flags and losses.
+//! - [`wait`]: waiting for sockets.
+//! - [`affinity`]: which CPUs we may use, and staying on one of them.
+
+use std::io;
+
+pub mod affinity;
+pub mod counters;
+pub mod filter;
+pub mod interface;
+pub mod mmap;
+pub mod packet_socket;
+pub mod ring;
+pub mod wait;
+
+/// The one door for the C library's convention: a negative result means that `errno` tells why.
+fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Bounds-checked steps over the headers of a frame.
+ *
+ * Where skb->data points depends on the hook: at the link header in a packet socket's filter, at
+ * the network header in BPF_PROG_TEST_RUN. So headers are read relative to the MAC or the network
+ * header (bpf_skb_load_bytes_relative, Linux 4.18). Those loads end with the skb's linear part,
+ * though, and the payload of what a host sends, and of what most drivers receive, lies in page
+ * fragments behind it: there only bpf_skb_load_bytes reaches, which counts from skb->data.
+ */
+#ifndef HTTPLINES_CURSOR_H
+#define HTTPLINES_CURSOR_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+
+/* A place in a frame. */
+struct cursor {
+	struct __sk_buff *skb;
+	__u32 start;	/* enum bpf_hdr_start_off */
+	__u32 offset;	/* bytes behind it */
+};
+
+/* Copies `bytes` bytes at the cursor; not 0 where they are not in the frame's linear part. */
+static __always_inline long cursor_peek(const struct cursor *at, void *to, __u32 bytes)
+{
+	return bpf_skb_load_bytes_relative(at->skb, at->offset, to, bytes, at->start);
+}
+
+/* Like cursor_peek, and steps over the bytes. */
+static __always_inline long cursor_take(struct cursor *at, void *to, __u32 bytes)
+{
+	long error = cursor_peek(at, to, bytes);
+
+	at->offset += bytes;
+	return error;
+}
+
+/*
+ * How far the cursor is from skb->data; 0 where that cannot be told. `known` are the eight bytes
+ * at the cursor, which is behind a network header that begins where the link header ends. The
+ * distance to skb->data counts an Ethernet header (a packet socket on Ethernet) or does not (a
+ * device without link header, BPF_PROG_TEST_RUN): the bytes tell which.
+ */
+static __always_inline __u32 cursor_from_data(const struct cursor *at, const __u32 known[2])
+{
+	__u32 with_link = at->offset + (at->start == BPF_HDR_START_NET ? ETH_HLEN : 0);
+	__u32 seen[2];
+
+	if (!bpf_skb_load_bytes(at->skb, with_link, seen, sizeof(seen)) &&
+	    seen[0] == known[0] && seen[1] == known[1])
+		return with_link;
+	if (!bpf_skb_load_bytes(at->skb, with_link - ETH_HLEN, seen, sizeof(seen)) &&
+	    seen[0] == known[0] && seen[1] == known[1])
+		return with_link - ETH_HLEN;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The one contract between the kernel half and Rust (engine/ids.rs, engine/sys/counters.rs and
+ * engine/sys/filter.rs hold the twins; their tests read this file).
+ */
+#ifndef HTTPLINES_SHARED_H
+#define HTTPLINES_SHARED_H
+
+#include <linux/types.h>
+
+/* VLAN tags a key can hold; a frame with more passes as REASON_TOO_DEEP. */
+#define VLAN_DEPTH_MAX 4
+
+/* Bit of flow_key.realm: the addresses are IPv6. */
+#define REALM_IPV6 (1u << 31)
+
+/*
+ * ids::FlowKey, byte for byte. Endpoints are ordered by address, then port, as big-endian numbers,
+ * so that both directions of a connection have one key. An IPv4 address is in the first word.
+ */
+struct flow_key {
+	__be32 address[2][4];
+	__be16 port[2];
+	__u16 vlan[VLAN_DEPTH_MAX];	/* outermost first, host order, 0 after the last */
+	__u32 realm;
+};
+
+_Static_assert(sizeof(struct flow_key) == 48, "flow_key is shared with Rust");
+
+/* What became of a frame: exactly one of these. Rejections come first. */
+enum reason {
+	REASON_GATED,		/* came while the gate was shut: belongs to no total */
+	REASON_DIRECTION,	/* goes the way that is not wanted, or is loopback's second copy */
+	REASON_NOT_IP,		/* neither IPv4 nor IPv6 */
+	REASON_NOT_TCP,		/* IP that carries something else */
+	REASON_NO_PAYLOAD,	/* a segment without data, of no session and no opening */
+	REASON_TLS,		/* data that begins like a TLS record, of no session */
+	REASON_OTHER,		/* any other data of no session */
+	REASON_FILTER_OFF,	/* passes: TCP, and the filter was told to take all of it */
+	REASON_SESSION,		/* passes: of an HTTP session */
+	REASON_OPENING,		/* passes: of a connection whose protocol is not known yet */
+	REASON_ADMITTED,	/* passes: began a message, so that its session is known now */
+	REASON_FRAGMENT,	/* passes: a fragment that may be TCP */
+	REASON_TOO_DEEP,	/* passes: more VLAN tags than a key holds */
+	REASON_UNPARSED,	/* passes: headers we could not read exactly */
+	REASON_COUNT,
+};
+
+#define REASON_PASS_FIRST REASON_FILTER_OFF
+
+/* One slot for each possible CPU, a whole number of cache lines, so that CPUs share none. */
+struct filter_counters {
+	__u64 frames[REASON_COUNT];
+	__u64 sessions_made;	/* sessions entered */
+	__u64 sessions_failed;	/* sessions the full map refused */
+	__u64 openings_made;	/* connections whose SYN was entered */
+	__u64 openings_failed;	/* SYNs the full map refused */
+	__u64 reserved[6];
+};
+
+_Static_assert(sizeof(struct filter_counters) == 192, "filter_counters is shared with Rust");
+
+/* control.gate: while it is not open, no frame passes. */
+#define GATE_OPEN 1
+
+/* control.mode */
+#define MODE_HTTP 0
+#define MODE_OFF 1
+
+/* control.direction */
+#define DIRECTION_INOUT 0
+#define DIRECTION_IN 1
+#define DIRECTION_OUT 2
+
+/* Written by user space through a mapping, read for every frame. */
+struct control {
+	__u32 gate;
+	__u32 mode;
+	__u32 direction;
+	__u32 reserved;
+};
+
+#endif

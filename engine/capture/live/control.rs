@@ -1,0 +1,184 @@
+//! [`LiveControl`]: the gate and the totals of a live capture.
+
+use std::io;
+
+use crate::sys::counters::FilterCounters;
+use crate::sys::filter::{Filter, Gate};
+use crate::sys::interface::{self, Interface};
+use crate::sys::packet_socket::PacketSocket;
+
+/// What one interface has brought and lost since the capture was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceTotals {
+    /// Its name, or `any`.
+    pub name: String,
+    /// Frames that passed the filter: those in the rings and those dropped (`tp_packets`).
+    pub packets: u64,
+    /// Frames for which the rings had no room (`tp_drops`).
+    pub drops: u64,
+    /// Times a ring was full and stopped (`tp_freeze_q_cnt`).
+    pub freezes: u64,
+    /// Frames dropped before us (`rx_dropped`); for `any`, on all interfaces that are still there.
+    pub rx_dropped: u64,
+    /// Frames that the NIC had no room for (`rx_missed_errors`).
+    pub rx_missed: u64,
+}
+
+/// What became of all frames since the capture was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveTotals {
+    /// What the filter counted.
+    pub filter: FilterCounters,
+    /// By interface, in the order they were asked for.
+    pub interfaces: Vec<InterfaceTotals>,
+    /// Frames that the CPUs' backlog had no room for (`/proc/net/softnet_stat`), on all interfaces.
+    pub softnet_dropped: u64,
+}
+
+impl LiveTotals {
+    /// Frames that passed the filter on their way to the rings, on all interfaces.
+    pub fn packets(&self) -> u64 {
+        self.interfaces.iter().map(|interface| interface.packets).sum()
+    }
+
+    /// Frames for which the rings had no room, on all interfaces.
+    pub fn drops(&self) -> u64 {
+        self.interfaces.iter().map(|interface| interface.drops).sum()
+    }
+}
+
+/// The gate and the totals of a live capture. It may be used from any thread while shards poll.
+#[derive(Debug)]
+pub struct LiveControl {
+    filter: Filter,
+    watched: Vec<Watched>,
+    totals: LiveTotals,
+    /// What `/proc/net/softnet_stat` said at the last look.
+    softnet_seen: u64,
+}
+
+/// An interface, its sockets, and what its counters said at the last look.
+#[derive(Debug)]
+struct Watched {
+    /// 0 is all.
+    ifindex: u32,
+    /// By other descriptors than those of the shards.
+    sockets: Vec<PacketSocket>,
+    /// Interface number, `rx_dropped`, `rx_missed`.
+    seen: Vec<(u32, u32, u32)>,
+}
+
+impl LiveControl {
+    /// Of the interfaces `opened`: name, number and sockets of each.
+    pub(super) fn new(
+        filter: Filter,
+        opened: Vec<(String, u32, Vec<PacketSocket>)>,
+        present: &[Interface],
+    ) -> LiveControl {
+        let mut totals = LiveTotals::default();
+        let mut watched = Vec::with_capacity(opened.len());
+        for (name, ifindex, sockets) in opened {
+            totals.interfaces.push(InterfaceTotals { name, ..InterfaceTotals::default() });
+            let mut entry = Watched { ifindex, sockets, seen: Vec::new() };
+            entry.see(present);
+            watched.push(entry);
+        }
+        LiveControl { filter, watched, totals, softnet_seen: softnet_dropped() }
+    }
+
+    /// From now on frames are judged and counted.
+    pub fn open_gate(&self) {
+        self.filter.gate(Gate::Open);
+    }
+
+    /// From now on no frame passes. What has passed comes up until [`LiveTotals::packets`] equals
+    /// the frames delivered and the drops; the last block within about two retire timeouts.
+    pub fn shut_gate(&self) {
+        self.filter.gate(Gate::Shut);
+    }
+
+    /// Everything so far. To be called now and then in long runs: the kernel's counters have 32
+    /// bits.
+    pub fn totals(&mut self) -> io::Result<&LiveTotals> {
+        // A frame is counted by the filter before it is by its socket.
+        let present = interface::interfaces()?;
+        for (watched, totals) in self.watched.iter_mut().zip(&mut self.totals.interfaces) {
+            for socket in &watched.sockets {
+                let new = socket.statistics()?;
+                totals.packets += u64::from(new.packets);
+                totals.drops += u64::from(new.drops);
+                totals.freezes += u64::from(new.freezes);
+            }
+            let (rx_dropped, rx_missed) = watched.see(&present);
+            totals.rx_dropped += rx_dropped;
+            totals.rx_missed += rx_missed;
+        }
+        let softnet = softnet_dropped();
+        self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);
+        self.softnet_seen = softnet;
+        self.totals.filter = self.filter.counters();
+        Ok(&self.totals)
+    }
+}
+
+impl Watched {
+    /// What the interfaces have lost since the last look; an interface that is new starts here.
+    fn see(&mut self, present: &[Interface]) -> (u64, u64) {
+        let (mut dropped, mut missed) = (0, 0);
+        for now in present {
+            if self.ifindex != 0 && self.ifindex != now.ifindex {
+                continue;
+            }
+            match self.seen.iter_mut().find(|(ifindex, ..)| *ifindex == now.ifindex) {
+                None => self.seen.push((now.ifindex, now.rx_dropped, now.rx_missed)),
+                Some((_, rx_dropped, rx_missed)) => {
+                    dropped += u64::from(now.rx_dropped.wrapping_sub(*rx_dropped));
+                    missed += u64::from(now.rx_missed.wrapping_sub(*rx_missed));
+                    (*rx_dropped, *rx_missed) = (now.rx_dropped, now.rx_missed);
+                }
+            }
+        }
+        (dropped, missed)
+    }
+}
+
+/// Frames that found a CPU's backlog full, on all CPUs since boot: the second column of
+/// softnet_stat, proc(5). 0 where there is none to read.
+fn softnet_dropped() -> u64 {
+    sum_softnet_dropped(&std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default())
+}
+
+fn sum_softnet_dropped(text: &str) -> u64 {
+    let dropped = |line: &str| u64::from_str_radix(line.split(' ').nth(1)?, 16).ok();
+    text.lines().filter_map(dropped).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softnet_drops_are_the_second_column_in_hexadecimal() {
+        let text = "00000100 0000000a 00000000 00000000\n00000200 00000010 00000000 00000000\n";
+        assert_eq!(sum_softnet_dropped(text), 26);
+        assert_eq!(sum_softnet_dropped(""), 0);
+    }
+
+    #[test]
+    fn losses_are_counted_from_the_first_look_on_and_across_a_wrap() {
+        let state = |ifindex, rx_dropped, rx_missed| Interface {
+            name: String::new(),
+            ifindex,
+            is_up: true,
+            is_loopback: false,
+            rx_dropped,
+            rx_missed,
+        };
+        let mut watched = Watched { ifindex: 0, sockets: Vec::new(), seen: Vec::new() };
+        assert_eq!(watched.see(&[state(1, 5, u32::MAX)]), (0, 0));
+        assert_eq!(watched.see(&[state(1, 7, 1), state(2, 100, 100)]), (2, 2));
+        assert_eq!(watched.see(&[state(2, 101, 100)]), (1, 0));
+        watched.ifindex = 2;
+        assert_eq!(watched.see(&[state(1, 90, 90), state(2, 102, 100)]), (1, 0));
+    }
+}

@@ -1,0 +1,181 @@
+//! What the kernel filter counts: the names behind the numbers of `bpf/shared.h`.
+
+/// Declares [`Reason`] with each variant's name and documentation, in the order of the C enum.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What became of a frame in the kernel filter: exactly one of these. `enum reason` in
+        /// `bpf/shared.h` is its twin.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// All of them, rejections first.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// As in totals.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Came while the gate was shut; belongs to no total.
+    Gated = "gated",
+    /// Rejected: goes the way that is not wanted, or is loopback's second copy.
+    Direction = "direction",
+    /// Rejected: neither IPv4 nor IPv6.
+    NotIp = "not_ip",
+    /// Rejected: IP that carries something else than TCP.
+    NotTcp = "not_tcp",
+    /// Rejected: a segment without data, of no session and no opening.
+    NoPayload = "no_payload",
+    /// Rejected: data that begins like a TLS record, of no session.
+    Tls = "tls",
+    /// Rejected: any other data of no session.
+    Other = "other",
+    /// Passed: TCP, and the filter was told to take all of it.
+    FilterOff = "filter_off",
+    /// Passed: of an HTTP session.
+    Session = "session",
+    /// Passed: of a connection whose protocol is not known yet.
+    Opening = "opening",
+    /// Passed: began a message, so that its session is known now.
+    Admitted = "admitted",
+    /// Passed: a fragment that may be TCP.
+    Fragment = "fragment",
+    /// Passed: more VLAN tags than a key holds.
+    TooDeep = "too_deep",
+    /// Passed: headers that the filter could not read exactly.
+    Unparsed = "unparsed",
+}
+
+impl Reason {
+    /// How many there are: `REASON_COUNT`.
+    pub const COUNT: usize = Reason::ALL.len();
+
+    /// Whether such frames go up to user space.
+    pub fn is_pass(self) -> bool {
+        self as usize >= Reason::FilterOff as usize
+    }
+}
+
+/// Words of `struct filter_counters`, reserved ones included.
+pub(super) const SLOT_WORDS: usize = 24;
+
+/// What the filter has counted since it was loaded, on all CPUs. Its words are added up one by one,
+/// so that while frames flow two of them may differ by the frames of a moment; behind a shut gate
+/// they are exact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterCounters {
+    /// Frames by [`Reason`], in the order of [`Reason::ALL`].
+    pub frames: [u64; Reason::COUNT],
+    /// Sessions entered.
+    pub sessions_made: u64,
+    /// Sessions that the full map refused.
+    pub sessions_failed: u64,
+    /// SYNs entered.
+    pub openings_made: u64,
+    /// SYNs that the full map refused.
+    pub openings_failed: u64,
+}
+
+impl FilterCounters {
+    /// Frames that met `reason`.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.frames[reason as usize]
+    }
+
+    /// Frames the filter judged: those that came while its gate was open.
+    pub fn offered(&self) -> u64 {
+        self.rejected() + self.passed()
+    }
+
+    /// Frames that were kept from user space while the gate was open.
+    pub fn rejected(&self) -> u64 {
+        self.sum(|reason| !reason.is_pass() && reason != Reason::Gated)
+    }
+
+    /// Frames that went to the ring; the kernel's `tp_packets` says the same.
+    pub fn passed(&self) -> u64 {
+        self.sum(Reason::is_pass)
+    }
+
+    /// Name and number of every counter.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let frames = Reason::ALL.iter().map(|reason| (reason.name(), self.of(*reason)));
+        frames.chain([
+            ("sessions_made", self.sessions_made),
+            ("sessions_failed", self.sessions_failed),
+            ("openings_made", self.openings_made),
+            ("openings_failed", self.openings_failed),
+        ])
+    }
+
+    /// Adds one CPU's slot.
+    pub(super) fn add_slot(&mut self, words: &[u64; SLOT_WORDS]) {
+        for (sum, word) in self.frames.iter_mut().zip(words) {
+            *sum += word;
+        }
+        let rest = &words[Reason::COUNT..];
+        self.sessions_made += rest[0];
+        self.sessions_failed += rest[1];
+        self.openings_made += rest[2];
+        self.openings_failed += rest[3];
+    }
+
+    fn sum(&self, is_wanted: impl Fn(Reason) -> bool) -> u64 {
+        Reason::ALL.iter().filter(|reason| is_wanted(**reason)).map(|reason| self.of(*reason)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARED: &str = include_str!("../../bpf/shared.h");
+
+    /// The words that open a line of `text` between `from` and `to`, without what follows a comma.
+    fn entries<'a>(from: &str, to: &str) -> Vec<&'a str> {
+        let text = SHARED.split_once(from).expect("shared.h has it").1;
+        let text = text.split_once(to).expect("and its end").0;
+        text.lines().filter_map(|line| line.trim().split_once([',', ';'])).map(|(w, _)| w).collect()
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_kernel_half() {
+        let theirs = entries("enum reason {", "};");
+        let ours =
+            Reason::ALL.iter().map(|reason| format!("REASON_{}", reason.name().to_uppercase()));
+        assert_eq!(ours.chain(["REASON_COUNT".into()]).collect::<Vec<_>>(), theirs);
+        let first = SHARED.lines().find_map(|line| line.strip_prefix("#define REASON_PASS_FIRST "));
+        let pass = Reason::ALL.iter().find(|reason| reason.is_pass()).expect("some pass");
+        assert_eq!(first, Some(format!("REASON_{}", pass.name().to_uppercase()).as_str()));
+    }
+
+    #[test]
+    fn words_are_those_of_the_kernel_half() {
+        let theirs = entries("struct filter_counters {", "};");
+        let ours = ["sessions_made", "sessions_failed", "openings_made", "openings_failed"];
+        assert_eq!(theirs[0], "__u64 frames[REASON_COUNT]");
+        assert_eq!(theirs[1..5], ours.map(|name| format!("__u64 {name}")));
+        assert_eq!(
+            theirs[5],
+            format!("__u64 reserved[{}]", SLOT_WORDS - Reason::COUNT - ours.len())
+        );
+    }
+
+    #[test]
+    fn totals_leave_out_what_came_before_the_gate_opened() {
+        let mut counters = FilterCounters::default();
+        let slot = std::array::from_fn(|index| 1 << index);
+        counters.add_slot(&slot);
+        assert_eq!(counters.of(Reason::Gated), 1);
+        assert_eq!(counters.rejected(), 0b111_1110);
+        assert_eq!(counters.passed(), 0b11_1111_1000_0000);
+        assert_eq!(counters.offered(), counters.rejected() + counters.passed());
+        assert_eq!(counters.sessions_made, 1 << 14);
+        assert_eq!(counters.each().last(), Some(("openings_failed", 1 << 17)));
+    }
+}

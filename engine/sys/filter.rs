@@ -1,0 +1,176 @@
+//! The kernel filter of `bpf/http_filter.bpf.c`, loaded: bpf(2).
+//!
+//! Loading needs CAP_BPF. Afterwards no bpf call is made (before Linux 5.19 every one would need
+//! the capability again): the gate and the counters are mapped memory.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{ErrorExt, MapHandle, PrintLevel};
+
+use super::counters::{FilterCounters, SLOT_WORDS};
+use super::mmap::Mapping;
+use crate::config::{CaptureConfig, FilterMode, PacketDirection};
+
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    missing_docs,
+    missing_debug_implementations,
+    unsafe_op_in_unsafe_fn
+)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/http_filter.skel.rs"));
+}
+
+/// Words of `struct control`, as byte offsets.
+const CONTROL_GATE: usize = 0;
+const CONTROL_MODE: usize = 4;
+const CONTROL_DIRECTION: usize = 8;
+const CONTROL_BYTES: usize = 16;
+
+/// Whether frames may pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// No frame passes, and none counts.
+    Shut = 0,
+    /// Frames are judged.
+    Open = 1,
+}
+
+/// The filter. It lives on in the sockets it is attached to, but without this its gate stays as it
+/// is.
+#[derive(Debug)]
+pub struct Filter {
+    program: OwnedFd,
+    sessions: MapHandle,
+    openings: MapHandle,
+    control: Mapping,
+    counters: Mapping,
+}
+
+impl Filter {
+    /// Loads the filter for `config`, with its gate shut.
+    ///
+    /// [`libbpf_rs::ErrorKind::PermissionDenied`]: without CAP_BPF (CAP_SYS_ADMIN before Linux
+    /// 5.8).
+    pub fn load(config: &CaptureConfig) -> libbpf_rs::Result<Filter> {
+        // The verifier's words are for us, not for users.
+        libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| {
+            tracing::debug!("libbpf: {}", text.trim_end());
+        })));
+        let mut storage = MaybeUninit::uninit();
+        let mut open = skeleton::HttpFilterSkelBuilder::default().open(&mut storage)?;
+        let cpu_count = libbpf_rs::num_possible_cpus()?;
+        open.maps.counters.set_max_entries(cpu_count as u32)?;
+        open.maps.sessions.set_max_entries(config.session_count_max)?;
+        open.maps.openings.set_max_entries(config.opening_count_max)?;
+        let loaded = open.load()?;
+
+        let counter_bytes = cpu_count * SLOT_WORDS * size_of::<u64>();
+        let duplicate = "cannot duplicate the filter's descriptor";
+        let filter = Filter {
+            program: loaded.progs.http_filter.as_fd().try_clone_to_owned().context(duplicate)?,
+            sessions: MapHandle::try_from(&loaded.maps.sessions)?,
+            openings: MapHandle::try_from(&loaded.maps.openings)?,
+            control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
+            counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
+        };
+        filter.say(
+            CONTROL_MODE,
+            match config.filter {
+                FilterMode::Http => 0,
+                FilterMode::Off => 1,
+            },
+        );
+        filter.say(
+            CONTROL_DIRECTION,
+            match config.direction {
+                PacketDirection::InOut => 0,
+                PacketDirection::In => 1,
+                PacketDirection::Out => 2,
+            },
+        );
+        Ok(filter)
+    }
+
+    /// Opens or shuts the gate. A frame that is being judged at this moment, on another CPU, may
+    /// still pass after it was shut.
+    pub fn gate(&self, gate: Gate) {
+        self.say(CONTROL_GATE, gate as u32);
+        fence(Ordering::SeqCst);
+    }
+
+    /// All counts so far.
+    pub fn counters(&self) -> FilterCounters {
+        let mut sum = FilterCounters::default();
+        let slot_bytes = SLOT_WORDS * size_of::<u64>();
+        for slot in (0..self.counters.len()).step_by(slot_bytes) {
+            let word = |index| self.counters.word64(slot + index * size_of::<u64>());
+            sum.add_slot(&std::array::from_fn(|index| word(index).load(Ordering::Relaxed)));
+        }
+        sum
+    }
+
+    /// The program, to be attached to sockets.
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to a word that is not 0. For tests and
+    /// tools; each access is a bpf(2) call.
+    pub fn sessions(&self) -> &MapHandle {
+        &self.sessions
+    }
+
+    /// The map of openings: [`FlowKey`](crate::ids::FlowKey) to the payload segments so far. For
+    /// tests and tools.
+    pub fn openings(&self) -> &MapHandle {
+        &self.openings
+    }
+
+    fn say(&self, word: usize, value: u32) {
+        self.control.word32(word).store(value, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::skeleton::types;
+    use super::*;
+    use crate::ids::FlowKey;
+    use std::mem::offset_of;
+
+    #[test]
+    fn layouts_are_those_of_the_kernel_half() {
+        assert_eq!(size_of::<FlowKey>(), size_of::<types::flow_key>());
+        assert_eq!(offset_of!(FlowKey, address), offset_of!(types::flow_key, address));
+        assert_eq!(offset_of!(FlowKey, port), offset_of!(types::flow_key, port));
+        assert_eq!(offset_of!(FlowKey, vlan), offset_of!(types::flow_key, vlan));
+        assert_eq!(offset_of!(FlowKey, realm), offset_of!(types::flow_key, realm));
+        assert_eq!(CONTROL_BYTES, size_of::<types::control>());
+        assert_eq!(CONTROL_GATE, offset_of!(types::control, gate));
+        assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
+        assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
+        assert_eq!(SLOT_WORDS * size_of::<u64>(), size_of::<types::filter_counters>());
+    }
+
+    #[test]
+    fn words_mean_the_same_on_both_sides() {
+        let shared = include_str!("../../bpf/shared.h");
+        for line in [
+            "#define GATE_OPEN 1",
+            "#define MODE_HTTP 0",
+            "#define MODE_OFF 1",
+            "#define DIRECTION_INOUT 0",
+            "#define DIRECTION_IN 1",
+            "#define DIRECTION_OUT 2",
+            "#define VLAN_DEPTH_MAX 4",
+            "#define REALM_IPV6 (1u << 31)",
+        ] {
+            assert!(shared.lines().any(|theirs| theirs == line), "{line}");
+        }
+    }
+}

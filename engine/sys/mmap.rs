@@ -1,0 +1,139 @@
+//! Memory shared with the kernel, or heap memory that stands in for it: mmap(2).
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// What a [`Mapping`] gives back when it is dropped.
+#[derive(Debug)]
+enum Backing {
+    Kernel,
+    Heap(Layout),
+}
+
+/// Memory that somebody else may write to at any time: it is read and written word by word,
+/// atomically, or as bytes by whoever knows that the other side keeps still.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+    backing: Backing,
+}
+
+// SAFETY: the memory belongs to the mapping alone, and is no thread's in particular.
+unsafe impl Send for Mapping {}
+// SAFETY: shared access is atomic, but for `bytes`, whose caller vouches that nobody writes.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `bytes` bytes of `file`, shared, readable and writable. With `MAP_LOCKED` or
+    /// `MAP_POPULATE` nothing is gained: a packet ring and a BPF array are kernel memory already.
+    pub fn of_file(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Mapping> {
+        // SAFETY: the kernel chooses an address that nothing else uses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Mapping { start, bytes, backing: Backing::Kernel })
+    }
+
+    /// Zeroed heap memory with the same interface, for tests without the kernel.
+    ///
+    /// # Panics
+    /// Where `bytes` is 0.
+    pub fn on_heap(bytes: usize) -> Mapping {
+        assert!(bytes > 0, "a mapping holds something");
+        let layout = Layout::from_size_align(bytes, 4096).expect("no more than the address space");
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        Mapping { start, bytes, backing: Backing::Heap(layout) }
+    }
+
+    /// How long the mapping is.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it has no bytes; a mapping always has some.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The 32-bit word at `offset` bytes.
+    ///
+    /// # Panics
+    /// Where the word is not inside, or `offset` is not a multiple of 4.
+    pub fn word32(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: `place` checks bounds and alignment; the memory lives as long as `self`.
+        unsafe { AtomicU32::from_ptr(self.place::<u32>(offset)) }
+    }
+
+    /// The 64-bit word at `offset` bytes.
+    ///
+    /// # Panics
+    /// Where the word is not inside, or `offset` is not a multiple of 8.
+    pub fn word64(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: `place` checks bounds and alignment; the memory lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.place::<u64>(offset)) }
+    }
+
+    /// The bytes of `range`.
+    ///
+    /// # Safety
+    /// While the slice is alive, neither the kernel nor anybody else writes to these bytes.
+    ///
+    /// # Panics
+    /// Where the range is not inside.
+    pub unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.bytes, "inside the mapping");
+        // SAFETY: the range is inside; the caller vouches that nobody writes.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// Copies `data` to `offset`: what the kernel would have written, in tests.
+    ///
+    /// # Panics
+    /// Where the data does not fit.
+    #[cfg(test)]
+    pub fn write(&mut self, offset: usize, data: &[u8]) {
+        assert!(offset + data.len() <= self.bytes, "inside the mapping");
+        // SAFETY: inside, and `&mut self` means that nobody else looks.
+        unsafe {
+            self.start.as_ptr().add(offset).copy_from_nonoverlapping(data.as_ptr(), data.len());
+        }
+    }
+
+    fn place<T>(&self, offset: usize) -> *mut T {
+        assert!(offset.is_multiple_of(size_of::<T>()), "words are aligned");
+        assert!(offset <= self.bytes - size_of::<T>().min(self.bytes), "inside the mapping");
+        // SAFETY: inside the mapping.
+        unsafe { self.start.as_ptr().add(offset).cast() }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        match self.backing {
+            // SAFETY: mapped by us at this address and length, and borrowed by nobody any more.
+            Backing::Kernel => unsafe {
+                libc::munmap(self.start.as_ptr().cast(), self.bytes);
+            },
+            // SAFETY: allocated by us with this layout.
+            Backing::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! An AF_PACKET socket, from its filter to its fanout group: packet(7).
+//!
+//! The calls come in this order: [`open`](PacketSocket::open), [`attach`](PacketSocket::attach),
+//! [`ring`](PacketSocket::ring), [`bind`](PacketSocket::bind), then
+//! [`found_group`](PacketSocket::found_group) or [`join_group`](PacketSocket::join_group). Nothing
+//! flows before `bind`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::cvt;
+use super::mmap::Mapping;
+use super::ring::Ring;
+
+/// PACKET_STATISTICS, linux/if_packet.h; libc does not have it.
+const PACKET_STATISTICS: libc::c_int = 6;
+/// TPACKET_V3 packs frames as they come and uses this number only to check that the sizes agree.
+const FRAME_BYTES: u32 = 2048;
+
+/// How large a ring is and how long a block waits.
+#[derive(Clone, Copy, Debug)]
+pub struct RingSize {
+    /// Bytes of a block: a power of two, a multiple of the page size.
+    pub block_bytes: u32,
+    /// How many blocks.
+    pub block_count: u32,
+    /// After so long the kernel hands over a block that holds frames but is not full.
+    pub retire_timeout_ms: u32,
+}
+
+/// The number of a fanout group, one for each network namespace and interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FanoutGroup(u16);
+
+/// What a ring has taken and lost since it was last asked: PACKET_STATISTICS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingStatistics {
+    /// Frames that the filter passed: those in the ring and those dropped.
+    pub packets: u32,
+    /// Frames for which the ring had no room.
+    pub drops: u32,
+    /// Times the ring was full and stopped.
+    pub freezes: u32,
+}
+
+/// The socket. Dropped, it leaves its group and promiscuous mode.
+#[derive(Debug)]
+pub struct PacketSocket {
+    fd: OwnedFd,
+}
+
+impl PacketSocket {
+    /// A raw socket of protocol 0, which nothing reaches until it is bound. Needs CAP_NET_RAW:
+    /// EPERM.
+    pub fn open() -> io::Result<PacketSocket> {
+        // SAFETY: no memory is passed.
+        let fd =
+            cvt(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+        // SAFETY: the kernel has just given us this descriptor.
+        Ok(PacketSocket { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// The same socket by another descriptor, for whoever reads its statistics.
+    pub fn try_clone(&self) -> io::Result<PacketSocket> {
+        Ok(PacketSocket { fd: self.fd.try_clone()? })
+    }
+
+    /// Runs `program` on every frame, and locks it there: SO_ATTACH_BPF and SO_LOCK_FILTER,
+    /// socket(7).
+    pub fn attach(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd())?;
+        self.set(libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1i32)
+    }
+
+    /// Makes the socket's ring. ENOMEM: the kernel has no room for it.
+    pub fn ring(&self, size: RingSize) -> io::Result<Ring> {
+        let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
+        self.set(libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
+        let request = libc::tpacket_req3 {
+            tp_block_size: size.block_bytes,
+            tp_block_nr: size.block_count,
+            tp_frame_size: FRAME_BYTES,
+            tp_frame_nr: (size.block_bytes / FRAME_BYTES).saturating_mul(size.block_count),
+            tp_retire_blk_tov: size.retire_timeout_ms,
+            tp_sizeof_priv: 0,
+            // No hash is asked for: the kernel would compute it under the ring's lock.
+            tp_feature_req_word: 0,
+        };
+        self.set(libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
+        let (block_bytes, block_count) = (size.block_bytes as usize, size.block_count as usize);
+        let memory = Mapping::of_file(self.as_fd(), block_bytes * block_count)?;
+        Ok(Ring::new(memory, block_bytes))
+    }
+
+    /// Takes all frames of interface `ifindex` (0: of every interface), whatever their protocol. A
+    /// member of a fanout group cannot be bound again (EINVAL).
+    pub fn bind(&self, ifindex: u32) -> io::Result<()> {
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as libc::c_ushort,
+            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+            sll_ifindex: ifindex as libc::c_int,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the pointer and the length describe `address`.
+        cvt(unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+        Ok(())
+    }
+
+    /// Puts interface `ifindex` into promiscuous mode for as long as the socket is open.
+    pub fn set_promiscuous(&self, ifindex: u32) -> io::Result<()> {
+        let request = libc::packet_mreq {
+            mr_ifindex: ifindex as libc::c_int,
+            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+    }
+
+    /// Founds a fanout group and joins it as its first member. The kernel chooses a number that no
+    /// other process has (PACKET_FANOUT_FLAG_UNIQUEID, Linux 4.12).
+    pub fn found_group(&self) -> io::Result<FanoutGroup> {
+        self.join(0, libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
+        let value: u32 = self.get(libc::SOL_PACKET, libc::PACKET_FANOUT)?;
+        Ok(FanoutGroup(value as u16))
+    }
+
+    /// Joins `group` as its last member. Members share its frames by a hash that both directions of
+    /// a connection have in common; IPv4 fragments are joined before.
+    pub fn join_group(&self, group: FanoutGroup) -> io::Result<()> {
+        self.join(group.0, 0)
+    }
+
+    /// What has happened since the last call, which the kernel forgets with this one.
+    pub fn statistics(&self) -> io::Result<RingStatistics> {
+        let words: [u32; 3] = self.get(libc::SOL_PACKET, PACKET_STATISTICS)?;
+        Ok(RingStatistics { packets: words[0], drops: words[1], freezes: words[2] })
+    }
+
+    /// The error that poll(2) reported, which the kernel forgets with this call: SO_ERROR. ENETDOWN
+    /// where the interface went down or vanished.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self.get::<libc::c_int>(libc::SOL_SOCKET, libc::SO_ERROR) {
+            Ok(0) => None,
+            Ok(error) => Some(io::Error::from_raw_os_error(error)),
+            Err(error) => Some(error),
+        }
+    }
+
+    fn join(&self, id: u16, flag: libc::c_uint) -> io::Result<()> {
+        let flags = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_DEFRAG | flag;
+        self.set(libc::SOL_PACKET, libc::PACKET_FANOUT, &(u32::from(id) | flags << 16))
+    }
+
+    fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+        let length = size_of::<T>() as libc::socklen_t;
+        let value: *const T = value;
+        // SAFETY: the pointer and the length describe `value`.
+        cvt(unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, value.cast(), length) })?;
+        Ok(())
+    }
+
+    fn get<T: Words>(&self, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
+        let mut value = T::default();
+        let mut length = size_of::<T>() as libc::socklen_t;
+        let place: *mut T = &mut value;
+        // SAFETY: the pointer and the length describe `value`, and any bytes make a `Words`.
+        cvt(unsafe {
+            libc::getsockopt(self.fd.as_raw_fd(), level, name, place.cast(), &mut length)
+        })?;
+        Ok(value)
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Integers and arrays of them: types for which any bytes are a value.
+trait Words: Default {}
+impl Words for u32 {}
+impl Words for i32 {}
+impl Words for [u32; 3] {}

@@ -1,0 +1,303 @@
+//! The walk over a TPACKET_V3 ring: linux/if_packet.h and Documentation/networking/packet_mmap.rst.
+//!
+//! The ring is a row of blocks. The kernel fills one after the other and hands each over by its
+//! status word; we read it and hand it back the same way. Offsets inside a block are the kernel's,
+//! but we trust none of them: a frame that does not lie inside its block ends the walk of that
+//! block.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::mmap::Mapping;
+use crate::time::TimestampNs;
+
+/// `struct tpacket_block_desc`: its length, and where its words are.
+const BLOCK_HEADER_BYTES: usize = 48;
+const BLOCK_STATUS: usize = 8;
+const BLOCK_FRAMES: usize = 12;
+const BLOCK_FIRST_FRAME: usize = 16;
+
+/// `struct tpacket3_hdr` and the `struct sockaddr_ll` behind it.
+const FRAME_HEADER_BYTES: usize = 48;
+const FRAME_ADDRESS_BYTES: usize = 20;
+
+/// 802.1Q, where the kernel does not say which protocol a tag had.
+const TPID_DEFAULT: u16 = 0x8100;
+
+/// One captured frame, a loan of its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingFrame<'a> {
+    /// The captured bytes, from the link header on where the interface has one.
+    pub bytes: &'a [u8],
+    /// Length on the wire, without a tag that was taken out.
+    pub wire_bytes: u32,
+    /// When the kernel saw it.
+    pub timestamp: TimestampNs,
+    /// Control information and protocol of the VLAN tag that was taken out of the frame.
+    pub vlan: Option<(u16, u16)>,
+    /// The interface.
+    pub ifindex: u32,
+    /// The interface's kind: an ARPHRD_ value of linux/if_arp.h.
+    pub hardware_type: u16,
+    /// Which way the frame went: a PACKET_ value of packet(7).
+    pub packet_type: u8,
+}
+
+/// The ring and our place in it.
+#[derive(Debug)]
+pub struct Ring {
+    memory: Mapping,
+    block_bytes: usize,
+    next: usize,
+}
+
+impl Ring {
+    /// The ring in `memory`, whose blocks have `block_bytes` bytes each.
+    ///
+    /// # Panics
+    /// Where the memory is not a whole number of blocks, or a block has no room for its header.
+    pub fn new(memory: Mapping, block_bytes: usize) -> Ring {
+        assert!(block_bytes >= BLOCK_HEADER_BYTES && memory.len().is_multiple_of(block_bytes));
+        Ring { memory, block_bytes, next: 0 }
+    }
+
+    /// The next block, if the kernel has handed it over.
+    pub fn next_block(&mut self) -> Option<Block<'_>> {
+        let start = self.next;
+        let status = self.memory.word32(start + BLOCK_STATUS);
+        // Acquire: what the kernel wrote before the status is there.
+        if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        self.next = (start + self.block_bytes) % self.memory.len();
+        let word = |offset| self.memory.word32(start + offset).load(Ordering::Relaxed);
+        let (frame_count, first) = (word(BLOCK_FRAMES), word(BLOCK_FIRST_FRAME));
+        // SAFETY: the kernel has given the block up until its status says otherwise, which `Block`
+        // writes when it is dropped; it borrows the ring, so there is no second one. The status
+        // word is outside of the range.
+        let bytes =
+            unsafe { self.memory.bytes(start + BLOCK_HEADER_BYTES..start + self.block_bytes) };
+        Some(Block { status, bytes, frame_count, first: first as usize })
+    }
+}
+
+/// A block on loan from the kernel, handed back when it is dropped.
+#[derive(Debug)]
+pub struct Block<'ring> {
+    status: &'ring AtomicU32,
+    /// What is behind the block's header.
+    bytes: &'ring [u8],
+    frame_count: u32,
+    /// Where the first frame is, counted from the block's start.
+    first: usize,
+}
+
+impl Block<'_> {
+    /// How many frames the kernel put into it.
+    pub fn frame_count(&self) -> u32 {
+        self.frame_count
+    }
+
+    /// The frames, in the order of arrival.
+    pub fn frames(&self) -> Frames<'_> {
+        Frames { bytes: self.bytes, at: self.first, left: self.frame_count }
+    }
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        // Release: our reads are done before the kernel writes again.
+        self.status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
+    }
+}
+
+/// Iterator over the frames of a [`Block`]. It ends early at a frame that is not inside the block.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    /// Where the next frame's header is, counted from the block's start.
+    at: usize,
+    left: u32,
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = RingFrame<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RingFrame<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let rest = self.bytes.get(self.at.checked_sub(BLOCK_HEADER_BYTES)?..)?;
+        let Some((next_offset, frame)) = read_frame(rest) else {
+            self.left = 0;
+            return None;
+        };
+        if next_offset == 0 {
+            self.left = 0;
+        }
+        self.at += next_offset;
+        Some(frame)
+    }
+}
+
+/// The frame whose header `rest` begins with, and how far the next one is (0: there is none).
+#[inline]
+fn read_frame(rest: &[u8]) -> Option<(usize, RingFrame<'_>)> {
+    let (header, behind) = rest.split_first_chunk::<FRAME_HEADER_BYTES>()?;
+    let address = behind.first_chunk::<FRAME_ADDRESS_BYTES>()?;
+    let word = |at: usize| {
+        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+
+    let (captured_bytes, wire_bytes) = (word(12) as usize, word(16));
+    let (status, link_offset) = (word(20), half(24) as usize);
+    let bytes = rest.get(link_offset..)?.get(..captured_bytes)?;
+    let tpid = if status & libc::TP_STATUS_VLAN_TPID_VALID != 0 { half(36) } else { TPID_DEFAULT };
+    let has_tag = status & libc::TP_STATUS_VLAN_VALID != 0;
+    let frame = RingFrame {
+        bytes,
+        wire_bytes: wire_bytes.max(captured_bytes as u32),
+        timestamp: TimestampNs::from_parts(word(4).into(), word(8).into()),
+        vlan: has_tag.then_some((word(32) as u16, tpid)),
+        ifindex: u32::from_ne_bytes([address[4], address[5], address[6], address[7]]),
+        hardware_type: u16::from_ne_bytes([address[8], address[9]]),
+        packet_type: address[10],
+    };
+    Some((word(0) as usize, frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BLOCK_BYTES: usize = 4096;
+
+    fn ring(block_count: usize) -> Ring {
+        Ring::new(Mapping::on_heap(BLOCK_BYTES * block_count), BLOCK_BYTES)
+    }
+
+    /// A frame as the kernel lays it out: header, address, a gap, the bytes, padding to 8.
+    fn frame(payload: &[u8], status: u32, is_last: bool) -> Vec<u8> {
+        let mut header = vec![0u8; 80];
+        let total = (header.len() + payload.len()).next_multiple_of(8);
+        let mut put = |at: usize, value: &[u8]| header[at..at + value.len()].copy_from_slice(value);
+        put(0, &(if is_last { 0 } else { total as u32 }).to_ne_bytes());
+        put(4, &7u32.to_ne_bytes());
+        put(8, &9u32.to_ne_bytes());
+        put(12, &(payload.len() as u32).to_ne_bytes());
+        put(16, &1000u32.to_ne_bytes());
+        put(20, &status.to_ne_bytes());
+        put(24, &80u16.to_ne_bytes());
+        put(32, &0x2064u32.to_ne_bytes());
+        put(36, &0x88a8u16.to_ne_bytes());
+        put(52, &3u32.to_ne_bytes());
+        put(56, &772u16.to_ne_bytes());
+        put(58, &[4]);
+        header.extend_from_slice(payload);
+        header.resize(total, 0);
+        header
+    }
+
+    fn hand_over(ring: &mut Ring, block: usize, frame_count: u32, frames: &[u8]) {
+        let start = block * BLOCK_BYTES;
+        ring.memory.write(start + BLOCK_FRAMES, &frame_count.to_ne_bytes());
+        ring.memory.write(start + BLOCK_FIRST_FRAME, &(BLOCK_HEADER_BYTES as u32).to_ne_bytes());
+        ring.memory.write(start + BLOCK_HEADER_BYTES, frames);
+        ring.memory.word32(start + BLOCK_STATUS).store(libc::TP_STATUS_USER, Ordering::Release);
+    }
+
+    fn is_ours(ring: &Ring, block: usize) -> bool {
+        ring.memory.word32(block * BLOCK_BYTES + BLOCK_STATUS).load(Ordering::Acquire) != 0
+    }
+
+    #[test]
+    fn blocks_are_walked_in_order_and_handed_back() {
+        let mut ring = ring(2);
+        assert!(ring.next_block().is_none());
+        for round in 0..3u8 {
+            for block in 0..2u8 {
+                hand_over(&mut ring, block.into(), 1, &frame(&[round, block], 0, true));
+            }
+            for block in 0..2u8 {
+                let loan = ring.next_block().expect("it was handed over");
+                assert_eq!(loan.frames().next().unwrap().bytes, [round, block]);
+                drop(loan);
+                assert!(!is_ours(&ring, block.into()));
+            }
+            assert!(ring.next_block().is_none());
+        }
+    }
+
+    #[test]
+    fn frames_come_with_what_the_kernel_says_of_them() {
+        let mut ring = ring(1);
+        let tagged = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
+        let frames = [
+            frame(b"first", 0, false),
+            frame(b"second!!!", tagged, false),
+            frame(b"", libc::TP_STATUS_VLAN_VALID, true),
+        ];
+        hand_over(&mut ring, 0, 3, &frames.concat());
+        let block = ring.next_block().unwrap();
+        let seen: Vec<_> = block.frames().collect();
+        assert_eq!(block.frame_count(), 3);
+        let first = RingFrame {
+            bytes: b"first",
+            wire_bytes: 1000,
+            timestamp: TimestampNs::from_parts(7, 9),
+            vlan: None,
+            ifindex: 3,
+            hardware_type: 772,
+            packet_type: 4,
+        };
+        let second = RingFrame { bytes: b"second!!!", vlan: Some((0x2064, 0x88a8)), ..first };
+        let third = RingFrame { bytes: b"", vlan: Some((0x2064, 0x8100)), ..first };
+        assert_eq!(seen, [first, second, third]);
+    }
+
+    #[test]
+    fn offsets_outside_the_block_end_the_walk() {
+        let whole = frame(b"payload", 0, false);
+        let hostile: &[(usize, &[u8])] = &[
+            (12, &u32::MAX.to_ne_bytes()), // captured length
+            (12, &4000u32.to_ne_bytes()),  // a little too long
+            (24, &u16::MAX.to_ne_bytes()), // link offset
+        ];
+        for (at, value) in hostile {
+            let mut ring = ring(1);
+            let mut frames = [whole.clone(), whole.clone()].concat();
+            frames[whole.len() + at..][..value.len()].copy_from_slice(value);
+            hand_over(&mut ring, 0, 2, &frames);
+            assert_eq!(ring.next_block().unwrap().frames().count(), 1, "{at} {value:?}");
+        }
+        for first in [0, 47, 4090, 4096, u32::MAX] {
+            let mut ring = ring(1);
+            hand_over(&mut ring, 0, 9, &whole);
+            ring.memory.write(BLOCK_FIRST_FRAME, &first.to_ne_bytes());
+            assert_eq!(ring.next_block().unwrap().frames().count(), 0, "{first}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_can_lead_us_astray(
+            mut noise in prop::collection::vec(any::<u8>(), BLOCK_BYTES),
+            offsets in prop::collection::vec((0..BLOCK_BYTES / 4, 0u32..5000), 0..40),
+        ) {
+            for (word, value) in offsets {
+                noise[word * 4..word * 4 + 4].copy_from_slice(&value.to_ne_bytes());
+            }
+            let mut ring = ring(1);
+            ring.memory.write(0, &noise);
+            ring.memory.word32(BLOCK_STATUS).store(libc::TP_STATUS_USER, Ordering::Release);
+            let block = ring.next_block().unwrap();
+            for frame in block.frames().take(10_000) {
+                prop_assert!(frame.bytes.len() <= BLOCK_BYTES);
+                prop_assert!(frame.wire_bytes as usize >= frame.bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Packets as the kernel filter meets them, built from the inside out, and the filter run on them.
+
+use std::os::fd::AsRawFd;
+
+use httplines::ids::FlowKey;
+use httplines::sys::counters::Reason;
+use httplines::sys::filter::Filter;
+use libbpf_rs::libbpf_sys;
+
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const PSH: u8 = 8;
+pub const ACK: u8 = 16;
+
+pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_UDP: u8 = 17;
+pub const TYPE_IPV4: u16 = 0x0800;
+pub const TYPE_IPV6: u16 = 0x86dd;
+pub const TYPE_VLAN: u16 = 0x8100;
+pub const TYPE_QINQ: u16 = 0x88a8;
+
+pub const CLIENT_V4: [u8; 4] = [10, 0, 0, 9];
+pub const SERVER_V4: [u8; 4] = [10, 0, 0, 1];
+pub const CLIENT_PORT: u16 = 40_000;
+pub const SERVER_PORT: u16 = 8080;
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// A TCP segment with a header of 20 bytes.
+pub fn tcp(way: Way, flags: u8, payload: &[u8]) -> Vec<u8> {
+    tcp_between(way, (CLIENT_PORT, SERVER_PORT), flags, payload)
+}
+
+/// A TCP segment between a client's and a server's port.
+pub fn tcp_between(way: Way, (client, server): (u16, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
+    let (source, destination) = match way {
+        Way::ToServer => (client, server),
+        Way::ToClient => (server, client),
+    };
+    let mut segment = Vec::with_capacity(20 + payload.len());
+    segment.extend(source.to_be_bytes());
+    segment.extend(destination.to_be_bytes());
+    segment.extend([0, 0, 0, 7, 0, 0, 0, 9, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend(payload);
+    segment
+}
+
+/// An IPv4 packet without options.
+pub fn ipv4(way: Way, protocol: u8, body: &[u8]) -> Vec<u8> {
+    ipv4_with_options(way, protocol, &[], body)
+}
+
+/// An IPv4 packet; `options` is a multiple of four bytes long.
+pub fn ipv4_with_options(way: Way, protocol: u8, options: &[u8], body: &[u8]) -> Vec<u8> {
+    let header_bytes = 20 + options.len();
+    let mut packet = vec![0x40 | (header_bytes / 4) as u8, 0];
+    packet.extend(((header_bytes + body.len()) as u16).to_be_bytes());
+    packet.extend([0, 1, 0x40, 0, 64, protocol, 0, 0]);
+    let (source, destination) = match way {
+        Way::ToServer => (CLIENT_V4, SERVER_V4),
+        Way::ToClient => (SERVER_V4, CLIENT_V4),
+    };
+    packet.extend(source);
+    packet.extend(destination);
+    packet.extend(options);
+    packet.extend(body);
+    packet
+}
+
+/// The client's IPv6 address; the server's ends with 1.
+pub fn client_v6() -> [u8; 16] {
+    let mut address = [0; 16];
+    (address[0], address[15]) = (0xfd, 9);
+    address
+}
+
+/// The server's IPv6 address.
+pub fn server_v6() -> [u8; 16] {
+    let mut address = client_v6();
+    address[15] = 1;
+    address
+}
+
+/// An IPv6 packet; `next` says what `body` begins with.
+pub fn ipv6(way: Way, next: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((body.len() as u16).to_be_bytes());
+    packet.extend([next, 64]);
+    let (source, destination) = match way {
+        Way::ToServer => (client_v6(), server_v6()),
+        Way::ToClient => (server_v6(), client_v6()),
+    };
+    packet.extend(source);
+    packet.extend(destination);
+    packet.extend(body);
+    packet
+}
+
+/// An IPv6 extension header of `eights` times eight bytes, with `body` behind.
+pub fn extension(next: u8, eights: u8, body: &[u8]) -> Vec<u8> {
+    let mut header = vec![0; usize::from(eights) * 8];
+    (header[0], header[1]) = (next, eights - 1);
+    header.extend(body);
+    header
+}
+
+/// An Ethernet frame with `tags` (protocol and control information, outermost first).
+pub fn ethernet(tags: &[(u16, u16)], ether_type: u16, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9];
+    for (protocol, control) in tags {
+        frame.extend(protocol.to_be_bytes());
+        frame.extend(control.to_be_bytes());
+    }
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// TCP over IPv4 over Ethernet.
+pub fn frame(way: Way, flags: u8, payload: &[u8]) -> Vec<u8> {
+    ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &tcp(way, flags, payload)))
+}
+
+/// The key of the connection between client and server over IPv4, in the VLANs `vlan`.
+pub fn key_v4(vlan: &[u16]) -> FlowKey {
+    let wide = |address: [u8; 4]| {
+        let mut wide = [0; 16];
+        wide[..4].copy_from_slice(&address);
+        wide
+    };
+    key(wide(CLIENT_V4), wide(SERVER_V4), vlan, 0)
+}
+
+/// The key of the connection between client and server over IPv6.
+pub fn key_v6() -> FlowKey {
+    key(client_v6(), server_v6(), &[], httplines::ids::REALM_IPV6)
+}
+
+fn key(client: [u8; 16], server: [u8; 16], vlan: &[u16], realm: u32) -> FlowKey {
+    let mut stack = [0; 4];
+    stack[..vlan.len()].copy_from_slice(vlan);
+    let client = (client, CLIENT_PORT.to_be_bytes());
+    FlowKey::new(client, (server, SERVER_PORT.to_be_bytes()), stack, realm).0
+}
+
+/// The bytes of a key as the kernel's maps have it.
+pub fn key_bytes(key: &FlowKey) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(48);
+    bytes.extend(key.address.as_flattened());
+    bytes.extend(key.port.as_flattened());
+    key.vlan.iter().for_each(|id| bytes.extend(id.to_ne_bytes()));
+    bytes.extend(key.realm.to_ne_bytes());
+    bytes
+}
+
+/// Runs the filter on an Ethernet frame `repeat` times (BPF_PROG_TEST_RUN). Returns how many bytes
+/// it passed and the mean time of a run in nanoseconds.
+pub fn run(filter: &Filter, frame: &[u8], repeat: u32) -> (u32, u32) {
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: frame.len() as u32,
+        repeat: repeat as i32,
+        ..Default::default()
+    };
+    // SAFETY: the options point to `frame`, which lives through the call, and ask for no output.
+    let result =
+        unsafe { libbpf_sys::bpf_prog_test_run_opts(filter.program().as_raw_fd(), &mut options) };
+    assert_eq!(result, 0, "test run: {}", std::io::Error::last_os_error());
+    (options.retval, options.duration)
+}
+
+/// Runs the filter once and tells which reason it counted. Checks that it counted exactly one, and
+/// that the verdict is the reason's.
+pub fn reason_of(filter: &Filter, frame: &[u8]) -> Reason {
+    let before = filter.counters();
+    let (passed_bytes, _) = run(filter, frame, 1);
+    let after = filter.counters();
+    let counted: Vec<Reason> = Reason::ALL
+        .iter()
+        .copied()
+        .filter(|reason| after.of(*reason) != before.of(*reason))
+        .collect();
+    assert_eq!(counted.len(), 1, "one reason for each frame: {counted:?}");
+    assert_eq!(after.of(counted[0]), before.of(counted[0]) + 1);
+    assert_eq!(passed_bytes, if counted[0].is_pass() { 0x7fff_ffff } else { 0 });
+    counted[0]
+}
