@@ -1,1 +1,2 @@
 //! The only room with unsafe code.
+pub mod uring;
