@@ -1,1 +1,236 @@
+//! Whatever is on the wire, a line is one line of JSON within its bound, and nothing that fits is lost.
 
+use httplines::config::EmitConfig;
+use httplines::emit::{FIXED_BYTES_MAX, Format, JsonFormat, LINE_BYTES_MIN};
+use httplines::http::{Exchange, FlowIdentity};
+use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
+use httplines::time::TimestampNs;
+use proptest::prelude::*;
+use serde_json::Value;
+
+#[path = "support/exchange.rs"]
+#[allow(dead_code)]
+mod exchange;
+#[path = "support/schema.rs"]
+#[allow(dead_code)]
+mod schema;
+
+/// The text fields of a line, except `iface`.
+const FIELDS: [&str; 11] = [
+    "method",
+    "target",
+    "version",
+    "host",
+    "user_agent",
+    "referer",
+    "request_type",
+    "reason",
+    "response_type",
+    "server",
+    "location",
+];
+
+/// An exchange whose text fields are `values`, in the order of [`FIELDS`].
+fn exchange_of(values: &[Vec<u8>]) -> Exchange {
+    let mut exchange = exchange::typical();
+    let request = &mut exchange.request;
+    request.fields.first = exchange::put(request, &values[0]);
+    request.fields.second = exchange::put(request, &values[1]);
+    request.fields.third = exchange::put(request, &values[2]);
+    for (name, value) in ["Host", "User-Agent", "Referer", "Content-Type"].iter().zip(&values[3..])
+    {
+        exchange::header(request, name, value);
+    }
+    let response = &mut exchange.response;
+    response.fields.third = exchange::put(response, &values[7]);
+    for (name, value) in ["Content-Type", "Server", "Location"].iter().zip(&values[8..]) {
+        exchange::header(response, name, value);
+    }
+    exchange
+}
+
+/// Bytes of all kinds: text, text with everything special, noise, and runs of what is dear to escape.
+fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
+    let repeated = (prop::collection::vec(any::<u8>(), 1..4), 0..len_max)
+        .prop_map(|(pattern, len)| pattern.iter().copied().cycle().take(len).collect());
+    let dear = (prop::sample::select(vec![0_u8, 0xff, b'"', 0x7f, b'x', b'\n']), 0..len_max)
+        .prop_map(|(byte, len)| vec![byte; len]);
+    prop_oneof![
+        "[ -~]{0,60}".prop_map(String::into_bytes),
+        "\\PC{0,40}".prop_map(String::into_bytes),
+        prop::collection::vec(any::<u8>(), 0..60),
+        repeated,
+        dear,
+    ]
+}
+
+/// The standard's decoder, as plainly as it can be said.
+fn from_base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => panic!("{byte} in base64"),
+    };
+    assert_eq!(text.len() % 4, 0);
+    let bits: Vec<u8> = text
+        .trim_end_matches('=')
+        .bytes()
+        .flat_map(|byte| (0..6).rev().map(move |bit| digit(byte) >> bit & 1))
+        .collect();
+    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
+}
+
+/// What a header value is shown as: folds are one space.
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < value.len() {
+        let line_end = match value[at..] {
+            [b'\r', b'\n', b' ' | b'\t', ..] => 2,
+            [b'\n', b' ' | b'\t', ..] => 1,
+            _ => 0,
+        };
+        if line_end == 0 {
+            out.push(value[at]);
+            at += 1;
+            continue;
+        }
+        at += line_end;
+        at += value[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        out.push(b' ');
+    }
+    out
+}
+
+/// Panics unless the field's bytes can be had from the record, or a prefix of them where it was cut.
+fn check_field(record: &Value, name: &str, value: &[u8]) {
+    let shown = record[name].as_str().unwrap_or_else(|| panic!("{name} is not there"));
+    let is_start_line = matches!(name, "method" | "target" | "version" | "reason");
+    let expected = if is_start_line { value.to_vec() } else { unfolded(value) };
+    let lossy = String::from_utf8_lossy(&expected).into_owned();
+    let len = record.get(format!("{name}_len")).map(|len| len.as_u64().unwrap() as usize);
+    let coded = record.get(format!("{name}_b64")).map(|text| from_base64(text.as_str().unwrap()));
+    assert_eq!(coded.is_some(), std::str::from_utf8(value).is_err(), "{name}_b64");
+    assert!(lossy.starts_with(shown), "{name}");
+    match (len, &coded) {
+        (None, None) => assert_eq!(shown.as_bytes(), expected, "{name}"),
+        (None, Some(coded)) => {
+            assert_eq!(coded, value, "{name}_b64");
+            assert_eq!(shown, lossy, "{name}");
+        }
+        (Some(len), coded) => {
+            assert_eq!(len, value.len(), "{name}_len");
+            assert!(coded.as_ref().is_none_or(|coded| value.starts_with(coded)), "{name}_b64");
+        }
+    }
+}
+
+fn line(config: &EmitConfig, flow: &FlowIdentity<'_>, exchange: &Exchange) -> Vec<u8> {
+    let names = IfaceNames::default();
+    names.insert(IfaceId(0), "eth0");
+    let mut line = Vec::new();
+    JsonFormat::new(config, names).exchange(flow, exchange, &mut line);
+    line
+}
+
+proptest! {
+    #[test]
+    fn short_fields_round_trip(
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..18), 11),
+    ) {
+        let exchange = exchange_of(&values);
+        let key = exchange::key_v4();
+        let line = line(&EmitConfig::default(), &exchange::flow(&key), &exchange);
+        let record = schema::check_line(&line);
+        for (name, value) in FIELDS.iter().zip(&values) {
+            prop_assert!(record.get(format!("{name}_len")).is_none(), "{} was cut", name);
+            check_field(&record, name, value);
+        }
+    }
+
+    #[test]
+    fn any_bytes_of_any_length_make_one_line(
+        values in prop::collection::vec(bytes(30_000), 11),
+        is_all_headers in any::<bool>(),
+        is_secrets_shown in any::<bool>(),
+        interim in prop::collection::vec(any::<u16>(), 0..50),
+        times in prop::array::uniform4(any::<Option<u64>>()),
+    ) {
+        let mut exchange = exchange_of(&values);
+        exchange.interim = interim;
+        let times = times.map(|time| time.map(TimestampNs));
+        [exchange.request.first, exchange.request.last, exchange.response.first,
+            exchange.response.last] = times;
+        let config = EmitConfig { is_all_headers, is_secrets_shown, ..EmitConfig::default() };
+        let key = exchange::key_v4();
+        let record = schema::check_line(&line(&config, &exchange::flow(&key), &exchange));
+        for (name, value) in FIELDS.iter().zip(&values) {
+            check_field(&record, name, value);
+        }
+    }
+
+    #[test]
+    fn any_head_at_all_makes_one_line(
+        request in bytes(70_000),
+        response in bytes(70_000),
+        starts in prop::array::uniform2(0_u32..80_000),
+        names in prop::option::of(prop::collection::vec("[a-zA-Z-]{1,12}", 0..4)),
+    ) {
+        let mut exchange = exchange::typical();
+        // The places in the heads stay what they were: most of them point anywhere or nowhere.
+        exchange.request.head = request;
+        exchange.response.head = response;
+        exchange.request.fields.headers_start = starts[0];
+        exchange.response.fields.headers_start = starts[1];
+        let config = EmitConfig {
+            is_all_headers: names.is_none(),
+            extra_headers: names.unwrap_or_default(),
+            is_query_redacted: true,
+            ..EmitConfig::default()
+        };
+        let key = exchange::key_v4();
+        schema::check_line(&line(&config, &exchange::flow(&key), &exchange));
+    }
+}
+
+#[test]
+fn the_longest_line_there_can_be_is_within_the_least_bound() {
+    let key = FlowKey {
+        address: [[0xff; 16]; 2],
+        port: [[0xff; 2]; 2],
+        vlan: [u16::MAX; 4],
+        realm: REALM_IPV6,
+    };
+    let flow = FlowIdentity { key: &key, client: Direction::Forward, id: u64::MAX };
+    let mut longest = 0;
+    for byte in [b'x', 0, 0xff, b'"'] {
+        for len in [100, 300, 1_000, 3_000, 60_000] {
+            let mut exchange = exchange_of(&vec![vec![byte; len]; 11]);
+            exchange.n = u32::MAX;
+            exchange.gap_bytes = u64::MAX;
+            exchange.connect_ns = Some(u64::MAX);
+            exchange.interim = vec![u16::MAX; 100];
+            exchange.response.status = u16::MAX;
+            exchange.request.body_bytes = Some(u64::MAX);
+            exchange.response.body_bytes = Some(u64::MAX);
+            (exchange.is_midstream, exchange.is_switched) = (true, true);
+            (exchange.is_conflict, exchange.is_early) = (true, true);
+            for is_all_headers in [false, true] {
+                for line_bytes_max in [0, LINE_BYTES_MIN, 10 << 10, 16 << 10] {
+                    let config =
+                        EmitConfig { line_bytes_max, is_all_headers, ..EmitConfig::default() };
+                    let line = line(&config, &flow, &exchange);
+                    let bound = line_bytes_max.max(LINE_BYTES_MIN);
+                    assert!(line.len() <= bound, "{} > {bound}", line.len());
+                    serde_json::from_slice::<Value>(&line).unwrap();
+                    longest = longest.max(line.len());
+                }
+            }
+        }
+    }
+    println!("fixed {FIXED_BYTES_MAX}, least bound {LINE_BYTES_MIN}, longest line {longest}");
+    assert!(longest > 13 << 10, "the bound is used: {longest}");
+}

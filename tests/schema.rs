@@ -1,1 +1,239 @@
+//! Lines of many kinds of exchange are what `docs/schema.json` says, and it says nothing that cannot be.
 
+use std::collections::BTreeSet;
+
+use httplines::config::EmitConfig;
+use httplines::emit::{Format, JsonFormat};
+use httplines::http::{End, Exchange, FlowIdentity, Outcome};
+use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
+use httplines::time::TimestampNs;
+use serde_json::{Value, json};
+
+#[path = "support/exchange.rs"]
+mod exchange;
+#[path = "support/schema.rs"]
+mod schema;
+
+use exchange::{START_NS, flow, header, key_v4, put, start_line, typical};
+
+fn line_of(config: &EmitConfig, flow: &FlowIdentity<'_>, exchange: &Exchange) -> Vec<u8> {
+    let names = IfaceNames::default();
+    names.insert(IfaceId(0), "eth0");
+    names.insert(IfaceId(1), &"long".repeat(100));
+    let mut line = Vec::new();
+    JsonFormat::new(config, names).exchange(flow, exchange, &mut line);
+    line
+}
+
+fn record(exchange: &Exchange) -> Value {
+    schema::check_line(&line_of(&EmitConfig::default(), &flow(&key_v4()), exchange))
+}
+
+#[test]
+fn a_typical_line_to_the_byte() {
+    let line = line_of(&EmitConfig::default(), &flow(&key_v4()), &typical());
+    let expected = concat!(
+        r#"{"ts":"2026-11-23T14:00:00.123456789Z","flow":"0123456789abcdef","n":0,"#,
+        r#""client_ip":"10.0.0.1","client_port":4242,"server_ip":"10.0.0.2","server_port":80,"#,
+        r#""iface":"eth0","method":"GET","target":"/assets/app.4f1c9a7e.js?v=20261123","#,
+        r#""version":"HTTP/1.1","host":"www.example.com","user_agent":"Mozilla/5.0 (X11; Linux "#,
+        r#"x86_64; rv:141.0) Gecko/20100101 Firefox/141.0","#,
+        r#""referer":"https://www.example.com/index.html","status":200,"reason":"OK","#,
+        r#""response_type":"application/javascript; charset=utf-8","server":"nginx/1.29.3","#,
+        r#""request_body_bytes":0,"response_body_bytes":18234,"request_ns":0,"ttfb_ns":543211,"#,
+        r#""response_ns":350000,"outcome":"complete"}"#,
+        "\n"
+    );
+    assert_eq!(std::str::from_utf8(&line).unwrap(), expected);
+    schema::check_line(&line);
+}
+
+/// An exchange in which every field is there, and every text is as `value`.
+fn full(value: &[u8]) -> Exchange {
+    let mut exchange = Exchange {
+        n: u32::MAX,
+        interim: vec![103; 40],
+        gap_bytes: u64::MAX,
+        connect_ns: Some(u64::MAX),
+        outcome: Some(Outcome::NoResponse),
+        end: Some(End::Evicted),
+        is_midstream: true,
+        is_switched: true,
+        is_conflict: true,
+        iface: IfaceId(1),
+        ..Exchange::default()
+    };
+    let request = &mut exchange.request;
+    start_line(request, value, value, value);
+    for name in ["Host", "User-Agent", "Referer", "Content-Type", "Accept"] {
+        header(request, name, value);
+    }
+    request.body_bytes = Some(u64::MAX);
+    request.first = Some(TimestampNs(0));
+    request.last = Some(TimestampNs(u64::MAX));
+    request.is_ended = true;
+    let response = &mut exchange.response;
+    start_line(response, b"HTTP/1.1", b"65535", value);
+    for name in ["Content-Type", "Server", "Location", "X"] {
+        header(response, name, value);
+    }
+    response.status = u16::MAX;
+    response.body_bytes = Some(u64::MAX);
+    response.first = Some(TimestampNs(START_NS));
+    response.last = Some(TimestampNs(u64::MAX));
+    exchange
+}
+
+#[test]
+fn every_property_can_be_produced_and_no_other() {
+    let mut produced = BTreeSet::new();
+    let all = EmitConfig { is_all_headers: true, ..EmitConfig::default() };
+    let mut key = FlowKey { realm: REALM_IPV6, vlan: [4095; 4], ..FlowKey::default() };
+    key.address = [[0xff; 16]; 2];
+    key.address[0][3] = 0xfe;
+    key.port = [[0xff; 2]; 2];
+    let mut early = full(b"short");
+    early.is_early = true;
+    for exchange in [full(b"short"), full(&[b'x'; 20_000]), full(&[0xff; 20_000]), early, typical()]
+    {
+        for config in [&EmitConfig::default(), &all] {
+            for client in [Direction::Forward, Direction::Reverse] {
+                let flow = FlowIdentity { key: &key, client, id: u64::MAX };
+                let record = schema::check_line(&line_of(config, &flow, &exchange));
+                produced.extend(record.as_object().unwrap().keys().cloned());
+            }
+        }
+    }
+    let declared: BTreeSet<String> = schema::property_names().into_iter().collect();
+    assert_eq!(produced, declared);
+}
+
+#[test]
+fn every_field_is_described() {
+    let properties = schema::schema()["properties"].as_object().unwrap();
+    for (name, property) in properties {
+        let description = property["description"].as_str().unwrap_or_default();
+        assert!(description.len() > 10, "{name} needs a description");
+    }
+    assert_eq!(schema::schema()["additionalProperties"], json!(false));
+}
+
+#[test]
+fn what_is_unknown_is_absent() {
+    let mut exchange = typical();
+    exchange.response.clear();
+    exchange.request.body_bytes = None;
+    exchange.outcome = Some(Outcome::NoResponse);
+    exchange.end = Some(End::Idle);
+    let record = record(&exchange);
+    for key in ["status", "reason", "ttfb_ns", "response_ns", "request_body_bytes", "gap_bytes"] {
+        assert_eq!(record.get(key), None, "{key}");
+    }
+    assert_eq!((&record["outcome"], &record["end"]), (&json!("no_response"), &json!("idle")));
+}
+
+#[test]
+fn a_response_alone() {
+    let mut exchange = typical();
+    exchange.request.clear();
+    let of_response = record(&exchange);
+    assert_eq!(of_response["ts"], "2026-11-23T14:00:00.124000000Z");
+    assert_eq!(of_response["version"], "HTTP/1.1");
+    assert_eq!((of_response.get("method"), of_response.get("request_ns")), (None, None));
+}
+
+#[test]
+fn times_are_never_invented() {
+    let mut exchange = typical();
+    exchange.request.first = None;
+    exchange.request.last = Some(TimestampNs(START_NS + 5));
+    let by_last = record(&exchange);
+    assert_eq!(by_last["ts"], "2026-11-23T14:00:00.000000005Z");
+    assert_eq!(by_last.get("request_ns"), None);
+    assert_eq!(by_last["ttfb_ns"], 123_999_995);
+    exchange.request.last = None;
+    let by_response = record(&exchange);
+    assert_eq!(by_response["ts"], "2026-11-23T14:00:00.124000000Z");
+    assert_eq!(by_response.get("ttfb_ns"), None);
+    exchange.response.first = None;
+    exchange.response.last = None;
+    assert_eq!(record(&exchange).get("ts"), None);
+    let mut unfinished = typical();
+    unfinished.request.is_ended = false;
+    assert_eq!(record(&unfinished).get("ttfb_ns"), None);
+    let mut early = typical();
+    early.is_early = true;
+    assert_eq!((record(&early).get("ttfb_ns"), &record(&early)["early"]), (None, &json!(true)));
+}
+
+#[test]
+fn a_long_target_survives_beside_long_headers() {
+    let mut exchange = full(&[b'h'; 512]);
+    let target = [b'/'; 7 * 1024];
+    exchange.request.fields.second = put(&mut exchange.request, &target);
+    let record = record(&exchange);
+    assert_eq!(record["target"].as_str().unwrap().len(), target.len());
+    assert_eq!(record.get("target_len"), None);
+}
+
+#[test]
+fn headers_by_name_and_all() {
+    let named = EmitConfig {
+        extra_headers: vec!["accept".into(), "COOKIE".into(), "set-cookie".into()],
+        ..EmitConfig::default()
+    };
+    let key = key_v4();
+    let record = schema::check_line(&line_of(&named, &flow(&key), &typical()));
+    assert_eq!(record["request_headers"], json!([["Accept", "*/*"], ["Cookie", "***"]]));
+    assert_eq!(record["response_headers"], json!([["Set-Cookie", "***"]]));
+    let shown = EmitConfig { is_all_headers: true, is_secrets_shown: true, ..named };
+    let record = schema::check_line(&line_of(&shown, &flow(&key), &typical()));
+    assert_eq!(record["request_headers"][4], json!(["Cookie", "session=0123456789abcdef"]));
+    assert_eq!(record["response_headers"].as_array().unwrap().len(), 4);
+    assert_eq!(record.get("headers_omitted"), None);
+}
+
+#[test]
+fn headers_without_room_are_counted_from_the_end() {
+    let all = EmitConfig { is_all_headers: true, ..EmitConfig::default() };
+    let mut exchange = typical();
+    for message in [&mut exchange.request, &mut exchange.response] {
+        // Without the empty line at its end a head can go on.
+        message.head.truncate(message.head.len() - 2);
+    }
+    for number in 0..1_000 {
+        header(&mut exchange.request, &format!("X-{number}"), b"0123456789");
+    }
+    header(&mut exchange.response, "Odd", b"a\xffb");
+    header(&mut exchange.response, "Long", &[b'y'; 3_000]);
+    let record = schema::check_line(&line_of(&all, &flow(&key_v4()), &exchange));
+    let listed = record["request_headers"].as_array().unwrap();
+    assert!(listed.len() > 100);
+    assert_eq!(listed.last().unwrap()[0], format!("X-{}", listed.len() - 6));
+    assert_eq!(record["headers_omitted"], 1_005 - listed.len());
+    let response = record["response_headers"].as_array().unwrap();
+    assert_eq!(response[4], json!(["Odd", "a\u{fffd}b", {"b64": "Yf9i"}]));
+    assert_eq!(response[5][2], json!({"len": 3_000}));
+}
+
+#[test]
+fn queries_are_redacted_everywhere() {
+    let config =
+        EmitConfig { is_query_redacted: true, is_all_headers: true, ..EmitConfig::default() };
+    let mut exchange = typical();
+    exchange.request.head.clear();
+    start_line(&mut exchange.request, b"GET", b"/a\xff?secret", b"HTTP/1.1");
+    header(&mut exchange.request, "Referer", b"http://x/?secret");
+    exchange.response.head.clear();
+    start_line(&mut exchange.response, b"HTTP/1.1", b"302", b"Found");
+    header(&mut exchange.response, "Location", b"http://x/?secret#\xff");
+    let line = line_of(&config, &flow(&key_v4()), &exchange);
+    let record = schema::check_line(&line);
+    assert_eq!(record["target"], "/a\u{fffd}?***");
+    assert_eq!(record["target_b64"], "L2H/PyoqKg==");
+    assert_eq!(record["referer"], "http://x/?***");
+    assert_eq!(record["location"], "http://x/?***");
+    assert_eq!(record["request_headers"], json!([["Referer", "http://x/?***"]]));
+    assert_eq!(record["response_headers"], json!([["Location", "http://x/?***"]]));
+    assert!(!String::from_utf8(line).unwrap().contains("secret"));
+}

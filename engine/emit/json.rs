@@ -5,177 +5,21 @@
 //! own; what is then left of the line is the spare, and a text longer than its reserve takes the rest from
 //! the spare, up to its cap. So the texts together take at most the sum of the reserves and the spare, and
 //! the line at most its maximum. Bytes of a text are counted as they appear, escapes and base64 included.
+//! Lists of headers come last and have what is left by then, which is never less than their reserves.
 
 use crate::config::EmitConfig;
 use crate::emit::Format;
-use crate::emit::digits::{IP_BYTES_MAX, Rfc3339, append_decimal, append_hex, append_ip};
+use crate::emit::digits::{Rfc3339, append_decimal, append_hex, append_ip};
 use crate::emit::escape::{Fold, append_base64, append_escaped, plain_len};
 use crate::emit::headers::{HeaderLines, MASK, before_query, is_secret, is_uri};
 use crate::http::{Exchange, FlowIdentity, Message};
-use crate::ids::{IfaceId, IfaceNames, VLAN_DEPTH_MAX};
+use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;
 
-/// A field whose value is text.
-struct TextField {
-    /// Comma, key, colon and opening quote.
-    open: &'static [u8],
-    /// The same for the twin with the exact bytes.
-    open_b64: &'static [u8],
-    /// Comma, key and colon of the length on the wire.
-    open_len: &'static [u8],
-    /// Rendered bytes that it can always have.
-    reserve_bytes: usize,
-    /// Rendered bytes that it has at most.
-    cap_bytes: usize,
-    fold: Fold,
-}
+mod budget;
 
-impl TextField {
-    /// What keys, quotes and the length take at most.
-    const fn fixed_bytes(&self) -> usize {
-        self.open.len() + 1 + self.open_b64.len() + 1 + self.open_len.len() + DECIMAL_BYTES_MAX
-    }
-}
-
-macro_rules! text_field {
-    ($name:ident, $key:literal, $reserve:expr, $cap:expr, $fold:expr) => {
-        const $name: TextField = TextField {
-            open: concat!(",\"", $key, "\":\"").as_bytes(),
-            open_b64: concat!(",\"", $key, "_b64\":\"").as_bytes(),
-            open_len: concat!(",\"", $key, "_len\":").as_bytes(),
-            reserve_bytes: $reserve,
-            cap_bytes: $cap,
-            fold: $fold,
-        };
-    };
-}
-
-text_field!(IFACE, "iface", 128, 128, Fold::Keep);
-text_field!(METHOD, "method", 128, 256, Fold::Keep);
-text_field!(TARGET, "target", 1024, 8192, Fold::Keep);
-text_field!(VERSION, "version", 64, 128, Fold::Keep);
-text_field!(HOST, "host", 512, 1024, Fold::Space);
-text_field!(USER_AGENT, "user_agent", 512, 2048, Fold::Space);
-text_field!(REFERER, "referer", 512, 4096, Fold::Space);
-text_field!(REQUEST_TYPE, "request_type", 256, 1024, Fold::Space);
-text_field!(REASON, "reason", 128, 1024, Fold::Keep);
-text_field!(RESPONSE_TYPE, "response_type", 256, 1024, Fold::Space);
-text_field!(SERVER, "server", 256, 1024, Fold::Space);
-text_field!(LOCATION, "location", 512, 4096, Fold::Space);
-
-const TEXTS: [&TextField; 12] = [
-    &IFACE,
-    &METHOD,
-    &TARGET,
-    &VERSION,
-    &HOST,
-    &USER_AGENT,
-    &REFERER,
-    &REQUEST_TYPE,
-    &REASON,
-    &RESPONSE_TYPE,
-    &SERVER,
-    &LOCATION,
-];
-
-/// Digits of the largest u64.
-const DECIMAL_BYTES_MAX: usize = 20;
-/// Statuses of interim answers that are listed; `interim_len` counts them all where there are more.
-const INTERIM_COUNT_MAX: usize = 32;
-/// Rendered bytes that a list of headers can always have.
-const HEADERS_RESERVE_BYTES: usize = 1024;
-/// Rendered bytes of one header's value at most, base64 included.
-const HEADER_VALUE_BYTES_MAX: usize = 2048;
-/// Rendered bytes of one header's name at most.
-const HEADER_NAME_BYTES_MAX: usize = 256;
-/// Names of interfaces that are remembered; a capture file can have any number of them.
-const IFACE_COUNT_MAX: usize = 256;
-
-const KEY_TS: &[u8] = b"\"ts\":\"";
-const KEY_FLOW: &[u8] = b"\"flow\":\"";
-const KEY_N: &[u8] = b"\",\"n\":";
-const KEY_CLIENT_IP: &[u8] = b",\"client_ip\":\"";
-const KEY_CLIENT_PORT: &[u8] = b"\",\"client_port\":";
-const KEY_SERVER_IP: &[u8] = b",\"server_ip\":\"";
-const KEY_SERVER_PORT: &[u8] = b"\",\"server_port\":";
-const KEY_VLAN: &[u8] = b",\"vlan\":[";
-const KEY_STATUS: &[u8] = b",\"status\":";
-const KEY_REQUEST_BODY: &[u8] = b",\"request_body_bytes\":";
-const KEY_RESPONSE_BODY: &[u8] = b",\"response_body_bytes\":";
-const KEY_CONNECT: &[u8] = b",\"connect_ns\":";
-const KEY_REQUEST: &[u8] = b",\"request_ns\":";
-const KEY_TTFB: &[u8] = b",\"ttfb_ns\":";
-const KEY_RESPONSE: &[u8] = b",\"response_ns\":";
-const KEY_INTERIM: &[u8] = b",\"interim\":[";
-const KEY_INTERIM_LEN: &[u8] = b",\"interim_len\":";
-const KEY_OUTCOME: &[u8] = b",\"outcome\":\"";
-const KEY_END: &[u8] = b",\"end\":\"";
-const KEY_GAP: &[u8] = b",\"gap_bytes\":";
-const MIDSTREAM: &[u8] = b",\"midstream\":true";
-const SWITCHED: &[u8] = b",\"switched\":true";
-const CONFLICT: &[u8] = b",\"conflict\":true";
-const EARLY: &[u8] = b",\"early\":true";
-const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":[";
-const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":[";
-const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
-
-/// Longest name of an outcome or an end.
-const NAME_BYTES_MAX: usize = 16;
-
-/// Bytes of all that is not text, at most: every key at once, every number at its longest.
-pub const FIXED_BYTES_MAX: usize = {
-    let mut bytes = 1 + KEY_TS.len() + Rfc3339::BYTES + 2 + KEY_FLOW.len() + 16;
-    bytes += KEY_N.len() + 10;
-    bytes += KEY_CLIENT_IP.len() + IP_BYTES_MAX + KEY_CLIENT_PORT.len() + 5;
-    bytes += KEY_SERVER_IP.len() + IP_BYTES_MAX + KEY_SERVER_PORT.len() + 5;
-    bytes += KEY_VLAN.len() + VLAN_DEPTH_MAX * 6 + 1;
-    bytes += KEY_STATUS.len() + 5;
-    let numbers = [
-        KEY_REQUEST_BODY,
-        KEY_RESPONSE_BODY,
-        KEY_CONNECT,
-        KEY_REQUEST,
-        KEY_TTFB,
-        KEY_RESPONSE,
-        KEY_GAP,
-        KEY_INTERIM_LEN,
-        KEY_OMITTED,
-    ];
-    let mut index = 0;
-    while index < numbers.len() {
-        bytes += numbers[index].len() + DECIMAL_BYTES_MAX;
-        index += 1;
-    }
-    bytes += KEY_INTERIM.len() + INTERIM_COUNT_MAX * 6 + 1;
-    bytes += KEY_OUTCOME.len() + NAME_BYTES_MAX + 1 + KEY_END.len() + NAME_BYTES_MAX + 1;
-    bytes += MIDSTREAM.len() + SWITCHED.len() + CONFLICT.len() + EARLY.len();
-    bytes += KEY_REQUEST_HEADERS.len() + 1 + KEY_RESPONSE_HEADERS.len() + 1;
-    let mut index = 0;
-    while index < TEXTS.len() {
-        bytes += TEXTS[index].fixed_bytes();
-        index += 1;
-    }
-    // The closing brace and the line feed.
-    bytes + 2
-};
-
-/// Bytes of all reserves.
-const RESERVE_BYTES: usize = {
-    let mut bytes = 2 * HEADERS_RESERVE_BYTES;
-    let mut index = 0;
-    while index < TEXTS.len() {
-        assert!(TEXTS[index].reserve_bytes <= TEXTS[index].cap_bytes);
-        bytes += TEXTS[index].reserve_bytes;
-        index += 1;
-    }
-    bytes
-};
-
-/// The least `line_bytes_max` that can be kept in every case; a smaller one is taken as this.
-pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + RESERVE_BYTES;
-
-// With lines of 16 KiB a target of 7 KiB is shown whole, even if every other text takes its reserve.
-const _: () = assert!(LINE_BYTES_MIN + 7 * 1024 - TARGET.reserve_bytes <= 16 << 10);
+use budget::*;
+pub use budget::{FIXED_BYTES_MAX, LINE_BYTES_MIN};
 
 /// Which headers are listed beside those that records name.
 #[derive(Clone, Debug)]
@@ -307,27 +151,20 @@ impl JsonFormat {
         }
     }
 
-    /// The lists of headers. The request's has half of the spare at most, so that the response's has as much.
+    /// The lists of headers, in `room_bytes` beside [`HEADERS_FIXED_BYTES`]. The response's list has half of
+    /// the room, or what twice the bytes of its head fill, if the request's wants the rest.
     #[cold]
-    fn headers(&mut self, exchange: &Exchange, spare: usize, out: &mut Vec<u8>) {
+    fn headers(&mut self, exchange: &Exchange, room_bytes: usize, out: &mut Vec<u8>) {
+        let (request, response) = (&exchange.request, &exchange.response);
         let mut omitted = 0;
-        let mut spare = spare;
-        let lists = [
-            (KEY_REQUEST_HEADERS, &exchange.request, 2),
-            (KEY_RESPONSE_HEADERS, &exchange.response, 1),
-        ];
-        for (key, message, divisor) in lists {
-            if !message.is_seen {
-                continue;
-            }
-            let used = self.header_list(
-                key,
-                message,
-                HEADERS_RESERVE_BYTES + spare / divisor,
-                &mut omitted,
-                out,
-            );
-            spare -= used.saturating_sub(HEADERS_RESERVE_BYTES);
+        let mut room = room_bytes;
+        if request.is_seen {
+            let kept = if response.is_seen { 2 * response.head.len() } else { 0 };
+            let limit = room - kept.min(room / 2);
+            room -= self.header_list(KEY_REQUEST_HEADERS, request, limit, &mut omitted, out);
+        }
+        if response.is_seen {
+            self.header_list(KEY_RESPONSE_HEADERS, response, room, &mut omitted, out);
         }
         if omitted > 0 {
             number(KEY_OMITTED, omitted, out);
@@ -444,7 +281,9 @@ impl Format for JsonFormat {
         sizes_and_times(exchange, out);
         fate(exchange, out);
         if !matches!(self.headers, HeaderChoice::None) {
-            self.headers(exchange, spare, out);
+            // All that comes before is there, so what it did not use is room as well.
+            let room = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
+            self.headers(exchange, room, out);
         }
         out.extend_from_slice(b"}\n");
         debug_assert!(out.len() - start <= self.line_bytes_max);

@@ -9,11 +9,17 @@ mod escape;
 mod headers;
 mod json;
 mod lines;
+mod outlet;
+mod sink;
 mod text;
+mod writer;
 
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
 pub use lines::{AnyFormat, Lines};
+pub use outlet::{Batch, Outlet, Policy};
+pub use sink::{FileSink, MemorySink, Sink, SinkFault, StdoutSink};
 pub use text::TextFormat;
+pub use writer::{Limits, Writer, WriterError, WriterStats, open_sinks};
 
 /// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
 pub trait Format {

@@ -11,6 +11,7 @@
 //! - [`counters`]: what those counters are called.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`wait`]: waiting for sockets.
+//! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
 
 use std::io;
@@ -22,6 +23,7 @@ pub mod interface;
 pub mod mmap;
 pub mod packet_socket;
 pub mod ring;
+pub mod uring;
 pub mod wait;
 
 /// The one door for the C library's convention: a negative result means that `errno` tells why.

@@ -1,0 +1,217 @@
+//! The writer and its outlets over sinks in memory.
+
+use super::*;
+use crate::emit::MemorySink;
+use crate::stats::EmitStats;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+const LIMITS: Limits = Limits { batch_bytes: 256, batch_count_max: 4, line_bytes_max: 64 };
+
+fn start(sink: &MemorySink, shards: u16, policy: Policy) -> (Vec<Outlet>, Writer) {
+    Writer::start(vec![Box::new(sink.clone())], shards, LIMITS, policy).unwrap()
+}
+
+fn say(outlet: &mut Outlet, stats: &mut EmitStats, number: u64) {
+    let shard = outlet.shard().0;
+    outlet.line(stats, |out| out.extend_from_slice(format!("{shard} line {number}\n").as_bytes()));
+}
+
+/// The numbers of a shard's lines, in the order they are in.
+fn numbers(bytes: &[u8], shard: u16) -> Vec<u64> {
+    assert!(bytes.is_empty() || bytes.ends_with(b"\n"));
+    let text = std::str::from_utf8(bytes).unwrap();
+    let prefix = format!("{shard} line ");
+    text.lines().filter_map(|line| line.strip_prefix(&prefix)?.parse().ok()).collect()
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn waiting_shards_lose_nothing_and_keep_their_order() {
+    let sink = MemorySink::new();
+    let (outlets, writer) = start(&sink, 3, Policy::Wait);
+    let shards: Vec<_> = outlets
+        .into_iter()
+        .map(|mut outlet| {
+            std::thread::spawn(move || {
+                let mut stats = EmitStats::default();
+                for number in 0..20_000 {
+                    say(&mut outlet, &mut stats, number);
+                }
+                outlet.close(&mut stats);
+                stats
+            })
+        })
+        .collect();
+    let mut stats = EmitStats::default();
+    for shard in shards {
+        stats.add(&shard.join().unwrap());
+    }
+    let written = writer.finish().unwrap();
+    let bytes = sink.bytes();
+    for shard in 0..3 {
+        assert_eq!(numbers(&bytes, shard), (0..20_000).collect::<Vec<_>>());
+    }
+    assert_eq!((stats.lines, stats.lines_dropped), (60_000, 0));
+    assert_eq!(written.lines_written, 60_000);
+    assert_eq!(written.bytes_written, bytes.len() as u64);
+    assert_eq!(stats.line_bytes, bytes.len() as u64);
+    assert_eq!(written.lines_lost, 0);
+}
+
+/// A sink that is stuck until it is told to go on.
+struct StuckSink {
+    go_on: mpsc::Receiver<()>,
+    memory: MemorySink,
+}
+
+impl Sink for StuckSink {
+    fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
+        let _ = self.go_on.recv();
+        self.memory.append(batches)
+    }
+
+    fn name(&self) -> String {
+        "stuck".into()
+    }
+}
+
+#[test]
+fn a_live_shard_never_waits_and_counts_what_it_drops() {
+    let memory = MemorySink::new();
+    let (release, go_on) = mpsc::channel();
+    let sink = StuckSink { go_on, memory: memory.clone() };
+    let (mut outlets, writer) =
+        Writer::start(vec![Box::new(sink)], 1, LIMITS, Policy::Drop).unwrap();
+    let mut outlet = outlets.pop().unwrap();
+    let mut stats = EmitStats::default();
+    for number in 0..5_000 {
+        say(&mut outlet, &mut stats, number);
+    }
+    assert!(stats.batches_dropped > 0 && stats.lines_dropped > 4_000);
+    drop(release);
+    outlet.close(&mut stats);
+    let written = writer.finish().unwrap();
+    assert_eq!(written.lines_written + stats.lines_dropped, stats.lines);
+    let numbers = numbers(&memory.bytes(), 0);
+    assert_eq!(numbers.len() as u64, written.lines_written);
+    assert!(numbers.is_sorted());
+}
+
+#[test]
+fn a_full_disk_drops_whole_lines_and_writing_resumes() {
+    let sink = MemorySink::new();
+    sink.set_room(1_000, io::ErrorKind::StorageFull);
+    let (mut outlets, writer) = start(&sink, 1, Policy::Drop);
+    let mut outlet = outlets.pop().unwrap();
+    let mut stats = EmitStats::default();
+    for number in 0..200 {
+        say(&mut outlet, &mut stats, number);
+        outlet.flush(&mut stats);
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    wait_until("a fault", || writer.stats().faults == 1 && writer.stats().write_errors > 1);
+    assert!(!writer.is_closed());
+    sink.set_room(usize::MAX, io::ErrorKind::StorageFull);
+    let resumed = writer.stats().lines_written;
+    for number in 200..300 {
+        say(&mut outlet, &mut stats, number);
+    }
+    outlet.close(&mut stats);
+    let written = writer.finish().unwrap();
+    assert!(written.lines_written > resumed);
+    assert_eq!(written.faults, 1);
+    assert_eq!(written.lines_written + written.lines_lost + stats.lines_dropped, 300);
+    let numbers = numbers(&sink.bytes(), 0);
+    assert_eq!(numbers.len() as u64, written.lines_written);
+    assert!(numbers.is_sorted() && numbers.last() == Some(&299));
+}
+
+#[test]
+fn a_full_disk_ends_a_run_that_waits() {
+    let sink = MemorySink::new();
+    sink.set_room(1_000, io::ErrorKind::StorageFull);
+    let (mut outlets, writer) = start(&sink, 1, Policy::Wait);
+    let mut outlet = outlets.pop().unwrap();
+    let mut stats = EmitStats::default();
+    for number in 0..5_000 {
+        say(&mut outlet, &mut stats, number);
+    }
+    assert!(outlet.is_closed() && writer.is_closed());
+    outlet.close(&mut stats);
+    let totals = writer.stats();
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error, WriterError::Write { .. }), "{error}");
+    assert_eq!(numbers(&sink.bytes(), 0).len() as u64, totals.lines_written);
+    assert!(totals.lines_written > 0);
+}
+
+#[test]
+fn a_reader_that_went_is_an_orderly_end() {
+    let sink = MemorySink::new();
+    sink.set_room(1_000, io::ErrorKind::BrokenPipe);
+    let (mut outlets, writer) = start(&sink, 2, Policy::Wait);
+    let mut stats = EmitStats::default();
+    for number in 0..5_000 {
+        say(&mut outlets[0], &mut stats, number);
+    }
+    wait_until("closing", || outlets[1].is_closed());
+    for outlet in outlets {
+        outlet.close(&mut stats);
+    }
+    let written = writer.finish().unwrap();
+    assert_eq!(written.lines_written + written.lines_lost + stats.lines_dropped, 5_000);
+    assert_eq!(written.faults, 0);
+}
+
+#[test]
+fn buffers_come_back() {
+    let sink = MemorySink::new();
+    let (mut outlets, writer) = start(&sink, 1, Policy::Wait);
+    let mut outlet = outlets.pop().unwrap();
+    let mut stats = EmitStats::default();
+    let mut places = std::collections::HashSet::new();
+    for number in 0..10_000 {
+        say(&mut outlet, &mut stats, number);
+        outlet.line(&mut stats, |out| {
+            places.insert(out.as_ptr() as usize);
+        });
+    }
+    // The first buffer grows a few times; after that only as many as there can be under way.
+    assert!(places.len() <= LIMITS.batch_count_max + APPEND_COUNT_MAX + 8, "{}", places.len());
+    outlet.close(&mut stats);
+    writer.finish().unwrap();
+}
+
+#[test]
+fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
+    let sinks = [MemorySink::new(), MemorySink::new()];
+    let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
+    let (mut outlets, writer) = Writer::start(boxed, 2, LIMITS, Policy::Wait).unwrap();
+    let mut stats = EmitStats::default();
+    for outlet in &mut outlets {
+        say(outlet, &mut stats, 7);
+    }
+    writer.reopen();
+    wait_until("reopening", || sinks.iter().all(|sink| sink.reopened() == 1));
+    for outlet in outlets {
+        outlet.close(&mut stats);
+    }
+    assert_eq!(writer.finish().unwrap().reopens, 2);
+    assert_eq!(sinks[0].bytes(), b"0 line 7\n");
+    assert_eq!(sinks[1].bytes(), b"1 line 7\n");
+}
+
+#[test]
+fn names_of_files_per_shard() {
+    assert_eq!(shard_path(Path::new("/var/log/http.jsonl"), 3), Path::new("/var/log/http.3.jsonl"));
+    assert_eq!(shard_path(Path::new("http"), 0), Path::new("http.0"));
+    assert_eq!(shard_path(Path::new("a.b/http.x.jsonl"), 1), Path::new("a.b/http.x.1.jsonl"));
+}

@@ -1,0 +1,259 @@
+//! Appends by io_uring(7): several buffers in one system call, as a chain of linked writes.
+//!
+//! Linked writes run one after the other, and a write that fails or is short severs the chain (io_uring_enter(2),
+//! IOSQE_IO_LINK): what comes later is cancelled, so no buffer can land behind a hole. The kernel reads the
+//! buffers while the chain runs; [`Uring::append`] therefore takes them by value and gives them back only
+//! when every completion has come. Needs Linux 5.6 (IORING_OP_WRITE, writes at the current position).
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use io_uring::{IoUring, opcode, squeue, types};
+
+/// Writes of one chain: the buffers of one system call.
+pub const CHAIN_COUNT_MAX: usize = 32;
+
+/// Bytes of one write. The kernel's own limit is 2^31 less a page.
+const WRITE_BYTES_MAX: usize = 1 << 30;
+
+/// How long to wait where the kernel has no memory for a request at the moment.
+const BUSY_WAIT: Duration = Duration::from_millis(1);
+
+/// A ring of its own for appending; one thread uses it.
+pub struct Uring {
+    ring: IoUring,
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Uring").finish_non_exhaustive()
+    }
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub struct Appended {
+    /// The buffers as they were given. Empty in the one case that the kernel could not be asked whether it
+    /// still reads them: then they are leaked.
+    pub buffers: Vec<Vec<u8>>,
+    /// Bytes that were written, of all buffers together, from the first on without a hole.
+    pub written_bytes: usize,
+    /// Why it is not all of them.
+    pub error: Option<io::Error>,
+}
+
+/// How far a chain came.
+enum Chain {
+    /// This many bytes; the rest may be tried again.
+    Bytes(usize),
+    /// This many bytes, then an error.
+    Failed(usize, io::Error),
+    /// The ring itself failed while requests were under way.
+    Broken(io::Error),
+}
+
+impl Uring {
+    /// Sets up a ring. Fails where io_uring is not there or not allowed: ENOSYS, EPERM (seccomp,
+    /// `kernel.io_uring_disabled`), ENOMEM (locked memory, before Linux 5.12).
+    pub fn new() -> io::Result<Uring> {
+        Ok(Uring { ring: IoUring::new(CHAIN_COUNT_MAX as u32)? })
+    }
+
+    /// Writes `buffers` one after the other at the end of `file` (which is open with O_APPEND, or whose
+    /// position is where to write). Returns when the kernel holds none of them any more. Short writes are
+    /// continued; EINTR and EAGAIN are tried again; any other error ends the append.
+    pub fn append(&mut self, file: BorrowedFd<'_>, buffers: Vec<Vec<u8>>) -> Appended {
+        let total_bytes: usize = buffers.iter().map(Vec::len).sum();
+        let mut written_bytes = 0;
+        while written_bytes < total_bytes {
+            match self.chain(file, &buffers, written_bytes) {
+                Chain::Bytes(bytes) => written_bytes += bytes,
+                Chain::Failed(bytes, error) => {
+                    written_bytes += bytes;
+                    return Appended { buffers, written_bytes, error: Some(error) };
+                }
+                Chain::Broken(error) => {
+                    // The kernel may still read the buffers: they must never be freed.
+                    mem::forget(buffers);
+                    return Appended { buffers: Vec::new(), written_bytes, error: Some(error) };
+                }
+            }
+        }
+        Appended { buffers, written_bytes, error: None }
+    }
+
+    /// Submits the writes of one chain, from byte `skip_bytes` of `buffers` on, and waits for them all.
+    fn chain(&mut self, file: BorrowedFd<'_>, buffers: &[Vec<u8>], skip_bytes: usize) -> Chain {
+        let mut wanted = [0; CHAIN_COUNT_MAX];
+        let count = match self.push(file, buffers, skip_bytes, &mut wanted) {
+            Ok(count) => count,
+            Err(error) => return Chain::Broken(error),
+        };
+        // Completions may come in any order; each has the number of its write.
+        let mut results = [0; CHAIN_COUNT_MAX];
+        let mut pending = count;
+        while pending > 0 {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {
+                    std::thread::sleep(BUSY_WAIT);
+                }
+                Err(error) => return Chain::Broken(error),
+            }
+            for completion in self.ring.completion() {
+                if let Some(result) = results.get_mut(completion.user_data() as usize) {
+                    *result = completion.result();
+                }
+                pending = pending.saturating_sub(1);
+            }
+        }
+        outcome(&wanted[..count], &results[..count])
+    }
+
+    /// Puts the writes of a chain into the submission queue and their lengths into `wanted`; returns how
+    /// many there are.
+    fn push(
+        &mut self,
+        file: BorrowedFd<'_>,
+        buffers: &[Vec<u8>],
+        skip_bytes: usize,
+        wanted: &mut [usize; CHAIN_COUNT_MAX],
+    ) -> io::Result<usize> {
+        let mut skip_bytes = skip_bytes;
+        let mut parts: [&[u8]; CHAIN_COUNT_MAX] = [&[]; CHAIN_COUNT_MAX];
+        let mut count = 0;
+        for buffer in buffers {
+            let skipped = skip_bytes.min(buffer.len());
+            skip_bytes -= skipped;
+            let part = &buffer[skipped..];
+            if part.is_empty() {
+                continue;
+            }
+            parts[count] = &part[..part.len().min(WRITE_BYTES_MAX)];
+            wanted[count] = parts[count].len();
+            count += 1;
+            // What is behind a part that was cut must wait for the next chain, as must a 33rd buffer.
+            if count == CHAIN_COUNT_MAX || part.len() > WRITE_BYTES_MAX {
+                break;
+            }
+        }
+        let mut queue = self.ring.submission();
+        for (index, part) in parts[..count].iter().enumerate() {
+            let is_last = index + 1 == count;
+            let flags = if is_last { squeue::Flags::empty() } else { squeue::Flags::IO_LINK };
+            let entry =
+                opcode::Write::new(types::Fd(file.as_raw_fd()), part.as_ptr(), part.len() as u32)
+                    .offset(u64::MAX)
+                    .build()
+                    .flags(flags)
+                    .user_data(index as u64);
+            // SAFETY: `part` lies in a buffer that `append` owns and neither changes nor frees before the
+            // completion of this entry has been reaped (or ever, where the ring broke); `file` is borrowed
+            // for as long. The entry itself is copied.
+            unsafe { queue.push(&entry) }.map_err(io::Error::other)?;
+        }
+        Ok(count)
+    }
+}
+
+/// What the results of a chain come to: the bytes up to the first write that is short.
+fn outcome(wanted: &[usize], results: &[i32]) -> Chain {
+    let mut bytes = 0;
+    for (wanted, result) in wanted.iter().zip(results) {
+        match usize::try_from(*result) {
+            Ok(0) => return Chain::Failed(bytes, io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes += written;
+                if written < *wanted {
+                    return Chain::Bytes(bytes);
+                }
+            }
+            Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) => return Chain::Bytes(bytes),
+            // Nothing before this write failed, and yet it was cancelled: try it again.
+            Err(_) if -result == libc::ECANCELED => return Chain::Bytes(bytes),
+            Err(_) => return Chain::Failed(bytes, io::Error::from_raw_os_error(-result)),
+        }
+    }
+    Chain::Bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn ring() -> Option<Uring> {
+        Uring::new().inspect_err(|error| println!("skipped: no io_uring here: {error}")).ok()
+    }
+
+    fn numbered(count: usize) -> Vec<Vec<u8>> {
+        (0..count)
+            .map(|index| format!("buffer {index}\n").repeat(index * 37 % 400).into())
+            .collect()
+    }
+
+    #[test]
+    fn more_buffers_than_a_chain_holds_land_in_order() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        let file = File::options().append(true).create(true).open(&path).unwrap();
+        let buffers = numbered(3 * CHAIN_COUNT_MAX + 5);
+        let expected = buffers.concat();
+        let appended = ring.append(file.as_fd(), buffers);
+        assert!(appended.error.is_none());
+        assert_eq!(appended.written_bytes, expected.len());
+        assert_eq!(appended.buffers.concat(), expected);
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn short_writes_are_continued() {
+        let Some(mut ring) = ring() else { return };
+        // A pipe that is not waited on takes 64 KiB at a time: short writes and EAGAIN in plenty.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let buffers: Vec<Vec<u8>> = (0..8).map(|index| vec![b'a' + index; 100_000]).collect();
+        let expected = buffers.concat();
+        let reading = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+            bytes
+        });
+        let appended = ring.append(writer.as_fd(), buffers);
+        drop(writer);
+        assert!(appended.error.is_none());
+        assert!(reading.join().unwrap() == expected);
+    }
+
+    #[test]
+    fn an_error_is_told_and_buffers_come_back() {
+        let Some(mut ring) = ring() else { return };
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let appended = ring.append(full.as_fd(), numbered(5));
+        assert_eq!(appended.error.unwrap().raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(appended.written_bytes, 0);
+        assert_eq!(appended.buffers, numbered(5));
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let appended = ring.append(writer.as_fd(), numbered(5));
+        assert_eq!(appended.error.unwrap().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn results_in_words() {
+        let bytes = |chain| match chain {
+            Chain::Bytes(bytes) => (bytes, None),
+            Chain::Failed(bytes, error) => (bytes, error.raw_os_error()),
+            Chain::Broken(_) => unreachable!(),
+        };
+        assert_eq!(bytes(outcome(&[5, 5], &[5, 5])), (10, None));
+        assert_eq!(bytes(outcome(&[5, 5], &[3, -libc::ECANCELED])), (3, None));
+        assert_eq!(bytes(outcome(&[5, 5], &[5, -libc::EAGAIN])), (5, None));
+        assert_eq!(bytes(outcome(&[5, 5], &[5, -libc::EIO])), (5, Some(libc::EIO)));
+    }
+}

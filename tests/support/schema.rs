@@ -1,0 +1,94 @@
+//! Holds output to `docs/schema.json`.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// Bytes of a line at most, as the schema's description says.
+pub const LINE_BYTES_MAX: usize = 16 << 10;
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../docs/schema.json")).expect("the schema is JSON")
+});
+
+static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    jsonschema::options()
+        .should_validate_formats(true)
+        .build(&SCHEMA)
+        .expect("the schema is a schema")
+});
+
+/// The schema.
+pub fn schema() -> &'static Value {
+    &SCHEMA
+}
+
+/// Names of all properties, in the schema's order, which is the order of keys in a line. (A `Value` may sort
+/// its keys, so they are read from the text.)
+pub fn property_names() -> Vec<String> {
+    key_order(schema_text("properties"))
+}
+
+/// The text of an object that is a member of the schema.
+fn schema_text(member: &str) -> &'static str {
+    #[derive(serde::Deserialize)]
+    struct Members<'a> {
+        #[serde(borrow)]
+        properties: &'a serde_json::value::RawValue,
+    }
+    assert_eq!(member, "properties");
+    let members: Members<'static> =
+        serde_json::from_str(include_str!("../../docs/schema.json")).expect("the schema is JSON");
+    members.properties.get()
+}
+
+/// The keys of the object in `text`, in order; panics where one comes twice.
+pub fn key_order(text: &str) -> Vec<String> {
+    struct Keys(Vec<String>);
+    impl<'de> serde::Deserialize<'de> for Keys {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+            deserializer.deserialize_map(Visitor)
+        }
+    }
+    struct Visitor;
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Keys;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+            let mut keys: Vec<String> = Vec::new();
+            while let Some(key) = map.next_key()? {
+                map.next_value::<serde::de::IgnoredAny>()?;
+                assert!(!keys.contains(&key), "the key {key} comes twice");
+                keys.push(key);
+            }
+            Ok(Keys(keys))
+        }
+    }
+    serde_json::from_str::<Keys>(text).expect("an object").0
+}
+
+/// Panics unless `line` is one whole line of at most 16 KiB that the schema allows, with its keys in the
+/// schema's order. Returns the record.
+pub fn check_line(line: &[u8]) -> Value {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(property_names);
+    assert!(line.len() <= LINE_BYTES_MAX, "the line has {} bytes", line.len());
+    let body = line.strip_suffix(b"\n").expect("a line ends with a line feed");
+    assert!(!body.contains(&b'\n') && !body.contains(&b'\r'), "a line is one line");
+    let text = std::str::from_utf8(body).expect("a line is UTF-8");
+    let record: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let errors: Vec<String> = VALIDATOR
+        .iter_errors(&record)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:?} in {text}");
+    let mut names = NAMES.iter();
+    for key in key_order(text) {
+        assert!(names.any(|name| *name == key), "{key} is out of order in {text}");
+    }
+    record
+}
