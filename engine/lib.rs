@@ -4,9 +4,12 @@
 
 pub mod capture;
 pub mod config;
+pub mod decode;
 pub mod emit;
+pub mod flow;
 pub mod http;
 pub mod ids;
+pub mod shard;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -116,4 +116,10 @@ pub trait FrameSource {
     /// Visits the frames that are there, in order, a bounded number of them (one ring block per interface, or
     /// one read buffer); waits a bounded time (the retire timeout) where there are none.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError>;
+
+    /// A moment before which no frame is still to come, where the source can tell without a frame: a live one
+    /// knows the clock and how far its rings lag behind; a file knows nothing but its frames.
+    fn now(&self) -> Option<TimestampNs> {
+        None
+    }
 }

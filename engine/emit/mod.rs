@@ -4,6 +4,17 @@
 use crate::http::{Exchange, FlowIdentity, Message};
 use crate::time::TimestampNs;
 
+mod digits;
+mod escape;
+mod headers;
+mod json;
+mod lines;
+mod text;
+
+pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
+pub use lines::{AnyFormat, Lines};
+pub use text::TextFormat;
+
 /// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
 pub trait Format {
     /// A message's head is complete (text mode prints here).

@@ -1,5 +1,6 @@
 //! [`Exchange`]: a request and its response, and all that a record says of them.
 
+use crate::flow::End;
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::time::TimestampNs;
 
@@ -154,37 +155,6 @@ impl Outcome {
             Outcome::NoResponse => "no_response",
             Outcome::NoRequest => "no_request",
             Outcome::Truncated => "truncated",
-        }
-    }
-}
-
-/// What ended a connection, and with it the exchanges that were under way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Both sides closed, or the side that was to speak.
-    Fin,
-    /// A reset.
-    Rst,
-    /// Nothing came for the idle timeout.
-    Idle,
-    /// The table was full.
-    Evicted,
-    /// A new connection began on the same endpoints.
-    Reused,
-    /// The capture ended.
-    Exit,
-}
-
-impl End {
-    /// As in the record.
-    pub fn name(self) -> &'static str {
-        match self {
-            End::Fin => "fin",
-            End::Rst => "rst",
-            End::Idle => "idle",
-            End::Evicted => "evicted",
-            End::Reused => "reused",
-            End::Exit => "exit",
         }
     }
 }

@@ -1,3 +1,25 @@
-//! Chunk → [`Exchange`].
+//! Chunk → [`Exchange`]: heads, bodies, and which response answers which request. Pure: bytes and times in,
+//! exchanges out.
+
+mod body;
+mod conversation;
 mod exchange;
-pub use exchange::{End, Exchange, FlowIdentity, HeadFields, Message, Outcome, Span};
+mod head;
+mod pairing;
+mod pool;
+
+pub use crate::flow::End;
+pub use conversation::{Conversation, Protocol, Room, Wire};
+pub use exchange::{Exchange, FlowIdentity, HeadFields, Message, Outcome, Span};
+pub use pool::ExchangePool;
+
+use crate::time::TimestampNs;
+
+/// Who hears of what was found on a connection.
+pub trait Listener {
+    /// A message's head is complete; its last byte passed at `when`.
+    fn message(&mut self, flow: &FlowIdentity<'_>, message: &Message, when: TimestampNs);
+
+    /// An exchange is over.
+    fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange);
+}

@@ -1,0 +1,43 @@
+//! TCP sequence numbers (RFC 9293 section 3.4): positions in a stream, modulo 2^32.
+
+/// A sequence number. It has no order of its own, only a distance to another one; so there is no `Ord`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct SeqNumber(pub u32);
+
+impl SeqNumber {
+    /// How far `self` lies after `other`: negative where it lies before. Right for distances below 2^31,
+    /// which is twice the largest window TCP has (RFC 7323).
+    #[inline]
+    pub fn distance(self, other: SeqNumber) -> i32 {
+        self.0.wrapping_sub(other.0) as i32
+    }
+
+    /// Whether `self` lies before `other`.
+    #[inline]
+    pub fn precedes(self, other: SeqNumber) -> bool {
+        self.distance(other) < 0
+    }
+
+    /// The number `bytes` further on.
+    #[inline]
+    pub fn plus(self, bytes: u32) -> SeqNumber {
+        SeqNumber(self.0.wrapping_add(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_goes_through_the_wrap() {
+        let before = SeqNumber(u32::MAX - 9);
+        let after = before.plus(30);
+        assert_eq!(after, SeqNumber(20));
+        assert_eq!(after.distance(before), 30);
+        assert_eq!(before.distance(after), -30);
+        assert!(before.precedes(after));
+        assert!(!after.precedes(before));
+        assert!(!after.precedes(after));
+    }
+}

@@ -1,0 +1,77 @@
+//! The TCP header (RFC 9293 section 3.1).
+
+use super::{Reject, SeqNumber};
+
+const SOURCE_PORT: usize = 0;
+const DESTINATION_PORT: usize = 2;
+const SEQUENCE: usize = 4;
+const ACKNOWLEDGMENT: usize = 8;
+const DATA_OFFSET: usize = 12;
+const FLAGS: usize = 13;
+const HEADER_BYTES_MIN: usize = 20;
+
+/// The control bits of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// The bits, by name, to be joined with `|`.
+    pub const FIN: u8 = 0x01;
+    /// Synchronize.
+    pub const SYN: u8 = 0x02;
+    /// Reset.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgment number is meant.
+    pub const ACK: u8 = 0x10;
+
+    /// The sender has no more data.
+    pub fn is_fin(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// The sequence number is an initial one.
+    pub fn is_syn(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+
+    /// The connection is broken off.
+    pub fn is_rst(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
+    /// The acknowledgment number is meant.
+    pub fn is_ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+}
+
+pub(super) struct Header {
+    pub source_port: [u8; 2],
+    pub destination_port: [u8; 2],
+    pub seq: SeqNumber,
+    pub ack: SeqNumber,
+    pub flags: TcpFlags,
+    pub header_bytes: usize,
+}
+
+/// Reads the header; the whole of it, options included, must have been captured.
+pub(super) fn header(bytes: &[u8], wire_bytes: usize) -> Result<Header, Reject> {
+    let fixed = bytes.get(..HEADER_BYTES_MIN).ok_or(Reject::Truncated)?;
+    let header_bytes = usize::from(fixed[DATA_OFFSET] >> 4) * 4;
+    if header_bytes < HEADER_BYTES_MIN || header_bytes > wire_bytes {
+        return Err(Reject::BadHeader);
+    }
+    if header_bytes > bytes.len() {
+        return Err(Reject::Truncated);
+    }
+    let word =
+        |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+    Ok(Header {
+        source_port: [fixed[SOURCE_PORT], fixed[SOURCE_PORT + 1]],
+        destination_port: [fixed[DESTINATION_PORT], fixed[DESTINATION_PORT + 1]],
+        seq: SeqNumber(word(SEQUENCE)),
+        ack: SeqNumber(word(ACKNOWLEDGMENT)),
+        flags: TcpFlags(fixed[FLAGS]),
+        header_bytes,
+    })
+}

@@ -1,0 +1,289 @@
+//! Bytes from the wire → the inside of a JSON string (RFC 8259 section 7), and base64 (RFC 4648).
+//!
+//! Nearly every value on the wire is plain ASCII without quotes, so the one question that must be fast is
+//! "is there anything to escape?": [`plain_len`] asks it eight bytes at a time. All that is rarer goes byte
+//! by byte through a table.
+
+/// 0x01 in each byte of a word.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The high bit of each byte of a word.
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// U+FFFD, shown for what is not UTF-8.
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+
+/// Whether a byte needs an escape in a JSON string. DEL needs none by the RFC; it is escaped because a line
+/// may end up on a terminal.
+const fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
+}
+
+/// [`is_escaped`] for each byte.
+static ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_escaped(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+/// Flags, in the high bit of each byte, the bytes of `word` that are not plain. The lowest flag is exact;
+/// those above it may be the borrow or carry of a flagged byte below.
+#[inline(always)]
+fn flags(word: u64) -> u64 {
+    let control = word.wrapping_sub(0x20 * ONES);
+    let quote = (word ^ (b'"' as u64 * ONES)).wrapping_sub(ONES);
+    let backslash = (word ^ (b'\\' as u64 * ONES)).wrapping_sub(ONES);
+    let delete = word.wrapping_add(ONES);
+    (control | quote | backslash | delete | word) & HIGHS
+}
+
+/// Bytes at the start of `value` that are plain: ASCII, and the same inside a JSON string as outside.
+#[inline]
+pub fn plain_len(value: &[u8]) -> usize {
+    let (words, tail) = value.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let flags = flags(u64::from_le_bytes(*word));
+        if flags != 0 {
+            return index * 8 + flags.trailing_zeros() as usize / 8;
+        }
+    }
+    // A tail is read together with the bytes before it, which are known to be plain.
+    if let Some(last) = value.last_chunk::<8>() {
+        let flags = flags(u64::from_le_bytes(*last));
+        if flags == 0 {
+            return value.len();
+        }
+        return value.len() - 8 + flags.trailing_zeros() as usize / 8;
+    }
+    let is_plain = |byte: &u8| !ESCAPED[*byte as usize] && *byte < 0x80;
+    tail.iter().position(|byte| !is_plain(byte)).unwrap_or(value.len())
+}
+
+/// Whether line ends followed by white space are shown as one space (obs-fold, RFC 9112 section 5.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fold {
+    /// In header values.
+    Space,
+    /// In start lines, where there is no such thing.
+    Keep,
+}
+
+/// Length of the obs-fold at the start of `bytes`: CR LF or LF, then at least one space or tab.
+fn fold_len(bytes: &[u8]) -> Option<usize> {
+    let line_end = match bytes {
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
+        _ => return None,
+    };
+    let white = bytes[line_end..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    (white > 0).then_some(line_end + white)
+}
+
+/// Appends `value` to `out` as inside a JSON string, at most `limit_bytes` of it, cut between characters
+/// and never inside an escape; U+FFFD stands for what is not UTF-8. Returns how many bytes of `value` are
+/// shown.
+pub fn append_escaped(value: &[u8], fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -> usize {
+    let stop = out.len() + limit_bytes;
+    let mut shown = 0;
+    for chunk in value.utf8_chunks() {
+        let valid = chunk.valid();
+        let taken = append_valid(valid, fold, stop - out.len(), out);
+        shown += taken;
+        if taken < valid.len() {
+            return shown;
+        }
+        if !chunk.invalid().is_empty() {
+            if stop - out.len() < REPLACEMENT.len() {
+                return shown;
+            }
+            out.extend_from_slice(REPLACEMENT);
+            shown += chunk.invalid().len();
+        }
+    }
+    shown
+}
+
+/// [`append_escaped`] for UTF-8.
+fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -> usize {
+    let bytes = text.as_bytes();
+    let stop = out.len() + limit_bytes;
+    let mut at = 0;
+    loop {
+        let rest = &bytes[at..];
+        let mut run = plain_len(rest);
+        run += rest[run..].iter().take_while(|byte| !ESCAPED[**byte as usize]).count();
+        let room = stop - out.len();
+        if run > room {
+            let mut cut = at + room;
+            while !text.is_char_boundary(cut) {
+                cut -= 1;
+            }
+            out.extend_from_slice(&bytes[at..cut]);
+            return cut;
+        }
+        out.extend_from_slice(&rest[..run]);
+        at += run;
+        let Some(&byte) = bytes.get(at) else { return at };
+        let room = room - run;
+        let (escape, taken): (&[u8], usize) = match (byte, fold) {
+            (b'"', _) => (b"\\\"", 1),
+            (b'\\', _) => (b"\\\\", 1),
+            (b'\r' | b'\n', Fold::Space) => match fold_len(&bytes[at..]) {
+                Some(folded) => (b" ", folded),
+                None => (&control_escape(byte), 1),
+            },
+            _ => (&control_escape(byte), 1),
+        };
+        if escape.len() > room {
+            return at;
+        }
+        out.extend_from_slice(escape);
+        at += taken;
+    }
+}
+
+/// `\u00XX`.
+fn control_escape(byte: u8) -> [u8; 6] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS[(nibble & 15) as usize];
+    [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
+}
+
+/// Appends `value` in standard base64 with padding (RFC 4648 section 4), at most `limit_bytes` of it. What
+/// is cut is cut to whole groups of three bytes. Returns how many bytes of `value` are in it.
+pub fn append_base64(value: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> usize {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |bits: u32, shift: u32| ALPHABET[(bits >> shift & 63) as usize];
+    let taken = value.len().min(limit_bytes / 4 * 3);
+    let (groups, rest) = value[..taken].as_chunks::<3>();
+    for &[a, b, c] in groups {
+        let bits = u32::from_be_bytes([0, a, b, c]);
+        out.extend_from_slice(&[digit(bits, 18), digit(bits, 12), digit(bits, 6), digit(bits, 0)]);
+    }
+    match *rest {
+        [a] => {
+            let bits = u32::from_be_bytes([0, a, 0, 0]);
+            out.extend_from_slice(&[digit(bits, 18), digit(bits, 12), b'=', b'=']);
+        }
+        [a, b] => {
+            let bits = u32::from_be_bytes([0, a, b, 0]);
+            out.extend_from_slice(&[digit(bits, 18), digit(bits, 12), digit(bits, 6), b'=']);
+        }
+        _ => {}
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The obvious escaper: character by character, no limit, no runs.
+    fn naive(value: &[u8], fold: Fold) -> String {
+        let text = String::from_utf8_lossy(value);
+        let characters: Vec<char> = text.chars().collect();
+        let mut out = String::new();
+        let mut at = 0;
+        while at < characters.len() {
+            let line_end = match characters[at..] {
+                ['\r', '\n', ' ' | '\t', ..] => 2,
+                ['\n', ' ' | '\t', ..] => 1,
+                _ => 0,
+            };
+            if line_end > 0 && fold == Fold::Space {
+                at += line_end;
+                while matches!(characters.get(at), Some(' ' | '\t')) {
+                    at += 1;
+                }
+                out.push(' ');
+                continue;
+            }
+            match characters[at] {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                control @ ('\0'..='\x1f' | '\x7f') => {
+                    out.push_str(&format!("\\u{:04x}", control as u32));
+                }
+                other => out.push(other),
+            }
+            at += 1;
+        }
+        out
+    }
+
+    /// Bytes in which everything special is frequent.
+    fn mixed_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            8 => "[ -~]{0,20}".prop_map(String::into_bytes),
+            1 => Just(b"\r\n ".to_vec()),
+            1 => Just(b"\n\t  ".to_vec()),
+            1 => Just("é漢\u{1f600}\u{2028}".as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..6),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn plain_len_matches_naive(value in mixed_bytes()) {
+            let is_plain = |byte: &u8| byte.is_ascii() && !is_escaped(*byte);
+            let naive = value.iter().take_while(|byte| is_plain(byte)).count();
+            prop_assert_eq!(plain_len(&value), naive);
+        }
+
+        #[test]
+        fn escaping_matches_naive(value in mixed_bytes(), is_folded in any::<bool>()) {
+            let fold = if is_folded { Fold::Space } else { Fold::Keep };
+            let mut out = Vec::new();
+            prop_assert_eq!(append_escaped(&value, fold, usize::MAX >> 1, &mut out), value.len());
+            prop_assert_eq!(String::from_utf8(out).unwrap(), naive(&value, fold));
+        }
+
+        #[test]
+        fn a_cut_is_a_prefix_within_its_limit(value in mixed_bytes(), limit_bytes in 0_usize..80) {
+            let mut whole = Vec::new();
+            append_escaped(&value, Fold::Space, usize::MAX >> 1, &mut whole);
+            let mut cut = Vec::new();
+            let shown = append_escaped(&value, Fold::Space, limit_bytes, &mut cut);
+            prop_assert!(cut.len() <= limit_bytes);
+            prop_assert!(whole.starts_with(&cut));
+            prop_assert_eq!(shown == value.len(), whole.len() <= limit_bytes);
+            let quoted = format!("\"{}\"", std::str::from_utf8(&cut).unwrap());
+            prop_assert!(serde_json::from_str::<String>(&quoted).is_ok());
+            // Nothing is cut that would have fitted: no escape or character is longer than 6 bytes.
+            prop_assert!(shown == value.len() || cut.len() + 6 > limit_bytes);
+        }
+    }
+
+    #[test]
+    fn plain_len_finds_each_special_byte_at_each_place() {
+        for len in 0..40 {
+            for place in 0..len {
+                for byte in 0..=255_u8 {
+                    let mut value = vec![b'a'; len];
+                    value[place] = byte;
+                    let is_plain = byte.is_ascii() && !is_escaped(byte);
+                    assert_eq!(plain_len(&value), if is_plain { len } else { place });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn base64_of_rfc_4648_section_10() {
+        let vectors =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        for (plain, coded) in vectors {
+            let mut out = Vec::new();
+            assert_eq!(append_base64(plain.as_bytes(), 100, &mut out), plain.len());
+            assert_eq!(out, coded.as_bytes());
+        }
+        let mut out = Vec::new();
+        assert_eq!(append_base64(b"foobarbaz", 10, &mut out), 6);
+        assert_eq!(out, b"Zm9vYmFy");
+    }
+}

@@ -1,0 +1,579 @@
+//! [`Connection`]: one TCP connection, both directions. Reordering, overlap, loss, and the order between the two.
+//!
+//! Three rules decide everything, and each depends on the connection's own packets only, so that the same
+//! traffic gives the same chunks however it is captured, filtered or spread over shards:
+//! 1. First copy wins.
+//! 2. Data goes on when all before it in its direction has gone on, and all that it acknowledges of the other
+//!    direction. (On mirrors and multi-queue captures a response may be captured before its request.)
+//! 3. A hole is given up once the peer has acknowledged past it and `reorder_grace_ms` of packet time have gone
+//!    by, or where too much waits behind it.
+
+use super::store::{Budget, Store};
+use super::{Chunk, Origin};
+use crate::config::FlowConfig;
+use crate::decode::{Segment, SeqNumber, begins_like_message};
+use crate::ids::{Direction, FlowKey};
+use crate::stats::FlowStats;
+use crate::time::TimestampNs;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+/// A reset counts if its sequence number is so close to what is expected; others are forged or stray
+/// (RFC 5961 section 3 asks more of an endpoint, which knows its window).
+const RESET_WINDOW_BYTES: i32 = 1 << 20;
+
+/// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs must agree.
+const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The next byte to go on. Means nothing until `is_started`.
+    next: SeqNumber,
+    /// How far the peer has acknowledged. Means nothing until `is_acked`.
+    acked: SeqNumber,
+    /// Where the FIN stands, once it was seen.
+    fin_at: Option<SeqNumber>,
+    /// Since when the hole at `next` is known to have reached the peer.
+    hole_since: Option<TimestampNs>,
+    /// What waits. `None` in all but the rare connection.
+    store: Option<Box<Store>>,
+    is_started: bool,
+    is_acked: bool,
+    is_finished: bool,
+}
+
+/// When and with what the connection began, as far as that was seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origins {
+    /// Who opened it.
+    pub client: Option<Direction>,
+    /// The client's initial sequence number.
+    pub client_isn: Option<SeqNumber>,
+    /// When the first SYN passed.
+    pub syn_at: Option<TimestampNs>,
+    /// When the first SYN-ACK passed.
+    pub syn_ack_at: Option<TimestampNs>,
+    /// When the payload passed that a connection without handshake was joined at.
+    pub joined_at: TimestampNs,
+}
+
+impl Origins {
+    /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number, or of the
+    /// time the connection was joined at where that is not known.
+    pub fn flow_id(&self, key: &FlowKey) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
+        hasher.write(&key.address[0]);
+        hasher.write(&key.address[1]);
+        hasher.write(&key.port[0]);
+        hasher.write(&key.port[1]);
+        for id in key.vlan {
+            hasher.write(&id.to_le_bytes());
+        }
+        hasher.write(&key.realm.to_le_bytes());
+        match self.client_isn {
+            Some(isn) => hasher.write(&isn.0.to_le_bytes()),
+            None => hasher.write(&self.joined_at.0.to_le_bytes()),
+        }
+        hasher.finish()
+    }
+
+    /// From SYN to SYN-ACK, where both were seen in that order.
+    pub fn connect_ns(&self) -> Option<u64> {
+        self.syn_ack_at?.0.checked_sub(self.syn_at?.0)
+    }
+
+    /// Whether the handshake passed unseen.
+    pub fn is_midstream(&self) -> bool {
+        self.client_isn.is_none()
+    }
+}
+
+/// One TCP connection.
+#[derive(Debug, Default)]
+pub struct Connection {
+    streams: [Stream; 2],
+    /// A SYN with another initial sequence number that came while this connection lived. It may be a new
+    /// connection or a forgery: what follows tells.
+    rival: Option<(Direction, SeqNumber, TimestampNs)>,
+    is_reset: bool,
+}
+
+/// What a connection needs beside its own state to take a segment.
+pub(super) struct Tools<'a> {
+    pub limits: &'a FlowConfig,
+    pub budget: &'a mut Budget,
+    pub stats: &'a mut FlowStats,
+}
+
+impl Connection {
+    /// The connection that the rival SYN announced, and how it began.
+    pub(super) fn rival(&self) -> Option<(Connection, Origins)> {
+        let (client, isn, syn_at) = self.rival?;
+        let origins = Origins {
+            client: Some(client),
+            client_isn: Some(isn),
+            syn_at: Some(syn_at),
+            syn_ack_at: None,
+            joined_at: syn_at,
+        };
+        let mut connection = Connection::default();
+        connection.streams[client.index()].start(isn.plus(1));
+        Some((connection, origins))
+    }
+
+    /// Both directions are closed, or it was reset.
+    pub fn is_closed(&self) -> bool {
+        self.is_reset || self.streams.iter().all(|stream| stream.is_finished)
+    }
+
+    /// When the oldest hole may be given up, if there is one.
+    pub(super) fn deadline(&self, limits: &FlowConfig) -> Option<TimestampNs> {
+        let since = self.streams.iter().filter_map(|stream| stream.hole_since).min()?;
+        Some(since.plus_ms(limits.reorder_grace_ms))
+    }
+
+    /// Whether `segment` shows that this connection has given way to another on the same endpoints. A SYN alone
+    /// shows nothing while this one lives: anybody can send one. The answer to it, or data behind it, does.
+    pub(super) fn is_replaced_by(&mut self, segment: &Segment<'_>, origins: &Origins) -> bool {
+        let is_opening = segment.flags.is_syn() && segment.ack.is_none();
+        if is_opening {
+            let is_own = match origins.client_isn {
+                Some(isn) => origins.client == Some(segment.direction) && isn == segment.seq,
+                None => self.is_near(segment),
+            };
+            if is_own {
+                return false;
+            }
+            if !self.is_closed() {
+                self.rival = Some((segment.direction, segment.seq, segment.timestamp));
+            }
+            return self.is_closed();
+        }
+        if self.is_reset && begins_like_message(segment.payload) {
+            // The reset was not meant for this connection, or was forged: it speaks on.
+            return !segment.seq.precedes(self.streams[segment.direction.index()].next);
+        }
+        let Some((client, isn, _)) = self.rival else { return false };
+        if segment.direction == client {
+            !segment.flags.is_rst() && segment.seq == isn.plus(1)
+        } else {
+            segment.flags.is_syn() && segment.ack == Some(isn.plus(1))
+        }
+    }
+
+    /// A SYN that stands right before what we have of its direction (its capture was late).
+    fn is_near(&self, segment: &Segment<'_>) -> bool {
+        let stream = &self.streams[segment.direction.index()];
+        stream.is_started && (0..RESET_WINDOW_BYTES).contains(&stream.next.distance(segment.seq))
+    }
+
+    /// Takes `segment`; what is in order now goes to `visit`.
+    pub(super) fn accept(
+        &mut self,
+        segment: &Segment<'_>,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let own = segment.direction.index();
+        if self.is_reset {
+            tools.stats.bytes_late += segment.payload.len() as u64;
+            return;
+        }
+        self.settle(segment.timestamp, tools, visit);
+        if segment.flags.is_rst() {
+            return self.reset(segment, tools, visit);
+        }
+        if segment.payload_wire_bytes > 0 {
+            self.streams[own].start(segment.payload_seq());
+            self.take_payload(segment, tools, visit);
+        }
+        if segment.flags.is_fin() {
+            self.streams[own].start(segment.payload_seq());
+            self.streams[own].fin_at.get_or_insert(segment.payload_end());
+        }
+        if let Some(ack) = segment.ack {
+            self.streams[1 - own].note_ack(ack, segment.timestamp);
+        }
+        self.advance(segment.timestamp, tools, visit);
+        self.relieve(segment.timestamp, tools, visit);
+    }
+
+    /// Learns from a SYN or SYN-ACK where the streams begin and who opened the connection.
+    pub(super) fn shake_hands(&mut self, segment: &Segment<'_>, origins: &mut Origins) {
+        if !segment.flags.is_syn() {
+            return;
+        }
+        let own = segment.direction.index();
+        match segment.ack {
+            None => {
+                if origins.client.is_none_or(|client| client == segment.direction) {
+                    self.streams[own].start(segment.seq.plus(1));
+                    origins.client = Some(segment.direction);
+                    origins.client_isn.get_or_insert(segment.seq);
+                    origins.syn_at.get_or_insert(segment.timestamp);
+                }
+            }
+            Some(ack) => {
+                let isn = SeqNumber(ack.0.wrapping_sub(1));
+                let client = segment.direction.opposite();
+                if origins.client_isn.is_none_or(|known| known == isn) {
+                    self.streams[own].start(segment.seq.plus(1));
+                    self.streams[client.index()].start(ack);
+                    origins.client = Some(client);
+                    origins.client_isn = Some(isn);
+                    origins.syn_ack_at.get_or_insert(segment.timestamp);
+                }
+            }
+        }
+    }
+
+    /// Payload goes on at once, borrowed, where nothing is missing before it; else a copy waits.
+    fn take_payload(
+        &mut self,
+        segment: &Segment<'_>,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let own = segment.direction.index();
+        let is_held = self.is_ahead_of_peer(own, segment.ack);
+        let stream = &mut self.streams[own];
+        let seen_bytes = stream.next.distance(segment.payload_seq());
+        if seen_bytes >= segment.payload_wire_bytes as i32 || stream.is_finished {
+            tools.stats.bytes_duplicate += segment.payload.len() as u64;
+            return;
+        }
+        let skip = seen_bytes.max(0) as usize;
+        tools.stats.bytes_duplicate += skip.min(segment.payload.len()) as u64;
+        let bytes = segment.payload.get(skip..).unwrap_or_default();
+        let cut_bytes = segment.payload_wire_bytes - (skip + bytes.len()) as u32;
+        let origin = Origin {
+            timestamp: segment.timestamp,
+            iface: segment.iface,
+            ack: segment.ack,
+            seq: segment.payload_seq().plus(skip as u32),
+            is_frame_start: skip == 0,
+        };
+        if seen_bytes >= 0 && stream.store.is_none() && !is_held {
+            stream.pass(bytes, cut_bytes, origin, segment.direction, tools.stats, visit);
+            if stream.hole_since.is_some() {
+                stream.refresh_hole(segment.timestamp);
+            }
+            return;
+        }
+        let store = stream.store.get_or_insert_default();
+        let new_bytes = store.insert(bytes, cut_bytes, origin, tools.budget);
+        tools.stats.segments_out_of_order += 1;
+        tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
+    }
+
+    /// Whether something that acknowledges `ack` must wait for bytes of the other direction.
+    fn is_ahead_of_peer(&self, own: usize, ack: Option<SeqNumber>) -> bool {
+        let peer = &self.streams[1 - own];
+        let Some(ack) = ack else { return false };
+        peer.is_started && !peer.is_finished && peer.missing_until(ack).is_some()
+    }
+
+    /// Passes on what waits and has become due, in both directions, until nothing more is. True where
+    /// something was.
+    fn advance(
+        &mut self,
+        now: TimestampNs,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        let mut has_moved = false;
+        while let Some(own) = self.due() {
+            has_moved = true;
+            let direction = direction_of(own);
+            let stream = &mut self.streams[own];
+            let Some(store) = stream.store.as_mut() else { break };
+            let Some(waiting) = store.pop_first(tools.budget) else { break };
+            if store.is_empty() {
+                stream.store = None;
+            }
+            stream.pass(
+                &waiting.bytes,
+                waiting.cut_bytes,
+                waiting.origin,
+                direction,
+                tools.stats,
+                visit,
+            );
+            stream.refresh_hole(now);
+        }
+        for own in 0..2 {
+            self.streams[own].forget_hole_if_passed();
+            self.streams[own].finish_if_due(direction_of(own), visit);
+        }
+        has_moved
+    }
+
+    /// The direction whose first waiting segment may go on. Where both are in order and each acknowledges the
+    /// other, one is a retransmission of bytes we missed, and it is the later one: its bytes are the older.
+    fn due(&self) -> Option<usize> {
+        let in_order = |own: usize| {
+            let stream = &self.streams[own];
+            let first = stream.store.as_ref()?.first()?;
+            (first.start().distance(stream.next) <= 0).then_some(first)
+        };
+        let ready = |own: usize| {
+            in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.origin.ack))
+        };
+        if let Some(own) = (0..2).find(|own| ready(*own)) {
+            return Some(own);
+        }
+        let (forward, reverse) = (in_order(0)?, in_order(1)?);
+        Some(usize::from(reverse.origin.timestamp > forward.origin.timestamp))
+    }
+
+    /// Gives up holes whose grace is over at `now`.
+    pub(super) fn settle(
+        &mut self,
+        now: TimestampNs,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        while self.deadline(tools.limits).is_some_and(|deadline| deadline < now) {
+            let since = |own: usize| self.streams[own].hole_since;
+            let own = match (since(0), since(1)) {
+                (Some(forward), Some(reverse)) => usize::from(reverse < forward),
+                (None, _) => 1,
+                (_, None) => 0,
+            };
+            self.streams[own].hole_since = None;
+            if self.may_be_fin(own) {
+                continue;
+            }
+            let stream = &mut self.streams[own];
+            stream.skip_hole(stream.acked, direction_of(own), tools.stats, visit);
+            self.advance(now, tools, visit);
+            self.streams[own].refresh_hole(now);
+        }
+    }
+
+    /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that we missed,
+    /// which takes a number of its own, than a byte.
+    fn may_be_fin(&self, own: usize) -> bool {
+        let stream = &self.streams[own];
+        stream.fin_at.is_none()
+            && stream.acked.distance(stream.next) == 1
+            && self.streams.iter().all(|stream| stream.store.is_none())
+    }
+
+    /// Gives up holes while more waits behind them than may.
+    fn relieve(
+        &mut self,
+        now: TimestampNs,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let cost = |stream: &Stream| stream.store.as_ref().map_or(0, |store| store.cost_bytes());
+        loop {
+            let own = usize::from(cost(&self.streams[1]) > cost(&self.streams[0]));
+            let cost_bytes = cost(&self.streams[own]);
+            let is_over = cost_bytes > tools.limits.reorder_bytes_max
+                || cost_bytes > 0 && tools.budget.used_bytes > tools.budget.max_bytes;
+            if !is_over {
+                return;
+            }
+            tools.stats.gaps_at_bound += 1;
+            if !self.force(own, now, tools, visit) {
+                return;
+            }
+        }
+    }
+
+    /// Lets the first waiting segment of a direction go on, whatever it waits for. False where nothing moved.
+    fn force(
+        &mut self,
+        own: usize,
+        now: TimestampNs,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        let Some(first) = self.streams[own].store.as_ref().and_then(|store| store.first()) else {
+            return false;
+        };
+        let (start, ack) = (first.start(), first.origin.ack);
+        let mut has_moved = false;
+        if self.streams[own].next.precedes(start) {
+            self.streams[own].skip_to(start, direction_of(own), tools.stats, visit);
+            has_moved = true;
+        } else if let Some(ack) = ack {
+            has_moved =
+                self.streams[1 - own].skip_hole(ack, direction_of(1 - own), tools.stats, visit);
+        }
+        self.advance(now, tools, visit) || has_moved
+    }
+
+    /// The connection is over for us: all that waits goes on, with the holes before it given up.
+    pub(super) fn flush(
+        &mut self,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let now = TimestampNs(u64::MAX);
+        self.settle(now, tools, visit);
+        while self.force(0, now, tools, visit) || self.force(1, now, tools, visit) {}
+        for own in 0..2 {
+            let may_be_fin = self.may_be_fin(own);
+            let stream = &mut self.streams[own];
+            if stream.is_acked && !may_be_fin {
+                stream.skip_hole(stream.acked, direction_of(own), tools.stats, visit);
+            }
+        }
+        self.advance(now, tools, visit);
+    }
+
+    fn reset(
+        &mut self,
+        segment: &Segment<'_>,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let stream = &self.streams[segment.direction.index()];
+        let is_in_window =
+            !stream.is_started || segment.seq.distance(stream.next).abs() <= RESET_WINDOW_BYTES;
+        if !is_in_window || self.is_reset {
+            tools.stats.resets_ignored += u64::from(!self.is_reset);
+            return;
+        }
+        self.flush(tools, visit);
+        self.is_reset = true;
+        visit(segment.direction, Chunk::Reset);
+    }
+
+    /// Frees what waits without passing it on.
+    pub(super) fn release(&mut self, budget: &mut Budget) {
+        for stream in &mut self.streams {
+            if let Some(mut store) = stream.store.take() {
+                store.clear(budget);
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// The stream begins at `seq` for us, unless it has begun.
+    fn start(&mut self, seq: SeqNumber) {
+        if !self.is_started {
+            self.is_started = true;
+            self.next = seq;
+        }
+    }
+
+    fn note_ack(&mut self, ack: SeqNumber, now: TimestampNs) {
+        if !self.is_acked || self.acked.precedes(ack) {
+            self.acked = ack;
+            self.is_acked = true;
+        }
+        if self.hole_since.is_none() && self.missing_until(self.acked).is_some() {
+            self.hole_since = Some(now);
+        }
+    }
+
+    /// How far data is missing that `ack` says has passed; `None` where none is. A FIN's own number is no data.
+    fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
+        if !self.is_started || self.is_finished {
+            return None;
+        }
+        let until = match self.fin_at {
+            Some(fin_at) if fin_at.precedes(ack) => fin_at,
+            _ => ack,
+        };
+        self.next.precedes(until).then_some(until)
+    }
+
+    /// Bytes go on.
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        cut_bytes: u32,
+        origin: Origin,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        self.next = origin.seq.plus(bytes.len() as u32);
+        stats.bytes_in_order += bytes.len() as u64;
+        if !bytes.is_empty() {
+            visit(direction, Chunk::Bytes(bytes, origin));
+        }
+        if cut_bytes > 0 {
+            stats.bytes_cut += u64::from(cut_bytes);
+            let at = self.next;
+            self.next = at.plus(cut_bytes);
+            visit(direction, Chunk::Gap { len_bytes: u64::from(cut_bytes), at });
+        }
+    }
+
+    /// Skips the hole at the front: up to what waits, and no further than `ack`, which the peer has seen. False
+    /// where there is none.
+    fn skip_hole(
+        &mut self,
+        ack: SeqNumber,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        let Some(until) = self.missing_until(ack) else { return false };
+        let target = match self.store.as_ref().and_then(|store| store.first()) {
+            Some(first) if first.start().precedes(until) => first.start(),
+            _ => until,
+        };
+        if !self.next.precedes(target) {
+            return false;
+        }
+        self.skip_to(target, direction, stats, visit);
+        true
+    }
+
+    /// What lies before `target` is lost.
+    fn skip_to(
+        &mut self,
+        target: SeqNumber,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let at = self.next;
+        let len_bytes = target.distance(at).max(0) as u64;
+        self.next = target;
+        stats.gaps += 1;
+        stats.gap_bytes += len_bytes;
+        visit(direction, Chunk::Gap { len_bytes, at });
+    }
+
+    /// After progress: a hole that is left is a new one, known from now on.
+    fn refresh_hole(&mut self, now: TimestampNs) {
+        let is_hole = self.is_acked && self.missing_until(self.acked).is_some();
+        self.hole_since = is_hole.then_some(now);
+    }
+
+    fn forget_hole_if_passed(&mut self) {
+        if self.hole_since.is_some() && self.missing_until(self.acked).is_none() {
+            self.hole_since = None;
+        }
+    }
+
+    fn finish_if_due(
+        &mut self,
+        direction: Direction,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let Some(fin_at) = self.fin_at else { return };
+        if !self.is_finished && fin_at == self.next {
+            self.is_finished = true;
+            visit(direction, Chunk::Fin);
+        }
+        if !self.is_finished && fin_at.precedes(self.next) {
+            // Data went on past it: that FIN was none of this stream.
+            self.fin_at = None;
+        }
+    }
+}
+
+fn direction_of(index: usize) -> Direction {
+    if index == 0 { Direction::Forward } else { Direction::Reverse }
+}

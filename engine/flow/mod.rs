@@ -1,0 +1,86 @@
+//! Segment → [`Chunk`]: connections, their two byte streams in order, and what is missing in them. Pure: the
+//! only clock is packet time.
+//!
+//! A [`FlowTable`] finds the [`Connection`] of a segment; the connection puts the segment's bytes into the
+//! order in which the endpoints saw them, both directions together: what acknowledges bytes of the other side
+//! comes after those bytes. So a response never overtakes its request, whatever the capture did to them.
+
+mod connection;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use crate::ids::FlowKey;
+pub use connection::{Connection, Origins};
+pub use store::Budget;
+pub use table::{Admission, FlowIndex, FlowTable};
+
+use crate::decode::SeqNumber;
+use crate::ids::IfaceId;
+use crate::time::TimestampNs;
+
+/// Where bytes come from: the frame that held their first captured copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// When that frame passed.
+    pub timestamp: TimestampNs,
+    /// Where it was captured.
+    pub iface: IfaceId,
+    /// What it acknowledged: how far its sender had read the other direction.
+    pub ack: Option<SeqNumber>,
+    /// Position of the first of the bytes in their stream.
+    pub seq: SeqNumber,
+    /// Whether the bytes begin where the frame's payload begins. After a loss, only such places are searched
+    /// for the head of a message: senders write heads at the start of a segment, bodies anywhere.
+    pub is_frame_start: bool,
+}
+
+/// The next piece of one direction's stream.
+#[derive(Clone, Copy, Debug)]
+pub enum Chunk<'a> {
+    /// Bytes, in order, each exactly once.
+    Bytes(&'a [u8], Origin),
+    /// So many bytes passed that we never saw, from `at` on.
+    Gap {
+        /// How many.
+        len_bytes: u64,
+        /// Position of the first.
+        at: SeqNumber,
+    },
+    /// The sender closed its direction.
+    Fin,
+    /// The connection was reset.
+    Reset,
+}
+
+/// What ended a connection, and with it what was under way on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Both sides closed, or the side that was to speak.
+    Fin,
+    /// A reset.
+    Rst,
+    /// Nothing came for the idle timeout.
+    Idle,
+    /// The table was full.
+    Evicted,
+    /// A new connection began on the same endpoints.
+    Reused,
+    /// The capture ended.
+    Exit,
+}
+
+impl End {
+    /// As in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Fin => "fin",
+            End::Rst => "rst",
+            End::Idle => "idle",
+            End::Evicted => "evicted",
+            End::Reused => "reused",
+            End::Exit => "exit",
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as packet time goes.
+
+use super::connection::{Connection, Origins, Tools};
+use super::{Budget, Chunk, End};
+use crate::config::FlowConfig;
+use crate::decode::{Segment, begins_like_message};
+use crate::ids::{Direction, FlowKey};
+use crate::stats::FlowStats;
+use crate::time::TimestampNs;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+/// How many flows are looked at to find one to evict: the best of a few is nearly the best of all.
+const EVICTION_SAMPLE_COUNT: usize = 16;
+
+/// The place of a flow in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowIndex(u32);
+
+/// A connection, and the state that the next room keeps beside it.
+#[derive(Debug)]
+struct Flow<S> {
+    key: FlowKey,
+    origins: Origins,
+    connection: Connection,
+    last_seen: TimestampNs,
+    /// The flow stands in `overdue` already.
+    is_watched: bool,
+    /// Payload has passed.
+    is_used: bool,
+    state: S,
+}
+
+/// What is to be done with a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// It belongs to this flow.
+    Flow(FlowIndex),
+    /// This flow is over: end it (`flush`, `remove`), then ask again.
+    Ended(FlowIndex, End),
+    /// It belongs to no flow, and begins none.
+    Unknown,
+}
+
+/// The connections of one shard, each with a state `S` of the next room.
+#[derive(Debug)]
+pub struct FlowTable<S> {
+    limits: FlowConfig,
+    /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
+    hasher: RandomState,
+    index: HashTable<u32>,
+    slots: Vec<Option<Flow<S>>>,
+    free: Vec<u32>,
+    /// Where the next look for idle flows begins.
+    cursor: usize,
+    /// Flows with a hole whose grace runs, in the order in which it will be over.
+    overdue: VecDeque<(TimestampNs, u32)>,
+    budget: Budget,
+    /// Counters of this room.
+    pub stats: FlowStats,
+}
+
+impl<S: Default> FlowTable<S> {
+    /// An empty table with these limits.
+    pub fn new(limits: FlowConfig) -> FlowTable<S> {
+        let budget = Budget { used_bytes: 0, max_bytes: limits.reorder_bytes_shard_max };
+        FlowTable {
+            limits,
+            hasher: RandomState::default(),
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            cursor: 0,
+            overdue: VecDeque::new(),
+            budget,
+            stats: FlowStats::default(),
+        }
+    }
+
+    /// Flows in the table.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one segment.
+    pub fn waiting_bytes(&self) -> usize {
+        self.budget.used_bytes
+    }
+
+    /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that begins like a
+    /// message, which is also what the kernel filter lets through. Other segments of unknown connections could
+    /// not be placed.
+    #[inline]
+    pub fn admit(&mut self, segment: &Segment<'_>) -> Admission {
+        let hash = self.hasher.hash_one(segment.key);
+        let slots = &self.slots;
+        let found = self.index.find(hash, |slot| {
+            slots[*slot as usize].as_ref().is_some_and(|flow| flow.key == segment.key)
+        });
+        let Some(&slot) = found else { return self.admit_new(segment, hash) };
+        let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
+        let quiet_ns = segment.timestamp.since(flow.last_seen);
+        if quiet_ns > timeout_ns(flow, &self.limits) {
+            return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
+        }
+        if flow.connection.is_replaced_by(segment, &flow.origins) {
+            return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
+        }
+        Admission::Flow(FlowIndex(slot))
+    }
+
+    fn admit_new(&mut self, segment: &Segment<'_>, hash: u64) -> Admission {
+        if !segment.flags.is_syn() && !begins_like_message(segment.payload) {
+            self.stats.segments_unknown += 1;
+            return Admission::Unknown;
+        }
+        if self.index.len() >= self.limits.flow_count_max {
+            return Admission::Ended(self.eviction_choice(), End::Evicted);
+        }
+        let origins = Origins { joined_at: segment.timestamp, ..Origins::default() };
+        Admission::Flow(self.insert(segment, hash, Connection::default(), origins))
+    }
+
+    fn insert(
+        &mut self,
+        segment: &Segment<'_>,
+        hash: u64,
+        connection: Connection,
+        origins: Origins,
+    ) -> FlowIndex {
+        let flow = Flow {
+            key: segment.key,
+            origins,
+            connection,
+            last_seen: segment.timestamp,
+            is_watched: false,
+            is_used: false,
+            state: S::default(),
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(flow);
+                slot
+            }
+            None => {
+                self.slots.push(Some(flow));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |slot| {
+            slots[*slot as usize].as_ref().map_or(0, |flow| hasher.hash_one(flow.key))
+        });
+        self.stats.flows += 1;
+        FlowIndex(slot)
+    }
+
+    /// Gives `segment` to its flow; what is in order now goes to `visit`. True where that closed the connection.
+    #[inline]
+    pub fn accept(
+        &mut self,
+        index: FlowIndex,
+        segment: &Segment<'_>,
+        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+    ) -> bool {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
+        flow.last_seen = flow.last_seen.max(segment.timestamp);
+        flow.is_used |= segment.payload_wire_bytes > 0;
+        if segment.flags.is_syn() {
+            flow.connection.shake_hands(segment, &mut flow.origins);
+        }
+        let mut tools =
+            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
+        flow.connection.accept(segment, &mut tools, &mut |direction, chunk| {
+            visit(key, origins, state, direction, chunk);
+        });
+        if !flow.is_watched
+            && let Some(deadline) = flow.connection.deadline(&self.limits)
+        {
+            flow.is_watched = true;
+            self.overdue.push_back((deadline, index.0));
+        }
+        flow.connection.is_closed()
+    }
+
+    /// Gives up the holes whose grace is over at `now`, in flows that get no packet to notice it by.
+    pub fn settle(
+        &mut self,
+        now: TimestampNs,
+        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+    ) {
+        while let Some(&(deadline, slot)) = self.overdue.front() {
+            if deadline >= now {
+                return;
+            }
+            self.overdue.pop_front();
+            let Some(flow) = self.slots[slot as usize].as_mut() else { continue };
+            let mut tools =
+                Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+            let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
+            flow.connection.settle(now, &mut tools, &mut |direction, chunk| {
+                visit(key, origins, state, direction, chunk);
+            });
+            flow.is_watched = false;
+            if let Some(deadline) = flow.connection.deadline(&self.limits) {
+                flow.is_watched = true;
+                self.overdue.push_back((deadline, slot));
+            }
+        }
+    }
+
+    /// Passes on all that waits in a flow that is to end.
+    pub fn flush(
+        &mut self,
+        index: FlowIndex,
+        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+    ) {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
+        let mut tools =
+            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
+        flow.connection.flush(&mut tools, &mut |direction, chunk| {
+            visit(key, origins, state, direction, chunk);
+        });
+    }
+
+    /// Takes a flow out of the table. Where a rival SYN ended it, the flow that this one announced takes its
+    /// place.
+    pub fn remove(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
+        let Some(mut flow) = self.slots[index.0 as usize].take() else { return };
+        flow.connection.release(&mut self.budget);
+        let hash = self.hasher.hash_one(flow.key);
+        if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == index.0) {
+            entry.remove();
+        }
+        self.free.push(index.0);
+        match end {
+            End::Idle => self.stats.flows_idle += 1,
+            End::Evicted => self.stats.flows_evicted += 1,
+            End::Reused => self.stats.flows_reused += 1,
+            End::Fin | End::Rst | End::Exit => {}
+        }
+        if end == End::Reused
+            && let Some(segment) = segment
+            && !(segment.flags.is_syn() && segment.ack.is_none())
+            && let Some((connection, origins)) = flow.connection.rival()
+        {
+            self.insert(segment, hash, connection, origins);
+        }
+    }
+
+    /// The state of a flow, with its key and origins, to end what is under way on it.
+    pub fn parts(&mut self, index: FlowIndex) -> Option<(&FlowKey, &Origins, &mut S)> {
+        let flow = self.slots[index.0 as usize].as_mut()?;
+        Some((&flow.key, &flow.origins, &mut flow.state))
+    }
+
+    /// The next flow whose timeout is over at `now`, among the next `effort` slots; takes what it looked at off
+    /// `effort`. Flows that are looked at late are not treated otherwise: `admit` knows the timeouts, too.
+    pub fn next_expired(
+        &mut self,
+        now: TimestampNs,
+        effort: &mut usize,
+    ) -> Option<(FlowIndex, End)> {
+        while *effort > 0 && !self.slots.is_empty() {
+            *effort -= 1;
+            let slot = self.cursor % self.slots.len();
+            self.cursor = slot + 1;
+            let Some(flow) = &self.slots[slot] else { continue };
+            if now.since(flow.last_seen) > timeout_ns(flow, &self.limits) {
+                return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
+            }
+        }
+        None
+    }
+
+    /// All flows, in the order of their places, which is nearly the order they came in.
+    pub fn indices(&self) -> Vec<FlowIndex> {
+        let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
+        taken.map(|(slot, _)| FlowIndex(slot as u32)).collect()
+    }
+
+    /// Whom to evict: a closed flow, else one without payload, else the one that was quiet longest.
+    fn eviction_choice(&mut self) -> FlowIndex {
+        let mut best: Option<(usize, (bool, bool, u64))> = None;
+        let mut seen_count = 0;
+        while seen_count < EVICTION_SAMPLE_COUNT.min(self.index.len()) {
+            let slot = self.cursor % self.slots.len();
+            self.cursor = slot + 1;
+            let Some(flow) = &self.slots[slot] else { continue };
+            seen_count += 1;
+            let rank = (flow.connection.is_closed(), !flow.is_used, u64::MAX - flow.last_seen.0);
+            if best.is_none_or(|(_, best_rank)| rank > best_rank) {
+                best = Some((slot, rank));
+            }
+        }
+        FlowIndex(best.map_or(0, |(slot, _)| slot as u32))
+    }
+}
+
+/// A closed connection has ended before whatever ends it now.
+fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
+    if flow.connection.is_closed() { End::Fin } else { end }
+}
+
+/// How long the flow may be quiet.
+fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig) -> u64 {
+    let timeout_ms =
+        if flow.connection.is_closed() { limits.closed_timeout_ms } else { limits.idle_timeout_ms };
+    timeout_ms.saturating_mul(1_000_000)
+}

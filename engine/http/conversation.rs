@@ -1,0 +1,642 @@
+//! [`Conversation`]: the messages on one connection. Finds heads, follows bodies, keeps its place or finds it again.
+//!
+//! Each direction is in one [`Phase`]. While a direction knows its place, every byte belongs to a message and
+//! nothing is searched. After a loss that framing cannot account for it searches, and takes a head only at the
+//! start of a frame, and only one that is certain; so bytes of a body are not taken for a head.
+
+use super::body::{BodyFraming, Progress, Skipped};
+use super::exchange::{FlowIdentity, Message};
+use super::head::{self, Expected, Head, Kind, Parsed};
+use super::pairing::Pending;
+use super::pool::{ExchangeId, ExchangePool};
+use super::{Exchange, Listener};
+use crate::config::HttpConfig;
+use crate::decode::SeqNumber;
+use crate::flow::{Chunk, End, Origin, Origins};
+use crate::ids::{Direction, FlowKey};
+use crate::stats::HttpStats;
+use crate::time::TimestampNs;
+
+/// Bytes of an unfinished line that are looked at anew with each piece, to tell early that it is no start line.
+const DOUBTFUL_BYTES_MAX: usize = 128;
+
+/// Where a direction stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Phase {
+    /// Between messages: the next byte begins a head.
+    #[default]
+    Start,
+    /// In a head, whose bytes so far are in `partial`.
+    Head {
+        /// The start line is whole and valid.
+        has_line: bool,
+    },
+    /// In a head that is longer than what is kept.
+    LongHead(LongHead),
+    /// In a body.
+    Body(BodyFraming),
+    /// The place was lost: in search of a head.
+    Search,
+    /// Not HTTP, or no longer.
+    Off,
+}
+
+/// The rest of a head that is not kept, up to its empty line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LongHead {
+    /// Nothing but CR stands in the line so far.
+    is_line_empty: bool,
+    /// How the body is framed, by the fields that were kept.
+    framing: Option<BodyFraming>,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Half {
+    pub phase: Phase,
+    /// The exchange whose message is under way.
+    pub open: Option<ExchangeId>,
+    partial: Vec<u8>,
+    partial_origin: Option<Origin>,
+    last_at: TimestampNs,
+}
+
+/// What a connection turned out to carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Protocol {
+    /// No payload yet.
+    #[default]
+    Empty,
+    /// HTTP/1.
+    Http1,
+    /// TLS records.
+    Tls,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Something else, or not told yet.
+    Other,
+}
+
+/// The HTTP side of one connection.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    pub(super) halves: [Half; 2],
+    /// Who sends the requests: told by the first message, not by the handshake.
+    pub(super) client: Option<Direction>,
+    pub(super) pending: Pending,
+    pub(super) next_n: u32,
+    pub(super) protocol: Protocol,
+    /// The record's `flow`, once it was asked for.
+    pub(super) id: Option<u64>,
+}
+
+/// What a shard's conversations share.
+#[derive(Debug)]
+pub struct Room<L> {
+    /// The bounds.
+    pub limits: HttpConfig,
+    /// Exchanges under way.
+    pub pool: ExchangePool,
+    /// Counters of this room.
+    pub stats: HttpStats,
+    /// Who hears of messages and exchanges.
+    pub listener: L,
+}
+
+/// The connection that a chunk belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Wire<'a> {
+    /// Its key.
+    pub key: &'a FlowKey,
+    /// How it began.
+    pub origins: &'a Origins,
+}
+
+impl Conversation {
+    /// Takes the next piece of one direction.
+    #[inline]
+    pub fn take<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        chunk: Chunk<'_>,
+        room: &mut Room<L>,
+    ) {
+        match chunk {
+            Chunk::Bytes(bytes, origin) => self.bytes(wire, direction, bytes, origin, room),
+            Chunk::Gap { len_bytes, at } => self.gap(wire, direction, len_bytes, at, room),
+            Chunk::Fin => self.fin(wire, direction, room),
+            Chunk::Reset => self.finish(wire, End::Rst, room),
+        }
+    }
+
+    /// What the connection turned out to carry.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    fn bytes<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        mut data: &[u8],
+        mut origin: Origin,
+        room: &mut Room<L>,
+    ) {
+        if self.protocol == Protocol::Empty {
+            self.protocol = first_impression(data);
+            if wire.origins.is_midstream() {
+                // Nobody knows what stood before: this may be the middle of a body.
+                self.halves.iter_mut().for_each(|half| half.phase = Phase::Search);
+            }
+        }
+        let half = direction.index();
+        while !data.is_empty() {
+            let used = match self.halves[half].phase {
+                Phase::Off => return,
+                Phase::Body(framing) => self.body(wire, direction, framing, data, origin, room),
+                Phase::Start => self.start(wire, direction, data, origin, room),
+                Phase::Head { has_line } => {
+                    self.more_head(wire, direction, has_line, data, origin, room)
+                }
+                Phase::LongHead(state) => {
+                    self.long_head(wire, direction, state, data, origin, room)
+                }
+                Phase::Search => self.search(wire, direction, data, origin, room),
+            };
+            data = &data[used..];
+            origin.seq = origin.seq.plus(used as u32);
+            origin.is_frame_start &= used == 0;
+        }
+    }
+
+    /// Which messages `direction` may carry.
+    fn expected(&self, direction: Direction) -> Expected {
+        match self.client {
+            None => Expected::Either,
+            Some(client) if client == direction => Expected::Request,
+            Some(_) => Expected::Response,
+        }
+    }
+
+    /// Between messages. Empty lines before a start line are passed over (RFC 9112 section 2.2).
+    fn start<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let empty = data.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count();
+        if empty > 0 {
+            return empty;
+        }
+        match head::parse(data, self.expected(direction)) {
+            Parsed::Complete(head) => {
+                let bytes = &data[..head.len_bytes];
+                self.message(wire, direction, &head, bytes, origin, origin.timestamp, room);
+                head.len_bytes
+            }
+            Parsed::Partial => {
+                let half = &mut self.halves[direction.index()];
+                half.partial = room.pool.take_buffer();
+                half.partial_origin = Some(origin);
+                half.phase = Phase::Head { has_line: false };
+                self.more_head(wire, direction, false, data, origin, room)
+            }
+            Parsed::Invalid => self.not_a_head(direction, data, origin, room),
+            Parsed::Http2 => self.http2(data.len()),
+        }
+    }
+
+    /// A piece of a head that comes in pieces.
+    fn more_head<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        mut has_line: bool,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let expected = self.expected(direction);
+        let half = &mut self.halves[direction.index()];
+        let known = half.partial.len();
+        let room_left = room.limits.head_bytes_max.saturating_sub(known);
+        half.partial.extend_from_slice(&data[..data.len().min(room_left)]);
+        if let Some(end) = head::end_of_head(&half.partial, known) {
+            let mut partial = std::mem::take(&mut half.partial);
+            let first = half.partial_origin.take().unwrap_or(origin);
+            half.phase = Phase::Start;
+            partial.truncate(end);
+            let parsed = head::parse(&partial, expected);
+            if let Parsed::Complete(head) = &parsed {
+                self.message(wire, direction, head, &partial, first, origin.timestamp, room);
+            }
+            room.pool.give_buffer_back(partial);
+            return match parsed {
+                Parsed::Complete(_) => end - known,
+                Parsed::Http2 => self.http2(data.len()),
+                _ => self.not_a_head(direction, data, origin, room),
+            };
+        }
+        if !has_line && (known <= DOUBTFUL_BYTES_MAX || data.contains(&b'\n')) {
+            match head::parse(&half.partial, expected) {
+                Parsed::Invalid => return self.not_a_head(direction, data, origin, room),
+                Parsed::Http2 => return self.http2(data.len()),
+                Parsed::Partial | Parsed::Complete(_) => has_line = half.partial.contains(&b'\n'),
+            }
+        }
+        half.phase = Phase::Head { has_line };
+        if half.partial.len() < room.limits.head_bytes_max {
+            return data.len();
+        }
+        self.cut_head(wire, direction, origin, room);
+        data.len().min(room_left)
+    }
+
+    /// The head is longer than what is kept: the message is reported with what there is.
+    fn cut_head<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        origin: Origin,
+        room: &mut Room<L>,
+    ) {
+        let expected = self.expected(direction);
+        let half = &mut self.halves[direction.index()];
+        let partial = std::mem::take(&mut half.partial);
+        let first = half.partial_origin.take().unwrap_or(origin);
+        let is_line_empty = partial.ends_with(b"\n");
+        half.phase = Phase::Search;
+        let head = head::parse_cut(&partial, expected).or_else(|| {
+            (expected != Expected::Response).then(|| head::parse_cut_request_line(&partial))?
+        });
+        if let Some(head) = head {
+            room.stats.heads_cut += 1;
+            self.message(wire, direction, &head, &partial, first, origin.timestamp, room);
+            let half = &mut self.halves[direction.index()];
+            let framing = match half.phase {
+                Phase::Body(framing) => Some(framing),
+                Phase::Start => Some(BodyFraming::None),
+                _ => None,
+            };
+            if half.phase != Phase::Off {
+                half.phase = Phase::LongHead(LongHead { is_line_empty, framing });
+            }
+        }
+        room.pool.give_buffer_back(partial);
+    }
+
+    /// The part of a head that is not kept.
+    fn long_head<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        mut state: LongHead,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        for (index, byte) in data.iter().enumerate() {
+            match byte {
+                b'\n' if state.is_line_empty => {
+                    let half = &mut self.halves[direction.index()];
+                    half.phase = match state.framing {
+                        Some(BodyFraming::None) => Phase::Start,
+                        Some(framing) => Phase::Body(framing),
+                        None => Phase::Search,
+                    };
+                    self.note_head_end(direction, origin.timestamp, room);
+                    return index + 1;
+                }
+                b'\n' => state.is_line_empty = true,
+                b'\r' => {}
+                _ => state.is_line_empty = false,
+            }
+        }
+        let _ = wire;
+        self.halves[direction.index()].phase = Phase::LongHead(state);
+        data.len()
+    }
+
+    /// The last byte of the open message's head passed at `last`.
+    fn note_head_end<L>(&mut self, direction: Direction, last: TimestampNs, room: &mut Room<L>) {
+        if let Some(id) = self.halves[direction.index()].open {
+            let is_request = self.client == Some(direction);
+            message_of(room.pool.exchange(id), is_request).last = Some(last);
+        }
+    }
+
+    /// A whole head, or all there is of it. `first` is where its first byte came from, `last` when its last one
+    /// passed.
+    #[allow(clippy::too_many_arguments)]
+    fn message<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        head: &Head,
+        bytes: &[u8],
+        first: Origin,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        self.protocol = Protocol::Http1;
+        self.halves[direction.index()].phase = Phase::Start;
+        match head.kind {
+            Kind::Request => {
+                self.client.get_or_insert(direction);
+                self.request(wire, direction, head, bytes, first, last, room);
+            }
+            Kind::Response { status } => {
+                self.client.get_or_insert(direction.opposite());
+                self.response(wire, direction, head, status, bytes, first, last, room);
+            }
+        }
+    }
+
+    /// A piece of a body, or the head behind it.
+    fn body<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        mut framing: BodyFraming,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let half = &mut self.halves[direction.index()];
+        let Some(id) = half.open else {
+            half.phase = Phase::Search;
+            return 0;
+        };
+        let is_request = self.client == Some(direction);
+        if origin.is_frame_start && self.is_body_absent(direction, id, data, room) {
+            let last = message_of(room.pool.exchange(id), is_request).last;
+            self.end_message(wire, direction, last, room);
+            return 0;
+        }
+        let fed = framing.feed(data);
+        let message = message_of(room.pool.exchange(id), is_request);
+        if let Some(body_bytes) = &mut message.body_bytes {
+            *body_bytes += fed.body_bytes;
+        }
+        let half = &mut self.halves[direction.index()];
+        half.last_at = origin.timestamp;
+        half.phase = Phase::Body(framing);
+        match fed.progress {
+            Progress::More => fed.used,
+            Progress::Done => {
+                self.end_message(wire, direction, Some(origin.timestamp), room);
+                fed.used
+            }
+            Progress::Broken => {
+                message.body_bytes = None;
+                self.not_a_head(direction, data, origin, room)
+            }
+        }
+    }
+
+    /// Whether a body that was announced does not come, though nothing of it was seen yet: the answer to a lost
+    /// HEAD has none, and a client that waits for `100 Continue` keeps it back when it gets another answer.
+    /// What stands in its place is the next head.
+    fn is_body_absent<L>(
+        &mut self,
+        direction: Direction,
+        id: ExchangeId,
+        data: &[u8],
+        room: &mut Room<L>,
+    ) -> bool {
+        let entry = room.pool.entry(id);
+        let exchange = &entry.exchange;
+        let is_request = self.client == Some(direction);
+        let may_be = if is_request {
+            entry.is_body_withheld
+                && exchange.response.is_seen
+                && exchange.request.body_bytes == Some(0)
+        } else {
+            !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
+        };
+        may_be && head::is_certain(data, self.expected(direction))
+    }
+
+    /// The open message of `direction` has ended.
+    pub(super) fn end_message<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        last: Option<TimestampNs>,
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
+        half.phase = Phase::Start;
+        let Some(id) = half.open.take() else { return };
+        let message = message_of(room.pool.exchange(id), self.client == Some(direction));
+        message.is_ended = true;
+        message.last = last;
+        self.complete_if_ended(wire, id, room);
+    }
+
+    /// In search of a head: only the start of a frame may be one.
+    fn search<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let empty = data.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count();
+        let is_head =
+            origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
+        if !is_head {
+            if self.protocol == Protocol::Http1 {
+                room.stats.bytes_skipped += data.len() as u64;
+            }
+            return data.len();
+        }
+        self.end_message(wire, direction, None, room);
+        0
+    }
+
+    /// What should be a head is none. All of `data` is passed over.
+    fn not_a_head<L>(
+        &mut self,
+        direction: Direction,
+        data: &[u8],
+        origin: Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let half = &mut self.halves[direction.index()];
+        half.partial_origin = None;
+        room.pool.give_buffer_back(std::mem::take(&mut half.partial));
+        half.phase = Phase::Search;
+        if self.protocol == Protocol::Http1 {
+            room.stats.resyncs += 1;
+            room.stats.bytes_skipped += data.len() as u64;
+        }
+        self.charge_gap(direction, 0, origin.seq, room);
+        data.len()
+    }
+
+    fn http2(&mut self, used: usize) -> usize {
+        self.protocol = Protocol::Http2;
+        self.halves = [Half::default(), Half::default()];
+        self.leave_http();
+        used
+    }
+
+    /// What follows is not HTTP/1.
+    pub(super) fn leave_http(&mut self) {
+        for half in &mut self.halves {
+            half.phase = Phase::Off;
+        }
+    }
+
+    /// Bytes that passed unseen.
+    fn gap<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
+        match half.phase {
+            Phase::Off => {}
+            Phase::Start => self.lose_place(direction, len_bytes, at, room),
+            Phase::Head { .. } => self.gap_in_head(wire, direction, len_bytes, at, room),
+            Phase::LongHead(_) | Phase::Search => {
+                half.phase = Phase::Search;
+                self.charge_gap(direction, len_bytes, at, room);
+            }
+            Phase::Body(mut framing) => {
+                let skipped = framing.skip(len_bytes);
+                half.phase = Phase::Body(framing);
+                match skipped {
+                    Skipped::Inside { is_done } => {
+                        self.count_gap_in_body(direction, len_bytes, room);
+                        if is_done {
+                            self.end_message(wire, direction, None, room);
+                        }
+                    }
+                    Skipped::Beyond { inside_bytes } => {
+                        self.count_gap_in_body(direction, inside_bytes, room);
+                        self.end_message(wire, direction, None, room);
+                        let rest = len_bytes - inside_bytes;
+                        self.lose_place(direction, rest, at.plus(inside_bytes as u32), room);
+                    }
+                    Skipped::Lost => {
+                        half.phase = Phase::Search;
+                        room.stats.resyncs += 1;
+                        if let Some(id) = half.open {
+                            let is_request = self.client == Some(direction);
+                            let exchange = room.pool.exchange(id);
+                            message_of(exchange, is_request).body_bytes = None;
+                        }
+                        self.charge_gap(direction, len_bytes, at, room);
+                    }
+                }
+            }
+        }
+    }
+
+    fn count_gap_in_body<L>(&mut self, direction: Direction, len_bytes: u64, room: &mut Room<L>) {
+        let Some(id) = self.halves[direction.index()].open else { return };
+        let exchange = room.pool.exchange(id);
+        exchange.gap_bytes += len_bytes;
+        let message = message_of(exchange, self.client == Some(direction));
+        if let Some(body_bytes) = &mut message.body_bytes {
+            *body_bytes += len_bytes;
+        }
+    }
+
+    /// A head with a hole is reported with what came before the hole, if that has a whole start line.
+    fn gap_in_head<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        let expected = self.expected(direction);
+        let half = &mut self.halves[direction.index()];
+        let partial = std::mem::take(&mut half.partial);
+        let origin = half.partial_origin.take();
+        half.phase = Phase::Search;
+        if let (Some(origin), Some(head)) = (origin, head::parse_cut(&partial, expected)) {
+            self.message(wire, direction, &head, &partial, origin, origin.timestamp, room);
+            self.reopen_after_cut(direction, room);
+            room.stats.resyncs += 1;
+            self.charge_gap(direction, len_bytes, at, room);
+        } else {
+            room.stats.heads_unfinished += 1;
+            self.lose_place(direction, len_bytes, at, room);
+        }
+        room.pool.give_buffer_back(partial);
+    }
+
+    /// Nothing tells which message comes next, and where.
+    fn lose_place<L>(
+        &mut self,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        self.halves[direction.index()].phase = Phase::Search;
+        if self.protocol == Protocol::Http1 {
+            room.stats.resyncs += 1;
+        }
+        self.charge_gap(direction, len_bytes, at, room);
+    }
+
+    fn fin<L: Listener>(&mut self, wire: Wire<'_>, direction: Direction, room: &mut Room<L>) {
+        let half = &self.halves[direction.index()];
+        match half.phase {
+            Phase::Body(BodyFraming::UntilClose) => {
+                let last = half.last_at;
+                self.end_message(wire, direction, Some(last), room);
+            }
+            Phase::Search if half.open.is_some() => self.end_message(wire, direction, None, room),
+            _ => {}
+        }
+        if self.client.is_some_and(|client| client != direction) {
+            self.finish(wire, End::Fin, room);
+        }
+    }
+
+    /// Gives the memory of unfinished heads back and counts them.
+    pub(super) fn drop_partial_heads<L>(&mut self, room: &mut Room<L>) {
+        for half in &mut self.halves {
+            if half.partial_origin.take().is_some() {
+                room.stats.heads_unfinished += u64::from(self.protocol == Protocol::Http1);
+                room.pool.give_buffer_back(std::mem::take(&mut half.partial));
+            }
+        }
+    }
+
+    /// Who the records of this connection are about.
+    pub(super) fn identity<'a>(&mut self, wire: Wire<'a>) -> FlowIdentity<'a> {
+        let client = self.client.or(wire.origins.client).unwrap_or(Direction::Forward);
+        let id = *self.id.get_or_insert_with(|| wire.origins.flow_id(wire.key));
+        FlowIdentity { key: wire.key, client, id }
+    }
+}
+
+/// The request or the response of an exchange.
+pub(super) fn message_of(exchange: &mut Exchange, is_request: bool) -> &mut Message {
+    if is_request { &mut exchange.request } else { &mut exchange.response }
+}
+
+/// What a connection's first payload looks like. HTTP/1 shows later, by a whole head.
+fn first_impression(data: &[u8]) -> Protocol {
+    match data {
+        // A TLS record: handshake or alert, version 3.x (RFC 8446 section 5.1).
+        [0x15 | 0x16, 0x03, ..] => Protocol::Tls,
+        _ => Protocol::Other,
+    }
+}

@@ -1,0 +1,357 @@
+//! The head of a message: start line and header fields (RFC 9112 sections 2 to 5), found in one pass.
+//!
+//! Lenient where real senders are: bare LF, several spaces, raw bytes in targets, obsolete folds, white space
+//! around names. Strict in what makes a message a message: the start line's shape and its version.
+
+use super::exchange::{HeadFields, Span};
+use memchr::{memchr, memrchr};
+
+/// A method longer than this is none.
+const METHOD_BYTES_MAX: usize = 64;
+
+/// What a head begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Request,
+    Response { status: u16 },
+}
+
+/// Which messages a direction may carry, once that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Expected {
+    Request,
+    Response,
+    Either,
+}
+
+/// What the header fields say of the body (RFC 9112 section 6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct FramingFields {
+    pub content_length: Option<u64>,
+    /// Content-Length is no number, or there are several that differ.
+    pub is_length_invalid: bool,
+    pub has_transfer_coding: bool,
+    /// `chunked` is the last transfer coding.
+    pub is_chunked: bool,
+    pub expects_continue: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub kind: Kind,
+    pub len_bytes: usize,
+    pub fields: HeadFields,
+    pub framing: FramingFields,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Parsed {
+    Complete(Head),
+    /// So far it may be a head.
+    Partial,
+    Invalid,
+    /// The HTTP/2 connection preface (RFC 9113 section 3.4).
+    Http2,
+}
+
+/// Parses a head from the first byte of `bytes`.
+pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
+    let Some(line_end) = memchr(b'\n', bytes) else {
+        return if may_begin(bytes, expected) { Parsed::Partial } else { Parsed::Invalid };
+    };
+    let mut fields = HeadFields::NONE;
+    let kind = match start_line(trim_cr(&bytes[..line_end]), expected, &mut fields) {
+        Ok(kind) => kind,
+        Err(other) => return other,
+    };
+    fields.headers_start = (line_end + 1) as u32;
+    let mut head = Head { kind, len_bytes: 0, fields, framing: FramingFields::default() };
+    match header_lines(bytes, line_end + 1, &mut head) {
+        Some(end) => {
+            head.len_bytes = end;
+            Parsed::Complete(head)
+        }
+        None => Parsed::Partial,
+    }
+}
+
+/// Parses what there is of a head whose rest was lost or is too long; a last line without an end is left out.
+/// `None` where not even the start line is whole.
+pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
+    let line_end = memchr(b'\n', bytes)?;
+    let mut fields = HeadFields::NONE;
+    let kind = start_line(trim_cr(&bytes[..line_end]), expected, &mut fields).ok()?;
+    fields.headers_start = (line_end + 1) as u32;
+    let framing = FramingFields::default();
+    let mut head = Head { kind, len_bytes: bytes.len(), fields, framing };
+    header_lines(bytes, line_end + 1, &mut head);
+    Some(head)
+}
+
+/// Parses the beginning of a request line that is longer than what is kept: method and the target's beginning.
+pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
+    let method_end = memchr(b' ', bytes)?;
+    let mut fields = HeadFields::NONE;
+    fields.first = Span::new(0, method_end);
+    fields.second = Span::new(method_end + 1, bytes.len());
+    fields.headers_start = bytes.len() as u32;
+    let framing = FramingFields::default();
+    Some(Head { kind: Kind::Request, len_bytes: bytes.len(), fields, framing })
+}
+
+/// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty line.
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from.saturating_sub(2);
+    while let Some(found) = memchr(b'\n', bytes.get(at..)?) {
+        let behind = at + found + 1;
+        match bytes.get(behind..)? {
+            [b'\n', ..] => return Some(behind + 1),
+            [b'\r', b'\n', ..] => return Some(behind + 2),
+            _ => at = behind,
+        }
+    }
+    None
+}
+
+/// Whether a line that is not whole yet may become a start line.
+pub(super) fn may_begin(bytes: &[u8], expected: Expected) -> bool {
+    let as_response = expected != Expected::Request && {
+        let pattern = b"HTTP/1.";
+        let len = bytes.len().min(pattern.len());
+        bytes[..len].eq_ignore_ascii_case(&pattern[..len])
+    };
+    as_response || expected != Expected::Response && may_begin_request(bytes)
+}
+
+fn may_begin_request(bytes: &[u8]) -> bool {
+    let scanned = &bytes[..bytes.len().min(METHOD_BYTES_MAX + 1)];
+    match scanned.iter().position(|byte| !is_token_byte(*byte)) {
+        Some(0) => false,
+        Some(end) => bytes[end] == b' ',
+        None => bytes.len() <= METHOD_BYTES_MAX,
+    }
+}
+
+/// Whether the start of a frame is the start of a head, in a stream that lost its place. Nothing vouches for it
+/// but itself, so it must be what senders do write: a whole start line of the right shape, or the beginning of
+/// one whose method is in capitals and whose target has a known form.
+pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
+    if let Some(line_end) = memchr(b'\n', bytes) {
+        let mut fields = HeadFields::NONE;
+        return start_line(trim_cr(&bytes[..line_end]), expected, &mut fields).is_ok();
+    }
+    if expected != Expected::Request && status_of(bytes).is_some() {
+        return true;
+    }
+    let Some(space) = memchr(b' ', &bytes[..bytes.len().min(METHOD_BYTES_MAX)]) else {
+        return false;
+    };
+    let method = &bytes[..space];
+    expected != Expected::Response
+        && (3..=20).contains(&method.len())
+        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+        && (matches!(bytes.get(space + 1), Some(b'/' | b'*'))
+            || bytes[space + 1..].starts_with(b"http"))
+}
+
+fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Result<Kind, Parsed> {
+    if expected != Expected::Request && line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"HTTP/")
+    {
+        return status_line(line, fields).ok_or(Parsed::Invalid);
+    }
+    if expected == Expected::Response {
+        return Err(Parsed::Invalid);
+    }
+    if line == b"PRI * HTTP/2.0" {
+        return Err(Parsed::Http2);
+    }
+    request_line(line, fields).ok_or(Parsed::Invalid)
+}
+
+/// `method SP target SP HTTP/1.x` (RFC 9112 section 3). The target is all between the first space and the last,
+/// whatever bytes it holds.
+fn request_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
+    let len = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
+    let line = &line[..len];
+    let version_start = memrchr(b' ', line)? + 1;
+    if !is_version(&line[version_start..]) {
+        return None;
+    }
+    let scanned = &line[..len.min(METHOD_BYTES_MAX + 1)];
+    let method_end = scanned.iter().position(|byte| !is_token_byte(*byte))?;
+    if method_end == 0 || line[method_end] != b' ' {
+        return None;
+    }
+    let between = line.get(method_end + 1..version_start - 1)?;
+    let skipped = between.iter().take_while(|byte| **byte == b' ').count();
+    let target_start = method_end + 1 + skipped;
+    let trailing = between.iter().rev().take_while(|byte| **byte == b' ').count();
+    let target_end = (version_start - 1).checked_sub(trailing)?;
+    if target_start >= target_end {
+        return None;
+    }
+    fields.first = Span::new(0, method_end);
+    fields.second = Span::new(target_start, target_end);
+    fields.third = Span::new(version_start, len);
+    Some(Kind::Request)
+}
+
+/// `HTTP/1.x SP status [SP reason]` (RFC 9112 section 4).
+fn status_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
+    let (status, start) = status_of(line)?;
+    fields.first = Span::new(0, 8);
+    fields.second = Span::new(start, start + 3);
+    let rest = &line[start + 3..];
+    if let Some((b' ', reason)) = rest.split_first()
+        && !reason.is_empty()
+    {
+        fields.third = Span::new(start + 4, line.len());
+    }
+    Some(Kind::Response { status })
+}
+
+/// The status and its place in what begins like a status line.
+fn status_of(line: &[u8]) -> Option<(u16, usize)> {
+    if !is_version(line.get(..8)?) {
+        return None;
+    }
+    let spaces = line[8..].iter().take_while(|byte| **byte == b' ').count();
+    let start = 8 + spaces;
+    let digits = line.get(start..start + 3)?;
+    let is_ended = line.get(start + 3).is_none_or(|byte| is_blank(*byte) || *byte == b'\r');
+    if spaces == 0 || !is_ended || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let status = digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    (status >= 100).then_some((status, start))
+}
+
+fn is_version(word: &[u8]) -> bool {
+    word.len() == 8 && word[..7].eq_ignore_ascii_case(b"HTTP/1.") && word[7].is_ascii_digit()
+}
+
+/// Reads header lines from `at` on; returns where the head ends, or `None` where it does not.
+fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
+    let mut line_start = at;
+    // The field that is being read: a fold may still make it longer.
+    let mut field: Option<(usize, usize)> = None;
+    loop {
+        let line_end = line_start + memchr(b'\n', &bytes[line_start..])?;
+        let line = &bytes[line_start..line_end];
+        match line {
+            [] | [b'\r'] => {
+                if let Some((start, end)) = field {
+                    header_field(bytes, start, end, head);
+                }
+                return Some(line_end + 1);
+            }
+            [b' ' | b'\t', ..] if field.is_some() => {
+                field = field.map(|(start, _)| (start, line_end));
+            }
+            _ => {
+                if let Some((start, end)) = field {
+                    header_field(bytes, start, end, head);
+                }
+                field = Some((line_start, line_end));
+            }
+        }
+        line_start = line_end + 1;
+    }
+}
+
+/// Takes note of the field in `bytes[start..end]` if it is one that records or framing need.
+#[inline]
+fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
+    // The names that matter have 4 to 17 bytes; most lines are told apart by their first byte.
+    let line = &bytes[start..end];
+    let Some(first) = line.first() else { return };
+    if !matches!(first | 0x20, b'h' | b'u' | b'r' | b'c' | b's' | b'l' | b't' | b'e') {
+        return;
+    }
+    let Some(colon) = memchr(b':', &line[..line.len().min(24)]) else { return };
+    let name_len = colon - line[..colon].iter().rev().take_while(|byte| is_blank(**byte)).count();
+    let name = &line[..name_len];
+    let is_request = head.kind == Kind::Request;
+    let slot = match name_len {
+        4 if is_request && name.eq_ignore_ascii_case(b"host") => &mut head.fields.host,
+        6 if !is_request && name.eq_ignore_ascii_case(b"server") => &mut head.fields.server,
+        6 if is_request && name.eq_ignore_ascii_case(b"expect") => {
+            let value = trimmed(bytes, start + colon + 1, end).of(bytes).unwrap_or_default();
+            head.framing.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+            return;
+        }
+        7 if is_request && name.eq_ignore_ascii_case(b"referer") => &mut head.fields.referer,
+        8 if !is_request && name.eq_ignore_ascii_case(b"location") => &mut head.fields.location,
+        10 if is_request && name.eq_ignore_ascii_case(b"user-agent") => &mut head.fields.user_agent,
+        12 if name.eq_ignore_ascii_case(b"content-type") => &mut head.fields.content_type,
+        14 if name.eq_ignore_ascii_case(b"content-length") => {
+            let value = trimmed(bytes, start + colon + 1, end).of(bytes).unwrap_or_default();
+            head.framing.note_length(value);
+            return;
+        }
+        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            let value = trimmed(bytes, start + colon + 1, end).of(bytes).unwrap_or_default();
+            head.framing.note_transfer_coding(value);
+            return;
+        }
+        _ => return,
+    };
+    if *slot == Span::ABSENT {
+        *slot = trimmed(bytes, start + colon + 1, end);
+    }
+}
+
+/// A value without the white space around it.
+fn trimmed(bytes: &[u8], start: usize, end: usize) -> Span {
+    let value = &bytes[start..end];
+    let is_space = |byte: &&u8| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n');
+    let leading = value.iter().take_while(is_space).count();
+    let trailing = value[leading..].iter().rev().take_while(is_space).count();
+    Span::new(start + leading, end - trailing)
+}
+
+impl FramingFields {
+    /// One Content-Length field. A list of equal values is one value (RFC 9110 section 8.6).
+    fn note_length(&mut self, value: &[u8]) {
+        for part in value.split(|byte| *byte == b',') {
+            let digits = part.trim_ascii();
+            let number = (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+                .then(|| {
+                    digits.iter().try_fold(0u64, |sum, digit| {
+                        sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+                    })
+                })
+                .flatten();
+            match (number, self.content_length) {
+                (Some(new), None) => self.content_length = Some(new),
+                (Some(new), Some(old)) if new == old => {}
+                _ => self.is_length_invalid = true,
+            }
+        }
+    }
+
+    /// One Transfer-Encoding field. What counts is whether `chunked` is the last coding of the last field.
+    fn note_transfer_coding(&mut self, value: &[u8]) {
+        self.has_transfer_coding = true;
+        let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+        self.is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    }
+
+    /// The fields contradict each other.
+    pub fn is_conflict(&self) -> bool {
+        self.is_length_invalid || self.has_transfer_coding && self.content_length.is_some()
+    }
+}
+
+fn trim_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

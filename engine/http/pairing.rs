@@ -1,0 +1,426 @@
+//! Requests and their responses. In order, as RFC 9112 section 9.3.2 has it; after a loss, only where the
+//! sequence numbers tell which request a response answers.
+
+use super::body::BodyFraming;
+use super::conversation::{Conversation, Phase, Room, Wire, message_of};
+use super::exchange::{Exchange, Outcome};
+use super::head::{Head, Kind};
+use super::pool::ExchangeId;
+use super::{Listener, Message};
+use crate::decode::SeqNumber;
+use crate::flow::{End, Origin};
+use crate::ids::Direction;
+use crate::time::TimestampNs;
+
+/// Interim responses that one record lists; more are not sent but by fools.
+const INTERIM_COUNT_MAX: usize = 16;
+
+/// Requests without their whole response, in order.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    first: Option<ExchangeId>,
+    last: Option<ExchangeId>,
+    count: usize,
+    /// Where the response stream lost its place, until a response can be placed again.
+    lost_at: Option<SeqNumber>,
+    /// The request stream lost its place, so that a response may belong to a request that nobody saw.
+    is_request_lost: bool,
+}
+
+impl Conversation {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn request<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        head: &Head,
+        bytes: &[u8],
+        first: Origin,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        room.stats.requests += 1;
+        if self.pending.count >= room.limits.pending_count_max {
+            room.stats.pending_overflow += 1;
+            self.give_up_first(wire, None, room);
+        }
+        let id = self.new_exchange(wire, first, room);
+        let entry = room.pool.entry(id);
+        entry.read_until = first.ack;
+        let exchange = &mut entry.exchange;
+        fill(&mut exchange.request, head, bytes, first, last);
+        exchange.is_conflict |= head.framing.is_conflict();
+        let framing = BodyFraming::of_request(&head.framing);
+        entry.is_body_withheld =
+            head.framing.expects_continue && matches!(framing, Some(BodyFraming::Length(_)));
+        let identity = self.identity(wire);
+        room.listener.message(&identity, &room.pool.exchange(id).request, last);
+        self.push_pending(id, room);
+        self.halves[direction.index()].open = Some(id);
+        self.begin_body(wire, direction, framing, last, room);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn response<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        head: &Head,
+        status: u16,
+        bytes: &[u8],
+        first: Origin,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        room.stats.responses += 1;
+        let open = self.halves[direction.index()].open.take();
+        let id = match open.or_else(|| self.pair(wire, first.seq, room)) {
+            Some(id) => id,
+            None => self.new_exchange(wire, first, room),
+        };
+        if matches!(status, 100..=199) && status != 101 {
+            return self.interim(wire, direction, id, head, status, bytes, first, last, room);
+        }
+        self.end_lost_request(direction.opposite(), id, room);
+        let exchange = room.pool.exchange(id);
+        fill(&mut exchange.response, head, bytes, first, last);
+        exchange.is_conflict |= head.framing.is_conflict();
+        let request = &exchange.request;
+        exchange.is_early = request.is_seen && !request.is_ended;
+        let method = request.is_seen.then(|| request.field(request.fields.first)).flatten();
+        let is_tunnel = status == 101 || method == Some(b"CONNECT") && matches!(status, 200..=299);
+        let framing = BodyFraming::of_response(&head.framing, head.kind, method);
+        let identity = self.identity(wire);
+        room.listener.message(&identity, &room.pool.exchange(id).response, last);
+        self.halves[direction.index()].open = Some(id);
+        if is_tunnel {
+            self.switch(wire, direction, id, last, room);
+        } else {
+            self.begin_body(wire, direction, framing, last, room);
+        }
+    }
+
+    /// A 1xx answer: noted on its exchange, whose final response is still to come.
+    #[allow(clippy::too_many_arguments)]
+    fn interim<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        id: ExchangeId,
+        head: &Head,
+        status: u16,
+        bytes: &[u8],
+        first: Origin,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        let scratch = room.pool.take();
+        fill(&mut room.pool.exchange(scratch).response, head, bytes, first, last);
+        let identity = self.identity(wire);
+        room.listener.message(&identity, &room.pool.exchange(scratch).response, last);
+        room.pool.give_back(scratch);
+        let exchange = room.pool.exchange(id);
+        if exchange.interim.len() < INTERIM_COUNT_MAX {
+            exchange.interim.push(status);
+        }
+        // An exchange without a request is known only here until its final response comes.
+        if !exchange.request.is_seen {
+            self.halves[direction.index()].open = Some(id);
+        }
+        self.halves[direction.index()].phase = Phase::Start;
+    }
+
+    /// The connection leaves HTTP: the exchange is complete, and nothing that follows is looked at.
+    fn switch<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        id: ExchangeId,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        let exchange = room.pool.exchange(id);
+        exchange.is_switched = true;
+        if exchange.request.is_seen && !exchange.request.is_ended {
+            exchange.request.is_ended = true;
+        }
+        self.halves[direction.opposite().index()].open = None;
+        self.end_message(wire, direction, Some(last), room);
+        self.leave_http();
+    }
+
+    fn new_exchange<L>(&mut self, wire: Wire<'_>, first: Origin, room: &mut Room<L>) -> ExchangeId {
+        let id = room.pool.take();
+        let exchange = room.pool.exchange(id);
+        exchange.n = self.next_n;
+        exchange.iface = first.iface;
+        self.next_n = self.next_n.saturating_add(1);
+        let _ = wire;
+        id
+    }
+
+    /// The phase behind a head, by the framing of its body.
+    fn begin_body<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        framing: Option<BodyFraming>,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
+        match framing {
+            Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
+            Some(framing) => half.phase = Phase::Body(framing),
+            None => {
+                // Nobody can tell where this body ends: the next certain head does.
+                half.phase = Phase::Search;
+                room.stats.resyncs += 1;
+                if let Some(id) = half.open {
+                    let is_request = self.client == Some(direction);
+                    message_of(room.pool.exchange(id), is_request).body_bytes = None;
+                }
+            }
+        }
+    }
+
+    /// A head was cut: its message stays open, and its body is unknown.
+    pub(super) fn reopen_after_cut<L>(&mut self, direction: Direction, room: &mut Room<L>) {
+        let half = &mut self.halves[direction.index()];
+        half.phase = Phase::Search;
+        let is_request = self.client == Some(direction);
+        if half.open.is_none() && is_request {
+            half.open = self.pending.last;
+        }
+        if let Some(id) = half.open {
+            let message = message_of(room.pool.exchange(id), is_request);
+            message.body_bytes = None;
+            message.is_ended = false;
+            message.last = None;
+        }
+    }
+
+    /// The response has come, so the request is over, though nobody saw where it ended.
+    fn end_lost_request<L>(&mut self, client: Direction, id: ExchangeId, room: &mut Room<L>) {
+        let half = &mut self.halves[client.index()];
+        if half.phase == Phase::Search && half.open == Some(id) {
+            half.open = None;
+            room.pool.exchange(id).request.is_ended = true;
+        }
+    }
+
+    fn push_pending<L>(&mut self, id: ExchangeId, room: &mut Room<L>) {
+        match self.pending.last {
+            Some(last) => room.pool.entry(last).next = Some(id),
+            None => self.pending.first = Some(id),
+        }
+        self.pending.last = Some(id);
+        self.pending.count += 1;
+    }
+
+    fn pop_pending<L>(&mut self, room: &mut Room<L>) -> Option<ExchangeId> {
+        let first = self.pending.first?;
+        self.pending.first = room.pool.entry(first).next.take();
+        if self.pending.first.is_none() {
+            self.pending.last = None;
+        }
+        self.pending.count -= 1;
+        Some(first)
+    }
+
+    /// The request that a response answers whose head stands at `at` in the server's stream. The first pending
+    /// one, unless something was lost: then a request counts only if the sequence numbers say so.
+    fn pair<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) -> Option<ExchangeId> {
+        if let Some(lost_at) = self.pending.lost_at {
+            self.skip_lost_responses(wire, lost_at, at, room);
+            if self.may_answer_second(at, room) {
+                return None;
+            }
+            self.pending.lost_at = None;
+        }
+        let first = self.pending.first?;
+        let entry = room.pool.entry(first);
+        if entry.exchange.response.is_seen {
+            return None;
+        }
+        if std::mem::take(&mut self.pending.is_request_lost)
+            && entry.read_until.is_some_and(|read_until| at.precedes(read_until))
+        {
+            // The client had read past this response before it sent the request.
+            self.pending.is_request_lost = true;
+            return None;
+        }
+        Some(first)
+    }
+
+    /// Gives up requests whose responses lie in the loss: the client had read beyond its beginning before it
+    /// sent the next request.
+    fn skip_lost_responses<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        lost_at: SeqNumber,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        while let Some(second) = self.pending.first.and_then(|id| room.pool.entry(id).next) {
+            let Some(read_until) = room.pool.entry(second).read_until else { return };
+            if !lost_at.precedes(read_until) || at.precedes(read_until) {
+                return;
+            }
+            self.give_up_first(wire, None, room);
+        }
+    }
+
+    /// Whether a response at `at` may as well answer the second pending request as the first.
+    fn may_answer_second<L>(&mut self, at: SeqNumber, room: &mut Room<L>) -> bool {
+        let second = self.pending.first.and_then(|id| room.pool.entry(id).next);
+        second.is_some_and(|id| {
+            room.pool.entry(id).read_until.is_none_or(|read_until| !at.precedes(read_until))
+        })
+    }
+
+    /// Notes whose bytes were lost, as far as that can be told.
+    pub(super) fn charge_gap<L>(
+        &mut self,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        let is_server = self.client.is_some_and(|client| client != direction);
+        let open = self.halves[direction.index()].open;
+        if is_server {
+            self.pending.lost_at.get_or_insert(at);
+        } else {
+            self.pending.is_request_lost = true;
+        }
+        let waiting =
+            self.pending.first.filter(|id| is_server && !room.pool.exchange(*id).response.is_seen);
+        if let Some(id) = open.or(waiting) {
+            room.pool.exchange(id).gap_bytes += len_bytes;
+        }
+    }
+
+    /// Reports the exchange if both of its messages have ended.
+    pub(super) fn complete_if_ended<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        id: ExchangeId,
+        room: &mut Room<L>,
+    ) {
+        let exchange = room.pool.exchange(id);
+        if !exchange.response.is_ended {
+            return;
+        }
+        if !exchange.request.is_seen {
+            self.report(wire, id, Outcome::NoRequest, None, room);
+        } else if exchange.request.is_ended {
+            self.pop_pending(room);
+            self.report(wire, id, Outcome::Complete, None, room);
+        }
+    }
+
+    /// Gives up the first pending request.
+    fn give_up_first<L: Listener>(&mut self, wire: Wire<'_>, end: Option<End>, room: &mut Room<L>) {
+        let Some(id) = self.pop_pending(room) else { return };
+        for half in &mut self.halves {
+            if half.open == Some(id) {
+                half.open = None;
+                if half.phase != Phase::Off {
+                    half.phase = Phase::Search;
+                }
+            }
+        }
+        let entry = room.pool.entry(id);
+        let exchange = &mut entry.exchange;
+        let is_withheld = entry.is_body_withheld
+            && exchange.response.is_ended
+            && exchange.request.body_bytes == Some(0);
+        exchange.request.is_ended |= is_withheld;
+        let is_cut =
+            !exchange.request.is_ended || exchange.response.is_seen && !exchange.response.is_ended;
+        let (outcome, end) = match (is_cut, exchange.response.is_seen) {
+            (true, _) => (Outcome::Truncated, end),
+            (false, true) => (Outcome::Complete, None),
+            (false, false) => (Outcome::NoResponse, end),
+        };
+        self.report(wire, id, outcome, end, room);
+    }
+
+    /// Ends all that is under way on the connection.
+    pub fn finish<L: Listener>(&mut self, wire: Wire<'_>, end: End, room: &mut Room<L>) {
+        self.drop_partial_heads(room);
+        for half in 0..2 {
+            let Some(id) = self.halves[half].open else { continue };
+            if room.pool.exchange(id).request.is_seen {
+                continue;
+            }
+            // A response without a request; it stands in no queue.
+            self.halves[half].open = None;
+            let is_cut = room.pool.exchange(id).response.is_seen;
+            let outcome = if is_cut { Outcome::Truncated } else { Outcome::NoRequest };
+            self.report(wire, id, outcome, Some(end), room);
+        }
+        while self.pending.first.is_some() {
+            self.give_up_first(wire, Some(end), room);
+        }
+        if end != End::Fin {
+            self.leave_http();
+        }
+    }
+
+    fn report<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        id: ExchangeId,
+        outcome: Outcome,
+        end: Option<End>,
+        room: &mut Room<L>,
+    ) {
+        let identity = self.identity(wire);
+        let exchange = room.pool.exchange(id);
+        exchange.outcome = Some(outcome);
+        exchange.end = end;
+        exchange.is_midstream = wire.origins.is_midstream();
+        exchange.connect_ns = (exchange.n == 0).then(|| wire.origins.connect_ns()).flatten();
+        forget_unended_times(exchange);
+        let stats = &mut room.stats;
+        *match outcome {
+            Outcome::Complete => &mut stats.exchanges_complete,
+            Outcome::NoResponse => &mut stats.exchanges_no_response,
+            Outcome::NoRequest => &mut stats.exchanges_no_request,
+            Outcome::Truncated => &mut stats.exchanges_truncated,
+        } += 1;
+        stats.exchanges_with_gap += u64::from(exchange.gap_bytes > 0);
+        room.listener.exchange(&identity, room.pool.exchange(id));
+        room.pool.give_back(id);
+    }
+}
+
+/// A message that did not end has no last byte.
+fn forget_unended_times(exchange: &mut Exchange) {
+    for message in [&mut exchange.request, &mut exchange.response] {
+        if !message.is_ended {
+            message.last = None;
+        }
+    }
+}
+
+fn fill(message: &mut Message, head: &Head, bytes: &[u8], first: Origin, last: TimestampNs) {
+    message.is_seen = true;
+    message.head.clear();
+    message.head.extend_from_slice(bytes);
+    message.fields = head.fields;
+    message.status = match head.kind {
+        Kind::Request => 0,
+        Kind::Response { status } => status,
+    };
+    message.body_bytes = Some(0);
+    message.first = Some(first.timestamp);
+    message.last = Some(last);
+}

@@ -1,0 +1,79 @@
+//! The exchanges of a shard that are under way. Their memory is used again, so that none is allocated for an
+//! exchange in the steady state, and an idle connection holds none.
+
+use super::exchange::Exchange;
+use crate::decode::SeqNumber;
+
+/// Heads longer than this give their memory back.
+const KEPT_HEAD_BYTES: usize = 4096;
+
+/// The place of an exchange in the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ExchangeId(u32);
+
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub exchange: Exchange,
+    /// The next request of the same connection.
+    pub next: Option<ExchangeId>,
+    /// How far the client had read the server's stream when it sent the request.
+    pub read_until: Option<SeqNumber>,
+    /// The request asked for `100 Continue` and holds its body back.
+    pub is_body_withheld: bool,
+}
+
+/// All exchanges under way in a shard.
+#[derive(Debug, Default)]
+pub struct ExchangePool {
+    entries: Vec<Entry>,
+    free: Vec<ExchangeId>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl ExchangePool {
+    pub(super) fn take(&mut self) -> ExchangeId {
+        self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry::default());
+            ExchangeId((self.entries.len() - 1) as u32)
+        })
+    }
+
+    pub(super) fn give_back(&mut self, id: ExchangeId) {
+        let entry = self.entry(id);
+        for message in [&mut entry.exchange.request, &mut entry.exchange.response] {
+            if message.head.capacity() > KEPT_HEAD_BYTES {
+                message.head = Vec::new();
+            }
+        }
+        entry.exchange.clear();
+        entry.next = None;
+        entry.read_until = None;
+        entry.is_body_withheld = false;
+        self.free.push(id);
+    }
+
+    pub(super) fn entry(&mut self, id: ExchangeId) -> &mut Entry {
+        &mut self.entries[id.0 as usize]
+    }
+
+    pub(super) fn exchange(&mut self, id: ExchangeId) -> &mut Exchange {
+        &mut self.entries[id.0 as usize].exchange
+    }
+
+    /// An empty buffer, for a head that comes in pieces.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_buffer_back(&mut self, mut buffer: Vec<u8>) {
+        if (1..=KEPT_HEAD_BYTES).contains(&buffer.capacity()) && self.buffers.len() < 64 {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// Exchanges under way.
+    pub fn in_use(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+}

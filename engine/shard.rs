@@ -1,0 +1,227 @@
+//! THE page: frames in, exchanges out. One shard is one pinned thread with its own source, flow table, parser and
+//! output; it shares nothing on this path.
+
+use crate::capture::{Frame, FrameSource, Polled, SourceError};
+use crate::decode::{self, Reject, Segment};
+use crate::flow::{Admission, End, FlowIndex, FlowTable};
+use crate::http::{Conversation, ExchangePool, Protocol, Room, Wire};
+use crate::ids::{FlowKey, ShardId};
+use crate::stats::{HttpStats, ShardStats};
+use crate::time::TimestampNs;
+use crate::{config::Config, emit::Lines};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Slots of the flow table that are looked at for idle flows after each poll, beside two for each frame.
+const SWEEP_SLOTS_MIN: usize = 256;
+
+/// What the engine wants of its shards; it only ever goes up.
+#[derive(Debug, Default)]
+pub struct Orders(AtomicU8);
+
+impl Orders {
+    const DRAIN: u8 = 1;
+    const STOP: u8 = 2;
+
+    /// End once the source is empty.
+    pub fn drain(&self) {
+        self.0.fetch_max(Self::DRAIN, Ordering::Release);
+    }
+
+    /// End now.
+    pub fn stop(&self) {
+        self.0.fetch_max(Self::STOP, Ordering::Release);
+    }
+
+    fn is_over(&self, polled: Polled) -> bool {
+        match self.0.load(Ordering::Acquire) {
+            Self::STOP => true,
+            Self::DRAIN => polled == Polled::Idle,
+            _ => polled == Polled::End,
+        }
+    }
+}
+
+/// Which flows are a shard's own. A ring brings a shard its own flows only; of a file each shard reads all.
+#[derive(Clone, Copy, Debug)]
+pub enum Share {
+    /// All that comes.
+    All,
+    /// One part in `count`, by a hash of the key that is the same in all shards.
+    Part {
+        /// Which.
+        shard: ShardId,
+        /// Of how many.
+        count: u16,
+    },
+}
+
+impl Share {
+    #[inline]
+    fn holds(self, outcome: &Result<Segment<'_>, Reject>) -> bool {
+        match (self, outcome) {
+            (Share::All, _) => true,
+            (Share::Part { shard, count }, Ok(segment)) => part_of(&segment.key, count) == shard.0,
+            // Somebody must count what belongs to no flow.
+            (Share::Part { shard, .. }, Err(_)) => shard.0 == 0,
+        }
+    }
+}
+
+fn part_of(key: &FlowKey, count: u16) -> u16 {
+    let hash = foldhash::fast::FixedState::default().hash_one(key);
+    (hash % u64::from(count.max(1))) as u16
+}
+
+/// A source, and the line of rooms behind it.
+#[derive(Debug)]
+pub struct Shard<S> {
+    source: S,
+    line: Line,
+}
+
+impl<S: FrameSource> Shard<S> {
+    /// A shard that is ready to run.
+    pub fn new(config: &Config, source: S, share: Share, lines: Lines) -> Shard<S> {
+        let room = Room {
+            limits: config.http.clone(),
+            pool: ExchangePool::default(),
+            stats: HttpStats::default(),
+            listener: lines,
+        };
+        let flows = FlowTable::new(config.flow.clone());
+        let line = Line { share, flows, room, stats: ShardStats::default(), oldest: None };
+        Shard { source, line }
+    }
+
+    /// Runs until the source or the engine ends it. `report` sees the counters after each poll.
+    pub fn run(
+        mut self,
+        orders: &Orders,
+        mut report: impl FnMut(&dyn Fn() -> ShardStats),
+    ) -> (ShardStats, Result<(), SourceError>) {
+        let result = loop {
+            self.line.oldest = None;
+            let polled = match self.source.poll(&mut |frame| self.line.frame(&frame)) {
+                Ok(polled) => polled,
+                Err(error) => break Err(error),
+            };
+            self.line.tidy(self.line.oldest.or_else(|| self.source.now()), polled);
+            report(&|| self.line.stats());
+            if polled == Polled::End || orders.is_over(polled) || self.line.is_enough() {
+                break Ok(());
+            }
+        };
+        self.line.finish();
+        (self.line.stats(), result)
+    }
+}
+
+/// The rooms of a shard, in the order in which data goes through them.
+#[derive(Debug)]
+struct Line {
+    share: Share,
+    flows: FlowTable<Conversation>,
+    room: Room<Lines>,
+    stats: ShardStats,
+    /// The least timestamp of the frames of this poll.
+    oldest: Option<TimestampNs>,
+}
+
+impl Line {
+    /// One frame goes through all rooms.
+    #[inline]
+    fn frame(&mut self, frame: &Frame<'_>) {
+        self.oldest = Some(self.oldest.map_or(frame.timestamp, |old| old.min(frame.timestamp)));
+        let outcome = decode::decode(frame);
+        if !self.share.holds(&outcome) {
+            return;
+        }
+        self.stats.frames += 1;
+        self.stats.frame_bytes += frame.bytes.len() as u64;
+        self.stats.decode.count(&outcome);
+        let Ok(segment) = outcome else { return };
+        let index = loop {
+            match self.flows.admit(&segment) {
+                Admission::Flow(index) => break index,
+                Admission::Ended(index, end) => self.end(index, end, Some(&segment)),
+                Admission::Unknown => return,
+            }
+        };
+        let room = &mut self.room;
+        let is_closed =
+            self.flows.accept(index, &segment, |key, origins, talk, direction, chunk| {
+                talk.take(Wire { key, origins }, direction, chunk, room);
+            });
+        if is_closed {
+            self.close(index, End::Fin);
+        }
+    }
+
+    /// Between polls: holes whose grace is over, connections that were quiet too long, lines that wait.
+    fn tidy(&mut self, now: Option<TimestampNs>, polled: Polled) {
+        if let Some(now) = now {
+            let room = &mut self.room;
+            self.flows.settle(now, |key, origins, talk, direction, chunk| {
+                talk.take(Wire { key, origins }, direction, chunk, room);
+            });
+            let frames = if let Polled::Frames(count) = polled { count } else { 0 };
+            let mut effort = SWEEP_SLOTS_MIN + 2 * frames;
+            while let Some((index, end)) = self.flows.next_expired(now, &mut effort) {
+                self.end(index, end, None);
+            }
+        }
+        self.room.listener.rest(polled);
+    }
+
+    /// All that is under way on a connection is over; the connection is remembered for its late packets.
+    fn close(&mut self, index: FlowIndex, end: End) {
+        if let Some((key, origins, talk)) = self.flows.parts(index) {
+            talk.finish(Wire { key, origins }, end, &mut self.room);
+        }
+    }
+
+    /// The connection leaves the table.
+    fn end(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
+        let room = &mut self.room;
+        self.flows.flush(index, |key, origins, talk, direction, chunk| {
+            talk.take(Wire { key, origins }, direction, chunk, room);
+        });
+        self.close(index, end);
+        if let Some((_, _, talk)) = self.flows.parts(index) {
+            count_protocol(&mut self.room.stats, talk.protocol());
+        }
+        self.flows.remove(index, end, segment);
+    }
+
+    /// The end of the run: every connection ends, every line goes out.
+    fn finish(&mut self) {
+        for index in self.flows.indices() {
+            self.end(index, End::Exit, None);
+        }
+        self.room.listener.close();
+    }
+
+    fn is_enough(&self) -> bool {
+        self.room.listener.is_enough()
+    }
+
+    fn stats(&self) -> ShardStats {
+        ShardStats {
+            flow: self.flows.stats.clone(),
+            http: self.room.stats.clone(),
+            emit: self.room.listener.stats().clone(),
+            ..self.stats.clone()
+        }
+    }
+}
+
+fn count_protocol(stats: &mut HttpStats, protocol: Protocol) {
+    *match protocol {
+        Protocol::Http1 => &mut stats.flows_http1,
+        Protocol::Tls => &mut stats.flows_tls,
+        Protocol::Http2 => &mut stats.flows_http2,
+        Protocol::Other => &mut stats.flows_other,
+        Protocol::Empty => &mut stats.flows_empty,
+    } += 1;
+}

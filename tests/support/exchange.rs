@@ -1,0 +1,96 @@
+//! Exchanges made of fields, as the parser would make them of packets.
+
+use httplines::http::{Exchange, FlowIdentity, Message, Outcome, Span};
+use httplines::ids::{Direction, FlowKey};
+use httplines::time::TimestampNs;
+
+/// The moment of the first byte of every request made here: 2026-11-23T14:00:00Z.
+pub const START_NS: u64 = 1_795_442_400_000_000_000;
+
+/// 10.0.0.1:4242 and 10.0.0.2:80.
+pub fn key_v4() -> FlowKey {
+    let address = |last: u8| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&[10, 0, 0, last]);
+        bytes
+    };
+    let (client, server) =
+        ((address(1), 4242_u16.to_be_bytes()), (address(2), 80_u16.to_be_bytes()));
+    FlowKey::new(client, server, [0; 4], 0).0
+}
+
+/// The flow of `key`, whose client is endpoint 0.
+pub fn flow(key: &FlowKey) -> FlowIdentity<'_> {
+    FlowIdentity { key, client: Direction::Forward, id: 0x0123_4567_89ab_cdef }
+}
+
+/// Appends `bytes` to the head and says where they are.
+pub fn put(message: &mut Message, bytes: &[u8]) -> Span {
+    let start = message.head.len();
+    message.head.extend_from_slice(bytes);
+    Span::new(start, message.head.len())
+}
+
+/// A start line of three parts.
+pub fn start_line(message: &mut Message, first: &[u8], second: &[u8], third: &[u8]) {
+    message.is_seen = true;
+    message.fields.first = put(message, first);
+    put(message, b" ");
+    message.fields.second = put(message, second);
+    put(message, b" ");
+    message.fields.third = put(message, third);
+    put(message, b"\r\n");
+    message.fields.headers_start = message.head.len() as u32;
+}
+
+/// A header line; the fields that records name are noted as the parser would.
+pub fn header(message: &mut Message, name: &str, value: &[u8]) {
+    put(message, name.as_bytes());
+    put(message, b": ");
+    let span = put(message, value);
+    put(message, b"\r\n");
+    let fields = &mut message.fields;
+    match name.to_ascii_lowercase().as_str() {
+        "host" => fields.host = span,
+        "user-agent" => fields.user_agent = span,
+        "referer" => fields.referer = span,
+        "content-type" => fields.content_type = span,
+        "server" => fields.server = span,
+        "location" => fields.location = span,
+        _ => {}
+    }
+}
+
+/// An exchange as browsers and servers make them, complete.
+pub fn typical() -> Exchange {
+    let mut exchange = Exchange { outcome: Some(Outcome::Complete), ..Exchange::default() };
+    let request = &mut exchange.request;
+    start_line(request, b"GET", b"/assets/app.4f1c9a7e.js?v=20261123", b"HTTP/1.1");
+    header(request, "Host", b"www.example.com");
+    header(
+        request,
+        "User-Agent",
+        b"Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0",
+    );
+    header(request, "Accept", b"*/*");
+    header(request, "Referer", b"https://www.example.com/index.html");
+    header(request, "Cookie", b"session=0123456789abcdef");
+    put(request, b"\r\n");
+    request.body_bytes = Some(0);
+    request.first = Some(TimestampNs(START_NS + 123_456_789));
+    request.last = request.first;
+    request.is_ended = true;
+    let response = &mut exchange.response;
+    start_line(response, b"HTTP/1.1", b"200", b"OK");
+    response.status = 200;
+    header(response, "Server", b"nginx/1.29.3");
+    header(response, "Content-Type", b"application/javascript; charset=utf-8");
+    header(response, "Content-Length", b"18234");
+    header(response, "Set-Cookie", b"seen=1; HttpOnly");
+    put(response, b"\r\n");
+    response.body_bytes = Some(18_234);
+    response.first = Some(TimestampNs(START_NS + 124_000_000));
+    response.last = Some(TimestampNs(START_NS + 124_350_000));
+    response.is_ended = true;
+    exchange
+}
