@@ -6,6 +6,7 @@ pub mod capture;
 pub mod config;
 pub mod decode;
 pub mod emit;
+pub mod engine;
 pub mod flow;
 pub mod http;
 pub mod ids;
@@ -14,3 +15,4 @@ pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod time;
+pub mod totals;

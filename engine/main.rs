@@ -1,44 +1,123 @@
-//! temporary
-use httplines::*;
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let path = args.iter().position(|a| a == "-r").map(|i| args[i + 1].clone()).unwrap();
-    let is_json = args.iter().any(|a| a == "-o");
-    let shards: u16 =
-        args.iter().position(|a| a == "--shards").map_or(1, |i| args[i + 1].parse().unwrap());
-    let config = config::Config::new(config::Input::File(path.clone().into()));
-    let names = ids::IfaceNames::default();
-    let opened = capture::pcap::open::open_file(path.as_ref(), 1 << 20, shards, &names);
-    let opened = match opened {
-        Ok(o) => o,
-        Err(e) => {
-            eprintln!("{e}");
-            std::process::exit(1)
-        }
-    };
-    let mut total = stats::ShardStats::default();
-    let mut code = 0;
-    for (i, source) in opened.sources.into_iter().enumerate() {
-        let format = if is_json {
-            emit::AnyFormat::Json(emit::JsonFormat::new(&config.emit, names.clone()))
-        } else {
-            emit::AnyFormat::Text(emit::TextFormat::new(&config.emit, false, false))
-        };
-        let share = if shards == 1 {
-            shard::Share::All
-        } else {
-            shard::Share::Part { shard: ids::ShardId(i as u16), count: shards }
-        };
-        let shard = shard::Shard::new(&config, source, share, emit::Lines::new(format));
-        let (s, r) = shard.run(&shard::Orders::default(), |_| {});
-        total.add(&s);
-        if let Err(e) = r {
-            eprintln!("{e}");
-            code = 1;
+//! Arguments → Config → Engine::run → exit code.
+
+mod cli;
+
+use anyhow::Context;
+use clap::Parser;
+use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
+use httplines::sys::interface;
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+const EXIT_RUNTIME: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+const EXIT_PERMISSION: u8 = 3;
+
+fn main() -> ExitCode {
+    let args = cli::Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("httplines: {error:#}");
+            ExitCode::from(exit_code(&error))
         }
     }
-    if std::env::var("V").is_ok() {
-        eprintln!("{total:#?}");
+}
+
+fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
+    if args.list {
+        return list_interfaces();
     }
-    std::process::exit(code);
+    let engine = Engine::open(args.config())?;
+    forward_signals(engine.handle()).context("cannot listen for signals")?;
+    let mut bar = None;
+    let is_watched = !args.quiet && std::io::stderr().is_terminal();
+    let ending = engine.run(&mut |notice| match notice {
+        Notice::Capturing { interfaces, shard_count } => {
+            let (names, plural) = (interfaces.join(", "), if shard_count == 1 { "" } else { "s" });
+            eprintln!("httplines: capturing on {names} with {shard_count} shard{plural}");
+        }
+        Notice::Progress(progress) if is_watched => {
+            if let Some(size_bytes) = progress.size_bytes() {
+                bar.get_or_insert_with(|| progress_bar(size_bytes))
+                    .set_position(progress.read_bytes());
+            }
+        }
+        Notice::Progress(_) => {}
+        Notice::Report(totals) => eprint!("{totals}"),
+    })?;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    if !args.quiet {
+        eprint!("{}", ending.totals);
+    }
+    let mut code = ExitCode::SUCCESS;
+    if ending.is_shard_lost {
+        eprintln!("httplines: a worker thread broke off; its lines and counters are missing");
+        code = ExitCode::from(EXIT_RUNTIME);
+    }
+    if let Some(error) = ending.input_error {
+        eprintln!("httplines: {error}");
+        code = ExitCode::from(EXIT_RUNTIME);
+    }
+    if let Some(error) = ending.output_error {
+        eprintln!("httplines: {error}");
+        code = ExitCode::from(EXIT_RUNTIME);
+    }
+    Ok(code)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<EngineError>() {
+        Some(EngineError::Live(error)) if error.is_permission() => EXIT_PERMISSION,
+        Some(EngineError::File(error)) if error.is_permission() => EXIT_PERMISSION,
+        Some(EngineError::Output(error)) if error.is_permission() => EXIT_PERMISSION,
+        Some(EngineError::Config(_)) => EXIT_USAGE,
+        _ => EXIT_RUNTIME,
+    }
+}
+
+fn list_interfaces() -> anyhow::Result<ExitCode> {
+    let present = interface::interfaces().context("cannot list the interfaces")?;
+    for interface in present {
+        let state = if interface.is_up { "up" } else { "down" };
+        let kind = if interface.is_loopback { ", loopback" } else { "" };
+        println!("{}.{} [{state}{kind}]", interface.ifindex, interface.name);
+    }
+    println!("any (all interfaces)");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn forward_signals(handle: Handle) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            handle.send(match signal {
+                SIGUSR1 => Command::Report,
+                SIGHUP => Command::Reopen,
+                _ => Command::Stop,
+            });
+        }
+    })?;
+    Ok(())
+}
+
+fn progress_bar(size_bytes: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}");
+    let bar = ProgressBar::new(size_bytes);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }

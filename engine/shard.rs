@@ -36,7 +36,7 @@ impl Orders {
     fn is_over(&self, polled: Polled) -> bool {
         match self.0.load(Ordering::Acquire) {
             Self::STOP => true,
-            Self::DRAIN => polled == Polled::Idle,
+            Self::DRAIN => polled == Polled::Idle || polled == Polled::End,
             _ => polled == Polled::End,
         }
     }
@@ -94,11 +94,11 @@ impl<S: FrameSource> Shard<S> {
         Shard { source, line }
     }
 
-    /// Runs until the source or the engine ends it. `report` sees the counters after each poll.
+    /// Runs until the source or the engine ends it. `report` sees the shard after each poll.
     pub fn run(
         mut self,
         orders: &Orders,
-        mut report: impl FnMut(&dyn Fn() -> ShardStats),
+        mut report: impl FnMut(&Line),
     ) -> (ShardStats, Result<(), SourceError>) {
         let result = loop {
             self.line.oldest = None;
@@ -107,8 +107,8 @@ impl<S: FrameSource> Shard<S> {
                 Err(error) => break Err(error),
             };
             self.line.tidy(self.line.oldest.or_else(|| self.source.now()), polled);
-            report(&|| self.line.stats());
-            if polled == Polled::End || orders.is_over(polled) || self.line.is_enough() {
+            report(&self.line);
+            if orders.is_over(polled) {
                 break Ok(());
             }
         };
@@ -119,7 +119,7 @@ impl<S: FrameSource> Shard<S> {
 
 /// The rooms of a shard, in the order in which data goes through them.
 #[derive(Debug)]
-struct Line {
+pub struct Line {
     share: Share,
     flows: FlowTable<Conversation>,
     room: Room<Lines>,
@@ -202,11 +202,18 @@ impl Line {
         self.room.listener.close();
     }
 
-    fn is_enough(&self) -> bool {
+    /// Frames taken so far.
+    pub fn frame_count(&self) -> u64 {
+        self.stats.frames
+    }
+
+    /// Nobody wants more lines.
+    pub fn is_enough(&self) -> bool {
         self.room.listener.is_enough()
     }
 
-    fn stats(&self) -> ShardStats {
+    /// All counters of the shard.
+    pub fn stats(&self) -> ShardStats {
         ShardStats {
             flow: self.flows.stats.clone(),
             http: self.room.stats.clone(),

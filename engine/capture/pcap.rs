@@ -1,9 +1,10 @@
 //! Capture files → [`Frame`]: pcap and pcapng, from anything that can be read.
 //!
-//! [`open`] turns a path or standard input into one [`PcapSource`] a shard; `legacy` and `ng` know the two
-//! formats. The source owns a window over large reads and walks the records in it, so that a frame is a
-//! borrow and nothing is allocated or copied for a record. What a file claims is never believed before its
-//! bytes are there: the window grows as they arrive, up to [`RECORD_BYTES_MAX`].
+//! [`open`] turns a path or standard input into one [`PcapSource`] a shard; `legacy` and `ng` know
+//! the two formats. The source owns a window over large reads and walks the records in it, so that
+//! a frame is a borrow and nothing is allocated or copied for a record. What a file claims is never
+//! believed before its bytes are there: the window grows as they arrive, up to
+//! [`RECORD_BYTES_MAX`].
 
 use std::io::{ErrorKind, Read};
 
@@ -21,8 +22,8 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of the longest record that is read, its header included. Frames are at most 256 KiB in any file that
-/// a capture tool writes; a record beyond this is damage.
+/// Bytes of the longest record that is read, its header included. Frames are at most 256 KiB in any
+/// file that a capture tool writes; a record beyond this is damage.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// What stands next in a capture, seen from the first byte of a record.
@@ -39,10 +40,10 @@ enum Step<'a> {
 
 /// The frames of one capture, in the order of the file.
 ///
-/// Reads pcap (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-04.html>: both byte orders, micro- and
-/// nanoseconds, and the longer record headers of the "modified" magic) and pcapng
-/// (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>). An error is told once, after all
-/// frames before it were visited; from then on [`Polled::End`] is all there is.
+/// Reads pcap (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-04.html>: both byte orders,
+/// micro- and nanoseconds, and the longer record headers of the "modified" magic) and pcapng
+/// (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>). An error is told once,
+/// after all frames before it were visited; from then on [`Polled::End`] is all there is.
 #[derive(Debug)]
 pub struct PcapSource<R> {
     reader: R,
@@ -59,8 +60,9 @@ pub struct PcapSource<R> {
 }
 
 impl<R: Read> PcapSource<R> {
-    /// A source over `reader`, which stands at the first byte of a capture. `read_bytes` is the size of one
-    /// read; the names of a pcapng's interfaces go to `names`. Reads the first few bytes, and waits for them.
+    /// A source over `reader`, which stands at the first byte of a capture. `read_bytes` is the
+    /// size of one read; the names of a pcapng's interfaces go to `names`. Reads the first few
+    /// bytes, and waits for them.
     ///
     /// # Errors
     /// Those of [`open::OpenError`] that concern content; they name the input "the capture".
@@ -149,9 +151,9 @@ impl<R: Read> PcapSource<R> {
 }
 
 impl<R: Read> FrameSource for PcapSource<R> {
-    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has nothing yet says
-    /// so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a signal's `Interrupted`, so
-    /// that whoever polls can look whether to stop.
+    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
+    /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
+    /// signal's `Interrupted`, so that whoever polls can look whether to stop.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
         if self.is_over {
             return Ok(Polled::End);

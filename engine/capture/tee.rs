@@ -1,5 +1,5 @@
-//! One reader for several shards: what can be read only once is read by a thread and handed on in chunks that
-//! all shards share.
+//! One reader for several shards: what can be read only once is read by a thread and handed on in
+//! chunks that all shards share.
 //!
 //! A thread also where there is one shard: reading a pipe may wait for ever, and a source must not.
 
@@ -21,8 +21,8 @@ const NONBLOCKING_PAUSE_MS: u64 = 10;
 /// Some bytes of the input, or why there are no more.
 type Chunk = Result<Arc<[u8]>, Arc<io::Error>>;
 
-/// One of several readers that all give the same bytes. [`Read::read`] says [`ErrorKind::WouldBlock`] where
-/// none came within [`WAIT_MS`].
+/// One of several readers that all give the same bytes. [`Read::read`] says
+/// [`ErrorKind::WouldBlock`] where none came within [`WAIT_MS`].
 #[derive(Debug)]
 pub struct TeeReader {
     chunks: Receiver<Chunk>,
@@ -30,8 +30,8 @@ pub struct TeeReader {
     at: usize,
 }
 
-/// Gives `count` readers of what `reader` reads, at most `read_bytes` at a time. The thread that reads ends
-/// with its input, or with the last of its readers (after the read it is in).
+/// Gives `count` readers of what `reader` reads, at most `read_bytes` at a time. The thread that
+/// reads ends with its input, or with the last of its readers (after the read it is in).
 ///
 /// # Errors
 /// That of starting a thread.

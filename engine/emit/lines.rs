@@ -1,54 +1,104 @@
-//! temporary
-use super::{Format, JsonFormat, TextFormat};
+//! [`Lines`]: what a shard's conversations talk to. Joins a [`Format`] to an [`Outlet`].
+
+use super::{Format, Outlet};
 use crate::capture::Polled;
 use crate::http::{Exchange, FlowIdentity, Listener, Message};
 use crate::stats::EmitStats;
 use crate::time::TimestampNs;
-use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-#[allow(missing_docs)]
-#[derive(Debug)]
-pub enum AnyFormat {
-    Json(JsonFormat),
-    Text(TextFormat),
+/// Exchanges that may still be reported, in all shards (`-c`).
+#[derive(Clone, Debug)]
+pub struct Quota(Arc<AtomicU64>);
+
+impl Quota {
+    /// So many exchanges.
+    pub fn new(exchange_count: u64) -> Quota {
+        Quota(Arc::new(AtomicU64::new(exchange_count)))
+    }
+
+    /// Takes one; false where none is left.
+    fn take(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
 }
-/// temporary
+
+/// The lines of one shard.
 #[derive(Debug)]
 pub struct Lines {
-    format: AnyFormat,
-    out: Vec<u8>,
+    format: Box<dyn Format + Send>,
+    /// `None` once closed.
+    outlet: Option<Outlet>,
+    quota: Option<Quota>,
+    is_prompt: bool,
     stats: EmitStats,
 }
-#[allow(missing_docs)]
+
 impl Lines {
-    pub fn new(format: AnyFormat) -> Lines {
-        Lines { format, out: Vec::new(), stats: EmitStats::default() }
+    /// Lines of `format` through `outlet`. `is_prompt`: lines go out after each poll, because somebody may wait
+    /// for them; else in full batches.
+    pub fn new(
+        format: Box<dyn Format + Send>,
+        outlet: Outlet,
+        quota: Option<Quota>,
+        is_prompt: bool,
+    ) -> Lines {
+        Lines { format, outlet: Some(outlet), quota, is_prompt, stats: EmitStats::default() }
     }
-    pub fn rest(&mut self, _p: Polled) {
-        let _ = std::io::stdout().write_all(&self.out);
-        self.out.clear();
+
+    /// The source rests for a moment.
+    pub fn rest(&mut self, polled: Polled) {
+        if let Some(outlet) = &mut self.outlet
+            && (self.is_prompt || polled == Polled::Idle)
+        {
+            outlet.flush(&mut self.stats);
+        }
     }
+
+    /// No more lines come: the last ones go out.
     pub fn close(&mut self) {
-        self.rest(Polled::End)
+        if let Some(outlet) = self.outlet.take() {
+            outlet.close(&mut self.stats);
+        }
     }
+
+    /// Nobody wants more lines: the quota is used up, or the reader has gone.
     pub fn is_enough(&self) -> bool {
-        false
+        self.quota.as_ref().is_some_and(Quota::is_used_up)
+            || self.outlet.as_ref().is_some_and(Outlet::is_closed)
     }
+
+    /// The counters of this room.
     pub fn stats(&self) -> &EmitStats {
         &self.stats
     }
 }
+
 impl Listener for Lines {
-    fn message(&mut self, f: &FlowIdentity<'_>, m: &Message, w: TimestampNs) {
-        match &mut self.format {
-            AnyFormat::Json(j) => j.message(f, m, w, &mut self.out),
-            AnyFormat::Text(j) => j.message(f, m, w, &mut self.out),
+    fn message(&mut self, flow: &FlowIdentity<'_>, message: &Message, when: TimestampNs) {
+        if self.quota.as_ref().is_some_and(Quota::is_used_up) {
+            return;
+        }
+        if let Some(outlet) = &mut self.outlet {
+            let format = &mut self.format;
+            outlet.line(&mut self.stats, |out| format.message(flow, message, when, out));
         }
     }
-    fn exchange(&mut self, f: &FlowIdentity<'_>, e: &Exchange) {
-        match &mut self.format {
-            AnyFormat::Json(j) => j.exchange(f, e, &mut self.out),
-            AnyFormat::Text(j) => j.exchange(f, e, &mut self.out),
+
+    fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange) {
+        if self.quota.as_ref().is_some_and(|quota| !quota.take()) {
+            return;
+        }
+        if let Some(outlet) = &mut self.outlet {
+            let format = &mut self.format;
+            outlet.line(&mut self.stats, |out| format.exchange(flow, exchange, out));
         }
     }
 }

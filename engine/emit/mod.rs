@@ -15,14 +15,14 @@ mod text;
 mod writer;
 
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
-pub use lines::{AnyFormat, Lines};
+pub use lines::{Lines, Quota};
 pub use outlet::{Batch, Outlet, Policy};
 pub use sink::{FileSink, MemorySink, Sink, SinkFault, StdoutSink};
 pub use text::TextFormat;
 pub use writer::{Limits, Writer, WriterError, WriterStats, open_sinks};
 
 /// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
-pub trait Format {
+pub trait Format: std::fmt::Debug {
     /// A message's head is complete (text mode prints here).
     fn message(
         &mut self,

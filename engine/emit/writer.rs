@@ -47,6 +47,14 @@ pub enum WriterError {
     Panicked,
 }
 
+impl WriterError {
+    /// Whether more privileges would help: exit code 3.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, WriterError::Open { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// What the writer did. `lines_written + lines_lost` are all lines that outlets handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WriterStats {

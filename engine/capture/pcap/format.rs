@@ -55,8 +55,8 @@ const COMPRESSED: [(&[u8], &str, &str); 5] = [
 ];
 
 impl Format {
-    /// The format of the capture that begins with `prefix`: [`PREFIX_BYTES`], or fewer if there are no more.
-    /// `input` is what an error calls the capture.
+    /// The format of the capture that begins with `prefix`: [`PREFIX_BYTES`], or fewer if there are
+    /// no more. `input` is what an error calls the capture.
     pub(super) fn detect(prefix: &[u8], input: &str) -> Result<Format, OpenError> {
         let input = input.to_string();
         if prefix.is_empty() {

@@ -11,7 +11,8 @@ use crate::time::TimestampNs;
 const MAGIC_MICRO: u32 = 0xa1b2_c3d4;
 /// Nanoseconds.
 const MAGIC_NANO: u32 = 0xa1b2_3c4d;
-/// Kuznetzov's: microseconds, and 8 more bytes in each record header (ifindex, protocol, packet type).
+/// Kuznetzov's: microseconds, and 8 more bytes in each record header (ifindex, protocol, packet
+/// type).
 const MAGIC_MODIFIED: u32 = 0xa1b2_cd34;
 
 /// Bytes of a record header that every kind of pcap has.
@@ -47,8 +48,8 @@ impl Legacy {
         let Some((magic, order)) = magic(prefix) else {
             return Err(OpenError::NotACapture { input });
         };
-        // pcap-parser does not know the modified magic in big-endian order. The rest of that header is the
-        // plain one, so it is read as such.
+        // pcap-parser does not know the modified magic in big-endian order. The rest of that header
+        // is the plain one, so it is read as such.
         let mut plain = prefix.to_vec();
         match order {
             ByteOrder::Little => plain[..4].copy_from_slice(&MAGIC_MICRO.to_le_bytes()),
@@ -72,8 +73,8 @@ impl Legacy {
 
     /// The record at the front of `bytes`.
     ///
-    /// By hand and not by pcap-parser: this runs for every frame, and its parser asks for the bytes of any
-    /// length that a record claims, where we must say that 4 GiB are damage.
+    /// By hand and not by pcap-parser: this runs for every frame, and its parser asks for the bytes
+    /// of any length that a record claims, where we must say that 4 GiB are damage.
     #[inline]
     pub(super) fn step<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {

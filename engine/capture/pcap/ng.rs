@@ -1,4 +1,5 @@
-//! pcapng: sections of typed blocks, <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
+//! pcapng: sections of typed blocks,
+//! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
 
 use pcap_parser::pcapng::{
     InterfaceDescriptionBlock, OptionCode, parse_interfacedescriptionblock_be,
@@ -42,10 +43,11 @@ const NAME_BYTES_MAX: usize = 256;
 pub(super) struct Ng {
     order: ByteOrder,
     interfaces: Vec<Interface>,
-    /// Interfaces of the sections before this one: so that every interface of the capture has its own id.
+    /// Interfaces of the sections before this one: so that every interface of the capture has its
+    /// own id.
     interfaces_before: u32,
-    /// The last packet's time. A simple packet block has none of its own and takes this one, so that packet
-    /// time does not run backwards.
+    /// The last packet's time. A simple packet block has none of its own and takes this one, so
+    /// that packet time does not run backwards.
     last: TimestampNs,
 }
 
@@ -76,7 +78,8 @@ enum Tick {
     PowerOfTwo(u32),
 }
 
-/// The byte order of the section whose header begins with `bytes`; none if that is no section header.
+/// The byte order of the section whose header begins with `bytes`; none if that is no section
+/// header.
 pub(super) fn section_order(bytes: &[u8]) -> Option<ByteOrder> {
     let head = bytes.first_chunk::<12>()?;
     [ByteOrder::Little, ByteOrder::Big]
@@ -87,7 +90,8 @@ pub(super) fn section_order(bytes: &[u8]) -> Option<ByteOrder> {
 impl Clock {
     /// From the options `if_tsresol` and `if_tsoffset` (seconds).
     ///
-    /// By hand: pcap-parser refuses every power of two and reads the offset as little-endian always.
+    /// By hand: pcap-parser refuses every power of two and reads the offset as little-endian
+    /// always.
     fn new(resolution: u8, offset_seconds: i64) -> Clock {
         let exponent = u32::from(resolution & 0x7f);
         let tick = if resolution & 0x80 != 0 {
@@ -123,8 +127,8 @@ impl Ng {
 
     /// The block at the front of `bytes`.
     ///
-    /// Packet blocks are read by hand: pcap-parser collects the options of each in a vector, and refuses
-    /// packets whose options we would not have looked at.
+    /// Packet blocks are read by hand: pcap-parser collects the options of each in a vector, and
+    /// refuses packets whose options we would not have looked at.
     #[inline]
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
@@ -217,7 +221,8 @@ impl Ng {
         Step::Pass(block.len() as u64)
     }
 
-    /// An enhanced packet block, or the obsolete one: they differ in how wide the interface's number is.
+    /// An enhanced packet block, or the obsolete one: they differ in how wide the interface's
+    /// number is.
     #[inline]
     fn packet<'a>(&mut self, kind: u32, block: &'a [u8]) -> Step<'a> {
         let Some(room) = block.get(PACKET_HEADER_BYTES..block.len() - 4) else {
@@ -254,7 +259,8 @@ impl Ng {
         Step::Frame(frame, block.len())
     }
 
-    /// A simple packet block: of interface 0, without a time, as long as the snap length lets it be.
+    /// A simple packet block: of interface 0, without a time, as long as the snap length lets it
+    /// be.
     fn simple_packet<'a>(&mut self, block: &'a [u8]) -> Step<'a> {
         let Some(interface) = self.interfaces.first() else {
             return Step::Damaged("a simple packet comes before any interface description".into());
@@ -296,7 +302,8 @@ fn block_bytes(head: &[u8; BLOCK_BYTES_MIN], order: ByteOrder) -> Result<u64, St
     Ok(total.into())
 }
 
-/// The block at the front of `bytes`, whole, its two lengths equal and at most `bytes_max`; or why not.
+/// The block at the front of `bytes`, whole, its two lengths equal and at most `bytes_max`; or why
+/// not.
 #[inline]
 fn whole_block(bytes: &[u8], order: ByteOrder, bytes_max: usize) -> Result<&[u8], Step<'static>> {
     let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {

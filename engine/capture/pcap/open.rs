@@ -1,7 +1,8 @@
 //! Opening a capture for all shards of a run.
 //!
-//! Every shard reads all frames and keeps its own flows, so a file is opened once for each. What can be read
-//! only once (standard input, a FIFO) is read by a thread and shared: [`crate::capture::tee`].
+//! Every shard reads all frames and keeps its own flows, so a file is opened once for each. What
+//! can be read only once (standard input, a FIFO) is read by a thread and shared:
+//! [`crate::capture::tee`].
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Take};
@@ -93,6 +94,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether more privileges would help: exit code 3.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, OpenError::PermissionDenied { .. })
+    }
+
     fn io(input: &str, source: io::Error) -> OpenError {
         let input = input.to_string();
         match source.kind() {
@@ -159,9 +165,10 @@ impl Read for CaptureReader {
     }
 }
 
-/// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time; names of interfaces
-/// go to `names`. The size of a regular file is taken here, once: all shards see the same frames even where
-/// something still writes to it. Anything else that can be read is read as [`open_stream`] does.
+/// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time; names of
+/// interfaces go to `names`. The size of a regular file is taken here, once: all shards see the
+/// same frames even where something still writes to it. Anything else that can be read is read as
+/// [`open_stream`] does.
 ///
 /// # Errors
 /// [`OpenError`], with `path` in it.
@@ -200,9 +207,9 @@ pub fn open_file(
     Ok(capture(inputs.collect(), &prefix, &format, Some(metadata.len()), read_bytes, names))
 }
 
-/// Opens the capture that `reader` (standard input, a FIFO) gives, for `shard_count` shards; `input` is what
-/// errors call it. Waits for the first bytes. From then on a thread reads, so that no shard ever waits long:
-/// [`crate::capture::tee::WAIT_MS`].
+/// Opens the capture that `reader` (standard input, a FIFO) gives, for `shard_count` shards;
+/// `input` is what errors call it. Waits for the first bytes. From then on a thread reads, so that
+/// no shard ever waits long: [`crate::capture::tee::WAIT_MS`].
 ///
 /// # Errors
 /// [`OpenError`], with `input` in it.

@@ -40,7 +40,8 @@ impl Window {
     /// A window that is full of one unfinished record doubles. The walker refuses records beyond
     /// [`RECORD_BYTES_MAX`] before it asks for more, so it ends at twice that at the latest.
     pub(super) fn fill(&mut self, reader: &mut impl Read) -> io::Result<usize> {
-        // The unfinished record moves to the front: at most once a fill, and not at all while it stands there.
+        // The unfinished record moves to the front: at most once a fill, and not at all while it
+        // stands there.
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;

@@ -1,0 +1,476 @@
+//! Open, pin, start together, drain, stop, join. The control plane: nothing here runs for a frame or a line.
+
+use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
+use crate::capture::pcap::open::{self as file, Progress};
+use crate::capture::{self, FrameSource, SourceError};
+use crate::config::{Config, Input, LineFormat, Output};
+use crate::emit::{
+    Format, JsonFormat, Limits, Lines, Outlet, Policy, Quota, TextFormat, Writer, WriterError,
+    open_sinks,
+};
+use crate::ids::{IfaceNames, ShardId};
+use crate::shard::{Line, Orders, Shard, Share};
+use crate::stats::ShardStats;
+use crate::sys::affinity;
+use crate::totals::Totals;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the engine looks up: moves a progress bar, takes in the kernel's 32-bit counters.
+const LOOK_UP: Duration = Duration::from_millis(200);
+
+/// How long frames that passed the filter may take to come up after the gate was shut. They come within two
+/// retire timeouts; a machine that does not schedule us for seconds has other troubles.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+/// What a run can be told from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// End in order: drain, flush, add up.
+    Stop,
+    /// Tell the totals so far ([`Notice::Report`]).
+    Report,
+    /// Open the output files anew.
+    Reopen,
+}
+
+/// What a run tells while it runs.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// The gate is open: from now on frames count.
+    Capturing {
+        /// The interfaces' names.
+        interfaces: &'a [String],
+        /// On so many shards.
+        shard_count: u16,
+    },
+    /// So far in a capture file.
+    Progress(&'a Progress),
+    /// The totals so far, as asked for by [`Command::Report`].
+    Report(&'a Totals),
+}
+
+/// Why a run could not begin or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
+    /// The interfaces could not be opened.
+    #[error(transparent)]
+    Live(#[from] capture::live::OpenError),
+    /// The capture file could not be opened.
+    #[error(transparent)]
+    File(#[from] file::OpenError),
+    /// The output could not be opened.
+    #[error(transparent)]
+    Output(#[from] WriterError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
+    Thread(std::io::Error),
+}
+
+/// How a run ended: its totals, and what went wrong on the way. Both are there: a capture that is cut off has
+/// totals of what came before.
+#[derive(Debug)]
+pub struct Ending {
+    /// All counters.
+    pub totals: Totals,
+    /// The input ended badly.
+    pub input_error: Option<SourceError>,
+    /// The output ended badly.
+    pub output_error: Option<WriterError>,
+    /// A shard's thread panicked; its counters are missing.
+    pub is_shard_lost: bool,
+}
+
+#[derive(Debug)]
+enum Event {
+    Command(Command),
+    /// A shard has lines enough.
+    Enough,
+    /// A shard's thread is over.
+    ShardEnded,
+}
+
+/// Tells a run what to do; may be cloned into other threads.
+#[derive(Clone, Debug)]
+pub struct Handle(Sender<Event>);
+
+impl Handle {
+    /// Has no effect once the run is over.
+    pub fn send(&self, command: Command) {
+        let _ = self.0.send(Event::Command(command));
+    }
+}
+
+/// What a shard shows while it runs.
+#[derive(Debug, Default)]
+struct Board {
+    frame_count: AtomicU64,
+    is_wanted: AtomicBool,
+    stats: Mutex<ShardStats>,
+}
+
+impl Board {
+    fn show(&self, line: &Line) {
+        self.frame_count.store(line.frame_count(), Ordering::Relaxed);
+        if self.is_wanted.load(Ordering::Relaxed) {
+            *self.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = line.stats();
+            self.is_wanted.store(false, Ordering::Release);
+        }
+    }
+}
+
+type ShardResult = (ShardStats, Result<(), SourceError>);
+
+/// One run: everything open, nothing started.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    names: IfaceNames,
+    input: Opened,
+    writer: Writer,
+    outlets: Vec<Outlet>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+}
+
+#[derive(Debug)]
+enum Opened {
+    Live { control: LiveControl, sources: Vec<LiveSource>, interfaces: Vec<String> },
+    File(file::Capture),
+}
+
+impl Engine {
+    /// Opens input and output. The output is touched only once the input is open.
+    pub fn open(config: Config) -> Result<Engine, EngineError> {
+        config.check().map_err(EngineError::Config)?;
+        let names = IfaceNames::default();
+        let shard_count = config.shard_count;
+        let read_bytes = config.capture.read_bytes;
+        let (input, policy) = match &config.input {
+            Input::Live(interfaces) => {
+                let (control, sources) =
+                    LiveCapture::open(&config.capture, interfaces, shard_count, &names)?;
+                let interfaces = interfaces.clone();
+                (Opened::Live { control, sources, interfaces }, Policy::Drop)
+            }
+            Input::File(path) => {
+                refuse_same_file(path, &config.emit.output)?;
+                let capture = file::open_file(path, read_bytes, shard_count, &names)?;
+                (Opened::File(capture), Policy::Wait)
+            }
+            Input::Stdin => {
+                let stdin = std::io::stdin();
+                let capture =
+                    file::open_stream(stdin, "standard input", read_bytes, shard_count, &names)?;
+                (Opened::File(capture), Policy::Wait)
+            }
+        };
+        let sinks = open_sinks(&config.emit, shard_count)?;
+        let limits = Limits::from(&config.emit);
+        let (outlets, writer) = Writer::start(sinks, shard_count, limits, policy)?;
+        let (sender, events) = channel();
+        Ok(Engine { config, names, input, writer, outlets, events, sender })
+    }
+
+    /// To command the run from other threads.
+    pub fn handle(&self) -> Handle {
+        Handle(self.sender.clone())
+    }
+
+    /// Runs to the end of the input, or until it is told to stop.
+    pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
+        let Engine { config, names, input, writer, outlets, events, sender } = self;
+        let shards = Shards::new(&config, names, outlets, sender);
+        let begun = Instant::now();
+        let run = Run { events, writer, begun };
+        match input {
+            Opened::Live { control, sources, interfaces } => {
+                let shards = shards.start(sources, |_| Share::All, true)?;
+                control.open_gate();
+                notify(Notice::Capturing {
+                    interfaces: &interfaces,
+                    shard_count: config.shard_count,
+                });
+                Ok(run.live(shards, control, notify))
+            }
+            Opened::File(capture) => {
+                let count = config.shard_count;
+                let share = |shard| match count {
+                    1 => Share::All,
+                    _ => Share::Part { shard, count },
+                };
+                let shards = shards.start(capture.sources, share, false)?;
+                Ok(run.file(shards, &capture.progress, notify))
+            }
+        }
+    }
+}
+
+/// Reading and appending to one file would feed the run its own output.
+fn refuse_same_file(input: &std::path::Path, output: &Output) -> Result<(), EngineError> {
+    use std::os::unix::fs::MetadataExt;
+    let Output::File(output) = output else { return Ok(()) };
+    let identity = |path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    match (identity(input), identity(output.as_path())) {
+        (Some(input), Some(output)) if input == output => Err(EngineError::Config(
+            "the output is the input; name another file with -o".to_string(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The shards before they start.
+struct Shards<'a> {
+    config: &'a Config,
+    names: IfaceNames,
+    outlets: Vec<Outlet>,
+    sender: Sender<Event>,
+}
+
+/// The shards while they run.
+struct Running {
+    threads: Vec<JoinHandle<ShardResult>>,
+    boards: Vec<Arc<Board>>,
+    orders: Arc<Orders>,
+    sender: Sender<Event>,
+}
+
+impl<'a> Shards<'a> {
+    fn new(
+        config: &'a Config,
+        names: IfaceNames,
+        outlets: Vec<Outlet>,
+        sender: Sender<Event>,
+    ) -> Shards<'a> {
+        Shards { config, names, outlets, sender }
+    }
+
+    fn start<S: FrameSource + Send + 'static>(
+        self,
+        sources: Vec<S>,
+        share: impl Fn(ShardId) -> Share,
+        is_pinned: bool,
+    ) -> Result<Running, EngineError> {
+        let cpus = if is_pinned { affinity::allowed_cpus() } else { Vec::new() };
+        let quota = self.config.exchange_count_max.map(Quota::new);
+        let is_prompt = !matches!(self.config.input, Input::File(_));
+        let orders = Arc::new(Orders::default());
+        let mut running =
+            Running { threads: Vec::new(), boards: Vec::new(), orders, sender: self.sender };
+        for (number, (source, outlet)) in sources.into_iter().zip(self.outlets).enumerate() {
+            let format = line_format(self.config, &self.names);
+            let lines = Lines::new(format, outlet, quota.clone(), is_prompt);
+            let share = share(ShardId(number as u16));
+            let shard = Shard::new(self.config, source, share, lines);
+            let cpu = cpus.get(number % cpus.len().max(1)).copied();
+            running.spawn(number, shard, cpu)?;
+        }
+        Ok(running)
+    }
+}
+
+fn line_format(config: &Config, names: &IfaceNames) -> Box<dyn Format + Send> {
+    match config.emit.format {
+        LineFormat::Json => Box::new(JsonFormat::new(&config.emit, names.clone())),
+        LineFormat::Text { is_verbose } => {
+            let is_stdout = config.emit.output == Output::Stdout;
+            let is_terminal = is_stdout && std::io::stdout().is_terminal();
+            Box::new(TextFormat::new(&config.emit, is_verbose, is_terminal))
+        }
+    }
+}
+
+impl Running {
+    fn spawn<S: FrameSource + Send + 'static>(
+        &mut self,
+        number: usize,
+        shard: Shard<S>,
+        cpu: Option<affinity::CpuId>,
+    ) -> Result<(), EngineError> {
+        let board = Arc::new(Board::default());
+        self.boards.push(board.clone());
+        let (orders, sender) = (self.orders.clone(), self.sender.clone());
+        let body = move || {
+            let _ended = SendOnDrop(sender.clone());
+            if let Some(cpu) = cpu
+                && !affinity::pin_to(cpu)
+            {
+                tracing::warn!("shard {number} cannot stay on CPU {}; it runs anywhere", cpu.0);
+            }
+            let mut has_said_enough = false;
+            shard.run(&orders, |line| {
+                board.show(line);
+                if !has_said_enough && line.is_enough() {
+                    has_said_enough = true;
+                    let _ = sender.send(Event::Enough);
+                }
+            })
+        };
+        let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(body);
+        self.threads.push(thread.map_err(EngineError::Thread)?);
+        Ok(())
+    }
+
+    fn frame_count(&self) -> u64 {
+        self.boards.iter().map(|board| board.frame_count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// The counters as they stand, of every shard that answers within a few polls.
+    fn stats(&self) -> ShardStats {
+        for board in &self.boards {
+            board.is_wanted.store(true, Ordering::Relaxed);
+        }
+        let until = Instant::now() + LOOK_UP;
+        let is_open = |board: &Arc<Board>| board.is_wanted.load(Ordering::Acquire);
+        while self.boards.iter().any(is_open) && Instant::now() < until && !self.is_over() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut sum = ShardStats::default();
+        for board in &self.boards {
+            sum.add(&board.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        }
+        sum
+    }
+}
+
+/// Tells the engine that a shard is over, also where it panicked.
+struct SendOnDrop(Sender<Event>);
+
+impl Drop for SendOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::ShardEnded);
+    }
+}
+
+/// A run under way.
+struct Run {
+    events: Receiver<Event>,
+    writer: Writer,
+    begun: Instant,
+}
+
+/// What an event asks for.
+enum Turn {
+    GoOn,
+    Report,
+    End,
+}
+
+impl Run {
+    fn next_turn(&self) -> Turn {
+        match self.events.recv_timeout(LOOK_UP) {
+            Ok(Event::Command(Command::Report)) => Turn::Report,
+            Ok(Event::Command(Command::Reopen)) => {
+                self.writer.reopen();
+                Turn::GoOn
+            }
+            Ok(Event::Command(Command::Stop) | Event::Enough | Event::ShardEnded) => Turn::End,
+            Err(RecvTimeoutError::Timeout) => Turn::GoOn,
+            Err(RecvTimeoutError::Disconnected) => Turn::End,
+        }
+    }
+
+    fn live(
+        self,
+        shards: Running,
+        mut control: LiveControl,
+        notify: &mut dyn FnMut(Notice<'_>),
+    ) -> Ending {
+        loop {
+            // The kernel's counters have 32 bits; they are taken in long before they could go around.
+            let live = control.totals().cloned();
+            match self.next_turn() {
+                Turn::GoOn => {}
+                Turn::Report => {
+                    let totals = Totals {
+                        shards: shards.stats(),
+                        live: live.ok(),
+                        writer: self.writer.stats(),
+                        elapsed: self.begun.elapsed(),
+                        is_running: true,
+                    };
+                    notify(Notice::Report(&totals));
+                }
+                Turn::End => break,
+            }
+        }
+        control.shut_gate();
+        let until = Instant::now() + DRAIN_WAIT;
+        let is_drained = |control: &mut LiveControl| {
+            control.totals().is_ok_and(|totals| {
+                totals.filter.passed() == totals.packets()
+                    && totals.packets() == shards.frame_count() + totals.drops()
+            })
+        };
+        while !is_drained(&mut control) && Instant::now() < until && !shards.is_over() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        shards.orders.drain();
+        self.finish(shards, Some(control))
+    }
+
+    fn file(
+        self,
+        shards: Running,
+        progress: &Progress,
+        notify: &mut dyn FnMut(Notice<'_>),
+    ) -> Ending {
+        let mut ended_count = 0;
+        while ended_count < shards.threads.len() {
+            match self.events.recv_timeout(LOOK_UP) {
+                Ok(Event::ShardEnded) => ended_count += 1,
+                Ok(Event::Command(Command::Stop) | Event::Enough) => shards.orders.stop(),
+                Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),
+                Ok(Event::Command(Command::Report)) => {
+                    let totals = Totals {
+                        shards: shards.stats(),
+                        live: None,
+                        writer: self.writer.stats(),
+                        elapsed: self.begun.elapsed(),
+                        is_running: true,
+                    };
+                    notify(Notice::Report(&totals));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            notify(Notice::Progress(progress));
+        }
+        self.finish(shards, None)
+    }
+
+    fn finish(self, shards: Running, control: Option<LiveControl>) -> Ending {
+        let mut sum = ShardStats::default();
+        let mut input_error = None;
+        let mut is_shard_lost = false;
+        for thread in shards.threads {
+            match thread.join() {
+                Ok((stats, result)) => {
+                    sum.add(&stats);
+                    input_error = input_error.or(result.err());
+                }
+                Err(_) => is_shard_lost = true,
+            }
+        }
+        let live = control.and_then(|mut control| control.totals().cloned().ok());
+        let before = self.writer.stats();
+        let (writer, output_error) = match self.writer.finish() {
+            Ok(stats) => (stats, None),
+            Err(error) => (before, Some(error)),
+        };
+        let elapsed = self.begun.elapsed();
+        let totals = Totals { shards: sum, live, writer, elapsed, is_running: false };
+        Ending { totals, input_error, output_error, is_shard_lost }
+    }
+}

@@ -1,0 +1,177 @@
+//! [`Totals`]: what a run saw, lost and wrote, and whether it adds up. Whoever sees no line learns why here.
+
+use crate::capture::live::LiveTotals;
+use crate::emit::WriterStats;
+use crate::stats::ShardStats;
+use crate::sys::counters::Reason;
+use std::fmt;
+use std::time::Duration;
+
+/// All counters of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Of all shards.
+    pub shards: ShardStats,
+    /// Of the kernel, where the input was live.
+    pub live: Option<LiveTotals>,
+    /// Of the writer.
+    pub writer: WriterStats,
+    /// Since the start.
+    pub elapsed: Duration,
+    /// The run goes on: counters were read one after the other, and need not agree.
+    pub is_running: bool,
+}
+
+impl Totals {
+    /// The laws that a run's counters keep; each that does not hold is a sentence with both sides of it.
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        let mut law = |left_name: &str, left: u64, right_name: &str, right: u64| {
+            if left != right {
+                violations.push(format!("{left_name} {left} is not {right_name} {right}"));
+            }
+        };
+        let shards = &self.shards;
+        if let Some(live) = &self.live {
+            law("passed by the filter", live.filter.passed(), "tp_packets", live.packets());
+            let up = shards.frames + live.drops();
+            law("tp_packets", live.packets(), "delivered + dropped by the kernel", up);
+        }
+        law("delivered", shards.frames, "decoded by outcome", sum(&shards.decode.each()));
+        let http = &shards.http;
+        let kinds = http.flows_http1
+            + http.flows_tls
+            + http.flows_http2
+            + http.flows_other
+            + http.flows_empty;
+        law("flows", shards.flow.flows, "flows by kind", kinds);
+        let written =
+            self.writer.lines_written + self.writer.lines_lost + shards.emit.lines_dropped;
+        law("lines made", shards.emit.lines, "written + lost + dropped", written);
+        violations
+    }
+
+    /// Exchanges, whatever became of them.
+    pub fn exchanges(&self) -> u64 {
+        let http = &self.shards.http;
+        http.exchanges_complete
+            + http.exchanges_no_response
+            + http.exchanges_no_request
+            + http.exchanges_truncated
+    }
+
+    fn write_capture(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shards = &self.shards;
+        let Some(live) = &self.live else {
+            row(f, "frames", &format!("{} read, {} bytes", shards.frames, shards.frame_bytes))?;
+            return Ok(());
+        };
+        let filter = &live.filter;
+        let (offered, rejected) = (filter.offered(), filter.rejected());
+        let passed = filter.passed();
+        row(f, "offered", &format!("{offered} = {rejected} rejected + {passed} passed"))?;
+        let drops = live.drops();
+        row(
+            f,
+            "passed",
+            &format!("{passed} = {} captured + {drops} dropped by kernel", shards.frames),
+        )?;
+        let reasons = |is_pass: bool| {
+            let all = Reason::ALL
+                .iter()
+                .filter(move |reason| reason.is_pass() == is_pass && **reason != Reason::Gated);
+            all.map(|reason| (reason.name(), filter.of(*reason))).collect::<Vec<_>>()
+        };
+        row_of_parts(f, "rejected", &reasons(false))?;
+        row_of_parts(f, "admitted", &reasons(true))?;
+        let (mut rx_dropped, mut rx_missed) = (0, 0);
+        for interface in &live.interfaces {
+            rx_dropped += interface.rx_dropped;
+            rx_missed += interface.rx_missed;
+        }
+        let softnet = live.softnet_dropped;
+        let before = [
+            ("rx_missed", rx_missed),
+            ("rx_dropped", rx_dropped),
+            ("softnet_dropped", softnet),
+            ("sessions refused by a full table", filter.sessions_failed),
+        ];
+        row_of_parts(f, "before us", &before)
+    }
+}
+
+impl fmt::Display for Totals {
+    /// A table of counters; those that are zero are left out, except where zero is the news.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (flow, http, emit) = (&self.shards.flow, &self.shards.http, &self.shards.emit);
+        let state = if self.is_running { "so far" } else { "in all" };
+        writeln!(f, "httplines: {} exchanges in {:.1?} {state}", self.exchanges(), self.elapsed)?;
+        self.write_capture(f)?;
+        row_of_parts(f, "decoded", &self.shards.decode.each())?;
+        let kinds = [
+            ("HTTP/1", http.flows_http1),
+            ("TLS", http.flows_tls),
+            ("HTTP/2", http.flows_http2),
+            ("other", http.flows_other),
+            ("without payload", http.flows_empty),
+        ];
+        row_of_parts(f, "flows", &kinds)?;
+        let losses = [
+            ("segments of unknown connections", flow.segments_unknown),
+            ("flows evicted", flow.flows_evicted),
+            ("flows idle", flow.flows_idle),
+            ("flows reused", flow.flows_reused),
+            ("segments out of order", flow.segments_out_of_order),
+            ("duplicate bytes", flow.bytes_duplicate),
+            ("late bytes", flow.bytes_late),
+            ("bytes cut by the snap length", flow.bytes_cut),
+            ("resets ignored", flow.resets_ignored),
+        ];
+        row_of_parts(f, "streams", &losses)?;
+        row(f, "gaps", &format!("{} ({} bytes)", flow.gaps, flow.gap_bytes))?;
+        let outcomes = [
+            ("complete", http.exchanges_complete),
+            ("no_response", http.exchanges_no_response),
+            ("no_request", http.exchanges_no_request),
+            ("truncated", http.exchanges_truncated),
+            ("with a gap", http.exchanges_with_gap),
+        ];
+        row_of_parts(f, "exchanges", &outcomes)?;
+        let doubts = [
+            ("heads unfinished", http.heads_unfinished),
+            ("heads cut", http.heads_cut),
+            ("times out of step", http.resyncs),
+            ("bytes skipped", http.bytes_skipped),
+            ("requests beyond the bound", http.pending_overflow),
+        ];
+        row_of_parts(f, "doubts", &doubts)?;
+        let writer = &self.writer;
+        let (lines, bytes) = (writer.lines_written, writer.bytes_written);
+        let lost = emit.lines_dropped + writer.lines_lost;
+        row(f, "written", &format!("{lines} lines, {bytes} bytes, {lost} lines lost"))?;
+        if self.is_running {
+            return Ok(());
+        }
+        match self.violations().as_slice() {
+            [] => row(f, "sums", "every frame, flow and line is accounted for"),
+            violations => row(f, "SUMS", &format!("DO NOT ADD UP: {}", violations.join("; "))),
+        }
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+    writeln!(f, "  {name:<10} {text}")
+}
+
+fn row_of_parts(f: &mut fmt::Formatter<'_>, name: &str, parts: &[(&str, u64)]) -> fmt::Result {
+    let told: Vec<String> = parts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(part, count)| format!("{count} {}", part.replace('_', " ")))
+        .collect();
+    if told.is_empty() { Ok(()) } else { row(f, name, &told.join(", ")) }
+}
+
+fn sum(parts: &[(&str, u64)]) -> u64 {
+    parts.iter().map(|(_, count)| count).sum()
+}

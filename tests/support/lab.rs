@@ -1,0 +1,363 @@
+//! A wire of our own: two network namespaces and a veth pair between them, gone with the guard.
+//!
+//! ```text
+//!   client namespace                    server namespace
+//!   wire0 10.99.0.1 fd00:99::1  ======  wire1 10.99.0.2 fd00:99::2   nginx :80
+//! ```
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The client's end of the wire, in its namespace.
+pub const CLIENT_IFACE: &str = "wire0";
+/// The server's end of the wire, in its namespace.
+pub const SERVER_IFACE: &str = "wire1";
+/// The client's addresses.
+pub const CLIENT: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
+/// The server's addresses.
+pub const SERVER: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
+
+/// Nothing in a lab takes longer, unless it hangs.
+const WAIT: Duration = Duration::from_secs(20);
+/// Between two looks at something that is awaited.
+const PAUSE: Duration = Duration::from_millis(10);
+
+static LAB_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Why there can be no lab here, if so: for `skip!`.
+pub fn missing() -> Option<String> {
+    if !is_root() {
+        return Some("needs root, for network namespaces".into());
+    }
+    for program in ["ip", "ethtool", "nginx", "wrk", "curl", "tcpdump", "bash"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+        if !found.is_ok_and(|found| found.status.success()) {
+            return Some(format!("needs {program}"));
+        }
+    }
+    let probe = name("probe");
+    let made = Command::new("ip").args(["netns", "add", &probe]).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return Some("needs the right to make network namespaces".into());
+    }
+    remove(&probe);
+    None
+}
+
+/// Whether the wire carries superpackets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offload {
+    /// Segmentation offload, as veth has by default: packets of up to 64 KiB.
+    On,
+    /// No packet is longer than the MTU.
+    Off,
+}
+
+/// Which namespace a program runs in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Where the client is.
+    Client,
+    /// Where the server is.
+    Server,
+}
+
+/// Two namespaces and the wire between them. Dropping it ends what runs there and removes all.
+#[derive(Debug)]
+pub struct Lab {
+    namespaces: [String; 2],
+    directory: tempfile::TempDir,
+    nginx: Option<Child>,
+}
+
+impl Lab {
+    /// Makes the namespaces, the wire and its addresses.
+    pub fn new(offload: Offload) -> Lab {
+        let lab = Lab {
+            namespaces: [name("c"), name("s")],
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            nginx: None,
+        };
+        let [client, server] = &lab.namespaces;
+        // The guard exists before the first of them, so that a failure half-way is cleaned up too.
+        for namespace in &lab.namespaces {
+            run(Command::new("ip").args(["netns", "add", namespace]));
+        }
+        let veth = format!(
+            "link add {CLIENT_IFACE} netns {client} type veth peer {SERVER_IFACE} netns {server}"
+        );
+        run(Command::new("ip").args(veth.split(' ')));
+        let switch = if offload == Offload::On { "on" } else { "off" };
+        for (end, iface, [v4, v6]) in
+            [(End::Client, CLIENT_IFACE, CLIENT), (End::Server, SERVER_IFACE, SERVER)]
+        {
+            let ip = |args: String| run(lab.command(end, "ip").args(args.split(' ')));
+            ip("link set lo up".into());
+            ip(format!("addr add {v4}/24 dev {iface}"));
+            ip(format!("addr add {v6}/64 dev {iface} nodad"));
+            ip(format!("link set {iface} up"));
+            let features = ["tso", "gso", "gro", "tx"].map(|feature| [feature, switch]).concat();
+            run(lab.command(end, "ethtool").args(["-K", iface]).args(features));
+        }
+        lab
+    }
+
+    /// A directory that is gone with the lab.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A command that runs `program` at one end, with no input.
+    pub fn command(&self, end: End, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespaces[end as usize], program]);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts nginx on port 80 of the server's addresses and waits until it accepts connections. It
+    /// serves `/small…` (200 and a few bytes, any method), `/64k`, `/1m` (files), `/chunked` (a
+    /// chunked answer).
+    pub fn start_nginx(&mut self) {
+        let root = self.path().join("www");
+        std::fs::create_dir(&root).expect("a directory");
+        for (file, bytes) in [("64k", 64 << 10), ("1m", 1 << 20), ("chunked", 10_000)] {
+            std::fs::write(root.join(file), vec![b'x'; bytes]).expect("a file to serve");
+        }
+        let config = self.path().join("nginx.conf");
+        let text = NGINX_CONF.replace("DIRECTORY", &self.path().display().to_string());
+        std::fs::write(&config, text).expect("a configuration");
+        let mut nginx = self.command(End::Server, "nginx");
+        let error_log = self.path().join("error.log");
+        nginx.arg("-e").arg(&error_log).arg("-c").arg(config).arg("-p").arg(self.path());
+        nginx.stdout(Stdio::null()).stderr(Stdio::null());
+        self.nginx = Some(nginx.spawn().expect("nginx starts"));
+        let connect = format!("exec 3<>/dev/tcp/{}/80", SERVER[0]);
+        wait_until("nginx accepts connections", || {
+            let tried = self.command(End::Client, "bash").args(["-c", &connect]).output();
+            tried.is_ok_and(|tried| tried.status.success())
+        });
+    }
+
+    /// What nginx served, a line a request: port of the client, method, target, status, body bytes.
+    pub fn access_log(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.path().join("access.log")).unwrap_or_default();
+        log.lines().map(str::to_string).collect()
+    }
+
+    /// Runs curl at the client; its arguments are paths on the server, as URLs where they begin
+    /// with `/`.
+    pub fn curl(&self, args: &[&str]) -> Output {
+        let mut curl = self.command(End::Client, "curl");
+        curl.args(["-sS", "--max-time", "20"]);
+        for arg in args {
+            match arg.strip_prefix('/') {
+                Some(path) => curl.arg(format!("http://{}/{path}", SERVER[0])),
+                None => curl.arg(arg),
+            };
+        }
+        run(&mut curl)
+    }
+
+    /// Makes exactly `request_count` requests for `/small/N`, N all different, over `connections`
+    /// that are kept alive, as fast as the server answers.
+    pub fn wrk(&self, connections: usize, request_count: usize) {
+        let script = self.path().join("bounded.lua");
+        std::fs::write(&script, WRK_SCRIPT.replace("LIMIT", &request_count.to_string()))
+            .expect("a script");
+        let before = self.access_log().len();
+        let mut wrk = self.command(End::Client, "wrk");
+        wrk.args(["-t1", "-d60s", &format!("-c{connections}"), "-s"]).arg(script);
+        wrk.arg(format!("http://{}/small", SERVER[0])).stdout(Stdio::null());
+        let mut wrk = wrk.spawn().expect("wrk starts");
+        // wrk stays for its whole duration, whatever its script says.
+        wait_until("all of wrk's requests are answered", || {
+            self.access_log().len() >= before + request_count
+        });
+        interrupt(&wrk);
+        let status = wrk.wait().expect("a child of ours");
+        assert!(status.success(), "wrk: {status}");
+    }
+
+    /// Starts httplines at one end and waits until it says that it is capturing.
+    pub fn start_httplines(&self, end: End, args: &[&str]) -> Running {
+        let command = self.command(end, env!("CARGO_BIN_EXE_httplines"));
+        self.start(command, args, "capturing")
+    }
+
+    /// Starts a program and waits until a line of its stderr contains `ready`.
+    pub fn start(&self, mut command: Command, args: &[&str], ready: &str) -> Running {
+        command.args(args).current_dir(self.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::new(command.spawn().expect("the program starts"), ready)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(mut nginx) = self.nginx.take() {
+            let _ = nginx.kill();
+            let _ = nginx.wait();
+        }
+        for namespace in &self.namespaces {
+            remove(namespace);
+        }
+    }
+}
+
+/// A program that runs in a lab; killed where it is dropped before it was stopped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr_lines: Receiver<String>,
+    stderr: String,
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Running {
+    fn new(mut child: Child, ready: &str) -> Running {
+        let (mut stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let stdout = thread::spawn(move || {
+            let mut all = Vec::new();
+            stdout.as_mut().map(|stdout| stdout.read_to_end(&mut all));
+            all
+        });
+        let (send, stderr_lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr.expect("a pipe")).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let stderr = String::new();
+        let mut running = Running { child, stdout: Some(stdout), stderr_lines, stderr };
+        let start = Instant::now();
+        while !running.stderr.lines().last().is_some_and(|line| line.contains(ready)) {
+            let left = WAIT.saturating_sub(start.elapsed());
+            match running.stderr_lines.recv_timeout(left) {
+                Ok(line) => running.stderr += &(line + "\n"),
+                Err(_) => panic!("it never said {ready:?}, but:\n{}", running.stderr),
+            }
+        }
+        running
+    }
+
+    /// Asks the program to end (SIGINT), and gives what it said.
+    pub fn stop(mut self) -> Finished {
+        interrupt(&self.child);
+        let mut status = None;
+        wait_until("the program ends after SIGINT", || {
+            status = self.child.try_wait().expect("a child of ours");
+            status.is_some()
+        });
+        let stdout = self.stdout.take().map(|stdout| stdout.join().expect("its stdout was read"));
+        while let Ok(line) = self.stderr_lines.recv() {
+            self.stderr += &(line + "\n");
+        }
+        Finished {
+            code: status.and_then(|status| status.code()),
+            stdout: stdout.unwrap_or_default(),
+            stderr: std::mem::take(&mut self.stderr),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After `stop` both do nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends SIGINT to a child that was not waited for yet.
+fn interrupt(child: &Child) {
+    run(Command::new("kill").args(["-INT", &child.id().to_string()]));
+}
+
+/// Runs a command to its end; panics with what it said where it fails.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().expect("the program is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    output
+}
+
+/// Waits, a bounded time, until `is_so`.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < WAIT, "in {WAIT:?} it did not come to: {what}");
+        thread::sleep(PAUSE);
+    }
+}
+
+/// A name that no other test and no other run has.
+fn name(role: &str) -> String {
+    let number = LAB_COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("httplines-{}-{number}{role}", std::process::id())
+}
+
+fn remove(namespace: &str) {
+    let _ = Command::new("ip").args(["netns", "del", namespace]).output();
+}
+
+/// One process and no master, so that ending the child that was started ends all of it. `ssi` takes
+/// the length from an answer, which makes it chunked.
+const NGINX_CONF: &str = r#"
+daemon off; master_process off; worker_processes 1;
+pid "DIRECTORY/nginx.pid"; error_log "DIRECTORY/error.log";
+events { worker_connections 4096; }
+http {
+    log_format truth '$remote_port $request_method $request_uri $status $body_bytes_sent';
+    access_log "DIRECTORY/access.log" truth;
+    client_body_temp_path "DIRECTORY/body"; proxy_temp_path "DIRECTORY/proxy";
+    fastcgi_temp_path "DIRECTORY/fastcgi"; uwsgi_temp_path "DIRECTORY/uwsgi";
+    scgi_temp_path "DIRECTORY/scgi";
+    keepalive_requests 1000000000; keepalive_timeout 60s; client_max_body_size 64m;
+    server {
+        listen 80; listen [::]:80;
+        root "DIRECTORY/www"; default_type text/plain;
+        location /small { return 200 "small\n"; }
+        location /chunked { ssi on; ssi_types *; }
+    }
+}
+"#;
+
+/// wrk knows durations only. `delay` is asked before each request: once the limit is reached it
+/// puts every further one off beyond the end of the run.
+const WRK_SCRIPT: &str = r#"
+local asked, made = 0, 0
+function delay()
+    asked = asked + 1
+    if asked > LIMIT then return 3600000 end
+    return 0
+end
+function request()
+    made = made + 1
+    return wrk.format("GET", "/small/" .. made)
+end
+"#;
