@@ -94,7 +94,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn io(input: &str, source: io::Error) -> OpenError {
+    pub(super) fn io(input: &str, source: io::Error) -> OpenError {
         let input = input.to_string();
         match source.kind() {
             ErrorKind::NotFound => OpenError::NotFound { input },
