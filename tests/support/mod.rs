@@ -12,8 +12,8 @@ pub mod lab;
 pub mod packet;
 pub mod records;
 
-/// Says on stderr, past the test harness's capture, that the running test was skipped; and in the file
-/// that `HTTPLINES_SKIP_LOG` names, from which `scripts/test` counts.
+/// Says on stderr, past the test harness's capture, that the running test was skipped; and in the
+/// file that `HTTPLINES_SKIP_LOG` names, from which `scripts/test` counts.
 pub fn say_skipped(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_string();
     // A line that cannot be written is no reason to fail.

@@ -99,7 +99,7 @@ impl OpenError {
         matches!(self, OpenError::PermissionDenied { .. })
     }
 
-    fn io(input: &str, source: io::Error) -> OpenError {
+    pub(super) fn io(input: &str, source: io::Error) -> OpenError {
         let input = input.to_string();
         match source.kind() {
             ErrorKind::NotFound => OpenError::NotFound { input },

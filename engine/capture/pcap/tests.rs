@@ -385,6 +385,9 @@ fn a_file_is_opened_for_every_shard_and_counts_its_progress() {
     };
     assert!(matches!(open(directory.path()), OpenError::IsDirectory { .. }));
     assert!(matches!(open(&directory.path().join("none")), OpenError::NotFound { .. }));
+    // Root may read anything, so the refusal is made and not met.
+    let refused = OpenError::io("x", ErrorKind::PermissionDenied.into());
+    assert!(matches!(refused, OpenError::PermissionDenied { .. }));
 }
 
 #[test]
