@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
 use memchr::memrchr;
@@ -157,7 +157,10 @@ impl FileSink {
         let way = match Uring::new() {
             Ok(ring) => Way::Ring(Box::new(ring)),
             Err(error) => {
-                tracing::info!("io_uring cannot be used here ({error}): plain writes instead");
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    tracing::info!("io_uring cannot be used here ({error}): plain writes instead");
+                });
                 Way::Plain
             }
         };
