@@ -101,7 +101,9 @@ impl Uring {
         let mut results = [0; CHAIN_COUNT_MAX];
         let mut pending = count;
         while pending > 0 {
-            match self.ring.submit_and_wait(1) {
+            // One system call submits the chain and waits for all of it. Where the kernel took only a
+            // part, it does not wait, and the next turn submits the rest.
+            match self.ring.submit_and_wait(pending) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {
