@@ -97,13 +97,19 @@ impl Uring {
             Ok(count) => count,
             Err(error) => return Chain::Broken(error),
         };
-        // Completions may come in any order; each has the number of its write.
-        let mut results = [0; CHAIN_COUNT_MAX];
-        let mut pending = count;
-        while pending > 0 {
-            // One system call submits the chain and waits for all of it. Where the kernel took only a
-            // part, it does not wait, and the next turn submits the rest.
-            match self.ring.submit_and_wait(pending) {
+        // Completions may come in any order; each has the number of its write. What is never submitted
+        // counts as cancelled.
+        let mut results = [-libc::ECANCELED; CHAIN_COUNT_MAX];
+        let (mut submitted, mut completed) = (0, 0);
+        while submitted == 0 || completed < submitted {
+            // One system call submits the chain and waits for all of it.
+            let entered = if submitted == 0 {
+                self.ring.submit_and_wait(count)
+            } else {
+                self.wait(submitted - completed)
+            };
+            match entered {
+                Ok(taken) if submitted == 0 => submitted = taken,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {
@@ -115,10 +121,26 @@ impl Uring {
                 if let Some(result) = results.get_mut(completion.user_data() as usize) {
                     *result = completion.result();
                 }
-                pending = pending.saturating_sub(1);
+                completed += 1;
+            }
+        }
+        if submitted < count {
+            // The kernel took a part (it was short of memory). The rest would be a chain of its own and
+            // could land behind a hole, so it goes down with its ring.
+            match IoUring::new(CHAIN_COUNT_MAX as u32) {
+                Ok(ring) => self.ring = ring,
+                Err(error) => return Chain::Broken(error),
             }
         }
         outcome(&wanted[..count], &results[..count])
+    }
+
+    /// Waits for `count` completions and submits nothing.
+    fn wait(&self, count: usize) -> io::Result<usize> {
+        /// IORING_ENTER_GETEVENTS of io_uring_enter(2).
+        const GETEVENTS: u32 = 1;
+        // SAFETY: no argument is passed, so the kernel reads none; the descriptor is the ring's own.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, count as u32, GETEVENTS, None) }
     }
 
     /// Puts the writes of a chain into the submission queue and their lengths into `wanted`;
