@@ -1,4 +1,5 @@
-//! Whatever is on the wire, a line is one line of JSON within its bound, and nothing that fits is lost.
+//! Whatever is on the wire, a line is one line of JSON within its bound, and nothing that fits is
+//! lost.
 
 use httplines::config::EmitConfig;
 use httplines::emit::{FIXED_BYTES_MAX, Format, JsonFormat, LINE_BYTES_MIN};
@@ -49,7 +50,8 @@ fn exchange_of(values: &[Vec<u8>]) -> Exchange {
     exchange
 }
 
-/// Bytes of all kinds: text, text with everything special, noise, and runs of what is dear to escape.
+/// Bytes of all kinds: text, text with everything special, noise, and runs of what is dear to
+/// escape.
 fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
     let repeated = (prop::collection::vec(any::<u8>(), 1..4), 0..len_max)
         .prop_map(|(pattern, len)| pattern.iter().copied().cycle().take(len).collect());
@@ -105,7 +107,8 @@ fn unfolded(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Panics unless the field's bytes can be had from the record, or a prefix of them where it was cut.
+/// Panics unless the field's bytes can be had from the record, or a prefix of them where it was
+/// cut.
 fn check_field(record: &Value, name: &str, value: &[u8]) {
     let shown = record[name].as_str().unwrap_or_else(|| panic!("{name} is not there"));
     let is_start_line = matches!(name, "method" | "target" | "version" | "reason");

@@ -1,4 +1,5 @@
-//! Lines of many kinds of exchange are what `docs/schema.json` says, and it says nothing that cannot be.
+//! Lines of many kinds of exchange are what `docs/schema.json` says, and it says nothing that
+//! cannot be.
 
 use std::collections::BTreeSet;
 

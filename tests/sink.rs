@@ -1,4 +1,5 @@
-//! Files as they are: the same bytes by io_uring and by plain writes, and a disk that is really full.
+//! Files as they are: the same bytes by io_uring and by plain writes, and a disk that is really
+//! full.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;

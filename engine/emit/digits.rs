@@ -13,19 +13,30 @@ pub fn append_decimal(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// The two hexadecimal digits of each byte.
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// Appends `value` as 16 hexadecimal digits.
 #[inline]
 pub fn append_hex(value: u64, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut digits = [0; 16];
-    for (index, digit) in digits.iter_mut().enumerate() {
-        *digit = DIGITS[(value >> (60 - 4 * index) & 15) as usize];
+    let mut digits = [[0; 2]; 8];
+    for (pair, byte) in digits.iter_mut().zip(value.to_be_bytes()) {
+        *pair = HEX_PAIRS[usize::from(byte)];
     }
-    out.extend_from_slice(&digits);
+    out.extend_from_slice(digits.as_flattened());
 }
 
-/// Writes RFC 3339 times in UTC with nanoseconds. Exchanges come nearly in order, so the part down to the
-/// second is kept and only made anew when the second changes.
+/// Writes RFC 3339 times in UTC with nanoseconds. Exchanges come nearly in order, so the part down
+/// to the second is kept and only made anew when the second changes.
 #[derive(Debug)]
 pub struct Rfc3339 {
     second: u64,
@@ -79,8 +90,9 @@ fn put_decimal(digits: &mut [u8], mut value: u32) {
     }
 }
 
-/// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar. Counts years
-/// from March, so that the leap day is the last of its year, in eras of 400 years or 146,097 days.
+/// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar.
+/// Counts years from March, so that the leap day is the last of its year, in eras of 400 years or
+/// 146,097 days.
 fn civil_from_days(days: u64) -> (u32, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
@@ -147,7 +159,8 @@ fn append_ipv6(ip: Ipv6Addr, out: &mut Vec<u8>) {
     }
 }
 
-/// The longest run of zero groups, the first of equals (RFC 5952 section 4.2): where it is and how long.
+/// The longest run of zero groups, the first of equals (RFC 5952 section 4.2): where it is and how
+/// long.
 fn longest_zeros(groups: &[u16; 8]) -> (usize, usize) {
     let mut longest = (0, 0);
     let mut current = (0, 0);

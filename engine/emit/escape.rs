@@ -1,8 +1,8 @@
 //! Bytes from the wire → the inside of a JSON string (RFC 8259 section 7), and base64 (RFC 4648).
 //!
-//! Nearly every value on the wire is plain ASCII without quotes, so the one question that must be fast is
-//! "is there anything to escape?": [`plain_len`] asks it eight bytes at a time. All that is rarer goes byte
-//! by byte through a table.
+//! Nearly every value on the wire is plain ASCII without quotes, so the one question that must be
+//! fast is "is there anything to escape?": [`plain_len`] asks it eight bytes at a time. All that is
+//! rarer goes byte by byte through a table.
 
 /// 0x01 in each byte of a word.
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -12,8 +12,8 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 /// U+FFFD, shown for what is not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
-/// Whether a byte needs an escape in a JSON string. DEL needs none by the RFC; it is escaped because a line
-/// may end up on a terminal.
+/// Whether a byte needs an escape in a JSON string. DEL needs none by the RFC; it is escaped
+/// because a line may end up on a terminal.
 const fn is_escaped(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
 }
@@ -29,8 +29,8 @@ static ESCAPED: [bool; 256] = {
     table
 };
 
-/// Flags, in the high bit of each byte, the bytes of `word` that are not plain. The lowest flag is exact;
-/// those above it may be the borrow or carry of a flagged byte below.
+/// Flags, in the high bit of each byte, the bytes of `word` that are not plain. The lowest flag is
+/// exact; those above it may be the borrow or carry of a flagged byte below.
 #[inline(always)]
 fn flags(word: u64) -> u64 {
     let control = word.wrapping_sub(0x20 * ONES);
@@ -40,7 +40,8 @@ fn flags(word: u64) -> u64 {
     (control | quote | backslash | delete | word) & HIGHS
 }
 
-/// Bytes at the start of `value` that are plain: ASCII, and the same inside a JSON string as outside.
+/// Bytes at the start of `value` that are plain: ASCII, and the same inside a JSON string as
+/// outside.
 #[inline]
 pub fn plain_len(value: &[u8]) -> usize {
     let (words, tail) = value.as_chunks::<8>();
@@ -62,7 +63,8 @@ pub fn plain_len(value: &[u8]) -> usize {
     tail.iter().position(|byte| !is_plain(byte)).unwrap_or(value.len())
 }
 
-/// Whether line ends followed by white space are shown as one space (obs-fold, RFC 9112 section 5.2).
+/// Whether line ends followed by white space are shown as one space (obs-fold, RFC 9112 section
+/// 5.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fold {
     /// In header values.
@@ -82,9 +84,9 @@ fn fold_len(bytes: &[u8]) -> Option<usize> {
     (white > 0).then_some(line_end + white)
 }
 
-/// Appends `value` to `out` as inside a JSON string, at most `limit_bytes` of it, cut between characters
-/// and never inside an escape; U+FFFD stands for what is not UTF-8. Returns how many bytes of `value` are
-/// shown.
+/// Appends `value` to `out` as inside a JSON string, at most `limit_bytes` of it, cut between
+/// characters and never inside an escape; U+FFFD stands for what is not UTF-8. Returns how many
+/// bytes of `value` are shown.
 pub fn append_escaped(value: &[u8], fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -> usize {
     let stop = out.len() + limit_bytes;
     let mut shown = 0;
@@ -152,8 +154,9 @@ fn control_escape(byte: u8) -> [u8; 6] {
     [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
 }
 
-/// Appends `value` in standard base64 with padding (RFC 4648 section 4), at most `limit_bytes` of it. What
-/// is cut is cut to whole groups of three bytes. Returns how many bytes of `value` are in it.
+/// Appends `value` in standard base64 with padding (RFC 4648 section 4), at most `limit_bytes` of
+/// it. What is cut is cut to whole groups of three bytes. Returns how many bytes of `value` are in
+/// it.
 pub fn append_base64(value: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> usize {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |bits: u32, shift: u32| ALPHABET[(bits >> shift & 63) as usize];

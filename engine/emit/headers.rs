@@ -1,5 +1,5 @@
-//! The header lines of a head, walked only when somebody asks for more headers than records name; and what
-//! of a header is not to be shown.
+//! The header lines of a head, walked only when somebody asks for more headers than records name;
+//! and what of a header is not to be shown.
 
 use memchr::memchr;
 
@@ -21,22 +21,23 @@ pub fn is_uri(name: &[u8]) -> bool {
     URIS.iter().any(|uri| uri.eq_ignore_ascii_case(name))
 }
 
-/// The part of `target` to be shown before [`MASK`]: up to its `?`, which is included. `None` where there
-/// is no query.
+/// The part of `target` to be shown before [`MASK`]: up to its `?`, which is included. `None` where
+/// there is no query.
 pub fn before_query(target: &[u8]) -> Option<&[u8]> {
     memchr(b'?', target).map(|at| &target[..=at])
 }
 
-/// Name and value of each header line, in order, white space around both taken off (RFC 9112 section 5). A
-/// value keeps its obs-folds. A line without a colon is a name without a value, so that nothing is hidden.
+/// Name and value of each header line, in order, white space around both taken off (RFC 9112
+/// section 5). A value keeps its obs-folds. A line without a colon is a name without a value, so
+/// that nothing is hidden.
 #[derive(Clone, Debug)]
 pub struct HeaderLines<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> HeaderLines<'a> {
-    /// The lines in `headers`, which begins after the start line; ends at the empty line or where the
-    /// bytes end.
+    /// The lines in `headers`, which begins after the start line; ends at the empty line or where
+    /// the bytes end.
     pub fn new(headers: &'a [u8]) -> HeaderLines<'a> {
         HeaderLines { rest: headers }
     }

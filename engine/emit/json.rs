@@ -1,11 +1,12 @@
 //! One JSON object per exchange, on one line: DESIGN.md section 5 and `docs/schema.json`.
 //!
-//! A line is never longer than `line_bytes_max`, whatever was on the wire. The proof is an account: what
-//! is not text (keys, numbers, punctuation) is at most [`FIXED_BYTES_MAX`]; each text has a reserve of its
-//! own; what is then left of the line is the spare, and a text longer than its reserve takes the rest from
-//! the spare, up to its cap. So the texts together take at most the sum of the reserves and the spare, and
-//! the line at most its maximum. Bytes of a text are counted as they appear, escapes and base64 included.
-//! Lists of headers come last and have what is left by then, which is never less than their reserves.
+//! A line is never longer than `line_bytes_max`, whatever was on the wire. The proof is an account:
+//! what is not text (keys, numbers, punctuation) is at most [`FIXED_BYTES_MAX`]; each text has a
+//! reserve of its own; what is then left of the line is the spare, and a text longer than its
+//! reserve takes the rest from the spare, up to its cap. So the texts together take at most the sum
+//! of the reserves and the spare, and the line at most its maximum. Bytes of a text are counted as
+//! they appear, escapes and base64 included. Lists of headers come last and have what is left by
+//! then, which is never less than their reserves.
 
 use crate::config::EmitConfig;
 use crate::emit::Format;
@@ -32,14 +33,14 @@ enum HeaderChoice {
 /// Makes the JSON lines. Nothing is allocated for a line; what it keeps is bounded.
 ///
 /// Choices that DESIGN.md leaves open:
-/// - `ts` of an exchange whose first byte was lost is the time of the first byte or else the last byte that
-///   is known, in the order request's first, request's last, response's first, response's last. Where no
-///   time is known there is no `ts`: it is never invented.
+/// - `ts` of an exchange whose first byte was lost is the time of the first byte or else the last
+///   byte that is known, in the order request's first, request's last, response's first, response's
+///   last. Where no time is known there is no `ts`: it is never invented.
 /// - Times between stamps that run backwards are 0.
-/// - More headers are listed as `"request_headers":[[name,value],…]` and `"response_headers"`, the same for
-///   `--header` and `--all-headers`. A value that is not shown exactly has a third element,
-///   `{"b64":…,"len":…}`: the bytes where they are not UTF-8, the length on the wire where it was cut. Names
-///   are cut at 256 bytes.
+/// - More headers are listed as `"request_headers":[[name,value],…]` and `"response_headers"`, the
+///   same for `--header` and `--all-headers`. A value that is not shown exactly has a third
+///   element, `{"b64":…,"len":…}`: the bytes where they are not UTF-8, the length on the wire where
+///   it was cut. Names are cut at 256 bytes.
 /// - A query that is redacted is shown as `?***`, and `_len` tells the length on the wire.
 #[derive(Debug)]
 pub struct JsonFormat {
@@ -151,8 +152,9 @@ impl JsonFormat {
         }
     }
 
-    /// The lists of headers, in `room_bytes` beside [`HEADERS_FIXED_BYTES`]. The response's list has half of
-    /// the room, or what twice the bytes of its head fill, if the request's wants the rest.
+    /// The lists of headers, in `room_bytes` beside [`HEADERS_FIXED_BYTES`]. The response's list
+    /// has half of the room, or what twice the bytes of its head fill, if the request's wants the
+    /// rest.
     #[cold]
     fn headers(&mut self, exchange: &Exchange, room_bytes: usize, out: &mut Vec<u8>) {
         let (request, response) = (&exchange.request, &exchange.response);
@@ -171,7 +173,8 @@ impl JsonFormat {
         }
     }
 
-    /// A list of headers in at most `limit_bytes` beside its key and brackets. Returns the bytes it took.
+    /// A list of headers in at most `limit_bytes` beside its key and brackets. Returns the bytes it
+    /// took.
     fn header_list(
         &mut self,
         key: &[u8],
@@ -191,7 +194,8 @@ impl JsonFormat {
             if !is_full {
                 out.extend_from_slice(if pair_start == list_start { key } else { b"," });
                 self.header(name, value, out);
-                // All that comes after the first header without room is left out, so that order tells.
+                // All that comes after the first header without room is left out, so that order
+                // tells.
                 is_full = out.len() - list_start - key.len() > limit_bytes;
             }
             if is_full {
@@ -232,6 +236,14 @@ impl JsonFormat {
             shown = &self.masked;
         }
         out.extend_from_slice(b"[\"");
+        let is_plain = |text: &[u8]| plain_len(text) == text.len();
+        let is_short = name.len() <= HEADER_NAME_BYTES_MAX && shown.len() <= HEADER_VALUE_BYTES_MAX;
+        if is_short && is_plain(name) && is_plain(shown) {
+            out.extend_from_slice(name);
+            out.extend_from_slice(b"\",\"");
+            out.extend_from_slice(shown);
+            return out.extend_from_slice(b"\"]");
+        }
         append_escaped(name, Fold::Space, HEADER_NAME_BYTES_MAX, out);
         out.extend_from_slice(b"\",\"");
         let is_utf8 = std::str::from_utf8(shown).is_ok();
@@ -440,8 +452,8 @@ fn text_with_care(
     *spare -= used.saturating_sub(field.reserve_bytes);
 }
 
-/// How much of an allowance the shown text may take: where it has a twin in base64, which takes 4 bytes for
-/// 3, both get what the same bytes need.
+/// How much of an allowance the shown text may take: where it has a twin in base64, which takes 4
+/// bytes for 3, both get what the same bytes need.
 const fn text_limit(allowance_bytes: usize, is_utf8: bool) -> usize {
     if is_utf8 { allowance_bytes } else { allowance_bytes * 3 / 7 }
 }

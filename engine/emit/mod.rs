@@ -1,5 +1,6 @@
-//! Exchange → line → file. A [`Format`] makes lines, an [`Outlet`] gathers them into batches, the writer
-//! thread appends batches to a [`Sink`]. Lines are whole from the first byte to the last, or not there.
+//! Exchange → line → file. A [`Format`] makes lines, an [`Outlet`] gathers them into batches, the
+//! writer thread appends batches to a [`Sink`]. Lines are whole from the first byte to the last, or
+//! not there.
 
 use crate::http::{Exchange, FlowIdentity, Message};
 use crate::time::TimestampNs;

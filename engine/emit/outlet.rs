@@ -1,5 +1,6 @@
-//! One shard's end of the way to the writer: lines gather in a buffer, full buffers go through a bounded
-//! queue, empty ones come back through another, so that in the steady state nothing is allocated.
+//! One shard's end of the way to the writer: lines gather in a buffer, full buffers go through a
+//! bounded queue, empty ones come back through another, so that in the steady state nothing is
+//! allocated.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,8 @@ pub struct Batch {
     pub shard: ShardId,
 }
 
-/// At most so long a thread sleeps before it looks again. Whoever has news wakes it; this is the net beneath.
+/// At most so long a thread sleeps before it looks again. Whoever has news wakes it; this is the
+/// net beneath.
 pub(super) const PARK: Duration = Duration::from_millis(100);
 
 /// At the end of a live run an outlet waits at most so long for room for its last batch.
@@ -39,8 +41,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// A thread that sleeps until there is something for it to do.
 ///
-/// The sleeper says that it sleeps, then looks once more; the waker makes its news, then looks whether somebody
-/// sleeps. The fences order each pair, so at least one sees the other.
+/// The sleeper says that it sleeps, then looks once more; the waker makes its news, then looks
+/// whether somebody sleeps. The fences order each pair, so at least one sees the other.
 #[derive(Debug, Default)]
 pub(super) struct Sleeper {
     is_asleep: AtomicBool,
@@ -100,8 +102,8 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Lets `append` add at most one whole line in place, counts it, and hands the batch over when it is
-    /// full. This is what a [`Format`](crate::emit::Format) is called in.
+    /// Lets `append` add at most one whole line in place, counts it, and hands the batch over when
+    /// it is full. This is what a [`Format`](crate::emit::Format) is called in.
     #[inline]
     pub fn line(&mut self, stats: &mut EmitStats, append: impl FnOnce(&mut Vec<u8>)) {
         let before = self.buffer.len();
@@ -119,16 +121,17 @@ impl Outlet {
         }
     }
 
-    /// Hands over what is there. With [`Policy::Drop`] and a full queue the lines stay where they are, since
-    /// the batch has room for more.
+    /// Hands over what is there. With [`Policy::Drop`] and a full queue the lines stay where they
+    /// are, since the batch has room for more.
     pub fn flush(&mut self, stats: &mut EmitStats) {
         if self.line_count > 0 && !(self.policy == Policy::Drop && self.queue.is_full()) {
             self.hand_over(stats);
         }
     }
 
-    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for room, since nothing
-    /// is captured any more. An outlet that is only dropped loses the lines that were not flushed.
+    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for room, since
+    /// nothing is captured any more. An outlet that is only dropped loses the lines that were not
+    /// flushed.
     pub fn close(mut self, stats: &mut EmitStats) {
         let until = Instant::now() + CLOSE_WAIT;
         while self.policy == Policy::Drop
@@ -143,9 +146,9 @@ impl Outlet {
         }
     }
 
-    /// Whether nobody takes lines any more: the reader of standard output has gone, or a file could not be
-    /// written and the run waits for the writer. Lines are dropped and counted from then on; the shard may
-    /// as well stop.
+    /// Whether nobody takes lines any more: the reader of standard output has gone, or a file could
+    /// not be written and the run waits for the writer. Lines are dropped and counted from then on;
+    /// the shard may as well stop.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::Relaxed)
     }

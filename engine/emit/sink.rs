@@ -1,12 +1,14 @@
-//! Where batches end up. A [`Sink`] appends whole lines: after a fault nothing of a torn line is left in a
-//! file, and where that cannot be undone (a pipe), the rest of the line goes out first as soon as it can.
+//! Where batches end up. A [`Sink`] appends whole lines: after a fault nothing of a torn line is
+//! left in a file, and where that cannot be undone (a pipe), the rest of the line goes out first as
+//! soon as it can.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::time::Duration;
 
 use memchr::memrchr;
 
@@ -17,8 +19,8 @@ use crate::sys::uring::Uring;
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SinkFault {
-    /// Bytes of the batches, from the first on, that are in the sink, or will be before anything else: they
-    /// end with a whole line. All that comes after them is not.
+    /// Bytes of the batches, from the first on, that are in the sink, or will be before anything
+    /// else: they end with a whole line. All that comes after them is not.
     pub written_bytes: usize,
     /// What the system said.
     pub error: io::Error,
@@ -26,12 +28,12 @@ pub struct SinkFault {
 
 /// Takes lines. The writer thread owns it.
 pub trait Sink: Send {
-    /// Appends `batches` in order; they are the same afterwards. A fault is not the end: the next append
-    /// tries again.
+    /// Appends `batches` in order; they are the same afterwards. A fault is not the end: the next
+    /// append tries again.
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault>;
 
-    /// Starts over under the same name, for who renamed the file (SIGHUP). Where that fails the sink goes on
-    /// as it was.
+    /// Starts over under the same name, for who renamed the file (SIGHUP). Where that fails the
+    /// sink goes on as it was.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -39,6 +41,9 @@ pub trait Sink: Send {
     /// For messages.
     fn name(&self) -> String;
 }
+
+/// How long to wait for the reader of a pipe that does not block.
+const BEHIND_WAIT: Duration = Duration::from_millis(1);
 
 /// The number of bytes in the first `written_bytes` of `batches` that are whole lines.
 fn whole_lines(batches: &[Batch], written_bytes: usize) -> usize {
@@ -54,7 +59,8 @@ fn whole_lines(batches: &[Batch], written_bytes: usize) -> usize {
     whole
 }
 
-/// The bytes of `batches` from `start` to the end of the line that is there, the line feed included.
+/// The bytes of `batches` from `start` to the end of the line that is there, the line feed
+/// included.
 fn rest_of_line(batches: &[Batch], start: usize) -> &[u8] {
     let mut skip = start;
     for batch in batches {
@@ -83,6 +89,10 @@ fn write_plain<'a>(
                     buffer = &buffer[bytes..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A pipe that another program made non-blocking: its reader is behind.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(BEHIND_WAIT);
+                }
                 Err(error) => return (written_bytes, Some(error)),
             }
         }
@@ -90,7 +100,8 @@ fn write_plain<'a>(
     (written_bytes, None)
 }
 
-/// A descriptor, and what is owed to it: the rest of a line that was torn and could not be cut back.
+/// A descriptor, and what is owed to it: the rest of a line that was torn and could not be cut
+/// back.
 #[derive(Debug)]
 struct Descriptor {
     file: File,
@@ -139,14 +150,17 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Opens `path` with O_APPEND, O_CREAT, O_CLOEXEC and mode 0640; what is there is kept. If it does not
-    /// end with a line feed (something else was cut off), the first line begins with one. Appends by
-    /// io_uring, or by write(2) where that is forbidden, which is said.
+    /// Opens `path` with O_APPEND, O_CREAT, O_CLOEXEC and mode 0640; what is there is kept. If it
+    /// does not end with a line feed (something else was cut off), the first line begins with one.
+    /// Appends by io_uring, or by write(2) where that is forbidden, which is said.
     pub fn open(path: &Path) -> io::Result<FileSink> {
         let way = match Uring::new() {
             Ok(ring) => Way::Ring(Box::new(ring)),
             Err(error) => {
-                tracing::info!("io_uring cannot be used here ({error}): plain writes instead");
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    tracing::info!("io_uring cannot be used here ({error}): plain writes instead");
+                });
                 Way::Plain
             }
         };
@@ -184,8 +198,8 @@ impl FileSink {
         (appended.written_bytes, appended.error)
     }
 
-    /// Takes the torn line at the end of the file away, if the end is where this sink put it. Somebody else
-    /// who appends or truncates must not lose lines by it.
+    /// Takes the torn line at the end of the file away, if the end is where this sink put it.
+    /// Somebody else who appends or truncates must not lose lines by it.
     fn cut_back(&self, length_before: u64, written_bytes: usize, whole_bytes: usize) -> bool {
         let file = &self.output.file;
         let is_ours = file.metadata().is_ok_and(|metadata| {
@@ -238,8 +252,8 @@ fn last_byte(path: &Path) -> Option<u8> {
     Some(byte[0])
 }
 
-/// Standard output. What it is (a pipe, a terminal, a file of the shell's) is not ours to cut: a torn line is
-/// continued.
+/// Standard output. What it is (a pipe, a terminal, a file of the shell's) is not ours to cut: a
+/// torn line is continued.
 #[derive(Debug)]
 pub struct StdoutSink {
     output: Descriptor,

@@ -10,18 +10,20 @@ use crate::http::{FlowIdentity, Message};
 use crate::ids::REALM_IPV6;
 use crate::time::TimestampNs;
 
-/// Makes a text line of each message: its start line, and with `-v` time, client and server in front:
+/// Makes a text line of each message: its start line, and with `-v` time, client and server in
+/// front:
 ///
 /// ```text
 /// 2026-11-23T14:00:00.123456789Z 10.0.0.1:4242 > 10.0.0.2:80  GET / HTTP/1.1
 /// 2026-11-23T14:00:00.124000000Z 10.0.0.1:4242 < 10.0.0.2:80  HTTP/1.1 200 OK
 /// ```
 ///
-/// The client is always on the left, the arrow shows the way the message goes; IPv6 addresses stand in
-/// brackets. To a terminal control characters (C0, DEL, and the C1 that terminals obey) and bytes that are
-/// not UTF-8 are written as `\x1b`; a backslash that was sent is left alone, since the line is for people
-/// and the JSON format is the exact one. Elsewhere the bytes go out as they came. A line is as long as the
-/// start line, at most `head_bytes_max` (four times that where every byte is escaped).
+/// The client is always on the left, the arrow shows the way the message goes; IPv6 addresses stand
+/// in brackets. To a terminal control characters (C0, DEL, and the C1 that terminals obey) and
+/// bytes that are not UTF-8 are written as `\x1b`; a backslash that was sent is left alone, since
+/// the line is for people and the JSON format is the exact one. Elsewhere the bytes go out as they
+/// came. A line is as long as the start line, at most `head_bytes_max` (four times that where every
+/// byte is escaped).
 #[derive(Debug)]
 pub struct TextFormat {
     is_verbose: bool,
@@ -106,8 +108,8 @@ fn endpoint(flow: &FlowIdentity<'_>, index: usize, out: &mut Vec<u8>) {
     append_decimal(u64::from(flow.key.port(index)), out);
 }
 
-/// Appends `line` with the query of its target masked to `out`; false, and nothing appended, where there is
-/// none. Where the target is not known, all behind the first `?` is masked.
+/// Appends `line` with the query of its target masked to `out`; false, and nothing appended, where
+/// there is none. Where the target is not known, all behind the first `?` is masked.
 fn mask_query(line: &[u8], target: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
     let target = target.and_then(|target| {
         // The target is a part of the line: its place follows from the addresses.

@@ -1,5 +1,5 @@
-//! The one thread that writes. It takes batches from all shards in turn, appends them to its sinks, gives the
-//! buffers back, and deals with what disks do.
+//! The one thread that writes. It takes batches from all shards in turn, appends them to its sinks,
+//! gives the buffers back, and deals with what disks do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,8 @@ impl From<&EmitConfig> for Limits {
     }
 }
 
-/// The outputs of a run: one, or one for each shard where `is_per_shard` is set and the output is a file.
+/// The outputs of a run: one, or one for each shard where `is_per_shard` is set and the output is a
+/// file.
 pub fn open_sinks(
     config: &EmitConfig,
     shard_count: u16,
@@ -146,8 +147,8 @@ pub fn open_sinks(
     }
 }
 
-/// `http.jsonl` → `http.0.jsonl`: the number stands before the extension, where log rotation does not put
-/// one of its own.
+/// `http.jsonl` → `http.0.jsonl`: the number stands before the extension, where log rotation does
+/// not put one of its own.
 fn shard_path(path: &Path, shard: u16) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string();
     name.push(format!(".{shard}"));
@@ -175,8 +176,8 @@ struct Control {
 }
 
 impl Writer {
-    /// Starts the thread, with one outlet for each shard, in order. `sinks` are one for all shards or one for
-    /// each.
+    /// Starts the thread, with one outlet for each shard, in order. `sinks` are one for all shards
+    /// or one for each.
     pub fn start(
         sinks: Vec<Box<dyn Sink>>,
         shard_count: u16,
@@ -204,8 +205,8 @@ impl Writer {
         Ok((outlets, Writer { thread, shared, control }))
     }
 
-    /// Asks for the outputs to be opened anew (SIGHUP, after the file was renamed). Lines that are under way
-    /// may land in either.
+    /// Asks for the outputs to be opened anew (SIGHUP, after the file was renamed). Lines that are
+    /// under way may land in either.
     pub fn reopen(&self) {
         self.control.is_reopen_wanted.store(true, Ordering::Release);
         self.shared.writer.wake();
@@ -222,7 +223,8 @@ impl Writer {
         self.shared.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until all outlets are closed and all lines are written. A reader that has gone is no error.
+    /// Waits until all outlets are closed and all lines are written. A reader that has gone is no
+    /// error.
     pub fn finish(self) -> Result<WriterStats, WriterError> {
         self.thread.join().map_err(|_| WriterError::Panicked)?;
         let mut error = self.control.error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -291,7 +293,8 @@ impl Writing {
         // However this ends, even by a panic, no shard may wait for a writer that is gone.
         let _closer = Closer { shared: self.shared.clone(), seats: self.seats() };
         loop {
-            // Read before the queues are: what an outlet handed over before it closed is seen below.
+            // Read before the queues are: what an outlet handed over before it closed is seen
+            // below.
             let closed = self.shared.outlets_closed.load(Ordering::Acquire);
             self.reopen_if_wanted();
             if self.round() {
@@ -371,8 +374,8 @@ impl Writing {
         }
     }
 
-    /// What follows from a fault: an orderly end, the end of the run, or a word and another try with the next
-    /// batches.
+    /// What follows from a fault: an orderly end, the end of the run, or a word and another try
+    /// with the next batches.
     fn fault(&mut self, output: usize, fault: SinkFault) {
         let counters = &self.control.counters;
         add(&counters.write_errors, 1);

@@ -1,9 +1,10 @@
 //! Appends by io_uring(7): several buffers in one system call, as a chain of linked writes.
 //!
-//! Linked writes run one after the other, and a write that fails or is short severs the chain (io_uring_enter(2),
-//! IOSQE_IO_LINK): what comes later is cancelled, so no buffer can land behind a hole. The kernel reads the
-//! buffers while the chain runs; [`Uring::append`] therefore takes them by value and gives them back only
-//! when every completion has come. Needs Linux 5.6 (IORING_OP_WRITE, writes at the current position).
+//! Linked writes run one after the other, and a write that fails or is short severs the chain
+//! (io_uring_enter(2), IOSQE_IO_LINK): what comes later is cancelled, so no buffer can land behind
+//! a hole. The kernel reads the buffers while the chain runs; [`Uring::append`] therefore takes
+//! them by value and gives them back only when every completion has come. Needs Linux 5.6
+//! (IORING_OP_WRITE, writes at the current position).
 
 use std::fmt;
 use std::io;
@@ -19,7 +20,7 @@ pub const CHAIN_COUNT_MAX: usize = 32;
 /// Bytes of one write. The kernel's own limit is 2^31 less a page.
 const WRITE_BYTES_MAX: usize = 1 << 30;
 
-/// How long to wait where the kernel has no memory for a request at the moment.
+/// How long to wait where the kernel cannot take a request or a byte at the moment.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 
 /// A ring of its own for appending; one thread uses it.
@@ -36,8 +37,8 @@ impl fmt::Debug for Uring {
 /// What became of an append.
 #[derive(Debug)]
 pub struct Appended {
-    /// The buffers as they were given. Empty in the one case that the kernel could not be asked whether it
-    /// still reads them: then they are leaked.
+    /// The buffers as they were given. Empty in the one case that the kernel could not be asked
+    /// whether it still reads them: then they are leaked.
     pub buffers: Vec<Vec<u8>>,
     /// Bytes that were written, of all buffers together, from the first on without a hole.
     pub written_bytes: usize,
@@ -62,14 +63,17 @@ impl Uring {
         Ok(Uring { ring: IoUring::new(CHAIN_COUNT_MAX as u32)? })
     }
 
-    /// Writes `buffers` one after the other at the end of `file` (which is open with O_APPEND, or whose
-    /// position is where to write). Returns when the kernel holds none of them any more. Short writes are
-    /// continued; EINTR and EAGAIN are tried again; any other error ends the append.
+    /// Writes `buffers` one after the other at the end of `file` (which is open with O_APPEND, or
+    /// whose position is where to write). Returns when the kernel holds none of them any more.
+    /// Short writes are continued; EINTR and EAGAIN are tried again; any other error ends the
+    /// append.
     pub fn append(&mut self, file: BorrowedFd<'_>, buffers: Vec<Vec<u8>>) -> Appended {
         let total_bytes: usize = buffers.iter().map(Vec::len).sum();
         let mut written_bytes = 0;
         while written_bytes < total_bytes {
             match self.chain(file, &buffers, written_bytes) {
+                // EAGAIN on a descriptor that does not block: its reader is behind.
+                Chain::Bytes(0) => std::thread::sleep(BUSY_WAIT),
                 Chain::Bytes(bytes) => written_bytes += bytes,
                 Chain::Failed(bytes, error) => {
                     written_bytes += bytes;
@@ -85,18 +89,27 @@ impl Uring {
         Appended { buffers, written_bytes, error: None }
     }
 
-    /// Submits the writes of one chain, from byte `skip_bytes` of `buffers` on, and waits for them all.
+    /// Submits the writes of one chain, from byte `skip_bytes` of `buffers` on, and waits for them
+    /// all.
     fn chain(&mut self, file: BorrowedFd<'_>, buffers: &[Vec<u8>], skip_bytes: usize) -> Chain {
         let mut wanted = [0; CHAIN_COUNT_MAX];
         let count = match self.push(file, buffers, skip_bytes, &mut wanted) {
             Ok(count) => count,
             Err(error) => return Chain::Broken(error),
         };
-        // Completions may come in any order; each has the number of its write.
-        let mut results = [0; CHAIN_COUNT_MAX];
-        let mut pending = count;
-        while pending > 0 {
-            match self.ring.submit_and_wait(1) {
+        // Completions may come in any order; each has the number of its write. What is never submitted
+        // counts as cancelled.
+        let mut results = [-libc::ECANCELED; CHAIN_COUNT_MAX];
+        let (mut submitted, mut completed) = (0, 0);
+        while submitted == 0 || completed < submitted {
+            // One system call submits the chain and waits for all of it.
+            let entered = if submitted == 0 {
+                self.ring.submit_and_wait(count)
+            } else {
+                self.wait(submitted - completed)
+            };
+            match entered {
+                Ok(taken) if submitted == 0 => submitted = taken,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {
@@ -108,14 +121,30 @@ impl Uring {
                 if let Some(result) = results.get_mut(completion.user_data() as usize) {
                     *result = completion.result();
                 }
-                pending = pending.saturating_sub(1);
+                completed += 1;
+            }
+        }
+        if submitted < count {
+            // The kernel took a part (it was short of memory). The rest would be a chain of its own and
+            // could land behind a hole, so it goes down with its ring.
+            match IoUring::new(CHAIN_COUNT_MAX as u32) {
+                Ok(ring) => self.ring = ring,
+                Err(error) => return Chain::Broken(error),
             }
         }
         outcome(&wanted[..count], &results[..count])
     }
 
-    /// Puts the writes of a chain into the submission queue and their lengths into `wanted`; returns how
-    /// many there are.
+    /// Waits for `count` completions and submits nothing.
+    fn wait(&self, count: usize) -> io::Result<usize> {
+        /// IORING_ENTER_GETEVENTS of io_uring_enter(2).
+        const GETEVENTS: u32 = 1;
+        // SAFETY: no argument is passed, so the kernel reads none; the descriptor is the ring's own.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, count as u32, GETEVENTS, None) }
+    }
+
+    /// Puts the writes of a chain into the submission queue and their lengths into `wanted`;
+    /// returns how many there are.
     fn push(
         &mut self,
         file: BorrowedFd<'_>,
@@ -136,7 +165,8 @@ impl Uring {
             parts[count] = &part[..part.len().min(WRITE_BYTES_MAX)];
             wanted[count] = parts[count].len();
             count += 1;
-            // What is behind a part that was cut must wait for the next chain, as must a 33rd buffer.
+            // What is behind a part that was cut must wait for the next chain, as must a 33rd
+            // buffer.
             if count == CHAIN_COUNT_MAX || part.len() > WRITE_BYTES_MAX {
                 break;
             }
@@ -151,9 +181,9 @@ impl Uring {
                     .build()
                     .flags(flags)
                     .user_data(index as u64);
-            // SAFETY: `part` lies in a buffer that `append` owns and neither changes nor frees before the
-            // completion of this entry has been reaped (or ever, where the ring broke); `file` is borrowed
-            // for as long. The entry itself is copied.
+            // SAFETY: `part` lies in a buffer that `append` owns and neither changes nor frees
+            // before the completion of this entry has been reaped (or ever, where the ring broke);
+            // `file` is borrowed for as long. The entry itself is copied.
             unsafe { queue.push(&entry) }.map_err(io::Error::other)?;
         }
         Ok(count)

@@ -23,8 +23,8 @@ pub fn schema() -> &'static Value {
     &SCHEMA
 }
 
-/// Names of all properties, in the schema's order, which is the order of keys in a line. (A `Value` may sort
-/// its keys, so they are read from the text.)
+/// Names of all properties, in the schema's order, which is the order of keys in a line. (A `Value`
+/// may sort its keys, so they are read from the text.)
 pub fn property_names() -> Vec<String> {
     key_order(schema_text("properties"))
 }
@@ -71,8 +71,8 @@ pub fn key_order(text: &str) -> Vec<String> {
     serde_json::from_str::<Keys>(text).expect("an object").0
 }
 
-/// Panics unless `line` is one whole line of at most 16 KiB that the schema allows, with its keys in the
-/// schema's order. Returns the record.
+/// Panics unless `line` is one whole line of at most 16 KiB that the schema allows, with its keys
+/// in the schema's order. Returns the record.
 pub fn check_line(line: &[u8]) -> Value {
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(property_names);
     assert!(line.len() <= LINE_BYTES_MAX, "the line has {} bytes", line.len());

@@ -112,7 +112,8 @@ pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
 /// Longest name of an outcome or an end.
 pub(super) const NAME_BYTES_MAX: usize = 16;
 
-/// Keys and brackets of the lists of headers, the count of those left out, the closing brace and line feed.
+/// Keys and brackets of the lists of headers, the count of those left out, the closing brace and
+/// line feed.
 pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
     + 1
     + KEY_RESPONSE_HEADERS.len()
@@ -170,5 +171,6 @@ const RESERVE_BYTES: usize = {
 /// The least `line_bytes_max` that can be kept in every case; a smaller one is taken as this.
 pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + RESERVE_BYTES;
 
-// With lines of 16 KiB a target of 7 KiB is shown whole, even if every other text takes its reserve.
+// With lines of 16 KiB a target of 7 KiB is shown whole, even if every other text takes its
+// reserve.
 const _: () = assert!(LINE_BYTES_MIN + 7 * 1024 - TARGET.reserve_bytes <= 16 << 10);
