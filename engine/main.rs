@@ -5,7 +5,7 @@ mod cli;
 use anyhow::Context;
 use clap::Parser;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
-use httplines::sys::interface;
+use httplines::sys::{interface, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -37,6 +37,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     if args.list {
         return list_interfaces();
     }
+    signals::ignore_file_size_signal();
     let engine = Engine::open(args.config())?;
     forward_signals(engine.handle()).context("cannot listen for signals")?;
     let mut bar = None;
@@ -101,11 +102,19 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
 fn forward_signals(handle: Handle) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut is_stopping = false;
         for signal in signals.forever() {
             handle.send(match signal {
                 SIGUSR1 => Command::Report,
                 SIGHUP => Command::Reopen,
-                _ => Command::Stop,
+                _ if is_stopping => {
+                    eprintln!("httplines: asked twice to stop; lines that wait are lost");
+                    std::process::exit(EXIT_RUNTIME.into());
+                }
+                _ => {
+                    is_stopping = true;
+                    Command::Stop
+                }
             });
         }
     })?;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
 use crate::config::CaptureConfig;
@@ -15,6 +16,7 @@ use crate::sys::interface::{self, Interface};
 use crate::sys::packet_socket::{PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
+use crate::time::TimestampNs;
 
 mod control;
 mod error;
@@ -203,6 +205,13 @@ impl FrameSource for LiveSource {
         }
         self.wait()?;
         Ok(self.walk(visit).map_or(Polled::Idle, Polled::Frames))
+    }
+
+    /// The clock, less the time a frame may wait in a block, and as much again for the walk.
+    fn now(&self) -> Option<TimestampNs> {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let now = TimestampNs::from_parts(clock.as_secs(), clock.subsec_nanos().into());
+        Some(now.minus_ms(2 * u64::from(self.retire_timeout_ms)))
     }
 }
 

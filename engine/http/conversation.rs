@@ -159,9 +159,7 @@ impl Conversation {
                 Phase::Head { has_line } => {
                     self.more_head(wire, direction, has_line, data, origin, room)
                 }
-                Phase::LongHead(state) => {
-                    self.long_head(wire, direction, state, data, origin, room)
-                }
+                Phase::LongHead(state) => self.long_head(direction, state, data, origin, room),
                 Phase::Search => self.search(wire, direction, data, origin, room),
             };
             data = &data[used..];
@@ -290,9 +288,8 @@ impl Conversation {
     }
 
     /// The part of a head that is not kept.
-    fn long_head<L: Listener>(
+    fn long_head<L>(
         &mut self,
-        wire: Wire<'_>,
         direction: Direction,
         mut state: LongHead,
         data: &[u8],
@@ -316,7 +313,6 @@ impl Conversation {
                 _ => state.is_line_empty = false,
             }
         }
-        let _ = wire;
         self.halves[direction.index()].phase = Phase::LongHead(state);
         data.len()
     }

@@ -44,7 +44,7 @@ impl Conversation {
             room.stats.pending_overflow += 1;
             self.give_up_first(wire, None, room);
         }
-        let id = self.new_exchange(wire, first, room);
+        let id = self.new_exchange(first, room);
         let entry = room.pool.entry(id);
         entry.read_until = first.ack;
         let exchange = &mut entry.exchange;
@@ -76,7 +76,7 @@ impl Conversation {
         let open = self.halves[direction.index()].open.take();
         let id = match open.or_else(|| self.pair(wire, first.seq, room)) {
             Some(id) => id,
-            None => self.new_exchange(wire, first, room),
+            None => self.new_exchange(first, room),
         };
         if matches!(status, 100..=199) && status != 101 {
             return self.interim(wire, direction, id, head, status, bytes, first, last, room);
@@ -149,13 +149,12 @@ impl Conversation {
         self.leave_http();
     }
 
-    fn new_exchange<L>(&mut self, wire: Wire<'_>, first: Origin, room: &mut Room<L>) -> ExchangeId {
+    fn new_exchange<L>(&mut self, first: Origin, room: &mut Room<L>) -> ExchangeId {
         let id = room.pool.take();
         let exchange = room.pool.exchange(id);
         exchange.n = self.next_n;
         exchange.iface = first.iface;
         self.next_n = self.next_n.saturating_add(1);
-        let _ = wire;
         id
     }
 

@@ -12,6 +12,7 @@
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
+//! - [`signals`]: the one signal that must not end us.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
 
 use std::io;
@@ -23,6 +24,7 @@ pub mod interface;
 pub mod mmap;
 pub mod packet_socket;
 pub mod ring;
+pub mod signals;
 pub mod uring;
 pub mod wait;
 
