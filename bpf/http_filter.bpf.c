@@ -290,7 +290,7 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 	__u32 bytes = segment->bytes - ahead;
 	__u32 offset;
 
-	__builtin_memset(to, 0, LOOK_BYTES);
+	clear(at.skb, to, LOOK_BYTES);
 	if (segment->bytes <= ahead)
 		return 0;
 	if (bytes > LOOK_BYTES)
@@ -434,15 +434,15 @@ static __always_inline enum reason judge(const struct segment *segment)
 
 static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words)
 {
-	struct segment segment = {
-		.at = { .skb = skb, .start = BPF_HDR_START_NET },
-	};
+	struct segment segment;
 	enum reason reason;
 
 	if (words->gate != GATE_OPEN)
 		return REASON_GATED;
 	if (!is_wanted(skb, words->direction))
 		return REASON_DIRECTION;
+	clear(skb, &segment.key, sizeof(segment.key));
+	segment.at = (struct cursor){ .skb = skb, .start = BPF_HDR_START_NET };
 	/* Restrictions by port, network and VLAN have their place behind this line. */
 	reason = parse(&segment);
 	if (reason != PARSED)
