@@ -48,17 +48,22 @@ enum reason {
 
 #define REASON_PASS_FIRST REASON_FILTER_OFF
 
-/* One slot for each possible CPU, a whole number of cache lines, so that CPUs share none. */
-struct filter_counters {
-	__u64 frames[REASON_COUNT];
-	__u64 sessions_made;	/* sessions entered */
-	__u64 sessions_failed;	/* sessions the full map refused */
-	__u64 openings_made;	/* connections whose SYN was entered */
-	__u64 openings_failed;	/* SYNs the full map refused */
-	__u64 reserved[6];
+/* What is counted beside frames, behind the reasons. */
+enum counter {
+	COUNTER_SESSIONS_MADE = REASON_COUNT,	/* sessions entered */
+	COUNTER_SESSIONS_FAILED,	/* sessions the full map refused */
+	COUNTER_OPENINGS_MADE,		/* SYNs entered */
+	COUNTER_OPENINGS_FAILED,	/* SYNs the full map refused */
+	COUNTER_COUNT,
 };
 
-_Static_assert(sizeof(struct filter_counters) == 192, "filter_counters is shared with Rust");
+/*
+ * The counters are words: a slot for each possible CPU, and in it one word for each reason and
+ * counter. A slot is a whole number of cache lines, so that CPUs share none.
+ */
+#define SLOT_WORDS 24
+
+_Static_assert(COUNTER_COUNT <= SLOT_WORDS && SLOT_WORDS % 8 == 0, "slots are cache lines");
 
 /* control.gate: while it is not open, no frame passes. */
 #define GATE_OPEN 1

@@ -131,8 +131,8 @@ mod root {
         bytes.windows(needle.len()).any(|window| window == needle)
     }
 
-    /// Serves one connection at `place`: a request, and a response with `body_bytes` of body. Returns
-    /// its port.
+    /// Serves one connection at `place`: a request, and a response with `body_bytes` of body.
+    /// Returns its port.
     fn serve(place: &Namespace, address: &'static str, body_bytes: usize) -> u16 {
         place.run(move || {
             let listener = TcpListener::bind((address, 0)).expect("a port is free");
@@ -254,8 +254,8 @@ mod root {
         }
     }
 
-    /// Tagged frames, as they leave one end (all tags in band, or the outer one taken out) and as they
-    /// come to the other (the outer one always taken out), make one session.
+    /// Tagged frames, as they leave one end (all tags in band, or the outer one taken out) and as
+    /// they come to the other (the outer one always taken out), make one session.
     #[test]
     fn vlan_tags_are_read_on_both_ends() {
         let Some((client, server)) = Namespace::pair() else { return };
@@ -428,5 +428,30 @@ mod root {
         assert!(!error.is_permission());
         let error = open(small(), "veth0");
         assert!(matches!(error, OpenError::Down { .. }), "{error}");
+    }
+
+    /// The capabilities that the advice names are enough for everything, and each is needed.
+    #[test]
+    fn two_capabilities_are_enough() {
+        const CAP_NET_RAW: u32 = 13;
+        const CAP_BPF: u32 = 39;
+        let Some((client, server)) = Namespace::pair() else { return };
+        let injector = client.run(|| Injector::new("veth0"));
+        server.keep_capabilities(&[CAP_NET_RAW, CAP_BPF]);
+        let mut capture = Capture::open(&server, small(), &["veth1"], 2);
+        server.keep_capabilities(&[]);
+        injector.send(&frame(ToServer, ACK, GET));
+        capture.poll_until(|kept| kept.len() == 1);
+        capture.settle();
+
+        for (kept, missing) in [(CAP_NET_RAW, "CAP_BPF"), (CAP_BPF, "CAP_NET_RAW")] {
+            let place = Namespace::new().expect("we are root");
+            place.keep_capabilities(&[kept]);
+            let error = place
+                .run(|| LiveCapture::open(&small(), &["lo".into()], 1, &IfaceNames::default()))
+                .expect_err("a capability is missing");
+            assert!(error.is_permission(), "{error}");
+            assert!(error.to_string().starts_with(missing), "{error}");
+        }
     }
 }

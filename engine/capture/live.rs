@@ -60,7 +60,8 @@ impl LiveCapture {
             let sockets = open_group(config, &filter, name, ifindex, &mut inlets)?;
             watched.push((name.clone(), ifindex, sockets));
         }
-        let known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
+        let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
+        known.sort_unstable();
         let source = |inlets: Vec<Inlet>| LiveSource {
             waits: WaitSet::new(inlets.iter().map(|inlet| inlet.socket.as_fd())),
             inlets,
@@ -150,7 +151,7 @@ pub struct LiveSource {
     inlets: Vec<Inlet>,
     retire_timeout_ms: u32,
     names: IfaceNames,
-    /// Interfaces whose names were looked up.
+    /// Interfaces whose names are known or were looked for, in ascending order.
     known: Vec<u32>,
 }
 
@@ -162,8 +163,9 @@ impl LiveSource {
             let Some(block) = inlet.ring.next_block() else { continue };
             let mut walked = 0;
             for frame in block.frames() {
-                if !self.known.contains(&frame.ifindex) {
-                    learn(frame.ifindex, &self.names, &mut self.known);
+                if let Err(place) = self.known.binary_search(&frame.ifindex) {
+                    self.known.insert(place, frame.ifindex);
+                    learn(frame.ifindex, &self.names);
                 }
                 visit(as_frame(frame));
                 walked += 1;
@@ -215,10 +217,9 @@ impl FrameSource for LiveSource {
     }
 }
 
-/// Looks up the name of an interface that was not seen before, once.
+/// Looks up the name of an interface that was not seen before.
 #[cold]
-fn learn(ifindex: u32, names: &IfaceNames, known: &mut Vec<u32>) {
-    known.push(ifindex);
+fn learn(ifindex: u32, names: &IfaceNames) {
     if let Some(name) = interface::name_of(ifindex) {
         names.insert(IfaceId(ifindex), &name);
     }

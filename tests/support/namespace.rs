@@ -1,5 +1,5 @@
-//! Network namespaces without names: each is a thread's own and goes when the thread and its sockets
-//! have gone, so that no two tests can meet and none leaves anything behind.
+//! Network namespaces without names: each is a thread's own and goes when the thread and its
+//! sockets have gone, so that no two tests can meet and none leaves anything behind.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -55,8 +55,23 @@ impl Namespace {
         assert!(output.status.success(), "ip {arguments}: {:?}", output);
     }
 
-    /// Two namespaces with a veth pair between them: `veth0` with 10.0.0.9 in the first, `veth1` with
-    /// 10.0.0.1 in the second, both up.
+    /// Takes all capabilities but those in `kept` (numbers of linux/capability.h) from the
+    /// namespace's thread, and from nobody else.
+    pub fn keep_capabilities(&self, kept: &[u32]) {
+        let mask = kept.iter().fold(0u64, |mask, number| mask | 1 << number);
+        self.run(move || {
+            // Version 3, this thread; then effective, permitted and inheritable, low words first.
+            let header = [0x2008_0522u32, 0];
+            let (low, high) = (mask as u32, (mask >> 32) as u32);
+            let sets = [low, low, 0, high, high, 0];
+            // SAFETY: both arrays have the layout that capset(2) reads, and live through the call.
+            let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+            assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        });
+    }
+
+    /// Two namespaces with a veth pair between them: `veth0` with 10.0.0.9 in the first, `veth1`
+    /// with 10.0.0.1 in the second, both up.
     pub fn pair() -> Option<(Namespace, Namespace)> {
         let (client, server) = (Namespace::new()?, Namespace::new()?);
         let peer = &server.thread;

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::sys::filter::Filter;
+
 /// Why a live capture cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -78,12 +80,31 @@ impl OpenError {
     }
 
     pub(super) fn from_filter(source: libbpf_rs::Error) -> OpenError {
-        match source.kind() {
-            libbpf_rs::ErrorKind::PermissionDenied => {
-                OpenError::Permission { capability: "CAP_BPF", purpose: "the kernel filter" }
-            }
-            // The chain of causes, the kernel's word last.
-            _ => OpenError::Kernel { detail: format!("{source:#}") },
+        // The verifier's no, EACCES, is of the same kind as EPERM.
+        if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && !Filter::is_permitted() {
+            return OpenError::Permission { capability: "CAP_BPF", purpose: "the kernel filter" };
         }
+        // The chain of causes, the kernel's word last.
+        OpenError::Kernel { detail: format!("{source:#}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_bpf_is_no_matter_of_privileges() {
+        for errno in [libc::EINVAL, libc::ENOSYS] {
+            let error = OpenError::from_filter(libbpf_rs::Error::from_raw_os_error(errno));
+            assert!(!error.is_permission());
+            assert!(error.to_string().contains("Linux 5.10 or later"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_ring_without_memory_says_how_large_it_was() {
+        let error = OpenError::RingMemory { mebibytes: 64 };
+        assert!(error.to_string().contains("a ring of 64 MiB"), "{error}");
     }
 }
