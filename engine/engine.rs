@@ -142,7 +142,7 @@ pub struct Engine {
 
 #[derive(Debug)]
 enum Opened {
-    Live { control: LiveControl, sources: Vec<LiveSource>, interfaces: Vec<String> },
+    Live { control: Box<LiveControl>, sources: Vec<LiveSource>, interfaces: Vec<String> },
     File(file::Capture),
 }
 
@@ -157,7 +157,7 @@ impl Engine {
             Input::Live(interfaces) => {
                 let (control, sources) =
                     LiveCapture::open(&config.capture, interfaces, shard_count, &names)?;
-                let interfaces = interfaces.clone();
+                let (control, interfaces) = (Box::new(control), interfaces.clone());
                 (Opened::Live { control, sources, interfaces }, Policy::Drop)
             }
             Input::File(path) => {
@@ -198,7 +198,7 @@ impl Engine {
                     interfaces: &interfaces,
                     shard_count: config.shard_count,
                 });
-                Ok(run.live(shards, control, notify))
+                Ok(run.live(shards, *control, notify))
             }
             Opened::File(capture) => {
                 let count = config.shard_count;

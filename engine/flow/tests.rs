@@ -327,7 +327,7 @@ fn segments_of(turns: &[Vec<u8>], cuts: &[usize]) -> Vec<Sent> {
     let mut cuts = cuts.iter().cycle();
     let mut sent = Vec::new();
     for (turn, bytes) in turns.iter().enumerate() {
-        let direction = if turn % 2 == 0 { Forward } else { Reverse };
+        let direction = if turn.is_multiple_of(2) { Forward } else { Reverse };
         let own = direction.index();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
@@ -342,7 +342,7 @@ fn segments_of(turns: &[Vec<u8>], cuts: &[usize]) -> Vec<Sent> {
 }
 
 fn heard_of(turns: &[Vec<u8>]) -> Vec<Heard> {
-    let way = |turn: usize| if turn % 2 == 0 { Forward } else { Reverse };
+    let way = |turn: usize| if turn.is_multiple_of(2) { Forward } else { Reverse };
     let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
     turns.iter().enumerate().map(|(turn, bytes)| Heard::Bytes(way(turn), text(bytes))).collect()
 }
