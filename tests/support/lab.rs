@@ -171,15 +171,16 @@ impl Lab {
     }
 
     /// Makes exactly `request_count` requests for `/small/N`, N all different, over `connections`
-    /// that are kept alive, as fast as the server answers.
-    pub fn wrk(&self, connections: usize, request_count: usize) {
+    /// that are kept alive, as fast as the server answers on `address` (one of [`SERVER`]).
+    pub fn wrk(&self, address: &str, connections: usize, request_count: usize) {
         let script = self.path().join("bounded.lua");
         std::fs::write(&script, WRK_SCRIPT.replace("LIMIT", &request_count.to_string()))
             .expect("a script");
         let before = self.access_log().len();
         let mut wrk = self.command(End::Client, "wrk");
         wrk.args(["-t1", "-d60s", &format!("-c{connections}"), "-s"]).arg(script);
-        wrk.arg(format!("http://{}/small", SERVER[0])).stdout(Stdio::null());
+        let host = if address.contains(':') { format!("[{address}]") } else { address.into() };
+        wrk.arg(format!("http://{host}/small")).stdout(Stdio::null());
         let mut wrk = wrk.spawn().expect("wrk starts");
         // wrk stays for its whole duration, whatever its script says.
         wait_until("all of wrk's requests are answered", || {
@@ -254,22 +255,42 @@ impl Running {
         });
         let stderr = String::new();
         let mut running = Running { child, stdout: Some(stdout), stderr_lines, stderr };
-        let start = Instant::now();
-        while !running.stderr.lines().last().is_some_and(|line| line.contains(ready)) {
-            let left = WAIT.saturating_sub(start.elapsed());
-            match running.stderr_lines.recv_timeout(left) {
-                Ok(line) => running.stderr += &(line + "\n"),
-                Err(_) => panic!("it never said {ready:?}, but:\n{}", running.stderr),
-            }
-        }
+        running.await_stderr(ready);
         running
     }
 
+    /// Waits until a new line of its standard error contains `what`.
+    pub fn await_stderr(&mut self, what: &str) {
+        let start = Instant::now();
+        loop {
+            let left = WAIT.saturating_sub(start.elapsed());
+            match self.stderr_lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.stderr += &format!("{line}\n");
+                    if line.contains(what) {
+                        return;
+                    }
+                }
+                Err(_) => panic!("it never said {what:?}, but:\n{}", self.stderr),
+            }
+        }
+    }
+
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
+        run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
+    }
+
     /// Asks the program to end (SIGINT), and gives what it said.
-    pub fn stop(mut self) -> Finished {
+    pub fn stop(self) -> Finished {
         interrupt(&self.child);
+        self.wait()
+    }
+
+    /// Waits until the program ends by itself, and gives what it said.
+    pub fn wait(mut self) -> Finished {
         let mut status = None;
-        wait_until("the program ends after SIGINT", || {
+        wait_until("the program ends", || {
             status = self.child.try_wait().expect("a child of ours");
             status.is_some()
         });
