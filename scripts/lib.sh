@@ -55,6 +55,7 @@ nginx                        nginx-light    nginx                 nginx
 curl                         curl           curl                  curl
 '
 NEEDS_LAB=$NEEDS_DEMO'
+/bin/kill                    procps         procps-ng             util-linux
 ethtool                      ethtool        ethtool               ethtool
 wrk                          wrk            wrk                   wrk
 tcpdump                      tcpdump        tcpdump               tcpdump

@@ -165,10 +165,10 @@ fn limits_are_the_defaults() {
         mib(flow.reorder_bytes_max),
         mib(flow.reorder_bytes_shard_max),
         format!("{} ms", flow.reorder_grace_ms),
-        format!("{} (`--flows`)", flow.flow_count_max),
-        format!("{} (`--sessions`)", capture.session_count_max),
-        format!("{} s (`--idle-timeout-s`)", flow.idle_timeout_ms / 1000),
-        format!("{} (`-B`)", mib(ring_bytes)),
+        flow.flow_count_max.to_string(),
+        capture.session_count_max.to_string(),
+        format!("{} s", flow.idle_timeout_ms / 1000),
+        mib(ring_bytes),
         mib(emit.batch_bytes * emit.batch_count_max),
     ];
     let rows = table(README, "## Limits");
