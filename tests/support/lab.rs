@@ -179,7 +179,8 @@ impl Lab {
         let before = self.access_log().len();
         let mut wrk = self.command(End::Client, "wrk");
         wrk.args(["-t1", "-d60s", &format!("-c{connections}"), "-s"]).arg(script);
-        wrk.arg(format!("http://{}/small", SERVER[0])).stdout(Stdio::null());
+        // With its port: without one wrk asks /etc/services, which a bare Debian does not have.
+        wrk.arg(format!("http://{}:80/small", SERVER[0])).stdout(Stdio::null());
         let mut wrk = wrk.spawn().expect("wrk starts");
         // wrk stays for its whole duration, whatever its script says.
         wait_until("all of wrk's requests are answered", || {
