@@ -180,7 +180,8 @@ impl Lab {
         let mut wrk = self.command(End::Client, "wrk");
         wrk.args(["-t1", "-d60s", &format!("-c{connections}"), "-s"]).arg(script);
         let host = if address.contains(':') { format!("[{address}]") } else { address.into() };
-        wrk.arg(format!("http://{host}/small")).stdout(Stdio::null());
+        // With its port: without one wrk asks /etc/services, which a bare Debian does not have.
+        wrk.arg(format!("http://{host}:80/small")).stdout(Stdio::null());
         let mut wrk = wrk.spawn().expect("wrk starts");
         // wrk stays for its whole duration, whatever its script says.
         wait_until("all of wrk's requests are answered", || {
