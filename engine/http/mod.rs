@@ -5,6 +5,8 @@ mod body;
 mod conversation;
 mod exchange;
 mod head;
+#[cfg(test)]
+mod loss_tests;
 mod pairing;
 mod pool;
 #[cfg(test)]

@@ -237,7 +237,7 @@ impl Conversation {
     ) -> Option<ExchangeId> {
         if let Some(lost_at) = self.pending.lost_at {
             self.skip_lost_responses(wire, lost_at, at, room);
-            if self.may_answer_second(at, room) {
+            if !self.had_read_all(at, room) && self.may_answer_second(at, room) {
                 return None;
             }
             self.pending.lost_at = None;
@@ -268,11 +268,21 @@ impl Conversation {
     ) {
         while let Some(second) = self.pending.first.and_then(|id| room.pool.entry(id).next) {
             let Some(read_until) = room.pool.entry(second).read_until else { return };
+            if self.had_read_all(at, room) {
+                return;
+            }
             if !lost_at.precedes(read_until) || at.precedes(read_until) {
                 return;
             }
             self.give_up_first(wire, None, room);
         }
+    }
+
+    /// Whether the client had read all before `at` when it sent the first pending request: then no response to
+    /// it lies in a loss before `at`.
+    fn had_read_all<L>(&self, at: SeqNumber, room: &mut Room<L>) -> bool {
+        let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
+        read_until.is_some_and(|read_until| !read_until.precedes(at))
     }
 
     /// Whether a response at `at` may as well answer the second pending request as the first.
