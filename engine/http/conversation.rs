@@ -56,6 +56,8 @@ pub(super) struct Half {
     pub phase: Phase,
     /// The exchange whose message is under way.
     pub open: Option<ExchangeId>,
+    /// Behind all that has passed, seen or not. `None` until something has.
+    pub next: Option<SeqNumber>,
     partial: Vec<u8>,
     partial_origin: Option<Origin>,
     last_at: TimestampNs,
@@ -151,6 +153,7 @@ impl Conversation {
             }
         }
         let half = direction.index();
+        self.halves[half].next = Some(origin.seq.plus(data.len() as u32));
         while !data.is_empty() {
             let used = match self.halves[half].phase {
                 Phase::Off => return,
@@ -500,6 +503,7 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         let half = &mut self.halves[direction.index()];
+        half.next = Some(at.plus(len_bytes as u32));
         match half.phase {
             Phase::Off => {}
             Phase::Start => self.lose_place(direction, len_bytes, at, room),

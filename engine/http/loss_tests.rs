@@ -3,7 +3,7 @@
 use super::tests::talk;
 use super::*;
 use crate::ids::Direction;
-use Direction::Reverse;
+use Direction::{Forward, Reverse};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -17,4 +17,39 @@ fn a_loss_before_a_batch_does_not_touch_its_pairing() {
         .answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
         .end(End::Exit);
     assert_eq!(notes, ["GET /1 0 - - no_response gap=300", "GET /2 0 200 0", "GET /3 0 404 0"]);
+}
+
+#[test]
+fn a_request_lost_from_a_batch_leaves_no_wrong_pair() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .lose(Forward, 40)
+        .ask("GET /3 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .answer("HTTP/1.1 500 to 2\r\nContent-Length: 0\r\n\r\n")
+        .answer("HTTP/1.1 403 to 3\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /4 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    let expected = [
+        "GET /1 0 200 0",
+        "- - - 500 0 no_request",
+        "- - - 403 0 no_request",
+        "GET /3 0 - - no_response",
+        "GET /4 0 200 0",
+    ];
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn the_first_request_of_a_batch_may_be_the_lost_one() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .lose(Forward, 40)
+        .ask("GET /3 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 500 to 2\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    let expected = ["GET /1 0 200 0", "- - - 500 0 no_request", "GET /3 0 - - no_response exit"];
+    assert_eq!(notes, expected);
 }

@@ -23,8 +23,18 @@ pub(super) struct Pending {
     count: usize,
     /// Where the response stream lost its place, until a response can be placed again.
     lost_at: Option<SeqNumber>,
-    /// The request stream lost its place, so that a response may belong to a request that nobody saw.
-    is_request_lost: bool,
+    /// The request stream lost its place, so that a response may belong to a request that nobody saw; until a
+    /// request passes that was sent after the answers to those had been read.
+    request_loss: Option<RequestLoss>,
+}
+
+/// What is known of requests that nobody saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct RequestLoss {
+    /// Bytes were lost, not only not understood.
+    is_of_bytes: bool,
+    /// How far the response stream had come for us.
+    answered_until: Option<SeqNumber>,
 }
 
 impl Conversation {
@@ -44,9 +54,15 @@ impl Conversation {
             room.stats.pending_overflow += 1;
             self.give_up_first(wire, None, room);
         }
+        let is_after_loss = self.pending.request_loss.is_some();
+        let is_doubtful = self.may_follow_lost_request(direction, first.ack);
+        if !is_doubtful {
+            self.pending.request_loss = None;
+        }
         let id = self.new_exchange(first, room);
         let entry = room.pool.entry(id);
         entry.read_until = first.ack;
+        (entry.is_after_loss, entry.is_doubtful) = (is_after_loss, is_doubtful);
         let exchange = &mut entry.exchange;
         fill(&mut exchange.request, head, bytes, first, last);
         exchange.is_conflict |= head.framing.is_conflict();
@@ -235,9 +251,18 @@ impl Conversation {
         at: SeqNumber,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
+        if let Some(id) = self.pending.first
+            && room.pool.entry(id).is_doubtful
+        {
+            // The answers to the lost requests come first, and nobody knows how many they are.
+            let since = room.pool.entry(id).read_until.unwrap_or(at);
+            self.pending.lost_at.get_or_insert(since);
+        }
         if let Some(lost_at) = self.pending.lost_at {
             self.skip_lost_responses(wire, lost_at, at, room);
-            if !self.had_read_all(at, room) && self.may_answer_second(at, room) {
+            let first = self.pending.first;
+            let is_doubtful = first.is_some_and(|id| room.pool.entry(id).is_doubtful);
+            if is_doubtful || !self.had_read_all(at, room) && self.may_answer_second(at, room) {
                 return None;
             }
             self.pending.lost_at = None;
@@ -247,14 +272,25 @@ impl Conversation {
         if entry.exchange.response.is_seen {
             return None;
         }
-        if std::mem::take(&mut self.pending.is_request_lost)
-            && entry.read_until.is_some_and(|read_until| at.precedes(read_until))
+        if entry.is_after_loss && entry.read_until.is_some_and(|read_until| at.precedes(read_until))
         {
             // The client had read past this response before it sent the request.
-            self.pending.is_request_lost = true;
             return None;
         }
         Some(first)
+    }
+
+    /// Whether a request that acknowledges `read_until` was sent together with requests that were lost, before
+    /// their answers: the client had read nothing that came after the loss.
+    fn may_follow_lost_request(&self, client: Direction, read_until: Option<SeqNumber>) -> bool {
+        let (Some(loss), Some(read_until)) = (self.pending.request_loss, read_until) else {
+            return false;
+        };
+        let has_read_more = match loss.answered_until {
+            Some(until) => until.precedes(read_until),
+            None => self.halves[client.opposite().index()].next.is_some(),
+        };
+        loss.is_of_bytes && !has_read_more
     }
 
     /// Gives up requests whose responses lie in the loss: the client had read beyond its beginning before it
@@ -268,7 +304,8 @@ impl Conversation {
     ) {
         while let Some(second) = self.pending.first.and_then(|id| room.pool.entry(id).next) {
             let Some(read_until) = room.pool.entry(second).read_until else { return };
-            if self.had_read_all(at, room) {
+            let is_doubtful = self.pending.first.is_some_and(|id| room.pool.entry(id).is_doubtful);
+            if !is_doubtful && self.had_read_all(at, room) {
                 return;
             }
             if !lost_at.precedes(read_until) || at.precedes(read_until) {
@@ -306,7 +343,10 @@ impl Conversation {
         if is_server {
             self.pending.lost_at.get_or_insert(at);
         } else {
-            self.pending.is_request_lost = true;
+            let answered_until = self.halves[direction.opposite().index()].next;
+            let loss = self.pending.request_loss.get_or_insert_default();
+            loss.is_of_bytes |= len_bytes > 0;
+            loss.answered_until = answered_until;
         }
         let waiting =
             self.pending.first.filter(|id| is_server && !room.pool.exchange(*id).response.is_seen);
