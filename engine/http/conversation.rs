@@ -153,6 +153,9 @@ impl Conversation {
             }
         }
         let half = direction.index();
+        if self.halves[half].next.is_none() {
+            self.charge_unseen_beginning(direction, origin.seq, room);
+        }
         self.halves[half].next = Some(origin.seq.plus(data.len() as u32));
         while !data.is_empty() {
             let used = match self.halves[half].phase {

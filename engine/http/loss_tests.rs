@@ -1,11 +1,19 @@
 //! What a loss may do to pairing, places and times, and what it may not.
 
-use super::tests::talk;
+use super::tests::{Talk, talk};
 use super::*;
 use crate::ids::Direction;
 use Direction::{Forward, Reverse};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+impl Talk {
+    /// Bytes of a direction that no chunk tells of: its stream had not begun for us.
+    fn miss(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
+        self.sent[direction.index()] += len_bytes;
+        self
+    }
+}
 
 #[test]
 fn a_loss_before_a_batch_does_not_touch_its_pairing() {
@@ -52,4 +60,17 @@ fn the_first_request_of_a_batch_may_be_the_lost_one() {
         .end(End::Exit);
     let expected = ["GET /1 0 200 0", "- - - 500 0 no_request", "GET /3 0 - - no_response exit"];
     assert_eq!(notes, expected);
+}
+
+#[test]
+fn a_direction_that_is_seen_late_answers_what_it_can() {
+    let mut talk = talk();
+    talk.origins.client_isn = None;
+    let notes = talk
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .miss(Reverse, 300)
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 - - no_response gap=300", "GET /2 0 200 0"]);
 }

@@ -355,6 +355,22 @@ impl Conversation {
         }
     }
 
+    /// A direction is first seen at `at`, behind what the client had read when it sent its first request: what
+    /// lies between passed unseen, and may hold the answers to requests that wait.
+    pub(super) fn charge_unseen_beginning<L>(
+        &mut self,
+        direction: Direction,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
+        if let Some(begin) = read_until
+            && begin.precedes(at)
+        {
+            self.charge_gap(direction, at.distance(begin) as u64, begin, room);
+        }
+    }
+
     /// Reports the exchange if both of its messages have ended.
     pub(super) fn complete_if_ended<L: Listener>(
         &mut self,
