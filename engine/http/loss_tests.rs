@@ -1,7 +1,8 @@
 //! What a loss may do to pairing, places and times, and what it may not.
 
-use super::tests::{Talk, talk};
+use super::tests::{Talk, talk, talk_with};
 use super::*;
+use crate::config::HttpConfig;
 use crate::ids::Direction;
 use Direction::{Forward, Reverse};
 
@@ -73,4 +74,41 @@ fn a_direction_that_is_seen_late_answers_what_it_can() {
         .answer(OK)
         .end(End::Exit);
     assert_eq!(notes, ["GET /1 0 - - no_response gap=300", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn answers_to_requests_that_were_given_up_are_not_given_to_others() {
+    let mut talk = talk_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
+    for number in 0..25 {
+        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+    }
+    for number in 0..25 {
+        talk.answer(&format!("HTTP/1.1 {} OK\r\nContent-Length: 0\r\n\r\n", 200 + number));
+    }
+    let notes = talk.end(End::Exit);
+    assert_eq!(notes[14], "GET /14 0 - - no_response");
+    assert_eq!(notes[15], "- - - 200 0 no_request");
+    assert_eq!(notes[30], "GET /15 0 215 0");
+    assert_eq!(notes[39], "GET /24 0 224 0");
+}
+
+#[test]
+fn a_response_under_way_is_not_given_up_for_want_of_room() {
+    let mut talk = talk_with(HttpConfig { pending_count_max: 3, ..HttpConfig::default() });
+    talk.ask("GET /0 HTTP/1.1\r\n\r\n");
+    talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234");
+    for number in 1..5 {
+        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+    }
+    talk.answer("56789").answer(&OK.repeat(3)).answer("HTTP/1.1 404 No\r\n\r\n");
+    let expected = [
+        "GET /1 0 - - no_response",
+        "GET /2 0 - - no_response",
+        "GET /0 0 200 9",
+        "- - - 200 0 no_request",
+        "- - - 200 0 no_request",
+        "GET /3 0 200 0",
+        "GET /4 0 404 0 truncated exit",
+    ];
+    assert_eq!(talk.end(End::Exit), expected);
 }

@@ -21,6 +21,8 @@ pub(super) struct Pending {
     first: Option<ExchangeId>,
     last: Option<ExchangeId>,
     count: usize,
+    /// Requests given up for want of room, whose answers are still to come, before those to the ones that wait.
+    overflow_count: u64,
     /// Where the response stream lost its place, until a response can be placed again.
     lost_at: Option<SeqNumber>,
     /// The request stream lost its place, so that a response may belong to a request that nobody saw; until a
@@ -51,8 +53,7 @@ impl Conversation {
     ) {
         room.stats.requests += 1;
         if self.pending.count >= room.limits.pending_count_max {
-            room.stats.pending_overflow += 1;
-            self.give_up_first(wire, None, room);
+            self.give_up_unanswered(wire, room);
         }
         let is_after_loss = self.pending.request_loss.is_some();
         let is_doubtful = self.may_follow_lost_request(direction, first.ack);
@@ -251,6 +252,11 @@ impl Conversation {
         at: SeqNumber,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
+        if self.pending.overflow_count > 0 {
+            // After a loss nobody can tell how many of those answers have passed, and nothing is paired any more.
+            self.pending.overflow_count -= u64::from(self.pending.lost_at.is_none());
+            return None;
+        }
         if let Some(id) = self.pending.first
             && room.pool.entry(id).is_doubtful
         {
@@ -390,9 +396,41 @@ impl Conversation {
         }
     }
 
+    /// Gives up the first pending request that has no answer yet, to make room.
+    fn give_up_unanswered<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
+        let Some(first) = self.pending.first else { return };
+        let id = if room.pool.exchange(first).response.is_seen {
+            let Some(second) = room.pool.entry(first).next else { return };
+            room.pool.entry(first).next = room.pool.entry(second).next.take();
+            if self.pending.last == Some(second) {
+                self.pending.last = Some(first);
+            }
+            self.pending.count -= 1;
+            Some(second)
+        } else {
+            self.pop_pending(room)
+        };
+        room.stats.pending_overflow += 1;
+        self.pending.overflow_count += 1;
+        if let Some(id) = id {
+            self.give_up(wire, id, None, room);
+        }
+    }
+
     /// Gives up the first pending request.
     fn give_up_first<L: Listener>(&mut self, wire: Wire<'_>, end: Option<End>, room: &mut Room<L>) {
-        let Some(id) = self.pop_pending(room) else { return };
+        if let Some(id) = self.pop_pending(room) {
+            self.give_up(wire, id, end, room);
+        }
+    }
+
+    fn give_up<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        id: ExchangeId,
+        end: Option<End>,
+        room: &mut Room<L>,
+    ) {
         for half in &mut self.halves {
             if half.open == Some(id) {
                 half.open = None;
