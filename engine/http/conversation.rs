@@ -4,9 +4,10 @@
 //! nothing is searched. After a loss that framing cannot account for it searches, and takes a head only at the
 //! start of a frame, and only one that is certain; so bytes of a body are not taken for a head.
 
-use super::body::{BodyFraming, Progress, Skipped};
+use super::body::{BodyFraming, Progress};
 use super::exchange::{FlowIdentity, Message};
 use super::head::{self, Expected, Head, Kind, Parsed};
+use super::loss::LongHead;
 use super::pairing::Pending;
 use super::pool::{ExchangeId, ExchangePool};
 use super::{Exchange, Listener};
@@ -41,15 +42,6 @@ pub(super) enum Phase {
     Off,
 }
 
-/// The rest of a head that is not kept, up to its empty line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LongHead {
-    /// Nothing but CR stands in the line so far.
-    is_line_empty: bool,
-    /// How the body is framed, by the fields that were kept.
-    framing: Option<BodyFraming>,
-}
-
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Half {
@@ -58,9 +50,9 @@ pub(super) struct Half {
     pub open: Option<ExchangeId>,
     /// Behind all that has passed, seen or not. `None` until something has.
     pub next: Option<SeqNumber>,
-    partial: Vec<u8>,
-    partial_origin: Option<Origin>,
-    last_at: TimestampNs,
+    pub partial: Vec<u8>,
+    pub partial_origin: Option<Origin>,
+    pub last_at: TimestampNs,
 }
 
 /// What a connection turned out to carry.
@@ -165,7 +157,9 @@ impl Conversation {
                 Phase::Head { has_line } => {
                     self.more_head(wire, direction, has_line, data, origin, room)
                 }
-                Phase::LongHead(state) => self.long_head(direction, state, data, origin, room),
+                Phase::LongHead(state) => {
+                    self.long_head(wire, direction, state, data, origin, room)
+                }
                 Phase::Search => self.search(wire, direction, data, origin, room),
             };
             data = &data[used..];
@@ -175,7 +169,7 @@ impl Conversation {
     }
 
     /// Which messages `direction` may carry.
-    fn expected(&self, direction: Direction) -> Expected {
+    pub(super) fn expected(&self, direction: Direction) -> Expected {
         match self.client {
             None => Expected::Either,
             Some(client) if client == direction => Expected::Request,
@@ -260,81 +254,10 @@ impl Conversation {
         data.len().min(room_left)
     }
 
-    /// The head is longer than what is kept: the message is reported with what there is.
-    fn cut_head<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        origin: Origin,
-        room: &mut Room<L>,
-    ) {
-        let expected = self.expected(direction);
-        let half = &mut self.halves[direction.index()];
-        let partial = std::mem::take(&mut half.partial);
-        let first = half.partial_origin.take().unwrap_or(origin);
-        let is_line_empty = partial.ends_with(b"\n");
-        half.phase = Phase::Search;
-        let head = head::parse_cut(&partial, expected).or_else(|| {
-            (expected != Expected::Response).then(|| head::parse_cut_request_line(&partial))?
-        });
-        if let Some(head) = head {
-            room.stats.heads_cut += 1;
-            self.message(wire, direction, &head, &partial, first, origin.timestamp, room);
-            let half = &mut self.halves[direction.index()];
-            let framing = match half.phase {
-                Phase::Body(framing) => Some(framing),
-                Phase::Start => Some(BodyFraming::None),
-                _ => None,
-            };
-            if half.phase != Phase::Off {
-                half.phase = Phase::LongHead(LongHead { is_line_empty, framing });
-            }
-        }
-        room.pool.give_buffer_back(partial);
-    }
-
-    /// The part of a head that is not kept.
-    fn long_head<L>(
-        &mut self,
-        direction: Direction,
-        mut state: LongHead,
-        data: &[u8],
-        origin: Origin,
-        room: &mut Room<L>,
-    ) -> usize {
-        for (index, byte) in data.iter().enumerate() {
-            match byte {
-                b'\n' if state.is_line_empty => {
-                    let half = &mut self.halves[direction.index()];
-                    half.phase = match state.framing {
-                        Some(BodyFraming::None) => Phase::Start,
-                        Some(framing) => Phase::Body(framing),
-                        None => Phase::Search,
-                    };
-                    self.note_head_end(direction, origin.timestamp, room);
-                    return index + 1;
-                }
-                b'\n' => state.is_line_empty = true,
-                b'\r' => {}
-                _ => state.is_line_empty = false,
-            }
-        }
-        self.halves[direction.index()].phase = Phase::LongHead(state);
-        data.len()
-    }
-
-    /// The last byte of the open message's head passed at `last`.
-    fn note_head_end<L>(&mut self, direction: Direction, last: TimestampNs, room: &mut Room<L>) {
-        if let Some(id) = self.halves[direction.index()].open {
-            let is_request = self.client == Some(direction);
-            message_of(room.pool.exchange(id), is_request).last = Some(last);
-        }
-    }
-
     /// A whole head, or all there is of it. `first` is where its first byte came from, `last` when its last one
     /// passed.
     #[allow(clippy::too_many_arguments)]
-    fn message<L: Listener>(
+    pub(super) fn message<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
@@ -394,7 +317,7 @@ impl Conversation {
                 fed.used
             }
             Progress::Broken => {
-                message.body_bytes = None;
+                self.forget_body(direction, room);
                 self.not_a_head(direction, data, origin, room)
             }
         }
@@ -494,107 +417,6 @@ impl Conversation {
         for half in &mut self.halves {
             half.phase = Phase::Off;
         }
-    }
-
-    /// Bytes that passed unseen.
-    fn gap<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let half = &mut self.halves[direction.index()];
-        half.next = Some(at.plus(len_bytes as u32));
-        match half.phase {
-            Phase::Off => {}
-            Phase::Start => self.lose_place(direction, len_bytes, at, room),
-            Phase::Head { .. } => self.gap_in_head(wire, direction, len_bytes, at, room),
-            Phase::LongHead(_) | Phase::Search => {
-                half.phase = Phase::Search;
-                self.charge_gap(direction, len_bytes, at, room);
-            }
-            Phase::Body(mut framing) => {
-                let skipped = framing.skip(len_bytes);
-                half.phase = Phase::Body(framing);
-                match skipped {
-                    Skipped::Inside { is_done } => {
-                        self.count_gap_in_body(direction, len_bytes, room);
-                        if is_done {
-                            self.end_message(wire, direction, None, room);
-                        }
-                    }
-                    Skipped::Beyond { inside_bytes } => {
-                        self.count_gap_in_body(direction, inside_bytes, room);
-                        self.end_message(wire, direction, None, room);
-                        let rest = len_bytes - inside_bytes;
-                        self.lose_place(direction, rest, at.plus(inside_bytes as u32), room);
-                    }
-                    Skipped::Lost => {
-                        half.phase = Phase::Search;
-                        room.stats.resyncs += 1;
-                        if let Some(id) = half.open {
-                            let is_request = self.client == Some(direction);
-                            let exchange = room.pool.exchange(id);
-                            message_of(exchange, is_request).body_bytes = None;
-                        }
-                        self.charge_gap(direction, len_bytes, at, room);
-                    }
-                }
-            }
-        }
-    }
-
-    fn count_gap_in_body<L>(&mut self, direction: Direction, len_bytes: u64, room: &mut Room<L>) {
-        let Some(id) = self.halves[direction.index()].open else { return };
-        let exchange = room.pool.exchange(id);
-        exchange.gap_bytes += len_bytes;
-        let message = message_of(exchange, self.client == Some(direction));
-        if let Some(body_bytes) = &mut message.body_bytes {
-            *body_bytes += len_bytes;
-        }
-    }
-
-    /// A head with a hole is reported with what came before the hole, if that has a whole start line.
-    fn gap_in_head<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let expected = self.expected(direction);
-        let half = &mut self.halves[direction.index()];
-        let partial = std::mem::take(&mut half.partial);
-        let origin = half.partial_origin.take();
-        half.phase = Phase::Search;
-        if let (Some(origin), Some(head)) = (origin, head::parse_cut(&partial, expected)) {
-            self.message(wire, direction, &head, &partial, origin, origin.timestamp, room);
-            self.reopen_after_cut(direction, room);
-            room.stats.resyncs += 1;
-            self.charge_gap(direction, len_bytes, at, room);
-        } else {
-            room.stats.heads_unfinished += 1;
-            self.lose_place(direction, len_bytes, at, room);
-        }
-        room.pool.give_buffer_back(partial);
-    }
-
-    /// Nothing tells which message comes next, and where.
-    fn lose_place<L>(
-        &mut self,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        self.halves[direction.index()].phase = Phase::Search;
-        if self.protocol == Protocol::Http1 {
-            room.stats.resyncs += 1;
-        }
-        self.charge_gap(direction, len_bytes, at, room);
     }
 
     fn fin<L: Listener>(&mut self, wire: Wire<'_>, direction: Direction, room: &mut Room<L>) {

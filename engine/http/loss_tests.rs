@@ -112,3 +112,45 @@ fn a_response_under_way_is_not_given_up_for_want_of_room() {
     ];
     assert_eq!(talk.end(End::Exit), expected);
 }
+
+#[test]
+fn a_hole_in_the_head_of_an_answer_without_body_is_told() {
+    for method in ["HEAD", "GET"] {
+        let notes = talk()
+            .ask(&format!("{method} /1 HTTP/1.1\r\n\r\n"))
+            .answer("HTTP/1.1 304 OK\r\nServer: ")
+            .lose(Reverse, 40)
+            .ask("GET /2 HTTP/1.1\r\n\r\n")
+            .answer(OK)
+            .end(End::Exit);
+        assert_eq!(notes[0], format!("{method} /1 0 304 0 gap=40"));
+        assert_eq!(notes[1], "GET /2 0 200 0");
+    }
+}
+
+#[test]
+fn framing_that_stands_behind_the_cut_of_a_long_head_is_not_guessed() {
+    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let long = "x".repeat(2000);
+    let notes = talk
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer(&format!("HTTP/1.1 200 OK\r\nX: {long}\r\nContent-Length: 3\r\n\r\nabc"))
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 200 ?", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn a_gap_in_a_long_head_leaves_its_body_unknown() {
+    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let long = "x".repeat(2000);
+    let notes = talk
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: {long}"))
+        .lose(Reverse, 50)
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 200 ? gap=50", "GET /2 0 200 0"]);
+}

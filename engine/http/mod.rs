@@ -5,6 +5,7 @@ mod body;
 mod conversation;
 mod exchange;
 mod head;
+mod loss;
 #[cfg(test)]
 mod loss_tests;
 mod pairing;

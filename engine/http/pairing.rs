@@ -2,7 +2,7 @@
 //! sequence numbers tell which request a response answers.
 
 use super::body::BodyFraming;
-use super::conversation::{Conversation, Phase, Room, Wire, message_of};
+use super::conversation::{Conversation, Phase, Room, Wire};
 use super::exchange::{Exchange, Outcome};
 use super::head::{Head, Kind};
 use super::pool::ExchangeId;
@@ -74,7 +74,7 @@ impl Conversation {
         room.listener.message(&identity, &room.pool.exchange(id).request, last);
         self.push_pending(id, room);
         self.halves[direction.index()].open = Some(id);
-        self.begin_body(wire, direction, framing, last, room);
+        self.begin_body(wire, direction, head, framing, last, room);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -113,7 +113,7 @@ impl Conversation {
         if is_tunnel {
             self.switch(wire, direction, id, last, room);
         } else {
-            self.begin_body(wire, direction, framing, last, room);
+            self.begin_body(wire, direction, head, framing, last, room);
         }
     }
 
@@ -144,7 +144,11 @@ impl Conversation {
         if !exchange.request.is_seen {
             self.halves[direction.index()].open = Some(id);
         }
-        self.halves[direction.index()].phase = Phase::Start;
+        if head.is_whole {
+            self.halves[direction.index()].phase = Phase::Start;
+        } else {
+            self.begin_rest_of_head(direction, Some(BodyFraming::None), room);
+        }
     }
 
     /// The connection leaves HTTP: the exchange is complete, and nothing that follows is looked at.
@@ -180,10 +184,14 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
+        head: &Head,
         framing: Option<BodyFraming>,
         last: TimestampNs,
         room: &mut Room<L>,
     ) {
+        if !head.is_whole {
+            return self.begin_rest_of_head(direction, framing, room);
+        }
         let half = &mut self.halves[direction.index()];
         match framing {
             Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
@@ -192,27 +200,8 @@ impl Conversation {
                 // Nobody can tell where this body ends: the next certain head does.
                 half.phase = Phase::Search;
                 room.stats.resyncs += 1;
-                if let Some(id) = half.open {
-                    let is_request = self.client == Some(direction);
-                    message_of(room.pool.exchange(id), is_request).body_bytes = None;
-                }
+                self.forget_body(direction, room);
             }
-        }
-    }
-
-    /// A head was cut: its message stays open, and its body is unknown.
-    pub(super) fn reopen_after_cut<L>(&mut self, direction: Direction, room: &mut Room<L>) {
-        let half = &mut self.halves[direction.index()];
-        half.phase = Phase::Search;
-        let is_request = self.client == Some(direction);
-        if half.open.is_none() && is_request {
-            half.open = self.pending.last;
-        }
-        if let Some(id) = half.open {
-            let message = message_of(room.pool.exchange(id), is_request);
-            message.body_bytes = None;
-            message.is_ended = false;
-            message.last = None;
         }
     }
 
