@@ -31,7 +31,7 @@ impl Conversation {
         let half = &mut self.halves[direction.index()];
         let partial = std::mem::take(&mut half.partial);
         let first = half.partial_origin.take().unwrap_or(origin);
-        let is_line_empty = partial.ends_with(b"\n");
+        let is_line_empty = partial.ends_with(b"\n") || partial.ends_with(b"\n\r");
         half.phase = Phase::Search;
         let head = head::parse_cut(&partial, expected).or_else(|| {
             (expected != Expected::Response).then(|| head::parse_cut_request_line(&partial))?

@@ -154,3 +154,13 @@ fn a_gap_in_a_long_head_leaves_its_body_unknown() {
         .end(End::Exit);
     assert_eq!(notes, ["GET /1 0 200 ? gap=50", "GET /2 0 200 0"]);
 }
+
+#[test]
+fn the_end_of_a_long_head_may_stand_on_the_bound() {
+    for padding in 980..1040 {
+        let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+        talk.ask(&format!("GET /1 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(padding)));
+        let notes = talk.ask("GET /2 HTTP/1.1\r\n\r\n").end(End::Exit);
+        assert_eq!(notes.len(), 2, "with {padding} bytes: {notes:?}");
+    }
+}
