@@ -407,7 +407,6 @@ impl Conversation {
 
     fn http2(&mut self, used: usize) -> usize {
         self.protocol = Protocol::Http2;
-        self.halves = [Half::default(), Half::default()];
         self.leave_http();
         used
     }

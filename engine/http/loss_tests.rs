@@ -164,3 +164,12 @@ fn the_end_of_a_long_head_may_stand_on_the_bound() {
         assert_eq!(notes.len(), 2, "with {padding} bytes: {notes:?}");
     }
 }
+
+#[test]
+fn http2_leaves_no_exchange_behind() {
+    let notes = talk()
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        .ask("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["- - - 200 3 truncated exit"]);
+}
