@@ -358,6 +358,11 @@ impl Conversation {
         half.phase = Phase::Start;
         let Some(id) = half.open.take() else { return };
         let message = message_of(room.pool.exchange(id), self.client == Some(direction));
+        if !message.is_seen {
+            // Only interim answers came: the final one belongs to the same exchange.
+            self.halves[direction.index()].open = Some(id);
+            return;
+        }
         message.is_ended = true;
         message.last = last;
         self.complete_if_ended(wire, id, room);

@@ -173,3 +173,10 @@ fn http2_leaves_no_exchange_behind() {
         .end(End::Exit);
     assert_eq!(notes, ["- - - 200 3 truncated exit"]);
 }
+
+#[test]
+fn an_interim_answer_without_request_waits_for_the_final_one() {
+    let notes =
+        talk().answer("HTTP/1.1 100 Continue\r\n\r\n").lose(Reverse, 10).answer(OK).end(End::Exit);
+    assert_eq!(notes, ["- - - 200 0 no_request gap=10 [100]"]);
+}
