@@ -297,7 +297,7 @@ impl Conversation {
             return 0;
         };
         let is_request = self.client == Some(direction);
-        if origin.is_frame_start && self.is_body_absent(direction, id, data, room) {
+        if origin.is_frame_start && self.is_body_absent(direction, id, framing, data, room) {
             let last = message_of(room.pool.exchange(id), is_request).last;
             self.end_message(wire, direction, last, room);
             return 0;
@@ -330,6 +330,7 @@ impl Conversation {
         &mut self,
         direction: Direction,
         id: ExchangeId,
+        framing: BodyFraming,
         data: &[u8],
         room: &mut Room<L>,
     ) -> bool {
@@ -343,7 +344,7 @@ impl Conversation {
         } else {
             !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
         };
-        may_be && head::is_certain(data, self.expected(direction))
+        may_be && framing.is_untouched() && head::is_certain(data, self.expected(direction))
     }
 
     /// The open message of `direction` has ended.

@@ -180,3 +180,24 @@ fn an_interim_answer_without_request_waits_for_the_final_one() {
         talk().answer("HTTP/1.1 100 Continue\r\n\r\n").lose(Reverse, 10).answer(OK).end(End::Exit);
     assert_eq!(notes, ["- - - 200 0 no_request gap=10 [100]"]);
 }
+
+#[test]
+fn a_chunked_body_that_is_withheld_is_not_waited_for() {
+    let notes = talk()
+        .ask("PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .answer("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /next HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["PUT /b 0 417 0 early", "GET /next 0 200 0"]);
+}
+
+#[test]
+fn the_data_of_a_first_chunk_is_no_head() {
+    let notes = talk()
+        .answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n")
+        .answer("HTTP/1.1 599 fake\r\n\r\n")
+        .answer("\r\n0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["- - - 200 21 no_request"]);
+}

@@ -69,7 +69,7 @@ impl Conversation {
         exchange.is_conflict |= head.framing.is_conflict();
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
-            head.framing.expects_continue && matches!(framing, Some(BodyFraming::Length(_)));
+            head.framing.expects_continue && framing.is_some_and(|it| it != BodyFraming::None);
         let identity = self.identity(wire);
         room.listener.message(&identity, &room.pool.exchange(id).request, last);
         self.push_pending(id, room);
