@@ -52,7 +52,8 @@ pub(super) struct Half {
     pub next: Option<SeqNumber>,
     pub partial: Vec<u8>,
     pub partial_origin: Option<Origin>,
-    pub last_at: TimestampNs,
+    /// When the last byte of the open message passed, so far; `None` where that byte was lost.
+    pub last_at: Option<TimestampNs>,
 }
 
 /// What a connection turned out to carry.
@@ -308,7 +309,7 @@ impl Conversation {
             *body_bytes += fed.body_bytes;
         }
         let half = &mut self.halves[direction.index()];
-        half.last_at = origin.timestamp;
+        half.last_at = Some(origin.timestamp);
         half.phase = Phase::Body(framing);
         match fed.progress {
             Progress::More => fed.used,
@@ -429,7 +430,7 @@ impl Conversation {
         match half.phase {
             Phase::Body(BodyFraming::UntilClose) => {
                 let last = half.last_at;
-                self.end_message(wire, direction, Some(last), room);
+                self.end_message(wire, direction, last, room);
             }
             Phase::Search if half.open.is_some() => self.end_message(wire, direction, None, room),
             _ => {}

@@ -81,7 +81,7 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         let half = &mut self.halves[direction.index()];
-        half.last_at = last;
+        half.last_at = Some(last);
         half.phase = framing.map_or(Phase::Search, Phase::Body);
         if framing == Some(BodyFraming::None) {
             self.end_message(wire, direction, Some(last), room);
@@ -139,6 +139,7 @@ impl Conversation {
             Phase::Body(mut framing) => {
                 let skipped = framing.skip(len_bytes);
                 half.phase = Phase::Body(framing);
+                half.last_at = None;
                 match skipped {
                     Skipped::Inside { is_done } => {
                         self.count_gap_in_body(direction, len_bytes, room);

@@ -3,6 +3,7 @@
 use super::tests::{Talk, talk, talk_with};
 use super::*;
 use crate::config::HttpConfig;
+use crate::flow::Chunk;
 use crate::ids::Direction;
 use Direction::{Forward, Reverse};
 
@@ -200,4 +201,23 @@ fn the_data_of_a_first_chunk_is_no_head() {
         .answer("\r\n0\r\n\r\n")
         .end(End::Exit);
     assert_eq!(notes, ["- - - 200 21 no_request"]);
+}
+
+#[test]
+fn an_empty_body_until_close_ended_with_its_head() {
+    let mut talk = talk();
+    talk.ask("GET / HTTP/1.1\r\n\r\n").answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+    talk.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\n");
+    talk.take(Reverse, Chunk::Fin);
+    let spans = talk.room.listener.response_spans.clone();
+    assert_eq!(spans, [(Some(2), Some(2)), (Some(4), Some(4))]);
+}
+
+#[test]
+fn a_body_until_close_whose_end_was_lost_has_no_last_byte() {
+    let mut talk = talk();
+    talk.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc").lose(Reverse, 7);
+    talk.take(Reverse, Chunk::Fin);
+    assert_eq!(talk.room.listener.response_spans, [(Some(2), None)]);
+    assert_eq!(talk.end(End::Fin), ["GET / 0 200 10 gap=7"]);
 }

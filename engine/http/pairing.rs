@@ -193,6 +193,7 @@ impl Conversation {
             return self.begin_rest_of_head(direction, framing, room);
         }
         let half = &mut self.halves[direction.index()];
+        half.last_at = Some(last);
         match framing {
             Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
             Some(framing) => half.phase = Phase::Body(framing),
