@@ -316,6 +316,29 @@ fn the_table_never_holds_more_than_it_may() {
     assert_eq!(table.stats.flows_evicted, 4_900);
 }
 
+#[test]
+fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
+    // Two holes, one behind the other; the piece that fills the second comes 15 ms after the acknowledgement.
+    let begin = after_handshake(&[
+        Sent::data(Forward, 10, 0, b"one", 1),
+        Sent::data(Forward, 20, 0, b"two", 1),
+        Sent::data(Reverse, 0, 23, b"", 2),
+    ]);
+    let end = [Sent::data(Reverse, 0, 23, b"", 26), Sent::data(Forward, 13, 0, b"1234567", 27)];
+    let mut all = begin.clone();
+    all.extend_from_slice(&end);
+    let expected = run(&all).flushed();
+    for look_ms in 3..40 {
+        let mut looked = run(&begin);
+        let heard = &mut looked.heard;
+        looked.table.settle(TimestampNs((1_000 + look_ms) * MS), |_, _, (), way, chunk| {
+            hear(heard, way, chunk);
+        });
+        end.iter().for_each(|sent| looked.take(sent));
+        assert_eq!(looked.flushed(), expected, "with a look at {look_ms} ms");
+    }
+}
+
 /// A dialogue as it was sent: turns of bytes, each direction in its turn.
 fn dialogue() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(b'a'..=b'z', 1..200), 1..12)
