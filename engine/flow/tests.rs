@@ -339,6 +339,33 @@ fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
     }
 }
 
+#[test]
+fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
+    let mut table: FlowTable<()> = FlowTable::new(FlowConfig::default());
+    let mut gaps = 0;
+    for number in 0..1_000u16 {
+        let at_ms = if number == 0 { 1_000_000_000 } else { 1 };
+        for sent in [
+            Sent::data(Forward, 0, 0, b"GET / ", at_ms),
+            Sent::data(Forward, 10, 0, b"behind", at_ms),
+            Sent::data(Reverse, 0, 16, b"", at_ms),
+        ] {
+            let mut segment = sent.segment();
+            segment.key.port[1] = number.to_be_bytes();
+            let Admission::Flow(index) = table.admit(&segment) else { continue };
+            table.accept(index, &segment, |_, _, (), _, _| {});
+        }
+    }
+    table.settle(TimestampNs(2_000 * MS), |_, _, (), _, chunk| {
+        gaps += usize::from(matches!(chunk, Chunk::Gap { .. }));
+    });
+    assert_eq!(gaps, 999);
+    for index in table.indices() {
+        table.remove(index, End::Evicted, None);
+    }
+    assert_eq!(table.watched_count(), 0);
+}
+
 /// A dialogue as it was sent: turns of bytes, each direction in its turn.
 fn dialogue() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(b'a'..=b'z', 1..200), 1..12)
