@@ -107,9 +107,9 @@ pub(super) struct Tools<'a> {
 }
 
 impl Connection {
-    /// The connection that the rival SYN announced, and how it began.
-    pub(super) fn rival(&self) -> Option<(Connection, Origins)> {
-        let (client, isn, syn_at) = self.rival?;
+    /// The connection that the rival SYN announced, and how it began, if `segment` shows that it came about.
+    pub(super) fn rival(&self, segment: &Segment<'_>) -> Option<(Connection, Origins)> {
+        let (client, isn, syn_at) = self.rival.filter(|_| self.is_of_rival(segment))?;
         let origins = Origins {
             client: Some(client),
             client_isn: Some(isn),
@@ -150,16 +150,28 @@ impl Connection {
             }
             return self.is_closed();
         }
-        if self.is_reset && begins_like_message(segment.payload) {
-            // The reset was not meant for this connection, or was forged: it speaks on.
-            return !segment.seq.precedes(self.streams[segment.direction.index()].next);
-        }
+        self.is_of_rival(segment) || self.is_closed() && self.is_next(segment, origins)
+    }
+
+    /// Whether `segment` belongs to the connection that the rival SYN announced.
+    fn is_of_rival(&self, segment: &Segment<'_>) -> bool {
         let Some((client, isn, _)) = self.rival else { return false };
         if segment.direction == client {
-            !segment.flags.is_rst() && segment.seq == isn.plus(1)
+            !segment.flags.is_rst() && !segment.flags.is_syn() && segment.seq == isn.plus(1)
         } else {
             segment.flags.is_syn() && segment.ack == Some(isn.plus(1))
         }
+    }
+
+    /// Whether `segment` comes after the end of this closed connection: it belongs to the next one, whose SYN we
+    /// missed, or the end was not meant for this one, or forged, and it speaks on.
+    fn is_next(&self, segment: &Segment<'_>, origins: &Origins) -> bool {
+        if segment.flags.is_syn() {
+            let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
+            return origins.client_isn != isn && !self.is_near(segment);
+        }
+        let end = self.streams[segment.direction.index()].next;
+        begins_like_message(segment.payload) && !segment.seq.precedes(end)
     }
 
     /// A SYN that stands right before what we have of its direction (its capture was late).

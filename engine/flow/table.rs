@@ -252,10 +252,8 @@ impl<S: Default> FlowTable<S> {
             End::Reused => self.stats.flows_reused += 1,
             End::Fin | End::Rst | End::Exit => {}
         }
-        if end == End::Reused
-            && let Some(segment) = segment
-            && !(segment.flags.is_syn() && segment.ack.is_none())
-            && let Some((connection, origins)) = flow.connection.rival()
+        if let Some(segment) = segment.filter(|segment| segment.key == flow.key)
+            && let Some((connection, origins)) = flow.connection.rival(segment)
         {
             self.insert(segment, hash, connection, origins);
         }
