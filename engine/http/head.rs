@@ -142,7 +142,12 @@ fn may_begin_request(bytes: &[u8]) -> bool {
 pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     if let Some(line_end) = memchr(b'\n', bytes) {
         let mut fields = HeadFields::NONE;
-        return start_line(trim_cr(&bytes[..line_end]), expected, &mut fields).is_ok();
+        let line = trim_cr(&bytes[..line_end]);
+        return match start_line(line, expected, &mut fields) {
+            Ok(Kind::Request) => fields.first.of(line).is_some_and(is_usual_method),
+            Ok(Kind::Response { .. }) => true,
+            Err(_) => false,
+        };
     }
     if expected != Expected::Request && status_of(bytes).is_some() {
         return true;
@@ -152,10 +157,15 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     };
     let method = &bytes[..space];
     expected != Expected::Response
-        && (3..=20).contains(&method.len())
-        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+        && is_usual_method(method)
         && (matches!(bytes.get(space + 1), Some(b'/' | b'*'))
             || bytes[space + 1..].starts_with(b"http"))
+}
+
+/// A method as senders do write it. The tail of a body that runs into a start line mostly makes another.
+fn is_usual_method(method: &[u8]) -> bool {
+    (3..=20).contains(&method.len())
+        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
 }
 
 fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Result<Kind, Parsed> {
