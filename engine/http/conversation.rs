@@ -48,8 +48,10 @@ pub(super) struct Half {
     pub phase: Phase,
     /// The exchange whose message is under way.
     pub open: Option<ExchangeId>,
-    /// Behind all that has passed, seen or not. `None` until something has.
-    pub next: Option<SeqNumber>,
+    /// Behind the last byte that was seen, or where the first loss began. `None` until something has passed.
+    pub seen_until: Option<SeqNumber>,
+    /// Behind all that has passed, seen or lost.
+    pub passed_until: Option<SeqNumber>,
     pub partial: Vec<u8>,
     pub partial_origin: Option<Origin>,
     /// When the last byte of the open message passed, so far; `None` where that byte was lost.
@@ -146,10 +148,11 @@ impl Conversation {
             }
         }
         let half = direction.index();
-        if self.halves[half].next.is_none() {
+        if self.halves[half].seen_until.is_none() {
             self.charge_unseen_beginning(direction, origin.seq, room);
         }
-        self.halves[half].next = Some(origin.seq.plus(data.len() as u32));
+        let until = Some(origin.seq.plus(data.len() as u32));
+        (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);
         while !data.is_empty() {
             let used = match self.halves[half].phase {
                 Phase::Off => return,

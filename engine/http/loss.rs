@@ -123,7 +123,8 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         let half = &mut self.halves[direction.index()];
-        half.next = Some(at.plus(len_bytes as u32));
+        half.seen_until.get_or_insert(at);
+        half.passed_until = Some(at.plus(len_bytes as u32));
         match half.phase {
             Phase::Off => {}
             Phase::Start => self.lose_place(direction, len_bytes, at, room),

@@ -12,6 +12,8 @@ mod pairing;
 mod pool;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;
 
 pub use crate::flow::End;
 pub use conversation::{Conversation, Protocol, Room, Wire};

@@ -23,6 +23,11 @@ pub(super) struct Pending {
     count: usize,
     /// Requests given up for want of room, whose answers are still to come, before those to the ones that wait.
     overflow_count: u64,
+    /// The client sends requests while others wait for their answers.
+    is_pipelined: bool,
+    /// It does so when it has read the answers to some of them. Else what it has read when it sends a request
+    /// holds the answers to all before.
+    is_sliding: bool,
     /// Where the response stream lost its place, until a response can be placed again.
     lost_at: Option<SeqNumber>,
     /// The request stream lost its place, so that a response may belong to a request that nobody saw; until a
@@ -35,8 +40,10 @@ pub(super) struct Pending {
 struct RequestLoss {
     /// Bytes were lost, not only not understood.
     is_of_bytes: bool,
-    /// How far the response stream had come for us.
-    answered_until: Option<SeqNumber>,
+    /// How far we had seen the response stream.
+    seen_until: Option<SeqNumber>,
+    /// How far it had passed: where it had a loss, too, nobody knows which came first.
+    passed_until: Option<SeqNumber>,
 }
 
 impl Conversation {
@@ -59,6 +66,14 @@ impl Conversation {
         let is_doubtful = self.may_follow_lost_request(direction, first.ack);
         if !is_doubtful {
             self.pending.request_loss = None;
+        }
+        if let (Some(last), Some(read_until)) = (self.pending.last, first.ack)
+            && self.pending.lost_at.is_none()
+            && !is_after_loss
+        {
+            self.pending.is_pipelined = true;
+            let before = room.pool.entry(last).read_until;
+            self.pending.is_sliding |= before.is_some_and(|before| before.precedes(read_until));
         }
         let id = self.new_exchange(first, room);
         let entry = room.pool.entry(id);
@@ -282,15 +297,16 @@ impl Conversation {
         let (Some(loss), Some(read_until)) = (self.pending.request_loss, read_until) else {
             return false;
         };
-        let has_read_more = match loss.answered_until {
+        let until = if self.pending.is_pipelined { loss.passed_until } else { loss.seen_until };
+        let has_read_more = match until {
             Some(until) => until.precedes(read_until),
-            None => self.halves[client.opposite().index()].next.is_some(),
+            None => self.halves[client.opposite().index()].seen_until.is_some(),
         };
         loss.is_of_bytes && !has_read_more
     }
 
-    /// Gives up requests whose responses lie in the loss: the client had read beyond its beginning before it
-    /// sent the next request.
+    /// Gives up requests whose responses lie in the loss, as a later request shows that was sent after the client
+    /// had read beyond its beginning.
     fn skip_lost_responses<L: Listener>(
         &mut self,
         wire: Wire<'_>,
@@ -298,15 +314,22 @@ impl Conversation {
         at: SeqNumber,
         room: &mut Room<L>,
     ) {
-        while let Some(second) = self.pending.first.and_then(|id| room.pool.entry(id).next) {
-            let Some(read_until) = room.pool.entry(second).read_until else { return };
-            let is_doubtful = self.pending.first.is_some_and(|id| room.pool.entry(id).is_doubtful);
-            if !is_doubtful && self.had_read_all(at, room) {
-                return;
+        let Some(first) = self.pending.first else { return };
+        let (mut place, mut skipped_count) = (0, 0);
+        let mut entry = room.pool.entry(first);
+        while let (Some(before), Some(next)) = (entry.read_until, entry.next) {
+            entry = room.pool.entry(next);
+            place += 1;
+            let shows = |until: SeqNumber| {
+                before.precedes(until) && lost_at.precedes(until) && !at.precedes(until)
+            };
+            if entry.read_until.is_some_and(shows) {
+                skipped_count = place;
+            } else if self.pending.is_sliding {
+                break;
             }
-            if !lost_at.precedes(read_until) || at.precedes(read_until) {
-                return;
-            }
+        }
+        for _ in 0..skipped_count {
             self.give_up_first(wire, None, room);
         }
     }
@@ -318,10 +341,12 @@ impl Conversation {
         read_until.is_some_and(|read_until| !read_until.precedes(at))
     }
 
-    /// Whether a response at `at` may as well answer the second pending request as the first.
+    /// Whether a response at `at` may as well answer the second pending request as the first, or one that was
+    /// lost behind it.
     fn may_answer_second<L>(&mut self, at: SeqNumber, room: &mut Room<L>) -> bool {
         let second = self.pending.first.and_then(|id| room.pool.entry(id).next);
-        second.is_some_and(|id| {
+        let is_second_lost = self.pending.request_loss.is_some_and(|loss| loss.is_of_bytes);
+        second.map_or(is_second_lost, |id| {
             room.pool.entry(id).read_until.is_none_or(|read_until| !at.precedes(read_until))
         })
     }
@@ -339,10 +364,11 @@ impl Conversation {
         if is_server {
             self.pending.lost_at.get_or_insert(at);
         } else {
-            let answered_until = self.halves[direction.opposite().index()].next;
+            let peer = &self.halves[direction.opposite().index()];
+            let (seen_until, passed_until) = (peer.seen_until, peer.passed_until);
             let loss = self.pending.request_loss.get_or_insert_default();
             loss.is_of_bytes |= len_bytes > 0;
-            loss.answered_until = answered_until;
+            (loss.seen_until, loss.passed_until) = (seen_until, passed_until);
         }
         let waiting =
             self.pending.first.filter(|id| is_server && !room.pool.exchange(*id).response.is_seen);
