@@ -107,7 +107,8 @@ pub(super) struct Tools<'a> {
 }
 
 impl Connection {
-    /// The connection that the rival SYN announced, and how it began, if `segment` shows that it came about.
+    /// The connection that the rival SYN announced, and how it began, if `segment` shows that it
+    /// came about.
     pub(super) fn rival(&self, segment: &Segment<'_>) -> Option<(Connection, Origins)> {
         let (client, isn, syn_at) = self.rival.filter(|_| self.is_of_rival(segment))?;
         let origins = Origins {
@@ -163,8 +164,8 @@ impl Connection {
         }
     }
 
-    /// Whether `segment` comes after the end of this closed connection: it belongs to the next one, whose SYN we
-    /// missed, or the end was not meant for this one, or forged, and it speaks on.
+    /// Whether `segment` comes after the end of this closed connection: it belongs to the next one,
+    /// whose SYN we missed, or the end was not meant for this one, or forged, and it speaks on.
     fn is_next(&self, segment: &Segment<'_>, origins: &Origins) -> bool {
         if segment.flags.is_syn() {
             let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
@@ -339,8 +340,9 @@ impl Connection {
         Some(usize::from(reverse.origin.timestamp > forward.origin.timestamp))
     }
 
-    /// Gives up holes whose grace is over at `now`. What follows from it is dated to the moment at which the grace
-    /// was over, not to the one at which that was noticed: this hangs on other connections' packets, too.
+    /// Gives up holes whose grace is over at `now`. What follows from it is dated to the moment at
+    /// which the grace was over, not to the one at which that was noticed: this hangs on other
+    /// connections' packets, too.
     pub(super) fn settle(
         &mut self,
         now: TimestampNs,

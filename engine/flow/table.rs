@@ -55,8 +55,8 @@ pub struct FlowTable<S> {
     free: Vec<u32>,
     /// Where the next look for idle flows begins.
     cursor: usize,
-    /// Flows with a hole whose grace runs, each once, by the moment at which it will be over. A set, since stamps
-    /// of several interfaces or of a file are in no order.
+    /// Flows with a hole whose grace runs, each once, by the moment at which it will be over. A
+    /// set, since stamps of several interfaces or of a file are in no order.
     overdue: BTreeSet<(TimestampNs, u32)>,
     budget: Budget,
     /// Counters of this room.

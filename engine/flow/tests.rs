@@ -324,7 +324,8 @@ fn the_table_never_holds_more_than_it_may() {
 
 #[test]
 fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
-    // Two holes, one behind the other; the piece that fills the second comes 15 ms after the acknowledgement.
+    // Two holes, one behind the other; the piece that fills the second comes 15 ms after the
+    // acknowledgement.
     let begin = after_handshake(&[
         Sent::data(Forward, 10, 0, b"one", 1),
         Sent::data(Forward, 20, 0, b"two", 1),

@@ -48,7 +48,8 @@ pub(super) struct Half {
     pub phase: Phase,
     /// The exchange whose message is under way.
     pub open: Option<ExchangeId>,
-    /// Behind the last byte that was seen, or where the first loss began. `None` until something has passed.
+    /// Behind the last byte that was seen, or where the first loss began. `None` until something
+    /// has passed.
     pub seen_until: Option<SeqNumber>,
     /// Behind all that has passed, seen or lost.
     pub passed_until: Option<SeqNumber>,

@@ -162,7 +162,8 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
             || bytes[space + 1..].starts_with(b"http"))
 }
 
-/// A method as senders do write it. The tail of a body that runs into a start line mostly makes another.
+/// A method as senders do write it. The tail of a body that runs into a start line mostly makes
+/// another.
 fn is_usual_method(method: &[u8]) -> bool {
     (3..=20).contains(&method.len())
         && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')

@@ -1,4 +1,5 @@
-//! What of a message is missing: heads that are longer than what is kept, and bytes that passed unseen.
+//! What of a message is missing: heads that are longer than what is kept, and bytes that passed
+//! unseen.
 
 use super::Listener;
 use super::body::{BodyFraming, Skipped};
@@ -90,8 +91,8 @@ impl Conversation {
         }
     }
 
-    /// Behind the part of a head that there is: its message stays open until the rest has passed. Fields that
-    /// say where the body ends may stand there; only those that were seen count.
+    /// Behind the part of a head that there is: its message stays open until the rest has passed.
+    /// Fields that say where the body ends may stand there; only those that were seen count.
     pub(super) fn begin_rest_of_head<L>(
         &mut self,
         direction: Direction,
@@ -173,7 +174,8 @@ impl Conversation {
         }
     }
 
-    /// A head with a hole is reported with what came before the hole, if that has a whole start line.
+    /// A head with a hole is reported with what came before the hole, if that has a whole start
+    /// line.
     fn gap_in_head<L: Listener>(
         &mut self,
         wire: Wire<'_>,

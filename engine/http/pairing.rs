@@ -21,17 +21,18 @@ pub(super) struct Pending {
     first: Option<ExchangeId>,
     last: Option<ExchangeId>,
     count: usize,
-    /// Requests given up for want of room, whose answers are still to come, before those to the ones that wait.
+    /// Requests given up for want of room, whose answers are still to come, before those to the
+    /// ones that wait.
     overflow_count: u64,
     /// The client sends requests while others wait for their answers.
     is_pipelined: bool,
-    /// It does so when it has read the answers to some of them. Else what it has read when it sends a request
-    /// holds the answers to all before.
+    /// It does so when it has read the answers to some of them. Else what it has read when it sends
+    /// a request holds the answers to all before.
     is_sliding: bool,
     /// Where the response stream lost its place, until a response can be placed again.
     lost_at: Option<SeqNumber>,
-    /// The request stream lost its place, so that a response may belong to a request that nobody saw; until a
-    /// request passes that was sent after the answers to those had been read.
+    /// The request stream lost its place, so that a response may belong to a request that nobody
+    /// saw; until a request passes that was sent after the answers to those had been read.
     request_loss: Option<RequestLoss>,
 }
 
@@ -258,7 +259,8 @@ impl Conversation {
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
         if self.pending.overflow_count > 0 {
-            // After a loss nobody can tell how many of those answers have passed, and nothing is paired any more.
+            // After a loss nobody can tell how many of those answers have passed, and nothing is
+            // paired any more.
             self.pending.overflow_count -= u64::from(self.pending.lost_at.is_none());
             return None;
         }
@@ -291,8 +293,8 @@ impl Conversation {
         Some(first)
     }
 
-    /// Whether a request that acknowledges `read_until` was sent together with requests that were lost, before
-    /// their answers: the client had read nothing that came after the loss.
+    /// Whether a request that acknowledges `read_until` was sent together with requests that were
+    /// lost, before their answers: the client had read nothing that came after the loss.
     fn may_follow_lost_request(&self, client: Direction, read_until: Option<SeqNumber>) -> bool {
         let (Some(loss), Some(read_until)) = (self.pending.request_loss, read_until) else {
             return false;
@@ -305,8 +307,8 @@ impl Conversation {
         loss.is_of_bytes && !has_read_more
     }
 
-    /// Gives up requests whose responses lie in the loss, as a later request shows that was sent after the client
-    /// had read beyond its beginning.
+    /// Gives up requests whose responses lie in the loss, as a later request shows that was sent
+    /// after the client had read beyond its beginning.
     fn skip_lost_responses<L: Listener>(
         &mut self,
         wire: Wire<'_>,
@@ -334,15 +336,15 @@ impl Conversation {
         }
     }
 
-    /// Whether the client had read all before `at` when it sent the first pending request: then no response to
-    /// it lies in a loss before `at`.
+    /// Whether the client had read all before `at` when it sent the first pending request: then no
+    /// response to it lies in a loss before `at`.
     fn had_read_all<L>(&self, at: SeqNumber, room: &mut Room<L>) -> bool {
         let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
         read_until.is_some_and(|read_until| !read_until.precedes(at))
     }
 
-    /// Whether a response at `at` may as well answer the second pending request as the first, or one that was
-    /// lost behind it.
+    /// Whether a response at `at` may as well answer the second pending request as the first, or
+    /// one that was lost behind it.
     fn may_answer_second<L>(&mut self, at: SeqNumber, room: &mut Room<L>) -> bool {
         let second = self.pending.first.and_then(|id| room.pool.entry(id).next);
         let is_second_lost = self.pending.request_loss.is_some_and(|loss| loss.is_of_bytes);
@@ -377,8 +379,8 @@ impl Conversation {
         }
     }
 
-    /// A direction is first seen at `at`, behind what the client had read when it sent its first request: what
-    /// lies between passed unseen, and may hold the answers to requests that wait.
+    /// A direction is first seen at `at`, behind what the client had read when it sent its first
+    /// request: what lies between passed unseen, and may hold the answers to requests that wait.
     pub(super) fn charge_unseen_beginning<L>(
         &mut self,
         direction: Direction,

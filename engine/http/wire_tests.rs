@@ -1,5 +1,5 @@
-//! From segments to exchanges: whatever is lost, overtaken or looked at in between, an exchange that the loss did
-//! not touch is the one that was held, and one that it touched says so.
+//! From segments to exchanges: whatever is lost, overtaken or looked at in between, an exchange
+//! that the loss did not touch is the one that was held, and one that it touched says so.
 
 use super::tests::Notes;
 use super::*;
@@ -98,7 +98,8 @@ impl Rooms {
     }
 }
 
-/// A batch of exchanges: all requests, then all responses. Bodies are framed by length or in chunks.
+/// A batch of exchanges: all requests, then all responses. Bodies are framed by length or in
+/// chunks.
 fn batches() -> impl Strategy<Value = Vec<Vec<(usize, usize, bool)>>> {
     let exchange = (0usize..200, 0usize..400, any::<bool>());
     prop::collection::vec(prop::collection::vec(exchange, 1..4), 1..6)
@@ -192,7 +193,8 @@ fn is_told(note: &str) -> bool {
 }
 
 proptest! {
-    /// One segment is lost. What that did not touch is as it was held; whatever is told as whole is true.
+    /// One segment is lost. What that did not touch is as it was held; whatever is told as whole is
+    /// true.
     #[test]
     fn losses_are_told_and_touch_nothing_else(
         batches in batches(),
