@@ -227,6 +227,9 @@ impl Config {
         if capture.retire_timeout_ms == 0 {
             return Err("the retire timeout is at least 1 ms".into());
         }
+        if self.flow.flow_count_max == 0 || self.http.pending_count_max == 0 {
+            return Err("a shard holds at least one connection, and that one request".into());
+        }
         if self.shard_count == 0 {
             return Err("there is at least one shard".into());
         }

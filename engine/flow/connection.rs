@@ -8,7 +8,8 @@
 //! 3. A hole is given up once the peer has acknowledged past it and `reorder_grace_ms` of packet time have gone
 //!    by, or where too much waits behind it.
 
-use super::store::{Budget, Store};
+use super::store::Budget;
+use super::stream::Stream;
 use super::{Chunk, Origin};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, begins_like_message};
@@ -24,24 +25,6 @@ const RESET_WINDOW_BYTES: i32 = 1 << 20;
 
 /// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs must agree.
 const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
-
-/// One direction of a connection.
-#[derive(Debug, Default)]
-struct Stream {
-    /// The next byte to go on. Means nothing until `is_started`.
-    next: SeqNumber,
-    /// How far the peer has acknowledged. Means nothing until `is_acked`.
-    acked: SeqNumber,
-    /// Where the FIN stands, once it was seen.
-    fin_at: Option<SeqNumber>,
-    /// Since when holes are known to have reached the peer, and how far it had acknowledged then.
-    hole_since: Option<(TimestampNs, SeqNumber)>,
-    /// What waits. `None` in all but the rare connection.
-    store: Option<Box<Store>>,
-    is_started: bool,
-    is_acked: bool,
-    is_finished: bool,
-}
 
 /// When and with what the connection began, as far as that was seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -206,10 +189,21 @@ impl Connection {
             self.streams[own].fin_at.get_or_insert(segment.payload_end());
         }
         if let Some(ack) = segment.ack {
-            self.streams[1 - own].note_ack(ack, segment.timestamp);
+            self.streams[1 - own].note_ack(ack);
         }
         self.advance(segment.timestamp, tools, visit);
         self.relieve(segment.timestamp, tools, visit);
+        self.note_holes(segment.timestamp);
+    }
+
+    /// Holes that something waits for, from now on.
+    fn note_holes(&mut self, now: TimestampNs) {
+        let is_waiting = self.streams.iter().any(|stream| stream.store.is_some());
+        for stream in &mut self.streams {
+            if stream.hole_since.is_none() && (is_waiting || stream.fin_at.is_some()) {
+                stream.refresh_hole(now);
+            }
+        }
     }
 
     /// Learns from a SYN or SYN-ACK where the streams begin and who opened the connection.
@@ -365,7 +359,7 @@ impl Connection {
                 self.advance(deadline, tools, visit);
             }
             if has_moved {
-                self.streams[own].refresh_hole(deadline);
+                self.note_holes(deadline);
             }
         }
     }
@@ -468,126 +462,6 @@ impl Connection {
             if let Some(mut store) = stream.store.take() {
                 store.clear(budget);
             }
-        }
-    }
-}
-
-impl Stream {
-    /// The stream begins at `seq` for us, unless it has begun.
-    fn start(&mut self, seq: SeqNumber) {
-        if !self.is_started {
-            self.is_started = true;
-            self.next = seq;
-        }
-    }
-
-    fn note_ack(&mut self, ack: SeqNumber, now: TimestampNs) {
-        if !self.is_acked || self.acked.precedes(ack) {
-            self.acked = ack;
-            self.is_acked = true;
-        }
-        if self.hole_since.is_none() && self.missing_until(self.acked).is_some() {
-            self.hole_since = Some((now, self.acked));
-        }
-    }
-
-    /// How far data is missing that `ack` says has passed; `None` where none is. A FIN's own number is no data.
-    fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
-        if !self.is_started || self.is_finished {
-            return None;
-        }
-        let until = match self.fin_at {
-            Some(fin_at) if fin_at.precedes(ack) => fin_at,
-            _ => ack,
-        };
-        self.next.precedes(until).then_some(until)
-    }
-
-    /// Bytes go on.
-    fn pass(
-        &mut self,
-        bytes: &[u8],
-        cut_bytes: u32,
-        origin: Origin,
-        direction: Direction,
-        stats: &mut FlowStats,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) {
-        self.next = origin.seq.plus(bytes.len() as u32);
-        stats.bytes_in_order += bytes.len() as u64;
-        if !bytes.is_empty() {
-            visit(direction, Chunk::Bytes(bytes, origin));
-        }
-        if cut_bytes > 0 {
-            stats.bytes_cut += u64::from(cut_bytes);
-            let at = self.next;
-            self.next = at.plus(cut_bytes);
-            visit(direction, Chunk::Gap { len_bytes: u64::from(cut_bytes), at });
-        }
-    }
-
-    /// Skips the hole at the front: up to what waits, and no further than `ack`, which the peer has seen. False
-    /// where there is none.
-    fn skip_hole(
-        &mut self,
-        ack: SeqNumber,
-        direction: Direction,
-        stats: &mut FlowStats,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) -> bool {
-        let Some(until) = self.missing_until(ack) else { return false };
-        let target = match self.store.as_ref().and_then(|store| store.first()) {
-            Some(first) if first.start().precedes(until) => first.start(),
-            _ => until,
-        };
-        if !self.next.precedes(target) {
-            return false;
-        }
-        self.skip_to(target, direction, stats, visit);
-        true
-    }
-
-    /// What lies before `target` is lost.
-    fn skip_to(
-        &mut self,
-        target: SeqNumber,
-        direction: Direction,
-        stats: &mut FlowStats,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) {
-        let at = self.next;
-        let len_bytes = target.distance(at).max(0) as u64;
-        self.next = target;
-        stats.gaps += 1;
-        stats.gap_bytes += len_bytes;
-        visit(direction, Chunk::Gap { len_bytes, at });
-    }
-
-    /// After progress: a hole that is left is a new one, known from now on.
-    fn refresh_hole(&mut self, now: TimestampNs) {
-        let is_hole = self.is_acked && self.missing_until(self.acked).is_some();
-        self.hole_since = is_hole.then_some((now, self.acked));
-    }
-
-    fn forget_hole_if_passed(&mut self) {
-        if self.hole_since.is_some() && self.missing_until(self.acked).is_none() {
-            self.hole_since = None;
-        }
-    }
-
-    fn finish_if_due(
-        &mut self,
-        direction: Direction,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) {
-        let Some(fin_at) = self.fin_at else { return };
-        if !self.is_finished && fin_at == self.next {
-            self.is_finished = true;
-            visit(direction, Chunk::Fin);
-        }
-        if !self.is_finished && fin_at.precedes(self.next) {
-            // Data went on past it: that FIN was none of this stream.
-            self.fin_at = None;
         }
     }
 }

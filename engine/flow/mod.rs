@@ -7,6 +7,7 @@
 
 mod connection;
 mod store;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -218,6 +218,30 @@ fn a_hole_that_is_not_acknowledged_is_kept_open() {
 }
 
 #[test]
+fn a_wild_acknowledgement_gives_nothing_up() {
+    let heard = run(&after_handshake(&[
+        Sent::data(Reverse, 0, 500_000, b"", 1),
+        Sent::data(Reverse, 0, 500_000, b"", 50),
+        Sent::data(Forward, 0, 0, b"request", 60),
+        Sent::data(Reverse, 0, 7, b"response", 70),
+        Sent::data(Forward, 7, 8, b"next", 80),
+    ]));
+    let expected = [bytes(Forward, "request"), bytes(Reverse, "response"), bytes(Forward, "next")];
+    assert_eq!(heard.heard, expected);
+}
+
+#[test]
+fn an_acknowledgement_ahead_of_its_data_leaves_it_the_grace() {
+    // On a mirror the acknowledgement may come long before the data, and the data out of order.
+    let heard = run(&after_handshake(&[
+        Sent::data(Reverse, 0, 14, b"", 1),
+        Sent::data(Forward, 7, 0, b"second.", 40),
+        Sent::data(Forward, 0, 0, b"first..", 45),
+    ]));
+    assert_eq!(heard.heard, [bytes(Forward, "first..second.")]);
+}
+
+#[test]
 fn the_bound_gives_a_hole_up() {
     let limits = FlowConfig { reorder_bytes_max: 1000, ..FlowConfig::default() };
     let mut sent = handshake();

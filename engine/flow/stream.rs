@@ -1,0 +1,149 @@
+//! [`Stream`]: one direction of a connection: what went on, what waits, and what is missing between.
+
+use super::store::Store;
+use super::{Chunk, Origin};
+use crate::decode::SeqNumber;
+use crate::ids::Direction;
+use crate::stats::FlowStats;
+use crate::time::TimestampNs;
+
+/// The largest window there is: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
+const WINDOW_BYTES_MAX: i32 = 1 << 30;
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The next byte to go on. Means nothing until `is_started`.
+    pub next: SeqNumber,
+    /// How far the peer has acknowledged. Means nothing until `is_acked`.
+    pub acked: SeqNumber,
+    /// Where the FIN stands, once it was seen.
+    pub fin_at: Option<SeqNumber>,
+    /// Since when something waits for bytes that the peer has acknowledged, and how far it had
+    /// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may
+    /// be ahead of its data, or wild.
+    pub hole_since: Option<(TimestampNs, SeqNumber)>,
+    /// What waits. `None` in all but the rare connection.
+    pub store: Option<Box<Store>>,
+    pub is_started: bool,
+    pub is_acked: bool,
+    pub is_finished: bool,
+}
+
+impl Stream {
+    /// The stream begins at `seq` for us, unless it has begun.
+    pub fn start(&mut self, seq: SeqNumber) {
+        if !self.is_started {
+            self.is_started = true;
+            self.next = seq;
+        }
+    }
+
+    pub fn note_ack(&mut self, ack: SeqNumber) {
+        if !self.is_acked || self.acked.precedes(ack) {
+            self.acked = ack;
+            self.is_acked = true;
+        }
+    }
+
+    /// How far data is missing that `ack` says has passed; `None` where none is. A FIN's own number
+    /// is no data, and nobody can acknowledge more than a window beyond what we have.
+    pub fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
+        if !self.is_started || self.is_finished || ack.distance(self.next) > WINDOW_BYTES_MAX {
+            return None;
+        }
+        let until = match self.fin_at {
+            Some(fin_at) if fin_at.precedes(ack) => fin_at,
+            _ => ack,
+        };
+        self.next.precedes(until).then_some(until)
+    }
+
+    /// Bytes go on.
+    pub fn pass(
+        &mut self,
+        bytes: &[u8],
+        cut_bytes: u32,
+        origin: Origin,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        self.next = origin.seq.plus(bytes.len() as u32);
+        stats.bytes_in_order += bytes.len() as u64;
+        if !bytes.is_empty() {
+            visit(direction, Chunk::Bytes(bytes, origin));
+        }
+        if cut_bytes > 0 {
+            stats.bytes_cut += u64::from(cut_bytes);
+            let at = self.next;
+            self.next = at.plus(cut_bytes);
+            visit(direction, Chunk::Gap { len_bytes: u64::from(cut_bytes), at });
+        }
+    }
+
+    /// Skips the hole at the front: up to what waits, and no further than `ack`, which the peer has seen. False
+    /// where there is none.
+    pub fn skip_hole(
+        &mut self,
+        ack: SeqNumber,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        let Some(until) = self.missing_until(ack) else { return false };
+        let target = match self.store.as_ref().and_then(|store| store.first()) {
+            Some(first) if first.start().precedes(until) => first.start(),
+            _ => until,
+        };
+        if !self.next.precedes(target) {
+            return false;
+        }
+        self.skip_to(target, direction, stats, visit);
+        true
+    }
+
+    /// What lies before `target` is lost.
+    pub fn skip_to(
+        &mut self,
+        target: SeqNumber,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let at = self.next;
+        let len_bytes = target.distance(at).max(0) as u64;
+        self.next = target;
+        stats.gaps += 1;
+        stats.gap_bytes += len_bytes;
+        visit(direction, Chunk::Gap { len_bytes, at });
+    }
+
+    /// After progress: a hole that is left is a new one, known from now on.
+    pub fn refresh_hole(&mut self, now: TimestampNs) {
+        let is_hole = self.is_acked && self.missing_until(self.acked).is_some();
+        self.hole_since = is_hole.then_some((now, self.acked));
+    }
+
+    pub fn forget_hole_if_passed(&mut self) {
+        if self.hole_since.is_some() && self.missing_until(self.acked).is_none() {
+            self.hole_since = None;
+        }
+    }
+
+    pub fn finish_if_due(
+        &mut self,
+        direction: Direction,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let Some(fin_at) = self.fin_at else { return };
+        if !self.is_finished && fin_at == self.next {
+            self.is_finished = true;
+            visit(direction, Chunk::Fin);
+        }
+        if !self.is_finished && fin_at.precedes(self.next) {
+            // Data went on past it: that FIN was none of this stream.
+            self.fin_at = None;
+        }
+    }
+}
