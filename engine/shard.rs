@@ -148,13 +148,17 @@ impl Line {
                 Admission::Unknown => return,
             }
         };
-        let room = &mut self.room;
+        let (room, mut is_foreign) = (&mut self.room, false);
         let is_closed =
             self.flows.accept(index, &segment, |key, origins, talk, direction, chunk| {
                 talk.take(Wire { key, origins }, direction, chunk, room);
+                is_foreign = talk.protocol().is_foreign();
             });
         if is_closed {
             self.close(index, End::Fin);
+        }
+        if is_foreign {
+            self.flows.retire(index);
         }
     }
 

@@ -80,6 +80,7 @@ pub struct Connection {
     /// connection or a forgery: what follows tells.
     rival: Option<(Direction, SeqNumber, TimestampNs)>,
     is_reset: bool,
+    is_retired: bool,
 }
 
 /// What a connection needs beside its own state to take a segment.
@@ -106,9 +107,15 @@ impl Connection {
         Some((connection, origins))
     }
 
-    /// Both directions are closed, or it was reset.
+    /// Both directions are closed, or it was reset, or nobody wants its bytes.
     pub fn is_closed(&self) -> bool {
-        self.is_reset || self.streams.iter().all(|stream| stream.is_finished)
+        self.is_reset || self.is_retired || self.streams.iter().all(|stream| stream.is_finished)
+    }
+
+    /// Nobody wants its bytes: it is only known, so that they begin nothing.
+    pub(super) fn retire(&mut self, budget: &mut Budget) {
+        self.is_retired = true;
+        self.release(budget);
     }
 
     /// When the oldest hole may be given up, if there is one.
@@ -155,7 +162,7 @@ impl Connection {
             return origins.client_isn != isn && !self.is_near(segment);
         }
         let end = self.streams[segment.direction.index()].next;
-        begins_like_message(segment.payload) && !segment.seq.precedes(end)
+        !self.is_retired && begins_like_message(segment.payload) && !segment.seq.precedes(end)
     }
 
     /// A SYN that stands right before what we have of its direction (its capture was late).
@@ -172,6 +179,9 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
+        if self.is_retired {
+            return;
+        }
         if self.is_reset {
             tools.stats.bytes_late += segment.payload.len() as u64;
             return;

@@ -196,6 +196,14 @@ impl<S: Default> FlowTable<S> {
         flow.connection.is_closed()
     }
 
+    /// Nobody wants the bytes of this flow: its segments are passed over from now on, and it is
+    /// remembered as a closed one is, until the next handshake.
+    pub fn retire(&mut self, index: FlowIndex) {
+        if let Some(flow) = self.slots[index.0 as usize].as_mut() {
+            flow.connection.retire(&mut self.budget);
+        }
+    }
+
     /// Gives up the holes whose grace is over at `now`, in flows that get no packet to notice it by.
     pub fn settle(
         &mut self,

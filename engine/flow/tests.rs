@@ -547,3 +547,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_retired_flow_is_remembered_and_its_bytes_begin_nothing() {
+    let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"hello", 1)]));
+    let index = one.table.indices()[0];
+    one.table.retire(index);
+    for number in 0..5 {
+        one.take(&Sent::data(Forward, 5 + 100 * number, 0, b"GET / HTTP/1.1\r\n", 4_000));
+    }
+    assert_eq!((one.table.len(), one.table.stats.flows), (1, 1));
+    // The next handshake on the same endpoints begins a new one.
+    one.take(&Sent::data(Forward, 90_000, 0, b"", 4_001).flags(TcpFlags::SYN));
+    one.take(&Sent::data(Forward, 90_000, 0, b"GET / HTTP/1.1\r\n", 4_002));
+    assert_eq!((one.table.len(), one.table.stats.flows), (1, 2));
+    assert_eq!(one.flushed(), [bytes(Forward, "helloGET / HTTP/1.1\r\n")]);
+}

@@ -75,6 +75,13 @@ pub enum Protocol {
     Other,
 }
 
+impl Protocol {
+    /// Whether no HTTP/1 can follow: the connection need not be followed either.
+    pub fn is_foreign(self) -> bool {
+        matches!(self, Protocol::Tls | Protocol::Http2)
+    }
+}
+
 /// The HTTP side of one connection.
 #[derive(Debug, Default)]
 pub struct Conversation {
