@@ -60,6 +60,52 @@ impl Totals {
             + http.exchanges_truncated
     }
 
+    /// Why there is no line, for who expected some: the most telling of what was seen instead.
+    fn why_nothing(&self) -> Option<String> {
+        let (http, decode) = (&self.shards.http, &self.shards.decode);
+        if http.requests + http.responses + self.exchanges() > 0 {
+            return None;
+        }
+        if http.flows_http1 > 0 || http.heads_unfinished > 0 {
+            return Some("HTTP/1 was seen, but no message from its beginning to its end".into());
+        }
+        let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
+        let mut seen = Vec::new();
+        let mut note = |count: u64, one: &str, many: &str| match count {
+            0 => {}
+            1 => seen.push(format!("1 {one}")),
+            _ => seen.push(format!("{count} {many}")),
+        };
+        note(http.flows_tls, "TLS connection", "TLS connections");
+        note(kernel(Reason::Tls), "frame of TLS", "frames of TLS");
+        note(http.flows_http2, "HTTP/2 connection", "HTTP/2 connections");
+        note(http.flows_other, "connection of another kind", "connections of other kinds");
+        let other = kernel(Reason::Other);
+        note(other, "frame of another protocol", "frames of other protocols");
+        note(http.flows_empty, "connection without data", "connections without data");
+        let no_tcp = decode.not_tcp + decode.not_ip;
+        let no_tcp = no_tcp + kernel(Reason::NotTcp) + kernel(Reason::NotIp);
+        note(no_tcp, "frame that is not TCP", "frames that are not TCP");
+        note(kernel(Reason::Direction), "frame the other way", "frames the other way");
+        note(decode.unsupported_link, "frame of an unknown link", "frames of unknown links");
+        let late = self.shards.flow.segments_unknown + kernel(Reason::NoPayload);
+        note(late, "segment of a connection joined late", "segments of connections joined late");
+        let advice = if http.flows_tls + kernel(Reason::Tls) > 0 {
+            "; httplines cannot read encrypted traffic"
+        } else if http.flows_http2 > 0 {
+            "; httplines does not read HTTP/2"
+        } else {
+            ""
+        };
+        Some(match (seen.as_slice(), &self.live) {
+            ([], Some(_)) => "no packet came; is it the right interface? -D lists them, \
+                              -i any takes all"
+                .into(),
+            ([], None) => "the capture holds no packet".into(),
+            (seen, _) => format!("no HTTP/1 was seen: {}{advice}", seen.join(", ")),
+        })
+    }
+
     fn write_capture(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shards = &self.shards;
         let Some(live) = &self.live else {
@@ -106,6 +152,9 @@ impl fmt::Display for Totals {
         let (flow, http, emit) = (&self.shards.flow, &self.shards.http, &self.shards.emit);
         let state = if self.is_running { "so far" } else { "in all" };
         writeln!(f, "httplines: {} exchanges in {:.1?} {state}", self.exchanges(), self.elapsed)?;
+        if let Some(why) = self.why_nothing() {
+            row(f, "why", &why)?;
+        }
         self.write_capture(f)?;
         row_of_parts(f, "decoded", &self.shards.decode.each())?;
         let kinds = [

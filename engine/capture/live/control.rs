@@ -62,6 +62,8 @@ pub struct LiveControl {
 struct Watched {
     /// 0 is all.
     ifindex: u32,
+    /// It was removed. A new one of its name has another number.
+    is_gone: bool,
     /// By other descriptors than those of the shards.
     sockets: Vec<PacketSocket>,
     /// Interface number, `rx_dropped`, `rx_missed`.
@@ -79,7 +81,7 @@ impl LiveControl {
         let mut watched = Vec::with_capacity(opened.len());
         for (name, ifindex, sockets) in opened {
             totals.interfaces.push(InterfaceTotals { name, ..InterfaceTotals::default() });
-            let mut entry = Watched { ifindex, sockets, seen: Vec::new() };
+            let mut entry = Watched { ifindex, is_gone: false, sockets, seen: Vec::new() };
             entry.see(present);
             watched.push(entry);
         }
@@ -97,6 +99,14 @@ impl LiveControl {
         self.filter.gate(Gate::Shut);
     }
 
+    /// The names of the interfaces, where the last look at the totals found that none of them is
+    /// left.
+    pub fn all_gone(&self) -> Option<String> {
+        let is_deserted = self.watched.iter().all(|watched| watched.is_gone);
+        let names = self.totals.interfaces.iter().map(|interface| interface.name.as_str());
+        is_deserted.then(|| names.collect::<Vec<_>>().join(", "))
+    }
+
     /// Everything so far. To be called now and then in long runs: the kernel's counters have 32
     /// bits.
     pub fn totals(&mut self) -> io::Result<&LiveTotals> {
@@ -112,6 +122,8 @@ impl LiveControl {
             let (rx_dropped, rx_missed) = watched.see(&present);
             totals.rx_dropped += rx_dropped;
             totals.rx_missed += rx_missed;
+            watched.is_gone = watched.ifindex != 0
+                && !present.iter().any(|interface| interface.ifindex == watched.ifindex);
         }
         let softnet = softnet_dropped();
         self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);
@@ -174,7 +186,8 @@ mod tests {
             rx_dropped,
             rx_missed,
         };
-        let mut watched = Watched { ifindex: 0, sockets: Vec::new(), seen: Vec::new() };
+        let mut watched =
+            Watched { ifindex: 0, is_gone: false, sockets: Vec::new(), seen: Vec::new() };
         assert_eq!(watched.see(&[state(1, 5, u32::MAX)]), (0, 0));
         assert_eq!(watched.see(&[state(1, 7, 1), state(2, 100, 100)]), (2, 2));
         assert_eq!(watched.see(&[state(2, 101, 100)]), (1, 0));

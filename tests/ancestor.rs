@@ -1,0 +1,1 @@
+//! The failings of the ancestor.
