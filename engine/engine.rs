@@ -405,7 +405,7 @@ impl Run {
         let mut gone = None;
         loop {
             // The kernel's counters have 32 bits; they are taken in long before they could go around.
-            let live = control.totals().cloned();
+            let _ = control.totals();
             if let Some(names) = control.all_gone() {
                 gone = Some(SourceError::Gone { names });
                 break;
@@ -413,9 +413,11 @@ impl Run {
             match self.next_turn() {
                 Turn::GoOn => {}
                 Turn::Report => {
+                    // The shards first: a frame counts in the kernel before it does here.
+                    let shards = shards.stats();
                     let totals = Totals {
-                        shards: shards.stats(),
-                        live: live.ok(),
+                        shards,
+                        live: control.totals().cloned().ok(),
                         writer: self.writer.stats(),
                         elapsed: self.begun.elapsed(),
                         is_running: true,

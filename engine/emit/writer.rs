@@ -40,7 +40,7 @@ pub enum WriterError {
         source: io::Error,
     },
     /// The writer thread could not be started.
-    #[error("cannot start the writer thread: {0}")]
+    #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
     Thread(#[source] io::Error),
     /// The writer thread panicked; lines may be missing.
     #[error("the writer thread panicked")]
