@@ -496,6 +496,18 @@ mod root {
         assert!(finished.stderr.contains("1 complete"), "{}", finished.stderr);
     }
 
+    #[test]
+    fn one_of_two_interfaces_that_goes_away_is_told() {
+        let Some((_client, server)) = Namespace::pair() else { skip!("needs root") };
+        let mut command = program();
+        command.args(["-i", "veth1", "-i", "lo"]);
+        let mut running = start(&server, command);
+        server.ip("link delete veth1");
+        running.hear("httplines: veth1 has gone; capturing goes on without it");
+        let finished = running.stop();
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    }
+
     /// The reader of a live capture leaves: the next line ends it.
     #[test]
     fn a_closed_pipe_ends_a_live_capture() {

@@ -112,6 +112,7 @@ impl LiveControl {
     pub fn totals(&mut self) -> io::Result<&LiveTotals> {
         // A frame is counted by the filter before it is by its socket.
         let present = interface::interfaces()?;
+        let mut gone = Vec::new();
         for (watched, totals) in self.watched.iter_mut().zip(&mut self.totals.interfaces) {
             for socket in &watched.sockets {
                 let new = socket.statistics()?;
@@ -122,8 +123,16 @@ impl LiveControl {
             let (rx_dropped, rx_missed) = watched.see(&present);
             totals.rx_dropped += rx_dropped;
             totals.rx_missed += rx_missed;
-            watched.is_gone = watched.ifindex != 0
-                && !present.iter().any(|interface| interface.ifindex == watched.ifindex);
+            let is_there = |interface: &Interface| interface.ifindex == watched.ifindex;
+            if watched.ifindex != 0 && !watched.is_gone && !present.iter().any(is_there) {
+                watched.is_gone = true;
+                gone.push(totals.name.as_str());
+            }
+        }
+        // Where none is left the capture ends, and says so itself.
+        if !gone.is_empty() && self.watched.iter().any(|watched| !watched.is_gone) {
+            let names = gone.join(", ");
+            tracing::warn!("{names} has gone; capturing goes on without it, even if it comes back");
         }
         let softnet = softnet_dropped();
         self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);
