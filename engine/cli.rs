@@ -274,7 +274,8 @@ impl Args {
         !self.headers.is_empty() || self.all_headers || self.show_secrets
     }
 
-    fn is_to_file(&self) -> bool {
+    /// Whether lines go to a file, and not to standard output.
+    pub fn is_to_file(&self) -> bool {
         self.output.as_ref().is_some_and(|path| path.as_os_str() != "-")
     }
 

@@ -12,7 +12,11 @@ use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use voice::say;
+
+/// A file that is read within this time needs no progress bar.
+const BAR_AFTER: Duration = Duration::from_secs(1);
 
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -48,13 +52,16 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::open(args.config())?;
     forward_signals(engine.handle()).context("cannot listen for signals")?;
     let mut bar = None;
-    let is_watched = !args.quiet && std::io::stderr().is_terminal();
+    // A bar among the lines of one terminal would be neither.
+    let is_apart = args.is_to_file() || !std::io::stdout().is_terminal();
+    let is_watched = !args.quiet && is_apart && std::io::stderr().is_terminal();
+    let begun = Instant::now();
     let ending = engine.run(&mut |notice| match notice {
         Notice::Capturing { interfaces, shard_count } => {
             let (names, plural) = (interfaces.join(", "), if shard_count == 1 { "" } else { "s" });
             say(format_args!("httplines: capturing on {names} with {shard_count} shard{plural}\n"));
         }
-        Notice::Progress(progress) if is_watched => {
+        Notice::Progress(progress) if is_watched && begun.elapsed() > BAR_AFTER => {
             if let Some(size_bytes) = progress.size_bytes() {
                 bar.get_or_insert_with(|| progress_bar(size_bytes))
                     .set_position(progress.read_bytes());
