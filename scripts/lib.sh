@@ -3,8 +3,6 @@
 # shellcheck disable=SC2034
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-# Where cargo puts what it builds.
-TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 # Users other than root often lack the system's programs, and a fresh shell lacks cargo.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 
@@ -13,6 +11,22 @@ die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
+
+# Where cargo puts what it builds. libbpf's Makefile takes no white space in a path, so where there
+# is some cargo goes through a link without any; the link is the same in every run, and so is what
+# cargo finds there.
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+[[ $TARGET == /* ]] || TARGET=$PWD/$TARGET
+if [[ $TARGET == *[[:space:]]* ]]; then
+    link=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/httplines
+    link=$link/target-$(cksum <<<"$TARGET" | cut -d' ' -f1)
+    [[ $link != *[[:space:]]* ]] ||
+        die 'libbpf cannot be built in a path with white space; set CARGO_TARGET_DIR to one without'
+    mkdir -p -- "$TARGET" "${link%/*}"
+    ln -sfn -- "$TARGET" "$link"
+    TARGET=$link
+fi
+export CARGO_TARGET_DIR=$TARGET
 
 # How to become root: nothing, or sudo; `can_root` fails where there is no way without a password
 # and a terminal to ask for it.
@@ -35,12 +49,15 @@ pkg-config                   pkg-config     pkgconf-pkg-config    pkgconf
 /usr/include/libelf.h        libelf-dev     elfutils-libelf-devel libelf
 /usr/include/zlib.h          zlib1g-dev     zlib-devel            zlib
 '
-NEEDS_LAB='
+NEEDS_DEMO='
 ip                           iproute2       iproute               iproute2
-ethtool                      ethtool        ethtool               ethtool
 nginx                        nginx-light    nginx                 nginx
-wrk                          wrk            wrk                   wrk
 curl                         curl           curl                  curl
+'
+NEEDS_LAB=$NEEDS_DEMO'
+/bin/kill                    procps         procps-ng             util-linux
+ethtool                      ethtool        ethtool               ethtool
+wrk                          wrk            wrk                   wrk
 tcpdump                      tcpdump        tcpdump               tcpdump
 '
 
@@ -73,7 +90,7 @@ install_needs() {
     esac
     packages=$(awk -v column="$column" '{print $column}' <<<"$absent" | sort -u | xargs)
     if ((column == 2)) && can_root; then
-        say "Installing: $packages"
+        say "Installing: $packages (this may take minutes)"
         # shellcheck disable=SC2086
         apt_install $packages && [[ -z $(missing "$1") ]] && return 0
         say "The installation failed; please install: $packages" >&2
@@ -110,6 +127,11 @@ EOS
 
 # Cargo and its compiler come from rustup or the distribution; they are the user's to choose.
 need_cargo() {
+    local least version
+    least=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
     command -v cargo >/dev/null ||
-        die 'cargo is missing; install Rust 1.88 or later (https://rustup.rs)'
+        die "cargo is missing; install Rust $least or later (https://rustup.rs)"
+    version=$(rustc --version | cut -d' ' -f2) || die "rustc does not run: see above"
+    [[ $(printf '%s\n' "$least" "$version" | sort -V | head -n 1) == "$least" ]] ||
+        die "this is Rust $version; httplines needs $least or later (https://rustup.rs)"
 }

@@ -118,8 +118,12 @@ fn a_conversation_is_what_its_script_says() {
 fn records_are_compared_in_any_order() {
     let left = records::parse(b"{\"a\":1,\"t\":5}\n{\"a\":2}\n");
     let right = records::parse(b"{\"a\":2}\n{\"a\":1,\"t\":6}\n");
-    records::assert_same(&records::without(left.clone(), &["t"]), &records::without(right, &["t"]));
-    let differs = std::panic::catch_unwind(|| records::assert_same(&left, &left[..1]));
+    records::assert_same(
+        "all but t",
+        &records::without(left.clone(), &["t"]),
+        &records::without(right, &["t"]),
+    );
+    let differs = std::panic::catch_unwind(|| records::assert_same("one less", &left, &left[..1]));
     assert!(differs.is_err());
 }
 
@@ -205,7 +209,7 @@ mod root {
             let path = file.display().to_string();
             let args = ["-i", SERVER_IFACE, "-U", "-B", "65536", "-Z", "root", "-w", &path];
             let tcpdump = lab.start(lab.command(End::Server, "tcpdump"), &args, "listening on");
-            lab.wrk(4, 500);
+            lab.wrk(lab::SERVER[0], 4, 500);
             assert_eq!(lab.curl(&["/1m"]).stdout.len(), 1 << 20);
             let chunked = lab.curl(&["-i", "/chunked"]).stdout;
             assert!(String::from_utf8_lossy(&chunked).contains("Transfer-Encoding: chunked"));

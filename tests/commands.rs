@@ -469,7 +469,7 @@ mod root {
         let mut running = start(&server, command);
         let injector = client.run(|| Injector::new("veth0"));
         (0..200).for_each(|number| exchange(&injector, number));
-        running.hear("cannot write full/out.jsonl: the disk is full");
+        running.await_stderr("cannot write full/out.jsonl: the disk is full");
         let finished = running.stop();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         assert!(finished.stderr.contains("200 complete"), "{}", finished.stderr);
@@ -503,7 +503,7 @@ mod root {
         command.args(["-i", "veth1", "-i", "lo"]);
         let mut running = start(&server, command);
         server.ip("link delete veth1");
-        running.hear("httplines: veth1 has gone; capturing goes on without it");
+        running.await_stderr("httplines: veth1 has gone; capturing goes on without it");
         let finished = running.stop();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     }
@@ -546,8 +546,8 @@ mod root {
         let why = "no HTTP/1 was seen: 1 frame of TLS; httplines cannot read encrypted traffic";
         wait_until("the frame was seen", || {
             running.signal("USR1");
-            running.hear("exchanges in");
-            running.hear("why");
+            running.await_stderr("exchanges in");
+            running.await_stderr("why");
             running.stderr().ends_with(&format!("{why}\n"))
         });
         assert!(running.stop().stderr.contains(why));

@@ -34,8 +34,8 @@ struct Stream {
     acked: SeqNumber,
     /// Where the FIN stands, once it was seen.
     fin_at: Option<SeqNumber>,
-    /// Since when the hole at `next` is known to have reached the peer.
-    hole_since: Option<TimestampNs>,
+    /// Since when holes are known to have reached the peer, and how far it had acknowledged then.
+    hole_since: Option<(TimestampNs, SeqNumber)>,
     /// What waits. `None` in all but the rare connection.
     store: Option<Box<Store>>,
     is_started: bool,
@@ -107,9 +107,10 @@ pub(super) struct Tools<'a> {
 }
 
 impl Connection {
-    /// The connection that the rival SYN announced, and how it began.
-    pub(super) fn rival(&self) -> Option<(Connection, Origins)> {
-        let (client, isn, syn_at) = self.rival?;
+    /// The connection that the rival SYN announced, and how it began, if `segment` shows that it
+    /// came about.
+    pub(super) fn rival(&self, segment: &Segment<'_>) -> Option<(Connection, Origins)> {
+        let (client, isn, syn_at) = self.rival.filter(|_| self.is_of_rival(segment))?;
         let origins = Origins {
             client: Some(client),
             client_isn: Some(isn),
@@ -129,8 +130,8 @@ impl Connection {
 
     /// When the oldest hole may be given up, if there is one.
     pub(super) fn deadline(&self, limits: &FlowConfig) -> Option<TimestampNs> {
-        let since = self.streams.iter().filter_map(|stream| stream.hole_since).min()?;
-        Some(since.plus_ms(limits.reorder_grace_ms))
+        let holes = self.streams.iter().filter_map(|stream| stream.hole_since);
+        Some(holes.map(|(since, _)| since).min()?.plus_ms(limits.reorder_grace_ms))
     }
 
     /// Whether `segment` shows that this connection has given way to another on the same endpoints. A SYN alone
@@ -150,16 +151,28 @@ impl Connection {
             }
             return self.is_closed();
         }
-        if self.is_reset && begins_like_message(segment.payload) {
-            // The reset was not meant for this connection, or was forged: it speaks on.
-            return !segment.seq.precedes(self.streams[segment.direction.index()].next);
-        }
+        self.is_of_rival(segment) || self.is_closed() && self.is_next(segment, origins)
+    }
+
+    /// Whether `segment` belongs to the connection that the rival SYN announced.
+    fn is_of_rival(&self, segment: &Segment<'_>) -> bool {
         let Some((client, isn, _)) = self.rival else { return false };
         if segment.direction == client {
-            !segment.flags.is_rst() && segment.seq == isn.plus(1)
+            !segment.flags.is_rst() && !segment.flags.is_syn() && segment.seq == isn.plus(1)
         } else {
             segment.flags.is_syn() && segment.ack == Some(isn.plus(1))
         }
+    }
+
+    /// Whether `segment` comes after the end of this closed connection: it belongs to the next one,
+    /// whose SYN we missed, or the end was not meant for this one, or forged, and it speaks on.
+    fn is_next(&self, segment: &Segment<'_>, origins: &Origins) -> bool {
+        if segment.flags.is_syn() {
+            let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
+            return origins.client_isn != isn && !self.is_near(segment);
+        }
+        let end = self.streams[segment.direction.index()].next;
+        begins_like_message(segment.payload) && !segment.seq.precedes(end)
     }
 
     /// A SYN that stands right before what we have of its direction (its capture was late).
@@ -327,28 +340,33 @@ impl Connection {
         Some(usize::from(reverse.origin.timestamp > forward.origin.timestamp))
     }
 
-    /// Gives up holes whose grace is over at `now`.
+    /// Gives up holes whose grace is over at `now`. What follows from it is dated to the moment at
+    /// which the grace was over, not to the one at which that was noticed: this hangs on other
+    /// connections' packets, too.
     pub(super) fn settle(
         &mut self,
         now: TimestampNs,
         tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        while self.deadline(tools.limits).is_some_and(|deadline| deadline < now) {
-            let since = |own: usize| self.streams[own].hole_since;
+        while let Some(deadline) = self.deadline(tools.limits).filter(|deadline| *deadline < now) {
+            let since = |own: usize| self.streams[own].hole_since.map(|(since, _)| since);
             let own = match (since(0), since(1)) {
                 (Some(forward), Some(reverse)) => usize::from(reverse < forward),
                 (None, _) => 1,
                 (_, None) => 0,
             };
-            self.streams[own].hole_since = None;
-            if self.may_be_fin(own) {
-                continue;
+            let Some((_, acked)) = self.streams[own].hole_since.take() else { return };
+            let mut has_moved = false;
+            while !self.may_be_fin(own)
+                && self.streams[own].skip_hole(acked, direction_of(own), tools.stats, visit)
+            {
+                has_moved = true;
+                self.advance(deadline, tools, visit);
             }
-            let stream = &mut self.streams[own];
-            stream.skip_hole(stream.acked, direction_of(own), tools.stats, visit);
-            self.advance(now, tools, visit);
-            self.streams[own].refresh_hole(now);
+            if has_moved {
+                self.streams[own].refresh_hole(deadline);
+            }
         }
     }
 
@@ -469,7 +487,7 @@ impl Stream {
             self.is_acked = true;
         }
         if self.hole_since.is_none() && self.missing_until(self.acked).is_some() {
-            self.hole_since = Some(now);
+            self.hole_since = Some((now, self.acked));
         }
     }
 
@@ -548,7 +566,7 @@ impl Stream {
     /// After progress: a hole that is left is a new one, known from now on.
     fn refresh_hole(&mut self, now: TimestampNs) {
         let is_hole = self.is_acked && self.missing_until(self.acked).is_some();
-        self.hole_since = is_hole.then_some(now);
+        self.hole_since = is_hole.then_some((now, self.acked));
     }
 
     fn forget_hole_if_passed(&mut self) {

@@ -9,7 +9,7 @@ use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
 /// How many flows are looked at to find one to evict: the best of a few is nearly the best of all.
@@ -26,8 +26,8 @@ struct Flow<S> {
     origins: Origins,
     connection: Connection,
     last_seen: TimestampNs,
-    /// The flow stands in `overdue` already.
-    is_watched: bool,
+    /// Where the flow stands in `overdue`.
+    watched_until: Option<TimestampNs>,
     /// Payload has passed.
     is_used: bool,
     state: S,
@@ -55,8 +55,9 @@ pub struct FlowTable<S> {
     free: Vec<u32>,
     /// Where the next look for idle flows begins.
     cursor: usize,
-    /// Flows with a hole whose grace runs, in the order in which it will be over.
-    overdue: VecDeque<(TimestampNs, u32)>,
+    /// Flows with a hole whose grace runs, each once, by the moment at which it will be over. A
+    /// set, since stamps of several interfaces or of a file are in no order.
+    overdue: BTreeSet<(TimestampNs, u32)>,
     budget: Budget,
     /// Counters of this room.
     pub stats: FlowStats,
@@ -73,7 +74,7 @@ impl<S: Default> FlowTable<S> {
             slots: Vec::new(),
             free: Vec::new(),
             cursor: 0,
-            overdue: VecDeque::new(),
+            overdue: BTreeSet::new(),
             budget,
             stats: FlowStats::default(),
         }
@@ -87,6 +88,12 @@ impl<S: Default> FlowTable<S> {
     /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
+    }
+
+    /// Flows whose holes are watched.
+    #[cfg(test)]
+    pub(super) fn watched_count(&self) -> usize {
+        self.overdue.len()
     }
 
     /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one segment.
@@ -140,7 +147,7 @@ impl<S: Default> FlowTable<S> {
             origins,
             connection,
             last_seen: segment.timestamp,
-            is_watched: false,
+            watched_until: None,
             is_used: false,
             state: S::default(),
         };
@@ -182,11 +189,9 @@ impl<S: Default> FlowTable<S> {
         flow.connection.accept(segment, &mut tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
         });
-        if !flow.is_watched
-            && let Some(deadline) = flow.connection.deadline(&self.limits)
-        {
-            flow.is_watched = true;
-            self.overdue.push_back((deadline, index.0));
+        if flow.watched_until.is_none() {
+            flow.watched_until = flow.connection.deadline(&self.limits);
+            self.overdue.extend(flow.watched_until.map(|deadline| (deadline, index.0)));
         }
         flow.connection.is_closed()
     }
@@ -197,11 +202,10 @@ impl<S: Default> FlowTable<S> {
         now: TimestampNs,
         mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
     ) {
-        while let Some(&(deadline, slot)) = self.overdue.front() {
-            if deadline >= now {
-                return;
-            }
-            self.overdue.pop_front();
+        while let Some(&(deadline, slot)) = self.overdue.first()
+            && deadline < now
+        {
+            self.overdue.pop_first();
             let Some(flow) = self.slots[slot as usize].as_mut() else { continue };
             let mut tools =
                 Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
@@ -209,11 +213,8 @@ impl<S: Default> FlowTable<S> {
             flow.connection.settle(now, &mut tools, &mut |direction, chunk| {
                 visit(key, origins, state, direction, chunk);
             });
-            flow.is_watched = false;
-            if let Some(deadline) = flow.connection.deadline(&self.limits) {
-                flow.is_watched = true;
-                self.overdue.push_back((deadline, slot));
-            }
+            flow.watched_until = flow.connection.deadline(&self.limits);
+            self.overdue.extend(flow.watched_until.map(|deadline| (deadline, slot)));
         }
     }
 
@@ -237,6 +238,9 @@ impl<S: Default> FlowTable<S> {
     pub fn remove(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
         let Some(mut flow) = self.slots[index.0 as usize].take() else { return };
         flow.connection.release(&mut self.budget);
+        if let Some(deadline) = flow.watched_until {
+            self.overdue.remove(&(deadline, index.0));
+        }
         let hash = self.hasher.hash_one(flow.key);
         if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == index.0) {
             entry.remove();
@@ -248,10 +252,8 @@ impl<S: Default> FlowTable<S> {
             End::Reused => self.stats.flows_reused += 1,
             End::Fin | End::Rst | End::Exit => {}
         }
-        if end == End::Reused
-            && let Some(segment) = segment
-            && !(segment.flags.is_syn() && segment.ack.is_none())
-            && let Some((connection, origins)) = flow.connection.rival()
+        if let Some(segment) = segment.filter(|segment| segment.key == flow.key)
+            && let Some((connection, origins)) = flow.connection.rival(segment)
         {
             self.insert(segment, hash, connection, origins);
         }

@@ -112,6 +112,12 @@ impl Run {
         self.table.accept(index, &segment, |_, _, (), way, chunk| hear(heard, way, chunk));
     }
 
+    /// How the one connection in the table began.
+    fn origins(mut self) -> Origins {
+        let index = self.table.indices()[0];
+        *self.table.parts(index).expect("a flow").1
+    }
+
     fn flushed(mut self) -> Vec<Heard> {
         let heard = &mut self.heard;
         for index in self.table.indices() {
@@ -314,6 +320,94 @@ fn the_table_never_holds_more_than_it_may() {
         assert!(table.len() <= 100);
     }
     assert_eq!(table.stats.flows_evicted, 4_900);
+}
+
+#[test]
+fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
+    // Two holes, one behind the other; the piece that fills the second comes 15 ms after the
+    // acknowledgement.
+    let begin = after_handshake(&[
+        Sent::data(Forward, 10, 0, b"one", 1),
+        Sent::data(Forward, 20, 0, b"two", 1),
+        Sent::data(Reverse, 0, 23, b"", 2),
+    ]);
+    let end = [Sent::data(Reverse, 0, 23, b"", 26), Sent::data(Forward, 13, 0, b"1234567", 27)];
+    let mut all = begin.clone();
+    all.extend_from_slice(&end);
+    let expected = run(&all).flushed();
+    for look_ms in 3..40 {
+        let mut looked = run(&begin);
+        let heard = &mut looked.heard;
+        looked.table.settle(TimestampNs((1_000 + look_ms) * MS), |_, _, (), way, chunk| {
+            hear(heard, way, chunk);
+        });
+        end.iter().for_each(|sent| looked.take(sent));
+        assert_eq!(looked.flushed(), expected, "with a look at {look_ms} ms");
+    }
+}
+
+#[test]
+fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
+    let mut table: FlowTable<()> = FlowTable::new(FlowConfig::default());
+    let mut gaps = 0;
+    for number in 0..1_000u16 {
+        let at_ms = if number == 0 { 1_000_000_000 } else { 1 };
+        for sent in [
+            Sent::data(Forward, 0, 0, b"GET / ", at_ms),
+            Sent::data(Forward, 10, 0, b"behind", at_ms),
+            Sent::data(Reverse, 0, 16, b"", at_ms),
+        ] {
+            let mut segment = sent.segment();
+            segment.key.port[1] = number.to_be_bytes();
+            let Admission::Flow(index) = table.admit(&segment) else { continue };
+            table.accept(index, &segment, |_, _, (), _, _| {});
+        }
+    }
+    table.settle(TimestampNs(2_000 * MS), |_, _, (), _, chunk| {
+        gaps += usize::from(matches!(chunk, Chunk::Gap { .. }));
+    });
+    assert_eq!(gaps, 999);
+    for index in table.indices() {
+        table.remove(index, End::Evicted, None);
+    }
+    assert_eq!(table.watched_count(), 0);
+}
+
+#[test]
+fn a_closed_connection_gives_way_to_one_whose_syn_was_not_seen() {
+    let closed = after_handshake(&[
+        Sent::data(Forward, 0, 0, b"ask", 1).flags(TcpFlags::ACK | TcpFlags::FIN),
+        Sent::data(Reverse, 0, 4, b"answer", 2).flags(TcpFlags::ACK | TcpFlags::FIN),
+    ]);
+    let heard = |rest: &[Sent]| {
+        let mut all = closed.clone();
+        all.extend_from_slice(rest);
+        let run = run(&all);
+        let flows = run.table.stats.flows;
+        (flows, run.flushed()[4..].to_vec())
+    };
+    let message = Sent::data(Forward, 900_000, 700_000, b"GET / HTTP/1.1", 5);
+    assert_eq!(heard(std::slice::from_ref(&message)), (2, vec![bytes(Forward, "GET / HTTP/1.1")]));
+    let answer = Sent::data(Reverse, 700_000, 900_000, b"", 4);
+    let answered = [answer.flags(TcpFlags::SYN | TcpFlags::ACK), message];
+    assert_eq!(heard(&answered), (2, vec![bytes(Forward, "GET / HTTP/1.1")]));
+    let late = Sent::data(Reverse, 0, 4, b"answer", 6).flags(TcpFlags::ACK | TcpFlags::FIN);
+    let late_syn_ack = Sent::data(Reverse, 0, 0, b"", 6).flags(TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!(heard(&[late, late_syn_ack]), (1, vec![]));
+}
+
+#[test]
+fn a_syn_before_the_last_fin_begins_the_next_connection() {
+    let run = run(&after_handshake(&[
+        Sent::data(Forward, 0, 0, b"ask", 1).flags(TcpFlags::ACK | TcpFlags::FIN),
+        Sent::data(Forward, 900_000, 0, b"", 2).flags(TcpFlags::SYN),
+        Sent::data(Reverse, 0, 4, b"answer", 2).flags(TcpFlags::ACK | TcpFlags::FIN),
+        Sent::data(Reverse, 700_000, 900_000, b"", 3).flags(TcpFlags::SYN | TcpFlags::ACK),
+    ]));
+    assert_eq!(run.table.stats.flows, 2);
+    let origins = run.origins();
+    assert_eq!(origins.client_isn, Some(SeqNumber(FORWARD_ISN).plus(900_000)));
+    assert_eq!(origins.connect_ns(), Some(MS));
 }
 
 /// A dialogue as it was sent: turns of bytes, each direction in its turn.

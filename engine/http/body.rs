@@ -118,6 +118,12 @@ impl BodyFraming {
         BodyFraming::of_request(fields)
     }
 
+    /// Whether no byte of a chunked body has come. Other framings show that in the number of their
+    /// bytes.
+    pub(super) fn is_untouched(&self) -> bool {
+        !matches!(self, BodyFraming::Chunked(state) if *state != ChunkState::START)
+    }
+
     /// Takes a piece of the stream.
     pub(super) fn feed(&mut self, data: &[u8]) -> Fed {
         match self {

@@ -4,9 +4,10 @@
 //! nothing is searched. After a loss that framing cannot account for it searches, and takes a head only at the
 //! start of a frame, and only one that is certain; so bytes of a body are not taken for a head.
 
-use super::body::{BodyFraming, Progress, Skipped};
+use super::body::{BodyFraming, Progress};
 use super::exchange::{FlowIdentity, Message};
 use super::head::{self, Expected, Head, Kind, Parsed};
+use super::loss::LongHead;
 use super::pairing::Pending;
 use super::pool::{ExchangeId, ExchangePool};
 use super::{Exchange, Listener};
@@ -41,24 +42,21 @@ pub(super) enum Phase {
     Off,
 }
 
-/// The rest of a head that is not kept, up to its empty line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LongHead {
-    /// Nothing but CR stands in the line so far.
-    is_line_empty: bool,
-    /// How the body is framed, by the fields that were kept.
-    framing: Option<BodyFraming>,
-}
-
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Half {
     pub phase: Phase,
     /// The exchange whose message is under way.
     pub open: Option<ExchangeId>,
-    partial: Vec<u8>,
-    partial_origin: Option<Origin>,
-    last_at: TimestampNs,
+    /// Behind the last byte that was seen, or where the first loss began. `None` until something
+    /// has passed.
+    pub seen_until: Option<SeqNumber>,
+    /// Behind all that has passed, seen or lost.
+    pub passed_until: Option<SeqNumber>,
+    pub partial: Vec<u8>,
+    pub partial_origin: Option<Origin>,
+    /// When the last byte of the open message passed, so far; `None` where that byte was lost.
+    pub last_at: Option<TimestampNs>,
 }
 
 /// What a connection turned out to carry.
@@ -151,6 +149,11 @@ impl Conversation {
             }
         }
         let half = direction.index();
+        if self.halves[half].seen_until.is_none() {
+            self.charge_unseen_beginning(direction, origin.seq, room);
+        }
+        let until = Some(origin.seq.plus(data.len() as u32));
+        (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);
         while !data.is_empty() {
             let used = match self.halves[half].phase {
                 Phase::Off => return,
@@ -159,7 +162,9 @@ impl Conversation {
                 Phase::Head { has_line } => {
                     self.more_head(wire, direction, has_line, data, origin, room)
                 }
-                Phase::LongHead(state) => self.long_head(direction, state, data, origin, room),
+                Phase::LongHead(state) => {
+                    self.long_head(wire, direction, state, data, origin, room)
+                }
                 Phase::Search => self.search(wire, direction, data, origin, room),
             };
             data = &data[used..];
@@ -169,7 +174,7 @@ impl Conversation {
     }
 
     /// Which messages `direction` may carry.
-    fn expected(&self, direction: Direction) -> Expected {
+    pub(super) fn expected(&self, direction: Direction) -> Expected {
         match self.client {
             None => Expected::Either,
             Some(client) if client == direction => Expected::Request,
@@ -254,81 +259,10 @@ impl Conversation {
         data.len().min(room_left)
     }
 
-    /// The head is longer than what is kept: the message is reported with what there is.
-    fn cut_head<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        origin: Origin,
-        room: &mut Room<L>,
-    ) {
-        let expected = self.expected(direction);
-        let half = &mut self.halves[direction.index()];
-        let partial = std::mem::take(&mut half.partial);
-        let first = half.partial_origin.take().unwrap_or(origin);
-        let is_line_empty = partial.ends_with(b"\n");
-        half.phase = Phase::Search;
-        let head = head::parse_cut(&partial, expected).or_else(|| {
-            (expected != Expected::Response).then(|| head::parse_cut_request_line(&partial))?
-        });
-        if let Some(head) = head {
-            room.stats.heads_cut += 1;
-            self.message(wire, direction, &head, &partial, first, origin.timestamp, room);
-            let half = &mut self.halves[direction.index()];
-            let framing = match half.phase {
-                Phase::Body(framing) => Some(framing),
-                Phase::Start => Some(BodyFraming::None),
-                _ => None,
-            };
-            if half.phase != Phase::Off {
-                half.phase = Phase::LongHead(LongHead { is_line_empty, framing });
-            }
-        }
-        room.pool.give_buffer_back(partial);
-    }
-
-    /// The part of a head that is not kept.
-    fn long_head<L>(
-        &mut self,
-        direction: Direction,
-        mut state: LongHead,
-        data: &[u8],
-        origin: Origin,
-        room: &mut Room<L>,
-    ) -> usize {
-        for (index, byte) in data.iter().enumerate() {
-            match byte {
-                b'\n' if state.is_line_empty => {
-                    let half = &mut self.halves[direction.index()];
-                    half.phase = match state.framing {
-                        Some(BodyFraming::None) => Phase::Start,
-                        Some(framing) => Phase::Body(framing),
-                        None => Phase::Search,
-                    };
-                    self.note_head_end(direction, origin.timestamp, room);
-                    return index + 1;
-                }
-                b'\n' => state.is_line_empty = true,
-                b'\r' => {}
-                _ => state.is_line_empty = false,
-            }
-        }
-        self.halves[direction.index()].phase = Phase::LongHead(state);
-        data.len()
-    }
-
-    /// The last byte of the open message's head passed at `last`.
-    fn note_head_end<L>(&mut self, direction: Direction, last: TimestampNs, room: &mut Room<L>) {
-        if let Some(id) = self.halves[direction.index()].open {
-            let is_request = self.client == Some(direction);
-            message_of(room.pool.exchange(id), is_request).last = Some(last);
-        }
-    }
-
     /// A whole head, or all there is of it. `first` is where its first byte came from, `last` when its last one
     /// passed.
     #[allow(clippy::too_many_arguments)]
-    fn message<L: Listener>(
+    pub(super) fn message<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
@@ -368,7 +302,7 @@ impl Conversation {
             return 0;
         };
         let is_request = self.client == Some(direction);
-        if origin.is_frame_start && self.is_body_absent(direction, id, data, room) {
+        if origin.is_frame_start && self.is_body_absent(direction, id, framing, data, room) {
             let last = message_of(room.pool.exchange(id), is_request).last;
             self.end_message(wire, direction, last, room);
             return 0;
@@ -379,7 +313,7 @@ impl Conversation {
             *body_bytes += fed.body_bytes;
         }
         let half = &mut self.halves[direction.index()];
-        half.last_at = origin.timestamp;
+        half.last_at = Some(origin.timestamp);
         half.phase = Phase::Body(framing);
         match fed.progress {
             Progress::More => fed.used,
@@ -388,7 +322,7 @@ impl Conversation {
                 fed.used
             }
             Progress::Broken => {
-                message.body_bytes = None;
+                self.forget_body(direction, room);
                 self.not_a_head(direction, data, origin, room)
             }
         }
@@ -401,6 +335,7 @@ impl Conversation {
         &mut self,
         direction: Direction,
         id: ExchangeId,
+        framing: BodyFraming,
         data: &[u8],
         room: &mut Room<L>,
     ) -> bool {
@@ -414,7 +349,7 @@ impl Conversation {
         } else {
             !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
         };
-        may_be && head::is_certain(data, self.expected(direction))
+        may_be && framing.is_untouched() && head::is_certain(data, self.expected(direction))
     }
 
     /// The open message of `direction` has ended.
@@ -429,6 +364,11 @@ impl Conversation {
         half.phase = Phase::Start;
         let Some(id) = half.open.take() else { return };
         let message = message_of(room.pool.exchange(id), self.client == Some(direction));
+        if !message.is_seen {
+            // Only interim answers came: the final one belongs to the same exchange.
+            self.halves[direction.index()].open = Some(id);
+            return;
+        }
         message.is_ended = true;
         message.last = last;
         self.complete_if_ended(wire, id, room);
@@ -478,7 +418,6 @@ impl Conversation {
 
     fn http2(&mut self, used: usize) -> usize {
         self.protocol = Protocol::Http2;
-        self.halves = [Half::default(), Half::default()];
         self.leave_http();
         used
     }
@@ -490,112 +429,12 @@ impl Conversation {
         }
     }
 
-    /// Bytes that passed unseen.
-    fn gap<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let half = &mut self.halves[direction.index()];
-        match half.phase {
-            Phase::Off => {}
-            Phase::Start => self.lose_place(direction, len_bytes, at, room),
-            Phase::Head { .. } => self.gap_in_head(wire, direction, len_bytes, at, room),
-            Phase::LongHead(_) | Phase::Search => {
-                half.phase = Phase::Search;
-                self.charge_gap(direction, len_bytes, at, room);
-            }
-            Phase::Body(mut framing) => {
-                let skipped = framing.skip(len_bytes);
-                half.phase = Phase::Body(framing);
-                match skipped {
-                    Skipped::Inside { is_done } => {
-                        self.count_gap_in_body(direction, len_bytes, room);
-                        if is_done {
-                            self.end_message(wire, direction, None, room);
-                        }
-                    }
-                    Skipped::Beyond { inside_bytes } => {
-                        self.count_gap_in_body(direction, inside_bytes, room);
-                        self.end_message(wire, direction, None, room);
-                        let rest = len_bytes - inside_bytes;
-                        self.lose_place(direction, rest, at.plus(inside_bytes as u32), room);
-                    }
-                    Skipped::Lost => {
-                        half.phase = Phase::Search;
-                        room.stats.resyncs += 1;
-                        if let Some(id) = half.open {
-                            let is_request = self.client == Some(direction);
-                            let exchange = room.pool.exchange(id);
-                            message_of(exchange, is_request).body_bytes = None;
-                        }
-                        self.charge_gap(direction, len_bytes, at, room);
-                    }
-                }
-            }
-        }
-    }
-
-    fn count_gap_in_body<L>(&mut self, direction: Direction, len_bytes: u64, room: &mut Room<L>) {
-        let Some(id) = self.halves[direction.index()].open else { return };
-        let exchange = room.pool.exchange(id);
-        exchange.gap_bytes += len_bytes;
-        let message = message_of(exchange, self.client == Some(direction));
-        if let Some(body_bytes) = &mut message.body_bytes {
-            *body_bytes += len_bytes;
-        }
-    }
-
-    /// A head with a hole is reported with what came before the hole, if that has a whole start line.
-    fn gap_in_head<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let expected = self.expected(direction);
-        let half = &mut self.halves[direction.index()];
-        let partial = std::mem::take(&mut half.partial);
-        let origin = half.partial_origin.take();
-        half.phase = Phase::Search;
-        if let (Some(origin), Some(head)) = (origin, head::parse_cut(&partial, expected)) {
-            self.message(wire, direction, &head, &partial, origin, origin.timestamp, room);
-            self.reopen_after_cut(direction, room);
-            room.stats.resyncs += 1;
-            self.charge_gap(direction, len_bytes, at, room);
-        } else {
-            room.stats.heads_unfinished += 1;
-            self.lose_place(direction, len_bytes, at, room);
-        }
-        room.pool.give_buffer_back(partial);
-    }
-
-    /// Nothing tells which message comes next, and where.
-    fn lose_place<L>(
-        &mut self,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        self.halves[direction.index()].phase = Phase::Search;
-        if self.protocol == Protocol::Http1 {
-            room.stats.resyncs += 1;
-        }
-        self.charge_gap(direction, len_bytes, at, room);
-    }
-
     fn fin<L: Listener>(&mut self, wire: Wire<'_>, direction: Direction, room: &mut Room<L>) {
         let half = &self.halves[direction.index()];
         match half.phase {
             Phase::Body(BodyFraming::UntilClose) => {
                 let last = half.last_at;
-                self.end_message(wire, direction, Some(last), room);
+                self.end_message(wire, direction, last, room);
             }
             Phase::Search if half.open.is_some() => self.end_message(wire, direction, None, room),
             _ => {}

@@ -39,6 +39,8 @@ pub(super) struct FramingFields {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub kind: Kind,
+    /// The empty line behind it was found.
+    pub is_whole: bool,
     pub len_bytes: usize,
     pub fields: HeadFields,
     pub framing: FramingFields,
@@ -65,7 +67,8 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
         Err(other) => return other,
     };
     fields.headers_start = (line_end + 1) as u32;
-    let mut head = Head { kind, len_bytes: 0, fields, framing: FramingFields::default() };
+    let framing = FramingFields::default();
+    let mut head = Head { kind, is_whole: true, len_bytes: 0, fields, framing };
     match header_lines(bytes, line_end + 1, &mut head) {
         Some(end) => {
             head.len_bytes = end;
@@ -83,7 +86,7 @@ pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
     let kind = start_line(trim_cr(&bytes[..line_end]), expected, &mut fields).ok()?;
     fields.headers_start = (line_end + 1) as u32;
     let framing = FramingFields::default();
-    let mut head = Head { kind, len_bytes: bytes.len(), fields, framing };
+    let mut head = Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing };
     header_lines(bytes, line_end + 1, &mut head);
     Some(head)
 }
@@ -96,7 +99,8 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     fields.second = Span::new(method_end + 1, bytes.len());
     fields.headers_start = bytes.len() as u32;
     let framing = FramingFields::default();
-    Some(Head { kind: Kind::Request, len_bytes: bytes.len(), fields, framing })
+    let kind = Kind::Request;
+    Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
 }
 
 /// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty line.
@@ -138,7 +142,12 @@ fn may_begin_request(bytes: &[u8]) -> bool {
 pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     if let Some(line_end) = memchr(b'\n', bytes) {
         let mut fields = HeadFields::NONE;
-        return start_line(trim_cr(&bytes[..line_end]), expected, &mut fields).is_ok();
+        let line = trim_cr(&bytes[..line_end]);
+        return match start_line(line, expected, &mut fields) {
+            Ok(Kind::Request) => fields.first.of(line).is_some_and(is_usual_method),
+            Ok(Kind::Response { .. }) => true,
+            Err(_) => false,
+        };
     }
     if expected != Expected::Request && status_of(bytes).is_some() {
         return true;
@@ -148,10 +157,16 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     };
     let method = &bytes[..space];
     expected != Expected::Response
-        && (3..=20).contains(&method.len())
-        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+        && is_usual_method(method)
         && (matches!(bytes.get(space + 1), Some(b'/' | b'*'))
             || bytes[space + 1..].starts_with(b"http"))
+}
+
+/// A method as senders do write it. The tail of a body that runs into a start line mostly makes
+/// another.
+fn is_usual_method(method: &[u8]) -> bool {
+    (3..=20).contains(&method.len())
+        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
 }
 
 fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Result<Kind, Parsed> {

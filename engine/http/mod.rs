@@ -5,10 +5,15 @@ mod body;
 mod conversation;
 mod exchange;
 mod head;
+mod loss;
+#[cfg(test)]
+mod loss_tests;
 mod pairing;
 mod pool;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;
 
 pub use crate::flow::End;
 pub use conversation::{Conversation, Protocol, Room, Wire};

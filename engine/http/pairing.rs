@@ -2,7 +2,7 @@
 //! sequence numbers tell which request a response answers.
 
 use super::body::BodyFraming;
-use super::conversation::{Conversation, Phase, Room, Wire, message_of};
+use super::conversation::{Conversation, Phase, Room, Wire};
 use super::exchange::{Exchange, Outcome};
 use super::head::{Head, Kind};
 use super::pool::ExchangeId;
@@ -21,10 +21,30 @@ pub(super) struct Pending {
     first: Option<ExchangeId>,
     last: Option<ExchangeId>,
     count: usize,
+    /// Requests given up for want of room, whose answers are still to come, before those to the
+    /// ones that wait.
+    overflow_count: u64,
+    /// The client sends requests while others wait for their answers.
+    is_pipelined: bool,
+    /// It does so when it has read the answers to some of them. Else what it has read when it sends
+    /// a request holds the answers to all before.
+    is_sliding: bool,
     /// Where the response stream lost its place, until a response can be placed again.
     lost_at: Option<SeqNumber>,
-    /// The request stream lost its place, so that a response may belong to a request that nobody saw.
-    is_request_lost: bool,
+    /// The request stream lost its place, so that a response may belong to a request that nobody
+    /// saw; until a request passes that was sent after the answers to those had been read.
+    request_loss: Option<RequestLoss>,
+}
+
+/// What is known of requests that nobody saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct RequestLoss {
+    /// Bytes were lost, not only not understood.
+    is_of_bytes: bool,
+    /// How far we had seen the response stream.
+    seen_until: Option<SeqNumber>,
+    /// How far it had passed: where it had a loss, too, nobody knows which came first.
+    passed_until: Option<SeqNumber>,
 }
 
 impl Conversation {
@@ -41,23 +61,36 @@ impl Conversation {
     ) {
         room.stats.requests += 1;
         if self.pending.count >= room.limits.pending_count_max {
-            room.stats.pending_overflow += 1;
-            self.give_up_first(wire, None, room);
+            self.give_up_unanswered(wire, room);
+        }
+        let is_after_loss = self.pending.request_loss.is_some();
+        let is_doubtful = self.may_follow_lost_request(direction, first.ack);
+        if !is_doubtful {
+            self.pending.request_loss = None;
+        }
+        if let (Some(last), Some(read_until)) = (self.pending.last, first.ack)
+            && self.pending.lost_at.is_none()
+            && !is_after_loss
+        {
+            self.pending.is_pipelined = true;
+            let before = room.pool.entry(last).read_until;
+            self.pending.is_sliding |= before.is_some_and(|before| before.precedes(read_until));
         }
         let id = self.new_exchange(first, room);
         let entry = room.pool.entry(id);
         entry.read_until = first.ack;
+        (entry.is_after_loss, entry.is_doubtful) = (is_after_loss, is_doubtful);
         let exchange = &mut entry.exchange;
         fill(&mut exchange.request, head, bytes, first, last);
         exchange.is_conflict |= head.framing.is_conflict();
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
-            head.framing.expects_continue && matches!(framing, Some(BodyFraming::Length(_)));
+            head.framing.expects_continue && framing.is_some_and(|it| it != BodyFraming::None);
         let identity = self.identity(wire);
         room.listener.message(&identity, &room.pool.exchange(id).request, last);
         self.push_pending(id, room);
         self.halves[direction.index()].open = Some(id);
-        self.begin_body(wire, direction, framing, last, room);
+        self.begin_body(wire, direction, head, framing, last, room);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -96,7 +129,7 @@ impl Conversation {
         if is_tunnel {
             self.switch(wire, direction, id, last, room);
         } else {
-            self.begin_body(wire, direction, framing, last, room);
+            self.begin_body(wire, direction, head, framing, last, room);
         }
     }
 
@@ -127,7 +160,11 @@ impl Conversation {
         if !exchange.request.is_seen {
             self.halves[direction.index()].open = Some(id);
         }
-        self.halves[direction.index()].phase = Phase::Start;
+        if head.is_whole {
+            self.halves[direction.index()].phase = Phase::Start;
+        } else {
+            self.begin_rest_of_head(direction, Some(BodyFraming::None), room);
+        }
     }
 
     /// The connection leaves HTTP: the exchange is complete, and nothing that follows is looked at.
@@ -163,11 +200,16 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
+        head: &Head,
         framing: Option<BodyFraming>,
         last: TimestampNs,
         room: &mut Room<L>,
     ) {
+        if !head.is_whole {
+            return self.begin_rest_of_head(direction, framing, room);
+        }
         let half = &mut self.halves[direction.index()];
+        half.last_at = Some(last);
         match framing {
             Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
             Some(framing) => half.phase = Phase::Body(framing),
@@ -175,27 +217,8 @@ impl Conversation {
                 // Nobody can tell where this body ends: the next certain head does.
                 half.phase = Phase::Search;
                 room.stats.resyncs += 1;
-                if let Some(id) = half.open {
-                    let is_request = self.client == Some(direction);
-                    message_of(room.pool.exchange(id), is_request).body_bytes = None;
-                }
+                self.forget_body(direction, room);
             }
-        }
-    }
-
-    /// A head was cut: its message stays open, and its body is unknown.
-    pub(super) fn reopen_after_cut<L>(&mut self, direction: Direction, room: &mut Room<L>) {
-        let half = &mut self.halves[direction.index()];
-        half.phase = Phase::Search;
-        let is_request = self.client == Some(direction);
-        if half.open.is_none() && is_request {
-            half.open = self.pending.last;
-        }
-        if let Some(id) = half.open {
-            let message = message_of(room.pool.exchange(id), is_request);
-            message.body_bytes = None;
-            message.is_ended = false;
-            message.last = None;
         }
     }
 
@@ -235,9 +258,24 @@ impl Conversation {
         at: SeqNumber,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
+        if self.pending.overflow_count > 0 {
+            // After a loss nobody can tell how many of those answers have passed, and nothing is
+            // paired any more.
+            self.pending.overflow_count -= u64::from(self.pending.lost_at.is_none());
+            return None;
+        }
+        if let Some(id) = self.pending.first
+            && room.pool.entry(id).is_doubtful
+        {
+            // The answers to the lost requests come first, and nobody knows how many they are.
+            let since = room.pool.entry(id).read_until.unwrap_or(at);
+            self.pending.lost_at.get_or_insert(since);
+        }
         if let Some(lost_at) = self.pending.lost_at {
             self.skip_lost_responses(wire, lost_at, at, room);
-            if self.may_answer_second(at, room) {
+            let first = self.pending.first;
+            let is_doubtful = first.is_some_and(|id| room.pool.entry(id).is_doubtful);
+            if is_doubtful || !self.had_read_all(at, room) && self.may_answer_second(at, room) {
                 return None;
             }
             self.pending.lost_at = None;
@@ -247,18 +285,30 @@ impl Conversation {
         if entry.exchange.response.is_seen {
             return None;
         }
-        if std::mem::take(&mut self.pending.is_request_lost)
-            && entry.read_until.is_some_and(|read_until| at.precedes(read_until))
+        if entry.is_after_loss && entry.read_until.is_some_and(|read_until| at.precedes(read_until))
         {
             // The client had read past this response before it sent the request.
-            self.pending.is_request_lost = true;
             return None;
         }
         Some(first)
     }
 
-    /// Gives up requests whose responses lie in the loss: the client had read beyond its beginning before it
-    /// sent the next request.
+    /// Whether a request that acknowledges `read_until` was sent together with requests that were
+    /// lost, before their answers: the client had read nothing that came after the loss.
+    fn may_follow_lost_request(&self, client: Direction, read_until: Option<SeqNumber>) -> bool {
+        let (Some(loss), Some(read_until)) = (self.pending.request_loss, read_until) else {
+            return false;
+        };
+        let until = if self.pending.is_pipelined { loss.passed_until } else { loss.seen_until };
+        let has_read_more = match until {
+            Some(until) => until.precedes(read_until),
+            None => self.halves[client.opposite().index()].seen_until.is_some(),
+        };
+        loss.is_of_bytes && !has_read_more
+    }
+
+    /// Gives up requests whose responses lie in the loss, as a later request shows that was sent
+    /// after the client had read beyond its beginning.
     fn skip_lost_responses<L: Listener>(
         &mut self,
         wire: Wire<'_>,
@@ -266,19 +316,39 @@ impl Conversation {
         at: SeqNumber,
         room: &mut Room<L>,
     ) {
-        while let Some(second) = self.pending.first.and_then(|id| room.pool.entry(id).next) {
-            let Some(read_until) = room.pool.entry(second).read_until else { return };
-            if !lost_at.precedes(read_until) || at.precedes(read_until) {
-                return;
+        let Some(first) = self.pending.first else { return };
+        let (mut place, mut skipped_count) = (0, 0);
+        let mut entry = room.pool.entry(first);
+        while let (Some(before), Some(next)) = (entry.read_until, entry.next) {
+            entry = room.pool.entry(next);
+            place += 1;
+            let shows = |until: SeqNumber| {
+                before.precedes(until) && lost_at.precedes(until) && !at.precedes(until)
+            };
+            if entry.read_until.is_some_and(shows) {
+                skipped_count = place;
+            } else if self.pending.is_sliding {
+                break;
             }
+        }
+        for _ in 0..skipped_count {
             self.give_up_first(wire, None, room);
         }
     }
 
-    /// Whether a response at `at` may as well answer the second pending request as the first.
+    /// Whether the client had read all before `at` when it sent the first pending request: then no
+    /// response to it lies in a loss before `at`.
+    fn had_read_all<L>(&self, at: SeqNumber, room: &mut Room<L>) -> bool {
+        let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
+        read_until.is_some_and(|read_until| !read_until.precedes(at))
+    }
+
+    /// Whether a response at `at` may as well answer the second pending request as the first, or
+    /// one that was lost behind it.
     fn may_answer_second<L>(&mut self, at: SeqNumber, room: &mut Room<L>) -> bool {
         let second = self.pending.first.and_then(|id| room.pool.entry(id).next);
-        second.is_some_and(|id| {
+        let is_second_lost = self.pending.request_loss.is_some_and(|loss| loss.is_of_bytes);
+        second.map_or(is_second_lost, |id| {
             room.pool.entry(id).read_until.is_none_or(|read_until| !at.precedes(read_until))
         })
     }
@@ -296,12 +366,32 @@ impl Conversation {
         if is_server {
             self.pending.lost_at.get_or_insert(at);
         } else {
-            self.pending.is_request_lost = true;
+            let peer = &self.halves[direction.opposite().index()];
+            let (seen_until, passed_until) = (peer.seen_until, peer.passed_until);
+            let loss = self.pending.request_loss.get_or_insert_default();
+            loss.is_of_bytes |= len_bytes > 0;
+            (loss.seen_until, loss.passed_until) = (seen_until, passed_until);
         }
         let waiting =
             self.pending.first.filter(|id| is_server && !room.pool.exchange(*id).response.is_seen);
         if let Some(id) = open.or(waiting) {
             room.pool.exchange(id).gap_bytes += len_bytes;
+        }
+    }
+
+    /// A direction is first seen at `at`, behind what the client had read when it sent its first
+    /// request: what lies between passed unseen, and may hold the answers to requests that wait.
+    pub(super) fn charge_unseen_beginning<L>(
+        &mut self,
+        direction: Direction,
+        at: SeqNumber,
+        room: &mut Room<L>,
+    ) {
+        let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
+        if let Some(begin) = read_until
+            && begin.precedes(at)
+        {
+            self.charge_gap(direction, at.distance(begin) as u64, begin, room);
         }
     }
 
@@ -324,9 +414,41 @@ impl Conversation {
         }
     }
 
+    /// Gives up the first pending request that has no answer yet, to make room.
+    fn give_up_unanswered<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
+        let Some(first) = self.pending.first else { return };
+        let id = if room.pool.exchange(first).response.is_seen {
+            let Some(second) = room.pool.entry(first).next else { return };
+            room.pool.entry(first).next = room.pool.entry(second).next.take();
+            if self.pending.last == Some(second) {
+                self.pending.last = Some(first);
+            }
+            self.pending.count -= 1;
+            Some(second)
+        } else {
+            self.pop_pending(room)
+        };
+        room.stats.pending_overflow += 1;
+        self.pending.overflow_count += 1;
+        if let Some(id) = id {
+            self.give_up(wire, id, None, room);
+        }
+    }
+
     /// Gives up the first pending request.
     fn give_up_first<L: Listener>(&mut self, wire: Wire<'_>, end: Option<End>, room: &mut Room<L>) {
-        let Some(id) = self.pop_pending(room) else { return };
+        if let Some(id) = self.pop_pending(room) {
+            self.give_up(wire, id, end, room);
+        }
+    }
+
+    fn give_up<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        id: ExchangeId,
+        end: Option<End>,
+        room: &mut Room<L>,
+    ) {
         for half in &mut self.halves {
             if half.open == Some(id) {
                 half.open = None;

@@ -18,6 +18,10 @@ pub(super) struct Entry {
     pub next: Option<ExchangeId>,
     /// How far the client had read the server's stream when it sent the request.
     pub read_until: Option<SeqNumber>,
+    /// Requests before this one were lost.
+    pub is_after_loss: bool,
+    /// They were sent together with this one, so that their answers come before its own.
+    pub is_doubtful: bool,
     /// The request asked for `100 Continue` and holds its body back.
     pub is_body_withheld: bool,
 }
@@ -48,6 +52,8 @@ impl ExchangePool {
         entry.exchange.clear();
         entry.next = None;
         entry.read_until = None;
+        entry.is_after_loss = false;
+        entry.is_doubtful = false;
         entry.is_body_withheld = false;
         self.free.push(id);
     }

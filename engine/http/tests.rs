@@ -13,9 +13,11 @@ use proptest::prelude::*;
 
 /// What a record says, as one line.
 #[derive(Debug, Default)]
-struct Notes {
-    lines: Vec<String>,
-    exchanges: Vec<String>,
+pub(super) struct Notes {
+    pub(super) lines: Vec<String>,
+    pub(super) exchanges: Vec<String>,
+    /// Milliseconds of the first and the last byte of each response.
+    pub(super) response_spans: Vec<(Option<u64>, Option<u64>)>,
 }
 
 impl Listener for Notes {
@@ -64,19 +66,21 @@ impl Listener for Notes {
             note += &format!(" {:?}", exchange.interim);
         }
         self.exchanges.push(note);
+        let ms = |time: Option<TimestampNs>| time.map(|time| time.0 / 1_000_000);
+        self.response_spans.push((ms(response.first), ms(response.last)));
     }
 }
 
-struct Talk {
-    conversation: Conversation,
-    room: Room<Notes>,
+pub(super) struct Talk {
+    pub(super) conversation: Conversation,
+    pub(super) room: Room<Notes>,
     key: FlowKey,
-    origins: Origins,
-    sent: [u32; 2],
+    pub(super) origins: Origins,
+    pub(super) sent: [u32; 2],
     at_ms: u64,
 }
 
-fn talk_with(limits: HttpConfig) -> Talk {
+pub(super) fn talk_with(limits: HttpConfig) -> Talk {
     let room = Room {
         limits,
         pool: ExchangePool::default(),
@@ -96,13 +100,13 @@ fn talk_with(limits: HttpConfig) -> Talk {
     }
 }
 
-fn talk() -> Talk {
+pub(super) fn talk() -> Talk {
     talk_with(HttpConfig::default())
 }
 
 impl Talk {
     /// One segment of one direction, acknowledging all that the other has sent.
-    fn say(&mut self, direction: Direction, bytes: &[u8]) -> &mut Talk {
+    pub(super) fn say(&mut self, direction: Direction, bytes: &[u8]) -> &mut Talk {
         self.at_ms += 1;
         let origin = Origin {
             timestamp: TimestampNs(self.at_ms * 1_000_000),
@@ -115,27 +119,27 @@ impl Talk {
         self.take(direction, Chunk::Bytes(bytes, origin))
     }
 
-    fn ask(&mut self, text: &str) -> &mut Talk {
+    pub(super) fn ask(&mut self, text: &str) -> &mut Talk {
         self.say(Forward, text.as_bytes())
     }
 
-    fn answer(&mut self, text: &str) -> &mut Talk {
+    pub(super) fn answer(&mut self, text: &str) -> &mut Talk {
         self.say(Reverse, text.as_bytes())
     }
 
-    fn lose(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
+    pub(super) fn lose(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
         let at = SeqNumber(self.sent[direction.index()]);
         self.sent[direction.index()] += len_bytes;
         self.take(direction, Chunk::Gap { len_bytes: u64::from(len_bytes), at })
     }
 
-    fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut Talk {
+    pub(super) fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut Talk {
         let wire = Wire { key: &self.key, origins: &self.origins };
         self.conversation.take(wire, direction, chunk, &mut self.room);
         self
     }
 
-    fn end(&mut self, end: End) -> Vec<String> {
+    pub(super) fn end(&mut self, end: End) -> Vec<String> {
         let wire = Wire { key: &self.key, origins: &self.origins };
         self.conversation.finish(wire, end, &mut self.room);
         assert_eq!(self.room.pool.in_use(), 0, "every exchange was given back");

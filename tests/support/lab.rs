@@ -172,15 +172,17 @@ impl Lab {
     }
 
     /// Makes exactly `request_count` requests for `/small/N`, N all different, over `connections`
-    /// that are kept alive, as fast as the server answers.
-    pub fn wrk(&self, connections: usize, request_count: usize) {
+    /// that are kept alive, as fast as the server answers on `address` (one of [`SERVER`]).
+    pub fn wrk(&self, address: &str, connections: usize, request_count: usize) {
         let script = self.path().join("bounded.lua");
         std::fs::write(&script, WRK_SCRIPT.replace("LIMIT", &request_count.to_string()))
             .expect("a script");
         let before = self.access_log().len();
         let mut wrk = self.command(End::Client, "wrk");
         wrk.args(["-t1", "-d60s", &format!("-c{connections}"), "-s"]).arg(script);
-        wrk.arg(format!("http://{}/small", SERVER[0])).stdout(Stdio::null());
+        let host = if address.contains(':') { format!("[{address}]") } else { address.into() };
+        // With its port: without one wrk asks /etc/services, which a bare Debian does not have.
+        wrk.arg(format!("http://{host}:80/small")).stdout(Stdio::null());
         let mut wrk = wrk.spawn().expect("wrk starts");
         // wrk stays for its whole duration, whatever its script says.
         wait_until("all of wrk's requests are answered", || {
@@ -263,18 +265,23 @@ impl Running {
         });
         let stderr = String::new();
         let mut running = Running { child, reader, stdout, stderr_lines, stderr };
-        running.hear(ready);
+        running.await_stderr(ready);
         running
     }
 
-    /// Waits until a line of its stderr contains `words`.
-    pub fn hear(&mut self, words: &str) {
+    /// Waits until a new line of its standard error contains `what`.
+    pub fn await_stderr(&mut self, what: &str) {
         let start = Instant::now();
-        while !self.stderr.lines().last().is_some_and(|line| line.contains(words)) {
+        loop {
             let left = WAIT.saturating_sub(start.elapsed());
             match self.stderr_lines.recv_timeout(left) {
-                Ok(line) => self.stderr += &(line + "\n"),
-                Err(_) => panic!("it never said {words:?}, but:\n{}", self.stderr),
+                Ok(line) => {
+                    self.stderr += &format!("{line}\n");
+                    if line.contains(what) {
+                        return;
+                    }
+                }
+                Err(_) => panic!("it never said {what:?}, but:\n{}", self.stderr),
             }
         }
     }

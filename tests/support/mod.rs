@@ -11,6 +11,7 @@ pub mod conversation;
 pub mod lab;
 pub mod packet;
 pub mod records;
+pub mod schema;
 
 /// Says on stderr, past the test harness's capture, that the running test was skipped; and in the
 /// file that `HTTPLINES_SKIP_LOG` names, from which `scripts/test` counts.

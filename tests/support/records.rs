@@ -1,6 +1,7 @@
 //! JSON lines, and sets of them.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The records in `lines`; every line must be one JSON object.
 pub fn parse(lines: &[u8]) -> Vec<Value> {
@@ -24,19 +25,21 @@ pub fn without(mut records: Vec<Value>, fields: &[&str]) -> Vec<Value> {
 }
 
 /// Asserts that both have the same records, each as often, in any order; says which differ.
-pub fn assert_same(left: &[Value], right: &[Value]) {
-    let mut missing: Vec<String> = left.iter().map(Value::to_string).collect();
-    let mut extra = Vec::new();
-    for record in right.iter().map(Value::to_string) {
-        match missing.iter().position(|other| *other == record) {
-            Some(at) => drop(missing.swap_remove(at)),
-            None => extra.push(record),
-        }
+pub fn assert_same(what: &str, left: &[Value], right: &[Value]) {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for record in left {
+        *counts.entry(record.to_string()).or_default() += 1;
     }
+    for record in right {
+        *counts.entry(record.to_string()).or_default() -= 1;
+    }
+    let only = |is_left: bool| {
+        let found = counts.iter().filter(|(_, count)| **count != 0 && (**count > 0) == is_left);
+        found.take(10).map(|(record, count)| format!("  {count} {record}\n")).collect::<String>()
+    };
+    let (left_only, right_only) = (only(true), only(false));
     assert!(
-        missing.is_empty() && extra.is_empty(),
-        "only on the left:\n  {}\nonly on the right:\n  {}",
-        missing.join("\n  "),
-        extra.join("\n  ")
+        left_only.is_empty() && right_only.is_empty(),
+        "{what}\nonly on the left:\n{left_only}only on the right:\n{right_only}"
     );
 }

@@ -1,0 +1,223 @@
+//! What a loss may do to pairing, places and times, and what it may not.
+
+use super::tests::{Talk, talk, talk_with};
+use super::*;
+use crate::config::HttpConfig;
+use crate::flow::Chunk;
+use crate::ids::Direction;
+use Direction::{Forward, Reverse};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+impl Talk {
+    /// Bytes of a direction that no chunk tells of: its stream had not begun for us.
+    fn miss(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
+        self.sent[direction.index()] += len_bytes;
+        self
+    }
+}
+
+#[test]
+fn a_loss_before_a_batch_does_not_touch_its_pairing() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .lose(Reverse, 300)
+        .ask("GET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 - - no_response gap=300", "GET /2 0 200 0", "GET /3 0 404 0"]);
+}
+
+#[test]
+fn a_request_lost_from_a_batch_leaves_no_wrong_pair() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .lose(Forward, 40)
+        .ask("GET /3 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .answer("HTTP/1.1 500 to 2\r\nContent-Length: 0\r\n\r\n")
+        .answer("HTTP/1.1 403 to 3\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /4 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    let expected = [
+        "GET /1 0 200 0",
+        "- - - 500 0 no_request",
+        "- - - 403 0 no_request",
+        "GET /3 0 - - no_response",
+        "GET /4 0 200 0",
+    ];
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn the_first_request_of_a_batch_may_be_the_lost_one() {
+    let notes = talk()
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .lose(Forward, 40)
+        .ask("GET /3 HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 500 to 2\r\nContent-Length: 0\r\n\r\n")
+        .end(End::Exit);
+    let expected = ["GET /1 0 200 0", "- - - 500 0 no_request", "GET /3 0 - - no_response exit"];
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn a_direction_that_is_seen_late_answers_what_it_can() {
+    let mut talk = talk();
+    talk.origins.client_isn = None;
+    let notes = talk
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .miss(Reverse, 300)
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 - - no_response gap=300", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn answers_to_requests_that_were_given_up_are_not_given_to_others() {
+    let mut talk = talk_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
+    for number in 0..25 {
+        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+    }
+    for number in 0..25 {
+        talk.answer(&format!("HTTP/1.1 {} OK\r\nContent-Length: 0\r\n\r\n", 200 + number));
+    }
+    let notes = talk.end(End::Exit);
+    assert_eq!(notes[14], "GET /14 0 - - no_response");
+    assert_eq!(notes[15], "- - - 200 0 no_request");
+    assert_eq!(notes[30], "GET /15 0 215 0");
+    assert_eq!(notes[39], "GET /24 0 224 0");
+}
+
+#[test]
+fn a_response_under_way_is_not_given_up_for_want_of_room() {
+    let mut talk = talk_with(HttpConfig { pending_count_max: 3, ..HttpConfig::default() });
+    talk.ask("GET /0 HTTP/1.1\r\n\r\n");
+    talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234");
+    for number in 1..5 {
+        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+    }
+    talk.answer("56789").answer(&OK.repeat(3)).answer("HTTP/1.1 404 No\r\n\r\n");
+    let expected = [
+        "GET /1 0 - - no_response",
+        "GET /2 0 - - no_response",
+        "GET /0 0 200 9",
+        "- - - 200 0 no_request",
+        "- - - 200 0 no_request",
+        "GET /3 0 200 0",
+        "GET /4 0 404 0 truncated exit",
+    ];
+    assert_eq!(talk.end(End::Exit), expected);
+}
+
+#[test]
+fn a_hole_in_the_head_of_an_answer_without_body_is_told() {
+    for method in ["HEAD", "GET"] {
+        let notes = talk()
+            .ask(&format!("{method} /1 HTTP/1.1\r\n\r\n"))
+            .answer("HTTP/1.1 304 OK\r\nServer: ")
+            .lose(Reverse, 40)
+            .ask("GET /2 HTTP/1.1\r\n\r\n")
+            .answer(OK)
+            .end(End::Exit);
+        assert_eq!(notes[0], format!("{method} /1 0 304 0 gap=40"));
+        assert_eq!(notes[1], "GET /2 0 200 0");
+    }
+}
+
+#[test]
+fn framing_that_stands_behind_the_cut_of_a_long_head_is_not_guessed() {
+    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let long = "x".repeat(2000);
+    let notes = talk
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer(&format!("HTTP/1.1 200 OK\r\nX: {long}\r\nContent-Length: 3\r\n\r\nabc"))
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 200 ?", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn a_gap_in_a_long_head_leaves_its_body_unknown() {
+    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let long = "x".repeat(2000);
+    let notes = talk
+        .ask("GET /1 HTTP/1.1\r\n\r\n")
+        .answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: {long}"))
+        .lose(Reverse, 50)
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /1 0 200 ? gap=50", "GET /2 0 200 0"]);
+}
+
+#[test]
+fn the_end_of_a_long_head_may_stand_on_the_bound() {
+    for padding in 980..1040 {
+        let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+        talk.ask(&format!("GET /1 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(padding)));
+        let notes = talk.ask("GET /2 HTTP/1.1\r\n\r\n").end(End::Exit);
+        assert_eq!(notes.len(), 2, "with {padding} bytes: {notes:?}");
+    }
+}
+
+#[test]
+fn http2_leaves_no_exchange_behind() {
+    let notes = talk()
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        .ask("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["- - - 200 3 truncated exit"]);
+}
+
+#[test]
+fn an_interim_answer_without_request_waits_for_the_final_one() {
+    let notes =
+        talk().answer("HTTP/1.1 100 Continue\r\n\r\n").lose(Reverse, 10).answer(OK).end(End::Exit);
+    assert_eq!(notes, ["- - - 200 0 no_request gap=10 [100]"]);
+}
+
+#[test]
+fn a_chunked_body_that_is_withheld_is_not_waited_for() {
+    let notes = talk()
+        .ask("PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .answer("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+        .ask("GET /next HTTP/1.1\r\n\r\n")
+        .answer(OK)
+        .end(End::Exit);
+    assert_eq!(notes, ["PUT /b 0 417 0 early", "GET /next 0 200 0"]);
+}
+
+#[test]
+fn the_data_of_a_first_chunk_is_no_head() {
+    let notes = talk()
+        .answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n")
+        .answer("HTTP/1.1 599 fake\r\n\r\n")
+        .answer("\r\n0\r\n\r\n")
+        .end(End::Exit);
+    assert_eq!(notes, ["- - - 200 21 no_request"]);
+}
+
+#[test]
+fn an_empty_body_until_close_ended_with_its_head() {
+    let mut talk = talk();
+    talk.ask("GET / HTTP/1.1\r\n\r\n").answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+    talk.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\n");
+    talk.take(Reverse, Chunk::Fin);
+    let spans = talk.room.listener.response_spans.clone();
+    assert_eq!(spans, [(Some(2), Some(2)), (Some(4), Some(4))]);
+}
+
+#[test]
+fn a_body_until_close_whose_end_was_lost_has_no_last_byte() {
+    let mut talk = talk();
+    talk.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc").lose(Reverse, 7);
+    talk.take(Reverse, Chunk::Fin);
+    assert_eq!(talk.room.listener.response_spans, [(Some(2), None)]);
+    assert_eq!(talk.end(End::Fin), ["GET / 0 200 10 gap=7"]);
+}

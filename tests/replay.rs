@@ -1,0 +1,263 @@
+//! Captures of our own making through the real program: every field of the record, and the same records whatever
+//! the file's format, the way it is read, and the number of shards.
+
+mod support;
+
+use serde_json::Value;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
+use support::conversation::{Conversation, Side};
+use support::{records, schema};
+
+const START_NS: u64 = 1_700_000_000_123_456_789;
+const STEP_NS: u64 = 1_000_000;
+const ETHERNET: u32 = 1;
+
+fn httplines(args: &[&str], stdin: Option<&[u8]>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().expect("httplines starts");
+    if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin) {
+        pipe.write_all(bytes).expect("httplines reads its input");
+    }
+    let output = child.wait_with_output().expect("httplines ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("every frame, flow and line is accounted for"), "{stderr}");
+    output
+}
+
+/// The records of a capture, each held to the schema.
+fn records_with(capture: &[u8], more: &[&str]) -> Vec<Value> {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(capture).expect("room for it");
+    let path = file.path().to_str().expect("a path in UTF-8");
+    let output = httplines(&[&["-r", path, "-o", "-"], more].concat(), None);
+    assert_eq!(output.status.code(), Some(0));
+    output.stdout.split_inclusive(|byte| *byte == b'\n').map(schema::check_line).collect()
+}
+
+fn records_of(frames: &[WrittenFrame]) -> Vec<Value> {
+    records_with(&pcap(Order::Little, Unit::Nano, ETHERNET, frames), &[])
+}
+
+fn talk() -> Conversation {
+    Conversation::new("10.0.0.1:40000", "10.0.0.2:8080")
+}
+
+/// Every kind of conversation there is, on connections of their own, all packets interleaved.
+fn many_conversations() -> Vec<WrittenFrame> {
+    let mut frames = Vec::new();
+    for number in 0..40u16 {
+        let client = match number % 2 {
+            0 => format!("10.0.{number}.1:4000"),
+            _ => format!("[fd00::{number:x}]:4000"),
+        };
+        let server = if number % 2 == 0 { "10.1.0.2:80" } else { "[fd01::2]:80" };
+        let isn = u32::MAX - 10 * u32::from(number);
+        let mut talk = Conversation::new(&client, server).isn(isn, isn / 2);
+        talk = talk.segment_bytes(7 + usize::from(number) * 31);
+        if number % 3 == 0 {
+            talk = talk.vlans(&[100 + number]);
+        }
+        if number % 7 != 6 {
+            talk.handshake();
+        }
+        for turn in 0..4 {
+            let body = "x".repeat(usize::from(number) * 53 * turn);
+            let length = body.len();
+            talk.client(
+                format!("GET /{number}/{turn} HTTP/1.1\r\nHost: h{number}\r\n\r\n").as_bytes(),
+            );
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            talk.server(format!("{head}{body}").as_bytes());
+        }
+        match number % 5 {
+            0 => drop(talk.lose(Side::Server, 2)),
+            1 => drop(talk.delay(Side::Client, 1, 2)),
+            2 => drop(talk.duplicate(Side::Server, 1)),
+            3 => drop(talk.reset(Side::Client)),
+            _ => {}
+        }
+        if number % 5 != 3 {
+            talk.finish();
+        }
+        frames.extend(talk.frames(START_NS + u64::from(number) * 1_000, STEP_NS));
+    }
+    frames.sort_by_key(|frame| frame.ns);
+    frames
+}
+
+#[test]
+fn a_record_says_what_was_on_the_wire() {
+    let mut talk = talk();
+    let request =
+        b"POST /a?b=c HTTP/1.1\r\nHost: a.test\r\nUser-Agent: tester/1\r\nReferer: /r\r\n\
+                    Content-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+    talk.handshake().client(request);
+    talk.server(b"HTTP/1.1 100 Continue\r\n\r\n");
+    let response = b"HTTP/1.1 201 Made it\r\nServer: s/2\r\nLocation: /a/1\r\n\
+                     Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     2\r\n{}\r\n0\r\n\r\n";
+    talk.server(response).finish();
+    let records = records_of(&talk.frames(START_NS, STEP_NS));
+    let expected = serde_json::json!([{
+        "ts": "2023-11-14T22:13:20.126456789Z",
+        "flow": records[0]["flow"],
+        "n": 0,
+        "client_ip": "10.0.0.1", "client_port": 40000,
+        "server_ip": "10.0.0.2", "server_port": 8080,
+        "method": "POST", "target": "/a?b=c", "version": "HTTP/1.1",
+        "host": "a.test", "user_agent": "tester/1", "referer": "/r", "request_type": "text/plain",
+        "status": 201, "reason": "Made it", "response_type": "application/json",
+        "server": "s/2", "location": "/a/1",
+        "request_body_bytes": 5, "response_body_bytes": 2,
+        "connect_ns": STEP_NS, "request_ns": 0, "ttfb_ns": 4 * STEP_NS, "response_ns": 0,
+        "interim": [100],
+        "outcome": "complete",
+    }]);
+    assert_eq!(Value::from(records), expected);
+}
+
+#[test]
+fn the_same_records_on_any_number_of_shards() {
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET, &many_conversations());
+    let one = records_with(&capture, &[]);
+    assert!(one.len() >= 150, "there is much to compare: {}", one.len());
+    assert!(one.iter().any(|record| record["gap_bytes"].is_u64()), "losses among it");
+    for shards in ["2", "3", "8"] {
+        let many = records_with(&capture, &["--shards", shards]);
+        records::assert_same(&format!("1 shard and {shards}"), &one, &many);
+    }
+}
+
+#[test]
+fn the_same_records_from_any_file_and_from_standard_input() {
+    let frames = many_conversations();
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET, &frames);
+    let expected = records_with(&capture, &[]);
+    for (what, other) in [
+        ("big-endian pcap", pcap(Order::Big, Unit::Nano, ETHERNET, &frames)),
+        ("pcapng", pcapng(Order::Little, &[(1, "wire0")], &frames)),
+        ("big-endian pcapng", pcapng(Order::Big, &[(1, "wire0")], &frames)),
+    ] {
+        let records = records_with(&other, &[]);
+        if what.contains("pcapng") {
+            assert!(records.iter().all(|record| record["iface"] == "wire0"));
+        }
+        records::assert_same(what, &expected, &records::without(records, &["iface"]));
+    }
+    for shards in ["1", "3"] {
+        let output = httplines(&["-r", "-", "-o", "-", "--shards", shards], Some(&capture));
+        records::assert_same("standard input", &expected, &records::parse(&output.stdout));
+    }
+}
+
+#[test]
+fn a_lost_segment_is_told_and_nothing_else_is_touched() {
+    let exchange = |talk: &mut Conversation, number: usize| {
+        talk.client(format!("GET /{number} HTTP/1.1\r\n\r\n").as_bytes());
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n".to_vec();
+        talk.server(&[head, vec![b'x'; 300]].concat());
+    };
+    let mut whole = talk().segment_bytes(100);
+    whole.handshake();
+    (0..4).for_each(|number| exchange(&mut whole, number));
+    let mut lossy = whole.clone();
+    // Segments 0 to 3 are the first answer; 6 lies in the body of the second.
+    lossy.lose(Side::Server, 6);
+    let whole = records_of(&whole.frames(START_NS, STEP_NS));
+    let lossy = records_of(&lossy.frames(START_NS, STEP_NS));
+    assert_eq!(lossy[1]["gap_bytes"], 100);
+    assert_eq!(lossy[1]["response_body_bytes"], 300, "what was lost is counted");
+    assert_eq!(lossy[1]["outcome"], "complete");
+    let stamped = ["ts", "request_ns", "ttfb_ns", "response_ns", "gap_bytes"];
+    records::assert_same(
+        "with the loss and without",
+        &records::without(whole, &stamped),
+        &records::without(lossy, &stamped),
+    );
+}
+
+#[test]
+fn how_a_connection_ended_is_told() {
+    for (name, outcome, end) in [
+        ("answered", "complete", Value::Null),
+        ("reset", "no_response", "rst".into()),
+        ("left open", "no_response", "exit".into()),
+        ("closed", "no_response", "fin".into()),
+        ("cut", "truncated", "fin".into()),
+    ] {
+        let mut talk = talk();
+        talk.handshake().client(b"GET / HTTP/1.1\r\n\r\n");
+        match name {
+            "answered" => drop(talk.server(b"HTTP/1.1 204 No Content\r\n\r\n")),
+            "reset" => drop(talk.reset(Side::Server)),
+            "closed" => drop(talk.finish()),
+            "cut" => {
+                talk.server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").finish();
+            }
+            _ => {}
+        }
+        let records = records_of(&talk.frames(START_NS, STEP_NS));
+        assert_eq!(records.len(), 1, "{name}");
+        assert_eq!((&records[0]["outcome"], &records[0]["end"]), (&outcome.into(), &end), "{name}");
+    }
+}
+
+#[test]
+fn one_sided_and_late_captures_are_told() {
+    let mut talk = talk();
+    talk.client(b"GET /late HTTP/1.1\r\n\r\n")
+        .server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let late = records_of(&talk.frames(START_NS, STEP_NS));
+    assert_eq!((&late[0]["midstream"], &late[0]["status"]), (&true.into(), &200.into()));
+    talk.lose(Side::Client, 0);
+    let answers = records_of(&talk.frames(START_NS, STEP_NS));
+    assert_eq!(answers[0]["outcome"], "no_request");
+    assert_eq!(answers[0]["server_port"], 8080, "who answers is the server");
+}
+
+#[test]
+fn text_is_the_first_line_of_every_message() {
+    let mut talk = talk();
+    talk.handshake().client(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\n\r\n");
+    talk.server(b"HTTP/1.1 200 Fine\r\nContent-Length: 0\r\n\r\nHTTP/1.1 404 Gone\r\n\r\n")
+        .finish();
+    let capture = pcap(Order::Little, Unit::Micro, ETHERNET, &talk.frames(START_NS, STEP_NS));
+    let output = httplines(&["-r", "-"], Some(&capture));
+    let expected = "GET /a HTTP/1.1\nPOST /b HTTP/1.1\nHTTP/1.1 200 Fine\nHTTP/1.1 404 Gone\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn a_capture_that_is_cut_off_is_reported_up_to_the_cut() {
+    let mut talk = talk();
+    talk.handshake().client(b"GET /a HTTP/1.1\r\n\r\n").server(b"HTTP/1.1 204 None\r\n\r\n");
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET, &talk.frames(START_NS, STEP_NS));
+    let output = httplines(&["-r", "-", "-o", "-"], Some(&capture[..capture.len() - 20]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cut off"));
+    assert_eq!(records::parse(&output.stdout)[0]["outcome"], "complete");
+}
+
+#[test]
+fn what_is_not_http_is_told_by_kind() {
+    let mut frames = Vec::new();
+    let hello: &[u8] = b"\x16\x03\x01\x00\x05hello";
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (port, payload) in [(1, hello), (2, preface), (3, b"EHLO mail\r\n"), (4, b"")] {
+        let mut talk = Conversation::new(&format!("10.0.0.1:{port}"), "10.0.0.2:443");
+        talk.handshake();
+        if !payload.is_empty() {
+            talk.client(payload);
+        }
+        frames.extend(talk.finish().frames(START_NS, STEP_NS));
+    }
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET, &frames);
+    let output = httplines(&["-r", "-"], Some(&capture));
+    assert_eq!(output.stdout, b"");
+    let totals = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(totals.contains("1 TLS, 1 HTTP/2, 1 other, 1 without payload"), "{totals}");
+}
