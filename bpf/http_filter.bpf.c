@@ -26,7 +26,8 @@
 #define IP_FRAGMENT_MASK 0x3fff	/* more fragments, or an offset */
 #define IPV6_FRAGMENT 44
 #define IPV6_STEPS_MAX 6
-#define OPENING_SEGMENTS_MAX 8	/* payload segments that pass before an opening is given up */
+#define OPENING_BYTES_MAX 512	/* payload that passes before an opening is given up ... */
+#define OPENING_BYTES_EACH 64	/* ... of which a segment counts so many at most: eight full ones */
 #define LENGTH_UNKNOWN 0	/* BIG TCP: the length does not fit the IP header's field */
 
 #define LEADING_BREAKS_MAX 4	/* CR and LF in front of a message */
@@ -50,8 +51,8 @@ struct {
 } sessions SEC(".maps");
 
 /*
- * Connections whose SYN was seen and whose protocol is not known, with their payload segments so
- * far. Apart from the sessions, so that a flood of SYNs evicts openings and never sessions.
+ * Connections whose SYN was seen and whose protocol is not known, with their payload bytes so far,
+ * of long segments the first few: a head may come in tiny ones. Apart from the sessions, so that a flood of SYNs evicts openings and never sessions.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -381,9 +382,9 @@ static __always_inline void count(__u32 word)
 
 static __always_inline enum reason open(const struct segment *segment)
 {
-	__u32 segments = 0;
+	__u32 bytes = 0;
 
-	if (bpf_map_update_elem(&openings, &segment->key, &segments, BPF_ANY))
+	if (bpf_map_update_elem(&openings, &segment->key, &bytes, BPF_ANY))
 		count(COUNTER_OPENINGS_FAILED);
 	else
 		count(COUNTER_OPENINGS_MADE);
@@ -408,7 +409,7 @@ static __always_inline enum reason judge(const struct segment *segment)
 {
 	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
 	enum reason reason = REASON_OTHER;
-	__u32 *opening;
+	__u32 *opening, bytes = segment->bytes - segment->tcp.doff * 4;
 
 	if (segment->bytes == segment->tcp.doff * 4) {
 		opening = bpf_map_lookup_elem(&openings, &segment->key);
@@ -424,11 +425,11 @@ static __always_inline enum reason judge(const struct segment *segment)
 	opening = bpf_map_lookup_elem(&openings, &segment->key);
 	if (!opening)
 		return reason;
-	if (*opening >= OPENING_SEGMENTS_MAX) {
+	if (*opening >= OPENING_BYTES_MAX) {
 		bpf_map_delete_elem(&openings, &segment->key);
 		return reason;
 	}
-	__sync_fetch_and_add(opening, 1);
+	__sync_fetch_and_add(opening, bytes < OPENING_BYTES_EACH ? bytes : OPENING_BYTES_EACH);
 	return REASON_OPENING;
 }
 

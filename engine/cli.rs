@@ -1,49 +1,70 @@
 //! The command line: what can be typed, and what it means.
 
-use clap::{Parser, ValueEnum};
+#[cfg(test)]
+mod manual;
+mod usage;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgAction, Parser, ValueEnum};
 use httplines::config::{Config, FilterMode, Input, LineFormat, Output, PacketDirection};
 use httplines::sys::affinity;
 use std::path::PathBuf;
 
-/// HTTP traffic on the wire, as lines: the first line of every message, or a JSON line for every exchange.
+/// HTTP traffic on the wire, as lines: the first line of every message, or a JSON line for every
+/// exchange
+///
+/// httplines captures on interfaces, behind a filter in the kernel, or reads capture files. Without
+/// -o it prints the first line of every request and response as soon as its head is complete; with
+/// -o it writes one JSON object for every exchange, request and response together. At the end it
+/// says on standard error what it saw and what it lost. It cannot read encrypted traffic.
 #[derive(Debug, Parser)]
 #[command(
     name = "httplines",
     version,
+    about = "HTTP traffic on the wire, as lines",
     max_term_width = 100,
-    override_usage = "httplines -i IFACE [-o FILE]\n       httplines -r CAPTURE [-o FILE]",
-    after_help = "Signals: INT and TERM end in order, USR1 prints the totals so far, HUP reopens FILE.\n\
-                  Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission."
+    disable_help_flag = true,
+    disable_version_flag = true,
+    allow_negative_numbers = true,
+    override_usage = USAGE,
+    after_help = AFTER_HELP,
+    after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
-    /// Capture on this interface; repeat it for more, `any` is all
+    /// Capture on this interface, any: on all (repeatable)
+    ///
+    /// Repeat it to capture on several; `any` is all of them, those to come included. -D lists
+    /// them. Needs root, or the capabilities CAP_NET_RAW and CAP_BPF.
     #[arg(short = 'i', long = "interface", value_name = "IFACE", help_heading = "Input")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     interfaces: Vec<String>,
 
-    /// Read a capture file (pcap or pcapng; - is standard input)
+    /// Read a capture file (- is standard input)
+    ///
+    /// pcap or pcapng, as tcpdump and Wireshark write them. Of one that is cut off, all before the
+    /// cut is reported, and the exit code is 1.
     #[arg(short = 'r', long = "read", value_name = "FILE", help_heading = "Input")]
-    #[arg(conflicts_with = "interfaces", required_unless_present_any = ["interfaces", "list"])]
     read: Option<PathBuf>,
 
     /// List the interfaces and end
     #[arg(short = 'D', long = "list-interfaces", help_heading = "Input")]
     pub list: bool,
 
-    /// Which packets count, by the way they take through the interface
-    #[arg(
-        short = 'Q',
-        long = "direction",
-        value_name = "in|out|inout",
-        hide_possible_values = true
-    )]
-    #[arg(default_value = "inout", hide_default_value = true, help_heading = "Input")]
-    direction: DirectionArg,
+    /// Packets: in, out or inout [default: inout]
+    ///
+    /// By the way they take through the interface. On loopback, where every packet comes twice,
+    /// `inout` counts the received copy only.
+    #[arg(short = 'Q', long = "direction", value_name = "WAY", help_heading = "Input")]
+    #[arg(hide_possible_values = true)]
+    direction: Option<DirectionArg>,
 
-    /// Do not put the interfaces into promiscuous mode
+    /// Do not put interfaces into promiscuous mode
     #[arg(short = 'p', long = "no-promiscuous-mode", help_heading = "Input")]
     no_promiscuous: bool,
 
-    /// Append JSON lines to this file (- is standard output)
+    /// Append JSON lines to this file (-: standard output)
+    ///
+    /// A new file gets mode 0640. SIGHUP opens it anew, for log rotation.
     #[arg(short = 'o', long = "output", value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 
@@ -59,24 +80,30 @@ pub struct Args {
     #[arg(short = 'q', long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// End after so many exchanges
+    /// End after N exchanges
     #[arg(short = 'c', long = "count", value_name = "N", help_heading = "Output")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
 
-    /// A file for each shard: http.jsonl becomes http.0.jsonl, http.1.jsonl ...
-    #[arg(long, requires = "output", help_heading = "Output")]
+    /// A file for each shard: http.0.jsonl, http.1.jsonl
+    ///
+    /// The shard's number stands before the extension of the name given with -o.
+    #[arg(long, help_heading = "Output")]
     output_per_shard: bool,
 
-    /// Report this header, too (repeat it for more)
+    /// Report this header, too (repeatable; JSON)
     #[arg(long = "header", value_name = "NAME", help_heading = "Output")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     headers: Vec<String>,
 
-    /// Report all headers
+    /// Report all headers (JSON)
     #[arg(long, help_heading = "Output")]
     all_headers: bool,
 
-    /// Show credentials and cookies, which are masked otherwise
+    /// Show credentials and cookies (JSON)
+    ///
+    /// The values of Authorization, Proxy-Authorization, Cookie and Set-Cookie are masked
+    /// otherwise.
     #[arg(long, help_heading = "Output")]
     show_secrets: bool,
 
@@ -84,40 +111,90 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     redact_query: bool,
 
-    /// Worker threads [default: live one per CPU, for a file 1]
+    /// Worker threads [default: one per CPU; for a file 1]
     #[arg(long, value_name = "N", help_heading = "Limits")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(value_parser = number::<u16, 1, 1024>)]
     shards: Option<u16>,
 
-    /// Size of a ring, one for each interface and shard [default: 65536]
+    /// Size of one ring in KiB [default: 65536]
+    ///
+    /// Every shard has a ring on every interface; all of them together must fit into memory.
     #[arg(short = 'B', long = "buffer-size", value_name = "KIB", help_heading = "Limits")]
-    #[arg(value_parser = clap::value_parser!(u32).range(2048..=4_194_303))]
+    #[arg(value_parser = number::<u32, 2048, 4_194_303>)]
     buffer_kib: Option<u32>,
 
-    /// How long a frame may wait for its block to fill [default: 10]
-    #[arg(long, value_name = "MS", help_heading = "Limits")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How long a frame waits for its block to fill [default: 10]
+    ///
+    /// Text lines come at most so much later than their packets; a larger value costs less CPU
+    /// time where little comes.
+    #[arg(long, value_name = "MS", help_heading = "Limits", hide_short_help = true)]
+    #[arg(value_parser = number::<u32, 1, 10_000>)]
     retire_timeout_ms: Option<u32>,
 
-    /// http admits HTTP sessions only, off all TCP
-    #[arg(long, value_name = "http|off", default_value = "http", hide_default_value = true)]
-    #[arg(hide_possible_values = true, help_heading = "Limits")]
-    filter: FilterArg,
+    /// off: take all TCP up, not HTTP only [default: http]
+    ///
+    /// The filter in the kernel keeps what is not HTTP away from httplines. Without it the result
+    /// is the same and costs more.
+    #[arg(long, value_name = "http|off", hide_possible_values = true)]
+    #[arg(help_heading = "Limits")]
+    filter: Option<FilterArg>,
 
     /// HTTP sessions the kernel filter can hold [default: 262144]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    #[arg(value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    #[arg(long, value_name = "N", help_heading = "Limits", hide_short_help = true)]
+    #[arg(value_parser = number::<u32, 64, 16_777_216>)]
     sessions: Option<u32>,
 
     /// Connections a shard can hold [default: 1048576]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    #[arg(value_parser = clap::value_parser!(u32).range(16..=16_777_216))]
+    #[arg(long, value_name = "N", help_heading = "Limits", hide_short_help = true)]
+    #[arg(value_parser = number::<u32, 16, 16_777_216>)]
     flows: Option<u32>,
 
-    /// A connection that is quiet for so long is over [default: 300]
+    /// End connections quiet for S seconds [default: 300]
     #[arg(long, value_name = "S", help_heading = "Limits")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    #[arg(value_parser = number::<u64, 1, 604_800>)]
     idle_timeout_s: Option<u64>,
+
+    /// This page
+    #[arg(short = 'h', long, help_heading = "Help", action = ArgAction::HelpShort)]
+    help: Option<bool>,
+
+    /// All options, at length
+    #[arg(long, help_heading = "Help", action = ArgAction::HelpLong)]
+    help_all: Option<bool>,
+
+    /// The version
+    #[arg(short = 'V', long, help_heading = "Help", action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+const USAGE: &str = "\
+httplines -i eth0                 first lines of messages, live
+       httplines -i eth0 -o http.jsonl   a JSON line for every exchange
+       httplines -r trace.pcap [-o -]    the same from a capture file";
+
+const AFTER_HELP: &str = "\
+Signals: INT and TERM end in order, USR1 prints totals, HUP reopens the output.
+Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
+
+const AFTER_LONG_HELP: &str = "\
+Signals:
+  INT, TERM  end in order: what was captured is written, then the totals are printed
+  USR1       print the totals so far and go on
+  HUP        open the output file anew, after it was renamed
+
+Exit codes:
+  0  all went well
+  1  failed while running: an input that is cut off or gone, an output that is full
+  2  wrong usage
+  3  no permission";
+
+/// A number from `MIN` to `MAX`; the error is what stands behind "takes" in a sentence.
+fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| (MIN..=MAX).contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
+        u64::MAX => format!("a whole number from {MIN} on"),
+        _ => format!("a whole number from {MIN} to {MAX}"),
+    })
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -140,6 +217,66 @@ enum FilterArg {
 }
 
 impl Args {
+    /// The arguments of this process.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn from_command_line() -> Result<Args, String> {
+        let args = Args::try_parse().map_err(|error| usage::sentence(&error))?;
+        args.check()?;
+        Ok(args)
+    }
+
+    /// What contradicts itself, or would quietly give another result than was asked for, is refused.
+    fn check(&self) -> Result<(), String> {
+        let is_live = !self.interfaces.is_empty();
+        let refusal = match (&self.read, is_live) {
+            _ if self.list => return Ok(()),
+            (None, false) => {
+                "name an interface with -i (-D lists them) or a capture file with -r; \
+                 httplines --help shows examples"
+            }
+            (Some(_), true) => {
+                "-i captures and -r reads a file, and one run does one of them: leave one out"
+            }
+            (Some(path), _) if path.as_os_str().is_empty() => {
+                "-r needs the name of a capture file, or - for standard input"
+            }
+            (Some(_), _)
+                if matches!(self.direction, Some(DirectionArg::In | DirectionArg::Out)) =>
+            {
+                "-Q in and -Q out are for capturing with -i; a file does not say which way its \
+                 packets went: leave it out"
+            }
+            _ if self.output.as_ref().is_some_and(|path| path.as_os_str().is_empty()) => {
+                "-o needs the name of a file, or - for standard output"
+            }
+            _ if self.output_per_shard && !self.is_to_file() => {
+                "--output-per-shard needs the name of a file: add -o http.jsonl"
+            }
+            _ if self.is_json_tuned() && self.format() == FormatArg::Text => {
+                "--header, --all-headers and --show-secrets are for JSON lines: \
+                 add -o FILE, or -o - for standard output"
+            }
+            _ => return Ok(()),
+        };
+        Err(refusal.to_string())
+    }
+
+    fn is_json_tuned(&self) -> bool {
+        !self.headers.is_empty() || self.all_headers || self.show_secrets
+    }
+
+    /// Whether lines go to a file, and not to standard output.
+    pub fn is_to_file(&self) -> bool {
+        self.output.as_ref().is_some_and(|path| path.as_os_str() != "-")
+    }
+
+    fn format(&self) -> FormatArg {
+        let default = if self.output.is_some() { FormatArg::Json } else { FormatArg::Text };
+        self.format.unwrap_or(default)
+    }
+
     /// The run that was asked for.
     pub fn config(&self) -> Config {
         let mut config = Config::new(self.input());
@@ -170,13 +307,13 @@ impl Args {
     fn configure_capture(&self, config: &mut Config) {
         let capture = &mut config.capture;
         capture.direction = match self.direction {
-            DirectionArg::In => PacketDirection::In,
-            DirectionArg::Out => PacketDirection::Out,
-            DirectionArg::Inout => PacketDirection::InOut,
+            Some(DirectionArg::In) => PacketDirection::In,
+            Some(DirectionArg::Out) => PacketDirection::Out,
+            Some(DirectionArg::Inout) | None => PacketDirection::InOut,
         };
         capture.filter = match self.filter {
-            FilterArg::Http => FilterMode::Http,
-            FilterArg::Off => FilterMode::Off,
+            Some(FilterArg::Http) | None => FilterMode::Http,
+            Some(FilterArg::Off) => FilterMode::Off,
         };
         capture.is_promiscuous = !self.no_promiscuous;
         if let Some(kibibytes) = self.buffer_kib {
@@ -196,8 +333,7 @@ impl Args {
             Some(path) if path.as_os_str() != "-" => Output::File(path.clone()),
             _ => Output::Stdout,
         };
-        let default = if self.output.is_some() { FormatArg::Json } else { FormatArg::Text };
-        emit.format = match self.format.unwrap_or(default) {
+        emit.format = match self.format() {
             FormatArg::Text => LineFormat::Text { is_verbose: self.verbose },
             FormatArg::Json => LineFormat::Json,
         };

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// The name that stands for all interfaces, those to come included.
+pub const ANY_INTERFACE: &str = "any";
+
 /// Where frames come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -229,6 +232,16 @@ impl Config {
         }
         if self.flow.flow_count_max == 0 || self.http.pending_count_max == 0 {
             return Err("a shard holds at least one connection, and that one request".into());
+        }
+        if let Input::Live(names) = &self.input {
+            if names.is_empty() {
+                return Err("there is no interface to capture on; name one".into());
+            }
+            if names.iter().any(|name| name == ANY_INTERFACE)
+                && names.iter().any(|name| name != ANY_INTERFACE)
+            {
+                return Err("-i any holds all other interfaces: name it alone".into());
+            }
         }
         if self.shard_count == 0 {
             return Err("there is at least one shard".into());

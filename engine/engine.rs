@@ -6,14 +6,17 @@ use crate::capture::{self, FrameSource, SourceError};
 use crate::config::{Config, Input, LineFormat, Output};
 use crate::emit::{
     Format, JsonFormat, Limits, Lines, Outlet, Policy, Quota, TextFormat, Writer, WriterError,
-    open_sinks,
+    open_sinks, output_paths,
 };
 use crate::ids::{IfaceNames, ShardId};
 use crate::shard::{Line, Orders, Shard, Share};
 use crate::stats::ShardStats;
 use crate::sys::affinity;
 use crate::totals::Totals;
+use std::fs::{File, Metadata};
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -161,12 +164,13 @@ impl Engine {
                 (Opened::Live { control, sources, interfaces }, Policy::Drop)
             }
             Input::File(path) => {
-                refuse_same_file(path, &config.emit.output)?;
+                refuse_same_file(std::fs::metadata(path), &config)?;
                 let capture = file::open_file(path, read_bytes, shard_count, &names)?;
                 (Opened::File(capture), Policy::Wait)
             }
             Input::Stdin => {
                 let stdin = std::io::stdin();
+                refuse_same_file(metadata_of(&stdin), &config)?;
                 let capture =
                     file::open_stream(stdin, "standard input", read_bytes, shard_count, &names)?;
                 (Opened::File(capture), Policy::Wait)
@@ -213,17 +217,28 @@ impl Engine {
     }
 }
 
-/// Reading and appending to one file would feed the run its own output.
-fn refuse_same_file(input: &std::path::Path, output: &Output) -> Result<(), EngineError> {
-    use std::os::unix::fs::MetadataExt;
-    let Output::File(output) = output else { return Ok(()) };
-    let identity = |path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    match (identity(input), identity(output.as_path())) {
-        (Some(input), Some(output)) if input == output => Err(EngineError::Config(
-            "the output is the input; name another file with -o".to_string(),
-        )),
-        _ => Ok(()),
+/// Reading and appending to one file would feed the run its own output. Files are the same by
+/// number, whatever they are called.
+fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result<(), EngineError> {
+    let Ok(input) = input else { return Ok(()) };
+    let is_same = |output: Metadata| {
+        input.is_file() && (input.dev(), input.ino()) == (output.dev(), output.ino())
+    };
+    let is_any = match &config.emit.output {
+        Output::Stdout => metadata_of(&std::io::stdout()).is_ok_and(is_same),
+        Output::File(_) => output_paths(&config.emit, config.shard_count)
+            .iter()
+            .any(|path| std::fs::metadata(path).is_ok_and(is_same)),
+    };
+    if is_any {
+        return Err(EngineError::Config("the output is the input; name another file".into()));
     }
+    Ok(())
+}
+
+/// Of what is open: the shell may have opened a file for us.
+fn metadata_of(open: &impl AsFd) -> std::io::Result<Metadata> {
+    File::from(open.as_fd().try_clone_to_owned()?).metadata()
 }
 
 /// The shards before they start.
@@ -387,15 +402,22 @@ impl Run {
         mut control: LiveControl,
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
+        let mut gone = None;
         loop {
             // The kernel's counters have 32 bits; they are taken in long before they could go around.
-            let live = control.totals().cloned();
+            let _ = control.totals();
+            if let Some(names) = control.all_gone() {
+                gone = Some(SourceError::Gone { names });
+                break;
+            }
             match self.next_turn() {
                 Turn::GoOn => {}
                 Turn::Report => {
+                    // The shards first: a frame counts in the kernel before it does here.
+                    let shards = shards.stats();
                     let totals = Totals {
-                        shards: shards.stats(),
-                        live: live.ok(),
+                        shards,
+                        live: control.totals().cloned().ok(),
                         writer: self.writer.stats(),
                         elapsed: self.begun.elapsed(),
                         is_running: true,
@@ -417,7 +439,9 @@ impl Run {
             std::thread::sleep(Duration::from_millis(1));
         }
         shards.orders.drain();
-        self.finish(shards, Some(control))
+        let mut ending = self.finish(shards, Some(control));
+        ending.input_error = gone.or(ending.input_error);
+        ending
     }
 
     fn file(
@@ -464,13 +488,9 @@ impl Run {
             }
         }
         let live = control.and_then(|mut control| control.totals().cloned().ok());
-        let before = self.writer.stats();
-        let (writer, output_error) = match self.writer.finish() {
-            Ok(stats) => (stats, None),
-            Err(error) => (before, Some(error)),
-        };
+        let (writer, result) = self.writer.finish();
         let elapsed = self.begun.elapsed();
         let totals = Totals { shards: sum, live, writer, elapsed, is_running: false };
-        Ending { totals, input_error, output_error, is_shard_lost }
+        Ending { totals, input_error, output_error: result.err(), is_shard_lost }
     }
 }

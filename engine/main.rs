@@ -1,33 +1,44 @@
 //! Arguments → Config → Engine::run → exit code.
 
 mod cli;
+mod voice;
 
 use anyhow::Context;
-use clap::Parser;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
 use httplines::sys::{interface, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use voice::say;
+
+/// A file that is read within this time needs no progress bar.
+const BAR_AFTER: Duration = Duration::from_secs(1);
 
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_PERMISSION: u8 = 3;
 
 fn main() -> ExitCode {
-    let args = cli::Args::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .with_target(false)
-        .init();
+    let args = match cli::Args::from_command_line() {
+        Ok(args) => args,
+        Err(sentence) => {
+            say(format_args!("httplines: {sentence}\n"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    voice::start(args.quiet);
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("httplines: {error:#}");
+            // An EngineError's sentence holds its causes already.
+            match error.downcast_ref::<EngineError>() {
+                Some(error) => say(format_args!("httplines: {error}\n")),
+                None => say(format_args!("httplines: {error:#}\n")),
+            }
             ExitCode::from(exit_code(&error))
         }
     }
@@ -41,39 +52,43 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::open(args.config())?;
     forward_signals(engine.handle()).context("cannot listen for signals")?;
     let mut bar = None;
-    let is_watched = !args.quiet && std::io::stderr().is_terminal();
+    // A bar among the lines of one terminal would be neither.
+    let is_apart = args.is_to_file() || !std::io::stdout().is_terminal();
+    let is_watched = !args.quiet && is_apart && std::io::stderr().is_terminal();
+    let begun = Instant::now();
     let ending = engine.run(&mut |notice| match notice {
         Notice::Capturing { interfaces, shard_count } => {
             let (names, plural) = (interfaces.join(", "), if shard_count == 1 { "" } else { "s" });
-            eprintln!("httplines: capturing on {names} with {shard_count} shard{plural}");
+            say(format_args!("httplines: capturing on {names} with {shard_count} shard{plural}\n"));
         }
-        Notice::Progress(progress) if is_watched => {
+        Notice::Progress(progress) if is_watched && begun.elapsed() > BAR_AFTER => {
             if let Some(size_bytes) = progress.size_bytes() {
                 bar.get_or_insert_with(|| progress_bar(size_bytes))
                     .set_position(progress.read_bytes());
             }
         }
         Notice::Progress(_) => {}
-        Notice::Report(totals) => eprint!("{totals}"),
+        Notice::Report(totals) => say(format_args!("{totals}")),
     })?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     if !args.quiet {
-        eprint!("{}", ending.totals);
+        say(format_args!("{}", ending.totals));
     }
     let mut code = ExitCode::SUCCESS;
-    if ending.is_shard_lost {
-        eprintln!("httplines: a worker thread broke off; its lines and counters are missing");
+    let mut fail = |sentence: &dyn Display| {
+        say(format_args!("httplines: {sentence}\n"));
         code = ExitCode::from(EXIT_RUNTIME);
+    };
+    if ending.is_shard_lost {
+        fail(&"a worker thread broke off; its lines and counters are missing");
     }
     if let Some(error) = ending.input_error {
-        eprintln!("httplines: {error}");
-        code = ExitCode::from(EXIT_RUNTIME);
+        fail(&error);
     }
     if let Some(error) = ending.output_error {
-        eprintln!("httplines: {error}");
-        code = ExitCode::from(EXIT_RUNTIME);
+        fail(&error);
     }
     Ok(code)
 }
@@ -90,13 +105,20 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 
 fn list_interfaces() -> anyhow::Result<ExitCode> {
     let present = interface::interfaces().context("cannot list the interfaces")?;
+    let mut lines = String::new();
     for interface in present {
         let state = if interface.is_up { "up" } else { "down" };
         let kind = if interface.is_loopback { ", loopback" } else { "" };
-        println!("{}.{} [{state}{kind}]", interface.ifindex, interface.name);
+        lines += &format!("{}.{} [{state}{kind}]\n", interface.ifindex, interface.name);
     }
-    println!("any (all interfaces)");
-    Ok(ExitCode::SUCCESS)
+    lines += "any (all interfaces)\n";
+    match std::io::stdout().write_all(lines.as_bytes()) {
+        // Who has seen enough is not told so.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            anyhow::bail!("cannot write standard output: {}", error.kind())
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn forward_signals(handle: Handle) -> std::io::Result<()> {
@@ -108,7 +130,7 @@ fn forward_signals(handle: Handle) -> std::io::Result<()> {
                 SIGUSR1 => Command::Report,
                 SIGHUP => Command::Reopen,
                 _ if is_stopping => {
-                    eprintln!("httplines: asked twice to stop; lines that wait are lost");
+                    say(format_args!("httplines: asked twice to stop; lines that wait are lost\n"));
                     std::process::exit(EXIT_RUNTIME.into());
                 }
                 _ => {

@@ -60,6 +60,57 @@ impl Totals {
             + http.exchanges_truncated
     }
 
+    /// Why there is no line, for who expected some: the most telling of what was seen instead.
+    fn why_nothing(&self) -> Option<String> {
+        let (http, decode) = (&self.shards.http, &self.shards.decode);
+        if http.requests + http.responses + self.exchanges() > 0 {
+            return None;
+        }
+        if http.flows_http1 > 0 || http.heads_unfinished > 0 {
+            return Some("HTTP/1 was seen, but no message from its beginning to its end".into());
+        }
+        let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
+        let no_tcp = decode.not_tcp + decode.not_ip;
+        let no_tcp = no_tcp + kernel(Reason::NotTcp) + kernel(Reason::NotIp);
+        let mut seen = told(&[
+            (http.flows_tls, "TLS connection", "TLS connections"),
+            (kernel(Reason::Tls), "frame of TLS", "frames of TLS"),
+            (http.flows_http2, "HTTP/2 connection", "HTTP/2 connections"),
+            (http.flows_other, "connection of another kind", "connections of other kinds"),
+            (kernel(Reason::Other), "frame of another protocol", "frames of other protocols"),
+            (http.flows_empty, "connection without data", "connections without data"),
+            (no_tcp, "frame that is not TCP", "frames that are not TCP"),
+            (decode.unsupported_link, "frame of an unknown link", "frames of unknown links"),
+        ]);
+        if seen.is_empty() {
+            // Next to any of the above these would only confuse.
+            let late = self.shards.flow.segments_unknown + kernel(Reason::NoPayload);
+            let other_way = kernel(Reason::Direction);
+            seen = told(&[
+                (
+                    late,
+                    "segment in the midst of a connection",
+                    "segments in the midst of connections",
+                ),
+                (other_way, "frame that goes the other way", "frames that go the other way"),
+            ]);
+        }
+        let advice = if http.flows_tls + kernel(Reason::Tls) > 0 {
+            "; httplines cannot read encrypted traffic"
+        } else if http.flows_http2 > 0 {
+            "; httplines does not read HTTP/2"
+        } else {
+            ""
+        };
+        Some(match (seen.as_slice(), &self.live) {
+            ([], Some(_)) => "no packet came; is it the right interface? -D lists them, \
+                              -i any takes all"
+                .into(),
+            ([], None) => "the capture holds no packet".into(),
+            (seen, _) => format!("no HTTP/1 was seen: {}{advice}", seen.join(", ")),
+        })
+    }
+
     fn write_capture(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shards = &self.shards;
         let Some(live) = &self.live else {
@@ -70,12 +121,13 @@ impl Totals {
         let (offered, rejected) = (filter.offered(), filter.rejected());
         let passed = filter.passed();
         row(f, "offered", &format!("{offered} = {rejected} rejected + {passed} passed"))?;
-        let drops = live.drops();
-        row(
-            f,
-            "passed",
-            &format!("{passed} = {} captured + {drops} dropped by kernel", shards.frames),
-        )?;
+        let (captured, drops) = (shards.frames, live.drops());
+        let mut parts = format!("{passed} = {captured} captured + {drops} dropped by kernel");
+        if self.is_running {
+            let under_way = passed.saturating_sub(captured + drops);
+            parts += &format!(" + {under_way} under way");
+        }
+        row(f, "passed", &parts)?;
         let reasons = |is_pass: bool| {
             let all = Reason::ALL
                 .iter()
@@ -104,8 +156,13 @@ impl fmt::Display for Totals {
     /// A table of counters; those that are zero are left out, except where zero is the news.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (flow, http, emit) = (&self.shards.flow, &self.shards.http, &self.shards.emit);
-        let state = if self.is_running { "so far" } else { "in all" };
-        writeln!(f, "httplines: {} exchanges in {:.1?} {state}", self.exchanges(), self.elapsed)?;
+        let exchanges = self.exchanges();
+        let plural = if exchanges == 1 { "" } else { "s" };
+        let state = if self.is_running { " so far" } else { "" };
+        writeln!(f, "httplines: {exchanges} exchange{plural} in {:.1?}{state}", self.elapsed)?;
+        if let Some(why) = self.why_nothing() {
+            row(f, "why", &why)?;
+        }
         self.write_capture(f)?;
         row_of_parts(f, "decoded", &self.shards.decode.each())?;
         let kinds = [
@@ -157,6 +214,16 @@ impl fmt::Display for Totals {
             violations => row(f, "SUMS", &format!("DO NOT ADD UP: {}", violations.join("; "))),
         }
     }
+}
+
+/// Each count that is not zero, with the words for one or for more.
+fn told(counts: &[(u64, &str, &str)]) -> Vec<String> {
+    let of_some = counts.iter().filter(|(count, ..)| *count > 0);
+    let words = of_some.map(|(count, one, more)| match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {more}"),
+    });
+    words.collect()
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {

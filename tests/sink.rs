@@ -128,7 +128,8 @@ fn a_pipe_without_reader_ends_a_run_in_order() {
         assert!(start.elapsed() < Duration::from_secs(20), "nobody saw that the reader had gone");
     }
     outlet.close(&mut stats);
-    let written = writer.finish().unwrap();
+    let (written, result) = writer.finish();
+    result.unwrap();
     assert_eq!((written.lines_written, written.faults), (0, 0));
 }
 
@@ -255,18 +256,17 @@ mod root {
             fs::remove_file(&filler).unwrap();
             say(&mut outlet, 20_000..20_500);
             outlet.close(&mut stats);
-            let totals = writer.stats();
-            let result = writer.finish();
+            let (written, result) = writer.finish();
             let numbers = whole_numbers(&fs::read(&path).unwrap());
             assert!(numbers.is_sorted());
             if policy == Policy::Wait {
                 assert!(matches!(result, Err(WriterError::Write { .. })), "{result:?}");
                 assert!(
-                    numbers.last() < Some(&20_000) && numbers.len() as u64 == totals.lines_written
+                    numbers.last() < Some(&20_000) && numbers.len() as u64 == written.lines_written
                 );
                 continue;
             }
-            let written = result.unwrap();
+            result.unwrap();
             assert_eq!(written.lines_written, numbers.len() as u64);
             assert_eq!(written.lines_written + written.lines_lost + stats.lines_dropped, 20_500);
             assert_eq!(written.faults, 1);

@@ -9,10 +9,11 @@ use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
-use crate::config::CaptureConfig;
+use crate::config::{ANY_INTERFACE, CaptureConfig};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::filter::Filter;
 use crate::sys::interface::{self, Interface};
+use crate::sys::memory;
 use crate::sys::packet_socket::{PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
@@ -23,9 +24,6 @@ mod error;
 
 pub use control::{InterfaceTotals, LiveControl, LiveTotals};
 pub use error::OpenError;
-
-/// The name that stands for all interfaces, those to come included.
-pub const ANY_INTERFACE: &str = "any";
 
 /// Opens live captures.
 #[derive(Debug)]
@@ -44,16 +42,20 @@ impl LiveCapture {
         names: &IfaceNames,
     ) -> Result<(LiveControl, Vec<LiveSource>), OpenError> {
         let present = interface::interfaces().map_err(OpenError::Interfaces)?;
-        let mut watched = Vec::with_capacity(interfaces.len());
+        let mut found: Vec<(&String, u32)> = Vec::with_capacity(interfaces.len());
+        for name in interfaces {
+            let ifindex = find(name, &present)?;
+            if !found.iter().any(|(_, known)| *known == ifindex) {
+                found.push((name, ifindex));
+            }
+        }
+        let mut watched = Vec::with_capacity(found.len());
         let mut inlets: Vec<Vec<Inlet>> = (0..shard_count).map(|_| Vec::new()).collect();
         // The least that is missing is told first: a socket needs one capability, the filter two.
         PacketSocket::open().map_err(|source| OpenError::from_socket("any interface", source))?;
         let filter = Filter::load(config).map_err(OpenError::from_filter)?;
-        for (index, name) in interfaces.iter().enumerate() {
-            if interfaces[..index].contains(name) {
-                continue;
-            }
-            let ifindex = find(name, &present)?;
+        check_memory(config, shard_count, found.len(), memory::available_bytes())?;
+        for (name, ifindex) in found {
             if ifindex != 0 {
                 names.insert(IfaceId(ifindex), name);
             }
@@ -87,6 +89,33 @@ fn find(name: &str, present: &[Interface]) -> Result<u32, OpenError> {
         Some(interface) if !interface.is_up => Err(OpenError::Down { name: name.to_string() }),
         Some(interface) => Ok(interface.ifindex),
     }
+}
+
+fn ring_bytes(config: &CaptureConfig) -> u64 {
+    u64::from(config.block_bytes) * u64::from(config.block_count)
+}
+
+/// Refuses rings that would take more than seven eighths of the memory there is. The kernel would
+/// not: it reclaims for them until it begins to end processes, ours or others.
+fn check_memory(
+    config: &CaptureConfig,
+    shard_count: u16,
+    interface_count: usize,
+    available_bytes: Option<u64>,
+) -> Result<(), OpenError> {
+    let Some(available_bytes) = available_bytes else { return Ok(()) };
+    let (shard_count, interface_count) = (u64::from(shard_count), interface_count as u64);
+    let needed_bytes = ring_bytes(config) * shard_count * interface_count;
+    if needed_bytes <= available_bytes / 8 * 7 {
+        return Ok(());
+    }
+    Err(OpenError::Memory {
+        ring_mib: ring_bytes(config) >> 20,
+        needed_mib: needed_bytes >> 20,
+        available_mib: available_bytes >> 20,
+        shard_count,
+        interface_count,
+    })
 }
 
 /// Opens a socket with a ring for every shard on one interface and gives each shard its own.
@@ -126,9 +155,7 @@ fn open_ring(config: &CaptureConfig, socket: &PacketSocket, name: &str) -> Resul
         retire_timeout_ms: config.retire_timeout_ms,
     };
     socket.ring(size).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOMEM) => OpenError::RingMemory {
-            mebibytes: (u64::from(config.block_bytes) * u64::from(config.block_count)) >> 20,
-        },
+        Some(libc::ENOMEM) => OpenError::RingMemory { ring_mib: ring_bytes(config) >> 20 },
         _ => OpenError::from_socket(name, source),
     })
 }
@@ -191,7 +218,11 @@ impl LiveSource {
             if !inlet.is_silent {
                 inlet.is_silent = true;
                 let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
-                tracing::warn!("{}: {error}; capture goes on if it comes back", inlet.name);
+                let why = match error.raw_os_error() {
+                    Some(libc::ENETDOWN) => "the interface went down".into(),
+                    _ => error.to_string(),
+                };
+                tracing::warn!("{}: {why}; capturing goes on when it is up again", inlet.name);
             }
         }
         Ok(())
@@ -247,5 +278,23 @@ fn link_of(hardware_type: u16) -> LinkType {
         }
         ARPHRD_RAWIP => LinkType::Raw,
         other => LinkType::Unsupported(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_that_do_not_fit_are_refused_before_they_are_opened() {
+        let config = CaptureConfig::default();
+        let check = |shards, available_mib: u64| {
+            check_memory(&config, shards, 2, Some(available_mib << 20))
+        };
+        assert!(check(4, 586).is_ok());
+        let error = check(4, 585).expect_err("512 MiB is more than seven eighths").to_string();
+        let sums = "the rings need 512 MiB of memory (shards: 4, interfaces: 2, each ring: 64 MiB)";
+        assert!(error.starts_with(sums) && error.contains("585 MiB are free"), "{error}");
+        assert!(check_memory(&config, 1024, 1, None).is_ok(), "where nothing is known");
     }
 }

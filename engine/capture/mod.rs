@@ -101,6 +101,15 @@ pub enum SourceError {
     /// Reading failed.
     #[error("cannot read the capture: {0}")]
     Read(#[source] std::io::Error),
+    /// Every interface was removed, or went to another network namespace.
+    #[error(
+        "{names} has gone, and there is nothing left to capture on; start httplines again when \
+         it is back"
+    )]
+    Gone {
+        /// What they were called.
+        names: String,
+    },
     /// A ring or its socket failed.
     #[error("cannot read from {iface}: {source}")]
     Ring {

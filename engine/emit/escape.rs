@@ -12,10 +12,14 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 /// U+FFFD, shown for what is not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
-/// Whether a byte needs an escape in a JSON string. DEL needs none by the RFC; it is escaped
-/// because a line may end up on a terminal.
+/// The first of the two bytes of U+0080 to U+00BF in UTF-8.
+const LATIN_LEAD: u8 = 0xc2;
+
+/// Whether a byte needs an escape in a JSON string, or may be the first of two that do. DEL and the
+/// controls from U+0080 to U+009F need none by the RFC; they are escaped because a line may end up
+/// on a terminal, which may obey them.
 const fn is_escaped(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f || byte == LATIN_LEAD
 }
 
 /// [`is_escaped`] for each byte.
@@ -137,6 +141,8 @@ fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -
                 Some(folded) => (b" ", folded),
                 None => (&control_escape(byte), 1),
             },
+            (LATIN_LEAD, _) if bytes[at + 1] < 0xa0 => (&control_escape(bytes[at + 1]), 2),
+            (LATIN_LEAD, _) => (&bytes[at..at + 2], 2),
             _ => (&control_escape(byte), 1),
         };
         if escape.len() > room {
@@ -208,7 +214,7 @@ mod tests {
             match characters[at] {
                 '"' => out.push_str("\\\""),
                 '\\' => out.push_str("\\\\"),
-                control @ ('\0'..='\x1f' | '\x7f') => {
+                control @ ('\0'..='\x1f' | '\x7f'..='\u{9f}') => {
                     out.push_str(&format!("\\u{:04x}", control as u32));
                 }
                 other => out.push(other),
@@ -224,6 +230,7 @@ mod tests {
             8 => "[ -~]{0,20}".prop_map(String::into_bytes),
             1 => Just(b"\r\n ".to_vec()),
             1 => Just(b"\n\t  ".to_vec()),
+            1 => Just("\u{80}\u{9f}\u{a0}\u{bf}".as_bytes().to_vec()),
             1 => Just("é漢\u{1f600}\u{2028}".as_bytes().to_vec()),
             1 => prop::collection::vec(any::<u8>(), 0..6),
         ];

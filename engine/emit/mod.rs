@@ -20,7 +20,7 @@ pub use lines::{Lines, Quota};
 pub use outlet::{Batch, Outlet, Policy};
 pub use sink::{FileSink, MemorySink, Sink, SinkFault, StdoutSink};
 pub use text::TextFormat;
-pub use writer::{Limits, Writer, WriterError, WriterStats, open_sinks};
+pub use writer::{Limits, Writer, WriterError, WriterStats, open_sinks, output_paths};
 
 /// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
 pub trait Format: std::fmt::Debug {

@@ -21,7 +21,7 @@ const APPEND_COUNT_MAX: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
     /// An output could not be opened.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("{}", cannot_open(path, source))]
     Open {
         /// Which.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum WriterError {
     #[error("cannot use standard output: {0}")]
     Stdout(#[source] io::Error),
     /// An output could not be written, and the run does not go on without ([`Policy::Wait`]).
-    #[error("cannot write {name}: {source}")]
+    #[error("cannot write {name}: {}", why(source))]
     Write {
         /// Which.
         name: String,
@@ -40,7 +40,7 @@ pub enum WriterError {
         source: io::Error,
     },
     /// The writer thread could not be started.
-    #[error("cannot start the writer thread: {0}")]
+    #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
     Thread(#[source] io::Error),
     /// The writer thread panicked; lines may be missing.
     #[error("the writer thread panicked")]
@@ -52,6 +52,45 @@ impl WriterError {
     pub fn is_permission(&self) -> bool {
         matches!(self, WriterError::Open { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Why an output cannot be opened, and what to do.
+fn cannot_open(path: &Path, error: &io::Error) -> String {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (path, directory) = (path.display(), directory.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("cannot write {path}: there is no directory {directory}; make it first")
+        }
+        io::ErrorKind::NotADirectory => {
+            format!("cannot write {path}: {directory} is no directory; name another place")
+        }
+        io::ErrorKind::IsADirectory => {
+            format!("{path} is a directory; name a file in it, such as {path}/http.jsonl")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{path}: this user may not write there; name a file elsewhere")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{path} is on a read-only file system; name a file elsewhere")
+        }
+        _ => format!("cannot write {path}: {}; name another file", why(error)),
+    }
+}
+
+/// What the system said, in words where it has common causes.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "the disk is full; make room for it".into(),
+        io::ErrorKind::QuotaExceeded => "the disk quota is used up; make room for it".into(),
+        io::ErrorKind::FileTooLarge => {
+            "the file is as large as it may be (ulimit -f); name another".into()
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -126,8 +165,7 @@ impl From<&EmitConfig> for Limits {
     }
 }
 
-/// The outputs of a run: one, or one for each shard where `is_per_shard` is set and the output is a
-/// file.
+/// The outputs of a run, open: standard output, or what [`output_paths`] names.
 pub fn open_sinks(
     config: &EmitConfig,
     shard_count: u16,
@@ -140,10 +178,18 @@ pub fn open_sinks(
         Output::Stdout => {
             Ok(vec![Box::new(StdoutSink::new().map_err(WriterError::Stdout)?) as Box<dyn Sink>])
         }
+        Output::File(_) => output_paths(config, shard_count).into_iter().map(open).collect(),
+    }
+}
+
+/// The files a run writes: none, one, or one for each shard where `is_per_shard` is set.
+pub fn output_paths(config: &EmitConfig, shard_count: u16) -> Vec<PathBuf> {
+    match &config.output {
+        Output::Stdout => Vec::new(),
         Output::File(path) if config.is_per_shard => {
-            (0..shard_count).map(|shard| open(shard_path(path, shard))).collect()
+            (0..shard_count).map(|shard| shard_path(path, shard)).collect()
         }
-        Output::File(path) => Ok(vec![open(path.clone())?]),
+        Output::File(path) => vec![path.clone()],
     }
 }
 
@@ -223,15 +269,17 @@ impl Writer {
         self.shared.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until all outlets are closed and all lines are written. A reader that has gone is no
-    /// error.
-    pub fn finish(self) -> Result<WriterStats, WriterError> {
-        self.thread.join().map_err(|_| WriterError::Panicked)?;
-        let mut error = self.control.error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match error.take() {
-            Some(error) => Err(error),
-            None => Ok(self.control.counters.snapshot()),
-        }
+    /// Waits until all outlets are closed and all lines are written or lost. A reader that has gone
+    /// is no error.
+    pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
+        let result = match self.thread.join() {
+            Ok(()) => {
+                let error = self.control.error.lock();
+                error.unwrap_or_else(|poisoned| poisoned.into_inner()).take().map_or(Ok(()), Err)
+            }
+            Err(_) => Err(WriterError::Panicked),
+        };
+        (self.control.counters.snapshot(), result)
     }
 }
 
@@ -394,7 +442,8 @@ impl Writing {
             state.is_faulty = true;
             add(&counters.faults, 1);
             let error = fault.error;
-            tracing::warn!("cannot write {name}: {error}; lines are dropped until there is room");
+            let why = why(&error);
+            tracing::warn!("cannot write {name}: {why}; until then lines are lost and counted");
         }
     }
 

@@ -136,7 +136,7 @@ impl Filter {
         &self.sessions
     }
 
-    /// The map of openings: [`FlowKey`](crate::ids::FlowKey) to the payload segments so far. For
+    /// The map of openings: [`FlowKey`](crate::ids::FlowKey) to the payload bytes so far. For
     /// tests and tools.
     pub fn openings(&self) -> &MapHandle {
         &self.openings

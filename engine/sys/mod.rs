@@ -10,6 +10,7 @@
 //! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
 //! - [`counters`]: what those counters are called.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
+//! - [`memory`]: how much there is.
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
@@ -21,6 +22,7 @@ pub mod affinity;
 pub mod counters;
 pub mod filter;
 pub mod interface;
+pub mod memory;
 pub mod mmap;
 pub mod packet_socket;
 pub mod ring;

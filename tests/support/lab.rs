@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -222,7 +223,8 @@ impl Drop for Lab {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+    stdout: Arc<Mutex<Vec<u8>>>,
     stderr_lines: Receiver<String>,
     stderr: String,
 }
@@ -239,12 +241,19 @@ pub struct Finished {
 }
 
 impl Running {
-    fn new(mut child: Child, ready: &str) -> Running {
-        let (mut stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let stdout = thread::spawn(move || {
-            let mut all = Vec::new();
-            stdout.as_mut().map(|stdout| stdout.read_to_end(&mut all));
-            all
+    /// Waits until a line of the child's stderr, which is a pipe, contains `ready`.
+    pub fn new(mut child: Child, ready: &str) -> Running {
+        let stderr = child.stderr.take();
+        let stdout = Arc::new(Mutex::new(Vec::new()));
+        let reader = child.stdout.take().map(|mut pipe| {
+            let stdout = Arc::clone(&stdout);
+            thread::spawn(move || {
+                let mut part = [0; 4096];
+                // A terminal whose other end was closed gives an error, a pipe nothing.
+                while let Ok(bytes @ 1..) = pipe.read(&mut part) {
+                    stdout.lock().expect("nobody panics with it").extend(&part[..bytes]);
+                }
+            })
         });
         let (send, stderr_lines) = channel();
         thread::spawn(move || {
@@ -255,7 +264,7 @@ impl Running {
             }
         });
         let stderr = String::new();
-        let mut running = Running { child, stdout: Some(stdout), stderr_lines, stderr };
+        let mut running = Running { child, reader, stdout, stderr_lines, stderr };
         running.await_stderr(ready);
         running
     }
@@ -277,9 +286,26 @@ impl Running {
         }
     }
 
-    /// Sends it a signal, by name.
+    /// What was heard of its stderr so far.
+    pub fn stderr(&self) -> &str {
+        &self.stderr
+    }
+
+    /// Sends it a signal, by its name.
     pub fn signal(&self, name: &str) {
-        run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
+        send_signal(&self.child, name);
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> Vec<u8> {
+        self.stdout.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Waits until it has printed so many lines.
+    pub fn wait_for_lines(&self, count: usize) {
+        wait_until(&format!("{count} lines"), || {
+            self.stdout().iter().filter(|byte| **byte == b'\n').count() >= count
+        });
     }
 
     /// Asks the program to end (SIGINT), and gives what it said.
@@ -295,13 +321,15 @@ impl Running {
             status = self.child.try_wait().expect("a child of ours");
             status.is_some()
         });
-        let stdout = self.stdout.take().map(|stdout| stdout.join().expect("its stdout was read"));
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("its stdout was read");
+        }
         while let Ok(line) = self.stderr_lines.recv() {
             self.stderr += &(line + "\n");
         }
         Finished {
             code: status.and_then(|status| status.code()),
-            stdout: stdout.unwrap_or_default(),
+            stdout: self.stdout(),
             stderr: std::mem::take(&mut self.stderr),
         }
     }
@@ -317,7 +345,12 @@ impl Drop for Running {
 
 /// Sends SIGINT to a child that was not waited for yet.
 fn interrupt(child: &Child) {
-    run(Command::new("kill").args(["-INT", &child.id().to_string()]));
+    send_signal(child, "INT");
+}
+
+/// To a child that was not waited for yet.
+fn send_signal(child: &Child, name: &str) {
+    run(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]));
 }
 
 /// Runs a command to its end; panics with what it said where it fails.

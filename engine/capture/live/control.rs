@@ -62,6 +62,8 @@ pub struct LiveControl {
 struct Watched {
     /// 0 is all.
     ifindex: u32,
+    /// It was removed. A new one of its name has another number.
+    is_gone: bool,
     /// By other descriptors than those of the shards.
     sockets: Vec<PacketSocket>,
     /// Interface number, `rx_dropped`, `rx_missed`.
@@ -79,7 +81,7 @@ impl LiveControl {
         let mut watched = Vec::with_capacity(opened.len());
         for (name, ifindex, sockets) in opened {
             totals.interfaces.push(InterfaceTotals { name, ..InterfaceTotals::default() });
-            let mut entry = Watched { ifindex, sockets, seen: Vec::new() };
+            let mut entry = Watched { ifindex, is_gone: false, sockets, seen: Vec::new() };
             entry.see(present);
             watched.push(entry);
         }
@@ -97,11 +99,20 @@ impl LiveControl {
         self.filter.gate(Gate::Shut);
     }
 
+    /// The names of the interfaces, where the last look at the totals found that none of them is
+    /// left.
+    pub fn all_gone(&self) -> Option<String> {
+        let is_deserted = self.watched.iter().all(|watched| watched.is_gone);
+        let names = self.totals.interfaces.iter().map(|interface| interface.name.as_str());
+        is_deserted.then(|| names.collect::<Vec<_>>().join(", "))
+    }
+
     /// Everything so far. To be called now and then in long runs: the kernel's counters have 32
     /// bits.
     pub fn totals(&mut self) -> io::Result<&LiveTotals> {
         // A frame is counted by the filter before it is by its socket.
         let present = interface::interfaces()?;
+        let mut gone = Vec::new();
         for (watched, totals) in self.watched.iter_mut().zip(&mut self.totals.interfaces) {
             for socket in &watched.sockets {
                 let new = socket.statistics()?;
@@ -112,6 +123,16 @@ impl LiveControl {
             let (rx_dropped, rx_missed) = watched.see(&present);
             totals.rx_dropped += rx_dropped;
             totals.rx_missed += rx_missed;
+            let is_there = |interface: &Interface| interface.ifindex == watched.ifindex;
+            if watched.ifindex != 0 && !watched.is_gone && !present.iter().any(is_there) {
+                watched.is_gone = true;
+                gone.push(totals.name.as_str());
+            }
+        }
+        // Where none is left the capture ends, and says so itself.
+        if !gone.is_empty() && self.watched.iter().any(|watched| !watched.is_gone) {
+            let names = gone.join(", ");
+            tracing::warn!("{names} has gone; capturing goes on without it, even if it comes back");
         }
         let softnet = softnet_dropped();
         self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);
@@ -174,7 +195,8 @@ mod tests {
             rx_dropped,
             rx_missed,
         };
-        let mut watched = Watched { ifindex: 0, sockets: Vec::new(), seen: Vec::new() };
+        let mut watched =
+            Watched { ifindex: 0, is_gone: false, sockets: Vec::new(), seen: Vec::new() };
         assert_eq!(watched.see(&[state(1, 5, u32::MAX)]), (0, 0));
         assert_eq!(watched.see(&[state(1, 7, 1), state(2, 100, 100)]), (2, 2));
         assert_eq!(watched.see(&[state(2, 101, 100)]), (1, 0));

@@ -24,7 +24,8 @@ pub enum OpenError {
     /// A capability is missing.
     #[error(
         "{capability} is missing, which {purpose} needs; run as root, or once: \
-         sudo setcap cap_net_raw,cap_bpf+ep $(command -v httplines)"
+         sudo setcap cap_net_raw,cap_bpf+ep {}",
+        this_program()
     )]
     Permission {
         /// Its name, as in capabilities(7).
@@ -41,14 +42,32 @@ pub enum OpenError {
         /// What libbpf said.
         detail: String,
     },
-    /// There is no memory for a ring.
+    /// The rings do not fit into memory.
     #[error(
-        "the kernel has no memory for a ring of {mebibytes} MiB (there is one for each shard and \
-         interface); make them smaller with -B, or use fewer --shards"
+        "the rings need {needed_mib} MiB of memory (shards: {shard_count}, interfaces: \
+         {interface_count}, each ring: {ring_mib} MiB), and {available_mib} MiB are free; make \
+         them smaller with -B, in KiB, or use fewer --shards"
+    )]
+    Memory {
+        /// Size of one ring.
+        ring_mib: u64,
+        /// Size of all.
+        needed_mib: u64,
+        /// What the kernel could give.
+        available_mib: u64,
+        /// How many shards.
+        shard_count: u64,
+        /// On how many interfaces.
+        interface_count: u64,
+    },
+    /// The kernel refuses the memory for a ring.
+    #[error(
+        "the kernel has no memory for a ring of {ring_mib} MiB (there is one for each shard and \
+         interface); make them smaller with -B, in KiB, or use fewer --shards"
     )]
     RingMemory {
         /// Size of one ring.
-        mebibytes: u64,
+        ring_mib: u64,
     },
     /// The interfaces cannot be listed.
     #[error("cannot list the interfaces: {0}")]
@@ -61,6 +80,14 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// The path that setcap(8) needs.
+fn this_program() -> String {
+    match std::env::current_exe() {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "$(command -v httplines)".into(),
+    }
 }
 
 impl OpenError {
@@ -84,8 +111,10 @@ impl OpenError {
         if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && !Filter::is_permitted() {
             return OpenError::Permission { capability: "CAP_BPF", purpose: "the kernel filter" };
         }
-        // The chain of causes, the kernel's word last.
-        OpenError::Kernel { detail: format!("{source:#}") }
+        // The chain of causes, the kernel's word last; its number says nothing more.
+        let detail = format!("{source:#}");
+        let words = detail.split(" (os error").next().unwrap_or_default();
+        OpenError::Kernel { detail: words.to_string() }
     }
 }
 
@@ -104,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_ring_without_memory_says_how_large_it_was() {
-        let error = OpenError::RingMemory { mebibytes: 64 };
+        let error = OpenError::RingMemory { ring_mib: 64 };
         assert!(error.to_string().contains("a ring of 64 MiB"), "{error}");
     }
 }

@@ -102,7 +102,7 @@ impl OpenError {
     pub(super) fn io(input: &str, source: io::Error) -> OpenError {
         let input = input.to_string();
         match source.kind() {
-            ErrorKind::NotFound => OpenError::NotFound { input },
+            ErrorKind::NotFound | ErrorKind::NotADirectory => OpenError::NotFound { input },
             ErrorKind::IsADirectory => OpenError::IsDirectory { input },
             ErrorKind::PermissionDenied => OpenError::PermissionDenied { input },
             _ => OpenError::Read { input, source },

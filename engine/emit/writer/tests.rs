@@ -54,7 +54,8 @@ fn waiting_shards_lose_nothing_and_keep_their_order() {
     for shard in shards {
         stats.add(&shard.join().unwrap());
     }
-    let written = writer.finish().unwrap();
+    let (written, result) = writer.finish();
+    result.unwrap();
     let bytes = sink.bytes();
     for shard in 0..3 {
         assert_eq!(numbers(&bytes, shard), (0..20_000).collect::<Vec<_>>());
@@ -98,7 +99,8 @@ fn a_live_shard_never_waits_and_counts_what_it_drops() {
     assert!(stats.batches_dropped > 0 && stats.lines_dropped > 4_000);
     drop(release);
     outlet.close(&mut stats);
-    let written = writer.finish().unwrap();
+    let (written, result) = writer.finish();
+    result.unwrap();
     assert_eq!(written.lines_written + stats.lines_dropped, stats.lines);
     let numbers = numbers(&memory.bytes(), 0);
     assert_eq!(numbers.len() as u64, written.lines_written);
@@ -125,7 +127,8 @@ fn a_full_disk_drops_whole_lines_and_writing_resumes() {
         say(&mut outlet, &mut stats, number);
     }
     outlet.close(&mut stats);
-    let written = writer.finish().unwrap();
+    let (written, result) = writer.finish();
+    result.unwrap();
     assert!(written.lines_written > resumed);
     assert_eq!(written.faults, 1);
     assert_eq!(written.lines_written + written.lines_lost + stats.lines_dropped, 300);
@@ -147,7 +150,7 @@ fn a_full_disk_ends_a_run_that_waits() {
     assert!(outlet.is_closed() && writer.is_closed());
     outlet.close(&mut stats);
     let totals = writer.stats();
-    let error = writer.finish().unwrap_err();
+    let error = writer.finish().1.unwrap_err();
     assert!(matches!(error, WriterError::Write { .. }), "{error}");
     assert_eq!(numbers(&sink.bytes(), 0).len() as u64, totals.lines_written);
     assert!(totals.lines_written > 0);
@@ -166,7 +169,8 @@ fn a_reader_that_went_is_an_orderly_end() {
     for outlet in outlets {
         outlet.close(&mut stats);
     }
-    let written = writer.finish().unwrap();
+    let (written, result) = writer.finish();
+    result.unwrap();
     assert_eq!(written.lines_written + written.lines_lost + stats.lines_dropped, 5_000);
     assert_eq!(written.faults, 0);
 }
@@ -187,7 +191,7 @@ fn buffers_come_back() {
     // The first buffer grows a few times; after that only as many as there can be under way.
     assert!(places.len() <= LIMITS.batch_count_max + APPEND_COUNT_MAX + 8, "{}", places.len());
     outlet.close(&mut stats);
-    writer.finish().unwrap();
+    writer.finish().1.unwrap();
 }
 
 #[test]
@@ -204,7 +208,7 @@ fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
     for outlet in outlets {
         outlet.close(&mut stats);
     }
-    assert_eq!(writer.finish().unwrap().reopens, 2);
+    assert_eq!(writer.finish().0.reopens, 2);
     assert_eq!(sinks[0].bytes(), b"0 line 7\n");
     assert_eq!(sinks[1].bytes(), b"1 line 7\n");
 }

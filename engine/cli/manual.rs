@@ -1,0 +1,36 @@
+//! The manual page, made from the options' own words.
+
+use super::Args;
+use clap::CommandFactory;
+use std::path::Path;
+
+/// The environment variable that makes the test write the page instead of comparing it.
+const WRITE: &str = "HTTPLINES_WRITE_MANUAL";
+
+fn page() -> Vec<u8> {
+    let mut page = Vec::new();
+    // Without a version: the page is committed, and a release must not make it stale.
+    let manual = clap_mangen::Man::new(Args::command()).source("httplines").date("");
+    manual.render(&mut page).expect("memory takes it");
+    page
+}
+
+#[test]
+fn the_manual_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/httplines.1");
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, page()).expect("docs/ can be written");
+    }
+    let committed = std::fs::read(&path).unwrap_or_default();
+    assert!(
+        committed == page(),
+        "docs/httplines.1 is out of date; write it anew with: {WRITE}=1 cargo test manual"
+    );
+}
+
+#[test]
+fn help_fits_a_screen() {
+    let help = Args::command().term_width(80).render_help().to_string();
+    assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
+    assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+}

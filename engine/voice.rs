@@ -1,0 +1,59 @@
+//! What is said on standard error: sentences that begin with the program's name.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Says `text`. Where nobody can hear it (a full device, a closed pipe) that is no reason to fail,
+/// as it would be to `eprint!`.
+pub fn say(text: fmt::Arguments<'_>) {
+    // In one write, so that the words of two threads do not mix.
+    let _ = std::io::stderr().write_all(text.to_string().as_bytes());
+}
+
+/// From now on warnings of the engine are said, and without `is_quiet` its remarks too.
+pub fn start(is_quiet: bool) {
+    let level = if is_quiet { Level::WARN } else { Level::INFO };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .event_format(Sentence)
+        .init();
+}
+
+/// An event as a sentence, without its level: the words say how grave it is.
+struct Sentence;
+
+impl<S, N> FormatEvent<S, N> for Sentence
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        writeln!(writer, "httplines: {}", message.0)
+    }
+}
+
+/// The text of an event.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // A String takes everything.
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}
