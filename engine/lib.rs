@@ -26,7 +26,7 @@
 //! only a counted outcome.
 //!
 //! As a library: stop at the room you need. [`capture::FrameSource`] gives frames;
-//! [`decode::decode`] segments; a [`flow::FlowTable`] ordered bytes; a [`http::Conversation`]
+//! a [`decode::Decoder`] segments; a [`flow::FlowTable`] ordered bytes; a [`http::Conversation`]
 //! exchanges, told to your [`http::Listener`].
 
 #![deny(unsafe_code)]

@@ -108,6 +108,7 @@ impl fmt::Display for Totals {
         writeln!(f, "httplines: {} exchanges in {:.1?} {state}", self.exchanges(), self.elapsed)?;
         self.write_capture(f)?;
         row_of_parts(f, "decoded", &self.shards.decode.each())?;
+        row_of_parts(f, "datagrams", &self.shards.datagrams.each())?;
         let kinds = [
             ("HTTP/1", http.flows_http1),
             ("TLS", http.flows_tls),

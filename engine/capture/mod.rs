@@ -23,6 +23,22 @@ pub enum LinkType {
     LinuxSll,
     /// Linux cooked capture, version 2 (276).
     LinuxSll2,
+    /// PPP, with or without HDLC's address and control (9).
+    Ppp,
+    /// PPP in HDLC-like framing, or Cisco's HDLC (50).
+    PppHdlc,
+    /// PPPoE without the Ethernet header (51).
+    PppEther,
+    /// Cisco's HDLC (104).
+    CiscoHdlc,
+    /// IEEE 802.11 (105).
+    Wifi,
+    /// IEEE 802.11 behind a radiotap header (127).
+    Radiotap,
+    /// Linux netfilter's log (239).
+    Nflog,
+    /// Linux netlink messages, which may hold such a log (253).
+    Netlink,
     /// A link type we do not decode; its frames are counted.
     Unsupported(u16),
 }
@@ -34,8 +50,16 @@ impl LinkType {
         match value {
             0 | 108 => LinkType::Null,
             1 => LinkType::Ethernet,
+            9 => LinkType::Ppp,
             12 | 14 | 101 | 228 | 229 => LinkType::Raw,
+            50 => LinkType::PppHdlc,
+            51 => LinkType::PppEther,
+            104 => LinkType::CiscoHdlc,
+            105 => LinkType::Wifi,
             113 => LinkType::LinuxSll,
+            127 => LinkType::Radiotap,
+            239 => LinkType::Nflog,
+            253 => LinkType::Netlink,
             276 => LinkType::LinuxSll2,
             other => LinkType::Unsupported(other),
         }

@@ -250,6 +250,7 @@ impl Connection {
         let origin = Origin {
             timestamp: segment.timestamp,
             iface: segment.iface,
+            tunnel: segment.tunnel,
             ack: segment.ack,
             seq: segment.payload_seq().plus(skip as u32),
             is_frame_start: skip == 0,

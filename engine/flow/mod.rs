@@ -16,7 +16,7 @@ pub use connection::{Connection, Origins};
 pub use store::Budget;
 pub use table::{Admission, FlowIndex, FlowTable};
 
-use crate::decode::SeqNumber;
+use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::IfaceId;
 use crate::time::TimestampNs;
 
@@ -27,6 +27,8 @@ pub struct Origin {
     pub timestamp: TimestampNs,
     /// Where it was captured.
     pub iface: IfaceId,
+    /// The encapsulations around it.
+    pub tunnel: TunnelPath,
     /// What it acknowledged: how far its sender had read the other direction.
     pub ack: Option<SeqNumber>,
     /// Position of the first of the bytes in their stream.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::FlowConfig;
-use crate::decode::{Segment, TcpFlags};
+use crate::decode::{Segment, TcpFlags, TunnelPath};
 use crate::ids::Direction;
 use proptest::prelude::*;
 
@@ -51,6 +51,7 @@ impl Sent {
             payload_wire_bytes: self.payload.len() as u32 + self.cut_bytes,
             timestamp: TimestampNs(1_000 * MS + self.at_ms * MS),
             iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
         }
     }
 }

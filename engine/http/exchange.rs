@@ -1,5 +1,6 @@
 //! [`Exchange`]: a request and its response, and all that a record says of them.
 
+use crate::decode::TunnelPath;
 use crate::flow::End;
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::time::TimestampNs;
@@ -188,6 +189,8 @@ pub struct Exchange {
     pub is_early: bool,
     /// Where its first frame was captured.
     pub iface: IfaceId,
+    /// The encapsulations around its first frame.
+    pub tunnel: TunnelPath,
 }
 
 impl Exchange {
@@ -206,6 +209,7 @@ impl Exchange {
         self.is_conflict = false;
         self.is_early = false;
         self.iface = IfaceId::default();
+        self.tunnel = TunnelPath::default();
     }
 }
 

@@ -154,6 +154,7 @@ impl Conversation {
         let exchange = room.pool.exchange(id);
         exchange.n = self.next_n;
         exchange.iface = first.iface;
+        exchange.tunnel = first.tunnel;
         self.next_n = self.next_n.saturating_add(1);
         id
     }

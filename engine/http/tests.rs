@@ -4,7 +4,7 @@ use super::body::{BodyFraming, ChunkState, Progress};
 use super::head::{self, Expected, Kind, Parsed};
 use super::*;
 use crate::config::HttpConfig;
-use crate::decode::SeqNumber;
+use crate::decode::{SeqNumber, TunnelPath};
 use crate::flow::{Chunk, Origin, Origins};
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::stats::HttpStats;
@@ -107,6 +107,7 @@ impl Talk {
         let origin = Origin {
             timestamp: TimestampNs(self.at_ms * 1_000_000),
             iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
             ack: Some(SeqNumber(self.sent[direction.opposite().index()])),
             seq: SeqNumber(self.sent[direction.index()]),
             is_frame_start: true,
