@@ -108,7 +108,15 @@ impl fmt::Display for Totals {
         writeln!(f, "httplines: {} exchanges in {:.1?} {state}", self.exchanges(), self.elapsed)?;
         self.write_capture(f)?;
         row_of_parts(f, "decoded", &self.shards.decode.each())?;
-        row_of_parts(f, "datagrams", &self.shards.datagrams.each())?;
+        let datagrams = &self.shards.datagrams;
+        let noticed = [
+            ("joined of fragments", datagrams.datagrams_joined),
+            ("dropped", datagrams.datagrams_dropped),
+            ("expired", datagrams.datagrams_expired),
+            ("evicted", datagrams.datagrams_evicted),
+            ("wrong IPv4 checksums", datagrams.ipv4_checksums_wrong),
+        ];
+        row_of_parts(f, "datagrams", &noticed)?;
         let kinds = [
             ("HTTP/1", http.flows_http1),
             ("TLS", http.flows_tls),

@@ -17,8 +17,11 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Pieces of one datagram that wait: enough for 64 KiB in pieces of an IPv4 minimum MTU of 68
 /// bytes.
 const PIECE_COUNT_MAX: usize = 2048;
-/// What a piece and a set cost beside their bytes, about.
-const OVERHEAD_BYTES: usize = 64;
+/// What a piece takes beside its bytes, at most: its place in a list that doubles, and the allocator's
+/// share.
+const PIECE_OVERHEAD_BYTES: usize = 64;
+/// What a datagram takes beside its pieces: itself, its key in the map, and empty places in both.
+const SET_OVERHEAD_BYTES: usize = 512;
 
 /// What makes fragments belong together: RFC 791 section 3.2, RFC 8200 section 4.5, and the network
 /// they were captured in.
@@ -56,6 +59,12 @@ impl Piece {
     fn end(&self) -> usize {
         self.start + self.bytes.len()
     }
+
+    /// Whether it is the same as `bytes`, which begin at `start`, where both are.
+    fn agrees(&self, start: usize, bytes: &[u8]) -> bool {
+        let (from, to) = (self.start.max(start), self.end().min(start + bytes.len()));
+        self.bytes.get(from - self.start..to - self.start) == bytes.get(from - start..to - start)
+    }
 }
 
 /// What has come of one datagram.
@@ -77,7 +86,7 @@ struct Set {
 
 impl Set {
     fn cost_bytes(&self) -> usize {
-        self.held_bytes + (1 + self.pieces.len()) * OVERHEAD_BYTES
+        SET_OVERHEAD_BYTES + self.held_bytes + self.pieces.len() * PIECE_OVERHEAD_BYTES
     }
 
     /// Adds what is new of a fragment. Where two fragments claim the same bytes they must agree on
@@ -94,18 +103,14 @@ impl Set {
         if fragment.is_last {
             self.total_bytes = Some(end);
         }
-        // Fragments mostly come in order: then the loop has nothing to do.
+        // Fragments mostly come in order: then this is the end of the list, and one turn does.
         let mut index = self.pieces.partition_point(|piece| piece.end() <= start);
         let mut at = start;
         while at < end {
             let next = self.pieces.get(index).filter(|piece| piece.start < end);
             let free_until = next.map_or(end, |piece| piece.start.max(at));
-            if let Some(piece) = next {
-                let same = piece.start.max(start)..piece.end().min(end);
-                let held = piece.bytes.get(same.start - piece.start..same.end - piece.start);
-                if held != bytes.get(same.start - start..same.end - start) {
-                    return Err(Reject::FragmentOverlap);
-                }
+            if next.is_some_and(|piece| !piece.agrees(start, bytes)) {
+                return Err(Reject::FragmentOverlap);
             }
             let after = next.map_or(end, Piece::end);
             if at < free_until {
@@ -223,6 +228,11 @@ impl FragmentTable {
         stats.datagrams_joined += 1;
         self.remove(number);
         Ok(whole)
+    }
+
+    /// Bytes that all parts take, with what is needed to keep them.
+    pub fn used_bytes(&self) -> usize {
+        self.used_bytes
     }
 
     /// The number of the set with `key`, which is made if there is none.

@@ -127,19 +127,27 @@ pub enum Reject {
 
 impl DecodeStats {
     /// Counts the outcome of one frame.
+    #[inline]
     pub fn count<T>(&mut self, outcome: &Result<T, Reject>) {
-        let counter = match outcome {
-            Ok(_) => &mut self.segments,
-            Err(Reject::NotIp) => &mut self.not_ip,
-            Err(Reject::NotTcp) => &mut self.not_tcp,
-            Err(Reject::FragmentHeld) => &mut self.fragment_held,
-            Err(Reject::FragmentOverlap) => &mut self.fragment_overlap,
-            Err(Reject::FragmentAtBound) => &mut self.fragment_at_bound,
-            Err(Reject::Truncated) => &mut self.truncated,
-            Err(Reject::BadHeader) => &mut self.bad_header,
-            Err(Reject::TooDeep) => &mut self.too_deep,
-            Err(Reject::Encrypted) => &mut self.encrypted,
-            Err(Reject::UnsupportedLink) => &mut self.unsupported_link,
+        match outcome {
+            Ok(_) => self.segments += 1,
+            Err(reason) => self.count_reject(*reason),
+        }
+    }
+
+    #[cold]
+    fn count_reject(&mut self, reason: Reject) {
+        let counter = match reason {
+            Reject::NotIp => &mut self.not_ip,
+            Reject::NotTcp => &mut self.not_tcp,
+            Reject::FragmentHeld => &mut self.fragment_held,
+            Reject::FragmentOverlap => &mut self.fragment_overlap,
+            Reject::FragmentAtBound => &mut self.fragment_at_bound,
+            Reject::Truncated => &mut self.truncated,
+            Reject::BadHeader => &mut self.bad_header,
+            Reject::TooDeep => &mut self.too_deep,
+            Reject::Encrypted => &mut self.encrypted,
+            Reject::UnsupportedLink => &mut self.unsupported_link,
         };
         *counter += 1;
     }
@@ -174,6 +182,12 @@ impl Decoder {
     /// What was noticed of datagrams so far, beside the outcome of each frame.
     pub fn stats(&self) -> &DatagramStats {
         &self.stats
+    }
+
+    /// Bytes that fragments take which wait for the rest of their datagrams; at most
+    /// `fragment_bytes_max`.
+    pub fn fragment_bytes(&self) -> usize {
+        self.fragments.used_bytes()
     }
 
     /// Finds the TCP segment in `frame`, or in the datagram that it completes.

@@ -17,6 +17,7 @@ pub(super) struct VlanStack {
 /// What was crossed: all that is known of a frame beside the bytes that are still to be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Crossed {
+    /// The tags of the frame, and after them those of the frames that were tunnelled in it.
     pub vlans: VlanStack,
     /// The overlay network, as in `FlowKey::realm` but without the bit for IPv6.
     pub realm: u32,
