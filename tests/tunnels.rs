@@ -99,19 +99,20 @@ fn erspan_of_all_types() {
 
 #[test]
 fn ip_in_ip() {
-    let protocol = |inner: &[u8]| if inner[0] >> 4 == 4 { IPIP } else { SIX_IN_FOUR };
     let [v4, v6] = requests();
-    for (inner, outer, name) in [
-        (&v4, ipv4(IPIP, &v4), "ipip"),
-        (&v6, ipv4(SIX_IN_FOUR, &v6), "6in4"),
-        (&v4, ipv6(IPIP, &v4), "4in6"),
-        (&v6, ipv6(SIX_IN_FOUR, &v6), "6in6"),
+    for (outer, name) in [
+        (ipv4(IPIP, &v4), "ipip"),
+        (ipv4(SIX_IN_FOUR, &v6), "6in4"),
+        (ipv6(IPIP, &v4), "4in6"),
+        (ipv6(SIX_IN_FOUR, &v6), "6in6"),
     ] {
         let mut decoder = decoder();
         let segment = decoder.decode(&frame(101, &outer)).unwrap();
         assert_eq!((segment.payload, path_of(&segment)), (REQUEST, vec![name.to_string()]));
-        assert_eq!(protocol(inner), if inner == &v4 { 4 } else { 41 });
     }
+    // The version inside is not what the protocol says.
+    assert_rejected(101, &ipv4(IPIP, &v6), Reject::BadHeader);
+    assert_rejected(101, &ipv4(SIX_IN_FOUR, &v4), Reject::BadHeader);
 }
 
 #[test]
@@ -231,6 +232,20 @@ fn a_cut_inside_a_tunnel_is_told() {
             Err(reason) => assert_eq!(reason, Reject::Truncated),
         }
     }
+}
+
+#[test]
+fn payloads_that_are_not_what_the_port_promises_are_no_tcp() {
+    for port in [1701, 2152, 3544, 4789, 6081, 8472] {
+        for payload in [&[][..], &[0xff], &[0x10; 30], &[0; 30], b"GET / HTTP/1.1\r\n\r\n"] {
+            assert_rejected(101, &udp4(40_000, port, payload), Reject::NotTcp);
+        }
+        // What the snap length cut might have been anything.
+        let bytes = udp4(40_000, port, &[0; 30]);
+        let cut = Frame { bytes: &bytes[..28], ..frame(101, &bytes) };
+        assert_eq!(decoder().decode(&cut).unwrap_err(), Reject::Truncated);
+    }
+    assert_rejected(101, &udp4(53, 53, &[0; 30]), Reject::NotTcp);
 }
 
 proptest! {

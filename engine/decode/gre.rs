@@ -1,7 +1,7 @@
 //! GRE (RFC 2784, RFC 2890, the routing of RFC 1701) and what it carries: IP, MPLS, Ethernet,
 //! ERSPAN; its version 1 with PPP (PPTP, RFC 2637).
 
-use super::link::{Network, by_ethertype, ethernet};
+use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
 use super::tunnel::Encapsulation;
 use super::walk::Walk;
 use super::{Reject, ppp};
@@ -61,7 +61,7 @@ pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
             ethernet(walk)
         }
         // Keep-alives, ISO protocols, and more that are no EtherType.
-        other if other < 0x0600 => Err(Reject::NotTcp),
+        other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
         ethertype => {
             walk.crossed.enter(gre)?;
             by_ethertype(walk, ethertype)

@@ -34,7 +34,10 @@ pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
         skip_extensions(walk, if flags & HAS_EXTENSION != 0 { kind } else { 0 })?;
     }
     walk.crossed.enter(Encapsulation::Gtpu(u32::from_be_bytes([a, b, c, d])))?;
-    by_version(walk).map_err(|_| Reject::NotTcp)
+    match by_version(walk) {
+        Err(Reject::NotIp) => Err(Reject::NotTcp),
+        found => found,
+    }
 }
 
 /// Each begins with its length in words of 4 bytes and ends with the kind of the next.

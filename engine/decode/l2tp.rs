@@ -22,7 +22,7 @@ pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     if flags & LENGTH != 0 {
         // It counts from the first byte of the header, and itself.
         let length = usize::from(walk.u16()?);
-        walk.limit(length.checked_sub(4).ok_or(Reject::BadHeader)?);
+        walk.limit(length.checked_sub(4).ok_or(Reject::NotTcp)?);
     }
     let tunnel = walk.u16()?;
     let session = walk.u16()?;

@@ -12,7 +12,7 @@ const ETHERTYPE_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const ETHERTYPE_MPLS: [u16; 2] = [0x8847, 0x8848];
 const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
 /// Below it, what stands in the place of an EtherType is a length, and LLC follows (IEEE 802.3).
-const ETHERTYPE_MIN: u16 = 0x0600;
+pub(super) const ETHERTYPE_MIN: u16 = 0x0600;
 /// What Linux' cooked capture says where LLC follows (`ETH_P_802_2`).
 const SLL_PROTOCOL_LLC: u16 = 0x0004;
 

@@ -2,7 +2,7 @@
 //! part of a connection's identity: two networks may use the same addresses.
 
 use super::Reject;
-use super::link::{Network, by_ethertype, ethernet};
+use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
 use super::tunnel::Encapsulation;
 use super::walk::Walk;
 use crate::ids::{REALM_GENEVE, REALM_VXLAN};
@@ -40,6 +40,7 @@ pub(super) fn geneve(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     walk.crossed.realm = REALM_GENEVE | vni;
     match u16::from_be_bytes([high, low]) {
         GENEVE_ETHERNET => ethernet(walk),
+        other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
         ethertype => by_ethertype(walk, ethertype),
     }
 }

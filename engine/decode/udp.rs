@@ -21,6 +21,20 @@ pub(super) fn network_of(walk: &mut Walk<'_>, limits: &DecodeConfig) -> Result<N
         0 => {}
         length => walk.limit(length.checked_sub(8).ok_or(Reject::BadHeader)?),
     }
+    let is_cut = walk.is_cut();
+    match tunnel(walk, limits, source, destination) {
+        // It is all there, and too short for the tunnel: keep-alives of NATs, other protocols.
+        Err(Reject::Truncated) if !is_cut => Err(Reject::NotTcp),
+        found => found,
+    }
+}
+
+fn tunnel(
+    walk: &mut Walk<'_>,
+    limits: &DecodeConfig,
+    source: u16,
+    destination: u16,
+) -> Result<Network, Reject> {
     // Overlays vary the source port (RFC 7348 section 5); the others may answer to any port from
     // their own.
     if limits.vxlan_ports.contains(&destination) {

@@ -81,6 +81,11 @@ impl<'a> Walk<'a> {
         self.rest.len() + self.cut_bytes
     }
 
+    /// The snap length cut the layer.
+    pub fn is_cut(&self) -> bool {
+        self.cut_bytes > 0
+    }
+
     #[inline]
     pub fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], Reject> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Reject::Truncated)?;
