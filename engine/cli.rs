@@ -144,6 +144,11 @@ pub struct Args {
     #[arg(value_parser = number::<u32, 64, 16_777_216>)]
     sessions: Option<u32>,
 
+    /// Another UDP port that carries VXLAN, beside 4789 and 8472 (repeat it for more)
+    #[arg(long = "vxlan-port", value_name = "PORT", help_heading = "Limits")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    vxlan_ports: Vec<u16>,
+
     /// Connections a shard can hold [default: 1048576]
     #[arg(long, value_name = "N", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u32, 16, 16_777_216>)]
@@ -227,7 +232,8 @@ impl Args {
         Ok(args)
     }
 
-    /// What contradicts itself, or would quietly give another result than was asked for, is refused.
+    /// What contradicts itself, or would quietly give another result than was asked for, is
+    /// refused.
     fn check(&self) -> Result<(), String> {
         let is_live = !self.interfaces.is_empty();
         let refusal = match (&self.read, is_live) {
@@ -287,6 +293,7 @@ impl Args {
         });
         self.configure_capture(&mut config);
         self.configure_lines(&mut config);
+        config.decode.vxlan_ports.extend(&self.vxlan_ports);
         if let Some(flows) = self.flows {
             config.flow.flow_count_max = flows as usize;
         }

@@ -1,4 +1,5 @@
-//! Every limit and choice of a run, its unit last in its name. [`Config::check`] states how they relate.
+//! Every limit and choice of a run, its unit last in its name. [`Config::check`] states how they
+//! relate.
 
 use std::path::PathBuf;
 
@@ -60,7 +61,8 @@ pub enum FilterMode {
 /// Of the rings and the kernel filter.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// Bytes of one ring block: a power of two and a multiple of the page size. A superpacket must fit.
+    /// Bytes of one ring block: a power of two and a multiple of the page size. A superpacket must
+    /// fit.
     pub block_bytes: u32,
     /// Blocks of one ring (one ring a shard and interface).
     pub block_count: u32,
@@ -78,6 +80,19 @@ pub struct CaptureConfig {
     pub is_promiscuous: bool,
     /// Bytes of one read from a capture file.
     pub read_bytes: usize,
+}
+
+/// Of the way from frames to segments; each bound holds for one shard.
+#[derive(Clone, Debug)]
+pub struct DecodeConfig {
+    /// UDP destination ports that carry VXLAN.
+    pub vxlan_ports: Vec<u16>,
+    /// Datagrams of which parts may wait for the rest: of more, the oldest is given up.
+    pub fragmented_count_max: usize,
+    /// Bytes that such parts may take: beyond it, the oldest datagrams are given up.
+    pub fragment_bytes_max: usize,
+    /// A datagram that is not whole after so much packet time is given up. (Linux waits 30 s.)
+    pub fragment_age_ms_max: u64,
 }
 
 /// Of the flow table and the reassemblers; each bound holds for one shard.
@@ -142,6 +157,8 @@ pub struct Config {
     pub exchange_count_max: Option<u64>,
     /// Rings and filter.
     pub capture: CaptureConfig,
+    /// Tunnels and fragments.
+    pub decode: DecodeConfig,
     /// Flow table.
     pub flow: FlowConfig,
     /// Messages.
@@ -162,6 +179,18 @@ impl Default for CaptureConfig {
             filter: FilterMode::Http,
             is_promiscuous: true,
             read_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Default for DecodeConfig {
+    fn default() -> Self {
+        DecodeConfig {
+            // The registered port, and the one that Linux used before there was one.
+            vxlan_ports: vec![4789, 8472],
+            fragmented_count_max: 8192,
+            fragment_bytes_max: 16 << 20,
+            fragment_age_ms_max: 30_000,
         }
     }
 }
@@ -210,6 +239,7 @@ impl Config {
             shard_count: 1,
             exchange_count_max: None,
             capture: CaptureConfig::default(),
+            decode: DecodeConfig::default(),
             flow: FlowConfig::default(),
             http: HttpConfig::default(),
             emit: EmitConfig::default(),
@@ -245,6 +275,9 @@ impl Config {
         }
         if self.shard_count == 0 {
             return Err("there is at least one shard".into());
+        }
+        if self.decode.fragmented_count_max == 0 || self.decode.fragment_bytes_max < 128 << 10 {
+            return Err("fragments have room for a datagram, at least 128 KiB".into());
         }
         if self.emit.batch_bytes < 2 * self.emit.line_bytes_max {
             return Err("a batch holds at least two of the longest lines".into());

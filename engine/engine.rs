@@ -1,4 +1,5 @@
-//! Open, pin, start together, drain, stop, join. The control plane: nothing here runs for a frame or a line.
+//! Open, pin, start together, drain, stop, join. The control plane: nothing here runs for a frame
+//! or a line.
 
 use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
 use crate::capture::pcap::open::{self as file, Progress};
@@ -26,8 +27,8 @@ use std::time::{Duration, Instant};
 /// How often the engine looks up: moves a progress bar, takes in the kernel's 32-bit counters.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// How long frames that passed the filter may take to come up after the gate was shut. They come within two
-/// retire timeouts; a machine that does not schedule us for seconds has other troubles.
+/// How long frames that passed the filter may take to come up after the gate was shut. They come
+/// within two retire timeouts; a machine that does not schedule us for seconds has other troubles.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 
 /// What a run can be told from outside.
@@ -77,8 +78,8 @@ pub enum EngineError {
     Thread(std::io::Error),
 }
 
-/// How a run ended: its totals, and what went wrong on the way. Both are there: a capture that is cut off has
-/// totals of what came before.
+/// How a run ended: its totals, and what went wrong on the way. Both are there: a capture that is
+/// cut off has totals of what came before.
 #[derive(Debug)]
 pub struct Ending {
     /// All counters.
@@ -404,7 +405,8 @@ impl Run {
     ) -> Ending {
         let mut gone = None;
         loop {
-            // The kernel's counters have 32 bits; they are taken in long before they could go around.
+            // The kernel's counters have 32 bits; they are taken in long before they could go
+            // around.
             let _ = control.totals();
             if let Some(names) = control.all_gone() {
                 gone = Some(SourceError::Gone { names });

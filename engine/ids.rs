@@ -7,12 +7,13 @@ use std::sync::{Arc, RwLock};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
-/// An interface of the run: the kernel's ifindex when live, the interface's number in a pcapng file.
+/// An interface of the run: the kernel's ifindex when live, the interface's number in a pcapng
+/// file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord, Default)]
 pub struct IfaceId(pub u32);
 
-/// The names of the run's interfaces, in no order. A source adds a name before its first frame from there;
-/// an emitter reads it once and remembers. An interface without a name has no entry.
+/// The names of the run's interfaces, in no order. A source adds a name before its first frame from
+/// there; an emitter reads it once and remembers. An interface without a name has no entry.
 #[derive(Clone, Debug, Default)]
 pub struct IfaceNames(Arc<RwLock<Vec<(IfaceId, String)>>>);
 
@@ -49,7 +50,8 @@ impl Direction {
         }
     }
 
-    /// 0 or 1, for arrays that hold something for each direction; the index of the sending endpoint.
+    /// 0 or 1, for arrays that hold something for each direction; the index of the sending
+    /// endpoint.
     pub fn index(self) -> usize {
         self as usize
     }
@@ -65,10 +67,11 @@ pub const REALM_VXLAN: u32 = 1 << 24;
 /// Bits of [`FlowKey::realm`]: the low 24 are a Geneve network identifier.
 pub const REALM_GENEVE: u32 = 2 << 24;
 
-/// What makes two segments belong together: the innermost endpoints, the VLAN stack and the VXLAN or Geneve
-/// network. The same bytes in kernel and user space: `struct flow_key` in `bpf/shared.h`.
+/// What makes two segments belong together: the innermost endpoints, the VLAN stack and the VXLAN
+/// or Geneve network. The same bytes in kernel and user space: `struct flow_key` in `bpf/shared.h`.
 ///
-/// Endpoints are ordered (address, then port, as big-endian bytes), so that both directions have one key.
+/// Endpoints are ordered (address, then port, as big-endian bytes), so that both directions have
+/// one key.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub struct FlowKey {
@@ -76,7 +79,8 @@ pub struct FlowKey {
     pub address: [[u8; 16]; 2],
     /// The ports, in the order of the addresses, big-endian as on the wire.
     pub port: [[u8; 2]; 2],
-    /// VLAN ids, outermost first, 0 after the last. A priority tag (id 0) is no VLAN and not listed.
+    /// VLAN ids, outermost first, 0 after the last. A priority tag (id 0) is no VLAN and not
+    /// listed.
     pub vlan: [u16; VLAN_DEPTH_MAX],
     /// [`REALM_IPV6`] and the kind and number of the overlay network; 0 for plain IPv4.
     pub realm: u32,

@@ -5,28 +5,30 @@
 //!          (bpf/)           Frame   Segment   Chunk   Exchange lines   batches
 //! ```
 //!
-//! Data goes one way, from left to right. A shard is one thread, pinned where the input is live, with
-//! one of everything on this line but the writer; shards share nothing on it. Both directions of a
-//! connection meet one shard, which is what makes its flow table free of locks.
+//! Data goes one way, from left to right. A shard is one thread, pinned where the input is live,
+//! with one of everything on this line but the writer; shards share nothing on it. Both directions
+//! of a connection meet one shard, which is what makes its flow table free of locks.
 //!
 //! A room imports only rooms to its left and the leaves, and `tests/architecture.rs` holds that:
 //!
 //! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter.
 //! - [`sys`] is the only room with unsafe code: the kernel's interfaces, as safe values.
-//! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in it.
+//! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
+//!   it.
 //! - [`decode`] finds the [`decode::Segment`] in a frame, or the reason why there is none.
 //! - [`flow`] puts the bytes of a connection in order: [`flow::Chunk`]s, and gaps to the byte.
 //! - [`http`] finds heads, follows bodies, pairs requests with responses: [`http::Exchange`]s.
 //! - [`emit`] makes lines of them and appends the lines to files.
 //! - [`shard`] is the page on which all that can be read, for one shard.
-//! - [`engine`] opens, starts, drains and stops shards and writer; [`totals`] adds up what they counted.
+//! - [`engine`] opens, starts, drains and stops shards and writer; [`totals`] adds up what they
+//!   counted.
 //!
 //! `decode`, `flow` and `http` are pure: bytes and packet times in, values out; no clock, no
 //! descriptor, no thread, no log. What arrives on the wire can never be an error or a panic there,
 //! only a counted outcome.
 //!
 //! As a library: stop at the room you need. [`capture::FrameSource`] gives frames;
-//! [`decode::decode`] segments; a [`flow::FlowTable`] ordered bytes; a [`http::Conversation`]
+//! a [`decode::Decoder`] segments; a [`flow::FlowTable`] ordered bytes; a [`http::Conversation`]
 //! exchanges, told to your [`http::Listener`].
 
 #![deny(unsafe_code)]

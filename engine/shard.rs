@@ -1,8 +1,8 @@
-//! THE page: frames in, exchanges out. One shard is one pinned thread with its own source, flow table, parser and
-//! output; it shares nothing on this path.
+//! THE page: frames in, exchanges out. One shard is one pinned thread with its own source, flow
+//! table, parser and output; it shares nothing on this path.
 
 use crate::capture::{Frame, FrameSource, Polled, SourceError};
-use crate::decode::{self, Reject, Segment};
+use crate::decode::{Decoder, Reject, Segment};
 use crate::flow::{Admission, End, FlowIndex, FlowTable};
 use crate::http::{Conversation, ExchangePool, Protocol, Room, Wire};
 use crate::ids::{FlowKey, ShardId};
@@ -12,7 +12,8 @@ use crate::{config::Config, emit::Lines};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Slots of the flow table that are looked at for idle flows after each poll, beside two for each frame.
+/// Slots of the flow table that are looked at for idle flows after each poll, beside two for each
+/// frame.
 const SWEEP_SLOTS_MIN: usize = 256;
 
 /// What the engine wants of its shards; it only ever goes up.
@@ -42,7 +43,8 @@ impl Orders {
     }
 }
 
-/// Which flows are a shard's own. A ring brings a shard its own flows only; of a file each shard reads all.
+/// Which flows are a shard's own. A ring brings a shard its own flows only; of a file each shard
+/// reads all.
 #[derive(Clone, Copy, Debug)]
 pub enum Share {
     /// All that comes.
@@ -62,9 +64,13 @@ impl Share {
         match (self, outcome) {
             (Share::All, _) => true,
             (Share::Part { shard, count }, Ok(segment)) => part_of(&segment.key, count) == shard.0,
-            // Somebody must count what belongs to no flow.
-            (Share::Part { shard, .. }, Err(_)) => shard.0 == 0,
+            (Share::Part { .. }, Err(_)) => self.counts_strays(),
         }
+    }
+
+    /// Somebody must count what belongs to no flow: where each shard reads all, the first does.
+    fn counts_strays(self) -> bool {
+        matches!(self, Share::All | Share::Part { shard: ShardId(0), .. })
     }
 }
 
@@ -77,6 +83,9 @@ fn part_of(key: &FlowKey, count: u16) -> u16 {
 #[derive(Debug)]
 pub struct Shard<S> {
     source: S,
+    /// Beside the line, and not in it: a segment may borrow from it, for it owns the datagrams that
+    /// were put together of fragments.
+    decoder: Decoder,
     line: Line,
 }
 
@@ -91,7 +100,7 @@ impl<S: FrameSource> Shard<S> {
         };
         let flows = FlowTable::new(config.flow.clone());
         let line = Line { share, flows, room, stats: ShardStats::default(), oldest: None };
-        Shard { source, line }
+        Shard { source, decoder: Decoder::new(config.decode.clone()), line }
     }
 
     /// Runs until the source or the engine ends it. `report` sees the shard after each poll.
@@ -102,10 +111,16 @@ impl<S: FrameSource> Shard<S> {
     ) -> (ShardStats, Result<(), SourceError>) {
         let result = loop {
             self.line.oldest = None;
-            let polled = match self.source.poll(&mut |frame| self.line.frame(&frame)) {
+            let polled = match self.source.poll(&mut |frame| {
+                let outcome = self.decoder.decode(&frame);
+                self.line.frame(&frame, &outcome);
+            }) {
                 Ok(polled) => polled,
                 Err(error) => break Err(error),
             };
+            if self.line.share.counts_strays() {
+                self.line.stats.datagrams = self.decoder.stats().clone();
+            }
             self.line.tidy(self.line.oldest.or_else(|| self.source.now()), polled);
             report(&self.line);
             if orders.is_over(polled) {
@@ -129,28 +144,27 @@ pub struct Line {
 }
 
 impl Line {
-    /// One frame goes through all rooms.
+    /// One frame, with what decoding found in it, goes through all rooms behind.
     #[inline]
-    fn frame(&mut self, frame: &Frame<'_>) {
+    fn frame(&mut self, frame: &Frame<'_>, outcome: &Result<Segment<'_>, Reject>) {
         self.oldest = Some(self.oldest.map_or(frame.timestamp, |old| old.min(frame.timestamp)));
-        let outcome = decode::decode(frame);
-        if !self.share.holds(&outcome) {
+        if !self.share.holds(outcome) {
             return;
         }
         self.stats.frames += 1;
         self.stats.frame_bytes += frame.bytes.len() as u64;
-        self.stats.decode.count(&outcome);
+        self.stats.decode.count(outcome);
         let Ok(segment) = outcome else { return };
         let index = loop {
-            match self.flows.admit(&segment) {
+            match self.flows.admit(segment) {
                 Admission::Flow(index) => break index,
-                Admission::Ended(index, end) => self.end(index, end, Some(&segment)),
+                Admission::Ended(index, end) => self.end(index, end, Some(segment)),
                 Admission::Unknown => return,
             }
         };
         let (room, mut is_foreign) = (&mut self.room, false);
         let is_closed =
-            self.flows.accept(index, &segment, |key, origins, talk, direction, chunk| {
+            self.flows.accept(index, segment, |key, origins, talk, direction, chunk| {
                 talk.take(Wire { key, origins }, direction, chunk, room);
                 is_foreign = talk.protocol().is_foreign();
             });
@@ -162,7 +176,8 @@ impl Line {
         }
     }
 
-    /// Between polls: holes whose grace is over, connections that were quiet too long, lines that wait.
+    /// Between polls: holes whose grace is over, connections that were quiet too long, lines that
+    /// wait.
     fn tidy(&mut self, now: Option<TimestampNs>, polled: Polled) {
         if let Some(now) = now {
             let room = &mut self.room;
@@ -178,7 +193,8 @@ impl Line {
         self.room.listener.rest(polled);
     }
 
-    /// All that is under way on a connection is over; the connection is remembered for its late packets.
+    /// All that is under way on a connection is over; the connection is remembered for its late
+    /// packets.
     fn close(&mut self, index: FlowIndex, end: End) {
         if let Some((key, origins, talk)) = self.flows.parts(index) {
             talk.finish(Wire { key, origins }, end, &mut self.room);

@@ -1,6 +1,8 @@
-//! A leaf: every counter and its name. Each shard counts in its own [`ShardStats`]; nothing here is shared.
+//! A leaf: every counter and its name. Each shard counts in its own [`ShardStats`]; nothing here is
+//! shared.
 
-/// Declares a struct of `u64` counters with their documentation, a sum, and a list of names and values.
+/// Declares a struct of `u64` counters with their documentation, a sum, and a list of names and
+/// values.
 macro_rules! counters {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
         $(#[$doc])*
@@ -30,16 +32,40 @@ counters! {
         not_ip,
         /// IP, but not TCP.
         not_tcp,
-        /// A fragment of a datagram (the kernel joins IPv4 fragments on live rings).
-        fragment,
-        /// The snap length or the sender cut the frame inside its headers.
+        /// A fragment that waits for the rest of its datagram; the frame that completes it is a
+        /// segment. (The kernel joins IPv4 fragments on live rings.)
+        fragment_held,
+        /// A fragment of a datagram whose fragments contradict each other: all of it is dropped.
+        fragment_overlap,
+        /// A fragment of a datagram that came in more pieces than are kept: all of it is dropped.
+        fragment_at_bound,
+        /// The snap length or the sender cut the frame inside its headers, or a fragment anywhere.
         truncated,
         /// A header contradicts itself or the frame (lengths, versions).
         bad_header,
-        /// More VLAN tags or extension headers than we follow.
+        /// More VLAN tags, extension headers or encapsulations than we follow.
         too_deep,
-        /// A link type we do not decode.
+        /// The link encrypted it (802.11).
+        encrypted,
+        /// A link type that we do not decode, or a form of one: 802.11 frames that hold several
+        /// packets or a part of one, netlink frames of several messages.
         unsupported_link,
+    }
+}
+
+counters! {
+    /// What was noticed of IP datagrams, beside the outcome of their frames.
+    DatagramStats {
+        /// IPv4 headers whose checksum is wrong, at any depth. The packets count like others.
+        ipv4_checksums_wrong,
+        /// Datagrams put together of fragments.
+        datagrams_joined,
+        /// Datagrams given up because fragments contradict each other or are too many.
+        datagrams_dropped,
+        /// Datagrams given up because a part of them did not come in time.
+        datagrams_expired,
+        /// Datagrams given up because too many, or too many bytes, were waiting.
+        datagrams_evicted,
     }
 }
 
@@ -110,7 +136,8 @@ counters! {
         heads_cut,
         /// Times a direction lost its place among the messages and looked for the next head.
         resyncs,
-        /// Bytes of HTTP connections that belong to no message we know: skipped while looking for a head.
+        /// Bytes of HTTP connections that belong to no message we know: skipped while looking for a
+        /// head.
         bytes_skipped,
         /// Requests that were given up because too many of a connection had no answer.
         pending_overflow,
@@ -140,6 +167,8 @@ pub struct ShardStats {
     pub frame_bytes: u64,
     /// By outcome of decoding; their sum is `frames`.
     pub decode: DecodeStats,
+    /// Of IP datagrams, fragments above all.
+    pub datagrams: DatagramStats,
     /// Of the flow table and the reassemblers.
     pub flow: FlowStats,
     /// Of messages and exchanges.
@@ -154,6 +183,7 @@ impl ShardStats {
         self.frames += other.frames;
         self.frame_bytes += other.frame_bytes;
         self.decode.add(&other.decode);
+        self.datagrams.add(&other.datagrams);
         self.flow.add(&other.flow);
         self.http.add(&other.http);
         self.emit.add(&other.emit);

@@ -1,4 +1,5 @@
-//! [`Totals`]: what a run saw, lost and wrote, and whether it adds up. Whoever sees no line learns why here.
+//! [`Totals`]: what a run saw, lost and wrote, and whether it adds up. Whoever sees no line learns
+//! why here.
 
 use crate::capture::live::LiveTotals;
 use crate::emit::WriterStats;
@@ -23,7 +24,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The laws that a run's counters keep; each that does not hold is a sentence with both sides of it.
+    /// The laws that a run's counters keep; each that does not hold is a sentence with both sides
+    /// of it.
     pub fn violations(&self) -> Vec<String> {
         let mut violations = Vec::new();
         let mut law = |left_name: &str, left: u64, right_name: &str, right: u64| {
@@ -165,6 +167,15 @@ impl fmt::Display for Totals {
         }
         self.write_capture(f)?;
         row_of_parts(f, "decoded", &self.shards.decode.each())?;
+        let datagrams = &self.shards.datagrams;
+        let noticed = [
+            ("joined of fragments", datagrams.datagrams_joined),
+            ("dropped", datagrams.datagrams_dropped),
+            ("expired", datagrams.datagrams_expired),
+            ("evicted", datagrams.datagrams_evicted),
+            ("wrong IPv4 checksums", datagrams.ipv4_checksums_wrong),
+        ];
+        row_of_parts(f, "datagrams", &noticed)?;
         let kinds = [
             ("HTTP/1", http.flows_http1),
             ("TLS", http.flows_tls),

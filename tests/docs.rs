@@ -1,4 +1,5 @@
-//! Holds README and docs/ to what they describe: the schema, `--help`, the defaults, the names of counters.
+//! Holds README and docs/ to what they describe: the schema, `--help`, the defaults, the names of
+//! counters.
 
 use httplines::config::{Config, Input};
 use httplines::stats::DecodeStats;

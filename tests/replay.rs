@@ -1,5 +1,5 @@
-//! Captures of our own making through the real program: every field of the record, and the same records whatever
-//! the file's format, the way it is read, and the number of shards.
+//! Captures of our own making through the real program: every field of the record, and the same
+//! records whatever the file's format, the way it is read, and the number of shards.
 
 mod support;
 

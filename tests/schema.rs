@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use httplines::config::EmitConfig;
+use httplines::decode::{Encapsulation, TunnelPath};
 use httplines::emit::{Format, JsonFormat};
 use httplines::http::{End, Exchange, FlowIdentity, Outcome};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
@@ -49,6 +50,13 @@ fn a_typical_line_to_the_byte() {
     schema::check_line(&line);
 }
 
+/// More encapsulations than a path holds.
+fn deep() -> TunnelPath {
+    let mut path = TunnelPath::default();
+    (0..5).for_each(|_| path.push(Encapsulation::L2tp(u16::MAX, u16::MAX)));
+    path
+}
+
 /// An exchange in which every field is there, and every text is as `value`.
 fn full(value: &[u8]) -> Exchange {
     let mut exchange = Exchange {
@@ -62,6 +70,7 @@ fn full(value: &[u8]) -> Exchange {
         is_switched: true,
         is_conflict: true,
         iface: IfaceId(1),
+        tunnel: deep(),
         ..Exchange::default()
     };
     let request = &mut exchange.request;
@@ -237,4 +246,17 @@ fn queries_are_redacted_everywhere() {
     assert_eq!(record["request_headers"], json!([["Referer", "http://x/?***"]]));
     assert_eq!(record["response_headers"], json!([["Location", "http://x/?***"]]));
     assert!(!String::from_utf8(line).unwrap().contains("secret"));
+}
+
+#[test]
+fn tunnels_are_named_outermost_first() {
+    let mut exchange = typical();
+    exchange.tunnel.push(Encapsulation::Mpls(16));
+    exchange.tunnel.push(Encapsulation::Vxlan(42));
+    assert_eq!(record(&exchange)["tunnel"], json!(["mpls:16", "vxlan:42"]));
+    exchange.tunnel = deep();
+    let codes = vec!["l2tp:65535:65535"; 3];
+    let mut expected: Vec<Value> = codes.into_iter().map(Value::from).collect();
+    expected.push(json!("..."));
+    assert_eq!(record(&exchange)["tunnel"], Value::from(expected));
 }

@@ -1,8 +1,8 @@
-//! The main job on real traffic: real clients and a real server on a veth pair, captured live. What nginx says
-//! it answered is the truth.
+//! The main job on real traffic: real clients and a real server on a veth pair, captured live. What
+//! nginx says it answered is the truth.
 //!
-//! `HTTPLINES_LAB_REQUESTS=100000 cargo test --release --test veth` makes so many requests on each of the four
-//! wires instead of the few that a test needs.
+//! `HTTPLINES_LAB_REQUESTS=100000 cargo test --release --test veth` makes so many requests on each
+//! of the four wires instead of the few that a test needs.
 
 mod support;
 
@@ -20,8 +20,8 @@ mod root {
         std::env::var("HTTPLINES_LAB_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
     }
 
-    /// Two captures of the same packets are stamped apart, one after the other, and carry the names of
-    /// their own interfaces.
+    /// Two captures of the same packets are stamped apart, one after the other, and carry the names
+    /// of their own interfaces.
     const OF_THE_CAPTURE: [&str; 6] =
         ["ts", "iface", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
@@ -29,7 +29,8 @@ mod root {
         assert!(totals.contains(what), "the totals do not say {what:?}:\n{totals}");
     }
 
-    /// The records in `output`, each held to the schema; of a run that ended well, lost nothing, and adds up.
+    /// The records in `output`, each held to the schema; of a run that ended well, lost nothing,
+    /// and adds up.
     fn records_of(run: &Finished, output: &Path) -> Vec<Value> {
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         told(&run.stderr, "every frame, flow and line is accounted for");
@@ -39,7 +40,8 @@ mod root {
         lines.split_inclusive(|byte| *byte == b'\n').map(schema::check_line).collect()
     }
 
-    /// What nginx and a record say of an exchange alike: client port, method, target, status, body bytes.
+    /// What nginx and a record say of an exchange alike: client port, method, target, status, body
+    /// bytes.
     fn as_logged(record: &Value) -> String {
         let text = |name: &str| match &record[name] {
             Value::String(text) => text.clone(),
@@ -50,8 +52,8 @@ mod root {
         fields.map(text).join(" ")
     }
 
-    /// nginx counts all it sends behind the final head as body, the chunked coding's framing with it, and 100
-    /// Continue as well. Ours is the body.
+    /// nginx counts all it sends behind the final head as body, the chunked coding's framing with
+    /// it, and 100 Continue as well. Ours is the body.
     fn body_of(line: &str) -> String {
         let chunk_framing = "2710\r\n\r\n0\r\n\r\n".len();
         let interim = "HTTP/1.1 100 Continue\r\n\r\n".len();
@@ -69,7 +71,8 @@ mod root {
         records::assert_same(what, &ours, &theirs);
     }
 
-    /// All that a client does: many small requests over either family, and a few of each other kind.
+    /// All that a client does: many small requests over either family, and a few of each other
+    /// kind.
     fn make_traffic(lab: &Lab) {
         for address in SERVER {
             lab.wrk(address, 20, request_count());
@@ -99,8 +102,8 @@ mod root {
         records::parse(&std::fs::read(&output).expect("the output is there"))
     }
 
-    /// At the server's end and at the client's end, with the filter and without, and from a capture of the same
-    /// traffic: the same records, and they are what the server says it answered.
+    /// At the server's end and at the client's end, with the filter and without, and from a capture
+    /// of the same traffic: the same records, and they are what the server says it answered.
     fn every_exchange_is_told(offload: Offload) {
         if let Some(reason) = lab::missing() {
             skip!(reason);

@@ -1,7 +1,7 @@
 //! Wire or file → [`Frame`]. The first room: where bytes come from, and nothing of what they mean.
 //!
-//! Two sources stand behind one trait: [`live`] (rings of AF_PACKET sockets behind our kernel filter) and
-//! [`pcap`] (capture files). The engine behind them cannot tell which it has.
+//! Two sources stand behind one trait: [`live`] (rings of AF_PACKET sockets behind our kernel
+//! filter) and [`pcap`] (capture files). The engine behind them cannot tell which it has.
 
 use crate::ids::IfaceId;
 use crate::time::TimestampNs;
@@ -15,7 +15,8 @@ pub mod tee;
 pub enum LinkType {
     /// Ethernet II or 802.3 (1).
     Ethernet,
-    /// BSD loopback: an address family, in the byte order of the writing host (0), or network order (108).
+    /// BSD loopback: an address family, in the byte order of the writing host (0), or network order
+    /// (108).
     Null,
     /// IPv4 or IPv6 without anything in front (12, 14, 101, 228, 229).
     Raw,
@@ -23,19 +24,43 @@ pub enum LinkType {
     LinuxSll,
     /// Linux cooked capture, version 2 (276).
     LinuxSll2,
+    /// PPP, with or without HDLC's address and control (9).
+    Ppp,
+    /// PPP in HDLC-like framing, or Cisco's HDLC (50).
+    PppHdlc,
+    /// PPPoE without the Ethernet header (51).
+    PppEther,
+    /// Cisco's HDLC (104).
+    CiscoHdlc,
+    /// IEEE 802.11 (105).
+    Wifi,
+    /// IEEE 802.11 behind a radiotap header (127).
+    Radiotap,
+    /// Linux netfilter's log (239).
+    Nflog,
+    /// Linux netlink messages, which may hold such a log (253).
+    Netlink,
     /// A link type we do not decode; its frames are counted.
     Unsupported(u16),
 }
 
 impl LinkType {
-    /// From the LINKTYPE_ value of a pcap or pcapng file. The value is 16 bits; the upper half of a pcap
-    /// header's word holds other things and must be masked before.
+    /// From the LINKTYPE_ value of a pcap or pcapng file. The value is 16 bits; the upper half of a
+    /// pcap header's word holds other things and must be masked before.
     pub fn from_file(value: u16) -> LinkType {
         match value {
             0 | 108 => LinkType::Null,
             1 => LinkType::Ethernet,
+            9 => LinkType::Ppp,
             12 | 14 | 101 | 228 | 229 => LinkType::Raw,
+            50 => LinkType::PppHdlc,
+            51 => LinkType::PppEther,
+            104 => LinkType::CiscoHdlc,
+            105 => LinkType::Wifi,
             113 => LinkType::LinuxSll,
+            127 => LinkType::Radiotap,
+            239 => LinkType::Nflog,
+            253 => LinkType::Netlink,
             276 => LinkType::LinuxSll2,
             other => LinkType::Unsupported(other),
         }
@@ -122,12 +147,14 @@ pub enum SourceError {
 
 /// Where a shard's frames come from.
 pub trait FrameSource {
-    /// Visits the frames that are there, in order, a bounded number of them (one ring block per interface, or
-    /// one read buffer); waits a bounded time (the retire timeout) where there are none.
+    /// Visits the frames that are there, in order, a bounded number of them (one ring block per
+    /// interface, or one read buffer); waits a bounded time (the retire timeout) where there are
+    /// none.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError>;
 
-    /// A moment before which no frame is still to come, where the source can tell without a frame: a live one
-    /// knows the clock and how far its rings lag behind; a file knows nothing but its frames.
+    /// A moment before which no frame is still to come, where the source can tell without a frame:
+    /// a live one knows the clock and how far its rings lag behind; a file knows nothing but its
+    /// frames.
     fn now(&self) -> Option<TimestampNs> {
         None
     }

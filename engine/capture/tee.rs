@@ -15,8 +15,8 @@ pub const WAIT_MS: u64 = 100;
 /// Chunks that may wait for one shard. The reader waits for the slowest shard; nothing is dropped.
 const CHUNK_COUNT_MAX: usize = 4;
 
-/// Bytes of a chunk at most: what a pipe holds. Larger ones cost twice the time, since each is memory
-/// fresh from the kernel.
+/// Bytes of a chunk at most: what a pipe holds. Larger ones cost twice the time, since each is
+/// memory fresh from the kernel.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Milliseconds between two looks at an input that does not wait by itself.

@@ -1,63 +1,110 @@
-//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers: addresses, and where the TCP segment lies.
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers: addresses, what they carry, and whether it is a
+//! fragment.
 
-use super::Reject;
+use super::walk::Walk;
+use super::{Reject, protocol};
+use crate::stats::DatagramStats;
 use std::ops::Range;
-
-const PROTOCOL_TCP: u8 = 6;
 
 /// Extension headers we step over before we give up: more are not seen outside attacks.
 const EXTENSION_COUNT_MAX: usize = 8;
 
-/// What IP says of a TCP segment.
-pub(super) struct Packet<'a> {
+/// What IP says of the bytes behind it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet {
     pub source: [u8; 16],
     pub destination: [u8; 16],
-    /// The captured bytes from the TCP header on, without trailing padding.
-    pub transport: &'a [u8],
-    /// How long that is on the wire.
-    pub transport_wire_bytes: usize,
+    pub is_v6: bool,
+    /// What comes next: an IP protocol number.
+    pub protocol: u8,
+    /// The bytes are a part of a datagram only.
+    pub fragment: Option<Fragment>,
+}
+
+impl Packet {
+    /// A whole TCP segment follows.
+    #[inline]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol == protocol::TCP && self.fragment.is_none()
+    }
+}
+
+/// Which part of a datagram a fragment is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fragment {
+    pub id: u32,
+    /// Where in the datagram its bytes begin: a multiple of 8, at most 65,528.
+    pub offset: usize,
+    pub is_last: bool,
 }
 
 mod v4 {
     use super::Range;
     pub const VERSION_IHL: usize = 0;
     pub const TOTAL_LENGTH: Range<usize> = 2..4;
+    pub const ID: Range<usize> = 4..6;
     pub const FRAGMENT: Range<usize> = 6..8;
     pub const PROTOCOL: usize = 9;
     pub const SOURCE: Range<usize> = 12..16;
     pub const DESTINATION: Range<usize> = 16..20;
     pub const HEADER_BYTES_MIN: usize = 20;
-    /// More Fragments, and the fragment offset.
-    pub const FRAGMENT_MASK: u16 = 0x3fff;
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
+    /// The fragment's offset, in units of 8 bytes.
+    pub const OFFSET_MASK: u16 = 0x1fff;
 }
 
-/// `wire_bytes` is the frame's length on the wire from the IP header on: it stands in for a total length of 0,
-/// which offloaded superpackets carry (BIG TCP; `ip_hdr(skb)->tot_len` in net/ipv4/ip_output.c).
-pub(super) fn v4(bytes: &[u8], wire_bytes: usize) -> Result<Packet<'_>, Reject> {
-    let header = bytes.get(..v4::HEADER_BYTES_MIN).ok_or(Reject::Truncated)?;
-    if header[v4::VERSION_IHL] >> 4 != 4 {
-        return Err(Reject::BadHeader);
-    }
-    let header_bytes = usize::from(header[v4::VERSION_IHL] & 0x0f) * 4;
-    if header_bytes < v4::HEADER_BYTES_MIN {
-        return Err(Reject::BadHeader);
-    }
-    if header[v4::PROTOCOL] != PROTOCOL_TCP {
-        return Err(Reject::NotTcp);
-    }
-    if be16(header, v4::FRAGMENT) & v4::FRAGMENT_MASK != 0 {
-        return Err(Reject::Fragment);
-    }
+/// Steps over an IPv4 header. Where it holds a total length of 0, as offloaded superpackets do (BIG
+/// TCP; `ip_hdr(skb)->tot_len` in net/ipv4/ip_output.c), the layer around tells how long it is.
+#[inline(always)]
+pub(super) fn v4(walk: &mut Walk<'_>, stats: &mut DatagramStats) -> Result<Packet, Reject> {
+    let wire_bytes = walk.wire_bytes();
+    let start = walk.rest();
+    let header = walk.take::<{ v4::HEADER_BYTES_MIN }>()?;
+    let option_bytes = match header[v4::VERSION_IHL] {
+        0x45 => 0,
+        version_ihl if version_ihl >> 4 == 4 => (usize::from(version_ihl & 0x0f) * 4)
+            .checked_sub(v4::HEADER_BYTES_MIN)
+            .ok_or(Reject::BadHeader)?,
+        _ => return Err(Reject::BadHeader),
+    };
+    let header_bytes = v4::HEADER_BYTES_MIN + option_bytes;
     let total_bytes = match usize::from(be16(header, v4::TOTAL_LENGTH)) {
         0 => wire_bytes,
         length => length,
     };
+    walk.skip(option_bytes)?;
+    let options = start.get(v4::HEADER_BYTES_MIN..header_bytes).unwrap_or_default();
+    let sum = if options.is_empty() { sum_of(header) } else { sum_of(header) + sum_of(options) };
+    stats.ipv4_checksums_wrong += u64::from(!is_all_ones(sum));
+    walk.limit(total_bytes.checked_sub(header_bytes).ok_or(Reject::BadHeader)?);
+    let word = be16(header, v4::FRAGMENT);
+    let is_fragment = word & (v4::MORE_FRAGMENTS | v4::OFFSET_MASK) != 0;
     Ok(Packet {
         source: padded(&header[v4::SOURCE]),
         destination: padded(&header[v4::DESTINATION]),
-        transport: within(bytes, header_bytes, total_bytes)?,
-        transport_wire_bytes: total_bytes - header_bytes,
+        is_v6: false,
+        protocol: header[v4::PROTOCOL],
+        fragment: is_fragment.then(|| Fragment {
+            id: be16(header, v4::ID).into(),
+            offset: usize::from(word & v4::OFFSET_MASK) * 8,
+            is_last: word & v4::MORE_FRAGMENTS == 0,
+        }),
     })
+}
+
+/// The sum of the 32-bit words in `bytes`. Folded, it is that of the 16-bit words, in any order of
+/// bytes (RFC 1071 section 2).
+#[inline(always)]
+fn sum_of(bytes: &[u8]) -> u64 {
+    bytes.as_chunks().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
+}
+
+/// Whether `sum`, folded to 16 bits, is that of a header whose checksum is right.
+#[inline]
+fn is_all_ones(sum: u64) -> bool {
+    // No sum of a header is 0, for its version is not; and what is congruent to 0 otherwise folds
+    // to all ones.
+    sum.is_multiple_of(0xffff)
 }
 
 mod v6 {
@@ -74,38 +121,44 @@ mod v6 {
     pub const FRAGMENT: u8 = 44;
     pub const AUTHENTICATION: u8 = 51;
     pub const DESTINATION_OPTIONS: u8 = 60;
-    /// Offset and More Fragments bits of the fragment header's second word.
-    pub const FRAGMENT_MASK: u16 = 0xfff9;
+    pub const MORE_FRAGMENTS: u16 = 1;
+    /// The fragment's offset: multiples of 8 bytes.
+    pub const OFFSET_MASK: u16 = 0xfff8;
 }
 
-/// `wire_bytes` stands in for a payload length of 0: a jumbogram or BIG TCP superpacket (RFC 2675).
-pub(super) fn v6(bytes: &[u8], wire_bytes: usize) -> Result<Packet<'_>, Reject> {
-    let header = bytes.get(..v6::HEADER_BYTES).ok_or(Reject::Truncated)?;
+/// Steps over an IPv6 header and its extensions. A payload length of 0 is that of a jumbogram or of
+/// a BIG TCP superpacket (RFC 2675): the layer around tells how long it is.
+#[inline(always)]
+pub(super) fn v6(walk: &mut Walk<'_>) -> Result<Packet, Reject> {
+    let header = walk.take::<{ v6::HEADER_BYTES }>()?;
     if header[v6::VERSION] >> 4 != 6 {
         return Err(Reject::BadHeader);
     }
-    let total_bytes = match usize::from(be16(header, v6::PAYLOAD_LENGTH)) {
-        0 => wire_bytes,
-        length => length + v6::HEADER_BYTES,
+    match usize::from(be16(header, v6::PAYLOAD_LENGTH)) {
+        0 => {}
+        length => walk.limit(length),
+    }
+    let (protocol, fragment) = match header[v6::NEXT_HEADER] {
+        protocol::TCP => (protocol::TCP, None),
+        next => extensions(walk, next)?,
     };
-    let transport_offset = step_over_extensions(bytes, header[v6::NEXT_HEADER])?;
     Ok(Packet {
         source: padded(&header[v6::SOURCE]),
         destination: padded(&header[v6::DESTINATION]),
-        transport: within(bytes, transport_offset, total_bytes)?,
-        transport_wire_bytes: total_bytes - transport_offset,
+        is_v6: true,
+        protocol,
+        fragment,
     })
 }
 
-/// Where the TCP header begins. A fragment header that fragments nothing is stepped over (RFC 6946).
-fn step_over_extensions(bytes: &[u8], first: u8) -> Result<usize, Reject> {
-    let mut next = first;
-    let mut offset = v6::HEADER_BYTES;
-    for _ in 0..EXTENSION_COUNT_MAX {
-        if next == PROTOCOL_TCP {
-            return Ok(offset);
-        }
-        let is_known = matches!(
+/// Steps over extension headers, of which the first is of kind `next`, up to what the packet
+/// carries or to a fragment header. One that fragments nothing is stepped over (RFC 6946).
+pub(super) fn extensions(
+    walk: &mut Walk<'_>,
+    mut next: u8,
+) -> Result<(u8, Option<Fragment>), Reject> {
+    for _ in 0..=EXTENSION_COUNT_MAX {
+        let is_extension = matches!(
             next,
             v6::HOP_BY_HOP
                 | v6::ROUTING
@@ -113,29 +166,28 @@ fn step_over_extensions(bytes: &[u8], first: u8) -> Result<usize, Reject> {
                 | v6::AUTHENTICATION
                 | v6::DESTINATION_OPTIONS
         );
-        if !is_known {
-            return Err(Reject::NotTcp);
+        if !is_extension {
+            return Ok((next, None));
         }
-        let extension = bytes.get(offset..offset + 8).ok_or(Reject::Truncated)?;
-        offset += match next {
-            v6::FRAGMENT if be16(extension, 2..4) & v6::FRAGMENT_MASK != 0 => {
-                return Err(Reject::Fragment);
+        let extension = walk.take::<8>()?;
+        let kind = std::mem::replace(&mut next, extension[0]);
+        match kind {
+            v6::FRAGMENT => {
+                let word = be16(extension, 2..4);
+                let (offset, more) = (word & v6::OFFSET_MASK, word & v6::MORE_FRAGMENTS);
+                if offset != 0 || more != 0 {
+                    let [.., a, b, c, d] = *extension;
+                    let id = u32::from_be_bytes([a, b, c, d]);
+                    let fragment = Fragment { id, offset: offset.into(), is_last: more == 0 };
+                    return Ok((next, Some(fragment)));
+                }
             }
-            v6::FRAGMENT => 8,
-            v6::AUTHENTICATION => (usize::from(extension[1]) + 2) * 4,
-            _ => (usize::from(extension[1]) + 1) * 8,
-        };
-        next = extension[0];
+            // Its length counts words of 4 bytes, less two (RFC 4302 section 2.2).
+            v6::AUTHENTICATION => walk.skip(usize::from(extension[1]) * 4)?,
+            _ => walk.skip(usize::from(extension[1]) * 8)?,
+        }
     }
-    if next == PROTOCOL_TCP { Ok(offset) } else { Err(Reject::TooDeep) }
-}
-
-/// `bytes[start..total]`, as far as it was captured: padding behind the packet is left out.
-fn within(bytes: &[u8], start: usize, total_bytes: usize) -> Result<&[u8], Reject> {
-    if total_bytes < start {
-        return Err(Reject::BadHeader);
-    }
-    bytes.get(start..bytes.len().min(total_bytes)).ok_or(Reject::Truncated)
+    Err(Reject::TooDeep)
 }
 
 fn be16(bytes: &[u8], field: Range<usize>) -> u16 {

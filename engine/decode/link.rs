@@ -1,21 +1,25 @@
-//! The link layer and the VLAN tags behind it: how far it is to the network header, and of what kind.
+//! The link layer and what stands between it and IP: how far it is to the network header, and of
+//! what kind.
 
-use super::{Reject, take};
+use super::walk::Walk;
+use super::{Reject, mpls, nflog, ppp, wifi};
 use crate::capture::{Frame, LinkType};
-use crate::ids::VLAN_DEPTH_MAX;
 
 /// EtherTypes: <https://www.iana.org/assignments/ieee-802-numbers>.
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+const ETHERTYPE_MPLS: [u16; 2] = [0x8847, 0x8848];
+const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
+/// Below it, what stands in the place of an EtherType is a length, and LLC follows (IEEE 802.3).
+pub(super) const ETHERTYPE_MIN: u16 = 0x0600;
+/// What Linux' cooked capture says where LLC follows (`ETH_P_802_2`).
+const SLL_PROTOCOL_LLC: u16 = 0x0004;
 
-/// The low bits of a tag's control information: the VLAN id (IEEE 802.1Q).
-const VLAN_ID_MASK: u16 = 0x0fff;
-
-/// Length of the headers in front of the EtherType or protocol.
-const ETHERNET_ADDRESSES_BYTES: usize = 12;
-const SLL_PROTOCOL_OFFSET: usize = 14;
-const SLL2_HEADER_BYTES: usize = 20;
+/// LLC's header where SNAP follows: both access points 0xaa, unnumbered information (IEEE 802.2).
+const LLC_SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
+/// The organizations whose SNAP protocol numbers are EtherTypes (RFC 1042; IEEE 802.1H).
+const SNAP_ORGANIZATIONS: [[u8; 3]; 2] = [[0, 0, 0], [0, 0, 0xf8]];
 
 /// Which network header follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,70 +28,103 @@ pub(super) enum Network {
     V6,
 }
 
-/// The VLAN ids of a frame, outermost first. Priority tags (id 0) are no VLANs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct VlanStack {
-    pub ids: [u16; VLAN_DEPTH_MAX],
-    len: usize,
-}
-
-impl VlanStack {
-    fn push(&mut self, tci: u16) -> Result<(), Reject> {
-        let id = tci & VLAN_ID_MASK;
-        if id == 0 {
-            return Ok(());
-        }
-        *self.ids.get_mut(self.len).ok_or(Reject::TooDeep)? = id;
-        self.len += 1;
-        Ok(())
-    }
-}
-
-/// Steps over the link header and all VLAN tags.
-pub(super) fn network_of<'a>(frame: &Frame<'a>) -> Result<(Network, &'a [u8], VlanStack), Reject> {
-    let mut vlans = VlanStack::default();
+/// Steps over all that stands before the network header.
+#[inline]
+pub(super) fn network_of(walk: &mut Walk<'_>, frame: &Frame<'_>) -> Result<Network, Reject> {
     if let Some(tag) = frame.vlan {
-        vlans.push(tag.tci)?;
+        walk.crossed.vlan(tag.tci)?;
     }
-    let mut rest = frame.bytes;
-    let mut ethertype = match frame.link {
-        LinkType::Ethernet => {
-            take(&mut rest, ETHERNET_ADDRESSES_BYTES)?;
-            take_u16(&mut rest)?
-        }
+    match frame.link {
+        LinkType::Ethernet => ethernet(walk),
         LinkType::LinuxSll => {
-            take(&mut rest, SLL_PROTOCOL_OFFSET)?;
-            take_u16(&mut rest)?
+            walk.skip(14)?;
+            let protocol = walk.u16()?;
+            sll_protocol(walk, protocol)
         }
         LinkType::LinuxSll2 => {
-            let header = take(&mut rest, SLL2_HEADER_BYTES)?;
-            u16::from_be_bytes([header[0], header[1]])
+            let [high, low, ..] = *walk.take::<20>()?;
+            sll_protocol(walk, u16::from_be_bytes([high, low]))
         }
-        LinkType::Null => return Ok((null_family(&mut rest)?, rest, vlans)),
-        LinkType::Raw => return Ok((ip_version(rest)?, rest, vlans)),
-        LinkType::Unsupported(_) => return Err(Reject::UnsupportedLink),
-    };
+        LinkType::Null => null_family(walk),
+        LinkType::Raw => by_version(walk),
+        LinkType::Ppp => ppp::protocol(walk),
+        LinkType::PppHdlc => ppp::hdlc(walk),
+        LinkType::PppEther => ppp::pppoe(walk),
+        LinkType::CiscoHdlc => ppp::cisco_hdlc(walk),
+        LinkType::Wifi => wifi::data(walk, wifi::Padding::None),
+        LinkType::Radiotap => wifi::radiotap(walk),
+        LinkType::Nflog => nflog::packet(walk),
+        LinkType::Netlink => nflog::netlink(walk),
+        LinkType::Unsupported(_) => Err(Reject::UnsupportedLink),
+    }
+}
+
+/// Ethernet II, or 802.3 with LLC and SNAP.
+#[inline]
+pub(super) fn ethernet(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let [.., high, low] = *walk.take::<14>()?;
+    match u16::from_be_bytes([high, low]) {
+        // First what nearly all frames are.
+        ETHERTYPE_IPV4 => Ok(Network::V4),
+        ETHERTYPE_IPV6 => Ok(Network::V6),
+        length if length < ETHERTYPE_MIN => {
+            walk.limit(length.into());
+            llc(walk)
+        }
+        ethertype => by_ethertype(walk, ethertype),
+    }
+}
+
+/// What an EtherType announces, through all tags.
+pub(super) fn by_ethertype(walk: &mut Walk<'_>, mut ethertype: u16) -> Result<Network, Reject> {
     while ETHERTYPE_VLAN.contains(&ethertype) {
-        vlans.push(take_u16(&mut rest)?)?;
-        ethertype = take_u16(&mut rest)?;
+        let tci = walk.u16()?;
+        walk.crossed.vlan(tci)?;
+        ethertype = walk.u16()?;
     }
     match ethertype {
-        ETHERTYPE_IPV4 => Ok((Network::V4, rest, vlans)),
-        ETHERTYPE_IPV6 => Ok((Network::V6, rest, vlans)),
+        ETHERTYPE_IPV4 => Ok(Network::V4),
+        ETHERTYPE_IPV6 => Ok(Network::V6),
+        ETHERTYPE_PPPOE_SESSION => ppp::pppoe(walk),
+        _ if ETHERTYPE_MPLS.contains(&ethertype) => mpls::labels(walk),
+        length if length < ETHERTYPE_MIN => llc(walk),
         _ => Err(Reject::NotIp),
     }
 }
 
-fn take_u16(rest: &mut &[u8]) -> Result<u16, Reject> {
-    let bytes = take(rest, 2)?;
-    Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+/// Whether `ethertype` announces something that leads to IP: a sign that an Ethernet header was
+/// guessed right.
+pub(super) fn leads_to_ip(ethertype: u16) -> bool {
+    matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6 | ETHERTYPE_PPPOE_SESSION)
+        || ETHERTYPE_VLAN.contains(&ethertype)
+        || ETHERTYPE_MPLS.contains(&ethertype)
 }
 
-/// The address family of a BSD loopback header. Its byte order is the writing host's, which nobody noted; the
-/// values are small, so the order shows. AF_INET6 is 10, 24, 28 or 30, by system.
-fn null_family(rest: &mut &[u8]) -> Result<Network, Reject> {
-    let word = take(rest, 4)?;
-    let little = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+/// LLC with SNAP, which has an EtherType; other LLC carries no IP.
+pub(super) fn llc(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let [destination, source, control, a, b, c, high, low] = *walk.take::<8>()?;
+    let is_snap = [destination, source, control] == LLC_SNAP;
+    if !is_snap || !SNAP_ORGANIZATIONS.contains(&[a, b, c]) {
+        return Err(Reject::NotIp);
+    }
+    match u16::from_be_bytes([high, low]) {
+        length if length < ETHERTYPE_MIN => Err(Reject::NotIp),
+        ethertype => by_ethertype(walk, ethertype),
+    }
+}
+
+fn sll_protocol(walk: &mut Walk<'_>, protocol: u16) -> Result<Network, Reject> {
+    match protocol {
+        SLL_PROTOCOL_LLC => llc(walk),
+        length if length < ETHERTYPE_MIN => Err(Reject::NotIp),
+        ethertype => by_ethertype(walk, ethertype),
+    }
+}
+
+/// The address family of a BSD loopback header. Its byte order is the writing host's, which nobody
+/// noted; the values are small, so the order shows. AF_INET6 is 10, 24, 28 or 30, by system.
+fn null_family(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let little = u32::from_le_bytes(*walk.take()?);
     let family = if little > 0xffff { little.swap_bytes() } else { little };
     match family {
         2 => Ok(Network::V4),
@@ -96,8 +133,9 @@ fn null_family(rest: &mut &[u8]) -> Result<Network, Reject> {
     }
 }
 
-fn ip_version(rest: &[u8]) -> Result<Network, Reject> {
-    match rest.first().ok_or(Reject::Truncated)? >> 4 {
+/// IP, of the version that its first four bits tell.
+pub(super) fn by_version(walk: &Walk<'_>) -> Result<Network, Reject> {
+    match walk.peek()? >> 4 {
         4 => Ok(Network::V4),
         6 => Ok(Network::V6),
         _ => Err(Reject::NotIp),

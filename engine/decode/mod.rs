@@ -1,24 +1,69 @@
 //! Frame → [`Segment`]: from the link layer to the TCP payload. Pure: bytes in, a value out.
 //!
-//! A frame that is no TCP segment is a [`Reject`], which is counted; it is never an error. Nothing here trusts
-//! a length it read: every step is checked against the captured bytes.
+//! ```text
+//!  link ─► (VLAN, MPLS, PPPoE …) ─► ip ─► tcp ─► Segment
+//!                  ▲                 │ └─► fragments ─► the whole datagram, again from behind ip
+//!                  └── gre, udp … ◄──┘ what is a tunnel begins anew inside, to a bounded depth
+//! ```
+//!
+//! A frame that is no TCP segment is a [`Reject`], which is counted; it is never an error. Nothing
+//! here trusts a length it read: every step is checked against the captured bytes. Nothing is
+//! allocated but for fragments.
+//!
+//! Checksums: that of each IPv4 header is computed, and a wrong one counted
+//! ([`DatagramStats::ipv4_checksums_wrong`]); the packet goes on, for captures of a sender with
+//! offloads have such. That of TCP is not: it would read every byte of every payload.
 
 mod admit;
+mod fragments;
+mod gre;
+mod gtpu;
 mod ip;
+mod l2tp;
 mod link;
+mod mpls;
+mod nflog;
+mod overlay;
+mod ppp;
 mod seq;
 mod tcp;
+mod teredo;
+mod tunnel;
+mod udp;
+mod walk;
+mod wifi;
 
 pub use admit::begins_like_message;
 pub use seq::SeqNumber;
 pub use tcp::TcpFlags;
+pub use tunnel::{Encapsulation, TunnelPath};
 
 use crate::capture::Frame;
+use crate::config::DecodeConfig;
 use crate::ids::{Direction, FlowKey, IfaceId, REALM_IPV6};
-use crate::stats::DecodeStats;
+use crate::stats::{DatagramStats, DecodeStats};
 use crate::time::TimestampNs;
+use fragments::FragmentTable;
+use ip::{Fragment, Packet};
+use link::Network;
+use walk::{Crossed, Walk};
 
-/// One TCP segment: which flow, which way, where in the stream, and its payload, borrowed from the frame.
+/// Encapsulations that are followed into each other: tunnels, label stacks, PPPoE. More are seen in
+/// attacks only.
+const DEPTH_MAX: u8 = 8;
+
+/// Numbers of IP's protocol field: <https://www.iana.org/assignments/protocol-numbers>.
+mod protocol {
+    pub const IPV4: u8 = 4;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const IPV6: u8 = 41;
+    pub const GRE: u8 = 47;
+    pub const MPLS: u8 = 137;
+}
+
+/// One TCP segment: which flow, which way, where in the stream, and its payload, borrowed from the
+/// frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     /// The flow it belongs to.
@@ -39,6 +84,8 @@ pub struct Segment<'a> {
     pub timestamp: TimestampNs,
     /// Where it was captured.
     pub iface: IfaceId,
+    /// The encapsulations around it.
+    pub tunnel: TunnelPath,
 }
 
 impl Segment<'_> {
@@ -60,50 +107,231 @@ pub enum Reject {
     NotIp,
     /// IP, but not TCP.
     NotTcp,
-    /// A fragment of a datagram.
-    Fragment,
-    /// Cut inside the headers.
+    /// A fragment that waits for the rest of its datagram.
+    FragmentHeld,
+    /// A fragment of a datagram whose fragments contradict each other.
+    FragmentOverlap,
+    /// A fragment of a datagram in more pieces than are kept.
+    FragmentAtBound,
+    /// Cut inside the headers; or a fragment that was cut anywhere.
     Truncated,
     /// A header that contradicts itself or the frame.
     BadHeader,
-    /// Too many tags or extension headers.
+    /// Too many tags, extension headers or encapsulations.
     TooDeep,
-    /// A link type we do not decode.
+    /// The link encrypted it.
+    Encrypted,
+    /// A link type, or a form of it, that we do not decode.
     UnsupportedLink,
 }
 
 impl DecodeStats {
     /// Counts the outcome of one frame.
+    #[inline]
     pub fn count<T>(&mut self, outcome: &Result<T, Reject>) {
-        let counter = match outcome {
-            Ok(_) => &mut self.segments,
-            Err(Reject::NotIp) => &mut self.not_ip,
-            Err(Reject::NotTcp) => &mut self.not_tcp,
-            Err(Reject::Fragment) => &mut self.fragment,
-            Err(Reject::Truncated) => &mut self.truncated,
-            Err(Reject::BadHeader) => &mut self.bad_header,
-            Err(Reject::TooDeep) => &mut self.too_deep,
-            Err(Reject::UnsupportedLink) => &mut self.unsupported_link,
+        match outcome {
+            Ok(_) => self.segments += 1,
+            Err(reason) => self.count_reject(*reason),
+        }
+    }
+
+    #[cold]
+    fn count_reject(&mut self, reason: Reject) {
+        let counter = match reason {
+            Reject::NotIp => &mut self.not_ip,
+            Reject::NotTcp => &mut self.not_tcp,
+            Reject::FragmentHeld => &mut self.fragment_held,
+            Reject::FragmentOverlap => &mut self.fragment_overlap,
+            Reject::FragmentAtBound => &mut self.fragment_at_bound,
+            Reject::Truncated => &mut self.truncated,
+            Reject::BadHeader => &mut self.bad_header,
+            Reject::TooDeep => &mut self.too_deep,
+            Reject::Encrypted => &mut self.encrypted,
+            Reject::UnsupportedLink => &mut self.unsupported_link,
         };
         *counter += 1;
     }
 }
 
-/// Finds the TCP segment in `frame`.
-pub fn decode<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
-    let (network, bytes, vlans) = link::network_of(frame)?;
-    let skipped_bytes = frame.bytes.len() - bytes.len();
-    let wire_bytes = (frame.wire_bytes as usize).saturating_sub(skipped_bytes);
-    let (packet, realm) = match network {
-        link::Network::V4 => (ip::v4(bytes, wire_bytes)?, 0),
-        link::Network::V6 => (ip::v6(bytes, wire_bytes)?, REALM_IPV6),
-    };
-    let tcp = tcp::header(packet.transport, packet.transport_wire_bytes)?;
+/// Finds the TCP segments in frames. Its only memory is that of datagrams whose fragments come one
+/// by one; the frames of a flow must go through one decoder, in the order in which they were
+/// captured.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: DecodeConfig,
+    fragments: FragmentTable,
+    /// The datagram that was completed last: what the segment borrows that is returned for it.
+    datagram: Vec<u8>,
+    stats: DatagramStats,
+}
+
+/// What a tunnel or a fragment leads to.
+enum Found {
+    Tcp(Packet),
+    /// A datagram that is whole now, and what its fragments said of it.
+    Datagram(Vec<u8>, Packet),
+}
+
+impl Decoder {
+    /// A decoder that remembers nothing yet.
+    pub fn new(limits: DecodeConfig) -> Decoder {
+        let fragments = FragmentTable::new(&limits);
+        Decoder { limits, fragments, datagram: Vec::new(), stats: DatagramStats::default() }
+    }
+
+    /// What was noticed of datagrams so far, beside the outcome of each frame.
+    pub fn stats(&self) -> &DatagramStats {
+        &self.stats
+    }
+
+    /// Bytes that fragments take which wait for the rest of their datagrams; at most
+    /// `fragment_bytes_max`.
+    pub fn fragment_bytes(&self) -> usize {
+        self.fragments.used_bytes()
+    }
+
+    /// Finds the TCP segment in `frame`, or in the datagram that it completes.
+    #[inline]
+    pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
+        let mut walk = Walk::new(frame.bytes, frame.wire_bytes as usize, Crossed::default());
+        let network = link::network_of(&mut walk, frame)?;
+        let packet = self.packet(&mut walk, network)?;
+        if packet.is_tcp() {
+            return segment(frame, &packet, walk);
+        }
+        match self.find(&mut walk, packet, frame.timestamp)? {
+            Found::Tcp(packet) => segment(frame, &packet, walk),
+            Found::Datagram(datagram, packet) => {
+                self.decode_datagram(frame, datagram, packet, walk.crossed)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn packet(&mut self, walk: &mut Walk<'_>, network: Network) -> Result<Packet, Reject> {
+        match network {
+            Network::V4 => ip::v4(walk, &mut self.stats),
+            Network::V6 => ip::v6(walk),
+        }
+    }
+
+    /// Goes on in a datagram that `frame` completed. It may hold a fragment of another one, and so
+    /// on.
+    #[cold]
+    fn decode_datagram<'a>(
+        &'a mut self,
+        frame: &Frame<'a>,
+        mut datagram: Vec<u8>,
+        mut packet: Packet,
+        mut crossed: Crossed,
+    ) -> Result<Segment<'a>, Reject> {
+        let tcp = loop {
+            // Each turn is an encapsulation deeper, so that there is an end.
+            let mut walk = Walk::new(&datagram, datagram.len(), crossed);
+            if packet.is_v6 {
+                (packet.protocol, packet.fragment) = ip::extensions(&mut walk, packet.protocol)?;
+                if packet.fragment.is_some() {
+                    return Err(Reject::BadHeader);
+                }
+            }
+            let found = self.find(&mut walk, packet, frame.timestamp)?;
+            crossed = walk.crossed;
+            match found {
+                Found::Tcp(inner) => {
+                    packet = inner;
+                    break (walk.rest().to_vec(), walk.wire_bytes());
+                }
+                Found::Datagram(next, inner) => (datagram, packet) = (next, inner),
+            }
+        };
+        self.datagram = tcp.0;
+        segment(frame, &packet, Walk::new(&self.datagram, tcp.1, crossed))
+    }
+
+    /// Through tunnels, from behind the headers of `packet` on, up to TCP or a datagram that is
+    /// whole now.
+    #[cold]
+    fn find(
+        &mut self,
+        walk: &mut Walk<'_>,
+        mut packet: Packet,
+        now: TimestampNs,
+    ) -> Result<Found, Reject> {
+        loop {
+            if let Some(fragment) = packet.fragment {
+                return self.join(walk, packet, fragment, now);
+            }
+            if packet.is_tcp() {
+                return Ok(Found::Tcp(packet));
+            }
+            let network = self.network_inside(walk, &packet)?;
+            packet = self.packet(walk, network)?;
+        }
+    }
+
+    /// The network header inside a packet that is no TCP. Each kind counts as an encapsulation,
+    /// which ends every way inwards.
+    fn network_inside(&self, walk: &mut Walk<'_>, packet: &Packet) -> Result<Network, Reject> {
+        let (encapsulation, network) = match (packet.protocol, packet.is_v6) {
+            (protocol::UDP, _) => return udp::network_of(walk, &self.limits),
+            (protocol::GRE, _) => return gre::network_of(walk),
+            (protocol::MPLS, _) => return mpls::labels(walk),
+            (protocol::IPV4, false) => (Encapsulation::V4InV4, Network::V4),
+            (protocol::IPV4, true) => (Encapsulation::V4InV6, Network::V4),
+            (protocol::IPV6, false) => (Encapsulation::V6InV4, Network::V6),
+            (protocol::IPV6, true) => (Encapsulation::V6InV6, Network::V6),
+            _ => return Err(Reject::NotTcp),
+        };
+        walk.crossed.enter(encapsulation)?;
+        Ok(network)
+    }
+
+    /// A fragment is held until its datagram is whole. Those of datagrams that cannot lead to TCP
+    /// are not.
+    fn join(
+        &mut self,
+        walk: &Walk<'_>,
+        packet: Packet,
+        fragment: Fragment,
+        now: TimestampNs,
+    ) -> Result<Found, Reject> {
+        if !packet.is_v6 && !leads_to_tcp(packet.protocol) {
+            return Err(Reject::NotTcp);
+        }
+        let bytes = (walk.rest(), walk.wire_bytes());
+        let fragments = &mut self.fragments;
+        let (datagram, protocol) =
+            fragments.accept((&packet, fragment), &walk.crossed, bytes, now, &mut self.stats)?;
+        Ok(Found::Datagram(datagram, Packet { protocol, fragment: None, ..packet }))
+    }
+}
+
+/// Whether TCP may be in what an IP packet of this protocol carries.
+fn leads_to_tcp(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        protocol::TCP
+            | protocol::UDP
+            | protocol::GRE
+            | protocol::MPLS
+            | protocol::IPV4
+            | protocol::IPV6
+    )
+}
+
+/// The segment at which `walk` stands.
+#[inline]
+fn segment<'a>(
+    frame: &Frame<'_>,
+    packet: &Packet,
+    mut walk: Walk<'a>,
+) -> Result<Segment<'a>, Reject> {
+    let tcp = tcp::header(&mut walk)?;
     let (key, direction) = FlowKey::new(
         (packet.source, tcp.source_port),
         (packet.destination, tcp.destination_port),
-        vlans.ids,
-        realm,
+        walk.crossed.vlans.ids,
+        walk.crossed.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
     );
     Ok(Segment {
         key,
@@ -111,17 +339,10 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         seq: tcp.seq,
         ack: tcp.flags.is_ack().then_some(tcp.ack),
         flags: tcp.flags,
-        payload: &packet.transport[tcp.header_bytes..],
-        payload_wire_bytes: u32::try_from(packet.transport_wire_bytes - tcp.header_bytes)
-            .map_err(|_| Reject::BadHeader)?,
+        payload: walk.rest(),
+        payload_wire_bytes: u32::try_from(walk.wire_bytes()).map_err(|_| Reject::BadHeader)?,
         timestamp: frame.timestamp,
         iface: frame.iface,
+        tunnel: walk.crossed.path,
     })
-}
-
-/// Takes the first `count` bytes off `rest`.
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], Reject> {
-    let (taken, behind) = rest.split_at_checked(count).ok_or(Reject::Truncated)?;
-    *rest = behind;
-    Ok(taken)
 }

@@ -1,12 +1,13 @@
 //! TCP sequence numbers (RFC 9293 section 3.4): positions in a stream, modulo 2^32.
 
-/// A sequence number. It has no order of its own, only a distance to another one; so there is no `Ord`.
+/// A sequence number. It has no order of its own, only a distance to another one; so there is no
+/// `Ord`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct SeqNumber(pub u32);
 
 impl SeqNumber {
-    /// How far `self` lies after `other`: negative where it lies before. Right for distances below 2^31,
-    /// which is twice the largest window TCP has (RFC 7323).
+    /// How far `self` lies after `other`: negative where it lies before. Right for distances below
+    /// 2^31, which is twice the largest window TCP has (RFC 7323).
     #[inline]
     pub fn distance(self, other: SeqNumber) -> i32 {
         self.0.wrapping_sub(other.0) as i32

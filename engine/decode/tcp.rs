@@ -1,5 +1,6 @@
 //! The TCP header (RFC 9293 section 3.1).
 
+use super::walk::Walk;
 use super::{Reject, SeqNumber};
 
 const SOURCE_PORT: usize = 0;
@@ -45,25 +46,25 @@ impl TcpFlags {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub source_port: [u8; 2],
     pub destination_port: [u8; 2],
     pub seq: SeqNumber,
     pub ack: SeqNumber,
     pub flags: TcpFlags,
-    pub header_bytes: usize,
 }
 
-/// Reads the header; the whole of it, options included, must have been captured.
-pub(super) fn header(bytes: &[u8], wire_bytes: usize) -> Result<Header, Reject> {
-    let fixed = bytes.get(..HEADER_BYTES_MIN).ok_or(Reject::Truncated)?;
+/// Steps over the header; the whole of it, options included, must have been captured.
+#[inline]
+pub(super) fn header(walk: &mut Walk<'_>) -> Result<Header, Reject> {
+    let wire_bytes = walk.wire_bytes();
+    let fixed = walk.take::<HEADER_BYTES_MIN>()?;
     let header_bytes = usize::from(fixed[DATA_OFFSET] >> 4) * 4;
     if header_bytes < HEADER_BYTES_MIN || header_bytes > wire_bytes {
         return Err(Reject::BadHeader);
     }
-    if header_bytes > bytes.len() {
-        return Err(Reject::Truncated);
-    }
+    walk.skip(header_bytes - HEADER_BYTES_MIN)?;
     let word =
         |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
     Ok(Header {
@@ -72,6 +73,5 @@ pub(super) fn header(bytes: &[u8], wire_bytes: usize) -> Result<Header, Reject> 
         seq: SeqNumber(word(SEQUENCE)),
         ack: SeqNumber(word(ACKNOWLEDGMENT)),
         flags: TcpFlags(fixed[FLAGS]),
-        header_bytes,
     })
 }

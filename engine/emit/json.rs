@@ -9,6 +9,7 @@
 //! then, which is never less than their reserves.
 
 use crate::config::EmitConfig;
+use crate::decode::TunnelPath;
 use crate::emit::Format;
 use crate::emit::digits::{Rfc3339, append_decimal, append_hex, append_ip};
 use crate::emit::escape::{Fold, append_base64, append_escaped, plain_len};
@@ -16,6 +17,7 @@ use crate::emit::headers::{HeaderLines, MASK, before_query, is_secret, is_uri};
 use crate::http::{Exchange, FlowIdentity, Message};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;
+use std::io::Write;
 
 mod budget;
 
@@ -280,6 +282,9 @@ impl Format for JsonFormat {
             out.extend_from_slice(b"\",");
         }
         identity(flow, exchange.n, out);
+        if !exchange.tunnel.is_empty() {
+            tunnel(exchange.tunnel, out);
+        }
         self.iface(exchange.iface, out);
         let (request, response) = (&exchange.request, &exchange.response);
         if request.is_seen {
@@ -328,6 +333,21 @@ fn identity(flow: &FlowIdentity<'_>, n: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(KEY_VLAN);
         list(key.vlans(), out);
     }
+}
+
+/// `tunnel`: the encapsulations, and `...` where there were more than a path holds.
+#[cold]
+fn tunnel(path: TunnelPath, out: &mut Vec<u8>) {
+    out.extend_from_slice(KEY_TUNNEL);
+    for encapsulation in path.outermost_first() {
+        // Writing to memory does not fail.
+        let _ = write!(out, "\"{encapsulation}\",");
+    }
+    if path.is_cut() {
+        out.extend_from_slice(TUNNEL_CUT);
+    }
+    out.pop();
+    out.push(b']');
 }
 
 /// From `request_body_bytes` to `interim`.

@@ -42,8 +42,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Lines of `format` through `outlet`. `is_prompt`: lines go out after each poll, because somebody may wait
-    /// for them; else in full batches.
+    /// Lines of `format` through `outlet`. `is_prompt`: lines go out after each poll, because
+    /// somebody may wait for them; else in full batches.
     pub fn new(
         format: Box<dyn Format + Send>,
         outlet: Outlet,

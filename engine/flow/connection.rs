@@ -1,12 +1,14 @@
-//! [`Connection`]: one TCP connection, both directions. Reordering, overlap, loss, and the order between the two.
+//! [`Connection`]: one TCP connection, both directions. Reordering, overlap, loss, and the order
+//! between the two.
 //!
-//! Three rules decide everything, and each depends on the connection's own packets only, so that the same
-//! traffic gives the same chunks however it is captured, filtered or spread over shards:
+//! Three rules decide everything, and each depends on the connection's own packets only, so that
+//! the same traffic gives the same chunks however it is captured, filtered or spread over shards:
 //! 1. First copy wins.
-//! 2. Data goes on when all before it in its direction has gone on, and all that it acknowledges of the other
-//!    direction. (On mirrors and multi-queue captures a response may be captured before its request.)
-//! 3. A hole is given up once the peer has acknowledged past it and `reorder_grace_ms` of packet time have gone
-//!    by, or where too much waits behind it.
+//! 2. Data goes on when all before it in its direction has gone on, and all that it acknowledges of
+//!    the other direction. (On mirrors and multi-queue captures a response may come before its
+//!    request.)
+//! 3. A hole is given up once the peer has acknowledged past it, something waits behind it, and
+//!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
 use super::store::Budget;
 use super::stream::Stream;
@@ -19,11 +21,12 @@ use crate::time::TimestampNs;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-/// A reset counts if its sequence number is so close to what is expected; others are forged or stray
-/// (RFC 5961 section 3 asks more of an endpoint, which knows its window).
+/// A reset counts if its sequence number is so close to what is expected; others are forged or
+/// stray (RFC 5961 section 3 asks more of an endpoint, which knows its window).
 const RESET_WINDOW_BYTES: i32 = 1 << 20;
 
-/// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs must agree.
+/// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs
+/// must agree.
 const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
 
 /// When and with what the connection began, as far as that was seen.
@@ -42,8 +45,8 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number, or of the
-    /// time the connection was joined at where that is not known.
+    /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number,
+    /// or of the time the connection was joined at where that is not known.
     pub fn flow_id(&self, key: &FlowKey) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
         hasher.write(&key.address[0]);
@@ -76,8 +79,8 @@ impl Origins {
 #[derive(Debug, Default)]
 pub struct Connection {
     streams: [Stream; 2],
-    /// A SYN with another initial sequence number that came while this connection lived. It may be a new
-    /// connection or a forgery: what follows tells.
+    /// A SYN with another initial sequence number that came while this connection lived. It may be
+    /// a new connection or a forgery: what follows tells.
     rival: Option<(Direction, SeqNumber, TimestampNs)>,
     is_reset: bool,
     is_retired: bool,
@@ -124,8 +127,9 @@ impl Connection {
         Some(holes.map(|(since, _)| since).min()?.plus_ms(limits.reorder_grace_ms))
     }
 
-    /// Whether `segment` shows that this connection has given way to another on the same endpoints. A SYN alone
-    /// shows nothing while this one lives: anybody can send one. The answer to it, or data behind it, does.
+    /// Whether `segment` shows that this connection has given way to another on the same endpoints.
+    /// A SYN alone shows nothing while this one lives: anybody can send one. The answer to it, or
+    /// data behind it, does.
     pub(super) fn is_replaced_by(&mut self, segment: &Segment<'_>, origins: &Origins) -> bool {
         let is_opening = segment.flags.is_syn() && segment.ack.is_none();
         if is_opening {
@@ -267,6 +271,7 @@ impl Connection {
         let origin = Origin {
             timestamp: segment.timestamp,
             iface: segment.iface,
+            tunnel: segment.tunnel,
             ack: segment.ack,
             seq: segment.payload_seq().plus(skip as u32),
             is_frame_start: skip == 0,
@@ -291,8 +296,8 @@ impl Connection {
         peer.is_started && !peer.is_finished && peer.missing_until(ack).is_some()
     }
 
-    /// Passes on what waits and has become due, in both directions, until nothing more is. True where
-    /// something was.
+    /// Passes on what waits and has become due, in both directions, until nothing more is. True
+    /// where something was.
     fn advance(
         &mut self,
         now: TimestampNs,
@@ -326,8 +331,9 @@ impl Connection {
         has_moved
     }
 
-    /// The direction whose first waiting segment may go on. Where both are in order and each acknowledges the
-    /// other, one is a retransmission of bytes we missed, and it is the later one: its bytes are the older.
+    /// The direction whose first waiting segment may go on. Where both are in order and each
+    /// acknowledges the other, one is a retransmission of bytes we missed, and it is the later one:
+    /// its bytes are the older.
     fn due(&self) -> Option<usize> {
         let in_order = |own: usize| {
             let stream = &self.streams[own];
@@ -374,8 +380,8 @@ impl Connection {
         }
     }
 
-    /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that we missed,
-    /// which takes a number of its own, than a byte.
+    /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that
+    /// we missed, which takes a number of its own, than a byte.
     fn may_be_fin(&self, own: usize) -> bool {
         let stream = &self.streams[own];
         stream.fin_at.is_none()
@@ -406,7 +412,8 @@ impl Connection {
         }
     }
 
-    /// Lets the first waiting segment of a direction go on, whatever it waits for. False where nothing moved.
+    /// Lets the first waiting segment of a direction go on, whatever it waits for. False where
+    /// nothing moved.
     fn force(
         &mut self,
         own: usize,

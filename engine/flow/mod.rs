@@ -1,9 +1,10 @@
-//! Segment → [`Chunk`]: connections, their two byte streams in order, and what is missing in them. Pure: the
-//! only clock is packet time.
+//! Segment → [`Chunk`]: connections, their two byte streams in order, and what is missing in them.
+//! Pure: the only clock is packet time.
 //!
-//! A [`FlowTable`] finds the [`Connection`] of a segment; the connection puts the segment's bytes into the
-//! order in which the endpoints saw them, both directions together: what acknowledges bytes of the other side
-//! comes after those bytes. So a response never overtakes its request, whatever the capture did to them.
+//! A [`FlowTable`] finds the [`Connection`] of a segment; the connection puts the segment's bytes
+//! into the order in which the endpoints saw them, both directions together: what acknowledges
+//! bytes of the other side comes after those bytes. So a response never overtakes its request,
+//! whatever the capture did to them.
 
 mod connection;
 mod store;
@@ -17,7 +18,7 @@ pub use connection::{Connection, Origins};
 pub use store::Budget;
 pub use table::{Admission, FlowIndex, FlowTable};
 
-use crate::decode::SeqNumber;
+use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::IfaceId;
 use crate::time::TimestampNs;
 
@@ -28,12 +29,15 @@ pub struct Origin {
     pub timestamp: TimestampNs,
     /// Where it was captured.
     pub iface: IfaceId,
+    /// The encapsulations around it.
+    pub tunnel: TunnelPath,
     /// What it acknowledged: how far its sender had read the other direction.
     pub ack: Option<SeqNumber>,
     /// Position of the first of the bytes in their stream.
     pub seq: SeqNumber,
-    /// Whether the bytes begin where the frame's payload begins. After a loss, only such places are searched
-    /// for the head of a message: senders write heads at the start of a segment, bodies anywhere.
+    /// Whether the bytes begin where the frame's payload begins. After a loss, only such places are
+    /// searched for the head of a message: senders write heads at the start of a segment, bodies
+    /// anywhere.
     pub is_frame_start: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What waits: segments ahead of a hole, or of the bytes they acknowledge. Bounded by the connection's limit and
-//! by the shard's [`Budget`].
+//! What waits: segments ahead of a hole, or of the bytes they acknowledge. Bounded by the
+//! connection's limit and by the shard's [`Budget`].
 
 use super::Origin;
 use crate::decode::SeqNumber;
@@ -16,8 +16,8 @@ pub struct Budget {
     pub max_bytes: usize,
 }
 
-/// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream: the rest was
-/// cut by the snap length.
+/// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream: the
+/// rest was cut by the snap length.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub bytes: Vec<u8>,
@@ -66,8 +66,8 @@ impl Store {
         Some(first)
     }
 
-    /// Copies what of `payload` (and of the `cut_bytes` behind it) no earlier copy holds: the first copy wins.
-    /// Returns how many bytes were new.
+    /// Copies what of `payload` (and of the `cut_bytes` behind it) no earlier copy holds: the first
+    /// copy wins. Returns how many bytes were new.
     pub fn insert(
         &mut self,
         payload: &[u8],

@@ -1,4 +1,5 @@
-//! [`Stream`]: one direction of a connection: what went on, what waits, and what is missing between.
+//! [`Stream`]: one direction of a connection: what went on, what waits, and what is missing
+//! between.
 
 use super::store::Store;
 use super::{Chunk, Origin};
@@ -82,8 +83,8 @@ impl Stream {
         }
     }
 
-    /// Skips the hole at the front: up to what waits, and no further than `ack`, which the peer has seen. False
-    /// where there is none.
+    /// Skips the hole at the front: up to what waits, and no further than `ack`, which the peer has
+    /// seen. False where there is none.
     pub fn skip_hole(
         &mut self,
         ack: SeqNumber,

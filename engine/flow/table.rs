@@ -1,4 +1,5 @@
-//! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as packet time goes.
+//! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
+//! packet time goes.
 
 use super::connection::{Connection, Origins, Tools};
 use super::{Budget, Chunk, End};
@@ -96,14 +97,15 @@ impl<S: Default> FlowTable<S> {
         self.overdue.len()
     }
 
-    /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one segment.
+    /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one
+    /// segment.
     pub fn waiting_bytes(&self) -> usize {
         self.budget.used_bytes
     }
 
-    /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that begins like a
-    /// message, which is also what the kernel filter lets through. Other segments of unknown connections could
-    /// not be placed.
+    /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that
+    /// begins like a message, which is also what the kernel filter lets through. Other segments of
+    /// unknown connections could not be placed.
     #[inline]
     pub fn admit(&mut self, segment: &Segment<'_>) -> Admission {
         let hash = self.hasher.hash_one(segment.key);
@@ -169,7 +171,8 @@ impl<S: Default> FlowTable<S> {
         FlowIndex(slot)
     }
 
-    /// Gives `segment` to its flow; what is in order now goes to `visit`. True where that closed the connection.
+    /// Gives `segment` to its flow; what is in order now goes to `visit`. True where that closed
+    /// the connection.
     #[inline]
     pub fn accept(
         &mut self,
@@ -204,7 +207,8 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// Gives up the holes whose grace is over at `now`, in flows that get no packet to notice it by.
+    /// Gives up the holes whose grace is over at `now`, in flows that get no packet to notice it
+    /// by.
     pub fn settle(
         &mut self,
         now: TimestampNs,
@@ -241,8 +245,8 @@ impl<S: Default> FlowTable<S> {
         });
     }
 
-    /// Takes a flow out of the table. Where a rival SYN ended it, the flow that this one announced takes its
-    /// place.
+    /// Takes a flow out of the table. Where a rival SYN ended it, the flow that this one announced
+    /// takes its place.
     pub fn remove(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
         let Some(mut flow) = self.slots[index.0 as usize].take() else { return };
         flow.connection.release(&mut self.budget);
@@ -273,8 +277,9 @@ impl<S: Default> FlowTable<S> {
         Some((&flow.key, &flow.origins, &mut flow.state))
     }
 
-    /// The next flow whose timeout is over at `now`, among the next `effort` slots; takes what it looked at off
-    /// `effort`. Flows that are looked at late are not treated otherwise: `admit` knows the timeouts, too.
+    /// The next flow whose timeout is over at `now`, among the next `effort` slots; takes what it
+    /// looked at off `effort`. Flows that are looked at late are not treated otherwise: `admit`
+    /// knows the timeouts, too.
     pub fn next_expired(
         &mut self,
         now: TimestampNs,

@@ -1,8 +1,9 @@
-//! The rules of `connection.rs`, one by one, and against a naive twin: the streams as they were sent.
+//! The rules of `connection.rs`, one by one, and against a naive twin: the streams as they were
+//! sent.
 
 use super::*;
 use crate::config::FlowConfig;
-use crate::decode::{Segment, TcpFlags};
+use crate::decode::{Segment, TcpFlags, TunnelPath};
 use crate::ids::Direction;
 use proptest::prelude::*;
 
@@ -51,6 +52,7 @@ impl Sent {
             payload_wire_bytes: self.payload.len() as u32 + self.cut_bytes,
             timestamp: TimestampNs(1_000 * MS + self.at_ms * MS),
             iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
         }
     }
 }
@@ -439,7 +441,8 @@ fn dialogue() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(b'a'..=b'z', 1..200), 1..12)
 }
 
-/// Cuts each turn into segments of arbitrary size, with the acknowledgements a real endpoint would send.
+/// Cuts each turn into segments of arbitrary size, with the acknowledgements a real endpoint would
+/// send.
 fn segments_of(turns: &[Vec<u8>], cuts: &[usize]) -> Vec<Sent> {
     let mut offsets = [0u32; 2];
     let mut cuts = cuts.iter().cycle();
@@ -466,8 +469,8 @@ fn heard_of(turns: &[Vec<u8>]) -> Vec<Heard> {
 }
 
 proptest! {
-    /// Whatever order and number of copies the segments arrive in: the dialogue comes out as it was held, turn
-    /// after turn, both directions in order.
+    /// Whatever order and number of copies the segments arrive in: the dialogue comes out as it was
+    /// held, turn after turn, both directions in order.
     #[test]
     fn any_order_and_duplication_gives_the_dialogue(
         turns in dialogue(),

@@ -98,8 +98,8 @@ impl BodyFraming {
         })
     }
 
-    /// The framing of a final response's body, by the method of its request where that is known. `None` where
-    /// the fields are invalid, so that nobody can tell.
+    /// The framing of a final response's body, by the method of its request where that is known.
+    /// `None` where the fields are invalid, so that nobody can tell.
     pub(super) fn of_response(
         fields: &FramingFields,
         kind: Kind,

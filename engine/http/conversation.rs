@@ -1,8 +1,10 @@
-//! [`Conversation`]: the messages on one connection. Finds heads, follows bodies, keeps its place or finds it again.
+//! [`Conversation`]: the messages on one connection. Finds heads, follows bodies, keeps its place
+//! or finds it again.
 //!
-//! Each direction is in one [`Phase`]. While a direction knows its place, every byte belongs to a message and
-//! nothing is searched. After a loss that framing cannot account for it searches, and takes a head only at the
-//! start of a frame, and only one that is certain; so bytes of a body are not taken for a head.
+//! Each direction is in one [`Phase`]. While a direction knows its place, every byte belongs to a
+//! message and nothing is searched. After a loss that framing cannot account for it searches, and
+//! takes a head only at the start of a frame, and only one that is certain; so bytes of a body are
+//! not taken for a head.
 
 use super::body::{BodyFraming, Progress};
 use super::exchange::{FlowIdentity, Message};
@@ -18,7 +20,8 @@ use crate::ids::{Direction, FlowKey};
 use crate::stats::HttpStats;
 use crate::time::TimestampNs;
 
-/// Bytes of an unfinished line that are looked at anew with each piece, to tell early that it is no start line.
+/// Bytes of an unfinished line that are looked at anew with each piece, to tell early that it is no
+/// start line.
 const DOUBTFUL_BYTES_MAX: usize = 128;
 
 /// Where a direction stands.
@@ -266,8 +269,8 @@ impl Conversation {
         data.len().min(room_left)
     }
 
-    /// A whole head, or all there is of it. `first` is where its first byte came from, `last` when its last one
-    /// passed.
+    /// A whole head, or all there is of it. `first` is where its first byte came from, `last` when
+    /// its last one passed.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn message<L: Listener>(
         &mut self,
@@ -335,9 +338,9 @@ impl Conversation {
         }
     }
 
-    /// Whether a body that was announced does not come, though nothing of it was seen yet: the answer to a lost
-    /// HEAD has none, and a client that waits for `100 Continue` keeps it back when it gets another answer.
-    /// What stands in its place is the next head.
+    /// Whether a body that was announced does not come, though nothing of it was seen yet: the
+    /// answer to a lost HEAD has none, and a client that waits for `100 Continue` keeps it back
+    /// when it gets another answer. What stands in its place is the next head.
     fn is_body_absent<L>(
         &mut self,
         direction: Direction,

@@ -1,5 +1,6 @@
 //! [`Exchange`]: a request and its response, and all that a record says of them.
 
+use crate::decode::TunnelPath;
 use crate::flow::End;
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::time::TimestampNs;
@@ -29,8 +30,9 @@ impl Span {
     }
 }
 
-/// Where the parts of a head are that records name. For a request `third` is the version and `second` the
-/// target; for a response `first` is the version, `second` the status and `third` the reason.
+/// Where the parts of a head are that records name. For a request `third` is the version and
+/// `second` the target; for a response `first` is the version, `second` the status and `third` the
+/// reason.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadFields {
     /// Method, or the response's version.
@@ -71,13 +73,15 @@ impl HeadFields {
     };
 }
 
-/// One message of an exchange: its head's bytes, the places of its fields, its times and its body's length.
+/// One message of an exchange: its head's bytes, the places of its fields, its times and its body's
+/// length.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// Whether the message was seen at all. The other fields mean nothing where it was not.
     pub is_seen: bool,
-    /// The head as on the wire, start line first, up to `head_bytes_max`; leading empty lines are left out.
-    /// A header value may hold an obsolete fold (line feed and white space), to be shown as one space.
+    /// The head as on the wire, start line first, up to `head_bytes_max`; leading empty lines are
+    /// left out. A header value may hold an obsolete fold (line feed and white space), to be shown
+    /// as one space.
     pub head: Vec<u8>,
     /// Places in `head`.
     pub fields: HeadFields,
@@ -188,6 +192,8 @@ pub struct Exchange {
     pub is_early: bool,
     /// Where its first frame was captured.
     pub iface: IfaceId,
+    /// The encapsulations around its first frame.
+    pub tunnel: TunnelPath,
 }
 
 impl Exchange {
@@ -206,6 +212,7 @@ impl Exchange {
         self.is_conflict = false;
         self.is_early = false;
         self.iface = IfaceId::default();
+        self.tunnel = TunnelPath::default();
     }
 }
 

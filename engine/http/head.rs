@@ -1,7 +1,9 @@
-//! The head of a message: start line and header fields (RFC 9112 sections 2 to 5), found in one pass.
+//! The head of a message: start line and header fields (RFC 9112 sections 2 to 5), found in one
+//! pass.
 //!
-//! Lenient where real senders are: bare LF, several spaces, raw bytes in targets, obsolete folds, white space
-//! around names. Strict in what makes a message a message: the start line's shape and its version.
+//! Lenient where real senders are: bare LF, several spaces, raw bytes in targets, obsolete folds,
+//! white space around names. Strict in what makes a message a message: the start line's shape and
+//! its version.
 
 use super::exchange::{HeadFields, Span};
 use memchr::{memchr, memrchr};
@@ -78,8 +80,8 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     }
 }
 
-/// Parses what there is of a head whose rest was lost or is too long; a last line without an end is left out.
-/// `None` where not even the start line is whole.
+/// Parses what there is of a head whose rest was lost or is too long; a last line without an end is
+/// left out. `None` where not even the start line is whole.
 pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
     let line_end = memchr(b'\n', bytes)?;
     let mut fields = HeadFields::NONE;
@@ -91,7 +93,8 @@ pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
     Some(head)
 }
 
-/// Parses the beginning of a request line that is longer than what is kept: method and the target's beginning.
+/// Parses the beginning of a request line that is longer than what is kept: method and the target's
+/// beginning.
 pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     let method_end = memchr(b' ', bytes)?;
     let mut fields = HeadFields::NONE;
@@ -103,7 +106,8 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
 }
 
-/// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty line.
+/// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty
+/// line.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(2);
     while let Some(found) = memchr(b'\n', bytes.get(at..)?) {
@@ -136,9 +140,9 @@ fn may_begin_request(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether the start of a frame is the start of a head, in a stream that lost its place. Nothing vouches for it
-/// but itself, so it must be what senders do write: a whole start line of the right shape, or the beginning of
-/// one whose method is in capitals and whose target has a known form.
+/// Whether the start of a frame is the start of a head, in a stream that lost its place. Nothing
+/// vouches for it but itself, so it must be what senders do write: a whole start line of the right
+/// shape, or the beginning of one whose method is in capitals and whose target has a known form.
 pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     if let Some(line_end) = memchr(b'\n', bytes) {
         let mut fields = HeadFields::NONE;
@@ -183,8 +187,8 @@ fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Resul
     request_line(line, fields).ok_or(Parsed::Invalid)
 }
 
-/// `method SP target SP HTTP/1.x` (RFC 9112 section 3). The target is all between the first space and the last,
-/// whatever bytes it holds.
+/// `method SP target SP HTTP/1.x` (RFC 9112 section 3). The target is all between the first space
+/// and the last, whatever bytes it holds.
 fn request_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
     let len = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let line = &line[..len];
@@ -352,7 +356,8 @@ impl FramingFields {
         }
     }
 
-    /// One Transfer-Encoding field. What counts is whether `chunked` is the last coding of the last field.
+    /// One Transfer-Encoding field. What counts is whether `chunked` is the last coding of the last
+    /// field.
     fn note_transfer_coding(&mut self, value: &[u8]) {
         self.has_transfer_coding = true;
         let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Chunk → [`Exchange`]: heads, bodies, and which response answers which request. Pure: bytes and times in,
-//! exchanges out.
+//! Chunk → [`Exchange`]: heads, bodies, and which response answers which request. Pure: bytes and
+//! times in, exchanges out.
 
 mod body;
 mod conversation;

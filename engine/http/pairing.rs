@@ -1,5 +1,5 @@
-//! Requests and their responses. In order, as RFC 9112 section 9.3.2 has it; after a loss, only where the
-//! sequence numbers tell which request a response answers.
+//! Requests and their responses. In order, as RFC 9112 section 9.3.2 has it; after a loss, only
+//! where the sequence numbers tell which request a response answers.
 
 use super::body::BodyFraming;
 use super::conversation::{Conversation, Phase, Room, Wire};
@@ -191,6 +191,7 @@ impl Conversation {
         let exchange = room.pool.exchange(id);
         exchange.n = self.next_n;
         exchange.iface = first.iface;
+        exchange.tunnel = first.tunnel;
         self.next_n = self.next_n.saturating_add(1);
         id
     }
@@ -250,8 +251,9 @@ impl Conversation {
         Some(first)
     }
 
-    /// The request that a response answers whose head stands at `at` in the server's stream. The first pending
-    /// one, unless something was lost: then a request counts only if the sequence numbers say so.
+    /// The request that a response answers whose head stands at `at` in the server's stream. The
+    /// first pending one, unless something was lost: then a request counts only if the sequence
+    /// numbers say so.
     fn pair<L: Listener>(
         &mut self,
         wire: Wire<'_>,

@@ -1,5 +1,5 @@
-//! The exchanges of a shard that are under way. Their memory is used again, so that none is allocated for an
-//! exchange in the steady state, and an idle connection holds none.
+//! The exchanges of a shard that are under way. Their memory is used again, so that none is
+//! allocated for an exchange in the steady state, and an idle connection holds none.
 
 use super::exchange::Exchange;
 use crate::decode::SeqNumber;

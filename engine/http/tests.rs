@@ -1,10 +1,11 @@
-//! Conversations as they are held, cut into any pieces; heads against httparse; framing against a naive twin.
+//! Conversations as they are held, cut into any pieces; heads against httparse; framing against a
+//! naive twin.
 
 use super::body::{BodyFraming, ChunkState, Progress};
 use super::head::{self, Expected, Kind, Parsed};
 use super::*;
 use crate::config::HttpConfig;
-use crate::decode::SeqNumber;
+use crate::decode::{SeqNumber, TunnelPath};
 use crate::flow::{Chunk, Origin, Origins};
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::stats::HttpStats;
@@ -111,6 +112,7 @@ impl Talk {
         let origin = Origin {
             timestamp: TimestampNs(self.at_ms * 1_000_000),
             iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
             ack: Some(SeqNumber(self.sent[direction.opposite().index()])),
             seq: SeqNumber(self.sent[direction.index()]),
             is_frame_start: true,
@@ -152,7 +154,10 @@ fn keep_alive_and_pipelining_pair_in_order() {
     let notes = talk()
         .ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nHEAD /c HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        .answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        .answer(
+            "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+        )
         .ask("GET /d HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n")
         .end(End::Exit);
@@ -408,7 +413,8 @@ proptest! {
         let mut turns: Vec<(Direction, Vec<u8>)> = Vec::new();
         if is_pipelined {
             turns.push((Forward, exchanges.iter().flat_map(|held| held.request.clone()).collect()));
-            turns.push((Reverse, exchanges.iter().flat_map(|held| held.response.clone()).collect()));
+            let answers = exchanges.iter().flat_map(|held| held.response.clone());
+            turns.push((Reverse, answers.collect()));
         } else {
             for held in &exchanges {
                 turns.push((Forward, held.request.clone()));
@@ -431,7 +437,11 @@ proptest! {
     #[test]
     fn no_bytes_panic(
         turns in prop::collection::vec(
-            (any::<bool>(), "[ -~\r\n]{0,80}|(HTTP/1.1 200 |GET / HTTP/1.1|\r\n|:|\x00|5){0,20}", 0u32..9),
+            (
+                any::<bool>(),
+                "[ -~\r\n]{0,80}|(HTTP/1.1 200 |GET / HTTP/1.1|\r\n|:|\x00|5){0,20}",
+                0u32..9,
+            ),
             0..30,
         ),
     ) {
@@ -449,11 +459,14 @@ proptest! {
     /// Heads: what httparse accepts, we accept, with the same parts.
     #[test]
     fn heads_agree_with_httparse(
-        text in "(GET|POST|x-y) /[!-~]{0,20} HTTP/1\\.[01]\r\n((Host|Server|X|content-type):[ -~]{0,12}\r\n){0,6}\r\n",
+        text in "(GET|POST|x-y) /[!-~]{0,20} HTTP/1\\.[01]\r\n\
+                 ((Host|Server|X|content-type):[ -~]{0,12}\r\n){0,6}\r\n",
     ) {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut oracle = httparse::Request::new(&mut headers);
-        let Ok(httparse::Status::Complete(len)) = oracle.parse(text.as_bytes()) else { return Ok(()) };
+        let Ok(httparse::Status::Complete(len)) = oracle.parse(text.as_bytes()) else {
+            return Ok(());
+        };
         let Parsed::Complete(head) = head::parse(text.as_bytes(), Expected::Request) else {
             return Err(TestCaseError::fail("not taken for a head"));
         };
@@ -466,7 +479,8 @@ proptest! {
         prop_assert_eq!(field(head.fields.host), host.map(|header| header.value));
     }
 
-    /// Whether a head is whole never depends on what comes behind it, and a part of a head is no head.
+    /// Whether a head is whole never depends on what comes behind it, and a part of a head is no
+    /// head.
     #[test]
     fn a_part_of_a_head_is_partial(cut in 0usize..60) {
         let whole = b"GET /path HTTP/1.1\r\nHost: a.test\r\nX: folded\r\n  on\r\n\r\n";

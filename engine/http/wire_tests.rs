@@ -4,7 +4,7 @@
 use super::tests::Notes;
 use super::*;
 use crate::config::{FlowConfig, HttpConfig};
-use crate::decode::{Segment, SeqNumber, TcpFlags};
+use crate::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
 use crate::flow::{Admission, FlowIndex, FlowTable};
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::stats::HttpStats;
@@ -55,6 +55,7 @@ impl Rooms {
             payload_wire_bytes: sent.payload.len() as u32,
             timestamp: TimestampNs((1_000 + sent.at_ms) * MS),
             iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
         };
         let index = loop {
             match self.flows.admit(&segment) {
@@ -202,7 +203,9 @@ proptest! {
         lost in any::<usize>(),
     ) {
         let (sent, expected) = held(&batches, &cuts);
-        let is_lost = |index: usize| !sent[index].exchanges.is_empty() && index == lost % sent.len();
+        let is_lost = |index: usize| {
+            !sent[index].exchanges.is_empty() && index == lost % sent.len()
+        };
         let mut rooms = Rooms::new();
         let mut touched = Vec::new();
         for (index, one) in sent.iter().enumerate() {

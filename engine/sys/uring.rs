@@ -97,8 +97,8 @@ impl Uring {
             Ok(count) => count,
             Err(error) => return Chain::Broken(error),
         };
-        // Completions may come in any order; each has the number of its write. What is never submitted
-        // counts as cancelled.
+        // Completions may come in any order; each has the number of its write. What is never
+        // submitted counts as cancelled.
         let mut results = [-libc::ECANCELED; CHAIN_COUNT_MAX];
         let (mut submitted, mut completed) = (0, 0);
         while submitted == 0 || completed < submitted {
@@ -125,8 +125,8 @@ impl Uring {
             }
         }
         if submitted < count {
-            // The kernel took a part (it was short of memory). The rest would be a chain of its own and
-            // could land behind a hole, so it goes down with its ring.
+            // The kernel took a part (it was short of memory). The rest would be a chain of its own
+            // and could land behind a hole, so it goes down with its ring.
             match IoUring::new(CHAIN_COUNT_MAX as u32) {
                 Ok(ring) => self.ring = ring,
                 Err(error) => return Chain::Broken(error),
@@ -139,7 +139,8 @@ impl Uring {
     fn wait(&self, count: usize) -> io::Result<usize> {
         /// IORING_ENTER_GETEVENTS of io_uring_enter(2).
         const GETEVENTS: u32 = 1;
-        // SAFETY: no argument is passed, so the kernel reads none; the descriptor is the ring's own.
+        // SAFETY: no argument is passed, so the kernel reads none; the descriptor is the ring's
+        // own.
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, count as u32, GETEVENTS, None) }
     }
 

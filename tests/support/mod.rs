@@ -8,10 +8,12 @@ use std::io::Write;
 
 pub mod capture_file;
 pub mod conversation;
+pub mod found;
 pub mod lab;
 pub mod packet;
 pub mod records;
 pub mod schema;
+pub mod tunnel;
 
 /// Says on stderr, past the test harness's capture, that the running test was skipped; and in the
 /// file that `HTTPLINES_SKIP_LOG` names, from which `scripts/test` counts.

@@ -1,5 +1,6 @@
 //! What is in a line and how many bytes each part of it may take: the account that `json.rs` keeps.
 
+use crate::decode::TunnelPath;
 use crate::emit::digits::{IP_BYTES_MAX, Rfc3339};
 use crate::emit::escape::Fold;
 use crate::ids::VLAN_DEPTH_MAX;
@@ -89,6 +90,9 @@ pub(super) const KEY_CLIENT_PORT: &[u8] = b"\",\"client_port\":";
 pub(super) const KEY_SERVER_IP: &[u8] = b",\"server_ip\":\"";
 pub(super) const KEY_SERVER_PORT: &[u8] = b"\",\"server_port\":";
 pub(super) const KEY_VLAN: &[u8] = b",\"vlan\":[";
+pub(super) const KEY_TUNNEL: &[u8] = b",\"tunnel\":[";
+/// Stands for encapsulations that a path had no room for.
+pub(super) const TUNNEL_CUT: &[u8] = b"\"...\",";
 pub(super) const KEY_STATUS: &[u8] = b",\"status\":";
 pub(super) const KEY_REQUEST_BODY: &[u8] = b",\"request_body_bytes\":";
 pub(super) const KEY_RESPONSE_BODY: &[u8] = b",\"response_body_bytes\":";
@@ -109,6 +113,8 @@ pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":[";
 pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":[";
 pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
 
+/// Longest rendered encapsulation, `"l2tp:65535:65535",`.
+const ENCAPSULATION_BYTES_MAX: usize = 19;
 /// Longest name of an outcome or an end.
 pub(super) const NAME_BYTES_MAX: usize = 16;
 
@@ -129,6 +135,7 @@ pub const FIXED_BYTES_MAX: usize = {
     bytes += KEY_CLIENT_IP.len() + IP_BYTES_MAX + KEY_CLIENT_PORT.len() + 5;
     bytes += KEY_SERVER_IP.len() + IP_BYTES_MAX + KEY_SERVER_PORT.len() + 5;
     bytes += KEY_VLAN.len() + VLAN_DEPTH_MAX * 6 + 1;
+    bytes += KEY_TUNNEL.len() + TunnelPath::LEN_MAX * ENCAPSULATION_BYTES_MAX + TUNNEL_CUT.len();
     bytes += KEY_STATUS.len() + 5;
     let numbers = [
         KEY_REQUEST_BODY,

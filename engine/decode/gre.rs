@@ -1,0 +1,114 @@
+//! GRE (RFC 2784, RFC 2890, the routing of RFC 1701) and what it carries: IP, MPLS, Ethernet,
+//! ERSPAN; its version 1 with PPP (PPTP, RFC 2637).
+
+use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
+use super::tunnel::Encapsulation;
+use super::walk::Walk;
+use super::{Reject, ppp};
+
+/// Bits of the first two bytes.
+const CHECKSUM: u16 = 0x8000;
+const ROUTING: u16 = 0x4000;
+const KEY: u16 = 0x2000;
+const SEQUENCE: u16 = 0x1000;
+const ACKNOWLEDGMENT: u16 = 0x0080;
+const VERSION_MASK: u16 = 0x0007;
+/// Source route entries of one header: it was never used much, and is obsolete.
+const ROUTE_COUNT_MAX: usize = 8;
+
+/// Protocols of version 0 that are not EtherTypes of IP or MPLS.
+const PROTOCOL_ETHERNET: u16 = 0x6558;
+const PROTOCOL_ERSPAN: u16 = 0x88be;
+const PROTOCOL_ERSPAN_THREE: u16 = 0x22eb;
+/// The protocol of version 1.
+const PROTOCOL_PPP: u16 = 0x880b;
+
+/// ERSPAN's session id, in the second word's lower half of type II and III alike
+/// (draft-foschiano-erspan-03 section 4).
+const SESSION_MASK: u16 = 0x03ff;
+/// Type III ends with a bit that announces 8 more bytes.
+const SUBHEADER: u8 = 0x01;
+
+/// Steps over GRE and all that it announces.
+pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let flags = walk.u16()?;
+    let protocol = walk.u16()?;
+    match flags & VERSION_MASK {
+        0 => {}
+        1 => return point_to_point(walk, flags, protocol),
+        _ => return Err(Reject::NotTcp),
+    }
+    // With either bit both words are there: checksum and offset.
+    if flags & (CHECKSUM | ROUTING) != 0 {
+        walk.skip(4)?;
+    }
+    let key = if flags & KEY != 0 { Some(walk.u32()?) } else { None };
+    if flags & SEQUENCE != 0 {
+        walk.skip(4)?;
+    }
+    if flags & ROUTING != 0 {
+        skip_routes(walk)?;
+    }
+    let gre = key.map_or(Encapsulation::Gre, Encapsulation::GreKey);
+    match protocol {
+        PROTOCOL_ERSPAN if flags & SEQUENCE == 0 => {
+            walk.crossed.enter(Encapsulation::ErspanOne)?;
+            ethernet(walk)
+        }
+        PROTOCOL_ERSPAN | PROTOCOL_ERSPAN_THREE => erspan(walk, protocol),
+        PROTOCOL_ETHERNET => {
+            walk.crossed.enter(gre)?;
+            ethernet(walk)
+        }
+        // Keep-alives, ISO protocols, and more that are no EtherType.
+        other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
+        ethertype => {
+            walk.crossed.enter(gre)?;
+            by_ethertype(walk, ethertype)
+        }
+    }
+}
+
+/// Source route entries: family, offset, length, route; one that is all zero is the last (RFC
+/// 1701).
+fn skip_routes(walk: &mut Walk<'_>) -> Result<(), Reject> {
+    for _ in 0..ROUTE_COUNT_MAX {
+        let [a, b, _, length] = *walk.take::<4>()?;
+        if [a, b, length] == [0; 3] {
+            return Ok(());
+        }
+        walk.skip(length.into())?;
+    }
+    Err(Reject::TooDeep)
+}
+
+/// The header of ERSPAN type II or III, then the mirrored Ethernet frame.
+fn erspan(walk: &mut Walk<'_>, protocol: u16) -> Result<Network, Reject> {
+    let [_, _, high, low, ..] = *walk.take::<8>()?;
+    let session = u16::from_be_bytes([high, low]) & SESSION_MASK;
+    walk.crossed.enter(Encapsulation::Erspan(session))?;
+    if protocol == PROTOCOL_ERSPAN_THREE {
+        let [.., last] = *walk.take::<4>()?;
+        if last & SUBHEADER != 0 {
+            walk.skip(8)?;
+        }
+    }
+    ethernet(walk)
+}
+
+/// Version 1: always with a key, which holds length and call id; PPP only where there is a sequence
+/// number.
+fn point_to_point(walk: &mut Walk<'_>, flags: u16, protocol: u16) -> Result<Network, Reject> {
+    if protocol != PROTOCOL_PPP || flags & KEY == 0 || flags & SEQUENCE == 0 {
+        return Err(Reject::NotTcp);
+    }
+    let length = walk.u16()?;
+    let call = walk.u16()?;
+    walk.skip(4)?;
+    if flags & ACKNOWLEDGMENT != 0 {
+        walk.skip(4)?;
+    }
+    walk.crossed.enter(Encapsulation::Pptp(call))?;
+    walk.limit(length.into());
+    ppp::protocol(walk)
+}

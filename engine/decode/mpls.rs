@@ -1,0 +1,47 @@
+//! MPLS label stacks (RFC 3032). Nothing says what follows them: the first bits must tell (RFC
+//! 4928).
+
+use super::Reject;
+use super::link::{Network, ethernet, leads_to_ip};
+use super::tunnel::Encapsulation;
+use super::walk::Walk;
+
+/// The last entry of a stack has this bit.
+const BOTTOM: u32 = 1 << 8;
+/// Entries of one stack. Networks use up to about six.
+const LABEL_COUNT_MAX: usize = 16;
+
+/// Steps over a label stack and, where a pseudowire is in it, over the Ethernet header there.
+pub(super) fn labels(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    walk.crossed.deepen()?;
+    for _ in 0..LABEL_COUNT_MAX {
+        let entry = walk.u32()?;
+        walk.crossed.path.push(Encapsulation::Mpls(entry >> 12));
+        if entry & BOTTOM != 0 {
+            return behind_labels(walk);
+        }
+    }
+    Err(Reject::TooDeep)
+}
+
+fn behind_labels(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    match walk.peek()? >> 4 {
+        4 => Ok(Network::V4),
+        6 => Ok(Network::V6),
+        // A pseudowire's associated channel carries no user's data (RFC 4385 section 5).
+        1 => Err(Reject::NotIp),
+        nibble => {
+            walk.crossed.deepen()?;
+            // A control word begins with four zero bits (RFC 4385 section 3), and so do many
+            // Ethernet addresses: the place of the EtherType tells.
+            if nibble == 0 && !is_ethernet(walk.rest()) {
+                walk.skip(4)?;
+            }
+            ethernet(walk)
+        }
+    }
+}
+
+fn is_ethernet(bytes: &[u8]) -> bool {
+    bytes.get(12..14).is_some_and(|pair| leads_to_ip(u16::from_be_bytes([pair[0], pair[1]])))
+}

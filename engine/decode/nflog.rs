@@ -1,0 +1,85 @@
+//! Packets that Linux' netfilter logged: NFLOG records, alone or in a netlink message.
+//! <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>, `linux/netfilter/nfnetlink_log.h`.
+
+use super::Reject;
+use super::link::{Network, by_version};
+use super::walk::Walk;
+
+/// The attribute that holds the packet, from its IP header on.
+const ATTRIBUTE_PAYLOAD: u16 = 9;
+/// Attributes of one record that are looked at: there are about 20 kinds.
+const ATTRIBUTE_COUNT_MAX: usize = 64;
+
+/// Of the cooked header of a netlink capture: its length, and the family of netfilter.
+const COOKED_BYTES: usize = 16;
+const FAMILY_NETFILTER: u16 = 12;
+/// A netlink message's header.
+const MESSAGE_HEADER_BYTES: usize = 16;
+/// The subsystem of logging (NFNL_SUBSYS_ULOG) and its message for packets (NFULNL_MSG_PACKET).
+const MESSAGE_PACKET: u16 = 4 << 8;
+
+/// Numbers are in the byte order of the host that logged, which nobody noted.
+#[derive(Clone, Copy)]
+struct Order {
+    is_swapped: bool,
+}
+
+impl Order {
+    /// `small` is known to be below 256 in the right order.
+    fn of(small: u16) -> Order {
+        Order { is_swapped: small > 0xff }
+    }
+
+    fn u16(self, [a, b]: [u8; 2]) -> u16 {
+        let little = u16::from_le_bytes([a, b]);
+        if self.is_swapped { little.swap_bytes() } else { little }
+    }
+}
+
+/// Finds the packet among the attributes of a record.
+pub(super) fn packet(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    // Family, version, resource.
+    walk.skip(4)?;
+    let mut order = None;
+    for _ in 0..ATTRIBUTE_COUNT_MAX {
+        let [a, b, c, d] = *walk.take::<4>()?;
+        let order = *order.get_or_insert_with(|| Order::of(u16::from_le_bytes([c, d])));
+        let value_bytes = usize::from(order.u16([a, b])).checked_sub(4).ok_or(Reject::BadHeader)?;
+        if order.u16([c, d]) == ATTRIBUTE_PAYLOAD {
+            walk.limit(value_bytes);
+            return by_version(walk);
+        }
+        walk.skip(value_bytes.next_multiple_of(4).min(walk.rest().len()))?;
+        if walk.rest().is_empty() {
+            break;
+        }
+    }
+    Err(Reject::NotIp)
+}
+
+/// A netlink message that carries a record. One frame gives one segment: a frame of several
+/// messages, as netfilter makes them when it batches, is a form of the link that we do not decode.
+pub(super) fn netlink(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let cooked = walk.take::<COOKED_BYTES>()?;
+    if u16::from_be_bytes([cooked[14], cooked[15]]) != FAMILY_NETFILTER {
+        return Err(Reject::NotIp);
+    }
+    let header = *walk.take::<MESSAGE_HEADER_BYTES>()?;
+    let little = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    // No message has 16 MiB, so the order shows.
+    let (length, kind) = if little >> 24 == 0 {
+        (little, u16::from_le_bytes([header[4], header[5]]))
+    } else {
+        (little.swap_bytes(), u16::from_be_bytes([header[4], header[5]]))
+    };
+    if kind != MESSAGE_PACKET {
+        return Err(Reject::NotIp);
+    }
+    let body_bytes =
+        (length as usize).checked_sub(MESSAGE_HEADER_BYTES).ok_or(Reject::BadHeader)?;
+    if body_bytes.next_multiple_of(4) + MESSAGE_HEADER_BYTES <= walk.wire_bytes() {
+        return Err(Reject::UnsupportedLink);
+    }
+    walk.limit(body_bytes);
+    packet(walk)
+}

@@ -1,0 +1,46 @@
+//! Overlay networks in UDP: VXLAN (RFC 7348) and Geneve (RFC 8926). Their network identifier is
+//! part of a connection's identity: two networks may use the same addresses.
+
+use super::Reject;
+use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
+use super::tunnel::Encapsulation;
+use super::walk::Walk;
+use crate::ids::{REALM_GENEVE, REALM_VXLAN};
+
+/// The flag that says that there is a network identifier.
+const VXLAN_HAS_VNI: u8 = 0x08;
+
+/// The EtherType of Geneve's Ethernet payload (Transparent Ethernet Bridging).
+const GENEVE_ETHERNET: u16 = 0x6558;
+/// Of Geneve's first byte: the version, and the length of the options in words of 4 bytes.
+const GENEVE_VERSION_MASK: u8 = 0xc0;
+const GENEVE_OPTIONS_MASK: u8 = 0x3f;
+
+/// Steps over VXLAN's header and the Ethernet header inside.
+pub(super) fn vxlan(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let [flags, _, _, _, a, b, c, _] = *walk.take::<8>()?;
+    if flags & VXLAN_HAS_VNI == 0 {
+        return Err(Reject::NotTcp);
+    }
+    let vni = u32::from_be_bytes([0, a, b, c]);
+    walk.crossed.enter(Encapsulation::Vxlan(vni))?;
+    walk.crossed.realm = REALM_VXLAN | vni;
+    ethernet(walk)
+}
+
+/// Steps over Geneve's header with its options, and the Ethernet header inside, if it is Ethernet.
+pub(super) fn geneve(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let [first, _, high, low, a, b, c, _] = *walk.take::<8>()?;
+    if first & GENEVE_VERSION_MASK != 0 {
+        return Err(Reject::NotTcp);
+    }
+    walk.skip(usize::from(first & GENEVE_OPTIONS_MASK) * 4)?;
+    let vni = u32::from_be_bytes([0, a, b, c]);
+    walk.crossed.enter(Encapsulation::Geneve(vni))?;
+    walk.crossed.realm = REALM_GENEVE | vni;
+    match u16::from_be_bytes([high, low]) {
+        GENEVE_ETHERNET => ethernet(walk),
+        other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
+        ethertype => by_ethertype(walk, ethertype),
+    }
+}

@@ -1,0 +1,55 @@
+//! UDP (RFC 768), as far as its port promises a tunnel: VXLAN, Geneve, GTP-U, Teredo, L2TP. A
+//! payload that is not what the port promises is no TCP, and nothing more is said of it.
+
+use super::link::Network;
+use super::walk::Walk;
+use super::{Reject, gtpu, l2tp, overlay, teredo};
+use crate::config::DecodeConfig;
+
+const PORT_L2TP: u16 = 1701;
+const PORT_GTPU: u16 = 2152;
+const PORT_TEREDO: u16 = 3544;
+const PORT_GENEVE: u16 = 6081;
+
+/// Steps over UDP and the tunnel's own header.
+pub(super) fn network_of(walk: &mut Walk<'_>, limits: &DecodeConfig) -> Result<Network, Reject> {
+    let [a, b, c, d, high, low, _, _] = *walk.take::<8>()?;
+    let source = u16::from_be_bytes([a, b]);
+    let destination = u16::from_be_bytes([c, d]);
+    // 0 is the length of a jumbogram or superpacket (RFC 2675 section 4).
+    match usize::from(u16::from_be_bytes([high, low])) {
+        0 => {}
+        length => walk.limit(length.checked_sub(8).ok_or(Reject::BadHeader)?),
+    }
+    let is_cut = walk.is_cut();
+    match tunnel(walk, limits, source, destination) {
+        // It is all there, and too short for the tunnel: keep-alives of NATs, other protocols.
+        Err(Reject::Truncated) if !is_cut => Err(Reject::NotTcp),
+        found => found,
+    }
+}
+
+fn tunnel(
+    walk: &mut Walk<'_>,
+    limits: &DecodeConfig,
+    source: u16,
+    destination: u16,
+) -> Result<Network, Reject> {
+    // Overlays vary the source port (RFC 7348 section 5); the others may answer to any port from
+    // their own.
+    if limits.vxlan_ports.contains(&destination) {
+        return overlay::vxlan(walk);
+    }
+    if destination == PORT_GENEVE {
+        return overlay::geneve(walk);
+    }
+    for port in [destination, source] {
+        match port {
+            PORT_GTPU => return gtpu::network_of(walk),
+            PORT_TEREDO => return teredo::network_of(walk),
+            PORT_L2TP => return l2tp::network_of(walk),
+            _ => {}
+        }
+    }
+    Err(Reject::NotTcp)
+}

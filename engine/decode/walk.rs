@@ -1,0 +1,127 @@
+//! [`Walk`]: how far decoding has come in a frame, and what it crossed on the way.
+
+use super::tunnel::{Encapsulation, TunnelPath};
+use super::{DEPTH_MAX, Reject};
+use crate::ids::VLAN_DEPTH_MAX;
+
+/// The low bits of a tag's control information: the VLAN id (IEEE 802.1Q).
+const VLAN_ID_MASK: u16 = 0x0fff;
+
+/// The VLAN ids of a frame, outermost first. Priority tags (id 0) are no VLANs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct VlanStack {
+    pub ids: [u16; VLAN_DEPTH_MAX],
+    len: usize,
+}
+
+/// What was crossed: all that is known of a frame beside the bytes that are still to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Crossed {
+    /// The tags of the frame, and after them those of the frames that were tunnelled in it.
+    pub vlans: VlanStack,
+    /// The overlay network, as in `FlowKey::realm` but without the bit for IPv6.
+    pub realm: u32,
+    pub path: TunnelPath,
+    depth: u8,
+}
+
+impl Crossed {
+    pub fn vlan(&mut self, tci: u16) -> Result<(), Reject> {
+        let id = tci & VLAN_ID_MASK;
+        if id == 0 {
+            return Ok(());
+        }
+        *self.vlans.ids.get_mut(self.vlans.len).ok_or(Reject::TooDeep)? = id;
+        self.vlans.len += 1;
+        Ok(())
+    }
+
+    /// An encapsulation begins: what bounds every way through a frame.
+    pub fn enter(&mut self, encapsulation: Encapsulation) -> Result<(), Reject> {
+        self.deepen()?;
+        self.path.push(encapsulation);
+        Ok(())
+    }
+
+    /// A step inwards that has no name of its own in the record.
+    pub fn deepen(&mut self) -> Result<(), Reject> {
+        if self.depth == DEPTH_MAX {
+            return Err(Reject::TooDeep);
+        }
+        self.depth += 1;
+        Ok(())
+    }
+}
+
+/// A position in captured bytes. Every step is checked against them; nothing is read twice.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    /// The captured bytes from here to the end of the layer that was entered last.
+    rest: &'a [u8],
+    /// Bytes of that layer that follow on the wire: the snap length cut them.
+    cut_bytes: usize,
+    pub crossed: Crossed,
+}
+
+impl<'a> Walk<'a> {
+    #[inline]
+    pub fn new(bytes: &'a [u8], wire_bytes: usize, crossed: Crossed) -> Walk<'a> {
+        Walk { rest: bytes, cut_bytes: wire_bytes.saturating_sub(bytes.len()), crossed }
+    }
+
+    /// The captured bytes that are still to be read, without what trails the layer.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// How many bytes of the layer are left on the wire.
+    #[inline]
+    pub fn wire_bytes(&self) -> usize {
+        self.rest.len() + self.cut_bytes
+    }
+
+    /// The snap length cut the layer.
+    pub fn is_cut(&self) -> bool {
+        self.cut_bytes > 0
+    }
+
+    #[inline]
+    pub fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], Reject> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Reject::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    pub fn skip(&mut self, count: usize) -> Result<(), Reject> {
+        self.rest = self.rest.get(count..).ok_or(Reject::Truncated)?;
+        Ok(())
+    }
+
+    #[inline]
+    pub fn u16(&mut self) -> Result<u16, Reject> {
+        self.take().map(|bytes| u16::from_be_bytes(*bytes))
+    }
+
+    #[inline]
+    pub fn u32(&mut self) -> Result<u32, Reject> {
+        self.take().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    /// The next byte, without a step.
+    #[inline]
+    pub fn peek(&self) -> Result<u8, Reject> {
+        self.rest.first().copied().ok_or(Reject::Truncated)
+    }
+
+    /// The layer ends `wire_bytes` from here: what comes behind is padding, or belongs to the layer
+    /// around. More than that one holds is taken at its word: what is missing then was lost.
+    #[inline]
+    pub fn limit(&mut self, wire_bytes: usize) {
+        match self.rest.get(..wire_bytes) {
+            Some(rest) => (self.rest, self.cut_bytes) = (rest, 0),
+            None => self.cut_bytes = wire_bytes - self.rest.len(),
+        }
+    }
+}

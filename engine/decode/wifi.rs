@@ -1,0 +1,105 @@
+//! 802.11 data frames (IEEE 802.11-2020 section 9.3.2), bare or behind a radiotap header.
+
+use super::Reject;
+use super::link::{Network, llc};
+use super::walk::Walk;
+
+/// Bits of the first byte of the frame control field: version 0 and the type of data frames.
+const VERSION_TYPE_MASK: u8 = 0x0f;
+const DATA: u8 = 0x08;
+/// Subtype bits: the frame has no data, has a QoS control field.
+const NO_DATA: u8 = 0x40;
+const QOS: u8 = 0x80;
+/// Bits of the second byte.
+const TO_AND_FROM_DS: u8 = 0x03;
+const MORE_FRAGMENTS: u8 = 0x04;
+const PROTECTED: u8 = 0x40;
+const ORDER: u8 = 0x80;
+/// Bit of the QoS control field's first byte: several MSDUs follow, each with a header of its own.
+const AGGREGATED: u8 = 0x80;
+
+/// Whether the driver put bytes between header and body, so that the body begins on a multiple of
+/// 4.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Padding {
+    None,
+    ToWords,
+}
+
+/// Bits of radiotap's presence words and of its flags: <https://www.radiotap.org>.
+const PRESENT_TSFT: u32 = 1 << 0;
+const PRESENT_FLAGS: u32 = 1 << 1;
+const PRESENT_MORE: u32 = 1 << 31;
+const FLAG_PADDED: u8 = 0x20;
+/// Presence words of one header; each antenna adds one.
+const PRESENT_COUNT_MAX: usize = 32;
+
+/// Steps over a radiotap header (little-endian), then over the frame's own.
+pub(super) fn radiotap(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let header = walk.rest();
+    let [version, _, low, high] = *walk.take::<4>()?;
+    let header_bytes = usize::from(u16::from_le_bytes([low, high]));
+    if version != 0 || header_bytes < 8 {
+        return Err(Reject::BadHeader);
+    }
+    let mut first = None;
+    let mut words = 0;
+    loop {
+        let present = u32::from_le_bytes(*walk.take()?);
+        first.get_or_insert(present);
+        words += 1;
+        if present & PRESENT_MORE == 0 {
+            break;
+        }
+        if words == PRESENT_COUNT_MAX {
+            return Err(Reject::TooDeep);
+        }
+    }
+    // Fields follow in the order of their bits, each aligned to its size; the time has 8 bytes.
+    let fields = 4 + 4 * words;
+    let first = first.unwrap_or_default();
+    let flags_at = if first & PRESENT_TSFT != 0 { fields.next_multiple_of(8) + 8 } else { fields };
+    let is_padded = first & PRESENT_FLAGS != 0
+        && header.get(flags_at).is_some_and(|flags| flags & FLAG_PADDED != 0);
+    walk.skip(header_bytes.checked_sub(fields).ok_or(Reject::BadHeader)?)?;
+    data(walk, if is_padded { Padding::ToWords } else { Padding::None })
+}
+
+/// Steps over the header of a data frame, then over LLC and SNAP.
+///
+/// What is encrypted is told apart. Frames that hold several MSDUs, or a part of one, are counted
+/// as forms of the link that we do not decode: drivers hand up whole, single ones.
+pub(super) fn data(walk: &mut Walk<'_>, padding: Padding) -> Result<Network, Reject> {
+    let start_bytes = walk.rest().len();
+    // Frame control, duration, three addresses, sequence control.
+    let header = walk.take::<24>()?;
+    let [control, flags] = [header[0], header[1]];
+    if control & VERSION_TYPE_MASK != DATA || control & NO_DATA != 0 {
+        return Err(Reject::NotIp);
+    }
+    if flags & PROTECTED != 0 {
+        return Err(Reject::Encrypted);
+    }
+    let fragment_number = header[22] & 0x0f;
+    if flags & MORE_FRAGMENTS != 0 || fragment_number != 0 {
+        return Err(Reject::UnsupportedLink);
+    }
+    if flags & TO_AND_FROM_DS == TO_AND_FROM_DS {
+        walk.skip(6)?;
+    }
+    if control & QOS != 0 {
+        let [qos, _] = *walk.take::<2>()?;
+        if qos & AGGREGATED != 0 {
+            return Err(Reject::UnsupportedLink);
+        }
+        if flags & ORDER != 0 {
+            // The HT control field.
+            walk.skip(4)?;
+        }
+    }
+    if padding == Padding::ToWords {
+        let header_bytes = start_bytes - walk.rest().len();
+        walk.skip(header_bytes.next_multiple_of(4) - header_bytes)?;
+    }
+    llc(walk)
+}
