@@ -51,8 +51,9 @@ struct {
 } sessions SEC(".maps");
 
 /*
- * Connections whose SYN was seen and whose protocol is not known, with their payload bytes so far,
- * of long segments the first few: a head may come in tiny ones. Apart from the sessions, so that a flood of SYNs evicts openings and never sessions.
+ * Connections whose SYN was seen and whose protocol is not known, with their payload bytes so far;
+ * of a long segment the first few count, since a head may come in tiny ones. Apart from the
+ * sessions, so that a flood of SYNs evicts openings and never sessions.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

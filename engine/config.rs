@@ -119,6 +119,16 @@ pub struct HttpConfig {
     pub head_bytes_max: usize,
     /// Requests of one connection that may wait for their answers.
     pub pending_count_max: usize,
+    /// Bytes that heads and exchanges under way may take in all connections of a shard. Beyond half
+    /// of it those that take much are cut short, beyond all of it every one.
+    pub held_bytes_shard_max: usize,
+}
+
+impl HttpConfig {
+    /// Up to how many bytes in all a connection may take more.
+    pub fn held_share(&self, is_modest: bool) -> usize {
+        if is_modest { self.held_bytes_shard_max } else { self.held_bytes_shard_max / 2 }
+    }
 }
 
 /// Of lines and the writer.
@@ -210,7 +220,11 @@ impl Default for FlowConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        HttpConfig { head_bytes_max: 64 << 10, pending_count_max: 1024 }
+        HttpConfig {
+            head_bytes_max: 64 << 10,
+            pending_count_max: 1024,
+            held_bytes_shard_max: 256 << 20,
+        }
     }
 }
 

@@ -163,6 +163,7 @@ fn limits_are_the_defaults() {
         kib(emit.line_bytes_max),
         kib(http.head_bytes_max),
         http.pending_count_max.to_string(),
+        mib(http.held_bytes_shard_max),
         mib(flow.reorder_bytes_max),
         mib(flow.reorder_bytes_shard_max),
         mib(config.decode.fragment_bytes_max),

@@ -6,13 +6,13 @@
 //! takes a head only at the start of a frame, and only one that is certain; so bytes of a body are
 //! not taken for a head.
 
+use super::Listener;
 use super::body::{BodyFraming, Progress};
-use super::exchange::{FlowIdentity, Message};
+use super::exchange::{FlowIdentity, message_of};
 use super::head::{self, Expected, Head, Kind, Parsed};
 use super::loss::LongHead;
 use super::pairing::Pending;
 use super::pool::{ExchangeId, ExchangePool};
-use super::{Exchange, Listener};
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
 use crate::flow::{Chunk, End, Origin, Origins};
@@ -23,6 +23,9 @@ use crate::time::TimestampNs;
 /// Bytes of an unfinished line that are looked at anew with each piece, to tell early that it is no
 /// start line.
 const DOUBTFUL_BYTES_MAX: usize = 128;
+
+/// A head of fewer bytes is left to come whole while the shard's memory is more than half full.
+const MODEST_BYTES: usize = 4096;
 
 /// Where a direction stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -237,15 +240,15 @@ impl Conversation {
         let half = &mut self.halves[direction.index()];
         let known = half.partial.len();
         let room_left = room.limits.head_bytes_max.saturating_sub(known);
-        half.partial.extend_from_slice(&data[..data.len().min(room_left)]);
+        room.pool.extend(&mut half.partial, &data[..data.len().min(room_left)]);
         if let Some(end) = head::end_of_head(&half.partial, known) {
-            let mut partial = std::mem::take(&mut half.partial);
+            let partial = std::mem::take(&mut half.partial);
             let first = half.partial_origin.take().unwrap_or(origin);
             half.phase = Phase::Start;
-            partial.truncate(end);
-            let parsed = head::parse(&partial, expected);
+            let parsed = head::parse(&partial[..end], expected);
             if let Parsed::Complete(head) = &parsed {
-                self.message(wire, direction, head, &partial, first, origin.timestamp, room);
+                let bytes = &partial[..end];
+                self.message(wire, direction, head, bytes, first, origin.timestamp, room);
             }
             room.pool.give_buffer_back(partial);
             return match parsed {
@@ -262,7 +265,9 @@ impl Conversation {
             }
         }
         half.phase = Phase::Head { has_line };
-        if half.partial.len() < room.limits.head_bytes_max {
+        let held_bytes = half.partial.len();
+        let has_room = room.pool.held_bytes() <= room.limits.held_share(held_bytes < MODEST_BYTES);
+        if held_bytes < room.limits.head_bytes_max && has_room {
             return data.len();
         }
         self.cut_head(wire, direction, origin, room);
@@ -470,11 +475,6 @@ impl Conversation {
         let id = *self.id.get_or_insert_with(|| wire.origins.flow_id(wire.key));
         FlowIdentity { key: wire.key, client, id }
     }
-}
-
-/// The request or the response of an exchange.
-pub(super) fn message_of(exchange: &mut Exchange, is_request: bool) -> &mut Message {
-    if is_request { &mut exchange.request } else { &mut exchange.response }
 }
 
 /// What a connection's first payload looks like. HTTP/1 shows later, by a whole head.

@@ -216,6 +216,11 @@ impl Exchange {
     }
 }
 
+/// The request or the response of an exchange.
+pub(super) fn message_of(exchange: &mut Exchange, is_request: bool) -> &mut Message {
+    if is_request { &mut exchange.request } else { &mut exchange.response }
+}
+
 /// The connection that a message or an exchange belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowIdentity<'a> {

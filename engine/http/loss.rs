@@ -3,7 +3,8 @@
 
 use super::Listener;
 use super::body::{BodyFraming, Skipped};
-use super::conversation::{Conversation, Phase, Protocol, Room, Wire, message_of};
+use super::conversation::{Conversation, Phase, Protocol, Room, Wire};
+use super::exchange::message_of;
 use super::head::{self, Expected};
 use crate::decode::SeqNumber;
 use crate::flow::Origin;

@@ -12,6 +12,10 @@ use crate::flow::{End, Origin};
 use crate::ids::Direction;
 use crate::time::TimestampNs;
 
+/// A connection with so many unanswered requests may keep them while the shard's memory is more
+/// than half full.
+const MODEST_PENDING_COUNT: usize = 8;
+
 /// Interim responses that one record lists; more are not sent but by fools.
 const INTERIM_COUNT_MAX: usize = 16;
 
@@ -60,9 +64,6 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         room.stats.requests += 1;
-        if self.pending.count >= room.limits.pending_count_max {
-            self.give_up_unanswered(wire, room);
-        }
         let is_after_loss = self.pending.request_loss.is_some();
         let is_doubtful = self.may_follow_lost_request(direction, first.ack);
         if !is_doubtful {
@@ -80,8 +81,10 @@ impl Conversation {
         let entry = room.pool.entry(id);
         entry.read_until = first.ack;
         (entry.is_after_loss, entry.is_doubtful) = (is_after_loss, is_doubtful);
+        room.pool.fill_head(id, true, bytes);
+        let entry = room.pool.entry(id);
         let exchange = &mut entry.exchange;
-        fill(&mut exchange.request, head, bytes, first, last);
+        fill(&mut exchange.request, head, first, last);
         exchange.is_conflict |= head.framing.is_conflict();
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
@@ -91,6 +94,7 @@ impl Conversation {
         self.push_pending(id, room);
         self.halves[direction.index()].open = Some(id);
         self.begin_body(wire, direction, head, framing, last, room);
+        self.make_room(wire, room);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -115,8 +119,9 @@ impl Conversation {
             return self.interim(wire, direction, id, head, status, bytes, first, last, room);
         }
         self.end_lost_request(direction.opposite(), id, room);
+        room.pool.fill_head(id, false, bytes);
         let exchange = room.pool.exchange(id);
-        fill(&mut exchange.response, head, bytes, first, last);
+        fill(&mut exchange.response, head, first, last);
         exchange.is_conflict |= head.framing.is_conflict();
         let request = &exchange.request;
         exchange.is_early = request.is_seen && !request.is_ended;
@@ -148,7 +153,8 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         let scratch = room.pool.take();
-        fill(&mut room.pool.exchange(scratch).response, head, bytes, first, last);
+        room.pool.fill_head(scratch, false, bytes);
+        fill(&mut room.pool.exchange(scratch).response, head, first, last);
         let identity = self.identity(wire);
         room.listener.message(&identity, &room.pool.exchange(scratch).response, last);
         room.pool.give_back(scratch);
@@ -416,6 +422,22 @@ impl Conversation {
         }
     }
 
+    /// Gives up requests while there are more than may be: on this connection, or, where the
+    /// shard's memory runs short, for a connection with many, and at last for any.
+    fn make_room<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
+        loop {
+            let count = self.pending.count;
+            let share = room.limits.held_share(count <= MODEST_PENDING_COUNT);
+            if count <= room.limits.pending_count_max && room.pool.held_bytes() <= share {
+                return;
+            }
+            self.give_up_unanswered(wire, room);
+            if self.pending.count == count {
+                return;
+            }
+        }
+    }
+
     /// Gives up the first pending request that has no answer yet, to make room.
     fn give_up_unanswered<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
         let Some(first) = self.pending.first else { return };
@@ -534,10 +556,8 @@ fn forget_unended_times(exchange: &mut Exchange) {
     }
 }
 
-fn fill(message: &mut Message, head: &Head, bytes: &[u8], first: Origin, last: TimestampNs) {
+fn fill(message: &mut Message, head: &Head, first: Origin, last: TimestampNs) {
     message.is_seen = true;
-    message.head.clear();
-    message.head.extend_from_slice(bytes);
     message.fields = head.fields;
     message.status = match head.kind {
         Kind::Request => 0,

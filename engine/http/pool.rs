@@ -1,11 +1,17 @@
 //! The exchanges of a shard that are under way. Their memory is used again, so that none is
 //! allocated for an exchange in the steady state, and an idle connection holds none.
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, message_of};
 use crate::decode::SeqNumber;
 
 /// Heads longer than this give their memory back.
 const KEPT_HEAD_BYTES: usize = 4096;
+
+/// Exchanges that are not under way and keep the memory of their heads; others give it back.
+const KEPT_COUNT: usize = 4096;
+
+/// What an exchange under way takes beside its heads.
+const ENTRY_BYTES: usize = size_of::<Entry>();
 
 /// The place of an exchange in the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,10 +38,12 @@ pub struct ExchangePool {
     entries: Vec<Entry>,
     free: Vec<ExchangeId>,
     buffers: Vec<Vec<u8>>,
+    held_bytes: usize,
 }
 
 impl ExchangePool {
     pub(super) fn take(&mut self) -> ExchangeId {
+        self.held_bytes += ENTRY_BYTES;
         self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry::default());
             ExchangeId((self.entries.len() - 1) as u32)
@@ -43,9 +51,12 @@ impl ExchangePool {
     }
 
     pub(super) fn give_back(&mut self, id: ExchangeId) {
-        let entry = self.entry(id);
+        let is_kept = self.free.len() < KEPT_COUNT;
+        let entry = &mut self.entries[id.0 as usize];
+        self.held_bytes -= ENTRY_BYTES;
         for message in [&mut entry.exchange.request, &mut entry.exchange.response] {
-            if message.head.capacity() > KEPT_HEAD_BYTES {
+            self.held_bytes -= message.head.len();
+            if !is_kept || message.head.capacity() > KEPT_HEAD_BYTES {
                 message.head = Vec::new();
             }
         }
@@ -66,19 +77,40 @@ impl ExchangePool {
         &mut self.entries[id.0 as usize].exchange
     }
 
+    /// Copies a head into a message of the exchange.
+    pub(super) fn fill_head(&mut self, id: ExchangeId, is_request: bool, bytes: &[u8]) {
+        let message = message_of(&mut self.entries[id.0 as usize].exchange, is_request);
+        self.held_bytes -= message.head.len();
+        self.held_bytes += bytes.len();
+        message.head.clear();
+        message.head.extend_from_slice(bytes);
+    }
+
+    /// Adds to a head that comes in pieces.
+    pub(super) fn extend(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
+        self.held_bytes += bytes.len();
+        buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes that heads and exchanges under way take, all connections together.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// An empty buffer, for a head that comes in pieces.
     pub(super) fn take_buffer(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_default()
     }
 
     pub(super) fn give_buffer_back(&mut self, mut buffer: Vec<u8>) {
+        self.held_bytes -= buffer.len();
         if (1..=KEPT_HEAD_BYTES).contains(&buffer.capacity()) && self.buffers.len() < 64 {
             buffer.clear();
             self.buffers.push(buffer);
         }
     }
 
-    /// Exchanges under way.
+    /// Exchanges under way, in all connections together.
     pub fn in_use(&self) -> usize {
         self.entries.len() - self.free.len()
     }

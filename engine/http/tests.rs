@@ -316,6 +316,61 @@ fn unanswered_requests_are_bounded() {
     assert_eq!(talk.end(End::Exit).len(), 100);
 }
 
+/// Many connections on one shard, each with its own conversation.
+fn crowd(count: usize, limits: &HttpConfig) -> Vec<Talk> {
+    (0..count).map(|_| talk_with(limits.clone())).collect()
+}
+
+/// Lets `talk` speak with the memory that all share.
+fn among(room: &mut Room<Notes>, talk: &mut Talk, speak: impl FnOnce(&mut Talk)) {
+    std::mem::swap(room, &mut talk.room);
+    speak(talk);
+    std::mem::swap(room, &mut talk.room);
+}
+
+#[test]
+fn slow_heads_on_many_connections_are_bounded_and_honest_traffic_is_told() {
+    let limits = HttpConfig { held_bytes_shard_max: 1 << 20, ..HttpConfig::default() };
+    let mut room = talk_with(limits.clone()).room;
+    let mut attackers = crowd(200, &limits);
+    for round in 0..60 {
+        for attacker in &mut attackers {
+            let piece = if round == 0 { "GET /slow HTTP/1.1\r\n".into() } else { "x".repeat(1000) };
+            among(&mut room, attacker, |talk| _ = talk.ask(&piece));
+            assert!(room.pool.held_bytes() <= limits.held_bytes_shard_max + 2000);
+        }
+    }
+    assert!(room.stats.heads_cut > 0, "the slow heads are reported as far as they came");
+    let mut honest = talk_with(limits);
+    among(&mut room, &mut honest, |talk| {
+        talk.ask("GET /honest HTTP/1.1\r\n\r\n");
+        talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    assert_eq!(room.listener.exchanges.last().map(String::as_str), Some("GET /honest 0 200 0"));
+}
+
+#[test]
+fn unanswered_requests_of_many_connections_are_bounded_and_honest_traffic_is_told() {
+    let limits = HttpConfig { held_bytes_shard_max: 1 << 20, ..HttpConfig::default() };
+    let mut room = talk_with(limits.clone()).room;
+    let mut attackers = crowd(20, &limits);
+    let request = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(500));
+    for _ in 0..300 {
+        for attacker in &mut attackers {
+            among(&mut room, attacker, |talk| _ = talk.ask(&request));
+            assert!(room.pool.held_bytes() <= limits.held_bytes_shard_max);
+        }
+    }
+    let told = room.listener.exchanges.len() + room.pool.in_use();
+    assert_eq!(told, 20 * 300, "what was given up was reported");
+    let mut honest = talk_with(limits);
+    among(&mut room, &mut honest, |talk| {
+        talk.ask("GET /honest HTTP/1.1\r\n\r\n");
+        talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    assert_eq!(room.listener.exchanges.last().map(String::as_str), Some("GET /honest 0 200 0"));
+}
+
 #[test]
 fn a_head_longer_than_what_is_kept_is_cut_and_the_place_is_kept() {
     let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
@@ -445,7 +500,11 @@ proptest! {
             0..30,
         ),
     ) {
-        let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, pending_count_max: 3 });
+        let mut talk = talk_with(HttpConfig {
+            head_bytes_max: 1024,
+            pending_count_max: 3,
+            held_bytes_shard_max: 8192,
+        });
         for (is_forward, text, lost) in turns {
             let direction = if is_forward { Forward } else { Reverse };
             talk.say(direction, text.as_bytes());
