@@ -1,5 +1,6 @@
 //! A leaf: the identities that several rooms share. Types, so that two integers are never swapped.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, RwLock};
 
@@ -73,7 +74,7 @@ pub const REALM_GENEVE: u32 = 2 << 24;
 /// Endpoints are ordered (address, then port, as big-endian bytes), so that both directions have
 /// one key.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FlowKey {
     /// The addresses, lower endpoint first. IPv4 takes the first four bytes, the rest is zero.
     pub address: [[u8; 16]; 2],
@@ -84,6 +85,19 @@ pub struct FlowKey {
     pub vlan: [u16; VLAN_DEPTH_MAX],
     /// [`REALM_IPV6`] and the kind and number of the overlay network; 0 for plain IPv4.
     pub realm: u32,
+}
+
+impl Hash for FlowKey {
+    /// The same as deriving it, but in six words instead of thirteen pieces.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [[a, b], [c, d]] = self.port;
+        let ports = u32::from_ne_bytes([a, b, c, d]);
+        let [e, f, g, h] = self.vlan.map(u64::from);
+        state.write_u128(u128::from_ne_bytes(self.address[0]));
+        state.write_u128(u128::from_ne_bytes(self.address[1]));
+        state.write_u64(u64::from(ports) << 32 | u64::from(self.realm));
+        state.write_u64(e << 48 | f << 32 | g << 16 | h);
+    }
 }
 
 impl FlowKey {

@@ -288,43 +288,57 @@ fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
 /// Takes note of the field in `bytes[start..end]` if it is one that records or framing need.
 #[inline]
 fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
-    // The names that matter have 4 to 17 bytes; most lines are told apart by their first byte.
     let line = &bytes[start..end];
-    let Some(first) = line.first() else { return };
-    if !matches!(first | 0x20, b'h' | b'u' | b'r' | b'c' | b's' | b'l' | b't' | b'e') {
-        return;
-    }
-    let Some(colon) = memchr(b':', &line[..line.len().min(24)]) else { return };
-    let name_len = colon - line[..colon].iter().rev().take_while(|byte| is_blank(**byte)).count();
-    let name = &line[..name_len];
     let is_request = head.kind == Kind::Request;
-    let slot = match name_len {
-        4 if is_request && name.eq_ignore_ascii_case(b"host") => &mut head.fields.host,
-        6 if !is_request && name.eq_ignore_ascii_case(b"server") => &mut head.fields.server,
-        6 if is_request && name.eq_ignore_ascii_case(b"expect") => {
-            let value = trimmed(bytes, start + colon + 1, end).of(bytes).unwrap_or_default();
-            head.framing.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
-            return;
-        }
-        7 if is_request && name.eq_ignore_ascii_case(b"referer") => &mut head.fields.referer,
-        8 if !is_request && name.eq_ignore_ascii_case(b"location") => &mut head.fields.location,
-        10 if is_request && name.eq_ignore_ascii_case(b"user-agent") => &mut head.fields.user_agent,
-        12 if name.eq_ignore_ascii_case(b"content-type") => &mut head.fields.content_type,
-        14 if name.eq_ignore_ascii_case(b"content-length") => {
-            let value = trimmed(bytes, start + colon + 1, end).of(bytes).unwrap_or_default();
-            head.framing.note_length(value);
-            return;
-        }
-        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-            let value = trimmed(bytes, start + colon + 1, end).of(bytes).unwrap_or_default();
-            head.framing.note_transfer_coding(value);
-            return;
-        }
-        _ => return,
+    let fields = &mut head.fields;
+    // Most lines are told apart by their first byte and by where their colon would stand.
+    let Some(first) = line.first() else { return };
+    let found = match (first | 0x20, is_request) {
+        (b'h', true) => behind(line, b"host").map(|at| (&mut fields.host, at)),
+        (b'u', true) => behind(line, b"user-agent").map(|at| (&mut fields.user_agent, at)),
+        (b'r', true) => behind(line, b"referer").map(|at| (&mut fields.referer, at)),
+        (b's', false) => behind(line, b"server").map(|at| (&mut fields.server, at)),
+        (b'l', false) => behind(line, b"location").map(|at| (&mut fields.location, at)),
+        (b'c', _) => match behind(line, b"content-type") {
+            Some(at) => Some((&mut fields.content_type, at)),
+            None => return framing_field(bytes, start, end, head),
+        },
+        (b't', _) | (b'e', true) => return framing_field(bytes, start, end, head),
+        _ => None,
     };
-    if *slot == Span::ABSENT {
-        *slot = trimmed(bytes, start + colon + 1, end);
+    if let Some((slot, at)) = found
+        && *slot == Span::ABSENT
+    {
+        *slot = trimmed(bytes, start + at, end);
     }
+}
+
+/// The same for the fields that say where a body ends, and whether it is sent.
+fn framing_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
+    let line = &bytes[start..end];
+    let value = |at| trimmed(bytes, start + at, end).of(bytes).unwrap_or_default();
+    if let Some(at) = behind(line, b"content-length") {
+        head.framing.note_length(value(at));
+    } else if let Some(at) = behind(line, b"transfer-encoding") {
+        head.framing.note_transfer_coding(value(at));
+    } else if head.kind == Kind::Request
+        && let Some(at) = behind(line, b"expect")
+    {
+        head.framing.expects_continue |= value(at).eq_ignore_ascii_case(b"100-continue");
+    }
+}
+
+/// Where the value begins in a line with the field `name`, given in lower case. Senders that put
+/// white space before the colon mean the same field (RFC 9112 section 5.1 has it refused).
+#[inline]
+fn behind(line: &[u8], name: &[u8]) -> Option<usize> {
+    let next = *line.get(name.len())?;
+    if next != b':' && !is_blank(next) || !line[..name.len()].eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let blanks = line[name.len()..].iter().take_while(|byte| is_blank(**byte)).count();
+    let colon = name.len() + blanks;
+    (line.get(colon) == Some(&b':')).then_some(colon + 1)
 }
 
 /// A value without the white space around it.
@@ -380,5 +394,21 @@ fn is_blank(byte: u8) -> bool {
 
 /// `tchar` of RFC 9110 section 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN_BYTES[usize::from(byte)]
 }
+
+const TOKEN_BYTES: [bool; 256] = {
+    let punctuation = b"!#$%&'*+-.^_`|~";
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < punctuation.len() {
+        table[punctuation[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
