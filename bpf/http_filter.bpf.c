@@ -170,7 +170,8 @@ static __always_inline enum reason parse_ipv4(struct segment *segment)
 
 static __always_inline int is_ipv6_extension(__u8 header)
 {
-	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_DSTOPTS;
+	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING ||
+	       header == IPPROTO_DSTOPTS || header == IPPROTO_AH;
 }
 
 static __always_inline enum reason parse_ipv6(struct segment *segment)
@@ -190,8 +191,10 @@ static __always_inline enum reason parse_ipv6(struct segment *segment)
 
 		if (cursor_peek(&segment->at, extension, sizeof(extension)))
 			return REASON_UNPARSED;
-		header = extension[0];
 		step_bytes = (extension[1] + 1) * 8;
+		if (header == IPPROTO_AH)	/* in fours, less two: RFC 4302 section 2.2 */
+			step_bytes = (extension[1] + 2) * 4;
+		header = extension[0];
 		segment->at.offset += step_bytes;
 		extension_bytes += step_bytes;
 	}

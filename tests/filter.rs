@@ -221,6 +221,8 @@ mod root {
         let answer = tcp(ToClient, ACK, b"HTTP/1.1 204 ");
         let answer = ethernet(&[], TYPE_IPV6, &ipv6(ToClient, PROTOCOL_TCP, &answer));
         let cut = v6(options, &extension(PROTOCOL_TCP, 2, b""));
+        let (authentication, mut signed) = (51, extension(PROTOCOL_TCP, 3, &get));
+        signed[1] = 4; // words of four bytes, less two
         check(
             key_v6(),
             vec![
@@ -229,6 +231,7 @@ mod root {
                 ("extensions", Unknown, v6(hops, &all), Admitted, State::Session),
                 ("six extensions", Unknown, nested(6), Admitted, State::Session),
                 ("seven", Unknown, nested(7), Unparsed, Unknown),
+                ("authenticated", Unknown, v6(authentication, &signed), Admitted, State::Session),
                 (
                     "length 0: BIG TCP",
                     Unknown,
@@ -241,6 +244,13 @@ mod root {
                     "extended fragment",
                     Unknown,
                     v6(fragment, &extension(60, 1, &get)),
+                    Fragment,
+                    Unknown,
+                ),
+                (
+                    "authenticated fragment",
+                    Unknown,
+                    v6(fragment, &extension(authentication, 1, &signed)),
                     Fragment,
                     Unknown,
                 ),
