@@ -99,7 +99,8 @@ static __always_inline int is_wanted(const struct __sk_buff *skb, __u32 directio
 
 static __always_inline int is_vlan(__be16 protocol)
 {
-	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD) ||
+	       protocol == bpf_htons(ETH_P_QINQ1);
 }
 
 /*

@@ -287,6 +287,8 @@ mod root {
                 vec![1, 2, 3, 4],
                 vec![(TYPE_QINQ, 1), (TYPE_QINQ, 2), (TYPE_VLAN, 3), (TYPE_VLAN, 4)],
             ),
+            (vec![5], vec![(TYPE_OLD_QINQ, 5)]),
+            (vec![5, 6], vec![(TYPE_OLD_QINQ, 5), (TYPE_VLAN, 6)]),
             (vec![], vec![(TYPE_VLAN, 0xe000)]),
             (vec![7], vec![(TYPE_VLAN, 0), (TYPE_VLAN, 7), (TYPE_VLAN, 0)]),
         ];

@@ -255,7 +255,7 @@ mod root {
     }
 
     /// Tagged frames, as they leave one end (all tags in band, or the outer one taken out) and as
-    /// they come to the other (the outer one always taken out), make one session.
+    /// they come to the other (the outer one taken out unless it is an old one), make one session.
     #[test]
     fn vlan_tags_are_read_on_both_ends() {
         let Some((client, server)) = Namespace::pair() else { return };
@@ -264,11 +264,12 @@ mod root {
         let injector = client.run(|| Injector::new("veth0"));
         let get = ipv4(ToServer, PROTOCOL_TCP, &tcp(ToServer, ACK, GET));
         let answer = ipv4(ToClient, PROTOCOL_TCP, &tcp(ToClient, ACK, b"\0\0 not a message"));
-        let stacks: [&[(u16, u16)]; 4] = [
+        let stacks: [&[(u16, u16)]; 5] = [
             &[(TYPE_VLAN, 100)],
             &[(TYPE_QINQ, 200), (TYPE_VLAN, 100)],
             &[(TYPE_VLAN, 300), (TYPE_VLAN, 100)],
             &[(TYPE_QINQ, 1), (TYPE_QINQ, 2), (TYPE_VLAN, 3), (TYPE_VLAN, 4)],
+            &[(TYPE_OLD_QINQ, 400), (TYPE_VLAN, 100)],
         ];
         for stack in stacks {
             injector.send(&ethernet(stack, TYPE_IPV4, &get));
@@ -277,10 +278,10 @@ mod root {
         injector.send(&ethernet(&[(TYPE_VLAN, 101)], TYPE_IPV4, &answer));
         injector.send(&ethernet(&[(TYPE_VLAN, 1); 5], TYPE_IPV4, &answer));
         for capture in [&mut sent, &mut received] {
-            capture.poll_until(|kept| kept.len() == 9);
+            capture.poll_until(|kept| kept.len() == 11);
             let totals = capture.settle();
-            assert_eq!(totals.filter.of(Reason::Admitted), 4, "{totals:?}");
-            assert_eq!(totals.filter.of(Reason::Session), 4, "{totals:?}");
+            assert_eq!(totals.filter.of(Reason::Admitted), 5, "{totals:?}");
+            assert_eq!(totals.filter.of(Reason::Session), 5, "{totals:?}");
             assert_eq!(totals.filter.of(Reason::Other), 1, "{totals:?}");
             assert_eq!(totals.filter.of(Reason::TooDeep), 1, "{totals:?}");
         }

@@ -19,6 +19,8 @@ pub const TYPE_IPV4: u16 = 0x0800;
 pub const TYPE_IPV6: u16 = 0x86dd;
 pub const TYPE_VLAN: u16 = 0x8100;
 pub const TYPE_QINQ: u16 = 0x88a8;
+/// Of outer tags before 802.1ad had a number; the kernel leaves these in the frame.
+pub const TYPE_OLD_QINQ: u16 = 0x9100;
 
 pub const CLIENT_V4: [u8; 4] = [10, 0, 0, 9];
 pub const SERVER_V4: [u8; 4] = [10, 0, 0, 1];
