@@ -413,6 +413,39 @@ mod root {
         assert_eq!(capture.holding(b"HTTP/1.1 200"), 1);
     }
 
+    /// A socket forgets an interface that is removed, and takes no other one in its place.
+    #[test]
+    fn a_new_interface_of_the_same_number_is_not_the_old_one() {
+        let Some(place) = Namespace::new() else { return };
+        place.ip("link add veth8 index 88 type veth peer name veth9");
+        place.ip("link set veth8 up");
+        let mut capture = Capture::open(&place, small(), &["veth8"], 1);
+        let look = |mut capture: Capture| {
+            place.run(move || {
+                capture.totals();
+                (capture.control.all_gone(), capture)
+            })
+        };
+        let gone;
+        (gone, capture) = look(capture);
+        assert_eq!(gone, None);
+        place.ip("link delete veth8");
+        place.ip("link add veth8 index 88 type veth peer name veth9");
+        place.ip("link set veth8 up");
+        assert_eq!(look(capture).0.as_deref(), Some("veth8"));
+    }
+
+    /// The list of interfaces may lack one that is there, here because it is another namespace's.
+    #[test]
+    fn an_interface_that_a_list_lacks_has_not_gone() {
+        let Some(place) = Namespace::new() else { return };
+        place.ip("link add veth8 index 88 type veth peer name veth9");
+        place.ip("link set veth8 up");
+        let mut capture = Capture::open(&place, small(), &["veth8"], 1);
+        capture.totals();
+        assert_eq!(capture.control.all_gone(), None);
+    }
+
     #[test]
     fn what_cannot_be_opened_is_told_in_a_sentence() {
         let Some((client, _server)) = Namespace::pair() else { return };

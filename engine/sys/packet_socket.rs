@@ -110,6 +110,19 @@ impl PacketSocket {
         Ok(())
     }
 
+    /// Whether the socket is still bound to interface `ifindex`. The kernel unbinds it when the
+    /// interface is removed, or goes to another network namespace, and never binds it again: not
+    /// to a new one of the same name, nor of the same number.
+    pub fn is_bound_to(&self, ifindex: u32) -> io::Result<bool> {
+        // SAFETY: any bytes, zeros too, are a `sockaddr_ll`.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = size_of_val(&address) as libc::socklen_t;
+        let place = (&raw mut address).cast();
+        // SAFETY: the pointer and the length describe `address`.
+        cvt(unsafe { libc::getsockname(self.fd.as_raw_fd(), place, &mut length) })?;
+        Ok(address.sll_ifindex == ifindex as libc::c_int)
+    }
+
     /// Puts interface `ifindex` into promiscuous mode for as long as the socket is open.
     pub fn set_promiscuous(&self, ifindex: u32) -> io::Result<()> {
         let request = libc::packet_mreq {

@@ -123,8 +123,7 @@ impl LiveControl {
             let (rx_dropped, rx_missed) = watched.see(&present);
             totals.rx_dropped += rx_dropped;
             totals.rx_missed += rx_missed;
-            let is_there = |interface: &Interface| interface.ifindex == watched.ifindex;
-            if watched.ifindex != 0 && !watched.is_gone && !present.iter().any(is_there) {
+            if !watched.is_gone && watched.is_deserted()? {
                 watched.is_gone = true;
                 gone.push(totals.name.as_str());
             }
@@ -143,6 +142,15 @@ impl LiveControl {
 }
 
 impl Watched {
+    /// Whether the interface was removed. The sockets know: a list of interfaces that is read while
+    /// others come and go may lack one that is there, or show a new one under the old number.
+    fn is_deserted(&self) -> io::Result<bool> {
+        match self.sockets.first() {
+            Some(socket) if self.ifindex != 0 => Ok(!socket.is_bound_to(self.ifindex)?),
+            _ => Ok(false),
+        }
+    }
+
     /// What the interfaces have lost since the last look; an interface that is new starts here.
     fn see(&mut self, present: &[Interface]) -> (u64, u64) {
         let (mut dropped, mut missed) = (0, 0);
