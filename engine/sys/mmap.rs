@@ -31,7 +31,10 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `bytes` bytes of `file`, shared, readable and writable. With `MAP_LOCKED` or
     /// `MAP_POPULATE` nothing is gained: a packet ring and a BPF array are kernel memory already.
-    pub fn of_file(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Mapping> {
+    ///
+    /// For this room only: two mappings of one file are the same memory, of which a
+    /// [`Ring`](super::ring::Ring) makes slices.
+    pub(super) fn of_file(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Mapping> {
         // SAFETY: the kernel chooses an address that nothing else uses.
         let start = unsafe {
             libc::mmap(
@@ -119,7 +122,8 @@ impl Mapping {
 
     fn place<T>(&self, offset: usize) -> *mut T {
         assert!(offset.is_multiple_of(size_of::<T>()), "words are aligned");
-        assert!(offset <= self.bytes - size_of::<T>().min(self.bytes), "inside the mapping");
+        let last = self.bytes.checked_sub(size_of::<T>());
+        assert!(last.is_some_and(|last| offset <= last), "inside the mapping");
         // SAFETY: inside the mapping.
         unsafe { self.start.as_ptr().add(offset).cast() }
     }
@@ -134,6 +138,29 @@ impl Drop for Mapping {
             },
             // SAFETY: allocated by us with this layout.
             Backing::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn no_word_reaches_beyond_the_mapping() {
+        for (bytes, offset, has_word32, has_word64) in [
+            (8, 0, true, true),
+            (8, 4, true, false),
+            (8, 8, false, false),
+            (4, 0, true, false),
+            (3, 0, false, false),
+            (8, usize::MAX - 7, false, false),
+        ] {
+            let mapping = Mapping::on_heap(bytes);
+            let word32 = catch_unwind(|| mapping.word32(offset).as_ptr()).is_ok();
+            let word64 = catch_unwind(|| mapping.word64(offset).as_ptr()).is_ok();
+            assert_eq!((word32, word64), (has_word32, has_word64), "{offset} of {bytes}");
         }
     }
 }
