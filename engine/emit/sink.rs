@@ -225,10 +225,10 @@ impl Sink for FileSink {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let output = open_output(&self.path)?;
-        // The old file has its last line whole, if it has room for it.
+        // The old file has its last line whole, if it has room for it. Before the new one is looked
+        // at, for they may be the same.
         let _ = self.output.settle();
-        self.output = output;
+        self.output = open_output(&self.path)?;
         Ok(())
     }
 
@@ -367,5 +367,24 @@ impl Sink for MemorySink {
 
     fn name(&self) -> String {
         "memory".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_of_a_file_that_was_not_renamed_is_ended_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("http.jsonl");
+        let mut sink = FileSink::open_plain(&path).unwrap();
+        // What a disk that was full leaves where somebody else appends to the file too.
+        std::fs::write(&path, "to").unwrap();
+        sink.output.owed = b"rn\n".to_vec();
+        sink.reopen().unwrap();
+        let shard = crate::ids::ShardId(0);
+        sink.append(&mut [Batch { bytes: b"next\n".to_vec(), line_count: 1, shard }]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "torn\nnext\n");
     }
 }
