@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorExt, ErrorKind, MapHandle, MapType, PrintLevel, libbpf_sys};
@@ -107,11 +108,14 @@ impl Filter {
             .map_or_else(|error| error.kind() != ErrorKind::PermissionDenied, |_| true)
     }
 
-    /// Opens or shuts the gate. A frame that is being judged at this moment, on another CPU, may
-    /// still pass after it was shut.
+    /// Opens or shuts the gate. Once it is shut no frame is being judged any more, on any CPU:
+    /// all that passed have been counted, by the filter and by their sockets.
     pub fn gate(&self, gate: Gate) {
         self.say(CONTROL_GATE, gate as u32);
         fence(Ordering::SeqCst);
+        if gate == Gate::Shut {
+            await_readers();
+        }
     }
 
     /// All counts so far.
@@ -144,6 +148,20 @@ impl Filter {
 
     fn say(&self, word: usize, value: u32) {
         self.control.word32(word).store(value, Ordering::Release);
+    }
+}
+
+/// Waits until every CPU has left what it was in the midst of: frames go through filter and socket
+/// under the RCU read lock, for whose holders membarrier(2) waits with this command. Where that is
+/// refused (nohz_full, seccomp) a pause must do, far longer than a frame takes.
+fn await_readers() {
+    /// MEMBARRIER_CMD_GLOBAL of linux/membarrier.h, Linux 4.3.
+    const GLOBAL: libc::c_long = 1;
+    const PAUSE: Duration = Duration::from_millis(20);
+    let none: libc::c_long = 0;
+    // SAFETY: no memory is passed.
+    if unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, none, none) } != 0 {
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -93,8 +93,9 @@ impl LiveControl {
         self.filter.gate(Gate::Open);
     }
 
-    /// From now on no frame passes. What has passed comes up until [`LiveTotals::packets`] equals
-    /// the frames delivered and the drops; the last block within about two retire timeouts.
+    /// When this returns no frame passes any more. What has passed comes up until
+    /// [`LiveTotals::packets`] equals the frames delivered and the drops; the last block within
+    /// about two retire timeouts.
     pub fn shut_gate(&self) {
         self.filter.gate(Gate::Shut);
     }
