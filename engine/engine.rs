@@ -286,7 +286,11 @@ impl<'a> Shards<'a> {
             let share = share(ShardId(number as u16));
             let shard = Shard::new(self.config, source, share, lines);
             let cpu = cpus.get(number % cpus.len().max(1)).copied();
-            running.spawn(number, shard, cpu)?;
+            if let Err(error) = running.spawn(number, shard, cpu) {
+                // Those that did start would capture for nobody, for ever.
+                running.orders.stop();
+                return Err(error);
+            }
         }
         Ok(running)
     }
@@ -340,6 +344,11 @@ impl Running {
 
     fn is_over(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// A shard broke off. What its rings hold will never come.
+    fn has_lost_one(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// The counters as they stand, of every shard that answers within a few polls.
@@ -437,7 +446,7 @@ impl Run {
                     && totals.packets() == shards.frame_count() + totals.drops()
             })
         };
-        while !is_drained(&mut control) && Instant::now() < until && !shards.is_over() {
+        while !is_drained(&mut control) && Instant::now() < until && !shards.has_lost_one() {
             std::thread::sleep(Duration::from_millis(1));
         }
         shards.orders.drain();
