@@ -233,6 +233,12 @@ fn a_wild_acknowledgement_gives_nothing_up() {
 }
 
 #[test]
+fn an_acknowledgement_half_the_numbers_away_is_no_hole() {
+    let wild = Sent::data(Reverse, 0, 1 << 31, b"", 1);
+    assert_eq!(run(&after_handshake(&[wild])).flushed(), []);
+}
+
+#[test]
 fn an_acknowledgement_ahead_of_its_data_leaves_it_the_grace() {
     // On a mirror the acknowledgement may come long before the data, and the data out of order.
     let heard = run(&after_handshake(&[
