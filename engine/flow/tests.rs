@@ -239,6 +239,17 @@ fn an_acknowledgement_half_the_numbers_away_is_no_hole() {
 }
 
 #[test]
+fn a_segment_that_ends_half_the_numbers_away_does_not_wait() {
+    let far = (1 << 31) - 4;
+    let heard = run(&after_handshake(&[
+        Sent::data(Forward, far, 0, b"forged", 1),
+        Sent::data(Forward, 7, 0, b"behind", 2),
+        Sent::data(Forward, 0, 0, b"request", 3),
+    ]));
+    assert_eq!(heard.flushed(), [bytes(Forward, "requestbehind")]);
+}
+
+#[test]
 fn an_acknowledgement_ahead_of_its_data_leaves_it_the_grace() {
     // On a mirror the acknowledgement may come long before the data, and the data out of order.
     let heard = run(&after_handshake(&[
