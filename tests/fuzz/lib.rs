@@ -1,6 +1,8 @@
 //! What the fuzz targets share: scripts of bytes, and what must hold whatever they say. A target
 //! panics where it does not.
 
+use httplines::capture::pcap::PcapSource;
+use httplines::capture::{Frame, FrameSource, LinkType, Polled, VlanTag};
 use httplines::config::{EmitConfig, FlowConfig, HttpConfig};
 use httplines::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
 use httplines::emit::{Format, JsonFormat};
@@ -28,7 +30,7 @@ pub fn pieces<'a>(data: &'a [u8], mark: &'static [u8]) -> impl Iterator<Item = &
 
 /// A reader that gives a few bytes at a time, and every now and then nothing yet.
 #[derive(Debug)]
-pub struct Trickle<'a>(pub &'a [u8], pub usize, pub bool);
+struct Trickle<'a>(&'a [u8], usize, bool);
 
 impl Read for Trickle<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
@@ -39,6 +41,40 @@ impl Read for Trickle<'_> {
         let limit = self.1.min(into.len());
         self.0.read(&mut into[..limit])
     }
+}
+
+/// The frames of a capture and how it ended, as text; `None` where it is none.
+pub fn capture_of(data: &[u8], read_bytes: usize) -> Option<(Vec<String>, String)> {
+    let reader = Trickle(data, read_bytes, false);
+    let names = IfaceNames::default();
+    let mut source = PcapSource::new(reader, read_bytes.min(4096), &names).ok()?;
+    let mut frames = Vec::new();
+    loop {
+        let polled = source.poll(&mut |frame| {
+            assert!(frame.wire_bytes as usize >= frame.bytes.len());
+            frames.push(format!("{frame:?}"));
+        });
+        match polled {
+            Ok(Polled::End) => return Some((frames, String::new())),
+            Err(error) => return Some((frames, error.to_string())),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// A frame of a script: its link type, bits (a tag that was taken out, what the snap length cut),
+/// then its bytes.
+pub fn frame_of(number: u64, piece: &[u8]) -> Option<Frame<'_>> {
+    let [link, bits, bytes @ ..] = piece else { return None };
+    let cut_bytes = if bits & 2 == 0 { 0 } else { 1 << (bits >> 3) };
+    Some(Frame {
+        bytes,
+        wire_bytes: (bytes.len() as u32).saturating_add(cut_bytes),
+        timestamp: TimestampNs(number * 7_000 * MS),
+        link: LinkType::from_file(if *link == 255 { 276 } else { (*link).into() }),
+        vlan: (bits & 1 != 0).then_some(VlanTag { tci: (*bits).into(), tpid: 0x8100 }),
+        iface: IfaceId(0),
+    })
 }
 
 /// The byte at an offset of any honest stream: lines that begin like messages, each its own.
