@@ -466,8 +466,8 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let stream = &self.streams[segment.direction.index()];
-        let is_in_window =
-            !stream.is_started || segment.seq.distance(stream.next).abs() <= RESET_WINDOW_BYTES;
+        let is_in_window = !stream.is_started
+            || segment.seq.distance(stream.next).unsigned_abs() <= RESET_WINDOW_BYTES as u32;
         if !is_in_window || self.is_reset {
             tools.stats.resets_ignored += u64::from(!self.is_reset);
             return;

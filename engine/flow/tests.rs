@@ -305,6 +305,12 @@ fn a_reset_far_outside_the_window_is_ignored() {
 }
 
 #[test]
+fn a_reset_half_the_numbers_away_is_ignored() {
+    let forged = Sent::data(Forward, 1 << 31, 0, b"", 1).flags(TcpFlags::RST);
+    assert_eq!(run(&after_handshake(&[forged])).heard, []);
+}
+
+#[test]
 fn half_close_leaves_the_other_direction_open() {
     let heard = run(&after_handshake(&[
         Sent::data(Forward, 0, 0, b"ask", 1).flags(TcpFlags::ACK | TcpFlags::FIN),
