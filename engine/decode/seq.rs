@@ -13,10 +13,11 @@ impl SeqNumber {
         self.0.wrapping_sub(other.0) as i32
     }
 
-    /// Whether `self` lies before `other`.
+    /// Whether `self` lies before `other`. Of two numbers that are 2^31 apart, which only a forger
+    /// sends, neither does.
     #[inline]
     pub fn precedes(self, other: SeqNumber) -> bool {
-        self.distance(other) < 0
+        other.distance(self) > 0
     }
 
     /// The number `bytes` further on.
@@ -40,5 +41,11 @@ mod tests {
         assert!(before.precedes(after));
         assert!(!after.precedes(before));
         assert!(!after.precedes(after));
+    }
+
+    #[test]
+    fn numbers_on_opposite_sides_do_not_precede_each_other() {
+        let (here, there) = (SeqNumber(7), SeqNumber(7).plus(1 << 31));
+        assert!(!(here.precedes(there) && there.precedes(here)));
     }
 }

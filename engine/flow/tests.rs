@@ -233,6 +233,23 @@ fn a_wild_acknowledgement_gives_nothing_up() {
 }
 
 #[test]
+fn an_acknowledgement_half_the_numbers_away_is_no_hole() {
+    let wild = Sent::data(Reverse, 0, 1 << 31, b"", 1);
+    assert_eq!(run(&after_handshake(&[wild])).flushed(), []);
+}
+
+#[test]
+fn a_segment_that_ends_half_the_numbers_away_does_not_wait() {
+    let far = (1 << 31) - 4;
+    let heard = run(&after_handshake(&[
+        Sent::data(Forward, far, 0, b"forged", 1),
+        Sent::data(Forward, 7, 0, b"behind", 2),
+        Sent::data(Forward, 0, 0, b"request", 3),
+    ]));
+    assert_eq!(heard.flushed(), [bytes(Forward, "requestbehind")]);
+}
+
+#[test]
 fn an_acknowledgement_ahead_of_its_data_leaves_it_the_grace() {
     // On a mirror the acknowledgement may come long before the data, and the data out of order.
     let heard = run(&after_handshake(&[
@@ -285,6 +302,12 @@ fn a_reset_far_outside_the_window_is_ignored() {
         Sent::data(Forward, 6, 0, b"after", 5),
     ]));
     assert_eq!(heard.flushed(), [bytes(Forward, "onetwo"), Heard::Reset]);
+}
+
+#[test]
+fn a_reset_half_the_numbers_away_is_ignored() {
+    let forged = Sent::data(Forward, 1 << 31, 0, b"", 1).flags(TcpFlags::RST);
+    assert_eq!(run(&after_handshake(&[forged])).heard, []);
 }
 
 #[test]

@@ -459,10 +459,12 @@ impl Conversation {
         }
     }
 
-    /// Gives the memory of unfinished heads back and counts them.
+    /// Gives the memory of unfinished heads back and counts them. What may still come of one is no
+    /// beginning of a head.
     pub(super) fn drop_partial_heads<L>(&mut self, room: &mut Room<L>) {
         for half in &mut self.halves {
             if half.partial_origin.take().is_some() {
+                half.phase = Phase::Search;
                 room.stats.heads_unfinished += u64::from(self.protocol == Protocol::Http1);
                 room.pool.give_buffer_back(std::mem::take(&mut half.partial));
             }

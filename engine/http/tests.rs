@@ -175,6 +175,16 @@ fn a_body_until_close_ends_with_the_fin_and_is_cut_by_a_reset() {
 }
 
 #[test]
+fn a_head_that_the_servers_fin_cut_holds_nothing_when_it_goes_on() {
+    let mut talk = talk();
+    talk.ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHo").take(Reverse, Chunk::Fin);
+    talk.ask("st: example");
+    assert_eq!(talk.end(End::Exit), ["GET /a 0 - - no_response fin"]);
+    assert_eq!(talk.room.pool.held_bytes(), 0, "every head was given back");
+    assert_eq!(talk.room.stats.heads_unfinished, 1);
+}
+
+#[test]
 fn interim_answers_belong_to_the_exchange() {
     let notes = talk()
         .ask("POST /u HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")

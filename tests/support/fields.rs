@@ -1,0 +1,104 @@
+//! The text fields of a line: exchanges made of them, and whether a line gives them back.
+
+use super::exchange::{header, put, typical};
+use httplines::http::Exchange;
+use serde_json::Value;
+
+/// The text fields of a line, except `iface`.
+pub const FIELDS: [&str; 11] = [
+    "method",
+    "target",
+    "version",
+    "host",
+    "user_agent",
+    "referer",
+    "request_type",
+    "reason",
+    "response_type",
+    "server",
+    "location",
+];
+
+/// An exchange whose text fields are `values`, in the order of [`FIELDS`].
+pub fn exchange_of(values: &[Vec<u8>]) -> Exchange {
+    let mut exchange = typical();
+    let request = &mut exchange.request;
+    request.fields.first = put(request, &values[0]);
+    request.fields.second = put(request, &values[1]);
+    request.fields.third = put(request, &values[2]);
+    for (name, value) in ["Host", "User-Agent", "Referer", "Content-Type"].iter().zip(&values[3..])
+    {
+        header(request, name, value);
+    }
+    let response = &mut exchange.response;
+    response.fields.third = put(response, &values[7]);
+    for (name, value) in ["Content-Type", "Server", "Location"].iter().zip(&values[8..]) {
+        header(response, name, value);
+    }
+    exchange
+}
+
+/// The standard's decoder, as plainly as it can be said.
+fn from_base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => panic!("{byte} in base64"),
+    };
+    assert_eq!(text.len() % 4, 0);
+    let bits: Vec<u8> = text
+        .trim_end_matches('=')
+        .bytes()
+        .flat_map(|byte| (0..6).rev().map(move |bit| digit(byte) >> bit & 1))
+        .collect();
+    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
+}
+
+/// What a header value is shown as: folds are one space.
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < value.len() {
+        let line_end = match value[at..] {
+            [b'\r', b'\n', b' ' | b'\t', ..] => 2,
+            [b'\n', b' ' | b'\t', ..] => 1,
+            _ => 0,
+        };
+        if line_end == 0 {
+            out.push(value[at]);
+            at += 1;
+            continue;
+        }
+        at += line_end;
+        at += value[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        out.push(b' ');
+    }
+    out
+}
+
+/// Panics unless the field's bytes can be had from the record, or a prefix of them where it was
+/// cut.
+pub fn check_field(record: &Value, name: &str, value: &[u8]) {
+    let shown = record[name].as_str().unwrap_or_else(|| panic!("{name} is not there"));
+    let is_start_line = matches!(name, "method" | "target" | "version" | "reason");
+    let expected = if is_start_line { value.to_vec() } else { unfolded(value) };
+    let lossy = String::from_utf8_lossy(&expected).into_owned();
+    let len = record.get(format!("{name}_len")).map(|len| len.as_u64().unwrap() as usize);
+    let coded = record.get(format!("{name}_b64")).map(|text| from_base64(text.as_str().unwrap()));
+    assert_eq!(coded.is_some(), std::str::from_utf8(value).is_err(), "{name}_b64");
+    assert!(lossy.starts_with(shown), "{name}");
+    match (len, &coded) {
+        (None, None) => assert_eq!(shown.as_bytes(), expected, "{name}"),
+        (None, Some(coded)) => {
+            assert_eq!(coded, value, "{name}_b64");
+            assert_eq!(shown, lossy, "{name}");
+        }
+        (Some(len), coded) => {
+            assert_eq!(len, value.len(), "{name}_len");
+            assert!(coded.as_ref().is_none_or(|coded| value.starts_with(coded)), "{name}_b64");
+        }
+    }
+}
