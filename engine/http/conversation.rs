@@ -65,6 +65,17 @@ pub(super) struct Half {
     pub last_at: Option<TimestampNs>,
 }
 
+/// A head that has come: whole, or all there is of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived<'a> {
+    pub head: &'a Head,
+    pub bytes: &'a [u8],
+    /// Where its first byte came from.
+    pub first: Origin,
+    /// When its last byte passed.
+    pub last: TimestampNs,
+}
+
 /// What a connection turned out to carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Protocol {
@@ -211,7 +222,9 @@ impl Conversation {
         match head::parse(data, self.expected(direction)) {
             Parsed::Complete(head) if head.len_bytes <= room.limits.head_bytes_max => {
                 let bytes = &data[..head.len_bytes];
-                self.message(wire, direction, &head, bytes, origin, origin.timestamp, room);
+                let last = origin.timestamp;
+                let arrived = Arrived { head: &head, bytes, first: origin, last };
+                self.message(wire, direction, &arrived, room);
                 head.len_bytes
             }
             Parsed::Complete(_) | Parsed::Partial => {
@@ -248,7 +261,8 @@ impl Conversation {
             let parsed = head::parse(&partial[..end], expected);
             if let Parsed::Complete(head) = &parsed {
                 let bytes = &partial[..end];
-                self.message(wire, direction, head, bytes, first, origin.timestamp, room);
+                let arrived = Arrived { head, bytes, first, last: origin.timestamp };
+                self.message(wire, direction, &arrived, room);
             }
             room.pool.give_buffer_back(partial);
             return match parsed {
@@ -274,29 +288,24 @@ impl Conversation {
         data.len().min(room_left)
     }
 
-    /// A whole head, or all there is of it. `first` is where its first byte came from, `last` when
-    /// its last one passed.
-    #[allow(clippy::too_many_arguments)]
+    /// A message's head has come.
     pub(super) fn message<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        head: &Head,
-        bytes: &[u8],
-        first: Origin,
-        last: TimestampNs,
+        arrived: &Arrived<'_>,
         room: &mut Room<L>,
     ) {
         self.protocol = Protocol::Http1;
         self.halves[direction.index()].phase = Phase::Start;
-        match head.kind {
+        match arrived.head.kind {
             Kind::Request => {
                 self.client.get_or_insert(direction);
-                self.request(wire, direction, head, bytes, first, last, room);
+                self.request(wire, direction, arrived, room);
             }
             Kind::Response { status } => {
                 self.client.get_or_insert(direction.opposite());
-                self.response(wire, direction, head, status, bytes, first, last, room);
+                self.response(wire, direction, arrived, status, room);
             }
         }
     }

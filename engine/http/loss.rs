@@ -3,7 +3,7 @@
 
 use super::Listener;
 use super::body::{BodyFraming, Skipped};
-use super::conversation::{Conversation, Phase, Protocol, Room, Wire};
+use super::conversation::{Arrived, Conversation, Phase, Protocol, Room, Wire};
 use super::exchange::message_of;
 use super::head::{self, Expected};
 use crate::decode::SeqNumber;
@@ -40,7 +40,9 @@ impl Conversation {
         });
         if let Some(head) = head {
             room.stats.heads_cut += 1;
-            self.message(wire, direction, &head, &partial, first, origin.timestamp, room);
+            let last = origin.timestamp;
+            let arrived = Arrived { head: &head, bytes: &partial, first, last };
+            self.message(wire, direction, &arrived, room);
             if let Phase::LongHead(rest) = &mut self.halves[direction.index()].phase {
                 rest.is_line_empty = is_line_empty;
             }
@@ -191,7 +193,9 @@ impl Conversation {
         let origin = half.partial_origin.take();
         half.phase = Phase::Search;
         if let (Some(origin), Some(head)) = (origin, head::parse_cut(&partial, expected)) {
-            self.message(wire, direction, &head, &partial, origin, origin.timestamp, room);
+            let last = origin.timestamp;
+            let arrived = Arrived { head: &head, bytes: &partial, first: origin, last };
+            self.message(wire, direction, &arrived, room);
             self.gap(wire, direction, len_bytes, at, room);
         } else {
             room.stats.heads_unfinished += 1;

@@ -2,7 +2,7 @@
 //! where the sequence numbers tell which request a response answers.
 
 use super::body::BodyFraming;
-use super::conversation::{Conversation, Phase, Room, Wire};
+use super::conversation::{Arrived, Conversation, Phase, Room, Wire};
 use super::exchange::{Exchange, Outcome};
 use super::head::{Head, Kind};
 use super::pool::ExchangeId;
@@ -52,17 +52,14 @@ struct RequestLoss {
 }
 
 impl Conversation {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn request<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        head: &Head,
-        bytes: &[u8],
-        first: Origin,
-        last: TimestampNs,
+        arrived: &Arrived<'_>,
         room: &mut Room<L>,
     ) {
+        let Arrived { head, bytes, first, last } = *arrived;
         room.stats.requests += 1;
         let is_after_loss = self.pending.request_loss.is_some();
         let is_doubtful = self.may_follow_lost_request(direction, first.ack);
@@ -84,7 +81,7 @@ impl Conversation {
         room.pool.fill_head(id, true, bytes);
         let entry = room.pool.entry(id);
         let exchange = &mut entry.exchange;
-        fill(&mut exchange.request, head, first, last);
+        fill(&mut exchange.request, arrived);
         exchange.is_conflict |= head.framing.is_conflict();
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
@@ -97,18 +94,15 @@ impl Conversation {
         self.make_room(wire, room);
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn response<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        head: &Head,
+        arrived: &Arrived<'_>,
         status: u16,
-        bytes: &[u8],
-        first: Origin,
-        last: TimestampNs,
         room: &mut Room<L>,
     ) {
+        let Arrived { head, bytes, first, last } = *arrived;
         room.stats.responses += 1;
         let open = self.halves[direction.index()].open.take();
         let id = match open.or_else(|| self.pair(wire, first.seq, room)) {
@@ -116,12 +110,12 @@ impl Conversation {
             None => self.new_exchange(first, room),
         };
         if matches!(status, 100..=199) && status != 101 {
-            return self.interim(wire, direction, id, head, status, bytes, first, last, room);
+            return self.interim(wire, direction, id, arrived, status, room);
         }
         self.end_lost_request(direction.opposite(), id, room);
         room.pool.fill_head(id, false, bytes);
         let exchange = room.pool.exchange(id);
-        fill(&mut exchange.response, head, first, last);
+        fill(&mut exchange.response, arrived);
         exchange.is_conflict |= head.framing.is_conflict();
         let request = &exchange.request;
         exchange.is_early = request.is_seen && !request.is_ended;
@@ -139,24 +133,20 @@ impl Conversation {
     }
 
     /// A 1xx answer: noted on its exchange, whose final response is still to come.
-    #[allow(clippy::too_many_arguments)]
     fn interim<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
         id: ExchangeId,
-        head: &Head,
+        arrived: &Arrived<'_>,
         status: u16,
-        bytes: &[u8],
-        first: Origin,
-        last: TimestampNs,
         room: &mut Room<L>,
     ) {
         let scratch = room.pool.take();
-        room.pool.fill_head(scratch, false, bytes);
-        fill(&mut room.pool.exchange(scratch).response, head, first, last);
+        room.pool.fill_head(scratch, false, arrived.bytes);
+        fill(&mut room.pool.exchange(scratch).response, arrived);
         let identity = self.identity(wire);
-        room.listener.message(&identity, &room.pool.exchange(scratch).response, last);
+        room.listener.message(&identity, &room.pool.exchange(scratch).response, arrived.last);
         room.pool.give_back(scratch);
         let exchange = room.pool.exchange(id);
         if exchange.interim.len() < INTERIM_COUNT_MAX {
@@ -166,7 +156,7 @@ impl Conversation {
         if !exchange.request.is_seen {
             self.halves[direction.index()].open = Some(id);
         }
-        if head.is_whole {
+        if arrived.head.is_whole {
             self.halves[direction.index()].phase = Phase::Start;
         } else {
             self.begin_rest_of_head(direction, Some(BodyFraming::None), room);
@@ -556,7 +546,8 @@ fn forget_unended_times(exchange: &mut Exchange) {
     }
 }
 
-fn fill(message: &mut Message, head: &Head, first: Origin, last: TimestampNs) {
+fn fill(message: &mut Message, arrived: &Arrived<'_>) {
+    let Arrived { head, first, last, .. } = *arrived;
     message.is_seen = true;
     message.fields = head.fields;
     message.status = match head.kind {
