@@ -406,6 +406,18 @@ impl Run {
         }
     }
 
+    fn totals_so_far(&self, shards: &Running, control: Option<&mut LiveControl>) -> Totals {
+        // The shards first: a frame counts in the kernel before it does here.
+        let shards = shards.stats();
+        Totals {
+            shards,
+            live: control.and_then(|control| control.totals().cloned().ok()),
+            writer: self.writer.stats(),
+            elapsed: self.begun.elapsed(),
+            is_running: true,
+        }
+    }
+
     fn live(
         self,
         shards: Running,
@@ -424,16 +436,7 @@ impl Run {
             match self.next_turn() {
                 Turn::GoOn => {}
                 Turn::Report => {
-                    // The shards first: a frame counts in the kernel before it does here.
-                    let shards = shards.stats();
-                    let totals = Totals {
-                        shards,
-                        live: control.totals().cloned().ok(),
-                        writer: self.writer.stats(),
-                        elapsed: self.begun.elapsed(),
-                        is_running: true,
-                    };
-                    notify(Notice::Report(&totals));
+                    notify(Notice::Report(&self.totals_so_far(&shards, Some(&mut control))));
                 }
                 Turn::End => break,
             }
@@ -468,14 +471,7 @@ impl Run {
                 Ok(Event::Command(Command::Stop) | Event::Enough) => shards.orders.stop(),
                 Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),
                 Ok(Event::Command(Command::Report)) => {
-                    let totals = Totals {
-                        shards: shards.stats(),
-                        live: None,
-                        writer: self.writer.stats(),
-                        elapsed: self.begun.elapsed(),
-                        is_running: true,
-                    };
-                    notify(Notice::Report(&totals));
+                    notify(Notice::Report(&self.totals_so_far(&shards, None)));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

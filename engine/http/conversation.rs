@@ -215,7 +215,7 @@ impl Conversation {
         origin: Origin,
         room: &mut Room<L>,
     ) -> usize {
-        let empty = data.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count();
+        let empty = head::empty_lines(data);
         if empty > 0 {
             return empty;
         }
@@ -407,7 +407,7 @@ impl Conversation {
         origin: Origin,
         room: &mut Room<L>,
     ) -> usize {
-        let empty = data.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count();
+        let empty = head::empty_lines(data);
         let is_head =
             origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
         if !is_head {

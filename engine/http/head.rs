@@ -106,6 +106,11 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
 }
 
+/// Bytes of the empty lines in front of a start line (RFC 9112 section 2.2).
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count()
+}
+
 /// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty
 /// line.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
