@@ -12,7 +12,7 @@ const TOKEN_BYTES_MAX: usize = 24;
 /// Loose on purpose: a false yes costs some frames, a false no loses an exchange. A payload that
 /// ends before the rule is met is a no; the segments of an opening connection pass without it.
 ///
-/// `bpf/http_filter.bpf.c` has the same rule for every frame, and `tests/filter.rs` compares the
+/// `bpf/message.h` has the same rule for every frame, and `tests/filter.rs` compares the
 /// two.
 pub fn begins_like_message(payload: &[u8]) -> bool {
     let breaks = payload.iter().take(LEADING_BREAKS_MAX).take_while(|b| is_break(**b)).count();
