@@ -15,10 +15,15 @@
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
 
+/* In place of an enum bpf_hdr_start_off: the cursor counts from skb->data, all of it in reach. */
+#define CURSOR_FROM_DATA 2
+
+#define OFFSET_UNKNOWN ((__u32)-1)
+
 /* A place in a frame. */
 struct cursor {
 	struct __sk_buff *skb;
-	__u32 start;	/* enum bpf_hdr_start_off */
+	__u32 start;	/* enum bpf_hdr_start_off, or CURSOR_FROM_DATA */
 	__u32 offset;	/* bytes behind it */
 };
 
@@ -35,6 +40,8 @@ static __always_inline void clear(struct __sk_buff *skb, void *to, __u32 bytes)
 /* Copies `bytes` bytes at the cursor; not 0 where they are not in the frame's linear part. */
 static __always_inline long cursor_peek(const struct cursor *at, void *to, __u32 bytes)
 {
+	if (at->start == CURSOR_FROM_DATA)
+		return bpf_skb_load_bytes(at->skb, at->offset, to, bytes);
 	return bpf_skb_load_bytes_relative(at->skb, at->offset, to, bytes, at->start);
 }
 
@@ -48,23 +55,25 @@ static __always_inline long cursor_take(struct cursor *at, void *to, __u32 bytes
 }
 
 /*
- * How far the cursor is from skb->data; 0 where that cannot be told. `known` are the eight bytes
- * at the cursor, which is behind a network header that begins where the link header ends. The
- * distance to skb->data counts an Ethernet header (a packet socket on Ethernet) or does not (a
- * device without link header, BPF_PROG_TEST_RUN): the bytes tell which.
+ * How far the cursor is from skb->data, or OFFSET_UNKNOWN. `known` are the eight bytes at the
+ * cursor, which is behind a network header that begins where the link header ends. The distance to
+ * skb->data counts an Ethernet header (a packet socket on Ethernet) or does not (a device without
+ * link header, BPF_PROG_TEST_RUN): the bytes tell which.
  */
 static __always_inline __u32 cursor_from_data(const struct cursor *at, const __u32 known[2])
 {
 	__u32 with_link = at->offset + (at->start == BPF_HDR_START_NET ? ETH_HLEN : 0);
 	__u32 seen[2];
 
+	if (at->start == CURSOR_FROM_DATA)
+		return at->offset;
 	if (!bpf_skb_load_bytes(at->skb, with_link, seen, sizeof(seen)) &&
 	    seen[0] == known[0] && seen[1] == known[1])
 		return with_link;
 	if (!bpf_skb_load_bytes(at->skb, with_link - ETH_HLEN, seen, sizeof(seen)) &&
 	    seen[0] == known[0] && seen[1] == known[1])
 		return with_link - ETH_HLEN;
-	return 0;
+	return OFFSET_UNKNOWN;
 }
 
 #endif

@@ -12,8 +12,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "message.h"
-#include "parse.h"
+#include "restrict.h"
 #include "shared.h"
+#include "tunnel.h"
 
 #define LOOPBACK_IFINDEX 1	/* in every network namespace: include/net/flow.h */
 #define OPENING_BYTES_MAX 512	/* payload that passes before an opening is given up ... */
@@ -144,11 +145,13 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 	if (!is_wanted(skb, words->direction))
 		return REASON_DIRECTION;
 	clear(skb, &segment.key, sizeof(segment.key));
-	segment.at = (struct cursor){ .skb = skb, .start = BPF_HDR_START_NET };
-	/* Restrictions by port, network and VLAN have their place behind this line. */
+	segment.zero = words->zero;
+	segment.at = (struct cursor){ .skb = skb, .start = opaque(&segment, BPF_HDR_START_NET) };
 	reason = parse(&segment);
 	if (reason != PARSED)
 		return reason;
+	if (words->restrictions && is_unwanted(&segment.key, words->restrictions))
+		return REASON_UNWANTED;
 	if (words->mode == MODE_OFF)
 		return REASON_FILTER_OFF;
 	if (bpf_map_lookup_elem(&sessions, &segment.key))

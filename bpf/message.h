@@ -35,7 +35,7 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 	if (!cursor_peek(&at, to, bytes))
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
-	if (!offset)
+	if (offset == OFFSET_UNKNOWN)
 		return -1;
 	return bpf_skb_load_bytes(at.skb, offset + ahead, to, bytes);
 }

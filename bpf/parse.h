@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * From a frame to its TCP segment: VLAN tags, IP headers, the flow's key. What the filter and the
- * fanout program know of a frame, they know from here.
+ * The headers of a frame that has no tunnel: VLAN tags, IP, TCP, and the flow's key.
  */
 #ifndef HTTPLINES_PARSE_H
 #define HTTPLINES_PARSE_H
@@ -30,11 +29,30 @@ struct segment {
 	struct flow_key key;
 	struct cursor at;	/* where its TCP header begins */
 	struct tcphdr tcp;
+	__u64 vlans;		/* ids, the outermost in the lowest 16 bits */
+	__u32 vlan_depth;
+	__u32 zero;		/* see opaque() */
 	__u32 bytes;		/* of TCP header and payload, or LENGTH_UNKNOWN */
 };
 
 /* Every parsing step returns the reason to stop, or this one to go on. */
 #define PARSED REASON_COUNT
+
+/*
+ * `value`, of which the verifier knows nothing: `zero` comes from a map. It follows every way
+ * through the program for each value that it does know, and there would be too many.
+ */
+static __always_inline __u32 opaque(const struct segment *segment, __u32 value)
+{
+	return value | segment->zero;
+}
+
+/* What TCP may be in: itself, and the tunnels that IP announces. */
+static __always_inline int leads_to_tcp(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_GRE ||
+	       protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_MPLS;
+}
 
 static __always_inline int is_vlan(__be16 protocol)
 {
@@ -42,46 +60,51 @@ static __always_inline int is_vlan(__be16 protocol)
 	       protocol == bpf_htons(ETH_P_QINQ1);
 }
 
+/* Notes a tag inside those that are there; 0 where a key has no room for it. */
+static __always_inline int push_vlan(struct segment *segment, __u16 control)
+{
+	__u64 id = control & VLAN_ID_MASK;
+
+	if (!id)	/* a priority, no VLAN */
+		return 1;
+	if (segment->vlan_depth == VLAN_DEPTH_MAX)
+		return 0;
+	segment->vlans |= id << (16 * segment->vlan_depth);
+	segment->vlan_depth++;
+	return 1;
+}
+
 /*
- * Reads the VLAN tags into the key and leaves the cursor at the network header, and the protocol
- * there in `protocol`. The outer tag is in the skb; what is left in band is found from the MAC
- * header: on the way in the network header is the first tag in band, on the way out it is the IP
- * header behind all of them.
+ * Notes the VLAN tags and leaves the cursor at the network header, and the protocol there in
+ * `protocol`. The outer tag is in the skb; what is left in band is found from the MAC header: on
+ * the way in the network header is the first tag in band, on the way out it is the IP header behind
+ * all of them.
  */
 static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *protocol)
 {
 	struct __sk_buff *skb = segment->at.skb;
-	__u64 ids = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
-	__u32 depth = ids != 0;
 
+	segment->vlans = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
+	segment->vlan_depth = opaque(segment, segment->vlans != 0);
 	*protocol = skb->protocol;
 	if (is_vlan(*protocol)) {
-		segment->at.start = BPF_HDR_START_MAC;
+		segment->at.start = opaque(segment, BPF_HDR_START_MAC);
 		segment->at.offset = ETH_HLEN;
 	}
 	for (int step = 0; step < VLAN_TAGS_MAX && is_vlan(*protocol); step++) {
 		__be16 tag[2];	/* control information, and the protocol behind */
-		__u64 id;
 
 		if (cursor_take(&segment->at, tag, sizeof(tag)))
 			return REASON_UNPARSED;
 		*protocol = tag[1];
-		id = bpf_ntohs(tag[0]) & VLAN_ID_MASK;
-		if (!id)
-			continue;
-		if (depth == VLAN_DEPTH_MAX)
+		if (!push_vlan(segment, bpf_ntohs(tag[0])))
 			return REASON_TOO_DEEP;
-		ids |= id << (16 * depth);
-		depth++;
 	}
-	if (is_vlan(*protocol))
-		return REASON_TOO_DEEP;
-	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
-		segment->key.vlan[index] = ids >> (16 * index);
-	return PARSED;
+	return is_vlan(*protocol) ? REASON_TOO_DEEP : PARSED;
 }
 
-static __always_inline enum reason parse_ipv4(struct segment *segment)
+/* The IPv4 header at the cursor; `protocol` is what it carries. */
+static __always_inline enum reason parse_ipv4(struct segment *segment, __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
 	struct iphdr ip;
@@ -93,15 +116,13 @@ static __always_inline enum reason parse_ipv4(struct segment *segment)
 	total_bytes = bpf_ntohs(ip.tot_len);
 	if (header_bytes < sizeof(ip) || (total_bytes && total_bytes < header_bytes))
 		return REASON_UNPARSED;
-	/* Tunnels are other protocols: their place is here. */
-	if (ip.protocol != IPPROTO_TCP)
-		return REASON_NOT_TCP;
+	*protocol = ip.protocol;
 	if (ip.frag_off & bpf_htons(IP_FRAGMENT_MASK))
-		return REASON_FRAGMENT;
+		return leads_to_tcp(ip.protocol) ? REASON_FRAGMENT : REASON_NOT_TCP;
 
 	segment->at.offset += header_bytes;
 	if (total_bytes == header_bytes)
-		return REASON_UNPARSED;
+		return ip.protocol == IPPROTO_TCP ? REASON_UNPARSED : REASON_NOT_TCP;
 	segment->bytes = total_bytes ? total_bytes - header_bytes : LENGTH_UNKNOWN;
 	key->address[0][0] = ip.saddr;
 	key->address[1][0] = ip.daddr;
@@ -114,11 +135,19 @@ static __always_inline int is_ipv6_extension(__u8 header)
 	       header == IPPROTO_DSTOPTS || header == IPPROTO_AH;
 }
 
-static __always_inline enum reason parse_ipv6(struct segment *segment)
+/* Bytes of the extension header of kind `header`, by its own length field. */
+static __always_inline __u32 extension_bytes(__u8 header, __u8 length)
+{
+	/* In eights, less one; AH in fours, less two: RFC 4302 section 2.2 */
+	return header == IPPROTO_AH ? (length + 2) * 4 : (length + 1) * 8;
+}
+
+/* The IPv6 header at the cursor and its extensions; `protocol` is what it carries. */
+static __always_inline enum reason parse_ipv6(struct segment *segment, __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
 	struct ipv6hdr ip;
-	__u32 bytes, extension_bytes = 0;
+	__u32 bytes, extensions_bytes = 0;
 	__u8 header;
 
 	if (cursor_take(&segment->at, &ip, sizeof(ip)) || ip.version != 6)
@@ -126,35 +155,32 @@ static __always_inline enum reason parse_ipv6(struct segment *segment)
 	bytes = bpf_ntohs(ip.payload_len);
 	header = ip.nexthdr;
 	for (int step = 0; step < IPV6_STEPS_MAX && is_ipv6_extension(header); step++) {
-		__u8 extension[2];	/* the header behind, and the length in eights, less one */
+		__u8 extension[2];	/* the header behind, and the length */
 		__u32 step_bytes;
 
 		if (cursor_peek(&segment->at, extension, sizeof(extension)))
 			return REASON_UNPARSED;
-		step_bytes = (extension[1] + 1) * 8;
-		if (header == IPPROTO_AH)	/* in fours, less two: RFC 4302 section 2.2 */
-			step_bytes = (extension[1] + 2) * 4;
+		step_bytes = extension_bytes(header, extension[1]);
 		header = extension[0];
 		segment->at.offset += step_bytes;
-		extension_bytes += step_bytes;
+		extensions_bytes += step_bytes;
 	}
 	if (is_ipv6_extension(header))
 		return REASON_UNPARSED;
 	if (header == IPV6_FRAGMENT) {
 		if (cursor_peek(&segment->at, &header, sizeof(header)))
 			return REASON_UNPARSED;
-		return header == IPPROTO_TCP || is_ipv6_extension(header) ? REASON_FRAGMENT
-									  : REASON_NOT_TCP;
+		return leads_to_tcp(header) || is_ipv6_extension(header) ? REASON_FRAGMENT
+									 : REASON_NOT_TCP;
 	}
-	if (header != IPPROTO_TCP)
-		return REASON_NOT_TCP;
-	if (bytes && bytes <= extension_bytes)
-		return REASON_UNPARSED;
+	*protocol = header;
+	if (bytes && bytes <= extensions_bytes)
+		return header == IPPROTO_TCP ? REASON_UNPARSED : REASON_NOT_TCP;
 
-	segment->bytes = bytes ? bytes - extension_bytes : LENGTH_UNKNOWN;
+	segment->bytes = bytes ? bytes - extensions_bytes : LENGTH_UNKNOWN;
 	__builtin_memcpy(key->address[0], &ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(key->address[1], &ip.daddr, sizeof(ip.daddr));
-	key->realm = REALM_IPV6;
+	key->realm |= REALM_IPV6;
 	return PARSED;
 }
 
@@ -196,7 +222,7 @@ static __always_inline enum reason parse_tcp(struct segment *segment)
 	if (segment->bytes == LENGTH_UNKNOWN) {
 		__u32 offset = cursor_from_data(&segment->at, (const __u32 *)tcp);
 
-		if (!offset)
+		if (offset == OFFSET_UNKNOWN)
 			return REASON_UNPARSED;
 		segment->bytes = segment->at.skb->len - offset;
 	}
@@ -204,24 +230,10 @@ static __always_inline enum reason parse_tcp(struct segment *segment)
 		return REASON_UNPARSED;
 	segment->key.port[0] = tcp->source;
 	segment->key.port[1] = tcp->dest;
+	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
+		segment->key.vlan[index] = segment->vlans >> (16 * index);
 	order_endpoints(&segment->key);
 	return PARSED;
-}
-
-static __always_inline enum reason parse(struct segment *segment)
-{
-	__be16 protocol;
-	enum reason reason = parse_vlan(segment, &protocol);
-
-	if (reason != PARSED)
-		return reason;
-	if (protocol == bpf_htons(ETH_P_IP))
-		reason = parse_ipv4(segment);
-	else if (protocol == bpf_htons(ETH_P_IPV6))
-		reason = parse_ipv6(segment);
-	else
-		reason = REASON_NOT_IP;
-	return reason == PARSED ? parse_tcp(segment) : reason;
 }
 
 #endif

@@ -13,6 +13,9 @@
 
 /* Bit of flow_key.realm: the addresses are IPv6. */
 #define REALM_IPV6 (1u << 31)
+/* Bits of flow_key.realm: the low 24 are the network identifier of VXLAN, or of Geneve. */
+#define REALM_VXLAN (1u << 24)
+#define REALM_GENEVE (2u << 24)
 
 /*
  * ids::FlowKey, byte for byte. Endpoints are ordered by address, then port, as big-endian numbers,
@@ -33,6 +36,7 @@ enum reason {
 	REASON_DIRECTION,	/* goes the way that is not wanted, or is loopback's second copy */
 	REASON_NOT_IP,		/* neither IPv4 nor IPv6 */
 	REASON_NOT_TCP,		/* IP that carries something else */
+	REASON_UNWANTED,	/* of a port, network or VLAN that the user does not want */
 	REASON_NO_PAYLOAD,	/* a segment without data, of no session and no opening */
 	REASON_TLS,		/* data that begins like a TLS record, of no session */
 	REASON_OTHER,		/* any other data of no session */
@@ -41,7 +45,8 @@ enum reason {
 	REASON_OPENING,		/* passes: of a connection whose protocol is not known yet */
 	REASON_ADMITTED,	/* passes: began a message, so that its session is known now */
 	REASON_FRAGMENT,	/* passes: a fragment that may be TCP */
-	REASON_TOO_DEEP,	/* passes: more VLAN tags than a key holds */
+	REASON_TUNNEL,		/* passes: a tunnel that only user space can look into */
+	REASON_TOO_DEEP,	/* passes: more VLAN tags or tunnels than are followed */
 	REASON_UNPARSED,	/* passes: headers we could not read exactly */
 	REASON_COUNT,
 };
@@ -77,12 +82,39 @@ _Static_assert(COUNTER_COUNT <= SLOT_WORDS && SLOT_WORDS % 8 == 0, "slots are ca
 #define DIRECTION_IN 1
 #define DIRECTION_OUT 2
 
+/* control.restrictions: whether there are choices of a kind, and whether they say what is wanted. */
+#define RESTRICT_PORTS 1
+#define RESTRICT_TO_PORTS 2
+#define RESTRICT_VLANS 4
+#define RESTRICT_TO_VLANS 8
+#define RESTRICT_NETWORKS 16
+#define RESTRICT_TO_NETWORKS 32
+
 /* Written by user space through a mapping, read for every frame. */
 struct control {
 	__u32 gate;
 	__u32 mode;
 	__u32 direction;
-	__u32 reserved;
+	__u32 restrictions;
+	__u32 zero;	/* is 0, which the verifier does not know */
+};
+
+/* What was chosen of a port, a VLAN id or a network. */
+#define CHOICE_WANTED 1
+#define CHOICE_UNWANTED 2
+#define CHOICE_VXLAN 4
+
+/* The choices of ports and VLANs are in words, so many bits for each number; VLANs behind ports. */
+#define CHOICE_BITS 4
+#define CHOICE_MASK 15
+#define CHOICE_VLANS 65536
+#define CHOICE_WORDS 4352
+
+/* A prefix: of the realm's 32 bits and the address. */
+struct network {
+	__u32 prefix_bits;
+	__u32 realm;	/* REALM_IPV6, or 0 */
+	__be32 address[4];
 };
 
 #endif

@@ -6,9 +6,13 @@ mod usage;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
-use httplines::config::{Config, FilterMode, Input, LineFormat, Output, PacketDirection};
+use httplines::config::{
+    Choice, Config, FilterMode, Input, LineFormat, Network, Output, PacketDirection, Restrictions,
+};
 use httplines::sys::affinity;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// HTTP traffic on the wire, as lines: the first line of every message, or a JSON line for every
 /// exchange
@@ -61,6 +65,44 @@ pub struct Args {
     /// Do not put interfaces into promiscuous mode
     #[arg(short = 'p', long = "no-promiscuous-mode", help_heading = "Input")]
     no_promiscuous: bool,
+
+    /// Only connections of these ports: 80,8000-8100
+    ///
+    /// Either end may have it. Repeat it, or list several with commas. The kernel filter applies
+    /// this and the other restrictions before anything else; inside tunnels, it is the innermost
+    /// connection they mean.
+    #[arg(long = "port", value_name = "PORTS", help_heading = "Which connections")]
+    #[arg(value_parser = ports, value_delimiter = ',')]
+    ports: Vec<RangeInclusive<u16>>,
+
+    /// Only connections of these networks: 10.0.0.0/8
+    ///
+    /// Either end may be in it. An address alone is a network of one.
+    #[arg(long = "net", value_name = "NETS", help_heading = "Which connections")]
+    #[arg(value_parser = Network::from_str, value_delimiter = ',')]
+    networks: Vec<Network>,
+
+    /// Only connections in these VLANs
+    ///
+    /// By any of the tags, where there are several.
+    #[arg(long = "vlan", value_name = "IDS", help_heading = "Which connections")]
+    #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
+    vlans: Vec<u16>,
+
+    /// No connections of these ports
+    #[arg(long = "exclude-port", value_name = "PORTS", help_heading = "Which connections")]
+    #[arg(value_parser = ports, value_delimiter = ',')]
+    excluded_ports: Vec<RangeInclusive<u16>>,
+
+    /// No connections of these networks
+    #[arg(long = "exclude-net", value_name = "NETS", help_heading = "Which connections")]
+    #[arg(value_parser = Network::from_str, value_delimiter = ',')]
+    excluded_networks: Vec<Network>,
+
+    /// No connections in these VLANs
+    #[arg(long = "exclude-vlan", value_name = "IDS", help_heading = "Which connections")]
+    #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
+    excluded_vlans: Vec<u16>,
 
     /// Append JSON lines to this file (-: standard output)
     ///
@@ -202,6 +244,15 @@ fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result
     })
 }
 
+/// A port, or the first and the last of several.
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.parse().ok().zip(last.parse().ok()).map(|(first, last)| first..=last);
+    range
+        .filter(|range| !range.is_empty())
+        .ok_or_else(|| "ports from 0 to 65535, such as 80 or 8000-8100".to_string())
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum DirectionArg {
     In,
@@ -294,6 +345,7 @@ impl Args {
         self.configure_capture(&mut config);
         self.configure_lines(&mut config);
         config.decode.vxlan_ports.extend(&self.vxlan_ports);
+        config.decode.restrictions = self.restrictions();
         if let Some(flows) = self.flows {
             config.flow.flow_count_max = flows as usize;
         }
@@ -308,6 +360,17 @@ impl Args {
             Some(path) if path.as_os_str() == "-" => Input::Stdin,
             Some(path) => Input::File(path.clone()),
             None => Input::Live(self.interfaces.clone()),
+        }
+    }
+
+    fn restrictions(&self) -> Restrictions {
+        fn choice<T: Clone>(wanted: &[T], unwanted: &[T]) -> Choice<T> {
+            Choice { wanted: wanted.to_vec(), unwanted: unwanted.to_vec() }
+        }
+        Restrictions {
+            ports: choice(&self.ports, &self.excluded_ports),
+            networks: choice(&self.networks, &self.excluded_networks),
+            vlans: choice(&self.vlans, &self.excluded_vlans),
         }
     }
 

@@ -1,7 +1,10 @@
 //! Every limit and choice of a run, its unit last in its name. [`Config::check`] states how they
 //! relate.
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The name that stands for all interfaces, those to come included.
 pub const ANY_INTERFACE: &str = "any";
@@ -58,6 +61,91 @@ pub enum FilterMode {
     Off,
 }
 
+/// What is wanted of one kind, and what is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice<T> {
+    /// Only these, if there are any.
+    pub wanted: Vec<T>,
+    /// None of these.
+    pub unwanted: Vec<T>,
+}
+
+/// An IP network: all addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// One of its addresses.
+    pub address: IpAddr,
+    /// How many bits they have in common: at most 32, or 128 for IPv6.
+    pub prefix_bits: u8,
+}
+
+/// Which connections are wanted, by their innermost endpoints and all their VLANs. Of each kind
+/// there is a choice; a connection is wanted where no kind refuses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restrictions {
+    /// By the port of either endpoint.
+    pub ports: Choice<RangeInclusive<u16>>,
+    /// By the address of either endpoint.
+    pub networks: Choice<Network>,
+    /// By any tag.
+    pub vlans: Choice<u16>,
+}
+
+impl<T> Default for Choice<T> {
+    fn default() -> Self {
+        Choice { wanted: Vec::new(), unwanted: Vec::new() }
+    }
+}
+
+impl<T> Choice<T> {
+    /// Nothing is refused.
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.unwanted.is_empty()
+    }
+
+    /// Whether this kind refuses a connection, of which `is_of` tells whether a choice is its own.
+    pub fn refuses(&self, is_of: impl Fn(&T) -> bool) -> bool {
+        self.unwanted.iter().any(&is_of)
+            || !self.wanted.is_empty() && !self.wanted.iter().any(&is_of)
+    }
+}
+
+impl Network {
+    /// Whether `address` is one of its addresses.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (ours, theirs, all_bits) = match (self.address, address) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                (u128::from(ours.to_bits()), u128::from(theirs.to_bits()), 32)
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => (ours.to_bits(), theirs.to_bits(), 128),
+            _ => return false,
+        };
+        let host_bits = all_bits - u32::from(self.prefix_bits);
+        (ours ^ theirs).checked_shr(host_bits).unwrap_or(0) == 0
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    /// `10.0.0.0/8`, `2001:db8::/32`; an address alone is a network of one. The error is what
+    /// stands behind "takes" in a sentence.
+    fn from_str(text: &str) -> Result<Network, String> {
+        let sentence = || "an address or a network such as 10.0.0.0/8 or 2001:db8::/32".to_string();
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| sentence())?;
+        let all_bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match bits {
+            None => all_bits,
+            Some(bits) => bits.parse().ok().filter(|n| *n <= all_bits).ok_or_else(sentence)?,
+        };
+        Ok(Network { address, prefix_bits })
+    }
+}
+
 /// Of the rings and the kernel filter.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
@@ -85,6 +173,8 @@ pub struct CaptureConfig {
 /// Of the way from frames to segments; each bound holds for one shard.
 #[derive(Clone, Debug)]
 pub struct DecodeConfig {
+    /// Which connections are wanted; the kernel filter applies this first.
+    pub restrictions: Restrictions,
     /// UDP destination ports that carry VXLAN.
     pub vxlan_ports: Vec<u16>,
     /// Datagrams of which parts may wait for the rest: of more, the oldest is given up.
@@ -196,6 +286,7 @@ impl Default for CaptureConfig {
 impl Default for DecodeConfig {
     fn default() -> Self {
         DecodeConfig {
+            restrictions: Restrictions::default(),
             // The registered port, and the one that Linux used before there was one.
             vxlan_ports: vec![4789, 8472],
             fragmented_count_max: 8192,

@@ -159,8 +159,13 @@ impl Engine {
         let read_bytes = config.capture.read_bytes;
         let (input, policy) = match &config.input {
             Input::Live(interfaces) => {
-                let (control, sources) =
-                    LiveCapture::open(&config.capture, interfaces, shard_count, &names)?;
+                let (control, sources) = LiveCapture::open(
+                    &config.capture,
+                    &config.decode,
+                    interfaces,
+                    shard_count,
+                    &names,
+                )?;
                 let (control, interfaces) = (Box::new(control), interfaces.clone());
                 (Opened::Live { control, sources, interfaces }, Policy::Drop)
             }

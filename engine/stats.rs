@@ -50,6 +50,8 @@ counters! {
         /// A link type that we do not decode, or a form of one: 802.11 frames that hold several
         /// packets or a part of one, netlink frames of several messages.
         unsupported_link,
+        /// Of a port, network or VLAN that the user does not want.
+        unwanted,
     }
 }
 

@@ -30,7 +30,7 @@ mod root {
 
     use httplines::capture::live::LiveCapture;
     use httplines::capture::{Frame, FrameSource, Polled};
-    use httplines::config::CaptureConfig;
+    use httplines::config::{CaptureConfig, DecodeConfig};
     use httplines::ids::IfaceNames;
 
     use super::namespace::{Injector, Namespace};
@@ -207,7 +207,14 @@ mod root {
         let head = request(&line);
         let small = CaptureConfig { block_count: 2, retire_timeout_ms: 1, ..Default::default() };
         let (control, mut sources) = wire.server.run(move || {
-            LiveCapture::open(&small, &["veth1".into()], 1, &IfaceNames::default()).expect("root")
+            LiveCapture::open(
+                &small,
+                &DecodeConfig::default(),
+                &["veth1".into()],
+                1,
+                &IfaceNames::default(),
+            )
+            .expect("root")
         });
         control.open_gate();
         let listener = wire.server.run(|| TcpListener::bind("10.0.0.1:8080").expect("it is free"));

@@ -5,7 +5,7 @@ mod packet;
 
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
-    use httplines::config::{CaptureConfig, FilterMode, PacketDirection};
+    use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
     use httplines::decode::begins_like_message;
     use httplines::ids::FlowKey;
     use httplines::sys::counters::Reason;
@@ -25,7 +25,7 @@ mod root {
 
     /// A filter whose gate is open, or nothing where we may not load one.
     fn load(config: &CaptureConfig) -> Option<Filter> {
-        match Filter::load(config) {
+        match Filter::load(config, &DecodeConfig::default()) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 eprintln!("skipped: loading the filter needs CAP_BPF");
                 None
@@ -186,7 +186,7 @@ mod root {
                 ("length 0: BIG TCP", Unknown, changed(2, &[0, 0]), Admitted, State::Session),
                 ("more fragments", Unknown, changed(6, &[0x20, 0]), Fragment, Unknown),
                 ("a later fragment", Unknown, changed(6, &[0, 1]), Fragment, Unknown),
-                ("a fragment of UDP", Unknown, v4(&udp_fragment), NotTcp, Unknown),
+                ("a fragment of UDP", Unknown, v4(&udp_fragment), Fragment, Unknown),
                 ("UDP", Unknown, v4(&udp), NotTcp, Unknown),
                 ("version 5", Unknown, changed(0, &[0x55]), Unparsed, Unknown),
                 ("header of 16 bytes", Unknown, changed(0, &[0x44]), Unparsed, Unknown),
@@ -258,7 +258,7 @@ mod root {
                     "fragment of UDP",
                     Unknown,
                     v6(fragment, &extension(17, 1, &get)),
-                    NotTcp,
+                    Fragment,
                     Unknown,
                 ),
                 ("UDP", Unknown, v6(PROTOCOL_UDP, &[0; 20]), NotTcp, Unknown),

@@ -15,7 +15,7 @@ mod root {
 
     use httplines::capture::live::{LiveCapture, LiveControl, LiveSource, LiveTotals, OpenError};
     use httplines::capture::{Frame, FrameSource, LinkType, VlanTag};
-    use httplines::config::{CaptureConfig, FilterMode, PacketDirection};
+    use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
     use httplines::ids::{IfaceId, IfaceNames};
     use httplines::sys::counters::Reason;
 
@@ -68,7 +68,9 @@ mod root {
             let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
             let learned = names.clone();
             let (control, sources) = place
-                .run(move || LiveCapture::open(&config, &devices, shards, &learned))
+                .run(move || {
+                    LiveCapture::open(&config, &DecodeConfig::default(), &devices, shards, &learned)
+                })
                 .expect("root may capture");
             control.open_gate();
             Capture { control, sources, names, kept: Vec::new() }
@@ -453,7 +455,15 @@ mod root {
         let open = |config: CaptureConfig, device: &str| {
             let device = device.to_string();
             client
-                .run(move || LiveCapture::open(&config, &[device], 1, &IfaceNames::default()))
+                .run(move || {
+                    LiveCapture::open(
+                        &config,
+                        &DecodeConfig::default(),
+                        &[device],
+                        1,
+                        &IfaceNames::default(),
+                    )
+                })
                 .expect_err("it cannot be opened")
         };
         let error = open(small(), "eth9");
@@ -482,7 +492,15 @@ mod root {
             let place = Namespace::new().expect("we are root");
             place.keep_capabilities(&[kept]);
             let error = place
-                .run(|| LiveCapture::open(&small(), &["lo".into()], 1, &IfaceNames::default()))
+                .run(|| {
+                    LiveCapture::open(
+                        &small(),
+                        &DecodeConfig::default(),
+                        &["lo".into()],
+                        1,
+                        &IfaceNames::default(),
+                    )
+                })
                 .expect_err("a capability is missing");
             assert!(error.is_permission(), "{error}");
             assert!(error.to_string().starts_with(missing), "{error}");

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
-use crate::config::{ANY_INTERFACE, CaptureConfig};
+use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::filter::Filter;
 use crate::sys::interface::{self, Interface};
@@ -37,6 +37,7 @@ impl LiveCapture {
     /// An error is a sentence for the user.
     pub fn open(
         config: &CaptureConfig,
+        decode: &DecodeConfig,
         interfaces: &[String],
         shard_count: u16,
         names: &IfaceNames,
@@ -53,7 +54,7 @@ impl LiveCapture {
         let mut inlets: Vec<Vec<Inlet>> = (0..shard_count).map(|_| Vec::new()).collect();
         // The least that is missing is told first: a socket needs one capability, the filter two.
         PacketSocket::open().map_err(|source| OpenError::from_socket("any interface", source))?;
-        let filter = Filter::load(config).map_err(OpenError::from_filter)?;
+        let filter = Filter::load(config, decode).map_err(OpenError::from_filter)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
         for (name, ifindex) in found {
             if ifindex != 0 {

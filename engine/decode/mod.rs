@@ -25,6 +25,7 @@ mod mpls;
 mod nflog;
 mod overlay;
 mod ppp;
+mod restrict;
 mod seq;
 mod tcp;
 mod teredo;
@@ -39,7 +40,7 @@ pub use tcp::TcpFlags;
 pub use tunnel::{Encapsulation, TunnelPath};
 
 use crate::capture::Frame;
-use crate::config::DecodeConfig;
+use crate::config::{DecodeConfig, Restrictions};
 use crate::ids::{Direction, FlowKey, IfaceId, REALM_IPV6};
 use crate::stats::{DatagramStats, DecodeStats};
 use crate::time::TimestampNs;
@@ -123,6 +124,8 @@ pub enum Reject {
     Encrypted,
     /// A link type, or a form of it, that we do not decode.
     UnsupportedLink,
+    /// Of a port, network or VLAN that the user does not want.
+    Unwanted,
 }
 
 impl DecodeStats {
@@ -148,6 +151,7 @@ impl DecodeStats {
             Reject::TooDeep => &mut self.too_deep,
             Reject::Encrypted => &mut self.encrypted,
             Reject::UnsupportedLink => &mut self.unsupported_link,
+            Reject::Unwanted => &mut self.unwanted,
         };
         *counter += 1;
     }
@@ -159,6 +163,8 @@ impl DecodeStats {
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecodeConfig,
+    /// Where there are any.
+    restrictions: Option<Restrictions>,
     fragments: FragmentTable,
     /// The datagram that was completed last: what the segment borrows that is returned for it.
     datagram: Vec<u8>,
@@ -176,7 +182,14 @@ impl Decoder {
     /// A decoder that remembers nothing yet.
     pub fn new(limits: DecodeConfig) -> Decoder {
         let fragments = FragmentTable::new(&limits);
-        Decoder { limits, fragments, datagram: Vec::new(), stats: DatagramStats::default() }
+        let restrictions = Some(limits.restrictions.clone()).filter(|it| !it.is_empty());
+        Decoder {
+            limits,
+            restrictions,
+            fragments,
+            datagram: Vec::new(),
+            stats: DatagramStats::default(),
+        }
     }
 
     /// What was noticed of datagrams so far, beside the outcome of each frame.
@@ -197,10 +210,10 @@ impl Decoder {
         let network = link::network_of(&mut walk, frame)?;
         let packet = self.packet(&mut walk, network)?;
         if packet.is_tcp() {
-            return segment(frame, &packet, walk);
+            return segment(frame, &packet, walk, self.restrictions.as_ref());
         }
         match self.find(&mut walk, packet, frame.timestamp)? {
-            Found::Tcp(packet) => segment(frame, &packet, walk),
+            Found::Tcp(packet) => segment(frame, &packet, walk, self.restrictions.as_ref()),
             Found::Datagram(datagram, packet) => {
                 self.decode_datagram(frame, datagram, packet, walk.crossed)
             }
@@ -245,7 +258,8 @@ impl Decoder {
             }
         };
         self.datagram = tcp.0;
-        segment(frame, &packet, Walk::new(&self.datagram, tcp.1, crossed))
+        let walk = Walk::new(&self.datagram, tcp.1, crossed);
+        segment(frame, &packet, walk, self.restrictions.as_ref())
     }
 
     /// Through tunnels, from behind the headers of `packet` on, up to TCP or a datagram that is
@@ -325,6 +339,7 @@ fn segment<'a>(
     frame: &Frame<'_>,
     packet: &Packet,
     mut walk: Walk<'a>,
+    restrictions: Option<&Restrictions>,
 ) -> Result<Segment<'a>, Reject> {
     let tcp = tcp::header(&mut walk)?;
     let (key, direction) = FlowKey::new(
@@ -333,6 +348,9 @@ fn segment<'a>(
         walk.crossed.vlans.ids,
         walk.crossed.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
     );
+    if restrictions.is_some_and(|restrictions| restrictions.refuse(&key)) {
+        return Err(Reject::Unwanted);
+    }
     Ok(Segment {
         key,
         direction,

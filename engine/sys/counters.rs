@@ -29,6 +29,8 @@ reasons! {
     NotIp = "not_ip",
     /// Rejected: IP that carries something else than TCP.
     NotTcp = "not_tcp",
+    /// Rejected: of a port, network or VLAN that the user does not want.
+    Unwanted = "unwanted",
     /// Rejected: a segment without data, of no session and no opening.
     NoPayload = "no_payload",
     /// Rejected: data that begins like a TLS record, of no session.
@@ -45,7 +47,9 @@ reasons! {
     Admitted = "admitted",
     /// Passed: a fragment that may be TCP.
     Fragment = "fragment",
-    /// Passed: more VLAN tags than a key holds.
+    /// Passed: a tunnel that only user space can look into.
+    Tunnel = "tunnel",
+    /// Passed: more VLAN tags or tunnels than are followed.
     TooDeep = "too_deep",
     /// Passed: headers that the filter could not read exactly.
     Unparsed = "unparsed",
@@ -171,10 +175,10 @@ mod tests {
         let slot = std::array::from_fn(|index| 1 << index);
         counters.add_slot(&slot);
         assert_eq!(counters.of(Reason::Gated), 1);
-        assert_eq!(counters.rejected(), 0b111_1110);
-        assert_eq!(counters.passed(), 0b11_1111_1000_0000);
+        assert_eq!(counters.rejected(), 0b1111_1110);
+        assert_eq!(counters.passed(), 0b1111_1111_0000_0000);
         assert_eq!(counters.offered(), counters.rejected() + counters.passed());
-        assert_eq!(counters.sessions_made, 1 << 14);
-        assert_eq!(counters.each().last(), Some(("openings_failed", 1 << 17)));
+        assert_eq!(counters.sessions_made, 1 << 16);
+        assert_eq!(counters.each().last(), Some(("openings_failed", 1 << 19)));
     }
 }

@@ -9,11 +9,14 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorExt, ErrorKind, MapHandle, MapType, PrintLevel, libbpf_sys};
+use libbpf_rs::{
+    ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, PrintLevel, libbpf_sys,
+};
 
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
-use crate::config::{CaptureConfig, FilterMode, PacketDirection};
+use super::restrict::{self, CHOICE_BYTES};
+use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 
 #[allow(
     clippy::all,
@@ -30,7 +33,8 @@ mod skeleton {
 const CONTROL_GATE: usize = 0;
 const CONTROL_MODE: usize = 4;
 const CONTROL_DIRECTION: usize = 8;
-const CONTROL_BYTES: usize = 16;
+const CONTROL_RESTRICTIONS: usize = 12;
+const CONTROL_BYTES: usize = 20;
 
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,11 +57,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Loads the filter for `config`, with its gate shut.
+    /// Loads the filter for `config`, with its gate shut. What of `decode` it applies, too, are the
+    /// restrictions and the ports of VXLAN.
     ///
     /// [`libbpf_rs::ErrorKind::PermissionDenied`]: without CAP_BPF (CAP_SYS_ADMIN before Linux
     /// 5.8).
-    pub fn load(config: &CaptureConfig) -> libbpf_rs::Result<Filter> {
+    pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> libbpf_rs::Result<Filter> {
         // The verifier's words are for us, not for users.
         libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| {
             tracing::debug!("libbpf: {}", text.trim_end());
@@ -68,7 +73,13 @@ impl Filter {
         open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
         open.maps.sessions.set_max_entries(config.session_count_max)?;
         open.maps.openings.set_max_entries(config.opening_count_max)?;
+        let prefixes = restrict::prefixes(&decode.restrictions.networks);
+        open.maps.networks.set_max_entries(prefixes.len().max(1) as u32)?;
         let loaded = open.load()?;
+        restrict::choose(&Mapping::of_file(loaded.maps.choices.as_fd(), CHOICE_BYTES)?, decode);
+        for (network, choices) in prefixes {
+            loaded.maps.networks.update(&network, &choices.to_ne_bytes(), MapFlags::ANY)?;
+        }
 
         let counter_bytes = cpu_count * SLOT_WORDS * size_of::<u64>();
         let duplicate = "cannot duplicate the filter's descriptor";
@@ -79,6 +90,7 @@ impl Filter {
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
         };
+        filter.say(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
         filter.say(
             CONTROL_MODE,
             match config.filter {
@@ -183,6 +195,7 @@ mod tests {
         assert_eq!(CONTROL_GATE, offset_of!(types::control, gate));
         assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
+        assert_eq!(CONTROL_RESTRICTIONS, offset_of!(types::control, restrictions));
     }
 
     #[test]
@@ -197,6 +210,8 @@ mod tests {
             "#define DIRECTION_OUT 2",
             "#define VLAN_DEPTH_MAX 4",
             "#define REALM_IPV6 (1u << 31)",
+            "#define REALM_VXLAN (1u << 24)",
+            "#define REALM_GENEVE (2u << 24)",
         ] {
             assert!(shared.lines().any(|theirs| theirs == line), "{line}");
         }

@@ -25,6 +25,7 @@ pub mod interface;
 pub mod memory;
 pub mod mmap;
 pub mod packet_socket;
+mod restrict;
 pub mod ring;
 pub mod signals;
 pub mod uring;

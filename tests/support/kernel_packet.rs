@@ -1,5 +1,8 @@
 //! Packets as the kernel filter meets them, built from the inside out, and the filter run on them.
 
+// Each test uses its part of this.
+#![allow(dead_code)]
+
 use std::os::fd::AsRawFd;
 
 use httplines::ids::FlowKey;

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * From a frame to its TCP segment, through tunnels: what engine/decode does for captured frames.
+ * What only it can tell goes up to it (REASON_TUNNEL).
+ *
+ * The headers inside may lie behind the skb's linear part, so from the first tunnel on the cursor
+ * counts from skb->data, where all of the frame is in reach.
+ */
+#ifndef HTTPLINES_TUNNEL_H
+#define HTTPLINES_TUNNEL_H
+
+#include "choice.h"
+#include "parse.h"
+
+#define TUNNEL_DEPTH_MAX 3	/* tunnels in tunnels; more are for user space */
+#define TUNNEL_TAGS_MAX 2	/* VLAN tags of a frame inside */
+#define LABELS_MAX 4		/* of a stack; networks use up to about six, mirrors two */
+#define GTPU_EXTENSIONS_MAX 2
+
+#define ETHERTYPE_MIN 0x0600	/* below it the field is a length: IEEE 802.3 */
+#define ETHERTYPE_TEB 0x6558	/* Ethernet in GRE or Geneve */
+#define ETHERTYPE_ERSPAN 0x88be	/* type I, and with a sequence number type II */
+#define ETHERTYPE_ERSPAN_3 0x22eb
+
+#define PORT_L2TP 1701
+#define PORT_GTPU 2152
+#define PORT_TEREDO 3544
+#define PORT_GENEVE 6081
+
+/* What comes next. */
+enum layer {
+	LAYER_NONE,	/* nothing that leads to TCP */
+	LAYER_DOUBT,	/* something that only user space can tell */
+	LAYER_TCP,
+	LAYER_IPV4,
+	LAYER_IPV6,
+	LAYER_MPLS,
+	LAYER_PPPOE,
+	LAYER_GRE,
+	LAYER_UDP,
+	LAYER_ETHERNET,
+	LAYER_VLAN,
+};
+
+static __always_inline enum layer layer_of_ethertype(__u16 ethertype)
+{
+	switch (ethertype) {
+	case ETH_P_IP:
+		return LAYER_IPV4;
+	case ETH_P_IPV6:
+		return LAYER_IPV6;
+	case ETH_P_8021Q:
+	case ETH_P_8021AD:
+	case ETH_P_QINQ1:
+		return LAYER_VLAN;
+	case ETH_P_MPLS_UC:
+	case ETH_P_MPLS_MC:
+		return LAYER_MPLS;
+	case ETH_P_PPP_SES:
+		return LAYER_PPPOE;
+	}
+	/* LLC may have SNAP behind it. */
+	return ethertype < ETHERTYPE_MIN ? LAYER_DOUBT : LAYER_NONE;
+}
+
+static __always_inline enum layer layer_of_protocol(__u8 protocol)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return LAYER_TCP;
+	case IPPROTO_UDP:
+		return LAYER_UDP;
+	case IPPROTO_GRE:
+		return LAYER_GRE;
+	case IPPROTO_IPIP:
+		return LAYER_IPV4;
+	case IPPROTO_IPV6:
+		return LAYER_IPV6;
+	case IPPROTO_MPLS:
+		return LAYER_MPLS;
+	}
+	return LAYER_NONE;
+}
+
+/* Nothing says what follows a label stack (RFC 4928), nor what is in GTP-U. */
+static __always_inline enum layer layer_by_version(struct cursor *at)
+{
+	__u8 first;
+
+	if (cursor_peek(at, &first, sizeof(first)))
+		return LAYER_DOUBT;
+	if (first >> 4 == 4)
+		return LAYER_IPV4;
+	return first >> 4 == 6 ? LAYER_IPV6 : LAYER_DOUBT;
+}
+
+static __always_inline enum layer step_mpls(struct cursor *at)
+{
+	for (int index = 0; index < LABELS_MAX; index++) {
+		__be32 label;
+
+		if (cursor_take(at, &label, sizeof(label)))
+			return LAYER_DOUBT;
+		if (label & bpf_htonl(0x100))	/* the last: RFC 3032 */
+			return layer_by_version(at);
+	}
+	return LAYER_DOUBT;
+}
+
+/* RFC 2516 section 4, and PPP with a protocol of two bytes behind it. */
+static __always_inline enum layer step_pppoe(struct cursor *at)
+{
+	__be16 header[4];
+
+	if (cursor_take(at, header, sizeof(header)))
+		return LAYER_DOUBT;
+	if (header[0] != bpf_htons(0x1100))
+		return LAYER_NONE;
+	if (header[3] == bpf_htons(0x0021))
+		return LAYER_IPV4;
+	if (header[3] == bpf_htons(0x0057))
+		return LAYER_IPV6;
+	/* A protocol of one byte; address and control in front; MPLS: RFC 1661, RFC 1662. */
+	return header[3] & bpf_htons(0x0100) || header[3] == bpf_htons(0xff03) ||
+	       header[3] == bpf_htons(0x0281) || header[3] == bpf_htons(0x0283) ?
+	       LAYER_DOUBT : LAYER_NONE;
+}
+
+/* RFC 2784 and RFC 2890; routing (RFC 1701) and version 1 (PPTP) are for user space. */
+static __always_inline enum layer step_gre(struct cursor *at)
+{
+	__be16 header[2];
+	__u16 flags, protocol;
+	__u8 last;
+
+	if (cursor_take(at, header, sizeof(header)))
+		return LAYER_DOUBT;
+	flags = bpf_ntohs(header[0]);
+	protocol = bpf_ntohs(header[1]);
+	if (flags & 0x4007)
+		return LAYER_DOUBT;
+	at->offset += (flags & 0x8000 ? 4 : 0) + (flags & 0x2000 ? 4 : 0) +
+		      (flags & 0x1000 ? 4 : 0);
+	if (protocol == ETHERTYPE_TEB)
+		return LAYER_ETHERNET;
+	if (protocol == ETHERTYPE_ERSPAN) {
+		at->offset += flags & 0x1000 ? 8 : 0;
+		return LAYER_ETHERNET;
+	}
+	if (protocol == ETHERTYPE_ERSPAN_3) {
+		at->offset += 11;
+		if (cursor_take(at, &last, sizeof(last)))
+			return LAYER_DOUBT;
+		at->offset += last & 1 ? 8 : 0;
+		return LAYER_ETHERNET;
+	}
+	return protocol < ETHERTYPE_MIN ? LAYER_NONE : layer_of_ethertype(protocol);
+}
+
+/* RFC 7348. */
+static __always_inline enum layer step_vxlan(struct cursor *at, __u32 *realm)
+{
+	__be32 header[2];
+
+	if (cursor_take(at, header, sizeof(header)) || !(header[0] & bpf_htonl(0x08000000)))
+		return LAYER_NONE;
+	*realm = REALM_VXLAN | bpf_ntohl(header[1]) >> 8;
+	return LAYER_ETHERNET;
+}
+
+/* RFC 8926. */
+static __always_inline enum layer step_geneve(struct cursor *at, __u32 *realm)
+{
+	__be32 header[2];
+	__u32 first;
+
+	if (cursor_take(at, header, sizeof(header)))
+		return LAYER_NONE;
+	first = bpf_ntohl(header[0]);
+	if (first >> 30)	/* another version */
+		return LAYER_NONE;
+	at->offset += (first >> 24) * 4;
+	*realm = REALM_GENEVE | bpf_ntohl(header[1]) >> 8;
+	first &= 0xffff;
+	if (first == ETHERTYPE_TEB)
+		return LAYER_ETHERNET;
+	return first < ETHERTYPE_MIN ? LAYER_NONE : layer_of_ethertype(first);
+}
+
+/* 3GPP TS 29.281 section 5: version 1, a user's packet. */
+static __always_inline enum layer step_gtpu(struct cursor *at)
+{
+	__u8 header[8], kind;
+
+	if (cursor_take(at, header, sizeof(header)))
+		return LAYER_NONE;
+	if ((header[0] & 0xf0) != 0x30 || header[1] != 255)
+		return LAYER_NONE;
+	if (!(header[0] & 0x07))
+		return layer_by_version(at);
+	at->offset += 3;	/* sequence number, N-PDU number */
+	if (cursor_take(at, &kind, sizeof(kind)))
+		return LAYER_NONE;
+	if (!(header[0] & 0x04))
+		kind = 0;
+	for (int index = 0; index < GTPU_EXTENSIONS_MAX && kind; index++) {
+		__u8 words;
+
+		if (cursor_peek(at, &words, sizeof(words)) || !words)
+			return LAYER_DOUBT;
+		at->offset += words * 4 - 1;
+		if (cursor_take(at, &kind, sizeof(kind)))
+			return LAYER_DOUBT;
+	}
+	return kind ? LAYER_DOUBT : layer_by_version(at);
+}
+
+/* The tunnel that a UDP header promises. */
+enum overlay { OVERLAY_NONE, OVERLAY_DOUBT, OVERLAY_VXLAN, OVERLAY_GENEVE, OVERLAY_GTPU };
+
+/* Overlays vary the source port (RFC 7348 section 5); the others may answer to any. */
+static __always_inline enum overlay overlay_of(const __be16 ports[2])
+{
+	__u16 source = bpf_ntohs(ports[0]), destination = bpf_ntohs(ports[1]);
+
+	if (choices_of_port(destination) & CHOICE_VXLAN)
+		return OVERLAY_VXLAN;
+	if (destination == PORT_GENEVE)
+		return OVERLAY_GENEVE;
+	if (destination == PORT_GTPU || source == PORT_GTPU)
+		return OVERLAY_GTPU;
+	return destination == PORT_TEREDO || source == PORT_TEREDO ||
+	       destination == PORT_L2TP || source == PORT_L2TP ? OVERLAY_DOUBT : OVERLAY_NONE;
+}
+
+static __always_inline enum layer step_udp(struct cursor *at, __u32 *realm)
+{
+	__be16 ports[2];
+	enum overlay overlay;
+
+	if (cursor_take(at, ports, sizeof(ports)))
+		return LAYER_DOUBT;
+	at->offset += 4;
+	overlay = overlay_of(ports);
+	if (overlay == OVERLAY_VXLAN)
+		return step_vxlan(at, realm);
+	if (overlay == OVERLAY_GENEVE)
+		return step_geneve(at, realm);
+	if (overlay == OVERLAY_GTPU)
+		return step_gtpu(at);
+	return overlay == OVERLAY_DOUBT ? LAYER_DOUBT : LAYER_NONE;
+}
+
+/* The Ethernet header inside a tunnel and its tags, or the tags alone. */
+static __always_inline enum layer step_ethernet(struct segment *segment, enum layer layer)
+{
+	struct cursor *at = &segment->at;
+
+	if (layer == LAYER_ETHERNET) {
+		__be16 ethertype;
+
+		at->offset += ETH_HLEN - sizeof(ethertype);
+		if (cursor_take(at, &ethertype, sizeof(ethertype)))
+			return LAYER_DOUBT;
+		layer = layer_of_ethertype(bpf_ntohs(ethertype));
+	}
+	for (int index = 0; index < TUNNEL_TAGS_MAX && layer == LAYER_VLAN; index++) {
+		__be16 tag[2];
+
+		if (cursor_take(at, tag, sizeof(tag)) || !push_vlan(segment, bpf_ntohs(tag[0])))
+			return LAYER_DOUBT;
+		layer = layer_of_ethertype(bpf_ntohs(tag[1]));
+	}
+	return layer == LAYER_VLAN ? LAYER_DOUBT : layer;
+}
+
+/* Steps over the header of one tunnel, and over what link is in it. */
+static __always_inline enum layer step_in(struct segment *segment, enum layer layer)
+{
+	struct cursor *at = &segment->at;
+
+	if (layer == LAYER_GRE)
+		layer = step_gre(at);
+	else if (layer == LAYER_UDP)
+		layer = step_udp(at, &segment->key.realm);
+	if (layer == LAYER_ETHERNET || layer == LAYER_VLAN)
+		layer = step_ethernet(segment, opaque(segment, layer));
+	if (layer == LAYER_MPLS)
+		layer = step_mpls(at);
+	else if (layer == LAYER_PPPOE)
+		layer = step_pppoe(at);
+	return layer;
+}
+
+/* The IP header at the cursor; `layer` becomes what it carries. */
+static __always_inline enum reason parse_ip(struct segment *segment, enum layer *layer)
+{
+	enum reason reason;
+	__u8 protocol = 0;
+
+	if (*layer == LAYER_IPV4)
+		reason = parse_ipv4(segment, &protocol);
+	else
+		reason = parse_ipv6(segment, &protocol);
+	*layer = layer_of_protocol(protocol);
+	return reason;
+}
+
+/*
+ * From the header of a tunnel, `layer`, to the TCP header inside. A function of its own, so that
+ * frames without a tunnel carry none of its registers.
+ */
+static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
+{
+	enum layer layer = outer;
+
+	for (int depth = 0; depth < TUNNEL_DEPTH_MAX; depth++) {
+		enum reason reason;
+
+		layer = opaque(segment, step_in(segment, layer));
+		if (layer == LAYER_NONE)
+			return REASON_NOT_TCP;
+		if (layer != LAYER_IPV4 && layer != LAYER_IPV6)
+			return REASON_TUNNEL;
+		/* What the outer packet left in the key. */
+		clear(segment->at.skb, segment->key.address, sizeof(segment->key.address));
+		segment->key.realm = opaque(segment, segment->key.realm & ~REALM_IPV6);
+		reason = parse_ip(segment, &layer);
+		if (reason != PARSED)
+			return opaque(segment, reason);
+		layer = opaque(segment, layer);
+		if (layer == LAYER_TCP)
+			return PARSED;
+	}
+	return REASON_TOO_DEEP;
+}
+
+/* The same for the frame's first tunnel, whose header may be out of a relative cursor's reach. */
+static __always_inline enum reason enter_tunnel(struct segment *segment, enum layer layer)
+{
+	__u32 known[2], offset;
+
+	if (layer == LAYER_NONE)
+		return REASON_NOT_TCP;
+	if (cursor_peek(&segment->at, known, sizeof(known)))
+		return REASON_UNPARSED;
+	/* Most UDP is no tunnel. */
+	if (layer == LAYER_UDP && overlay_of((const __be16 *)known) == OVERLAY_NONE)
+		return REASON_NOT_TCP;
+	offset = cursor_from_data(&segment->at, known);
+	if (offset == OFFSET_UNKNOWN)
+		return REASON_UNPARSED;
+	segment->at.start = opaque(segment, CURSOR_FROM_DATA);
+	segment->at.offset = offset;
+	return parse_tunnel(segment, layer);
+}
+
+/* LLC with SNAP (RFC 1042; IEEE 802.1H) may lead to IP: user space knows. */
+static __always_inline enum reason parse_llc(struct segment *segment)
+{
+	__u8 llc[6];
+
+	if (cursor_peek(&segment->at, llc, sizeof(llc)))
+		return REASON_NOT_IP;
+	if (llc[0] != 0xaa || llc[1] != 0xaa || llc[2] != 3 || llc[3] || llc[4])
+		return REASON_NOT_IP;
+	return llc[5] == 0 || llc[5] == 0xf8 ? REASON_TUNNEL : REASON_NOT_IP;
+}
+
+/* Up to the first tunnel, or to TCP; `layer` is what comes there. */
+static __always_inline enum reason parse_outer(struct segment *segment, enum layer *layer)
+{
+	__be16 ethertype;
+	enum reason reason = parse_vlan(segment, &ethertype);
+
+	if (reason != PARSED)
+		return reason;
+	if (ethertype == bpf_htons(ETH_P_802_2))
+		return parse_llc(segment);
+	*layer = layer_of_ethertype(bpf_ntohs(ethertype));
+	if (*layer == LAYER_IPV4 || *layer == LAYER_IPV6)
+		return parse_ip(segment, layer);
+	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
+}
+
+/* From the frame to its segment, through whatever is around it. */
+static __always_inline enum reason parse(struct segment *segment)
+{
+	enum layer layer = LAYER_NONE;
+	enum reason reason = parse_outer(segment, &layer);
+
+	layer = opaque(segment, layer);
+	if (reason == PARSED && layer != LAYER_TCP)
+		reason = enter_tunnel(segment, layer);
+	return reason == PARSED ? parse_tcp(segment) : reason;
+}
+
+#endif
