@@ -15,7 +15,9 @@ fn main() {
         .clang_args([include.as_str(), "-mcpu=v2", "-Wall", "-Wextra"])
         .build_and_generate(out.join("http_filter.skel.rs"))
         .expect("clang makes the socket filter (needs clang, libelf-dev and kernel headers)");
-    for file in ["http_filter.bpf.c", "cursor.h", "message.h", "parse.h", "shared.h"] {
+    for file in
+        ["http_filter.bpf.c", "connection.h", "cursor.h", "message.h", "parse.h", "shared.h"]
+    {
         println!("cargo:rerun-if-changed=bpf/{file}");
     }
 }

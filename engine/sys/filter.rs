@@ -13,6 +13,7 @@ use libbpf_rs::{ErrorExt, ErrorKind, MapHandle, MapType, PrintLevel, libbpf_sys}
 
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
+use super::notes::Notes;
 use crate::config::{CaptureConfig, FilterMode, PacketDirection};
 
 #[allow(
@@ -30,6 +31,7 @@ mod skeleton {
 const CONTROL_GATE: usize = 0;
 const CONTROL_MODE: usize = 4;
 const CONTROL_DIRECTION: usize = 8;
+const CONTROL_NOTE_MASK: usize = 12;
 const CONTROL_BYTES: usize = 16;
 
 /// Whether frames may pass.
@@ -50,6 +52,7 @@ pub struct Filter {
     openings: MapHandle,
     control: Mapping,
     counters: Mapping,
+    notes: Notes,
 }
 
 impl Filter {
@@ -68,6 +71,8 @@ impl Filter {
         open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
         open.maps.sessions.set_max_entries(config.session_count_max)?;
         open.maps.openings.set_max_entries(config.opening_count_max)?;
+        let pair_count = Notes::pair_count(config.session_count_max);
+        open.maps.notes.set_max_entries(pair_count)?;
         let loaded = open.load()?;
 
         let counter_bytes = cpu_count * SLOT_WORDS * size_of::<u64>();
@@ -78,7 +83,9 @@ impl Filter {
             openings: MapHandle::try_from(&loaded.maps.openings)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
+            notes: Notes::of_map(loaded.maps.notes.as_fd(), pair_count)?,
         };
+        filter.say(CONTROL_NOTE_MASK, pair_count - 1);
         filter.say(
             CONTROL_MODE,
             match config.filter {
@@ -134,14 +141,18 @@ impl Filter {
         self.program.as_fd()
     }
 
-    /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to a word that is not 0. For tests and
-    /// tools; each access is a bpf(2) call.
+    /// What user space tells the filter of connections; shared by all that ask.
+    pub fn notes(&self) -> Notes {
+        self.notes.clone()
+    }
+
+    /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to `struct connection` of
+    /// `bpf/connection.h`. For tests and tools; each access is a bpf(2) call.
     pub fn sessions(&self) -> &MapHandle {
         &self.sessions
     }
 
-    /// The map of openings: [`FlowKey`](crate::ids::FlowKey) to the payload bytes so far. For
-    /// tests and tools.
+    /// The map of openings, the same. For tests and tools.
     pub fn openings(&self) -> &MapHandle {
         &self.openings
     }
@@ -183,6 +194,7 @@ mod tests {
         assert_eq!(CONTROL_GATE, offset_of!(types::control, gate));
         assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
+        assert_eq!(CONTROL_NOTE_MASK, offset_of!(types::control, note_mask));
     }
 
     #[test]
