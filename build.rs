@@ -18,6 +18,7 @@ fn main() {
     for file in [
         "http_filter.bpf.c",
         "choice.h",
+        "connection.h",
         "cursor.h",
         "message.h",
         "parse.h",

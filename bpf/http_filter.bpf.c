@@ -1,43 +1,50 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * The socket filter of every ring: which frames go up to user space.
+ * The socket filter of every ring: which frames go up to user space, and how much of them.
  *
  * It passes the TCP segments of connections that speak HTTP and of those that may yet turn out to,
  * rejects everything else, and gives every frame exactly one counted reason. When in doubt, it
- * passes. Linux 5.10 and later, no BTF: so no variable offsets into the stack, no bpf_loop, no
- * spin lock, no compare-and-swap.
+ * passes. Of bodies that user space has told it of, it passes the headers only. Linux 5.10 and
+ * later, no BTF: so no variable offsets into the stack, no bpf_loop, no spin lock, no
+ * compare-and-swap.
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
 
+#include "connection.h"
 #include "message.h"
 #include "restrict.h"
 #include "shared.h"
 #include "tunnel.h"
 
 #define LOOPBACK_IFINDEX 1	/* in every network namespace: include/net/flow.h */
-#define OPENING_BYTES_MAX 512	/* payload that passes before an opening is given up ... */
-#define OPENING_BYTES_EACH 64	/* ... of which a segment counts so many at most: eight full ones */
+#define WHOLE_FRAME 0x7fffffff
 
-/* Sessions that speak HTTP. The size is set before the load. */
+/*
+ * Payload of an opening that passes, both ways together, before it is given up. User space knows
+ * far sooner, and says so in a note. This is for when it is behind, and must hold all that can come
+ * before the first segment of a message: a window's worth that overtook it, and any prefix.
+ */
+#define OPENING_BYTES_MAX (256 << 10)
+
+/* Connections that speak HTTP, and what user space found to be none. Its size: before the load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct flow_key);
-	__type(value, __u32);
+	__type(value, struct connection);
 } sessions SEC(".maps");
 
 /*
- * Connections whose SYN was seen and whose protocol is not known, with their payload bytes so far;
- * of a long segment the first few count, since a head may come in tiny ones. Apart from the
- * sessions, so that a flood of SYNs evicts openings and never sessions.
+ * Connections whose SYN was seen and whose protocol is not known, or was found not to be HTTP.
+ * Apart from the sessions, so that a flood of SYNs evicts openings and never sessions.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct flow_key);
-	__type(value, __u32);
+	__type(value, struct connection);
 } openings SEC(".maps");
 
 /*
@@ -72,73 +79,205 @@ static __always_inline int is_wanted(const struct __sk_buff *skb, __u32 directio
 	return !is_outgoing || skb->ifindex != LOOPBACK_IFINDEX;
 }
 
-/* Counts one up, on this CPU; `word` is a reason or a counter. */
-static __always_inline void count(__u32 word)
+/* Adds to a reason or a counter, on this CPU. */
+static __always_inline void add(__u32 word, __u64 amount)
 {
 	__u32 index = bpf_get_smp_processor_id() * SLOT_WORDS + word;
 	__u64 *counter = bpf_map_lookup_elem(&counters, &index);
 
 	if (counter)
-		__sync_fetch_and_add(counter, 1);
+		__sync_fetch_and_add(counter, amount);
 }
 
+/* A SYN of no session. The answer to one joins it; any other begins anew. */
 static __always_inline enum reason open(const struct segment *segment)
 {
-	__u32 bytes = 0;
+	struct connection begun, *opening;
 
-	if (bpf_map_update_elem(&openings, &segment->key, &bytes, BPF_ANY))
-		count(COUNTER_OPENINGS_FAILED);
+	if (segment->tcp.ack) {
+		opening = bpf_map_lookup_elem(&openings, &segment->key);
+		if (opening) {
+			hear_syn(opening, segment);
+			return REASON_OPENING;
+		}
+	}
+	begin(&begun, segment);
+	if (bpf_map_update_elem(&openings, &segment->key, &begun, BPF_ANY))
+		add(COUNTER_OPENINGS_FAILED, 1);
 	else
-		count(COUNTER_OPENINGS_MADE);
+		add(COUNTER_OPENINGS_MADE, 1);
 	return REASON_OPENING;
 }
 
-static __always_inline enum reason admit(const struct segment *segment)
+/* Enters a session; `how` counts them. */
+static __always_inline void enter(const struct segment *segment, const struct connection *session,
+				  __u32 how)
 {
-	__u32 present = 1;
-
-	if (bpf_map_update_elem(&sessions, &segment->key, &present, BPF_ANY)) {
-		count(COUNTER_SESSIONS_FAILED);
-		return REASON_ADMITTED;
+	if (bpf_map_update_elem(&sessions, &segment->key, session, BPF_ANY)) {
+		add(COUNTER_SESSIONS_FAILED, 1);
+		return;
 	}
 	bpf_map_delete_elem(&openings, &segment->key);
-	count(COUNTER_SESSIONS_MADE);
+	add(how, 1);
+}
+
+/* A connection becomes a session: the one that opened, else one that is joined here. */
+static __always_inline enum reason admit(const struct segment *segment,
+					 const struct connection *opening)
+{
+	struct connection session;
+
+	join(&session, segment);
+	if (opening) {
+		session = *opening;
+		session.bytes = 0;
+		session.settled = 0;
+	}
+	enter(segment, &session, COUNTER_SESSIONS_MADE);
 	return REASON_ADMITTED;
 }
 
-/* A segment that is of no session and opens nothing. */
-static __always_inline enum reason judge(const struct segment *segment)
+/* User space follows the connection: an opening is a session, and so is one that a map has lost. */
+static __always_inline enum reason restore(const struct segment *segment, const struct told *told,
+					   const struct connection *opening)
+{
+	struct connection session = {
+		.isn = { told->grant[0] >> 32, told->grant[1] >> 32 },
+		.marks = told->marks,
+	};
+
+	enter(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
+	return REASON_SESSION;
+}
+
+static __always_inline enum reason reason_of(__u32 kind)
+{
+	return kind == SETTLED_TLS ? REASON_TLS : REASON_OTHER;
+}
+
+/* The kind of connection that a note makes of it, 0 for HTTP. */
+static __always_inline __u32 kind_told(const struct told *told)
+{
+	if (told->marks & MARK_FOREIGN)
+		return SETTLED_FOREIGN;
+	return told->marks & MARK_OTHER ? SETTLED_OTHER : 0;
+}
+
+/*
+ * How many bytes of an elided frame go up: its headers. 0 where it goes up whole, as all do that
+ * tell more than their data, or whose data lie beyond what the grant covers.
+ */
+static __always_inline __u32 elide(const struct segment *segment, const struct told *told)
+{
+	__u32 bytes = payload_bytes(segment), ahead, offset;
+
+	if (bytes < ELIDE_SEGMENT_BYTES_MIN)
+		return 0;
+	ahead = (__u32)grant_of(told, segment->sender) - (bpf_ntohl(segment->tcp.seq) + bytes);
+	if (ahead >= GRANT_BYTES_MAX)
+		return 0;
+	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
+	if (offset == OFFSET_UNKNOWN)
+		return 0;
+	add(COUNTER_ELIDED_BYTES, bytes);
+	return offset + segment->tcp.doff * 4;
+}
+
+/* A segment of a session that may be cut, or be the first to learn that its session is none. */
+static __always_inline enum reason carry(const struct segment *segment, struct connection *session,
+					 const struct control *words, __u32 *bytes_up)
+{
+	struct told told;
+	__u32 kind;
+
+	if (!payload_bytes(segment) || segment->tcp.fin || segment->tcp.rst || segment->tcp.urg)
+		return REASON_SESSION;
+	hear(segment, words, &told);
+	if (!is_told_of(&told, session, segment->sender))
+		return REASON_SESSION;
+	kind = kind_told(&told);
+	if (kind) {
+		settle(session, segment, kind);
+		return reason_of(kind);
+	}
+	*bytes_up = elide(segment, &told);
+	return *bytes_up ? REASON_ELIDED : REASON_SESSION;
+}
+
+/* Payload of no session: what note there is, what it begins like, what is known of an opening. */
+static __always_inline enum reason judge_payload(const struct segment *segment,
+						 struct connection *known, __u32 kind,
+						 const struct control *words)
 {
 	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
-	enum reason reason = REASON_OTHER;
-	__u32 *opening, bytes = segment->bytes - segment->tcp.doff * 4;
+	__u32 bytes = payload_bytes(segment);
+	struct told told;
+	int is_tls;
 
-	if (segment->bytes == segment->tcp.doff * 4) {
-		opening = bpf_map_lookup_elem(&openings, &segment->key);
-		return opening ? REASON_OPENING : REASON_NO_PAYLOAD;
+	if (!kind) {
+		hear(segment, words, &told);
+		if (told.marks && (!known || is_told_of(&told, known, segment->sender))) {
+			kind = kind_told(&told);
+			if (!kind)
+				return restore(segment, &told, known);
+			if (known)
+				settle(known, segment, kind);
+			if (kind != SETTLED_OTHER)
+				return reason_of(kind);
+		}
 	}
 	if (look(segment, 0, text))
 		return REASON_UNPARSED;
-	if (text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03)
-		reason = REASON_TLS;
-	else if (begins_like_message(segment, text))
-		return admit(segment);
+	is_tls = text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03;
+	if (!is_tls && begins_like_message(segment, text, known && !kind))
+		return admit(segment, kind ? 0 : known);
+	if (kind)
+		return reason_of(kind);
+	if (!known)
+		return is_tls ? REASON_TLS : REASON_OTHER;
 
-	opening = bpf_map_lookup_elem(&openings, &segment->key);
-	if (!opening)
-		return reason;
-	if (*opening >= OPENING_BYTES_MAX) {
+	if (known->bytes >= OPENING_BYTES_MAX) {
 		bpf_map_delete_elem(&openings, &segment->key);
-		return reason;
+		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
-	__sync_fetch_and_add(opening, bytes < OPENING_BYTES_EACH ? bytes : OPENING_BYTES_EACH);
+	__sync_fetch_and_add(&known->bytes, bytes);
+	/* The very first bytes of a connection are TLS: this segment still tells user space so. */
+	if (is_tls && text[0] <= 0x16 && text[0] >= 0x15 && known->marks & mark_isn(segment->sender) &&
+	    isn_of(known, segment->sender) + 1 == bpf_ntohl(segment->tcp.seq))
+		settle(known, segment, SETTLED_TLS);
 	return REASON_OPENING;
 }
 
-static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words)
+/* A segment of no session, or of one that turned out to be none: of the `kind`, if not 0. */
+static __always_inline enum reason judge(const struct segment *segment, struct connection *known,
+					 __u32 kind, const struct control *words)
 {
-	struct segment segment;
+	if (kind == SETTLED_FOREIGN || kind == SETTLED_TLS)
+		return reason_of(kind);
+	if (payload_bytes(segment))
+		return judge_payload(segment, known, kind, words);
+	if (kind)
+		return reason_of(kind);
+	if (known)
+		return REASON_OPENING;
+	/* The end of a connection that is followed counts; for the sake of a bare ACK no map is asked. */
+	if (segment->tcp.fin || segment->tcp.rst) {
+		struct told told;
+
+		hear(segment, words, &told);
+		if (told.marks && !kind_told(&told))
+			return restore(segment, &told, 0);
+	}
+	return REASON_NO_PAYLOAD;
+}
+
+static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words,
+					  __u32 *bytes_up)
+{
+	struct segment segment __attribute__((aligned(8)));
+	struct connection *known;
 	enum reason reason;
+	__u32 kind;
 
 	if (words->gate != GATE_OPEN)
 		return REASON_GATED;
@@ -154,26 +293,43 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		return REASON_UNWANTED;
 	if (words->mode == MODE_OFF)
 		return REASON_FILTER_OFF;
-	if (bpf_map_lookup_elem(&sessions, &segment.key))
-		return REASON_SESSION;
+
+	known = bpf_map_lookup_elem(&sessions, &segment.key);
+	if (known) {
+		kind = settled(known);
+		if (!kind && !segment.tcp.syn)
+			return carry(&segment, known, words, bytes_up);
+		if (!kind) {
+			hear_syn(known, &segment);
+			return REASON_SESSION;
+		}
+		if (segment.tcp.syn)
+			bpf_map_delete_elem(&sessions, &segment.key);
+	}
 	if (segment.tcp.syn)
 		return open(&segment);
-	return judge(&segment);
+	if (!known) {
+		known = bpf_map_lookup_elem(&openings, &segment.key);
+		kind = known ? settled(known) : 0;
+	}
+	return judge(&segment, known, kind, words);
 }
 
-/* Returns how many bytes of the frame go up: all, or none. */
+/* Returns how many bytes of the frame go up: all, its headers, or none. */
 SEC("socket")
 int http_filter(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, bytes_up = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
 	enum reason reason;
 
 	if (!words)
 		return 0;	/* not so: the array has this word */
-	reason = decide(skb, words);
-	count(reason);
-	return reason >= REASON_PASS_FIRST ? 0x7fffffff : 0;
+	reason = decide(skb, words, &bytes_up);
+	add(reason, 1);
+	if (reason == REASON_ELIDED)
+		return bytes_up;
+	return reason >= REASON_PASS_FIRST ? WHOLE_FRAME : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -82,11 +82,19 @@ static __always_inline int is_request_line(const __u8 *text)
 	return 0;
 }
 
+static __always_inline int is_usual_byte(__u8 byte)
+{
+	return (byte >= 'A' && byte <= 'Z') || byte == '-';
+}
+
 /*
  * Whether the payload begins like a message: engine/decode/admit.rs has the rule in words, and a
- * test holds the two together. `text` is the beginning of the payload and is used up.
+ * test holds the two together. Where nothing is known of the connection, a method has to look like
+ * one: of random bytes, one segment in 600 has a token and a space in front. `text` is the
+ * beginning of the payload and is used up.
  */
-static __always_inline int begins_like_message(const struct segment *segment, __u8 *text)
+static __always_inline int begins_like_message(const struct segment *segment, __u8 *text,
+					       int is_opening)
 {
 	__u32 skip = 0;
 
@@ -98,7 +106,12 @@ static __always_inline int begins_like_message(const struct segment *segment, __
 	}
 	if (skip && look(segment, skip, text))
 		return 0;
-	return is_http_version(text) || is_request_line(text);
+	if (is_http_version(text))
+		return 1;
+	if (!is_opening &&
+	    !(is_usual_byte(text[0]) && is_usual_byte(text[1]) && is_usual_byte(text[2])))
+		return 0;
+	return is_request_line(text);
 }
 
 #endif

@@ -33,6 +33,7 @@ struct segment {
 	__u32 vlan_depth;
 	__u32 zero;		/* see opaque() */
 	__u32 bytes;		/* of TCP header and payload, or LENGTH_UNKNOWN */
+	__u32 sender;		/* which endpoint of the key sent it: 0 or 1 */
 };
 
 /* Every parsing step returns the reason to stop, or this one to go on. */
@@ -197,12 +198,13 @@ static __always_inline int is_reversed(const struct flow_key *key)
 	return bpf_ntohs(key->port[0]) > bpf_ntohs(key->port[1]);
 }
 
-static __always_inline void order_endpoints(struct flow_key *key)
+/* Orders the endpoints, of which the first was the sender's; returns which one is now. */
+static __always_inline __u32 order_endpoints(struct flow_key *key)
 {
 	__be16 port = key->port[0];
 
 	if (!is_reversed(key))
-		return;
+		return 0;
 	key->port[0] = key->port[1];
 	key->port[1] = port;
 	for (int word = 0; word < 4; word++) {
@@ -211,6 +213,7 @@ static __always_inline void order_endpoints(struct flow_key *key)
 		key->address[0][word] = key->address[1][word];
 		key->address[1][word] = address;
 	}
+	return 1;
 }
 
 static __always_inline enum reason parse_tcp(struct segment *segment)
@@ -232,7 +235,7 @@ static __always_inline enum reason parse_tcp(struct segment *segment)
 	segment->key.port[1] = tcp->dest;
 	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
 		segment->key.vlan[index] = segment->vlans >> (16 * index);
-	order_endpoints(&segment->key);
+	segment->sender = order_endpoints(&segment->key);
 	return PARSED;
 }
 

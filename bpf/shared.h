@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The one contract between the kernel half and Rust (engine/ids.rs, engine/sys/counters.rs and
- * engine/sys/filter.rs hold the twins; their tests read this file).
+ * The one contract between the kernel half and Rust (engine/ids.rs, and counters.rs,
+ * filter.rs and notes.rs in engine/sys hold the twins; their tests read this file).
  */
 #ifndef HTTPLINES_SHARED_H
 #define HTTPLINES_SHARED_H
@@ -38,10 +38,11 @@ enum reason {
 	REASON_NOT_TCP,		/* IP that carries something else */
 	REASON_UNWANTED,	/* of a port, network or VLAN that the user does not want */
 	REASON_NO_PAYLOAD,	/* a segment without data, of no session and no opening */
-	REASON_TLS,		/* data that begins like a TLS record, of no session */
-	REASON_OTHER,		/* any other data of no session */
+	REASON_TLS,		/* of a connection that began with a TLS record, or data like one */
+	REASON_OTHER,		/* of a connection found to be something else, or other data */
 	REASON_FILTER_OFF,	/* passes: TCP, and the filter was told to take all of it */
 	REASON_SESSION,		/* passes: of an HTTP session */
+	REASON_ELIDED,		/* passes, cut to its headers: user space knows what its data are */
 	REASON_OPENING,		/* passes: of a connection whose protocol is not known yet */
 	REASON_ADMITTED,	/* passes: began a message, so that its session is known now */
 	REASON_FRAGMENT,	/* passes: a fragment that may be TCP */
@@ -57,8 +58,10 @@ enum reason {
 enum counter {
 	COUNTER_SESSIONS_MADE = REASON_COUNT,	/* sessions entered */
 	COUNTER_SESSIONS_FAILED,	/* sessions the full map refused */
+	COUNTER_SESSIONS_RESTORED,	/* sessions the map had lost and a note brought back */
 	COUNTER_OPENINGS_MADE,		/* SYNs entered */
 	COUNTER_OPENINGS_FAILED,	/* SYNs the full map refused */
+	COUNTER_ELIDED_BYTES,	/* payload that was cut off elided frames */
 	COUNTER_COUNT,
 };
 
@@ -96,6 +99,7 @@ struct control {
 	__u32 mode;
 	__u32 direction;
 	__u32 restrictions;
+	__u32 note_mask;	/* pairs of notes, less one: a power of two */
 	__u32 zero;	/* is 0, which the verifier does not know */
 };
 
@@ -116,5 +120,42 @@ struct network {
 	__u32 realm;	/* REALM_IPV6, or 0 */
 	__be32 address[4];
 };
+
+/*
+ * Marks of a connection, in bits that flow_key.realm leaves free. MARK_ISN_0 and MARK_ISN_1: the
+ * initial sequence number of that endpoint is known, from its SYN; with MARK_LATE, from where the
+ * connection was joined: its first segment that begins like a message stands for both.
+ */
+#define MARK_FOREIGN (1u << 26)	/* notes only: not HTTP, whatever comes, until the next SYN */
+#define MARK_OTHER (1u << 27)	/* notes only: not HTTP, until something begins like a message */
+#define MARK_LATE (1u << 28)
+#define MARK_ISN_0 (1u << 29)
+#define MARK_ISN_1 (1u << 30)
+#define MARKS (MARK_FOREIGN | MARK_OTHER | MARK_LATE | MARK_ISN_0 | MARK_ISN_1)
+
+/*
+ * What user space says of a connection that it follows: a cache line that only user space writes.
+ * The key's realm has the connection's marks in it; a note without any is none. A grant is the
+ * endpoint's initial sequence number in the upper half, and in the lower the sequence number up to
+ * which its data need not come up: one word, so that it never belongs to another connection than
+ * the number says.
+ */
+struct note {
+	struct flow_key key;
+	__u64 grant[2];
+};
+
+_Static_assert(sizeof(struct note) == 64, "a note is a cache line");
+
+/* A key's notes are looked for in one pair. */
+struct note_pair {
+	struct note way[2];
+};
+
+/* A grant covers segments that end so many bytes before its end at most. */
+#define GRANT_BYTES_MAX (1u << 30)
+
+/* Segments with less payload go up whole: it would save next to nothing. */
+#define ELIDE_SEGMENT_BYTES_MIN 256
 
 #endif

@@ -6,7 +6,7 @@ mod packet;
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
     use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
-    use httplines::decode::begins_like_message;
+    use httplines::decode::{begins_like_message, is_worth_joining};
     use httplines::ids::FlowKey;
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::{Filter, Gate};
@@ -42,7 +42,7 @@ mod root {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum State {
         Unknown,
-        /// With so many payload segments seen.
+        /// With so many bytes of payload seen.
         Opening(u32),
         Session,
     }
@@ -52,13 +52,14 @@ mod root {
         for map in [filter.sessions(), filter.openings()] {
             map.keys().for_each(|known| map.delete(&known).expect("it was there"));
         }
-        let put = |map: &MapHandle, value: u32| {
-            map.update(&key_bytes(key), &value.to_ne_bytes(), MapFlags::ANY).expect("there is room")
+        let put = |map: &MapHandle, bytes: u32| {
+            let value = Known { bytes, ..Known::default() }.bytes();
+            map.update(&key_bytes(key), &value, MapFlags::ANY).expect("there is room")
         };
         match state {
             Unknown => {}
-            Opening(segments) => put(filter.openings(), segments),
-            Session => put(filter.sessions(), 1),
+            Opening(bytes) => put(filter.openings(), bytes),
+            Session => put(filter.sessions(), 0),
         }
     }
 
@@ -72,7 +73,7 @@ mod root {
         }
         if openings == ours && sessions.is_empty() {
             let value = filter.openings().lookup(&ours[0], MapFlags::ANY).unwrap().unwrap();
-            return Opening(u32::from_ne_bytes(value.try_into().unwrap()));
+            return Opening(Known::of(&value).bytes);
         }
         assert!(
             sessions.is_empty() && openings.is_empty(),
@@ -97,6 +98,7 @@ mod root {
         use Reason::*;
         let to = |flags, payload: &[u8]| frame(ToServer, flags, payload);
         let from = |flags, payload: &[u8]| frame(ToClient, flags, payload);
+        const LAST: u32 = (256 << 10) - 1;
         check(
             key_v4(&[]),
             vec![
@@ -109,7 +111,8 @@ mod root {
                 ("request, opened", State::Opening(3), to(ACK, GET), Admitted, State::Session),
                 ("response", Unknown, from(ACK, b"HTTP/1.1 200 OK\r\n"), Admitted, State::Session),
                 ("request on FIN", Unknown, to(ACK | FIN, GET), Admitted, State::Session),
-                ("shortest request", Unknown, to(ACK, b"G /"), Admitted, State::Session),
+                ("shortest, opened", State::Opening(0), to(ACK, b"G /"), Admitted, State::Session),
+                ("shortest request", Unknown, to(ACK, b"GET /"), Admitted, State::Session),
                 ("behind line ends", Unknown, to(ACK, b"\r\n\r\nGET /"), Admitted, State::Session),
                 (
                     "body of a session",
@@ -125,18 +128,17 @@ mod root {
                 ("RST, opened", State::Opening(1), from(RST, b""), Opening, State::Opening(1)),
                 ("half a token", State::Opening(0), to(ACK, b"GE"), Opening, State::Opening(2)),
                 ("TLS, opened", State::Opening(0), to(ACK, TLS), Opening, State::Opening(11)),
+                ("data", State::Opening(7), to(ACK, &[0; 99]), Opening, State::Opening(106)),
                 (
-                    "first of eight",
-                    State::Opening(0),
+                    "the last byte that may pass",
+                    State::Opening(LAST),
                     to(ACK, &[0; 99]),
                     Opening,
-                    State::Opening(64),
+                    State::Opening(LAST + 99),
                 ),
-                ("eighth", State::Opening(448), to(ACK, &[0; 99]), Opening, State::Opening(512)),
-                ("last byte", State::Opening(511), to(ACK, b"\0"), Opening, State::Opening(512)),
-                ("ninth", State::Opening(512), to(ACK, b"\0"), Other, Unknown),
-                ("ninth, TLS", State::Opening(512), to(ACK, TLS), Tls, Unknown),
-                ("late request", State::Opening(512), to(ACK, GET), Admitted, State::Session),
+                ("one more", State::Opening(LAST + 1), to(ACK, b"\0"), Other, Unknown),
+                ("one more, TLS", State::Opening(LAST + 1), to(ACK, TLS), Tls, Unknown),
+                ("late request", State::Opening(LAST + 1), to(ACK, GET), Admitted, State::Session),
                 ("bare ACK", Unknown, to(ACK, b""), NoPayload, Unknown),
                 ("bare FIN", Unknown, from(ACK | FIN, b""), NoPayload, Unknown),
                 ("bare RST", Unknown, from(RST, b""), NoPayload, Unknown),
@@ -146,7 +148,8 @@ mod root {
                 ("half a token, unopened", Unknown, to(ACK, b"GE"), Other, Unknown),
                 ("half a version", Unknown, to(ACK, b"HTTP"), Other, Unknown),
                 ("line ends only", Unknown, to(ACK, b"\r\n\r\n"), Other, Unknown),
-                ("text", Unknown, to(ACK, b"220 ready"), Admitted, State::Session),
+                ("text", Unknown, to(ACK, b"220 ready"), Other, Unknown),
+                ("text, opened", State::Opening(0), to(ACK, b"220 a"), Admitted, State::Session),
                 ("text without a target", Unknown, to(ACK, b"hello, world"), Other, Unknown),
             ],
         );
@@ -377,13 +380,17 @@ mod root {
             payload in payloads().prop_filter("some", |payload| !payload.is_empty()),
             trailer in prop::collection::vec(any::<u8>(), 0..40),
         )| {
-            set(&filter, &key, Unknown);
             let mut bytes = frame(ToServer, ACK, &payload);
             bytes.extend(trailer);
-            let is_admitted = reason_of(&filter, &bytes) == Reason::Admitted;
             let is_tls = matches!(payload[0], 0x14..=0x17) && payload.get(1) == Some(&3);
-            prop_assert_eq!(is_admitted, begins_like_message(&payload) && !is_tls);
-            prop_assert_eq!(state(&filter, &key) == Session, is_admitted);
+            let rules: [(_, fn(&[u8]) -> bool); 2] =
+                [(Unknown, is_worth_joining), (Opening(0), begins_like_message)];
+            for (before, rule) in rules {
+                set(&filter, &key, before);
+                let is_admitted = reason_of(&filter, &bytes) == Reason::Admitted;
+                prop_assert_eq!(is_admitted, rule(&payload) && !is_tls);
+                prop_assert_eq!(state(&filter, &key) == Session, is_admitted);
+            }
         });
     }
 

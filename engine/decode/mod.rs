@@ -34,7 +34,7 @@ mod udp;
 mod walk;
 mod wifi;
 
-pub use admit::begins_like_message;
+pub use admit::{begins_like_message, is_worth_joining};
 pub use seq::SeqNumber;
 pub use tcp::TcpFlags;
 pub use tunnel::{Encapsulation, TunnelPath};

@@ -14,7 +14,7 @@ use super::store::Budget;
 use super::stream::Stream;
 use super::{Chunk, Origin};
 use crate::config::FlowConfig;
-use crate::decode::{Segment, SeqNumber, begins_like_message};
+use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
@@ -166,7 +166,7 @@ impl Connection {
             return origins.client_isn != isn && !self.is_near(segment);
         }
         let end = self.streams[segment.direction.index()].next;
-        !self.is_retired && begins_like_message(segment.payload) && !segment.seq.precedes(end)
+        !self.is_retired && is_worth_joining(segment.payload) && !segment.seq.precedes(end)
     }
 
     /// A SYN that stands right before what we have of its direction (its capture was late).

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Origins, Tools};
 use super::{Budget, Chunk, End};
 use crate::config::FlowConfig;
-use crate::decode::{Segment, begins_like_message};
+use crate::decode::{Segment, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
@@ -126,7 +126,7 @@ impl<S: Default> FlowTable<S> {
     }
 
     fn admit_new(&mut self, segment: &Segment<'_>, hash: u64) -> Admission {
-        if !segment.flags.is_syn() && !begins_like_message(segment.payload) {
+        if !segment.flags.is_syn() && !is_worth_joining(segment.payload) {
             self.stats.segments_unknown += 1;
             return Admission::Unknown;
         }

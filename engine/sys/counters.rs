@@ -33,14 +33,16 @@ reasons! {
     Unwanted = "unwanted",
     /// Rejected: a segment without data, of no session and no opening.
     NoPayload = "no_payload",
-    /// Rejected: data that begins like a TLS record, of no session.
+    /// Rejected: of a connection that began with a TLS record, or data that begins like one.
     Tls = "tls",
-    /// Rejected: any other data of no session.
+    /// Rejected: of a connection that was found to be something else, or other data.
     Other = "other",
     /// Passed: TCP, and the filter was told to take all of it.
     FilterOff = "filter_off",
     /// Passed: of an HTTP session.
     Session = "session",
+    /// Passed, cut to its headers: its data are known to be a body.
+    Elided = "elided",
     /// Passed: of a connection whose protocol is not known yet.
     Opening = "opening",
     /// Passed: began a message, so that its session is known now.
@@ -79,10 +81,14 @@ pub struct FilterCounters {
     pub sessions_made: u64,
     /// Sessions that the full map refused.
     pub sessions_failed: u64,
+    /// Sessions that the map had lost, and that came back because their connection is followed.
+    pub sessions_restored: u64,
     /// SYNs entered.
     pub openings_made: u64,
     /// SYNs that the full map refused.
     pub openings_failed: u64,
+    /// Payload that was cut off elided frames.
+    pub elided_bytes: u64,
 }
 
 impl FilterCounters {
@@ -112,8 +118,10 @@ impl FilterCounters {
         frames.chain([
             ("sessions_made", self.sessions_made),
             ("sessions_failed", self.sessions_failed),
+            ("sessions_restored", self.sessions_restored),
             ("openings_made", self.openings_made),
             ("openings_failed", self.openings_failed),
+            ("elided_bytes", self.elided_bytes),
         ])
     }
 
@@ -125,8 +133,10 @@ impl FilterCounters {
         let rest = &words[Reason::COUNT..];
         self.sessions_made += rest[0];
         self.sessions_failed += rest[1];
-        self.openings_made += rest[2];
-        self.openings_failed += rest[3];
+        self.sessions_restored += rest[2];
+        self.openings_made += rest[3];
+        self.openings_failed += rest[4];
+        self.elided_bytes += rest[5];
     }
 
     fn sum(&self, is_wanted: impl Fn(Reason) -> bool) -> u64 {
@@ -161,11 +171,12 @@ mod tests {
     #[test]
     fn counters_are_those_of_the_kernel_half() {
         let theirs = entries("enum counter {", "};");
-        let ours = ["sessions_made", "sessions_failed", "openings_made", "openings_failed"];
-        let ours = ours.map(|name| format!("COUNTER_{}", name.to_uppercase()));
-        assert_eq!(theirs[0], format!("{} = REASON_COUNT", ours[0]));
-        assert_eq!(theirs[1..4], ours[1..]);
-        assert_eq!(theirs[4..], ["COUNTER_COUNT"]);
+        let counters = FilterCounters::default();
+        let ours = counters.each().skip(Reason::COUNT).map(|(name, _)| name.to_uppercase());
+        let mut ours: Vec<String> = ours.map(|name| format!("COUNTER_{name}")).collect();
+        ours[0] += " = REASON_COUNT";
+        ours.push("COUNTER_COUNT".into());
+        assert_eq!(theirs, ours);
         assert!(SHARED.lines().any(|line| line == format!("#define SLOT_WORDS {SLOT_WORDS}")));
     }
 
@@ -176,9 +187,9 @@ mod tests {
         counters.add_slot(&slot);
         assert_eq!(counters.of(Reason::Gated), 1);
         assert_eq!(counters.rejected(), 0b1111_1110);
-        assert_eq!(counters.passed(), 0b1111_1111_0000_0000);
+        assert_eq!(counters.passed(), 0b1_1111_1111_0000_0000);
         assert_eq!(counters.offered(), counters.rejected() + counters.passed());
-        assert_eq!(counters.sessions_made, 1 << 16);
-        assert_eq!(counters.each().last(), Some(("openings_failed", 1 << 19)));
+        assert_eq!(counters.sessions_made, 1 << 17);
+        assert_eq!(counters.each().last(), Some(("elided_bytes", 1 << 22)));
     }
 }

@@ -15,6 +15,7 @@ use libbpf_rs::{
 
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
+use super::notes::Notes;
 use super::restrict::{self, CHOICE_BYTES};
 use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 
@@ -34,7 +35,8 @@ const CONTROL_GATE: usize = 0;
 const CONTROL_MODE: usize = 4;
 const CONTROL_DIRECTION: usize = 8;
 const CONTROL_RESTRICTIONS: usize = 12;
-const CONTROL_BYTES: usize = 20;
+const CONTROL_NOTE_MASK: usize = 16;
+const CONTROL_BYTES: usize = 24;
 
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +56,7 @@ pub struct Filter {
     openings: MapHandle,
     control: Mapping,
     counters: Mapping,
+    notes: Notes,
 }
 
 impl Filter {
@@ -75,6 +78,8 @@ impl Filter {
         open.maps.openings.set_max_entries(config.opening_count_max)?;
         let prefixes = restrict::prefixes(&decode.restrictions.networks);
         open.maps.networks.set_max_entries(prefixes.len().max(1) as u32)?;
+        let pair_count = Notes::pair_count(config.session_count_max);
+        open.maps.notes.set_max_entries(pair_count)?;
         let loaded = open.load()?;
         restrict::choose(&Mapping::of_file(loaded.maps.choices.as_fd(), CHOICE_BYTES)?, decode);
         for (network, choices) in prefixes {
@@ -89,8 +94,10 @@ impl Filter {
             openings: MapHandle::try_from(&loaded.maps.openings)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
+            notes: Notes::of_map(loaded.maps.notes.as_fd(), pair_count)?,
         };
         filter.say(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
+        filter.say(CONTROL_NOTE_MASK, pair_count - 1);
         filter.say(
             CONTROL_MODE,
             match config.filter {
@@ -146,14 +153,18 @@ impl Filter {
         self.program.as_fd()
     }
 
-    /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to a word that is not 0. For tests and
-    /// tools; each access is a bpf(2) call.
+    /// What user space tells the filter of connections; shared by all that ask.
+    pub fn notes(&self) -> Notes {
+        self.notes.clone()
+    }
+
+    /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to `struct connection` of
+    /// `bpf/connection.h`. For tests and tools; each access is a bpf(2) call.
     pub fn sessions(&self) -> &MapHandle {
         &self.sessions
     }
 
-    /// The map of openings: [`FlowKey`](crate::ids::FlowKey) to the payload bytes so far. For
-    /// tests and tools.
+    /// The map of openings, the same. For tests and tools.
     pub fn openings(&self) -> &MapHandle {
         &self.openings
     }
@@ -196,6 +207,7 @@ mod tests {
         assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
         assert_eq!(CONTROL_RESTRICTIONS, offset_of!(types::control, restrictions));
+        assert_eq!(CONTROL_NOTE_MASK, offset_of!(types::control, note_mask));
     }
 
     #[test]

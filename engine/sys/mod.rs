@@ -9,6 +9,7 @@
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
 //! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
 //! - [`counters`]: what those counters are called.
+//! - [`notes`]: what user space tells the filter of connections, in mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`memory`]: how much there is.
 //! - [`wait`]: waiting for sockets.
@@ -24,6 +25,7 @@ pub mod filter;
 pub mod interface;
 pub mod memory;
 pub mod mmap;
+pub mod notes;
 pub mod packet_socket;
 mod restrict;
 pub mod ring;

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the filter itself knows of a connection, and what user space has noted of it.
+ */
+#ifndef HTTPLINES_CONNECTION_H
+#define HTTPLINES_CONNECTION_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "parse.h"
+#include "shared.h"
+
+/*
+ * The value of both maps of connections. The kernel may give an entry's memory to another key while
+ * a program on another CPU still writes to it, so that whatever is written in place must do no harm
+ * there: a number that is not its own voids grants, and `settled` counts only beside its own.
+ */
+struct connection {
+	__u32 isn[2];	/* of each endpoint, if it is marked as known */
+	__u32 marks;	/* MARK_LATE, MARK_ISN_0, MARK_ISN_1 */
+	__u32 bytes;	/* of an opening: payload so far */
+	__u64 settled;	/* that it is not HTTP: see settle() */
+};
+
+/* How a connection was settled: as `settled` has it, beside the sender. */
+#define SETTLED_OTHER (1 << 1)		/* until something begins like a message */
+#define SETTLED_FOREIGN (2 << 1)	/* until the next SYN */
+#define SETTLED_TLS (3 << 1)		/* the same, and it is TLS */
+#define SETTLED_KIND (3 << 1)
+
+static __always_inline __u32 mark_isn(__u32 sender)
+{
+	return sender ? MARK_ISN_1 : MARK_ISN_0;
+}
+
+/* Both are read: an address that hangs on `sender` would be a variable added to a pointer. */
+static __always_inline __u32 isn_of(const struct connection *known, __u32 sender)
+{
+	const volatile __u32 *isn = known->isn;
+	__u32 first = isn[0], second = isn[1];
+
+	return sender ? second : first;
+}
+
+static __always_inline void set_isn(struct connection *known, __u32 sender, __u32 isn)
+{
+	volatile __u32 *both = known->isn;
+
+	if (sender) {
+		both[1] = isn;
+		/* Else the compiler makes one store of both, at a variable place. */
+		asm volatile("" : : : "memory");
+	} else {
+		both[0] = isn;
+	}
+}
+
+static __always_inline __u32 payload_bytes(const struct segment *segment)
+{
+	return segment->bytes - segment->tcp.doff * 4;
+}
+
+/* The connection that a SYN begins, as far as it tells. */
+static __always_inline void begin(struct connection *known, const struct segment *segment)
+{
+	known->isn[0] = known->isn[1] = bpf_ntohl(segment->tcp.seq);
+	known->marks = mark_isn(segment->sender);
+	known->bytes = 0;
+	known->settled = 0;
+}
+
+/* A connection that is joined at this segment. */
+static __always_inline void join(struct connection *known, const struct segment *segment)
+{
+	begin(known, segment);
+	known->marks = MARK_LATE | MARK_ISN_0 | MARK_ISN_1;
+}
+
+/*
+ * A SYN of a connection that is known. With another number than before it may be of a new one: all
+ * that holds for the old one ends here, for the other endpoint too unless this is its answer.
+ */
+static __always_inline void hear_syn(struct connection *known, const struct segment *segment)
+{
+	__u32 own = mark_isn(segment->sender), isn = bpf_ntohl(segment->tcp.seq);
+	__u32 marks = known->marks;
+
+	if (!(marks & MARK_LATE) && marks & own && isn_of(known, segment->sender) == isn)
+		return;
+	known->settled = 0;
+	set_isn(known, segment->sender, isn);
+	known->marks = own | (segment->tcp.ack && !(marks & MARK_LATE) ? marks : 0);
+}
+
+/* Notes how the connection turned out, bound to the number of who sent this segment. */
+static __always_inline void settle(struct connection *known, const struct segment *segment,
+				   __u32 kind)
+{
+	__u64 isn = isn_of(known, segment->sender);
+
+	known->settled = isn << 32 | kind | segment->sender;
+}
+
+/* How the connection turned out; 0 where that is open. */
+static __always_inline __u32 settled(const struct connection *known)
+{
+	__u64 word = known->settled;
+
+	return word && word >> 32 == isn_of(known, word & 1) ? word & SETTLED_KIND : 0;
+}
+
+/* Two places for each key; the size is set before the load. Only user space writes here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct note_pair);
+} notes SEC(".maps");
+
+/* What a note says of a segment's sender. */
+struct told {
+	__u64 grant[2];
+	__u32 marks;	/* 0: there is no note */
+};
+
+/*
+ * Which pair of notes a key has. The sum of three products takes them as fast as they come; the
+ * last product brings what differs anywhere into the upper half. engine/sys/notes.rs has the twin.
+ */
+static __always_inline __u32 note_index(const struct flow_key *key)
+{
+	const __u64 *word = (const __u64 *)key;
+	__u64 hash = (word[0] + 0x9e3779b97f4a7c15ull) * (word[1] + 0xd1b54a32d192ed03ull) +
+		     (word[2] + 0x8cb92ba72f3d8dd7ull) * (word[3] + 0xaef17502108ef2d9ull) +
+		     (word[4] + 0xf1357aea2e62a9c5ull) * (word[5] + 0xdb4f0b9175ae2165ull);
+
+	hash ^= hash >> 32;
+	return hash * 0x9e3779b97f4a7c15ull >> 32;
+}
+
+/* The marks of a note if its key is `key`, else 0. */
+static __always_inline __u32 note_marks(const struct note *note, const struct flow_key *key)
+{
+	const volatile __u64 *theirs = (const volatile __u64 *)&note->key;
+	const volatile __u32 *last = (const volatile __u32 *)&note->key.vlan[2];
+	const __u64 *ours = (const __u64 *)key;
+	__u32 marks = last[1] ^ key->realm;
+	__u64 other = (theirs[0] ^ ours[0]) | (theirs[1] ^ ours[1]) | (theirs[2] ^ ours[2]) |
+		      (theirs[3] ^ ours[3]) | (theirs[4] ^ ours[4]) |
+		      (last[0] ^ *(const __u32 *)&key->vlan[2]) | (marks & ~MARKS);
+
+	return other ? 0 : marks;
+}
+
+/* What a note says, if its key is `key`. */
+static __always_inline void read_note(const struct note *note, const struct flow_key *key,
+				      struct told *told)
+{
+	const volatile __u64 *grant = note->grant;
+
+	told->marks = note_marks(note, key);
+	if (!told->marks)
+		return;
+	told->grant[0] = grant[0];
+	told->grant[1] = grant[1];
+}
+
+static __always_inline void hear(const struct segment *segment, const struct control *words,
+				 struct told *told)
+{
+	__u32 index = note_index(&segment->key) & words->note_mask;
+	const struct note_pair *pair = bpf_map_lookup_elem(&notes, &index);
+
+	told->marks = 0;
+	if (!pair)
+		return;	/* not so: the mask is the map's */
+	read_note(&pair->way[0], &segment->key, told);
+	/* Else the compiler makes one of both, with a variable added to a pointer. */
+	asm volatile("" : : : "memory");
+	if (!told->marks)
+		read_note(&pair->way[1], &segment->key, told);
+}
+
+static __always_inline __u64 grant_of(const struct told *told, __u32 sender)
+{
+	return sender ? told->grant[1] : told->grant[0];
+}
+
+/* Whether the note is of this very connection, by the number of the segment's sender. */
+static __always_inline int is_told_of(const struct told *told, const struct connection *known,
+				      __u32 sender)
+{
+	__u32 own = mark_isn(sender);
+
+	return told->marks & known->marks & own && !((told->marks ^ known->marks) & MARK_LATE) &&
+	       grant_of(told, sender) >> 32 == isn_of(known, sender);
+}
+
+#endif

@@ -1,0 +1,216 @@
+//! [`Notes`]: what user space tells the kernel filter of connections, in memory that both see.
+//!
+//! A note is a cache line: the connection's key with its marks, and a grant for each direction. The
+//! filter compares the whole key, and a grant counts only under the initial sequence number that
+//! stands in the same word, so that neither a collision nor a note that comes late can touch
+//! another connection. To write one is a few stores; there is no system call.
+//!
+//! Shards share the table: each takes free places only, and writes to its own.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::mmap::Mapping;
+use crate::ids::{Direction, FlowKey};
+
+/// `struct note` of `bpf/shared.h`, in words of eight bytes: where the last word of the key is,
+/// which has the marks in it, and the grants behind it.
+const NOTE_WORDS: usize = 8;
+const LAST_KEY_WORD: usize = 5;
+const GRANT_WORDS: usize = 6;
+const NOTE_BYTES: usize = NOTE_WORDS * size_of::<u64>();
+/// Places among which a key's note is.
+const WAYS: usize = 2;
+
+/// Nobody's place.
+const FREE: u64 = 0;
+/// A place that is being written: the last word of no key.
+const TAKEN: u64 = u64::MAX;
+
+/// How far ahead of what has passed a grant may reach. The filter takes grants for twice as far:
+/// what was sent again or overtook other segments is covered, too.
+pub const GRANT_AHEAD_BYTES_MAX: u32 = 1 << 29;
+
+/// What a note says of a connection, in bits of its realm that keys leave free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks(u32);
+
+impl Marks {
+    /// It is not HTTP, whatever comes, until the next SYN.
+    pub const FOREIGN: Marks = Marks(1 << 26);
+    /// It is not HTTP, until a segment begins like a message.
+    pub const OTHER: Marks = Marks(1 << 27);
+    /// It was joined late: the sequence number of the segment that it was joined at stands for both
+    /// initial ones.
+    pub const LATE: Marks = Marks(1 << 28);
+
+    /// The initial sequence number of the sender is known.
+    pub fn isn(direction: Direction) -> Marks {
+        Marks(1 << (29 + direction.index()))
+    }
+
+    /// All of both.
+    pub fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+
+    /// Whether it has all of `other`.
+    pub fn has(self, other: Marks) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The place of a note.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoteId(u32);
+
+/// The table, shared by its clones.
+#[derive(Clone, Debug)]
+pub struct Notes(Arc<Mapping>);
+
+impl Notes {
+    /// How many pairs of notes there are for so many sessions: a note for each at least, and a
+    /// power of two.
+    pub fn pair_count(session_count: u32) -> u32 {
+        session_count.next_power_of_two().max(WAYS as u32) / WAYS as u32
+    }
+
+    /// The table in a map of the filter.
+    pub(super) fn of_map(map: BorrowedFd<'_>, pair_count: u32) -> io::Result<Notes> {
+        let bytes = pair_count as usize * WAYS * NOTE_BYTES;
+        Ok(Notes(Arc::new(Mapping::of_file(map, bytes)?)))
+    }
+
+    /// A table that no filter reads, for tests.
+    pub fn on_heap(pair_count: u32) -> Notes {
+        Notes(Arc::new(Mapping::on_heap(pair_count as usize * WAYS * NOTE_BYTES)))
+    }
+
+    /// Takes a place for the connection `key`, which the filter finds once the note is shown.
+    /// `None`: both of its places are taken.
+    pub fn take(&self, key: &FlowKey) -> Option<NoteId> {
+        let words = words_of(key);
+        let pair_count = self.0.len() / (WAYS * NOTE_BYTES);
+        let pair = index_of(&words) as usize & (pair_count - 1);
+        let id = (0..WAYS).map(|way| NoteId((pair * WAYS + way) as u32)).find(|id| {
+            let word = self.word(*id, LAST_KEY_WORD);
+            word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })?;
+        for (at, word) in words[..LAST_KEY_WORD].iter().enumerate() {
+            self.word(id, at).store(*word, Ordering::Relaxed);
+        }
+        Some(id)
+    }
+
+    /// Says that data of `direction` up to `until` need not come up, on the connection on which the
+    /// initial sequence number of that direction is `isn`. To be written before the note is shown
+    /// with [`Marks::isn`], and anew before `until` lies 2^31 behind, where sequence numbers come
+    /// around.
+    pub fn grant(&self, id: NoteId, direction: Direction, isn: u32, until: u32) {
+        let word = u64::from(isn) << 32 | u64::from(until);
+        self.word(id, GRANT_WORDS + direction.index()).store(word, Ordering::Release);
+    }
+
+    /// Shows the note to the filter, or changes its marks.
+    pub fn show(&self, id: NoteId, key: &FlowKey, marks: Marks) {
+        let marked = FlowKey { realm: key.realm | marks.0, ..*key };
+        self.word(id, LAST_KEY_WORD).store(words_of(&marked)[LAST_KEY_WORD], Ordering::Release);
+    }
+
+    /// Gives the place back.
+    pub fn erase(&self, id: NoteId) {
+        self.word(id, LAST_KEY_WORD).store(TAKEN, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.word(id, GRANT_WORDS).store(0, Ordering::Relaxed);
+        self.word(id, GRANT_WORDS + 1).store(0, Ordering::Relaxed);
+        self.word(id, LAST_KEY_WORD).store(FREE, Ordering::Release);
+    }
+
+    /// Places that are taken, of all. It looks at each: for tests and totals.
+    pub fn taken_count(&self) -> usize {
+        let places = 0..self.0.len() / NOTE_BYTES;
+        let word = |place: usize| self.word(NoteId(place as u32), LAST_KEY_WORD);
+        places.filter(|place| word(*place).load(Ordering::Relaxed) != FREE).count()
+    }
+
+    fn word(&self, id: NoteId, at: usize) -> &AtomicU64 {
+        self.0.word64(id.0 as usize * NOTE_BYTES + at * size_of::<u64>())
+    }
+}
+
+/// The key as the filter reads it: six words in the host's order.
+fn words_of(key: &FlowKey) -> [u64; 6] {
+    let mut bytes = [0; 48];
+    bytes[..32].copy_from_slice(key.address.as_flattened());
+    bytes[32..36].copy_from_slice(key.port.as_flattened());
+    for (at, id) in key.vlan.iter().enumerate() {
+        bytes[36 + 2 * at..38 + 2 * at].copy_from_slice(&id.to_ne_bytes());
+    }
+    bytes[44..].copy_from_slice(&key.realm.to_ne_bytes());
+    let (words, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
+}
+
+/// Which pair of notes a key has, before the table's mask: the twin of `note_index` in
+/// `bpf/connection.h`.
+fn index_of(word: &[u64; 6]) -> u32 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let product = |first: u64, add: u64, second: u64, add_second: u64| {
+        first.wrapping_add(add).wrapping_mul(second.wrapping_add(add_second))
+    };
+    let hash = product(word[0], GOLDEN, word[1], 0xd1b5_4a32_d192_ed03)
+        .wrapping_add(product(word[2], 0x8cb9_2ba7_2f3d_8dd7, word[3], 0xaef1_7502_108e_f2d9))
+        .wrapping_add(product(word[4], 0xf135_7aea_2e62_a9c5, word[5], 0xdb4f_0b91_75ae_2165));
+    ((hash ^ hash >> 32).wrapping_mul(GOLDEN) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> FlowKey {
+        FlowKey { port: [port.to_be_bytes(), [0, 80]], ..FlowKey::default() }
+    }
+
+    #[test]
+    fn a_place_is_nobodys_until_it_is_taken_and_after_it_was_given_back() {
+        let notes = Notes::on_heap(1);
+        let (first, second) = (notes.take(&key(1)), notes.take(&key(2)));
+        assert!(first.is_some() && second.is_some() && first != second);
+        assert_eq!(notes.take(&key(3)), None, "both places are taken");
+        notes.show(second.unwrap(), &key(2), Marks::LATE);
+        notes.erase(second.unwrap());
+        assert_eq!(notes.taken_count(), 1);
+        assert_eq!(notes.take(&key(3)), second);
+    }
+
+    #[test]
+    fn notes_spread_over_the_table() {
+        // Connections of two hosts, as a proxy and its server have them.
+        let notes = Notes::on_heap(1 << 12);
+        let taken = (0..4096u16).filter(|port| notes.take(&key(port * 2)).is_some()).count();
+        // Of keys thrown at random, a key to a pair, 10.4% find both of their places taken.
+        assert!(taken > 3600, "{taken} of 4096 keys have a place in a table of 8192");
+    }
+
+    #[test]
+    fn words_mean_the_same_on_both_sides() {
+        let shared = include_str!("../../bpf/shared.h");
+        let value = |mark: Marks| mark.0.trailing_zeros();
+        let lines = [
+            ("MARK_FOREIGN", value(Marks::FOREIGN)),
+            ("MARK_OTHER", value(Marks::OTHER)),
+            ("MARK_LATE", value(Marks::LATE)),
+            ("MARK_ISN_0", value(Marks::isn(Direction::Forward))),
+            ("MARK_ISN_1", value(Marks::isn(Direction::Reverse))),
+        ];
+        for (name, bit) in lines {
+            let line = format!("#define {name} (1u << {bit})");
+            assert!(shared.lines().any(|theirs| theirs.starts_with(&line)), "{line}");
+        }
+        assert!(shared.contains("#define GRANT_BYTES_MAX (1u << 30)"));
+        assert_eq!(GRANT_AHEAD_BYTES_MAX, 1 << 29);
+    }
+}

@@ -1,0 +1,499 @@
+//! What the kernel filter makes of user space's notes, packet by packet, through BPF_PROG_TEST_RUN:
+//! which data it cuts off, which connections it drops, and that no note reaches another connection
+//! than its own.
+
+#[path = "support/kernel_packet.rs"]
+#[allow(dead_code)]
+mod packet;
+
+/// Needs CAP_BPF; elsewhere each test says that it was skipped.
+mod root {
+    use httplines::config::{CaptureConfig, DecodeConfig};
+    use httplines::ids::{Direction, FlowKey, REALM_IPV6};
+    use httplines::sys::counters::Reason;
+    use httplines::sys::filter::{Filter, Gate};
+    use httplines::sys::notes::{Marks, Notes};
+    use libbpf_rs::{ErrorKind, MapCore, MapFlags};
+
+    use super::packet::Way::{ToClient, ToServer};
+    use super::packet::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    const BODY: [u8; 1000] = [b'x'; 1000];
+    /// Payload of the shortest segment that is cut.
+    const CUT_BYTES_MIN: usize = 256;
+    /// Of IPv4 and TCP: what a test run passes of an elided frame, which it counts from the IP
+    /// header on.
+    const HEADER_BYTES: u32 = 40;
+    const MARK_LATE: u32 = 1 << 28;
+    const MARK_ISNS: u32 = 3 << 29;
+
+    fn load() -> Option<Filter> {
+        let config =
+            CaptureConfig { session_count_max: 64, opening_count_max: 64, ..Default::default() };
+        match Filter::load(&config, &DecodeConfig::default()) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                eprintln!("skipped: loading the filter needs CAP_BPF");
+                None
+            }
+            result => {
+                let filter = result.expect("the kernel takes the filter");
+                filter.gate(Gate::Open);
+                Some(filter)
+            }
+        }
+    }
+
+    fn at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+        ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &tcp_at(way, seq, flags, &[], payload)))
+    }
+
+    /// Which endpoint of the key sends `way`: the server's address is the lower one.
+    fn sender(way: Way) -> Direction {
+        if way == ToServer { Direction::Reverse } else { Direction::Forward }
+    }
+
+    fn enter(filter: &Filter, key: &FlowKey, known: Known) {
+        let map = filter.sessions();
+        map.update(&key_bytes(key), &known.bytes(), MapFlags::ANY).expect("there is room");
+    }
+
+    fn known(filter: &Filter, key: &FlowKey) -> Option<Known> {
+        let look = |map: &libbpf_rs::MapHandle| map.lookup(&key_bytes(key), MapFlags::ANY);
+        let found = look(filter.sessions()).unwrap();
+        found.or(look(filter.openings()).unwrap()).map(|value| Known::of(&value))
+    }
+
+    fn forget(filter: &Filter) {
+        for map in [filter.sessions(), filter.openings()] {
+            map.keys().for_each(|key| map.delete(&key).expect("it was there"));
+        }
+    }
+
+    /// SYN, SYN-ACK and a request: a session whose numbers are `client` and `server`.
+    fn open(filter: &Filter, client: u32, server: u32) {
+        assert_eq!(reason_of(filter, &at(ToServer, client, SYN, b"")), Reason::Opening);
+        assert_eq!(reason_of(filter, &at(ToClient, server, SYN | ACK, b"")), Reason::Opening);
+        let request = at(ToServer, client.wrapping_add(1), ACK, GET);
+        assert_eq!(reason_of(filter, &request), Reason::Admitted);
+    }
+
+    /// A note on `key` whose grants are `isn` and `until` of each endpoint.
+    fn note(notes: &Notes, key: &FlowKey, grants: [(u32, u32); 2], more: Marks) {
+        let id = notes.take(key).expect("a place is free");
+        let mut marks = more;
+        for (direction, (isn, until)) in [Direction::Forward, Direction::Reverse].iter().zip(grants)
+        {
+            notes.grant(id, *direction, isn, until);
+            marks = marks.with(Marks::isn(*direction));
+        }
+        notes.show(id, key, marks);
+    }
+
+    /// The ends of a segment, relative to the end of the grant, with whether it is covered.
+    fn positions() -> Vec<(u32, bool)> {
+        let (near, far) = (1u32 << 30, 1u32 << 31);
+        vec![
+            (0, true),
+            (1u32.wrapping_neg(), true),
+            (1000u32.wrapping_neg(), true),
+            ((near - 1).wrapping_neg(), true),
+            (near.wrapping_neg(), false),
+            ((far - 1).wrapping_neg(), false),
+            (far, false),
+            (1, false),
+            (999, false),
+            (1000, false),
+            (far - 1, false),
+        ]
+    }
+
+    /// Every position of a segment around the end of its grant, wherever that stands among the
+    /// numbers, both ways.
+    #[test]
+    fn what_lies_below_the_grant_is_cut_and_nothing_else() {
+        for until in [5_000_000, 0, 1, 999, 1 << 30, 1 << 31, (1 << 31) + 500, u32::MAX] {
+            for way in [ToServer, ToClient] {
+                let Some(filter) = load() else { return };
+                open(&filter, 11, 22);
+                let isn = if way == ToServer { 11 } else { 22 };
+                let mut grants = [(0, 0); 2];
+                grants[sender(way).index()] = (isn, until);
+                // The other direction's number is another: it has no grant.
+                grants[sender(way).opposite().index()] = (99, until);
+                note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
+                for (end, is_covered) in positions() {
+                    let seq = until.wrapping_add(end).wrapping_sub(1000);
+                    let expected = if is_covered {
+                        (Reason::Elided, HEADER_BYTES)
+                    } else {
+                        (Reason::Session, 0x7fff_ffff)
+                    };
+                    let verdict = verdict_of(&filter, &at(way, seq, ACK, &BODY));
+                    assert_eq!(verdict, expected, "{way:?} {end} from {until}");
+                    let back = if way == ToServer { ToClient } else { ToServer };
+                    let verdict = reason_of(&filter, &at(back, seq, ACK, &BODY));
+                    assert_eq!(verdict, Reason::Session, "the other way, {end} from {until}");
+                }
+            }
+        }
+    }
+
+    /// Every set of control bits: only plain data are cut.
+    #[test]
+    fn what_tells_more_than_its_data_goes_up_whole() {
+        let Some(filter) = load() else { return };
+        for flags in 0..=0xffu8 {
+            forget(&filter);
+            let key = key_v4(&[]);
+            let isns = Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() };
+            enter(&filter, &key, isns);
+            let notes = filter.notes();
+            let id = notes.take(&key).expect("a place is free");
+            notes.grant(id, Direction::Forward, 22, 10_000);
+            notes.show(id, &key, Marks::isn(Direction::Forward));
+            let is_plain = flags & (SYN | FIN | RST | URG) == 0;
+            let expected = if is_plain { Reason::Elided } else { Reason::Session };
+            let reason = reason_of(&filter, &at(ToClient, 5000, flags, &BODY));
+            assert_eq!(reason, expected, "flags {flags:#x}");
+            notes.erase(id);
+            let reason = reason_of(&filter, &at(ToClient, 5000, ACK, &BODY));
+            assert_eq!(reason, Reason::Session, "the note is gone");
+        }
+    }
+
+    #[test]
+    fn headers_go_up_whole_and_short_data_is_left() {
+        let Some(filter) = load() else { return };
+        let (v4, v6) = (key_v4(&[]), key_v6());
+        let tagged = key_v4(&[100, 7]);
+        for key in [v4, v6, tagged] {
+            enter(&filter, &key, Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() });
+            note(&filter.notes(), &key, [(22, 100_000), (11, 100_000)], Marks::default());
+        }
+        let cut = |frame: &[u8]| verdict_of(&filter, frame);
+        for option_bytes in (0..=40).step_by(4) {
+            let segment = tcp_at(ToClient, 5000, ACK, &vec![1; option_bytes], &BODY);
+            let plain = ethernet(&[], TYPE_IPV4, &ipv4(ToClient, PROTOCOL_TCP, &segment));
+            let expected = HEADER_BYTES + option_bytes as u32;
+            assert_eq!(cut(&plain), (Reason::Elided, expected));
+            let options = ipv4_with_options(ToClient, PROTOCOL_TCP, &[1; 40], &segment);
+            let options = ethernet(&[], TYPE_IPV4, &options);
+            assert_eq!(cut(&options), (Reason::Elided, expected + 40));
+            let packet = ipv6(ToClient, 60, &extension(PROTOCOL_TCP, 2, &segment));
+            let extended = ethernet(&[], TYPE_IPV6, &packet);
+            assert_eq!(cut(&extended), (Reason::Elided, expected + 20 + 16));
+            let packet = ipv4(ToClient, PROTOCOL_TCP, &segment);
+            let in_vlans = ethernet(&[(TYPE_QINQ, 100), (TYPE_VLAN, 7)], TYPE_IPV4, &packet);
+            assert_eq!(cut(&in_vlans), (Reason::Elided, expected + 8));
+        }
+        for bytes in [1, 20, CUT_BYTES_MIN - 1, CUT_BYTES_MIN, 1400] {
+            let is_cut = bytes >= CUT_BYTES_MIN;
+            let expected = if is_cut { Reason::Elided } else { Reason::Session };
+            let reason = reason_of(&filter, &at(ToClient, 5000, ACK, &vec![b'x'; bytes]));
+            assert_eq!(reason, expected, "{bytes} bytes");
+        }
+        let before = filter.counters();
+        reason_of(&filter, &at(ToClient, 5000, ACK, &BODY));
+        assert_eq!(filter.counters().elided_bytes - before.elided_bytes, 1000);
+    }
+
+    /// Keys that have the place of `key` and differ from it in one thing, of each thing a few.
+    fn neighbours(key: &FlowKey) -> Vec<FlowKey> {
+        let place = |key: &FlowKey| Notes::on_heap(32).take(key);
+        let mut found = Vec::new();
+        let mut try_all = |change: &dyn Fn(&mut FlowKey, u16)| {
+            let changed = (1..2000u16).map(|by| {
+                let mut other = *key;
+                change(&mut other, by);
+                other
+            });
+            found.extend(changed.filter(|other| place(other) == place(key)).take(3));
+        };
+        for end in 0..2 {
+            for byte in (0..16).step_by(2) {
+                try_all(&|other, by| {
+                    other.address[end][byte] ^= by as u8;
+                    other.address[end][byte + 1] ^= (by >> 8) as u8;
+                });
+            }
+            try_all(&|other, by| other.port[end] = by.to_be_bytes());
+        }
+        for tag in 0..4 {
+            try_all(&|other, by| other.vlan[tag] = by);
+        }
+        try_all(&|other, by| other.realm = 1 << 24 | u32::from(by));
+        try_all(&|other, by| other.realm = REALM_IPV6 | 2 << 24 | u32::from(by));
+        found
+    }
+
+    /// The same place in the table, the same numbers, and one thing in the key is another.
+    #[test]
+    fn a_note_reaches_no_other_connection() {
+        let Some(filter) = load() else { return };
+        let key = key_v4(&[]);
+        enter(&filter, &key, Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() });
+        let frame = at(ToClient, 5000, ACK, &BODY);
+        let notes = filter.notes();
+        let others = neighbours(&key);
+        assert_eq!(others.len(), 3 * 24);
+        for other in others {
+            let reason = |noted: &[FlowKey]| {
+                let show = |key: &FlowKey| {
+                    let id = notes.take(key).expect("a place is free");
+                    notes.grant(id, Direction::Forward, 22, 100_000);
+                    notes.show(id, key, Marks::isn(Direction::Forward));
+                    id
+                };
+                let ids: Vec<_> = noted.iter().map(show).collect();
+                let reason = reason_of(&filter, &frame);
+                ids.iter().for_each(|id| notes.erase(*id));
+                reason
+            };
+            assert_eq!(reason(&[other]), Reason::Session, "{other:?}");
+            assert_eq!(reason(&[other, key]), Reason::Elided, "beside {other:?}");
+        }
+    }
+
+    /// Who knows which number, and which the note names.
+    #[test]
+    fn a_grant_counts_under_its_own_number_only() {
+        let Some(filter) = load() else { return };
+        let (notes, key) = (filter.notes(), key_v4(&[]));
+        let id = notes.take(&key).expect("a place is free");
+        let forward = Marks::isn(Direction::Forward);
+        let both = forward.with(Marks::isn(Direction::Reverse));
+        let mut row_count = 0;
+        for marks in 0..8u32 {
+            for isn in [22, 23, 0] {
+                for told in [Marks::default(), forward, both, Marks::LATE, both.with(Marks::LATE)] {
+                    for told_isn in [22, 23, 0] {
+                        let marks = marks << 28;
+                        let session = Known { isn: [isn, 11], marks, ..Known::default() };
+                        enter(&filter, &key, session);
+                        notes.grant(id, Direction::Forward, told_isn, 100_000);
+                        notes.show(id, &key, told);
+                        let reason = reason_of(&filter, &at(ToClient, 5000, ACK, &BODY));
+                        let is_known = marks & 1 << 29 != 0 && told.has(forward);
+                        let is_same_kind = (marks & MARK_LATE != 0) == told.has(Marks::LATE);
+                        let is_cut = is_known && is_same_kind && isn == told_isn;
+                        let expected = if is_cut { Reason::Elided } else { Reason::Session };
+                        assert_eq!(reason, expected, "{session:?} {told:?} {told_isn}");
+                        row_count += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(row_count, 360);
+    }
+
+    #[test]
+    fn a_new_connection_on_the_same_endpoints_voids_all_that_was_said() {
+        let syns: [(&str, &[(Way, u32, u8)], [bool; 2]); 7] = [
+            ("nothing", &[], [true, true]),
+            ("the same SYN again", &[(ToServer, 11, SYN)], [true, true]),
+            ("both again", &[(ToServer, 11, SYN), (ToClient, 22, SYN | ACK)], [true, true]),
+            ("a new SYN", &[(ToServer, 12, SYN)], [false, false]),
+            ("a new answer", &[(ToClient, 23, SYN | ACK)], [false, true]),
+            ("both new", &[(ToServer, 12, SYN), (ToClient, 23, SYN | ACK)], [false, false]),
+            ("the other way around", &[(ToClient, 7, SYN), (ToServer, 8, SYN | ACK)], [false; 2]),
+        ];
+        for (description, syns, is_cut) in syns {
+            let Some(filter) = load() else { return };
+            open(&filter, 11, 22);
+            let grants = [(22, 1 << 20), (11, 1 << 20)];
+            note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
+            for (way, isn, flags) in syns {
+                assert_eq!(reason_of(&filter, &at(*way, *isn, *flags, b"")), Reason::Session);
+            }
+            for (way, is_cut) in [(ToClient, is_cut[0]), (ToServer, is_cut[1])] {
+                let expected = if is_cut { Reason::Elided } else { Reason::Session };
+                let reason = reason_of(&filter, &at(way, 50_000, ACK, &BODY));
+                assert_eq!(reason, expected, "{description}, {way:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_joined_late_is_known_by_where_it_was_joined() {
+        let Some(filter) = load() else { return };
+        let key = key_v4(&[]);
+        assert_eq!(reason_of(&filter, &at(ToServer, 777, ACK, GET)), Reason::Admitted);
+        let session = known(&filter, &key).expect("a session");
+        assert_eq!((session.isn, session.marks), ([777, 777], MARK_LATE | MARK_ISNS));
+        note(&filter.notes(), &key, [(777, 1 << 20), (777, 1 << 20)], Marks::LATE);
+        assert_eq!(reason_of(&filter, &at(ToClient, 5000, ACK, &BODY)), Reason::Elided);
+        assert_eq!(reason_of(&filter, &at(ToServer, 5000, ACK, &BODY)), Reason::Elided);
+        // A SYN makes it another connection; its answer does not bring the old number back.
+        assert_eq!(reason_of(&filter, &at(ToServer, 777, SYN, b"")), Reason::Session);
+        assert_eq!(reason_of(&filter, &at(ToClient, 777, SYN | ACK, b"")), Reason::Session);
+        for way in [ToClient, ToServer] {
+            assert_eq!(reason_of(&filter, &at(way, 5000, ACK, &BODY)), Reason::Session);
+        }
+    }
+
+    /// What user space says of a connection that is not HTTP holds until its next SYN.
+    #[test]
+    fn a_settled_connection_is_dropped_until_its_next_syn() {
+        for (mark, is_session) in [
+            (Marks::FOREIGN, true),
+            (Marks::FOREIGN, false),
+            (Marks::OTHER, true),
+            (Marks::OTHER, false),
+        ] {
+            let Some(filter) = load() else { return };
+            let (notes, key) = (filter.notes(), key_v4(&[]));
+            let reason =
+                |way, seq, flags, payload: &[u8]| reason_of(&filter, &at(way, seq, flags, payload));
+            reason(ToServer, 11, SYN, b"");
+            reason(ToClient, 22, SYN | ACK, b"");
+            if is_session {
+                // Such as the greeting of an SSH server.
+                assert_eq!(reason(ToClient, 23, ACK, b"SSH-2.0 x"), Reason::Admitted);
+            }
+            let id = notes.take(&key).expect("a place is free");
+            notes.grant(id, Direction::Forward, 22, 22);
+            notes.grant(id, Direction::Reverse, 11, 11);
+            let isns = Marks::isn(Direction::Forward).with(Marks::isn(Direction::Reverse));
+            notes.show(id, &key, isns.with(mark));
+            assert_eq!(reason(ToServer, 40, ACK, b"data"), Reason::Other);
+            notes.erase(id);
+            // The filter has noted it, and needs the note no more.
+            for flags in [ACK, ACK | FIN, RST] {
+                assert_eq!(reason(ToClient, 40, flags, b""), Reason::Other);
+                assert_eq!(reason(ToClient, 40, flags, &BODY), Reason::Other);
+            }
+            // Nothing that user space writes later reaches it, unless it begins like a message.
+            if mark == Marks::FOREIGN {
+                assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Other);
+            } else {
+                assert_eq!(reason(ToServer, 50, ACK, b"220 ready"), Reason::Other);
+                assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Admitted);
+                let session = known(&filter, &key).expect("it was joined");
+                assert_eq!((session.isn, session.settled), ([50, 50], 0));
+                // The old note, which may still stand, is of another connection.
+                note(&notes, &key, [(22, 22), (11, 11)], mark);
+                assert_eq!(reason(ToServer, 60, ACK, &BODY), Reason::Session);
+                continue;
+            }
+            assert_eq!(reason(ToServer, 1 << 20, SYN, b""), Reason::Opening);
+            assert_eq!(reason(ToServer, (1 << 20) + 1, ACK, b"data"), Reason::Opening);
+            assert_eq!(reason(ToServer, (1 << 20) + 5, ACK, GET), Reason::Admitted);
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_comes_late_does_not_reach_the_next_connection() {
+        for mark in [Marks::FOREIGN, Marks::OTHER] {
+            let Some(filter) = load() else { return };
+            open(&filter, 11, 22);
+            // The old connection is found to be none when the new one has begun.
+            reason_of(&filter, &at(ToServer, 5000, SYN, b""));
+            reason_of(&filter, &at(ToClient, 6000, SYN | ACK, b""));
+            note(&filter.notes(), &key_v4(&[]), [(22, 22), (11, 11)], mark);
+            for (way, seq) in [(ToServer, 5001), (ToClient, 6001)] {
+                assert_eq!(reason_of(&filter, &at(way, seq, ACK, &BODY)), Reason::Session);
+            }
+        }
+    }
+
+    #[test]
+    fn tls_from_the_first_byte_settles_itself() {
+        let begins = |seq: u32, payload: &[u8]| {
+            let filter = load()?;
+            reason_of(&filter, &at(ToServer, 11, SYN, b""));
+            reason_of(&filter, &at(ToClient, 22, SYN | ACK, b""));
+            assert_eq!(reason_of(&filter, &at(ToServer, seq, ACK, payload)), Reason::Opening);
+            Some(reason_of(&filter, &at(ToServer, 5000, ACK, &BODY)))
+        };
+        let Some(reason) = begins(12, TLS) else { return };
+        assert_eq!(reason, Reason::Tls, "the next segment, though it does not look like TLS");
+        for (what, seq, payload) in [
+            ("not the first bytes", 13, TLS),
+            ("application data", 12, &b"\x17\x03\x03\x01\x00"[..]),
+            ("something else", 12, &b"\x05\x01\x00"[..]),
+        ] {
+            assert_eq!(begins(seq, payload), Some(Reason::Opening), "{what}");
+        }
+    }
+
+    /// The table was too small, and the session is gone: the note brings it back, with its numbers.
+    #[test]
+    fn a_session_that_the_map_lost_comes_back_while_it_is_followed() {
+        for (description, flags, payload) in
+            [("data", ACK, &BODY[..]), ("FIN", ACK | FIN, b""), ("RST", RST, b"")]
+        {
+            let Some(filter) = load() else { return };
+            let (notes, key) = (filter.notes(), key_v4(&[]));
+            open(&filter, 11, 22);
+            forget(&filter);
+            let frame = at(ToClient, 5000, flags, payload);
+            let lost = if payload.is_empty() { Reason::NoPayload } else { Reason::Other };
+            assert_eq!(reason_of(&filter, &frame), lost, "{description}, not followed");
+            note(&notes, &key, [(22, 1 << 20), (11, 11)], Marks::default());
+            assert_eq!(reason_of(&filter, &at(ToClient, 5000, ACK, b"")), Reason::NoPayload);
+            assert_eq!(reason_of(&filter, &frame), Reason::Session, "{description}");
+            let session = known(&filter, &key).expect("it is back");
+            assert_eq!((session.isn, session.marks), ([22, 11], MARK_ISNS));
+            assert_eq!(filter.counters().sessions_restored, 1);
+            assert_eq!(reason_of(&filter, &at(ToClient, 6000, ACK, &BODY)), Reason::Elided);
+        }
+    }
+
+    #[test]
+    fn what_is_followed_is_a_session_whatever_its_segments_look_like() {
+        let Some(filter) = load() else { return };
+        let (notes, key) = (filter.notes(), key_v4(&[]));
+        reason_of(&filter, &at(ToServer, 11, SYN, b""));
+        // A head in two pieces, of which neither begins like a message.
+        assert_eq!(reason_of(&filter, &at(ToServer, 12, ACK, b"GET")), Reason::Opening);
+        assert_eq!(reason_of(&filter, &at(ToServer, 15, ACK, b" / HTTP/1.1")), Reason::Opening);
+        let id = notes.take(&key).expect("a place is free");
+        notes.grant(id, Direction::Reverse, 11, 12);
+        notes.show(id, &key, Marks::isn(Direction::Reverse));
+        assert_eq!(reason_of(&filter, &at(ToServer, 26, ACK, b"\r\n")), Reason::Session);
+        assert_eq!(filter.openings().keys().count(), 0);
+        assert_eq!(filter.sessions().keys().count(), 1);
+        // What another connection's note says does not make this opening a session.
+        forget(&filter);
+        reason_of(&filter, &at(ToServer, 500, SYN, b""));
+        assert_eq!(reason_of(&filter, &at(ToServer, 501, ACK, b"\r\n")), Reason::Opening);
+        assert_eq!(filter.sessions().keys().count(), 0);
+    }
+
+    /// Places of keys are where the kernel looks for them, for every kind of key.
+    #[test]
+    fn both_halves_find_a_note_in_the_same_place() {
+        let Some(filter) = load() else { return };
+        let notes = filter.notes();
+        let mut found_count = 0;
+        for port in 1..2000u16 {
+            let segment = |payload| {
+                let mut segment = tcp_between(ToClient, (port, SERVER_PORT), ACK, payload);
+                segment[4..8].copy_from_slice(&5000u32.to_be_bytes());
+                segment
+            };
+            let ports = [SERVER_PORT.to_be_bytes(), port.to_be_bytes()];
+            let v4 = FlowKey { port: ports, ..key_v4(&[port, 9]) };
+            let v6 = FlowKey { port: ports, ..key_v6() };
+            let tags = [(TYPE_VLAN, port), (TYPE_VLAN, 9)];
+            let packet_v4 = ipv4(ToClient, PROTOCOL_TCP, &segment(&BODY));
+            let packet_v6 = ipv6(ToClient, PROTOCOL_TCP, &segment(&BODY));
+            for (key, frame) in [
+                (v4, ethernet(&tags, TYPE_IPV4, &packet_v4)),
+                (v6, ethernet(&[], TYPE_IPV6, &packet_v6)),
+            ] {
+                enter(&filter, &key, Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() });
+                let id = notes.take(&key).expect("a place is free");
+                notes.grant(id, Direction::Forward, 22, 100_000);
+                notes.show(id, &key, Marks::isn(Direction::Forward));
+                assert_eq!(reason_of(&filter, &frame), Reason::Elided, "{key:?}");
+                notes.erase(id);
+                found_count += 1;
+            }
+        }
+        assert_eq!(found_count, 3998);
+        assert_eq!(notes.taken_count(), 0);
+    }
+}
