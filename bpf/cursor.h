@@ -37,18 +37,25 @@ static __always_inline void clear(struct __sk_buff *skb, void *to, __u32 bytes)
 	bpf_skb_load_bytes(skb, (__u32)-1, to, bytes);
 }
 
-/* Copies `bytes` bytes at the cursor; not 0 where they are not in the frame's linear part. */
-static __always_inline long cursor_peek(const struct cursor *at, void *to, __u32 bytes)
+/* Whether a cursor counts from skb->data: known where the code is written, it costs nothing. */
+enum reach { LINEAR, WHOLE };
+
+/*
+ * Copies `bytes` bytes at the cursor; not 0 where they are not in the frame, or of a LINEAR cursor
+ * not in its linear part.
+ */
+static __always_inline long cursor_peek(const struct cursor *at, enum reach reach, void *to,
+					__u32 bytes)
 {
-	if (at->start == CURSOR_FROM_DATA)
+	if (reach == WHOLE)
 		return bpf_skb_load_bytes(at->skb, at->offset, to, bytes);
 	return bpf_skb_load_bytes_relative(at->skb, at->offset, to, bytes, at->start);
 }
 
 /* Like cursor_peek, and steps over the bytes. */
-static __always_inline long cursor_take(struct cursor *at, void *to, __u32 bytes)
+static __always_inline long cursor_take(struct cursor *at, enum reach reach, void *to, __u32 bytes)
 {
-	long error = cursor_peek(at, to, bytes);
+	long error = cursor_peek(at, reach, to, bytes);
 
 	at->offset += bytes;
 	return error;

@@ -32,7 +32,8 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 	bytes = ((bytes - 1) & (LOOK_BYTES - 1)) + 1;
 
 	at.offset += ahead;
-	if (!cursor_peek(&at, to, bytes))
+	/* Of a cursor that counts from skb->data this fails, and the next way is its own. */
+	if (!cursor_peek(&at, LINEAR, to, bytes))
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
 	if (offset == OFFSET_UNKNOWN)

@@ -21,7 +21,8 @@
 #define VLAN_TAGS_MAX 8		/* steps, priority tags included */
 #define IP_FRAGMENT_MASK 0x3fff	/* more fragments, or an offset */
 #define IPV6_FRAGMENT 44
-#define IPV6_STEPS_MAX 6
+#define EXTENSIONS_MAX 6
+#define EXTENSIONS_INSIDE_MAX 1	/* in a tunnel: more take the verifier too long */
 #define LENGTH_UNKNOWN 0	/* BIG TCP: the length does not fit the IP header's field */
 
 /* What the headers tell of a segment. */
@@ -95,7 +96,7 @@ static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *p
 	for (int step = 0; step < VLAN_TAGS_MAX && is_vlan(*protocol); step++) {
 		__be16 tag[2];	/* control information, and the protocol behind */
 
-		if (cursor_take(&segment->at, tag, sizeof(tag)))
+		if (cursor_take(&segment->at, LINEAR, tag, sizeof(tag)))
 			return REASON_UNPARSED;
 		*protocol = tag[1];
 		if (!push_vlan(segment, bpf_ntohs(tag[0])))
@@ -105,13 +106,14 @@ static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *p
 }
 
 /* The IPv4 header at the cursor; `protocol` is what it carries. */
-static __always_inline enum reason parse_ipv4(struct segment *segment, __u8 *protocol)
+static __always_inline enum reason parse_ipv4(struct segment *segment, enum reach reach,
+					      __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
 	struct iphdr ip;
 	__u32 header_bytes, total_bytes;
 
-	if (cursor_peek(&segment->at, &ip, sizeof(ip)) || ip.version != 4)
+	if (cursor_peek(&segment->at, reach, &ip, sizeof(ip)) || ip.version != 4)
 		return REASON_UNPARSED;
 	header_bytes = ip.ihl * 4;
 	total_bytes = bpf_ntohs(ip.tot_len);
@@ -144,22 +146,24 @@ static __always_inline __u32 extension_bytes(__u8 header, __u8 length)
 }
 
 /* The IPv6 header at the cursor and its extensions; `protocol` is what it carries. */
-static __always_inline enum reason parse_ipv6(struct segment *segment, __u8 *protocol)
+static __always_inline enum reason parse_ipv6(struct segment *segment, enum reach reach,
+					      __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
 	struct ipv6hdr ip;
 	__u32 bytes, extensions_bytes = 0;
+	const int extension_count_max = reach == WHOLE ? EXTENSIONS_INSIDE_MAX : EXTENSIONS_MAX;
 	__u8 header;
 
-	if (cursor_take(&segment->at, &ip, sizeof(ip)) || ip.version != 6)
+	if (cursor_take(&segment->at, reach, &ip, sizeof(ip)) || ip.version != 6)
 		return REASON_UNPARSED;
 	bytes = bpf_ntohs(ip.payload_len);
 	header = ip.nexthdr;
-	for (int step = 0; step < IPV6_STEPS_MAX && is_ipv6_extension(header); step++) {
+	for (int step = 0; step < extension_count_max && is_ipv6_extension(header); step++) {
 		__u8 extension[2];	/* the header behind, and the length */
 		__u32 step_bytes;
 
-		if (cursor_peek(&segment->at, extension, sizeof(extension)))
+		if (cursor_peek(&segment->at, reach, extension, sizeof(extension)))
 			return REASON_UNPARSED;
 		step_bytes = extension_bytes(header, extension[1]);
 		header = extension[0];
@@ -169,7 +173,7 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, __u8 *pro
 	if (is_ipv6_extension(header))
 		return REASON_UNPARSED;
 	if (header == IPV6_FRAGMENT) {
-		if (cursor_peek(&segment->at, &header, sizeof(header)))
+		if (cursor_peek(&segment->at, reach, &header, sizeof(header)))
 			return REASON_UNPARSED;
 		return leads_to_tcp(header) || is_ipv6_extension(header) ? REASON_FRAGMENT
 									 : REASON_NOT_TCP;
@@ -216,11 +220,11 @@ static __always_inline __u32 order_endpoints(struct flow_key *key)
 	return 1;
 }
 
-static __always_inline enum reason parse_tcp(struct segment *segment)
+static __always_inline enum reason parse_tcp(struct segment *segment, enum reach reach)
 {
 	struct tcphdr *tcp = &segment->tcp;
 
-	if (cursor_peek(&segment->at, tcp, sizeof(*tcp)) || tcp->doff * 4 < sizeof(*tcp))
+	if (cursor_peek(&segment->at, reach, tcp, sizeof(*tcp)) || tcp->doff * 4 < sizeof(*tcp))
 		return REASON_UNPARSED;
 	if (segment->bytes == LENGTH_UNKNOWN) {
 		__u32 offset = cursor_from_data(&segment->at, (const __u32 *)tcp);

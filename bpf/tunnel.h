@@ -12,10 +12,9 @@
 #include "choice.h"
 #include "parse.h"
 
-#define TUNNEL_DEPTH_MAX 3	/* tunnels in tunnels; more are for user space */
+#define TUNNEL_DEPTH_MAX 2	/* tunnels in tunnels; more are for user space */
 #define TUNNEL_TAGS_MAX 2	/* VLAN tags of a frame inside */
 #define LABELS_MAX 4		/* of a stack; networks use up to about six, mirrors two */
-#define GTPU_EXTENSIONS_MAX 2
 
 #define ETHERTYPE_MIN 0x0600	/* below it the field is a length: IEEE 802.3 */
 #define ETHERTYPE_TEB 0x6558	/* Ethernet in GRE or Geneve */
@@ -87,7 +86,7 @@ static __always_inline enum layer layer_by_version(struct cursor *at)
 {
 	__u8 first;
 
-	if (cursor_peek(at, &first, sizeof(first)))
+	if (cursor_peek(at, WHOLE, &first, sizeof(first)))
 		return LAYER_DOUBT;
 	if (first >> 4 == 4)
 		return LAYER_IPV4;
@@ -96,10 +95,11 @@ static __always_inline enum layer layer_by_version(struct cursor *at)
 
 static __always_inline enum layer step_mpls(struct cursor *at)
 {
+#pragma unroll
 	for (int index = 0; index < LABELS_MAX; index++) {
 		__be32 label;
 
-		if (cursor_take(at, &label, sizeof(label)))
+		if (cursor_take(at, WHOLE, &label, sizeof(label)))
 			return LAYER_DOUBT;
 		if (label & bpf_htonl(0x100))	/* the last: RFC 3032 */
 			return layer_by_version(at);
@@ -112,7 +112,7 @@ static __always_inline enum layer step_pppoe(struct cursor *at)
 {
 	__be16 header[4];
 
-	if (cursor_take(at, header, sizeof(header)))
+	if (cursor_take(at, WHOLE, header, sizeof(header)))
 		return LAYER_DOUBT;
 	if (header[0] != bpf_htons(0x1100))
 		return LAYER_NONE;
@@ -133,7 +133,7 @@ static __always_inline enum layer step_gre(struct cursor *at)
 	__u16 flags, protocol;
 	__u8 last;
 
-	if (cursor_take(at, header, sizeof(header)))
+	if (cursor_take(at, WHOLE, header, sizeof(header)))
 		return LAYER_DOUBT;
 	flags = bpf_ntohs(header[0]);
 	protocol = bpf_ntohs(header[1]);
@@ -149,7 +149,7 @@ static __always_inline enum layer step_gre(struct cursor *at)
 	}
 	if (protocol == ETHERTYPE_ERSPAN_3) {
 		at->offset += 11;
-		if (cursor_take(at, &last, sizeof(last)))
+		if (cursor_take(at, WHOLE, &last, sizeof(last)))
 			return LAYER_DOUBT;
 		at->offset += last & 1 ? 8 : 0;
 		return LAYER_ETHERNET;
@@ -162,7 +162,7 @@ static __always_inline enum layer step_vxlan(struct cursor *at, __u32 *realm)
 {
 	__be32 header[2];
 
-	if (cursor_take(at, header, sizeof(header)) || !(header[0] & bpf_htonl(0x08000000)))
+	if (cursor_take(at, WHOLE, header, sizeof(header)) || !(header[0] & bpf_htonl(0x08000000)))
 		return LAYER_NONE;
 	*realm = REALM_VXLAN | bpf_ntohl(header[1]) >> 8;
 	return LAYER_ETHERNET;
@@ -174,7 +174,7 @@ static __always_inline enum layer step_geneve(struct cursor *at, __u32 *realm)
 	__be32 header[2];
 	__u32 first;
 
-	if (cursor_take(at, header, sizeof(header)))
+	if (cursor_take(at, WHOLE, header, sizeof(header)))
 		return LAYER_NONE;
 	first = bpf_ntohl(header[0]);
 	if (first >> 30)	/* another version */
@@ -187,31 +187,38 @@ static __always_inline enum layer step_geneve(struct cursor *at, __u32 *realm)
 	return first < ETHERTYPE_MIN ? LAYER_NONE : layer_of_ethertype(first);
 }
 
+/* An extension header of GTP-U; `kind` becomes that of the next, or 0. */
+static __always_inline long skip_gtpu_extension(struct cursor *at, __u8 *kind)
+{
+	__u8 words;
+
+	if (cursor_peek(at, WHOLE, &words, sizeof(words)) || !words)
+		return -1;
+	at->offset += words * 4 - sizeof(*kind);
+	return cursor_take(at, WHOLE, kind, sizeof(*kind));
+}
+
 /* 3GPP TS 29.281 section 5: version 1, a user's packet. */
 static __always_inline enum layer step_gtpu(struct cursor *at)
 {
 	__u8 header[8], kind;
 
-	if (cursor_take(at, header, sizeof(header)))
+	if (cursor_take(at, WHOLE, header, sizeof(header)))
 		return LAYER_NONE;
 	if ((header[0] & 0xf0) != 0x30 || header[1] != 255)
 		return LAYER_NONE;
 	if (!(header[0] & 0x07))
 		return layer_by_version(at);
 	at->offset += 3;	/* sequence number, N-PDU number */
-	if (cursor_take(at, &kind, sizeof(kind)))
+	if (cursor_take(at, WHOLE, &kind, sizeof(kind)))
 		return LAYER_NONE;
 	if (!(header[0] & 0x04))
 		kind = 0;
-	for (int index = 0; index < GTPU_EXTENSIONS_MAX && kind; index++) {
-		__u8 words;
-
-		if (cursor_peek(at, &words, sizeof(words)) || !words)
-			return LAYER_DOUBT;
-		at->offset += words * 4 - 1;
-		if (cursor_take(at, &kind, sizeof(kind)))
-			return LAYER_DOUBT;
-	}
+	/* Networks use one, 5G's PDU session container; a loop would be too much for verifiers. */
+	if (kind && skip_gtpu_extension(at, &kind))
+		return LAYER_DOUBT;
+	if (kind && skip_gtpu_extension(at, &kind))
+		return LAYER_DOUBT;
 	return kind ? LAYER_DOUBT : layer_by_version(at);
 }
 
@@ -238,7 +245,7 @@ static __always_inline enum layer step_udp(struct cursor *at, __u32 *realm)
 	__be16 ports[2];
 	enum overlay overlay;
 
-	if (cursor_take(at, ports, sizeof(ports)))
+	if (cursor_take(at, WHOLE, ports, sizeof(ports)))
 		return LAYER_DOUBT;
 	at->offset += 4;
 	overlay = overlay_of(ports);
@@ -260,14 +267,15 @@ static __always_inline enum layer step_ethernet(struct segment *segment, enum la
 		__be16 ethertype;
 
 		at->offset += ETH_HLEN - sizeof(ethertype);
-		if (cursor_take(at, &ethertype, sizeof(ethertype)))
+		if (cursor_take(at, WHOLE, &ethertype, sizeof(ethertype)))
 			return LAYER_DOUBT;
 		layer = layer_of_ethertype(bpf_ntohs(ethertype));
 	}
+#pragma unroll
 	for (int index = 0; index < TUNNEL_TAGS_MAX && layer == LAYER_VLAN; index++) {
 		__be16 tag[2];
 
-		if (cursor_take(at, tag, sizeof(tag)) || !push_vlan(segment, bpf_ntohs(tag[0])))
+		if (cursor_take(at, WHOLE, tag, sizeof(tag)) || !push_vlan(segment, bpf_ntohs(tag[0])))
 			return LAYER_DOUBT;
 		layer = layer_of_ethertype(bpf_ntohs(tag[1]));
 	}
@@ -293,15 +301,16 @@ static __always_inline enum layer step_in(struct segment *segment, enum layer la
 }
 
 /* The IP header at the cursor; `layer` becomes what it carries. */
-static __always_inline enum reason parse_ip(struct segment *segment, enum layer *layer)
+static __always_inline enum reason parse_ip(struct segment *segment, enum reach reach,
+					    enum layer *layer)
 {
 	enum reason reason;
 	__u8 protocol = 0;
 
 	if (*layer == LAYER_IPV4)
-		reason = parse_ipv4(segment, &protocol);
+		reason = parse_ipv4(segment, reach, &protocol);
 	else
-		reason = parse_ipv6(segment, &protocol);
+		reason = parse_ipv6(segment, reach, &protocol);
 	*layer = layer_of_protocol(protocol);
 	return reason;
 }
@@ -325,12 +334,12 @@ static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
 		/* What the outer packet left in the key. */
 		clear(segment->at.skb, segment->key.address, sizeof(segment->key.address));
 		segment->key.realm = opaque(segment, segment->key.realm & ~REALM_IPV6);
-		reason = parse_ip(segment, &layer);
+		reason = parse_ip(segment, WHOLE, &layer);
 		if (reason != PARSED)
-			return opaque(segment, reason);
+			return reason;
 		layer = opaque(segment, layer);
 		if (layer == LAYER_TCP)
-			return PARSED;
+			return parse_tcp(segment, WHOLE);
 	}
 	return REASON_TOO_DEEP;
 }
@@ -342,7 +351,7 @@ static __always_inline enum reason enter_tunnel(struct segment *segment, enum la
 
 	if (layer == LAYER_NONE)
 		return REASON_NOT_TCP;
-	if (cursor_peek(&segment->at, known, sizeof(known)))
+	if (cursor_peek(&segment->at, LINEAR, known, sizeof(known)))
 		return REASON_UNPARSED;
 	/* Most UDP is no tunnel. */
 	if (layer == LAYER_UDP && overlay_of((const __be16 *)known) == OVERLAY_NONE)
@@ -360,7 +369,7 @@ static __always_inline enum reason parse_llc(struct segment *segment)
 {
 	__u8 llc[6];
 
-	if (cursor_peek(&segment->at, llc, sizeof(llc)))
+	if (cursor_peek(&segment->at, LINEAR, llc, sizeof(llc)))
 		return REASON_NOT_IP;
 	if (llc[0] != 0xaa || llc[1] != 0xaa || llc[2] != 3 || llc[3] || llc[4])
 		return REASON_NOT_IP;
@@ -379,7 +388,7 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum lay
 		return parse_llc(segment);
 	*layer = layer_of_ethertype(bpf_ntohs(ethertype));
 	if (*layer == LAYER_IPV4 || *layer == LAYER_IPV6)
-		return parse_ip(segment, layer);
+		return parse_ip(segment, LINEAR, layer);
 	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
 }
 
@@ -390,9 +399,9 @@ static __always_inline enum reason parse(struct segment *segment)
 	enum reason reason = parse_outer(segment, &layer);
 
 	layer = opaque(segment, layer);
-	if (reason == PARSED && layer != LAYER_TCP)
-		reason = enter_tunnel(segment, layer);
-	return reason == PARSED ? parse_tcp(segment) : reason;
+	if (reason != PARSED)
+		return reason;
+	return layer == LAYER_TCP ? parse_tcp(segment, LINEAR) : enter_tunnel(segment, layer);
 }
 
 #endif
