@@ -9,23 +9,13 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     // clang's bpf target has no multiarch directory of its own; Debian keeps asm/ headers there.
     let include = format!("-I/usr/include/{arch}-linux-gnu");
-    SkeletonBuilder::new()
-        .source("bpf/http_filter.bpf.c")
-        // Version 2 of the instruction set is what Linux 5.10 knows, whatever clang's own choice.
-        .clang_args([include.as_str(), "-mcpu=v2", "-Wall", "-Wextra"])
-        .build_and_generate(out.join("http_filter.skel.rs"))
-        .expect("clang makes the socket filter (needs clang, libelf-dev and kernel headers)");
-    for file in [
-        "http_filter.bpf.c",
-        "choice.h",
-        "connection.h",
-        "cursor.h",
-        "message.h",
-        "parse.h",
-        "restrict.h",
-        "shared.h",
-        "tunnel.h",
-    ] {
-        println!("cargo:rerun-if-changed=bpf/{file}");
+    for program in ["http_filter", "fanout"] {
+        SkeletonBuilder::new()
+            .source(format!("bpf/{program}.bpf.c"))
+            // Version 2 of the instruction set is what Linux 5.10 knows, whatever clang's choice.
+            .clang_args([include.as_str(), "-mcpu=v2", "-Wall", "-Wextra"])
+            .build_and_generate(out.join(format!("{program}.skel.rs")))
+            .expect("clang makes the kernel half (needs clang, libelf-dev and kernel headers)");
     }
+    println!("cargo:rerun-if-changed=bpf");
 }

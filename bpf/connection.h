@@ -126,21 +126,6 @@ struct told {
 	__u32 marks;	/* 0: there is no note */
 };
 
-/*
- * Which pair of notes a key has. The sum of three products takes them as fast as they come; the
- * last product brings what differs anywhere into the upper half. engine/sys/notes.rs has the twin.
- */
-static __always_inline __u32 note_index(const struct flow_key *key)
-{
-	const __u64 *word = (const __u64 *)key;
-	__u64 hash = (word[0] + 0x9e3779b97f4a7c15ull) * (word[1] + 0xd1b54a32d192ed03ull) +
-		     (word[2] + 0x8cb92ba72f3d8dd7ull) * (word[3] + 0xaef17502108ef2d9ull) +
-		     (word[4] + 0xf1357aea2e62a9c5ull) * (word[5] + 0xdb4f0b9175ae2165ull);
-
-	hash ^= hash >> 32;
-	return hash * 0x9e3779b97f4a7c15ull >> 32;
-}
-
 /* The marks of a note if its key is `key`, else 0. */
 static __always_inline __u32 note_marks(const struct note *note, const struct flow_key *key)
 {
@@ -171,7 +156,7 @@ static __always_inline void read_note(const struct note *note, const struct flow
 static __always_inline void hear(const struct segment *segment, const struct control *words,
 				 struct told *told)
 {
-	__u32 index = note_index(&segment->key) & words->note_mask;
+	__u32 index = flow_hash(&segment->key) & words->note_mask;
 	const struct note_pair *pair = bpf_map_lookup_elem(&notes, &index);
 
 	told->marks = 0;

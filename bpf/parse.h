@@ -20,6 +20,7 @@
 #define VLAN_ID_MASK 0x0fff
 #define VLAN_TAGS_MAX 8		/* steps, priority tags included */
 #define IP_FRAGMENT_MASK 0x3fff	/* more fragments, or an offset */
+#define IP_OFFSET_MASK 0x1fff
 #define IPV6_FRAGMENT 44
 #define EXTENSIONS_MAX 6
 #define EXTENSIONS_INSIDE_MAX 1	/* in a tunnel: more take the verifier too long */
@@ -35,6 +36,9 @@ struct segment {
 	__u32 zero;		/* see opaque() */
 	__u32 bytes;		/* of TCP header and payload, or LENGTH_UNKNOWN */
 	__u32 sender;		/* which endpoint of the key sent it: 0 or 1 */
+	__u32 fragment_id;	/* of a fragment, at which the cursor is behind IP's headers */
+	__u32 fragment_offset;
+	__u8 fragment_protocol;
 };
 
 /* Every parsing step returns the reason to stop, or this one to go on. */
@@ -74,6 +78,13 @@ static __always_inline int push_vlan(struct segment *segment, __u16 control)
 	segment->vlans |= id << (16 * segment->vlan_depth);
 	segment->vlan_depth++;
 	return 1;
+}
+
+/* Puts the tags that were noted into the key. */
+static __always_inline void fill_vlans(struct segment *segment)
+{
+	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
+		segment->key.vlan[index] = segment->vlans >> (16 * index);
 }
 
 /*
@@ -120,15 +131,18 @@ static __always_inline enum reason parse_ipv4(struct segment *segment, enum reac
 	if (header_bytes < sizeof(ip) || (total_bytes && total_bytes < header_bytes))
 		return REASON_UNPARSED;
 	*protocol = ip.protocol;
-	if (ip.frag_off & bpf_htons(IP_FRAGMENT_MASK))
-		return leads_to_tcp(ip.protocol) ? REASON_FRAGMENT : REASON_NOT_TCP;
-
+	key->address[0][0] = ip.saddr;
+	key->address[1][0] = ip.daddr;
 	segment->at.offset += header_bytes;
+	if (ip.frag_off & bpf_htons(IP_FRAGMENT_MASK)) {
+		segment->fragment_id = ip.id;
+		segment->fragment_offset = bpf_ntohs(ip.frag_off) & IP_OFFSET_MASK;
+		segment->fragment_protocol = ip.protocol;
+		return leads_to_tcp(ip.protocol) ? REASON_FRAGMENT : REASON_NOT_TCP;
+	}
 	if (total_bytes == header_bytes)
 		return ip.protocol == IPPROTO_TCP ? REASON_UNPARSED : REASON_NOT_TCP;
 	segment->bytes = total_bytes ? total_bytes - header_bytes : LENGTH_UNKNOWN;
-	key->address[0][0] = ip.saddr;
-	key->address[1][0] = ip.daddr;
 	return PARSED;
 }
 
@@ -143,6 +157,24 @@ static __always_inline __u32 extension_bytes(__u8 header, __u8 length)
 {
 	/* In eights, less one; AH in fours, less two: RFC 4302 section 2.2 */
 	return header == IPPROTO_AH ? (length + 2) * 4 : (length + 1) * 8;
+}
+
+/* RFC 8200 section 4.5. */
+static __always_inline enum reason parse_ipv6_fragment(struct segment *segment, enum reach reach)
+{
+	struct {
+		__u8 next, reserved;
+		__be16 offset;
+		__u32 id;
+	} fragment;
+
+	if (cursor_take(&segment->at, reach, &fragment, sizeof(fragment)))
+		return REASON_UNPARSED;
+	segment->fragment_id = fragment.id;
+	segment->fragment_offset = bpf_ntohs(fragment.offset) >> 3;
+	segment->fragment_protocol = fragment.next;
+	return leads_to_tcp(fragment.next) || is_ipv6_extension(fragment.next) ? REASON_FRAGMENT
+										: REASON_NOT_TCP;
 }
 
 /* The IPv6 header at the cursor and its extensions; `protocol` is what it carries. */
@@ -172,20 +204,16 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 	}
 	if (is_ipv6_extension(header))
 		return REASON_UNPARSED;
-	if (header == IPV6_FRAGMENT) {
-		if (cursor_peek(&segment->at, reach, &header, sizeof(header)))
-			return REASON_UNPARSED;
-		return leads_to_tcp(header) || is_ipv6_extension(header) ? REASON_FRAGMENT
-									 : REASON_NOT_TCP;
-	}
+	__builtin_memcpy(key->address[0], &ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(key->address[1], &ip.daddr, sizeof(ip.daddr));
+	key->realm |= REALM_IPV6;
+	if (header == IPV6_FRAGMENT)
+		return parse_ipv6_fragment(segment, reach);
 	*protocol = header;
 	if (bytes && bytes <= extensions_bytes)
 		return header == IPPROTO_TCP ? REASON_UNPARSED : REASON_NOT_TCP;
 
 	segment->bytes = bytes ? bytes - extensions_bytes : LENGTH_UNKNOWN;
-	__builtin_memcpy(key->address[0], &ip.saddr, sizeof(ip.saddr));
-	__builtin_memcpy(key->address[1], &ip.daddr, sizeof(ip.daddr));
-	key->realm |= REALM_IPV6;
 	return PARSED;
 }
 
@@ -237,10 +265,25 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 		return REASON_UNPARSED;
 	segment->key.port[0] = tcp->source;
 	segment->key.port[1] = tcp->dest;
-	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
-		segment->key.vlan[index] = segment->vlans >> (16 * index);
+	fill_vlans(segment);
 	segment->sender = order_endpoints(&segment->key);
 	return PARSED;
+}
+
+/*
+ * A hash of the key, the same for both directions: which pair of notes a connection has, and which
+ * shard. The sum of three products takes them as fast as they come; the last product brings what
+ * differs anywhere into the upper half. engine/ids.rs has the twin.
+ */
+static __always_inline __u32 flow_hash(const struct flow_key *key)
+{
+	const __u64 *word = (const __u64 *)key;
+	__u64 hash = (word[0] + 0x9e3779b97f4a7c15ull) * (word[1] + 0xd1b54a32d192ed03ull) +
+		     (word[2] + 0x8cb92ba72f3d8dd7ull) * (word[3] + 0xaef17502108ef2d9ull) +
+		     (word[4] + 0xf1357aea2e62a9c5ull) * (word[5] + 0xdb4f0b9175ae2165ull);
+
+	hash ^= hash >> 32;
+	return hash * 0x9e3779b97f4a7c15ull >> 32;
 }
 
 #endif

@@ -73,6 +73,9 @@ enum counter {
 
 _Static_assert(COUNTER_COUNT <= SLOT_WORDS && SLOT_WORDS % 8 == 0, "slots are cache lines");
 
+/* Words of one CPU's slot of the fanout program's only counter. */
+#define FANOUT_SLOT_WORDS 8
+
 /* control.gate: while it is not open, no frame passes. */
 #define GATE_OPEN 1
 
@@ -107,6 +110,7 @@ struct control {
 #define CHOICE_WANTED 1
 #define CHOICE_UNWANTED 2
 #define CHOICE_VXLAN 4
+#define CHOICE_NONE 8	/* nothing has this, which the verifier does not know */
 
 /* The choices of ports and VLANs are in words, so many bits for each number; VLANs behind ports. */
 #define CHOICE_BITS 4

@@ -7,7 +7,8 @@ mod usage;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 use httplines::config::{
-    Choice, Config, FilterMode, Input, LineFormat, Network, Output, PacketDirection, Restrictions,
+    Choice, Config, FanoutMode, FilterMode, Input, LineFormat, Network, Output, PacketDirection,
+    Restrictions,
 };
 use httplines::sys::affinity;
 use std::ops::RangeInclusive;
@@ -71,36 +72,39 @@ pub struct Args {
     /// Either end may have it. Repeat it, or list several with commas. The kernel filter applies
     /// this and the other restrictions before anything else; inside tunnels, it is the innermost
     /// connection they mean.
-    #[arg(long = "port", value_name = "PORTS", help_heading = "Which connections")]
+    #[arg(long = "port", value_name = "PORTS", help_heading = "Input")]
     #[arg(value_parser = ports, value_delimiter = ',')]
     ports: Vec<RangeInclusive<u16>>,
 
     /// Only connections of these networks: 10.0.0.0/8
     ///
     /// Either end may be in it. An address alone is a network of one.
-    #[arg(long = "net", value_name = "NETS", help_heading = "Which connections")]
+    #[arg(long = "net", value_name = "NETS", help_heading = "Input")]
     #[arg(value_parser = Network::from_str, value_delimiter = ',')]
     networks: Vec<Network>,
 
     /// Only connections in these VLANs
     ///
     /// By any of the tags, where there are several.
-    #[arg(long = "vlan", value_name = "IDS", help_heading = "Which connections")]
+    #[arg(long = "vlan", value_name = "IDS", help_heading = "Input", hide_short_help = true)]
     #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
     vlans: Vec<u16>,
 
     /// No connections of these ports
-    #[arg(long = "exclude-port", value_name = "PORTS", help_heading = "Which connections")]
+    #[arg(long = "exclude-port", value_name = "PORTS", help_heading = "Input")]
+    #[arg(hide_short_help = true)]
     #[arg(value_parser = ports, value_delimiter = ',')]
     excluded_ports: Vec<RangeInclusive<u16>>,
 
     /// No connections of these networks
-    #[arg(long = "exclude-net", value_name = "NETS", help_heading = "Which connections")]
+    #[arg(long = "exclude-net", value_name = "NETS", help_heading = "Input")]
+    #[arg(hide_short_help = true)]
     #[arg(value_parser = Network::from_str, value_delimiter = ',')]
     excluded_networks: Vec<Network>,
 
     /// No connections in these VLANs
-    #[arg(long = "exclude-vlan", value_name = "IDS", help_heading = "Which connections")]
+    #[arg(long = "exclude-vlan", value_name = "IDS", help_heading = "Input")]
+    #[arg(hide_short_help = true)]
     #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
     excluded_vlans: Vec<u16>,
 
@@ -181,6 +185,15 @@ pub struct Args {
     #[arg(help_heading = "Limits")]
     filter: Option<FilterArg>,
 
+    /// How the kernel spreads connections over the shards [default: flow]
+    ///
+    /// `flow`: by the innermost connection, through tunnels; fragments follow their first. `hash`:
+    /// by the outermost connection, which parts the directions of a tunnel. `cpu` and `queue`: by
+    /// where a frame came in, for NICs that take both directions of a connection in one place.
+    #[arg(long, value_name = "flow|hash|cpu|queue", hide_possible_values = true)]
+    #[arg(help_heading = "Limits", hide_short_help = true)]
+    fanout: Option<FanoutArg>,
+
     /// HTTP sessions the kernel filter can hold [default: 262144]
     #[arg(long, value_name = "N", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u32, 64, 16_777_216>)]
@@ -188,6 +201,7 @@ pub struct Args {
 
     /// Another UDP port that carries VXLAN, beside 4789 and 8472 (repeat it for more)
     #[arg(long = "vxlan-port", value_name = "PORT", help_heading = "Limits")]
+    #[arg(hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     vxlan_ports: Vec<u16>,
 
@@ -270,6 +284,14 @@ enum FormatArg {
 enum FilterArg {
     Http,
     Off,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FanoutArg {
+    Flow,
+    Hash,
+    Cpu,
+    Queue,
 }
 
 impl Args {
@@ -384,6 +406,12 @@ impl Args {
         capture.filter = match self.filter {
             Some(FilterArg::Http) | None => FilterMode::Http,
             Some(FilterArg::Off) => FilterMode::Off,
+        };
+        capture.fanout = match self.fanout {
+            Some(FanoutArg::Flow) | None => FanoutMode::Flow,
+            Some(FanoutArg::Hash) => FanoutMode::Hash,
+            Some(FanoutArg::Cpu) => FanoutMode::Cpu,
+            Some(FanoutArg::Queue) => FanoutMode::Queue,
         };
         capture.is_promiscuous = !self.no_promiscuous;
         if let Some(kibibytes) = self.buffer_kib {

@@ -146,6 +146,20 @@ impl FromStr for Network {
     }
 }
 
+/// How the kernel spreads the frames of an interface over the shards (`--fanout`): packet(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FanoutMode {
+    /// Our own program: by the innermost connection, through tunnels; fragments follow their first.
+    Flow,
+    /// The kernel's hash of the outermost connection. It parts the directions of a VXLAN tunnel.
+    Hash,
+    /// The CPU that the frame came in on: for NICs that send both directions of a connection to
+    /// one.
+    Cpu,
+    /// The queue of the NIC that it came in on, the same (symmetric RSS).
+    Queue,
+}
+
 /// Of the rings and the kernel filter.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
@@ -164,6 +178,8 @@ pub struct CaptureConfig {
     pub direction: PacketDirection,
     /// Whether the filter looks for HTTP.
     pub filter: FilterMode,
+    /// Which shard a frame goes to.
+    pub fanout: FanoutMode,
     /// Whether the interfaces are put into promiscuous mode.
     pub is_promiscuous: bool,
     /// Bytes of one read from a capture file.
@@ -277,6 +293,7 @@ impl Default for CaptureConfig {
             opening_count_max: 1 << 16,
             direction: PacketDirection::InOut,
             filter: FilterMode::Http,
+            fanout: FanoutMode::Flow,
             is_promiscuous: true,
             read_bytes: 1 << 20,
         }

@@ -10,7 +10,7 @@ use crate::emit::{
     open_sinks, output_paths,
 };
 use crate::ids::{IfaceNames, ShardId};
-use crate::shard::{Line, Orders, Shard, Share};
+use crate::shard::{Line, Orders, Part, Shard, Share};
 use crate::stats::ShardStats;
 use crate::sys::affinity;
 use crate::totals::Totals;
@@ -202,7 +202,13 @@ impl Engine {
         let run = Run { events, writer, begun };
         match input {
             Opened::Live { control, sources, interfaces } => {
-                let shards = shards.start(sources, |_| Share::All, true)?;
+                let count = config.shard_count;
+                let is_ours = control.has_fanout_program();
+                let share = |shard| match is_ours {
+                    true => Share::Sent(Part { shard, count }),
+                    false => Share::All,
+                };
+                let shards = shards.start(sources, share, true)?;
                 control.open_gate();
                 notify(Notice::Capturing {
                     interfaces: &interfaces,
@@ -214,7 +220,7 @@ impl Engine {
                 let count = config.shard_count;
                 let share = |shard| match count {
                     1 => Share::All,
-                    _ => Share::Part { shard, count },
+                    _ => Share::Part(Part { shard, count }),
                 };
                 let shards = shards.start(capture.sources, share, false)?;
                 Ok(run.file(shards, &capture.progress, notify))

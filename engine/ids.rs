@@ -129,6 +129,33 @@ impl FlowKey {
         }
     }
 
+    /// The key as the kernel half reads it: six words in the host's order.
+    pub fn words(&self) -> [u64; 6] {
+        let mut bytes = [0; 48];
+        bytes[..32].copy_from_slice(self.address.as_flattened());
+        bytes[32..36].copy_from_slice(self.port.as_flattened());
+        for (at, id) in self.vlan.iter().enumerate() {
+            bytes[36 + 2 * at..38 + 2 * at].copy_from_slice(&id.to_ne_bytes());
+        }
+        bytes[44..].copy_from_slice(&self.realm.to_ne_bytes());
+        let (words, _) = bytes.as_chunks::<8>();
+        std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
+    }
+
+    /// A hash that is the same for both directions, in every run, and in the kernel: the twin of
+    /// `flow_hash` in `bpf/parse.h`. Who chooses the endpoints can choose it.
+    pub fn flow_hash(&self) -> u32 {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let product = |first: u64, add: u64, second: u64, add_second: u64| {
+            first.wrapping_add(add).wrapping_mul(second.wrapping_add(add_second))
+        };
+        let word = self.words();
+        let hash = product(word[0], GOLDEN, word[1], 0xd1b5_4a32_d192_ed03)
+            .wrapping_add(product(word[2], 0x8cb9_2ba7_2f3d_8dd7, word[3], 0xaef1_7502_108e_f2d9))
+            .wrapping_add(product(word[4], 0xf135_7aea_2e62_a9c5, word[5], 0xdb4f_0b91_75ae_2165));
+        ((hash ^ hash >> 32).wrapping_mul(GOLDEN) >> 32) as u32
+    }
+
     /// The address of endpoint `index` (0 or 1; see [`Direction::index`]).
     pub fn ip(&self, index: usize) -> IpAddr {
         let bytes = self.address[index & 1];

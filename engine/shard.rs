@@ -9,7 +9,6 @@ use crate::ids::{FlowKey, ShardId};
 use crate::stats::{HttpStats, ShardStats};
 use crate::time::TimestampNs;
 use crate::{config::Config, emit::Lines};
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Slots of the flow table that are looked at for idle flows after each poll, beside two for each
@@ -49,34 +48,41 @@ impl Orders {
 pub enum Share {
     /// All that comes.
     All,
-    /// One part in `count`, by a hash of the key that is the same in all shards.
-    Part {
-        /// Which.
-        shard: ShardId,
-        /// Of how many.
-        count: u16,
-    },
+    /// All that comes, which should be this part: what is of another was sent to the wrong shard.
+    Sent(Part),
+    /// This part.
+    Part(Part),
+}
+
+/// One part of all flows, by the hash that the fanout program takes, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Whose.
+    pub shard: ShardId,
+    /// Of how many.
+    pub count: u16,
+}
+
+impl Part {
+    fn holds(self, key: &FlowKey) -> bool {
+        key.flow_hash() % u32::from(self.count.max(1)) == u32::from(self.shard.0)
+    }
 }
 
 impl Share {
     #[inline]
     fn holds(self, outcome: &Result<Segment<'_>, Reject>) -> bool {
         match (self, outcome) {
-            (Share::All, _) => true,
-            (Share::Part { shard, count }, Ok(segment)) => part_of(&segment.key, count) == shard.0,
-            (Share::Part { .. }, Err(_)) => self.counts_strays(),
+            (Share::All | Share::Sent(_), _) => true,
+            (Share::Part(part), Ok(segment)) => part.holds(&segment.key),
+            (Share::Part(_), Err(_)) => self.counts_strays(),
         }
     }
 
     /// Somebody must count what belongs to no flow: where each shard reads all, the first does.
     fn counts_strays(self) -> bool {
-        matches!(self, Share::All | Share::Part { shard: ShardId(0), .. })
+        !matches!(self, Share::Part(part) if part.shard != ShardId(0))
     }
-}
-
-fn part_of(key: &FlowKey, count: u16) -> u16 {
-    let hash = foldhash::fast::FixedState::default().hash_one(key);
-    (hash % u64::from(count.max(1))) as u16
 }
 
 /// A source, and the line of rooms behind it.
@@ -155,6 +161,9 @@ impl Line {
         self.stats.frame_bytes += frame.bytes.len() as u64;
         self.stats.decode.count(outcome);
         let Ok(segment) = outcome else { return };
+        if let Share::Sent(part) = self.share {
+            self.stats.segments_misplaced += u64::from(!part.holds(&segment.key));
+        }
         let index = loop {
             match self.flows.admit(segment) {
                 Admission::Flow(index) => break index,

@@ -167,6 +167,9 @@ pub struct ShardStats {
     pub frames: u64,
     /// Bytes of those frames, as captured.
     pub frame_bytes: u64,
+    /// Segments that the fanout sent here though their connection is another shard's: such of
+    /// which a fragment came before its first. Counted where our own program does the fanout.
+    pub segments_misplaced: u64,
     /// By outcome of decoding; their sum is `frames`.
     pub decode: DecodeStats,
     /// Of IP datagrams, fragments above all.
@@ -184,6 +187,7 @@ impl ShardStats {
     pub fn add(&mut self, other: &ShardStats) {
         self.frames += other.frames;
         self.frame_bytes += other.frame_bytes;
+        self.segments_misplaced += other.segments_misplaced;
         self.decode.add(&other.decode);
         self.datagrams.add(&other.datagrams);
         self.flow.add(&other.flow);

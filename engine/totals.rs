@@ -150,7 +150,12 @@ impl Totals {
             ("softnet_dropped", softnet),
             ("sessions refused by a full table", filter.sessions_failed),
         ];
-        row_of_parts(f, "before us", &before)
+        row_of_parts(f, "before us", &before)?;
+        let misplaced = [
+            ("fragments without their first", live.misplaced_fragments),
+            ("segments at another shard", shards.segments_misplaced),
+        ];
+        row_of_parts(f, "misplaced", &misplaced)
     }
 }
 

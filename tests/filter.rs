@@ -383,7 +383,8 @@ mod root {
             let mut bytes = frame(ToServer, ACK, &payload);
             bytes.extend(trailer);
             let is_tls = matches!(payload[0], 0x14..=0x17) && payload.get(1) == Some(&3);
-            let rules: [(_, fn(&[u8]) -> bool); 2] =
+            type Rule = fn(&[u8]) -> bool;
+            let rules: [(_, Rule); 2] =
                 [(Unknown, is_worth_joining), (Opening(0), begins_like_message)];
             for (before, rule) in rules {
                 set(&filter, &key, before);

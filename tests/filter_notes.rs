@@ -3,7 +3,6 @@
 //! than its own.
 
 #[path = "support/kernel_packet.rs"]
-#[allow(dead_code)]
 mod packet;
 
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
@@ -290,7 +289,8 @@ mod root {
 
     #[test]
     fn a_new_connection_on_the_same_endpoints_voids_all_that_was_said() {
-        let syns: [(&str, &[(Way, u32, u8)], [bool; 2]); 7] = [
+        type Row = (&'static str, &'static [(Way, u32, u8)], [bool; 2]);
+        let syns: [Row; 7] = [
             ("nothing", &[], [true, true]),
             ("the same SYN again", &[(ToServer, 11, SYN)], [true, true]),
             ("both again", &[(ToServer, 11, SYN), (ToClient, 22, SYN | ACK)], [true, true]),

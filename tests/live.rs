@@ -1,9 +1,11 @@
 //! The live source on veth pairs and loopback, in namespaces of its own.
 
 #[path = "support/kernel_packet.rs"]
-#[allow(dead_code)]
 mod packet;
 
+#[path = "support/live_capture.rs"]
+#[allow(dead_code)]
+mod live_capture;
 #[path = "support/namespace.rs"]
 mod namespace;
 
@@ -13,126 +15,18 @@ mod root {
     use std::net::{TcpListener, TcpStream};
     use std::time::{Duration, Instant};
 
-    use httplines::capture::live::{LiveCapture, LiveControl, LiveSource, LiveTotals, OpenError};
-    use httplines::capture::{Frame, FrameSource, LinkType, VlanTag};
+    use httplines::capture::LinkType;
+    use httplines::capture::live::{LiveCapture, OpenError};
     use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
     use httplines::ids::{IfaceId, IfaceNames};
     use httplines::sys::counters::Reason;
 
+    use super::live_capture::{Capture, holds, small};
     use super::namespace::{Injector, Namespace};
     use super::packet::Way::{ToClient, ToServer};
     use super::packet::*;
 
     const GET: &[u8] = b"GET /once HTTP/1.1\r\nHost: a\r\n\r\n";
-    /// Far beyond what any step takes; only a failure waits so long.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn small() -> CaptureConfig {
-        CaptureConfig {
-            block_count: 8,
-            retire_timeout_ms: 1,
-            session_count_max: 1024,
-            opening_count_max: 1024,
-            ..Default::default()
-        }
-    }
-
-    /// A frame that outlives its block.
-    #[derive(Clone, Debug)]
-    struct Kept {
-        bytes: Vec<u8>,
-        wire_bytes: u32,
-        vlan: Option<VlanTag>,
-        link: LinkType,
-        iface: IfaceId,
-        shard: usize,
-    }
-
-    /// A capture in a namespace, and all that it has brought.
-    struct Capture {
-        control: LiveControl,
-        sources: Vec<LiveSource>,
-        names: IfaceNames,
-        kept: Vec<Kept>,
-    }
-
-    impl Capture {
-        /// With the gate open.
-        fn open(
-            place: &Namespace,
-            config: CaptureConfig,
-            devices: &[&str],
-            shards: u16,
-        ) -> Capture {
-            let names = IfaceNames::default();
-            let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
-            let learned = names.clone();
-            let (control, sources) = place
-                .run(move || {
-                    LiveCapture::open(&config, &DecodeConfig::default(), &devices, shards, &learned)
-                })
-                .expect("root may capture");
-            control.open_gate();
-            Capture { control, sources, names, kept: Vec::new() }
-        }
-
-        fn totals(&mut self) -> LiveTotals {
-            self.control.totals().expect("the kernel tells").clone()
-        }
-
-        fn poll(&mut self) {
-            for (shard, source) in self.sources.iter_mut().enumerate() {
-                let mut keep = |frame: Frame<'_>| {
-                    self.kept.push(Kept {
-                        bytes: frame.bytes.to_vec(),
-                        wire_bytes: frame.wire_bytes,
-                        vlan: frame.vlan,
-                        link: frame.link,
-                        iface: frame.iface,
-                        shard,
-                    });
-                };
-                source.poll(&mut keep).expect("a live source goes on");
-            }
-        }
-
-        /// Polls until `is_enough`.
-        fn poll_until(&mut self, is_enough: impl Fn(&[Kept]) -> bool) {
-            let start = Instant::now();
-            while !is_enough(&self.kept) {
-                assert!(start.elapsed() < PATIENCE, "only {} frames", self.kept.len());
-                self.poll();
-            }
-        }
-
-        /// Shuts the gate, takes what is left, and holds every sum to the others.
-        fn settle(&mut self) -> LiveTotals {
-            self.control.shut_gate();
-            let start = Instant::now();
-            loop {
-                self.poll();
-                let totals = self.totals();
-                let is_all = totals.packets() == self.kept.len() as u64 + totals.drops();
-                if is_all && totals.filter.passed() == totals.packets() {
-                    assert_eq!(
-                        totals.filter.offered(),
-                        totals.filter.rejected() + totals.packets()
-                    );
-                    return totals;
-                }
-                assert!(start.elapsed() < PATIENCE, "{totals:?}, {} delivered", self.kept.len());
-            }
-        }
-
-        fn holding(&self, needle: &[u8]) -> usize {
-            self.kept.iter().filter(|frame| holds(&frame.bytes, needle)).count()
-        }
-    }
-
-    fn holds(bytes: &[u8], needle: &[u8]) -> bool {
-        bytes.windows(needle.len()).any(|window| window == needle)
-    }
-
     /// Serves one connection at `place`: a request, and a response with `body_bytes` of body.
     /// Returns its port.
     fn serve(place: &Namespace, address: &'static str, body_bytes: usize) -> u16 {

@@ -261,3 +261,52 @@ fn what_is_not_http_is_told_by_kind() {
     let totals = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(totals.contains("1 TLS, 1 HTTP/2, 1 other, 1 without payload"), "{totals}");
 }
+
+/// Which of three connections are reported: one in VLAN 5, one of port 8080, one of IPv6.
+#[test]
+fn only_connections_that_are_wanted() {
+    let mut frames = Vec::new();
+    for (target, client, server, vlan) in [
+        ("/vlan", "10.0.0.1:1001", "10.0.0.2:80", Some(5)),
+        ("/port", "10.1.0.1:1002", "10.1.0.2:8080", None),
+        ("/v6", "[fd00::1]:1003", "[fd00::2]:80", None),
+    ] {
+        let mut talk = Conversation::new(client, server);
+        if let Some(id) = vlan {
+            talk = talk.vlans(&[id]);
+        }
+        talk.handshake();
+        talk.client(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        talk.server(b"HTTP/1.1 204 No Content\r\n\r\n");
+        talk.finish();
+        frames.extend(talk.frames(START_NS, STEP_NS));
+    }
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET, &frames);
+    for (args, wanted) in [
+        ("--port 80", "/v6 /vlan"),
+        ("--port 79-81,8080", "/port /v6 /vlan"),
+        ("--port 80 --port 8080", "/port /v6 /vlan"),
+        ("--port 1002", "/port"),
+        ("--exclude-port 80", "/port"),
+        ("--net 10.0.0.0/8", "/port /vlan"),
+        ("--net 10.0.0.2", "/vlan"),
+        ("--net fd00::/16,10.1.0.0/16", "/port /v6"),
+        ("--net 10.0.0.0/8 --exclude-net 10.1.0.0/24", "/vlan"),
+        ("--exclude-net ::/0", "/port /vlan"),
+        ("--net 0.0.0.0/0", "/port /vlan"),
+        ("--vlan 5", "/vlan"),
+        ("--vlan 4,6", ""),
+        ("--exclude-vlan 5", "/port /v6"),
+        ("--vlan 5 --port 8080", ""),
+        ("--exclude-vlan 5 --exclude-port 8080", "/v6"),
+    ] {
+        let more: Vec<&str> = args.split(' ').collect();
+        for shards in [&[][..], &["--shards", "2"]] {
+            let records = records_with(&capture, &[&more, shards].concat());
+            let mut targets: Vec<_> =
+                records.iter().map(|record| record["target"].as_str().expect("one")).collect();
+            targets.sort_unstable();
+            assert_eq!(targets.join(" "), wanted, "{args}");
+        }
+    }
+}

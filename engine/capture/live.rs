@@ -9,12 +9,13 @@ use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
-use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig};
+use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode};
 use crate::ids::{IfaceId, IfaceNames};
+use crate::sys::fanout::Fanout;
 use crate::sys::filter::Filter;
 use crate::sys::interface::{self, Interface};
 use crate::sys::memory;
-use crate::sys::packet_socket::{PacketSocket, RingSize};
+use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
 use crate::time::TimestampNs;
@@ -55,12 +56,15 @@ impl LiveCapture {
         // The least that is missing is told first: a socket needs one capability, the filter two.
         PacketSocket::open().map_err(|source| OpenError::from_socket("any interface", source))?;
         let filter = Filter::load(config, decode).map_err(OpenError::from_filter)?;
+        let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
+        let fanout = is_ours.then(|| Fanout::load(&filter)).transpose();
+        let fanout = fanout.map_err(OpenError::from_filter)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
         for (name, ifindex) in found {
             if ifindex != 0 {
                 names.insert(IfaceId(ifindex), name);
             }
-            let sockets = open_group(config, &filter, name, ifindex, &mut inlets)?;
+            let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut inlets)?;
             watched.push((name.clone(), ifindex, sockets));
         }
         let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
@@ -73,7 +77,7 @@ impl LiveCapture {
             known: known.clone(),
         };
         let sources = inlets.into_iter().map(source).collect();
-        Ok((LiveControl::new(filter, watched, &present), sources))
+        Ok((LiveControl::new(filter, fanout, watched, &present), sources))
     }
 }
 
@@ -124,6 +128,7 @@ fn check_memory(
 fn open_group(
     config: &CaptureConfig,
     filter: &Filter,
+    fanout: Option<&Fanout>,
     name: &str,
     ifindex: u32,
     inlets: &mut [Vec<Inlet>],
@@ -140,13 +145,34 @@ fn open_group(
             socket.set_promiscuous(ifindex).map_err(failed)?;
         }
         match group {
-            None => group = Some(socket.found_group().map_err(failed)?),
+            None => group = Some(found_group(config, &socket, fanout).map_err(failed)?),
             Some(group) => socket.join_group(group).map_err(failed)?,
         }
+        socket.lock().map_err(failed)?;
         sockets.push(socket.try_clone().map_err(failed)?);
         inlets.push(Inlet { ring, socket, name: name.to_string(), is_silent: shard > 0 });
     }
     Ok(sockets)
+}
+
+/// The group of an interface, which sends a frame to the right shard from its first member on.
+fn found_group(
+    config: &CaptureConfig,
+    socket: &PacketSocket,
+    fanout: Option<&Fanout>,
+) -> io::Result<FanoutGroup> {
+    let kind = match (config.fanout, fanout) {
+        (FanoutMode::Flow, Some(_)) => FanoutKind::Program,
+        // For one shard any will do.
+        (FanoutMode::Flow | FanoutMode::Hash, _) => FanoutKind::Hash,
+        (FanoutMode::Cpu, _) => FanoutKind::Cpu,
+        (FanoutMode::Queue, _) => FanoutKind::Queue,
+    };
+    let group = socket.found_group(kind)?;
+    if let Some(fanout) = fanout {
+        socket.direct_group(fanout.program())?;
+    }
+    Ok(group)
 }
 
 fn open_ring(config: &CaptureConfig, socket: &PacketSocket, name: &str) -> Result<Ring, OpenError> {

@@ -54,6 +54,7 @@ pub struct Filter {
     program: OwnedFd,
     sessions: MapHandle,
     openings: MapHandle,
+    choices: MapHandle,
     control: Mapping,
     counters: Mapping,
     notes: Notes,
@@ -92,6 +93,7 @@ impl Filter {
             program: loaded.progs.http_filter.as_fd().try_clone_to_owned().context(duplicate)?,
             sessions: MapHandle::try_from(&loaded.maps.sessions)?,
             openings: MapHandle::try_from(&loaded.maps.openings)?,
+            choices: MapHandle::try_from(&loaded.maps.choices)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
             notes: Notes::of_map(loaded.maps.notes.as_fd(), pair_count)?,
@@ -167,6 +169,11 @@ impl Filter {
     /// The map of openings, the same. For tests and tools.
     pub fn openings(&self) -> &MapHandle {
         &self.openings
+    }
+
+    /// What was chosen of ports and VLANs, for the fanout program.
+    pub(super) fn choices(&self) -> &MapHandle {
+        &self.choices
     }
 
     fn say(&self, word: usize, value: u32) {

@@ -8,6 +8,7 @@
 //! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
 //! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
+//! - [`fanout`]: the program that chooses the shard of a frame, loaded.
 //! - [`counters`]: what those counters are called.
 //! - [`notes`]: what user space tells the filter of connections, in mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
@@ -21,6 +22,7 @@ use std::io;
 
 pub mod affinity;
 pub mod counters;
+pub mod fanout;
 pub mod filter;
 pub mod interface;
 pub mod memory;

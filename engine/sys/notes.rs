@@ -91,9 +91,9 @@ impl Notes {
     /// Takes a place for the connection `key`, which the filter finds once the note is shown.
     /// `None`: both of its places are taken.
     pub fn take(&self, key: &FlowKey) -> Option<NoteId> {
-        let words = words_of(key);
+        let words = key.words();
         let pair_count = self.0.len() / (WAYS * NOTE_BYTES);
-        let pair = index_of(&words) as usize & (pair_count - 1);
+        let pair = key.flow_hash() as usize & (pair_count - 1);
         let id = (0..WAYS).map(|way| NoteId((pair * WAYS + way) as u32)).find(|id| {
             let word = self.word(*id, LAST_KEY_WORD);
             word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -116,7 +116,7 @@ impl Notes {
     /// Shows the note to the filter, or changes its marks.
     pub fn show(&self, id: NoteId, key: &FlowKey, marks: Marks) {
         let marked = FlowKey { realm: key.realm | marks.0, ..*key };
-        self.word(id, LAST_KEY_WORD).store(words_of(&marked)[LAST_KEY_WORD], Ordering::Release);
+        self.word(id, LAST_KEY_WORD).store(marked.words()[LAST_KEY_WORD], Ordering::Release);
     }
 
     /// Gives the place back.
@@ -138,32 +138,6 @@ impl Notes {
     fn word(&self, id: NoteId, at: usize) -> &AtomicU64 {
         self.0.word64(id.0 as usize * NOTE_BYTES + at * size_of::<u64>())
     }
-}
-
-/// The key as the filter reads it: six words in the host's order.
-fn words_of(key: &FlowKey) -> [u64; 6] {
-    let mut bytes = [0; 48];
-    bytes[..32].copy_from_slice(key.address.as_flattened());
-    bytes[32..36].copy_from_slice(key.port.as_flattened());
-    for (at, id) in key.vlan.iter().enumerate() {
-        bytes[36 + 2 * at..38 + 2 * at].copy_from_slice(&id.to_ne_bytes());
-    }
-    bytes[44..].copy_from_slice(&key.realm.to_ne_bytes());
-    let (words, _) = bytes.as_chunks::<8>();
-    std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
-}
-
-/// Which pair of notes a key has, before the table's mask: the twin of `note_index` in
-/// `bpf/connection.h`.
-fn index_of(word: &[u64; 6]) -> u32 {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let product = |first: u64, add: u64, second: u64, add_second: u64| {
-        first.wrapping_add(add).wrapping_mul(second.wrapping_add(add_second))
-    };
-    let hash = product(word[0], GOLDEN, word[1], 0xd1b5_4a32_d192_ed03)
-        .wrapping_add(product(word[2], 0x8cb9_2ba7_2f3d_8dd7, word[3], 0xaef1_7502_108e_f2d9))
-        .wrapping_add(product(word[4], 0xf135_7aea_2e62_a9c5, word[5], 0xdb4f_0b91_75ae_2165));
-    ((hash ^ hash >> 32).wrapping_mul(GOLDEN) >> 32) as u32
 }
 
 #[cfg(test)]

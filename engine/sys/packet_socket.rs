@@ -2,8 +2,8 @@
 //!
 //! The calls come in this order: [`open`](PacketSocket::open), [`attach`](PacketSocket::attach),
 //! [`ring`](PacketSocket::ring), [`bind`](PacketSocket::bind), then
-//! [`found_group`](PacketSocket::found_group) or [`join_group`](PacketSocket::join_group). Nothing
-//! flows before `bind`.
+//! [`found_group`](PacketSocket::found_group) or [`join_group`](PacketSocket::join_group), and
+//! [`lock`](PacketSocket::lock). Nothing flows before `bind`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -28,9 +28,26 @@ pub struct RingSize {
     pub retire_timeout_ms: u32,
 }
 
-/// The number of a fanout group, one for each network namespace and interface.
+/// How a fanout group shares its frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FanoutGroup(u16);
+#[repr(u32)]
+pub enum FanoutKind {
+    /// By a hash that both directions of a connection have in common.
+    Hash = libc::PACKET_FANOUT_HASH,
+    /// By the CPU they came in on.
+    Cpu = libc::PACKET_FANOUT_CPU,
+    /// By the queue of the NIC they came in on.
+    Queue = libc::PACKET_FANOUT_QM,
+    /// As a program says.
+    Program = libc::PACKET_FANOUT_EBPF,
+}
+
+/// A fanout group: its number, one for each network namespace and interface, and its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FanoutGroup {
+    id: u16,
+    kind: FanoutKind,
+}
 
 /// What a ring has taken and lost since it was last asked: PACKET_STATISTICS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,10 +82,13 @@ impl PacketSocket {
         Ok(PacketSocket { fd: self.fd.try_clone()? })
     }
 
-    /// Runs `program` on every frame, and locks it there: SO_ATTACH_BPF and SO_LOCK_FILTER,
-    /// socket(7).
+    /// Runs `program` on every frame: SO_ATTACH_BPF, socket(7).
     pub fn attach(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd())?;
+        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd())
+    }
+
+    /// The program stays, and so does that of the socket's group: SO_LOCK_FILTER, socket(7).
+    pub fn lock(&self) -> io::Result<()> {
         self.set(libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1i32)
     }
 
@@ -134,18 +154,24 @@ impl PacketSocket {
         self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
-    /// Founds a fanout group and joins it as its first member. The kernel chooses a number that no
-    /// other process has (PACKET_FANOUT_FLAG_UNIQUEID, Linux 4.12).
-    pub fn found_group(&self) -> io::Result<FanoutGroup> {
-        self.join(0, libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
+    /// Founds a fanout group of this kind and joins it as its first member. The kernel chooses a
+    /// number that no other process has (PACKET_FANOUT_FLAG_UNIQUEID, Linux 4.12).
+    pub fn found_group(&self, kind: FanoutKind) -> io::Result<FanoutGroup> {
+        self.join(0, kind as u32 | libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
         let value: u32 = self.get(libc::SOL_PACKET, libc::PACKET_FANOUT)?;
-        Ok(FanoutGroup(value as u16))
+        Ok(FanoutGroup { id: value as u16, kind })
     }
 
-    /// Joins `group` as its last member. Members share its frames by a hash that both directions of
-    /// a connection have in common; IPv4 fragments are joined before.
+    /// Joins `group` as its last member. IPv4 fragments are joined before its members share the
+    /// frames.
     pub fn join_group(&self, group: FanoutGroup) -> io::Result<()> {
-        self.join(group.0, 0)
+        self.join(group.id, group.kind as u32)
+    }
+
+    /// Has `program` choose the members of this socket's group, of [`FanoutKind::Program`]: its
+    /// result counts modulo their number. Until then the first gets all.
+    pub fn direct_group(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        self.set(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &program.as_raw_fd())
     }
 
     /// What has happened since the last call, which the kernel forgets with this one.
@@ -164,8 +190,8 @@ impl PacketSocket {
         }
     }
 
-    fn join(&self, id: u16, flag: libc::c_uint) -> io::Result<()> {
-        let flags = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_DEFRAG | flag;
+    fn join(&self, id: u16, flags: u32) -> io::Result<()> {
+        let flags = libc::PACKET_FANOUT_FLAG_DEFRAG | flags;
         self.set(libc::SOL_PACKET, libc::PACKET_FANOUT, &(u32::from(id) | flags << 16))
     }
 

@@ -59,8 +59,9 @@ pub(super) fn prefixes(networks: &Choice<Network>) -> Vec<(NetworkKey, u32)> {
     };
     let choices = |inner: &Network| {
         let is_held_by = |list: &[Network]| list.iter().any(|outer| holds(outer, inner));
-        u32::from(is_held_by(&networks.wanted)) * WANTED
-            | u32::from(is_held_by(&networks.unwanted)) * UNWANTED
+        let wanted = if is_held_by(&networks.wanted) { WANTED } else { 0 };
+        let unwanted = if is_held_by(&networks.unwanted) { UNWANTED } else { 0 };
+        wanted | unwanted
     };
     all().map(|network| (key_of(network), choices(network))).collect()
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::sys::counters::FilterCounters;
+use crate::sys::fanout::Fanout;
 use crate::sys::filter::{Filter, Gate};
 use crate::sys::interface::{self, Interface};
 use crate::sys::packet_socket::PacketSocket;
@@ -31,6 +32,8 @@ pub struct LiveTotals {
     pub filter: FilterCounters,
     /// By interface, in the order they were asked for.
     pub interfaces: Vec<InterfaceTotals>,
+    /// Fragments that may have gone to another shard than their connection.
+    pub misplaced_fragments: u64,
     /// Frames that the CPUs' backlog had no room for (`/proc/net/softnet_stat`), on all interfaces.
     pub softnet_dropped: u64,
 }
@@ -51,6 +54,7 @@ impl LiveTotals {
 #[derive(Debug)]
 pub struct LiveControl {
     filter: Filter,
+    fanout: Option<Fanout>,
     watched: Vec<Watched>,
     totals: LiveTotals,
     /// What `/proc/net/softnet_stat` said at the last look.
@@ -74,6 +78,7 @@ impl LiveControl {
     /// Of the interfaces `opened`: name, number and sockets of each.
     pub(super) fn new(
         filter: Filter,
+        fanout: Option<Fanout>,
         opened: Vec<(String, u32, Vec<PacketSocket>)>,
         present: &[Interface],
     ) -> LiveControl {
@@ -85,7 +90,12 @@ impl LiveControl {
             entry.see(present);
             watched.push(entry);
         }
-        LiveControl { filter, watched, totals, softnet_seen: softnet_dropped() }
+        LiveControl { filter, fanout, watched, totals, softnet_seen: softnet_dropped() }
+    }
+
+    /// Whether our own program chooses the shards.
+    pub fn has_fanout_program(&self) -> bool {
+        self.fanout.is_some()
     }
 
     /// From now on frames are judged and counted.
@@ -137,6 +147,8 @@ impl LiveControl {
         let softnet = softnet_dropped();
         self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);
         self.softnet_seen = softnet;
+        self.totals.misplaced_fragments =
+            self.fanout.as_ref().map_or(0, Fanout::misplaced_fragments);
         self.totals.filter = self.filter.counters();
         Ok(&self.totals)
     }

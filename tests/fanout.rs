@@ -1,0 +1,194 @@
+//! Which shard a frame goes to: both directions of a connection to one, whatever is around it.
+
+#[path = "support/live_capture.rs"]
+#[allow(dead_code)]
+mod live_capture;
+#[path = "support/namespace.rs"]
+#[allow(dead_code)]
+mod namespace;
+mod support;
+
+/// Needs root; elsewhere each test says that it was skipped.
+mod root {
+    use std::collections::{HashMap, HashSet};
+    use std::net::SocketAddr;
+
+    use httplines::capture::LinkType;
+    use httplines::capture::live::LiveTotals;
+    use httplines::config::{CaptureConfig, DecodeConfig, FanoutMode};
+    use httplines::decode::Decoder;
+    use httplines::ids::{FlowKey, IfaceId};
+    use httplines::sys::counters::Reason;
+    use httplines::time::TimestampNs;
+
+    use super::live_capture::{Capture, small};
+    use super::namespace::{Injector, Namespace};
+    use super::support::packet::{ACK, Packet};
+    use super::support::tunnel::*;
+
+    const SHARDS: u16 = 3;
+    const CONNECTIONS: u16 = 24;
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const OK: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+    /// The request and the response of connection number `n`, as IP packets.
+    fn both_ways(n: u16, is_v6: bool) -> [Vec<u8>; 2] {
+        let address = |v4: &str, v6: &str, port: u16| -> SocketAddr {
+            let text = if is_v6 { format!("[{v6}]:{port}") } else { format!("{v4}:{port}") };
+            text.parse().expect("an address")
+        };
+        let client = address("10.1.0.9", "fd01::9", 40_000 + n);
+        let server = address("10.1.0.1", "fd01::1", 8080);
+        [
+            Packet::tcp(client, server).flags(ACK).payload(GET).ip(),
+            Packet::tcp(server, client).flags(ACK).payload(OK).ip(),
+        ]
+    }
+
+    /// VXLAN as switches send it: the source port is a hash of what is inside, the direction too.
+    fn switched(ip: &[u8], way: usize) -> Vec<u8> {
+        let head = [&word(0x0800_0000)[..], &word(42 << 8), &bridged(ip)].concat();
+        bridged(&udp4(50_000 + 777 * way as u16, 4789, &head))
+    }
+
+    /// Sends `frames` from one end of a wire and returns what a capture of the other end made of
+    /// them: the totals, and which shards each connection went to.
+    fn spread(
+        (client, server): &(Namespace, Namespace),
+        fanout: FanoutMode,
+        frames: Vec<Vec<u8>>,
+    ) -> (LiveTotals, HashMap<FlowKey, HashSet<usize>>) {
+        let config = CaptureConfig { fanout, ..small() };
+        let mut capture = Capture::open(server, config, &["veth1"], SHARDS);
+        client.run(move || {
+            let injector = Injector::new("veth0");
+            frames.iter().for_each(|frame| injector.send(frame));
+        });
+        let totals = capture.settle();
+        assert_eq!(totals.drops(), 0);
+        let mut shards: HashMap<FlowKey, HashSet<usize>> = HashMap::new();
+        // One decoder for all, so that datagrams are joined wherever their fragments went.
+        let mut decoder = Decoder::new(DecodeConfig::default());
+        for kept in &capture.kept {
+            let frame = httplines::capture::Frame {
+                bytes: &kept.bytes,
+                wire_bytes: kept.wire_bytes,
+                timestamp: TimestampNs(0),
+                link: LinkType::Ethernet,
+                vlan: kept.vlan,
+                iface: IfaceId(0),
+            };
+            if let Ok(segment) = decoder.decode(&frame) {
+                shards.entry(segment.key).or_default().insert(kept.shard);
+            }
+        }
+        (totals, shards)
+    }
+
+    /// Every connection went to the shard that its hash names, and all shards got some.
+    fn assert_placed(shards: &HashMap<FlowKey, HashSet<usize>>, what: &str) {
+        assert_eq!(shards.len(), usize::from(CONNECTIONS), "{what}");
+        for (key, shards) in shards {
+            let own = (key.flow_hash() % u32::from(SHARDS)) as usize;
+            assert_eq!(shards, &HashSet::from([own]), "{what}: {key:?}");
+        }
+        let used: HashSet<_> = shards.values().flatten().collect();
+        assert_eq!(used.len(), usize::from(SHARDS), "{what}");
+    }
+
+    fn frames_of(make: impl Fn(&[u8], usize) -> Vec<u8>, is_v6: bool) -> Vec<Vec<u8>> {
+        let all = (0..CONNECTIONS).map(|n| both_ways(n, is_v6));
+        all.flat_map(|[request, response]| [make(&request, 0), make(&response, 1)]).collect()
+    }
+
+    type Wrap = fn(&[u8], usize) -> Vec<u8>;
+
+    #[test]
+    fn both_directions_meet_through_every_tunnel() {
+        let wraps: [(&str, Wrap); 9] = [
+            ("plain", |ip, _| bridged(ip)),
+            ("two tags", |ip, _| {
+                let tags = [&[0, 5, 0x81, 0][..], &[0, 6], &ethertype_of(ip).to_be_bytes()];
+                ethernet(0x88a8, &[&tags.concat(), ip].concat())
+            }),
+            ("MPLS", |ip, way| ethernet(0x8847, &mpls(&[100 + way as u32], ip))),
+            ("GRE", |ip, _| bridged(&gre(0, ethertype_of(ip), &[], ip))),
+            ("IP in IP", |ip, _| {
+                bridged(&ipv4(if ip[0] >> 4 == 4 { IPIP } else { SIX_IN_FOUR }, ip))
+            }),
+            ("VXLAN", switched),
+            ("Geneve", |ip, _| bridged(&geneve(7, &[], 0x6558, &bridged(ip)))),
+            ("GTP-U", |ip, way| bridged(&gtpu(0, way as u32, &[], ip))),
+            ("VXLAN in GRE", |ip, way| {
+                let outer = switched(ip, way);
+                bridged(&gre(0, 0x6558, &[], &outer))
+            }),
+        ];
+        let Some(wire) = Namespace::pair() else { return };
+        for (name, wrap) in wraps {
+            for is_v6 in [false, true] {
+                let what = format!("{name}, IPv6: {is_v6}");
+                let (totals, shards) = spread(&wire, FanoutMode::Flow, frames_of(wrap, is_v6));
+                assert_placed(&shards, &what);
+                assert_eq!(totals.misplaced_fragments, 0, "{what}");
+            }
+        }
+    }
+
+    /// Why there is a program of ours: the kernel's hash stops at UDP.
+    #[test]
+    fn the_kernels_hash_parts_the_directions_of_a_tunnel() {
+        let Some(wire) = Namespace::pair() else { return };
+        let (_, shards) = spread(&wire, FanoutMode::Hash, frames_of(switched, false));
+        assert!(shards.values().any(|shards| shards.len() > 1), "{shards:?}");
+    }
+
+    #[test]
+    fn the_kernels_hash_keeps_plain_connections_whole() {
+        let Some(wire) = Namespace::pair() else { return };
+        let (_, shards) = spread(&wire, FanoutMode::Hash, frames_of(|ip, _| bridged(ip), true));
+        assert!(shards.values().all(|shards| shards.len() == 1), "{shards:?}");
+    }
+
+    /// An IPv6 packet in two fragments, of which the first has the TCP header and all flags.
+    fn fragments(ip: &[u8], id: u32) -> [Vec<u8>; 2] {
+        let (header, body) = ip.split_at(40);
+        let (first, last) = body.split_at(24);
+        [(first, 1u16), (last, 24)].map(|(part, offset)| {
+            let mut packet = header.to_vec();
+            packet[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
+            packet[6] = 44;
+            packet.extend([6, 0]);
+            packet.extend(offset.to_be_bytes());
+            packet.extend(id.to_be_bytes());
+            packet.extend(part);
+            bridged(&packet)
+        })
+    }
+
+    #[test]
+    fn fragments_follow_their_first() {
+        let frames: Vec<_> = (0..CONNECTIONS)
+            .flat_map(|n| {
+                let [request, response] = both_ways(n, true);
+                let [first, last] = fragments(&request, n.into());
+                [first, last, bridged(&response)]
+            })
+            .collect();
+        let Some(wire) = Namespace::pair() else { return };
+        let (totals, shards) = spread(&wire, FanoutMode::Flow, frames);
+        // The shards of fragments are those of their last; the first went before it.
+        assert_placed(&shards, "fragments");
+        assert_eq!(totals.filter.of(Reason::Fragment), 2 * u64::from(CONNECTIONS));
+        assert_eq!(totals.misplaced_fragments, 0);
+    }
+
+    #[test]
+    fn fragments_before_their_first_are_counted() {
+        let [request, _] = both_ways(0, true);
+        let [first, last] = fragments(&request, 9);
+        let Some(wire) = Namespace::pair() else { return };
+        let (totals, _) = spread(&wire, FanoutMode::Flow, vec![last, first]);
+        assert_eq!(totals.misplaced_fragments, 1);
+    }
+}
