@@ -96,8 +96,11 @@ mod root {
         ethernet(ethertype, &inner)
     }
 
+    /// Puts headers before what it is given.
+    type Wrap = fn(&[u8]) -> Vec<u8>;
+
     /// One encapsulation of an IP packet in an IP packet; of those that the kernel follows.
-    fn encapsulations() -> Vec<(&'static str, fn(&[u8]) -> Vec<u8>)> {
+    fn encapsulations() -> Vec<(&'static str, Wrap)> {
         vec![
             ("IP in IPv4", |ip| ipv4(if ip[0] >> 4 == 4 { IPIP } else { SIX_IN_FOUR }, ip)),
             ("IP in IPv6", |ip| ipv6(if ip[0] >> 4 == 4 { IPIP } else { SIX_IN_FOUR }, ip)),
@@ -131,7 +134,7 @@ mod root {
     }
 
     /// What stands between Ethernet and the first IP header.
-    fn links() -> Vec<(&'static str, fn(&[u8]) -> Vec<u8>)> {
+    fn links() -> Vec<(&'static str, Wrap)> {
         vec![
             ("Ethernet", |ip| tagged(&[], ip)),
             ("a tag", |ip| tagged(&[100], ip)),
