@@ -99,7 +99,7 @@ int fanout(struct __sk_buff *skb)
 	segment.bytes = LENGTH_UNKNOWN;
 	segment.zero = choices_of(0) & CHOICE_NONE;
 	segment.at = (struct cursor){ .skb = skb, .start = opaque(&segment, BPF_HDR_START_NET) };
-	reason = parse(&segment);
+	reason = parse_tunnelled(&segment);
 	if (reason == PARSED)
 		return flow_hash(&segment.key);
 	if (reason == REASON_FRAGMENT)

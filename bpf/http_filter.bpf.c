@@ -271,18 +271,15 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 	return REASON_NO_PAYLOAD;
 }
 
+/* What is to be done with the segment that `parse` finds. */
 static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words,
-					  __u32 *bytes_up)
+					  enum reason (*parse)(struct segment *), __u32 *bytes_up)
 {
 	struct segment segment __attribute__((aligned(8)));
 	struct connection *known;
 	enum reason reason;
 	__u32 kind;
 
-	if (words->gate != GATE_OPEN)
-		return REASON_GATED;
-	if (!is_wanted(skb, words->direction))
-		return REASON_DIRECTION;
 	clear(skb, &segment.key, sizeof(segment.key));
 	segment.bytes = LENGTH_UNKNOWN;
 	segment.zero = words->zero;
@@ -316,9 +313,40 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 	return judge(&segment, known, kind, words);
 }
 
-/* Returns how many bytes of the frame go up: all, its headers, or none. */
+/* Counts the frame; returns how many bytes of it go up: all, its headers, or none. */
+static __always_inline int judged(enum reason reason, __u32 bytes_up)
+{
+	add(reason, 1);
+	if (reason == REASON_ELIDED)
+		return bytes_up;
+	return reason >= REASON_PASS_FIRST ? WHOLE_FRAME : 0;
+}
+
+int filter_plain(struct __sk_buff *skb);
+int filter_tunnel(struct __sk_buff *skb);
+
+#define PART_PLAIN 0
+#define PART_TUNNEL 1
+
+/*
+ * The filter's parts, which call each other. Before Linux 6.9 a socket takes no program of more
+ * than net.core.optmem_max, 20 KiB or 2,500 instructions; what a program calls does not count.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int (struct __sk_buff *));
+} parts SEC(".maps") = {
+	.values = {
+		[PART_PLAIN] = &filter_plain,
+		[PART_TUNNEL] = &filter_tunnel,
+	},
+};
+
+/* Frames without a tunnel. */
 SEC("socket")
-int http_filter(struct __sk_buff *skb)
+int filter_plain(struct __sk_buff *skb)
 {
 	__u32 zero = 0, bytes_up = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
@@ -326,11 +354,34 @@ int http_filter(struct __sk_buff *skb)
 
 	if (!words)
 		return 0;	/* not so: the array has this word */
-	reason = decide(skb, words, &bytes_up);
-	add(reason, 1);
-	if (reason == REASON_ELIDED)
-		return bytes_up;
-	return reason >= REASON_PASS_FIRST ? WHOLE_FRAME : 0;
+	if (words->gate != GATE_OPEN)
+		return judged(REASON_GATED, 0);
+	if (!is_wanted(skb, words->direction))
+		return judged(REASON_DIRECTION, 0);
+	reason = decide(skb, words, parse_plain, &bytes_up);
+	if (reason == TUNNELLED) {
+		bpf_tail_call(skb, &parts, PART_TUNNEL);
+		reason = REASON_TUNNEL;
+	}
+	return judged(reason, bytes_up);
+}
+
+/* Frames with one: from the beginning again, since no state goes along with a call. */
+SEC("socket")
+int filter_tunnel(struct __sk_buff *skb)
+{
+	__u32 zero = 0, bytes_up = WHOLE_FRAME;
+	struct control *words = bpf_map_lookup_elem(&control, &zero);
+
+	return words ? judged(decide(skb, words, parse_tunnelled, &bytes_up), bytes_up) : 0;
+}
+
+/* What sockets are given. */
+SEC("socket")
+int http_filter(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &parts, PART_PLAIN);
+	return 0;	/* not so: the part is there */
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -104,6 +104,7 @@ static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *p
 		segment->at.start = opaque(segment, BPF_HDR_START_MAC);
 		segment->at.offset = ETH_HLEN;
 	}
+#pragma clang loop unroll(disable)
 	for (int step = 0; step < VLAN_TAGS_MAX && is_vlan(*protocol); step++) {
 		__be16 tag[2];	/* control information, and the protocol behind */
 
@@ -191,6 +192,7 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 		return REASON_UNPARSED;
 	bytes = bpf_ntohs(ip.payload_len);
 	header = ip.nexthdr;
+#pragma clang loop unroll(disable)
 	for (int step = 0; step < extension_count_max && is_ipv6_extension(header); step++) {
 		__u8 extension[2];	/* the header behind, and the length */
 		__u32 step_bytes;

@@ -353,15 +353,21 @@ static __always_inline enum reason enter_tunnel(struct segment *segment, enum la
 		return REASON_NOT_TCP;
 	if (cursor_peek(&segment->at, LINEAR, known, sizeof(known)))
 		return REASON_UNPARSED;
-	/* Most UDP is no tunnel. */
-	if (layer == LAYER_UDP && overlay_of((const __be16 *)known) == OVERLAY_NONE)
-		return REASON_NOT_TCP;
 	offset = cursor_from_data(&segment->at, known);
 	if (offset == OFFSET_UNKNOWN)
 		return REASON_UNPARSED;
 	segment->at.start = opaque(segment, CURSOR_FROM_DATA);
 	segment->at.offset = offset;
 	return parse_tunnel(segment, layer);
+}
+
+/* Whether the UDP header at the cursor may have a tunnel behind it. Most have none. */
+static __always_inline int promises_tunnel(const struct segment *segment)
+{
+	__be16 ports[2];
+
+	return cursor_peek(&segment->at, LINEAR, ports, sizeof(ports)) ||
+	       overlay_of(ports) != OVERLAY_NONE;
 }
 
 /* LLC with SNAP (RFC 1042; IEEE 802.1H) may lead to IP: user space knows. */
@@ -392,8 +398,26 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum lay
 	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
 }
 
-/* From the frame to its segment, through whatever is around it. */
-static __always_inline enum reason parse(struct segment *segment)
+/* parse_plain: the frame has a tunnel. */
+#define TUNNELLED (REASON_COUNT + 1)
+
+/* From the frame to its segment, if it has no tunnel. */
+static __always_inline enum reason parse_plain(struct segment *segment)
+{
+	enum layer layer = LAYER_NONE;
+	enum reason reason = parse_outer(segment, &layer);
+
+	if (reason != PARSED)
+		return reason;
+	if (layer == LAYER_TCP)
+		return parse_tcp(segment, LINEAR);
+	if (layer == LAYER_NONE)
+		return REASON_NOT_TCP;
+	return layer == LAYER_UDP && !promises_tunnel(segment) ? REASON_NOT_TCP : TUNNELLED;
+}
+
+/* The same, through tunnels. */
+static __always_inline enum reason parse_tunnelled(struct segment *segment)
 {
 	enum layer layer = LAYER_NONE;
 	enum reason reason = parse_outer(segment, &layer);

@@ -47,14 +47,15 @@ pub enum Gate {
     Open = 1,
 }
 
-/// The filter. It lives on in the sockets it is attached to, but without this its gate stays as it
-/// is.
+/// The filter. Without this the sockets it is attached to get nothing any more.
 #[derive(Debug)]
 pub struct Filter {
     program: OwnedFd,
     sessions: MapHandle,
     openings: MapHandle,
     choices: MapHandle,
+    /// Held only: the kernel empties an array of programs when nobody has it open any more.
+    _parts: MapHandle,
     control: Mapping,
     counters: Mapping,
     notes: Notes,
@@ -94,6 +95,7 @@ impl Filter {
             sessions: MapHandle::try_from(&loaded.maps.sessions)?,
             openings: MapHandle::try_from(&loaded.maps.openings)?,
             choices: MapHandle::try_from(&loaded.maps.choices)?,
+            _parts: MapHandle::try_from(&loaded.maps.parts)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
             notes: Notes::of_map(loaded.maps.notes.as_fd(), pair_count)?,
