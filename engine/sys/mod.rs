@@ -13,6 +13,7 @@
 //! - [`notes`]: what user space tells the filter of connections, in mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`memory`]: how much there is.
+//! - [`privileges`]: what we may do.
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod mmap;
 pub mod notes;
 pub mod packet_socket;
+pub mod privileges;
 mod restrict;
 pub mod ring;
 pub mod signals;

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::sys::filter::Filter;
+use crate::sys::privileges::{CAP_PERFMON, has_capability};
 
 /// Why a live capture cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum OpenError {
     /// A capability is missing.
     #[error(
         "{capability} is missing, which {purpose} needs; run as root, or once: \
-         sudo setcap cap_net_raw,cap_bpf+ep {}",
+         sudo setcap {advice}+ep {}",
         this_program()
     )]
     Permission {
@@ -32,6 +33,8 @@ pub enum OpenError {
         capability: &'static str,
         /// What needs it.
         purpose: &'static str,
+        /// All that this kernel asks for, as setcap(8) takes it.
+        advice: &'static str,
     },
     /// The kernel does not take the filter.
     #[error(
@@ -96,10 +99,14 @@ impl OpenError {
         matches!(self, OpenError::Permission { .. })
     }
 
+    fn permission(capability: &'static str, purpose: &'static str) -> OpenError {
+        OpenError::Permission { capability, purpose, advice: "cap_net_raw,cap_bpf" }
+    }
+
     pub(super) fn from_socket(iface: &str, source: io::Error) -> OpenError {
         match source.kind() {
             io::ErrorKind::PermissionDenied => {
-                OpenError::Permission { capability: "CAP_NET_RAW", purpose: "the capture socket" }
+                OpenError::permission("CAP_NET_RAW", "the capture socket")
             }
             io::ErrorKind::NetworkDown => OpenError::Down { name: iface.to_string() },
             _ => OpenError::Socket { iface: iface.to_string(), source },
@@ -108,8 +115,17 @@ impl OpenError {
 
     pub(super) fn from_filter(source: libbpf_rs::Error) -> OpenError {
         // The verifier's no, EACCES, is of the same kind as EPERM.
-        if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && !Filter::is_permitted() {
-            return OpenError::Permission { capability: "CAP_BPF", purpose: "the kernel filter" };
+        if source.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+            if !Filter::is_permitted() {
+                return OpenError::permission("CAP_BPF", "the kernel filter");
+            }
+            if !has_capability(CAP_PERFMON) {
+                return OpenError::Permission {
+                    capability: "CAP_PERFMON",
+                    purpose: "the filter on this kernel",
+                    advice: "cap_net_raw,cap_bpf,cap_perfmon",
+                };
+            }
         }
         // The chain of causes, the kernel's word last; its number says nothing more.
         let detail = format!("{source:#}");

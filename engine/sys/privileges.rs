@@ -1,0 +1,28 @@
+//! What this thread may do: capabilities(7).
+
+/// CAP_PERFMON, linux/capability.h: the verifier then leaves out what guards against speculation.
+pub const CAP_PERFMON: u32 = 38;
+
+/// Whether this thread has a capability in effect, by its number. Where nobody tells, it may.
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask & 1 << number != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_this_thread_is_read() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc is there");
+        let has_all = status.contains("CapEff:\t000001ffffffffff");
+        let has_none = status.contains("CapEff:\t0000000000000000");
+        assert!(!has_all || has_capability(CAP_PERFMON));
+        assert!(!has_none || !has_capability(CAP_PERFMON));
+        // No kernel has so many.
+        assert!(!has_capability(63));
+    }
+}
