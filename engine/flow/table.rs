@@ -27,6 +27,8 @@ struct Flow<S> {
     origins: Origins,
     connection: Connection,
     last_seen: TimestampNs,
+    /// When the connection ended, if it has.
+    over_at: Option<TimestampNs>,
     /// Where the flow stands in `overdue`.
     watched_until: Option<TimestampNs>,
     /// Payload has passed.
@@ -149,6 +151,7 @@ impl<S: Default> FlowTable<S> {
             origins,
             connection,
             last_seen: segment.timestamp,
+            over_at: None,
             watched_until: None,
             is_used: false,
             state: S::default(),
@@ -195,6 +198,9 @@ impl<S: Default> FlowTable<S> {
         if flow.watched_until.is_none() {
             flow.watched_until = flow.connection.deadline(&self.limits);
             self.overdue.extend(flow.watched_until.map(|deadline| (deadline, index.0)));
+        }
+        if flow.over_at.is_none() && flow.connection.is_over() {
+            flow.over_at = Some(flow.last_seen);
         }
         flow.connection.is_closed()
     }
@@ -326,9 +332,14 @@ fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
     if flow.connection.is_closed() { End::Fin } else { end }
 }
 
-/// How long the flow may be quiet.
+/// How long the flow may be quiet. Who does not hear that the connection is over sends again at
+/// intervals that double; each may be as long as all before it, and that twice.
 fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig) -> u64 {
-    let timeout_ms =
-        if flow.connection.is_closed() { limits.closed_timeout_ms } else { limits.idle_timeout_ms };
-    timeout_ms.saturating_mul(1_000_000)
+    let idle_ns = limits.idle_timeout_ms.saturating_mul(1_000_000);
+    if !flow.connection.is_closed() {
+        return idle_ns;
+    }
+    let late_ns = flow.over_at.map_or(0, |over_at| flow.last_seen.since(over_at));
+    let closed_ns = limits.closed_timeout_ms.saturating_mul(1_000_000);
+    closed_ns.saturating_add(late_ns.saturating_mul(2)).min(idle_ns.max(closed_ns))
 }
