@@ -194,6 +194,12 @@ fn vxlan_that_tells_what_is_inside() {
     assert_found(101, &["vxlan:9"], |inner| gpe(3, &bridged(inner)));
     assert_found(101, &["vxlan:9", "mpls:7"], |inner| gpe(5, &mpls(&[7], inner)));
     assert_rejected(101, &gpe(4, &requests()[0]), Reject::NotTcp);
+    // Without the flag it is plain VXLAN; and in that all of these bits are to be ignored.
+    assert_found(101, &["vxlan:9"], |inner| vxlan(4790, 9, &bridged(inner)));
+    assert_found(101, &["vxlan:9"], |inner| {
+        let header = [&[0xff; 4], &word(9 << 8 | 0xff)[..]].concat();
+        udp4(49152, 4789, &[&header[..], &bridged(inner)].concat())
+    });
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn tunnel(
         return overlay::vxlan(walk);
     }
     match destination {
-        PORT_VXLAN_GPE => return overlay::vxlan(walk),
+        PORT_VXLAN_GPE => return overlay::vxlan_gpe(walk),
         PORT_GENEVE => return overlay::geneve(walk),
         PORT_GRE => return gre::network_of(walk),
         PORT_MPLS => return mpls::labels(walk),

@@ -183,3 +183,20 @@ fn what_is_sent_again_after_the_end_begins_nothing() {
     assert_eq!(run.table.stats.flows, 1);
     assert_eq!(run.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n"), Reset]);
 }
+
+#[test]
+fn the_same_connection_again_is_another() {
+    // Captures made by hand have the same numbers in each connection.
+    let one = after_handshake(&[
+        Sent::data(Forward, 0, 0, b"ask", 1).flags(FIN),
+        Sent::data(Reverse, 0, 4, b"answer", 2).flags(FIN),
+    ]);
+    let mut sent = Vec::new();
+    for round in 0..4 {
+        sent.extend(one.iter().cloned().map(|mut one| {
+            one.at_ms += round * 6_000;
+            one
+        }));
+    }
+    assert_eq!(run(&sent).table.stats.flows, 4);
+}

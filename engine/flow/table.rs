@@ -118,7 +118,9 @@ impl<S: Default> FlowTable<S> {
         let Some(&slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
         let quiet_ns = segment.timestamp.since(flow.last_seen);
-        if quiet_ns > timeout_ns(flow, &self.limits) {
+        // A SYN is no late packet: it begins something, if with an old number.
+        let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
+        if quiet_ns > timeout_ns(flow, &self.limits, late_ns) {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
         }
         if flow.connection.is_replaced_by(segment, &flow.origins) {
@@ -296,7 +298,7 @@ impl<S: Default> FlowTable<S> {
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;
             let Some(flow) = &self.slots[slot] else { continue };
-            if now.since(flow.last_seen) > timeout_ns(flow, &self.limits) {
+            if now.since(flow.last_seen) > timeout_ns(flow, &self.limits, late_ns(flow)) {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }
         }
@@ -332,14 +334,18 @@ fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
     if flow.connection.is_closed() { End::Fin } else { end }
 }
 
+/// How long after the end of the connection packets still came.
+fn late_ns<S>(flow: &Flow<S>) -> u64 {
+    flow.over_at.map_or(0, |over_at| flow.last_seen.since(over_at))
+}
+
 /// How long the flow may be quiet. Who does not hear that the connection is over sends again at
-/// intervals that double; each may be as long as all before it, and that twice.
-fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig) -> u64 {
+/// intervals that double; each is about as long as all before it.
+fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig, late_ns: u64) -> u64 {
     let idle_ns = limits.idle_timeout_ms.saturating_mul(1_000_000);
     if !flow.connection.is_closed() {
         return idle_ns;
     }
-    let late_ns = flow.over_at.map_or(0, |over_at| flow.last_seen.since(over_at));
     let closed_ns = limits.closed_timeout_ms.saturating_mul(1_000_000);
     closed_ns.saturating_add(late_ns.saturating_mul(2)).min(idle_ns.max(closed_ns))
 }

@@ -20,7 +20,7 @@ pub(super) struct Sent {
     ack: u32,
     payload: Vec<u8>,
     flags: u8,
-    at_ms: u64,
+    pub(super) at_ms: u64,
     cut_bytes: u32,
 }
 

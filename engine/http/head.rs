@@ -246,7 +246,8 @@ fn status_of(line: &[u8], expected: Expected) -> Option<(u16, usize)> {
         || expected == Expected::Response
             && version.len() <= VERSION_BYTES_MAX
             && version.len() > 5
-            && version[..5].eq_ignore_ascii_case(b"HTTP/");
+            && version[..5].eq_ignore_ascii_case(b"HTTP/")
+            && !version.contains(&b'\r');
     let blanks = line[version.len()..].iter().take_while(|byte| is_blank(**byte)).count();
     let start = version.len() + blanks;
     let digits = line.get(start..start + 3)?;

@@ -108,8 +108,14 @@ fn status_lines_may_lack_their_reason() {
         let note = format!("GET /a 0 {status} 3");
         assert_response(&format!("{line}\r\nContent-Length: 3\r\n\r\nabc"), &note);
     }
-    for line in ["HTTP/1.1 099 No", "HTTP/1.1 1000 No", "HTTP/1.1 2xx No", "HTTP/1.1", "ICY 200 OK"]
-    {
+    for line in [
+        "HTTP/1.1 099 No",
+        "HTTP/1.1 1000 No",
+        "HTTP/1.1 2xx No",
+        "HTTP/1.1",
+        "HTTP/1.1\r 200 OK",
+        "ICY 200 OK",
+    ] {
         assert_no_response(&format!("{line}\r\nContent-Length: 0\r\n\r\n"));
     }
 }
