@@ -1,5 +1,5 @@
-//! L2TP: version 2, which is PPP in UDP (RFC 2661 section 3.1), and version 3, which carries Ethernet
-//! in UDP or in IP (RFC 3931 section 4.1).
+//! L2TP: version 2, which is PPP in UDP (RFC 2661 section 3.1), and version 3, which carries
+//! Ethernet in UDP or in IP (RFC 3931 section 4.1).
 
 use super::link::Network;
 use super::tunnel::Encapsulation;

@@ -20,8 +20,8 @@ const PROTOCOL_IPV4: u16 = 0x0021;
 const PROTOCOL_IPV6: u16 = 0x0057;
 const PROTOCOL_MPLS: [u16; 2] = [0x0281, 0x0283];
 
-/// PPP, with or without address and control, or with control alone. A protocol number may have one byte or two: its last
-/// byte is odd, the one before even (RFC 1661 section 2).
+/// PPP, with or without address and control, or with control alone. A protocol number may have one
+/// byte or two: its last byte is odd, the one before even (RFC 1661 section 2).
 pub(super) fn protocol(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     if walk.rest().starts_with(&ADDRESS_CONTROL) {
         walk.skip(ADDRESS_CONTROL.len())?;

@@ -13,6 +13,12 @@ const METHOD_BYTES_MAX: usize = 64;
 /// A version longer than this is none.
 const VERSION_BYTES_MAX: usize = 16;
 
+/// The longest line of a PROXY header; its version 2's signature behind the empty lines in front,
+/// and how much of one is waited for.
+const PROXY_LINE_BYTES_MAX: usize = 107;
+const PROXY_SIGNATURE: &[u8] = b"\0\r\nQUIT\n";
+const PROXY_BYTES_MAX: usize = 4096;
+
 /// What a head begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -56,6 +62,8 @@ pub(super) enum Parsed {
     /// So far it may be a head.
     Partial,
     Invalid,
+    /// A PROXY header of so many bytes, as load balancers put it before what they pass on.
+    Proxy(usize),
     /// The HTTP/2 connection preface (RFC 9113 section 3.4).
     Http2,
 }
@@ -63,11 +71,12 @@ pub(super) enum Parsed {
 /// Parses a head from the first byte of `bytes`.
 pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     let Some(line_end) = memchr(b'\n', bytes) else {
-        return if may_begin(bytes, expected) { Parsed::Partial } else { Parsed::Invalid };
+        return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
     };
     let mut fields = HeadFields::NONE;
     let kind = match start_line(trim_cr(&bytes[..line_end]), expected, &mut fields) {
         Ok(kind) => kind,
+        Err(Parsed::Invalid) => return proxy(bytes, expected),
         Err(other) => return other,
     };
     fields.headers_start = (line_end + 1) as u32;
@@ -98,7 +107,7 @@ pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
 /// Parses the beginning of a request line that is longer than what is kept: method and the target's
 /// beginning.
 pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
-    let method_end = memchr(b' ', bytes)?;
+    let method_end = memchr(b' ', bytes).filter(|_| may_begin_request(bytes))?;
     let mut fields = HeadFields::NONE;
     fields.first = Span::new(0, method_end);
     fields.second = Span::new(method_end + 1, bytes.len());
@@ -106,6 +115,33 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     let framing = FramingFields::default();
     let kind = Kind::Request;
     Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
+}
+
+/// What is no start line may be a PROXY header (haproxy's doc/proxy-protocol.txt): a line, or in
+/// its version 2 a signature, four bytes and so many as the last two say. The empty lines that the
+/// signature begins with have been passed over.
+#[cold]
+fn proxy(bytes: &[u8], expected: Expected) -> Parsed {
+    if expected == Expected::Response {
+        return Parsed::Invalid;
+    }
+    if bytes.starts_with(b"PROXY ") {
+        let line_end = memchr(b'\n', &bytes[..bytes.len().min(PROXY_LINE_BYTES_MAX)]);
+        return line_end.map_or(Parsed::Invalid, |at| Parsed::Proxy(at + 1));
+    }
+    let known = bytes.len().min(PROXY_SIGNATURE.len());
+    if bytes[..known] != PROXY_SIGNATURE[..known] {
+        return Parsed::Invalid;
+    }
+    let Some([version_command, _, high, low]) = bytes[known..].first_chunk() else {
+        return Parsed::Partial;
+    };
+    let header_bytes = known + 4 + usize::from(u16::from_be_bytes([*high, *low]));
+    match bytes.len() {
+        _ if version_command >> 4 != 2 || header_bytes > PROXY_BYTES_MAX => Parsed::Invalid,
+        len if len < header_bytes => Parsed::Partial,
+        _ => Parsed::Proxy(header_bytes),
+    }
 }
 
 /// Bytes of the empty lines in front of a start line (RFC 9112 section 2.2).

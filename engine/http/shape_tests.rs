@@ -342,6 +342,40 @@ fn bodies_may_hold_messages() {
 }
 
 #[test]
+fn proxy_headers_are_passed_over() {
+    let two = |command: u8, rest: &[u8]| {
+        let signature = b"\r\n\r\n\0\r\nQUIT\n";
+        let length = (rest.len() as u16).to_be_bytes();
+        [&signature[..], &[0x20 | command, 0x11], &length[..], rest].concat()
+    };
+    for header in [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 80\r\n".to_vec(),
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        two(1, &[192, 0, 2, 1, 192, 0, 2, 2, 1, 2, 0, 80]),
+        two(0, &[]),
+        two(1, &[0xee; 300]),
+    ] {
+        let mut whole = header.clone();
+        whole.extend(b"GET /a HTTP/1.1\r\n\r\n");
+        for piece_bytes in [1, 5, 13, 16, 1000] {
+            let mut talk = talk();
+            whole.chunks(piece_bytes).for_each(|piece| {
+                talk.say(Forward, piece);
+            });
+            assert_eq!(talk.answer(EMPTY_OK).end(End::Exit), ["GET /a 0 200 0"], "{piece_bytes}");
+        }
+        let notes = talk().say(Forward, &header).ask("GET /a HTTP/1.1\r\n\r\n").end(End::Exit);
+        assert_eq!(notes, ["GET /a 0 - - no_response exit"]);
+    }
+    // It is for who answers, not for who asks.
+    let notes = talk()
+        .ask("GET /a HTTP/1.1\r\n\r\n")
+        .answer(&format!("PROXY UNKNOWN\r\n{EMPTY_OK}"))
+        .end(End::Exit);
+    assert_eq!(notes, ["GET /a 0 - - no_response exit"]);
+}
+
+#[test]
 fn what_stands_between_messages_is_passed_over() {
     let notes = talk()
         .ask("GET /a HTTP/1.1\r\n\r\n")
