@@ -200,7 +200,7 @@ impl Connection {
             return self.reset(segment, tools, visit);
         }
         if segment.payload_wire_bytes > 0 {
-            self.streams[own].start(segment.payload_seq());
+            self.streams[own].join(segment.payload_seq());
             self.streams[own].begin_at_syn(segment.payload_seq(), segment.payload_wire_bytes);
             self.take_payload(segment, tools, visit);
         }

@@ -200,3 +200,28 @@ fn the_same_connection_again_is_another() {
     }
     assert_eq!(run(&sent).table.stats.flows, 4);
 }
+
+#[test]
+fn the_first_segments_that_are_captured_may_be_out_of_order() {
+    let sent = [
+        Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n", 1),
+        Sent::data(Reverse, 8, 16, b" 200 OK", 2),
+        Sent::data(Reverse, 0, 16, b"HTTP/1.1", 2),
+        Sent::data(Forward, 16, 15, b"GET / more", 3),
+    ];
+    let expected = [
+        bytes(Forward, "GET / HTTP/1.1\r\n"),
+        bytes(Reverse, "HTTP/1.1 200 OK"),
+        bytes(Forward, "GET / more"),
+    ];
+    assert_eq!(run(&sent).flushed(), expected);
+    // The one that was overtaken is lost: that is told.
+    let lost = [sent[0].clone(), sent[1].clone(), sent[3].clone()];
+    let told = [
+        bytes(Forward, "GET / HTTP/1.1\r\n"),
+        Gap(Reverse, 8),
+        bytes(Reverse, " 200 OK"),
+        bytes(Forward, "GET / more"),
+    ];
+    assert_eq!(run(&lost).flushed(), told);
+}

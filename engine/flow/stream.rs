@@ -11,6 +11,9 @@ use crate::time::TimestampNs;
 /// The largest window there is: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
 const WINDOW_BYTES_MAX: i32 = 1 << 30;
 
+/// How far behind what the peer has read the first payload may lie that is captured.
+const JOIN_WINDOW_BYTES: i32 = 1 << 20;
+
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
@@ -48,6 +51,13 @@ impl Stream {
             self.isn = Some(isn);
             self.start(isn.plus(1));
         }
+    }
+
+    /// The stream begins with a payload at `seq`, unless it has begun. Where the peer has read less
+    /// than that, it begins there: the first segment that is captured may have overtaken others.
+    pub fn join(&mut self, seq: SeqNumber) {
+        let is_near = self.is_acked && (0..JOIN_WINDOW_BYTES).contains(&seq.distance(self.acked));
+        self.start(if is_near { self.acked } else { seq });
     }
 
     /// Crafted captures give the first byte the SYN's own number. A keep-alive probe has that, too,
