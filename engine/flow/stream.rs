@@ -29,9 +29,9 @@ pub(super) struct Stream {
     pub hole_since: Option<(TimestampNs, SeqNumber)>,
     /// What waits. `None` in all but the rare connection.
     pub store: Option<Box<Store>>,
-    /// The number of its SYN, while nothing that comes behind it has gone on.
-    pub isn: Option<SeqNumber>,
     pub is_started: bool,
+    /// It began behind its SYN, and nothing has gone on yet.
+    pub is_at_syn: bool,
     pub is_acked: bool,
     pub is_finished: bool,
 }
@@ -48,7 +48,7 @@ impl Stream {
     /// The stream begins behind the SYN with this number, unless it has begun.
     pub fn start_behind(&mut self, isn: SeqNumber) {
         if !self.is_started {
-            self.isn = Some(isn);
+            self.is_at_syn = true;
             self.start(isn.plus(1));
         }
     }
@@ -63,7 +63,7 @@ impl Stream {
     /// Crafted captures give the first byte the SYN's own number. A keep-alive probe has that, too,
     /// but no more than one byte.
     pub fn begin_at_syn(&mut self, seq: SeqNumber, wire_bytes: u32) {
-        if self.isn == Some(seq) && wire_bytes > 1 {
+        if self.is_at_syn && self.next.distance(seq) == 1 && wire_bytes > 1 {
             self.next = seq;
         }
     }
@@ -99,7 +99,7 @@ impl Stream {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         self.next = origin.seq.plus(bytes.len() as u32);
-        self.isn = None;
+        self.is_at_syn = false;
         stats.bytes_in_order += bytes.len() as u64;
         if !bytes.is_empty() {
             visit(direction, Chunk::Bytes(bytes, origin));
@@ -144,7 +144,7 @@ impl Stream {
         let at = self.next;
         let len_bytes = target.distance(at).max(0) as u64;
         self.next = target;
-        self.isn = None;
+        self.is_at_syn = false;
         stats.gaps += 1;
         stats.gap_bytes += len_bytes;
         visit(direction, Chunk::Gap { len_bytes, at });

@@ -16,6 +16,9 @@ use std::hash::BuildHasher;
 /// How many flows are looked at to find one to evict: the best of a few is nearly the best of all.
 const EVICTION_SAMPLE_COUNT: usize = 16;
 
+/// Later than all that happens.
+const NEVER: TimestampNs = TimestampNs(u64::MAX);
+
 /// The place of a flow in its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowIndex(u32);
@@ -27,8 +30,8 @@ struct Flow<S> {
     origins: Origins,
     connection: Connection,
     last_seen: TimestampNs,
-    /// When the connection ended, if it has.
-    over_at: Option<TimestampNs>,
+    /// When the connection ended; never, as long as it has not.
+    over_at: TimestampNs,
     /// Where the flow stands in `overdue`.
     watched_until: Option<TimestampNs>,
     /// Payload has passed.
@@ -153,7 +156,7 @@ impl<S: Default> FlowTable<S> {
             origins,
             connection,
             last_seen: segment.timestamp,
-            over_at: None,
+            over_at: NEVER,
             watched_until: None,
             is_used: false,
             state: S::default(),
@@ -201,8 +204,8 @@ impl<S: Default> FlowTable<S> {
             flow.watched_until = flow.connection.deadline(&self.limits);
             self.overdue.extend(flow.watched_until.map(|deadline| (deadline, index.0)));
         }
-        if flow.over_at.is_none() && flow.connection.is_over() {
-            flow.over_at = Some(flow.last_seen);
+        if flow.over_at == NEVER && flow.connection.is_over() {
+            flow.over_at = flow.last_seen;
         }
         flow.connection.is_closed()
     }
@@ -336,7 +339,7 @@ fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
 
 /// How long after the end of the connection packets still came.
 fn late_ns<S>(flow: &Flow<S>) -> u64 {
-    flow.over_at.map_or(0, |over_at| flow.last_seen.since(over_at))
+    flow.last_seen.since(flow.over_at)
 }
 
 /// How long the flow may be quiet. Who does not hear that the connection is over sends again at
