@@ -3,7 +3,7 @@
 mod support;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use httplines::capture::Frame;
+use httplines::capture::{Frame, VlanTag};
 use httplines::decode::Reject;
 use httplines::stats::DecodeStats;
 use proptest::collection::vec;
@@ -42,12 +42,38 @@ fn vlan_tags_of_all_kinds() {
 }
 
 #[test]
+fn tags_that_the_kernel_took_out_are_the_outermost() {
+    let packet = Packet::tcp("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
+    let bytes = packet.vlan(7).ethernet();
+    // The upper bits are priority and drop eligibility; id 0 is a priority and no VLAN.
+    for (tci, vlan) in [(0xf005, [5, 7, 0, 0]), (0xe000, [7, 0, 0, 0])] {
+        let tag = Some(VlanTag { tci, tpid: 0x88a8 });
+        let whole = Frame { vlan: tag, ..frame(1, &bytes) };
+        assert_eq!(decoder().decode(&whole).unwrap().key.vlan, vlan);
+    }
+}
+
+#[test]
+fn jumbo_frames_and_superpackets_with_a_length() {
+    for payload_bytes in [8_960, 65_535 - 40] {
+        let packet = Packet::tcp("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
+        let payload = vec![b'x'; payload_bytes];
+        let bytes = packet.payload(&payload).ethernet();
+        assert_eq!(decoder().decode(&frame(1, &bytes)).unwrap().payload, payload);
+    }
+}
+
+#[test]
 fn linux_cooked_captures() {
     let sll = |inner: &[u8]| [&[0; 14], &ethertype_of(inner).to_be_bytes()[..], inner].concat();
     assert_found(113, &[], sll);
     let sll2 = |inner: &[u8]| [&ethertype_of(inner).to_be_bytes()[..], &[0; 18], inner].concat();
     assert_found(276, &[], sll2);
     assert_found(113, &[], |inner| [&[0; 14], &[0, 4][..], &snap(inner)].concat());
+    // With a tag, as on `any` where the NIC takes none out.
+    let tagged = |inner: &[u8]| [&[0, 30], &ethertype_of(inner).to_be_bytes()[..], inner].concat();
+    assert_found(113, &[], |inner| [&[0; 14], &[0x81, 0][..], &tagged(inner)].concat());
+    assert_found(276, &[], |inner| [&[0x81, 0], &[0; 18][..], &tagged(inner)].concat());
 }
 
 #[test]
