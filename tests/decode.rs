@@ -3,7 +3,7 @@
 mod support;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use httplines::capture::Frame;
+use httplines::capture::{Frame, VlanTag};
 use httplines::decode::Reject;
 use httplines::stats::DecodeStats;
 use proptest::collection::vec;
@@ -42,12 +42,38 @@ fn vlan_tags_of_all_kinds() {
 }
 
 #[test]
+fn tags_that_the_kernel_took_out_are_the_outermost() {
+    let packet = Packet::tcp("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
+    let bytes = packet.vlan(7).ethernet();
+    // The upper bits are priority and drop eligibility; id 0 is a priority and no VLAN.
+    for (tci, vlan) in [(0xf005, [5, 7, 0, 0]), (0xe000, [7, 0, 0, 0])] {
+        let tag = Some(VlanTag { tci, tpid: 0x88a8 });
+        let whole = Frame { vlan: tag, ..frame(1, &bytes) };
+        assert_eq!(decoder().decode(&whole).unwrap().key.vlan, vlan);
+    }
+}
+
+#[test]
+fn jumbo_frames_and_superpackets_with_a_length() {
+    for payload_bytes in [8_960, 65_535 - 40] {
+        let packet = Packet::tcp("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
+        let payload = vec![b'x'; payload_bytes];
+        let bytes = packet.payload(&payload).ethernet();
+        assert_eq!(decoder().decode(&frame(1, &bytes)).unwrap().payload, payload);
+    }
+}
+
+#[test]
 fn linux_cooked_captures() {
     let sll = |inner: &[u8]| [&[0; 14], &ethertype_of(inner).to_be_bytes()[..], inner].concat();
     assert_found(113, &[], sll);
     let sll2 = |inner: &[u8]| [&ethertype_of(inner).to_be_bytes()[..], &[0; 18], inner].concat();
     assert_found(276, &[], sll2);
     assert_found(113, &[], |inner| [&[0; 14], &[0, 4][..], &snap(inner)].concat());
+    // With a tag, as on `any` where the NIC takes none out.
+    let tagged = |inner: &[u8]| [&[0, 30], &ethertype_of(inner).to_be_bytes()[..], inner].concat();
+    assert_found(113, &[], |inner| [&[0; 14], &[0x81, 0][..], &tagged(inner)].concat());
+    assert_found(276, &[], |inner| [&[0x81, 0], &[0; 18][..], &tagged(inner)].concat());
 }
 
 #[test]
@@ -74,17 +100,26 @@ fn ppp_with_and_without_framing() {
         assert_found(link, &["mpls:9"], |inner| [&[2, 0x81], &mpls(&[9], inner)[..]].concat());
         assert_rejected(link, &[0xff, 3, 0xc0, 0x21, 1, 2, 3, 4], Reject::NotIp);
     }
+    // The direction before it, or in place of the address.
+    for direction in [0, 1] {
+        assert_found(204, &[], |inner| [&[direction, 0xff, 3], &ppp(inner)[..]].concat());
+        assert_found(204, &[], |inner| [&[direction], &ppp(inner)[..]].concat());
+        assert_found(166, &[], |inner| [&[direction, 3], &ppp(inner)[..]].concat());
+    }
 }
 
 #[test]
 fn cisco_hdlc() {
-    for link in [104, 50] {
+    for link in [104, 50, 205] {
+        let direction = &[1][..usize::from(link == 205)];
         for address in [0x0f, 0x8f] {
             assert_found(link, &[], |inner| {
-                [&[address, 0], &ethertype_of(inner).to_be_bytes()[..], inner].concat()
+                let header = [&[address, 0], &ethertype_of(inner).to_be_bytes()[..]].concat();
+                [direction, &header, inner].concat()
             });
         }
-        assert_rejected(link, &[0x8f, 0, 0x80, 0x35, 0, 0, 0, 0], Reject::NotIp);
+        let inner = [direction, &[0x8f, 0, 0x80, 0x35, 0, 0, 0, 0]].concat();
+        assert_rejected(link, &inner, Reject::NotIp);
     }
 }
 
@@ -120,6 +155,35 @@ fn radiotap_headers() {
     assert_rejected(127, &endless, Reject::TooDeep);
 }
 
+#[test]
+fn prism_and_avs_headers() {
+    let wifi = |inner: &[u8]| wifi([0x08, 1], &[], inner);
+    for link in [119, 163] {
+        let avs = [[0x80, 0x21, 0x10, 0x01], [0, 0, 0, 64]].concat();
+        assert_found(link, &[], |inner| [&avs[..], &[0; 56], &wifi(inner)].concat());
+    }
+    for length in [144_u32.to_le_bytes(), 144_u32.to_be_bytes()] {
+        assert_found(119, &[], |inner| {
+            [&[0x44, 0, 0, 0], &length[..], &[0; 136], &wifi(inner)].concat()
+        });
+    }
+    assert_rejected(119, &[0; 200], Reject::BadHeader);
+    assert_rejected(119, &[0x44, 0, 0, 0, 144, 0, 0, 0, 1], Reject::Truncated);
+}
+
+#[test]
+fn headers_that_name_their_link() {
+    let ppi = |link: u8| [0, 0, 20, 0, link, 0, 0, 0, 2, 0, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    assert_found(192, &[], |inner| [&ppi(105)[..], &wifi([0x88, 2], &[0, 0], inner)].concat());
+    assert_found(192, &[], |inner| [&ppi(1)[..], &bridged(inner)].concat());
+    assert_rejected(192, &[ppi(192), ppi(1)].concat(), Reject::UnsupportedLink);
+    assert_rejected(192, &[0, 0, 7, 0, 1, 0, 0, 0], Reject::BadHeader);
+    let pktap = |link: u8| [&[108, 0, 0, 0, 1, 0, 0, 0, link, 0, 0, 0][..], &[0; 96]].concat();
+    assert_found(258, &[], |inner| [&pktap(1)[..], &bridged(inner)].concat());
+    assert_found(258, &[], |inner| [&pktap(12)[..], inner].concat());
+    assert_rejected(258, &[pktap(147), vec![0; 60]].concat(), Reject::UnsupportedLink);
+}
+
 /// A record of netfilter's log, from its attributes on, in either order of bytes.
 fn attributes(is_big: bool, inner: &[u8]) -> Vec<u8> {
     let number = |value: u16| if is_big { value.to_be_bytes() } else { value.to_le_bytes() };
@@ -151,6 +215,14 @@ fn netlink_messages_with_a_record() {
     };
     let cooked = [&[0, 4, 3, 0x38][..], &[0; 10], &[0, 12]].concat();
     assert_found(253, &[], |inner| [&cooked[..], &message(inner)].concat());
+    // What waits in a queue for the verdict of a program.
+    assert_found(253, &[], |inner| {
+        let header = [&[11, 0, 1, 0][..], &[0; 7], &[0]].concat();
+        let payload = [(4 + inner.len() as u16).to_le_bytes(), [10, 0]].concat();
+        let body = [&[2, 0, 0, 44], &header[..], &payload, inner].concat();
+        let length = (16 + body.len() as u32).to_le_bytes();
+        [&cooked[..], &length, &[0, 3], &[0; 10], &body].concat()
+    });
     let inner = &requests()[0];
     let batch = [&cooked[..], &message(inner), &message(inner)].concat();
     assert_rejected(253, &batch, Reject::UnsupportedLink);

@@ -3,11 +3,12 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
 use support::conversation::{Conversation, Side};
+use support::tunnel::{IPIP, ethernet, gre, ipv4, vxlan, word};
 use support::{records, schema};
 
 const START_NS: u64 = 1_700_000_000_123_456_789;
@@ -217,6 +218,49 @@ fn one_sided_and_late_captures_are_told() {
     let answers = records_of(&talk.frames(START_NS, STEP_NS));
     assert_eq!(answers[0]["outcome"], "no_request");
     assert_eq!(answers[0]["server_port"], 8080, "who answers is the server");
+}
+
+#[test]
+fn tunnels_and_tags_around_a_connection_are_told() {
+    let wrapped = |way: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let mut talk = talk().vlans(&[10]);
+        talk.handshake().client(b"GET /a HTTP/1.1\r\n\r\n");
+        talk.server(b"HTTP/1.1 204 No Content\r\n\r\n").finish();
+        let mut frames = talk.frames(START_NS, STEP_NS);
+        for frame in &mut frames {
+            *frame = WrittenFrame::new(frame.ns, &way(&frame.bytes));
+        }
+        let records = records_of(&frames);
+        assert_eq!(records.len(), 1);
+        assert_eq!((&records[0]["target"], &records[0]["status"]), (&"/a".into(), &204.into()));
+        assert_eq!(records[0]["client_ip"], "10.0.0.1");
+        (records[0]["vlan"].clone(), records[0]["tunnel"].clone())
+    };
+    let outer = |ip: &[u8]| ethernet(0x8100, &[&[0, 5, 8, 0], ip].concat());
+    let found = wrapped(&|inner| outer(&vxlan(4789, 42, inner)));
+    assert_eq!(found, (json!([5, 10]), json!(["vxlan:42"])));
+    let found = wrapped(&|inner| outer(&ipv4(IPIP, &gre(0x2000, 0x6558, &word(7), inner))));
+    assert_eq!(found, (json!([5, 10]), json!(["ipip", "gre:7"])));
+    assert_eq!(wrapped(&|inner| inner.to_vec()), (json!([10]), Value::Null));
+}
+
+#[test]
+fn a_bridge_shows_every_packet_twice_and_each_exchange_is_told_once() {
+    let mut talk = talk();
+    talk.handshake().client(b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nab");
+    talk.server(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    talk.finish();
+    let frames = talk.frames(START_NS, STEP_NS);
+    let once = records_of(&frames);
+    assert_eq!((once.len(), &once[0]["outcome"]), (1, &"complete".into()));
+    // A router has counted the second copy down: TTL, and with it the header's checksum.
+    let routed = |frame: &WrittenFrame| {
+        let mut bytes = frame.bytes.clone();
+        (bytes[22], bytes[24]) = (bytes[22] - 1, bytes[24].wrapping_add(1));
+        WrittenFrame::new(frame.ns + STEP_NS / 2, &bytes)
+    };
+    let twice: Vec<_> = frames.iter().flat_map(|frame| [frame.clone(), routed(frame)]).collect();
+    assert_eq!(records_of(&twice), once);
 }
 
 #[test]

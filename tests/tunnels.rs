@@ -74,6 +74,26 @@ fn gre_with_every_flag() {
 }
 
 #[test]
+fn authentication_headers_of_both_families() {
+    // Next header, words less two, and the rest of three words and of six.
+    for more in [&[0; 4][..], &[0; 16]] {
+        let [v4, v6] = requests();
+        let header = |next| [&[next, more.len() as u8 / 4][..], &[0; 6], more].concat();
+        let segments = [
+            ipv4(51, &[&header(6)[..], &v4[20..]].concat()),
+            ipv4(51, &[&header(IPIP)[..], &v4].concat()),
+            ipv4(IPIP, &ipv4(51, &[&header(SIX_IN_FOUR)[..], &v6].concat())),
+            ipv6(51, &[&header(6)[..], &v6[40..]].concat()),
+        ];
+        for bytes in segments {
+            assert_eq!(decoder().decode(&frame(101, &bytes)).unwrap().payload, REQUEST);
+        }
+        assert_rejected(101, &ipv4(51, &[&header(50)[..], &[0; 60]].concat()), Reject::NotTcp);
+    }
+    assert_rejected(101, &ipv4(51, &[51, 0, 0, 0, 0, 0, 0, 0].repeat(20)), Reject::TooDeep);
+}
+
+#[test]
 fn pptp_is_gre_with_ppp() {
     for (flags, acknowledgment) in [(0x3001, &[][..]), (0x3081, &[0; 4])] {
         assert_found(101, &["pptp:77"], |inner| {
@@ -166,6 +186,74 @@ fn vxlan_on_any_port_given() {
 }
 
 #[test]
+fn vxlan_that_tells_what_is_inside() {
+    let gpe = |protocol: u8, inner: &[u8]| {
+        udp4(49152, 4790, &[&[0x0c, 0, 0, protocol], &word(9 << 8)[..], inner].concat())
+    };
+    assert_found(101, &["vxlan:9"], |inner| gpe(if inner[0] >> 4 == 4 { 1 } else { 2 }, inner));
+    assert_found(101, &["vxlan:9"], |inner| gpe(3, &bridged(inner)));
+    assert_found(101, &["vxlan:9", "mpls:7"], |inner| gpe(5, &mpls(&[7], inner)));
+    assert_rejected(101, &gpe(4, &requests()[0]), Reject::NotTcp);
+    // Without the flag it is plain VXLAN; and in that all of these bits are to be ignored.
+    assert_found(101, &["vxlan:9"], |inner| vxlan(4790, 9, &bridged(inner)));
+    assert_found(101, &["vxlan:9"], |inner| {
+        let header = [&[0xff; 4], &word(9 << 8 | 0xff)[..]].concat();
+        udp4(49152, 4789, &[&header[..], &bridged(inner)].concat())
+    });
+}
+
+#[test]
+fn gre_and_mpls_in_udp() {
+    assert_found(101, &["gre:7"], |inner| {
+        let head = [0x2000, ethertype_of(inner)].map(u16::to_be_bytes).concat();
+        udp4(49152, 4754, &[&head, &word(7)[..], inner].concat())
+    });
+    assert_found(101, &["mpls:1", "mpls:2"], |inner| udp4(49152, 6635, &mpls(&[1, 2], inner)));
+}
+
+#[test]
+fn gre_of_access_points_and_of_web_caches() {
+    for protocol in [0x8200, 0x8210, 0x82f0] {
+        assert_found(101, &["gre"], |inner| {
+            gre(0, protocol, &[], &wifi([0x88, 1], &[0, 0], inner))
+        });
+    }
+    let v4 = &requests()[0];
+    for redirected in [v4.clone(), [&word(0x0100_0000)[..], v4].concat()] {
+        let bytes = gre(0, 0x883e, &[], &redirected);
+        assert_eq!(decoder().decode(&frame(101, &bytes)).unwrap().payload, REQUEST);
+    }
+}
+
+#[test]
+fn ayiya_with_identity_and_signature() {
+    let ayiya = |operation: u8, next: u8, inner: &[u8]| {
+        let head = [0x41, 0x52, operation, next, 0, 0, 0, 0];
+        udp4(5072, 49152, &[&head, &[1; 16 + 20][..], inner].concat())
+    };
+    let next = |inner: &[u8]| if inner[0] >> 4 == 4 { IPIP } else { SIX_IN_FOUR };
+    assert_found(101, &["ayiya"], |inner| ayiya(0x11, next(inner), inner));
+    assert_found(101, &["ayiya"], |inner| ayiya(0x13, next(inner), inner));
+    assert_rejected(101, &ayiya(0x12, 41, &requests()[1]), Reject::NotTcp);
+    assert_rejected(101, &ayiya(0x11, 59, &[]), Reject::NotTcp);
+}
+
+#[test]
+fn l2tp_version_three_with_and_without_cookie() {
+    for before in [&[][..], &[7; 4], &[7; 8], &[7; 12]] {
+        assert_found(101, &["l2tp:9"], |inner| {
+            ipv4(115, &[&word(9)[..], before, &bridged(inner)].concat())
+        });
+        assert_found(101, &["l2tp:9"], |inner| {
+            let head = [&[0, 3, 0, 0][..], &word(9)].concat();
+            udp4(1701, 1701, &[&head, before, &bridged(inner)].concat())
+        });
+    }
+    assert_rejected(101, &ipv4(115, &[&word(0)[..], &[0; 60]].concat()), Reject::NotTcp);
+    assert_rejected(101, &ipv4(115, &word(9)), Reject::NotTcp);
+}
+
+#[test]
 fn geneve_with_options() {
     for options in [&[][..], &[0xaa; 252]] {
         assert_found(101, &["geneve:42"], |inner| geneve(42, options, 0x6558, &bridged(inner)));
@@ -236,7 +324,7 @@ fn a_cut_inside_a_tunnel_is_told() {
 
 #[test]
 fn payloads_that_are_not_what_the_port_promises_are_no_tcp() {
-    for port in [1701, 2152, 3544, 4789, 6081, 8472] {
+    for port in [1701, 2152, 3544, 4789, 4790, 5072, 6081, 8472] {
         for payload in [&[][..], &[0xff], &[0x10; 30], &[0; 30], b"GET / HTTP/1.1\r\n\r\n"] {
             assert_rejected(101, &udp4(40_000, port, payload), Reject::NotTcp);
         }

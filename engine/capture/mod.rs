@@ -36,6 +36,16 @@ pub enum LinkType {
     Wifi,
     /// IEEE 802.11 behind a radiotap header (127).
     Radiotap,
+    /// IEEE 802.11 behind a header of Prism or AVS (119, 163).
+    Prism,
+    /// A header that tells the link type behind it: PPI (192).
+    Ppi,
+    /// The same by macOS: PKTAP (258).
+    Pktap,
+    /// PPP behind a byte that tells the direction (204), or with that byte for an address (166).
+    PppDirected,
+    /// Cisco's HDLC behind such a byte (205).
+    CiscoHdlcDirected,
     /// Linux netfilter's log (239).
     Nflog,
     /// Linux netlink messages, which may hold such a log (253).
@@ -58,9 +68,14 @@ impl LinkType {
             104 => LinkType::CiscoHdlc,
             105 => LinkType::Wifi,
             113 => LinkType::LinuxSll,
+            119 | 163 => LinkType::Prism,
             127 => LinkType::Radiotap,
+            166 | 204 => LinkType::PppDirected,
+            192 => LinkType::Ppi,
+            205 => LinkType::CiscoHdlcDirected,
             239 => LinkType::Nflog,
             253 => LinkType::Netlink,
+            258 => LinkType::Pktap,
             276 => LinkType::LinuxSll2,
             other => LinkType::Unsupported(other),
         }

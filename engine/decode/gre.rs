@@ -1,10 +1,10 @@
 //! GRE (RFC 2784, RFC 2890, the routing of RFC 1701) and what it carries: IP, MPLS, Ethernet,
-//! ERSPAN; its version 1 with PPP (PPTP, RFC 2637).
+//! ERSPAN, 802.11; its version 1 with PPP (PPTP, RFC 2637).
 
 use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
 use super::tunnel::Encapsulation;
 use super::walk::Walk;
-use super::{Reject, ppp};
+use super::{Reject, ppp, wifi};
 
 /// Bits of the first two bytes.
 const CHECKSUM: u16 = 0x8000;
@@ -20,6 +20,13 @@ const ROUTE_COUNT_MAX: usize = 8;
 const PROTOCOL_ETHERNET: u16 = 0x6558;
 const PROTOCOL_ERSPAN: u16 = 0x88be;
 const PROTOCOL_ERSPAN_THREE: u16 = 0x22eb;
+/// A web cache's redirected packets, version 2 of the protocol with a word of its own before IP
+/// (draft-wilson-wrec-wccp-v2-01 section 4.12.1).
+const PROTOCOL_WCCP: u16 = 0x883e;
+/// Frames of access points to their controller (Aruba): the upper half and the lowest bits are
+/// fixed.
+const PROTOCOL_WIFI_MASK: u16 = 0xff0f;
+const PROTOCOL_WIFI: u16 = 0x8200;
 /// The protocol of version 1.
 const PROTOCOL_PPP: u16 = 0x880b;
 
@@ -59,6 +66,17 @@ pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
         PROTOCOL_ETHERNET => {
             walk.crossed.enter(gre)?;
             ethernet(walk)
+        }
+        PROTOCOL_WCCP => {
+            walk.crossed.enter(gre)?;
+            if walk.peek()? >> 4 != 4 {
+                walk.skip(4)?;
+            }
+            Ok(Network::V4)
+        }
+        wifi if wifi & PROTOCOL_WIFI_MASK == PROTOCOL_WIFI => {
+            walk.crossed.enter(gre)?;
+            wifi::data(walk, wifi::Padding::None)
         }
         // Keep-alives, ISO protocols, and more that are no EtherType.
         other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),

@@ -107,6 +107,15 @@ fn is_all_ones(sum: u64) -> bool {
     sum.is_multiple_of(0xffff)
 }
 
+/// Steps over an authentication header (RFC 4302 section 2); returns what it protects. Whether that
+/// is encrypted, too, its number tells.
+pub(super) fn authentication(walk: &mut Walk<'_>) -> Result<u8, Reject> {
+    walk.crossed.deepen()?;
+    let [next, words, ..] = *walk.take::<8>()?;
+    walk.skip(usize::from(words) * 4)?;
+    Ok(next)
+}
+
 mod v6 {
     use super::Range;
     pub const VERSION: usize = 0;

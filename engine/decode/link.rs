@@ -34,7 +34,12 @@ pub(super) fn network_of(walk: &mut Walk<'_>, frame: &Frame<'_>) -> Result<Netwo
     if let Some(tag) = frame.vlan {
         walk.crossed.vlan(tag.tci)?;
     }
-    match frame.link {
+    behind(walk, frame.link)
+}
+
+#[inline]
+fn behind(walk: &mut Walk<'_>, link: LinkType) -> Result<Network, Reject> {
+    match link {
         LinkType::Ethernet => ethernet(walk),
         LinkType::LinuxSll => {
             walk.skip(14)?;
@@ -50,12 +55,48 @@ pub(super) fn network_of(walk: &mut Walk<'_>, frame: &Frame<'_>) -> Result<Netwo
         LinkType::Ppp => ppp::protocol(walk),
         LinkType::PppHdlc => ppp::hdlc(walk),
         LinkType::PppEther => ppp::pppoe(walk),
+        LinkType::PppDirected => {
+            walk.skip(1)?;
+            ppp::protocol(walk)
+        }
         LinkType::CiscoHdlc => ppp::cisco_hdlc(walk),
+        LinkType::CiscoHdlcDirected => {
+            walk.skip(1)?;
+            ppp::cisco_hdlc(walk)
+        }
         LinkType::Wifi => wifi::data(walk, wifi::Padding::None),
         LinkType::Radiotap => wifi::radiotap(walk),
+        LinkType::Prism => wifi::prism(walk),
+        LinkType::Ppi => {
+            // Version and flags, length, link type; then fields that tell nothing of the packet.
+            let [_, _, c, d, low, high, _, _] = *walk.take::<8>()?;
+            named(walk, 8, u16::from_le_bytes([c, d]).into(), u16::from_le_bytes([low, high]))
+        }
+        LinkType::Pktap => {
+            let header = *walk.take::<12>()?;
+            let header_bytes = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+            let link = u16::from_le_bytes([header[8], header[9]]);
+            named(walk, 12, header_bytes as usize, link)
+        }
         LinkType::Nflog => nflog::packet(walk),
         LinkType::Netlink => nflog::netlink(walk),
         LinkType::Unsupported(_) => Err(Reject::UnsupportedLink),
+    }
+}
+
+/// What follows a header of `header_bytes`, of which `read_bytes` are read, that names its link
+/// type: not another such header.
+#[cold]
+fn named(
+    walk: &mut Walk<'_>,
+    read_bytes: usize,
+    header_bytes: usize,
+    link: u16,
+) -> Result<Network, Reject> {
+    walk.skip(header_bytes.checked_sub(read_bytes).ok_or(Reject::BadHeader)?)?;
+    match LinkType::from_file(link) {
+        LinkType::Ppi | LinkType::Pktap => Err(Reject::UnsupportedLink),
+        link => behind(walk, link),
     }
 }
 
@@ -92,9 +133,11 @@ pub(super) fn by_ethertype(walk: &mut Walk<'_>, mut ethertype: u16) -> Result<Ne
     }
 }
 
-/// Whether `ethertype` announces something that leads to IP: a sign that an Ethernet header was
-/// guessed right.
-pub(super) fn leads_to_ip(ethertype: u16) -> bool {
+/// Whether `bytes` look like an Ethernet frame: what stands in the place of the EtherType leads to
+/// IP.
+pub(super) fn is_ethernet(bytes: &[u8]) -> bool {
+    let Some(&[high, low]) = bytes.get(12..14) else { return false };
+    let ethertype = u16::from_be_bytes([high, low]);
     matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6 | ETHERTYPE_PPPOE_SESSION)
         || ETHERTYPE_VLAN.contains(&ethertype)
         || ETHERTYPE_MPLS.contains(&ethertype)

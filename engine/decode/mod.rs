@@ -15,6 +15,7 @@
 //! offloads have such. That of TCP is not: it would read every byte of every payload.
 
 mod admit;
+mod ayiya;
 mod fragments;
 mod gre;
 mod gtpu;
@@ -60,6 +61,8 @@ mod protocol {
     pub const UDP: u8 = 17;
     pub const IPV6: u8 = 41;
     pub const GRE: u8 = 47;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const L2TP: u8 = 115;
     pub const MPLS: u8 = 137;
 }
 
@@ -278,6 +281,10 @@ impl Decoder {
             if packet.is_tcp() {
                 return Ok(Found::Tcp(packet));
             }
+            if packet.protocol == protocol::AUTHENTICATION {
+                packet.protocol = ip::authentication(walk)?;
+                continue;
+            }
             let network = self.network_inside(walk, &packet)?;
             packet = self.packet(walk, network)?;
         }
@@ -289,6 +296,7 @@ impl Decoder {
         let (encapsulation, network) = match (packet.protocol, packet.is_v6) {
             (protocol::UDP, _) => return udp::network_of(walk, &self.limits),
             (protocol::GRE, _) => return gre::network_of(walk),
+            (protocol::L2TP, _) => return l2tp::session(walk),
             (protocol::MPLS, _) => return mpls::labels(walk),
             (protocol::IPV4, false) => (Encapsulation::V4InV4, Network::V4),
             (protocol::IPV4, true) => (Encapsulation::V4InV6, Network::V4),
@@ -327,6 +335,8 @@ fn leads_to_tcp(protocol: u8) -> bool {
         protocol::TCP
             | protocol::UDP
             | protocol::GRE
+            | protocol::AUTHENTICATION
+            | protocol::L2TP
             | protocol::MPLS
             | protocol::IPV4
             | protocol::IPV6

@@ -2,7 +2,7 @@
 //! 4928).
 
 use super::Reject;
-use super::link::{Network, ethernet, leads_to_ip};
+use super::link::{Network, ethernet, is_ethernet};
 use super::tunnel::Encapsulation;
 use super::walk::Walk;
 
@@ -40,8 +40,4 @@ fn behind_labels(walk: &mut Walk<'_>) -> Result<Network, Reject> {
             ethernet(walk)
         }
     }
-}
-
-fn is_ethernet(bytes: &[u8]) -> bool {
-    bytes.get(12..14).is_some_and(|pair| leads_to_ip(u16::from_be_bytes([pair[0], pair[1]])))
 }

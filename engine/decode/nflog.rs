@@ -1,12 +1,14 @@
-//! Packets that Linux' netfilter logged: NFLOG records, alone or in a netlink message.
+//! Packets that Linux' netfilter logged: NFLOG records, alone or in a netlink message; or that it
+//! queued for a program (NFQUEUE), which come in netlink messages of the same form.
 //! <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>, `linux/netfilter/nfnetlink_log.h`.
 
 use super::Reject;
 use super::link::{Network, by_version};
 use super::walk::Walk;
 
-/// The attribute that holds the packet, from its IP header on.
+/// The attribute that holds the packet, from its IP header on: of a log, of a queue.
 const ATTRIBUTE_PAYLOAD: u16 = 9;
+const ATTRIBUTE_QUEUE_PAYLOAD: u16 = 10;
 /// Attributes of one record that are looked at: there are about 20 kinds.
 const ATTRIBUTE_COUNT_MAX: usize = 64;
 
@@ -17,6 +19,8 @@ const FAMILY_NETFILTER: u16 = 12;
 const MESSAGE_HEADER_BYTES: usize = 16;
 /// The subsystem of logging (NFNL_SUBSYS_ULOG) and its message for packets (NFULNL_MSG_PACKET).
 const MESSAGE_PACKET: u16 = 4 << 8;
+/// That of queues (NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET).
+const MESSAGE_QUEUE_PACKET: u16 = 3 << 8;
 
 /// Numbers are in the byte order of the host that logged, which nobody noted.
 #[derive(Clone, Copy)]
@@ -36,8 +40,12 @@ impl Order {
     }
 }
 
-/// Finds the packet among the attributes of a record.
+/// Finds the packet among the attributes of a record of the log.
 pub(super) fn packet(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    payload(walk, ATTRIBUTE_PAYLOAD)
+}
+
+fn payload(walk: &mut Walk<'_>, attribute: u16) -> Result<Network, Reject> {
     // Family, version, resource.
     walk.skip(4)?;
     let mut order = None;
@@ -45,7 +53,7 @@ pub(super) fn packet(walk: &mut Walk<'_>) -> Result<Network, Reject> {
         let [a, b, c, d] = *walk.take::<4>()?;
         let order = *order.get_or_insert_with(|| Order::of(u16::from_le_bytes([c, d])));
         let value_bytes = usize::from(order.u16([a, b])).checked_sub(4).ok_or(Reject::BadHeader)?;
-        if order.u16([c, d]) == ATTRIBUTE_PAYLOAD {
+        if order.u16([c, d]) == attribute {
             walk.limit(value_bytes);
             return by_version(walk);
         }
@@ -72,14 +80,16 @@ pub(super) fn netlink(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     } else {
         (little.swap_bytes(), u16::from_be_bytes([header[4], header[5]]))
     };
-    if kind != MESSAGE_PACKET {
-        return Err(Reject::NotIp);
-    }
+    let attribute = match kind {
+        MESSAGE_PACKET => ATTRIBUTE_PAYLOAD,
+        MESSAGE_QUEUE_PACKET => ATTRIBUTE_QUEUE_PAYLOAD,
+        _ => return Err(Reject::NotIp),
+    };
     let body_bytes =
         (length as usize).checked_sub(MESSAGE_HEADER_BYTES).ok_or(Reject::BadHeader)?;
     if body_bytes.next_multiple_of(4) + MESSAGE_HEADER_BYTES <= walk.wire_bytes() {
         return Err(Reject::UnsupportedLink);
     }
     walk.limit(body_bytes);
-    packet(walk)
+    payload(walk, attribute)
 }

@@ -1,14 +1,21 @@
 //! Overlay networks in UDP: VXLAN (RFC 7348) and Geneve (RFC 8926). Their network identifier is
 //! part of a connection's identity: two networks may use the same addresses.
 
-use super::Reject;
 use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
 use super::tunnel::Encapsulation;
 use super::walk::Walk;
+use super::{Reject, mpls};
 use crate::ids::{REALM_GENEVE, REALM_VXLAN};
 
 /// The flag that says that there is a network identifier.
 const VXLAN_HAS_VNI: u8 = 0x08;
+/// The Generic Protocol Extension's flag that says that the fourth byte tells what is inside
+/// (draft-ietf-nvo3-vxlan-gpe-13). In plain VXLAN both are reserved, and to be ignored.
+const GPE_HAS_PROTOCOL: u8 = 0x04;
+const GPE_IPV4: u8 = 1;
+const GPE_IPV6: u8 = 2;
+const GPE_ETHERNET: u8 = 3;
+const GPE_MPLS: u8 = 5;
 
 /// The EtherType of Geneve's Ethernet payload (Transparent Ethernet Bridging).
 const GENEVE_ETHERNET: u16 = 0x6558;
@@ -18,14 +25,34 @@ const GENEVE_OPTIONS_MASK: u8 = 0x3f;
 
 /// Steps over VXLAN's header and the Ethernet header inside.
 pub(super) fn vxlan(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [flags, _, _, _, a, b, c, _] = *walk.take::<8>()?;
+    vxlan_header(walk)?;
+    ethernet(walk)
+}
+
+/// Steps over the header of VXLAN's Generic Protocol Extension, and the Ethernet header inside, if
+/// it is Ethernet.
+pub(super) fn vxlan_gpe(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let [flags, _, _, protocol, ..] = *vxlan_header(walk)?;
+    match protocol {
+        _ if flags & GPE_HAS_PROTOCOL == 0 => ethernet(walk),
+        GPE_IPV4 => Ok(Network::V4),
+        GPE_IPV6 => Ok(Network::V6),
+        GPE_ETHERNET => ethernet(walk),
+        GPE_MPLS => mpls::labels(walk),
+        _ => Err(Reject::NotTcp),
+    }
+}
+
+fn vxlan_header<'a>(walk: &mut Walk<'a>) -> Result<&'a [u8; 8], Reject> {
+    let header = walk.take::<8>()?;
+    let [flags, _, _, _, a, b, c, _] = *header;
     if flags & VXLAN_HAS_VNI == 0 {
         return Err(Reject::NotTcp);
     }
     let vni = u32::from_be_bytes([0, a, b, c]);
     walk.crossed.enter(Encapsulation::Vxlan(vni))?;
     walk.crossed.realm = REALM_VXLAN | vni;
-    ethernet(walk)
+    Ok(header)
 }
 
 /// Steps over Geneve's header with its options, and the Ethernet header inside, if it is Ethernet.

@@ -10,6 +10,8 @@ use super::walk::Walk;
 /// All stations, unnumbered information: what HDLC-like framing puts before the protocol (RFC
 /// 1662), and what both ends may agree to leave out.
 const ADDRESS_CONTROL: [u8; 2] = [0xff, 0x03];
+/// What is left of it where the direction took the address' place. As a protocol it is reserved.
+const CONTROL: [u8; 1] = [0x03];
 /// The addresses of Cisco's HDLC: unicast and broadcast (RFC 4349 section 2 describes them).
 const CISCO_ADDRESSES: [u8; 2] = [0x0f, 0x8f];
 
@@ -18,11 +20,13 @@ const PROTOCOL_IPV4: u16 = 0x0021;
 const PROTOCOL_IPV6: u16 = 0x0057;
 const PROTOCOL_MPLS: [u16; 2] = [0x0281, 0x0283];
 
-/// PPP, with or without address and control. A protocol number may have one byte or two: its last
-/// byte is odd, the one before even (RFC 1661 section 2).
+/// PPP, with or without address and control, or with control alone. A protocol number may have one
+/// byte or two: its last byte is odd, the one before even (RFC 1661 section 2).
 pub(super) fn protocol(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     if walk.rest().starts_with(&ADDRESS_CONTROL) {
         walk.skip(ADDRESS_CONTROL.len())?;
+    } else if walk.rest().starts_with(&CONTROL) {
+        walk.skip(CONTROL.len())?;
     }
     let number = match *walk.take::<1>()? {
         [low] if low & 1 == 1 => u16::from(low),

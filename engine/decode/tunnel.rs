@@ -28,6 +28,10 @@ pub enum Encapsulation {
     Teredo,
     /// L2TP version 2: tunnel and session id (RFC 2661).
     L2tp(u16, u16),
+    /// L2TP version 3: session id (RFC 3931).
+    L2tpThree(u32),
+    /// IP in UDP, with a signature (AYIYA).
+    Ayiya,
     /// VXLAN: the network identifier, 24 bits (RFC 7348).
     Vxlan(u32),
     /// Geneve: the network identifier, 24 bits (RFC 8926).
@@ -67,6 +71,8 @@ impl Encapsulation {
             Encapsulation::Gtpu(teid) => (14, 32, teid),
             Encapsulation::Mpls(label) => (15, 20, label),
             Encapsulation::Pppoe(session) => (16, 16, session.into()),
+            Encapsulation::L2tpThree(session) => (17, 32, session),
+            Encapsulation::Ayiya => (18, 0, 0),
         }
     }
 
@@ -92,6 +98,8 @@ impl Encapsulation {
             14 => Encapsulation::Gtpu(number),
             15 => Encapsulation::Mpls(number & 0xf_ffff),
             16 => Encapsulation::Pppoe(low),
+            17 => Encapsulation::L2tpThree(number),
+            18 => Encapsulation::Ayiya,
             _ => return None,
         };
         let (_, number_bits, _) = found.code();
@@ -114,6 +122,8 @@ impl fmt::Display for Encapsulation {
             Encapsulation::V6InV6 => f.write_str("6in6"),
             Encapsulation::Teredo => f.write_str("teredo"),
             Encapsulation::L2tp(tunnel, session) => write!(f, "l2tp:{tunnel}:{session}"),
+            Encapsulation::L2tpThree(session) => write!(f, "l2tp:{session}"),
+            Encapsulation::Ayiya => f.write_str("ayiya"),
             Encapsulation::Vxlan(vni) => write!(f, "vxlan:{vni}"),
             Encapsulation::Geneve(vni) => write!(f, "geneve:{vni}"),
             Encapsulation::Gtpu(teid) => write!(f, "gtpu:{teid}"),
@@ -196,6 +206,8 @@ mod tests {
             E::Gtpu(0),
             E::Mpls(0xf_ffff),
             E::Pppoe(1),
+            E::L2tpThree(u32::MAX),
+            E::Ayiya,
         ];
         for first in all {
             for second in all {

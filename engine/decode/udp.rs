@@ -1,15 +1,22 @@
-//! UDP (RFC 768), as far as its port promises a tunnel: VXLAN, Geneve, GTP-U, Teredo, L2TP. A
-//! payload that is not what the port promises is no TCP, and nothing more is said of it.
+//! UDP (RFC 768), as far as its port promises a tunnel: VXLAN, Geneve, GTP-U, Teredo, L2TP, GRE,
+//! MPLS, AYIYA. A payload that is not what the port promises is no TCP, and nothing more is said of
+//! it.
 
 use super::link::Network;
 use super::walk::Walk;
-use super::{Reject, gtpu, l2tp, overlay, teredo};
+use super::{Reject, ayiya, gre, gtpu, l2tp, mpls, overlay, teredo};
 use crate::config::DecodeConfig;
 
 const PORT_L2TP: u16 = 1701;
 const PORT_GTPU: u16 = 2152;
 const PORT_TEREDO: u16 = 3544;
+/// RFC 8086.
+const PORT_GRE: u16 = 4754;
+const PORT_VXLAN_GPE: u16 = 4790;
+const PORT_AYIYA: u16 = 5072;
 const PORT_GENEVE: u16 = 6081;
+/// RFC 7510.
+const PORT_MPLS: u16 = 6635;
 
 /// Steps over UDP and the tunnel's own header.
 pub(super) fn network_of(walk: &mut Walk<'_>, limits: &DecodeConfig) -> Result<Network, Reject> {
@@ -40,13 +47,18 @@ fn tunnel(
     if limits.vxlan_ports.contains(&destination) {
         return overlay::vxlan(walk);
     }
-    if destination == PORT_GENEVE {
-        return overlay::geneve(walk);
+    match destination {
+        PORT_VXLAN_GPE => return overlay::vxlan_gpe(walk),
+        PORT_GENEVE => return overlay::geneve(walk),
+        PORT_GRE => return gre::network_of(walk),
+        PORT_MPLS => return mpls::labels(walk),
+        _ => {}
     }
     for port in [destination, source] {
         match port {
             PORT_GTPU => return gtpu::network_of(walk),
             PORT_TEREDO => return teredo::network_of(walk),
+            PORT_AYIYA => return ayiya::network_of(walk),
             PORT_L2TP => return l2tp::network_of(walk),
             _ => {}
         }

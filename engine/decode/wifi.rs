@@ -1,4 +1,4 @@
-//! 802.11 data frames (IEEE 802.11-2020 section 9.3.2), bare or behind a radiotap header.
+//! 802.11 data frames (IEEE 802.11-2020 section 9.3.2), bare or behind a header of the driver.
 
 use super::Reject;
 use super::link::{Network, llc};
@@ -63,6 +63,21 @@ pub(super) fn radiotap(walk: &mut Walk<'_>) -> Result<Network, Reject> {
         && header.get(flags_at).is_some_and(|flags| flags & FLAG_PADDED != 0);
     walk.skip(header_bytes.checked_sub(fields).ok_or(Reject::BadHeader)?)?;
     data(walk, if is_padded { Padding::ToWords } else { Padding::None })
+}
+
+/// How the header of AVS begins, but for its version; it has network order.
+const AVS_MAGIC: u32 = 0x8021_1000;
+const AVS_MAGIC_MASK: u32 = 0xffff_f000;
+
+/// Steps over a header of Prism or of AVS, which both begin with a kind and a length, then over the
+/// frame's own. Prism's is in the byte order of the host; the length is small, so the order shows.
+pub(super) fn prism(walk: &mut Walk<'_>) -> Result<Network, Reject> {
+    let kind = walk.u32()?;
+    let length = walk.u32()?;
+    let is_avs = kind & AVS_MAGIC_MASK == AVS_MAGIC;
+    let length = if is_avs || length <= 0xffff { length } else { length.swap_bytes() };
+    walk.skip((length as usize).checked_sub(8).ok_or(Reject::BadHeader)?)?;
+    data(walk, Padding::None)
 }
 
 /// Steps over the header of a data frame, then over LLC and SNAP.

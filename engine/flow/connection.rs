@@ -106,13 +106,18 @@ impl Connection {
             joined_at: syn_at,
         };
         let mut connection = Connection::default();
-        connection.streams[client.index()].start(isn.plus(1));
+        connection.streams[client.index()].start_behind(isn);
         Some((connection, origins))
     }
 
     /// Both directions are closed, or it was reset, or nobody wants its bytes.
     pub fn is_closed(&self) -> bool {
         self.is_reset || self.is_retired || self.streams.iter().all(|stream| stream.is_finished)
+    }
+
+    /// It has ended on the wire.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_closed() && !self.is_retired
     }
 
     /// Nobody wants its bytes: it is only known, so that they begin nothing.
@@ -195,7 +200,8 @@ impl Connection {
             return self.reset(segment, tools, visit);
         }
         if segment.payload_wire_bytes > 0 {
-            self.streams[own].start(segment.payload_seq());
+            self.streams[own].join(segment.payload_seq());
+            self.streams[own].begin_at_syn(segment.payload_seq(), segment.payload_wire_bytes);
             self.take_payload(segment, tools, visit);
         }
         if segment.flags.is_fin() {
@@ -229,7 +235,7 @@ impl Connection {
         match segment.ack {
             None => {
                 if origins.client.is_none_or(|client| client == segment.direction) {
-                    self.streams[own].start(segment.seq.plus(1));
+                    self.streams[own].start_behind(segment.seq);
                     origins.client = Some(segment.direction);
                     origins.client_isn.get_or_insert(segment.seq);
                     origins.syn_at.get_or_insert(segment.timestamp);
@@ -239,8 +245,8 @@ impl Connection {
                 let isn = SeqNumber(ack.0.wrapping_sub(1));
                 let client = segment.direction.opposite();
                 if origins.client_isn.is_none_or(|known| known == isn) {
-                    self.streams[own].start(segment.seq.plus(1));
-                    self.streams[client.index()].start(ack);
+                    self.streams[own].start_behind(segment.seq);
+                    self.streams[client.index()].start_behind(isn);
                     origins.client = Some(client);
                     origins.client_isn = Some(isn);
                     origins.syn_ack_at.get_or_insert(segment.timestamp);

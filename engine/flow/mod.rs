@@ -7,6 +7,8 @@
 //! whatever the capture did to them.
 
 mod connection;
+#[cfg(test)]
+mod shape_tests;
 mod store;
 mod stream;
 mod table;

@@ -11,6 +11,9 @@ use crate::time::TimestampNs;
 /// The largest window there is: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
 const WINDOW_BYTES_MAX: i32 = 1 << 30;
 
+/// How far behind what the peer has read the first payload may lie that is captured.
+const JOIN_WINDOW_BYTES: i32 = 1 << 20;
+
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
@@ -27,6 +30,8 @@ pub(super) struct Stream {
     /// What waits. `None` in all but the rare connection.
     pub store: Option<Box<Store>>,
     pub is_started: bool,
+    /// It began behind its SYN, and nothing has gone on yet.
+    pub is_at_syn: bool,
     pub is_acked: bool,
     pub is_finished: bool,
 }
@@ -36,6 +41,29 @@ impl Stream {
     pub fn start(&mut self, seq: SeqNumber) {
         if !self.is_started {
             self.is_started = true;
+            self.next = seq;
+        }
+    }
+
+    /// The stream begins behind the SYN with this number, unless it has begun.
+    pub fn start_behind(&mut self, isn: SeqNumber) {
+        if !self.is_started {
+            self.is_at_syn = true;
+            self.start(isn.plus(1));
+        }
+    }
+
+    /// The stream begins with a payload at `seq`, unless it has begun. Where the peer has read less
+    /// than that, it begins there: the first segment that is captured may have overtaken others.
+    pub fn join(&mut self, seq: SeqNumber) {
+        let is_near = self.is_acked && (0..JOIN_WINDOW_BYTES).contains(&seq.distance(self.acked));
+        self.start(if is_near { self.acked } else { seq });
+    }
+
+    /// Crafted captures give the first byte the SYN's own number. A keep-alive probe has that, too,
+    /// but no more than one byte.
+    pub fn begin_at_syn(&mut self, seq: SeqNumber, wire_bytes: u32) {
+        if self.is_at_syn && self.next.distance(seq) == 1 && wire_bytes > 1 {
             self.next = seq;
         }
     }
@@ -71,6 +99,7 @@ impl Stream {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         self.next = origin.seq.plus(bytes.len() as u32);
+        self.is_at_syn = false;
         stats.bytes_in_order += bytes.len() as u64;
         if !bytes.is_empty() {
             visit(direction, Chunk::Bytes(bytes, origin));
@@ -115,6 +144,7 @@ impl Stream {
         let at = self.next;
         let len_bytes = target.distance(at).max(0) as u64;
         self.next = target;
+        self.is_at_syn = false;
         stats.gaps += 1;
         stats.gap_bytes += len_bytes;
         visit(direction, Chunk::Gap { len_bytes, at });

@@ -16,6 +16,9 @@ use std::hash::BuildHasher;
 /// How many flows are looked at to find one to evict: the best of a few is nearly the best of all.
 const EVICTION_SAMPLE_COUNT: usize = 16;
 
+/// Later than all that happens.
+const NEVER: TimestampNs = TimestampNs(u64::MAX);
+
 /// The place of a flow in its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowIndex(u32);
@@ -27,6 +30,8 @@ struct Flow<S> {
     origins: Origins,
     connection: Connection,
     last_seen: TimestampNs,
+    /// When the connection ended; never, as long as it has not.
+    over_at: TimestampNs,
     /// Where the flow stands in `overdue`.
     watched_until: Option<TimestampNs>,
     /// Payload has passed.
@@ -116,7 +121,9 @@ impl<S: Default> FlowTable<S> {
         let Some(&slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
         let quiet_ns = segment.timestamp.since(flow.last_seen);
-        if quiet_ns > timeout_ns(flow, &self.limits) {
+        // A SYN is no late packet: it begins something, if with an old number.
+        let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
+        if quiet_ns > timeout_ns(flow, &self.limits, late_ns) {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
         }
         if flow.connection.is_replaced_by(segment, &flow.origins) {
@@ -149,6 +156,7 @@ impl<S: Default> FlowTable<S> {
             origins,
             connection,
             last_seen: segment.timestamp,
+            over_at: NEVER,
             watched_until: None,
             is_used: false,
             state: S::default(),
@@ -195,6 +203,9 @@ impl<S: Default> FlowTable<S> {
         if flow.watched_until.is_none() {
             flow.watched_until = flow.connection.deadline(&self.limits);
             self.overdue.extend(flow.watched_until.map(|deadline| (deadline, index.0)));
+        }
+        if flow.over_at == NEVER && flow.connection.is_over() {
+            flow.over_at = flow.last_seen;
         }
         flow.connection.is_closed()
     }
@@ -290,7 +301,7 @@ impl<S: Default> FlowTable<S> {
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;
             let Some(flow) = &self.slots[slot] else { continue };
-            if now.since(flow.last_seen) > timeout_ns(flow, &self.limits) {
+            if now.since(flow.last_seen) > timeout_ns(flow, &self.limits, late_ns(flow)) {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }
         }
@@ -326,9 +337,18 @@ fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
     if flow.connection.is_closed() { End::Fin } else { end }
 }
 
-/// How long the flow may be quiet.
-fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig) -> u64 {
-    let timeout_ms =
-        if flow.connection.is_closed() { limits.closed_timeout_ms } else { limits.idle_timeout_ms };
-    timeout_ms.saturating_mul(1_000_000)
+/// How long after the end of the connection packets still came.
+fn late_ns<S>(flow: &Flow<S>) -> u64 {
+    flow.last_seen.since(flow.over_at)
+}
+
+/// How long the flow may be quiet. Who does not hear that the connection is over sends again at
+/// intervals that double; each is about as long as all before it.
+fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig, late_ns: u64) -> u64 {
+    let idle_ns = limits.idle_timeout_ms.saturating_mul(1_000_000);
+    if !flow.connection.is_closed() {
+        return idle_ns;
+    }
+    let closed_ns = limits.closed_timeout_ms.saturating_mul(1_000_000);
+    closed_ns.saturating_add(late_ns.saturating_mul(2)).min(idle_ns.max(closed_ns))
 }

@@ -13,24 +13,30 @@ const MS: u64 = 1_000_000;
 
 /// A segment of the one connection of these tests; offsets count from the first payload byte.
 #[derive(Clone, Debug)]
-struct Sent {
+pub(super) struct Sent {
     direction: Direction,
     offset: u32,
     /// How far the other direction is acknowledged, as an offset.
     ack: u32,
     payload: Vec<u8>,
     flags: u8,
-    at_ms: u64,
+    pub(super) at_ms: u64,
     cut_bytes: u32,
 }
 
 impl Sent {
-    fn data(direction: Direction, offset: u32, ack: u32, payload: &[u8], at_ms: u64) -> Sent {
+    pub(super) fn data(
+        direction: Direction,
+        offset: u32,
+        ack: u32,
+        payload: &[u8],
+        at_ms: u64,
+    ) -> Sent {
         let flags = TcpFlags::ACK;
         Sent { direction, offset, ack, payload: payload.to_vec(), flags, at_ms, cut_bytes: 0 }
     }
 
-    fn flags(mut self, flags: u8) -> Sent {
+    pub(super) fn flags(mut self, flags: u8) -> Sent {
         self.flags = flags;
         self
     }
@@ -45,8 +51,8 @@ impl Sent {
         Segment {
             key: FlowKey { port: [[0, 80], [1, 1]], ..FlowKey::default() },
             direction: self.direction,
-            seq: SeqNumber(own).plus(1 + self.offset - is_syn),
-            ack: flags.is_ack().then_some(SeqNumber(peer).plus(1 + self.ack)),
+            seq: SeqNumber(own).plus(self.offset.wrapping_add(1 - is_syn)),
+            ack: flags.is_ack().then_some(SeqNumber(peer).plus(self.ack.wrapping_add(1))),
             flags,
             payload: &self.payload,
             payload_wire_bytes: self.payload.len() as u32 + self.cut_bytes,
@@ -58,7 +64,7 @@ impl Sent {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
+pub(super) enum Heard {
     Bytes(Direction, String),
     Gap(Direction, u64),
     Fin(Direction),
@@ -80,12 +86,12 @@ fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_>) {
     }
 }
 
-struct Run {
-    table: FlowTable<()>,
+pub(super) struct Run {
+    pub(super) table: FlowTable<()>,
     heard: Vec<Heard>,
 }
 
-fn run_with(limits: FlowConfig, sent: &[Sent]) -> Run {
+pub(super) fn run_with(limits: FlowConfig, sent: &[Sent]) -> Run {
     let mut run = Run { table: FlowTable::new(limits), heard: Vec::new() };
     for one in sent {
         run.take(one);
@@ -93,12 +99,12 @@ fn run_with(limits: FlowConfig, sent: &[Sent]) -> Run {
     run
 }
 
-fn run(sent: &[Sent]) -> Run {
+pub(super) fn run(sent: &[Sent]) -> Run {
     run_with(FlowConfig::default(), sent)
 }
 
 impl Run {
-    fn take(&mut self, sent: &Sent) {
+    pub(super) fn take(&mut self, sent: &Sent) {
         let segment = sent.segment();
         let heard = &mut self.heard;
         let index = loop {
@@ -115,12 +121,12 @@ impl Run {
     }
 
     /// How the one connection in the table began.
-    fn origins(mut self) -> Origins {
+    pub(super) fn origins(mut self) -> Origins {
         let index = self.table.indices()[0];
         *self.table.parts(index).expect("a flow").1
     }
 
-    fn flushed(mut self) -> Vec<Heard> {
+    pub(super) fn flushed(mut self) -> Vec<Heard> {
         let heard = &mut self.heard;
         for index in self.table.indices() {
             self.table.flush(index, |_, _, (), way, chunk| hear(heard, way, chunk));
@@ -133,7 +139,7 @@ impl Run {
 
 use Direction::{Forward, Reverse};
 
-fn handshake() -> Vec<Sent> {
+pub(super) fn handshake() -> Vec<Sent> {
     vec![
         Sent::data(Forward, 0, 0, b"", 0).flags(TcpFlags::SYN),
         Sent::data(Reverse, 0, 0, b"", 0).flags(TcpFlags::SYN | TcpFlags::ACK),
@@ -141,13 +147,13 @@ fn handshake() -> Vec<Sent> {
     ]
 }
 
-fn after_handshake(rest: &[Sent]) -> Vec<Sent> {
+pub(super) fn after_handshake(rest: &[Sent]) -> Vec<Sent> {
     let mut sent = handshake();
     sent.extend_from_slice(rest);
     sent
 }
 
-fn bytes(direction: Direction, text: &str) -> Heard {
+pub(super) fn bytes(direction: Direction, text: &str) -> Heard {
     Heard::Bytes(direction, text.to_string())
 }
 

@@ -234,6 +234,7 @@ impl Conversation {
                 half.phase = Phase::Head { has_line: false };
                 self.more_head(wire, direction, false, data, origin, room)
             }
+            Parsed::Proxy(len_bytes) => len_bytes,
             Parsed::Invalid => self.not_a_head(direction, data, origin, room),
             Parsed::Http2 => self.http2(data.len()),
         }
@@ -267,15 +268,26 @@ impl Conversation {
             room.pool.give_buffer_back(partial);
             return match parsed {
                 Parsed::Complete(_) => end - known,
+                Parsed::Proxy(len_bytes) => len_bytes.saturating_sub(known),
                 Parsed::Http2 => self.http2(data.len()),
                 _ => self.not_a_head(direction, data, origin, room),
             };
         }
-        if !has_line && (known <= DOUBTFUL_BYTES_MAX || data.contains(&b'\n')) {
+        // A PROXY header that is not whole yet has no line.
+        let is_proxy = half.partial.starts_with(&[0]);
+        if !has_line && (known <= DOUBTFUL_BYTES_MAX || is_proxy || data.contains(&b'\n')) {
             match head::parse(&half.partial, expected) {
                 Parsed::Invalid => return self.not_a_head(direction, data, origin, room),
                 Parsed::Http2 => return self.http2(data.len()),
-                Parsed::Partial | Parsed::Complete(_) => has_line = half.partial.contains(&b'\n'),
+                Parsed::Proxy(len_bytes) => {
+                    half.phase = Phase::Start;
+                    half.partial_origin = None;
+                    room.pool.give_buffer_back(std::mem::take(&mut half.partial));
+                    return len_bytes.saturating_sub(known);
+                }
+                Parsed::Partial | Parsed::Complete(_) => {
+                    has_line = half.partial.contains(&b'\n') && !is_proxy;
+                }
             }
         }
         half.phase = Phase::Head { has_line };

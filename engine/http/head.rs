@@ -10,6 +10,14 @@ use memchr::{memchr, memrchr};
 
 /// A method longer than this is none.
 const METHOD_BYTES_MAX: usize = 64;
+/// A version longer than this is none.
+const VERSION_BYTES_MAX: usize = 16;
+
+/// The longest line of a PROXY header; its version 2's signature behind the empty lines in front,
+/// and how much of one is waited for.
+const PROXY_LINE_BYTES_MAX: usize = 107;
+const PROXY_SIGNATURE: &[u8] = b"\0\r\nQUIT\n";
+const PROXY_BYTES_MAX: usize = 4096;
 
 /// What a head begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +62,8 @@ pub(super) enum Parsed {
     /// So far it may be a head.
     Partial,
     Invalid,
+    /// A PROXY header of so many bytes, as load balancers put it before what they pass on.
+    Proxy(usize),
     /// The HTTP/2 connection preface (RFC 9113 section 3.4).
     Http2,
 }
@@ -61,11 +71,12 @@ pub(super) enum Parsed {
 /// Parses a head from the first byte of `bytes`.
 pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     let Some(line_end) = memchr(b'\n', bytes) else {
-        return if may_begin(bytes, expected) { Parsed::Partial } else { Parsed::Invalid };
+        return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
     };
     let mut fields = HeadFields::NONE;
     let kind = match start_line(trim_cr(&bytes[..line_end]), expected, &mut fields) {
         Ok(kind) => kind,
+        Err(Parsed::Invalid) => return proxy(bytes, expected),
         Err(other) => return other,
     };
     fields.headers_start = (line_end + 1) as u32;
@@ -96,7 +107,7 @@ pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
 /// Parses the beginning of a request line that is longer than what is kept: method and the target's
 /// beginning.
 pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
-    let method_end = memchr(b' ', bytes)?;
+    let method_end = memchr(b' ', bytes).filter(|_| may_begin_request(bytes))?;
     let mut fields = HeadFields::NONE;
     fields.first = Span::new(0, method_end);
     fields.second = Span::new(method_end + 1, bytes.len());
@@ -104,6 +115,33 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     let framing = FramingFields::default();
     let kind = Kind::Request;
     Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
+}
+
+/// What is no start line may be a PROXY header (haproxy's doc/proxy-protocol.txt): a line, or in
+/// its version 2 a signature, four bytes and so many as the last two say. The empty lines that the
+/// signature begins with have been passed over.
+#[cold]
+fn proxy(bytes: &[u8], expected: Expected) -> Parsed {
+    if expected == Expected::Response {
+        return Parsed::Invalid;
+    }
+    if bytes.starts_with(b"PROXY ") {
+        let line_end = memchr(b'\n', &bytes[..bytes.len().min(PROXY_LINE_BYTES_MAX)]);
+        return line_end.map_or(Parsed::Invalid, |at| Parsed::Proxy(at + 1));
+    }
+    let known = bytes.len().min(PROXY_SIGNATURE.len());
+    if bytes[..known] != PROXY_SIGNATURE[..known] {
+        return Parsed::Invalid;
+    }
+    let Some([version_command, _, high, low]) = bytes[known..].first_chunk() else {
+        return Parsed::Partial;
+    };
+    let header_bytes = known + 4 + usize::from(u16::from_be_bytes([*high, *low]));
+    match bytes.len() {
+        _ if version_command >> 4 != 2 || header_bytes > PROXY_BYTES_MAX => Parsed::Invalid,
+        len if len < header_bytes => Parsed::Partial,
+        _ => Parsed::Proxy(header_bytes),
+    }
 }
 
 /// Bytes of the empty lines in front of a start line (RFC 9112 section 2.2).
@@ -114,12 +152,13 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
 /// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty
 /// line.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from.saturating_sub(2);
+    let mut at = from.saturating_sub(3);
     while let Some(found) = memchr(b'\n', bytes.get(at..)?) {
         let behind = at + found + 1;
         match bytes.get(behind..)? {
             [b'\n', ..] => return Some(behind + 1),
             [b'\r', b'\n', ..] => return Some(behind + 2),
+            [b'\r', b'\r', b'\n', ..] => return Some(behind + 3),
             _ => at = behind,
         }
     }
@@ -129,7 +168,8 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 /// Whether a line that is not whole yet may become a start line.
 pub(super) fn may_begin(bytes: &[u8], expected: Expected) -> bool {
     let as_response = expected != Expected::Request && {
-        let pattern = b"HTTP/1.";
+        // Of the version, what `status_of` asks for.
+        let pattern: &[u8] = if expected == Expected::Response { b"HTTP/" } else { b"HTTP/1" };
         let len = bytes.len().min(pattern.len());
         bytes[..len].eq_ignore_ascii_case(&pattern[..len])
     };
@@ -154,11 +194,11 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
         let line = trim_cr(&bytes[..line_end]);
         return match start_line(line, expected, &mut fields) {
             Ok(Kind::Request) => fields.first.of(line).is_some_and(is_usual_method),
-            Ok(Kind::Response { .. }) => true,
+            Ok(Kind::Response { .. }) => status_of(line, Expected::Either).is_some(),
             Err(_) => false,
         };
     }
-    if expected != Expected::Request && status_of(bytes).is_some() {
+    if expected != Expected::Request && status_of(bytes, Expected::Either).is_some() {
         return true;
     }
     let Some(space) = memchr(b' ', &bytes[..bytes.len().min(METHOD_BYTES_MAX)]) else {
@@ -181,7 +221,7 @@ fn is_usual_method(method: &[u8]) -> bool {
 fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Result<Kind, Parsed> {
     if expected != Expected::Request && line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"HTTP/")
     {
-        return status_line(line, fields).ok_or(Parsed::Invalid);
+        return status_line(line, expected, fields).ok_or(Parsed::Invalid);
     }
     if expected == Expected::Response {
         return Err(Parsed::Invalid);
@@ -221,9 +261,9 @@ fn request_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
 }
 
 /// `HTTP/1.x SP status [SP reason]` (RFC 9112 section 4).
-fn status_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
-    let (status, start) = status_of(line)?;
-    fields.first = Span::new(0, 8);
+fn status_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Option<Kind> {
+    let (status, start) = status_of(line, expected)?;
+    fields.first = Span::new(0, version_bytes(line));
     fields.second = Span::new(start, start + 3);
     let rest = &line[start + 3..];
     if let Some((b' ', reason)) = rest.split_first()
@@ -234,24 +274,38 @@ fn status_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
     Some(Kind::Response { status })
 }
 
-/// The status and its place in what begins like a status line.
-fn status_of(line: &[u8]) -> Option<(u16, usize)> {
-    if !is_version(line.get(..8)?) {
-        return None;
-    }
-    let spaces = line[8..].iter().take_while(|byte| **byte == b' ').count();
-    let start = 8 + spaces;
+/// The status and its place in what begins like a status line. Where nothing but a response can
+/// stand, any version is taken: clients look at the status.
+fn status_of(line: &[u8], expected: Expected) -> Option<(u16, usize)> {
+    let version = line.get(..version_bytes(line))?;
+    let is_known = is_version(version)
+        || expected == Expected::Response
+            && version.len() <= VERSION_BYTES_MAX
+            && version.len() > 5
+            && version[..5].eq_ignore_ascii_case(b"HTTP/")
+            && !version.contains(&b'\r');
+    let blanks = line[version.len()..].iter().take_while(|byte| is_blank(**byte)).count();
+    let start = version.len() + blanks;
     let digits = line.get(start..start + 3)?;
     let is_ended = line.get(start + 3).is_none_or(|byte| is_blank(*byte) || *byte == b'\r');
-    if spaces == 0 || !is_ended || !digits.iter().all(u8::is_ascii_digit) {
+    if !is_known || blanks == 0 || !is_ended || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let status = digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
     (status >= 100).then_some((status, start))
 }
 
+/// Bytes of the version that a status line begins with: all before the first blank.
+fn version_bytes(line: &[u8]) -> usize {
+    line.iter().take_while(|byte| !is_blank(**byte)).count()
+}
+
+/// `HTTP/1` and what senders put behind it: one digit after a point is all there should be, but
+/// there are also `HTTP/1.0.8` and `HTTP/1.`.
 fn is_version(word: &[u8]) -> bool {
-    word.len() == 8 && word[..7].eq_ignore_ascii_case(b"HTTP/1.") && word[7].is_ascii_digit()
+    (6..=VERSION_BYTES_MAX).contains(&word.len())
+        && word[..6].eq_ignore_ascii_case(b"HTTP/1")
+        && word[6..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 /// Reads header lines from `at` on; returns where the head ends, or `None` where it does not.
@@ -270,7 +324,8 @@ fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
         let line_end = line_start + line_bytes;
         let line = &bytes[line_start..line_end];
         match line {
-            [] | [b'\r'] => {
+            // Two CR end the lines of text that was translated twice.
+            [] | [b'\r'] | [b'\r', b'\r'] => {
                 if let Some((start, end)) = field {
                     header_field(bytes, start, end, head);
                 }
@@ -389,7 +444,9 @@ impl FramingFields {
     }
 }
 
+/// A line without the CR at its end, or the two of text that was translated twice.
 fn trim_cr(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 

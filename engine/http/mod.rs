@@ -11,6 +11,8 @@ mod loss_tests;
 mod pairing;
 mod pool;
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wire_tests;

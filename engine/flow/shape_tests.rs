@@ -1,0 +1,227 @@
+//! The shapes that TCP connections have on the wire, one by one.
+
+use super::tests::Heard::{self, Fin, Gap, Reset};
+use super::tests::{Sent, after_handshake, bytes, handshake, run};
+use crate::decode::TcpFlags;
+use crate::ids::Direction::{Forward, Reverse};
+
+const ACK: u8 = TcpFlags::ACK;
+const FIN: u8 = TcpFlags::ACK | TcpFlags::FIN;
+const RST: u8 = TcpFlags::RST;
+const SYN: u8 = TcpFlags::SYN;
+/// A urgent byte is somewhere in the segment.
+const URG: u8 = 0x20;
+
+/// What is heard of these segments, after a handshake.
+fn heard(rest: &[Sent]) -> Vec<Heard> {
+    run(&after_handshake(rest)).flushed()
+}
+
+/// A SYN takes the number before its payload.
+fn syn(offset: u32, payload: &[u8], at_ms: u64) -> Sent {
+    Sent::data(Forward, offset, 0, payload, at_ms).flags(SYN)
+}
+
+#[test]
+fn data_may_come_on_the_syn() {
+    let sent = [
+        syn(0, b"GET /", 0),
+        Sent::data(Reverse, 0, 5, b"early", 1).flags(SYN | ACK),
+        Sent::data(Forward, 5, 5, b" more", 2),
+    ];
+    let expected = [bytes(Forward, "GET /"), bytes(Reverse, "early"), bytes(Forward, " more")];
+    assert_eq!(run(&sent).flushed(), expected);
+    // The server did not take it, and it is sent again; or it is sent with every SYN.
+    let again = [syn(0, b"GET /", 0), syn(0, b"GET /", 1), Sent::data(Forward, 0, 0, b"GET /", 2)];
+    assert_eq!(run(&again).flushed(), [bytes(Forward, "GET /")]);
+}
+
+#[test]
+fn both_sides_may_open_at_once() {
+    let sent = [
+        syn(0, b"", 0),
+        Sent::data(Reverse, 0, 0, b"", 0).flags(SYN),
+        Sent::data(Forward, 0, 0, b"", 1).flags(SYN | ACK),
+        Sent::data(Reverse, 0, 0, b"", 1).flags(SYN | ACK),
+        Sent::data(Forward, 0, 0, b"ask", 2),
+        Sent::data(Reverse, 0, 3, b"answer", 3),
+    ];
+    assert_eq!(run(&sent).flushed(), [bytes(Forward, "ask"), bytes(Reverse, "answer")]);
+}
+
+#[test]
+fn probes_bring_nothing() {
+    // Of a keep-alive, with an old byte or without; of a window that is shut, with the next byte.
+    let mut probes = handshake();
+    probes.push(Sent::data(Forward, u32::MAX, 0, b"\0", 1));
+    probes.push(Sent::data(Forward, 0, 0, b"ask", 2));
+    for at_ms in [3, 4] {
+        probes.push(Sent::data(Forward, 2, 0, b"", at_ms));
+        probes.push(Sent::data(Forward, 2, 0, b"\0", at_ms));
+        probes.push(Sent::data(Forward, 3, 0, b"!", at_ms));
+        probes.push(Sent::data(Reverse, u32::MAX, 3, b"", at_ms));
+    }
+    probes.push(Sent::data(Reverse, 0, 4, b"answer", 5));
+    assert_eq!(run(&probes).flushed(), [bytes(Forward, "ask!"), bytes(Reverse, "answer")]);
+}
+
+#[test]
+fn the_first_byte_may_have_the_number_of_the_syn() {
+    // So do captures that were written by hand.
+    let sent = [
+        Sent::data(Forward, u32::MAX, u32::MAX, b"GET /", 1),
+        Sent::data(Reverse, u32::MAX, 4, b"HTTP/1.1", 2),
+        Sent::data(Forward, 4, 7, b" more", 3),
+        // Later it is a retransmission.
+        Sent::data(Forward, u32::MAX, 7, b"PUT /", 4),
+    ];
+    let expected = [bytes(Forward, "GET /"), bytes(Reverse, "HTTP/1.1"), bytes(Forward, " more")];
+    assert_eq!(heard(&sent), expected);
+}
+
+#[test]
+fn urgent_data_is_data() {
+    let sent = [Sent::data(Forward, 0, 0, b"one", 1).flags(ACK | URG)];
+    assert_eq!(heard(&sent), [bytes(Forward, "one")]);
+}
+
+#[test]
+fn a_fin_may_carry_data_and_come_before_it() {
+    let end = Sent::data(Forward, 3, 0, b"end", 1).flags(FIN);
+    let begin = Sent::data(Forward, 0, 0, b"the", 2);
+    assert_eq!(heard(&[end.clone(), begin]), [bytes(Forward, "theend"), Fin(Forward)]);
+    // The bytes before it are lost; and what comes behind a FIN is none of the stream.
+    let acked = Sent::data(Reverse, 0, 7, b"", 2);
+    let behind = Sent::data(Forward, 6, 0, b"!", 30);
+    let lost = [Gap(Forward, 3), bytes(Forward, "end"), Fin(Forward)];
+    let reverse = Sent::data(Reverse, 0, 7, b"", 29);
+    assert_eq!(heard(&[end, acked, reverse, behind]), lost);
+}
+
+#[test]
+fn a_reset_may_come_out_of_order_and_with_words() {
+    let sent = [
+        Sent::data(Forward, 0, 0, b"ask", 1),
+        Sent::data(Reverse, 0, 3, b"go away", 2).flags(RST | ACK),
+        Sent::data(Reverse, 0, 3, b"answer", 3),
+    ];
+    assert_eq!(heard(&sent), [bytes(Forward, "ask"), Reset]);
+}
+
+#[test]
+fn a_connection_that_is_captured_twice_is_heard_once() {
+    // On a bridge, or on both ends of a loopback: each segment again, at once or after the next.
+    let sent = after_handshake(&[
+        Sent::data(Forward, 0, 0, b"ask", 1),
+        Sent::data(Reverse, 0, 3, b"answer", 2),
+        Sent::data(Forward, 3, 6, b"", 3).flags(FIN),
+        Sent::data(Reverse, 6, 4, b"", 4).flags(FIN),
+    ]);
+    let expected = [bytes(Forward, "ask"), bytes(Reverse, "answer"), Fin(Forward), Fin(Reverse)];
+    let at_once: Vec<Sent> = sent.iter().flat_map(|one| [one.clone(), one.clone()]).collect();
+    let mut behind = sent.clone();
+    for (place, one) in sent.iter().enumerate() {
+        behind.insert(2 * place + 1 + usize::from(place + 1 < sent.len()), one.clone());
+    }
+    for all in [at_once, behind, [sent.clone(), sent].concat()] {
+        let run = run(&all);
+        assert_eq!(run.table.stats.flows, 1);
+        assert_eq!(run.flushed(), expected);
+    }
+}
+
+#[test]
+fn ports_may_be_used_again_at_once() {
+    let mut sent = after_handshake(&[
+        Sent::data(Forward, 0, 0, b"one", 1).flags(FIN),
+        Sent::data(Reverse, 0, 4, b"first", 1).flags(FIN),
+    ]);
+    sent.push(syn(70_000, b"", 1));
+    sent.push(Sent::data(Reverse, 90_000, 70_000, b"", 1).flags(SYN | ACK));
+    sent.push(Sent::data(Forward, 70_000, 90_000, b"two", 2));
+    sent.push(Sent::data(Reverse, 90_000, 70_003, b"second", 2));
+    let run = run(&sent);
+    assert_eq!(run.table.stats.flows, 2);
+    let heard = run.flushed();
+    let expected = [bytes(Forward, "two"), bytes(Reverse, "second")];
+    assert_eq!(heard[heard.len() - 2..], expected);
+}
+
+#[test]
+fn one_direction_alone_is_heard() {
+    let one = [
+        Sent::data(Forward, 0, 0, b"GET / one", 1),
+        Sent::data(Forward, 9, 50, b"GET / two", 2),
+        Sent::data(Forward, 18, 90, b"", 3).flags(FIN),
+    ];
+    let expected = [bytes(Forward, "GET / oneGET / two"), Fin(Forward)];
+    assert_eq!(run(&one).flushed(), expected);
+    // Where the handshake was seen, it is known how much of the other direction is missing.
+    let told = [
+        bytes(Forward, "GET / one"),
+        Gap(Reverse, 50),
+        bytes(Forward, "GET / two"),
+        Fin(Forward),
+        Gap(Reverse, 40),
+    ];
+    assert_eq!(heard(&one), told);
+}
+
+#[test]
+fn what_is_sent_again_after_the_end_begins_nothing() {
+    // The client does not hear the reset, and sends again at intervals that double.
+    let mut sent = vec![
+        Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n", 0),
+        Sent::data(Reverse, 0, 16, b"", 100).flags(RST | ACK),
+    ];
+    let mut at_ms = 300;
+    for _ in 0..8 {
+        sent.push(Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n", at_ms));
+        at_ms += at_ms.max(4_000);
+    }
+    let run = run(&sent);
+    assert_eq!(run.table.stats.flows, 1);
+    assert_eq!(run.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n"), Reset]);
+}
+
+#[test]
+fn the_same_connection_again_is_another() {
+    // Captures made by hand have the same numbers in each connection.
+    let one = after_handshake(&[
+        Sent::data(Forward, 0, 0, b"ask", 1).flags(FIN),
+        Sent::data(Reverse, 0, 4, b"answer", 2).flags(FIN),
+    ]);
+    let mut sent = Vec::new();
+    for round in 0..4 {
+        sent.extend(one.iter().cloned().map(|mut one| {
+            one.at_ms += round * 6_000;
+            one
+        }));
+    }
+    assert_eq!(run(&sent).table.stats.flows, 4);
+}
+
+#[test]
+fn the_first_segments_that_are_captured_may_be_out_of_order() {
+    let sent = [
+        Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n", 1),
+        Sent::data(Reverse, 8, 16, b" 200 OK", 2),
+        Sent::data(Reverse, 0, 16, b"HTTP/1.1", 2),
+        Sent::data(Forward, 16, 15, b"GET / more", 3),
+    ];
+    let expected = [
+        bytes(Forward, "GET / HTTP/1.1\r\n"),
+        bytes(Reverse, "HTTP/1.1 200 OK"),
+        bytes(Forward, "GET / more"),
+    ];
+    assert_eq!(run(&sent).flushed(), expected);
+    // The one that was overtaken is lost: that is told.
+    let lost = [sent[0].clone(), sent[1].clone(), sent[3].clone()];
+    let told = [
+        bytes(Forward, "GET / HTTP/1.1\r\n"),
+        Gap(Reverse, 8),
+        bytes(Reverse, " 200 OK"),
+        bytes(Forward, "GET / more"),
+    ];
+    assert_eq!(run(&lost).flushed(), told);
+}
