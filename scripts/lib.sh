@@ -59,6 +59,8 @@ NEEDS_LAB=$NEEDS_DEMO'
 ethtool                      ethtool        ethtool               ethtool
 wrk                          wrk            wrk                   wrk
 tcpdump                      tcpdump        tcpdump               tcpdump
+tshark                       tshark         wireshark-cli         wireshark-cli
+node                         nodejs         nodejs                nodejs
 '
 
 # Prints the lines of a table of needs that this machine does not meet.

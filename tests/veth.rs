@@ -8,36 +8,15 @@ mod support;
 
 mod root {
     use crate::support::lab::{
-        self, CLIENT_IFACE, End, Finished, Lab, Offload, SERVER, SERVER_IFACE,
+        self, CLIENT_IFACE, End, Lab, OF_THE_CAPTURE, Offload, SERVER, SERVER_IFACE,
     };
-    use crate::support::{records, schema, skip};
+    use crate::support::{records, skip};
     use serde_json::Value;
     use std::path::Path;
-    use std::process::Command;
 
     /// Requests that wrk makes over each address family.
     fn request_count() -> usize {
         std::env::var("HTTPLINES_LAB_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
-    }
-
-    /// Two captures of the same packets are stamped apart, one after the other, and carry the names
-    /// of their own interfaces.
-    const OF_THE_CAPTURE: [&str; 6] =
-        ["ts", "iface", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
-
-    fn told(totals: &str, what: &str) {
-        assert!(totals.contains(what), "the totals do not say {what:?}:\n{totals}");
-    }
-
-    /// The records in `output`, each held to the schema; of a run that ended well, lost nothing,
-    /// and adds up.
-    fn records_of(run: &Finished, output: &Path) -> Vec<Value> {
-        assert_eq!(run.code, Some(0), "{}", run.stderr);
-        told(&run.stderr, "every frame, flow and line is accounted for");
-        told(&run.stderr, " 0 dropped by kernel");
-        told(&run.stderr, " 0 lines lost");
-        let lines = std::fs::read(output).expect("the output is there");
-        lines.split_inclusive(|byte| *byte == b'\n').map(schema::check_line).collect()
     }
 
     /// What nginx and a record say of an exchange alike: client port, method, target, status, body
@@ -90,18 +69,6 @@ mod root {
         lab.curl(&["-H", "Expect: 100-continue", "--data-binary", &form, "/small/post"]);
     }
 
-    /// Runs httplines on a file.
-    fn replay(lab: &Lab, capture: &Path, args: &[&str]) -> Vec<Value> {
-        let output = lab.path().join("replayed.jsonl");
-        let _ = std::fs::remove_file(&output);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
-        command.arg("-r").arg(capture).arg("-o").arg(&output).args(args);
-        let done = lab::run(&mut command);
-        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
-        told(&stderr, "every frame, flow and line is accounted for");
-        records::parse(&std::fs::read(&output).expect("the output is there"))
-    }
-
     /// At the server's end and at the client's end, with the filter and without, and from a capture
     /// of the same traffic: the same records, and they are what the server says it answered.
     fn every_exchange_is_told(offload: Offload) {
@@ -118,9 +85,7 @@ mod root {
         let server = start(End::Server, SERVER_IFACE, "server.jsonl", &[]);
         let client = start(End::Client, CLIENT_IFACE, "client.jsonl", &[]);
         let open = start(End::Server, SERVER_IFACE, "open.jsonl", &["--filter", "off"]);
-        let mut tcpdump = lab.command(End::Server, "tcpdump");
-        tcpdump.args(["-i", SERVER_IFACE, "-s0", "-B", "262144", "-U", "--nano", "-Z", "root"]);
-        let tcpdump = lab.start(tcpdump, &["-w", "wire.pcap", "tcp"], "listening");
+        let (tcpdump, capture) = lab.start_tcpdump();
 
         let before = lab.access_log().len();
         make_traffic(&lab);
@@ -128,24 +93,23 @@ mod root {
         assert_eq!(log.len(), 2 * request_count() + 9);
 
         let finished = [server, client, open].map(|running| running.stop());
-        let capture = lab.path().join("wire.pcap");
         // tcpdump leaves what is in its last block unread when it is stopped.
         // A request without its body is a record, too.
         lab::wait_until("tcpdump has read all", || {
-            let records = replay(&lab, &capture, &[]);
+            let records = lab.replay(&capture, &[]);
             records.iter().filter(|record| record["outcome"] == "complete").count() == log.len()
         });
         assert_eq!(tcpdump.stop().code, Some(0));
 
         let [server, client, open] = ["server.jsonl", "client.jsonl", "open.jsonl"];
-        let live = records_of(&finished[0], &lab.path().join(server));
+        let live = finished[0].records(&lab.path().join(server));
         assert_logged("live at the server's end, and nginx's log", &live, log);
         let live = records::without(live, &OF_THE_CAPTURE);
         let others = [
-            ("at the client's end", records_of(&finished[1], &lab.path().join(client))),
-            ("with the filter off", records_of(&finished[2], &lab.path().join(open))),
-            ("from a capture", replay(&lab, &capture, &[])),
-            ("from a capture, on three shards", replay(&lab, &capture, &["--shards", "3"])),
+            ("at the client's end", finished[1].records(&lab.path().join(client))),
+            ("with the filter off", finished[2].records(&lab.path().join(open))),
+            ("from a capture", lab.replay(&capture, &[])),
+            ("from a capture, on three shards", lab.replay(&capture, &["--shards", "3"])),
         ];
         for (what, records) in others {
             let records = records::without(records, &OF_THE_CAPTURE);
@@ -174,7 +138,7 @@ mod root {
         lab.curl(&["/small/wire"]);
         let mut own = lab.command(End::Server, "curl");
         lab::run(own.args(["-sS", "http://127.0.0.1/small/loopback"]));
-        let records = records_of(&running.stop(), &lab.path().join("any.jsonl"));
+        let records = running.stop().records(&lab.path().join("any.jsonl"));
         let mut seen: Vec<(&str, &str)> = records
             .iter()
             .map(|record| {
@@ -213,7 +177,7 @@ mod root {
         for number in 0..6 {
             lab.curl(&[&format!("/small/{number}")]);
         }
-        let records = records_of(&running.wait(), &lab.path().join("three.jsonl"));
+        let records = running.wait().records(&lab.path().join("three.jsonl"));
         assert_eq!(records.len(), 3);
     }
 
@@ -240,7 +204,7 @@ mod root {
         running.await_stderr("so far");
         let finished = running.stop();
         assert_eq!((lines(&old), lines(&now)), (1, 1));
-        told(&finished.stderr, "2 exchanges");
-        told(&finished.stderr, "every frame, flow and line is accounted for");
+        finished.told("2 exchanges");
+        finished.told("every frame, flow and line is accounted for");
     }
 }

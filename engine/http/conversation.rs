@@ -338,7 +338,8 @@ impl Conversation {
             return 0;
         };
         let is_request = self.client == Some(direction);
-        if origin.is_frame_start && self.is_body_absent(direction, id, framing, data, room) {
+        if origin.is_frame_start && self.is_body_absent(direction, id, framing, data, origin, room)
+        {
             let last = message_of(room.pool.exchange(id), is_request).last;
             self.end_message(wire, direction, last, room);
             return 0;
@@ -366,20 +367,28 @@ impl Conversation {
 
     /// Whether a body that was announced does not come, though nothing of it was seen yet: the
     /// answer to a lost HEAD has none, and a client that waits for `100 Continue` keeps it back
-    /// when it gets another answer. What stands in its place is the next head.
+    /// when it reads another answer. What stands in its place is the next head.
     fn is_body_absent<L>(
         &mut self,
         direction: Direction,
         id: ExchangeId,
         framing: BodyFraming,
         data: &[u8],
+        origin: Origin,
         room: &mut Room<L>,
     ) -> bool {
+        // What the client sends without having read the answer is the body, whatever it looks like.
+        let answered_until = self.halves[direction.opposite().index()].seen_until;
+        let had_read_all = origin
+            .ack
+            .zip(answered_until)
+            .is_some_and(|(read_until, until)| !read_until.precedes(until));
         let entry = room.pool.entry(id);
         let exchange = &entry.exchange;
         let is_request = self.client == Some(direction);
         let may_be = if is_request {
             entry.is_body_withheld
+                && had_read_all
                 && exchange.response.is_seen
                 && exchange.request.body_bytes == Some(0)
         } else {

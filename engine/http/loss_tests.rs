@@ -1,4 +1,5 @@
-//! What a loss may do to pairing, places and times, and what it may not.
+//! What a loss may do to pairing, places and times, and what it may not; and bodies that look like
+//! heads where a head may stand.
 
 use super::tests::{Talk, talk, talk_with};
 use super::*;
@@ -220,4 +221,31 @@ fn a_body_until_close_whose_end_was_lost_has_no_last_byte() {
     talk.take(Reverse, Chunk::Fin);
     assert_eq!(talk.room.listener.response_spans, [(Some(2), None)]);
     assert_eq!(talk.end(End::Fin), ["GET / 0 200 10 gap=7"]);
+}
+
+#[test]
+fn a_body_that_was_asked_for_is_one_whatever_it_looks_like() {
+    let head = "PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 19\r\n\r\n";
+    let body = "GET /a HTTP/1.1\r\n\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let asked_for = talk()
+        .ask(head)
+        .answer("HTTP/1.1 100 Continue\r\n\r\n")
+        .answer(ok)
+        .ask(body)
+        .end(End::Exit);
+    assert_eq!(asked_for, ["PUT /b 19 200 0 early [100]"]);
+}
+
+#[test]
+fn a_body_that_was_sent_before_the_answer_was_read_is_one_whatever_it_looks_like() {
+    let mut talk = talk();
+    talk.ask("PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 19\r\n\r\n");
+    let unread = talk.sent[1];
+    talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let read = std::mem::replace(&mut talk.sent[1], unread);
+    talk.ask("GET /a HTTP/1.1\r\n\r\n");
+    talk.sent[1] = read;
+    let notes = talk.ask("GET /c HTTP/1.1\r\n\r\n").end(End::Exit);
+    assert_eq!(notes, ["PUT /b 19 200 0 early", "GET /c 0 - - no_response exit"]);
 }

@@ -148,7 +148,9 @@ impl Conversation {
         let identity = self.identity(wire);
         room.listener.message(&identity, &room.pool.exchange(scratch).response, arrived.last);
         room.pool.give_back(scratch);
-        let exchange = room.pool.exchange(id);
+        let entry = room.pool.entry(id);
+        entry.is_body_withheld &= status != 100;
+        let exchange = &mut entry.exchange;
         if exchange.interim.len() < INTERIM_COUNT_MAX {
             exchange.interim.push(status);
         }

@@ -5,6 +5,8 @@
 //!   wire0 10.99.0.1 fd00:99::1  ======  wire1 10.99.0.2 fd00:99::2   nginx :80
 //! ```
 
+use super::{records, schema};
+use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,11 @@ pub const CLIENT: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
 /// The server's addresses.
 pub const SERVER: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
 
+/// Two captures of the same packets are stamped apart, one after the other, and carry the names of
+/// their own interfaces.
+pub const OF_THE_CAPTURE: [&str; 6] =
+    ["ts", "iface", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
+
 /// Nothing in a lab takes longer, unless it hangs.
 const WAIT: Duration = Duration::from_secs(20);
 /// Between two looks at something that is awaited.
@@ -41,11 +48,9 @@ pub fn missing() -> Option<String> {
     if !is_root() {
         return Some("needs root, for network namespaces".into());
     }
-    for program in ["ip", "ethtool", "nginx", "wrk", "curl", "tcpdump", "bash"] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-        if !found.is_ok_and(|found| found.status.success()) {
-            return Some(format!("needs {program}"));
-        }
+    let programs = ["ip", "ethtool", "nginx", "wrk", "curl", "tcpdump", "bash"];
+    if let Some(reason) = programs.iter().find_map(|program| missing_program(program)) {
+        return Some(reason);
     }
     let probe = name("probe");
     let made = Command::new("ip").args(["netns", "add", &probe]).output();
@@ -54,6 +59,13 @@ pub fn missing() -> Option<String> {
     }
     remove(&probe);
     None
+}
+
+/// Why `program` cannot be used here, if so: for `skip!`.
+pub fn missing_program(program: &str) -> Option<String> {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let is_there = found.is_ok_and(|found| found.status.success());
+    (!is_there).then(|| format!("needs {program}"))
 }
 
 /// Whether the wire carries superpackets.
@@ -129,7 +141,7 @@ impl Lab {
 
     /// Starts nginx on port 80 of the server's addresses and waits until it accepts connections. It
     /// serves `/small…` (200 and a few bytes, any method), `/64k`, `/1m` (files), `/chunked` (a
-    /// chunked answer).
+    /// chunked answer), `/gzip` (64k, packed where that is asked for), `/old` (301), `/empty` (204).
     pub fn start_nginx(&mut self) {
         let root = self.path().join("www");
         std::fs::create_dir(&root).expect("a directory");
@@ -199,6 +211,27 @@ impl Lab {
         self.start(command, args, "capturing")
     }
 
+    /// Starts tcpdump at the server's end; its capture file is the second of what it gives. What is
+    /// in its last block it leaves unread when it is stopped.
+    pub fn start_tcpdump(&self) -> (Running, PathBuf) {
+        let mut tcpdump = self.command(End::Server, "tcpdump");
+        tcpdump.args(["-i", SERVER_IFACE, "-s0", "-B", "262144", "-U", "--nano", "-Z", "root"]);
+        let capture = self.path().join("wire.pcap");
+        (self.start(tcpdump, &["-w", "wire.pcap", "tcp"], "listening"), capture)
+    }
+
+    /// Runs httplines on a file.
+    pub fn replay(&self, capture: &Path, args: &[&str]) -> Vec<Value> {
+        let output = self.path().join("replayed.jsonl");
+        let _ = std::fs::remove_file(&output);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
+        command.arg("-r").arg(capture).arg("-o").arg(&output).args(args);
+        let done = run(&mut command);
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        told(&stderr, "every frame, flow and line is accounted for");
+        records::parse(&std::fs::read(&output).expect("the output is there"))
+    }
+
     /// Starts a program and waits until a line of its stderr contains `ready`.
     pub fn start(&self, mut command: Command, args: &[&str], ready: &str) -> Running {
         command.args(args).current_dir(self.path());
@@ -238,6 +271,24 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// All of its standard error.
     pub stderr: String,
+}
+
+impl Finished {
+    /// Asserts that it said `what`.
+    pub fn told(&self, what: &str) {
+        told(&self.stderr, what);
+    }
+
+    /// The records that httplines wrote to `output`, each held to the schema; of a run that ended
+    /// well, lost nothing, and adds up.
+    pub fn records(&self, output: &Path) -> Vec<Value> {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self.told("every frame, flow and line is accounted for");
+        self.told(" 0 dropped by kernel");
+        self.told(" 0 lines lost");
+        let lines = std::fs::read(output).expect("the output is there");
+        lines.split_inclusive(|byte| *byte == b'\n').map(schema::check_line).collect()
+    }
 }
 
 impl Running {
@@ -353,6 +404,10 @@ fn send_signal(child: &Child, name: &str) {
     run(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]));
 }
 
+fn told(totals: &str, what: &str) {
+    assert!(totals.contains(what), "the totals do not say {what:?}:\n{totals}");
+}
+
 /// Runs a command to its end; panics with what it said where it fails.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("the program is there");
@@ -397,6 +452,9 @@ http {
         listen 80; listen [::]:80;
         root "DIRECTORY/www"; default_type text/plain;
         location /small { return 200 "small\n"; }
+        location /old { return 301 /small/new; }
+        location /empty { return 204; }
+        location /gzip { alias "DIRECTORY/www/64k"; gzip on; gzip_types *; }
         location /chunked { ssi on; ssi_types *; }
     }
 }

@@ -1,0 +1,162 @@
+//! tshark, as another reader of HTTP: the messages that it finds in a capture file.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A message that tshark found.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// Address and port it came from.
+    pub from: String,
+    /// Address and port it went to.
+    pub to: String,
+    /// `GET / HTTP/1.1` of a request, `200 OK` of a response.
+    pub line: String,
+    /// Whether it is a request.
+    pub is_request: bool,
+    /// Bytes of its body, behind framing and before any decompression.
+    pub body_bytes: u64,
+    /// The frame that holds its first byte.
+    pub first_frame: u64,
+    /// The frame that holds its last byte.
+    pub last_frame: u64,
+    /// The frame where tshark shows it: where its last byte was there, and all before.
+    pub frame: u64,
+    /// `http.request_in`: where tshark shows the request that a response answers.
+    pub request_in: Option<u64>,
+    /// `http.time`: from there to where it shows the response, in nanoseconds.
+    pub since_request_ns: Option<u64>,
+}
+
+/// Whether tshark puts bodies together before it looks at them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bodies {
+    /// It shows a message where it ends.
+    Whole,
+    /// It shows a head where that ends, and may take what a body holds for heads.
+    Apart,
+}
+
+/// The HTTP messages in a capture file, in the order in which tshark shows them.
+pub fn messages(capture: &Path, bodies: Bodies) -> Vec<Message> {
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-r").arg(capture).args(["-Y", "http.request || http.response"]);
+    // PDML alone keeps the messages of a frame apart. `-J` leaves other protocols' fields out.
+    tshark.args(["-T", "pdml", "-J", "ip ipv6 tcp tcp.segments http"]);
+    let desegment = if bodies == Bodies::Whole { "TRUE" } else { "FALSE" };
+    for preference in [
+        "http.decompress_body:FALSE",
+        "tcp.reassemble_out_of_order:TRUE",
+        &format!("http.desegment_body:{desegment}"),
+    ] {
+        tshark.args(["-o", preference]);
+    }
+    // Much comes out for little: it is read as it comes. What tshark says on stderr is that root
+    // runs it.
+    let pipe = tshark.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut tshark = pipe.spawn().expect("tshark starts");
+    let found = parse(BufReader::new(tshark.stdout.take().expect("a pipe")));
+    let status = tshark.wait().expect("a child of ours");
+    assert!(status.success(), "tshark: {status}");
+    found
+}
+
+/// PDML has a line for each protocol of a frame and for each field of it.
+fn parse(mut pdml: impl BufRead) -> Vec<Message> {
+    let mut found: Vec<Message> = Vec::new();
+    let mut frame = Message::default();
+    // Where the frame's next message is made of several segments: the first one's frame, how many
+    // bytes they have, and the frame of the last byte.
+    let mut segments: Option<(u64, u64, u64)> = None;
+    let mut is_http = false;
+    let mut line = Vec::new();
+    while pdml.read_until(b'\n', &mut line).expect("tshark goes on") > 0 {
+        let bytes = std::mem::take(&mut line);
+        let line = &*String::from_utf8_lossy(&bytes);
+        let Some((_, rest)) = line.split_once(" name=\"") else { continue };
+        let Some((name, _)) = rest.split_once('"') else { continue };
+        if line.starts_with("  <proto ") {
+            is_http = name == "http";
+            if name == "geninfo" {
+                (frame, segments) = (Message::default(), None);
+            } else if is_http {
+                let mut message = frame.clone();
+                if let Some((first, _, last)) = segments.take() {
+                    (message.first_frame, message.last_frame) = (first, last);
+                }
+                found.push(message);
+            }
+            continue;
+        }
+        let show = || text(line, "show");
+        match name {
+            "num" => {
+                let number = number(&show());
+                (frame.frame, frame.first_frame, frame.last_frame) = (number, number, number);
+            }
+            "ip.src" | "ipv6.src" => frame.from = show(),
+            "ip.dst" | "ipv6.dst" => frame.to = show(),
+            "tcp.srcport" => frame.from += &format!(" {}", show()),
+            "tcp.dstport" => frame.to += &format!(" {}", show()),
+            // A FIN without data counts as a segment, and so may a retransmission.
+            "tcp.segment" if text(line, "size") != "0" => {
+                let end = number(&text(line, "pos")) + number(&text(line, "size"));
+                let frame = number(&show());
+                let (first, covered, last) = segments.unwrap_or((frame, 0, frame));
+                let last = if end > covered { frame } else { last };
+                segments = Some((first, end.max(covered), last));
+            }
+            _ => {}
+        }
+        if is_http && let Some(message) = found.last_mut() {
+            fill(message, name, line);
+        }
+    }
+    found.retain(|message| !message.line.is_empty());
+    found
+}
+
+/// Takes a field of the HTTP protocol.
+fn fill(message: &mut Message, name: &str, line: &str) {
+    let show = || text(line, "show");
+    let size = || number(&text(line, "size"));
+    match name {
+        "http.request.method" => {
+            message.is_request = true;
+            message.line = show();
+        }
+        "http.response.code" => message.line = show(),
+        "http.request.uri" | "http.request.version" | "http.response.phrase" => {
+            message.line += &format!(" {}", show());
+        }
+        "http.file_data" => message.body_bytes = size(),
+        // A compressed body that stays so has no `http.file_data`.
+        "" if show().starts_with("Content-encoded entity body") => message.body_bytes = size(),
+        "http.request_in" => message.request_in = Some(number(&show())),
+        "http.time" => message.since_request_ns = nanoseconds(&show()),
+        _ => {}
+    }
+}
+
+/// The value of an attribute in a line of XML; empty where it is not there.
+fn text(line: &str, name: &str) -> String {
+    let marks = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&amp;", "&")];
+    let rest = line.split_once(&format!(" {name}=\"")).map_or("", |(_, rest)| rest);
+    // It may go on in the next line: what is here is its beginning.
+    let written = rest.split('"').next().unwrap_or_default();
+    marks.iter().fold(written.to_string(), |text, (mark, plain)| text.replace(mark, plain))
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
+}
+
+/// Of `SECONDS.NANOSECONDS`, all nine digits being there; none of what is negative, as where the
+/// stamps of frames run backwards.
+fn nanoseconds(text: &str) -> Option<u64> {
+    let (seconds, fraction) = text.split_once('.').expect("a fraction");
+    assert_eq!(fraction.len(), 9, "{text}");
+    let is_negative = seconds.starts_with('-');
+    (!is_negative).then(|| number(seconds) * 1_000_000_000 + number(fraction))
+}
