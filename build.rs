@@ -9,13 +9,16 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     // clang's bpf target has no multiarch directory of its own; Debian keeps asm/ headers there.
     let include = format!("-I/usr/include/{arch}-linux-gnu");
-    SkeletonBuilder::new()
-        .source("bpf/http_filter.bpf.c")
-        // Version 2 of the instruction set is what Linux 5.10 knows, whatever clang's own choice.
-        .clang_args([include.as_str(), "-mcpu=v2", "-Wall", "-Wextra"])
-        .build_and_generate(out.join("http_filter.skel.rs"))
-        .expect("clang makes the socket filter (needs clang, libelf-dev and kernel headers)");
-    for file in ["http_filter.bpf.c", "cursor.h", "shared.h"] {
+    for name in ["http_filter", "traffic"] {
+        SkeletonBuilder::new()
+            .source(format!("bpf/{name}.bpf.c"))
+            // Version 2 of the instruction set is what Linux 5.10 knows, whatever clang's choice.
+            .clang_args([include.as_str(), "-mcpu=v2", "-Wall", "-Wextra"])
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .expect("clang makes the programs (needs clang, libelf-dev and kernel headers)");
+        println!("cargo:rerun-if-changed=bpf/{name}.bpf.c");
+    }
+    for file in ["cursor.h", "shared.h", "traffic.h"] {
         println!("cargo:rerun-if-changed=bpf/{file}");
     }
 }
