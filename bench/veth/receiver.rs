@@ -213,7 +213,8 @@ impl Receiver {
             std::thread::sleep(window);
             let now = look(self);
             let share = (now.0.saturating_sub(before.0)) as f64 / window.as_nanos() as f64;
-            if share < 0.1 && now.1 == before.1 {
+            // On a busy machine it may want to run and get no CPU.
+            if share < 0.1 && now.1 == before.1 && !self.is_running() {
                 return;
             }
             before = now;
@@ -247,20 +248,31 @@ impl Receiver {
         Ok(Finished { totals, cpu, memory_bytes_max, failure })
     }
 
-    /// CPU time so far by the names of threads, of all processes of its group.
+    /// The directories in /proc of all threads of its group.
+    fn threads(&self) -> Vec<PathBuf> {
+        let processes = processes_of(self.child.id());
+        processes.iter().flat_map(|process| entries(&process.join("task"))).collect()
+    }
+
+    /// Whether one of its threads runs, or waits for a CPU or a disk.
+    fn is_running(&self) -> bool {
+        self.threads().iter().any(|thread| {
+            let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'D']))
+        })
+    }
+
+    /// CPU time so far by the names of threads.
     fn cpu(&self) -> Vec<(String, u64)> {
         let mut found: Vec<(String, u64)> = Vec::new();
-        for process in processes_of(self.child.id()) {
-            for thread in entries(&process.join("task")) {
-                let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
-                let schedstat = std::fs::read_to_string(thread.join("schedstat"));
-                let schedstat = schedstat.unwrap_or_default();
-                let ns = schedstat.split(' ').next().and_then(|word| word.parse().ok());
-                let (name, ns) = (name.trim_end().to_string(), ns.unwrap_or(0));
-                match found.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, sum)) => *sum += ns,
-                    None => found.push((name, ns)),
-                }
+        for thread in self.threads() {
+            let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+            let schedstat = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+            let ns = schedstat.split(' ').next().and_then(|word| word.parse().ok());
+            let (name, ns) = (name.trim_end().to_string(), ns.unwrap_or(0));
+            match found.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += ns,
+                None => found.push((name, ns)),
             }
         }
         found

@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "CPU")]
     receiver_cpu: Option<usize>,
     /// How long a command may take to begin, and must be idle at the end
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     drain_s: Duration,
     /// Keep the receiver's output here, in a directory that is made
     #[arg(long, value_name = "DIRECTORY")]
