@@ -172,7 +172,7 @@ static __always_inline int readdress(struct xdp_md *ctx, const struct traffic *t
 
 	if (bpf_xdp_load_bytes(ctx, step->seq, &from, sizeof(from)))
 		return -1;
-	to = bpf_htonl(bpf_ntohl(from) + traffic->round);
+	to = bpf_htonl(bpf_ntohl(from) + (traffic->round << 16));
 	bpf_xdp_store_bytes(ctx, step->seq, &to, sizeof(to));
 	correct(ctx, step->ack & 0xffff, from, to);
 	correct(ctx, step->ack >> 16, from, to);

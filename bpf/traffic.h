@@ -16,7 +16,7 @@
 #define KIND_CLIENT 1		/* TCP over IPv4, from the client: endpoints, numbers, checksums */
 #define KIND_SERVER 2		/* the same, to the client */
 #define KIND_DATAGRAM 3		/* UDP over IPv4 without checksum, from the client: endpoints */
-#define KIND_REPLAY 4		/* a word at step.seq, to which the round is added */
+#define KIND_REPLAY 4		/* a word at step.seq, to whose upper half the round is added */
 
 /* step.text: where the frame says which request it belongs to. */
 #define TEXT_NONE 0

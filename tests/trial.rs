@@ -4,6 +4,8 @@
 mod support;
 
 mod root {
+    use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap};
+    use crate::support::conversation::Conversation;
     use crate::support::{lab, skip};
     use httplines::capture::live::LiveCapture;
     use httplines::config::{Config, EmitConfig, Input, LineFormat, Output};
@@ -153,6 +155,45 @@ mod root {
         let report = trial(&args);
         let (sent, right) = (number(&report, "/exchanges/sent"), "/exchanges/right");
         assert!(sent > 0 && number(&report, right) == sent, "{report}");
+    }
+
+    /// IPv4, IPv6 and a VLAN, each connection from another client, in turn.
+    fn capture(segment_bytes: usize) -> Vec<u8> {
+        let talk = |client: &str, server: &str, vlans: &[u16], target: &str| {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n".to_vec();
+            response.resize(response.len() + 9000, b'x');
+            let talk = Conversation::new(client, server);
+            let mut talk = talk.segment_bytes(segment_bytes).vlans(vlans);
+            talk.handshake().client(request.as_bytes()).server(&response).finish();
+            talk.frames(0, 1000)
+        };
+        let frames: Vec<WrittenFrame> = [
+            talk("10.0.0.1:4000", "10.0.0.2:80", &[], "/one"),
+            talk("[fd00::1]:4000", "[fd00::2]:80", &[], "/two"),
+            talk("10.0.0.1:4000", "10.0.0.2:80", &[7], "/three"),
+        ]
+        .concat();
+        pcap(Order::Little, Unit::Nano, 1, &frames)
+    }
+
+    /// What a capture holds is found as often as it is sent, and no round disturbs another.
+    #[test]
+    fn a_capture_is_sent_over_and_over() {
+        if !lab::is_root() {
+            skip!("needs root, for network namespaces");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file.pcap");
+        let name = file.display().to_string();
+        for (segment_bytes, means) in [(1460, "kernel"), (1460, "socket"), (8000, "socket")] {
+            std::fs::write(&file, capture(segment_bytes)).expect("a file");
+            let report = trial(&["--pcap", &name, "-r", "20000", "-t", "0.05", "--means", means]);
+            assert_all_right(&report);
+            let rounds = number(&report, "/sent/frames") / number(&report, "/setting/round_frames");
+            assert!(rounds > 10, "{report}");
+            assert_eq!(number(&report, "/exchanges/sent"), 3 * rounds, "{report}");
+        }
     }
 
     #[test]
@@ -408,6 +449,20 @@ mod root {
     }
 
     #[test]
+    fn without_the_right_it_says_so() {
+        if !lab::is_root() {
+            skip!("needs root, to give up what root may do");
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
+        let output = command.arg(env!("CARGO_BIN_EXE_httplines-bench")).arg("trial").output();
+        let output = output.expect("setpriv(1) is there");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("a trial needs root"), "{said}");
+    }
+
+    #[test]
     fn what_cannot_be_done_is_told_in_a_sentence() {
         if !lab::is_root() {
             skip!("needs root, for network namespaces");
@@ -417,6 +472,8 @@ mod root {
             (&["--httplines", "/nowhere"], 1, "cannot start /nowhere"),
             (&["--receiver", "echo no >&2; exit 3"], 1, "ended before it began"),
             (&["--", "--no-such-flag"], 1, "--no-such-flag"),
+            (&["--pcap", "Cargo.toml"], 1, "is not a capture"),
+            (&["--pcap", "Cargo.toml", "-w", "small"], 2, "cannot be used with"),
             (&["-t", "0"], 2, "more than 0"),
             (&["-w", "nothing"], 2, "possible values"),
         ] {

@@ -6,6 +6,8 @@ use crate::round::Round;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -53,14 +55,48 @@ pub struct Check<'a> {
 struct Record<'a> {
     #[serde(borrow)]
     ts: Option<&'a str>,
-    method: Option<&'a str>,
-    target: Option<&'a str>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    target: Option<Cow<'a, str>>,
     status: Option<u16>,
-    server: Option<&'a str>,
+    #[serde(borrow)]
+    server: Option<Cow<'a, str>>,
     request_body_bytes: Option<u64>,
     response_body_bytes: Option<u64>,
     outcome: &'a str,
     gap_bytes: Option<u64>,
+}
+
+impl Record<'_> {
+    /// What is the same in every round.
+    fn gist(&self) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {} {:?}",
+            self.method,
+            self.target,
+            self.status,
+            self.request_body_bytes,
+            self.response_body_bytes,
+            self.outcome,
+            self.gap_bytes
+        )
+    }
+}
+
+/// Visits the records in a file, and counts them.
+fn each_record(path: &Path, mut visit: impl FnMut(&Record<'_>)) -> anyhow::Result<u64> {
+    let opened = File::open(path).with_context(|| format!("{}", path.display()))?;
+    let mut reader = BufReader::with_capacity(1 << 20, opened);
+    let (mut line, mut count) = (String::new(), 0);
+    while reader.read_line(&mut line)? > 0 {
+        count += 1;
+        let record = serde_json::from_str(&line)
+            .with_context(|| format!("line {count} is no record: {line}"))?;
+        visit(&record);
+        line.clear();
+    }
+    Ok(count)
 }
 
 impl<'a> Check<'a> {
@@ -77,25 +113,16 @@ impl<'a> Check<'a> {
 
     /// Holds the records of httplines against what was sent.
     pub fn records(mut self, output: &Path) -> anyhow::Result<(Exchanges, Histogram<u64>)> {
-        let opened = File::open(output).with_context(|| format!("{}", output.display()))?;
-        let mut reader = BufReader::with_capacity(1 << 20, opened);
-        let mut line = String::new();
-        while reader.read_line(&mut line)? > 0 {
-            self.exchanges.lines += 1;
-            let record: Record<'_> = serde_json::from_str(&line)
-                .with_context(|| format!("line {} is no record: {line}", self.exchanges.lines))?;
-            self.record(&record);
-            line.clear();
-        }
+        self.exchanges.lines = each_record(output, |record| self.record(record))?;
         let delay = std::mem::replace(&mut self.delay, Histogram::new(3)?);
         Ok((self.sum(), delay))
     }
 
     fn record(&mut self, record: &Record<'_>) {
-        let asked = record.target.and_then(|target| target.split('/').nth(2));
+        let asked = record.target.as_deref().and_then(|target| target.split('/').nth(2));
         let asked = asked.filter(|digits| digits.len() == REQUEST_DIGITS);
         let number = asked.and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
-        let answered = record.server.and_then(|server| server.strip_prefix('n'));
+        let answered = record.server.as_deref().and_then(|server| server.strip_prefix('n'));
         let answered = answered.and_then(|digits| u32::from_str_radix(digits, 16).ok());
         let is_whole = record.outcome == "complete" && record.gap_bytes.is_none();
         let fate = match (number, answered) {
@@ -129,10 +156,33 @@ impl<'a> Check<'a> {
             return false;
         };
         let expected = &self.round.expected[index];
-        record.method == Some(expected.method)
+        record.method.as_deref() == Some(expected.method)
             && record.status == Some(expected.status)
             && record.request_body_bytes == Some(expected.request_body_bytes)
             && record.response_body_bytes == Some(expected.response_body_bytes)
+    }
+
+    /// Holds the records of httplines against those that the capture that was sent has, in as many
+    /// rounds.
+    pub fn recorded(
+        mut self,
+        output: &Path,
+        expected: &Path,
+        round_count: u64,
+    ) -> anyhow::Result<Exchanges> {
+        let mut left: HashMap<String, u64> = HashMap::new();
+        each_record(expected, |record| *left.entry(record.gist()).or_default() += round_count)?;
+        self.exchanges.sent = left.values().sum();
+        let exchanges = &mut self.exchanges;
+        exchanges.lines = each_record(output, |record| match left.get_mut(&record.gist()) {
+            Some(count @ 1..) => {
+                *count -= 1;
+                exchanges.right += 1;
+            }
+            _ => exchanges.extra += 1,
+        })?;
+        exchanges.missing = left.values().sum();
+        Ok(self.exchanges)
     }
 
     /// Searches all files in `directory` for requests' numbers, as any program may print them.

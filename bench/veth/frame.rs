@@ -16,7 +16,7 @@ pub mod kind {
     pub const SERVER: u8 = 2;
     /// UDP over IPv4 without checksum, from the client: endpoints.
     pub const DATAGRAM: u8 = 3;
-    /// A word to which the round is added.
+    /// A word to whose upper half the round is added.
     pub const REPLAY: u8 = 4;
 }
 
@@ -218,7 +218,7 @@ fn patch(frame: &mut [u8], step: &Step, turn: &Turn, time_ns: u64) {
 fn readdress(frame: &mut [u8], step: &Step, round: u32) {
     let at = step.seq as usize;
     let Some(from) = frame.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()) else { return };
-    let to = u32::from_be_bytes(from).wrapping_add(round).to_be_bytes();
+    let to = u32::from_be_bytes(from).wrapping_add(round << 16).to_be_bytes();
     put(frame, at, &to);
     for at in [(step.ack & 0xffff) as usize, (step.ack >> 16) as usize] {
         if at == 0 || at + 2 > frame.len() {
@@ -276,15 +276,19 @@ mod tests {
         for workload in [Workload::Small, Workload::Noise, Workload::Superpackets] {
             let round = workload.round(5, 600);
             for index in 0..round.steps.len() {
-                let made = second(&round, index, Checksum::Whole);
-                let headers = PacketHeaders::from_ethernet_slice(&made).unwrap();
-                let Some(NetHeaders::Ipv4(ip, _)) = headers.net else { panic!("IPv4") };
-                assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-                let payload = headers.payload.slice();
-                if let Some(TransportHeader::Tcp(tcp)) = headers.transport {
-                    assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(&ip, payload).unwrap());
-                }
+                assert_checksums(&second(&round, index, Checksum::Whole));
             }
+        }
+    }
+
+    #[track_caller]
+    fn assert_checksums(frame: &[u8]) {
+        let headers = PacketHeaders::from_ethernet_slice(frame).unwrap();
+        let Some(NetHeaders::Ipv4(ip, _)) = headers.net else { panic!("IPv4") };
+        assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+        let payload = headers.payload.slice();
+        if let Some(TransportHeader::Tcp(tcp)) = headers.transport {
+            assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(&ip, payload).unwrap());
         }
     }
 
@@ -302,11 +306,32 @@ mod tests {
         use super::*;
         use httplines::sys::traffic::{Schedule, Traffic, Verdict};
 
+        /// A template as if it had been recorded, with another client's address in each round.
+        fn recorded(round: &Round) -> Round {
+            let mut made = Round::default();
+            for index in 0..round.steps.len() {
+                let step = &round.steps[index];
+                made.templates.push(second(round, index, Checksum::Whole));
+                let transport = if step.kind == kind::DATAGRAM { 0 } else { 50 };
+                made.steps.push(Step {
+                    template: index as u32,
+                    seq: if step.kind == kind::SERVER { 30 } else { 26 },
+                    ack: 24 | transport << 16,
+                    frame_bytes: step.frame_bytes,
+                    kind: kind::REPLAY,
+                    ..Step::default()
+                });
+            }
+            made
+        }
+
         /// The kernel's generator makes the same frames, round after round.
         #[test]
         fn the_kernel_makes_the_same_frames() {
-            for workload in [Workload::Small, Workload::Noise, Workload::Imix] {
-                let round = workload.round(2, 400);
+            let rounds = [Workload::Small, Workload::Noise, Workload::Imix]
+                .map(|workload| workload.round(2, 400));
+            let recorded = recorded(&rounds[1]);
+            for (index, round) in rounds.iter().chain([&recorded]).enumerate() {
                 let traffic = match Traffic::load(&round.steps, &round.templates) {
                     Err(error) if error.kind() == libbpf_rs::ErrorKind::PermissionDenied => {
                         return eprintln!("skipped: needs CAP_BPF");
@@ -332,7 +357,8 @@ mod tests {
                     let turn = round.turn((number / round.steps.len()) as u32);
                     let time_ns = epoch_ns + number as u64 * 7 / 2;
                     finish(&mut wanted, step, &turn, time_ns, Checksum::Whole);
-                    assert_eq!(traffic.next_frame().unwrap(), wanted, "{workload:?} {number}");
+                    assert_checksums(&wanted);
+                    assert_eq!(traffic.next_frame().unwrap(), wanted, "{index} {number}");
                 }
                 assert_eq!(traffic.sent().frame_count, 2 * round.steps.len() as u64);
             }

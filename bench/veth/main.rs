@@ -11,6 +11,7 @@ mod generator;
 mod namespace;
 mod null;
 mod receiver;
+mod recording;
 mod replay;
 mod report;
 mod round;

@@ -4,15 +4,17 @@ use crate::check::Check;
 use crate::generator::{self, Means, Plan, Sent};
 use crate::namespace::Namespace;
 use crate::receiver::{self, Finished, Kind, Receiver};
+use crate::recording;
 use crate::report::{Cpu, Delay, Lost, Report, Setting, Wire};
 use crate::round::Round;
 use crate::workload::Workload;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use httplines::sys::affinity::{self, CpuId};
 use httplines::sys::traffic::Traffic;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +29,12 @@ pub struct Args {
     /// What traffic is made of
     #[arg(short = 'w', long, value_enum, default_value = "small")]
     workload: Workload,
+    /// Send the frames of a capture instead, with other clients in each round
+    ///
+    /// Of Ethernet frames, whole; in their order, at --rate. What httplines finds in the file is
+    /// what it should find on the wire, as often as there are rounds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workload", "seed"])]
+    pcap: Option<PathBuf>,
     /// What the order of frames and the sizes of messages come from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -76,6 +84,8 @@ pub struct Args {
 /// Frames of a round at most, and where there is no rate.
 const ROUND_FRAMES: u64 = 1 << 17;
 const CLIENT_IFACE: &str = "veth0";
+const MTU_MAX: u32 = 65_535;
+const EXIT_PERMISSION: u8 = 3;
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
@@ -88,7 +98,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, is_interrupted.clone())?;
     }
-    let report = trial(args, &is_interrupted)?;
+    let report = match trial(args, &is_interrupted) {
+        Err(error) if is_permission(&error) => {
+            eprintln!("httplines-bench: {error:#}; a trial needs root");
+            return Ok(ExitCode::from(EXIT_PERMISSION));
+        }
+        result => result?,
+    };
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -97,11 +113,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+fn is_permission(error: &anyhow::Error) -> bool {
+    let root = error.root_cause().downcast_ref::<io::Error>();
+    root.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 fn trial(args: &Args, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<Report> {
-    let round = Arc::new(args.workload.round(args.seed, round_frames(args)));
+    let round = Arc::new(match &args.pcap {
+        Some(path) => recording::round(path)?,
+        None => args.workload.round(args.seed, round_frames(args)),
+    });
     let (client, server) = Namespace::pair().context("cannot make a wire of our own")?;
     let directory = Directory::new(args.keep.as_deref())?;
     let load = load(args, &round)?;
+    if args.pcap.is_some() {
+        // Superpackets go as one frame each, and not as something to be cut.
+        client.ip(&format!("link set {CLIENT_IFACE} mtu {MTU_MAX}"))?;
+        server.ip(&format!("link set {} mtu {MTU_MAX}", receiver::IFACE))?;
+    }
     let cpus = Cpus::choose(args);
     let setup = receiver::Setup {
         kind: Kind::parse(&args.receiver),
@@ -110,7 +139,7 @@ fn trial(args: &Args, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<Report
             None => std::env::current_exe()?.with_file_name("httplines"),
         },
         arguments: args.receiver_arguments.clone(),
-        directory: directory.path.clone(),
+        directory: directory.receiver.clone(),
         cpu: cpus.receiver,
         drain: args.drain_s,
     };
@@ -131,9 +160,27 @@ fn trial(args: &Args, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<Report
     let mut report = report(setting, sent, wire, &finished);
     let round_count = sent.frames / round.steps.len() as u64;
     report.http_frames = round.http_frame_count * round_count;
-    let check = Check::new(&round, round_count);
-    match setup.kind {
-        Kind::Httplines => {
+    examine(args, &setup, &directory, &round, round_count, &mut report)?;
+    report.invalid.extend(finished.failure);
+    if is_interrupted.load(Ordering::Relaxed) {
+        report.invalid.push("interrupted".into());
+    }
+    report.judge();
+    Ok(report)
+}
+
+/// Holds the receiver's output against what was sent.
+fn examine(
+    args: &Args,
+    setup: &receiver::Setup,
+    directory: &Directory,
+    round: &Round,
+    round_count: u64,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let check = Check::new(round, round_count);
+    match (&setup.kind, &args.pcap) {
+        (Kind::Httplines, None) => {
             let (exchanges, delay) = check.records(&setup.output())?;
             report.exchanges = Some(exchanges);
             report.delay = (!delay.is_empty()).then(|| Delay {
@@ -142,15 +189,25 @@ fn trial(args: &Args, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<Report
                 max_ns: delay.max(),
             });
         }
-        Kind::Command(_) => report.exchanges = Some(check.mentions(&directory.path)?),
-        Kind::Null | Kind::NullUnfiltered => {}
+        (Kind::Httplines, Some(path)) => {
+            let expected = directory.path.join("expected");
+            let mut httplines = Command::new(&setup.httplines);
+            let read = httplines.arg("-r").arg(path).arg("-o").arg(&expected).output()?;
+            ensure!(
+                read.status.success(),
+                "httplines cannot read {}: {}",
+                path.display(),
+                String::from_utf8_lossy(&read.stderr).trim_end()
+            );
+            report.exchanges = Some(check.recorded(&setup.output(), &expected, round_count)?);
+        }
+        (Kind::Command(_), None) => {
+            report.exchanges = Some(check.mentions(&directory.receiver)?);
+        }
+        // A null reader finds nothing; what others find in a capture of any kind is not known.
+        (Kind::Null | Kind::NullUnfiltered | Kind::Command(_), _) => {}
     }
-    report.invalid.extend(finished.failure);
-    if is_interrupted.load(Ordering::Relaxed) {
-        report.invalid.push("interrupted".into());
-    }
-    report.judge();
-    Ok(report)
+    Ok(())
 }
 
 /// A round is as long as the trial, or one of several that are equally long.
@@ -267,7 +324,10 @@ fn setting(args: &Args, round: &Round, means: Means, cpus: &Cpus) -> Setting {
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Setting {
-        workload: args.workload.name().into(),
+        workload: match &args.pcap {
+            Some(path) => path.display().to_string(),
+            None => args.workload.name().into(),
+        },
         seed: args.seed,
         receiver: args.receiver.clone(),
         receiver_arguments: args.receiver_arguments.clone(),
@@ -302,9 +362,11 @@ fn report(setting: Setting, sent: Sent, wire: Wire, finished: &Finished) -> Repo
     }
 }
 
-/// A directory for the receiver, gone with this unless it is to be kept.
+/// A directory of the trial, gone with this unless it is to be kept.
 struct Directory {
     path: PathBuf,
+    /// In it, where the receiver may write.
+    receiver: PathBuf,
     is_kept: bool,
 }
 
@@ -313,7 +375,11 @@ impl Directory {
         let own = || std::env::temp_dir().join(format!("httplines-bench-{}", std::process::id()));
         let path = keep.map_or_else(own, Path::to_path_buf);
         std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Directory { path: std::fs::canonicalize(path)?, is_kept: keep.is_some() })
+        let path = std::fs::canonicalize(path)?;
+        let directory =
+            Directory { receiver: path.join("receiver"), path, is_kept: keep.is_some() };
+        std::fs::create_dir(&directory.receiver)?;
+        Ok(directory)
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Step {
     /// Which connection of the round, from 0.
     pub connection: u32,
     /// The sequence number, less the sender's initial one; of a replayed frame, where the word is
-    /// that the round is added to.
+    /// to whose upper half the round is added.
     pub seq: u32,
     /// The acknowledgement number, less the other side's initial one; of a replayed frame, where
     /// the checksums are that cover the word.
