@@ -150,7 +150,8 @@ mod root {
             skip!(reason);
         }
         // Its ring has room for few frames, if they may be long.
-        let tcpdump = "exec tcpdump -i {iface} -s 2000 -B 32768 --immediate-mode -w {dir}/all.pcap -U -Z root";
+        let tcpdump = "exec tcpdump -i {iface} -s 2000 -B 32768 --immediate-mode \
+                       -w {dir}/all.pcap -U -Z root";
         let args = ["-r", "20000", "-t", "0.1", "--drain-s", "0.2", "--receiver", tcpdump];
         let report = trial(&args);
         let (sent, right) = (number(&report, "/exchanges/sent"), "/exchanges/right");
@@ -207,6 +208,36 @@ mod root {
         let words = doubts[0].as_str().expect("a sentence");
         assert!(words.starts_with("generator: ") && words.contains("100000000"), "{report}");
         assert_eq!(report["blamed"][0], "generator", "{report}");
+    }
+
+    /// The receiver's end of the wire is down.
+    #[test]
+    fn a_wire_that_is_cut_is_blamed() {
+        if !lab::is_root() {
+            skip!("needs root, for network namespaces");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let shim = shim(
+            folder.path(),
+            r#"
+            mkfifo "$folder/err"
+            "$program" "$@" 2>"$folder/err" & pid=$!
+            exec 4<"$folder/err"
+            wait_ready
+            ip link set veth1 down
+            trap : INT
+            echo "$ready" >&2
+            cat <&4 >&2 & relay=$!
+            wait $pid; status=$?
+            while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done
+            wait $relay; exit $status"#,
+        );
+        let report =
+            trial(&["-r", "20000", "-t", "0.1", "--means", "socket", "--httplines", &shim]);
+        assert_eq!(doubts(&report), [""; 0], "{report}");
+        assert_eq!(blamed(&report), ["veth"], "{report}");
+        let sent = number(&report, "/sent/frames");
+        assert_eq!(number(&report, "/lost/veth"), sent, "{report}");
     }
 
     /// The ring has two blocks, and nobody reads it until all was sent.

@@ -340,7 +340,7 @@ impl Report {
                 f,
                 "ring",
                 &format!(
-                    "{} captured + {} dropped; {:.4} frames a frame, {:.4} bytes a byte on the wire",
+                    "{} captured + {} dropped; {:.4} of the wire's frames, {:.4} of its bytes",
                     totals.captured,
                     totals.ring_drops,
                     part(totals.captured, sent.frames),

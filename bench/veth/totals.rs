@@ -91,8 +91,10 @@ mod tests {
 
     #[test]
     fn totals_that_do_not_add_up_say_so() {
-        let said = "  offered    1 = 0 rejected + 1 passed\n  passed     1 = 1 captured + 0 dropped\n  \
-                    captured   60 bytes\n  SUMS       DO NOT ADD UP: flows 3 is not 4\n";
+        let said = "  offered    1 = 0 rejected + 1 passed\n  \
+                    passed     1 = 1 captured + 0 dropped\n  \
+                    captured   60 bytes\n  \
+                    SUMS       DO NOT ADD UP: flows 3 is not 4\n";
         let totals = Totals::parse(&lines(said)).unwrap();
         assert_eq!(totals.violation.as_deref(), Some("DO NOT ADD UP: flows 3 is not 4"));
         assert!(Totals::parse(&lines("  offered    1 = 0 rejected + 1 passed")).is_err());

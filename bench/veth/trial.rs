@@ -22,8 +22,8 @@ use std::time::Duration;
 /// One workload at one rate into one receiver: what was lost, where, and at what cost
 ///
 /// It makes two network namespaces and a veth pair of its own, which are gone when it ends, and
-/// touches no other interface. Needs root. Exit codes: 0 the trial is valid, whatever was lost; 1 it
-/// is not, or could not be made; 2 wrong usage; 3 no permission.
+/// touches no other interface. Needs root. Exit codes: 0 the trial is valid, whatever was lost; 1
+/// it is not, or could not be made; 2 wrong usage; 3 no permission.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What traffic is made of

@@ -167,16 +167,16 @@ impl PacketSocket {
     }
 
     /// Lets every frame that is sent begin with a `virtio_net_hdr`, which says how a superpacket is
-    /// to be cut: PACKET_VNET_HDR, Linux 2.6.27. And lets frames go to the driver at once, without a
-    /// queue: PACKET_QDISC_BYPASS, Linux 3.14.
+    /// to be cut (PACKET_VNET_HDR, Linux 2.6.27), and go to the driver at once, without a queue
+    /// (PACKET_QDISC_BYPASS, Linux 3.14).
     pub fn prepare_to_send(&self) -> io::Result<()> {
         self.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1i32)?;
         self.set(libc::SOL_PACKET, PACKET_VNET_HDR, &1i32)
     }
 
     /// Sends `frames` out of the interface the socket is bound to, in order, each with its header
-    /// in front: sendmmsg(2). Returns how many went; an error is that of the first. ENOBUFS: the
-    /// interface dropped it.
+    /// in front: sendmmsg(2). Returns how many went; an error is that of the one behind those that
+    /// went before. ENOBUFS: the interface dropped it.
     pub fn send(&self, frames: &[Vec<u8>]) -> io::Result<usize> {
         let mut parts: Vec<libc::iovec> = frames
             .iter()
