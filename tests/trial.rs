@@ -240,6 +240,21 @@ mod root {
         assert_eq!(number(&report, "/lost/veth"), sent, "{report}");
     }
 
+    /// The filter's table of sessions is too small, so that it forgets some that go on.
+    #[test]
+    fn a_filter_that_forgets_is_blamed() {
+        if !lab::is_root() {
+            skip!("needs root, for network namespaces");
+        }
+        let args = ["-w", "pages", "-r", "100000", "-t", "0.2", "--", "--sessions", "64"];
+        let report = trial(&args);
+        assert_eq!(doubts(&report), [""; 0], "{report}");
+        assert_eq!(blamed(&report), ["filter"], "{report}");
+        let rejected = number(&report, "/totals/rejected");
+        assert_eq!(number(&report, "/lost/filter"), rejected, "{report}");
+        assert!(number(&report, "/exchanges/damaged") > 0, "{report}");
+    }
+
     /// The ring has two blocks, and nobody reads it until all was sent.
     #[test]
     fn a_ring_that_is_too_small_is_blamed() {

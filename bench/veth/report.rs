@@ -407,3 +407,93 @@ fn unit_of(place: Place) -> &'static str {
 fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
     writeln!(f, "  {name:<10} {text}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 1000 frames and 100 exchanges, in a second.
+    fn report(received: Option<u64>, backlog_dropped: u64, offered: u64, right: u64) -> Report {
+        let setting = Setting {
+            workload: String::new(),
+            seed: 0,
+            receiver: String::new(),
+            receiver_arguments: Vec::new(),
+            means: "socket",
+            rate: Some(1000),
+            round_frames: 1000,
+            connections_open_max: 1,
+            generator_cpu: None,
+            receiver_cpu: None,
+            version: "",
+            kernel: String::new(),
+            cpu: String::new(),
+            cpu_count: 1,
+        };
+        let sent = Sent {
+            planned_frames: 1000,
+            frames: 1000,
+            elapsed_ns: 1_000_000_000,
+            ..Sent::default()
+        };
+        let totals = Totals {
+            offered,
+            passed: offered,
+            captured: offered,
+            lines_written: 100,
+            ..Totals::default()
+        };
+        let (lines, missing) = (100, 100 - right);
+        let exchanges = Exchanges { sent: 100, right, missing, lines, ..Exchanges::default() };
+        let mut report = Report {
+            setting,
+            sent,
+            achieved_rate: 1000.0,
+            http_frames: 1000,
+            wire: Wire { received, backlog_dropped },
+            totals: Some(totals),
+            exchanges: Some(exchanges),
+            delay: None,
+            cpu: Cpu::default(),
+            memory_bytes_max: 0,
+            lost: Lost::default(),
+            blamed: Vec::new(),
+            invalid: Vec::new(),
+        };
+        report.judge();
+        report
+    }
+
+    #[test]
+    fn frames_are_lost_on_the_wire_or_in_the_backlog() {
+        for (received, backlog_dropped, offered, right, blamed) in [
+            (Some(1000), 0, 1000, 100, vec![]),
+            // Counted on the whole machine: somebody else's.
+            (Some(1000), 50, 1000, 100, vec![]),
+            (Some(990), 10, 990, 90, vec![Place::Backlog]),
+            (Some(990), 4, 990, 90, vec![Place::Veth, Place::Backlog]),
+            (None, 10, 990, 90, vec![Place::Backlog]),
+            (Some(1000), 0, 1000, 90, vec![Place::Engine]),
+        ] {
+            let report = report(received, backlog_dropped, offered, right);
+            assert_eq!(report.blamed, blamed, "{report}");
+            assert!(report.is_valid(), "{report}");
+        }
+        let report = report(Some(1000), 0, 990, 100);
+        assert!(!report.is_valid() && report.to_string().contains("sums: sent 1000"), "{report}");
+    }
+
+    #[test]
+    fn a_generator_may_not_be_late_at_any_time() {
+        let mut report = report(None, 0, 1000, 100);
+        for (late_ns_max, achieved_rate, is_valid) in
+            [(9_000_000, 1000.0, true), (11_000_000, 1000.0, false), (0, 989.0, false)]
+        {
+            report.invalid.clear();
+            (report.sent.late_ns_max, report.achieved_rate) = (late_ns_max, achieved_rate);
+            report.judge();
+            assert_eq!(report.is_valid(), is_valid, "{report}");
+            assert_eq!(report.blamed.contains(&Place::Generator), !is_valid);
+        }
+    }
+}

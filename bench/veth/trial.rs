@@ -61,10 +61,10 @@ pub struct Args {
     /// The kernel's means need Linux 5.18 and make no superpackets.
     #[arg(long, value_enum)]
     means: Option<Means>,
-    /// The generator's CPU [default: the first], or any
+    /// The generator's CPU [default: the first]
     #[arg(long, value_name = "CPU")]
     generator_cpu: Option<usize>,
-    /// The receiver's CPU [default: all but the generator's, where there are two: the second]
+    /// The receiver's CPU [default: of two CPUs the other one, of more any]
     #[arg(long, value_name = "CPU")]
     receiver_cpu: Option<usize>,
     /// How long a command may take to begin, and must be idle at the end
