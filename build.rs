@@ -9,7 +9,7 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     // clang's bpf target has no multiarch directory of its own; Debian keeps asm/ headers there.
     let include = format!("-I/usr/include/{arch}-linux-gnu");
-    for program in ["http_filter", "fanout"] {
+    for program in ["http_filter", "fanout", "traffic"] {
         SkeletonBuilder::new()
             .source(format!("bpf/{program}.bpf.c"))
             // Version 2 of the instruction set is what Linux 5.10 knows, whatever clang's choice.

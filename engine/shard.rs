@@ -33,7 +33,8 @@ impl Orders {
         self.0.fetch_max(Self::STOP, Ordering::Release);
     }
 
-    fn is_over(&self, polled: Polled) -> bool {
+    /// Whether a shard whose source said `polled` is to end.
+    pub fn is_over(&self, polled: Polled) -> bool {
         match self.0.load(Ordering::Acquire) {
             Self::STOP => true,
             Self::DRAIN => polled == Polled::Idle || polled == Polled::End,

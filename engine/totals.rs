@@ -130,6 +130,7 @@ impl Totals {
             parts += &format!(" + {under_way} under way");
         }
         row(f, "passed", &parts)?;
+        row(f, "captured", &format!("{} bytes", shards.frame_bytes))?;
         let reasons = |is_pass: bool| {
             let all = Reason::ALL
                 .iter()

@@ -23,7 +23,7 @@ use crate::time::TimestampNs;
 mod control;
 mod error;
 
-pub use control::{InterfaceTotals, LiveControl, LiveTotals};
+pub use control::{InterfaceTotals, LiveControl, LiveTotals, softnet_dropped};
 pub use error::OpenError;
 
 /// Opens live captures.

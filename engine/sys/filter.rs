@@ -9,9 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{
-    ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, PrintLevel, libbpf_sys,
-};
+use libbpf_rs::{ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
@@ -68,10 +66,7 @@ impl Filter {
     /// [`libbpf_rs::ErrorKind::PermissionDenied`]: without CAP_BPF (CAP_SYS_ADMIN before Linux
     /// 5.8).
     pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> libbpf_rs::Result<Filter> {
-        // The verifier's words are for us, not for users.
-        libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| {
-            tracing::debug!("libbpf: {}", text.trim_end());
-        })));
+        super::hush_libbpf();
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::HttpFilterSkelBuilder::default().open(&mut storage)?;
         let cpu_count = libbpf_rs::num_possible_cpus()?;

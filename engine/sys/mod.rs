@@ -5,6 +5,7 @@
 //! name it. Nothing here knows of shards, segments or HTTP.
 //!
 //! - [`mmap`]: a mapping that unmaps itself; heap memory stands in for it in tests.
+//! - [`namespace`]: a network namespace for a thread, a process that dies with it.
 //! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
 //! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
@@ -17,27 +18,39 @@
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
+//! - [`clock`]: the clocks of the kernel, and of a thread.
+//! - [`traffic`]: the load generator of `bpf/`, for `httplines-bench`.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
 
 use std::io;
 
 pub mod affinity;
+pub mod clock;
 pub mod counters;
 pub mod fanout;
 pub mod filter;
 pub mod interface;
 pub mod memory;
 pub mod mmap;
+pub mod namespace;
 pub mod notes;
 pub mod packet_socket;
 pub mod privileges;
 mod restrict;
 pub mod ring;
 pub mod signals;
+pub mod traffic;
 pub mod uring;
 pub mod wait;
 
 /// The one door for the C library's convention: a negative result means that `errno` tells why.
 fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Lets libbpf talk to the log: the verifier's words are for us, not for users.
+fn hush_libbpf() {
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| {
+        tracing::debug!("libbpf: {}", text.trim_end());
+    })));
 }

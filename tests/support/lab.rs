@@ -141,7 +141,8 @@ impl Lab {
 
     /// Starts nginx on port 80 of the server's addresses and waits until it accepts connections. It
     /// serves `/small…` (200 and a few bytes, any method), `/64k`, `/1m` (files), `/chunked` (a
-    /// chunked answer), `/gzip` (64k, packed where that is asked for), `/old` (301), `/empty` (204).
+    /// chunked answer), `/gzip` (64k, packed where that is asked for), `/old` (301), `/empty`
+    /// (204).
     pub fn start_nginx(&mut self) {
         let root = self.path().join("www");
         std::fs::create_dir(&root).expect("a directory");

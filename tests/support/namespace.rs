@@ -1,58 +1,29 @@
-//! Network namespaces without names: each is a thread's own and goes when the thread and its
-//! sockets have gone, so that no two tests can meet and none leaves anything behind.
+//! Network namespaces for tests: those of the harness, with addresses, and skipping where we may
+//! not make one.
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::process::Command;
-use std::sync::mpsc;
-use std::thread;
 
-type Job = Box<dyn FnOnce() + Send>;
+#[path = "../../bench/veth/namespace.rs"]
+mod nameless;
 
 /// A network namespace, by the thread that lives in it.
-pub struct Namespace {
-    jobs: mpsc::Sender<Job>,
-    /// The thread's id, by which `ip link` knows the namespace.
-    thread: String,
-}
+pub struct Namespace(nameless::Namespace);
 
 impl Namespace {
     /// A new namespace with loopback up; `None`, said once, where we may not make one.
     pub fn new() -> Option<Namespace> {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let (answer, ready) = mpsc::channel();
-        thread::spawn(move || {
-            // SAFETY: no memory is passed; only this thread changes its namespace.
-            let entered = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-            let link = std::fs::read_link("/proc/thread-self").expect("/proc is there");
-            let id = link.file_name().expect("ends with the id").to_string_lossy().into_owned();
-            answer.send(entered.then_some(id)).expect("new() waits");
-            queue.into_iter().for_each(|job| job());
-        });
-        let Some(thread) = ready.recv().expect("the thread answers") else {
-            eprintln!("skipped: a network namespace needs root");
-            return None;
-        };
-        let namespace = Namespace { jobs, thread };
-        namespace.ip("link set lo up");
-        Some(namespace)
+        made(nameless::Namespace::new()).map(Namespace)
     }
 
     /// Runs `job` in the namespace and waits for it. A thread that it starts is in there too.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (answer, result) = mpsc::channel();
-        self.jobs
-            .send(Box::new(move || drop(answer.send(job()))))
-            .expect("the thread lives as long as its namespace");
-        result.recv().expect("the job did not panic")
+        self.0.run(job)
     }
 
     /// Runs ip(8) with `arguments`.
     pub fn ip(&self, arguments: &str) {
-        let words: Vec<String> = arguments.split(' ').map(String::from).collect();
-        let output =
-            self.run(move || Command::new("ip").args(words).output().expect("ip(8) is there"));
-        assert!(output.status.success(), "ip {arguments}: {:?}", output);
+        self.0.ip(arguments).expect("ip(8) is there and does it");
     }
 
     /// Takes all capabilities but those in `kept` (numbers of linux/capability.h) from the
@@ -73,18 +44,21 @@ impl Namespace {
     /// Two namespaces with a veth pair between them: `veth0` with 10.0.0.9 in the first, `veth1`
     /// with 10.0.0.1 in the second, both up.
     pub fn pair() -> Option<(Namespace, Namespace)> {
-        let (client, server) = (Namespace::new()?, Namespace::new()?);
-        let peer = &server.thread;
-        client.ip(&format!("link add veth0 type veth peer name veth1 netns {peer}"));
-        for (namespace, device, address) in
-            [(&client, "veth0", "10.0.0.9/24"), (&server, "veth1", "10.0.0.1/24")]
-        {
-            // IPv6 would speak at its own times.
-            namespace.ip(&format!("link set {device} addrgenmode none"));
-            namespace.ip(&format!("address add {address} dev {device}"));
-            namespace.ip(&format!("link set {device} up"));
-        }
+        let (client, server) = made(nameless::Namespace::pair())?;
+        let (client, server) = (Namespace(client), Namespace(server));
+        client.ip("address add 10.0.0.9/24 dev veth0");
+        server.ip("address add 10.0.0.1/24 dev veth1");
         Some((client, server))
+    }
+}
+
+fn made<T>(result: io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            eprintln!("skipped: a network namespace needs root");
+            None
+        }
+        result => Some(result.expect("a network namespace can be made")),
     }
 }
 

@@ -186,7 +186,7 @@ impl Watched {
 
 /// Frames that found a CPU's backlog full, on all CPUs since boot: the second column of
 /// softnet_stat, proc(5). 0 where there is none to read.
-fn softnet_dropped() -> u64 {
+pub fn softnet_dropped() -> u64 {
     sum_softnet_dropped(&std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default())
 }
 

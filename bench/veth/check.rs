@@ -1,0 +1,293 @@
+//! What a receiver found, held against what was sent.
+
+use crate::frame::{REQUEST_DIGITS, RESPONSE_DIGITS};
+use crate::receiver::files_in;
+use crate::round::Round;
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Exchanges, by what the receiver made of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Exchanges {
+    /// Whose last frame was sent.
+    pub sent: u64,
+    /// Found, with all that is checked.
+    pub right: u64,
+    /// Found, and told to be incomplete: an outcome that is not `complete`, or a gap.
+    pub damaged: u64,
+    /// Found, told to be complete, and not what was sent.
+    pub wrong: u64,
+    /// Not found.
+    pub missing: u64,
+    /// Found again, or never sent.
+    pub extra: u64,
+    /// Lines of the output.
+    pub lines: u64,
+}
+
+/// What became of one exchange.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fate {
+    Missing,
+    Damaged,
+    Wrong,
+    Right,
+}
+
+/// The exchanges of a trial.
+#[derive(Debug)]
+pub struct Check<'a> {
+    round: &'a Round,
+    fates: Vec<Fate>,
+    exchanges: Exchanges,
+    /// From a request's intended time to its record's `ts`, in nanoseconds.
+    pub delay: Histogram<u64>,
+}
+
+/// The fields of a record that are checked.
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(borrow)]
+    ts: Option<&'a str>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    target: Option<Cow<'a, str>>,
+    status: Option<u16>,
+    #[serde(borrow)]
+    server: Option<Cow<'a, str>>,
+    request_body_bytes: Option<u64>,
+    response_body_bytes: Option<u64>,
+    outcome: &'a str,
+    gap_bytes: Option<u64>,
+}
+
+impl Record<'_> {
+    /// What is the same in every round.
+    fn gist(&self) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {} {:?}",
+            self.method,
+            self.target,
+            self.status,
+            self.request_body_bytes,
+            self.response_body_bytes,
+            self.outcome,
+            self.gap_bytes
+        )
+    }
+}
+
+/// Visits the records in a file, and counts them.
+fn each_record(path: &Path, mut visit: impl FnMut(&Record<'_>)) -> anyhow::Result<u64> {
+    let opened = File::open(path).with_context(|| format!("{}", path.display()))?;
+    let mut reader = BufReader::with_capacity(1 << 20, opened);
+    let (mut line, mut count) = (String::new(), 0);
+    while reader.read_line(&mut line)? > 0 {
+        count += 1;
+        let record = serde_json::from_str(&line)
+            .with_context(|| format!("line {count} is no record: {line}"))?;
+        visit(&record);
+        line.clear();
+    }
+    Ok(count)
+}
+
+impl<'a> Check<'a> {
+    /// Of a trial that sent so many whole rounds.
+    pub fn new(round: &'a Round, round_count: u64) -> Check<'a> {
+        let sent = round.expected.len() as u64 * round_count;
+        Check {
+            round,
+            fates: vec![Fate::Missing; sent as usize],
+            exchanges: Exchanges { sent, ..Exchanges::default() },
+            delay: Histogram::new(3).expect("three digits are possible"),
+        }
+    }
+
+    /// Holds the records of httplines against what was sent.
+    pub fn records(mut self, output: &Path) -> anyhow::Result<(Exchanges, Histogram<u64>)> {
+        self.exchanges.lines = each_record(output, |record| self.record(record))?;
+        let delay = std::mem::replace(&mut self.delay, Histogram::new(3)?);
+        Ok((self.sum(), delay))
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        let asked = record.target.as_deref().and_then(|target| target.split('/').nth(2));
+        let asked = asked.filter(|digits| digits.len() == REQUEST_DIGITS);
+        let number = asked.and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
+        let answered = record.server.as_deref().and_then(|server| server.strip_prefix('n'));
+        let answered = answered.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let is_whole = record.outcome == "complete" && record.gap_bytes.is_none();
+        let fate = match (number, answered) {
+            _ if !is_whole => Fate::Damaged,
+            (Some(number), Some(other)) if number == other && self.is_as_sent(number, record) => {
+                Fate::Right
+            }
+            _ => Fate::Wrong,
+        };
+        let Some(number) = number.or(answered) else {
+            self.exchanges.extra += 1;
+            return;
+        };
+        let is_half = fate == Fate::Damaged;
+        match self.fates.get_mut(number as usize) {
+            // The two halves of one that was torn may come as two records.
+            Some(known) if *known == Fate::Missing || (is_half && *known == Fate::Damaged) => {
+                *known = fate;
+            }
+            _ => self.exchanges.extra += 1,
+        }
+        if let Some(time) = asked.and_then(|digits| u64::from_str_radix(&digits[8..], 16).ok())
+            && let Some(ts) = record.ts.and_then(nanoseconds)
+        {
+            let _ = self.delay.record(ts.saturating_sub(time));
+        }
+    }
+
+    fn is_as_sent(&self, number: u32, record: &Record<'_>) -> bool {
+        let Some(index) = (number as usize).checked_rem(self.round.expected.len()) else {
+            return false;
+        };
+        let expected = &self.round.expected[index];
+        record.method.as_deref() == Some(expected.method)
+            && record.status == Some(expected.status)
+            && record.request_body_bytes == Some(expected.request_body_bytes)
+            && record.response_body_bytes == Some(expected.response_body_bytes)
+    }
+
+    /// Holds the records of httplines against those that the capture that was sent has, in as many
+    /// rounds.
+    pub fn recorded(
+        mut self,
+        output: &Path,
+        expected: &Path,
+        round_count: u64,
+    ) -> anyhow::Result<Exchanges> {
+        let mut left: HashMap<String, u64> = HashMap::new();
+        each_record(expected, |record| *left.entry(record.gist()).or_default() += round_count)?;
+        self.exchanges.sent = left.values().sum();
+        let exchanges = &mut self.exchanges;
+        exchanges.lines = each_record(output, |record| match left.get_mut(&record.gist()) {
+            Some(count @ 1..) => {
+                *count -= 1;
+                exchanges.right += 1;
+            }
+            _ => exchanges.extra += 1,
+        })?;
+        exchanges.missing = left.values().sum();
+        Ok(self.exchanges)
+    }
+
+    /// Searches all files in `directory` for requests' numbers, as any program may print them.
+    pub fn mentions(mut self, directory: &Path) -> anyhow::Result<Exchanges> {
+        for path in files_in(directory) {
+            let mut bytes = Vec::new();
+            File::open(&path)?.read_to_end(&mut bytes)?;
+            self.exchanges.lines += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+            for at in memchr::memmem::find_iter(&bytes, "/q") {
+                let rest = &bytes[at + 2..];
+                let rest = rest.strip_prefix(b"q").unwrap_or(rest);
+                let digits = rest.strip_prefix(b"/").and_then(|rest| rest.get(..REQUEST_DIGITS));
+                let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+                let text = digits.map(|digits| String::from_utf8_lossy(&digits[..RESPONSE_DIGITS]));
+                let number = text.and_then(|text| u32::from_str_radix(&text, 16).ok());
+                // One program may mention a request many times.
+                match number.and_then(|number| self.fates.get_mut(number as usize)) {
+                    Some(fate) => *fate = Fate::Right,
+                    None => self.exchanges.extra += u64::from(digits.is_some()),
+                }
+            }
+        }
+        Ok(self.sum())
+    }
+
+    fn sum(mut self) -> Exchanges {
+        for fate in &self.fates {
+            *match fate {
+                Fate::Missing => &mut self.exchanges.missing,
+                Fate::Damaged => &mut self.exchanges.damaged,
+                Fate::Wrong => &mut self.exchanges.wrong,
+                Fate::Right => &mut self.exchanges.right,
+            } += 1;
+        }
+        self.exchanges
+    }
+}
+
+/// Since 1970, of `2026-11-23T14:58:27.974638772Z`.
+fn nanoseconds(text: &str) -> Option<u64> {
+    let part = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
+    // Days of the civil calendar, counted from March, so that a leap day ends its year.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    let seconds = days * 86_400 + part(11..13)? * 3600 + part(14..16)? * 60 + part(17..19)?;
+    Some(seconds * 1_000_000_000 + part(20..29)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::Workload;
+
+    #[test]
+    fn times_are_counted_from_1970() {
+        assert_eq!(nanoseconds("1970-01-01T00:00:00.000000000Z"), Some(0));
+        assert_eq!(nanoseconds("2000-02-29T00:00:01.000000002Z"), Some(951_782_401_000_000_002));
+        assert_eq!(nanoseconds("2026-11-23T14:58:27.974638772Z"), Some(1_795_445_907_974_638_772));
+        assert_eq!(nanoseconds("yesterday"), None);
+    }
+
+    fn record(number: usize, round: &Round) -> String {
+        let expected = &round.expected[number];
+        format!(
+            "{{\"ts\":\"1970-01-01T00:00:01.000000000Z\",\"method\":\"{}\",\
+             \"target\":\"/qq/{number:08x}{:016x}\",\"status\":{},\"server\":\"n{number:08x}\",\
+             \"request_body_bytes\":{},\"response_body_bytes\":{},\"outcome\":\"complete\"}}\n",
+            expected.method,
+            999_999_000u64,
+            expected.status,
+            expected.request_body_bytes,
+            expected.response_body_bytes
+        )
+    }
+
+    #[test]
+    fn every_exchange_has_one_fate() {
+        let round = Workload::Small.round(1, 200);
+        let lines = [
+            record(0, &round),
+            record(1, &round).replace("n00000001", "n00000002"),
+            record(3, &round).replace("complete", "truncated"),
+            record(4, &round).replace("\"GET\"", "\"PUT\"").replace("\"POST\"", "\"PUT\""),
+            record(0, &round),
+            record(5, &round).replace("/qq/", "/other/x/"),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("output");
+        std::fs::write(&output, lines.concat()).unwrap();
+        let (found, delay) = Check::new(&round, 2).records(&output).unwrap();
+        let sent = round.expected.len() as u64 * 2;
+        let wanted = Exchanges {
+            sent,
+            right: 1,
+            damaged: 1,
+            wrong: 3,
+            missing: sent - 5,
+            extra: 1,
+            lines: 6,
+        };
+        assert_eq!(found, wanted);
+        assert_eq!((delay.min(), delay.max()), (1000, 1000));
+        let mentioned = Check::new(&round, 2).mentions(folder.path()).unwrap();
+        assert_eq!((mentioned.right, mentioned.missing), (4, sent - 4));
+    }
+}

@@ -1,0 +1,111 @@
+//! The load: rounds of frames, each at its time, whether or not the receiver keeps up.
+//!
+//! Two means send the same frames: [`kernel`] makes them in the kernel, in the receiver's
+//! namespace; [`socket`] sends them from the other end of the veth pair.
+
+use super::round::Round;
+use httplines::sys::traffic::INTERVAL_SHIFT;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub mod kernel;
+pub mod socket;
+
+/// How frames come onto the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Means {
+    /// Made in the kernel and put into the receiver's interface (Linux 5.18)
+    Kernel,
+    /// Sent by a packet socket from the other end of the veth pair
+    Socket,
+}
+
+impl Means {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Means::Kernel => "kernel",
+            Means::Socket => "socket",
+        }
+    }
+}
+
+/// What is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Frames a second; none: as many as it can.
+    pub rate: Option<u64>,
+    /// For so long, up to the end of a round.
+    pub duration: Duration,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Sent {
+    /// Frames that the schedule had.
+    pub planned_frames: u64,
+    /// Frames that went out.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// From the first frame's time to the last frame, or to the end of the schedule where that is
+    /// later.
+    pub elapsed_ns: u64,
+    /// The most that a frame was behind its time.
+    pub late_ns_max: u64,
+    /// CPU time of the generator's thread: making frames, waiting, and what of the receive path
+    /// runs on it.
+    pub cpu_ns: u64,
+    /// Of that, waiting for the next frame's time.
+    pub idle_ns: u64,
+    /// Of that, making frames.
+    pub make_ns: u64,
+}
+
+/// When frames are due.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    start_ns: u64,
+    epoch_ns: u64,
+    /// In 2^-[`INTERVAL_SHIFT`] ns; 0: at once.
+    interval: u64,
+    /// In whole rounds; where there is no rate it is known only once the time is over.
+    frame_count: Option<u64>,
+}
+
+impl Schedule {
+    fn begin(plan: &Plan, round: &Round) -> Schedule {
+        const NANOSECONDS: u64 = 1_000_000_000;
+        let start_ns = httplines::sys::clock::monotonic_ns();
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch_ns = epoch.as_nanos() as u64;
+        let Some(rate) = plan.rate else {
+            return Schedule { start_ns, epoch_ns, interval: 0, frame_count: None };
+        };
+        let interval = ((NANOSECONDS << INTERVAL_SHIFT) / rate.max(1)).max(1);
+        let wanted = u128::from(rate) * plan.duration.as_nanos() / u128::from(NANOSECONDS);
+        let frame_count = Some(whole_rounds(wanted as u64, round));
+        Schedule { start_ns, epoch_ns, interval, frame_count }
+    }
+
+    /// When frame `number` is due; `now_ns` where there is no rate.
+    fn due_ns(&self, number: u64, now_ns: u64) -> u64 {
+        match self.interval {
+            0 => now_ns,
+            _ => {
+                let behind = (u128::from(self.interval) * u128::from(number)) >> INTERVAL_SHIFT;
+                self.start_ns + behind as u64
+            }
+        }
+    }
+
+    /// When the last frame's time is over.
+    fn elapsed_ns(&self, frame_count: u64, last_ns: u64) -> u64 {
+        self.due_ns(frame_count, last_ns).max(last_ns) - self.start_ns
+    }
+}
+
+/// So many frames, up to the end of a round.
+fn whole_rounds(frame_count: u64, round: &Round) -> u64 {
+    let steps = round.steps.len() as u64;
+    frame_count.div_ceil(steps).max(1) * steps
+}

@@ -1,0 +1,56 @@
+//! `httplines-bench`: what can this machine capture, and where do packets, exchanges and time go?
+//!
+//! - [`trial`]: traffic that is known to the exchange, on a wire of its own, into a receiver.
+//! - [`replay`]: a capture in memory through the whole engine, as fast as it goes.
+//! - [`filter`]: nanoseconds of the kernel programs for a packet.
+
+mod check;
+mod filter;
+mod frame;
+mod generator;
+mod namespace;
+mod null;
+mod receiver;
+mod recording;
+mod replay;
+mod report;
+mod round;
+mod totals;
+mod trial;
+mod workload;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measures httplines on this machine
+#[derive(Debug, Parser)]
+#[command(name = "httplines-bench", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Trial(trial::Args),
+    Replay(replay::Args),
+    Filter(filter::Args),
+    #[command(hide = true)]
+    NullReader(null::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Trial(args) => trial::run(&args),
+        Command::NullReader(args) => null::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Filter(args) => filter::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("httplines-bench: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The receiver of a trial: a process in the server's namespace, from its start to its totals.
+
+use crate::namespace::Namespace;
+use crate::totals::Totals;
+use anyhow::{Context, bail};
+use httplines::sys::affinity::{self, CpuId};
+use httplines::sys::namespace::{die_with_thread, send_signal_to_group};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver as Lines, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// The receiver's end of the wire.
+pub const IFACE: &str = "veth1";
+/// A receiver that is not ready or not over by then never will be.
+const WAIT: Duration = Duration::from_secs(30);
+/// Between two looks at something that is awaited.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Who receives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// httplines, whose records are checked one by one.
+    Httplines,
+    /// The null reader.
+    Null,
+    /// The null reader, taking all TCP.
+    NullUnfiltered,
+    /// Any command; what it prints or writes is searched for the requests' numbers.
+    Command(String),
+}
+
+impl Kind {
+    /// From the command line.
+    pub fn parse(text: &str) -> Kind {
+        match text {
+            "httplines" => Kind::Httplines,
+            "null" => Kind::Null,
+            "null-unfiltered" => Kind::NullUnfiltered,
+            command => Kind::Command(command.to_string()),
+        }
+    }
+
+    /// Whether its totals tell what it saw and lost.
+    pub fn has_totals(&self) -> bool {
+        !matches!(self, Kind::Command(_))
+    }
+}
+
+/// How a receiver is started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Who.
+    pub kind: Kind,
+    /// The program that is called httplines.
+    pub httplines: PathBuf,
+    /// More arguments for httplines or the null reader.
+    pub arguments: Vec<String>,
+    /// Where it may write.
+    pub directory: PathBuf,
+    /// The CPU it is kept on; none: any.
+    pub cpu: Option<CpuId>,
+    /// CPU time below which a receiver without totals counts as idle, for so long, at the end.
+    pub drain: Duration,
+}
+
+impl Setup {
+    /// Where records or anything else that is found goes.
+    pub fn output(&self) -> PathBuf {
+        self.directory.join("output")
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let mut command = match &self.kind {
+            Kind::Httplines => {
+                let mut command = Command::new(&self.httplines);
+                command.args(["-i", IFACE, "-o"]).arg(self.output());
+                command
+            }
+            Kind::Null | Kind::NullUnfiltered => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["null-reader", "-i", IFACE]);
+                if self.kind == Kind::NullUnfiltered {
+                    command.arg("--unfiltered");
+                }
+                command
+            }
+            Kind::Command(text) => {
+                let directory = self.directory.display().to_string();
+                let text = text.replace("{iface}", IFACE).replace("{dir}", &directory);
+                let mut command = Command::new("sh");
+                command.args(["-c", &text]).stdout(File::create(self.output())?);
+                command
+            }
+        };
+        if self.kind.has_totals() {
+            command.stdout(Stdio::null()).args(&self.arguments);
+        }
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        Ok(command)
+    }
+}
+
+/// A receiver that runs; killed, with all it started, where it is dropped before it was stopped.
+#[derive(Debug)]
+pub struct Receiver {
+    kind: Kind,
+    drain: Duration,
+    directory: PathBuf,
+    child: Child,
+    stderr: Lines<String>,
+    said: Vec<String>,
+    /// CPU time before the trial.
+    cpu_before: Vec<(String, u64)>,
+}
+
+/// How a receiver ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it counted, if it told.
+    pub totals: Option<Totals>,
+    /// CPU time by its threads' names, since it was ready.
+    pub cpu: Vec<(String, u64)>,
+    /// The most memory it held.
+    pub memory_bytes_max: u64,
+    /// It did not end with exit code 0.
+    pub failure: Option<String>,
+}
+
+impl Receiver {
+    /// Starts it in `namespace` and waits until it captures.
+    pub fn start(setup: &Setup, namespace: &Namespace) -> anyhow::Result<Receiver> {
+        let (mut command, cpu) = (setup.command()?, setup.cpu);
+        let program = command.get_program().to_string_lossy().into_owned();
+        // It is born on its CPU: the thread that starts it stays there only for that.
+        let child = namespace.run(move || {
+            let before = affinity::allowed_cpus();
+            if let Some(cpu) = cpu {
+                affinity::pin_to(cpu);
+            }
+            let child = die_with_thread(&mut command).spawn();
+            if let (Some(_), Some(first)) = (cpu, before.first()) {
+                affinity::pin_to(*first);
+            }
+            child
+        });
+        let mut child = child.with_context(|| format!("cannot start {program}"))?;
+        let (send, stderr) = channel();
+        let pipe = child.stderr.take().context("stderr is a pipe")?;
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut receiver = Receiver {
+            kind: setup.kind.clone(),
+            drain: setup.drain,
+            directory: setup.directory.clone(),
+            child,
+            stderr,
+            said: Vec::new(),
+            cpu_before: Vec::new(),
+        };
+        receiver.await_ready(namespace)?;
+        receiver.cpu_before = receiver.cpu();
+        Ok(receiver)
+    }
+
+    /// httplines and the null reader say that they capture; of others a packet socket is seen.
+    fn await_ready(&mut self, namespace: &Namespace) -> anyhow::Result<()> {
+        let until = Instant::now() + WAIT;
+        while Instant::now() < until {
+            if self.kind.has_totals() {
+                match self.stderr.recv_timeout(PAUSE) {
+                    Ok(line) => self.said.push(line),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PAUSE),
+                }
+                if self.said.iter().any(|line| line.contains("capturing on")) {
+                    return Ok(());
+                }
+            } else if namespace.run(has_packet_socket) {
+                // The socket is there before its filter and ring are.
+                std::thread::sleep(self.drain);
+                return Ok(());
+            } else {
+                std::thread::sleep(PAUSE);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                self.said.extend(self.stderr.try_iter());
+                bail!("the receiver ended before it began, {status}: {}", self.said.join("; "));
+            }
+        }
+        bail!("the receiver does not capture after {WAIT:?}: {}", self.said.join("; "))
+    }
+
+    /// Waits until it has worked off what it was given: httplines and the null reader do so by
+    /// themselves when they are asked to end; others must have been idle for a while.
+    pub fn await_idle(&mut self) {
+        let window = match self.kind.has_totals() {
+            true => Duration::from_millis(30),
+            false => self.drain,
+        };
+        let until = Instant::now() + WAIT;
+        let look = |receiver: &Receiver| (receiver.cpu_ns(), bytes_in(&receiver.directory));
+        let mut before = look(self);
+        while Instant::now() < until {
+            std::thread::sleep(window);
+            let now = look(self);
+            let share = (now.0.saturating_sub(before.0)) as f64 / window.as_nanos() as f64;
+            // On a busy machine it may want to run and get no CPU.
+            if share < 0.1 && now.1 == before.1 && !self.is_running() {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// Asks it to end, and waits for that.
+    pub fn stop(mut self) -> anyhow::Result<Finished> {
+        let (mut cpu, memory_bytes_max) = (self.cpu(), self.memory_bytes_max());
+        for (name, ns) in &mut cpu {
+            let before = self.cpu_before.iter().find(|(known, _)| known == name);
+            *ns = ns.saturating_sub(before.map_or(0, |(_, ns)| *ns));
+        }
+        send_signal_to_group(self.child.id(), libc::SIGINT)?;
+        let until = Instant::now() + WAIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > until {
+                bail!("the receiver does not end within {WAIT:?} of SIGINT");
+            }
+            std::thread::sleep(PAUSE);
+        };
+        while let Ok(line) = self.stderr.recv_timeout(WAIT) {
+            self.said.push(line);
+        }
+        let totals = self.kind.has_totals().then(|| Totals::parse(&self.said)).transpose()?;
+        let failure = (self.kind.has_totals() && !status.success())
+            .then(|| format!("the receiver ended with {status}: {}", self.said.join("; ")));
+        Ok(Finished { totals, cpu, memory_bytes_max, failure })
+    }
+
+    /// The directories in /proc of all threads of its group.
+    fn threads(&self) -> Vec<PathBuf> {
+        let processes = processes_of(self.child.id());
+        processes.iter().flat_map(|process| entries(&process.join("task"))).collect()
+    }
+
+    /// Whether one of its threads runs, or waits for a CPU or a disk.
+    fn is_running(&self) -> bool {
+        self.threads().iter().any(|thread| {
+            let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'D']))
+        })
+    }
+
+    /// CPU time so far by the names of threads.
+    fn cpu(&self) -> Vec<(String, u64)> {
+        let mut found: Vec<(String, u64)> = Vec::new();
+        for thread in self.threads() {
+            let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+            let schedstat = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+            let ns = schedstat.split(' ').next().and_then(|word| word.parse().ok());
+            let (name, ns) = (name.trim_end().to_string(), ns.unwrap_or(0));
+            match found.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += ns,
+                None => found.push((name, ns)),
+            }
+        }
+        found
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        self.cpu().iter().map(|(_, ns)| ns).sum()
+    }
+
+    fn memory_bytes_max(&self) -> u64 {
+        let peak = |process: PathBuf| {
+            let status = std::fs::read_to_string(process.join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+        };
+        processes_of(self.child.id()).into_iter().filter_map(peak).sum::<u64>() << 10
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // After `stop` the group is gone, unless it left something behind.
+        let _ = send_signal_to_group(self.child.id(), libc::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// The directories in /proc of the processes of a group.
+fn processes_of(group: u32) -> Vec<PathBuf> {
+    let is_member = |process: &PathBuf| {
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // The name in brackets may hold anything; behind it: state, parent, group.
+        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        rest.split(' ').nth(2).and_then(|word| word.parse().ok()) == Some(group)
+    };
+    entries(Path::new("/proc")).into_iter().filter(is_member).collect()
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_number = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        name.iter().all(u8::is_ascii_digit)
+    };
+    entries.map(|entry| entry.path()).filter(is_number).collect()
+}
+
+/// Bytes of all files below `directory`.
+fn bytes_in(directory: &Path) -> u64 {
+    files_in(directory).iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
+}
+
+/// All files below `directory`.
+pub fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files_in(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether this thread's namespace has a packet socket: a line below the heading.
+fn has_packet_socket() -> bool {
+    std::fs::read_to_string("/proc/thread-self/net/packet")
+        .is_ok_and(|text| text.lines().count() > 1)
+}

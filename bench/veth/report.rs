@@ -1,0 +1,499 @@
+//! What a trial found: where frames and exchanges were lost, what it cost, and whether it may be
+//! believed.
+
+use crate::check::Exchanges;
+use crate::generator::Sent;
+use crate::totals::Totals;
+use serde::Serialize;
+use std::fmt;
+
+/// A generator that was further behind its schedule than this part of the trial is no open loop.
+const BEHIND_MAX: f64 = 0.01;
+
+/// Where something was lost, in the order of the data's way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Frames that were planned and not sent, or not at their time.
+    Generator,
+    /// Frames between the two ends of the wire.
+    Veth,
+    /// Frames for which the CPU's backlog had no room.
+    Backlog,
+    /// Frames of HTTP connections that the filter rejected.
+    Filter,
+    /// Frames for which the rings had no room.
+    Ring,
+    /// Exchanges whose frames all came up, and that did not become right lines.
+    Engine,
+    /// Lines that were made and did not reach the output.
+    Output,
+}
+
+/// Losses by place: of frames down to the ring, of exchanges behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// See [`Place::Generator`].
+    pub generator: u64,
+    /// See [`Place::Veth`].
+    pub veth: u64,
+    /// See [`Place::Backlog`].
+    pub backlog: u64,
+    /// See [`Place::Filter`].
+    pub filter: u64,
+    /// See [`Place::Ring`].
+    pub ring: u64,
+    /// See [`Place::Engine`].
+    pub engine: u64,
+    /// See [`Place::Output`].
+    pub output: u64,
+}
+
+impl Lost {
+    fn each(&self) -> [(Place, u64); 7] {
+        [
+            (Place::Generator, self.generator),
+            (Place::Veth, self.veth),
+            (Place::Backlog, self.backlog),
+            (Place::Filter, self.filter),
+            (Place::Ring, self.ring),
+            (Place::Engine, self.engine),
+            (Place::Output, self.output),
+        ]
+    }
+}
+
+/// CPU time by side, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cpu {
+    /// Making frames.
+    pub generator_ns: u64,
+    /// Receiving them, on the generator's CPU: the stack, the filter, the copy into the ring.
+    pub softirq_ns: u64,
+    /// Threads of the receiver that are called `shard-`.
+    pub workers_ns: u64,
+    /// The thread called `writer`.
+    pub writer_ns: u64,
+    /// All other threads of the receiver.
+    pub other_ns: u64,
+}
+
+impl Cpu {
+    /// From the generator's account and the times of the receiver's threads.
+    pub fn new(sent: &Sent, threads: &[(String, u64)]) -> Cpu {
+        let busy_ns = sent.cpu_ns.saturating_sub(sent.idle_ns);
+        let mut cpu = Cpu {
+            generator_ns: sent.make_ns.min(busy_ns),
+            softirq_ns: busy_ns.saturating_sub(sent.make_ns),
+            ..Cpu::default()
+        };
+        for (name, ns) in threads {
+            *match name.as_str() {
+                "writer" => &mut cpu.writer_ns,
+                shard if shard.starts_with("shard-") => &mut cpu.workers_ns,
+                _ => &mut cpu.other_ns,
+            } += ns;
+        }
+        cpu
+    }
+}
+
+/// What the kernel counted on the wire during the trial.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Wire {
+    /// Frames that the receiver's end of the wire took; none where they are put into it.
+    pub received: Option<u64>,
+    /// Frames that found a CPU's backlog full, on the whole machine.
+    pub backlog_dropped: u64,
+}
+
+/// How a trial was set up.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setting {
+    /// The workload or the capture file.
+    pub workload: String,
+    /// What its order comes from.
+    pub seed: u64,
+    /// The receiver.
+    pub receiver: String,
+    /// Its further arguments.
+    pub receiver_arguments: Vec<String>,
+    /// How frames come onto the wire.
+    pub means: &'static str,
+    /// Frames a second that were asked for; none: as many as go.
+    pub rate: Option<u64>,
+    /// Frames of a round.
+    pub round_frames: u64,
+    /// The most connections open at a time.
+    pub connections_open_max: usize,
+    /// The generator's CPU.
+    pub generator_cpu: Option<usize>,
+    /// The receiver's.
+    pub receiver_cpu: Option<usize>,
+    /// httplines' version, kernel and CPU.
+    pub version: &'static str,
+    /// uname(1) -r.
+    pub kernel: String,
+    /// The CPU's name.
+    pub cpu: String,
+    /// How many there are.
+    pub cpu_count: usize,
+}
+
+/// Delay from a request's intended time to the kernel's timestamp of it, in nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Delay {
+    /// Half of them were shorter.
+    pub p50_ns: u64,
+    /// 99 of 100 were shorter.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+/// All that is known at the end of a trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// How it was set up.
+    pub setting: Setting,
+    /// What was sent.
+    pub sent: Sent,
+    /// Frames a second that were sent.
+    pub achieved_rate: f64,
+    /// Of which HTTP connections.
+    pub http_frames: u64,
+    /// What the wire did.
+    pub wire: Wire,
+    /// What the receiver counted, if it told.
+    pub totals: Option<Totals>,
+    /// What was found in its output, where that is looked at.
+    pub exchanges: Option<Exchanges>,
+    /// From intended time to timestamp, where records tell.
+    pub delay: Option<Delay>,
+    /// By side.
+    pub cpu: Cpu,
+    /// The receiver's peak memory.
+    pub memory_bytes_max: u64,
+    /// Losses by place.
+    pub lost: Lost,
+    /// The places where something was lost, the first on the way first.
+    pub blamed: Vec<Place>,
+    /// Why the trial may not be believed; empty where it may.
+    pub invalid: Vec<String>,
+}
+
+impl Report {
+    /// Adds up: fills in losses, blame and doubts from the rest.
+    pub fn judge(&mut self) {
+        self.judge_generator();
+        let sent = &self.sent;
+        self.lost.generator = sent.planned_frames.saturating_sub(sent.frames);
+        if let Some(totals) = self.totals.clone() {
+            self.judge_frames(&totals);
+        }
+        if let Some(exchanges) = self.exchanges {
+            self.judge_exchanges(&exchanges);
+        }
+        let is_late = self.invalid.iter().any(|doubt| doubt.starts_with("generator"));
+        let is_blamed =
+            |(place, count): &(Place, u64)| *count > 0 || (*place == Place::Generator && is_late);
+        self.blamed =
+            self.lost.each().into_iter().filter(is_blamed).map(|(place, _)| place).collect();
+    }
+
+    fn judge_generator(&mut self) {
+        let sent = &self.sent;
+        let Some(rate) = self.setting.rate else { return };
+        let share = self.achieved_rate / rate as f64;
+        if share < 1.0 - BEHIND_MAX {
+            self.invalid.push(format!(
+                "generator: {:.0} of {rate} frames a second, {:.1}% of what was asked for",
+                self.achieved_rate,
+                100.0 * share
+            ));
+        } else if sent.late_ns_max as f64 > BEHIND_MAX * sent.elapsed_ns as f64 {
+            self.invalid.push(format!(
+                "generator: up to {:.1} ms behind its schedule, more than 1% of the trial",
+                sent.late_ns_max as f64 / 1e6
+            ));
+        }
+    }
+
+    /// sent = veth + backlog + offered, offered = rejected + passed, passed = captured + ring.
+    fn judge_frames(&mut self, totals: &Totals) {
+        self.invalid.extend(totals.violation.clone().map(|sums| format!("receiver: sums {sums}")));
+        let sent = self.sent.frames;
+        if let Some(received) = self.wire.received {
+            // Where the backlog is full the frame counts as dropped by the wire, too.
+            let before = sent.saturating_sub(received);
+            self.lost.backlog = before.min(self.wire.backlog_dropped);
+            self.lost.veth = before - self.lost.backlog;
+        } else {
+            self.lost.backlog = sent.saturating_sub(totals.offered).min(self.wire.backlog_dropped);
+        }
+        self.lost.filter =
+            self.http_frames.saturating_sub(totals.passed + self.lost.veth + self.lost.backlog);
+        self.lost.ring = totals.ring_drops;
+        let mut law = |left: &str, left_count: u64, right: &str, right_count: u64| {
+            if left_count != right_count {
+                self.invalid
+                    .push(format!("sums: {left} {left_count} is not {right} {right_count}"));
+            }
+        };
+        let lost = &self.lost;
+        let arrived = lost.veth + lost.backlog + totals.offered;
+        law("sent", sent, "lost on the wire and in the backlog + offered", arrived);
+        law("offered", totals.offered, "rejected + passed", totals.rejected + totals.passed);
+        law("passed", totals.passed, "captured + dropped", totals.captured + totals.ring_drops);
+    }
+
+    fn judge_exchanges(&mut self, exchanges: &Exchanges) {
+        let Some(totals) = &self.totals else { return };
+        let vanished = totals.lines_written.saturating_sub(exchanges.lines);
+        self.lost.output = totals.lines_lost + vanished;
+        if exchanges.lines > totals.lines_written {
+            self.invalid.push(format!(
+                "sums: {} lines were found, and {} written",
+                exchanges.lines, totals.lines_written
+            ));
+        }
+        let lost = &self.lost;
+        let not_right = exchanges.sent - exchanges.right;
+        let is_whole = lost.veth + lost.backlog + lost.filter + lost.ring == 0;
+        self.lost.engine = match is_whole {
+            // What the output lost was a right line before.
+            true => not_right.saturating_sub(lost.output) + exchanges.extra,
+            // Of exchanges that lack frames nothing right can be asked, but nothing wrong either.
+            false => exchanges.wrong,
+        };
+    }
+
+    /// Whether it may be believed.
+    pub fn is_valid(&self) -> bool {
+        self.invalid.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (setting, sent) = (&self.setting, &self.sent);
+        let seconds = sent.elapsed_ns as f64 / 1e9;
+        let cpu_of = |cpu: Option<usize>| cpu.map_or("any CPU".into(), |cpu| format!("CPU {cpu}"));
+        writeln!(f, "{} (seed {}) into {}", setting.workload, setting.seed, setting.receiver)?;
+        let asked = match setting.rate {
+            Some(rate) => format!("{rate}/s asked for"),
+            None => "as many as go".into(),
+        };
+        row(
+            f,
+            "sent",
+            &format!(
+                "{} frames, {} bytes in {seconds:.3} s: {:.0}/s, {asked}; {:.2} Gbit/s",
+                sent.frames,
+                sent.bytes,
+                self.achieved_rate,
+                sent.bytes as f64 * 8e-9 / seconds
+            ),
+        )?;
+        row(
+            f,
+            "generator",
+            &format!(
+                "{} means, {}, at most {:.3} ms late; up to {} connections open",
+                setting.means,
+                cpu_of(setting.generator_cpu),
+                sent.late_ns_max as f64 / 1e6,
+                setting.connections_open_max
+            ),
+        )?;
+        self.write_receiver(f)?;
+        let told: Vec<String> = self
+            .lost
+            .each()
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(place, count)| format!("{} {count} {}", name_of(*place), unit_of(*place)))
+            .collect();
+        row(f, "lost", &if told.is_empty() { "nothing".into() } else { told.join(", ") })?;
+        self.write_cpu(f)?;
+        match self.invalid.as_slice() {
+            [] => row(f, "verdict", "valid: it adds up, and the generator kept its pace"),
+            doubts => row(f, "NOT VALID", &doubts.join("; ")),
+        }
+    }
+}
+
+impl Report {
+    fn write_receiver(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sent = &self.sent;
+        if let Some(totals) = &self.totals {
+            row(
+                f,
+                "filter",
+                &format!(
+                    "{} offered = {} rejected + {} passed",
+                    totals.offered, totals.rejected, totals.passed
+                ),
+            )?;
+            let part = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+            row(
+                f,
+                "ring",
+                &format!(
+                    "{} captured + {} dropped; {:.4} of the wire's frames, {:.4} of its bytes",
+                    totals.captured,
+                    totals.ring_drops,
+                    part(totals.captured, sent.frames),
+                    part(totals.captured_bytes, sent.bytes)
+                ),
+            )?;
+        }
+        if let Some(found) = &self.exchanges {
+            row(
+                f,
+                "exchanges",
+                &format!(
+                    "{} sent = {} right + {} damaged + {} wrong + {} missing; {} extra",
+                    found.sent, found.right, found.damaged, found.wrong, found.missing, found.extra
+                ),
+            )?;
+        }
+        if let Some(delay) = &self.delay {
+            row(
+                f,
+                "delay",
+                &format!(
+                    "from intended time to timestamp: p50 {:.1} us, p99 {:.1} us, max {:.1} us",
+                    delay.p50_ns as f64 / 1e3,
+                    delay.p99_ns as f64 / 1e3,
+                    delay.max_ns as f64 / 1e3
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cpu, frames) = (&self.cpu, self.sent.frames.max(1) as f64);
+        let each = |ns: u64| format!("{:.0}", ns as f64 / frames);
+        row(
+            f,
+            "CPU",
+            &format!(
+                "ns a frame: generator {}, softirq {}, workers {}, writer {}, other {}; {} MiB",
+                each(cpu.generator_ns),
+                each(cpu.softirq_ns),
+                each(cpu.workers_ns),
+                each(cpu.writer_ns),
+                each(cpu.other_ns),
+                self.memory_bytes_max >> 20
+            ),
+        )
+    }
+}
+
+fn name_of(place: Place) -> String {
+    format!("{place:?}").to_lowercase()
+}
+
+fn unit_of(place: Place) -> &'static str {
+    match place {
+        Place::Engine => "exchanges",
+        Place::Output => "lines",
+        _ => "frames",
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
+    writeln!(f, "  {name:<10} {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 1000 frames and 100 exchanges, in a second.
+    fn report(received: Option<u64>, backlog_dropped: u64, offered: u64, right: u64) -> Report {
+        let setting = Setting {
+            workload: String::new(),
+            seed: 0,
+            receiver: String::new(),
+            receiver_arguments: Vec::new(),
+            means: "socket",
+            rate: Some(1000),
+            round_frames: 1000,
+            connections_open_max: 1,
+            generator_cpu: None,
+            receiver_cpu: None,
+            version: "",
+            kernel: String::new(),
+            cpu: String::new(),
+            cpu_count: 1,
+        };
+        let sent = Sent {
+            planned_frames: 1000,
+            frames: 1000,
+            elapsed_ns: 1_000_000_000,
+            ..Sent::default()
+        };
+        let totals = Totals {
+            offered,
+            passed: offered,
+            captured: offered,
+            lines_written: 100,
+            ..Totals::default()
+        };
+        let (lines, missing) = (100, 100 - right);
+        let exchanges = Exchanges { sent: 100, right, missing, lines, ..Exchanges::default() };
+        let mut report = Report {
+            setting,
+            sent,
+            achieved_rate: 1000.0,
+            http_frames: 1000,
+            wire: Wire { received, backlog_dropped },
+            totals: Some(totals),
+            exchanges: Some(exchanges),
+            delay: None,
+            cpu: Cpu::default(),
+            memory_bytes_max: 0,
+            lost: Lost::default(),
+            blamed: Vec::new(),
+            invalid: Vec::new(),
+        };
+        report.judge();
+        report
+    }
+
+    #[test]
+    fn frames_are_lost_on_the_wire_or_in_the_backlog() {
+        for (received, backlog_dropped, offered, right, blamed) in [
+            (Some(1000), 0, 1000, 100, vec![]),
+            // Counted on the whole machine: somebody else's.
+            (Some(1000), 50, 1000, 100, vec![]),
+            (Some(990), 10, 990, 90, vec![Place::Backlog]),
+            (Some(990), 4, 990, 90, vec![Place::Veth, Place::Backlog]),
+            (None, 10, 990, 90, vec![Place::Backlog]),
+            (Some(1000), 0, 1000, 90, vec![Place::Engine]),
+        ] {
+            let report = report(received, backlog_dropped, offered, right);
+            assert_eq!(report.blamed, blamed, "{report}");
+            assert!(report.is_valid(), "{report}");
+        }
+        let report = report(Some(1000), 0, 990, 100);
+        assert!(!report.is_valid() && report.to_string().contains("sums: sent 1000"), "{report}");
+    }
+
+    #[test]
+    fn a_generator_may_not_be_late_at_any_time() {
+        let mut report = report(None, 0, 1000, 100);
+        for (late_ns_max, achieved_rate, is_valid) in
+            [(9_000_000, 1000.0, true), (11_000_000, 1000.0, false), (0, 989.0, false)]
+        {
+            report.invalid.clear();
+            (report.sent.late_ns_max, report.achieved_rate) = (late_ns_max, achieved_rate);
+            report.judge();
+            assert_eq!(report.is_valid(), is_valid, "{report}");
+            assert_eq!(report.blamed.contains(&Place::Generator), !is_valid);
+        }
+    }
+}

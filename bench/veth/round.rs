@@ -1,0 +1,368 @@
+//! A round: the frames of whole connections, woven into each other. A trial is rounds behind each
+//! other, so that every connection it begins it also ends, and what a receiver should find is known
+//! to the exchange.
+
+use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, Turn, Way, flag, text};
+use httplines::sys::traffic::{Step, TEMPLATE_BYTES};
+use std::collections::HashMap;
+
+/// What a receiver should find of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expected {
+    /// Its request's method.
+    pub method: &'static str,
+    /// Its response's status.
+    pub status: u16,
+    /// Bytes of the request's body.
+    pub request_body_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_body_bytes: u64,
+}
+
+/// The frames of a round, and what they say.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Frames, in order.
+    pub steps: Vec<Step>,
+    /// What they are made from.
+    pub templates: Vec<Vec<u8>>,
+    /// Its exchanges, by number; empty where frames carry no numbers.
+    pub expected: Vec<Expected>,
+    /// Connections.
+    pub connection_count: u32,
+    /// Frames of connections that speak HTTP.
+    pub http_frame_count: u64,
+    /// Bytes of all frames.
+    pub byte_count: u64,
+    /// The most connections that are open at a time.
+    pub concurrency_max: usize,
+}
+
+impl Round {
+    /// What makes the frames of round `round` differ from those of others.
+    pub fn turn(&self, round: u32) -> Turn {
+        Turn {
+            round,
+            connection_count: self.connection_count,
+            request_count: self.expected.len() as u32,
+        }
+    }
+
+    /// Whether a frame is too long for the kernel's generator.
+    pub fn has_superpackets(&self) -> bool {
+        self.templates.iter().any(|template| template.len() > TEMPLATE_BYTES)
+    }
+}
+
+/// A body, and how it is framed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Answer {
+    /// By Content-Length.
+    Length(usize),
+    /// In chunks of up to 16 KiB.
+    Chunked(usize),
+}
+
+/// The frames of one connection, in order.
+#[derive(Debug, Default)]
+struct Thread {
+    steps: Vec<Step>,
+    is_http: bool,
+}
+
+/// Takes in connections, and weaves them into a round.
+#[derive(Debug)]
+pub struct Weaver {
+    random: u64,
+    concurrency: usize,
+    round: Round,
+    known: HashMap<Vec<u8>, u32>,
+    /// Templates of whole answers, by what they are made from: long ones are made once.
+    answers: HashMap<String, Vec<u32>>,
+    threads: Vec<Thread>,
+    planned: usize,
+}
+
+impl Weaver {
+    /// An empty round, of which so many connections will be open at a time.
+    pub fn new(seed: u64, concurrency: usize) -> Weaver {
+        Weaver {
+            random: seed,
+            concurrency,
+            round: Round::default(),
+            known: HashMap::new(),
+            answers: HashMap::new(),
+            threads: Vec::new(),
+            planned: 0,
+        }
+    }
+
+    /// Frames so far.
+    pub fn planned(&self) -> usize {
+        self.planned
+    }
+
+    /// A number below `bound`: splitmix64.
+    pub fn pick(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+
+    /// The number of a new connection.
+    pub fn connection(&mut self) -> u32 {
+        self.round.connection_count += 1;
+        self.round.connection_count - 1
+    }
+
+    /// A new TCP connection to `server_port`; it is there once the script is dropped.
+    pub fn script(&mut self, server_port: u16) -> Script<'_> {
+        let connection = self.connection();
+        Script {
+            weaver: self,
+            thread: Thread::default(),
+            connection,
+            server_port,
+            segment_bytes: SEGMENT_BYTES,
+            next: [0; 2],
+        }
+    }
+
+    /// Datagrams of one sender: template and connection of each.
+    pub fn datagrams(&mut self, frames: Vec<(Vec<u8>, u32)>) {
+        let mut thread = Thread::default();
+        for (template, connection) in frames {
+            let frame_bytes = template.len() as u16;
+            let template = self.template(template);
+            let kind = frame::kind::DATAGRAM;
+            thread.steps.push(Step { template, connection, frame_bytes, kind, ..Step::default() });
+        }
+        self.add(thread);
+    }
+
+    fn tcp(&mut self, way: Way, flags: u8, server_port: u16, payload: &[u8]) -> u32 {
+        self.template(frame::tcp(way, flags, server_port, payload))
+    }
+
+    fn template(&mut self, bytes: Vec<u8>) -> u32 {
+        let next = self.round.templates.len() as u32;
+        *self.known.entry(bytes).or_insert_with_key(|bytes| {
+            self.round.templates.push(bytes.clone());
+            next
+        })
+    }
+
+    fn add(&mut self, thread: Thread) {
+        self.planned += thread.steps.len();
+        self.threads.push(thread);
+    }
+
+    /// The round: at each place the next frame of a connection that is picked among those open. New
+    /// ones open one by one, so that a round does not begin with a flood of SYNs.
+    pub fn weave(mut self) -> Round {
+        let mut waiting = std::mem::take(&mut self.threads).into_iter();
+        let mut open: Vec<(std::vec::IntoIter<Step>, bool)> = Vec::new();
+        loop {
+            let allowed = self.concurrency.min(16 + self.round.steps.len() / 4);
+            while open.len() < allowed {
+                let Some(thread) = waiting.next() else { break };
+                open.push((thread.steps.into_iter(), thread.is_http));
+            }
+            self.round.concurrency_max = self.round.concurrency_max.max(open.len());
+            if open.is_empty() {
+                return self.round;
+            }
+            let picked = self.pick(open.len() as u64) as usize;
+            let (steps, is_http) = &mut open[picked];
+            match steps.next() {
+                Some(step) => {
+                    let template = &self.round.templates[step.template as usize];
+                    self.round.http_frame_count += u64::from(*is_http);
+                    self.round.byte_count += template.len() as u64;
+                    self.round.steps.push(step);
+                }
+                None => drop(open.swap_remove(picked)),
+            }
+        }
+    }
+}
+
+/// A connection as it is written, one message after the other.
+#[derive(Debug)]
+pub struct Script<'a> {
+    weaver: &'a mut Weaver,
+    thread: Thread,
+    connection: u32,
+    server_port: u16,
+    segment_bytes: usize,
+    /// The next sequence number of client and server, less their initial ones.
+    next: [u32; 2],
+}
+
+impl Script<'_> {
+    /// No segment has more payload.
+    pub fn set_segment_bytes(&mut self, segment_bytes: usize) {
+        self.segment_bytes = segment_bytes;
+    }
+
+    /// SYN, SYN and ACK, ACK.
+    pub fn open(&mut self) {
+        self.frame(Way::ToServer, flag::SYN, &[], text::NONE);
+        self.frame(Way::ToClient, flag::SYN | flag::ACK, &[], text::NONE);
+        self.acknowledge(Way::ToServer);
+    }
+
+    /// Both sides end.
+    pub fn close(&mut self) {
+        self.frame(Way::ToServer, flag::FIN | flag::ACK, &[], text::NONE);
+        self.frame(Way::ToClient, flag::FIN | flag::ACK, &[], text::NONE);
+        self.acknowledge(Way::ToServer);
+    }
+
+    /// An ACK without data.
+    pub fn acknowledge(&mut self, way: Way) {
+        self.frame(way, flag::ACK, &[], text::NONE);
+    }
+
+    /// A segment of another protocol.
+    pub fn data(&mut self, way: Way, flags: u8, payload: &[u8]) {
+        self.frame(way, flag::ACK | flags, payload, text::NONE);
+    }
+
+    /// A request in one segment: `rest` is what follows its first line, the body apart.
+    pub fn request(&mut self, method: &'static str, rest: &str, body_bytes: usize) {
+        let place = if method.len() == 3 { "/qq/" } else { "/q/" };
+        let digits = "\0".repeat(frame::REQUEST_DIGITS);
+        let head = format!("{method} {place}{digits} HTTP/1.1\r\n{rest}");
+        debug_assert_eq!(head.find('\0'), Some(frame::REQUEST_AT - HEADER_BYTES));
+        let payload = [head.as_bytes(), &vec![b'x'; body_bytes]].concat();
+        self.thread.is_http = true;
+        self.weaver.round.expected.push(Expected {
+            method,
+            status: 0,
+            request_body_bytes: body_bytes as u64,
+            response_body_bytes: 0,
+        });
+        self.frame(Way::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);
+    }
+
+    /// A request without body whose payload has so many bytes.
+    pub fn request_of(&mut self, method: &'static str, payload_bytes: usize) {
+        let fixed = "GET /qq/ HTTP/1.1\r\n".len() + frame::REQUEST_DIGITS;
+        let around = "Host: www.example.com\r\nCookie: \r\n\r\n".len();
+        let cookie = "c".repeat(payload_bytes - fixed - around);
+        self.request(method, &format!("Host: www.example.com\r\nCookie: {cookie}\r\n\r\n"), 0);
+    }
+
+    /// The answer to the last request: `status` is the code and a reason of two letters. The client
+    /// acknowledges every second segment.
+    pub fn response(&mut self, status: &str, kind: &str, answer: &Answer) {
+        let (Answer::Length(body_bytes) | Answer::Chunked(body_bytes)) = *answer;
+        self.expect(status, body_bytes);
+        let key = format!("{status} {kind} {answer:?} {} {}", self.segment_bytes, self.server_port);
+        let known = self.weaver.answers.get(&key).cloned();
+        let templates = known.unwrap_or_else(|| {
+            let payload = response_bytes(status, kind, answer);
+            let segments = payload.chunks(self.segment_bytes);
+            let template = |segment| {
+                self.weaver.tcp(Way::ToClient, flag::ACK | flag::PSH, self.server_port, segment)
+            };
+            let made: Vec<u32> = segments.map(template).collect();
+            self.weaver.answers.insert(key, made.clone());
+            made
+        });
+        for (index, template) in templates.into_iter().enumerate() {
+            self.push(
+                Way::ToClient,
+                template,
+                if index == 0 { text::RESPONSE } else { text::NONE },
+            );
+            if index % 2 == 1 {
+                self.acknowledge(Way::ToServer);
+            }
+        }
+    }
+
+    /// An answer whose first segment has so many bytes of payload, the second so many of body.
+    pub fn response_of(&mut self, payload_bytes: usize, more_bytes: usize) {
+        let whole_bytes = payload_bytes + more_bytes;
+        let head_bytes = |body_bytes| {
+            response_bytes("200 OK", "a/b", &Answer::Length(body_bytes)).len() - body_bytes
+        };
+        // The longer the body, the longer its length is to write.
+        let body_bytes = whole_bytes - head_bytes(whole_bytes - head_bytes(whole_bytes));
+        let payload = response_bytes("200 OK", "a/b", &Answer::Length(body_bytes));
+        let (first, rest) = payload.split_at(payload_bytes.min(payload.len()));
+        self.expect("200 OK", body_bytes);
+        self.frame(Way::ToClient, flag::ACK | flag::PSH, first, text::RESPONSE);
+        if !rest.is_empty() {
+            self.frame(Way::ToClient, flag::ACK | flag::PSH, rest, text::NONE);
+        }
+    }
+
+    fn expect(&mut self, status: &str, body_bytes: usize) {
+        let expected = self.weaver.round.expected.last_mut().expect("a request came before");
+        expected.status = status[..3].parse().expect("a status has three digits");
+        expected.response_body_bytes = body_bytes as u64;
+    }
+
+    fn frame(&mut self, way: Way, flags: u8, payload: &[u8], text: u8) {
+        let template = self.weaver.tcp(way, flags, self.server_port, payload);
+        self.push(way, template, text);
+    }
+
+    fn push(&mut self, way: Way, template: u32, text: u8) {
+        let (own, other) = match way {
+            Way::ToServer => (0, 1),
+            Way::ToClient => (1, 0),
+        };
+        let bytes = &self.weaver.round.templates[template as usize];
+        let step = Step {
+            template,
+            connection: self.connection,
+            seq: self.next[own],
+            ack: self.next[other],
+            number: (self.weaver.round.expected.len() as u32).saturating_sub(1),
+            frame_bytes: u16::try_from(bytes.len()).expect("no frame is that long"),
+            kind: way.kind(),
+            text,
+        };
+        self.next[own] = self.next[own].wrapping_add(frame::sequence_length(bytes));
+        self.thread.steps.push(step);
+    }
+}
+
+/// A response's head and body; zeros stand for its request's number.
+fn response_bytes(status: &str, kind: &str, answer: &Answer) -> Vec<u8> {
+    let framing = match answer {
+        Answer::Length(bytes) => format!("Content-Length: {bytes}"),
+        Answer::Chunked(_) => "Transfer-Encoding: chunked".to_string(),
+    };
+    let digits = "\0".repeat(frame::RESPONSE_DIGITS);
+    let head = format!(
+        "HTTP/1.1 {status}\r\nServer: n{digits}\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n"
+    );
+    debug_assert_eq!(head.find('\0'), Some(frame::RESPONSE_AT - HEADER_BYTES));
+    let mut payload = head.into_bytes();
+    match *answer {
+        Answer::Length(bytes) => payload.resize(payload.len() + bytes, b'x'),
+        Answer::Chunked(bytes) => {
+            for chunk in vec![b'x'; bytes].chunks(16 << 10) {
+                payload.extend(format!("{:x}\r\n", chunk.len()).bytes());
+                payload.extend(chunk);
+                payload.extend(b"\r\n");
+            }
+            payload.extend(b"0\r\n\r\n");
+        }
+    }
+    payload
+}
+
+impl Drop for Script<'_> {
+    fn drop(&mut self) {
+        let thread = std::mem::take(&mut self.thread);
+        self.weaver.add(thread);
+    }
+}

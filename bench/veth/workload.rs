@@ -1,0 +1,263 @@
+//! Workloads: what kinds of connections there are, and in what mixture. Deterministic: the same
+//! name, seed and length give the same round.
+
+use super::frame::{SEGMENT_BYTES, Way, datagram, flag};
+use super::round::{Answer, Round, Script, Weaver};
+
+/// What traffic is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Workload {
+    /// Keep-alive connections of small requests and answers, a frame each
+    Small,
+    /// Pages of 2 to 60 KB, half of them chunked
+    Pages,
+    /// Downloads of 1 MB in frames of MTU size
+    Bulk,
+    /// The same downloads in superpackets of 64 KB, as veth pairs carry them
+    Superpackets,
+    /// Small requests, with nine frames of other protocols for each of theirs
+    Noise,
+    /// A new connection for every request
+    Connections,
+    /// Frames of 60, 570 and 1514 bytes, in the proportion 7:4:1
+    Imix,
+}
+
+/// Payload of a superpacket: what fits an IPv4 packet, in whole segments.
+const SUPER_BYTES: usize = 44 * SEGMENT_BYTES;
+const HTTP: u16 = 80;
+const TLS: u16 = 443;
+
+impl Workload {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::Small => "small",
+            Workload::Pages => "pages",
+            Workload::Bulk => "bulk",
+            Workload::Superpackets => "superpackets",
+            Workload::Noise => "noise",
+            Workload::Connections => "connections",
+            Workload::Imix => "imix",
+        }
+    }
+
+    /// Connections that are open at a time, where the round is long enough.
+    fn concurrency(self) -> usize {
+        match self {
+            Workload::Bulk | Workload::Superpackets => 64,
+            Workload::Pages => 1024,
+            _ => 4096,
+        }
+    }
+
+    /// A round of at least `frame_count_min` frames.
+    pub fn round(self, seed: u64, frame_count_min: usize) -> Round {
+        let mut weaver = Weaver::new(seed, self.concurrency());
+        let mut http_count = 0;
+        while weaver.planned() < frame_count_min {
+            let before = weaver.planned();
+            let is_http = self != Workload::Noise || http_count * 10 <= before;
+            match self {
+                _ if !is_http => other(&mut weaver),
+                Workload::Small | Workload::Noise => small(&mut weaver),
+                Workload::Pages => pages(&mut weaver),
+                Workload::Bulk => bulk(&mut weaver, SEGMENT_BYTES),
+                Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
+                Workload::Connections => short(&mut weaver),
+                Workload::Imix => imix(&mut weaver),
+            }
+            if is_http {
+                http_count += weaver.planned() - before;
+            }
+        }
+        weaver.weave()
+    }
+}
+
+/// Kinds of small requests: head and body behind the digits, and the answer.
+fn small_exchange(script: &mut Script<'_>, which: u64) {
+    let agent = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101\r\n";
+    let accept = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n\
+                  Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate\r\n";
+    let host = "Host: www.example.com\r\n";
+    match which % 8 {
+        0..4 => {
+            script.request("GET", &format!("{host}{agent}{accept}\r\n"), 0);
+            script.response(
+                "200 OK",
+                "text/html",
+                &Answer::Length(120 + 80 * which as usize % 640),
+            );
+        }
+        4..6 => {
+            script.request("GET", &format!("{host}Accept: */*\r\n\r\n"), 0);
+            script.response("200 OK", "application/json", &Answer::Length(64));
+        }
+        6 => {
+            let head =
+                format!("{host}Content-Type: application/json\r\nContent-Length: 96\r\n\r\n");
+            script.request("POST", &head, 96);
+            script.response("200 OK", "application/json", &Answer::Length(32));
+        }
+        _ => {
+            script.request("GET", &format!("{host}{agent}\r\n"), 0);
+            script.response("404 No", "text/plain", &Answer::Length(9));
+        }
+    }
+}
+
+fn small(weaver: &mut Weaver) {
+    let count = 16 + weaver.pick(48);
+    let mut picks: Vec<u64> = (0..count).map(|_| weaver.pick(8)).collect();
+    let mut script = weaver.script(HTTP);
+    script.open();
+    for (index, which) in picks.drain(..).enumerate() {
+        small_exchange(&mut script, which);
+        // The next request acknowledges the answer, but now and then a pause comes first.
+        if index % 4 == 3 {
+            script.acknowledge(Way::ToServer);
+        }
+    }
+    script.close();
+}
+
+fn short(weaver: &mut Weaver) {
+    let which = weaver.pick(8);
+    let mut script = weaver.script(HTTP);
+    script.open();
+    small_exchange(&mut script, which);
+    script.acknowledge(Way::ToServer);
+    script.close();
+}
+
+fn pages(weaver: &mut Weaver) {
+    let picks: Vec<u64> = (0..8).map(|_| weaver.pick(8)).collect();
+    let mut script = weaver.script(HTTP);
+    script.open();
+    for which in picks {
+        let bytes = [2_000, 8_000, 20_000, 60_000][which as usize % 4];
+        script.request("GET", "Host: www.example.com\r\nAccept: */*\r\n\r\n", 0);
+        let answer = if which < 4 { Answer::Length(bytes) } else { Answer::Chunked(bytes) };
+        script.response("200 OK", "text/html", &answer);
+        script.acknowledge(Way::ToServer);
+    }
+    script.close();
+}
+
+fn bulk(weaver: &mut Weaver, segment_bytes: usize) {
+    let mut script = weaver.script(HTTP);
+    script.set_segment_bytes(segment_bytes);
+    script.open();
+    for _ in 0..2 {
+        script.request("GET", "Host: downloads.example.com\r\n\r\n", 0);
+        script.response("200 OK", "application/octet-stream", &Answer::Length(1_000_000));
+        script.acknowledge(Way::ToServer);
+    }
+    script.close();
+}
+
+/// For each twelve frames seven of 60 bytes, four of 570 and one of 1514.
+fn imix(weaver: &mut Weaver) {
+    const HALF: usize = 570 - super::frame::HEADER_BYTES;
+    let mut script = weaver.script(HTTP);
+    script.open();
+    for _ in 0..8 {
+        for answer in [0, SEGMENT_BYTES] {
+            script.request_of("GET", HALF);
+            script.acknowledge(Way::ToClient);
+            script.response_of(HALF, answer);
+            script.acknowledge(Way::ToServer);
+            script.acknowledge(Way::ToClient);
+        }
+        script.acknowledge(Way::ToServer);
+    }
+    script.close();
+}
+
+/// What is not HTTP: TLS, another protocol on TCP, and datagrams.
+fn other(weaver: &mut Weaver) {
+    let (which, count) = (weaver.pick(3), 50 + weaver.pick(200));
+    if which == 0 {
+        let (connection, bytes) = (weaver.connection(), 60 + weaver.pick(1100) as usize / 64 * 64);
+        let template = datagram(TLS, &vec![0x40; bytes]);
+        let frames = (0..count).map(|_| (template.clone(), connection)).collect();
+        return weaver.datagrams(frames);
+    }
+    let port = if which == 1 { TLS } else { 22 };
+    let mut script = weaver.script(port);
+    script.open();
+    let begins: [&[u8]; 2] = if which == 1 {
+        [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x17\x03\x03\x05\x00"]
+    } else {
+        [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\x00\x00\x04\x00\x0a\x14"]
+    };
+    for index in 0..count {
+        let mut payload = begins[usize::from(index > 1)].to_vec();
+        payload.resize(if index % 2 == 0 { 200 } else { SEGMENT_BYTES }, 0xa5);
+        let way = if index % 2 == 0 { Way::ToServer } else { Way::ToClient };
+        script.data(way, flag::PSH, &payload);
+    }
+    script.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{self, kind};
+    use std::collections::HashMap;
+
+    const ALL: [Workload; 7] = [
+        Workload::Small,
+        Workload::Pages,
+        Workload::Bulk,
+        Workload::Superpackets,
+        Workload::Noise,
+        Workload::Connections,
+        Workload::Imix,
+    ];
+
+    #[test]
+    fn a_round_is_the_same_for_the_same_seed() {
+        for workload in ALL {
+            let (one, same) = (workload.round(7, 3000), workload.round(7, 3000));
+            assert_eq!((&one.steps, &one.templates), (&same.steps, &same.templates));
+            assert!(one.steps.len() >= 3000);
+        }
+        assert_ne!(Workload::Small.round(7, 3000).steps, Workload::Small.round(8, 3000).steps);
+    }
+
+    /// Every connection's segments follow each other without a hole, and acknowledge what came.
+    #[test]
+    fn numbers_are_those_of_a_tcp_that_loses_nothing() {
+        for workload in ALL {
+            let round = workload.round(3, 3000);
+            let mut next: HashMap<(u32, u8), u32> = HashMap::new();
+            for step in round.steps.iter().filter(|step| step.kind != kind::DATAGRAM) {
+                let own = next.entry((step.connection, step.kind)).or_default();
+                assert_eq!(step.seq, *own, "{workload:?}");
+                *own += frame::sequence_length(&round.templates[step.template as usize]);
+                let other = kind::CLIENT + kind::SERVER - step.kind;
+                let seen = next.get(&(step.connection, other)).copied().unwrap_or(0);
+                assert_eq!(step.ack, seen, "{workload:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn mixtures_are_what_they_are_called() {
+        let noise = Workload::Noise.round(1, 50_000);
+        let share = noise.http_frame_count as f64 / noise.steps.len() as f64;
+        assert!((0.09..0.12).contains(&share), "{share}");
+        let imix = Workload::Imix.round(1, 50_000);
+        let share = |bytes: u16| {
+            let count = imix.steps.iter().filter(|step| step.frame_bytes == bytes).count();
+            count as f64 * 12.0 / imix.steps.len() as f64
+        };
+        for (bytes, wanted) in [(60, 7.0), (570, 4.0), (1514, 1.0)] {
+            assert!((share(bytes) - wanted).abs() < 0.4, "{bytes}: {}", share(bytes));
+        }
+        assert!(Workload::Superpackets.round(1, 50).has_superpackets());
+        assert!(Workload::Small.round(1, 100_000).concurrency_max > 1000);
+    }
+}

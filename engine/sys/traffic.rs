@@ -1,0 +1,291 @@
+//! The load generator of `bpf/traffic.bpf.c`: frames made in the kernel, each at its time, and put
+//! into the receive path of an interface as if they had come from the wire. bpf(2),
+//! `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` (Linux 5.18).
+//!
+//! For `httplines-bench`; no capture needs it.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+
+use libbpf_rs::ErrorExt;
+use libbpf_rs::libbpf_sys;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+
+use super::mmap::Mapping;
+
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    missing_docs,
+    missing_debug_implementations,
+    unsafe_op_in_unsafe_fn
+)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/traffic.skel.rs"));
+}
+
+/// Bytes that a template has room for: `TEMPLATE_BYTES`.
+pub const TEMPLATE_BYTES: usize = 2048;
+/// Nanoseconds are counted in parts of this many bits: `INTERVAL_SHIFT`.
+pub const INTERVAL_SHIFT: u32 = 10;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+/// What a run counts in `struct traffic`, by their places there.
+const STATE_BYTES: usize = size_of::<skeleton::types::traffic>();
+
+/// A frame of a round: `struct step`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Step {
+    /// Which template.
+    pub template: u32,
+    /// Which connection of the round, from 0.
+    pub connection: u32,
+    /// The sequence number, less the sender's initial one; of a replayed frame, where the word is
+    /// to whose upper half the round is added.
+    pub seq: u32,
+    /// The acknowledgement number, less the other side's initial one; of a replayed frame, where
+    /// the checksums are that cover the word.
+    pub ack: u32,
+    /// Which request of the round, from 0.
+    pub number: u32,
+    /// Length of the frame.
+    pub frame_bytes: u16,
+    /// What the frame changes of its template: `KIND_…`.
+    pub kind: u8,
+    /// Where the frame says which request it belongs to: `TEXT_…`.
+    pub text: u8,
+}
+
+/// Whether frames are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// They are received by the interface.
+    Pass,
+    /// They are made and thrown away, which tells what making them costs.
+    Drop,
+}
+
+/// What is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// When the first frame is due, on the monotonic clock.
+    pub start_ns: u64,
+    /// The time of day then.
+    pub epoch_ns: u64,
+    /// Between two frames, in 2^-[`INTERVAL_SHIFT`] ns; 0: as fast as it goes.
+    pub interval: u64,
+    /// No more frames than this.
+    pub frame_count_max: u64,
+    /// Connections of a round.
+    pub connection_count: u32,
+    /// Requests of a round.
+    pub request_count: u32,
+    /// Whether frames are sent.
+    pub verdict: Verdict,
+}
+
+/// What was sent since the schedule was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sent {
+    /// Frames.
+    pub frame_count: u64,
+    /// Their bytes.
+    pub byte_count: u64,
+    /// Frames that could not be made.
+    pub failed_count: u64,
+    /// Time the program waited for the next frame's time.
+    pub idle_ns: u64,
+    /// The most that a frame was behind its time.
+    pub late_ns_max: u64,
+    /// The monotonic clock at the last frame.
+    pub last_ns: u64,
+    /// When the next frame is due, on the monotonic clock.
+    pub due_ns: u64,
+}
+
+/// The generator, loaded, with its round.
+#[derive(Debug)]
+pub struct Traffic {
+    program: OwnedFd,
+    state: Mapping,
+    /// Bytes of the longest frame of the round.
+    frame_bytes_max: usize,
+    step_count: u32,
+}
+
+/// The words of `struct traffic` that are used here.
+macro_rules! place {
+    ($field:ident) => {
+        std::mem::offset_of!(skeleton::types::traffic, $field)
+    };
+}
+
+impl Traffic {
+    /// Loads the generator with a round. Needs CAP_BPF and CAP_NET_ADMIN.
+    ///
+    /// # Panics
+    /// Where there are no steps, or a template is too long.
+    pub fn load(steps: &[Step], templates: &[Vec<u8>]) -> libbpf_rs::Result<Traffic> {
+        assert!(!steps.is_empty() && !templates.is_empty(), "a round has frames");
+        super::hush_libbpf();
+        let mut storage = MaybeUninit::uninit();
+        let mut open = skeleton::TrafficSkelBuilder::default().open(&mut storage)?;
+        open.maps.steps.set_max_entries(steps.len() as u32)?;
+        open.maps.templates.set_max_entries(templates.len() as u32)?;
+        let loaded = open.load()?;
+        let bytes = size_of_val(steps);
+        let map = Mapping::of_file(loaded.maps.steps.as_fd(), bytes)?;
+        for (index, step) in steps.iter().enumerate() {
+            put_step(&map, index * size_of::<Step>(), step);
+        }
+        let bytes = templates.len() * TEMPLATE_BYTES;
+        let map = Mapping::of_file(loaded.maps.templates.as_fd(), bytes)?;
+        for (index, template) in templates.iter().enumerate() {
+            put_bytes(&map, index * TEMPLATE_BYTES, template);
+        }
+        let duplicate = "cannot duplicate the program's descriptor";
+        Ok(Traffic {
+            program: loaded.progs.traffic.as_fd().try_clone_to_owned().context(duplicate)?,
+            state: Mapping::of_file(loaded.maps.state.as_fd(), STATE_BYTES)?,
+            frame_bytes_max: steps.iter().map(|step| step.frame_bytes).max().unwrap_or(0).into(),
+            step_count: steps.len() as u32,
+        })
+    }
+
+    /// Begins anew, with this schedule, from the first frame of the first round.
+    pub fn schedule(&self, schedule: &Schedule) {
+        let Schedule { start_ns, epoch_ns, interval, frame_count_max, .. } = *schedule;
+        for (place, value) in [
+            (place!(start_ns), start_ns),
+            (place!(epoch_ns), epoch_ns),
+            (place!(interval), interval),
+            (place!(frame_count_max), frame_count_max),
+            (place!(due), 0),
+            (place!(frame_count), 0),
+            (place!(byte_count), 0),
+            (place!(failed_count), 0),
+            (place!(idle_ns), 0),
+            (place!(early_ns), 0),
+            (place!(late_ns_max), 0),
+            (place!(last_ns), 0),
+        ] {
+            self.state.word64(place).store(value, Ordering::Relaxed);
+        }
+        let verdict = match schedule.verdict {
+            Verdict::Pass => XDP_PASS,
+            Verdict::Drop => XDP_DROP,
+        };
+        for (place, value) in [
+            (place!(step_count), self.step_count),
+            (place!(connection_count), schedule.connection_count),
+            (place!(request_count), schedule.request_count),
+            (place!(verdict), verdict),
+            (place!(frame_bytes_max), self.frame_bytes_max as u32),
+            (place!(step), 0),
+            (place!(round), 0),
+        ] {
+            self.state.word32(place).store(value, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Lets the schedule end with frame `frame_count`.
+    pub fn end_at(&self, frame_count: u64) {
+        self.state.word64(place!(frame_count_max)).store(frame_count, Ordering::Relaxed);
+    }
+
+    /// Sends the frames that are due, into interface `ifindex` of this thread's network namespace.
+    /// The program runs `attempts` times; at those where no frame is due it waits for a moment.
+    pub fn run(&self, ifindex: u32, attempts: u32) -> io::Result<()> {
+        // Time that passes between calls is not spent here.
+        self.state.word64(place!(early_ns)).store(0, Ordering::Relaxed);
+        let (page, context) = (vec![0u8; self.frame_bytes_max], self.context(ifindex));
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: page.as_ptr().cast(),
+            data_size_in: page.len() as u32,
+            ctx_in: (&raw const context).cast(),
+            ctx_size_in: size_of_val(&context) as u32,
+            repeat: attempts as i32,
+            flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+            ..Default::default()
+        };
+        // SAFETY: the options point to `page` and `context`, which live through the call, and ask
+        // for no output.
+        super::cvt(unsafe {
+            libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &mut options)
+        })?;
+        Ok(())
+    }
+
+    /// The next frame as bytes, made by the program and sent nowhere: for tests.
+    pub fn next_frame(&self) -> io::Result<Vec<u8>> {
+        let page = vec![0u8; self.frame_bytes_max];
+        let mut made = vec![0u8; TEMPLATE_BYTES];
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: page.as_ptr().cast(),
+            data_size_in: page.len() as u32,
+            data_out: made.as_mut_ptr().cast(),
+            data_size_out: made.len() as u32,
+            repeat: 1,
+            ..Default::default()
+        };
+        // SAFETY: the options point to `page` and `made`, with their lengths, which live through
+        // the call.
+        super::cvt(unsafe {
+            libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &mut options)
+        })?;
+        made.truncate(options.data_size_out as usize);
+        Ok(made)
+    }
+
+    /// What was sent so far.
+    pub fn sent(&self) -> Sent {
+        let word = |place| self.state.word64(place).load(Ordering::Relaxed);
+        Sent {
+            frame_count: word(place!(frame_count)),
+            byte_count: word(place!(byte_count)),
+            failed_count: word(place!(failed_count)),
+            idle_ns: word(place!(idle_ns)),
+            late_ns_max: word(place!(late_ns_max)),
+            last_ns: word(place!(last_ns)),
+            due_ns: word(place!(start_ns)) + (word(place!(due)) >> INTERVAL_SHIFT),
+        }
+    }
+
+    fn context(&self, ifindex: u32) -> libbpf_sys::xdp_md {
+        libbpf_sys::xdp_md {
+            data_end: self.frame_bytes_max as u32,
+            ingress_ifindex: ifindex,
+            ..Default::default()
+        }
+    }
+}
+
+fn put_step(map: &Mapping, at: usize, step: &Step) {
+    let words = [
+        step.template,
+        step.connection,
+        step.seq,
+        step.ack,
+        step.number,
+        u32::from(step.frame_bytes) | u32::from(step.kind) << 16 | u32::from(step.text) << 24,
+    ];
+    for (index, word) in words.iter().enumerate() {
+        map.word32(at + 4 * index).store(*word, Ordering::Relaxed);
+    }
+}
+
+fn put_bytes(map: &Mapping, at: usize, bytes: &[u8]) {
+    assert!(bytes.len() <= TEMPLATE_BYTES, "a template has room for a frame");
+    for (index, chunk) in bytes.chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        map.word64(at + 8 * index).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+    }
+}
