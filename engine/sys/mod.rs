@@ -15,11 +15,13 @@
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
+//! - [`cpu_time`]: what instruments measure with.
 
 use std::io;
 
 pub mod affinity;
 pub mod counters;
+pub mod cpu_time;
 pub mod filter;
 pub mod interface;
 pub mod memory;
