@@ -3,8 +3,13 @@
 //! - [`replay`]: a capture in memory through the whole engine, as fast as it goes.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
 
+#[path = "../allocations.rs"]
+mod allocations;
+#[path = "../canned.rs"]
+mod canned;
 mod filter;
 mod replay;
+mod spread;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
