@@ -148,3 +148,79 @@ fn replay_refuses_what_it_cannot_replay_in_one_sentence() {
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
 }
+
+/// Needs CAP_BPF, and for the live part a network namespace.
+mod root {
+    use super::{Value, bench, report, support};
+    use httplines::sys::counters::Reason;
+    use httplines::sys::filter::Filter;
+    use std::collections::BTreeSet;
+
+    const RUNS: u64 = 2;
+    const REPEAT: u64 = 500;
+    const PACKETS: u64 = 300;
+    /// Frames of a path on which each is of another connection.
+    const FRESH: u64 = 4096;
+
+    const ARGS: [&str; 5] = ["filter", "--repeat", "500", "--packets", "300"];
+
+    #[test]
+    fn every_path_of_the_filter_ends_as_it_is_called() {
+        if !Filter::is_permitted() {
+            support::skip!("loading the filter needs CAP_BPF");
+        }
+        let report = report(&[&ARGS[..], &["--runs", "2", "--json"]].concat());
+        let paths = report["paths"].as_array().expect("a list");
+        let is_live = support::lab::is_root();
+        let mut reasons = BTreeSet::new();
+        for path in paths {
+            let name = path["path"].as_str().expect("a name");
+            let reason = path["reason"].as_str().expect("a reason");
+            let (word, _) = name.split_once(':').unwrap_or((name, ""));
+            let expected = match word {
+                "gate shut" => Reason::Gated,
+                "other direction" => Reason::Direction,
+                "not IP" => Reason::NotIp,
+                "not TCP" => Reason::NotTcp,
+                "no payload" => Reason::NoPayload,
+                "TLS" => Reason::Tls,
+                "other" => Reason::Other,
+                "filter off" => Reason::FilterOff,
+                "session" => Reason::Session,
+                "opening" => Reason::Opening,
+                "new" if name.contains("request") => Reason::Admitted,
+                "new" => Reason::Opening,
+                "fragment" => Reason::Fragment,
+                "too deep" => Reason::TooDeep,
+                "unparsed" => Reason::Unparsed,
+                other => panic!("what is {other}?"),
+            };
+            assert_eq!(reason, expected.name(), "{name}");
+            let verdict = if expected.is_pass() { "pass" } else { "reject" };
+            assert_eq!(path["verdict"], verdict, "{name}");
+            // All that was measured was counted under that reason: the program looks after that.
+            let (in_memory, live) = if word == "new" { (FRESH, FRESH) } else { (REPEAT, PACKETS) };
+            let live = if is_live { live } else { 0 };
+            assert_eq!(path["frames"], RUNS * (in_memory + live), "{name}");
+            check_cost(path, is_live);
+            reasons.insert(reason);
+        }
+        let all: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(reasons, all, "every reason has a path");
+        check_cost(&report["empty"], is_live);
+        check_cost(&report["empty_new"], is_live);
+
+        let output = bench(&[&ARGS[..], &["--runs", "1"]].concat());
+        let table = String::from_utf8(output.stdout).expect("UTF-8");
+        let names = paths.iter().filter_map(|path| path["path"].as_str());
+        for name in names.chain(["empty program", "empty program, new"]) {
+            let name = format!("{name:26} ");
+            assert_eq!(table.lines().filter(|line| line.starts_with(&name)).count(), 1, "{table}");
+        }
+    }
+
+    fn check_cost(cost: &Value, is_live: bool) {
+        assert!(cost["test_run_ns"]["median"].is_number(), "{cost}");
+        assert_eq!(cost["live_ns"]["median"].is_number(), is_live, "{cost}");
+    }
+}

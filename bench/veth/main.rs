@@ -8,6 +8,8 @@ mod allocations;
 #[path = "../canned.rs"]
 mod canned;
 mod filter;
+#[allow(dead_code)]
+mod namespace;
 mod replay;
 mod spread;
 

@@ -5,6 +5,7 @@
 //! name it. Nothing here knows of shards, segments or HTTP.
 //!
 //! - [`mmap`]: a mapping that unmaps itself; heap memory stands in for it in tests.
+//! - [`namespace`]: a network namespace for a thread, a process that dies with it.
 //! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
 //! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
@@ -15,7 +16,7 @@
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
-//! - [`cpu_time`]: what instruments measure with.
+//! - [`program`], [`cpu_time`]: what instruments measure with.
 
 use std::io;
 
@@ -26,7 +27,9 @@ pub mod filter;
 pub mod interface;
 pub mod memory;
 pub mod mmap;
+pub mod namespace;
 pub mod packet_socket;
+pub mod program;
 pub mod ring;
 pub mod signals;
 pub mod uring;

@@ -1,11 +1,9 @@
 //! Packets as the kernel filter meets them, built from the inside out, and the filter run on them.
 
-use std::os::fd::AsRawFd;
-
 use httplines::ids::FlowKey;
 use httplines::sys::counters::Reason;
 use httplines::sys::filter::Filter;
-use libbpf_rs::libbpf_sys;
+use httplines::sys::program::test_run;
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -161,28 +159,11 @@ pub fn key_bytes(key: &FlowKey) -> Vec<u8> {
     bytes
 }
 
-/// Runs the filter on an Ethernet frame `repeat` times (BPF_PROG_TEST_RUN). Returns how many bytes
-/// it passed and the mean time of a run in nanoseconds.
-pub fn run(filter: &Filter, frame: &[u8], repeat: u32) -> (u32, u32) {
-    let mut options = libbpf_sys::bpf_test_run_opts {
-        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
-        data_in: frame.as_ptr().cast(),
-        data_size_in: frame.len() as u32,
-        repeat: repeat as i32,
-        ..Default::default()
-    };
-    // SAFETY: the options point to `frame`, which lives through the call, and ask for no output.
-    let result =
-        unsafe { libbpf_sys::bpf_prog_test_run_opts(filter.program().as_raw_fd(), &mut options) };
-    assert_eq!(result, 0, "test run: {}", std::io::Error::last_os_error());
-    (options.retval, options.duration)
-}
-
 /// Runs the filter once and tells which reason it counted. Checks that it counted exactly one, and
 /// that the verdict is the reason's.
 pub fn reason_of(filter: &Filter, frame: &[u8]) -> Reason {
     let before = filter.counters();
-    let (passed_bytes, _) = run(filter, frame, 1);
+    let passed_bytes = test_run(filter.program(), frame, 1).expect("a test run").passed_bytes;
     let after = filter.counters();
     let counted: Vec<Reason> = Reason::ALL
         .iter()
