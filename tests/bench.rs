@@ -106,6 +106,19 @@ fn replay_counts_allocations_and_those_of_the_steady_state_apart() {
     }
 }
 
+/// In the steady state nothing is allocated for a packet, nor for an exchange: what there is
+/// belongs to batches of lines, of which this has three at most in its second half.
+#[test]
+fn the_engine_allocates_nothing_for_a_packet_in_the_steady_state() {
+    let frames = frames(1, 3000);
+    let capture = file(&pcap(Order::Little, Unit::Nano, 1, &frames));
+    let report = report(&["replay", path_of(&capture), "--runs", "1", "--json"]);
+    let row = &report["results"][0];
+    let steady = &row["allocations_steady"];
+    assert_eq!((&row["lines"], &steady["packets"]), (&3000.into(), &(frames.len() / 2).into()));
+    assert!(steady["count"].as_u64().is_some_and(|count| count <= 6), "{steady}");
+}
+
 #[test]
 fn replay_appends_the_lines_of_every_run() {
     let capture = file(&pcap(Order::Little, Unit::Nano, 1, &frames(2, 3)));

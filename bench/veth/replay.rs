@@ -204,7 +204,7 @@ fn print(report: &Report) {
     );
     for row in &report.results {
         println!(
-            "{:>6} {:>12.0} {:>9.1} {:>13.0} {:>26} {:>26} {:>13.4} {:>13.4}",
+            "{:>6} {:>12.0} {:>9.1} {:>13.0} {:>26} {:>26} {:>13.6} {:>13.6}",
             row.shards,
             row.packets_per_s,
             row.bytes_per_s / 1e6,
