@@ -1,14 +1,289 @@
-//! What each stage costs, one group a stage.
+//! What each stage costs alone, in the order of the data's way: one group a stage.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use httplines::config::EmitConfig;
+use httplines::capture::{Frame, LinkType};
+use httplines::config::{DecodeConfig, EmitConfig, FlowConfig, HttpConfig};
+use httplines::decode::{Decoder, Segment, SeqNumber, TcpFlags, TunnelPath};
 use httplines::emit::{Format, JsonFormat};
-use httplines::ids::{IfaceId, IfaceNames};
+use httplines::flow::{Admission, Chunk, FlowIndex, FlowTable, Origin, Origins};
+use httplines::http::{
+    Conversation, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire, parse_head,
+};
+use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
+use httplines::stats::HttpStats;
+use httplines::sys::ring::{Ring, RingFrame};
+use httplines::time::TimestampNs;
+use measure::measure;
+use packet::Packet;
 use std::hint::black_box;
 
+mod allocations;
 #[path = "../tests/support/exchange.rs"]
 #[allow(dead_code)]
 mod exchange;
+mod measure;
+#[path = "../tests/support/packet.rs"]
+#[allow(dead_code)]
+mod packet;
+#[path = "../tests/support/tunnel.rs"]
+#[allow(dead_code)]
+mod tunnel;
+
+/// Payload of a segment that fills an Ethernet frame.
+const SEGMENT_BYTES: usize = 1460;
+
+const NOW: TimestampNs = TimestampNs(exchange::START_NS);
+
+/// Blocks of a ring are walked and handed back; of each frame the header is read.
+fn ring_walk(criterion: &mut Criterion) {
+    const BLOCK_BYTES: usize = 1 << 20;
+    let mut group = criterion.benchmark_group("ring_walk");
+    for (name, frame_bytes, block_count) in
+        [("64 B, in cache", 64, 1), ("64 B", 64, 64), ("1514 B", 1514, 64)]
+    {
+        let payload = vec![b'x'; frame_bytes];
+        let frame = RingFrame {
+            bytes: &payload,
+            wire_bytes: frame_bytes as u32,
+            timestamp: NOW,
+            vlan: None,
+            ifindex: 1,
+            hardware_type: 1,
+            packet_type: 0,
+        };
+        // A frame takes 80 bytes of headers and is padded to 8.
+        let in_block = (BLOCK_BYTES - 48) / (80 + frame_bytes).next_multiple_of(8);
+        let mut ring = Ring::on_heap(BLOCK_BYTES, &vec![vec![frame; in_block]; block_count]);
+        group.throughput(Throughput::Elements((in_block * block_count) as u64));
+        measure(&mut group, name, || {
+            while let Some(block) = ring.next_block() {
+                for frame in block.frames() {
+                    black_box(&frame);
+                }
+            }
+            ring.hand_over();
+        });
+    }
+    group.finish();
+}
+
+/// A frame becomes a segment.
+fn decode(criterion: &mut Criterion) {
+    let (v4, v6) = (("10.0.0.1:4242", "10.0.0.2:80"), ("[fd00::1]:4242", "[fd00::2]:80"));
+    let tcp = |(client, server): (&str, &str)| {
+        let address = |text: &str| text.parse().expect("an address");
+        Packet::tcp(address(client), address(server)).options(&[1; 12]).payload(&[b'x'; 1400])
+    };
+    let vxlan = tunnel::vxlan(4789, 42, &tcp(v4).ethernet());
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Elements(1));
+    for (name, bytes) in [
+        ("IPv4", tcp(v4).ethernet()),
+        ("IPv6", tcp(v6).ethernet()),
+        ("IPv4, QinQ", tcp(v4).tag(0x88a8, 1).vlan(2).ethernet()),
+        ("IPv4 in VXLAN", tunnel::ethernet(0x0800, &vxlan)),
+    ] {
+        let frame = Frame {
+            bytes: &bytes,
+            wire_bytes: bytes.len() as u32,
+            timestamp: NOW,
+            link: LinkType::Ethernet,
+            vlan: None,
+            iface: IfaceId(0),
+        };
+        let mut decoder = Decoder::new(DecodeConfig::default());
+        assert_eq!(decoder.decode(&frame).map(|segment| segment.payload.len()), Ok(1400));
+        measure(&mut group, name, || {
+            black_box(&decoder.decode(black_box(&frame)));
+        });
+    }
+    group.finish();
+}
+
+/// The segment of a client's connection `number`, with `payload` at `seq`.
+fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
+    let mut client = [0; 16];
+    client[..4].copy_from_slice(&(0x0a00_0000 | number).to_be_bytes());
+    let server = [192, 168, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (key, direction) =
+        FlowKey::new((client, [0x9c, 0x40]), (server, [0, 80]), Default::default(), 0);
+    Segment {
+        key,
+        direction,
+        seq: SeqNumber(seq),
+        ack: (flags & TcpFlags::ACK != 0).then_some(SeqNumber(1)),
+        flags: TcpFlags(flags),
+        payload,
+        payload_wire_bytes: payload.len() as u32,
+        timestamp: NOW,
+        iface: IfaceId(0),
+        tunnel: TunnelPath::default(),
+    }
+}
+
+/// A table in which `flow_count` clients have sent a SYN of sequence number 0; the last one's flow.
+fn table(flow_count: u32) -> (FlowTable<Conversation>, FlowIndex) {
+    let mut table = FlowTable::new(FlowConfig::default());
+    let mut last = None;
+    for number in 0..flow_count {
+        let syn = segment(number, 0, TcpFlags::SYN, b"");
+        let Admission::Flow(index) = table.admit(&syn) else { panic!("a SYN begins a flow") };
+        table.accept(index, &syn, |_, _, _, _, _| {});
+        last = Some(index);
+    }
+    (table, last.expect("some flows"))
+}
+
+/// The flow of a segment is found among a million: one of a few that were looked up just before, or
+/// any.
+fn flow_lookup(criterion: &mut Criterion) {
+    const FLOW_COUNT: u32 = 1 << 20;
+    let (mut table, _) = table(FLOW_COUNT);
+    let mut group = criterion.benchmark_group("flow_lookup");
+    group.throughput(Throughput::Elements(1));
+    for (name, among) in [("hot, 16 flows", 16), ("cold, a million flows", FLOW_COUNT)] {
+        let mut number = 0u32;
+        measure(&mut group, name, || {
+            // Numerical Recipes' generator, which visits all numbers below a power of two.
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) % among;
+            let found = table.admit(&segment(number, 1, TcpFlags::ACK, b""));
+            debug_assert!(matches!(found, Admission::Flow(_)));
+            found
+        });
+    }
+    group.finish();
+}
+
+/// Payload of one connection goes on in order; a call is two full segments.
+fn reassembly(criterion: &mut Criterion) {
+    let payload = vec![b'x'; SEGMENT_BYTES];
+    let step = SEGMENT_BYTES as u32;
+    let mut group = criterion.benchmark_group("reassembly");
+    group.throughput(Throughput::ElementsAndBytes { elements: 2, bytes: 2 * u64::from(step) });
+    for (name, order) in [("in order", [0, step]), ("swapped", [step, 0])] {
+        let (mut table, index) = table(1);
+        let (mut seq, mut passed, mut sent) = (1u32, 0, 0);
+        measure(&mut group, name, || {
+            for ahead in order {
+                let segment = segment(0, seq.wrapping_add(ahead), TcpFlags::ACK, &payload);
+                table.accept(index, &segment, |_, _, _, _, chunk| {
+                    passed += u64::from(matches!(black_box(chunk), Chunk::Bytes(..)));
+                });
+                sent += 1;
+            }
+            seq = seq.wrapping_add(2 * step);
+        });
+        assert_eq!(passed, sent, "every segment goes on");
+    }
+    group.finish();
+}
+
+/// A head is parsed from its first byte to its empty line.
+fn head(criterion: &mut Criterion) {
+    let exchange = exchange::typical();
+    let mut group = criterion.benchmark_group("head");
+    for (name, message) in [("request", exchange.request), ("response", exchange.response)] {
+        let bytes = message.head;
+        assert_eq!(parse_head(&bytes).map(|(len_bytes, _)| len_bytes), Some(bytes.len()));
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        measure(&mut group, name, || parse_head(black_box(&bytes)));
+    }
+    group.finish();
+}
+
+/// Counts what it hears.
+#[derive(Debug, Default)]
+struct Tally(u64);
+
+impl Listener for Tally {
+    fn message(&mut self, _flow: &FlowIdentity<'_>, _message: &Message, _when: TimestampNs) {}
+
+    fn exchange(&mut self, _flow: &FlowIdentity<'_>, _exchange: &Exchange) {
+        self.0 += 1;
+    }
+}
+
+/// A conversation that is fed in order.
+struct Talk {
+    key: FlowKey,
+    origins: Origins,
+    conversation: Conversation,
+    room: Room<Tally>,
+    next: [u32; 2],
+}
+
+impl Talk {
+    fn new() -> Talk {
+        let origins = Origins { client_isn: Some(SeqNumber(0)), ..Origins::default() };
+        let room = Room {
+            limits: HttpConfig::default(),
+            pool: ExchangePool::default(),
+            stats: HttpStats::default(),
+            listener: Tally::default(),
+        };
+        let conversation = Conversation::default();
+        Talk { key: exchange::key_v4(), origins, conversation, room, next: [1, 1] }
+    }
+
+    fn say(&mut self, direction: Direction, bytes: &[u8]) {
+        let own = direction.index();
+        let origin = Origin {
+            timestamp: NOW,
+            iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
+            ack: Some(SeqNumber(self.next[1 - own])),
+            seq: SeqNumber(self.next[own]),
+            is_frame_start: true,
+        };
+        self.next[own] = self.next[own].wrapping_add(bytes.len() as u32);
+        let wire = Wire { key: &self.key, origins: &self.origins };
+        self.conversation.take(wire, direction, Chunk::Bytes(bytes, origin), &mut self.room);
+    }
+}
+
+/// A request and its response without a body, from bytes in order to an exchange that is over.
+fn conversation(criterion: &mut Criterion) {
+    let exchange = exchange::typical();
+    let request = exchange.request.head;
+    let response = b"HTTP/1.1 304 Not Modified\r\nServer: nginx/1.29.3\r\nETag: \"6a1f\"\r\n\r\n";
+    let mut group = criterion.benchmark_group("conversation");
+    group.throughput(Throughput::Elements(1));
+    let mut talk = Talk::new();
+    let mut calls = 0;
+    measure(&mut group, "two heads", || {
+        talk.say(Direction::Forward, black_box(&request));
+        talk.say(Direction::Reverse, black_box(response));
+        calls += 1;
+    });
+    assert_eq!(talk.room.listener.0, calls, "each is an exchange");
+    group.finish();
+}
+
+/// Bytes of a body that never ends go by, in segments.
+fn framing(criterion: &mut Criterion) {
+    let plain = vec![b'x'; 3 * SEGMENT_BYTES];
+    let chunks =
+        |bytes: usize, count| format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes)).repeat(count);
+    let mut group = criterion.benchmark_group("framing");
+    for (name, header, stream) in [
+        ("length", "Content-Length: 9223372036854775807", plain),
+        ("chunks of 4096 B", "Transfer-Encoding: chunked", chunks(4096, 1).into_bytes()),
+        ("chunks of 64 B", "Transfer-Encoding: chunked", chunks(64, 60).into_bytes()),
+    ] {
+        let mut talk = Talk::new();
+        talk.say(Direction::Forward, b"GET / HTTP/1.1\r\n\r\n");
+        talk.say(Direction::Reverse, format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").as_bytes());
+        group.throughput(Throughput::Bytes(stream.len() as u64));
+        measure(&mut group, name, || {
+            for segment in stream.chunks(SEGMENT_BYTES) {
+                talk.say(Direction::Reverse, black_box(segment));
+            }
+        });
+        assert_eq!(talk.room.listener.0, 0, "the body has not ended");
+        assert_eq!(talk.room.stats.responses, 1);
+    }
+    group.finish();
+}
 
 /// An exchange becomes a JSON line, in a batch of 256 KiB that begins anew when it is full.
 fn json_line(criterion: &mut Criterion) {
@@ -32,17 +307,25 @@ fn json_line(criterion: &mut Criterion) {
         batch.clear();
         format.exchange(&flow, &exchange, &mut batch);
         group.throughput(Throughput::Bytes(batch.len() as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                format.exchange(&flow, black_box(&exchange), &mut batch);
-                if batch.len() >= 256 << 10 {
-                    batch.clear();
-                }
-            });
+        measure(&mut group, name, || {
+            format.exchange(&flow, black_box(&exchange), &mut batch);
+            if batch.len() >= 256 << 10 {
+                batch.clear();
+            }
         });
     }
     group.finish();
 }
 
-criterion_group!(stages, json_line);
+criterion_group!(
+    stages,
+    ring_walk,
+    decode,
+    flow_lookup,
+    reassembly,
+    head,
+    conversation,
+    framing,
+    json_line
+);
 criterion_main!(stages);

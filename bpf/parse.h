@@ -22,6 +22,9 @@
 #define IP_FRAGMENT_MASK 0x3fff	/* more fragments, or an offset */
 #define IP_OFFSET_MASK 0x1fff
 #define IPV6_FRAGMENT 44
+#ifndef IPPROTO_L2TP
+#define IPPROTO_L2TP 115	/* linux/in.h since 6.0 */
+#endif
 #define EXTENSIONS_MAX 6
 #define EXTENSIONS_INSIDE_MAX 1	/* in a tunnel: more take the verifier too long */
 #define LENGTH_UNKNOWN 0	/* BIG TCP: the length does not fit the IP header's field */
@@ -57,7 +60,8 @@ static __always_inline __u32 opaque(const struct segment *segment, __u32 value)
 static __always_inline int leads_to_tcp(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_GRE ||
-	       protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_MPLS;
+	       protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_MPLS ||
+	       protocol == IPPROTO_AH || protocol == IPPROTO_L2TP;
 }
 
 static __always_inline int is_vlan(__be16 protocol)

@@ -21,10 +21,16 @@
 #define ETHERTYPE_ERSPAN 0x88be	/* type I, and with a sequence number type II */
 #define ETHERTYPE_ERSPAN_3 0x22eb
 
+#define ETHERTYPE_WCCP 0x883e	/* to web caches */
+
 #define PORT_L2TP 1701
 #define PORT_GTPU 2152
 #define PORT_TEREDO 3544
+#define PORT_GRE 4754		/* RFC 8086 */
+#define PORT_VXLAN_GPE 4790
+#define PORT_AYIYA 5072
 #define PORT_GENEVE 6081
+#define PORT_MPLS 6635		/* RFC 7510 */
 
 /* What comes next. */
 enum layer {
@@ -77,6 +83,9 @@ static __always_inline enum layer layer_of_protocol(__u8 protocol)
 		return LAYER_IPV6;
 	case IPPROTO_MPLS:
 		return LAYER_MPLS;
+	case IPPROTO_AH:
+	case IPPROTO_L2TP:
+		return LAYER_DOUBT;
 	}
 	return LAYER_NONE;
 }
@@ -154,6 +163,9 @@ static __always_inline enum layer step_gre(struct cursor *at)
 		at->offset += last & 1 ? 8 : 0;
 		return LAYER_ETHERNET;
 	}
+	/* The second is 802.11, from access points. */
+	if (protocol == ETHERTYPE_WCCP || (protocol & 0xff0f) == 0x8200)
+		return LAYER_DOUBT;
 	return protocol < ETHERTYPE_MIN ? LAYER_NONE : layer_of_ethertype(protocol);
 }
 
@@ -237,7 +249,10 @@ static __always_inline enum overlay overlay_of(const __be16 ports[2])
 	if (destination == PORT_GTPU || source == PORT_GTPU)
 		return OVERLAY_GTPU;
 	return destination == PORT_TEREDO || source == PORT_TEREDO ||
-	       destination == PORT_L2TP || source == PORT_L2TP ? OVERLAY_DOUBT : OVERLAY_NONE;
+	       destination == PORT_L2TP || source == PORT_L2TP ||
+	       destination == PORT_AYIYA || source == PORT_AYIYA || destination == PORT_GRE ||
+	       destination == PORT_VXLAN_GPE || destination == PORT_MPLS ? OVERLAY_DOUBT :
+									    OVERLAY_NONE;
 }
 
 static __always_inline enum layer step_udp(struct cursor *at, __u32 *realm)
@@ -351,6 +366,8 @@ static __always_inline enum reason enter_tunnel(struct segment *segment, enum la
 
 	if (layer == LAYER_NONE)
 		return REASON_NOT_TCP;
+	if (layer == LAYER_DOUBT)
+		return REASON_TUNNEL;
 	if (cursor_peek(&segment->at, LINEAR, known, sizeof(known)))
 		return REASON_UNPARSED;
 	offset = cursor_from_data(&segment->at, known);
@@ -413,6 +430,8 @@ static __always_inline enum reason parse_plain(struct segment *segment)
 		return parse_tcp(segment, LINEAR);
 	if (layer == LAYER_NONE)
 		return REASON_NOT_TCP;
+	if (layer == LAYER_DOUBT)
+		return REASON_TUNNEL;
 	return layer == LAYER_UDP && !promises_tunnel(segment) ? REASON_NOT_TCP : TUNNELLED;
 }
 

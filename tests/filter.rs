@@ -394,33 +394,4 @@ mod root {
             }
         });
     }
-
-    /// Not a test: what a frame costs, by its way through the filter.
-    #[test]
-    #[ignore = "measures; run it alone"]
-    fn cost() {
-        let Some(filter) = load(&CaptureConfig::default()) else { return };
-        let key = key_v4(&[]);
-        let v6 = ipv6(ToServer, PROTOCOL_TCP, &tcp(ToServer, ACK, GET));
-        for (name, before, frame) in [
-            ("session", Session, frame(ToClient, ACK, &[0; 1000])),
-            ("session, IPv6", Session, ethernet(&[], TYPE_IPV6, &v6)),
-            ("reject TLS", Unknown, frame(ToClient, ACK, TLS)),
-            ("reject other", Unknown, frame(ToClient, ACK, &[0; 1000])),
-            ("reject near request", Unknown, frame(ToServer, ACK, b"abcdefghijklmnop\0")),
-            ("reject ACK", Unknown, frame(ToClient, ACK, b"")),
-            ("reject ARP", Unknown, ethernet(&[], 0x0806, &[0; 28])),
-            ("opening SYN", Unknown, frame(ToServer, SYN, b"")),
-        ] {
-            set(&filter, &key, before);
-            run(&filter, &frame, 100_000);
-            println!("{name:20} {:4} ns", run(&filter, &frame, 2_000_000).1);
-        }
-        filter.gate(Gate::Shut);
-        println!(
-            "{:20} {:4} ns",
-            "gate shut",
-            run(&filter, &frame(ToServer, ACK, GET), 2_000_000).1
-        );
-    }
 }

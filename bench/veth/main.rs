@@ -4,6 +4,10 @@
 //! - [`replay`]: a capture in memory through the whole engine, as fast as it goes.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
 
+#[path = "../allocations.rs"]
+mod allocations;
+#[path = "../canned.rs"]
+mod canned;
 mod check;
 mod filter;
 mod frame;
@@ -15,6 +19,7 @@ mod recording;
 mod replay;
 mod report;
 mod round;
+mod spread;
 mod totals;
 mod trial;
 mod workload;

@@ -24,6 +24,15 @@ pub use pool::ExchangePool;
 
 use crate::time::TimestampNs;
 
+/// Parses the head of a message, whole, from the first byte of `bytes`: how long it is, and where
+/// its fields are. For who has a head and no conversation.
+pub fn parse_head(bytes: &[u8]) -> Option<(usize, HeadFields)> {
+    match head::parse(bytes, head::Expected::Either) {
+        head::Parsed::Complete(head) => Some((head.len_bytes, head.fields)),
+        _ => None,
+    }
+}
+
 /// Who hears of what was found on a connection.
 pub trait Listener {
     /// A message's head is complete; its last byte passed at `when`.

@@ -53,7 +53,7 @@ impl Mapping {
         Ok(Mapping { start, bytes, backing: Backing::Kernel })
     }
 
-    /// Zeroed heap memory with the same interface, for tests without the kernel.
+    /// Zeroed heap memory with the same interface, for tests and instruments without the kernel.
     ///
     /// # Panics
     /// Where `bytes` is 0.
@@ -107,13 +107,19 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) }
     }
 
-    /// Copies `data` to `offset`: what the kernel would have written, in tests.
+    /// Whether it stands in for memory of the kernel, so that nobody else writes to it.
+    pub fn is_on_heap(&self) -> bool {
+        matches!(self.backing, Backing::Heap(_))
+    }
+
+    /// Copies `data` to `offset`, in heap memory: what the kernel would have written.
     ///
     /// # Panics
-    /// Where the data does not fit.
-    #[cfg(test)]
+    /// Where the data does not fit, or the memory is the kernel's.
     pub fn write(&mut self, offset: usize, data: &[u8]) {
-        assert!(offset + data.len() <= self.bytes, "inside the mapping");
+        assert!(self.is_on_heap(), "the kernel's memory is for the kernel to write");
+        let room = self.bytes.checked_sub(data.len());
+        assert!(room.is_some_and(|last| offset <= last), "inside the mapping");
         // SAFETY: inside, and `&mut self` means that nobody else looks.
         unsafe {
             self.start.as_ptr().add(offset).copy_from_nonoverlapping(data.as_ptr(), data.len());

@@ -21,12 +21,14 @@
 //! - [`clock`]: the clocks of the kernel, and of a thread.
 //! - [`traffic`]: the load generator of `bpf/`, for `httplines-bench`.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
+//! - [`program`], [`cpu_time`]: what instruments measure with.
 
 use std::io;
 
 pub mod affinity;
 pub mod clock;
 pub mod counters;
+pub mod cpu_time;
 pub mod fanout;
 pub mod filter;
 pub mod interface;
@@ -36,6 +38,7 @@ pub mod namespace;
 pub mod notes;
 pub mod packet_socket;
 pub mod privileges;
+pub mod program;
 mod restrict;
 pub mod ring;
 pub mod signals;

@@ -60,6 +60,43 @@ impl Ring {
         Ring { memory, block_bytes, next: 0 }
     }
 
+    /// A ring on heap memory whose blocks hold `blocks`, as the kernel would lay them out, all of
+    /// them handed over. For instruments and tests without the kernel.
+    ///
+    /// # Panics
+    /// Where the frames of a block do not fit into `block_bytes`.
+    pub fn on_heap(block_bytes: usize, blocks: &[Vec<RingFrame<'_>>]) -> Ring {
+        let mut memory = Mapping::on_heap(block_bytes * blocks.len());
+        for (number, frames) in blocks.iter().enumerate() {
+            let last = frames.len().saturating_sub(1);
+            let frames = frames.iter().enumerate();
+            let count = frames.len() as u32;
+            let bytes: Vec<u8> =
+                frames.flat_map(|(at, frame)| laid_out(frame, at == last)).collect();
+            assert!(BLOCK_HEADER_BYTES + bytes.len() <= block_bytes, "the frames fit");
+            let start = number * block_bytes;
+            memory.write(start + BLOCK_FRAMES, &count.to_ne_bytes());
+            let first = BLOCK_HEADER_BYTES as u32;
+            memory.write(start + BLOCK_FIRST_FRAME, &first.to_ne_bytes());
+            memory.write(start + BLOCK_HEADER_BYTES, &bytes);
+        }
+        let mut ring = Ring::new(memory, block_bytes);
+        ring.hand_over();
+        ring
+    }
+
+    /// Hands every block over, as the kernel would, to be walked anew.
+    ///
+    /// # Panics
+    /// Where the ring is the kernel's.
+    pub fn hand_over(&mut self) {
+        assert!(self.memory.is_on_heap(), "the kernel hands over its own blocks");
+        for start in (0..self.memory.len()).step_by(self.block_bytes) {
+            let status = self.memory.word32(start + BLOCK_STATUS);
+            status.store(libc::TP_STATUS_USER, Ordering::Release);
+        }
+    }
+
     /// The next block, if the kernel has handed it over.
     pub fn next_block(&mut self) -> Option<Block<'_>> {
         let start = self.next;
@@ -168,6 +205,34 @@ fn read_frame(rest: &[u8]) -> Option<(usize, RingFrame<'_>)> {
     Some((word(0) as usize, frame))
 }
 
+/// A frame as the kernel lays it out: header, address, a gap, the bytes, padding to 8.
+fn laid_out(frame: &RingFrame<'_>, is_last: bool) -> Vec<u8> {
+    let mut place = vec![0u8; 80];
+    let link_offset = place.len() as u16;
+    let total = (place.len() + frame.bytes.len()).next_multiple_of(8);
+    let (seconds, nanoseconds) =
+        (frame.timestamp.0 / 1_000_000_000, frame.timestamp.0 % 1_000_000_000);
+    let (tci, tpid) = frame.vlan.unwrap_or_default();
+    let tagged = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
+    let status = if frame.vlan.is_some() { tagged } else { 0 };
+    let mut put = |at: usize, value: &[u8]| place[at..at + value.len()].copy_from_slice(value);
+    put(0, &(if is_last { 0 } else { total as u32 }).to_ne_bytes());
+    put(4, &(seconds as u32).to_ne_bytes());
+    put(8, &(nanoseconds as u32).to_ne_bytes());
+    put(12, &(frame.bytes.len() as u32).to_ne_bytes());
+    put(16, &frame.wire_bytes.to_ne_bytes());
+    put(20, &status.to_ne_bytes());
+    put(24, &link_offset.to_ne_bytes());
+    put(32, &u32::from(tci).to_ne_bytes());
+    put(36, &tpid.to_ne_bytes());
+    put(52, &frame.ifindex.to_ne_bytes());
+    put(56, &frame.hardware_type.to_ne_bytes());
+    put(58, &[frame.packet_type]);
+    place.extend_from_slice(frame.bytes);
+    place.resize(total, 0);
+    place
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,26 +244,20 @@ mod tests {
         Ring::new(Mapping::on_heap(BLOCK_BYTES * block_count), BLOCK_BYTES)
     }
 
-    /// A frame as the kernel lays it out: header, address, a gap, the bytes, padding to 8.
+    /// A frame with a tag that counts where `status` says so.
     fn frame(payload: &[u8], status: u32, is_last: bool) -> Vec<u8> {
-        let mut header = vec![0u8; 80];
-        let total = (header.len() + payload.len()).next_multiple_of(8);
-        let mut put = |at: usize, value: &[u8]| header[at..at + value.len()].copy_from_slice(value);
-        put(0, &(if is_last { 0 } else { total as u32 }).to_ne_bytes());
-        put(4, &7u32.to_ne_bytes());
-        put(8, &9u32.to_ne_bytes());
-        put(12, &(payload.len() as u32).to_ne_bytes());
-        put(16, &1000u32.to_ne_bytes());
-        put(20, &status.to_ne_bytes());
-        put(24, &80u16.to_ne_bytes());
-        put(32, &0x2064u32.to_ne_bytes());
-        put(36, &0x88a8u16.to_ne_bytes());
-        put(52, &3u32.to_ne_bytes());
-        put(56, &772u16.to_ne_bytes());
-        put(58, &[4]);
-        header.extend_from_slice(payload);
-        header.resize(total, 0);
-        header
+        let frame = RingFrame {
+            bytes: payload,
+            wire_bytes: 1000,
+            timestamp: TimestampNs::from_parts(7, 9),
+            vlan: Some((0x2064, 0x88a8)),
+            ifindex: 3,
+            hardware_type: 772,
+            packet_type: 4,
+        };
+        let mut bytes = laid_out(&frame, is_last);
+        bytes[20..24].copy_from_slice(&status.to_ne_bytes());
+        bytes
     }
 
     fn hand_over(ring: &mut Ring, block: usize, frame_count: u32, frames: &[u8]) {
@@ -228,6 +287,30 @@ mod tests {
                 assert!(!is_ours(&ring, block.into()));
             }
             assert!(ring.next_block().is_none());
+        }
+    }
+
+    #[test]
+    fn a_ring_on_the_heap_gives_its_frames_back_as_often_as_it_is_handed_over() {
+        let plain = RingFrame {
+            bytes: b"first",
+            wire_bytes: 1000,
+            timestamp: TimestampNs::from_parts(7, 9),
+            vlan: None,
+            ifindex: 3,
+            hardware_type: 772,
+            packet_type: 4,
+        };
+        let tagged = RingFrame { bytes: b"second!!!", vlan: Some((0x2064, 0x88a8)), ..plain };
+        let blocks = [vec![plain, tagged], vec![], vec![tagged]];
+        let mut ring = Ring::on_heap(BLOCK_BYTES, &blocks);
+        for _ in 0..2 {
+            for frames in &blocks {
+                let block = ring.next_block().expect("it was handed over");
+                assert_eq!(block.frames().collect::<Vec<_>>(), *frames);
+            }
+            assert!(ring.next_block().is_none());
+            ring.hand_over();
         }
     }
 

@@ -3,12 +3,10 @@
 // Each test uses its part of this.
 #![allow(dead_code)]
 
-use std::os::fd::AsRawFd;
-
 use httplines::ids::FlowKey;
 use httplines::sys::counters::Reason;
 use httplines::sys::filter::Filter;
-use libbpf_rs::libbpf_sys;
+use httplines::sys::program::test_run;
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -19,6 +17,7 @@ pub const URG: u8 = 32;
 
 pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
+pub const PROTOCOL_GRE: u8 = 47;
 pub const TYPE_IPV4: u16 = 0x0800;
 pub const TYPE_IPV6: u16 = 0x86dd;
 pub const TYPE_VLAN: u16 = 0x8100;
@@ -28,6 +27,8 @@ pub const TYPE_OLD_QINQ: u16 = 0x9100;
 
 pub const CLIENT_V4: [u8; 4] = [10, 0, 0, 9];
 pub const SERVER_V4: [u8; 4] = [10, 0, 0, 1];
+/// The sequence number of segments that are given none.
+pub const SEQ: u32 = 7;
 pub const CLIENT_PORT: u16 = 40_000;
 pub const SERVER_PORT: u16 = 8080;
 
@@ -52,7 +53,8 @@ pub fn tcp_between(way: Way, (client, server): (u16, u16), flags: u8, payload: &
     let mut segment = Vec::with_capacity(20 + payload.len());
     segment.extend(source.to_be_bytes());
     segment.extend(destination.to_be_bytes());
-    segment.extend([0, 0, 0, 7, 0, 0, 0, 9, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend(SEQ.to_be_bytes());
+    segment.extend([0, 0, 0, 9, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     segment.extend(payload);
     segment
 }
@@ -197,23 +199,6 @@ impl Known {
     }
 }
 
-/// Runs the filter on an Ethernet frame `repeat` times (BPF_PROG_TEST_RUN). Returns how many bytes
-/// it passed and the mean time of a run in nanoseconds.
-pub fn run(filter: &Filter, frame: &[u8], repeat: u32) -> (u32, u32) {
-    let mut options = libbpf_sys::bpf_test_run_opts {
-        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
-        data_in: frame.as_ptr().cast(),
-        data_size_in: frame.len() as u32,
-        repeat: repeat as i32,
-        ..Default::default()
-    };
-    // SAFETY: the options point to `frame`, which lives through the call, and ask for no output.
-    let result =
-        unsafe { libbpf_sys::bpf_prog_test_run_opts(filter.program().as_raw_fd(), &mut options) };
-    assert_eq!(result, 0, "test run: {}", std::io::Error::last_os_error());
-    (options.retval, options.duration)
-}
-
 /// Runs the filter once and tells which reason it counted. Checks that it counted exactly one, and
 /// that the verdict is the reason's.
 pub fn reason_of(filter: &Filter, frame: &[u8]) -> Reason {
@@ -223,7 +208,7 @@ pub fn reason_of(filter: &Filter, frame: &[u8]) -> Reason {
 /// The same, with how many bytes it passed: of an elided frame some, of others all or none.
 pub fn verdict_of(filter: &Filter, frame: &[u8]) -> (Reason, u32) {
     let before = filter.counters();
-    let (passed_bytes, _) = run(filter, frame, 1);
+    let passed_bytes = test_run(filter.program(), frame, 1).expect("a test run").passed_bytes;
     let after = filter.counters();
     let counted: Vec<Reason> = Reason::ALL
         .iter()

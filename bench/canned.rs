@@ -1,0 +1,206 @@
+//! Frames in memory, and the whole engine run on them: no file, no kernel, no clock to wait for.
+
+use crate::allocations::Allocations;
+use httplines::capture::{Frame, FrameSource, Polled, SourceError};
+use httplines::config::Config;
+use httplines::emit::{Batch, JsonFormat, Limits, Lines, Policy, Sink, SinkFault, Writer};
+use httplines::ids::{IfaceNames, ShardId};
+use httplines::shard::{Orders, Part, Shard, Share};
+use httplines::stats::ShardStats;
+use httplines::sys::cpu_time;
+use httplines::totals::Totals;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Frames that one poll brings: as many as a ring block of the default size has room for.
+const POLL_BYTES: usize = 1 << 20;
+
+/// The frames of a capture, one behind the other.
+#[derive(Debug, Default)]
+pub struct Canned {
+    bytes: Vec<u8>,
+    /// Each without its bytes, and where they begin and end.
+    frames: Vec<(Frame<'static>, usize, usize)>,
+    names: IfaceNames,
+}
+
+impl Canned {
+    /// All that `source` has, whose interfaces are called `names`.
+    pub fn new(source: &mut impl FrameSource, names: &IfaceNames) -> Result<Canned, SourceError> {
+        let mut canned = Canned { names: names.clone(), ..Canned::default() };
+        while source.poll(&mut |frame| canned.push(&frame))? != Polled::End {}
+        Ok(canned)
+    }
+
+    fn push(&mut self, frame: &Frame<'_>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(frame.bytes);
+        self.frames.push((Frame { bytes: &[], ..*frame }, start, self.bytes.len()));
+    }
+
+    /// How many frames there are.
+    pub fn frame_count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Bytes of all frames.
+    pub fn byte_count(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Where the shards of a run wait for each other, halfway and at the end, so that what is allocated
+/// in between belongs to the second half of the frames and to nothing else.
+#[derive(Debug, Default)]
+struct Meetings {
+    state: Mutex<Arrived>,
+    all_there: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Arrived {
+    count: usize,
+    /// When the last shard had come to a meeting.
+    marks: [Allocations; 2],
+    is_broken: bool,
+}
+
+impl Meetings {
+    fn lock(&self) -> MutexGuard<'_, Arrived> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn attend(&self, meeting: usize, shard_count: usize) {
+        let mut state = self.lock();
+        state.count += 1;
+        state.marks[meeting] = Allocations::so_far();
+        self.all_there.notify_all();
+        while state.count < (meeting + 1) * shard_count && !state.is_broken {
+            state = self.all_there.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+}
+
+/// A shard's source over canned frames.
+#[derive(Debug)]
+struct CannedSource {
+    canned: Arc<Canned>,
+    next: usize,
+    /// Meetings attended so far; `None` in a run without.
+    attended: usize,
+    meetings: Arc<Meetings>,
+    shard_count: usize,
+}
+
+impl CannedSource {
+    fn attend(&mut self, meeting: usize) {
+        if self.attended == meeting {
+            self.attended += 1;
+            self.meetings.attend(meeting, self.shard_count);
+        }
+    }
+}
+
+impl FrameSource for CannedSource {
+    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+        let canned = Arc::clone(&self.canned);
+        let (all, half) = (canned.frames.len(), canned.frames.len() / 2);
+        if self.next >= half {
+            self.attend(0);
+        }
+        if self.next == all {
+            self.attend(1);
+            return Ok(Polled::End);
+        }
+        let (first, until) = (self.next, if self.next < half { half } else { all });
+        let bytes_end = canned.frames[first].1 + POLL_BYTES;
+        while self.next < until && canned.frames[self.next].1 < bytes_end {
+            let (frame, start, end) = &canned.frames[self.next];
+            self.next += 1;
+            visit(Frame { bytes: &canned.bytes[*start..*end], ..*frame });
+        }
+        Ok(Polled::Frames(self.next - first))
+    }
+}
+
+impl Drop for CannedSource {
+    /// A shard that breaks off leaves nobody waiting.
+    fn drop(&mut self) {
+        self.meetings.lock().is_broken |= self.attended < 2;
+        self.meetings.all_there.notify_all();
+    }
+}
+
+/// Takes lines and forgets them.
+#[derive(Debug)]
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn append(&mut self, _batches: &mut [Batch]) -> Result<(), SinkFault> {
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "nowhere".into()
+    }
+}
+
+/// What a run took.
+#[derive(Debug)]
+pub struct Ran {
+    /// All counters, and the time from before the first thread to after the last.
+    pub totals: Totals,
+    /// Of all threads.
+    pub cpu: Duration,
+    /// From beginning to end.
+    pub allocations: Allocations,
+    /// While the second half of the frames went through.
+    pub allocations_steady: Allocations,
+}
+
+/// Runs the engine that `config` describes, from decoding to `sink`, on `canned`: one thread for
+/// each shard and the writer's. An error is a run that did not go well or does not add up.
+pub fn run(canned: &Arc<Canned>, config: &Config, sink: Box<dyn Sink>) -> anyhow::Result<Ran> {
+    let (allocated, begun, cpu) = (Allocations::so_far(), Instant::now(), cpu_time::of_process()?);
+    let count = config.shard_count;
+    let (outlets, writer) =
+        Writer::start(vec![sink], count, Limits::from(&config.emit), Policy::Wait)?;
+    let meetings = Arc::new(Meetings::default());
+    let mut threads = Vec::new();
+    for (number, outlet) in (0..count).zip(outlets) {
+        let format = Box::new(JsonFormat::new(&config.emit, canned.names.clone()));
+        let lines = Lines::new(format, outlet, None, false);
+        let source = CannedSource {
+            canned: Arc::clone(canned),
+            next: 0,
+            attended: 0,
+            meetings: Arc::clone(&meetings),
+            shard_count: count.into(),
+        };
+        let share = match count {
+            1 => Share::All,
+            _ => Share::Part(Part { shard: ShardId(number), count }),
+        };
+        let shard = Shard::new(config, source, share, lines);
+        threads.push(thread::spawn(move || shard.run(&Orders::default(), |_| {})));
+    }
+    let mut shards = ShardStats::default();
+    for thread in threads {
+        let (stats, result) = thread.join().map_err(|_| anyhow::anyhow!("a shard panicked"))?;
+        result?;
+        shards.add(&stats);
+    }
+    let (writer, result) = writer.finish();
+    result?;
+    let totals = Totals { shards, live: None, writer, elapsed: begun.elapsed(), is_running: false };
+    let violations = totals.violations();
+    anyhow::ensure!(violations.is_empty(), "the run does not add up: {}", violations.join("; "));
+    let [halfway, end] = meetings.lock().marks;
+    Ok(Ran {
+        totals,
+        cpu: cpu_time::of_process()? - cpu,
+        allocations: Allocations::so_far() - allocated,
+        allocations_steady: end - halfway,
+    })
+}

@@ -1,0 +1,132 @@
+//! What the whole shard costs, from a frame in memory to a JSON line that the writer takes: one
+//! group, a workload each.
+
+use allocations::Allocations;
+use canned::{Canned, Nowhere};
+use capture_file::{Order, Unit, WrittenFrame, pcap};
+use conversation::{Conversation, Side};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use httplines::capture::pcap::PcapSource;
+use httplines::config::{Config, Input};
+use httplines::ids::IfaceNames;
+use std::sync::Arc;
+
+mod allocations;
+// Of what a run tells, `httplines-bench replay` uses more.
+#[allow(dead_code)]
+mod canned;
+#[path = "../tests/support/capture_file.rs"]
+#[allow(dead_code)]
+mod capture_file;
+#[path = "../tests/support/conversation.rs"]
+#[allow(dead_code)]
+mod conversation;
+#[path = "../tests/support/packet.rs"]
+#[allow(dead_code)]
+mod packet;
+
+const START_NS: u64 = 1_795_442_400_000_000_000;
+/// From one packet of a connection to the next.
+const STEP_NS: u64 = 100_000;
+
+const REQUEST: &str = "GET /api/v1/items/4711?page=3&sort=asc HTTP/1.1\r\nHost: 10.0.0.1\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0\r\n\
+    Accept: application/json,text/html;q=0.9,*/*;q=0.8\r\nAccept-Encoding: gzip, deflate\r\n\
+    Accept-Language: en-US,en;q=0.9\r\nCookie: sid=4f9d2c1b7a6e5f3d8c0b; theme=dark\r\n\r\n";
+const RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: nginx/1.29.3\r\n\
+    Date: Mon, 23 Nov 2026 14:00:00 GMT\r\n\
+    Content-Type: application/json\r\nConnection: keep-alive\r\n";
+
+/// What one connection says, between its handshake and its end.
+type Script = fn(&mut Conversation);
+
+fn small(talk: &mut Conversation) {
+    for _ in 0..40 {
+        talk.client(REQUEST.as_bytes());
+        let body = "x".repeat(80);
+        talk.server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    }
+}
+
+/// As `small`, and one segment in ten comes late.
+fn reordered(talk: &mut Conversation) {
+    small(talk);
+    for late in 0..4 {
+        talk.delay(Side::Client, late * 10 + 5, 3);
+        talk.delay(Side::Server, late * 10, 3);
+    }
+}
+
+fn bulk(talk: &mut Conversation) {
+    for _ in 0..4 {
+        let body = "x".repeat(256 << 10);
+        talk.client(REQUEST.as_bytes());
+        talk.server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    }
+}
+
+fn chunked(talk: &mut Conversation) {
+    for _ in 0..4 {
+        let body = format!("1000\r\n{}\r\n", "x".repeat(4096)).repeat(64);
+        talk.client(REQUEST.as_bytes());
+        talk.server(
+            format!("{RESPONSE}Transfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n").as_bytes(),
+        );
+    }
+}
+
+/// So many connections at once.
+fn canned(connections: u8, script: Script) -> Arc<Canned> {
+    let mut frames: Vec<WrittenFrame> = Vec::new();
+    for number in 0..connections {
+        let mut talk = Conversation::new(&format!("10.0.{number}.9:40000"), "10.0.0.1:80");
+        talk.handshake();
+        script(&mut talk);
+        talk.finish();
+        frames.extend(talk.frames(START_NS + u64::from(number) * 700, STEP_NS));
+    }
+    frames.sort_by_key(|frame| frame.ns);
+    let file = pcap(Order::Little, Unit::Nano, 1, &frames);
+    let names = IfaceNames::default();
+    let mut source = PcapSource::new(&file[..], 1 << 20, &names).expect("a capture");
+    Arc::new(Canned::new(&mut source, &names).expect("a whole capture"))
+}
+
+fn shard(criterion: &mut Criterion) {
+    let config = Config::new(Input::Stdin);
+    let mut group = criterion.benchmark_group("shard");
+    let workloads: [(&str, u8, Script); 4] = [
+        ("small", 64, small),
+        ("reordered", 64, reordered),
+        ("bulk", 16, bulk),
+        ("chunked", 16, chunked),
+    ];
+    for (name, connections, script) in workloads {
+        let canned = canned(connections, script);
+        let run = || canned::run(&canned, &config, Box::new(Nowhere)).expect("it adds up");
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: canned.frame_count() as u64,
+            bytes: canned.byte_count() as u64,
+        });
+        let mut counted = None;
+        group.bench_function(name, |bencher| {
+            counted.get_or_insert_with(run);
+            bencher.iter(run);
+        });
+        if let Some(ran) = counted {
+            let Allocations { count, bytes } = ran.allocations_steady;
+            let (half, lines) = (canned.frame_count().div_ceil(2), ran.totals.writer.lines_written);
+            println!(
+                "{:24}alloc:  {count} allocations, {bytes} bytes for the last {half} of {} \
+                 packets, {} for all; {lines} lines",
+                "",
+                canned.frame_count(),
+                ran.allocations.count,
+            );
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(pipeline, shard);
+criterion_main!(pipeline);

@@ -1,0 +1,175 @@
+//! The ways of a frame through the filter, each with frames that go it.
+
+use super::packet::Way::{ToClient, ToServer};
+use super::packet::*;
+use httplines::sys::counters::Reason;
+
+/// Frames of a path that changes what the filter knows, so that none can go it twice: each is of
+/// another connection.
+const FRESH_COUNT: u16 = 4096;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+
+/// How the filter is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    /// As by default.
+    Http,
+    /// Its gate is shut.
+    Shut,
+    /// It takes all TCP: `--filter off`.
+    Off,
+    /// It takes what the host sends only: `-Q out`.
+    Out,
+    /// It leaves the server's port out: `--exclude-port`.
+    Excluding,
+    /// As by default, and user space has noted that the client's data are a body.
+    Granted,
+}
+
+/// A way through the filter.
+#[derive(Clone, Debug)]
+pub struct Path {
+    pub name: &'static str,
+    pub setting: Setting,
+    /// What it counts there.
+    pub reason: Reason,
+    /// Frames that must have passed before.
+    pub before: Vec<Vec<u8>>,
+    /// One frame, which can go this way again and again; or many, each of which can once.
+    pub frames: Vec<Vec<u8>>,
+}
+
+fn path(name: &'static str, reason: Reason, frame: Vec<u8>) -> Path {
+    Path { name, setting: Setting::Http, reason, before: Vec::new(), frames: vec![frame] }
+}
+
+impl Path {
+    fn behind(self, before: Vec<u8>) -> Path {
+        Path { before: vec![before], ..self }
+    }
+
+    fn with(self, setting: Setting) -> Path {
+        Path { setting, ..self }
+    }
+
+    /// Whether its frames are of many connections.
+    pub fn is_fresh(&self) -> bool {
+        self.frames.len() > 1
+    }
+}
+
+/// A frame of each of many connections.
+fn fresh(flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
+    let of = |client| tcp_between(ToServer, (client, SERVER_PORT), flags, payload);
+    let ports = 1024..1024 + FRESH_COUNT;
+    ports
+        .map(|client| ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_TCP, &of(client))))
+        .collect()
+}
+
+/// Paths on which frames are rejected.
+fn rejects() -> Vec<Path> {
+    let udp = ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_UDP, &[0; 20]));
+    let get = frame(ToServer, ACK, GET);
+    vec![
+        path("unwanted port", Reason::Unwanted, get.clone()).with(Setting::Excluding),
+        path("gate shut", Reason::Gated, get.clone()).with(Setting::Shut),
+        path("other direction", Reason::Direction, get).with(Setting::Out),
+        path("not IP: ARP", Reason::NotIp, ethernet(&[], 0x0806, &[0; 28])),
+        path("not TCP: UDP", Reason::NotTcp, udp),
+        path("no payload: ACK", Reason::NoPayload, frame(ToClient, ACK, b"")),
+        path("TLS", Reason::Tls, frame(ToClient, ACK, TLS)),
+        path("other: binary", Reason::Other, frame(ToClient, ACK, &[0; 1000])),
+        path("other: nearly a request", Reason::Other, frame(ToServer, ACK, b"abcdefghijklmnop\0")),
+    ]
+}
+
+/// Paths on which frames of a session pass.
+fn sessions() -> Vec<Path> {
+    let data = |tags: &[(u16, u16)], payload: &[u8]| {
+        ethernet(tags, TYPE_IPV4, &ipv4(ToServer, PROTOCOL_TCP, &tcp(ToServer, ACK, payload)))
+    };
+    let v6 = |payload: &[u8], extensions: u8| {
+        let segment = tcp(ToServer, ACK, payload);
+        let hops = |body: Vec<u8>, next| extension(next, 1, &body);
+        match extensions {
+            0 => ethernet(&[], TYPE_IPV6, &ipv6(ToServer, PROTOCOL_TCP, &segment)),
+            _ => ethernet(&[], TYPE_IPV6, &ipv6(ToServer, 0, &hops(segment, PROTOCOL_TCP))),
+        }
+    };
+    let (vlan, qinq) = ([(TYPE_VLAN, 7)], [(TYPE_QINQ, 7), (TYPE_VLAN, 8)]);
+    let body = [0; 1000];
+    let session = |name, frame, before| path(name, Reason::Session, frame).behind(before);
+    vec![
+        session("session: data", data(&[], &body), data(&[], GET)),
+        session("session: ACK", data(&[], b""), data(&[], GET)),
+        session("session: VLAN", data(&vlan, &body), data(&vlan, GET)),
+        session("session: QinQ", data(&qinq, &body), data(&qinq, GET)),
+        session("session: IPv6", v6(&body, 0), v6(GET, 0)),
+        session("session: IPv6, extension", v6(&body, 1), v6(GET, 0)),
+        session("session: GRE", gre(&data(&[], &body)), gre(&data(&[], GET))),
+        session("session: VXLAN", vxlan(&data(&[], &body)), vxlan(&data(&[], GET))),
+        Path {
+            before: vec![frame(ToServer, SYN, b""), data(&[], GET)],
+            ..path("elided", Reason::Elided, data(&[], &body)).with(Setting::Granted)
+        },
+    ]
+}
+
+/// The IP packet of an Ethernet frame in GRE.
+fn gre(frame: &[u8]) -> Vec<u8> {
+    let header = [&[0, 0], &frame[12..]].concat();
+    ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_GRE, &header))
+}
+
+/// UDP between a port of no meaning and another.
+fn udp(port: u16, body: &[u8]) -> Vec<u8> {
+    let words = [50_000, port, 8 + body.len() as u16, 0].map(u16::to_be_bytes);
+    let datagram = [words.as_flattened(), body].concat();
+    ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_UDP, &datagram))
+}
+
+/// An Ethernet frame in VXLAN.
+fn vxlan(frame: &[u8]) -> Vec<u8> {
+    udp(4789, &[&[8, 0, 0, 0, 0, 0, 42, 0], frame].concat())
+}
+
+/// Paths on which other frames pass.
+fn others() -> Vec<Path> {
+    let packet = ipv4(ToServer, PROTOCOL_TCP, &tcp(ToServer, ACK, GET));
+    let mut fragment = packet.clone();
+    fragment[6] = 0x20;
+    let mut unparsed = packet.clone();
+    unparsed[0] = 0x44;
+    let v4 = |packet: &[u8]| ethernet(&[], TYPE_IPV4, packet);
+    let tags = [(TYPE_VLAN, 1), (TYPE_VLAN, 2), (TYPE_VLAN, 3), (TYPE_VLAN, 4), (TYPE_VLAN, 5)];
+    let (syn, get) = (frame(ToServer, SYN, b""), frame(ToServer, ACK, GET));
+    let opening = |name, frames| Path { frames, ..path(name, Reason::Opening, Vec::new()) };
+    vec![
+        path("filter off", Reason::FilterOff, get).with(Setting::Off),
+        path("opening: SYN again", Reason::Opening, syn.clone()).behind(syn.clone()),
+        path("opening: ACK", Reason::Opening, frame(ToServer, ACK, b"")).behind(syn),
+        path("fragment", Reason::Fragment, v4(&fragment)),
+        path("tunnel: Teredo", Reason::Tunnel, udp(3544, &[0x60; 60])),
+        path("too deep: five tags", Reason::TooDeep, ethernet(&tags, TYPE_IPV4, &packet)),
+        path("unparsed: short header", Reason::Unparsed, v4(&unparsed)),
+        opening("new: SYN", fresh(SYN, b"")),
+        Path { before: fresh(SYN, b""), ..opening("new: half a token", fresh(ACK, b"GE")) },
+        Path {
+            frames: fresh(ACK, GET),
+            ..path("new: request, no SYN seen", Reason::Admitted, Vec::new())
+        },
+        Path {
+            before: fresh(SYN, b""),
+            frames: fresh(ACK, GET),
+            ..path("new: request behind SYN", Reason::Admitted, Vec::new())
+        },
+    ]
+}
+
+/// All paths, rejections first.
+pub fn all() -> Vec<Path> {
+    [rejects(), sessions(), others()].concat()
+}
