@@ -194,6 +194,7 @@ impl fmt::Display for Totals {
             ("late bytes", flow.bytes_late),
             ("bytes cut by the snap length", flow.bytes_cut),
             ("resets ignored", flow.resets_ignored),
+            ("holes given up at the bound", flow.gaps_at_bound),
         ];
         row_of_parts(f, "streams", &losses)?;
         row(f, "gaps", &format!("{} ({} bytes)", flow.gaps, flow.gap_bytes))?;
@@ -211,6 +212,7 @@ impl fmt::Display for Totals {
             ("times out of step", http.resyncs),
             ("bytes skipped", http.bytes_skipped),
             ("requests beyond the bound", http.pending_overflow),
+            ("exchanges beyond the bound", http.exchanges_at_bound),
         ];
         row_of_parts(f, "doubts", &doubts)?;
         let writer = &self.writer;

@@ -8,7 +8,7 @@
 
 use super::Listener;
 use super::body::{BodyFraming, Progress};
-use super::exchange::{FlowIdentity, message_of};
+use super::exchange::{Exchange, FlowIdentity, message_of};
 use super::head::{self, Expected, Head, Kind, Parsed};
 use super::loss::LongHead;
 use super::pairing::Pending;
@@ -125,6 +125,15 @@ pub struct Room<L> {
     pub listener: L,
 }
 
+impl<L> Room<L> {
+    /// Whether so much is under way that the quiet are to give way, before it is so much that
+    /// everybody must.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.pool.held_bytes() > self.limits.held_bytes_shard_max / 8 * 7
+    }
+}
+
 /// The connection that a chunk belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Wire<'a> {
@@ -150,6 +159,14 @@ impl Conversation {
             Chunk::Fin => self.fin(wire, direction, room),
             Chunk::Reset => self.finish(wire, End::Rst, room),
         }
+    }
+
+    /// About how much memory is under way here; 0 where nothing is.
+    pub fn weight(&self) -> u64 {
+        let of_half =
+            |half: &Half| half.partial.capacity() + half.open.map_or(0, |_| size_of::<Exchange>());
+        let waiting = self.pending.count() * size_of::<Exchange>();
+        (waiting + self.halves.iter().map(of_half).sum::<usize>()) as u64
     }
 
     /// What the connection turned out to carry.

@@ -13,6 +13,8 @@ pub mod lab;
 pub mod packet;
 pub mod records;
 pub mod schema;
+pub mod siege;
+pub mod siege;
 pub mod tunnel;
 
 /// Says on stderr, past the test harness's capture, that the running test was skipped; and in the
