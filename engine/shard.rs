@@ -15,6 +15,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// frame.
 const SWEEP_SLOTS_MIN: usize = 256;
 
+/// Slots of the flow table that are looked at after a frame for flows to take memory from, where it
+/// runs short.
+const RELIEF_SLOTS: usize = 256;
+
 /// What the engine wants of its shards; it only ever goes up.
 #[derive(Debug, Default)]
 pub struct Orders(AtomicU8);
@@ -183,6 +187,28 @@ impl Line {
         }
         if is_foreign {
             self.flows.retire(index);
+        }
+        if self.flows.is_short() || self.room.is_short() {
+            self.relieve(segment.timestamp);
+        }
+    }
+
+    /// Memory runs short. Those give way that have had much for long, so that there is room for
+    /// those that come and go.
+    #[cold]
+    fn relieve(&mut self, now: TimestampNs) {
+        let (room, mut effort) = (&mut self.room, RELIEF_SLOTS);
+        while self.flows.is_short()
+            && self.flows.relieve(now, &mut effort, |key, origins, talk, direction, chunk| {
+                talk.take(Wire { key, origins }, direction, chunk, room);
+            })
+        {}
+        let mut effort = RELIEF_SLOTS;
+        while self.room.is_short()
+            && let Some(index) =
+                self.flows.heaviest_state(&mut effort, |talk, since| talk.burden(now, since))
+        {
+            self.end(index, End::Evicted, None);
         }
     }
 

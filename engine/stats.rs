@@ -143,6 +143,9 @@ counters! {
         bytes_skipped,
         /// Requests that were given up because too many of a connection had no answer.
         pending_overflow,
+        /// Exchanges that were given up in the midst of a message because the shard's memory was
+        /// used up.
+        exchanges_at_bound,
     }
 }
 

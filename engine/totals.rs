@@ -158,6 +158,23 @@ impl Totals {
         ];
         row_of_parts(f, "misplaced", &misplaced)
     }
+
+    fn write_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flow = &self.shards.flow;
+        let losses = [
+            ("segments of unknown connections", flow.segments_unknown),
+            ("flows evicted", flow.flows_evicted),
+            ("flows idle", flow.flows_idle),
+            ("flows reused", flow.flows_reused),
+            ("segments out of order", flow.segments_out_of_order),
+            ("duplicate bytes", flow.bytes_duplicate),
+            ("late bytes", flow.bytes_late),
+            ("bytes cut by the snap length", flow.bytes_cut),
+            ("resets ignored", flow.resets_ignored),
+            ("holes given up at the bound", flow.gaps_at_bound),
+        ];
+        row_of_parts(f, "streams", &losses)
+    }
 }
 
 impl fmt::Display for Totals {
@@ -190,18 +207,7 @@ impl fmt::Display for Totals {
             ("without payload", http.flows_empty),
         ];
         row_of_parts(f, "flows", &kinds)?;
-        let losses = [
-            ("segments of unknown connections", flow.segments_unknown),
-            ("flows evicted", flow.flows_evicted),
-            ("flows idle", flow.flows_idle),
-            ("flows reused", flow.flows_reused),
-            ("segments out of order", flow.segments_out_of_order),
-            ("duplicate bytes", flow.bytes_duplicate),
-            ("late bytes", flow.bytes_late),
-            ("bytes cut by the snap length", flow.bytes_cut),
-            ("resets ignored", flow.resets_ignored),
-        ];
-        row_of_parts(f, "streams", &losses)?;
+        self.write_streams(f)?;
         row(f, "gaps", &format!("{} ({} bytes)", flow.gaps, flow.gap_bytes))?;
         let outcomes = [
             ("complete", http.exchanges_complete),
@@ -217,6 +223,7 @@ impl fmt::Display for Totals {
             ("times out of step", http.resyncs),
             ("bytes skipped", http.bytes_skipped),
             ("requests beyond the bound", http.pending_overflow),
+            ("exchanges beyond the bound", http.exchanges_at_bound),
         ];
         row_of_parts(f, "doubts", &doubts)?;
         let writer = &self.writer;

@@ -399,6 +399,20 @@ impl Connection {
             && self.streams.iter().all(|stream| stream.store.is_none())
     }
 
+    /// What all that waits costs, in both directions.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes_of(0) + self.waiting_bytes_of(1)
+    }
+
+    fn waiting_bytes_of(&self, own: usize) -> usize {
+        self.streams[own].store.as_ref().map_or(0, |store| store.cost_bytes())
+    }
+
+    /// The direction in which more waits.
+    fn fuller(&self) -> usize {
+        usize::from(self.waiting_bytes_of(1) > self.waiting_bytes_of(0))
+    }
+
     /// Gives up holes while more waits behind them than may.
     fn relieve(
         &mut self,
@@ -406,10 +420,9 @@ impl Connection {
         tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        let cost = |stream: &Stream| stream.store.as_ref().map_or(0, |store| store.cost_bytes());
         loop {
-            let own = usize::from(cost(&self.streams[1]) > cost(&self.streams[0]));
-            let cost_bytes = cost(&self.streams[own]);
+            let own = self.fuller();
+            let cost_bytes = self.waiting_bytes_of(own);
             let is_over = cost_bytes > tools.limits.reorder_bytes_max
                 || cost_bytes > 0 && tools.budget.used_bytes > tools.budget.max_bytes;
             if !is_over {
@@ -417,6 +430,21 @@ impl Connection {
             }
             tools.stats.gaps_at_bound += 1;
             if !self.force(own, now, tools, visit) {
+                return;
+            }
+        }
+    }
+
+    /// Gives up all holes: the shard needs the memory.
+    pub(super) fn give_way(
+        &mut self,
+        now: TimestampNs,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        while self.waiting_bytes() > 0 {
+            tools.stats.gaps_at_bound += 1;
+            if !self.force(self.fuller(), now, tools, visit) {
                 return;
             }
         }

@@ -18,7 +18,7 @@ mod tests;
 pub use crate::ids::FlowKey;
 pub use connection::{Connection, Origins};
 pub use store::Budget;
-pub use table::{Admission, FlowIndex, FlowTable};
+pub use table::{Admission, FlowIndex, FlowTable, burden};
 
 use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::IfaceId;

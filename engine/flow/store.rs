@@ -3,9 +3,15 @@
 
 use super::Origin;
 use crate::decode::SeqNumber;
+use std::collections::VecDeque;
 
-/// What one waiting segment costs beside its bytes, so that tiny segments are bounded, too.
-const ENTRY_COST_BYTES: usize = 128;
+/// What one waiting segment takes beside its bytes, at most, so that tiny ones are bounded, too:
+/// itself 80, up to four places in the list 32, the allocator's share of its bytes 32, and, where
+/// it is the only one, the store 96.
+const ENTRY_COST_BYTES: usize = 256;
+
+/// A list with less room than this does not shrink.
+const KEPT_PLACE_COUNT: usize = 16;
 
 /// Bytes that wait in all connections of a shard, and how many may.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +26,7 @@ pub struct Budget {
 /// rest was cut by the snap length.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub bytes: Vec<u8>,
+    pub bytes: Box<[u8]>,
     pub cut_bytes: u32,
     pub origin: Origin,
 }
@@ -39,16 +45,17 @@ impl Waiting {
     }
 }
 
-/// The waiting segments of one direction, in stream order, without overlap.
+/// The waiting segments of one direction, in stream order, without overlap. Boxed, so that making
+/// room among thousands moves little.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    entries: std::collections::VecDeque<Waiting>,
+    entries: VecDeque<Box<Waiting>>,
     cost_bytes: usize,
 }
 
 impl Store {
     pub fn first(&self) -> Option<&Waiting> {
-        self.entries.front()
+        self.entries.front().map(|first| &**first)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -59,10 +66,15 @@ impl Store {
         self.cost_bytes
     }
 
-    pub fn pop_first(&mut self, budget: &mut Budget) -> Option<Waiting> {
+    pub fn pop_first(&mut self, budget: &mut Budget) -> Option<Box<Waiting>> {
         let first = self.entries.pop_front()?;
         self.cost_bytes -= first.cost_bytes();
         budget.used_bytes -= first.cost_bytes();
+        // A list that was long once would keep its room for the few that wait now.
+        let (len, room) = (self.entries.len(), self.entries.capacity());
+        if room > KEPT_PLACE_COUNT && room > 4 * len {
+            self.entries.shrink_to(2 * len);
+        }
         Some(first)
     }
 
@@ -78,11 +90,7 @@ impl Store {
         let end = origin.seq.plus(payload.len() as u32).plus(cut_bytes);
         let mut start = origin.seq;
         let mut new_bytes = 0;
-        // Segments mostly come after all that waits, so the place is looked for from the back.
-        let mut index = self.entries.len();
-        while index > 0 && origin.seq.precedes(self.entries[index - 1].end()) {
-            index -= 1;
-        }
+        let mut index = self.entries.partition_point(|waiting| !origin.seq.precedes(waiting.end()));
         while start.precedes(end) {
             let free_until = match self.entries.get(index) {
                 Some(next) if next.start().precedes(end) => next.start(),
@@ -93,7 +101,7 @@ impl Store {
                 new_bytes += piece.bytes.len();
                 self.cost_bytes += piece.cost_bytes();
                 budget.used_bytes += piece.cost_bytes();
-                self.entries.insert(index, piece);
+                self.entries.insert(index, Box::new(piece));
                 index += 1;
             }
             let Some(next) = self.entries.get(index) else { break };
@@ -123,7 +131,7 @@ fn piece_of(payload: &[u8], origin: Origin, start: SeqNumber, end: SeqNumber) ->
     let bytes = &payload[skip.min(payload.len())..stop.min(payload.len())];
     Waiting {
         cut_bytes: (stop - skip - bytes.len()) as u32,
-        bytes: bytes.to_vec(),
+        bytes: bytes.into(),
         origin: Origin { seq: start, is_frame_start: origin.is_frame_start && skip == 0, ..origin },
     }
 }

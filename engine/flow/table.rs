@@ -13,8 +13,16 @@ use hashbrown::HashTable;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
-/// How many flows are looked at to find one to evict: the best of a few is nearly the best of all.
-const EVICTION_SAMPLE_COUNT: usize = 16;
+/// How many flows are looked at to find one that is to give way: the best of a few is nearly the
+/// best of all.
+const SAMPLE_COUNT: usize = 16;
+
+/// A flow without payload gives way to the others as if it had been quiet for so many times as
+/// long. Not before all of them: every connection begins so, and a flood that sends payload would
+/// push out all that are beginning.
+const UNUSED_WEIGHT: u64 = 8;
+/// A closed one has nothing left to tell.
+const CLOSED_WEIGHT: u64 = 1 << 40;
 
 /// Later than all that happens.
 const NEVER: TimestampNs = TimestampNs(u64::MAX);
@@ -138,7 +146,7 @@ impl<S: Default> FlowTable<S> {
             return Admission::Unknown;
         }
         if self.index.len() >= self.limits.flow_count_max {
-            return Admission::Ended(self.eviction_choice(), End::Evicted);
+            return Admission::Ended(self.eviction_choice(segment.timestamp), End::Evicted);
         }
         let origins = Origins { joined_at: segment.timestamp, ..Origins::default() };
         Admission::Flow(self.insert(segment, hash, Connection::default(), origins))
@@ -167,6 +175,11 @@ impl<S: Default> FlowTable<S> {
                 slot
             }
             None => {
+                if self.slots.len() == self.slots.capacity() {
+                    // Twice as many, but never more than there may be.
+                    let most = self.limits.flow_count_max.saturating_sub(self.slots.len());
+                    self.slots.reserve_exact(self.slots.len().clamp(1, most.max(1)));
+                }
                 self.slots.push(Some(flow));
                 (self.slots.len() - 1) as u32
             }
@@ -314,22 +327,87 @@ impl<S: Default> FlowTable<S> {
         taken.map(|(slot, _)| FlowIndex(slot as u32)).collect()
     }
 
-    /// Whom to evict: a closed flow, else one without payload, else the one that was quiet longest.
-    fn eviction_choice(&mut self) -> FlowIndex {
-        let mut best: Option<(usize, (bool, bool, u64))> = None;
-        let mut seen_count = 0;
-        while seen_count < EVICTION_SAMPLE_COUNT.min(self.index.len()) {
+    /// Whom to evict where the table is full.
+    fn eviction_choice(&mut self, now: TimestampNs) -> FlowIndex {
+        let mut effort = self.slots.len();
+        let choice = self.heaviest(&mut effort, |flow| {
+            let weight = match (flow.connection.is_closed(), flow.is_used) {
+                (true, _) => CLOSED_WEIGHT,
+                (false, true) => 1,
+                (false, false) => UNUSED_WEIGHT,
+            };
+            burden(weight, now, flow.last_seen)
+        });
+        choice.unwrap_or(FlowIndex(0))
+    }
+
+    /// Of a few of the next `effort` slots the flow with the greatest burden; one of burden 0 is
+    /// not meant. Takes what it looked at off `effort`. Where the slots are nearly empty nothing is
+    /// chosen, for what has come last stands alone there.
+    fn heaviest(
+        &mut self,
+        effort: &mut usize,
+        burden: impl Fn(&Flow<S>) -> u64,
+    ) -> Option<FlowIndex> {
+        let is_all = *effort >= self.slots.len();
+        let (mut best, mut best_burden, mut seen_count) = (None, 0, 0);
+        while seen_count < SAMPLE_COUNT && *effort > 0 && !self.slots.is_empty() {
+            *effort -= 1;
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;
             let Some(flow) = &self.slots[slot] else { continue };
-            seen_count += 1;
-            let rank = (flow.connection.is_closed(), !flow.is_used, u64::MAX - flow.last_seen.0);
-            if best.is_none_or(|(_, best_rank)| rank > best_rank) {
-                best = Some((slot, rank));
+            let burden = burden(flow);
+            seen_count += usize::from(burden > 0);
+            if burden > best_burden {
+                (best, best_burden) = (Some(FlowIndex(slot as u32)), burden);
             }
         }
-        FlowIndex(best.map_or(0, |(slot, _)| slot as u32))
+        best.filter(|_| is_all || seen_count == SAMPLE_COUNT)
     }
+
+    /// Whether so much waits behind holes that the quiet are to give way ([`FlowTable::relieve`]),
+    /// before it is so much that everybody must.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.budget.used_bytes > self.budget.max_bytes / 8 * 7
+    }
+
+    /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
+    /// `effort` slots. False where none has.
+    pub fn relieve(
+        &mut self,
+        now: TimestampNs,
+        effort: &mut usize,
+        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+    ) -> bool {
+        let choice = self.heaviest(effort, |flow| {
+            burden(flow.connection.waiting_bytes() as u64, now, flow.last_seen)
+        });
+        let Some(index) = choice else { return false };
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
+        let mut tools =
+            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
+        flow.connection.give_way(now, &mut tools, &mut |direction, chunk| {
+            visit(key, origins, state, direction, chunk);
+        });
+        true
+    }
+
+    /// The flow whose state is the greatest `burden`, of a few among the next `effort` slots; it is
+    /// told since when the flow was quiet.
+    pub fn heaviest_state(
+        &mut self,
+        effort: &mut usize,
+        burden: impl Fn(&S, TimestampNs) -> u64,
+    ) -> Option<FlowIndex> {
+        self.heaviest(effort, |flow| burden(&flow.state, flow.last_seen))
+    }
+}
+
+/// What `weight` is that was there since then: both count.
+pub fn burden(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
+    weight.saturating_mul(now.since(since).saturating_add(1))
 }
 
 /// A closed connection has ended before whatever ends it now.

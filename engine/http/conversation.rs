@@ -8,14 +8,14 @@
 
 use super::Listener;
 use super::body::{BodyFraming, Progress};
-use super::exchange::{FlowIdentity, message_of};
+use super::exchange::{Exchange, FlowIdentity, message_of};
 use super::head::{self, Expected, Head, Kind, Parsed};
 use super::loss::LongHead;
 use super::pairing::Pending;
 use super::pool::{ExchangeId, ExchangePool};
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
-use crate::flow::{Chunk, End, Origin, Origins};
+use crate::flow::{self, Chunk, End, Origin, Origins};
 use crate::ids::{Direction, FlowKey};
 use crate::stats::HttpStats;
 use crate::time::TimestampNs;
@@ -125,6 +125,15 @@ pub struct Room<L> {
     pub listener: L,
 }
 
+impl<L> Room<L> {
+    /// Whether so much is under way that the quiet are to give way, before it is so much that
+    /// everybody must.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.pool.held_bytes() > self.limits.held_bytes_shard_max / 8 * 7
+    }
+}
+
 /// The connection that a chunk belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Wire<'a> {
@@ -150,6 +159,19 @@ impl Conversation {
             Chunk::Fin => self.fin(wire, direction, room),
             Chunk::Reset => self.finish(wire, End::Rst, room),
         }
+    }
+
+    /// How much memory is under way here, and for how long; 0 where nothing is. A head counts from
+    /// its first byte on, however often a piece of it comes.
+    pub fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+        let head = |half: &Half| {
+            let since = half.partial_origin.map_or(quiet_since, |origin| origin.timestamp);
+            flow::burden(half.partial.capacity() as u64, now, since)
+        };
+        let open_count = self.halves.iter().filter(|half| half.open.is_some()).count();
+        let exchanges = (self.pending.count() + open_count) * size_of::<Exchange>();
+        let heads = head(&self.halves[0]).saturating_add(head(&self.halves[1]));
+        heads.saturating_add(flow::burden(exchanges as u64, now, quiet_since))
     }
 
     /// What the connection turned out to carry.

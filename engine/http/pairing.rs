@@ -51,6 +51,12 @@ struct RequestLoss {
     passed_until: Option<SeqNumber>,
 }
 
+impl Pending {
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
 impl Conversation {
     pub(super) fn request<L: Listener>(
         &mut self,
@@ -129,6 +135,7 @@ impl Conversation {
             self.switch(wire, direction, id, last, room);
         } else {
             self.begin_body(wire, direction, head, framing, last, room);
+            self.make_room(wire, room);
         }
     }
 
@@ -415,7 +422,8 @@ impl Conversation {
     }
 
     /// Gives up requests while there are more than may be: on this connection, or, where the
-    /// shard's memory runs short, for a connection with many, and at last for any.
+    /// shard's memory runs short, for a connection with many, and at last all that is under way on
+    /// any.
     fn make_room<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
         loop {
             let count = self.pending.count;
@@ -425,8 +433,13 @@ impl Conversation {
             }
             self.give_up_unanswered(wire, room);
             if self.pending.count == count {
-                return;
+                break;
             }
+        }
+        if room.pool.held_bytes() > room.limits.held_share(true) {
+            let before = room.pool.in_use();
+            self.give_up_all(wire, None, room);
+            room.stats.exchanges_at_bound += (before - room.pool.in_use()) as u64;
         }
     }
 
@@ -492,6 +505,14 @@ impl Conversation {
     /// Ends all that is under way on the connection.
     pub fn finish<L: Listener>(&mut self, wire: Wire<'_>, end: End, room: &mut Room<L>) {
         self.drop_partial_heads(room);
+        self.give_up_all(wire, Some(end), room);
+        if end != End::Fin {
+            self.leave_http();
+        }
+    }
+
+    /// Gives up the exchanges that are under way.
+    fn give_up_all<L: Listener>(&mut self, wire: Wire<'_>, end: Option<End>, room: &mut Room<L>) {
         for half in 0..2 {
             let Some(id) = self.halves[half].open else { continue };
             if room.pool.exchange(id).request.is_seen {
@@ -501,13 +522,10 @@ impl Conversation {
             self.halves[half].open = None;
             let is_cut = room.pool.exchange(id).response.is_seen;
             let outcome = if is_cut { Outcome::Truncated } else { Outcome::NoRequest };
-            self.report(wire, id, outcome, Some(end), room);
+            self.report(wire, id, outcome, end, room);
         }
         while self.pending.first.is_some() {
-            self.give_up_first(wire, Some(end), room);
-        }
-        if end != End::Fin {
-            self.leave_http();
+            self.give_up_first(wire, end, room);
         }
     }
 

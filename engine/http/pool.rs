@@ -7,11 +7,16 @@ use crate::decode::SeqNumber;
 /// Heads longer than this give their memory back.
 const KEPT_HEAD_BYTES: usize = 4096;
 
-/// Exchanges that are not under way and keep the memory of their heads; others give it back.
+/// Exchanges that are not under way and keep their memory; others give it back. So what is kept is
+/// at most 34 MiB.
 const KEPT_COUNT: usize = 4096;
 
-/// What an exchange under way takes beside its heads.
-const ENTRY_BYTES: usize = size_of::<Entry>();
+/// Buffers of heads that came in pieces which are kept.
+const KEPT_BUFFER_COUNT: usize = 64;
+
+/// What an exchange under way takes beside its heads: itself, its place in the lists, the statuses
+/// of interim answers, and what the allocator adds to these and to the heads.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 128;
 
 /// The place of an exchange in the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +40,11 @@ pub(super) struct Entry {
 /// All exchanges under way in a shard.
 #[derive(Debug, Default)]
 pub struct ExchangePool {
-    entries: Vec<Entry>,
-    free: Vec<ExchangeId>,
+    entries: Vec<Option<Box<Entry>>>,
+    /// Places not in use whose entry is there.
+    kept: Vec<ExchangeId>,
+    /// Places not in use without an entry.
+    empty: Vec<ExchangeId>,
     buffers: Vec<Vec<u8>>,
     held_bytes: usize,
 }
@@ -44,19 +52,22 @@ pub struct ExchangePool {
 impl ExchangePool {
     pub(super) fn take(&mut self) -> ExchangeId {
         self.held_bytes += ENTRY_BYTES;
-        self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry::default());
+        let id = self.kept.pop().or_else(|| self.empty.pop()).unwrap_or_else(|| {
+            self.entries.push(None);
             ExchangeId((self.entries.len() - 1) as u32)
-        })
+        });
+        let exchange = self.exchange(id);
+        let kept_bytes = exchange.request.head.capacity() + exchange.response.head.capacity();
+        self.held_bytes += kept_bytes;
+        id
     }
 
     pub(super) fn give_back(&mut self, id: ExchangeId) {
-        let is_kept = self.free.len() < KEPT_COUNT;
-        let entry = &mut self.entries[id.0 as usize];
-        self.held_bytes -= ENTRY_BYTES;
+        let entry = self.entry(id);
+        let mut freed_bytes = ENTRY_BYTES;
         for message in [&mut entry.exchange.request, &mut entry.exchange.response] {
-            self.held_bytes -= message.head.len();
-            if !is_kept || message.head.capacity() > KEPT_HEAD_BYTES {
+            freed_bytes += message.head.capacity();
+            if message.head.capacity() > KEPT_HEAD_BYTES {
                 message.head = Vec::new();
             }
         }
@@ -66,30 +77,41 @@ impl ExchangePool {
         entry.is_after_loss = false;
         entry.is_doubtful = false;
         entry.is_body_withheld = false;
-        self.free.push(id);
+        self.held_bytes -= freed_bytes;
+        if self.kept.len() < KEPT_COUNT {
+            self.kept.push(id);
+        } else {
+            self.entries[id.0 as usize] = None;
+            self.empty.push(id);
+        }
     }
 
+    #[inline]
     pub(super) fn entry(&mut self, id: ExchangeId) -> &mut Entry {
-        &mut self.entries[id.0 as usize]
+        self.entries[id.0 as usize].get_or_insert_default()
     }
 
+    #[inline]
     pub(super) fn exchange(&mut self, id: ExchangeId) -> &mut Exchange {
-        &mut self.entries[id.0 as usize].exchange
+        &mut self.entry(id).exchange
     }
 
     /// Copies a head into a message of the exchange.
     pub(super) fn fill_head(&mut self, id: ExchangeId, is_request: bool, bytes: &[u8]) {
-        let message = message_of(&mut self.entries[id.0 as usize].exchange, is_request);
-        self.held_bytes -= message.head.len();
-        self.held_bytes += bytes.len();
-        message.head.clear();
-        message.head.extend_from_slice(bytes);
+        let head = &mut message_of(self.exchange(id), is_request).head;
+        let before = head.capacity();
+        head.clear();
+        head.reserve_exact(bytes.len());
+        head.extend_from_slice(bytes);
+        let grown_bytes = head.capacity() - before;
+        self.held_bytes += grown_bytes;
     }
 
     /// Adds to a head that comes in pieces.
     pub(super) fn extend(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
-        self.held_bytes += bytes.len();
+        let before = buffer.capacity();
         buffer.extend_from_slice(bytes);
+        self.held_bytes += buffer.capacity() - before;
     }
 
     /// Bytes that heads and exchanges under way take, all connections together.
@@ -99,12 +121,15 @@ impl ExchangePool {
 
     /// An empty buffer, for a head that comes in pieces.
     pub(super) fn take_buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.held_bytes += buffer.capacity();
+        buffer
     }
 
     pub(super) fn give_buffer_back(&mut self, mut buffer: Vec<u8>) {
-        self.held_bytes -= buffer.len();
-        if (1..=KEPT_HEAD_BYTES).contains(&buffer.capacity()) && self.buffers.len() < 64 {
+        self.held_bytes -= buffer.capacity();
+        let is_worth_it = (1..=KEPT_HEAD_BYTES).contains(&buffer.capacity());
+        if is_worth_it && self.buffers.len() < KEPT_BUFFER_COUNT {
             buffer.clear();
             self.buffers.push(buffer);
         }
@@ -112,6 +137,6 @@ impl ExchangePool {
 
     /// Exchanges under way, in all connections together.
     pub fn in_use(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.entries.len() - self.kept.len() - self.empty.len()
     }
 }

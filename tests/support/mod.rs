@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+pub mod attacks;
 pub mod capture_file;
 pub mod conversation;
 pub mod found;
@@ -13,6 +14,7 @@ pub mod lab;
 pub mod packet;
 pub mod records;
 pub mod schema;
+pub mod siege;
 pub mod tshark;
 pub mod tunnel;
 

@@ -1,0 +1,222 @@
+//! Whatever arrives, memory is bounded, what was given up is counted, and honest traffic beside the
+//! attack is reported as if it were alone.
+//!
+//! The tests attack one shard with small bounds, so that a few thousand frames are far more than it
+//! may hold. `cargo test --release --test bounds full_size -- --ignored --nocapture` attacks the
+//! program with its default bounds, and millions of frames.
+
+mod support;
+
+use httplines::config::Config;
+use httplines::stats::{DatagramStats, FlowStats, HttpStats, ShardStats};
+use support::attacks;
+use support::siege::{Attack, Counting, Outcome, besiege, honest, small, storm};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const HONEST_COUNT: u64 = 200;
+
+/// What a connection takes in the table beside what waits and what is under way on it.
+const FLOW_BYTES: usize = 768;
+/// Everything else in a shard: buffers of one frame or one batch.
+const REST_BYTES: usize = 1 << 20;
+
+/// The most that a shard may hold, as README computes it from its limits.
+fn shard_bytes_max(config: &Config) -> usize {
+    let batch_bytes = config.emit.batch_bytes + 2 * config.emit.line_bytes_max;
+    config.flow.flow_count_max * FLOW_BYTES
+        + config.flow.reorder_bytes_shard_max
+        + config.http.held_bytes_shard_max
+        + config.decode.fragment_bytes_max
+        + (config.emit.batch_count_max + 33) * batch_bytes
+        + REST_BYTES
+}
+
+/// The attack leaves the shard within its bounds, and the honest traffic as it is alone.
+fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> Outcome {
+    let alone = besiege(config, 0, attacks::syns(), honest(HONEST_COUNT));
+    assert_eq!(alone.honest.len() as u64, HONEST_COUNT);
+    let outcome = besiege(config, frame_count, attack, honest(HONEST_COUNT));
+    let bound = shard_bytes_max(config);
+    assert!(outcome.peak_bytes <= bound, "{} bytes of {bound}", outcome.peak_bytes);
+    let other = outcome.honest.iter().find(|line| !alone.honest.contains(line));
+    let count = outcome.honest.len();
+    assert!(outcome.honest == alone.honest, "{count} honest, {other:?}, {:?}", outcome.stats);
+    assert!(outcome.longest_bytes <= config.emit.line_bytes_max);
+    outcome
+}
+
+/// The counter of what an attack made the shard give up, which must be one.
+fn given_up<T>(outcome: &Outcome, counters: fn(&ShardStats) -> &T, counter: fn(&T) -> u64) -> u64 {
+    let count = counter(counters(&outcome.stats));
+    assert!(count > 0, "nothing was given up: {:?}", outcome.stats);
+    count
+}
+
+fn of_flow(stats: &ShardStats) -> &FlowStats {
+    &stats.flow
+}
+
+fn of_http(stats: &ShardStats) -> &HttpStats {
+    &stats.http
+}
+
+fn of_datagrams(stats: &ShardStats) -> &DatagramStats {
+    &stats.datagrams
+}
+
+#[test]
+fn a_flood_of_syns() {
+    let outcome = hold(&small(), 60_000, attacks::syns());
+    given_up(&outcome, of_flow, |flow| flow.flows_evicted);
+}
+
+#[test]
+fn more_connections_than_the_table_holds() {
+    let outcome = hold(&small(), 40_000, attacks::requests());
+    given_up(&outcome, of_flow, |flow| flow.flows_evicted);
+    assert!(outcome.other_count > 30_000, "requests without an answer are told, too");
+}
+
+#[test]
+fn endpoints_used_again_and_again() {
+    let outcome = hold(&small(), 40_000, attacks::reuse());
+    assert!(outcome.stats.flow.flows > 13_000, "{:?}", outcome.stats.flow);
+}
+
+#[test]
+fn slow_heads() {
+    let mut config = small();
+    config.http.held_bytes_shard_max = 512 << 10;
+    let outcome = hold(&config, 300_000, attacks::slow_heads(1500, 2));
+    given_up(&outcome, of_flow, |flow| flow.flows_evicted);
+}
+
+#[test]
+fn heads_without_end() {
+    let outcome = hold(&small(), 60_000, attacks::slow_heads(1000, 100));
+    given_up(&outcome, of_http, |http| http.heads_cut + http.exchanges_at_bound);
+}
+
+#[test]
+fn pipelining_without_answers() {
+    for flow_count in [1, 200] {
+        let outcome = hold(&small(), 6000, attacks::pipelined(flow_count));
+        given_up(&outcome, of_http, |http| http.pending_overflow);
+    }
+}
+
+#[test]
+fn bodies_without_end() {
+    for (flow_count, is_asked) in [(100_000, false), (1800, true)] {
+        let outcome = hold(&small(), 12_000, attacks::bodies(flow_count, is_asked));
+        let evicted = outcome.stats.flow.flows_evicted;
+        let count = outcome.stats.http.exchanges_at_bound + evicted;
+        assert!(count > 0, "{:?}", outcome.stats);
+    }
+}
+
+#[test]
+fn segments_out_of_order() {
+    for flow_count in [1, 100, 1900] {
+        let outcome = hold(&small(), 60_000, attacks::scattered(flow_count));
+        given_up(&outcome, of_flow, |flow| flow.gaps);
+    }
+    let outcome = hold(&small(), 60_000, attacks::drained(300));
+    assert!(outcome.stats.flow.segments_out_of_order > 50_000, "{:?}", outcome.stats.flow);
+}
+
+#[test]
+fn interim_answers_without_end() {
+    let outcome = hold(&small(), 10_000, attacks::interim());
+    assert!(outcome.stats.http.responses > 400_000, "{:?}", outcome.stats.http);
+}
+
+#[test]
+fn answers_that_may_be_to_any_request() {
+    let outcome = hold(&small(), 6000, attacks::doubtful_answers());
+    assert!(outcome.stats.http.responses > 300_000, "{:?}", outcome.stats.http);
+}
+
+#[test]
+fn bodies_in_crumbs() {
+    let outcome = hold(&small(), 10_000, attacks::crumbled_bodies());
+    assert_eq!(outcome.stats.http.resyncs, 0, "every chunk was understood");
+}
+
+#[test]
+fn fragments_of_datagrams_that_never_end() {
+    for bytes in [8, 1480] {
+        let outcome = hold(&small(), 20_000, attacks::first_fragments(bytes));
+        given_up(&outcome, of_datagrams, |datagrams| datagrams.datagrams_evicted);
+    }
+}
+
+#[test]
+fn fragments_in_crumbs_and_in_contradiction() {
+    let outcome = hold(&small(), 20_000, attacks::crumbs());
+    given_up(&outcome, of_datagrams, |datagrams| datagrams.datagrams_evicted);
+    let outcome = hold(&small(), 20_000, attacks::overlapping());
+    given_up(&outcome, of_datagrams, |datagrams| datagrams.datagrams_dropped);
+}
+
+/// Who chooses the endpoints cannot choose the buckets of the table: the hash is keyed anew in each
+/// run. Connections that all have one hash under a fixed key are no slower to find.
+#[test]
+fn endpoints_of_one_hash_are_spread() {
+    use httplines::ids::FlowKey;
+    let collides = |number: u64| {
+        let (address, port) = attacks::client(number);
+        let mut client = [0; 16];
+        client[..4].copy_from_slice(&address.to_be_bytes());
+        let mut server = [0; 16];
+        server[..4].copy_from_slice(&[10, 9, 0, 1]);
+        let (client, server) = ((client, port.to_be_bytes()), (server, [0, 80]));
+        FlowKey::new(client, server, [0; 4], 0).0.flow_hash() % 256 == 0
+    };
+    let chosen: Vec<u64> = (0..400_000).filter(|number| collides(*number)).take(1500).collect();
+    assert_eq!(chosen.len(), 1500);
+    let request = b"GET /one HTTP/1.1\r\n\r\n";
+    let outcome = hold(&small(), 3000, move |number: u64, frame: &mut Vec<u8>| {
+        let client = attacks::client(chosen[number as usize % chosen.len()]);
+        let mut blow = support::siege::Blow::from(client, support::packet::ACK);
+        blow.seq = number as u32 / 1500 * request.len() as u32;
+        blow.write(request, frame);
+    });
+    assert_eq!(outcome.stats.http.requests, 3000 + HONEST_COUNT);
+}
+
+/// What attacks of full size take.
+#[test]
+#[ignore = "measures; run it alone"]
+fn full_size() {
+    let alone = storm(&[], 0, attacks::syns(), honest(HONEST_COUNT));
+    println!("{:<26} {:>9} {:>6} {:>6} honest", "attack", "frames", "ns", "MiB");
+    let attacks: Vec<(&str, u64, Box<dyn Attack>)> = vec![
+        ("SYNs", 10_000_000, Box::new(attacks::syns())),
+        ("a million requests", 1_000_000, Box::new(attacks::requests())),
+        ("ports reused", 3_000_000, Box::new(attacks::reuse())),
+        ("100,000 heads by byte", 10_000_000, Box::new(attacks::slow_heads(100_000, 1))),
+        ("100,000 heads by 100", 5_000_000, Box::new(attacks::slow_heads(100_000, 100))),
+        ("pipelining on one", 100_000, Box::new(attacks::pipelined(1))),
+        ("pipelining on 1000", 100_000, Box::new(attacks::pipelined(1000))),
+        ("bodies", 2_000_000, Box::new(attacks::bodies(500_000, true))),
+        ("out of order on one", 1_000_000, Box::new(attacks::scattered(1))),
+        ("out of order on 1000", 5_000_000, Box::new(attacks::scattered(1000))),
+        ("out of order on 10^6", 5_000_000, Box::new(attacks::scattered(1_000_000))),
+        ("interim answers", 200_000, Box::new(attacks::interim())),
+        ("doubtful answers", 100_000, Box::new(attacks::doubtful_answers())),
+        ("chunks of a byte", 500_000, Box::new(attacks::crumbled_bodies())),
+        ("first fragments", 2_000_000, Box::new(attacks::first_fragments(1480))),
+        ("fragments of 8 bytes", 2_000_000, Box::new(attacks::crumbs())),
+        ("fragments that differ", 1_000_000, Box::new(attacks::overlapping())),
+    ];
+    for (name, frame_count, attack) in attacks {
+        let storm = storm(&[], frame_count, attack, honest(HONEST_COUNT));
+        let same = storm.honest.iter().filter(|line| alone.honest.contains(line)).count();
+        let (ns, mib) = (storm.frame_ns, storm.peak_bytes >> 20);
+        println!("{name:<26} {frame_count:>9} {ns:>6} {mib:>6} {same} of {HONEST_COUNT}");
+        assert!(storm.totals.contains("every frame, flow and line is accounted for"));
+    }
+}

@@ -1,0 +1,201 @@
+//! Attacks, each a rule that makes frame after frame.
+
+use super::packet::{ACK, FIN, SYN};
+use super::siege::{Attack, Blow, SERVER};
+
+/// A client of its own for each number, 172.16.0.0 and up.
+pub fn client(number: u64) -> (u32, u16) {
+    (0xac10_0000 + (number / 50_000) as u32, 1024 + (number % 50_000) as u16)
+}
+
+/// A head of about `bytes` with this start line.
+fn head(start: &str, bytes: usize) -> Vec<u8> {
+    format!("{start}\r\nX: {}\r\n\r\n", "x".repeat(bytes)).into_bytes()
+}
+
+/// A handshake begins, from ever other clients.
+pub fn syns() -> impl Attack {
+    |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), SYN).write(b"", frame)
+}
+
+/// A request, from ever other clients, that nobody answers.
+pub fn requests() -> impl Attack {
+    let request = head("GET / HTTP/1.1", 20);
+    move |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), ACK).write(&request, frame)
+}
+
+/// Handshake and end, over and over on the same endpoints.
+pub fn reuse() -> impl Attack {
+    |number: u64, frame: &mut Vec<u8>| {
+        let mut blow = Blow::from(
+            client(number / 3 % 100),
+            [SYN, FIN | ACK, FIN | ACK][(number % 3) as usize],
+        );
+        blow.seq = (number / 300) as u32 * 100_000 + u32::from(number % 3 > 0);
+        blow.is_answer = number % 3 == 2;
+        blow.write(b"", frame);
+    }
+}
+
+/// Heads that never end, of `flow_count` connections in turn, `bytes` in each segment.
+pub fn slow_heads(flow_count: u64, bytes: usize) -> impl Attack {
+    let text = head("GET / HTTP/1.1", 1 << 20);
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (round, flow) = (number / flow_count, number % flow_count);
+        let at = round as usize * bytes;
+        let mut blow = Blow::from(client(flow), ACK);
+        match round {
+            0 => blow.flags = SYN,
+            _ => blow.seq = (at - bytes + 1) as u32,
+        }
+        let piece = text.get(at.wrapping_sub(bytes)..at).unwrap_or_default();
+        blow.write(piece, frame);
+    }
+}
+
+/// Requests without answers, many in a segment, on `flow_count` connections in turn.
+pub fn pipelined(flow_count: u64) -> impl Attack {
+    let requests = b"GET /many HTTP/1.1\r\n\r\n".repeat(60);
+    move |number: u64, frame: &mut Vec<u8>| {
+        let mut blow = Blow::from(client(number % flow_count), ACK);
+        blow.seq = (number / flow_count) as u32 * requests.len() as u32;
+        blow.write(&requests, frame);
+    }
+}
+
+/// Answers that nobody asked for, or where `is_asked`, requests and their answers; no body of them
+/// ends.
+pub fn bodies(flow_count: u64, is_asked: bool) -> impl Attack {
+    let request = head("POST / HTTP/1.1\r\nContent-Length: 100000", 900);
+    let response = head("HTTP/1.1 200 OK\r\nContent-Length: 100000", 900);
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (round, flow) = (number / flow_count, number % flow_count);
+        let mut blow = Blow::from(client(flow), ACK);
+        blow.is_answer = !is_asked || round % 2 == 1;
+        blow.write(if blow.is_answer { &response } else { &request }, frame);
+    }
+}
+
+/// One byte in each segment, none next to another, in an order without order, of `flow_count`
+/// connections in turn.
+pub fn scattered(flow_count: u64) -> impl Attack {
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (round, flow) = (number / flow_count, number % flow_count);
+        let mut blow = Blow::from(client(flow), ACK);
+        match round {
+            0 => blow.flags = SYN,
+            _ => blow.seq = 10 + 2 * (round.wrapping_mul(7919) % 20_011) as u32,
+        }
+        blow.write(if round == 0 { b"" } else { b"x" }, frame);
+    }
+}
+
+/// Many segments wait, and then all but one go on: on one connection after the other.
+pub fn drained(waiting_count: u64) -> impl Attack {
+    let filler = vec![b'x'; 2 * waiting_count as usize];
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (flow, step) = (number / (waiting_count + 2), number % (waiting_count + 2));
+        let mut blow = Blow::from(client(flow), if step == 0 { SYN } else { ACK });
+        match step {
+            0 => blow.write(b"", frame),
+            step if step <= waiting_count => {
+                blow.seq = 1 + 2 * step as u32;
+                blow.write(b"x", frame);
+            }
+            _ => {
+                blow.seq = 1;
+                blow.write(&filler, frame);
+            }
+        }
+    }
+}
+
+/// Interim answers without end to one request after the other.
+pub fn interim() -> impl Attack {
+    let answers = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50);
+    move |number: u64, frame: &mut Vec<u8>| {
+        let mut blow = Blow::from(client(number / 100), ACK);
+        if number.is_multiple_of(100) {
+            return blow.write(b"GET / HTTP/1.1\r\n\r\n", frame);
+        }
+        blow.is_answer = true;
+        blow.seq = (number % 100) as u32 * answers.len() as u32;
+        blow.write(&answers, frame);
+    }
+}
+
+/// A thousand requests on each connection, then small answers behind a loss, so that each answer
+/// may be to any of them.
+pub fn doubtful_answers() -> impl Attack {
+    let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(50);
+    let answers = b"HTTP/1.1 204\r\n\r\n".repeat(80);
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (flow, step) = (number / 120, (number % 120) as u32);
+        let mut blow = Blow::from(client(flow), ACK);
+        blow.ack = 1;
+        match step {
+            0..20 => {
+                blow.seq = 1 + step * requests.len() as u32;
+                blow.write(&requests, frame);
+            }
+            20 => {
+                blow.is_answer = true;
+                blow.seq = 1;
+                blow.write(b"HTTP/1.1 204\r\n\r\n", frame);
+            }
+            step => {
+                blow.is_answer = true;
+                blow.seq = 1000 + (step - 20) * (1 + answers.len() as u32);
+                blow.write(&answers, frame);
+            }
+        }
+    }
+}
+
+/// Chunks of one byte, and a trailer of one line after the other.
+pub fn crumbled_bodies() -> impl Attack {
+    let chunks = b"1\r\nx\r\n".repeat(200);
+    move |number: u64, frame: &mut Vec<u8>| {
+        let mut blow = Blow::from(client(number / 1000), ACK);
+        if number.is_multiple_of(1000) {
+            return blow.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", frame);
+        }
+        blow.seq = 47 + ((number % 1000) as u32 - 1) * chunks.len() as u32;
+        blow.write(&chunks, frame);
+    }
+}
+
+/// A fragment of `bytes` at `offset`, of datagram `id` from ever other hosts.
+fn fragment(id: u32, offset: usize, bytes: &[u8], frame: &mut Vec<u8>) {
+    frame.extend([0x45, 0]);
+    frame.extend((20 + bytes.len() as u16).to_be_bytes());
+    frame.extend((id as u16).to_be_bytes());
+    frame.extend((0x2000 | (offset / 8) as u16).to_be_bytes());
+    frame.extend([64, 6, 0, 0]);
+    frame.extend((0xac20_0000 + (id >> 16)).to_be_bytes());
+    frame.extend(SERVER.0.to_be_bytes());
+    frame.extend_from_slice(bytes);
+}
+
+/// First fragments of ever other datagrams, of `bytes`.
+pub fn first_fragments(bytes: usize) -> impl Attack {
+    let bytes = vec![0; bytes];
+    move |number: u64, frame: &mut Vec<u8>| fragment(number as u32, 0, &bytes, frame)
+}
+
+/// Eight bytes in each fragment, every other place, back to front: as many pieces as there can be.
+pub fn crumbs() -> impl Attack {
+    |number: u64, frame: &mut Vec<u8>| {
+        let place = 2000 - (number % 2000) as usize;
+        fragment((number / 2000) as u32, 16 * place, &[0; 8], frame);
+    }
+}
+
+/// Fragments that claim the same bytes and do not agree on them, after many that do.
+pub fn overlapping() -> impl Attack {
+    |number: u64, frame: &mut Vec<u8>| {
+        let (id, step) = ((number / 100) as u32, (number % 100) as usize);
+        let bytes = [if step == 99 { 1 } else { 0 }; 1400];
+        fragment(id, 8 * step, &bytes, frame);
+    }
+}
