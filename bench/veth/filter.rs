@@ -17,7 +17,6 @@ use std::process::ExitCode;
 
 mod live;
 #[path = "../../tests/support/kernel_packet.rs"]
-#[allow(dead_code)]
 mod packet;
 mod paths;
 
