@@ -180,6 +180,9 @@ pub struct CaptureConfig {
     pub filter: FilterMode,
     /// Which shard a frame goes to.
     pub fanout: FanoutMode,
+    /// Bodies of so many bytes to come stay in the kernel, but for their headers; `None`: all come
+    /// up.
+    pub elide_bytes_min: Option<u64>,
     /// Whether the interfaces are put into promiscuous mode.
     pub is_promiscuous: bool,
     /// Bytes of one read from a capture file.
@@ -294,6 +297,7 @@ impl Default for CaptureConfig {
             direction: PacketDirection::InOut,
             filter: FilterMode::Http,
             fanout: FanoutMode::Flow,
+            elide_bytes_min: Some(64 << 10),
             is_promiscuous: true,
             read_bytes: 1 << 20,
         }

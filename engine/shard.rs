@@ -3,13 +3,16 @@
 
 use crate::capture::{Frame, FrameSource, Polled, SourceError};
 use crate::decode::{Decoder, Reject, Segment};
-use crate::flow::{Admission, End, FlowIndex, FlowTable};
-use crate::http::{Conversation, ExchangePool, Protocol, Room, Wire};
+use crate::flow::{Admission, End, FlowIndex, FlowTable, Retired};
+use crate::http::{Conversation, ExchangePool, Prospect, Protocol, Room, Wire};
 use crate::ids::{FlowKey, ShardId};
 use crate::stats::{HttpStats, ShardStats};
 use crate::time::TimestampNs;
 use crate::{config::Config, emit::Lines};
 use std::sync::atomic::{AtomicU8, Ordering};
+
+mod feedback;
+use feedback::{Feedback, Note};
 
 /// Slots of the flow table that are looked at for idle flows after each poll, beside two for each
 /// frame.
@@ -110,7 +113,10 @@ impl<S: FrameSource> Shard<S> {
             listener: lines,
         };
         let flows = FlowTable::new(config.flow.clone());
-        let line = Line { share, flows, room, stats: ShardStats::default(), oldest: None };
+        let stats = ShardStats::default();
+        let elide_bytes_min = config.capture.elide_bytes_min;
+        let feedback = source.notes().map(|notes| Feedback::new(notes, elide_bytes_min));
+        let line = Line { share, flows, room, feedback, stats, oldest: None };
         Shard { source, decoder: Decoder::new(config.decode.clone()), line }
     }
 
@@ -143,12 +149,21 @@ impl<S: FrameSource> Shard<S> {
     }
 }
 
+/// What is kept of a connection beside its streams.
+#[derive(Debug, Default)]
+struct Followed {
+    talk: Conversation,
+    note: Note,
+}
+
 /// The rooms of a shard, in the order in which data goes through them.
 #[derive(Debug)]
 pub struct Line {
     share: Share,
-    flows: FlowTable<Conversation>,
+    flows: FlowTable<Followed>,
     room: Room<Lines>,
+    /// The way back, where the source can make use of it.
+    feedback: Option<Feedback>,
     stats: ShardStats,
     /// The least timestamp of the frames of this poll.
     oldest: Option<TimestampNs>,
@@ -176,17 +191,22 @@ impl Line {
                 Admission::Unknown => return,
             }
         };
-        let (room, mut is_foreign) = (&mut self.room, false);
-        let is_closed =
-            self.flows.accept(index, segment, |key, origins, talk, direction, chunk| {
-                talk.take(Wire { key, origins }, direction, chunk, room);
-                is_foreign = talk.protocol().is_foreign();
-            });
+        self.stats.frames_bare +=
+            u64::from(segment.payload.is_empty() && segment.payload_wire_bytes > 0);
+        let (room, mut prospect) = (&mut self.room, Prospect::Open);
+        let is_closed = self.flows.accept(index, segment, |key, origins, it, direction, chunk| {
+            it.talk.take(Wire { key, origins }, direction, chunk, room);
+            prospect = it.talk.prospect();
+        });
         if is_closed {
             self.close(index, End::Fin);
+        } else if let (Prospect::Http1, Some(feedback)) = (prospect, &mut self.feedback) {
+            feedback.follow(&mut self.flows, index, &mut self.room);
         }
-        if is_foreign {
-            self.flows.retire(index);
+        match prospect {
+            Prospect::Open | Prospect::Http1 => {}
+            Prospect::Tls => self.flows.retire(index, Retired::Closed),
+            Prospect::Foreign | Prospect::Other => self.dismiss(index, prospect),
         }
         if self.flows.is_short() || self.room.is_short() {
             self.relieve(segment.timestamp);
@@ -199,17 +219,26 @@ impl Line {
     fn relieve(&mut self, now: TimestampNs) {
         let (room, mut effort) = (&mut self.room, RELIEF_SLOTS);
         while self.flows.is_short()
-            && self.flows.relieve(now, &mut effort, |key, origins, talk, direction, chunk| {
-                talk.take(Wire { key, origins }, direction, chunk, room);
+            && self.flows.relieve(now, &mut effort, |key, origins, it, direction, chunk| {
+                it.talk.take(Wire { key, origins }, direction, chunk, room);
             })
         {}
         let mut effort = RELIEF_SLOTS;
         while self.room.is_short()
             && let Some(index) =
-                self.flows.heaviest_state(&mut effort, |talk, since| talk.burden(now, since))
+                self.flows.heaviest_state(&mut effort, |it, since| it.talk.burden(now, since))
         {
             self.end(index, End::Evicted, None);
         }
+    }
+
+    /// Nothing is expected of the connection any more, and the filter hears of it.
+    fn dismiss(&mut self, index: FlowIndex, prospect: Prospect) {
+        let is_final = prospect == Prospect::Foreign;
+        if let Some(feedback) = &mut self.feedback {
+            feedback.dismiss(&mut self.flows, index, is_final);
+        }
+        self.flows.retire(index, if is_final { Retired::Living } else { Retired::Dormant });
     }
 
     /// Between polls: holes whose grace is over, connections that were quiet too long, lines that
@@ -217,8 +246,8 @@ impl Line {
     fn tidy(&mut self, now: Option<TimestampNs>, polled: Polled) {
         if let Some(now) = now {
             let room = &mut self.room;
-            self.flows.settle(now, |key, origins, talk, direction, chunk| {
-                talk.take(Wire { key, origins }, direction, chunk, room);
+            self.flows.settle(now, |key, origins, it, direction, chunk| {
+                it.talk.take(Wire { key, origins }, direction, chunk, room);
             });
             let frames = if let Polled::Frames(count) = polled { count } else { 0 };
             let mut effort = SWEEP_SLOTS_MIN + 2 * frames;
@@ -232,20 +261,23 @@ impl Line {
     /// All that is under way on a connection is over; the connection is remembered for its late
     /// packets.
     fn close(&mut self, index: FlowIndex, end: End) {
-        if let Some((key, origins, talk)) = self.flows.parts(index) {
-            talk.finish(Wire { key, origins }, end, &mut self.room);
+        if let Some((key, origins, it)) = self.flows.parts(index) {
+            it.talk.finish(Wire { key, origins }, end, &mut self.room);
         }
     }
 
     /// The connection leaves the table.
     fn end(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
         let room = &mut self.room;
-        self.flows.flush(index, |key, origins, talk, direction, chunk| {
-            talk.take(Wire { key, origins }, direction, chunk, room);
+        self.flows.flush(index, |key, origins, it, direction, chunk| {
+            it.talk.take(Wire { key, origins }, direction, chunk, room);
         });
         self.close(index, end);
-        if let Some((_, _, talk)) = self.flows.parts(index) {
-            count_protocol(&mut self.room.stats, talk.protocol());
+        if let Some((_, _, it)) = self.flows.parts(index) {
+            count_protocol(&mut self.room.stats, it.talk.protocol());
+            if let Some(feedback) = &mut self.feedback {
+                feedback.forget(&mut it.note);
+            }
         }
         self.flows.remove(index, end, segment);
     }
@@ -273,6 +305,7 @@ impl Line {
         ShardStats {
             flow: self.flows.stats.clone(),
             http: self.room.stats.clone(),
+            notes: self.feedback.as_ref().map(Feedback::stats).unwrap_or_default(),
             emit: self.room.listener.stats().clone(),
             ..self.stats.clone()
         }

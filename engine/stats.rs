@@ -94,6 +94,8 @@ counters! {
         bytes_late,
         /// Bytes the snap length kept from us.
         bytes_cut,
+        /// Bytes that did not come up because they were known to be of a body.
+        bytes_elided,
         /// Resets whose sequence number was outside the window, ignored.
         resets_ignored,
         /// Connections ended because the table was full.
@@ -150,6 +152,20 @@ counters! {
 }
 
 counters! {
+    /// What was said to the kernel filter of connections.
+    NoteStats {
+        /// Connections of which something was noted.
+        notes,
+        /// Times a note found no place, so that its connection comes up whole.
+        notes_refused,
+        /// Grants: how far a body need not come up.
+        grants,
+        /// Connections that were found not to be HTTP/1.
+        verdicts,
+    }
+}
+
+counters! {
     /// What became of the lines of a shard.
     EmitStats {
         /// Lines made.
@@ -173,6 +189,9 @@ pub struct ShardStats {
     /// Segments that the fanout sent here though their connection is another shard's: such of
     /// which a fragment came before its first. Counted where our own program does the fanout.
     pub segments_misplaced: u64,
+    /// Frames of which no payload came up, though they had some: elided ones, if the source is
+    /// live.
+    pub frames_bare: u64,
     /// By outcome of decoding; their sum is `frames`.
     pub decode: DecodeStats,
     /// Of IP datagrams, fragments above all.
@@ -181,6 +200,8 @@ pub struct ShardStats {
     pub flow: FlowStats,
     /// Of messages and exchanges.
     pub http: HttpStats,
+    /// Of what was said to the filter.
+    pub notes: NoteStats,
     /// Of the lines.
     pub emit: EmitStats,
 }
@@ -195,6 +216,8 @@ impl ShardStats {
         self.datagrams.add(&other.datagrams);
         self.flow.add(&other.flow);
         self.http.add(&other.http);
+        self.frames_bare += other.frames_bare;
+        self.notes.add(&other.notes);
         self.emit.add(&other.emit);
     }
 }

@@ -9,12 +9,13 @@ use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
-use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode};
+use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode, FilterMode};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::Filter;
 use crate::sys::interface::{self, Interface};
 use crate::sys::memory;
+use crate::sys::notes::Notes;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
@@ -69,12 +70,14 @@ impl LiveCapture {
         }
         let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
         known.sort_unstable();
+        let notes = (config.filter == FilterMode::Http).then(|| filter.notes());
         let source = |inlets: Vec<Inlet>| LiveSource {
             waits: WaitSet::new(inlets.iter().map(|inlet| inlet.socket.as_fd())),
             inlets,
             retire_timeout_ms: config.retire_timeout_ms,
             names: names.clone(),
             known: known.clone(),
+            notes: notes.clone(),
         };
         let sources = inlets.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, &present), sources))
@@ -207,6 +210,8 @@ pub struct LiveSource {
     names: IfaceNames,
     /// Interfaces whose names are known or were looked for, in ascending order.
     known: Vec<u32>,
+    /// The filter's, where it looks for HTTP.
+    notes: Option<Notes>,
 }
 
 impl LiveSource {
@@ -272,6 +277,10 @@ impl FrameSource for LiveSource {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         let now = TimestampNs::from_parts(clock.as_secs(), clock.subsec_nanos().into());
         Some(now.minus_ms(2 * u64::from(self.retire_timeout_ms)))
+    }
+
+    fn notes(&self) -> Option<Notes> {
+        self.notes.clone()
     }
 }
 

@@ -4,6 +4,7 @@
 //! filter) and [`pcap`] (capture files). The engine behind them cannot tell which it has.
 
 use crate::ids::IfaceId;
+use crate::sys::notes::Notes;
 use crate::time::TimestampNs;
 
 pub mod live;
@@ -171,6 +172,11 @@ pub trait FrameSource {
     /// a live one knows the clock and how far its rings lag behind; a file knows nothing but its
     /// frames.
     fn now(&self) -> Option<TimestampNs> {
+        None
+    }
+
+    /// Where to note what the source need not bring, if it can make use of that.
+    fn notes(&self) -> Option<Notes> {
         None
     }
 }

@@ -10,7 +10,7 @@
 //! 3. A hole is given up once the peer has acknowledged past it, something waits behind it, and
 //!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
-use super::store::Budget;
+use super::store::{Budget, Cut};
 use super::stream::Stream;
 use super::{Chunk, Origin};
 use crate::config::FlowConfig;
@@ -83,7 +83,20 @@ pub struct Connection {
     /// a new connection or a forgery: what follows tells.
     rival: Option<(Direction, SeqNumber, TimestampNs)>,
     is_reset: bool,
-    is_retired: bool,
+    retired: Option<Retired>,
+    /// Where it was joined, if its handshake was not seen.
+    joined_at: Option<SeqNumber>,
+}
+
+/// How long a connection is remembered whose bytes nobody wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retired {
+    /// As long as a closed one, until the next handshake: its segments begin nothing.
+    Closed,
+    /// As long as a living one, until the next handshake.
+    Living,
+    /// As long as a living one, or until something begins like a message.
+    Dormant,
 }
 
 /// What a connection needs beside its own state to take a segment.
@@ -106,23 +119,72 @@ impl Connection {
             joined_at: syn_at,
         };
         let mut connection = Connection::default();
-        connection.streams[client.index()].start_behind(isn);
+        let stream = &mut connection.streams[client.index()];
+        stream.start_behind(isn);
+        stream.isn = Some(isn);
         Some((connection, origins))
+    }
+
+    /// A connection that is joined at `segment`.
+    pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
+        let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
+        Connection { joined_at, ..Connection::default() }
+    }
+
+    /// Whether no SYN of it was seen.
+    pub fn is_joined_late(&self) -> bool {
+        self.joined_at.is_some() && self.streams.iter().all(|stream| stream.isn.is_none())
+    }
+
+    /// The number that tells this connection from others on the same endpoints, for what is said of
+    /// `direction`: its SYN's, or where the connection was joined. `None`: that is not known.
+    pub fn number(&self, direction: Direction) -> Option<SeqNumber> {
+        match self.is_joined_late() {
+            true => self.joined_at,
+            false => self.streams[direction.index()].isn,
+        }
+    }
+
+    /// Where the next byte of `direction` stands, once something has passed.
+    pub fn next(&self, direction: Direction) -> Option<SeqNumber> {
+        let stream = &self.streams[direction.index()];
+        stream.is_started.then_some(stream.next)
+    }
+
+    /// Up to where data of `direction` need not come up, if that was asked for.
+    pub fn granted(&self, direction: Direction) -> Option<SeqNumber> {
+        self.streams[direction.index()].granted
+    }
+
+    /// Data of `direction` up to `until` need not come up: where none of a segment does, it was
+    /// left out, and not lost.
+    pub fn grant(&mut self, direction: Direction, until: SeqNumber) {
+        self.streams[direction.index()].granted = Some(until);
     }
 
     /// Both directions are closed, or it was reset, or nobody wants its bytes.
     pub fn is_closed(&self) -> bool {
-        self.is_reset || self.is_retired || self.streams.iter().all(|stream| stream.is_finished)
+        self.is_reset
+            || self.retired.is_some()
+            || self.streams.iter().all(|stream| stream.is_finished)
+    }
+
+    /// Whether it is remembered no longer than a closed one.
+    pub(super) fn is_short_lived(&self) -> bool {
+        match self.retired {
+            Some(retired) => retired == Retired::Closed,
+            None => self.is_closed(),
+        }
     }
 
     /// It has ended on the wire.
     pub(super) fn is_over(&self) -> bool {
-        self.is_closed() && !self.is_retired
+        self.is_closed() && self.retired.is_none()
     }
 
     /// Nobody wants its bytes: it is only known, so that they begin nothing.
-    pub(super) fn retire(&mut self, budget: &mut Budget) {
-        self.is_retired = true;
+    pub(super) fn retire(&mut self, retired: Retired, budget: &mut Budget) {
+        self.retired = Some(retired);
         self.release(budget);
     }
 
@@ -171,7 +233,11 @@ impl Connection {
             return origins.client_isn != isn && !self.is_near(segment);
         }
         let end = self.streams[segment.direction.index()].next;
-        !self.is_retired && is_worth_joining(segment.payload) && !segment.seq.precedes(end)
+        let may_go_on = match self.retired {
+            None => !segment.seq.precedes(end),
+            Some(retired) => retired == Retired::Dormant,
+        };
+        may_go_on && is_worth_joining(segment.payload)
     }
 
     /// A SYN that stands right before what we have of its direction (its capture was late).
@@ -188,7 +254,7 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
-        if self.is_retired {
+        if self.retired.is_some() {
             return;
         }
         if self.is_reset {
@@ -236,6 +302,7 @@ impl Connection {
             None => {
                 if origins.client.is_none_or(|client| client == segment.direction) {
                     self.streams[own].start_behind(segment.seq);
+                    self.streams[own].isn.get_or_insert(segment.seq);
                     origins.client = Some(segment.direction);
                     origins.client_isn.get_or_insert(segment.seq);
                     origins.syn_at.get_or_insert(segment.timestamp);
@@ -246,6 +313,7 @@ impl Connection {
                 let client = segment.direction.opposite();
                 if origins.client_isn.is_none_or(|known| known == isn) {
                     self.streams[own].start_behind(segment.seq);
+                    self.streams[own].isn.get_or_insert(segment.seq);
                     self.streams[client.index()].start_behind(isn);
                     origins.client = Some(client);
                     origins.client_isn = Some(isn);
@@ -277,7 +345,10 @@ impl Connection {
         let skip = seen_bytes.max(0) as usize;
         tools.stats.bytes_duplicate += skip.min(segment.payload.len()) as u64;
         let bytes = segment.payload.get(skip..).unwrap_or_default();
-        let cut_bytes = segment.payload_wire_bytes - (skip + bytes.len()) as u32;
+        let cut = Cut {
+            bytes: segment.payload_wire_bytes - (skip + bytes.len()) as u32,
+            is_elided: segment.payload.is_empty() && stream.covers(segment.payload_end()),
+        };
         let origin = Origin {
             timestamp: segment.timestamp,
             iface: segment.iface,
@@ -287,14 +358,14 @@ impl Connection {
             is_frame_start: skip == 0,
         };
         if seen_bytes >= 0 && stream.store.is_none() && !is_held {
-            stream.pass(bytes, cut_bytes, origin, segment.direction, tools.stats, visit);
+            stream.pass(bytes, cut, origin, segment.direction, tools.stats, visit);
             if stream.hole_since.is_some() {
                 stream.refresh_hole(segment.timestamp);
             }
             return;
         }
         let store = stream.store.get_or_insert_default();
-        let new_bytes = store.insert(bytes, cut_bytes, origin, tools.budget);
+        let new_bytes = store.insert(bytes, cut, origin, tools.budget);
         tools.stats.segments_out_of_order += 1;
         tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
     }
@@ -324,14 +395,7 @@ impl Connection {
             if store.is_empty() {
                 stream.store = None;
             }
-            stream.pass(
-                &waiting.bytes,
-                waiting.cut_bytes,
-                waiting.origin,
-                direction,
-                tools.stats,
-                visit,
-            );
+            stream.pass(&waiting.bytes, waiting.cut, waiting.origin, direction, tools.stats, visit);
             stream.refresh_hole(now);
         }
         for own in 0..2 {

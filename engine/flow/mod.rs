@@ -8,6 +8,8 @@
 
 mod connection;
 #[cfg(test)]
+mod elision_tests;
+#[cfg(test)]
 mod shape_tests;
 mod store;
 mod stream;
@@ -16,7 +18,7 @@ mod table;
 mod tests;
 
 pub use crate::ids::FlowKey;
-pub use connection::{Connection, Origins};
+pub use connection::{Connection, Origins, Retired};
 pub use store::Budget;
 pub use table::{Admission, FlowIndex, FlowTable, burden};
 
@@ -48,6 +50,14 @@ pub struct Origin {
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
     Bytes(&'a [u8], Origin),
+    /// So many bytes passed that did not come up, as we had asked ([`Connection::grant`]). Nothing
+    /// is lost: when and where they passed is known.
+    Elided {
+        /// How many.
+        len_bytes: u64,
+        /// Of the first of them.
+        origin: Origin,
+    },
     /// So many bytes passed that we never saw, from `at` on.
     Gap {
         /// How many.

@@ -22,12 +22,19 @@ pub struct Budget {
     pub max_bytes: usize,
 }
 
-/// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream: the
-/// rest was cut by the snap length.
+/// What of a segment's payload did not come up, behind what did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cut {
+    pub bytes: u32,
+    /// We asked for it, and it is all of the payload; else the snap length did it.
+    pub is_elided: bool,
+}
+
+/// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub bytes: Box<[u8]>,
-    pub cut_bytes: u32,
+    pub cut: Cut,
     pub origin: Origin,
 }
 
@@ -37,7 +44,7 @@ impl Waiting {
     }
 
     pub fn end(&self) -> SeqNumber {
-        self.origin.seq.plus(self.bytes.len() as u32).plus(self.cut_bytes)
+        self.origin.seq.plus(self.bytes.len() as u32).plus(self.cut.bytes)
     }
 
     fn cost_bytes(&self) -> usize {
@@ -78,16 +85,16 @@ impl Store {
         Some(first)
     }
 
-    /// Copies what of `payload` (and of the `cut_bytes` behind it) no earlier copy holds: the first
+    /// Copies what of `payload` (and of what was `cut` behind it) no earlier copy holds: the first
     /// copy wins. Returns how many bytes were new.
     pub fn insert(
         &mut self,
         payload: &[u8],
-        cut_bytes: u32,
+        cut: Cut,
         origin: Origin,
         budget: &mut Budget,
     ) -> usize {
-        let end = origin.seq.plus(payload.len() as u32).plus(cut_bytes);
+        let end = origin.seq.plus(payload.len() as u32).plus(cut.bytes);
         let mut start = origin.seq;
         let mut new_bytes = 0;
         let mut index = self.entries.partition_point(|waiting| !origin.seq.precedes(waiting.end()));
@@ -97,7 +104,7 @@ impl Store {
                 _ => end,
             };
             if start.precedes(free_until) {
-                let piece = piece_of(payload, origin, start, free_until);
+                let piece = piece_of(payload, cut, origin, start, free_until);
                 new_bytes += piece.bytes.len();
                 self.cost_bytes += piece.cost_bytes();
                 budget.used_bytes += piece.cost_bytes();
@@ -125,12 +132,12 @@ impl Store {
 }
 
 /// The part of a segment that lies in `start..end`.
-fn piece_of(payload: &[u8], origin: Origin, start: SeqNumber, end: SeqNumber) -> Waiting {
+fn piece_of(payload: &[u8], cut: Cut, origin: Origin, start: SeqNumber, end: SeqNumber) -> Waiting {
     let skip = start.distance(origin.seq) as usize;
     let stop = end.distance(origin.seq) as usize;
     let bytes = &payload[skip.min(payload.len())..stop.min(payload.len())];
     Waiting {
-        cut_bytes: (stop - skip - bytes.len()) as u32,
+        cut: Cut { bytes: (stop - skip - bytes.len()) as u32, ..cut },
         bytes: bytes.into(),
         origin: Origin { seq: start, is_frame_start: origin.is_frame_start && skip == 0, ..origin },
     }

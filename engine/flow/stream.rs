@@ -1,7 +1,7 @@
 //! [`Stream`]: one direction of a connection: what went on, what waits, and what is missing
 //! between.
 
-use super::store::Store;
+use super::store::{Cut, Store};
 use super::{Chunk, Origin};
 use crate::decode::SeqNumber;
 use crate::ids::Direction;
@@ -27,6 +27,10 @@ pub(super) struct Stream {
     /// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may
     /// be ahead of its data, or wild.
     pub hole_since: Option<(TimestampNs, SeqNumber)>,
+    /// The number of its SYN, if that was seen.
+    pub isn: Option<SeqNumber>,
+    /// Up to where its data need not come up, once that was asked for.
+    pub granted: Option<SeqNumber>,
     /// What waits. `None` in all but the rare connection.
     pub store: Option<Box<Store>>,
     pub is_started: bool,
@@ -88,11 +92,17 @@ impl Stream {
         self.next.precedes(until).then_some(until)
     }
 
+    /// Whether data that end at `end` were left out because we asked for it. The filter goes no
+    /// further back from the end of a grant: `GRANT_BYTES_MAX` in bpf/shared.h.
+    pub fn covers(&self, end: SeqNumber) -> bool {
+        self.granted.is_some_and(|until| (0..WINDOW_BYTES_MAX).contains(&until.distance(end)))
+    }
+
     /// Bytes go on.
     pub fn pass(
         &mut self,
         bytes: &[u8],
-        cut_bytes: u32,
+        cut: Cut,
         origin: Origin,
         direction: Direction,
         stats: &mut FlowStats,
@@ -104,11 +114,15 @@ impl Stream {
         if !bytes.is_empty() {
             visit(direction, Chunk::Bytes(bytes, origin));
         }
-        if cut_bytes > 0 {
-            stats.bytes_cut += u64::from(cut_bytes);
-            let at = self.next;
-            self.next = at.plus(cut_bytes);
-            visit(direction, Chunk::Gap { len_bytes: u64::from(cut_bytes), at });
+        let at = self.next;
+        self.next = at.plus(cut.bytes);
+        let len_bytes = u64::from(cut.bytes);
+        if cut.is_elided {
+            stats.bytes_elided += len_bytes;
+            visit(direction, Chunk::Elided { len_bytes, origin });
+        } else if len_bytes > 0 {
+            stats.bytes_cut += len_bytes;
+            visit(direction, Chunk::Gap { len_bytes, at });
         }
     }
 

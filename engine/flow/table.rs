@@ -1,7 +1,7 @@
 //! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
 //! packet time goes.
 
-use super::connection::{Connection, Origins, Tools};
+use super::connection::{Connection, Origins, Retired, Tools};
 use super::{Budget, Chunk, End};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, is_worth_joining};
@@ -149,7 +149,7 @@ impl<S: Default> FlowTable<S> {
             return Admission::Ended(self.eviction_choice(segment.timestamp), End::Evicted);
         }
         let origins = Origins { joined_at: segment.timestamp, ..Origins::default() };
-        Admission::Flow(self.insert(segment, hash, Connection::default(), origins))
+        Admission::Flow(self.insert(segment, hash, Connection::joined_at(segment), origins))
     }
 
     fn insert(
@@ -224,10 +224,10 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Nobody wants the bytes of this flow: its segments are passed over from now on, and it is
-    /// remembered as a closed one is, until the next handshake.
-    pub fn retire(&mut self, index: FlowIndex) {
+    /// only remembered.
+    pub fn retire(&mut self, index: FlowIndex, retired: Retired) {
         if let Some(flow) = self.slots[index.0 as usize].as_mut() {
-            flow.connection.retire(&mut self.budget);
+            flow.connection.retire(retired, &mut self.budget);
         }
     }
 
@@ -299,6 +299,12 @@ impl<S: Default> FlowTable<S> {
     pub fn parts(&mut self, index: FlowIndex) -> Option<(&FlowKey, &Origins, &mut S)> {
         let flow = self.slots[index.0 as usize].as_mut()?;
         Some((&flow.key, &flow.origins, &mut flow.state))
+    }
+
+    /// The connection of a flow, with its key and state, for what is said of it to the source.
+    pub fn link(&mut self, index: FlowIndex) -> Option<(&FlowKey, &mut Connection, &mut S)> {
+        let flow = self.slots[index.0 as usize].as_mut()?;
+        Some((&flow.key, &mut flow.connection, &mut flow.state))
     }
 
     /// The next flow whose timeout is over at `now`, among the next `effort` slots; takes what it
@@ -424,7 +430,7 @@ fn late_ns<S>(flow: &Flow<S>) -> u64 {
 /// intervals that double; each is about as long as all before it.
 fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig, late_ns: u64) -> u64 {
     let idle_ns = limits.idle_timeout_ms.saturating_mul(1_000_000);
-    if !flow.connection.is_closed() {
+    if !flow.connection.is_short_lived() {
         return idle_ns;
     }
     let closed_ns = limits.closed_timeout_ms.saturating_mul(1_000_000);

@@ -124,6 +124,15 @@ impl BodyFraming {
         !matches!(self, BodyFraming::Chunked(state) if *state != ChunkState::START)
     }
 
+    /// So many bytes at least are body before anything else can come.
+    pub(super) fn rest_bytes(&self) -> u64 {
+        match self {
+            BodyFraming::UntilClose => u64::MAX,
+            BodyFraming::Length(rest) | BodyFraming::Chunked(ChunkState::Data(rest)) => *rest,
+            BodyFraming::None | BodyFraming::Chunked(_) => 0,
+        }
+    }
+
     /// Takes a piece of the stream.
     pub(super) fn feed(&mut self, data: &[u8]) -> Fed {
         match self {

@@ -63,6 +63,8 @@ pub(super) struct Half {
     pub partial_origin: Option<Origin>,
     /// When the last byte of the open message passed, so far; `None` where that byte was lost.
     pub last_at: Option<TimestampNs>,
+    /// Nothing speaks against the framing of the body that is under way.
+    pub is_body_sure: bool,
 }
 
 /// A head that has come: whole, or all there is of it.
@@ -92,13 +94,6 @@ pub enum Protocol {
     Other,
 }
 
-impl Protocol {
-    /// Whether no HTTP/1 can follow: the connection need not be followed either.
-    pub fn is_foreign(self) -> bool {
-        matches!(self, Protocol::Tls | Protocol::Http2)
-    }
-}
-
 /// The HTTP side of one connection.
 #[derive(Debug, Default)]
 pub struct Conversation {
@@ -110,6 +105,10 @@ pub struct Conversation {
     pub(super) protocol: Protocol,
     /// The record's `flow`, once it was asked for.
     pub(super) id: Option<u64>,
+    /// An exchange took it out of HTTP (CONNECT, Upgrade).
+    pub(super) has_switched: bool,
+    /// Bytes that have passed while no message was found.
+    pub(super) unclear_bytes: u64,
 }
 
 /// What a shard's conversations share.
@@ -155,6 +154,9 @@ impl Conversation {
     ) {
         match chunk {
             Chunk::Bytes(bytes, origin) => self.bytes(wire, direction, bytes, origin, room),
+            Chunk::Elided { len_bytes, origin } => {
+                self.elided(wire, direction, len_bytes, origin, room);
+            }
             Chunk::Gap { len_bytes, at } => self.gap(wire, direction, len_bytes, at, room),
             Chunk::Fin => self.fin(wire, direction, room),
             Chunk::Reset => self.finish(wire, End::Rst, room),
@@ -197,6 +199,9 @@ impl Conversation {
         let half = direction.index();
         if self.halves[half].seen_until.is_none() {
             self.charge_unseen_beginning(direction, origin.seq, room);
+        }
+        if self.protocol == Protocol::Other {
+            self.unclear_bytes += data.len() as u64;
         }
         let until = Some(origin.seq.plus(data.len() as u32));
         (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);

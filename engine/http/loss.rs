@@ -86,6 +86,7 @@ impl Conversation {
     ) {
         let half = &mut self.halves[direction.index()];
         half.last_at = Some(last);
+        half.is_body_sure = false;
         half.phase = framing.map_or(Phase::Search, Phase::Body);
         if framing == Some(BodyFraming::None) {
             self.end_message(wire, direction, Some(last), room);

@@ -3,6 +3,9 @@
 
 mod body;
 mod conversation;
+mod elision;
+#[cfg(test)]
+mod elision_tests;
 mod exchange;
 mod head;
 mod loss;
@@ -19,6 +22,7 @@ mod wire_tests;
 
 pub use crate::flow::End;
 pub use conversation::{Conversation, Protocol, Room, Wire};
+pub use elision::Prospect;
 pub use exchange::{Exchange, FlowIdentity, HeadFields, Message, Outcome, Span};
 pub use pool::ExchangePool;
 

@@ -55,6 +55,16 @@ impl Pending {
     pub fn count(&self) -> usize {
         self.count
     }
+
+    /// Whether every response so far was found by its place in the order.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.lost_at.is_none() && self.request_loss.is_none() && self.overflow_count == 0
+    }
+
+    /// Whether no request waits for its answer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
 }
 
 impl Conversation {
@@ -181,6 +191,7 @@ impl Conversation {
         last: TimestampNs,
         room: &mut Room<L>,
     ) {
+        self.has_switched = true;
         let exchange = room.pool.exchange(id);
         exchange.is_switched = true;
         if exchange.request.is_seen && !exchange.request.is_ended {
@@ -214,8 +225,10 @@ impl Conversation {
         if !head.is_whole {
             return self.begin_rest_of_head(direction, framing, room);
         }
+        let is_body_sure = self.is_body_sure(direction, framing, room);
         let half = &mut self.halves[direction.index()];
         half.last_at = Some(last);
+        half.is_body_sure = is_body_sure;
         match framing {
             Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
             Some(framing) => half.phase = Phase::Body(framing),

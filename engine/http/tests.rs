@@ -78,7 +78,7 @@ pub(super) struct Talk {
     key: FlowKey,
     pub(super) origins: Origins,
     pub(super) sent: [u32; 2],
-    at_ms: u64,
+    pub(super) at_ms: u64,
 }
 
 pub(super) fn talk_with(limits: HttpConfig) -> Talk {

@@ -129,6 +129,8 @@ impl Watch {
         let (at, len) = match chunk {
             Chunk::Bytes(bytes, origin) => (origin.seq, bytes.len() as u64),
             Chunk::Gap { len_bytes, at } => (at, len_bytes),
+            // Nothing is granted here.
+            Chunk::Elided { .. } => panic!("bytes were elided that nobody granted"),
             Chunk::Fin | Chunk::Reset => return,
         };
         assert!(len > 0, "an empty chunk");

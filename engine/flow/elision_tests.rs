@@ -1,0 +1,115 @@
+//! What came up without its data because we had asked for it, and connections nobody wants.
+
+use super::tests::{Heard, Sent, after_handshake, bytes, run};
+use super::*;
+use crate::decode::TcpFlags;
+use crate::ids::Direction::{self, Forward, Reverse};
+
+/// `len` bytes at `offset` that did not come up.
+fn bare(direction: Direction, offset: u32, len: u32, at_ms: u64) -> Sent {
+    let mut sent = Sent::data(direction, offset, 0, b"", at_ms);
+    sent.cut_bytes = len;
+    sent
+}
+
+#[test]
+fn what_was_granted_is_elided_and_the_rest_is_lost() {
+    let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"head", 1)]));
+    let index = one.table.indices()[0];
+    let (_, connection, ()) = one.table.link(index).expect("a flow");
+    assert!(!connection.is_joined_late());
+    let start = connection.next(Forward).expect("it has begun");
+    connection.grant(Forward, start.plus(3000));
+    one.take(&bare(Forward, 4, 1000, 2));
+    // Over the end of the grant: whoever cut this, it was not the filter.
+    one.take(&bare(Forward, 1004, 2001, 3));
+    one.take(&Sent::data(Forward, 3005, 0, b"next", 4));
+    // The other direction has none.
+    one.take(&bare(Reverse, 0, 10, 5));
+    assert_eq!((one.table.stats.bytes_elided, one.table.stats.bytes_cut), (1000, 2011));
+    let expected = [
+        bytes(Forward, "head"),
+        Heard::Elided(Forward, 1000),
+        Heard::Gap(Forward, 2001),
+        bytes(Forward, "next"),
+        Heard::Gap(Reverse, 10),
+    ];
+    assert_eq!(one.flushed(), expected);
+}
+
+#[test]
+fn elided_segments_wait_and_overlap_as_others_do() {
+    let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"head", 1)]));
+    let index = one.table.indices()[0];
+    let (_, connection, ()) = one.table.link(index).expect("a flow");
+    connection.grant(Forward, connection.next(Forward).expect("it has begun").plus(1 << 20));
+    one.take(&bare(Forward, 1004, 500, 2));
+    one.take(&bare(Forward, 1304, 700, 2)); // overlaps the one before
+    one.take(&bare(Forward, 4, 1100, 2)); // and so does this
+    one.take(&bare(Forward, 4, 1000, 3)); // sent again
+    one.take(&Sent::data(Forward, 2004, 0, b"tail", 4));
+    assert_eq!(one.table.stats.bytes_elided, 2000);
+    let heard = one.flushed();
+    let elided = |one: &Heard| if let Heard::Elided(_, len) = one { *len } else { 0 };
+    assert_eq!(heard.iter().map(elided).sum::<u64>(), 2000);
+    assert_eq!(heard.last(), Some(&bytes(Forward, "tail")));
+    assert!(!heard.iter().any(|one| matches!(one, Heard::Gap(..))), "{heard:?}");
+}
+
+#[test]
+fn a_connection_is_told_from_others_by_its_own_numbers() {
+    let mut opened = run(&after_handshake(&[]));
+    let index = opened.table.indices()[0];
+    let (_, connection, ()) = opened.table.link(index).expect("a flow");
+    let first = |way| connection.next(way).map(|next| SeqNumber(next.0.wrapping_sub(1)));
+    assert_eq!(connection.number(Forward), first(Forward));
+    assert_eq!(connection.number(Reverse), first(Reverse));
+    // Joined late, where the first segment stands, for both directions.
+    let mut late = run(&[
+        Sent::data(Forward, 70, 0, b"GET / HTTP/1.1\r\n", 1),
+        Sent::data(Reverse, 50, 86, b"HTTP/1.1 200 OK\r\n", 2),
+    ]);
+    let index = late.table.indices()[0];
+    let (_, connection, ()) = late.table.link(index).expect("a flow");
+    assert!(connection.is_joined_late());
+    let joined = SeqNumber(connection.next(Forward).expect("it has begun").0.wrapping_sub(16));
+    assert_eq!(
+        (connection.number(Forward), connection.number(Reverse)),
+        (Some(joined), Some(joined))
+    );
+    // Of one whose answer was not seen, one number is known.
+    let mut half = run(&[Sent::data(Forward, 0, 0, b"", 0).flags(TcpFlags::SYN)]);
+    let index = half.table.indices()[0];
+    let (_, connection, ()) = half.table.link(index).expect("a flow");
+    assert!(connection.number(Forward).is_some() && connection.number(Reverse).is_none());
+}
+
+#[test]
+fn a_dormant_flow_gives_way_to_what_begins_like_a_message() {
+    let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"hello", 1)]));
+    let index = one.table.indices()[0];
+    one.table.retire(index, Retired::Dormant);
+    one.take(&Sent::data(Forward, 5, 0, b"more of it", 2));
+    // It is remembered longer than a closed one.
+    one.take(&Sent::data(Forward, 15, 0, b"GET / HTTP/1.1\r\n", 100_000));
+    assert_eq!((one.table.len(), one.table.stats.flows), (1, 2));
+    let index = one.table.indices()[0];
+    assert!(one.table.parts(index).expect("a flow").1.is_midstream());
+    assert_eq!(one.flushed(), [bytes(Forward, "helloGET / HTTP/1.1\r\n")]);
+}
+
+#[test]
+fn a_retired_flow_is_remembered_and_its_bytes_begin_nothing() {
+    let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"hello", 1)]));
+    let index = one.table.indices()[0];
+    one.table.retire(index, Retired::Closed);
+    for number in 0..5 {
+        one.take(&Sent::data(Forward, 5 + 100 * number, 0, b"GET / HTTP/1.1\r\n", 4_000));
+    }
+    assert_eq!((one.table.len(), one.table.stats.flows), (1, 1));
+    // The next handshake on the same endpoints begins a new one.
+    one.take(&Sent::data(Forward, 90_000, 0, b"", 4_001).flags(TcpFlags::SYN));
+    one.take(&Sent::data(Forward, 90_000, 0, b"GET / HTTP/1.1\r\n", 4_002));
+    assert_eq!((one.table.len(), one.table.stats.flows), (1, 2));
+    assert_eq!(one.flushed(), [bytes(Forward, "helloGET / HTTP/1.1\r\n")]);
+}

@@ -1,0 +1,131 @@
+//! Bodies that need not come up: up to where they are certain, and what passes of them then. And
+//! connections of which nothing need come up.
+
+use super::Listener;
+use super::body::{BodyFraming, Skipped};
+use super::conversation::{Conversation, Phase, Protocol, Room, Wire};
+use super::exchange::message_of;
+use crate::decode::SeqNumber;
+use crate::flow::Origin;
+use crate::ids::Direction;
+
+/// Of a connection that has sent so much, both ways together, without a message, nothing more is
+/// expected. It is more than what stands before HTTP on some connections: SOCKS takes some tens of
+/// bytes, the PROXY protocol some hundreds.
+const UNCLEAR_BYTES_MAX: u64 = 4096;
+
+/// What is still to be expected on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Prospect {
+    /// That is not told yet.
+    Open,
+    /// HTTP/1.
+    Http1,
+    /// TLS, from the first byte on.
+    Tls,
+    /// Nothing for us, whatever comes: it has begun as HTTP/2, or has left HTTP.
+    Foreign,
+    /// It has carried so much else that nothing is expected until something begins like a message.
+    Other,
+}
+
+impl Conversation {
+    /// What is still to be expected. Once it is neither [`Prospect::Open`] nor
+    /// [`Prospect::Http1`] it does not change, and the connection need not be followed.
+    #[inline]
+    pub fn prospect(&self) -> Prospect {
+        match self.protocol {
+            Protocol::Empty => Prospect::Open,
+            Protocol::Tls => Prospect::Tls,
+            Protocol::Http2 => Prospect::Foreign,
+            Protocol::Http1 if self.has_switched && self.pending.is_empty() => Prospect::Foreign,
+            Protocol::Http1 => Prospect::Http1,
+            Protocol::Other if self.unclear_bytes < UNCLEAR_BYTES_MAX => Prospect::Open,
+            Protocol::Other => {
+                let may_begin = |phase| matches!(phase, Phase::Head { .. } | Phase::LongHead(_));
+                let is_head = self.halves.iter().any(|half| may_begin(half.phase));
+                if is_head { Prospect::Open } else { Prospect::Other }
+            }
+        }
+    }
+
+    /// Up to where all of `direction` is the body of the message under way, if that is
+    /// `bytes_min` or more: no head begins before. `None` also where anything speaks against it.
+    #[inline]
+    pub fn body_until<L>(
+        &self,
+        direction: Direction,
+        bytes_min: u64,
+        ahead_bytes_max: u32,
+        room: &mut Room<L>,
+    ) -> Option<SeqNumber> {
+        let half = &self.halves[direction.index()];
+        let Phase::Body(framing) = half.phase else { return None };
+        let rest_bytes = framing.rest_bytes();
+        if rest_bytes < bytes_min || !half.is_body_sure {
+            return None;
+        }
+        let entry = room.pool.entry(half.open?);
+        if entry.is_body_withheld && entry.exchange.request.body_bytes == Some(0) {
+            // It may not come at all.
+            return None;
+        }
+        Some(half.passed_until?.plus(rest_bytes.min(u64::from(ahead_bytes_max)) as u32))
+    }
+
+    /// Whether nothing speaks against what a head says of the body behind it: its fields do not
+    /// contradict each other, and which request a response answers is certain.
+    pub(super) fn is_body_sure<L>(
+        &self,
+        direction: Direction,
+        framing: Option<BodyFraming>,
+        room: &mut Room<L>,
+    ) -> bool {
+        let Some(id) = self.halves[direction.index()].open else { return false };
+        let exchange = room.pool.exchange(id);
+        let is_request = self.client == Some(direction);
+        !exchange.is_conflict
+            && exchange.request.is_seen
+            && if is_request {
+                framing != Some(BodyFraming::UntilClose)
+            } else {
+                self.pending.is_in_order()
+            }
+    }
+
+    /// Bytes passed that we had asked not to come up.
+    pub(super) fn elided<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        len_bytes: u64,
+        origin: Origin,
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
+        let skipped = match (&mut half.phase, half.open) {
+            (Phase::Off, _) => return,
+            (Phase::Body(framing), Some(_)) => framing.skip(len_bytes),
+            // The body was given up, for want of memory: its bytes are passed over as others are.
+            (Phase::Search, _) => {
+                room.stats.bytes_skipped += len_bytes;
+                Skipped::Inside { is_done: false }
+            }
+            _ => Skipped::Lost,
+        };
+        let Skipped::Inside { is_done } = skipped else {
+            return self.gap(wire, direction, len_bytes, origin.seq, room);
+        };
+        let until = Some(origin.seq.plus(len_bytes as u32));
+        (half.seen_until, half.passed_until) = (until, until);
+        let (Phase::Body(_), Some(id)) = (half.phase, half.open) else { return };
+        half.last_at = Some(origin.timestamp);
+        let message = message_of(room.pool.exchange(id), self.client == Some(direction));
+        if let Some(body_bytes) = &mut message.body_bytes {
+            *body_bytes += len_bytes;
+        }
+        if is_done {
+            self.end_message(wire, direction, Some(origin.timestamp), room);
+        }
+    }
+}
