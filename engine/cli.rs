@@ -185,6 +185,18 @@ pub struct Args {
     #[arg(help_heading = "Limits")]
     filter: Option<FilterArg>,
 
+    /// Take the bodies of messages up, too
+    ///
+    /// Once it is certain how far a body goes, the kernel filter cuts its packets to their headers.
+    /// No head is touched, and lengths and times are the same; this is for comparison.
+    #[arg(long, help_heading = "Limits", hide_short_help = true)]
+    no_elide: bool,
+
+    /// Leave bodies in the kernel of which so many bytes are to come [default: 65536]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits", hide_short_help = true)]
+    #[arg(value_parser = number::<u64, 1, { u64::MAX }>)]
+    elide_min_bytes: Option<u64>,
+
     /// How the kernel spreads connections over the shards [default: flow]
     ///
     /// `flow`: by the innermost connection, through tunnels; fragments follow their first. `hash`:
@@ -419,6 +431,11 @@ impl Args {
         }
         if let Some(milliseconds) = self.retire_timeout_ms {
             capture.retire_timeout_ms = milliseconds;
+        }
+        if self.no_elide {
+            capture.elide_bytes_min = None;
+        } else if let Some(bytes) = self.elide_min_bytes {
+            capture.elide_bytes_min = Some(bytes);
         }
         if let Some(sessions) = self.sessions {
             capture.session_count_max = sessions;

@@ -181,6 +181,8 @@ impl Line {
         self.stats.frame_bytes += frame.bytes.len() as u64;
         self.stats.decode.count(outcome);
         let Ok(segment) = outcome else { return };
+        self.stats.frames_bare +=
+            u64::from(segment.payload.is_empty() && segment.payload_wire_bytes > 0);
         if let Share::Sent(part) = self.share {
             self.stats.segments_misplaced += u64::from(!part.holds(&segment.key));
         }
@@ -191,8 +193,6 @@ impl Line {
                 Admission::Unknown => return,
             }
         };
-        self.stats.frames_bare +=
-            u64::from(segment.payload.is_empty() && segment.payload_wire_bytes > 0);
         let (room, mut prospect) = (&mut self.room, Prospect::Open);
         let is_closed = self.flows.accept(index, segment, |key, origins, it, direction, chunk| {
             it.talk.take(Wire { key, origins }, direction, chunk, room);

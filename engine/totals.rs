@@ -38,6 +38,11 @@ impl Totals {
             law("passed by the filter", live.filter.passed(), "tp_packets", live.packets());
             let up = shards.frames + live.drops();
             law("tp_packets", live.packets(), "delivered + dropped by the kernel", up);
+            // Of frames that were dropped nobody knows what they were.
+            if live.drops() == 0 {
+                let elided = live.filter.of(Reason::Elided);
+                law("elided by the filter", elided, "delivered bare", shards.frames_bare);
+            }
         }
         law("delivered", shards.frames, "decoded by outcome", sum(&shards.decode.each()));
         let http = &shards.http;
@@ -152,6 +157,16 @@ impl Totals {
             ("sessions refused by a full table", filter.sessions_failed),
         ];
         row_of_parts(f, "before us", &before)?;
+        let elided = [
+            ("frames cut to their headers", filter.of(Reason::Elided)),
+            ("bytes of bodies left in the kernel", filter.elided_bytes),
+        ];
+        row_of_parts(f, "elided", &elided)?;
+        let pressure = [
+            ("sessions that the table had lost and a note brought back", filter.sessions_restored),
+            ("connections without room for a note", shards.notes.notes_refused),
+        ];
+        row_of_parts(f, "pressure", &pressure)?;
         let misplaced = [
             ("fragments without their first", live.misplaced_fragments),
             ("segments at another shard", shards.segments_misplaced),

@@ -462,6 +462,9 @@ impl Conversation {
             if self.protocol == Protocol::Http1 {
                 room.stats.bytes_skipped += data.len() as u64;
             }
+            if self.client == Some(direction) {
+                self.note_unread(direction);
+            }
             return data.len();
         }
         self.end_message(wire, direction, None, room);

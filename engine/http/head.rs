@@ -208,14 +208,17 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     expected != Expected::Response
         && is_usual_method(method)
         && (matches!(bytes.get(space + 1), Some(b'/' | b'*'))
-            || bytes[space + 1..].starts_with(b"http"))
+            || bytes[space + 1..].starts_with(b"http")
+            || method == b"CONNECT")
 }
 
-/// A method as senders do write it. The tail of a body that runs into a start line mostly makes
-/// another.
+/// A method as senders do write it, in capitals or in none. The tail of a body that runs into a
+/// start line mostly makes another.
 fn is_usual_method(method: &[u8]) -> bool {
+    let is_all =
+        |of_case: fn(&u8) -> bool| method.iter().all(|byte| of_case(byte) || *byte == b'-');
     (3..=20).contains(&method.len())
-        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+        && (is_all(u8::is_ascii_uppercase) || is_all(u8::is_ascii_lowercase))
 }
 
 fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Result<Kind, Parsed> {

@@ -373,6 +373,14 @@ impl Conversation {
         })
     }
 
+    /// What the client sends behind a loss was not understood: a request may be in it, as well.
+    pub(super) fn note_unread(&mut self, client: Direction) {
+        let peer = &self.halves[client.opposite().index()];
+        if let Some(loss) = &mut self.pending.request_loss {
+            (loss.seen_until, loss.passed_until) = (peer.seen_until, peer.passed_until);
+        }
+    }
+
     /// Notes whose bytes were lost, as far as that can be told.
     pub(super) fn charge_gap<L>(
         &mut self,
@@ -386,11 +394,9 @@ impl Conversation {
         if is_server {
             self.pending.lost_at.get_or_insert(at);
         } else {
-            let peer = &self.halves[direction.opposite().index()];
-            let (seen_until, passed_until) = (peer.seen_until, peer.passed_until);
             let loss = self.pending.request_loss.get_or_insert_default();
             loss.is_of_bytes |= len_bytes > 0;
-            (loss.seen_until, loss.passed_until) = (seen_until, passed_until);
+            self.note_unread(direction);
         }
         let waiting =
             self.pending.first.filter(|id| is_server && !room.pool.exchange(*id).response.is_seen);

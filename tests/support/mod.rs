@@ -13,8 +13,10 @@ pub mod found;
 pub mod lab;
 pub mod packet;
 pub mod records;
+pub mod rooms;
 pub mod schema;
 pub mod siege;
+pub mod traffic;
 pub mod tshark;
 pub mod tunnel;
 
