@@ -37,7 +37,7 @@ pub(super) fn network_of(walk: &mut Walk<'_>, frame: &Frame<'_>) -> Result<Netwo
     behind(walk, frame.link)
 }
 
-#[inline]
+#[inline(always)]
 fn behind(walk: &mut Walk<'_>, link: LinkType) -> Result<Network, Reject> {
     match link {
         LinkType::Ethernet => ethernet(walk),
@@ -87,6 +87,7 @@ fn behind(walk: &mut Walk<'_>, link: LinkType) -> Result<Network, Reject> {
 /// What follows a header of `header_bytes`, of which `read_bytes` are read, that names its link
 /// type: not another such header.
 #[cold]
+#[inline(never)]
 fn named(
     walk: &mut Walk<'_>,
     read_bytes: usize,

@@ -59,7 +59,11 @@ impl Stream {
 
     /// The stream begins with a payload at `seq`, unless it has begun. Where the peer has read less
     /// than that, it begins there: the first segment that is captured may have overtaken others.
+    #[inline]
     pub fn join(&mut self, seq: SeqNumber) {
+        if self.is_started {
+            return;
+        }
         let is_near = self.is_acked && (0..JOIN_WINDOW_BYTES).contains(&seq.distance(self.acked));
         self.start(if is_near { self.acked } else { seq });
     }

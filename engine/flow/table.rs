@@ -62,6 +62,8 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct FlowTable<S> {
     limits: FlowConfig,
+    /// The lesser of the two timeouts: no flow that was quiet for less is over.
+    timeout_least_ns: u64,
     /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
     hasher: RandomState,
     index: HashTable<u32>,
@@ -81,8 +83,10 @@ impl<S: Default> FlowTable<S> {
     /// An empty table with these limits.
     pub fn new(limits: FlowConfig) -> FlowTable<S> {
         let budget = Budget { used_bytes: 0, max_bytes: limits.reorder_bytes_shard_max };
+        let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
         FlowTable {
             limits,
+            timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
             index: HashTable::new(),
             slots: Vec::new(),
@@ -129,10 +133,12 @@ impl<S: Default> FlowTable<S> {
         let Some(&slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
         let quiet_ns = segment.timestamp.since(flow.last_seen);
-        // A SYN is no late packet: it begins something, if with an old number.
-        let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
-        if quiet_ns > timeout_ns(flow, &self.limits, late_ns) {
-            return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
+        if quiet_ns > self.timeout_least_ns {
+            // A SYN is no late packet: it begins something, if with an old number.
+            let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
+            if quiet_ns > timeout_ns(flow, &self.limits, late_ns) {
+                return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
+            }
         }
         if flow.connection.is_replaced_by(segment, &flow.origins) {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
@@ -320,7 +326,10 @@ impl<S: Default> FlowTable<S> {
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;
             let Some(flow) = &self.slots[slot] else { continue };
-            if now.since(flow.last_seen) > timeout_ns(flow, &self.limits, late_ns(flow)) {
+            let quiet_ns = now.since(flow.last_seen);
+            if quiet_ns > self.timeout_least_ns
+                && quiet_ns > timeout_ns(flow, &self.limits, late_ns(flow))
+            {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }
         }

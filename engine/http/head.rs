@@ -300,15 +300,24 @@ fn status_of(line: &[u8], expected: Expected) -> Option<(u16, usize)> {
 
 /// Bytes of the version that a status line begins with: all before the first blank.
 fn version_bytes(line: &[u8]) -> usize {
-    line.iter().take_while(|byte| !is_blank(**byte)).count()
+    match line.get(..9) {
+        // First what nearly all are.
+        Some(start) if start[8] == b' ' && is_proper_version(&start[..8]) => 8,
+        _ => line.iter().take_while(|byte| !is_blank(**byte)).count(),
+    }
 }
 
 /// `HTTP/1` and what senders put behind it: one digit after a point is all there should be, but
 /// there are also `HTTP/1.0.8` and `HTTP/1.`.
 fn is_version(word: &[u8]) -> bool {
-    (6..=VERSION_BYTES_MAX).contains(&word.len())
-        && word[..6].eq_ignore_ascii_case(b"HTTP/1")
-        && word[6..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+    is_proper_version(word)
+        || (6..=VERSION_BYTES_MAX).contains(&word.len())
+            && word[..6].eq_ignore_ascii_case(b"HTTP/1")
+            && word[6..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+fn is_proper_version(word: &[u8]) -> bool {
+    word.len() == 8 && word.starts_with(b"HTTP/1.") && word[7].is_ascii_digit()
 }
 
 /// Reads header lines from `at` on; returns where the head ends, or `None` where it does not.
