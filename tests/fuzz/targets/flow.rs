@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use httplines_fuzz::Segments;
+use httplines_fuzz::segments::Segments;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

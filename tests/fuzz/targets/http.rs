@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use httplines_fuzz::{Talk, pieces};
+use httplines_fuzz::pieces;
+use httplines_fuzz::talk::Talk;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
