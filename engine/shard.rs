@@ -173,6 +173,7 @@ impl Line {
             match self.flows.admit(segment) {
                 Admission::Flow(index) => break index,
                 Admission::Ended(index, end) => self.end(index, end, Some(segment)),
+                Admission::Overdue(index) => self.catch_up(index, segment.timestamp),
                 Admission::Unknown => return,
             }
         };
@@ -210,6 +211,15 @@ impl Line {
         {
             self.end(index, End::Evicted, None);
         }
+    }
+
+    /// Gives up the holes of a connection whose grace is over.
+    #[cold]
+    fn catch_up(&mut self, index: FlowIndex, now: TimestampNs) {
+        let room = &mut self.room;
+        self.flows.catch_up(index, now, |key, origins, talk, direction, chunk| {
+            talk.take(Wire { key, origins }, direction, chunk, room);
+        });
     }
 
     /// Between polls: holes whose grace is over, connections that were quiet too long, lines that

@@ -110,6 +110,11 @@ impl Connection {
         Some((connection, origins))
     }
 
+    /// What the rival SYN announced has not come in time.
+    pub(super) fn forget_rival(&mut self) {
+        self.rival = None;
+    }
+
     /// Both directions are closed, or it was reset, or nobody wants its bytes.
     pub fn is_closed(&self) -> bool {
         self.is_reset || self.is_retired || self.streams.iter().all(|stream| stream.is_finished)

@@ -61,11 +61,19 @@ impl Rooms {
             match self.flows.admit(&segment) {
                 Admission::Flow(index) => break index,
                 Admission::Ended(index, end) => self.end(index, end, Some(&segment)),
+                Admission::Overdue(index) => self.catch_up(index, segment.timestamp),
                 Admission::Unknown => return,
             }
         };
         let room = &mut self.room;
         self.flows.accept(index, &segment, |key, origins, talk, direction, chunk| {
+            talk.take(Wire { key, origins }, direction, chunk, room);
+        });
+    }
+
+    fn catch_up(&mut self, index: FlowIndex, now: TimestampNs) {
+        let room = &mut self.room;
+        self.flows.catch_up(index, now, |key, origins, talk, direction, chunk| {
             talk.take(Wire { key, origins }, direction, chunk, room);
         });
     }

@@ -31,16 +31,29 @@ impl Sender {
     }
 }
 
-/// How far each direction of a flow went on, in bytes and gaps.
+/// Offsets of a stream, from one to before another.
+type Part = std::ops::Range<u32>;
+
+/// What is known of one direction of a flow.
 #[derive(Debug, Default)]
-struct Passed([Option<SeqNumber>; 2]);
+struct Passed {
+    /// How far it went on, in bytes and gaps.
+    next: Option<SeqNumber>,
+    /// Parts that were captured, and parts that the snap length cut.
+    taken: Vec<Part>,
+    cut: Vec<Part>,
+    is_reset: bool,
+}
 
 /// Segments of four connections on their way through a flow table. Honest ends send each byte once
 /// or again the same, and acknowledge nothing that was not sent; wild ones say anything.
 #[derive(Debug)]
 pub struct Segments {
-    table: FlowTable<Passed>,
+    table: FlowTable<[Passed; 2]>,
     watch: Watch,
+    mode: u8,
+    is_tidied: bool,
+    limits: FlowConfig,
     now_ms: u64,
 }
 
@@ -49,44 +62,80 @@ pub struct Segments {
 struct Watch {
     is_honest: bool,
     senders: [[Sender; 2]; 4],
+    taken_bytes: u64,
     heard_bytes: u64,
     gap_bytes: u64,
+    heard: [Vec<String>; 4],
 }
 
 impl Watch {
     const ISN: [u32; 2] = [u32::MAX - 600, 5_000];
 
-    fn hear(&mut self, key: &FlowKey, passed: &mut Passed, way: Direction, chunk: Chunk<'_>) {
+    fn offset(seq: SeqNumber, way: Direction) -> u32 {
+        seq.0.wrapping_sub(Self::ISN[way.index()]).wrapping_sub(1)
+    }
+
+    fn hear(&mut self, key: &FlowKey, passed: &mut [Passed; 2], way: Direction, chunk: Chunk<'_>) {
+        let number = usize::from(key.port[0][1]) - 1;
+        self.heard[number].push(match chunk {
+            Chunk::Bytes(bytes, origin) => {
+                let sum =
+                    bytes.iter().fold(0u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
+                format!("{way:?} {} bytes {sum} {origin:?}", bytes.len())
+            }
+            other => format!("{way:?} {other:?}"),
+        });
+        let passed = &mut passed[way.index()];
         let (at, len) = match chunk {
             Chunk::Bytes(bytes, origin) => (origin.seq, bytes.len() as u64),
             Chunk::Gap { len_bytes, at } => (at, len_bytes),
-            Chunk::Fin | Chunk::Reset => return,
+            Chunk::Reset => return passed.is_reset = true,
+            Chunk::Fin => return,
         };
         assert!(len > 0, "an empty chunk");
-        let next = &mut passed.0[way.index()];
-        assert_eq!(next.unwrap_or(at), at, "a chunk is not behind the one before");
-        *next = Some(at.plus(len as u32));
-        let offset = at.0.wrapping_sub(Self::ISN[way.index()]).wrapping_sub(1);
-        if self.is_honest {
-            let sender = self.senders[usize::from(key.port[0][1]) - 1][way.index()];
-            let end = u64::from(offset) + len;
-            assert!(end <= u64::from(sender.reach()), "{end} passed of {sender:?}");
-        }
+        assert_eq!(passed.next.unwrap_or(at), at, "a chunk is not behind the one before");
+        passed.next = Some(at.plus(len as u32));
         match chunk {
-            Chunk::Bytes(bytes, _) => {
-                let own =
-                    (offset..).map(content).take(if self.is_honest { bytes.len() } else { 0 });
-                assert!(own.zip(bytes).all(|(own, byte)| own == *byte), "bytes of elsewhere");
-                self.heard_bytes += len;
-            }
+            Chunk::Bytes(..) => self.heard_bytes += len,
             _ => self.gap_bytes += len,
+        }
+        if self.is_honest {
+            let start = Self::offset(at, way);
+            let sender = self.senders[number][way.index()];
+            let end = u64::from(start) + len;
+            assert!(end <= u64::from(sender.reach()), "{end} passed of {sender:?}");
+            Self::check_honest(passed, start..end as u32, chunk);
+        }
+    }
+
+    /// Bytes are those that were sent; what was captured is no gap.
+    fn check_honest(passed: &Passed, part: Part, chunk: Chunk<'_>) {
+        let overlaps = |other: &Part| other.start < part.end && part.start < other.end;
+        if let Chunk::Bytes(bytes, _) = chunk {
+            assert!((part.start..).map(content).zip(bytes).all(|(own, byte)| own == *byte));
+        } else if !passed.cut.iter().any(overlaps) {
+            assert!(!passed.taken.iter().any(overlaps), "{part:?} was seen, and is told as lost");
+        }
+    }
+
+    /// The end of a flow: all that was captured of it has gone on.
+    fn check_whole(&self, passed: &[Passed; 2]) {
+        if !self.is_honest || passed.iter().any(|passed| passed.is_reset) {
+            return;
+        }
+        for (way, passed) in [Direction::Forward, Direction::Reverse].into_iter().zip(passed) {
+            // Where nothing has gone on there was nothing behind the place at which it was joined.
+            let Some(next) = passed.next else { continue };
+            let end = Self::offset(next, way);
+            assert!(passed.taken.iter().all(|part| part.end <= end), "not all passed: {passed:?}");
         }
     }
 }
 
 impl Segments {
-    /// Bits of `mode`: wild ends; narrow bounds.
-    pub fn new(mode: u8) -> Segments {
+    /// Bits of `mode`: wild ends; narrow bounds; stamps in order. `is_tidied`: now and then holes
+    /// and timeouts are looked for beside the segments.
+    pub fn new(mode: u8, is_tidied: bool) -> Segments {
         let mut limits = FlowConfig { idle_timeout_ms: 2_000, ..FlowConfig::default() };
         limits.closed_timeout_ms = 100;
         if mode & 2 != 0 {
@@ -94,8 +143,22 @@ impl Segments {
             (limits.reorder_bytes_max, limits.reorder_bytes_shard_max) = (1_500, 2_500);
         }
         let senders = [[Sender::default(); 2]; 4];
-        let watch = Watch { is_honest: mode & 1 == 0, senders, heard_bytes: 0, gap_bytes: 0 };
-        Segments { table: FlowTable::new(limits), watch, now_ms: 1_000 }
+        let watch = Watch {
+            is_honest: mode & 1 == 0,
+            senders,
+            taken_bytes: 0,
+            heard_bytes: 0,
+            gap_bytes: 0,
+            heard: Default::default(),
+        };
+        let table = FlowTable::new(limits.clone());
+        Segments { table, watch, mode, is_tidied, limits, now_ms: 1_000 }
+    }
+
+    /// Whether what is heard hangs on the connections' own packets only: nothing is given up for
+    /// want of room, and packet time does not run backwards.
+    pub fn is_independent(mode: u8) -> bool {
+        mode & 6 == 4
     }
 
     /// A step of the script. The first byte says which way, whose and what; bits of the third
@@ -132,7 +195,7 @@ impl Segments {
         let captured = if how & 32 != 0 { payload.len() / 2 } else { payload.len() };
         let acked = if is_syn { 0 } else { peer_reach - (u32::from(lag) * 8).min(peer_reach) };
         let seq = SeqNumber(Watch::ISN[own]).plus(if is_syn { 0 } else { 1 + start });
-        let back_ms = if how & 4 != 0 { u64::from(ms) } else { 0 };
+        let back_ms = if how & 4 != 0 && self.mode & 4 == 0 { u64::from(ms) } else { 0 };
         let mut segment = Segment {
             key: FlowKey { port: [[0, number + 1], [1, 1]], ..FlowKey::default() },
             direction: way,
@@ -150,11 +213,16 @@ impl Segments {
             segment.ack = segment.ack.map(|ack| ack.plus(u32::from_be_bytes([lag, back, ms, 0])));
             segment.flags = TcpFlags(flags ^ ms);
             segment.payload_wire_bytes += u32::from(ms) << (how & 31);
+            if segment.flags.is_rst() {
+                segment.payload = &[];
+            }
         }
         self.take(&segment);
-        if how & 8 != 0 {
+        if how & 8 != 0 && self.is_tidied {
             self.tidy();
         }
+        assert!(self.table.len() <= self.limits.flow_count_max);
+        assert!(self.table.waiting_bytes() <= self.limits.reorder_bytes_shard_max);
     }
 
     fn take(&mut self, segment: &Segment<'_>) {
@@ -162,13 +230,29 @@ impl Segments {
             match self.table.admit(segment) {
                 Admission::Flow(index) => break index,
                 Admission::Ended(index, end) => self.end(index, end, Some(segment)),
+                Admission::Overdue(index) => {
+                    let watch = &mut self.watch;
+                    self.table.catch_up(index, segment.timestamp, |key, _, passed, way, chunk| {
+                        watch.hear(key, passed, way, chunk);
+                    });
+                }
                 Admission::Unknown => return,
             }
         };
         let watch = &mut self.watch;
+        watch.taken_bytes += segment.payload.len() as u64;
         self.table.accept(index, segment, |key, _, passed, way, chunk| {
             watch.hear(key, passed, way, chunk);
         });
+        // Only now: the segment may have shown first that the grace of a hole was over.
+        if let Some((_, _, passed)) = self.table.parts(index) {
+            let start = Watch::offset(segment.payload_seq(), segment.direction);
+            let middle = start.wrapping_add(segment.payload.len() as u32);
+            let passed = &mut passed[segment.direction.index()];
+            let end = start.wrapping_add(segment.payload_wire_bytes);
+            passed.taken.extend((start < middle).then_some(start..middle));
+            passed.cut.extend((middle < end).then_some(middle..end));
+        }
     }
 
     fn tidy(&mut self) {
@@ -183,11 +267,15 @@ impl Segments {
     fn end(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
         let watch = &mut self.watch;
         self.table.flush(index, |key, _, passed, way, chunk| watch.hear(key, passed, way, chunk));
+        if let Some((_, _, passed)) = self.table.parts(index) {
+            watch.check_whole(passed);
+        }
         self.table.remove(index, end, segment);
     }
 
     /// The end of the capture: nothing waits any more, and the counters tell what was heard.
-    pub fn finish(mut self) {
+    /// Returns that, by connection.
+    pub fn finish(mut self) -> [Vec<String>; 4] {
         for index in self.table.indices() {
             self.end(index, End::Exit, None);
         }
@@ -196,5 +284,8 @@ impl Segments {
         let stats = &self.table.stats;
         assert_eq!(stats.bytes_in_order, self.watch.heard_bytes);
         assert_eq!(stats.gap_bytes + stats.bytes_cut, self.watch.gap_bytes);
+        let told = stats.bytes_in_order + stats.bytes_duplicate + stats.bytes_late;
+        assert_eq!(told, self.watch.taken_bytes, "in order, duplicate and late");
+        self.watch.heard
     }
 }
