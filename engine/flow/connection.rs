@@ -485,6 +485,10 @@ impl Connection {
         tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
+        if self.is_reset {
+            // All went on then. What was acknowledged is of before, whatever begins behind it.
+            return;
+        }
         let now = TimestampNs(u64::MAX);
         self.settle(now, tools, visit);
         while self.force(0, now, tools, visit) || self.force(1, now, tools, visit) {}
