@@ -369,6 +369,7 @@ fn unknown_segments_make_no_flow_unless_they_begin_a_message() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn the_table_never_holds_more_than_it_may() {
     let limits = FlowConfig { flow_count_max: 100, ..FlowConfig::default() };
     let mut table: FlowTable<()> = FlowTable::new(limits);
@@ -390,6 +391,7 @@ fn the_table_never_holds_more_than_it_may() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
     let mut table: FlowTable<()> = FlowTable::new(FlowConfig::default());
     let mut gaps = 0;
