@@ -218,6 +218,12 @@ impl Segments {
             }
         }
         self.take(&segment);
+        let (watch, mut effort) = (&mut self.watch, 8);
+        while self.table.is_short()
+            && self.table.relieve(segment.timestamp, &mut effort, |key, _, passed, way, chunk| {
+                watch.hear(key, passed, way, chunk);
+            })
+        {}
         if how & 8 != 0 && self.is_tidied {
             self.tidy();
         }

@@ -172,6 +172,8 @@ impl Talk {
         let key = FlowKey::default();
         let wire = Wire { key: &key, origins: &self.origins };
         self.conversation.finish(wire, End::Exit, &mut self.room);
+        let now = TimestampNs(self.now_ms * MS);
+        assert_eq!(self.conversation.burden(now, now), 0, "something is still under way");
         let (pool, stats, mut tally) = (&self.room.pool, &self.room.stats, self.room.listener);
         assert_eq!(pool.in_use(), 0, "an exchange was not given back");
         assert_eq!(pool.held_bytes(), 0, "bytes were not given back");
