@@ -173,7 +173,7 @@ fn endpoints_of_one_hash_are_spread() {
         let mut server = [0; 16];
         server[..4].copy_from_slice(&[10, 9, 0, 1]);
         let (client, server) = ((client, port.to_be_bytes()), (server, [0, 80]));
-        FlowKey::new(client, server, [0; 4], 0).0.flow_hash() % 256 == 0
+        FlowKey::new(client, server, [0; 4], 0).0.flow_hash().is_multiple_of(256)
     };
     let chosen: Vec<u64> = (0..400_000).filter(|number| collides(*number)).take(1500).collect();
     assert_eq!(chosen.len(), 1500);

@@ -31,7 +31,7 @@ pub fn reuse() -> impl Attack {
             client(number / 3 % 100),
             [SYN, FIN | ACK, FIN | ACK][(number % 3) as usize],
         );
-        blow.seq = (number / 300) as u32 * 100_000 + u32::from(number % 3 > 0);
+        blow.seq = (number / 300) as u32 * 100_000 + u32::from(!number.is_multiple_of(3));
         blow.is_answer = number % 3 == 2;
         blow.write(b"", frame);
     }
