@@ -190,6 +190,7 @@ impl Line {
             match self.flows.admit(segment) {
                 Admission::Flow(index) => break index,
                 Admission::Ended(index, end) => self.end(index, end, Some(segment)),
+                Admission::Overdue(index) => self.catch_up(index, segment.timestamp),
                 Admission::Unknown => return,
             }
         };
@@ -239,6 +240,15 @@ impl Line {
             feedback.dismiss(&mut self.flows, index, is_final);
         }
         self.flows.retire(index, if is_final { Retired::Living } else { Retired::Dormant });
+    }
+
+    /// Gives up the holes of a connection whose grace is over.
+    #[cold]
+    fn catch_up(&mut self, index: FlowIndex, now: TimestampNs) {
+        let room = &mut self.room;
+        self.flows.catch_up(index, now, |key, origins, it, direction, chunk| {
+            it.talk.take(Wire { key, origins }, direction, chunk, room);
+        });
     }
 
     /// Between polls: holes whose grace is over, connections that were quiet too long, lines that

@@ -2,13 +2,13 @@
 
 mod support;
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use httplines::capture::{Frame, VlanTag};
 use httplines::decode::Reject;
 use httplines::stats::DecodeStats;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::found::*;
+use support::oracle::{oracle, told};
 use support::packet::Packet;
 use support::tunnel::*;
 
@@ -300,26 +300,6 @@ fn ipv6_extension_headers() {
     assert_rejected(101, &ipv6(59, &[]), Reject::NotTcp);
 }
 
-/// Addresses, ports, sequence number and payload.
-type Told = (Vec<u8>, [u16; 2], u32, Vec<u8>);
-
-/// What etherparse finds in an Ethernet frame.
-fn oracle(bytes: &[u8]) -> Option<Told> {
-    let packet = SlicedPacket::from_ethernet(bytes).ok()?;
-    let addresses = match packet.net? {
-        NetSlice::Ipv4(v4) if !v4.is_payload_fragmented() => {
-            [v4.header().source(), v4.header().destination()].concat()
-        }
-        NetSlice::Ipv6(v6) if !v6.is_payload_fragmented() => {
-            [v6.header().source(), v6.header().destination()].concat()
-        }
-        _ => return None,
-    };
-    let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
-    let ports = [tcp.source_port(), tcp.destination_port()];
-    Some((addresses, ports, tcp.sequence_number(), tcp.payload().to_vec()))
-}
-
 /// A link type that we decode, or any.
 fn link() -> impl Strategy<Value = u16> {
     let known = [0, 1, 9, 50, 51, 101, 104, 105, 108, 113, 127, 239, 253, 276];
@@ -355,14 +335,9 @@ proptest! {
         let mut decoder = decoder();
         let found = decoder.decode(&frame(1, &bytes));
         match oracle(&bytes) {
-            Some((addresses, ports, seq, payload)) => {
+            Some(expected) => {
                 let segment = found.expect("etherparse finds a segment");
-                let (own, peer) = (segment.direction.index(), segment.direction.opposite().index());
-                prop_assert_eq!([segment.key.port(own), segment.key.port(peer)], ports);
-                let width = addresses.len() / 2;
-                prop_assert_eq!(&segment.key.address[own][..width], &addresses[..width]);
-                prop_assert_eq!(&segment.key.address[peer][..width], &addresses[width..]);
-                prop_assert_eq!((segment.seq.0, segment.payload), (seq, &payload[..]));
+                prop_assert_eq!(told(&segment), expected);
             }
             None => prop_assert!(found.is_err() || !changes.is_empty()),
         }

@@ -1,6 +1,5 @@
 //! Byte streams on their way: whatever order, pieces and copies the segments of a connection come
-//! in, its exchanges are those that were held; whatever is lost, what the loss did not touch is told
-//! as it was held, what it touched says so, and nothing is invented.
+//! in, its exchanges are those that were held.
 //!
 //! `PROPTEST_CASES=20000 cargo test --release --test streams` tries more than a test run does.
 

@@ -19,6 +19,9 @@ const VERSION_THREE: u16 = 3;
 /// of 4. Only the signalling tells, so the place of the EtherType must.
 const BEFORE_FRAME_BYTES: [usize; 4] = [0, 4, 8, 12];
 
+/// With so many bytes the EtherType shows, wherever the frame begins.
+const FRAME_SHOWS_BYTES: usize = 12 + 14;
+
 /// Steps over the header of a data message and over PPP.
 pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     let flags = walk.u16()?;
@@ -56,8 +59,14 @@ pub(super) fn session(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     let session = walk.u32()?;
     // Session 0 is the signalling.
     let is_frame = |before: &usize| walk.rest().get(*before..).is_some_and(link::is_ethernet);
-    let before = BEFORE_FRAME_BYTES.into_iter().find(is_frame);
-    let (Some(before), 1..) = (before, session) else { return Err(Reject::NotTcp) };
+    let before = match BEFORE_FRAME_BYTES.into_iter().find(is_frame) {
+        Some(before) if session > 0 => before,
+        // The snap length cut it before that could show.
+        None if session > 0 && walk.is_cut() && walk.rest().len() < FRAME_SHOWS_BYTES => {
+            return Err(Reject::Truncated);
+        }
+        _ => return Err(Reject::NotTcp),
+    };
     walk.crossed.enter(Encapsulation::L2tpThree(session))?;
     walk.skip(before)?;
     link::ethernet(walk)

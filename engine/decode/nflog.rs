@@ -59,7 +59,8 @@ fn payload(walk: &mut Walk<'_>, attribute: u16) -> Result<Network, Reject> {
         }
         walk.skip(value_bytes.next_multiple_of(4).min(walk.rest().len()))?;
         if walk.rest().is_empty() {
-            break;
+            // The packet may stand in what the snap length cut.
+            return Err(if walk.is_cut() { Reject::Truncated } else { Reject::NotIp });
         }
     }
     Err(Reject::NotIp)

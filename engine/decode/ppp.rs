@@ -23,7 +23,7 @@ const PROTOCOL_MPLS: [u16; 2] = [0x0281, 0x0283];
 /// PPP, with or without address and control, or with control alone. A protocol number may have one
 /// byte or two: its last byte is odd, the one before even (RFC 1661 section 2).
 pub(super) fn protocol(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    if walk.rest().starts_with(&ADDRESS_CONTROL) {
+    if walk.begins_with(&ADDRESS_CONTROL)? {
         walk.skip(ADDRESS_CONTROL.len())?;
     } else if walk.rest().starts_with(&CONTROL) {
         walk.skip(CONTROL.len())?;

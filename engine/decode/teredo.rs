@@ -11,12 +11,12 @@ const ORIGIN: [u8; 2] = [0, 0];
 
 /// Steps over the authentication and the origin indication, which come in this order, if at all.
 pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    if walk.rest().starts_with(&AUTHENTICATION) {
+    if walk.begins_with(&AUTHENTICATION)? {
         let [_, _, id_bytes, value_bytes] = *walk.take::<4>()?;
         // Client identifier, authentication value, nonce, confirmation byte.
         walk.skip(usize::from(id_bytes) + usize::from(value_bytes) + 8 + 1)?;
     }
-    if walk.rest().starts_with(&ORIGIN) {
+    if walk.begins_with(&ORIGIN)? {
         // Indication, obscured port, obscured address.
         walk.skip(8)?;
     }

@@ -86,6 +86,15 @@ impl<'a> Walk<'a> {
         self.cut_bytes > 0
     }
 
+    /// Whether what is still to be read begins with `prefix`, without a step. Where the snap length
+    /// cut it before that shows, nobody can tell.
+    pub fn begins_with(&self, prefix: &[u8]) -> Result<bool, Reject> {
+        if self.is_cut() && self.rest.len() < prefix.len() && prefix.starts_with(self.rest) {
+            return Err(Reject::Truncated);
+        }
+        Ok(self.rest.starts_with(prefix))
+    }
+
     #[inline]
     pub fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], Reject> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Reject::Truncated)?;

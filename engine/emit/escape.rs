@@ -270,6 +270,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes under Miri")]
     fn plain_len_finds_each_special_byte_at_each_place() {
         for len in 0..40 {
             for place in 0..len {

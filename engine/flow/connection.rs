@@ -162,6 +162,11 @@ impl Connection {
         self.streams[direction.index()].granted = Some(until);
     }
 
+    /// What the rival SYN announced has not come in time.
+    pub(super) fn forget_rival(&mut self) {
+        self.rival = None;
+    }
+
     /// Both directions are closed, or it was reset, or nobody wants its bytes.
     pub fn is_closed(&self) -> bool {
         self.is_reset
@@ -544,6 +549,10 @@ impl Connection {
         tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
+        if self.is_reset {
+            // All went on then. What was acknowledged is of before, whatever begins behind it.
+            return;
+        }
         let now = TimestampNs(u64::MAX);
         self.settle(now, tools, visit);
         while self.force(0, now, tools, visit) || self.force(1, now, tools, visit) {}

@@ -225,3 +225,29 @@ fn the_first_segments_that_are_captured_may_be_out_of_order() {
     ];
     assert_eq!(run(&lost).flushed(), told);
 }
+
+#[test]
+fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
+    // The piece that fills the second hole comes 15 ms after the acknowledgement of both.
+    let holes = after_handshake(&[
+        Sent::data(Forward, 10, 0, b"one", 1),
+        Sent::data(Forward, 20, 0, b"two", 1),
+        Sent::data(Reverse, 0, 23, b"", 2),
+    ]);
+    let pieces = [Sent::data(Reverse, 0, 23, b"", 26), Sent::data(Forward, 13, 0, b"1234567", 27)];
+    // A hole keeps it from being closed; a message long behind its end begins a new connection.
+    let closing = after_handshake(&[
+        Sent::data(Forward, 10, 0, b"", 1).flags(FIN),
+        Sent::data(Reverse, 0, 11, b"", 2).flags(FIN),
+    ]);
+    let message = [Sent::data(Forward, 0, 0, b"GET / ", 9_000)];
+    for (begin, end) in [(holes, &pieces[..]), (closing, &message)] {
+        let expected = run(&[&begin, end].concat()).flushed();
+        for look_ms in 3..40 {
+            let mut looked = run(&begin);
+            looked.look(look_ms);
+            end.iter().for_each(|sent| looked.take(sent));
+            assert_eq!(looked.flushed(), expected, "with a look at {look_ms} ms");
+        }
+    }
+}

@@ -54,6 +54,9 @@ pub enum Admission {
     Flow(FlowIndex),
     /// This flow is over: end it (`flush`, `remove`), then ask again.
     Ended(FlowIndex, End),
+    /// The grace of a hole in this flow is over: `catch_up`, then ask again. What is given up may
+    /// close the flow, and whether it is closed decides whose segment this is.
+    Overdue(FlowIndex),
     /// It belongs to no flow, and begins none.
     Unknown,
 }
@@ -132,11 +135,15 @@ impl<S: Default> FlowTable<S> {
         });
         let Some(&slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
+        if flow.watched_until.is_some_and(|deadline| deadline < segment.timestamp) {
+            return Admission::Overdue(FlowIndex(slot));
+        }
         let quiet_ns = segment.timestamp.since(flow.last_seen);
         if quiet_ns > self.timeout_least_ns {
             // A SYN is no late packet: it begins something, if with an old number.
             let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
             if quiet_ns > timeout_ns(flow, &self.limits, late_ns) {
+                flow.connection.forget_rival();
                 return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
             }
         }
@@ -248,16 +255,29 @@ impl<S: Default> FlowTable<S> {
             && deadline < now
         {
             self.overdue.pop_first();
-            let Some(flow) = self.slots[slot as usize].as_mut() else { continue };
-            let mut tools =
-                Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
-            let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-            flow.connection.settle(now, &mut tools, &mut |direction, chunk| {
-                visit(key, origins, state, direction, chunk);
-            });
-            flow.watched_until = flow.connection.deadline(&self.limits);
-            self.overdue.extend(flow.watched_until.map(|deadline| (deadline, slot)));
+            self.catch_up(FlowIndex(slot), now, &mut visit);
         }
+    }
+
+    /// The same for one flow, whoever gets a packet.
+    pub fn catch_up(
+        &mut self,
+        index: FlowIndex,
+        now: TimestampNs,
+        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+    ) {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
+        if let Some(deadline) = flow.watched_until {
+            self.overdue.remove(&(deadline, index.0));
+        }
+        let mut tools =
+            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
+        flow.connection.settle(now, &mut tools, &mut |direction, chunk| {
+            visit(key, origins, state, direction, chunk);
+        });
+        flow.watched_until = flow.connection.deadline(&self.limits);
+        self.overdue.extend(flow.watched_until.map(|deadline| (deadline, index.0)));
     }
 
     /// Passes on all that waits in a flow that is to end.

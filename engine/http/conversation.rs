@@ -359,22 +359,25 @@ impl Conversation {
         origin: Origin,
         room: &mut Room<L>,
     ) -> usize {
-        let half = &mut self.halves[direction.index()];
-        let Some(id) = half.open else {
-            half.phase = Phase::Search;
-            return 0;
-        };
+        let open = self.halves[direction.index()].open;
         let is_request = self.client == Some(direction);
-        if origin.is_frame_start && self.is_body_absent(direction, id, framing, data, origin, room)
+        if origin.is_frame_start
+            && let Some(id) = open
+            && self.is_body_absent(direction, id, framing, data, origin, room)
         {
             let last = message_of(room.pool.exchange(id), is_request).last;
             self.end_message(wire, direction, last, room);
             return 0;
         }
         let fed = framing.feed(data);
-        let message = message_of(room.pool.exchange(id), is_request);
-        if let Some(body_bytes) = &mut message.body_bytes {
-            *body_bytes += fed.body_bytes;
+        if let Some(id) = open {
+            let message = message_of(room.pool.exchange(id), is_request);
+            if let Some(body_bytes) = &mut message.body_bytes {
+                *body_bytes += fed.body_bytes;
+            }
+        } else {
+            // Of a message that was given up before its end: it is followed, for the next head.
+            room.stats.bytes_skipped += fed.used as u64;
         }
         let half = &mut self.halves[direction.index()];
         half.last_at = Some(origin.timestamp);

@@ -249,3 +249,16 @@ fn a_body_that_was_sent_before_the_answer_was_read_is_one_whatever_it_looks_like
     let notes = talk.ask("GET /c HTTP/1.1\r\n\r\n").end(End::Exit);
     assert_eq!(notes, ["PUT /b 19 200 0 early", "GET /c 0 - - no_response exit"]);
 }
+
+#[test]
+fn a_body_that_goes_on_behind_the_servers_fin_is_no_head() {
+    let notes = talk()
+        .ask("POST /1 HTTP/1.1\r\nContent-Length: 20\r\n\r\n")
+        .answer(OK)
+        .take(Reverse, Chunk::Fin)
+        .ask("GET /body HTTP/1.1\r\n")
+        .ask("GET /2 HTTP/1.1\r\n\r\n")
+        .end(End::Exit);
+    let expected = ["POST /1 0 200 0 truncated fin early", "GET /2 0 - - no_response exit"];
+    assert_eq!(notes, expected);
+}

@@ -497,20 +497,19 @@ impl Conversation {
         end: Option<End>,
         room: &mut Room<L>,
     ) {
+        let entry = room.pool.entry(id);
+        let exchange = &mut entry.exchange;
+        let may_be_withheld = entry.is_body_withheld && exchange.request.body_bytes == Some(0);
+        exchange.request.is_ended |= may_be_withheld && exchange.response.is_ended;
         for half in &mut self.halves {
             if half.open == Some(id) {
                 half.open = None;
-                if half.phase != Phase::Off {
+                // Else what is left of the message comes first, and is followed.
+                if may_be_withheld && half.phase != Phase::Off {
                     half.phase = Phase::Search;
                 }
             }
         }
-        let entry = room.pool.entry(id);
-        let exchange = &mut entry.exchange;
-        let is_withheld = entry.is_body_withheld
-            && exchange.response.is_ended
-            && exchange.request.body_bytes == Some(0);
-        exchange.request.is_ended |= is_withheld;
         let is_cut =
             !exchange.request.is_ended || exchange.response.is_seen && !exchange.response.is_ended;
         let (outcome, end) = match (is_cut, exchange.response.is_seen) {

@@ -468,6 +468,7 @@ fn held() -> impl Strategy<Value = Held> {
 proptest! {
     /// Whatever pieces the streams come in: the exchanges are those that were held.
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes under Miri")]
     fn any_segmentation_gives_the_same_exchanges(
         exchanges in prop::collection::vec(held(), 1..6),
         cuts in prop::collection::vec(1usize..400, 1..20),
@@ -500,6 +501,7 @@ proptest! {
 
     /// Nothing on the wire panics or leaves an exchange behind.
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes under Miri")]
     fn no_bytes_panic(
         turns in prop::collection::vec(
             (

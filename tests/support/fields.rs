@@ -79,26 +79,44 @@ fn unfolded(value: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A text as a record shows it: beside it the bytes in base64, where it is no UTF-8, and the length
+/// on the wire, where it was cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    pub text: &'a Value,
+    pub b64: Option<&'a Value>,
+    pub len: Option<&'a Value>,
+}
+
+impl Shown<'_> {
+    /// Panics unless `value` can be had from it, or a prefix where it was cut. In a header's value
+    /// a fold is shown as a space.
+    pub fn check(self, name: &str, value: &[u8], is_header: bool) {
+        let shown = self.text.as_str().unwrap_or_else(|| panic!("{name} is not there"));
+        let expected = if is_header { unfolded(value) } else { value.to_vec() };
+        let lossy = String::from_utf8_lossy(&expected).into_owned();
+        let len = self.len.map(|len| len.as_u64().unwrap() as usize);
+        let coded = self.b64.map(|text| from_base64(text.as_str().unwrap()));
+        assert_eq!(coded.is_some(), std::str::from_utf8(value).is_err(), "{name}_b64");
+        assert!(lossy.starts_with(shown), "{name}");
+        match (len, &coded) {
+            (None, None) => assert_eq!(shown.as_bytes(), expected, "{name}"),
+            (None, Some(coded)) => {
+                assert_eq!(coded, value, "{name}_b64");
+                assert_eq!(shown, lossy, "{name}");
+            }
+            (Some(len), coded) => {
+                assert_eq!(len, value.len(), "{name}_len");
+                assert!(coded.as_ref().is_none_or(|coded| value.starts_with(coded)), "{name}_b64");
+            }
+        }
+    }
+}
+
 /// Panics unless the field's bytes can be had from the record, or a prefix of them where it was
 /// cut.
 pub fn check_field(record: &Value, name: &str, value: &[u8]) {
-    let shown = record[name].as_str().unwrap_or_else(|| panic!("{name} is not there"));
-    let is_start_line = matches!(name, "method" | "target" | "version" | "reason");
-    let expected = if is_start_line { value.to_vec() } else { unfolded(value) };
-    let lossy = String::from_utf8_lossy(&expected).into_owned();
-    let len = record.get(format!("{name}_len")).map(|len| len.as_u64().unwrap() as usize);
-    let coded = record.get(format!("{name}_b64")).map(|text| from_base64(text.as_str().unwrap()));
-    assert_eq!(coded.is_some(), std::str::from_utf8(value).is_err(), "{name}_b64");
-    assert!(lossy.starts_with(shown), "{name}");
-    match (len, &coded) {
-        (None, None) => assert_eq!(shown.as_bytes(), expected, "{name}"),
-        (None, Some(coded)) => {
-            assert_eq!(coded, value, "{name}_b64");
-            assert_eq!(shown, lossy, "{name}");
-        }
-        (Some(len), coded) => {
-            assert_eq!(len, value.len(), "{name}_len");
-            assert!(coded.as_ref().is_none_or(|coded| value.starts_with(coded)), "{name}_b64");
-        }
-    }
+    let beside = |what: &str| record.get(format!("{name}_{what}"));
+    let shown = Shown { text: &record[name], b64: beside("b64"), len: beside("len") };
+    shown.check(name, value, !matches!(name, "iface" | "method" | "target" | "version" | "reason"));
 }

@@ -53,7 +53,22 @@ pub fn assert_found(link: u16, path: &[&str], wrap: impl Fn(&[u8]) -> Vec<u8>) {
             assert_eq!(segment.payload_wire_bytes as usize, REQUEST.len());
             assert_eq!(segment.key.realm & REALM_IPV6 != 0, inner[0] >> 4 == 6);
             assert_eq!(path_of(&segment), path);
+            (0..bytes.len()).for_each(|kept| assert_cut(&frame(link, &bytes), kept));
         }
+    }
+}
+
+/// A frame of which the snap length kept so many bytes is the same segment with less of its
+/// payload, or was cut inside its headers.
+#[track_caller]
+fn assert_cut(whole: &Frame<'_>, kept_bytes: usize) {
+    let cut = Frame { bytes: &whole.bytes[..kept_bytes], ..*whole };
+    match decoder().decode(&cut) {
+        Ok(segment) => {
+            assert!(REQUEST.starts_with(segment.payload), "cut to {kept_bytes} bytes");
+            assert_eq!(segment.payload_wire_bytes as usize, REQUEST.len());
+        }
+        Err(reason) => assert_eq!(reason, Reject::Truncated, "cut to {kept_bytes} bytes"),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod capture_file;
 pub mod conversation;
 pub mod found;
 pub mod lab;
+pub mod oracle;
 pub mod packet;
 pub mod records;
 pub mod rooms;

@@ -48,6 +48,7 @@ impl Rooms {
         let index = loop {
             match self.flows.admit(segment) {
                 Admission::Flow(index) => break index,
+                Admission::Overdue(index) => self.catch_up(index, segment.timestamp),
                 Admission::Ended(index, end) => self.end(index, end, Some(segment)),
                 Admission::Unknown => return,
             }
@@ -60,6 +61,13 @@ impl Rooms {
         if is_closed {
             self.close(index, End::Fin);
         }
+    }
+
+    fn catch_up(&mut self, index: FlowIndex, now: TimestampNs) {
+        let room = &mut self.room;
+        self.flows.catch_up(index, now, |key, origins, talk, direction, chunk| {
+            talk.take(Wire { key, origins }, direction, chunk, room);
+        });
     }
 
     fn close(&mut self, index: FlowIndex, end: End) {

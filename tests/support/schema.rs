@@ -4,6 +4,10 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+#[path = "keys.rs"]
+mod keys;
+pub use keys::key_order;
+
 /// Bytes of a line at most, as the schema's description says.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
 
@@ -40,35 +44,6 @@ fn schema_text(member: &str) -> &'static str {
     let members: Members<'static> =
         serde_json::from_str(include_str!("../../docs/schema.json")).expect("the schema is JSON");
     members.properties.get()
-}
-
-/// The keys of the object in `text`, in order; panics where one comes twice.
-pub fn key_order(text: &str) -> Vec<String> {
-    struct Keys(Vec<String>);
-    impl<'de> serde::Deserialize<'de> for Keys {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
-            deserializer.deserialize_map(Visitor)
-        }
-    }
-    struct Visitor;
-    impl<'de> serde::de::Visitor<'de> for Visitor {
-        type Value = Keys;
-
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("an object")
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-            let mut keys: Vec<String> = Vec::new();
-            while let Some(key) = map.next_key()? {
-                map.next_value::<serde::de::IgnoredAny>()?;
-                assert!(!keys.contains(&key), "the key {key} comes twice");
-                keys.push(key);
-            }
-            Ok(Keys(keys))
-        }
-    }
-    serde_json::from_str::<Keys>(text).expect("an object").0
 }
 
 /// Panics unless `line` is one whole line of at most 16 KiB that the schema allows, with its keys

@@ -1,17 +1,20 @@
-//! Pieces of both directions of a connection, with gaps and ends, through a conversation.
+//! Pieces of both directions of a connection, with gaps and ends, through a conversation; and the
+//! same bytes in smaller parts.
 
 #![no_main]
 
-use httplines_fuzz::{Talk, pieces};
+use httplines_fuzz::pieces;
+use httplines_fuzz::talk::Talk;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((mode, script)) = data.split_first() else { return };
-    let mut talk = Talk::new(*mode);
-    for piece in pieces(script, &[0xff]) {
-        if !talk.step(piece) {
-            break;
-        }
+    let Some((&mode, script)) = data.split_first() else { return };
+    let exchanges = |is_split| {
+        let mut talk = Talk::new(mode, is_split);
+        let _ = pieces(script, &[0xff]).all(|piece| talk.step(piece));
+        talk.finish()
+    };
+    if let Some(whole) = exchanges(false) {
+        assert_eq!(exchanges(true), Some(whole));
     }
-    talk.finish();
 });

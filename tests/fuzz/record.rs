@@ -1,0 +1,216 @@
+//! Exchanges of any content, as lines: JSON that gives every byte back.
+
+use exchange::header;
+use fields::{FIELDS, Shown, check_field, exchange_of};
+use httplines::config::EmitConfig;
+use httplines::emit::{Format, JsonFormat};
+use httplines::http::{Exchange, FlowIdentity, Message};
+use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
+use httplines::time::TimestampNs;
+use serde_json::Value;
+
+#[path = "../support/exchange.rs"]
+#[allow(dead_code)]
+mod exchange;
+#[path = "../support/fields.rs"]
+mod fields;
+#[path = "../support/keys.rs"]
+mod keys;
+
+/// Fields whose query may be hidden.
+const URIS: [&str; 3] = ["target", "referer", "location"];
+const SECRETS: [&str; 4] = ["authorization", "cookie", "set-cookie", "proxy-authorization"];
+/// More than is ever shown of a text.
+const TEXT_BYTES_MAX: usize = 10_000;
+/// Statuses of interim answers that are listed.
+const INTERIM_COUNT_MAX: usize = 32;
+
+/// Values out of an input; nothing but zeros behind its end.
+#[derive(Debug)]
+struct Values<'a>(&'a [u8]);
+
+impl Values<'_> {
+    fn number<const N: usize>(&mut self) -> [u8; N] {
+        let count = N.min(self.0.len());
+        let mut number = [0; N];
+        number[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        number
+    }
+
+    /// Bytes of any length that matters: a few of the input, and those again and again.
+    fn bytes(&mut self) -> Vec<u8> {
+        let [len, times] = self.number();
+        let (own, rest) = self.0.split_at(usize::from(len).min(self.0.len()));
+        self.0 = rest;
+        let mut bytes = own.repeat(1 + usize::from(times & 0x1f).pow(2) * usize::from(times >> 7));
+        bytes.truncate(TEXT_BYTES_MAX);
+        bytes
+    }
+}
+
+/// A line of an exchange whose fields are any values, and whether it tells them.
+pub fn check_line_of(data: &[u8]) {
+    let mut values = Values(data);
+    let texts: Vec<_> = FIELDS.iter().map(|_| values.bytes()).collect();
+    let mut exchange = exchange_of(&texts);
+    let iface = String::from_utf8_lossy(&values.bytes()).into_owned();
+    let config = fill(&mut exchange, &mut values);
+    let names = IfaceNames::default();
+    names.insert(IfaceId(0), &iface);
+    let key = FlowKey {
+        address: [[0; 16], values.number()],
+        port: values.number::<2>().map(|half| [half; 2]),
+        vlan: values.number().map(u16::from),
+        realm: u32::from_be_bytes(values.number()),
+    };
+    let flow = FlowIdentity { key: &key, client: Direction::Reverse, id: exchange.gap_bytes };
+    let mut line = b"before\n".to_vec();
+    JsonFormat::new(&config, names).exchange(&flow, &exchange, &mut line);
+    let line = line.strip_prefix(b"before\n").expect("what was there before");
+    assert!(line.len() <= config.line_bytes_max, "a line of {} bytes", line.len());
+    assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+    let text = std::str::from_utf8(line).expect("a line is UTF-8");
+    keys::key_order(text);
+    let record: Value = serde_json::from_str(text).expect("a line is JSON");
+    check_field(&record, "iface", iface.as_bytes());
+    for (name, value) in FIELDS.iter().zip(&texts) {
+        let query = value.iter().position(|byte| *byte == b'?');
+        match query.filter(|_| config.is_query_redacted && URIS.contains(name)) {
+            Some(at) => check_hidden(&record[name], &value[..=at]),
+            None => check_field(&record, name, value),
+        }
+    }
+    check_numbers(&record, &exchange, &flow);
+    check_headers(&record, &exchange, &config);
+}
+
+/// Any values in the other fields of `exchange`, and any choice of what is shown.
+fn fill(exchange: &mut Exchange, values: &mut Values<'_>) -> EmitConfig {
+    let [mode, interim, status, mask] = values.number();
+    for time in [
+        &mut exchange.request.first,
+        &mut exchange.request.last,
+        &mut exchange.response.first,
+        &mut exchange.response.last,
+    ] {
+        *time = (mode & 1 == 0).then(|| TimestampNs(u64::from_be_bytes(values.number())));
+    }
+    exchange.interim = vec![u16::from(interim) * 257; usize::from(interim & 0x3f)];
+    (exchange.n, exchange.response.status) = (mode.into(), u16::from(status) * 257);
+    exchange.gap_bytes = u64::from_be_bytes(values.number());
+    exchange.request.body_bytes = (mode & 2 == 0).then_some(exchange.gap_bytes);
+    exchange.connect_ns = (mode & 4 == 0).then_some(exchange.gap_bytes);
+    exchange.is_midstream = mode & 8 != 0;
+    if mask & 2 != 0 {
+        header(&mut exchange.request, "Authorization", &values.bytes());
+        header(&mut exchange.response, "X", &values.bytes());
+    }
+    EmitConfig {
+        is_all_headers: mode & 16 != 0,
+        is_secrets_shown: mode & 32 != 0,
+        extra_headers: if mode & 64 != 0 { vec!["host".to_string()] } else { Vec::new() },
+        is_query_redacted: mask & 1 != 0,
+        ..EmitConfig::default()
+    }
+}
+
+/// Nothing of what stands behind `before` is shown, but a mask.
+fn check_hidden(shown: &Value, before: &[u8]) {
+    let hidden = [&String::from_utf8_lossy(before), "***"].concat();
+    assert!(unfolded_eq(shown.as_str().expect("a text"), &hidden), "{shown} shows a query");
+}
+
+/// Whether `shown` is `text` or its beginning, but for white space, of which folds leave one.
+fn unfolded_eq(shown: &str, text: &str) -> bool {
+    let plain = |text: &str| text.chars().filter(|c| !c.is_ascii_whitespace()).collect::<String>();
+    plain(text).starts_with(&plain(shown))
+}
+
+fn check_numbers(record: &Value, exchange: &Exchange, flow: &FlowIdentity<'_>) {
+    let number = |name: &str| record.get(name).map(|value| value.as_u64().expect("a number"));
+    let list = |name: &str| -> Vec<u64> {
+        let list = record.get(name).map(|list| list.as_array().expect("a list"));
+        list.into_iter().flatten().map(|value| value.as_u64().expect("a number")).collect()
+    };
+    assert_eq!(record["flow"], format!("{:016x}", flow.id));
+    assert_eq!(number("n"), Some(u64::from(exchange.n)));
+    assert_eq!(number("client_port"), Some(flow.key.port(1).into()));
+    assert_eq!(record["client_ip"], flow.key.ip(1).to_string());
+    assert_eq!(list("vlan"), flow.key.vlans().map(u64::from).collect::<Vec<_>>());
+    assert_eq!(number("gap_bytes").unwrap_or(0), exchange.gap_bytes);
+    assert_eq!(number("request_body_bytes"), exchange.request.body_bytes);
+    assert_eq!(number("connect_ns"), exchange.connect_ns);
+    assert_eq!(record.get("midstream").is_some(), exchange.is_midstream);
+    assert_eq!(number("status").unwrap_or(0), u64::from(exchange.response.status));
+    let (request, response) = (&exchange.request, &exchange.response);
+    let between = |from: Option<TimestampNs>, to: Option<TimestampNs>| Some(to?.since(from?));
+    assert_eq!(number("request_ns"), between(request.first, request.last));
+    assert_eq!(number("ttfb_ns"), between(request.last, response.first));
+    assert_eq!(number("response_ns"), between(response.first, response.last));
+    let interim: Vec<u64> = exchange.interim.iter().copied().map(u64::from).collect();
+    let listed = interim.len().min(INTERIM_COUNT_MAX);
+    assert_eq!(list("interim"), interim[..listed]);
+    assert_eq!(number("interim_len").unwrap_or(listed as u64), interim.len() as u64);
+}
+
+/// Header lines as plainly as it can be said: names and values.
+fn header_lines(message: &Message) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let headers = &message.head[message.fields.headers_start as usize..];
+    for line in headers.split_inclusive(|byte| *byte == b'\n') {
+        match lines.last_mut() {
+            Some(last) if line.starts_with(b" ") || line.starts_with(b"\t") => last.extend(line),
+            _ if line.trim_ascii().is_empty() => break,
+            _ => lines.push(line.to_vec()),
+        }
+    }
+    let parts = lines.iter().map(|line| {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let mut part = || parts.next().unwrap_or_default().trim_ascii().to_vec();
+        (part(), part())
+    });
+    parts.collect()
+}
+
+/// The headers that are listed are those that stand in the heads, in order, and those without room
+/// are counted.
+fn check_headers(record: &Value, exchange: &Exchange, config: &EmitConfig) {
+    let mut omitted = 0;
+    for (key, message) in
+        [("request_headers", &exchange.request), ("response_headers", &exchange.response)]
+    {
+        let is_wanted = |name: &[u8]| {
+            let is_named = config.extra_headers.iter().any(|wanted| wanted.as_bytes() == name);
+            config.is_all_headers || is_named
+        };
+        let mut lines = header_lines(message);
+        lines.retain(|(name, _)| is_wanted(&name.to_ascii_lowercase()));
+        let listed = record.get(key).map(|list| list.as_array().expect("a list").as_slice());
+        let listed = listed.unwrap_or_default();
+        omitted += lines.len() - listed.len();
+        for (pair, (name, value)) in listed.iter().zip(&lines) {
+            check_header(pair, name, value, config);
+        }
+    }
+    assert_eq!(record.get("headers_omitted").map_or(0, |count| count.as_u64().unwrap()), {
+        omitted as u64
+    });
+}
+
+fn check_header(pair: &Value, name: &[u8], value: &[u8], config: &EmitConfig) {
+    let shown_name = pair[0].as_str().expect("a name");
+    assert!(unfolded_eq(shown_name, &String::from_utf8_lossy(name)), "{shown_name}");
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    if SECRETS.contains(&name.as_str()) && !config.is_secrets_shown {
+        return assert_eq!(pair[1], "***", "a secret");
+    }
+    let query = value.iter().position(|byte| *byte == b'?');
+    let is_uri = URIS.contains(&name.as_str()) && name != "target";
+    if let Some(at) = query.filter(|_| config.is_query_redacted && is_uri) {
+        return check_hidden(&pair[1], &value[..=at]);
+    }
+    let beside = |what: &str| pair.get(2).and_then(|beside| beside.get(what));
+    let shown = Shown { text: &pair[1], b64: beside("b64"), len: beside("len") };
+    shown.check(shown_name, value, true);
+}

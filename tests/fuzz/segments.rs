@@ -1,0 +1,298 @@
+//! Segments of a few connections, through a flow table.
+
+use httplines::config::FlowConfig;
+use httplines::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
+use httplines::flow::{Admission, Chunk, End, FlowIndex, FlowTable};
+use httplines::ids::{Direction, FlowKey, IfaceId};
+use httplines::time::TimestampNs;
+
+const MS: u64 = 1_000_000;
+
+/// The byte at an offset of any honest stream: lines that begin like messages, each its own.
+fn content(offset: u32) -> u8 {
+    let line = (offset / 16) as u8;
+    match offset % 16 {
+        5 => line | 0x80,
+        lane => b"GET / HTTP/1.1\r\n"[lane as usize],
+    }
+}
+
+/// One end of a connection that keeps to the rules: how far it has sent, and whether it closed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sender {
+    sent: u32,
+    is_closed: bool,
+}
+
+impl Sender {
+    /// The highest number that the other end may acknowledge.
+    fn reach(self) -> u32 {
+        self.sent + u32::from(self.is_closed)
+    }
+}
+
+/// Offsets of a stream, from one to before another.
+type Part = std::ops::Range<u32>;
+
+/// What is known of one direction of a flow.
+#[derive(Debug, Default)]
+struct Passed {
+    /// How far it went on, in bytes and gaps.
+    next: Option<SeqNumber>,
+    /// Parts that were captured, and parts that the snap length cut.
+    taken: Vec<Part>,
+    cut: Vec<Part>,
+    is_reset: bool,
+}
+
+/// Segments of four connections on their way through a flow table. Honest ends send each byte once
+/// or again the same, and acknowledge nothing that was not sent; wild ones say anything.
+#[derive(Debug)]
+pub struct Segments {
+    table: FlowTable<[Passed; 2]>,
+    watch: Watch,
+    mode: u8,
+    is_tidied: bool,
+    limits: FlowConfig,
+    now_ms: u64,
+}
+
+/// What is known of what was sent, and what was heard of it.
+#[derive(Debug)]
+struct Watch {
+    is_honest: bool,
+    senders: [[Sender; 2]; 4],
+    taken_bytes: u64,
+    heard_bytes: u64,
+    gap_bytes: u64,
+    heard: [Vec<String>; 4],
+}
+
+impl Watch {
+    const ISN: [u32; 2] = [u32::MAX - 600, 5_000];
+
+    fn offset(seq: SeqNumber, way: Direction) -> u32 {
+        seq.0.wrapping_sub(Self::ISN[way.index()]).wrapping_sub(1)
+    }
+
+    fn hear(&mut self, key: &FlowKey, passed: &mut [Passed; 2], way: Direction, chunk: Chunk<'_>) {
+        let number = usize::from(key.port[0][1]) - 1;
+        self.heard[number].push(match chunk {
+            Chunk::Bytes(bytes, origin) => {
+                let sum =
+                    bytes.iter().fold(0u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
+                format!("{way:?} {} bytes {sum} {origin:?}", bytes.len())
+            }
+            other => format!("{way:?} {other:?}"),
+        });
+        let passed = &mut passed[way.index()];
+        let (at, len) = match chunk {
+            Chunk::Bytes(bytes, origin) => (origin.seq, bytes.len() as u64),
+            Chunk::Gap { len_bytes, at } => (at, len_bytes),
+            Chunk::Elided { .. } => panic!("bytes were elided that nobody granted"),
+            Chunk::Reset => return passed.is_reset = true,
+            Chunk::Fin => return,
+        };
+        assert!(len > 0, "an empty chunk");
+        assert_eq!(passed.next.unwrap_or(at), at, "a chunk is not behind the one before");
+        passed.next = Some(at.plus(len as u32));
+        match chunk {
+            Chunk::Bytes(..) => self.heard_bytes += len,
+            _ => self.gap_bytes += len,
+        }
+        if self.is_honest {
+            let start = Self::offset(at, way);
+            let sender = self.senders[number][way.index()];
+            let end = u64::from(start) + len;
+            assert!(end <= u64::from(sender.reach()), "{end} passed of {sender:?}");
+            Self::check_honest(passed, start..end as u32, chunk);
+        }
+    }
+
+    /// Bytes are those that were sent; what was captured is no gap.
+    fn check_honest(passed: &Passed, part: Part, chunk: Chunk<'_>) {
+        let overlaps = |other: &Part| other.start < part.end && part.start < other.end;
+        if let Chunk::Bytes(bytes, _) = chunk {
+            assert!((part.start..).map(content).zip(bytes).all(|(own, byte)| own == *byte));
+        } else if !passed.cut.iter().any(overlaps) {
+            assert!(!passed.taken.iter().any(overlaps), "{part:?} was seen, and is told as lost");
+        }
+    }
+
+    /// The end of a flow: all that was captured of it has gone on.
+    fn check_whole(&self, passed: &[Passed; 2]) {
+        if !self.is_honest || passed.iter().any(|passed| passed.is_reset) {
+            return;
+        }
+        for (way, passed) in [Direction::Forward, Direction::Reverse].into_iter().zip(passed) {
+            // Where nothing has gone on there was nothing behind the place at which it was joined.
+            let Some(next) = passed.next else { continue };
+            let end = Self::offset(next, way);
+            assert!(passed.taken.iter().all(|part| part.end <= end), "not all passed: {passed:?}");
+        }
+    }
+}
+
+impl Segments {
+    /// Bits of `mode`: wild ends; narrow bounds; stamps in order. `is_tidied`: now and then holes
+    /// and timeouts are looked for beside the segments.
+    pub fn new(mode: u8, is_tidied: bool) -> Segments {
+        let mut limits = FlowConfig { idle_timeout_ms: 2_000, ..FlowConfig::default() };
+        limits.closed_timeout_ms = 100;
+        if mode & 2 != 0 {
+            limits.flow_count_max = 3;
+            (limits.reorder_bytes_max, limits.reorder_bytes_shard_max) = (1_500, 2_500);
+        }
+        let senders = [[Sender::default(); 2]; 4];
+        let watch = Watch {
+            is_honest: mode & 1 == 0,
+            senders,
+            taken_bytes: 0,
+            heard_bytes: 0,
+            gap_bytes: 0,
+            heard: Default::default(),
+        };
+        let table = FlowTable::new(limits.clone());
+        Segments { table, watch, mode, is_tidied, limits, now_ms: 1_000 }
+    }
+
+    /// Whether what is heard hangs on the connections' own packets only: nothing is given up for
+    /// want of room, and packet time does not run backwards.
+    pub fn is_independent(mode: u8) -> bool {
+        mode & 6 == 4
+    }
+
+    /// A step of the script. The first byte says which way, whose and what; bits of the third
+    /// say how.
+    pub fn step(&mut self, step: [u8; 6]) {
+        let [what, back, how, len, lag, ms] = step;
+        self.now_ms += u64::from(ms) * if how & 16 != 0 { 16 } else { 1 };
+        let way = if what & 1 == 0 { Direction::Forward } else { Direction::Reverse };
+        let number = what >> 1 & 3;
+        let (own, peer) = (way.index(), way.opposite().index());
+        let senders = &mut self.watch.senders[usize::from(number)];
+        let peer_reach = senders[peer].reach();
+        let sender = &mut senders[own];
+        let start = sender.sent - (u32::from(back) * 8).min(sender.sent);
+        let (is_syn, is_rst) = (what & 16 != 0, what & 64 != 0);
+        let mut len = u32::from(len) * if how & 1 != 0 { 40 } else { 1 };
+        if sender.is_closed {
+            len = len.min(sender.sent - start);
+        }
+        len = if is_syn || is_rst { 0 } else { len };
+        sender.sent = sender.sent.max(start + len);
+        let is_fin = what & 32 != 0 && !is_syn && !is_rst && start + len == sender.sent;
+        sender.is_closed |= is_fin;
+        if what & 8 != 0 {
+            return; // It was lost.
+        }
+        let bit = |is_set, flag| if is_set { flag } else { 0 };
+        let is_ack = if is_syn { own == 1 } else { how & 2 == 0 };
+        let flags = bit(is_syn, TcpFlags::SYN)
+            | bit(is_fin, TcpFlags::FIN)
+            | bit(is_rst, TcpFlags::RST)
+            | bit(is_ack, TcpFlags::ACK);
+        let payload: Vec<u8> = (start..start + len).map(content).collect();
+        let captured = if how & 32 != 0 { payload.len() / 2 } else { payload.len() };
+        let acked = if is_syn { 0 } else { peer_reach - (u32::from(lag) * 8).min(peer_reach) };
+        let seq = SeqNumber(Watch::ISN[own]).plus(if is_syn { 0 } else { 1 + start });
+        let back_ms = if how & 4 != 0 && self.mode & 4 == 0 { u64::from(ms) } else { 0 };
+        let mut segment = Segment {
+            key: FlowKey { port: [[0, number + 1], [1, 1]], ..FlowKey::default() },
+            direction: way,
+            seq,
+            ack: is_ack.then_some(SeqNumber(Watch::ISN[peer]).plus(1 + acked)),
+            flags: TcpFlags(flags),
+            payload: &payload[..captured],
+            payload_wire_bytes: len,
+            timestamp: TimestampNs((self.now_ms - back_ms) * MS),
+            iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
+        };
+        if !self.watch.is_honest && how & 64 != 0 {
+            segment.seq = SeqNumber(u32::from_be_bytes([back, lag, how, what]));
+            segment.ack = segment.ack.map(|ack| ack.plus(u32::from_be_bytes([lag, back, ms, 0])));
+            segment.flags = TcpFlags(flags ^ ms);
+            segment.payload_wire_bytes += u32::from(ms) << (how & 31);
+            if segment.flags.is_rst() {
+                segment.payload = &[];
+            }
+        }
+        self.take(&segment);
+        let (watch, mut effort) = (&mut self.watch, 8);
+        while self.table.is_short()
+            && self.table.relieve(segment.timestamp, &mut effort, |key, _, passed, way, chunk| {
+                watch.hear(key, passed, way, chunk);
+            })
+        {}
+        if how & 8 != 0 && self.is_tidied {
+            self.tidy();
+        }
+        assert!(self.table.len() <= self.limits.flow_count_max);
+        assert!(self.table.waiting_bytes() <= self.limits.reorder_bytes_shard_max);
+    }
+
+    fn take(&mut self, segment: &Segment<'_>) {
+        let index = loop {
+            match self.table.admit(segment) {
+                Admission::Flow(index) => break index,
+                Admission::Ended(index, end) => self.end(index, end, Some(segment)),
+                Admission::Overdue(index) => {
+                    let watch = &mut self.watch;
+                    self.table.catch_up(index, segment.timestamp, |key, _, passed, way, chunk| {
+                        watch.hear(key, passed, way, chunk);
+                    });
+                }
+                Admission::Unknown => return,
+            }
+        };
+        let watch = &mut self.watch;
+        watch.taken_bytes += segment.payload.len() as u64;
+        self.table.accept(index, segment, |key, _, passed, way, chunk| {
+            watch.hear(key, passed, way, chunk);
+        });
+        // Only now: the segment may have shown first that the grace of a hole was over.
+        if let Some((_, _, passed)) = self.table.parts(index) {
+            let start = Watch::offset(segment.payload_seq(), segment.direction);
+            let middle = start.wrapping_add(segment.payload.len() as u32);
+            let passed = &mut passed[segment.direction.index()];
+            let end = start.wrapping_add(segment.payload_wire_bytes);
+            passed.taken.extend((start < middle).then_some(start..middle));
+            passed.cut.extend((middle < end).then_some(middle..end));
+        }
+    }
+
+    fn tidy(&mut self) {
+        let (now, watch) = (TimestampNs(self.now_ms * MS), &mut self.watch);
+        self.table.settle(now, |key, _, passed, way, chunk| watch.hear(key, passed, way, chunk));
+        let mut effort = 8;
+        while let Some((index, end)) = self.table.next_expired(now, &mut effort) {
+            self.end(index, end, None);
+        }
+    }
+
+    fn end(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
+        let watch = &mut self.watch;
+        self.table.flush(index, |key, _, passed, way, chunk| watch.hear(key, passed, way, chunk));
+        if let Some((_, _, passed)) = self.table.parts(index) {
+            watch.check_whole(passed);
+        }
+        self.table.remove(index, end, segment);
+    }
+
+    /// The end of the capture: nothing waits any more, and the counters tell what was heard.
+    /// Returns that, by connection.
+    pub fn finish(mut self) -> [Vec<String>; 4] {
+        for index in self.table.indices() {
+            self.end(index, End::Exit, None);
+        }
+        assert!(self.table.is_empty());
+        assert_eq!(self.table.waiting_bytes(), 0, "what waited was not given back");
+        let stats = &self.table.stats;
+        assert_eq!(stats.bytes_in_order, self.watch.heard_bytes);
+        assert_eq!(stats.gap_bytes + stats.bytes_cut, self.watch.gap_bytes);
+        let told = stats.bytes_in_order + stats.bytes_duplicate + stats.bytes_late;
+        assert_eq!(told, self.watch.taken_bytes, "in order, duplicate and late");
+        self.watch.heard
+    }
+}

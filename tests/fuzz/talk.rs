@@ -1,0 +1,205 @@
+//! Both directions of a connection, piece by piece, through a conversation.
+
+use httplines::config::HttpConfig;
+use httplines::decode::{SeqNumber, TunnelPath};
+use httplines::flow::{Chunk, End, Origin, Origins};
+use httplines::http::{
+    Conversation, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire,
+};
+use httplines::ids::{Direction, FlowKey, IfaceId};
+use httplines::stats::HttpStats;
+use httplines::time::TimestampNs;
+
+const MS: u64 = 1_000_000;
+
+/// Stands for bytes that were lost; no piece of a script holds it.
+const LOST: u8 = 0xff;
+
+/// Hears of a conversation and counts.
+#[derive(Debug, Default)]
+struct Tally {
+    /// What passed in each direction, and when it began.
+    streams: [Vec<u8>; 2],
+    began: [Option<TimestampNs>; 2],
+    /// When the first byte of each direction's first message passed.
+    first: [Option<TimestampNs>; 2],
+    request_heads: Vec<Vec<u8>>,
+    exchange_heads: Vec<Vec<u8>>,
+    /// Bytes of heads and bodies, by direction.
+    told_bytes: [u64; 2],
+    exchanges: Vec<String>,
+    is_request_missing: bool,
+}
+
+impl Listener for Tally {
+    fn message(&mut self, flow: &FlowIdentity<'_>, message: &Message, _when: TimestampNs) {
+        assert!(message.is_seen);
+        let is_request = message.status == 0;
+        let sender = if is_request { flow.client } else { flow.client.opposite() };
+        let stream = &self.streams[sender.index()];
+        let is_there = stream.windows(message.head.len().max(1)).any(|part| part == message.head);
+        assert!(is_there, "a head of bytes that did not pass");
+        if self.first[sender.index()].is_none() {
+            self.first[sender.index()] = message.first;
+        }
+        if is_request {
+            self.request_heads.push(message.head.clone());
+        }
+    }
+
+    fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange) {
+        self.exchanges.push(format!("{exchange:?}"));
+        assert!(exchange.outcome.is_some());
+        let (request, response) = (&exchange.request, &exchange.response);
+        let is_seen = request.is_seen || response.is_seen || !exchange.interim.is_empty();
+        assert!(is_seen, "an exchange of nothing");
+        for (sender, message) in [(flow.client, request), (flow.client.opposite(), response)] {
+            if message.is_seen {
+                let bytes = message.head.len() as u64 + message.body_bytes.unwrap_or(0);
+                self.told_bytes[sender.index()] += bytes;
+            }
+        }
+        if request.is_seen {
+            self.exchange_heads.push(request.head.clone());
+        }
+        self.is_request_missing |= !request.is_seen;
+    }
+}
+
+/// A conversation, piece by piece.
+#[derive(Debug)]
+pub struct Talk {
+    conversation: Conversation,
+    room: Room<Tally>,
+    origins: Origins,
+    sent: [u32; 2],
+    now_ms: u64,
+    mode: u8,
+    is_split: bool,
+    has_gap: bool,
+}
+
+impl Talk {
+    /// Bits of `mode`: joined late; narrow bounds; parts are frames of their own; the others say how
+    /// long parts are. `is_split`: bytes come in parts.
+    pub fn new(mode: u8, is_split: bool) -> Talk {
+        let mut limits = HttpConfig::default();
+        if mode & 2 != 0 {
+            limits = HttpConfig {
+                head_bytes_max: 1024,
+                pending_count_max: 3,
+                held_bytes_shard_max: 8192,
+            };
+        }
+        let client_isn = (mode & 1 == 0).then_some(SeqNumber(0));
+        let origins = Origins { client: None, client_isn, ..Origins::default() };
+        let (pool, stats) = (ExchangePool::default(), HttpStats::default());
+        let room = Room { limits, pool, stats, listener: Tally::default() };
+        Talk {
+            conversation: Conversation::default(),
+            room,
+            origins,
+            sent: [0; 2],
+            now_ms: 0,
+            mode,
+            is_split,
+            has_gap: false,
+        }
+    }
+
+    /// A piece of the script. Its first byte says what it is, in letters: `@` and `A` are bytes of
+    /// the one and the other direction, `D` and `E` gaps, `F` and `G` ends; 8 more: in the middle
+    /// of a frame; 16 more: without acknowledgement; 32 more: it acknowledges half.
+    /// False where the connection is over.
+    pub fn step(&mut self, piece: &[u8]) -> bool {
+        let Some((&what, bytes)) = piece.split_first() else { return true };
+        self.now_ms += 1;
+        let way = if what & 1 == 0 { Direction::Forward } else { Direction::Reverse };
+        let at = SeqNumber(self.sent[way.index()]);
+        let peer_sent = self.sent[way.opposite().index()];
+        let acked = if what & 32 != 0 { peer_sent / 2 } else { peer_sent };
+        let origin = Origin {
+            timestamp: TimestampNs(self.now_ms * MS),
+            iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
+            ack: (what & 16 == 0).then_some(SeqNumber(acked)),
+            seq: at,
+            is_frame_start: what & 8 == 0,
+        };
+        let is_reset = what & 6 == 6 && bytes == b"R";
+        match what >> 1 & 3 {
+            0 | 1 => self.bytes(way, bytes, origin),
+            2 => {
+                let len = bytes.iter().take(3).fold(0, |sum, byte| sum << 7 | u32::from(*byte)) + 1;
+                self.has_gap = true;
+                self.sent[way.index()] += len;
+                self.room.listener.streams[way.index()].push(LOST);
+                self.take(way, Chunk::Gap { len_bytes: len.into(), at });
+            }
+            _ => self.take(way, if is_reset { Chunk::Reset } else { Chunk::Fin }),
+        }
+        !is_reset
+    }
+
+    fn bytes(&mut self, way: Direction, bytes: &[u8], mut origin: Origin) {
+        let tally = &mut self.room.listener;
+        tally.streams[way.index()].extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            tally.began[way.index()].get_or_insert(origin.timestamp);
+        }
+        self.sent[way.index()] += bytes.len() as u32;
+        let part_bytes = if self.is_split { usize::from(self.mode >> 3) + 1 } else { usize::MAX };
+        for part in bytes.chunks(part_bytes) {
+            self.take(way, Chunk::Bytes(part, origin));
+            origin.seq = origin.seq.plus(part.len() as u32);
+            origin.is_frame_start &= self.mode & 4 != 0;
+        }
+    }
+
+    fn take(&mut self, way: Direction, chunk: Chunk<'_>) {
+        let key = FlowKey::default();
+        let wire = Wire { key: &key, origins: &self.origins };
+        self.conversation.take(wire, way, chunk, &mut self.room);
+        let (limits, pool) = (&self.room.limits, &self.room.pool);
+        assert!(pool.in_use() <= limits.pending_count_max + 2, "{} exchanges", pool.in_use());
+        let slack_bytes = 2 * limits.head_bytes_max + 2048;
+        assert!(pool.held_bytes() <= limits.held_bytes_shard_max + slack_bytes);
+    }
+
+    /// The end of the connection: nothing is held any more, and each request was told once. Returns
+    /// the exchanges, where it does not matter in which pieces the bytes came.
+    pub fn finish(mut self) -> Option<Vec<String>> {
+        let key = FlowKey::default();
+        let wire = Wire { key: &key, origins: &self.origins };
+        self.conversation.finish(wire, End::Exit, &mut self.room);
+        let now = TimestampNs(self.now_ms * MS);
+        assert_eq!(self.conversation.burden(now, now), 0, "something is still under way");
+        let (pool, stats, mut tally) = (&self.room.pool, &self.room.stats, self.room.listener);
+        assert_eq!(pool.in_use(), 0, "an exchange was not given back");
+        assert_eq!(pool.held_bytes(), 0, "bytes were not given back");
+        assert_eq!(stats.requests, tally.request_heads.len() as u64);
+        let outcomes = stats.exchanges_complete
+            + stats.exchanges_no_response
+            + stats.exchanges_no_request
+            + stats.exchanges_truncated;
+        assert_eq!(outcomes, tally.exchanges.len() as u64);
+        tally.request_heads.sort();
+        tally.exchange_heads.sort();
+        assert_eq!(tally.request_heads, tally.exchange_heads, "requests and exchanges");
+        for (told_bytes, sent_bytes) in tally.told_bytes.into_iter().zip(self.sent) {
+            assert!(told_bytes <= sent_bytes.into(), "{told_bytes} told of {sent_bytes}");
+        }
+        // Behind a loss, or where the place is lost, heads are only taken where frames begin. So is
+        // a head in the place of a body that a client kept back, or the answer to HEAD had not.
+        let is_in_place = stats.resyncs + stats.bytes_skipped + stats.heads_unfinished == 0
+            && tally.began == tally.first
+            && !tally.is_request_missing
+            && !tally.request_heads.iter().any(|head| contains(head, b"expect"));
+        let is_plain = self.mode & 3 == 0 && !self.has_gap;
+        (is_in_place && is_plain).then_some(tally.exchanges)
+    }
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+}
