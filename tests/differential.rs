@@ -5,8 +5,10 @@
 //!
 //! - It shows a message when its body has ended. One whose body never ends it hides; a run that
 //!   does not put bodies together shows the head (`is_cut` below).
+//! - A chunked message whose last CRLF comes in two segments it cannot read, and says so
+//!   (`is_malformed`).
 //! - It gives a response to the last request that it has shown, so it errs where requests are
-//!   pipelined, and where a response comes before the end of its request (`pairing`).
+//!   pipelined, and where a response comes before the end of its request (`hold_pair`).
 //! - It looks into what CONNECT tunnels carry; to httplines that is no HTTP any more (`switched`).
 //!
 //! Whose answer is whose in these cases is held by the server: it names in `Location` the target
@@ -179,6 +181,7 @@ mod root {
     struct Counts {
         messages: usize,
         cut_messages: usize,
+        malformed_messages: usize,
         pairs: usize,
         waits: usize,
     }
@@ -204,6 +207,10 @@ mod root {
             }
             let next = self.left.get_mut(to).and_then(VecDeque::pop_front);
             let message = next.ok_or(format!("tshark has no {line}"))?;
+            if message.is_malformed {
+                self.counts.malformed_messages += 1;
+                return Ok(None);
+            }
             if message.line != *line || Some(message.body_bytes) != *body_bytes {
                 return Err(format!("{line}, {body_bytes:?} bytes; tshark: {message:?}"));
             }
@@ -361,9 +368,14 @@ mod root {
         for record in records {
             connections.entry(record["flow"].as_str().expect("a flow")).or_default().push(record);
         }
-        let mut found = Vec::new();
-        for records in connections.values_mut() {
+        let mut connections: Vec<Vec<&Value>> = connections.into_values().collect();
+        for records in &mut connections {
             records.sort_by_key(|record| record["n"].as_u64());
+        }
+        // Ports come again when many connections were closed: then the one before comes first.
+        connections.sort_by_key(|records| text(records[0], "ts"));
+        let mut found = Vec::new();
+        for records in connections {
             for record in records {
                 if let Err(what) = judge.record(record) {
                     found.push(format!("{what}\n    {record}"));
@@ -403,8 +415,9 @@ mod root {
             panic!("{} disagreements, in {}:\n{}", found.len(), kept.display(), found.join("\n"));
         }
         // There must be more that tshark can answer for than what it cannot.
-        let half = records.len() / 2;
-        assert!(counts.pairs > half && counts.waits > half, "{} records, {counts:?}", 2 * half);
+        let (count, half) = (records.len(), records.len() / 2);
+        let is_much = counts.pairs > half && counts.waits > half;
+        assert!(is_much && counts.malformed_messages * 20 < count, "{count} records, {counts:?}");
         println!("{offload:?}: {} records, {counts:?}", records.len());
         for record in &records {
             if let Some(location) = record.get("location")

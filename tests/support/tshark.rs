@@ -13,6 +13,8 @@ pub struct Message {
     pub to: String,
     /// `GET / HTTP/1.1` of a request, `200 OK` of a response.
     pub line: String,
+    /// tshark says that it cannot read what is there, in whole or in part.
+    pub is_malformed: bool,
     /// Whether it is a request.
     pub is_request: bool,
     /// Bytes of its body, behind framing and before any decompression.
@@ -41,7 +43,7 @@ pub enum Bodies {
 /// The HTTP messages in a capture file, in the order in which tshark shows them.
 pub fn messages(capture: &Path, bodies: Bodies) -> Vec<Message> {
     let mut tshark = Command::new("tshark");
-    tshark.arg("-r").arg(capture).args(["-Y", "http.request || http.response"]);
+    tshark.arg("-r").arg(capture).args(["-Y", "http.request || http.response || _ws.malformed"]);
     // PDML alone keeps the messages of a frame apart. `-J` leaves other protocols' fields out.
     tshark.args(["-T", "pdml", "-J", "ip ipv6 tcp tcp.segments http"]);
     let desegment = if bodies == Bodies::Whole { "TRUE" } else { "FALSE" };
@@ -80,6 +82,9 @@ fn parse(mut pdml: impl BufRead) -> Vec<Message> {
             is_http = name == "http";
             if name == "geninfo" {
                 (frame, segments) = (Message::default(), None);
+            } else if name == "_ws.malformed" && line.contains("Packet: HTTP") {
+                found.pop_if(|last| last.frame == frame.frame);
+                found.push(Message { is_malformed: true, ..frame.clone() });
             } else if is_http {
                 let mut message = frame.clone();
                 if let Some((first, _, last)) = segments.take() {
@@ -113,7 +118,7 @@ fn parse(mut pdml: impl BufRead) -> Vec<Message> {
             fill(message, name, line);
         }
     }
-    found.retain(|message| !message.line.is_empty());
+    found.retain(|message| message.is_malformed || !message.line.is_empty());
     found
 }
 
