@@ -115,8 +115,8 @@ fn known_flags(page: &str) -> BTreeSet<String> {
     for help in ["--help", "--help-all"] {
         flags.extend(flags_of_help(program, &[help]));
     }
-    if page == "docs/benchmarks.md" {
-        for command in ["replay", "filter"] {
+    if ["README.md", "docs/benchmarks.md"].contains(&page) {
+        for command in ["trial", "replay", "filter"] {
             let program = env!("CARGO_BIN_EXE_httplines-bench");
             flags.extend(flags_of_help(program, &[command, "--help"]));
         }
