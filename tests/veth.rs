@@ -89,8 +89,11 @@ mod root {
 
         let before = lab.access_log().len();
         make_traffic(&lab);
+        // nginx logs a request a moment after its client has the answer.
+        let logged = 2 * request_count() + 9;
+        lab::wait_until("nginx has logged all", || lab.access_log().len() >= before + logged);
         let log = &lab.access_log()[before..];
-        assert_eq!(log.len(), 2 * request_count() + 9);
+        assert_eq!(log.len(), logged);
 
         let finished = [server, client, open].map(|running| running.stop());
         // tcpdump leaves what is in its last block unread when it is stopped.
