@@ -388,6 +388,7 @@ fn what_stands_between_messages_is_passed_over() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes there")]
 fn a_thousand_requests_may_come_in_one_segment() {
     let requests: String = (0..1000).map(|n| format!("GET /{n} HTTP/1.1\r\n\r\n")).collect();
     let notes = talk().ask(&requests).answer(&EMPTY_OK.repeat(1000)).end(End::Exit);
@@ -396,6 +397,7 @@ fn a_thousand_requests_may_come_in_one_segment() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes there")]
 fn heads_around_the_bound_keep_their_place() {
     for over in [-2_i64, -1, 0, 1, 2, 3, 70_000] {
         let line = "GET /a HTTP/1.1\r\nX: ";
