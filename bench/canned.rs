@@ -7,7 +7,7 @@ use httplines::emit::{Batch, JsonFormat, Limits, Lines, Policy, Sink, SinkFault,
 use httplines::ids::{IfaceNames, ShardId};
 use httplines::shard::{Orders, Part, Shard, Share};
 use httplines::stats::ShardStats;
-use httplines::sys::cpu_time;
+use httplines::sys::clock::process_cpu_ns;
 use httplines::totals::Totals;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -162,7 +162,7 @@ pub struct Ran {
 /// Runs the engine that `config` describes, from decoding to `sink`, on `canned`: one thread for
 /// each shard and the writer's. An error is a run that did not go well or does not add up.
 pub fn run(canned: &Arc<Canned>, config: &Config, sink: Box<dyn Sink>) -> anyhow::Result<Ran> {
-    let (allocated, begun, cpu) = (Allocations::so_far(), Instant::now(), cpu_time::of_process()?);
+    let (allocated, begun, cpu_ns) = (Allocations::so_far(), Instant::now(), process_cpu_ns());
     let count = config.shard_count;
     let (outlets, writer) =
         Writer::start(vec![sink], count, Limits::from(&config.emit), Policy::Wait)?;
@@ -199,7 +199,7 @@ pub fn run(canned: &Arc<Canned>, config: &Config, sink: Box<dyn Sink>) -> anyhow
     let [halfway, end] = meetings.lock().marks;
     Ok(Ran {
         totals,
-        cpu: cpu_time::of_process()? - cpu,
+        cpu: Duration::from_nanos(process_cpu_ns() - cpu_ns),
         allocations: Allocations::so_far() - allocated,
         allocations_steady: end - halfway,
     })

@@ -3,9 +3,9 @@
 
 use crate::capture::{Frame, FrameSource, Polled, SourceError};
 use crate::decode::{Decoder, Reject, Segment};
-use crate::flow::{Admission, End, FlowIndex, FlowTable, Retired};
+use crate::flow::{Admission, Chunk, End, FlowIndex, FlowTable, Origins, Retired};
 use crate::http::{Conversation, ExchangePool, Prospect, Protocol, Room, Wire};
-use crate::ids::{FlowKey, ShardId};
+use crate::ids::{Direction, FlowKey, ShardId};
 use crate::stats::{HttpStats, ShardStats};
 use crate::time::TimestampNs;
 use crate::{config::Config, emit::Lines};
@@ -218,12 +218,10 @@ impl Line {
     /// those that come and go.
     #[cold]
     fn relieve(&mut self, now: TimestampNs) {
-        let (room, mut effort) = (&mut self.room, RELIEF_SLOTS);
-        while self.flows.is_short()
-            && self.flows.relieve(now, &mut effort, |key, origins, it, direction, chunk| {
-                it.talk.take(Wire { key, origins }, direction, chunk, room);
-            })
-        {}
+        let mut effort = RELIEF_SLOTS;
+        while self.flows.is_short() && self.flows.relieve(now, &mut effort, listen(&mut self.room))
+        {
+        }
         let mut effort = RELIEF_SLOTS;
         while self.room.is_short()
             && let Some(index) =
@@ -245,20 +243,14 @@ impl Line {
     /// Gives up the holes of a connection whose grace is over.
     #[cold]
     fn catch_up(&mut self, index: FlowIndex, now: TimestampNs) {
-        let room = &mut self.room;
-        self.flows.catch_up(index, now, |key, origins, it, direction, chunk| {
-            it.talk.take(Wire { key, origins }, direction, chunk, room);
-        });
+        self.flows.catch_up(index, now, listen(&mut self.room));
     }
 
     /// Between polls: holes whose grace is over, connections that were quiet too long, lines that
     /// wait.
     fn tidy(&mut self, now: Option<TimestampNs>, polled: Polled) {
         if let Some(now) = now {
-            let room = &mut self.room;
-            self.flows.settle(now, |key, origins, it, direction, chunk| {
-                it.talk.take(Wire { key, origins }, direction, chunk, room);
-            });
+            self.flows.settle(now, listen(&mut self.room));
             let frames = if let Polled::Frames(count) = polled { count } else { 0 };
             let mut effort = SWEEP_SLOTS_MIN + 2 * frames;
             while let Some((index, end)) = self.flows.next_expired(now, &mut effort) {
@@ -278,10 +270,7 @@ impl Line {
 
     /// The connection leaves the table.
     fn end(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
-        let room = &mut self.room;
-        self.flows.flush(index, |key, origins, it, direction, chunk| {
-            it.talk.take(Wire { key, origins }, direction, chunk, room);
-        });
+        self.flows.flush(index, listen(&mut self.room));
         self.close(index, end);
         if let Some((_, _, it)) = self.flows.parts(index) {
             count_protocol(&mut self.room.stats, it.talk.protocol());
@@ -319,6 +308,15 @@ impl Line {
             emit: self.room.listener.stats().clone(),
             ..self.stats.clone()
         }
+    }
+}
+
+/// Takes what was waiting in a connection to its conversation.
+fn listen(
+    room: &mut Room<Lines>,
+) -> impl FnMut(&FlowKey, &Origins, &mut Followed, Direction, Chunk<'_>) {
+    |key, origins, it, direction, chunk| {
+        it.talk.take(Wire { key, origins }, direction, chunk, room);
     }
 }
 

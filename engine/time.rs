@@ -8,7 +8,7 @@ pub struct TimestampNs(pub u64);
 
 impl TimestampNs {
     /// From the two words of a capture header: seconds and nanoseconds.
-    pub fn from_parts(seconds: u64, nanoseconds: u64) -> Self {
+    pub const fn from_parts(seconds: u64, nanoseconds: u64) -> Self {
         TimestampNs(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
     }
 

@@ -11,18 +11,9 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use super::filter::Filter;
 use super::mmap::Mapping;
 
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    missing_docs,
-    missing_debug_implementations,
-    unsafe_op_in_unsafe_fn
-)]
-mod skeleton {
-    include!(concat!(env!("OUT_DIR"), "/fanout.skel.rs"));
-}
+super::skeleton!("fanout");
 
-/// Bytes of one CPU's slot: `FANOUT_SLOT_WORDS` of `bpf/shared.h`.
+/// Words of eight bytes of one CPU's slot: `FANOUT_SLOT_WORDS` of `bpf/shared.h`.
 const SLOT_WORDS: usize = 8;
 
 /// The program, and what it counts.
@@ -69,6 +60,6 @@ mod tests {
     #[test]
     fn slots_are_those_of_the_kernel_half() {
         let line = format!("#define FANOUT_SLOT_WORDS {}", super::SLOT_WORDS);
-        assert!(include_str!("../../bpf/shared.h").lines().any(|theirs| theirs == line));
+        super::super::assert_shared(&[&line]);
     }
 }

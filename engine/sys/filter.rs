@@ -17,16 +17,7 @@ use super::notes::Notes;
 use super::restrict::{self, CHOICE_BYTES};
 use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    missing_docs,
-    missing_debug_implementations,
-    unsafe_op_in_unsafe_fn
-)]
-mod skeleton {
-    include!(concat!(env!("OUT_DIR"), "/http_filter.skel.rs"));
-}
+super::skeleton!("http_filter");
 
 /// Words of `struct control`, as byte offsets.
 const CONTROL_GATE: usize = 0;
@@ -216,8 +207,7 @@ mod tests {
 
     #[test]
     fn words_mean_the_same_on_both_sides() {
-        let shared = include_str!("../../bpf/shared.h");
-        for line in [
+        super::super::assert_shared(&[
             "#define GATE_OPEN 1",
             "#define MODE_HTTP 0",
             "#define MODE_OFF 1",
@@ -228,8 +218,6 @@ mod tests {
             "#define REALM_IPV6 (1u << 31)",
             "#define REALM_VXLAN (1u << 24)",
             "#define REALM_GENEVE (2u << 24)",
-        ] {
-            assert!(shared.lines().any(|theirs| theirs == line), "{line}");
-        }
+        ]);
     }
 }

@@ -18,17 +18,16 @@
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
-//! - [`clock`]: the clocks of the kernel, and of a thread.
+//! - [`clock`]: the clocks of the kernel, of a thread, of this process.
 //! - [`traffic`]: the load generator of `bpf/`, for `httplines-bench`.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
-//! - [`program`], [`cpu_time`]: what instruments measure with.
+//! - [`program`]: what instruments measure with.
 
 use std::io;
 
 pub mod affinity;
 pub mod clock;
 pub mod counters;
-pub mod cpu_time;
 pub mod fanout;
 pub mod filter;
 pub mod interface;
@@ -51,9 +50,35 @@ fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// Declares `mod skeleton`: what libbpf-cargo made of a program of `bpf/` (`build.rs`).
+macro_rules! skeleton {
+    ($name:literal) => {
+        #[allow(
+            clippy::all,
+            clippy::undocumented_unsafe_blocks,
+            missing_docs,
+            missing_debug_implementations,
+            unsafe_op_in_unsafe_fn
+        )]
+        mod skeleton {
+            include!(concat!(env!("OUT_DIR"), "/", $name, ".skel.rs"));
+        }
+    };
+}
+use skeleton;
+
 /// Lets libbpf talk to the log: the verifier's words are for us, not for users.
 fn hush_libbpf() {
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| {
         tracing::debug!("libbpf: {}", text.trim_end());
     })));
+}
+
+/// That `bpf/shared.h` has each of these lines.
+#[cfg(test)]
+fn assert_shared(lines: &[&str]) {
+    let shared = include_str!("../../bpf/shared.h");
+    for line in lines {
+        assert!(shared.lines().any(|theirs| theirs == *line), "{line}");
+    }
 }

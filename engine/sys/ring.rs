@@ -240,21 +240,23 @@ mod tests {
 
     const BLOCK_BYTES: usize = 4096;
 
+    const FIRST: RingFrame<'static> = RingFrame {
+        bytes: b"first",
+        wire_bytes: 1000,
+        timestamp: TimestampNs::from_parts(7, 9),
+        vlan: None,
+        ifindex: 3,
+        hardware_type: 772,
+        packet_type: 4,
+    };
+
     fn ring(block_count: usize) -> Ring {
         Ring::new(Mapping::on_heap(BLOCK_BYTES * block_count), BLOCK_BYTES)
     }
 
     /// A frame with a tag that counts where `status` says so.
     fn frame(payload: &[u8], status: u32, is_last: bool) -> Vec<u8> {
-        let frame = RingFrame {
-            bytes: payload,
-            wire_bytes: 1000,
-            timestamp: TimestampNs::from_parts(7, 9),
-            vlan: Some((0x2064, 0x88a8)),
-            ifindex: 3,
-            hardware_type: 772,
-            packet_type: 4,
-        };
+        let frame = RingFrame { bytes: payload, vlan: Some((0x2064, 0x88a8)), ..FIRST };
         let mut bytes = laid_out(&frame, is_last);
         bytes[20..24].copy_from_slice(&status.to_ne_bytes());
         bytes
@@ -292,17 +294,8 @@ mod tests {
 
     #[test]
     fn a_ring_on_the_heap_gives_its_frames_back_as_often_as_it_is_handed_over() {
-        let plain = RingFrame {
-            bytes: b"first",
-            wire_bytes: 1000,
-            timestamp: TimestampNs::from_parts(7, 9),
-            vlan: None,
-            ifindex: 3,
-            hardware_type: 772,
-            packet_type: 4,
-        };
-        let tagged = RingFrame { bytes: b"second!!!", vlan: Some((0x2064, 0x88a8)), ..plain };
-        let blocks = [vec![plain, tagged], vec![], vec![tagged]];
+        let tagged = RingFrame { bytes: b"second!!!", vlan: Some((0x2064, 0x88a8)), ..FIRST };
+        let blocks = [vec![FIRST, tagged], vec![], vec![tagged]];
         let mut ring = Ring::on_heap(BLOCK_BYTES, &blocks);
         for _ in 0..2 {
             for frames in &blocks {
@@ -327,18 +320,9 @@ mod tests {
         let block = ring.next_block().unwrap();
         let seen: Vec<_> = block.frames().collect();
         assert_eq!(block.frame_count(), 3);
-        let first = RingFrame {
-            bytes: b"first",
-            wire_bytes: 1000,
-            timestamp: TimestampNs::from_parts(7, 9),
-            vlan: None,
-            ifindex: 3,
-            hardware_type: 772,
-            packet_type: 4,
-        };
-        let second = RingFrame { bytes: b"second!!!", vlan: Some((0x2064, 0x88a8)), ..first };
-        let third = RingFrame { bytes: b"", vlan: Some((0x2064, 0x8100)), ..first };
-        assert_eq!(seen, [first, second, third]);
+        let second = RingFrame { bytes: b"second!!!", vlan: Some((0x2064, 0x88a8)), ..FIRST };
+        let third = RingFrame { bytes: b"", vlan: Some((0x2064, 0x8100)), ..FIRST };
+        assert_eq!(seen, [FIRST, second, third]);
     }
 
     #[test]

@@ -15,16 +15,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 use super::mmap::Mapping;
 
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    missing_docs,
-    missing_debug_implementations,
-    unsafe_op_in_unsafe_fn
-)]
-mod skeleton {
-    include!(concat!(env!("OUT_DIR"), "/traffic.skel.rs"));
-}
+super::skeleton!("traffic");
 
 /// Bytes that a template has room for: `TEMPLATE_BYTES`.
 pub const TEMPLATE_BYTES: usize = 2048;
