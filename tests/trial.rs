@@ -26,6 +26,15 @@ mod root {
     /// The arguments of the receiver that plays a lossy engine: `interface output`.
     const LOSSY: &str = "HTTPLINES_TRIAL_LOSSY";
 
+    /// Ends a test where it may not make network namespaces.
+    macro_rules! needs_root {
+        () => {
+            if !lab::is_root() {
+                skip!("needs root, for network namespaces");
+            }
+        };
+    }
+
     fn bench(args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
         command.args(["trial", "--json"]).args(args).stdin(Stdio::null());
@@ -68,18 +77,32 @@ mod root {
         assert_eq!(number(report, "/exchanges/extra"), 0, "{report}");
     }
 
+    /// What the scripts below share. A wait ends early with a signal.
+    const RELAY: &str = r#"
+        mkfifo "$folder/err"
+        wait_ready() {
+            exec 4<"$folder/err"
+            while IFS= read -r ready <&4; do
+                case $ready in *capturing*) return;; esac
+            done
+        }
+        relay() {
+            echo "$ready" >&2
+            cat <&4 >&2 & local relay=$!
+            wait $pid; status=$?
+            while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done
+            wait $relay
+        }"#;
+
     /// A script that is called in place of httplines. `$program` is the real one; `wait_ready`
-    /// reads its standard error from descriptor 4 until it captures.
+    /// reads its standard error from the pipe `$folder/err` until it captures, and `relay` passes
+    /// on what it says, to its end with its `status`.
     fn shim(folder: &Path, body: &str) -> String {
         let path = folder.join("shim");
         let program = env!("CARGO_BIN_EXE_httplines");
         let text = format!(
             "#!/bin/bash\nset -u\nprogram={program}\nfolder={}\n\
-             wait_ready() {{\n\
-               while IFS= read -r ready <&4; do\n\
-                 case $ready in *capturing*) return;; esac\n\
-               done\n\
-             }}\n{body}\n",
+             {RELAY}\n{body}\n",
             folder.display()
         );
         std::fs::write(&path, text).expect("a script");
@@ -90,9 +113,7 @@ mod root {
 
     #[test]
     fn every_exchange_of_every_workload_is_found() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         for workload in ["small", "pages", "bulk", "superpackets", "noise", "connections", "imix"] {
             let report = trial(&["-w", workload, "-r", "20000", "-t", "0.1"]);
             assert_all_right(&report);
@@ -105,9 +126,7 @@ mod root {
 
     #[test]
     fn both_means_send_the_same() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let sent = ["kernel", "socket"].map(|means| {
             let report = trial(&["--means", means, "-r", "20000", "-t", "0.1", "--seed", "9"]);
             assert_all_right(&report);
@@ -120,9 +139,7 @@ mod root {
 
     #[test]
     fn without_a_rate_it_ends_with_a_round() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let report = trial(&["-t", "0.001", "--receiver", "null", "--", "-B", "262144"]);
         assert_eq!(doubts(&report), [""; 0], "{report}");
         let (sent, round) = (number(&report, "/sent/frames"), "/setting/round_frames");
@@ -131,9 +148,7 @@ mod root {
 
     #[test]
     fn the_null_reader_sees_what_the_filter_passes() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         for (receiver, has_all) in [("null", false), ("null-unfiltered", true)] {
             let args = ["-w", "noise", "-r", "20000", "-t", "0.1", "--receiver", receiver];
             let report = trial(&args);
@@ -181,9 +196,7 @@ mod root {
     /// What a capture holds is found as often as it is sent, and no round disturbs another.
     #[test]
     fn a_capture_is_sent_over_and_over() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file.pcap");
         let name = file.display().to_string();
@@ -199,9 +212,7 @@ mod root {
 
     #[test]
     fn a_generator_that_cannot_keep_its_pace_is_blamed() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         // Ten nanoseconds a frame are too few for any machine.
         let report = trial(&["-r", "100000000", "-t", "0.0002"]);
         let doubts = report["invalid"].as_array().expect("a list");
@@ -213,24 +224,16 @@ mod root {
     /// The receiver's end of the wire is down.
     #[test]
     fn a_wire_that_is_cut_is_blamed() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let shim = shim(
             folder.path(),
             r#"
-            mkfifo "$folder/err"
             "$program" "$@" 2>"$folder/err" & pid=$!
-            exec 4<"$folder/err"
             wait_ready
             ip link set veth1 down
             trap : INT
-            echo "$ready" >&2
-            cat <&4 >&2 & relay=$!
-            wait $pid; status=$?
-            while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done
-            wait $relay; exit $status"#,
+            relay; exit $status"#,
         );
         let report =
             trial(&["-r", "20000", "-t", "0.1", "--means", "socket", "--httplines", &shim]);
@@ -243,9 +246,7 @@ mod root {
     /// The filter's table of sessions is too small, so that it forgets some that go on.
     #[test]
     fn a_filter_that_forgets_is_blamed() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let args = ["-w", "pages", "-r", "100000", "-t", "0.2", "--", "--sessions", "64"];
         let report = trial(&args);
         assert_eq!(doubts(&report), [""; 0], "{report}");
@@ -258,25 +259,16 @@ mod root {
     /// The ring has two blocks, and nobody reads it until all was sent.
     #[test]
     fn a_ring_that_is_too_small_is_blamed() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let shim = shim(
             folder.path(),
             r#"
-            mkfifo "$folder/err"
             "$program" "$@" 2>"$folder/err" & pid=$!
-            exec 4<"$folder/err"
             wait_ready
             kill -STOP $pid
             trap 'kill -CONT $pid' INT
-            echo "$ready" >&2
-            cat <&4 >&2 & relay=$!
-            wait $pid; status=$?
-            # The first wait ends with the signal.
-            while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done
-            wait $relay; exit $status"#,
+            relay; exit $status"#,
         );
         let args = ["-w", "bulk", "-r", "20000", "-t", "0.2", "--httplines", &shim];
         let report = trial(&[&args[..], &["--", "-B", "2048", "--shards", "1"]].concat());
@@ -290,24 +282,18 @@ mod root {
     /// The output is a pipe that nobody reads until all was sent.
     #[test]
     fn a_writer_that_is_too_slow_is_blamed() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let shim = shim(
             folder.path(),
             r#"
             shift 2; output=$2; shift 2
-            mkfifo "$folder/err" "$folder/out"
-            "$program" -i veth1 "$@" -o - 2>"$folder/err" >"$folder/out" & pid=$!
-            exec 4<"$folder/err" 3<"$folder/out"
+            mkfifo "$folder/out"
+            "$program" -i veth1 "$@" -o - >"$folder/out" 2>"$folder/err" & pid=$!
+            exec 3<"$folder/out"
             wait_ready
             trap 'cat <&3 >"$output" & copy=$!' INT
-            echo "$ready" >&2
-            cat <&4 >&2 & relay=$!
-            wait $pid; status=$?
-            while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done
-            wait $copy; wait $relay; exit $status"#,
+            relay; wait $copy; exit $status"#,
         );
         // Lines of 30 MB; 64 batches of 256 KiB may wait, and the writer has taken 32.
         let args = ["-r", "180000", "-t", "0.5", "--httplines", &shim, "--", "--all-headers"];
@@ -322,9 +308,7 @@ mod root {
     /// A filter between program and file, which drops one line in a hundred.
     #[test]
     fn lines_that_vanish_behind_the_writer_are_blamed_on_the_output() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let shim = shim(
             folder.path(),
@@ -344,9 +328,7 @@ mod root {
     /// An engine that makes no line of one exchange in ten thousand, and otherwise is httplines.
     #[test]
     fn an_engine_that_drops_one_exchange_in_ten_thousand_is_blamed() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let this = std::env::current_exe().expect("this program");
         let body = format!(
@@ -425,25 +407,17 @@ mod root {
     /// A frame that the generator did not send is on the wire: an ARP request of the receiver.
     #[test]
     fn a_trial_that_does_not_add_up_is_not_valid() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let shim = shim(
             folder.path(),
             r#"
-            mkfifo "$folder/err"
             "$program" "$@" 2>"$folder/err" & pid=$!
-            exec 4<"$folder/err"
             wait_ready
             ip address add 192.0.2.1/24 dev veth1
             echo >/dev/udp/192.0.2.9/9
             trap : INT
-            echo "$ready" >&2
-            cat <&4 >&2 & relay=$!
-            wait $pid; status=$?
-            while kill -0 $pid 2>/dev/null; do wait $pid; status=$?; done
-            wait $relay; exit $status"#,
+            relay; exit $status"#,
         );
         let report = trial(&["-r", "20000", "-t", "0.1", "--httplines", &shim]);
         let doubts = doubts(&report);
@@ -477,9 +451,7 @@ mod root {
 
     #[test]
     fn an_interruption_ends_it_and_takes_all_away() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         for (signal, code) in [("INT", Some(1)), ("KILL", None)] {
             let folder = tempfile::tempdir().expect("a folder");
             let child = start_and_await_sending(folder.path());
@@ -511,9 +483,7 @@ mod root {
 
     #[test]
     fn what_cannot_be_done_is_told_in_a_sentence() {
-        if !lab::is_root() {
-            skip!("needs root, for network namespaces");
-        }
+        needs_root!();
         for (args, code, sentence) in [
             (&["-w", "superpackets", "--means", "kernel"][..], 1, "make no superpackets"),
             (&["--httplines", "/nowhere"], 1, "cannot start /nowhere"),
