@@ -85,12 +85,13 @@ static __always_inline __u64 digits_of(__u32 number)
 }
 
 /* Writes what the frame says of its request; returns the sum of the words written. */
-static __always_inline __u64 write_text(struct xdp_md *ctx, const struct step *step, __u32 number,
-					__u64 time_ns)
+static __always_inline __u64 write_text(struct xdp_md *ctx, const struct traffic *traffic,
+					const struct step *step, __u64 time_ns)
 {
-	__u8 *data = (__u8 *)(long)ctx->data, *end = (__u8 *)(long)ctx->data_end;
+	__u8 *data = (__u8 *)(long)ctx->data + (traffic->prefix_bytes & PREFIX_BYTES_MAX);
+	__u8 *end = (__u8 *)(long)ctx->data_end;
 	__u64 *text;
-	__u64 sum;
+	__u32 number = traffic->round * traffic->request_count + step->number;
 
 	if (step->text == TEXT_RESPONSE) {
 		text = (__u64 *)(data + RESPONSE_TEXT_AT);
@@ -108,6 +109,14 @@ static __always_inline __u64 write_text(struct xdp_md *ctx, const struct step *s
 	return sum_of(text[0]) + sum_of(text[1]) + sum_of(text[2]);
 }
 
+/* The headers that change: those of the tunnel are before them. */
+static __always_inline struct tcp_frame *inner(struct xdp_md *ctx, const struct traffic *traffic)
+{
+	__u8 *data = (__u8 *)(long)ctx->data + (traffic->prefix_bytes & PREFIX_BYTES_MAX);
+
+	return data + sizeof(struct tcp_frame) > (__u8 *)(long)ctx->data_end ? 0 : (void *)data;
+}
+
 /*
  * Templates have zeros where frames differ, and in place of each checksum the sum of all the words
  * it covers.
@@ -115,7 +124,7 @@ static __always_inline __u64 write_text(struct xdp_md *ctx, const struct step *s
 static __always_inline int patch(struct xdp_md *ctx, const struct traffic *traffic,
 				 const struct step *step, __u64 time_ns)
 {
-	struct tcp_frame *frame = (struct tcp_frame *)(long)ctx->data;
+	struct tcp_frame *frame = inner(ctx, traffic);
 	__u32 connection = traffic->round * traffic->connection_count + step->connection;
 	__be32 address = bpf_htonl(CLIENT_NETWORK + connection / CLIENT_PORT_COUNT);
 	__be16 port = bpf_htons(CLIENT_PORT_FIRST + connection % CLIENT_PORT_COUNT);
@@ -123,7 +132,7 @@ static __always_inline int patch(struct xdp_md *ctx, const struct traffic *traff
 	__u32 seq, ack;
 	__u64 sum;
 
-	if ((void *)(frame + 1) > (void *)(long)ctx->data_end)
+	if (!frame)
 		return -1;
 	if (step->kind == KIND_SERVER) {
 		frame->ip.daddr = address;
@@ -144,10 +153,9 @@ static __always_inline int patch(struct xdp_md *ctx, const struct traffic *traff
 	frame->tcp.seq = seq;
 	frame->tcp.ack_seq = ack;
 	sum = frame->tcp.check + sum_of(address) + port + sum_of(seq) + sum_of(ack);
-	sum += write_text(ctx, step, traffic->round * traffic->request_count + step->number,
-			  time_ns);
-	frame = (struct tcp_frame *)(long)ctx->data;
-	if ((void *)(frame + 1) > (void *)(long)ctx->data_end)
+	sum += write_text(ctx, traffic, step, time_ns);
+	frame = inner(ctx, traffic);
+	if (!frame)
 		return -1;
 	frame->tcp.check = ~fold(sum);
 	return 0;

@@ -23,7 +23,8 @@
 #define TEXT_REQUEST 1		/* number and intended time at REQUEST_TEXT_AT */
 #define TEXT_RESPONSE 2		/* number at RESPONSE_TEXT_AT */
 
-/* Even distances from the TCP header: the checksum sums words of two bytes. */
+/* From the TCP header an even number of bytes: the checksum sums words of two. Both are behind the
+ * headers of a tunnel, traffic.prefix_bytes. */
 #define REQUEST_TEXT_AT 62	/* 24 digits */
 #define RESPONSE_TEXT_AT 80	/* 8 digits */
 
@@ -43,6 +44,9 @@ struct step {
 
 _Static_assert(sizeof(struct step) == 24, "step is shared with Rust");
 
+/* No tunnel's headers are longer. */
+#define PREFIX_BYTES_MAX 63
+
 /* The part of a nanosecond that intervals are counted in. */
 #define INTERVAL_SHIFT 10
 
@@ -58,7 +62,7 @@ struct traffic {
 	__u32 request_count;	/* of a round */
 	__u32 verdict;		/* XDP_PASS; XDP_DROP makes frames and sends none */
 	__u32 frame_bytes_max;	/* how long the memory for a frame is */
-	__u32 reserved;
+	__u32 prefix_bytes;	/* of a tunnel, before what changes */
 	/* What was done. */
 	__u64 due;		/* when the next frame is, in 2^-10 ns behind the start */
 	__u64 frame_count;

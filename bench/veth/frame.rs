@@ -8,8 +8,13 @@ pub const HEADER_BYTES: usize = 54;
 /// The longest payload of a segment at an MTU of 1500.
 pub const SEGMENT_BYTES: usize = 1460;
 
+/// Ethernet, IPv4, UDP and VXLAN headers (RFC 7348), before the frame in the tunnel.
+pub const TUNNEL_BYTES: usize = 50;
+
 /// `KIND_…` of bpf/traffic.h: what of its template a frame changes.
 pub mod kind {
+    /// Nothing.
+    pub const VERBATIM: u8 = 0;
     /// TCP over IPv4, from the client: endpoints, numbers, checksums.
     pub const CLIENT: u8 = 1;
     /// The same, to the client.
@@ -45,6 +50,8 @@ pub mod flag {
     pub const FIN: u8 = 1;
     /// The first.
     pub const SYN: u8 = 2;
+    /// The connection is broken off.
+    pub const RST: u8 = 4;
     /// Data for the application.
     pub const PSH: u8 = 8;
     /// The acknowledgement number counts.
@@ -58,6 +65,10 @@ const CLIENT_PORT_COUNT: u32 = 50_000;
 const SERVER_MAC: [u8; 6] = [2, 0x68, 0x74, 0x74, 0x70, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0x68, 0x74, 0x74, 0x70, 2];
 const SERVER: [u8; 4] = [172, 16, 0, 1];
+/// The ends of the tunnel, that of the clients first.
+const TUNNEL: [[u8; 4]; 2] = [[172, 17, 0, 1], [172, 17, 0, 2]];
+const VXLAN_PORT: u16 = 4789;
+const VXLAN_NETWORK: u8 = 42;
 
 /// Which way a frame goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -99,10 +110,14 @@ pub fn tcp(way: Way, flags: u8, server_port: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Payload of a TCP frame.
+pub fn payload_bytes(frame: &[u8]) -> u32 {
+    u32::from(u16::from_be_bytes([frame[16], frame[17]]) - 40)
+}
+
 /// How far a TCP frame brings its sender's sequence number.
 pub fn sequence_length(frame: &[u8]) -> u32 {
-    let payload = u16::from_be_bytes([frame[16], frame[17]]) - 40;
-    u32::from(payload) + u32::from(frame[47] & (flag::SYN | flag::FIN) != 0)
+    payload_bytes(frame) + u32::from(frame[47] & (flag::SYN | flag::FIN) != 0)
 }
 
 /// A UDP frame from the client.
@@ -115,6 +130,19 @@ pub fn datagram(server_port: u16, payload: &[u8]) -> Vec<u8> {
     frame.extend(payload);
     // No frame on Ethernet is shorter.
     frame.resize(frame.len().max(60), 0);
+    frame
+}
+
+/// A frame in a VXLAN tunnel.
+pub fn in_tunnel(way: Way, inner: &[u8]) -> Vec<u8> {
+    let mut frame = datagram(VXLAN_PORT, &[&[8, 0, 0, 0, 0, 0, VXLAN_NETWORK, 0], inner].concat());
+    let [client, server] = TUNNEL;
+    let ends = if way == Way::ToServer { [client, server] } else { [server, client] };
+    put(&mut frame, 26, ends.as_flattened());
+    put(&mut frame, 34, &CLIENT_PORT_FIRST.to_be_bytes()[2..]);
+    put(&mut frame, 24, &[0; 2]);
+    let of_ip = !fold(sum(&frame[14..34]));
+    put(&mut frame, 24, &of_ip.to_ne_bytes());
     frame
 }
 
@@ -147,6 +175,8 @@ pub struct Turn {
     pub connection_count: u32,
     /// Requests of a round.
     pub request_count: u32,
+    /// Bytes of a tunnel's headers, before what changes.
+    pub prefix_bytes: usize,
 }
 
 /// How a frame's TCP checksum is left.
@@ -163,6 +193,7 @@ pub fn finish(frame: &mut [u8], step: &Step, turn: &Turn, time_ns: u64, checksum
     match step.kind {
         kind::REPLAY => readdress(frame, step, turn.round),
         kind::CLIENT | kind::SERVER | kind::DATAGRAM => {
+            let frame = &mut frame[turn.prefix_bytes..];
             patch(frame, step, turn, time_ns);
             if checksum == Checksum::Partial && step.kind != kind::DATAGRAM {
                 let length = (frame.len() - 34) as u32;
@@ -273,7 +304,8 @@ mod tests {
 
     #[test]
     fn checksums_are_right() {
-        for workload in [Workload::Small, Workload::Noise, Workload::Superpackets] {
+        for workload in [Workload::Small, Workload::Noise, Workload::Superpackets, Workload::Tunnel]
+        {
             let round = workload.round(5, 600);
             for index in 0..round.steps.len() {
                 assert_checksums(&second(&round, index, Checksum::Whole));
@@ -283,7 +315,14 @@ mod tests {
 
     #[track_caller]
     fn assert_checksums(frame: &[u8]) {
-        let headers = PacketHeaders::from_ethernet_slice(frame).unwrap();
+        let mut headers = PacketHeaders::from_ethernet_slice(frame).unwrap();
+        if let Some(TransportHeader::Udp(udp)) = &headers.transport
+            && udp.destination_port == VXLAN_PORT
+        {
+            let Some(NetHeaders::Ipv4(ip, _)) = headers.net else { panic!("IPv4") };
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            headers = PacketHeaders::from_ethernet_slice(&frame[TUNNEL_BYTES..]).unwrap();
+        }
         let Some(NetHeaders::Ipv4(ip, _)) = headers.net else { panic!("IPv4") };
         assert_eq!(ip.header_checksum, ip.calc_header_checksum());
         let payload = headers.payload.slice();
@@ -328,7 +367,7 @@ mod tests {
         /// The kernel's generator makes the same frames, round after round.
         #[test]
         fn the_kernel_makes_the_same_frames() {
-            let rounds = [Workload::Small, Workload::Noise, Workload::Imix]
+            let rounds = [Workload::Small, Workload::Noise, Workload::Imix, Workload::Tunnel]
                 .map(|workload| workload.round(2, 400));
             let recorded = recorded(&rounds[1]);
             for (index, round) in rounds.iter().chain([&recorded]).enumerate() {
@@ -349,6 +388,7 @@ mod tests {
                     frame_count_max: u64::MAX,
                     connection_count,
                     request_count,
+                    prefix_bytes: round.prefix_bytes as u32,
                     verdict: Verdict::Drop,
                 });
                 for number in 0..2 * round.steps.len() {

@@ -2,7 +2,7 @@
 //! other, so that every connection it begins it also ends, and what a receiver should find is known
 //! to the exchange.
 
-use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, Turn, Way, flag, text};
+use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, TUNNEL_BYTES, Turn, Way, flag, kind, text};
 use httplines::sys::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
@@ -17,6 +17,8 @@ pub struct Expected {
     pub request_body_bytes: u64,
     /// Bytes of the response's body.
     pub response_body_bytes: u64,
+    /// Which frame of the round is its last, from 0.
+    pub last_step: usize,
 }
 
 /// The frames of a round, and what they say.
@@ -36,6 +38,8 @@ pub struct Round {
     pub byte_count: u64,
     /// The most connections that are open at a time.
     pub concurrency_max: usize,
+    /// Bytes of the headers of the tunnel that all of it goes through; 0: none.
+    pub prefix_bytes: usize,
 }
 
 impl Round {
@@ -45,6 +49,7 @@ impl Round {
             round,
             connection_count: self.connection_count,
             request_count: self.expected.len() as u32,
+            prefix_bytes: self.prefix_bytes,
         }
     }
 
@@ -76,6 +81,7 @@ pub struct Weaver {
     random: u64,
     concurrency: usize,
     round: Round,
+    /// Templates, by their bytes.
     known: HashMap<Vec<u8>, u32>,
     /// Templates of whole answers, by what they are made from: long ones are made once.
     answers: HashMap<String, Vec<u32>>,
@@ -95,6 +101,11 @@ impl Weaver {
             threads: Vec::new(),
             planned: 0,
         }
+    }
+
+    /// All that comes from now on goes through a VXLAN tunnel.
+    pub fn enter_tunnel(&mut self) {
+        self.round.prefix_bytes = TUNNEL_BYTES;
     }
 
     /// Frames so far.
@@ -130,20 +141,23 @@ impl Weaver {
         }
     }
 
-    /// Datagrams of one sender: template and connection of each.
-    pub fn datagrams(&mut self, frames: Vec<(Vec<u8>, u32)>) {
+    /// Frames of one sender that are no TCP of ours: template and connection of each.
+    pub fn frames(&mut self, kind: u8, frames: Vec<(Vec<u8>, u32)>) {
         let mut thread = Thread::default();
         for (template, connection) in frames {
             let frame_bytes = template.len() as u16;
             let template = self.template(template);
-            let kind = frame::kind::DATAGRAM;
             thread.steps.push(Step { template, connection, frame_bytes, kind, ..Step::default() });
         }
         self.add(thread);
     }
 
     fn tcp(&mut self, way: Way, flags: u8, server_port: u16, payload: &[u8]) -> u32 {
-        self.template(frame::tcp(way, flags, server_port, payload))
+        let frame = frame::tcp(way, flags, server_port, payload);
+        self.template(match self.round.prefix_bytes {
+            0 => frame,
+            _ => frame::in_tunnel(way, &frame),
+        })
     }
 
     fn template(&mut self, bytes: Vec<u8>) -> u32 {
@@ -179,6 +193,11 @@ impl Weaver {
             match steps.next() {
                 Some(step) => {
                     let template = &self.round.templates[step.template as usize];
+                    let tcp = &template[self.round.prefix_bytes..];
+                    if *is_http && step.kind == kind::SERVER && frame::payload_bytes(tcp) > 0 {
+                        let exchange = &mut self.round.expected[step.number as usize];
+                        exchange.last_step = self.round.steps.len();
+                    }
                     self.round.http_frame_count += u64::from(*is_http);
                     self.round.byte_count += template.len() as u64;
                     self.round.steps.push(step);
@@ -209,7 +228,7 @@ impl Script<'_> {
 
     /// SYN, SYN and ACK, ACK.
     pub fn open(&mut self) {
-        self.frame(Way::ToServer, flag::SYN, &[], text::NONE);
+        self.knock();
         self.frame(Way::ToClient, flag::SYN | flag::ACK, &[], text::NONE);
         self.acknowledge(Way::ToServer);
     }
@@ -219,6 +238,11 @@ impl Script<'_> {
         self.frame(Way::ToServer, flag::FIN | flag::ACK, &[], text::NONE);
         self.frame(Way::ToClient, flag::FIN | flag::ACK, &[], text::NONE);
         self.acknowledge(Way::ToServer);
+    }
+
+    /// A SYN, which may never be answered.
+    pub fn knock(&mut self) {
+        self.frame(Way::ToServer, flag::SYN, &[], text::NONE);
     }
 
     /// An ACK without data.
@@ -244,6 +268,7 @@ impl Script<'_> {
             status: 0,
             request_body_bytes: body_bytes as u64,
             response_body_bytes: 0,
+            last_step: 0,
         });
         self.frame(Way::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);
     }
@@ -318,18 +343,20 @@ impl Script<'_> {
             Way::ToServer => (0, 1),
             Way::ToClient => (1, 0),
         };
-        let bytes = &self.weaver.round.templates[template as usize];
+        let round = &self.weaver.round;
+        let bytes = &round.templates[template as usize];
         let step = Step {
             template,
             connection: self.connection,
             seq: self.next[own],
             ack: self.next[other],
-            number: (self.weaver.round.expected.len() as u32).saturating_sub(1),
+            number: (round.expected.len() as u32).saturating_sub(1),
             frame_bytes: u16::try_from(bytes.len()).expect("no frame is that long"),
             kind: way.kind(),
             text,
         };
-        self.next[own] = self.next[own].wrapping_add(frame::sequence_length(bytes));
+        self.next[own] =
+            self.next[own].wrapping_add(frame::sequence_length(&bytes[round.prefix_bytes..]));
         self.thread.steps.push(step);
     }
 }

@@ -1,7 +1,7 @@
 //! Workloads: what kinds of connections there are, and in what mixture. Deterministic: the same
 //! name, seed and length give the same round.
 
-use super::frame::{SEGMENT_BYTES, Way, datagram, flag};
+use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, Way, datagram, flag, kind};
 use super::round::{Answer, Round, Script, Weaver};
 
 /// What traffic is made of.
@@ -21,6 +21,11 @@ pub enum Workload {
     Connections,
     /// Frames of 60, 570 and 1514 bytes, in the proportion 7:4:1
     Imix,
+    /// The small requests, in a VXLAN tunnel
+    Tunnel,
+    /// Small requests, and three frames of a flood of SYNs, of garbage and of broken headers for
+    /// each of theirs
+    Hostile,
 }
 
 /// Payload of a superpacket: what fits an IPv4 packet, in whole segments.
@@ -39,6 +44,17 @@ impl Workload {
             Workload::Noise => "noise",
             Workload::Connections => "connections",
             Workload::Imix => "imix",
+            Workload::Tunnel => "tunnel",
+            Workload::Hostile => "hostile",
+        }
+    }
+
+    /// For how many frames there is one of HTTP.
+    fn frames_for_one(self) -> usize {
+        match self {
+            Workload::Noise => 10,
+            Workload::Hostile => 4,
+            _ => 1,
         }
     }
 
@@ -55,12 +71,18 @@ impl Workload {
     pub fn round(self, seed: u64, frame_count_min: usize) -> Round {
         let mut weaver = Weaver::new(seed, self.concurrency());
         let mut http_count = 0;
+        if self == Workload::Tunnel {
+            weaver.enter_tunnel();
+        }
         while weaver.planned() < frame_count_min {
             let before = weaver.planned();
-            let is_http = self != Workload::Noise || http_count * 10 <= before;
+            let is_http = http_count * self.frames_for_one() <= before;
             match self {
+                Workload::Hostile if !is_http => hostile(&mut weaver),
                 _ if !is_http => other(&mut weaver),
-                Workload::Small | Workload::Noise => small(&mut weaver),
+                Workload::Small | Workload::Noise | Workload::Tunnel | Workload::Hostile => {
+                    small(&mut weaver)
+                }
                 Workload::Pages => pages(&mut weaver),
                 Workload::Bulk => bulk(&mut weaver, SEGMENT_BYTES),
                 Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
@@ -159,7 +181,7 @@ fn bulk(weaver: &mut Weaver, segment_bytes: usize) {
 
 /// For each twelve frames seven of 60 bytes, four of 570 and one of 1514.
 fn imix(weaver: &mut Weaver) {
-    const HALF: usize = 570 - super::frame::HEADER_BYTES;
+    const HALF: usize = 570 - HEADER_BYTES;
     let mut script = weaver.script(HTTP);
     script.open();
     for _ in 0..8 {
@@ -182,7 +204,7 @@ fn other(weaver: &mut Weaver) {
         let (connection, bytes) = (weaver.connection(), 60 + weaver.pick(1100) as usize / 64 * 64);
         let template = datagram(TLS, &vec![0x40; bytes]);
         let frames = (0..count).map(|_| (template.clone(), connection)).collect();
-        return weaver.datagrams(frames);
+        return weaver.frames(kind::DATAGRAM, frames);
     }
     let port = if which == 1 { TLS } else { 22 };
     let mut script = weaver.script(port);
@@ -201,13 +223,46 @@ fn other(weaver: &mut Weaver) {
     script.close();
 }
 
+/// What nobody wants: connections that never go on, bytes that mean nothing, headers that lie.
+fn hostile(weaver: &mut Weaver) {
+    let which = weaver.pick(8);
+    match which {
+        0..4 => (0..24).for_each(|_| weaver.script(HTTP).knock()),
+        4 | 5 => {
+            let garbage: Vec<u8> = (0..400).map(|_| weaver.pick(256) as u8).collect();
+            let mut script = weaver.script(HTTP);
+            if which == 4 {
+                script.open();
+            }
+            for payload in garbage.chunks(80) {
+                script.data(Way::ToServer, flag::PSH, payload);
+                script.data(Way::ToClient, flag::PSH, payload);
+            }
+            script.data(Way::ToClient, flag::RST, &[]);
+        }
+        _ => {
+            let whole = frame::tcp(Way::ToServer, flag::ACK, HTTP, b"GET / HTTP/1.1\r\n\r\n");
+            let broken = (0..16).map(|_| {
+                let mut frame = whole.clone();
+                let at = 14 + weaver.pick(HEADER_BYTES as u64 - 14) as usize;
+                // Versions, lengths, protocols, offsets: whatever is said there.
+                frame[at] = weaver.pick(256) as u8;
+                frame.truncate(HEADER_BYTES - 20 + weaver.pick(20) as usize);
+                (frame, 0)
+            });
+            let broken = broken.collect();
+            weaver.frames(kind::VERBATIM, broken);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{self, kind};
+    use httplines::sys::traffic::Step;
     use std::collections::HashMap;
 
-    const ALL: [Workload; 7] = [
+    const ALL: [Workload; 9] = [
         Workload::Small,
         Workload::Pages,
         Workload::Bulk,
@@ -215,6 +270,8 @@ mod tests {
         Workload::Noise,
         Workload::Connections,
         Workload::Imix,
+        Workload::Tunnel,
+        Workload::Hostile,
     ];
 
     #[test]
@@ -227,16 +284,35 @@ mod tests {
         assert_ne!(Workload::Small.round(7, 3000).steps, Workload::Small.round(8, 3000).steps);
     }
 
+    /// The last frame of an exchange is of its answer, and none behind it is.
+    #[test]
+    fn an_exchange_ends_with_its_last_frame() {
+        for workload in ALL {
+            let round = workload.round(3, 3000);
+            for (number, exchange) in round.expected.iter().enumerate() {
+                let last = &round.steps[exchange.last_step];
+                assert_eq!((last.number as usize, last.kind), (number, kind::SERVER));
+            }
+            for (index, step) in round.steps.iter().enumerate() {
+                let is_answer = step.text == frame::text::RESPONSE;
+                let last = round.expected.get(step.number as usize).map(|it| it.last_step);
+                assert!(!is_answer || last >= Some(index), "{workload:?}");
+            }
+        }
+    }
+
     /// Every connection's segments follow each other without a hole, and acknowledge what came.
     #[test]
     fn numbers_are_those_of_a_tcp_that_loses_nothing() {
         for workload in ALL {
             let round = workload.round(3, 3000);
             let mut next: HashMap<(u32, u8), u32> = HashMap::new();
-            for step in round.steps.iter().filter(|step| step.kind != kind::DATAGRAM) {
+            let is_tcp = |step: &&Step| [kind::CLIENT, kind::SERVER].contains(&step.kind);
+            for step in round.steps.iter().filter(is_tcp) {
                 let own = next.entry((step.connection, step.kind)).or_default();
                 assert_eq!(step.seq, *own, "{workload:?}");
-                *own += frame::sequence_length(&round.templates[step.template as usize]);
+                let template = &round.templates[step.template as usize][round.prefix_bytes..];
+                *own += frame::sequence_length(template);
                 let other = kind::CLIENT + kind::SERVER - step.kind;
                 let seen = next.get(&(step.connection, other)).copied().unwrap_or(0);
                 assert_eq!(step.ack, seen, "{workload:?}");
@@ -249,6 +325,9 @@ mod tests {
         let noise = Workload::Noise.round(1, 50_000);
         let share = noise.http_frame_count as f64 / noise.steps.len() as f64;
         assert!((0.09..0.12).contains(&share), "{share}");
+        let hostile = Workload::Hostile.round(1, 50_000);
+        let share = hostile.http_frame_count as f64 / hostile.steps.len() as f64;
+        assert!((0.24..0.27).contains(&share), "{share}");
         let imix = Workload::Imix.round(1, 50_000);
         let share = |bytes: u16| {
             let count = imix.steps.iter().filter(|step| step.frame_bytes == bytes).count();

@@ -19,6 +19,8 @@ super::skeleton!("traffic");
 
 /// Bytes that a template has room for: `TEMPLATE_BYTES`.
 pub const TEMPLATE_BYTES: usize = 2048;
+/// No tunnel's headers are longer: `PREFIX_BYTES_MAX`.
+pub const PREFIX_BYTES_MAX: u32 = 63;
 /// Nanoseconds are counted in parts of this many bits: `INTERVAL_SHIFT`.
 pub const INTERVAL_SHIFT: u32 = 10;
 
@@ -75,6 +77,8 @@ pub struct Schedule {
     pub connection_count: u32,
     /// Requests of a round.
     pub request_count: u32,
+    /// Bytes of a tunnel's headers, before what changes: at most [`PREFIX_BYTES_MAX`].
+    pub prefix_bytes: u32,
     /// Whether frames are sent.
     pub verdict: Verdict,
 }
@@ -174,6 +178,7 @@ impl Traffic {
             (place!(step_count), self.step_count),
             (place!(connection_count), schedule.connection_count),
             (place!(request_count), schedule.request_count),
+            (place!(prefix_bytes), schedule.prefix_bytes),
             (place!(verdict), verdict),
             (place!(frame_bytes_max), self.frame_bytes_max as u32),
             (place!(step), 0),

@@ -75,6 +75,7 @@ fn begin(traffic: &Traffic, round: &Round, schedule: &Schedule, verdict: Verdict
         frame_count_max: schedule.frame_count.unwrap_or(u64::MAX),
         connection_count: round.connection_count,
         request_count: round.expected.len() as u32,
+        prefix_bytes: round.prefix_bytes as u32,
         verdict,
     });
 }

@@ -95,8 +95,9 @@ fn write_frame(to: &mut Vec<u8>, round: &Round, number: u64, time_ns: u64) {
     let steps = round.steps.len() as u64;
     let step = &round.steps[(number % steps) as usize];
     let template = &round.templates[step.template as usize];
-    // Recorded frames go as they are, however long.
-    let is_super = template.len() > WHOLE_BYTES && step.kind != kind::REPLAY;
+    // Recorded frames go as they are, however long, and what is in a tunnel is short.
+    let may_be_cut = step.kind != kind::REPLAY && round.prefix_bytes == 0;
+    let is_super = template.len() > WHOLE_BYTES && may_be_cut;
     let checksum = if is_super { Checksum::Partial } else { Checksum::Whole };
     let turn = round.turn((number / steps) as u32);
     to.clear();
