@@ -128,11 +128,25 @@ mod root {
         for workload in WORKLOADS {
             let report = trial(&["-w", workload, "-r", "20000", "-t", "0.1"]);
             assert_all_right(&report);
+            // A line comes after the frame that completes it.
+            for delay in ["to_line", "from_timestamp"] {
+                assert!(number(&report, &format!("/delay/{delay}/p50_ns")) > 0, "{report}");
+            }
             let (sent, offered) = (number(&report, "/sent/frames"), "/totals/offered");
             assert!(sent >= 2000 && number(&report, offered) == sent, "{report}");
             let rejected = number(&report, "/totals/rejected");
             assert_eq!(rejected > 0, ["noise", "hostile"].contains(&workload), "{report}");
         }
+    }
+
+    /// Its runs are as many as frames, and it is found by name beside other filters.
+    #[test]
+    fn the_filter_is_timed_where_that_is_asked_for() {
+        needs_root!();
+        let report = trial(&["-r", "20000", "-t", "0.1", "--time-filter"]);
+        let filter_ns = number(&report, "/cpu/filter_ns");
+        assert!(filter_ns > 10 * number(&report, "/sent/frames"), "{report}");
+        assert!(trial(&["-r", "20000", "-t", "0.1"])["cpu"]["filter_ns"].is_null());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a receiver found, held against what was sent.
 
+use crate::arrivals::{Mark, arrival_ns};
+use crate::delay::{Delaying, Delays};
 use crate::frame::{REQUEST_DIGITS, RESPONSE_DIGITS};
+use crate::generator::Sent;
 use crate::receiver::files_in;
 use crate::round::Round;
 use anyhow::Context;
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -46,8 +48,7 @@ pub struct Check<'a> {
     round: &'a Round,
     fates: Vec<Fate>,
     exchanges: Exchanges,
-    /// From a request's intended time to its record's `ts`, in nanoseconds.
-    pub delay: Histogram<u64>,
+    delaying: Delaying,
 }
 
 /// The fields of a record that are checked.
@@ -66,9 +67,17 @@ struct Record<'a> {
     response_body_bytes: Option<u64>,
     outcome: &'a str,
     gap_bytes: Option<u64>,
+    request_ns: Option<u64>,
+    ttfb_ns: Option<u64>,
+    response_ns: Option<u64>,
 }
 
 impl Record<'_> {
+    /// The kernel's timestamp of its last frame.
+    fn end_ns(&self, start_ns: u64) -> Option<u64> {
+        Some(start_ns + self.request_ns? + self.ttfb_ns? + self.response_ns?)
+    }
+
     /// What is the same in every round.
     fn gist(&self) -> String {
         format!(
@@ -84,16 +93,17 @@ impl Record<'_> {
     }
 }
 
-/// Visits the records in a file, and counts them.
-fn each_record(path: &Path, mut visit: impl FnMut(&Record<'_>)) -> anyhow::Result<u64> {
+/// Visits the records in a file, each with the place behind it, and counts them.
+fn each_record(path: &Path, mut visit: impl FnMut(&Record<'_>, u64)) -> anyhow::Result<u64> {
     let opened = File::open(path).with_context(|| format!("{}", path.display()))?;
     let mut reader = BufReader::with_capacity(1 << 20, opened);
-    let (mut line, mut count) = (String::new(), 0);
+    let (mut line, mut count, mut end) = (String::new(), 0, 0);
     while reader.read_line(&mut line)? > 0 {
         count += 1;
+        end += line.len() as u64;
         let record = serde_json::from_str(&line)
             .with_context(|| format!("line {count} is no record: {line}"))?;
-        visit(&record);
+        visit(&record, end);
         line.clear();
     }
     Ok(count)
@@ -107,18 +117,24 @@ impl<'a> Check<'a> {
             round,
             fates: vec![Fate::Missing; sent as usize],
             exchanges: Exchanges { sent, ..Exchanges::default() },
-            delay: Histogram::new(3).expect("three digits are possible"),
+            delaying: Delaying::default(),
         }
     }
 
-    /// Holds the records of httplines against what was sent.
-    pub fn records(mut self, output: &Path) -> anyhow::Result<(Exchanges, Histogram<u64>)> {
-        self.exchanges.lines = each_record(output, |record| self.record(record))?;
-        let delay = std::mem::replace(&mut self.delay, Histogram::new(3)?);
-        Ok((self.sum(), delay))
+    /// Holds the records of httplines against what was sent; `marks` tell when lines came.
+    pub fn records(
+        mut self,
+        output: &Path,
+        sent: &Sent,
+        marks: &[Mark],
+    ) -> anyhow::Result<(Exchanges, Option<Delays>)> {
+        let visit = |record: &Record<'_>, end| self.record(record, sent, arrival_ns(marks, end));
+        self.exchanges.lines = each_record(output, visit)?;
+        let delays = self.delaying.sum();
+        Ok((self.sum(), delays))
     }
 
-    fn record(&mut self, record: &Record<'_>) {
+    fn record(&mut self, record: &Record<'_>, sent: &Sent, arrival_ns: Option<u64>) {
         let asked = record.target.as_deref().and_then(|target| target.split('/').nth(2));
         let asked = asked.filter(|digits| digits.len() == REQUEST_DIGITS);
         let number = asked.and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
@@ -142,12 +158,30 @@ impl<'a> Check<'a> {
             Some(known) if *known == Fate::Missing || (is_half && *known == Fate::Damaged) => {
                 *known = fate;
             }
-            _ => self.exchanges.extra += 1,
+            _ => {
+                self.exchanges.extra += 1;
+                return;
+            }
         }
         if let Some(time) = asked.and_then(|digits| u64::from_str_radix(&digits[8..], 16).ok())
             && let Some(ts) = record.ts.and_then(nanoseconds)
         {
-            let _ = self.delay.record(ts.saturating_sub(time));
+            self.delaying.to_timestamp.record(ts.saturating_sub(time));
+            if let Some(arrival_ns) = arrival_ns.filter(|_| fate == Fate::Right) {
+                self.delay(number, record.end_ns(ts), sent, arrival_ns);
+            }
+        }
+    }
+
+    fn delay(&mut self, number: u32, end_ns: Option<u64>, sent: &Sent, arrival_ns: u64) {
+        let (count, steps) = (self.round.expected.len(), self.round.steps.len());
+        let (round, index) = (number as usize / count, number as usize % count);
+        let last = round * steps + self.round.expected[index].last_step;
+        if let Some(due_ns) = sent.due_ns(last as u64) {
+            self.delaying.to_line.record(arrival_ns.saturating_sub(due_ns));
+        }
+        if let Some(end_ns) = end_ns {
+            self.delaying.from_timestamp.record(arrival_ns.saturating_sub(end_ns));
         }
     }
 
@@ -171,10 +205,10 @@ impl<'a> Check<'a> {
         round_count: u64,
     ) -> anyhow::Result<Exchanges> {
         let mut left: HashMap<String, u64> = HashMap::new();
-        each_record(expected, |record| *left.entry(record.gist()).or_default() += round_count)?;
+        each_record(expected, |record, _| *left.entry(record.gist()).or_default() += round_count)?;
         self.exchanges.sent = left.values().sum();
         let exchanges = &mut self.exchanges;
-        exchanges.lines = each_record(output, |record| match left.get_mut(&record.gist()) {
+        exchanges.lines = each_record(output, |record, _| match left.get_mut(&record.gist()) {
             Some(count @ 1..) => {
                 *count -= 1;
                 exchanges.right += 1;
@@ -237,6 +271,7 @@ fn nanoseconds(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::workload::Workload;
+    use httplines::sys::traffic::INTERVAL_SHIFT;
 
     #[test]
     fn times_are_counted_from_1970() {
@@ -251,7 +286,7 @@ mod tests {
         format!(
             "{{\"ts\":\"1970-01-01T00:00:01.000000000Z\",\"method\":\"{}\",\
              \"target\":\"/qq/{number:08x}{:016x}\",\"status\":{},\"server\":\"n{number:08x}\",\
-             \"request_body_bytes\":{},\"response_body_bytes\":{},\"outcome\":\"complete\"}}\n",
+             \"request_ns\":10,\"ttfb_ns\":10,\"response_ns\":10,\"request_body_bytes\":{},\"response_body_bytes\":{},\"outcome\":\"complete\"}}\n",
             expected.method,
             999_999_000u64,
             expected.status,
@@ -274,7 +309,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("output");
         std::fs::write(&output, lines.concat()).unwrap();
-        let (found, delay) = Check::new(&round, 2).records(&output).unwrap();
+        // The first line is there a millisecond after the first frame was due, the others later.
+        let bytes = lines[0].len() as u64;
+        let marks =
+            [Mark { time_ns: 1_001_000_000, bytes }, Mark { time_ns: 2_000_000_000, bytes: 9000 }];
+        let epoch_ns = 1_000_000_000 - round.expected[0].last_step as u64 * 1000;
+        let sent = Sent { epoch_ns, interval: 1000 << INTERVAL_SHIFT, ..Sent::default() };
+        let (found, delays) = Check::new(&round, 2).records(&output, &sent, &marks).unwrap();
         let sent = round.expected.len() as u64 * 2;
         let wanted = Exchanges {
             sent,
@@ -286,7 +327,12 @@ mod tests {
             lines: 6,
         };
         assert_eq!(found, wanted);
-        assert_eq!((delay.min(), delay.max()), (1000, 1000));
+        let delays = delays.unwrap();
+        let (first, to_line) = (&delays.to_timestamp, delays.to_line.unwrap());
+        assert_eq!((first.p50_ns, first.max_ns), (1000, 1000));
+        assert_eq!((to_line.p50_ns, to_line.max_ns), (1_000_447, 1_000_447));
+        // Its first frame came at the second, its last 30 ns later.
+        assert_eq!(delays.from_timestamp.unwrap().max_ns, 1_000_447);
         let mentioned = Check::new(&round, 2).mentions(folder.path()).unwrap();
         assert_eq!((mentioned.right, mentioned.missing), (4, sent - 4));
     }

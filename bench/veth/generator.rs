@@ -47,6 +47,10 @@ pub struct Sent {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// When the first frame was due, since 1970.
+    pub epoch_ns: u64,
+    /// Between two frames, in 2^-[`INTERVAL_SHIFT`] ns; 0: there was no schedule.
+    pub interval: u64,
     /// From the first frame's time to the last frame, or to the end of the schedule where that is
     /// later.
     pub elapsed_ns: u64,
@@ -59,6 +63,18 @@ pub struct Sent {
     pub idle_ns: u64,
     /// Of that, making frames.
     pub make_ns: u64,
+}
+
+impl Sent {
+    /// When frame `number` was meant to go, since 1970.
+    pub fn due_ns(&self, number: u64) -> Option<u64> {
+        (self.interval > 0).then(|| self.epoch_ns + behind_ns(self.interval, number))
+    }
+}
+
+/// How far frame `number` is behind the first.
+fn behind_ns(interval: u64, number: u64) -> u64 {
+    ((u128::from(interval) * u128::from(number)) >> INTERVAL_SHIFT) as u64
 }
 
 /// When frames are due.
@@ -91,10 +107,7 @@ impl Schedule {
     fn due_ns(&self, number: u64, now_ns: u64) -> u64 {
         match self.interval {
             0 => now_ns,
-            _ => {
-                let behind = (u128::from(self.interval) * u128::from(number)) >> INTERVAL_SHIFT;
-                self.start_ns + behind as u64
-            }
+            interval => self.start_ns + behind_ns(interval, number),
         }
     }
 

@@ -6,12 +6,15 @@
 
 #[path = "../allocations.rs"]
 mod allocations;
+mod arrivals;
 #[path = "../canned.rs"]
 mod canned;
 mod check;
+mod delay;
 mod filter;
 mod frame;
 mod generator;
+mod machine;
 mod namespace;
 mod null;
 mod receiver;
@@ -20,6 +23,7 @@ mod replay;
 mod report;
 mod round;
 mod spread;
+mod stopwatch;
 mod totals;
 mod trial;
 mod workload;

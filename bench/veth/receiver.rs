@@ -5,6 +5,7 @@ use crate::totals::Totals;
 use anyhow::{Context, bail};
 use httplines::sys::affinity::{self, CpuId};
 use httplines::sys::namespace::{die_with_thread, send_signal_to_group};
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -47,6 +48,17 @@ impl Kind {
     /// Whether its totals tell what it saw and lost.
     pub fn has_totals(&self) -> bool {
         !matches!(self, Kind::Command(_))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Httplines => "httplines",
+            Kind::Null => "null",
+            Kind::NullUnfiltered => "null-unfiltered",
+            Kind::Command(command) => command,
+        })
     }
 }
 

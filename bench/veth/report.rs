@@ -2,7 +2,9 @@
 //! believed.
 
 use crate::check::Exchanges;
+use crate::delay::Delays;
 use crate::generator::Sent;
+use crate::machine::Machine;
 use crate::totals::Totals;
 use serde::Serialize;
 use std::fmt;
@@ -70,6 +72,8 @@ pub struct Cpu {
     pub generator_ns: u64,
     /// Receiving them, on the generator's CPU: the stack, the filter, the copy into the ring.
     pub softirq_ns: u64,
+    /// Of that, the filter's, where it was timed.
+    pub filter_ns: Option<u64>,
     /// Threads of the receiver that are called `shard-`.
     pub workers_ns: u64,
     /// The thread called `writer`.
@@ -130,25 +134,8 @@ pub struct Setting {
     pub generator_cpu: Option<usize>,
     /// The receiver's.
     pub receiver_cpu: Option<usize>,
-    /// httplines' version, kernel and CPU.
-    pub version: &'static str,
-    /// uname(1) -r.
-    pub kernel: String,
-    /// The CPU's name.
-    pub cpu: String,
-    /// How many there are.
-    pub cpu_count: usize,
-}
-
-/// Delay from a request's intended time to the kernel's timestamp of it, in nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Delay {
-    /// Half of them were shorter.
-    pub p50_ns: u64,
-    /// 99 of 100 were shorter.
-    pub p99_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
+    /// Where.
+    pub machine: Machine,
 }
 
 /// All that is known at the end of a trial.
@@ -168,8 +155,8 @@ pub struct Report {
     pub totals: Option<Totals>,
     /// What was found in its output, where that is looked at.
     pub exchanges: Option<Exchanges>,
-    /// From intended time to timestamp, where records tell.
-    pub delay: Option<Delay>,
+    /// Of exchanges, where records tell.
+    pub delay: Option<Delays>,
     /// By side.
     pub cpu: Cpu,
     /// The receiver's peak memory.
@@ -358,19 +345,15 @@ impl Report {
                 ),
             )?;
         }
-        if let Some(delay) = &self.delay {
-            row(
-                f,
-                "delay",
-                &format!(
-                    "from intended time to timestamp: p50 {:.1} us, p99 {:.1} us, max {:.1} us",
-                    delay.p50_ns as f64 / 1e3,
-                    delay.p99_ns as f64 / 1e3,
-                    delay.max_ns as f64 / 1e3
-                ),
-            )?;
+        let Some(delays) = &self.delay else { return Ok(()) };
+        row(f, "delay", &format!("from intended time to timestamp: {}", delays.to_timestamp))?;
+        if let Some(delay) = &delays.to_line {
+            row(f, "", &format!("from intended time to line: {delay}"))?;
         }
-        Ok(())
+        match &delays.from_timestamp {
+            Some(delay) => row(f, "", &format!("from timestamp to line: {delay}")),
+            None => Ok(()),
+        }
     }
 
     fn write_cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -380,9 +363,10 @@ impl Report {
             f,
             "CPU",
             &format!(
-                "ns a frame: generator {}, softirq {}, workers {}, writer {}, other {}; {} MiB",
+                "ns a frame: generator {}, softirq {}{}, workers {}, writer {}, other {}; {} MiB",
                 each(cpu.generator_ns),
                 each(cpu.softirq_ns),
+                cpu.filter_ns.map_or(String::new(), |ns| format!(" (filter {})", each(ns))),
                 each(cpu.workers_ns),
                 each(cpu.writer_ns),
                 each(cpu.other_ns),
@@ -425,10 +409,7 @@ mod tests {
             connections_open_max: 1,
             generator_cpu: None,
             receiver_cpu: None,
-            version: "",
-            kernel: String::new(),
-            cpu: String::new(),
-            cpu_count: 1,
+            machine: Machine::default(),
         };
         let sent = Sent {
             planned_frames: 1000,

@@ -1,12 +1,15 @@
 //! `httplines-bench trial`: one workload, at one rate, for a time, into one receiver.
 
+use crate::arrivals::{Arrivals, Mark};
 use crate::check::Check;
 use crate::generator::{self, Means, Plan, Sent};
+use crate::machine::Machine;
 use crate::namespace::Namespace;
 use crate::receiver::{self, Finished, Kind, Receiver};
 use crate::recording;
-use crate::report::{Cpu, Delay, Lost, Report, Setting, Wire};
+use crate::report::{Cpu, Lost, Report, Setting, Wire};
 use crate::round::Round;
+use crate::stopwatch::Stopwatch;
 use crate::workload::Workload;
 use anyhow::{Context, bail, ensure};
 use httplines::sys::affinity::{self, CpuId};
@@ -73,6 +76,9 @@ pub struct Args {
     /// Keep the receiver's output here, in a directory that is made
     #[arg(long, value_name = "DIRECTORY")]
     keep: Option<PathBuf>,
+    /// Have the kernel time the filter, which makes each of its runs dearer
+    #[arg(long)]
+    time_filter: bool,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -87,22 +93,74 @@ const CLIENT_IFACE: &str = "veth0";
 const MTU_MAX: u32 = 65_535;
 const EXIT_PERMISSION: u8 = 3;
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A length of time from the command line.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
     seconds.map(Duration::from_secs_f64).ok_or("more than 0 and at most 86400 seconds".into())
 }
 
+/// What a trial is made of.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What traffic is made of.
+    pub workload: Workload,
+    /// A capture that is sent instead.
+    pub pcap: Option<PathBuf>,
+    /// What order and sizes come from.
+    pub seed: u64,
+    /// Frames a second; none: as many as go.
+    pub rate: Option<u64>,
+    /// For so long, up to the end of a round.
+    pub time: Duration,
+    /// Who receives.
+    pub receiver: Kind,
+    /// The program that is called httplines.
+    pub httplines: PathBuf,
+    /// More arguments for httplines or the null reader.
+    pub arguments: Vec<String>,
+    /// How frames come onto the wire; none: by the kernel, where it can.
+    pub means: Option<Means>,
+    /// Who runs where.
+    pub cpus: Cpus,
+    /// How long a command may take to begin, and must be idle at the end.
+    pub drain: Duration,
+    /// The receiver's output stays here.
+    pub keep: Option<PathBuf>,
+    /// The kernel counts the time of the filter, which makes every run of it dearer.
+    pub times_filter: bool,
+}
+
+/// The httplines beside this program.
+pub fn httplines_beside() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("httplines"))
+}
+
+impl Args {
+    fn trial(&self) -> io::Result<Trial> {
+        Ok(Trial {
+            workload: self.workload,
+            pcap: self.pcap.clone(),
+            seed: self.seed,
+            rate: self.rate,
+            time: self.time_s,
+            receiver: Kind::parse(&self.receiver),
+            httplines: self.httplines.clone().map_or_else(httplines_beside, Ok)?,
+            arguments: self.receiver_arguments.clone(),
+            means: self.means,
+            cpus: Cpus::choose(self.generator_cpu, self.receiver_cpu),
+            drain: self.drain_s,
+            keep: self.keep.clone(),
+            times_filter: self.time_filter,
+        })
+    }
+}
+
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let is_interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, is_interrupted.clone())?;
-    }
-    let report = match trial(args, &is_interrupted) {
-        Err(error) if is_permission(&error) => {
-            eprintln!("httplines-bench: {error:#}; a trial needs root");
-            return Ok(ExitCode::from(EXIT_PERMISSION));
-        }
+    let is_interrupted = interruption()?;
+    let sending = || eprintln!("httplines-bench: sending");
+    let report = match args.trial()?.run(&is_interrupted, sending) {
+        Err(error) if is_permission(&error) => return Ok(without_permission(&error)),
         result => result?,
     };
     if args.json {
@@ -113,108 +171,171 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn is_permission(error: &anyhow::Error) -> bool {
+/// Becomes true at SIGINT and SIGTERM.
+pub fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, is_interrupted.clone())?;
+    }
+    Ok(is_interrupted)
+}
+
+/// Whether we may not do what a trial needs.
+pub fn is_permission(error: &anyhow::Error) -> bool {
     let root = error.root_cause().downcast_ref::<io::Error>();
     root.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-fn trial(args: &Args, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<Report> {
-    let round = Arc::new(match &args.pcap {
-        Some(path) => recording::round(path)?,
-        None => args.workload.round(args.seed, round_frames(args)),
-    });
-    let (client, server) = Namespace::pair().context("cannot make a wire of our own")?;
-    let directory = Directory::new(args.keep.as_deref())?;
-    let load = load(args, &round)?;
-    if args.pcap.is_some() {
-        // Superpackets go as one frame each, and not as something to be cut.
-        client.ip(&format!("link set {CLIENT_IFACE} mtu {MTU_MAX}"))?;
-        server.ip(&format!("link set {} mtu {MTU_MAX}", receiver::IFACE))?;
-    }
-    let cpus = Cpus::choose(args);
-    let setup = receiver::Setup {
-        kind: Kind::parse(&args.receiver),
-        httplines: match &args.httplines {
-            Some(path) => path.clone(),
-            None => std::env::current_exe()?.with_file_name("httplines"),
-        },
-        arguments: args.receiver_arguments.clone(),
-        directory: directory.receiver.clone(),
-        cpu: cpus.receiver,
-        drain: args.drain_s,
-    };
-    let mut receiver = Receiver::start(&setup, &server)?;
-    let before = Seen::look(&server);
-    eprintln!("httplines-bench: sending");
-    let plan = Plan { rate: args.rate, duration: args.time_s };
-    let means = load.means();
-    let sent = send(load, &client, &server, &round, plan, cpus.generator, is_interrupted)?;
-    let after = Seen::look(&server);
-    receiver.await_idle();
-    let finished = receiver.stop()?;
-    let wire = Wire {
-        received: (means == Means::Socket).then(|| after.received - before.received),
-        backlog_dropped: after.backlog_dropped - before.backlog_dropped,
-    };
-    let setting = setting(args, &round, means, &cpus);
-    let mut report = report(setting, sent, wire, &finished);
-    let round_count = sent.frames / round.steps.len() as u64;
-    report.http_frames = round.http_frame_count * round_count;
-    examine(args, &setup, &directory, &round, round_count, &mut report)?;
-    report.invalid.extend(finished.failure);
-    if is_interrupted.load(Ordering::Relaxed) {
-        report.invalid.push("interrupted".into());
-    }
-    report.judge();
-    Ok(report)
+/// Says so.
+pub fn without_permission(error: &anyhow::Error) -> ExitCode {
+    eprintln!("httplines-bench: {error:#}; a trial needs root");
+    ExitCode::from(EXIT_PERMISSION)
 }
 
-/// Holds the receiver's output against what was sent.
-fn examine(
-    args: &Args,
-    setup: &receiver::Setup,
-    directory: &Directory,
-    round: &Round,
-    round_count: u64,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let check = Check::new(round, round_count);
-    match (&setup.kind, &args.pcap) {
-        (Kind::Httplines, None) => {
-            let (exchanges, delay) = check.records(&setup.output())?;
-            report.exchanges = Some(exchanges);
-            report.delay = (!delay.is_empty()).then(|| Delay {
-                p50_ns: delay.value_at_quantile(0.5),
-                p99_ns: delay.value_at_quantile(0.99),
-                max_ns: delay.max(),
-            });
+impl Trial {
+    /// Runs it, and says so once all is ready. An error is a trial that could not be made.
+    pub fn run(
+        &self,
+        is_interrupted: &Arc<AtomicBool>,
+        sending: impl FnOnce(),
+    ) -> anyhow::Result<Report> {
+        let round = Arc::new(match &self.pcap {
+            Some(path) => recording::round(path)?,
+            None => self.workload.round(self.seed, self.round_frames()),
+        });
+        let (client, server) = Namespace::pair().context("cannot make a wire of our own")?;
+        let directory = Directory::new(self.keep.as_deref())?;
+        let load = self.load(&round)?;
+        if self.pcap.is_some() {
+            // Superpackets go as one frame each, and not as something to be cut.
+            client.ip(&format!("link set {CLIENT_IFACE} mtu {MTU_MAX}"))?;
+            server.ip(&format!("link set {} mtu {MTU_MAX}", receiver::IFACE))?;
         }
-        (Kind::Httplines, Some(path)) => {
-            let expected = directory.path.join("expected");
-            let mut httplines = Command::new(&setup.httplines);
-            let read = httplines.arg("-r").arg(path).arg("-o").arg(&expected).output()?;
-            ensure!(
-                read.status.success(),
-                "httplines cannot read {}: {}",
-                path.display(),
-                String::from_utf8_lossy(&read.stderr).trim_end()
-            );
-            report.exchanges = Some(check.recorded(&setup.output(), &expected, round_count)?);
+        let setup = receiver::Setup {
+            kind: self.receiver.clone(),
+            httplines: self.httplines.clone(),
+            arguments: self.arguments.clone(),
+            directory: directory.receiver.clone(),
+            cpu: self.cpus.receiver,
+            drain: self.drain,
+        };
+        let stopwatch = self.times_filter.then(Stopwatch::start).transpose()?;
+        let mut receiver = Receiver::start(&setup, &server)?;
+        let follows = self.receiver == Kind::Httplines && self.rate.is_some();
+        let arrivals = follows.then(|| Arrivals::follow(&setup.output())).flatten();
+        let before = Seen::look(&server);
+        sending();
+        let plan = Plan { rate: self.rate, duration: self.time };
+        let means = load.means();
+        let sent = send(load, &client, &server, &round, plan, self.cpus.generator, is_interrupted)?;
+        let after = Seen::look(&server);
+        receiver.await_idle();
+        let filter = stopwatch.map(|stopwatch| stopwatch.read());
+        let finished = receiver.stop()?;
+        let wire = Wire {
+            received: (means == Means::Socket).then(|| after.received - before.received),
+            backlog_dropped: after.backlog_dropped - before.backlog_dropped,
+        };
+        let mut report = report(self.setting(&round, means), sent, wire, &finished);
+        report.cpu.filter_ns = filter;
+        let round_count = sent.frames / round.steps.len() as u64;
+        report.http_frames = round.http_frame_count * round_count;
+        let marks = arrivals.map(Arrivals::finish).unwrap_or_default();
+        self.examine(&setup, &directory, &round, &marks, &mut report)?;
+        report.invalid.extend(finished.failure);
+        if is_interrupted.load(Ordering::Relaxed) {
+            report.invalid.push("interrupted".into());
         }
-        (Kind::Command(_), None) => {
-            report.exchanges = Some(check.mentions(&directory.receiver)?);
-        }
-        // A null reader finds nothing; what others find in a capture of any kind is not known.
-        (Kind::Null | Kind::NullUnfiltered | Kind::Command(_), _) => {}
+        report.judge();
+        Ok(report)
     }
-    Ok(())
-}
 
-/// A round is as long as the trial, or one of several that are equally long.
-fn round_frames(args: &Args) -> usize {
-    let Some(rate) = args.rate else { return ROUND_FRAMES as usize };
-    let frames = (rate as f64 * args.time_s.as_secs_f64()) as u64;
-    frames.div_ceil(frames.div_ceil(ROUND_FRAMES).max(1)).max(1) as usize
+    /// Holds the receiver's output against what was sent.
+    fn examine(
+        &self,
+        setup: &receiver::Setup,
+        directory: &Directory,
+        round: &Round,
+        marks: &[Mark],
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let round_count = report.sent.frames / round.steps.len() as u64;
+        let check = Check::new(round, round_count);
+        match (&self.receiver, &self.pcap) {
+            (Kind::Httplines, None) => {
+                let (exchanges, delays) = check.records(&setup.output(), &report.sent, marks)?;
+                (report.exchanges, report.delay) = (Some(exchanges), delays);
+            }
+            (Kind::Httplines, Some(path)) => {
+                let expected = directory.path.join("expected");
+                let mut httplines = Command::new(&setup.httplines);
+                let read = httplines.arg("-r").arg(path).arg("-o").arg(&expected).output()?;
+                ensure!(
+                    read.status.success(),
+                    "httplines cannot read {}: {}",
+                    path.display(),
+                    String::from_utf8_lossy(&read.stderr).trim_end()
+                );
+                report.exchanges = Some(check.recorded(&setup.output(), &expected, round_count)?);
+            }
+            (Kind::Command(_), None) => {
+                report.exchanges = Some(check.mentions(&directory.receiver)?);
+            }
+            // A null reader finds nothing; what others find in a capture of any kind is not known.
+            (Kind::Null | Kind::NullUnfiltered | Kind::Command(_), _) => {}
+        }
+        Ok(())
+    }
+
+    /// A round is as long as the trial, or one of several that are equally long.
+    fn round_frames(&self) -> usize {
+        let Some(rate) = self.rate else { return ROUND_FRAMES as usize };
+        let frames = (rate as f64 * self.time.as_secs_f64()) as u64;
+        frames.div_ceil(frames.div_ceil(ROUND_FRAMES).max(1)).max(1) as usize
+    }
+
+    /// The kernel's generator where it can make the frames; otherwise, or where that was asked for,
+    /// a packet socket.
+    fn load(&self, round: &Round) -> anyhow::Result<Load> {
+        let is_super = round.has_superpackets();
+        match self.means {
+            Some(Means::Kernel) if is_super => {
+                bail!("the kernel's means make no superpackets; leave --means out")
+            }
+            Some(Means::Socket) => return Ok(Load::Socket),
+            None if is_super => return Ok(Load::Socket),
+            _ => {}
+        }
+        match Traffic::load(&round.steps, &round.templates) {
+            Ok(traffic) => Ok(Load::Kernel(traffic)),
+            Err(error) if self.means.is_some() => {
+                Err(error).context("the kernel does not take the generator (it needs Linux 5.18)")
+            }
+            Err(error) => {
+                eprintln!("httplines-bench: {error:#}; frames come from a packet socket");
+                Ok(Load::Socket)
+            }
+        }
+    }
+
+    fn setting(&self, round: &Round, means: Means) -> Setting {
+        Setting {
+            workload: match &self.pcap {
+                Some(path) => path.display().to_string(),
+                None => self.workload.name().into(),
+            },
+            seed: self.seed,
+            receiver: self.receiver.to_string(),
+            receiver_arguments: self.arguments.clone(),
+            means: means.name(),
+            rate: self.rate,
+            round_frames: round.steps.len() as u64,
+            connections_open_max: round.concurrency_max,
+            generator_cpu: self.cpus.generator.map(|cpu| cpu.0),
+            receiver_cpu: self.cpus.receiver.map(|cpu| cpu.0),
+            machine: Machine::look(),
+        }
+    }
 }
 
 /// The generator, ready.
@@ -232,30 +353,6 @@ impl Load {
     }
 }
 
-/// The kernel's generator where it can make the frames; otherwise, or where that was asked for, a
-/// packet socket.
-fn load(args: &Args, round: &Round) -> anyhow::Result<Load> {
-    let is_super = round.has_superpackets();
-    match args.means {
-        Some(Means::Kernel) if is_super => {
-            bail!("the kernel's means make no superpackets; leave --means out")
-        }
-        Some(Means::Socket) => return Ok(Load::Socket),
-        None if is_super => return Ok(Load::Socket),
-        _ => {}
-    }
-    match Traffic::load(&round.steps, &round.templates) {
-        Ok(traffic) => Ok(Load::Kernel(traffic)),
-        Err(error) if args.means.is_some() => {
-            Err(error).context("the kernel does not take the generator (it needs Linux 5.18)")
-        }
-        Err(error) => {
-            eprintln!("httplines-bench: {error:#}; frames come from a packet socket");
-            Ok(Load::Socket)
-        }
-    }
-}
-
 fn send(
     load: Load,
     client: &Namespace,
@@ -266,7 +363,11 @@ fn send(
     is_interrupted: &Arc<AtomicBool>,
 ) -> anyhow::Result<Sent> {
     let (round, is_interrupted) = (round.clone(), is_interrupted.clone());
-    let pin = move || cpu.is_none_or(affinity::pin_to);
+    let pin = move || {
+        // A schedule is kept only by who gets the CPU when it wants it.
+        affinity::outrank();
+        cpu.is_none_or(affinity::pin_to)
+    };
     let sent = match load {
         Load::Kernel(traffic) => server.run(move || {
             pin();
@@ -280,19 +381,22 @@ fn send(
     sent.context("the generator broke off")
 }
 
-/// Who runs where.
-struct Cpus {
-    generator: Option<CpuId>,
-    receiver: Option<CpuId>,
+/// Who runs where; none: anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    /// The generator, and what of the receive path runs with it.
+    pub generator: Option<CpuId>,
+    /// The receiver.
+    pub receiver: Option<CpuId>,
 }
 
 impl Cpus {
     /// Generator and receiver apart, where there are two CPUs.
-    fn choose(args: &Args) -> Cpus {
+    pub fn choose(generator: Option<usize>, receiver: Option<usize>) -> Cpus {
         let allowed = affinity::allowed_cpus();
-        let generator = args.generator_cpu.map(CpuId).or(allowed.first().copied());
+        let generator = generator.map(CpuId).or(allowed.first().copied());
         let other = allowed.iter().copied().find(|cpu| Some(*cpu) != generator);
-        let receiver = args.receiver_cpu.map(CpuId);
+        let receiver = receiver.map(CpuId);
         // With more than two CPUs the receiver may have all of them.
         let receiver = receiver.or(if allowed.len() == 2 { other } else { None });
         Cpus { generator, receiver }
@@ -316,31 +420,6 @@ impl Seen {
             received: received.unwrap_or(0),
             backlog_dropped: httplines::capture::live::softnet_dropped(),
         }
-    }
-}
-
-fn setting(args: &Args, round: &Round, means: Means, cpus: &Cpus) -> Setting {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    Setting {
-        workload: match &args.pcap {
-            Some(path) => path.display().to_string(),
-            None => args.workload.name().into(),
-        },
-        seed: args.seed,
-        receiver: args.receiver.clone(),
-        receiver_arguments: args.receiver_arguments.clone(),
-        means: means.name(),
-        rate: args.rate,
-        round_frames: round.steps.len() as u64,
-        connections_open_max: round.concurrency_max,
-        generator_cpu: cpus.generator.map(|cpu| cpu.0),
-        receiver_cpu: cpus.receiver.map(|cpu| cpu.0),
-        version: env!("CARGO_PKG_VERSION"),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
-        cpu: model.map_or("unknown", |(_, name)| name).to_string(),
-        cpu_count: affinity::allowed_cpus().len(),
     }
 }
 

@@ -9,9 +9,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
-use libbpf_rs::ErrorExt;
-use libbpf_rs::libbpf_sys;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{ErrorExt, Xdp, XdpFlags, libbpf_sys};
 
 use super::mmap::Mapping;
 
@@ -149,6 +148,13 @@ impl Traffic {
             frame_bytes_max: steps.iter().map(|step| step.frame_bytes).max().unwrap_or(0).into(),
             step_count: steps.len() as u32,
         })
+    }
+
+    /// Attaches the program to an interface of this thread's network namespace on which no packet
+    /// passes. A run of a program that is attached nowhere lets the kernel wait twice until every
+    /// CPU has looked up (`bpf_prog_change_xdp`, kernel/bpf/dispatcher.c), which takes 10 ms and more.
+    pub fn settle(&self, ifindex: u32) -> libbpf_rs::Result<()> {
+        Xdp::new(self.program.as_fd()).attach(ifindex as i32, XdpFlags::SKB_MODE)
     }
 
     /// Begins anew, with this schedule, from the first frame of the first round.

@@ -24,6 +24,8 @@ pub fn send(
     is_interrupted: &AtomicBool,
 ) -> io::Result<Sent> {
     let ifindex = interface::index_of(interface).ok_or(io::ErrorKind::NotFound)?;
+    let quiet = interface::index_of("lo").ok_or(io::ErrorKind::NotFound)?;
+    traffic.settle(quiet).map_err(io::Error::other)?;
     let cost_ns = cost_of_making(traffic, round, ifindex)?;
     let schedule = Schedule::begin(plan, round);
     begin(traffic, round, &schedule, Verdict::Pass);
@@ -59,6 +61,8 @@ pub fn send(
         planned_frames: planned.unwrap_or(sent.frame_count),
         frames: sent.frame_count,
         bytes: sent.byte_count,
+        epoch_ns: schedule.epoch_ns,
+        interval: schedule.interval,
         elapsed_ns: schedule.elapsed_ns(sent.frame_count, sent.last_ns),
         late_ns_max: sent.late_ns_max,
         cpu_ns: thread_cpu_ns() - cpu_before_ns,

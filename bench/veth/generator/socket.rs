@@ -34,7 +34,8 @@ pub fn send(
     let schedule = Schedule::begin(plan, round);
     let cpu_before_ns = thread_cpu_ns();
     let mut planned = schedule.frame_count;
-    let mut sent = Sent::default();
+    let Schedule { epoch_ns, interval, .. } = schedule;
+    let mut sent = Sent { epoch_ns, interval, ..Sent::default() };
     let mut batch = vec![Vec::new(); BATCH];
     let mut last_ns = schedule.start_ns;
     while planned != Some(sent.frames) && !is_interrupted.load(Ordering::Relaxed) {
