@@ -44,6 +44,9 @@ struct step {
 
 _Static_assert(sizeof(struct step) == 24, "step is shared with Rust");
 
+/* Attempts of a call, after which the kernel takes in what was sent in them. */
+#define BATCH_ATTEMPTS 64
+
 /* No tunnel's headers are longer. */
 #define PREFIX_BYTES_MAX 63
 
@@ -74,6 +77,8 @@ struct traffic {
 	__u64 last_ns;		/* the clock at the last frame */
 	__u32 step;		/* the next one */
 	__u32 round;
+	__u32 attempt;		/* of this call, from 0 */
+	__u32 batch_frames;	/* sent in this batch of attempts */
 };
 
 #endif

@@ -116,7 +116,7 @@ fn known_flags(page: &str) -> BTreeSet<String> {
         flags.extend(flags_of_help(program, &[help]));
     }
     if ["README.md", "docs/benchmarks.md"].contains(&page) {
-        for command in ["trial", "replay", "filter"] {
+        for command in ["veth", "trial", "replay", "filter"] {
             let program = env!("CARGO_BIN_EXE_httplines-bench");
             flags.extend(flags_of_help(program, &[command, "--help"]));
         }

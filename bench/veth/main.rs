@@ -1,5 +1,7 @@
 //! `httplines-bench`: what can this machine capture, and where do packets, exchanges and time go?
 //!
+//! - [`veth`]: highest rates without loss, delays, costs, beside other programs.
+//! - [`compare`]: two runs of it.
 //! - [`trial`]: traffic that is known to the exchange, on a wire of its own, into a receiver.
 //! - [`replay`]: a capture in memory through the whole engine, as fast as it goes.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
@@ -9,7 +11,9 @@ mod allocations;
 mod arrivals;
 #[path = "../canned.rs"]
 mod canned;
+mod chart;
 mod check;
+mod compare;
 mod delay;
 mod filter;
 mod frame;
@@ -17,15 +21,20 @@ mod generator;
 mod machine;
 mod namespace;
 mod null;
+mod page;
+mod peers;
 mod receiver;
 mod recording;
 mod replay;
 mod report;
+mod results;
 mod round;
+mod search;
 mod spread;
 mod stopwatch;
 mod totals;
 mod trial;
+mod veth;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +50,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Veth(veth::Args),
+    Compare(compare::Args),
     Trial(trial::Args),
     Replay(replay::Args),
     Filter(filter::Args),
@@ -50,6 +61,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
+        Command::Veth(args) => veth::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Trial(args) => trial::run(&args),
         Command::NullReader(args) => null::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -6,14 +6,14 @@ use crate::delay::Delays;
 use crate::generator::Sent;
 use crate::machine::Machine;
 use crate::totals::Totals;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A generator that was further behind its schedule than this part of the trial is no open loop.
 const BEHIND_MAX: f64 = 0.01;
 
 /// Where something was lost, in the order of the data's way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// Frames that were planned and not sent, or not at their time.
@@ -149,6 +149,8 @@ pub struct Report {
     pub achieved_rate: f64,
     /// Of which HTTP connections.
     pub http_frames: u64,
+    /// Exchanges that were sent whole, where frames carry numbers.
+    pub exchanges_sent: u64,
     /// What the wire did.
     pub wire: Wire,
     /// What the receiver counted, if it told.
@@ -255,9 +257,26 @@ impl Report {
         };
     }
 
+    /// The greater part of what was lost, of frames or of exchanges: 0 to 1. What the generator did
+    /// not send was not lost.
+    pub fn loss(&self) -> f64 {
+        let lost = &self.lost;
+        let frames = lost.veth + lost.backlog + lost.filter + lost.ring;
+        let exchanges = self.exchanges.unwrap_or_default();
+        let part = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        let not_right = exchanges.sent - exchanges.right;
+        part(frames, self.sent.frames).max(part(not_right, exchanges.sent))
+    }
+
     /// Whether it may be believed.
     pub fn is_valid(&self) -> bool {
         self.invalid.is_empty()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{self:?}").to_lowercase())
     }
 }
 
@@ -299,7 +318,7 @@ impl fmt::Display for Report {
             .each()
             .iter()
             .filter(|(_, count)| *count > 0)
-            .map(|(place, count)| format!("{} {count} {}", name_of(*place), unit_of(*place)))
+            .map(|(place, count)| format!("{place} {count} {}", unit_of(*place)))
             .collect();
         row(f, "lost", &if told.is_empty() { "nothing".into() } else { told.join(", ") })?;
         self.write_cpu(f)?;
@@ -376,10 +395,6 @@ impl Report {
     }
 }
 
-fn name_of(place: Place) -> String {
-    format!("{place:?}").to_lowercase()
-}
-
 fn unit_of(place: Place) -> &'static str {
     match place {
         Place::Engine => "exchanges",
@@ -431,6 +446,7 @@ mod tests {
             sent,
             achieved_rate: 1000.0,
             http_frames: 1000,
+            exchanges_sent: 100,
             wire: Wire { received, backlog_dropped },
             totals: Some(totals),
             exchanges: Some(exchanges),

@@ -1,10 +1,10 @@
 //! Several measurements of one thing.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The one in the middle, and how far others were from it.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Spread {
     /// Half of the values are not below it.
     pub median: f64,

@@ -87,8 +87,10 @@ pub struct Args {
     receiver_arguments: Vec<String>,
 }
 
-/// Frames of a round at most, and where there is no rate.
+/// Frames of a round at most.
 const ROUND_FRAMES: u64 = 1 << 17;
+/// Where there is no rate a round is for as long as at this one, or less.
+const FLAT_OUT_RATE: u64 = 2_000_000;
 const CLIENT_IFACE: &str = "veth0";
 const MTU_MAX: u32 = 65_535;
 const EXIT_PERMISSION: u8 = 3;
@@ -240,6 +242,7 @@ impl Trial {
         report.cpu.filter_ns = filter;
         let round_count = sent.frames / round.steps.len() as u64;
         report.http_frames = round.http_frame_count * round_count;
+        report.exchanges_sent = round.expected.len() as u64 * round_count;
         let marks = arrivals.map(Arrivals::finish).unwrap_or_default();
         self.examine(&setup, &directory, &round, &marks, &mut report)?;
         report.invalid.extend(finished.failure);
@@ -289,7 +292,7 @@ impl Trial {
 
     /// A round is as long as the trial, or one of several that are equally long.
     fn round_frames(&self) -> usize {
-        let Some(rate) = self.rate else { return ROUND_FRAMES as usize };
+        let rate = self.rate.unwrap_or(FLAT_OUT_RATE);
         let frames = (rate as f64 * self.time.as_secs_f64()) as u64;
         frames.div_ceil(frames.div_ceil(ROUND_FRAMES).max(1)).max(1) as usize
     }
@@ -429,6 +432,7 @@ fn report(setting: Setting, sent: Sent, wire: Wire, finished: &Finished) -> Repo
         sent,
         achieved_rate: sent.frames as f64 / (sent.elapsed_ns.max(1) as f64 / 1e9),
         http_frames: 0,
+        exchanges_sent: 0,
         wire,
         totals: finished.totals.clone(),
         exchanges: None,

@@ -49,6 +49,11 @@ impl Workload {
         }
     }
 
+    /// Whether there are bodies long enough to stay in the kernel.
+    pub fn has_bodies(self) -> bool {
+        matches!(self, Workload::Pages | Workload::Bulk | Workload::Superpackets)
+    }
+
     /// For how many frames there is one of HTTP.
     fn frames_for_one(self) -> usize {
         match self {

@@ -20,6 +20,8 @@ super::skeleton!("traffic");
 pub const TEMPLATE_BYTES: usize = 2048;
 /// No tunnel's headers are longer: `PREFIX_BYTES_MAX`.
 pub const PREFIX_BYTES_MAX: u32 = 63;
+/// Attempts after which the kernel takes in what was sent in them: `BATCH_ATTEMPTS`.
+const BATCH_ATTEMPTS: u32 = 64;
 /// Nanoseconds are counted in parts of this many bits: `INTERVAL_SHIFT`.
 pub const INTERVAL_SHIFT: u32 = 10;
 
@@ -205,6 +207,8 @@ impl Traffic {
     pub fn run(&self, ifindex: u32, attempts: u32) -> io::Result<()> {
         // Time that passes between calls is not spent here.
         self.state.word64(place!(early_ns)).store(0, Ordering::Relaxed);
+        self.state.word32(place!(attempt)).store(0, Ordering::Relaxed);
+        self.state.word32(place!(batch_frames)).store(0, Ordering::Relaxed);
         let (page, context) = (vec![0u8; self.frame_bytes_max], self.context(ifindex));
         let mut options = libbpf_sys::bpf_test_run_opts {
             sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
@@ -214,6 +218,7 @@ impl Traffic {
             ctx_size_in: size_of_val(&context) as u32,
             repeat: attempts as i32,
             flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+            batch_size: BATCH_ATTEMPTS,
             ..Default::default()
         };
         // SAFETY: the options point to `page` and `context`, which live through the call, and ask

@@ -1,0 +1,343 @@
+//! Charts as SVG: lines over two axes, and bars with parts. Readable on a phone, on paper, in the
+//! dark: colours that differ in lightness, too, and text that takes the page's colour.
+
+use std::fmt::Write;
+
+/// Of all charts, in SVG's units.
+const WIDTH: f64 = 540.0;
+const LINES_HEIGHT: f64 = 360.0;
+const BAR_HEIGHT: f64 = 20.0;
+const BAR_PITCH: f64 = 32.0;
+const TOP: f64 = 44.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 24.0;
+
+/// Told apart also by who sees fewer colours (Okabe and Ito), darkest first.
+pub const COLOURS: [&str; 8] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"];
+
+/// How numbers lie along an axis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scale {
+    /// Evenly.
+    Linear,
+    /// By their powers of ten.
+    Log,
+    /// A percentile by how much is beyond it: 90, 99, 99.9 are as far from each other.
+    Percentile,
+}
+
+impl Scale {
+    fn place(self, value: f64) -> f64 {
+        match self {
+            Scale::Linear => value,
+            Scale::Log => value.max(1e-9).log10(),
+            Scale::Percentile => -((100.0 - value).max(1e-3) / 100.0).log10(),
+        }
+    }
+}
+
+/// An axis: what it shows, and where its ticks are.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What, with its unit.
+    pub title: String,
+    /// How.
+    pub scale: Scale,
+    /// Values with their texts, from the least to the greatest; the outer ones are its ends.
+    pub ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// From 0 in round steps to `max` or above.
+    pub fn from_zero(title: &str, max: f64) -> Axis {
+        let max = if max > 0.0 { max } else { 1.0 };
+        let rough = max / 5.0;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|part| part * power);
+        let step = step.into_iter().find(|step| *step >= rough * 0.999).unwrap_or(rough);
+        let count = (max / step - 1e-9).ceil() as u32;
+        let ticks = (0..=count).map(|index| f64::from(index) * step);
+        Axis {
+            title: title.into(),
+            scale: Scale::Linear,
+            ticks: ticks.map(|value| (value, short(value))).collect(),
+        }
+    }
+
+    /// Powers of ten around what lies between `min` and `max`.
+    pub fn powers(title: &str, min: f64, max: f64, text: impl Fn(f64) -> String) -> Axis {
+        let first = min.max(1e-9).log10().floor() as i32;
+        let last = (max.max(1e-9).log10().ceil() as i32).max(first + 1);
+        let ticks = (first..=last).map(|power| 10f64.powi(power));
+        Axis {
+            title: title.into(),
+            scale: Scale::Log,
+            ticks: ticks.map(|value| (value, text(value))).collect(),
+        }
+    }
+
+    /// From 0 to 1: where a value lies.
+    fn share(&self, value: f64) -> f64 {
+        let end = |tick: Option<&(f64, String)>| self.scale.place(tick.map_or(0.0, |tick| tick.0));
+        let (first, last) = (end(self.ticks.first()), end(self.ticks.last()));
+        ((self.scale.place(value) - first) / (last - first)).clamp(0.0, 1.0)
+    }
+}
+
+/// A line through points, in their order.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it is called.
+    pub name: String,
+    /// x and y.
+    pub points: Vec<(f64, f64)>,
+    /// Whether each point has a mark.
+    pub has_marks: bool,
+}
+
+/// Lines over two axes, with a legend below the title.
+pub fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> String {
+    let legend = Legend::new(lines.iter().map(|line| line.name.as_str()));
+    let top = TOP + legend.height();
+    let (right, bottom) = (WIDTH - RIGHT, top + LINES_HEIGHT - 110.0);
+    let at_x = |value: f64| LEFT + x.share(value) * (right - LEFT);
+    let at_y = |value: f64| bottom - y.share(value) * (bottom - top);
+    let mut svg = Svg::new(title, bottom + 58.0);
+    legend.draw(&mut svg);
+    for (value, text) in &y.ticks {
+        let at = at_y(*value);
+        svg.push(format_args!("<path class='grid' d='M{LEFT:.1} {at:.1}H{right:.1}'/>"));
+        svg.text(LEFT - 8.0, at + 4.0, "end", text);
+    }
+    for (value, text) in &x.ticks {
+        let at = at_x(*value);
+        svg.push(format_args!("<path class='grid' d='M{at:.1} {top:.1}V{bottom:.1}'/>"));
+        svg.text(at, bottom + 20.0, "middle", text);
+    }
+    svg.text((LEFT + right) / 2.0, bottom + 44.0, "middle", &x.title);
+    svg.text(8.0, top - 12.0, "start", &y.title);
+    for (index, line) in lines.iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let places = line.points.iter().map(|(x, y)| format!("{:.1} {:.1}", at_x(*x), at_y(*y)));
+        let places: Vec<String> = places.collect();
+        let path = places.join("L");
+        svg.push(format_args!("<path class='line' stroke='{colour}' d='M{path}'/>"));
+        for place in places.iter().filter(|_| line.has_marks) {
+            let (x, y) = place.split_once(' ').unwrap_or_default();
+            svg.push(format_args!("<circle cx='{x}' cy='{y}' r='3.5' fill='{colour}'/>"));
+        }
+    }
+    svg.finish()
+}
+
+/// A bar with parts, and what is written behind it.
+#[derive(Clone, Debug)]
+pub struct Bar {
+    /// What it is called.
+    pub name: String,
+    /// How long each part is, in the order of the legend.
+    pub parts: Vec<f64>,
+    /// From where to where measurements lay.
+    pub range: Option<(f64, f64)>,
+    /// Behind it.
+    pub text: String,
+}
+
+/// Bars below each other; `parts` names their parts, if there are several.
+pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
+    let legend = Legend::new(parts.iter().copied().filter(|_| parts.len() > 1));
+    let top = TOP + legend.height() - 8.0;
+    let longest = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
+    let left = 24.0 + 7.6 * longest as f64;
+    // Room for what is written behind the longest bar.
+    let behind = bars.iter().map(|bar| bar.text.chars().count()).max().unwrap_or(0);
+    let right = WIDTH - RIGHT - 7.2 * behind as f64;
+    let bottom = top + BAR_PITCH * bars.len() as f64;
+    let at_x = |value: f64| left + x.share(value) * (right - left);
+    let mut svg = Svg::new(title, bottom + 54.0);
+    legend.draw(&mut svg);
+    for (value, text) in &x.ticks {
+        let at = at_x(*value);
+        svg.push(format_args!("<path class='grid' d='M{at:.1} {top:.1}V{bottom:.1}'/>"));
+        svg.text(at, bottom + 18.0, "middle", text);
+    }
+    svg.text((left + right) / 2.0, bottom + 42.0, "middle", &x.title);
+    for (index, bar) in bars.iter().enumerate() {
+        let y = top + BAR_PITCH * index as f64 + (BAR_PITCH - BAR_HEIGHT) / 2.0;
+        svg.text(left - 10.0, y + 15.0, "end", &bar.name);
+        let mut sum = 0.0;
+        for (part, colour) in bar.parts.iter().zip(COLOURS) {
+            let (from, to) = (at_x(sum), at_x(sum + part));
+            sum += part;
+            let width = to - from;
+            svg.push(format_args!(
+                "<rect x='{from:.1}' y='{y:.1}' width='{width:.1}' height='{BAR_HEIGHT}' fill='{colour}'/>"
+            ));
+        }
+        let mut end = at_x(sum);
+        if let Some((min, max)) = bar.range {
+            let (from, to, middle) = (at_x(min), at_x(max), y + BAR_HEIGHT / 2.0);
+            end = end.max(to);
+            svg.push(format_args!("<path class='range' d='M{from:.1} {middle:.1}H{to:.1}'/>"));
+        }
+        svg.text(end + 8.0, y + 15.0, "start", &bar.text);
+    }
+    svg.finish()
+}
+
+/// Names with their colours, as many in a row as there is room for.
+struct Legend {
+    /// Name, x and row.
+    entries: Vec<(String, f64, usize)>,
+    rows: usize,
+}
+
+impl Legend {
+    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Legend {
+        let (mut entries, mut x, mut row) = (Vec::new(), 8.0, 0);
+        for name in names {
+            let width = 36.0 + 7.6 * name.chars().count() as f64;
+            if x + width > WIDTH && x > 8.0 {
+                (x, row) = (8.0, row + 1);
+            }
+            entries.push((name.to_string(), x, row));
+            x += width;
+        }
+        let rows = if entries.is_empty() { 0 } else { row + 1 };
+        Legend { entries, rows }
+    }
+
+    fn height(&self) -> f64 {
+        22.0 * self.rows as f64 + if self.rows > 0 { 18.0 } else { 6.0 }
+    }
+
+    fn draw(&self, svg: &mut Svg) {
+        for ((name, x, row), colour) in self.entries.iter().zip(COLOURS.iter().cycle()) {
+            let y = TOP + 22.0 * *row as f64;
+            svg.push(format_args!(
+                "<rect x='{x:.1}' y='{:.1}' width='14' height='14' fill='{colour}'/>",
+                y - 10.0
+            ));
+            svg.text(x + 20.0, y + 2.0, "start", name);
+        }
+    }
+}
+
+/// A picture that is being drawn.
+struct Svg(String);
+
+impl Svg {
+    fn new(title: &str, height: f64) -> Svg {
+        let title = escaped(title);
+        // On a page of its own the background is white; inside ours it is the page's.
+        let mut svg = Svg(format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' role='img' \
+             aria-label='{title}' font-family='DejaVu Sans, Helvetica, Arial, sans-serif' \
+             font-size='13'>\n<style>.paper{{fill:#fff}}text{{fill:#1a1a1a}}\
+             .grid{{stroke:#888;stroke-opacity:.3;fill:none}}\
+             .line{{fill:none;stroke-width:2.5;stroke-linejoin:round}}\
+             .range{{stroke:#1a1a1a;stroke-width:2;fill:none}}</style>\n"
+        ));
+        svg.push(format_args!("<rect class='paper' width='{WIDTH}' height='{height:.0}'/>"));
+        svg.push(format_args!(
+            "<text x='8' y='22' font-size='16' font-weight='bold'>{title}</text>"
+        ));
+        svg
+    }
+
+    fn push(&mut self, what: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "{what}");
+    }
+
+    fn text(&mut self, x: f64, y: f64, anchor: &str, text: &str) {
+        let text = escaped(text);
+        self.push(format_args!("<text x='{x:.1}' y='{y:.1}' text-anchor='{anchor}'>{text}</text>"));
+    }
+
+    fn finish(mut self) -> String {
+        self.0.push_str("</svg>\n");
+        self.0
+    }
+}
+
+/// For XML and HTML.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Three digits, with k and M.
+pub fn short(value: f64) -> String {
+    let (value, unit) = match value.abs() {
+        1e9.. => (value / 1e9, "G"),
+        1e6.. => (value / 1e6, "M"),
+        1e3.. => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    let digits = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    format!("{text}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.25, "0.25"),
+            (7.0, "7"),
+            (100.0, "100"),
+            (1234.0, "1.23k"),
+            (98_765.0, "98.8k"),
+            (1_144_468.0, "1.14M"),
+            (52.51e9, "52.5G"),
+        ] {
+            assert_eq!(short(value), text);
+        }
+    }
+
+    #[test]
+    fn axes_hold_all_that_is_shown() {
+        for max in [0.0, 0.003, 1.0, 7.3, 999.0, 1_144_468.0] {
+            let axis = Axis::from_zero("", max);
+            let last = axis.ticks.last().expect("it has ticks").0;
+            assert!(last >= max && last <= 2.0 * max.max(0.5) && axis.ticks.len() <= 7, "{axis:?}");
+        }
+        let powers = Axis::powers("", 30.0, 12_000.0, short);
+        assert_eq!((powers.ticks[0].0, powers.ticks.len()), (10.0, 5));
+        assert_eq!((powers.share(10.0), powers.share(100_000.0)), (0.0, 1.0));
+    }
+
+    /// What a peer is called may hold anything.
+    #[test]
+    fn text_is_text() {
+        let line =
+            Line { name: "<b>&'".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], has_marks: true };
+        let axis = Axis::from_zero("<", 1.0);
+        let svg = lines("\"", &axis, &axis, &[line]);
+        assert!(svg.contains("&lt;b&gt;&amp;&#39;") && !svg.contains("<b>"));
+    }
+}

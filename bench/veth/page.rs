@@ -1,0 +1,229 @@
+//! What was found, as pictures and as one page that needs nothing beside it.
+
+use crate::chart::{self, Axis, Bar, Line, Scale, escaped, short};
+use crate::results::{Results, Searched};
+use std::fmt::Write;
+
+const STYLE: &str = include_str!("page.css");
+
+/// Names and SVG, in the order of the page.
+pub fn pictures(results: &Results) -> Vec<(&'static str, String)> {
+    let all = [
+        ("rates", rates(results)),
+        ("peers", peers(results)),
+        ("loss", loss(results)),
+        ("latency", latency(results)),
+        ("cost", cost(results)),
+    ];
+    all.into_iter().filter_map(|(name, picture)| Some((name, picture?))).collect()
+}
+
+/// The page.
+pub fn html(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut page = format!(
+        "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n\
+         <meta name='viewport' content='width=device-width, initial-scale=1'>\n\
+         <title>httplines: what this machine can capture</title>\n<style>{STYLE}</style>\n\
+         <h1>What this machine can capture</h1>\n\
+         <p class='lead'>{}</p>\n<p>httplines {}{}, Linux {}, {} CPUs ({}), {} GiB. {} searches of \
+         each rate, trials of {} s and {} s; retire timeout {} ms. Receive work of a veth pair runs \
+         on the CPU of who sends: read it beside the null reader, which has the same filter and \
+         rings and only walks them.</p>\n",
+        escaped(&lead(results)),
+        escaped(&machine.version),
+        machine.commit.as_ref().map_or(String::new(), |it| format!(" ({})", escaped(it))),
+        escaped(&machine.kernel),
+        machine.cpu_count,
+        escaped(&machine.cpu),
+        machine.memory_bytes >> 30,
+        results.parameters.repeats,
+        results.parameters.short_s,
+        results.parameters.long_s,
+        results.parameters.retire_timeout_ms,
+    );
+    for (name, picture) in pictures(results) {
+        // Writing to a string does not fail.
+        let _ = writeln!(page, "<figure id='{name}'>\n{picture}</figure>");
+    }
+    page.push_str(&rate_table(results));
+    let _ = write!(
+        page,
+        "<h2>All figures</h2>\n<p>As a table, and how to make them again:</p>\n<pre>{}</pre>\n</html>\n",
+        escaped(&results.to_string())
+    );
+    page
+}
+
+/// What a user wants to know first.
+fn lead(results: &Results) -> String {
+    let ours: Vec<&Searched> =
+        results.searches.iter().filter(|it| it.receiver == "httplines").collect();
+    let by_bits = |one: &&&Searched, other: &&&Searched| one.gbit_s().total_cmp(&other.gbit_s());
+    let (Some(first), Some(most)) = (ours.first(), ours.iter().max_by(by_bits)) else {
+        return String::new();
+    };
+    let at_least = |it: &Searched| if it.ndr.is_open() { "at least " } else { "" };
+    let mut lead = format!(
+        "Without losing anything, httplines takes {}{} frames a second of “{}”, {} exchanges",
+        at_least(first),
+        short(first.ndr.rate.median),
+        first.workload,
+        short(first.exchanges_s().unwrap_or(0.0)),
+    );
+    if most.workload != first.workload {
+        let (mark, gbit_s) = (at_least(most), short(most.gbit_s()));
+        lead += &format!(", and {mark}{gbit_s} Gbit/s of “{}”", most.workload);
+    }
+    lead + "."
+}
+
+fn rate_table(results: &Results) -> String {
+    let mut table = String::from(
+        "<h2>Highest rates</h2>\n<div class='wide'><table><tr><th>traffic<th>receiver\
+         <th>frames/s without loss<th>least to greatest<th>limit<th>at most 0.5% lost<th>Gbit/s\
+         <th>exchanges/s</tr>\n",
+    );
+    for it in &results.searches {
+        let rate = it.ndr.rate;
+        let _ = writeln!(
+            table,
+            "<tr><td>{}<td>{}<td>{}{}<td>{} to {}<td>{}<td>{}<td>{}<td>{}</tr>",
+            escaped(&it.workload),
+            escaped(&it.receiver),
+            if it.ndr.is_open() { "≥ " } else { "" },
+            short(rate.median),
+            short(rate.min),
+            short(rate.max),
+            escaped(&it.ndr.limit_text()),
+            short(it.pdr.rate.median),
+            short(it.gbit_s()),
+            it.exchanges_s().map_or(String::new(), short),
+        );
+    }
+    table.push_str("</table></div>\n");
+    table
+}
+
+/// Highest rates without loss, of httplines and of the null reader.
+fn rates(results: &Results) -> Option<String> {
+    let mut all = Vec::new();
+    for workload in results.workloads() {
+        for receiver in ["httplines", "null"] {
+            let Some(it) = results.searched(workload, receiver) else { continue };
+            let is_ours = receiver == "httplines";
+            let value = it.ndr.rate.median;
+            all.push(Bar {
+                name: if is_ours { workload.into() } else { String::new() },
+                parts: if is_ours { vec![value] } else { vec![0.0, value] },
+                range: Some((it.ndr.rate.min, it.ndr.rate.max)),
+                text: format!("{}{}", if it.ndr.is_open() { "≥ " } else { "" }, short(value)),
+            });
+        }
+    }
+    let x = Axis::from_zero(
+        "frames a second without loss (≥: the generator is the limit)",
+        max_of(&all),
+    );
+    (!all.is_empty())
+        .then(|| chart::bars("Highest rate without loss", &x, &["httplines", "null reader"], &all))
+}
+
+/// Us beside others.
+fn peers(results: &Results) -> Option<String> {
+    let is_peer = |it: &&Searched| it.command.is_some();
+    let workload = &results.searches.iter().find(is_peer)?.workload;
+    let mut beside: Vec<&Searched> =
+        results.searches.iter().filter(|it| it.workload == *workload).collect();
+    beside.sort_by(|one, other| other.ndr.rate.median.total_cmp(&one.ndr.rate.median));
+    let bar = |it: &&Searched| Bar {
+        name: if it.receiver == "null" { "null reader".into() } else { it.receiver.clone() },
+        parts: vec![it.ndr.rate.median],
+        range: Some((it.ndr.rate.min, it.ndr.rate.max)),
+        text: format!("{}{}", if it.ndr.is_open() { "≥ " } else { "" }, short(it.ndr.rate.median)),
+    };
+    let all: Vec<Bar> = beside.iter().map(bar).collect();
+    let x = Axis::from_zero("frames a second with every request found", max_of(&all));
+    Some(chart::bars(&format!("Beside others: {workload}"), &x, &[""], &all))
+}
+
+/// Loss over rate, of all receivers of the first traffic that several take part in.
+fn loss(results: &Results) -> Option<String> {
+    let is_peer = |it: &&Searched| it.command.is_some();
+    let workload = match results.searches.iter().find(is_peer) {
+        Some(it) => it.workload.as_str(),
+        None => results.workloads().into_iter().next()?,
+    };
+    let mut lines = Vec::new();
+    for it in results.searches.iter().filter(|it| it.workload == workload) {
+        let told = it.points.iter().filter(|point| !point.is_late);
+        let mut points: Vec<(f64, f64)> =
+            told.map(|point| (point.rate, 100.0 * point.loss)).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        lines.push(Line { name: it.receiver.clone(), points, has_marks: true });
+    }
+    let all = || lines.iter().flat_map(|line| &line.points);
+    let max_rate = all().map(|point| point.0).fold(0.0, f64::max);
+    let min_rate = all().map(|point| point.0).fold(f64::MAX, f64::min);
+    let x = Axis::powers("frames a second", min_rate, max_rate, short);
+    let y = Axis::from_zero("% lost", all().map(|point| point.1).fold(1.0, f64::max));
+    // Where nobody lost anything there is nothing to see.
+    let is_lost = all().any(|point| point.1 > 0.0);
+    is_lost.then(|| chart::lines(&format!("Loss over rate: {workload}"), &x, &y, &lines))
+}
+
+/// From the last frame's time to the line, for the first traffic.
+fn latency(results: &Results) -> Option<String> {
+    let workload = &results.latencies.first()?.workload;
+    let mut lines = Vec::new();
+    for it in results.latencies.iter().filter(|it| it.workload == *workload) {
+        let Some(delay) = &it.delays.to_line else { continue };
+        let points = delay.curve.iter().map(|(percentile, ns)| (*percentile, *ns as f64 / 1e6));
+        lines.push(Line {
+            name: format!("{}% of the rate without loss, {}/s", it.percent, short(it.rate)),
+            points: points.collect(),
+            has_marks: false,
+        });
+    }
+    let ticks = [0.0, 90.0, 99.0, 99.9, 99.99].map(|value| (value, format!("{value}%")));
+    let title = "of the exchanges, the delay was at most".into();
+    let x = Axis { title, scale: Scale::Percentile, ticks: ticks.to_vec() };
+    let all = || lines.iter().flat_map(|line: &Line| &line.points).map(|point| point.1);
+    let y = Axis::powers("ms", all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max), short);
+    let name = format!(
+        "From the wire to the line in the file: {workload} (retire timeout {} ms)",
+        results.parameters.retire_timeout_ms
+    );
+    (!lines.is_empty()).then(|| chart::lines(&name, &x, &y, &lines))
+}
+
+/// Where the nanoseconds go.
+fn cost(results: &Results) -> Option<String> {
+    let first = results.costs.first()?;
+    let bar = |it: &crate::results::Cost| {
+        let parts = it.frame.parts().map(|(_, ns)| ns);
+        let is_default = it.variant == "default";
+        Bar {
+            name: if is_default {
+                it.workload.clone()
+            } else {
+                format!("{} {}", it.workload, it.variant)
+            },
+            parts: parts.to_vec(),
+            range: None,
+            text: format!("{:.0} ns", it.frame.total_ns()),
+        }
+    };
+    // A superpacket is as much as 40 frames: beside it the others could not be told apart.
+    let alike = results.costs.iter().filter(|it| it.workload != "superpackets");
+    let all: Vec<Bar> = alike.map(bar).collect();
+    let names = first.frame.parts().map(|(name, _)| name);
+    let x = Axis::from_zero("ns of CPU time for a frame on the wire", max_of(&all));
+    Some(chart::bars("Where the nanoseconds go, at half of that rate", &x, &names, &all))
+}
+
+fn max_of(bars: &[Bar]) -> f64 {
+    let ends =
+        bars.iter().map(|bar| bar.range.map_or(0.0, |range| range.1).max(bar.parts.iter().sum()));
+    ends.fold(0.0, f64::max)
+}

@@ -1,0 +1,64 @@
+//! Other programs that capture, with their best settings for this: whole frames, a large ring,
+//! every request printed or written.
+
+use std::path::Path;
+
+/// A program that can be asked for by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its name, and its program's.
+    pub name: &'static str,
+    /// How it is called: for [`crate::receiver::Kind::Command`].
+    pub command: &'static str,
+    /// How long it takes to begin, and to work off what it has.
+    pub drain_s: f64,
+}
+
+/// All that are known.
+pub const PEERS: [Peer; 7] = [
+    Peer {
+        name: "tcpdump",
+        // It parses nothing: whole packets of port 80 go to a file.
+        command: "exec tcpdump -i {iface} -B 65536 -s 0 -U -Z root -w {dir}/out.pcap tcp port 80",
+        drain_s: 0.5,
+    },
+    Peer {
+        name: "tcpflow",
+        command: "exec tcpflow -i {iface} -c -B tcp dst port 80",
+        drain_s: 0.5,
+    },
+    Peer { name: "httpry", command: "exec httpry -q -i {iface} -o {dir}/out", drain_s: 0.5 },
+    Peer {
+        name: "ngrep",
+        command: "exec ngrep -q -t -W byline -d {iface} '^(GET|POST) ' tcp dst port 80",
+        drain_s: 0.5,
+    },
+    Peer {
+        name: "tshark",
+        command: "exec tshark -q -n -l -i {iface} -B 64 -Y http.request -T fields \
+                  -e http.request.full_uri -e http.request.uri",
+        drain_s: 3.0,
+    },
+    Peer {
+        name: "suricata",
+        // Checksums are not looked at, responses are reassembled to their end, no rule is loaded.
+        command: "exec suricata --af-packet={iface} -k none -l {dir} -S /dev/null \
+                  --set stream.reassembly.depth=0 --set af-packet.0.ring-size=200000 \
+                  --set af-packet.0.use-mmap=yes --set af-packet.0.tpacket-v3=yes",
+        drain_s: 3.0,
+    },
+    Peer { name: "zeek", command: "cd {dir} && exec zeek -C -i {iface}", drain_s: 3.0 },
+];
+
+impl Peer {
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<&'static Peer> {
+        PEERS.iter().find(|peer| peer.name == name)
+    }
+
+    /// Whether its program is there.
+    pub fn is_installed(&self) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| Path::new(&folder).join(self.name).is_file())
+    }
+}

@@ -1,0 +1,281 @@
+//! The highest rate at which a receiver loses nothing, or no more than some: short trials at rates
+//! that close in on it, and a long one that confirms it (RFC 2544 section 26.1, with fewer steps).
+
+use crate::report::Place;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// At which rate nothing may be lost: NDR.
+pub const LOSS_NONE: f64 = 0.0;
+/// At which rate one in 200 may be lost: PDR.
+pub const LOSS_PARTIAL: f64 = 0.005;
+
+/// Trials at one rate that the generator cannot keep, before the rate counts as one it cannot make:
+/// something else may have had the CPU.
+const ATTEMPTS: u32 = 3;
+/// Of the frames a second that the generator reaches flat out, what it is asked for at most: nearer
+/// its end every pause is a rate that it did not keep.
+const GENERATOR_SHARE: f64 = 0.9;
+/// Who loses some at this part of the generator's rate is not looked at further down.
+const LEAST_SHARE: f64 = 0.005;
+/// Steps of a search: the bracket is far below the resolution by then.
+const STEPS_MAX: usize = 30;
+
+/// What a trial found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Frames a second that were sent.
+    pub rate: f64,
+    /// Frames a second that were asked for; none: as many as go.
+    pub asked: Option<u64>,
+    /// The greater part of what was lost, of frames or of exchanges: 0 to 1.
+    pub loss: f64,
+    /// The generator did not keep its pace, so that nothing follows for this rate.
+    pub is_late: bool,
+    /// Where something was lost.
+    pub blamed: Vec<Place>,
+    /// How long frames were sent.
+    pub seconds: f64,
+}
+
+/// What ends a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Frames a second, confirmed by a long trial; 0: not at any rate.
+    pub rate: f64,
+    /// Where more would be lost: the generator, where it sends no more.
+    pub limit: Vec<Place>,
+}
+
+/// How a search goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Of a trial that closes in.
+    pub short: Duration,
+    /// Of the trial that confirms.
+    pub long: Duration,
+    /// The bracket is narrow enough when its ends differ by this part.
+    pub resolution: f64,
+}
+
+/// Runs trials: at a rate, or at as many as go, for so long.
+pub trait Runner {
+    /// An error is a trial that could not be made, or that does not add up.
+    fn run(&mut self, rate: Option<u64>, time: Duration) -> anyhow::Result<Point>;
+}
+
+/// All trials of a workload and a receiver, and what they tell.
+#[derive(Debug)]
+pub struct Search<'a, R> {
+    runner: &'a mut R,
+    rules: Rules,
+    /// In the order in which they were made.
+    pub points: Vec<Point>,
+    /// The most frames a second that are asked for.
+    top: f64,
+}
+
+impl<'a, R: Runner> Search<'a, R> {
+    /// Sends as many frames as go, once.
+    pub fn new(runner: &'a mut R, rules: Rules) -> anyhow::Result<Search<'a, R>> {
+        let point = runner.run(None, rules.short)?;
+        Ok(Search { runner, rules, top: GENERATOR_SHARE * point.rate, points: vec![point] })
+    }
+
+    /// The highest rate at which no more than `loss_max` is lost.
+    pub fn find(&mut self, loss_max: f64) -> anyhow::Result<Found> {
+        let flat = &self.points[0];
+        let (first, limit) = match flat.loss > loss_max {
+            true => (guess(flat).min(self.top), flat.blamed.clone()),
+            false => (self.top, vec![Place::Generator]),
+        };
+        self.close_in(loss_max, first, limit)
+    }
+
+    /// Whether some trial holds that was not late.
+    pub fn is_held(&self, loss_max: f64) -> bool {
+        self.points.iter().any(|point| !point.is_late && point.loss <= loss_max)
+    }
+
+    /// The same again, from what was found: another measurement of the same thing.
+    pub fn again(&mut self, loss_max: f64, found: &Found) -> anyhow::Result<Found> {
+        self.close_in(loss_max, found.rate, vec![Place::Generator])
+    }
+
+    /// Short trials from `first` on, and a long one that confirms. What rings hold for a moment a
+    /// short trial does not see; where the long one does, long ones go on.
+    fn close_in(&mut self, loss_max: f64, first: f64, limit: Vec<Place>) -> anyhow::Result<Found> {
+        let mut bracket = Bracket { low: None, high: self.top, limit };
+        if first < self.top {
+            self.halve(loss_max, &mut bracket, first, self.rules.short)?;
+        } else {
+            bracket.low = Some(first);
+        }
+        let Some(low) = bracket.low.take() else { return Ok(bracket.found()) };
+        let point = self.reach(low, self.rules.long)?;
+        let next = bracket.narrow(low, &point, loss_max);
+        if bracket.low.is_none() {
+            self.halve(loss_max, &mut bracket, next, self.rules.long)?;
+        }
+        Ok(bracket.found())
+    }
+
+    /// Trials at `ask` and then in the middle, until the bracket is narrow.
+    fn halve(
+        &mut self,
+        loss_max: f64,
+        bracket: &mut Bracket,
+        mut ask: f64,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        for _ in 0..STEPS_MAX {
+            if ask < LEAST_SHARE * self.top || bracket.is_narrow(self.rules.resolution) {
+                break;
+            }
+            let point = self.reach(ask, time)?;
+            ask = bracket.narrow(ask, &point, loss_max);
+        }
+        Ok(())
+    }
+
+    /// A trial at `rate`, again where the generator did not keep it.
+    fn reach(&mut self, rate: f64, time: Duration) -> anyhow::Result<Point> {
+        let mut attempt = 1;
+        loop {
+            let point = self.runner.run(Some(rate as u64), time)?;
+            self.points.push(point.clone());
+            if !point.is_late || attempt == ATTEMPTS {
+                return Ok(point);
+            }
+            attempt += 1;
+        }
+    }
+}
+
+/// A rate that holds and one that does not.
+struct Bracket {
+    low: Option<f64>,
+    high: f64,
+    /// Why `high` does not hold.
+    limit: Vec<Place>,
+}
+
+impl Bracket {
+    /// Takes in a trial at `rate`; returns the rate to try next.
+    fn narrow(&mut self, rate: f64, point: &Point, loss_max: f64) -> f64 {
+        let holds = !point.is_late && point.loss <= loss_max;
+        if holds {
+            self.low = Some(rate);
+        } else {
+            let generator = || vec![Place::Generator];
+            self.limit = if point.is_late { generator() } else { point.blamed.clone() };
+            self.high = rate;
+        }
+        match self.low {
+            Some(low) => (low * self.high).sqrt(),
+            None => guess(point).min(0.93 * rate),
+        }
+    }
+
+    fn is_narrow(&self, resolution: f64) -> bool {
+        self.low.is_some_and(|low| self.high <= low * (1.0 + resolution))
+    }
+
+    fn found(self) -> Found {
+        Found { rate: self.low.unwrap_or(0.0), limit: self.limit }
+    }
+}
+
+/// What a receiver took of a rate at which it lost some.
+fn guess(point: &Point) -> f64 {
+    0.98 * point.rate * (1.0 - point.loss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Takes so many frames a second in the long run, and holds some; a generator with an end.
+    struct Model {
+        capacity: f64,
+        held: f64,
+        top: f64,
+        /// Of how many trials one is disturbed.
+        disturbed_each: usize,
+        trials: usize,
+    }
+
+    impl Runner for Model {
+        fn run(&mut self, rate: Option<u64>, time: Duration) -> anyhow::Result<Point> {
+            self.trials += 1;
+            let asked = rate.map_or(self.top, |rate| rate as f64);
+            let is_late = asked > self.top || self.trials.is_multiple_of(self.disturbed_each);
+            let rate_made = asked.min(self.top);
+            let sent = rate_made * time.as_secs_f64();
+            let lost = (sent - self.capacity * time.as_secs_f64() - self.held).max(0.0);
+            Ok(Point {
+                rate: rate_made,
+                asked: rate,
+                loss: lost / sent,
+                is_late,
+                blamed: if lost > 0.0 { vec![Place::Ring] } else { Vec::new() },
+                seconds: time.as_secs_f64(),
+            })
+        }
+    }
+
+    const RULES: Rules =
+        Rules { short: Duration::from_millis(200), long: Duration::from_secs(1), resolution: 0.02 };
+
+    fn model(capacity: f64, held: f64) -> Model {
+        Model { capacity, held, top: 1_000_000.0, disturbed_each: usize::MAX, trials: 0 }
+    }
+
+    #[test]
+    fn what_is_faster_than_the_generator_is_limited_by_it() {
+        let mut model = model(5e6, 0.0);
+        let mut search = Search::new(&mut model, RULES).unwrap();
+        let found = search.find(LOSS_NONE).unwrap();
+        assert_eq!(found, Found { rate: 0.9e6, limit: vec![Place::Generator] });
+        let again = search.again(LOSS_NONE, &found).unwrap();
+        assert_eq!((again, search.points.len()), (found, 3));
+    }
+
+    /// What a ring holds for a moment does not count: the long trial finds it out.
+    #[test]
+    fn a_long_trial_confirms() {
+        let mut model = model(300_000.0, 50_000.0);
+        let mut search = Search::new(&mut model, RULES).unwrap();
+        let found = search.find(LOSS_NONE).unwrap();
+        assert!(found.rate <= 350_000.0 && found.rate > 300_000.0, "{found:?}");
+        assert_eq!(found.limit, [Place::Ring]);
+    }
+
+    #[test]
+    fn who_cannot_take_a_frame_has_no_rate() {
+        let mut model = model(0.0, 0.0);
+        let mut search = Search::new(&mut model, RULES).unwrap();
+        let found = search.find(LOSS_PARTIAL).unwrap();
+        assert_eq!((found.rate, found.limit), (0.0, vec![Place::Ring]));
+    }
+
+    proptest! {
+        /// Whatever the receiver can take, it is found to the resolution, also where one trial in
+        /// five is disturbed, and a second search agrees.
+        #[test]
+        fn the_capacity_is_found(capacity in 10_000.0..1_100_000.0f64, disturbed_each in 5usize..20) {
+            for loss_max in [LOSS_NONE, LOSS_PARTIAL] {
+                let mut model = Model { disturbed_each, ..model(capacity, 0.0) };
+                let mut search = Search::new(&mut model, RULES).unwrap();
+                let found = search.find(loss_max).unwrap();
+                let again = search.again(loss_max, &found).unwrap();
+                for found in [&found, &again] {
+                    let share = found.rate / (capacity / (1.0 - loss_max)).min(0.9e6);
+                    prop_assert!((0.95..=1.001).contains(&share), "{share} {found:?}");
+                }
+                prop_assert!(search.points.len() < 60, "{}", search.points.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `httplines-bench veth` and `compare`: what they write holds together, and is what was measured.
+//! Never on speed: on a machine that is busy enough every rate may be 0.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn bench(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+    command.args(args).output().expect("httplines-bench starts")
+}
+
+fn spread(values: [f64; 3]) -> Value {
+    json!({"min": values[0], "median": values[1], "max": values[2]})
+}
+
+/// What `veth --json` could have written, with these rates.
+fn results(rates: [f64; 3], costs: [f64; 3], kernel: &str) -> Value {
+    let highest = json!({"rate": spread(rates), "limit": ["ring"]});
+    let frame = json!({"kernel_ns": 1.0, "filter_ns": 1.0, "workers_ns": 1.0, "writer_ns": 1.0,
+        "other_ns": 1.0});
+    json!({
+        "machine": {"version": "1", "commit": null, "kernel": kernel, "cpu": "x", "cpu_count": 2,
+            "memory_bytes": 1},
+        "parameters": {"seed": 1, "short_s": 0.1, "long_s": 1.0, "repeats": 3, "resolution": 0.02,
+            "retire_timeout_ms": 10, "generator_cpu": 0, "receiver_cpu": 1, "arguments": [],
+            "features": {}},
+        "begun_s": 1, "seconds": 1.0, "latencies": [], "allocations_per_exchange": {},
+        "searches": [{"workload": "small", "receiver": "httplines", "command": null,
+            "ndr": highest, "pdr": highest, "frame_bytes": 100.0, "exchanges_per_frame": 0.5,
+            "points": []}],
+        "costs": [{"workload": "small", "variant": "default", "rate": 1.0, "frame": frame,
+            "total_ns": spread(costs), "ring_frames": 1.0, "ring_bytes": 1.0, "not_right": 0.0,
+            "memory_bytes_max": 1}],
+    })
+}
+
+#[test]
+fn a_change_is_told_from_noise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, results: &Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, results.to_string()).expect("room for it");
+        path.display().to_string()
+    };
+    let old = file("old", &results([90.0, 100.0, 110.0], [500.0, 510.0, 520.0], "6.1"));
+    for (new, code, words) in [
+        (results([95.0, 99.0, 120.0], [490.0, 500.0, 501.0], "6.1"), 0, vec!["within the noise"]),
+        (results([111.0, 120.0, 130.0], [400.0, 410.0, 420.0], "6.1"), 0, vec!["better"]),
+        (results([40.0, 50.0, 60.0], [500.0, 510.0, 520.0], "6.1"), 1, vec!["0.500x  WORSE"]),
+        (
+            results([90.0, 100.0, 110.0], [700.0, 710.0, 720.0], "6.2"),
+            1,
+            vec!["1.392x  WORSE", "not the same kernel: 6.1, now 6.2"],
+        ),
+    ] {
+        let output = bench(&["compare", &old, &file("new", &new)]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for words in words {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
+        assert!(code == 1 || !said.contains("WORSE"), "{said}");
+    }
+    let no_results = file("none", &json!({"machine": 1}));
+    for (path, sentence) in [("/nowhere", "cannot read /nowhere"), (&no_results, "is not what")] {
+        let output = bench(&["compare", &old, path]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(sentence) && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// Needs root, for network namespaces; elsewhere each test says that it was skipped.
+mod root {
+    use super::*;
+    use crate::support::{lab, skip};
+
+    macro_rules! needs_root {
+        () => {
+            if !lab::is_root() {
+                skip!("needs root, for network namespaces");
+            }
+        };
+    }
+
+    fn text_of(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn number(value: &Value) -> f64 {
+        value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    }
+
+    /// A rate without loss was tried by a long trial, at least once, without any; and no trial that
+    /// could tell says otherwise for a lower rate than all that were found.
+    fn assert_rates_were_measured(searched: &Value) {
+        let rate = &searched["ndr"]["rate"];
+        let points = searched["points"].as_array().expect("a list");
+        let is_whole = |point: &&Value| number(&point["loss"]) == 0.0 && point["is_late"] == false;
+        for rate in [&rate["min"], &rate["max"]] {
+            let asked = |point: &&Value| {
+                point["asked"].as_f64().unwrap_or(0.0).floor() == number(rate).floor()
+            };
+            let is_confirmed = points.iter().filter(is_whole).any(|point| asked(&point));
+            assert!(number(rate) == 0.0 || is_confirmed, "{searched}");
+        }
+        assert!(number(&searched["pdr"]["rate"]["max"]) >= 0.0, "{searched}");
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_measured() {
+        needs_root!();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        // Finds every second request, by its number, however slowly they come.
+        let half = "exec 3>{dir}/half; exec tcpdump -i {iface} -B 65536 -A -l -Z root tcp port 80 \
+                    | awk '/\\/qq?\\/.......[02468ace]/' >&3";
+        let output = bench(&[
+            "veth",
+            "-w",
+            "small",
+            "--repeats",
+            "2",
+            "--drain-s",
+            "0.2",
+            "--short-s",
+            "0.02",
+            "--long-s",
+            "0.05",
+            "--peer",
+            half,
+            "--json",
+            &path("json"),
+            "--html",
+            &path("html"),
+            "--pictures",
+            &path("pictures"),
+            "--",
+            "-B",
+            "16384",
+        ]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let results: Value = serde_json::from_str(&text_of(&folder.path().join("json"))).unwrap();
+        let searches = results["searches"].as_array().expect("a list");
+        let names: Vec<_> = searches.iter().map(|it| (&it["workload"], &it["receiver"])).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        for (name, receiver) in names.iter().zip(["httplines", "null"]) {
+            assert_eq!(*name, (&json!("small"), &json!(receiver)));
+        }
+        searches.iter().for_each(assert_rates_were_measured);
+        // Who loses half finds no rate at which nothing is lost.
+        let peer = &searches[2];
+        assert_eq!(number(&peer["ndr"]["rate"]["max"]), 0.0, "{peer}");
+        for cost in results["costs"].as_array().expect("a list") {
+            assert!(number(&cost["frame"]["filter_ns"]) > 0.0, "{cost}");
+            assert!(number(&cost["total_ns"]["min"]) > 0.0, "{cost}");
+        }
+        let allocated = &results["allocations_per_exchange"];
+        assert!(number(&allocated["small"]) < 1.0, "{allocated}");
+        assert_eq!(results["parameters"]["arguments"], json!(["-B", "16384"]));
+        assert_page(folder.path(), &String::from_utf8_lossy(&output.stdout));
+
+        // The same run twice is the same.
+        let output = bench(&["compare", &path("json"), &path("json")]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
+
+    /// One page that needs nothing beside it, with all pictures in it, each of which is a file, too.
+    fn assert_page(folder: &Path, table: &str) {
+        let page = text_of(&folder.join("html"));
+        for outside in ["<script", "<link", "<img", "src=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        let xmlns = "http://www.w3.org/2000/svg";
+        assert_eq!(
+            page.matches("http").count(),
+            page.matches(xmlns).count()
+                + page.matches("httplines").count()
+                + page.matches("httpry").count()
+        );
+        assert!(page.contains("frames/s without loss") && table.contains("frames/s without loss"));
+        let pictures: Vec<_> =
+            std::fs::read_dir(folder.join("pictures")).expect("a folder").collect();
+        assert!(pictures.len() >= 3, "{pictures:?}");
+        for picture in pictures {
+            let svg = text_of(&picture.expect("an entry").path());
+            assert!(page.contains(&svg), "it is not on the page: {svg}");
+            assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told_in_a_sentence() {
+        needs_root!();
+        for (args, code, sentence) in [
+            (&["--peer", "nobody"][..], 1, "neither a program that is known nor a command"),
+            (&["--json", "/nowhere/file"], 1, "cannot write /nowhere/file"),
+            (&["--httplines", "/nowhere"], 1, "cannot start /nowhere"),
+            (&["-w", "nothing"], 2, "possible values"),
+        ] {
+            let output = bench(&[&["veth"], args].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{said}");
+            assert!(said.contains(sentence), "{said}");
+        }
+    }
+}
