@@ -133,6 +133,14 @@ impl BodyFraming {
         }
     }
 
+    /// Whether the message goes on behind the place that is `ahead_bytes` from here.
+    pub(super) fn goes_beyond(&self, ahead_bytes: i32) -> bool {
+        let rest = i64::try_from(self.rest_bytes()).unwrap_or(i64::MAX);
+        // Behind the data of a chunk there is always more.
+        let least = rest.saturating_add(i64::from(matches!(self, BodyFraming::Chunked(_))));
+        least > i64::from(ahead_bytes)
+    }
+
     /// Takes a piece of the stream.
     pub(super) fn feed(&mut self, data: &[u8]) -> Fed {
         match self {

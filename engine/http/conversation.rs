@@ -12,6 +12,7 @@ use super::exchange::{Exchange, FlowIdentity, message_of};
 use super::head::{self, Expected, Head, Kind, Parsed};
 use super::loss::LongHead;
 use super::pairing::Pending;
+use super::places::Cause;
 use super::pool::{ExchangeId, ExchangePool};
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
@@ -59,12 +60,16 @@ pub(super) struct Half {
     pub seen_until: Option<SeqNumber>,
     /// Behind all that has passed, seen or lost.
     pub passed_until: Option<SeqNumber>,
+    /// Behind the last loss before it was told who sends the requests.
+    pub lost_until: Option<SeqNumber>,
     pub partial: Vec<u8>,
     pub partial_origin: Option<Origin>,
     /// When the last byte of the open message passed, so far; `None` where that byte was lost.
     pub last_at: Option<TimestampNs>,
     /// Nothing speaks against the framing of the body that is under way.
     pub is_body_sure: bool,
+    /// It answers a request that was not seen, and nothing tells that this was no HEAD.
+    pub may_be_absent: bool,
 }
 
 /// A head that has come: whole, or all there is of it.
@@ -198,11 +203,12 @@ impl Conversation {
         }
         let half = direction.index();
         if self.halves[half].seen_until.is_none() {
-            self.charge_unseen_beginning(direction, origin.seq, room);
+            self.charge_unseen_beginning(wire, direction, origin.seq, room);
         }
         if self.protocol == Protocol::Other {
             self.unclear_bytes += data.len() as u64;
         }
+        self.note_answer(wire, direction, origin);
         let until = Some(origin.seq.plus(data.len() as u32));
         (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);
         while !data.is_empty() {
@@ -262,7 +268,7 @@ impl Conversation {
                 self.more_head(wire, direction, false, data, origin, room)
             }
             Parsed::Proxy(len_bytes) => len_bytes,
-            Parsed::Invalid => self.not_a_head(direction, data, origin, room),
+            Parsed::Invalid => self.not_a_head(wire, direction, data, origin, room),
             Parsed::Http2 => self.http2(data.len()),
         }
     }
@@ -297,14 +303,14 @@ impl Conversation {
                 Parsed::Complete(_) => end - known,
                 Parsed::Proxy(len_bytes) => len_bytes.saturating_sub(known),
                 Parsed::Http2 => self.http2(data.len()),
-                _ => self.not_a_head(direction, data, origin, room),
+                _ => self.not_a_head(wire, direction, data, origin, room),
             };
         }
         // A PROXY header that is not whole yet has no line.
         let is_proxy = half.partial.starts_with(&[0]);
         if !has_line && (known <= DOUBTFUL_BYTES_MAX || is_proxy || data.contains(&b'\n')) {
             match head::parse(&half.partial, expected) {
-                Parsed::Invalid => return self.not_a_head(direction, data, origin, room),
+                Parsed::Invalid => return self.not_a_head(wire, direction, data, origin, room),
                 Parsed::Http2 => return self.http2(data.len()),
                 Parsed::Proxy(len_bytes) => {
                     half.phase = Phase::Start;
@@ -339,11 +345,11 @@ impl Conversation {
         self.halves[direction.index()].phase = Phase::Start;
         match arrived.head.kind {
             Kind::Request => {
-                self.client.get_or_insert(direction);
+                self.know_client(direction);
                 self.request(wire, direction, arrived, room);
             }
             Kind::Response { status } => {
-                self.client.get_or_insert(direction.opposite());
+                self.know_client(direction.opposite());
                 self.response(wire, direction, arrived, status, room);
             }
         }
@@ -369,6 +375,7 @@ impl Conversation {
             self.end_message(wire, direction, last, room);
             return 0;
         }
+        self.tell_absent(direction, framing, data, room);
         let fed = framing.feed(data);
         if let Some(id) = open {
             let message = message_of(room.pool.exchange(id), is_request);
@@ -385,12 +392,12 @@ impl Conversation {
         match fed.progress {
             Progress::More => fed.used,
             Progress::Done => {
-                self.end_message(wire, direction, Some(origin.timestamp), room);
+                self.end_body(wire, direction, Some(origin.timestamp), room);
                 fed.used
             }
             Progress::Broken => {
                 self.forget_body(direction, room);
-                self.not_a_head(direction, data, origin, room)
+                self.not_a_head(wire, direction, data, origin, room)
             }
         }
     }
@@ -425,6 +432,44 @@ impl Conversation {
             !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
         };
         may_be && framing.is_untouched() && head::is_certain(data, self.expected(direction))
+    }
+
+    /// Behind an answer to a HEAD stands another answer or nothing: what begins otherwise is the
+    /// body that the head tells of.
+    fn tell_absent<L>(
+        &mut self,
+        direction: Direction,
+        framing: BodyFraming,
+        data: &[u8],
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
+        if half.may_be_absent
+            && framing.is_untouched()
+            && let Some(id) = half.open
+            && room.pool.exchange(id).response.body_bytes == Some(0)
+        {
+            half.may_be_absent = head::may_begin_answer(data);
+        }
+    }
+
+    /// The body of the open message has ended, as far as its head tells. If it may not have been
+    /// sent, what passed for it may have been messages.
+    pub(super) fn end_body<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        last: Option<TimestampNs>,
+        room: &mut Room<L>,
+    ) {
+        self.end_message(wire, direction, last, room);
+        let half = &mut self.halves[direction.index()];
+        if half.may_be_absent
+            && let Some(until) = half.passed_until
+        {
+            half.phase = Phase::Search;
+            self.lose_messages(wire, direction, until, Cause::Lost);
+        }
     }
 
     /// The open message of `direction` has ended.
@@ -465,9 +510,9 @@ impl Conversation {
             if self.protocol == Protocol::Http1 {
                 room.stats.bytes_skipped += data.len() as u64;
             }
-            if self.client == Some(direction) {
-                self.note_unread(direction);
-            }
+            // There may have been messages in it, that did not begin where a frame did.
+            let until = origin.seq.plus(data.len() as u32);
+            self.lose_messages(wire, direction, until, Cause::NotUnderstood);
             return data.len();
         }
         self.end_message(wire, direction, None, room);
@@ -477,6 +522,7 @@ impl Conversation {
     /// What should be a head is none. All of `data` is passed over.
     fn not_a_head<L>(
         &mut self,
+        wire: Wire<'_>,
         direction: Direction,
         data: &[u8],
         origin: Origin,
@@ -490,7 +536,8 @@ impl Conversation {
             room.stats.resyncs += 1;
             room.stats.bytes_skipped += data.len() as u64;
         }
-        self.charge_gap(direction, 0, origin.seq, room);
+        let until = origin.seq.plus(data.len() as u32);
+        self.lose_messages(wire, direction, until, Cause::NotUnderstood);
         data.len()
     }
 

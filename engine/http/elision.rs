@@ -116,6 +116,8 @@ impl Conversation {
         let Skipped::Inside { is_done } = skipped else {
             return self.gap(wire, direction, len_bytes, origin.seq, room);
         };
+        self.note_answer(wire, direction, origin);
+        let half = &mut self.halves[direction.index()];
         let until = Some(origin.seq.plus(len_bytes as u32));
         (half.seen_until, half.passed_until) = (until, until);
         let (Phase::Body(_), Some(id)) = (half.phase, half.open) else { return };

@@ -149,6 +149,13 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count()
 }
 
+/// Whether what begins with `bytes` may be an answer, with or without empty lines before it.
+pub(super) fn may_begin_answer(bytes: &[u8]) -> bool {
+    let text = &bytes[empty_lines(bytes)..];
+    let begin = &text[..text.len().min(5)];
+    begin.eq_ignore_ascii_case(&b"HTTP/"[..begin.len()])
+}
+
 /// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty
 /// line.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {

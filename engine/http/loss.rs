@@ -87,6 +87,7 @@ impl Conversation {
         let half = &mut self.halves[direction.index()];
         half.last_at = Some(last);
         half.is_body_sure = false;
+        half.may_be_absent = half.open.is_some_and(|id| !room.pool.exchange(id).request.is_seen);
         half.phase = framing.map_or(Phase::Search, Phase::Body);
         if framing == Some(BodyFraming::None) {
             self.end_message(wire, direction, Some(last), room);
@@ -132,15 +133,15 @@ impl Conversation {
         half.passed_until = Some(at.plus(len_bytes as u32));
         match half.phase {
             Phase::Off => {}
-            Phase::Start => self.lose_place(direction, len_bytes, at, room),
+            Phase::Start => self.lose_place(wire, direction, len_bytes, at, room),
             Phase::Head { .. } => self.gap_in_head(wire, direction, len_bytes, at, room),
-            Phase::Search => self.charge_gap(direction, len_bytes, at, room),
+            Phase::Search => self.charge_gap(wire, direction, len_bytes, at, room),
             Phase::LongHead(rest) => {
                 let is_bodiless = rest.framing == Some(BodyFraming::None);
                 if !is_bodiless || self.client == Some(direction) {
                     self.forget_body(direction, room);
                 }
-                self.lose_place(direction, len_bytes, at, room);
+                self.lose_place(wire, direction, len_bytes, at, room);
             }
             Phase::Body(mut framing) => {
                 let skipped = framing.skip(len_bytes);
@@ -150,18 +151,18 @@ impl Conversation {
                     Skipped::Inside { is_done } => {
                         self.count_gap_in_body(direction, len_bytes, room);
                         if is_done {
-                            self.end_message(wire, direction, None, room);
+                            self.end_body(wire, direction, None, room);
                         }
                     }
                     Skipped::Beyond { inside_bytes } => {
                         self.count_gap_in_body(direction, inside_bytes, room);
                         self.end_message(wire, direction, None, room);
                         let rest = len_bytes - inside_bytes;
-                        self.lose_place(direction, rest, at.plus(inside_bytes as u32), room);
+                        self.lose_place(wire, direction, rest, at.plus(inside_bytes as u32), room);
                     }
                     Skipped::Lost => {
                         self.forget_body(direction, room);
-                        self.lose_place(direction, len_bytes, at, room);
+                        self.lose_place(wire, direction, len_bytes, at, room);
                     }
                 }
             }
@@ -200,7 +201,7 @@ impl Conversation {
             self.gap(wire, direction, len_bytes, at, room);
         } else {
             room.stats.heads_unfinished += 1;
-            self.lose_place(direction, len_bytes, at, room);
+            self.lose_place(wire, direction, len_bytes, at, room);
         }
         room.pool.give_buffer_back(partial);
     }
@@ -208,6 +209,7 @@ impl Conversation {
     /// Nothing tells which message comes next, and where.
     fn lose_place<L>(
         &mut self,
+        wire: Wire<'_>,
         direction: Direction,
         len_bytes: u64,
         at: SeqNumber,
@@ -217,6 +219,6 @@ impl Conversation {
         if self.protocol == Protocol::Http1 {
             room.stats.resyncs += 1;
         }
-        self.charge_gap(direction, len_bytes, at, room);
+        self.charge_gap(wire, direction, len_bytes, at, room);
     }
 }

@@ -12,6 +12,7 @@ mod loss;
 #[cfg(test)]
 mod loss_tests;
 mod pairing;
+mod places;
 mod pool;
 #[cfg(test)]
 mod shape_tests;

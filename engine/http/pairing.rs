@@ -5,9 +5,9 @@ use super::body::BodyFraming;
 use super::conversation::{Arrived, Conversation, Phase, Room, Wire};
 use super::exchange::{Exchange, Outcome};
 use super::head::{Head, Kind};
+use super::places::Places;
 use super::pool::ExchangeId;
 use super::{Listener, Message};
-use crate::decode::SeqNumber;
 use crate::flow::{End, Origin};
 use crate::ids::Direction;
 use crate::time::TimestampNs;
@@ -28,27 +28,8 @@ pub(super) struct Pending {
     /// Requests given up for want of room, whose answers are still to come, before those to the
     /// ones that wait.
     overflow_count: u64,
-    /// The client sends requests while others wait for their answers.
-    is_pipelined: bool,
-    /// It does so when it has read the answers to some of them. Else what it has read when it sends
-    /// a request holds the answers to all before.
-    is_sliding: bool,
-    /// Where the response stream lost its place, until a response can be placed again.
-    lost_at: Option<SeqNumber>,
-    /// The request stream lost its place, so that a response may belong to a request that nobody
-    /// saw; until a request passes that was sent after the answers to those had been read.
-    request_loss: Option<RequestLoss>,
-}
-
-/// What is known of requests that nobody saw.
-#[derive(Clone, Copy, Debug, Default)]
-struct RequestLoss {
-    /// Bytes were lost, not only not understood.
-    is_of_bytes: bool,
-    /// How far we had seen the response stream.
-    seen_until: Option<SeqNumber>,
-    /// How far it had passed: where it had a loss, too, nobody knows which came first.
-    passed_until: Option<SeqNumber>,
+    /// What is known of the order where something was lost.
+    pub places: Places,
 }
 
 impl Pending {
@@ -58,7 +39,12 @@ impl Pending {
 
     /// Whether every response so far was found by its place in the order.
     pub(super) fn is_in_order(&self) -> bool {
-        self.lost_at.is_none() && self.request_loss.is_none() && self.overflow_count == 0
+        self.places.are_sure() && self.overflow_count == 0
+    }
+
+    /// The request that has waited longest.
+    pub(super) fn first(&self) -> Option<ExchangeId> {
+        self.first
     }
 
     /// Whether no request waits for its answer.
@@ -77,23 +63,11 @@ impl Conversation {
     ) {
         let Arrived { head, bytes, first, last } = *arrived;
         room.stats.requests += 1;
-        let is_after_loss = self.pending.request_loss.is_some();
-        let is_doubtful = self.may_follow_lost_request(direction, first.ack);
-        if !is_doubtful {
-            self.pending.request_loss = None;
-        }
-        if let (Some(last), Some(read_until)) = (self.pending.last, first.ack)
-            && self.pending.lost_at.is_none()
-            && !is_after_loss
-        {
-            self.pending.is_pipelined = true;
-            let before = room.pool.entry(last).read_until;
-            self.pending.is_sliding |= before.is_some_and(|before| before.precedes(read_until));
-        }
+        let (is_after_loss, doubt) = self.place_request(wire, direction, first, room);
         let id = self.new_exchange(first, room);
         let entry = room.pool.entry(id);
         entry.read_until = first.ack;
-        (entry.is_after_loss, entry.is_doubtful) = (is_after_loss, is_doubtful);
+        (entry.is_after_loss, entry.doubt) = (is_after_loss, doubt);
         room.pool.fill_head(id, true, bytes);
         let entry = room.pool.entry(id);
         let exchange = &mut entry.exchange;
@@ -120,8 +94,15 @@ impl Conversation {
     ) {
         let Arrived { head, bytes, first, last } = *arrived;
         room.stats.responses += 1;
-        let open = self.halves[direction.index()].open.take();
-        let id = match open.or_else(|| self.pair(wire, first.seq, room)) {
+        let mut open = self.halves[direction.index()].open.take();
+        if let Some(id) = open
+            && self.pending.places.is_response_lost_behind(room.pool.entry(id).start)
+        {
+            // Interim answers came, and then what may have been the final one.
+            self.report(wire, id, Outcome::NoRequest, None, room);
+            open = None;
+        }
+        let id = match open.or_else(|| self.pair(wire, first, room)) {
             Some(id) => id,
             None => self.new_exchange(first, room),
         };
@@ -204,7 +185,9 @@ impl Conversation {
 
     fn new_exchange<L>(&mut self, first: Origin, room: &mut Room<L>) -> ExchangeId {
         let id = room.pool.take();
-        let exchange = room.pool.exchange(id);
+        let entry = room.pool.entry(id);
+        entry.start = first.seq;
+        let exchange = &mut entry.exchange;
         exchange.n = self.next_n;
         exchange.iface = first.iface;
         exchange.tunnel = first.tunnel;
@@ -229,6 +212,7 @@ impl Conversation {
         let half = &mut self.halves[direction.index()];
         half.last_at = Some(last);
         half.is_body_sure = is_body_sure;
+        half.may_be_absent = half.open.is_some_and(|id| !room.pool.exchange(id).request.is_seen);
         match framing {
             Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
             Some(framing) => half.phase = Phase::Body(framing),
@@ -269,156 +253,21 @@ impl Conversation {
         Some(first)
     }
 
-    /// The request that a response answers whose head stands at `at` in the server's stream. The
-    /// first pending one, unless something was lost: then a request counts only if the sequence
-    /// numbers say so.
+    /// The request that a response answers whose head stands in `head`: the first pending one,
+    /// unless something was lost.
     fn pair<L: Listener>(
         &mut self,
         wire: Wire<'_>,
-        at: SeqNumber,
+        head: Origin,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
         if self.pending.overflow_count > 0 {
             // After a loss nobody can tell how many of those answers have passed, and nothing is
             // paired any more.
-            self.pending.overflow_count -= u64::from(self.pending.lost_at.is_none());
+            self.pending.overflow_count -= u64::from(!self.pending.places.is_response_lost());
             return None;
         }
-        if let Some(id) = self.pending.first
-            && room.pool.entry(id).is_doubtful
-        {
-            // The answers to the lost requests come first, and nobody knows how many they are.
-            let since = room.pool.entry(id).read_until.unwrap_or(at);
-            self.pending.lost_at.get_or_insert(since);
-        }
-        if let Some(lost_at) = self.pending.lost_at {
-            self.skip_lost_responses(wire, lost_at, at, room);
-            let first = self.pending.first;
-            let is_doubtful = first.is_some_and(|id| room.pool.entry(id).is_doubtful);
-            if is_doubtful || !self.had_read_all(at, room) && self.may_answer_second(at, room) {
-                return None;
-            }
-            self.pending.lost_at = None;
-        }
-        let first = self.pending.first?;
-        let entry = room.pool.entry(first);
-        if entry.exchange.response.is_seen {
-            return None;
-        }
-        if entry.is_after_loss && entry.read_until.is_some_and(|read_until| at.precedes(read_until))
-        {
-            // The client had read past this response before it sent the request.
-            return None;
-        }
-        Some(first)
-    }
-
-    /// Whether a request that acknowledges `read_until` was sent together with requests that were
-    /// lost, before their answers: the client had read nothing that came after the loss.
-    fn may_follow_lost_request(&self, client: Direction, read_until: Option<SeqNumber>) -> bool {
-        let (Some(loss), Some(read_until)) = (self.pending.request_loss, read_until) else {
-            return false;
-        };
-        let until = if self.pending.is_pipelined { loss.passed_until } else { loss.seen_until };
-        let has_read_more = match until {
-            Some(until) => until.precedes(read_until),
-            None => self.halves[client.opposite().index()].seen_until.is_some(),
-        };
-        loss.is_of_bytes && !has_read_more
-    }
-
-    /// Gives up requests whose responses lie in the loss, as a later request shows that was sent
-    /// after the client had read beyond its beginning.
-    fn skip_lost_responses<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        lost_at: SeqNumber,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let Some(first) = self.pending.first else { return };
-        let (mut place, mut skipped_count) = (0, 0);
-        let mut entry = room.pool.entry(first);
-        while let (Some(before), Some(next)) = (entry.read_until, entry.next) {
-            entry = room.pool.entry(next);
-            place += 1;
-            let shows = |until: SeqNumber| {
-                before.precedes(until) && lost_at.precedes(until) && !at.precedes(until)
-            };
-            if entry.read_until.is_some_and(shows) {
-                skipped_count = place;
-            } else if self.pending.is_sliding {
-                break;
-            }
-        }
-        for _ in 0..skipped_count {
-            self.give_up_first(wire, None, room);
-        }
-    }
-
-    /// Whether the client had read all before `at` when it sent the first pending request: then no
-    /// response to it lies in a loss before `at`.
-    fn had_read_all<L>(&self, at: SeqNumber, room: &mut Room<L>) -> bool {
-        let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
-        read_until.is_some_and(|read_until| !read_until.precedes(at))
-    }
-
-    /// Whether a response at `at` may as well answer the second pending request as the first, or
-    /// one that was lost behind it.
-    fn may_answer_second<L>(&mut self, at: SeqNumber, room: &mut Room<L>) -> bool {
-        let second = self.pending.first.and_then(|id| room.pool.entry(id).next);
-        let is_second_lost = self.pending.request_loss.is_some_and(|loss| loss.is_of_bytes);
-        second.map_or(is_second_lost, |id| {
-            room.pool.entry(id).read_until.is_none_or(|read_until| !at.precedes(read_until))
-        })
-    }
-
-    /// What the client sends behind a loss was not understood: a request may be in it, as well.
-    pub(super) fn note_unread(&mut self, client: Direction) {
-        let peer = &self.halves[client.opposite().index()];
-        if let Some(loss) = &mut self.pending.request_loss {
-            (loss.seen_until, loss.passed_until) = (peer.seen_until, peer.passed_until);
-        }
-    }
-
-    /// Notes whose bytes were lost, as far as that can be told.
-    pub(super) fn charge_gap<L>(
-        &mut self,
-        direction: Direction,
-        len_bytes: u64,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let is_server = self.client.is_some_and(|client| client != direction);
-        let open = self.halves[direction.index()].open;
-        if is_server {
-            self.pending.lost_at.get_or_insert(at);
-        } else {
-            let loss = self.pending.request_loss.get_or_insert_default();
-            loss.is_of_bytes |= len_bytes > 0;
-            self.note_unread(direction);
-        }
-        let waiting =
-            self.pending.first.filter(|id| is_server && !room.pool.exchange(*id).response.is_seen);
-        if let Some(id) = open.or(waiting) {
-            room.pool.exchange(id).gap_bytes += len_bytes;
-        }
-    }
-
-    /// A direction is first seen at `at`, behind what the client had read when it sent its first
-    /// request: what lies between passed unseen, and may hold the answers to requests that wait.
-    pub(super) fn charge_unseen_beginning<L>(
-        &mut self,
-        direction: Direction,
-        at: SeqNumber,
-        room: &mut Room<L>,
-    ) {
-        let read_until = self.pending.first.and_then(|id| room.pool.entry(id).read_until);
-        if let Some(begin) = read_until
-            && begin.precedes(at)
-        {
-            self.charge_gap(direction, at.distance(begin) as u64, begin, room);
-        }
+        self.place_response(wire, head, room).filter(|id| !room.pool.exchange(*id).response.is_seen)
     }
 
     /// Reports the exchange if both of its messages have ended.
@@ -479,12 +328,21 @@ impl Conversation {
         room.stats.pending_overflow += 1;
         self.pending.overflow_count += 1;
         if let Some(id) = id {
+            let entry = room.pool.entry(id);
+            if entry.is_after_loss {
+                self.pending.places.lose_count(entry.read_until);
+            }
             self.give_up(wire, id, None, room);
         }
     }
 
     /// Gives up the first pending request.
-    fn give_up_first<L: Listener>(&mut self, wire: Wire<'_>, end: Option<End>, room: &mut Room<L>) {
+    pub(super) fn give_up_first<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        end: Option<End>,
+        room: &mut Room<L>,
+    ) {
         if let Some(id) = self.pop_pending(room) {
             self.give_up(wire, id, end, room);
         }

@@ -2,6 +2,7 @@
 //! allocated for an exchange in the steady state, and an idle connection holds none.
 
 use super::exchange::{Exchange, message_of};
+use super::places::Doubt;
 use crate::decode::SeqNumber;
 
 /// Heads longer than this give their memory back.
@@ -27,12 +28,14 @@ pub(super) struct Entry {
     pub exchange: Exchange,
     /// The next request of the same connection.
     pub next: Option<ExchangeId>,
+    /// Where its first message begins in its sender's stream.
+    pub start: SeqNumber,
     /// How far the client had read the server's stream when it sent the request.
     pub read_until: Option<SeqNumber>,
-    /// Requests before this one were lost.
+    /// Requests before this one may have been lost.
     pub is_after_loss: bool,
-    /// They were sent together with this one, so that their answers come before its own.
-    pub is_doubtful: bool,
+    /// They may have been sent together with this one, so that their answers come before its own.
+    pub doubt: Doubt,
     /// The request asked for `100 Continue` and holds its body back.
     pub is_body_withheld: bool,
 }
@@ -75,7 +78,7 @@ impl ExchangePool {
         entry.next = None;
         entry.read_until = None;
         entry.is_after_loss = false;
-        entry.is_doubtful = false;
+        entry.doubt = Doubt::None;
         entry.is_body_withheld = false;
         self.held_bytes -= freed_bytes;
         if self.kept.len() < KEPT_COUNT {

@@ -2,12 +2,14 @@
 //! segments that carry it, as honest endpoints would send them. Each exchange carries its number in
 //! its target and in its reason phrase, so that a wrong pair shows.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 
 use httplines::decode::begins_like_message;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::capture_file::WrittenFrame;
 use super::packet::{ACK, FIN, Packet, RST, SYN};
@@ -474,4 +476,34 @@ impl Talk {
         };
         plan.shapes.iter().enumerate().map(tell).collect()
     }
+}
+
+/// What a loss may change of an exchange that it did not touch: numbers count what was seen, and
+/// who did not see the handshake says so.
+pub const OF_THE_LOSS: [&str; 4] = ["n", "flow", "midstream", "connect_ns"];
+
+/// The number of the exchange that a request, and that a response is of.
+pub fn marks(record: &Value) -> [Option<usize>; 2] {
+    let number =
+        |text: &str| text.trim_start_matches("a.test:").trim_start_matches('/').parse().ok();
+    [record["target"].as_str().and_then(number), record["reason"].as_str().and_then(number)]
+}
+
+/// Nothing is paired that does not belong together, no message is made up, nothing is told twice.
+pub fn invented(talk: &Talk, records: &[Value]) -> Option<String> {
+    let mut seen = [BTreeSet::new(), BTreeSet::new()];
+    for record in records {
+        let [asked, answered] = marks(record);
+        let is_pair = asked.is_none() || answered.is_none() || asked == answered;
+        let is_known = [("method", asked), ("status", answered)]
+            .iter()
+            .all(|(name, mark)| record[*name].is_null() || mark.is_some());
+        let is_new = seen.iter_mut().zip([asked, answered]).all(|(seen, mark)| {
+            mark.is_none_or(|mark| mark < talk.plan.shapes.len() && seen.insert(mark))
+        });
+        if !is_pair || !is_known || !is_new {
+            return Some(record.to_string());
+        }
+    }
+    None
 }
