@@ -5,25 +5,18 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
 use support::conversation::{Conversation, Side};
 use support::tunnel::{IPIP, ethernet, gre, ipv4, vxlan, word};
-use support::{records, schema};
+use support::{program, records, schema};
 
 const START_NS: u64 = 1_700_000_000_123_456_789;
 const STEP_NS: u64 = 1_000_000;
 const ETHERNET: u32 = 1;
 
 fn httplines(args: &[&str], stdin: Option<&[u8]>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
-    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-    let mut child = command.spawn().expect("httplines starts");
-    if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin) {
-        pipe.write_all(bytes).expect("httplines reads its input");
-    }
-    let output = child.wait_with_output().expect("httplines ends");
+    let output = program::run(args, stdin);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("every frame, flow and line is accounted for"), "{stderr}");
     output

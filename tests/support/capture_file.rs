@@ -1,5 +1,9 @@
 //! Writers of capture files.
 
+use httplines::capture::{Frame, LinkType};
+use httplines::ids::IfaceId;
+use httplines::time::TimestampNs;
+
 /// The order of bytes in a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
@@ -51,6 +55,18 @@ impl WrittenFrame {
     /// A whole frame, on interface 0.
     pub fn new(ns: u64, bytes: &[u8]) -> WrittenFrame {
         WrittenFrame { ns, bytes: bytes.to_vec(), wire_bytes: bytes.len() as u32, interface: 0 }
+    }
+
+    /// The frame as a source brings it that has one interface.
+    pub fn as_frame(&self, link: LinkType) -> Frame<'_> {
+        Frame {
+            bytes: &self.bytes,
+            wire_bytes: self.wire_bytes,
+            timestamp: TimestampNs(self.ns),
+            link,
+            vlan: None,
+            iface: IfaceId(0),
+        }
     }
 
     /// The frame as a capture with this snap length keeps it.

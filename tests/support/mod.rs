@@ -13,6 +13,7 @@ pub mod found;
 pub mod lab;
 pub mod oracle;
 pub mod packet;
+pub mod program;
 pub mod records;
 pub mod rooms;
 pub mod schema;

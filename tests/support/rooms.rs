@@ -8,7 +8,7 @@ use httplines::flow::{Admission, End, FlowIndex, FlowTable};
 use httplines::http::{
     Conversation, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire,
 };
-use httplines::ids::{IfaceId, IfaceNames};
+use httplines::ids::{FlowKey, IfaceNames};
 use httplines::stats::{FlowStats, HttpStats};
 use httplines::time::TimestampNs;
 use serde_json::Value;
@@ -20,6 +20,15 @@ use super::capture_file::WrittenFrame;
 struct Records {
     format: JsonFormat,
     lines: Vec<u8>,
+    places: Vec<Place>,
+}
+
+/// Where and when the exchange of a record was held.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub key: FlowKey,
+    /// When the first byte of its request and the last one of its response passed.
+    pub span: Option<[TimestampNs; 2]>,
 }
 
 impl Listener for Records {
@@ -27,6 +36,8 @@ impl Listener for Records {
 
     fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange) {
         self.format.exchange(flow, exchange, &mut self.lines);
+        let span = exchange.request.first.zip(exchange.response.last);
+        self.places.push(Place { key: *flow.key, span: span.map(|(first, last)| [first, last]) });
     }
 }
 
@@ -34,6 +45,8 @@ impl Listener for Records {
 #[derive(Debug)]
 pub struct Told {
     pub records: Vec<Value>,
+    /// Of each record.
+    pub places: Vec<Place>,
     pub flow: FlowStats,
     pub http: HttpStats,
 }
@@ -88,6 +101,11 @@ impl Rooms {
 
 /// What is told of these Ethernet frames.
 pub fn told_of(frames: &[WrittenFrame]) -> Told {
+    told_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)))
+}
+
+/// What is told of these frames.
+pub fn told_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Told {
     let format = JsonFormat::new(&EmitConfig::default(), IfaceNames::default());
     let mut rooms = Rooms {
         flows: FlowTable::new(FlowConfig::default()),
@@ -95,19 +113,11 @@ pub fn told_of(frames: &[WrittenFrame]) -> Told {
             limits: HttpConfig::default(),
             pool: ExchangePool::default(),
             stats: HttpStats::default(),
-            listener: Records { format, lines: Vec::new() },
+            listener: Records { format, lines: Vec::new(), places: Vec::new() },
         },
     };
     let mut decoder = Decoder::new(DecodeConfig::default());
     for frame in frames {
-        let frame = Frame {
-            bytes: &frame.bytes,
-            wire_bytes: frame.wire_bytes,
-            timestamp: TimestampNs(frame.ns),
-            link: LinkType::Ethernet,
-            vlan: None,
-            iface: IfaceId(0),
-        };
         if let Ok(segment) = decoder.decode(&frame) {
             rooms.take(&segment);
         }
@@ -119,6 +129,7 @@ pub fn told_of(frames: &[WrittenFrame]) -> Told {
     assert_eq!(rooms.flows.waiting_bytes(), 0, "what waited was given back");
     Told {
         records: super::records::parse(&rooms.room.listener.lines),
+        places: rooms.room.listener.places,
         flow: rooms.flows.stats.clone(),
         http: rooms.room.stats.clone(),
     }
