@@ -1,0 +1,329 @@
+//! The same traffic gives the same records: on any number of shards, from a file of any kind, read
+//! in blocks of any size, or from standard input, and from whatever moment on it is captured. Made-up
+//! traffic with losses, and the corpus of captures beside this repository where it is there.
+//!
+//! What is claimed of a capture that begins later stands at `Cut::check`. That a live capture gives
+//! the records of a file, that one without the filter does, and that one without elision does, needs
+//! root and real traffic: `tests/veth.rs` and `tests/elide.rs`.
+
+mod support;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use httplines::capture::pcap::open::open_file;
+use httplines::capture::{Frame, FrameSource, LinkType, Polled};
+use httplines::config::DecodeConfig;
+use httplines::decode::{Decoder, SeqNumber, is_worth_joining};
+use httplines::ids::{Direction, FlowKey, IfaceNames};
+use httplines::time::TimestampNs;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
+use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
+use support::rooms::{Place, Told, told_of, told_of_any};
+use support::traffic::{OF_THE_LOSS, plan};
+use support::{program, records, skip};
+
+/// A record, and where and when its exchange was held.
+type Placed = (Value, Place);
+
+const START_NS: u64 = 1_700_000_000_000_000_000;
+const ETHERNET: u16 = 1;
+
+/// Connections of made-up traffic, at the same time, of which one in `loss_step` loses frames.
+fn made_up(loss_step: u64) -> Vec<WrittenFrame> {
+    let mut runner = TestRunner::deterministic();
+    let mut frames = Vec::new();
+    for number in 0..60u64 {
+        let mut plan = plan().new_tree(&mut runner).expect("a plan").current();
+        // A piece that begins a head is known for one, and one that does not is not taken for one.
+        plan.is_tidy = true;
+        plan.cuts.iter_mut().for_each(|cut| *cut = (*cut).max(20));
+        let mut talk = plan.talk();
+        talk.addresses[0].set_port(4000 + number as u16);
+        let count = talk.sent.len() as u64;
+        let is_lossy = number % loss_step == 1;
+        let is_lost = |at: u64| is_lossy && at > 2 && at + 6 < count && at % 11 == 4;
+        let sent = talk.sent.iter().zip(0..).filter(|(_, at)| !is_lost(*at));
+        let sent: Vec<_> = sent.map(|(sent, _)| sent.clone()).collect();
+        frames.extend(talk.frames_of(&sent, START_NS + number * 1_001, 1000));
+    }
+    frames.sort_by_key(|frame| frame.ns);
+    frames
+}
+
+/// The records of one run, and its exit code.
+fn run(args: &[&str], stdin: Option<&[u8]>) -> (Vec<Value>, Option<i32>) {
+    let output = program::run(&[args, &["-o", "-"]].concat(), stdin);
+    (records::parse(&output.stdout), output.status.code())
+}
+
+/// The file gives the same records on any number of shards, from standard input, and where it is
+/// written anew as a pcapng; and the same frames in blocks of any size.
+fn assert_same_by_any_way(path: &Path) {
+    let text = path.to_str().expect("a path in UTF-8");
+    let (one, code) = run(&["-r", text, "--shards", "1"], None);
+    let (many, many_code) = run(&["-r", text, "--shards", "5"], None);
+    records::assert_same(&format!("{text}: 1 shard and 5"), &one, &many);
+    let file = std::fs::read(path).expect("a capture");
+    let (piped, piped_code) = run(&["-r", "-", "--shards", "2"], Some(&file));
+    records::assert_same(&format!("{text}: standard input"), &one, &piped);
+    assert_eq!([code, code], [many_code, piped_code], "{text}");
+    let (links, frames) = read_all(path, 1 << 16);
+    assert!((links.clone(), frames.clone()) == read_all(path, 1), "{text}: small blocks");
+    let interfaces: Vec<_> = links.iter().map(|link| (number_of(*link), "")).collect();
+    let anew = pcapng(Order::Big, &interfaces, &frames);
+    let (anew, _) = run(&["-r", "-", "--shards", "3"], Some(&anew));
+    let [one, anew] = [one, anew].map(|records| records::without(records, &["iface"]));
+    records::assert_same(&format!("{text}: as a pcapng"), &one, &anew);
+}
+
+/// The frames of a capture, up to where it is cut off; their interfaces are the link types.
+fn read_all(path: &Path, read_bytes: usize) -> (Vec<LinkType>, Vec<WrittenFrame>) {
+    let (mut links, mut frames) = (Vec::new(), Vec::new());
+    let Ok(mut capture) = open_file(path, read_bytes, 1, &IfaceNames::default()) else {
+        return (links, frames);
+    };
+    let mut visit = |frame: Frame<'_>| {
+        let known = links.iter().position(|link| *link == frame.link);
+        let interface = known.unwrap_or(links.len());
+        if known.is_none() {
+            links.push(frame.link);
+        }
+        frames.push(WrittenFrame {
+            ns: frame.timestamp.0,
+            bytes: frame.bytes.to_vec(),
+            wire_bytes: frame.wire_bytes,
+            interface: interface as u32,
+        });
+    };
+    while matches!(capture.sources[0].poll(&mut visit), Ok(Polled::Frames(_) | Polled::Idle)) {}
+    (links, frames)
+}
+
+/// A number of the link type in files.
+fn number_of(link: LinkType) -> u16 {
+    (0..=u16::MAX).find(|number| LinkType::from_file(*number) == link).expect("it has one")
+}
+
+/// The captures of the corpus, if it is there.
+fn corpus() -> Option<Vec<PathBuf>> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    let mut files = Vec::new();
+    for folder in ["real/pcap", "hard"] {
+        let entries = std::fs::read_dir(corpus.join(folder)).ok()?;
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let is_capture = |path: &PathBuf| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            extension.is_some_and(|text| text.contains("cap"))
+        };
+        files.extend(paths.filter(is_capture));
+    }
+    files.sort();
+    Some(files)
+}
+
+/// Does something with each file, on two threads.
+fn with_each(files: Vec<PathBuf>, act: impl Fn(&Path) + Sync) {
+    let files = Mutex::new(files);
+    let work = || {
+        while let Some(file) = { files.lock().unwrap().pop() } {
+            act(&file)
+        }
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(work);
+        work();
+        other.join().expect("every file is the same");
+    });
+}
+
+#[test]
+fn made_up_traffic_gives_the_same_records_by_any_way() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let frames = made_up(3);
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET.into(), &frames);
+    std::fs::write(file.path(), capture).expect("room for it");
+    let told = told_of(&frames).records;
+    assert!(told.len() > 150 && told.iter().any(|record| record["gap_bytes"].is_u64()));
+    assert_same_by_any_way(file.path());
+}
+
+#[test]
+fn the_corpus_gives_the_same_records_by_any_way() {
+    let Some(files) = corpus() else { skip!("needs the corpus in ../shared") };
+    assert!(files.len() > 100, "{}", files.len());
+    with_each(files, assert_same_by_any_way);
+}
+
+#[test]
+fn made_up_traffic_gives_the_same_records_from_any_moment_on() {
+    let frames = made_up(u64::MAX);
+    let links = [LinkType::Ethernet];
+    let count = assert_same_from_any_moment_on("made-up traffic", &links, &frames, 40);
+    assert!(count > 200, "{count}");
+}
+
+#[test]
+fn the_corpus_gives_the_same_records_from_any_moment_on() {
+    let Some(files) = corpus() else { skip!("needs the corpus in ../shared") };
+    with_each(files, |path| {
+        let (links, frames) = read_all(path, 1 << 16);
+        assert_same_from_any_moment_on(&path.display().to_string(), &links, &frames, 8);
+    });
+}
+
+/// How many exchanges of connections under way were to be told.
+fn assert_same_from_any_moment_on(
+    what: &str,
+    links: &[LinkType],
+    frames: &[WrittenFrame],
+    part_count: usize,
+) -> usize {
+    let whole = told_from(links, frames);
+    let cuts: BTreeSet<_> = (1..part_count).map(|part| frames.len() * part / part_count).collect();
+    let check = |cut: usize| {
+        let what = format!("{what} from frame {cut} on");
+        Cut::new(links, frames, cut).check(&what, &whole, &told_from(links, &frames[cut..]))
+    };
+    cuts.into_iter().filter(|cut| *cut > 0).map(check).sum()
+}
+
+fn told_from(links: &[LinkType], frames: &[WrittenFrame]) -> Told {
+    told_of_any(frames.iter().map(|frame| frame.as_frame(links[frame.interface as usize])))
+}
+
+/// A capture that began later.
+struct Cut {
+    /// When its first frame passed.
+    at: TimestampNs,
+    /// Connections with frames before.
+    begun: HashSet<FlowKey>,
+    /// Those whose first data behind the cut begins like a message.
+    joined: HashSet<FlowKey>,
+    /// Those with another handshake behind it.
+    renewed: HashSet<FlowKey>,
+    /// Those of which bytes behind the cut come before others in their stream that passed before
+    /// it, or in a fragmented packet of which a part did.
+    torn: HashSet<FlowKey>,
+}
+
+impl Cut {
+    fn new(links: &[LinkType], frames: &[WrittenFrame], cut: usize) -> Cut {
+        let [mut decoder, mut late] = [(); 2].map(|()| Decoder::new(DecodeConfig::default()));
+        let [mut begun, mut joined, mut renewed, mut torn] = [(); 4].map(|()| HashSet::new());
+        let mut seen = HashSet::new();
+        let mut passed: HashMap<(FlowKey, Direction), SeqNumber> = HashMap::new();
+        for (frame, at) in frames.iter().zip(0..) {
+            let frame = frame.as_frame(links[frame.interface as usize]);
+            let is_late = at >= cut && late.decode(&frame).is_ok();
+            let Ok(segment) = decoder.decode(&frame) else { continue };
+            let (key, until) = (segment.key, segment.payload_end());
+            let passed_until = passed.get(&(key, segment.direction));
+            let is_again = passed_until.is_some_and(|it| segment.payload_seq().precedes(*it));
+            if at < cut {
+                begun.insert(key);
+                if passed_until.is_none_or(|it| it.precedes(until)) {
+                    passed.insert((key, segment.direction), until);
+                }
+                continue;
+            }
+            if segment.flags.is_syn() {
+                renewed.insert(key);
+                continue;
+            }
+            if !is_late || is_again {
+                torn.insert(key);
+            }
+            if !segment.payload.is_empty() && seen.insert(key) && is_worth_joining(segment.payload)
+            {
+                joined.insert(key);
+            }
+        }
+        Cut { at: TimestampNs(frames[cut].ns), begun, joined, renewed, torn }
+    }
+
+    /// How many exchanges of connections under way are to be told.
+    ///
+    /// Of connections that began behind the cut, all is told as it was. Of those that were under way:
+    /// - whatever is told that was not told before says that it was joined late;
+    /// - no message is told that was not told before, if each exchange of the connection lies alone,
+    ///   none was under way at the cut, and there is no tunnel. (Else a body may have messages in it
+    ///   where a message may stand, and nothing that was captured says that it is a body.)
+    /// - each exchange is told that lies alone behind the cut, if the connection can be joined there
+    ///   and nothing of it was torn.
+    fn check(&self, what: &str, whole: &Told, late: &Told) -> usize {
+        let (whole, late) = (self.split(whole), self.split(late));
+        records::assert_same(what, &bare(&whole.0), &bare(&late.0));
+        let known: BTreeSet<String> = bare(&whole.1).iter().map(Value::to_string).collect();
+        for (record, place) in &late.1 {
+            let is_known = known.contains(&bare_of(record).to_string());
+            let is_marked = record["midstream"] == true || self.renewed.contains(&place.key);
+            assert!(is_known || is_marked, "{what}, not marked: {record}");
+            let own: Vec<_> = whole.1.iter().filter(|(_, other)| other.key == place.key).collect();
+            if own.iter().any(|one| self.may_mislead(one) || !is_alone(one, &own)) {
+                continue;
+            }
+            for half in HALVES.iter().filter(|half| !record[half[0]].is_null()) {
+                let is_same = |other: &Value| half.iter().all(|name| other[*name] == record[*name]);
+                assert!(own.iter().any(|(other, _)| is_same(other)), "{what}, new: {record}");
+            }
+        }
+        let told: BTreeSet<String> = bare(&late.1).iter().map(Value::to_string).collect();
+        let behind = self.behind(&whole.1);
+        for record in &behind {
+            assert!(told.contains(&bare_of(record).to_string()), "{what}, missing: {record}");
+        }
+        behind.len()
+    }
+
+    /// The records of connections that began behind the cut, and the others.
+    fn split(&self, told: &Told) -> (Vec<Placed>, Vec<Placed>) {
+        let pairs = told.records.iter().cloned().zip(told.places.iter().copied());
+        pairs.partition(|(_, place)| !self.begun.contains(&place.key))
+    }
+
+    /// Whether the exchange may have been under way at the cut, or began a tunnel.
+    fn may_mislead(&self, (record, place): &Placed) -> bool {
+        let is_tunnel = record["method"] == "CONNECT" || record["status"] == 101;
+        is_tunnel || place.span.is_none_or(|[begin, end]| begin < self.at && self.at <= end)
+    }
+
+    /// The exchanges that lie behind the cut, alone, and can be told by who joins there.
+    fn behind<'a>(&self, whole: &'a [Placed]) -> Vec<&'a Value> {
+        let mut found = Vec::new();
+        let is_exact = |key: &&FlowKey| !self.renewed.contains(key) && !self.torn.contains(key);
+        for key in self.joined.iter().filter(is_exact) {
+            let own: Vec<_> = whole.iter().filter(|(_, place)| place.key == *key).collect();
+            let is_behind = |place: &Place| place.span.is_some_and(|[begin, _]| begin >= self.at);
+            let behind = own.iter().filter(|one| is_behind(&one.1) && is_alone(one, &own));
+            found.extend(behind.map(|(record, _)| record));
+        }
+        found
+    }
+}
+
+/// Whether all other exchanges of its connection were answered when this one's request was sent, or
+/// asked when it was answered. (The answer passes first where a capture lost the order.)
+fn is_alone((_, place): &Placed, own: &[&Placed]) -> bool {
+    let Some([begin, end]) = place.span else { return false };
+    let is_apart =
+        |other: &Place| other.span.is_some_and(|[first, last]| last < begin || end < first);
+    let apart_count = own.iter().filter(|(_, other)| is_apart(other)).count();
+    begin <= end && apart_count + 1 == own.len()
+}
+
+/// Fields of a request, and of a response.
+const HALVES: [&[&str]; 2] =
+    [&["method", "target", "host"], &["status", "reason", "response_type"]];
+
+fn bare_of(record: &Value) -> Value {
+    records::without(vec![record.clone()], &OF_THE_LOSS).remove(0)
+}
+
+fn bare(told: &[Placed]) -> Vec<Value> {
+    told.iter().map(|(record, _)| bare_of(record)).collect()
+}
