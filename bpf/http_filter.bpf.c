@@ -121,6 +121,14 @@ static __always_inline void enter(const struct segment *segment, const struct co
 	add(how, 1);
 }
 
+/* The session that an opening becomes: all that the filter has heard of it is kept. */
+static __always_inline void grow(struct connection *session, const struct connection *opening)
+{
+	*session = *opening;
+	session->bytes = 0;
+	session->settled = 0;
+}
+
 /* A connection becomes a session: the one that opened, else one that is joined here. */
 static __always_inline enum reason admit(const struct segment *segment,
 					 const struct connection *opening)
@@ -128,16 +136,16 @@ static __always_inline enum reason admit(const struct segment *segment,
 	struct connection session;
 
 	join(&session, segment);
-	if (opening) {
-		session = *opening;
-		session.bytes = 0;
-		session.settled = 0;
-	}
+	if (opening)
+		grow(&session, opening);
 	enter(segment, &session, COUNTER_SESSIONS_MADE);
 	return REASON_ADMITTED;
 }
 
-/* User space follows the connection: an opening is a session, and so is one that a map has lost. */
+/*
+ * User space follows the connection: an opening is a session, and so is one that a map has lost. Of
+ * an opening the note may know one number only, and the filter has heard both.
+ */
 static __always_inline enum reason restore(const struct segment *segment, const struct told *told,
 					   const struct connection *opening)
 {
@@ -146,6 +154,8 @@ static __always_inline enum reason restore(const struct segment *segment, const 
 		.marks = told->marks,
 	};
 
+	if (opening)
+		grow(&session, opening);
 	enter(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
 	return REASON_SESSION;
 }

@@ -462,6 +462,36 @@ mod root {
         assert_eq!(filter.sessions().keys().count(), 0);
     }
 
+    /// A note knows one number, and the filter has heard both: it forgets neither, and a grant for
+    /// the other direction counts.
+    #[test]
+    fn an_opening_that_is_followed_keeps_both_numbers() {
+        for (way, isns) in [(ToServer, [22, 11]), (ToClient, [22, 11])] {
+            for opening_marks in [MARK_ISNS, 1 << (29 + sender(way).index())] {
+                let Some(filter) = load() else { return };
+                let (notes, key) = (filter.notes(), key_v4(&[]));
+                let opening = Known { isn: isns, marks: opening_marks, bytes: 7, settled: 0 };
+                let map = filter.openings();
+                map.update(&key_bytes(&key), &opening.bytes(), MapFlags::ANY).expect("room");
+                let (own, other) = (sender(way), sender(way).opposite());
+                let id = notes.take(&key).expect("a place is free");
+                notes.grant(id, own, isns[own.index()], isns[own.index()] + 1);
+                notes.show(id, &key, Marks::isn(own));
+                assert_eq!(reason_of(&filter, &at(way, 26, ACK, b"\r\n")), Reason::Session);
+                let expected = Known { bytes: 0, ..opening };
+                assert_eq!(known(&filter, &key), Some(expected), "{way:?}");
+                assert_eq!(filter.openings().keys().count(), 0);
+                assert_eq!(filter.counters().sessions_made, 1);
+                notes.grant(id, other, isns[other.index()], 1 << 20);
+                notes.show(id, &key, Marks::isn(own).with(Marks::isn(other)));
+                let back = if way == ToServer { ToClient } else { ToServer };
+                let is_cut = opening_marks == MARK_ISNS;
+                let due = if is_cut { Reason::Elided } else { Reason::Session };
+                assert_eq!(reason_of(&filter, &at(back, 5000, ACK, &BODY)), due, "{back:?}");
+            }
+        }
+    }
+
     /// Places of keys are where the kernel looks for them, for every kind of key.
     #[test]
     fn both_halves_find_a_note_in_the_same_place() {
