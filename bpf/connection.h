@@ -80,7 +80,8 @@ static __always_inline void join(struct connection *known, const struct segment 
 
 /*
  * A SYN of a connection that is known. With another number than before it may be of a new one: all
- * that holds for the old one ends here, for the other endpoint too unless this is its answer.
+ * that holds for the old one ends here, for the other endpoint too unless this is the answer to its
+ * SYN, which says so. (The new one's SYN may have been lost on the way to us, or come later.)
  */
 static __always_inline void hear_syn(struct connection *known, const struct segment *segment)
 {
@@ -89,9 +90,12 @@ static __always_inline void hear_syn(struct connection *known, const struct segm
 
 	if (!(marks & MARK_LATE) && marks & own && isn_of(known, segment->sender) == isn)
 		return;
+	if (!segment->tcp.ack || marks & MARK_LATE ||
+	    isn_of(known, !segment->sender) + 1 != bpf_ntohl(segment->tcp.ack_seq))
+		marks = 0;
 	known->settled = 0;
 	set_isn(known, segment->sender, isn);
-	known->marks = own | (segment->tcp.ack && !(marks & MARK_LATE) ? marks : 0);
+	known->marks = marks | own;
 }
 
 /* Notes how the connection turned out, bound to the number of who sent this segment. */

@@ -214,6 +214,21 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 	return *bytes_up ? REASON_ELIDED : REASON_SESSION;
 }
 
+/*
+ * Whether the opening's first payload is here, of both ends: nothing has come before, and its sender
+ * has read nothing. User space judges a connection by the same bytes.
+ */
+static __always_inline int is_first(const struct segment *segment, const struct connection *opening)
+{
+	__u32 other = !segment->sender;
+
+	if (opening->bytes || !(opening->marks & mark_isn(segment->sender)) ||
+	    isn_of(opening, segment->sender) + 1 != bpf_ntohl(segment->tcp.seq))
+		return 0;
+	return !(opening->marks & mark_isn(other)) ||
+	       isn_of(opening, other) + 1 == bpf_ntohl(segment->tcp.ack_seq);
+}
+
 /* Payload of no session: what note there is, what it begins like, what is known of an opening. */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
@@ -250,11 +265,10 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		bpf_map_delete_elem(&openings, &segment->key);
 		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
-	__sync_fetch_and_add(&known->bytes, bytes);
 	/* The very first bytes of a connection are TLS: this segment still tells user space so. */
-	if (is_tls && text[0] <= 0x16 && text[0] >= 0x15 && known->marks & mark_isn(segment->sender) &&
-	    isn_of(known, segment->sender) + 1 == bpf_ntohl(segment->tcp.seq))
+	if (is_tls && text[0] <= 0x16 && text[0] >= 0x15 && is_first(segment, known))
 		settle(known, segment, SETTLED_TLS);
+	__sync_fetch_and_add(&known->bytes, bytes);
 	return REASON_OPENING;
 }
 

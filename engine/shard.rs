@@ -265,6 +265,9 @@ impl Line {
     fn close(&mut self, index: FlowIndex, end: End) {
         if let Some((key, origins, it)) = self.flows.parts(index) {
             it.talk.finish(Wire { key, origins }, end, &mut self.room);
+            if let Some(feedback) = &mut self.feedback {
+                feedback.close(&mut it.note);
+            }
         }
     }
 

@@ -48,6 +48,12 @@ mod root {
         ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &tcp_at(way, seq, flags, &[], payload)))
     }
 
+    fn acknowledging(way: Way, seq: u32, flags: u8, ack: u32, payload: &[u8]) -> Vec<u8> {
+        let mut segment = tcp_at(way, seq, flags, &[], payload);
+        segment[8..12].copy_from_slice(&ack.to_be_bytes());
+        ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))
+    }
+
     /// Which endpoint of the key sends `way`: the server's address is the lower one.
     fn sender(way: Way) -> Direction {
         if way == ToServer { Direction::Reverse } else { Direction::Forward }
@@ -73,7 +79,8 @@ mod root {
     /// SYN, SYN-ACK and a request: a session whose numbers are `client` and `server`.
     fn open(filter: &Filter, client: u32, server: u32) {
         assert_eq!(reason_of(filter, &at(ToServer, client, SYN, b"")), Reason::Opening);
-        assert_eq!(reason_of(filter, &at(ToClient, server, SYN | ACK, b"")), Reason::Opening);
+        let answer = acknowledging(ToClient, server, SYN | ACK, client.wrapping_add(1), b"");
+        assert_eq!(reason_of(filter, &answer), Reason::Opening);
         let request = at(ToServer, client.wrapping_add(1), ACK, GET);
         assert_eq!(reason_of(filter, &request), Reason::Admitted);
     }
@@ -289,23 +296,31 @@ mod root {
 
     #[test]
     fn a_new_connection_on_the_same_endpoints_voids_all_that_was_said() {
-        type Row = (&'static str, &'static [(Way, u32, u8)], [bool; 2]);
-        let syns: [Row; 7] = [
+        // Who sends which number and control bits, and what it acknowledges.
+        type Row = (&'static str, &'static [(Way, u32, u8, u32)], [bool; 2]);
+        const ANSWER: u8 = SYN | ACK;
+        let syns: [Row; 8] = [
             ("nothing", &[], [true, true]),
-            ("the same SYN again", &[(ToServer, 11, SYN)], [true, true]),
-            ("both again", &[(ToServer, 11, SYN), (ToClient, 22, SYN | ACK)], [true, true]),
-            ("a new SYN", &[(ToServer, 12, SYN)], [false, false]),
-            ("a new answer", &[(ToClient, 23, SYN | ACK)], [false, true]),
-            ("both new", &[(ToServer, 12, SYN), (ToClient, 23, SYN | ACK)], [false, false]),
-            ("the other way around", &[(ToClient, 7, SYN), (ToServer, 8, SYN | ACK)], [false; 2]),
+            ("the same SYN again", &[(ToServer, 11, SYN, 0)], [true, true]),
+            ("both again", &[(ToServer, 11, SYN, 0), (ToClient, 22, ANSWER, 12)], [true, true]),
+            ("a new SYN", &[(ToServer, 12, SYN, 0)], [false, false]),
+            ("a new answer", &[(ToClient, 23, ANSWER, 12)], [false, true]),
+            ("an answer to a SYN unseen", &[(ToClient, 23, ANSWER, 13)], [false, false]),
+            ("both new", &[(ToServer, 12, SYN, 0), (ToClient, 23, ANSWER, 13)], [false, false]),
+            (
+                "the other way around",
+                &[(ToClient, 7, SYN, 0), (ToServer, 8, ANSWER, 8)],
+                [false, false],
+            ),
         ];
         for (description, syns, is_cut) in syns {
             let Some(filter) = load() else { return };
             open(&filter, 11, 22);
             let grants = [(22, 1 << 20), (11, 1 << 20)];
             note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
-            for (way, isn, flags) in syns {
-                assert_eq!(reason_of(&filter, &at(*way, *isn, *flags, b"")), Reason::Session);
+            for (way, isn, flags, ack) in syns {
+                let frame = acknowledging(*way, *isn, *flags, *ack, b"");
+                assert_eq!(reason_of(&filter, &frame), Reason::Session);
             }
             for (way, is_cut) in [(ToClient, is_cut[0]), (ToServer, is_cut[1])] {
                 let expected = if is_cut { Reason::Elided } else { Reason::Session };
@@ -347,7 +362,7 @@ mod root {
             let reason =
                 |way, seq, flags, payload: &[u8]| reason_of(&filter, &at(way, seq, flags, payload));
             reason(ToServer, 11, SYN, b"");
-            reason(ToClient, 22, SYN | ACK, b"");
+            reason_of(&filter, &acknowledging(ToClient, 22, SYN | ACK, 12, b""));
             if is_session {
                 // Such as the greeting of an SSH server.
                 assert_eq!(reason(ToClient, 23, ACK, b"SSH-2.0 x"), Reason::Admitted);
@@ -398,23 +413,38 @@ mod root {
         }
     }
 
+    /// What is TLS from the first byte is settled: the filter judges by the bytes that user space
+    /// judges by. What overtakes what the other end has said before is not the first.
     #[test]
     fn tls_from_the_first_byte_settles_itself() {
-        let begins = |seq: u32, payload: &[u8]| {
+        let said = |way, seq, ack, payload: &[u8]| acknowledging(way, seq, ACK, ack, payload);
+        let after = |frames: &[Vec<u8>]| {
             let filter = load()?;
             reason_of(&filter, &at(ToServer, 11, SYN, b""));
-            reason_of(&filter, &at(ToClient, 22, SYN | ACK, b""));
-            assert_eq!(reason_of(&filter, &at(ToServer, seq, ACK, payload)), Reason::Opening);
+            reason_of(&filter, &acknowledging(ToClient, 22, SYN | ACK, 12, b""));
+            for frame in frames {
+                assert_eq!(reason_of(&filter, frame), Reason::Opening);
+            }
             Some(reason_of(&filter, &at(ToServer, 5000, ACK, &BODY)))
         };
-        let Some(reason) = begins(12, TLS) else { return };
-        assert_eq!(reason, Reason::Tls, "the next segment, though it does not look like TLS");
-        for (what, seq, payload) in [
-            ("not the first bytes", 13, TLS),
-            ("application data", 12, &b"\x17\x03\x03\x01\x00"[..]),
-            ("something else", 12, &b"\x05\x01\x00"[..]),
-        ] {
-            assert_eq!(begins(seq, payload), Some(Reason::Opening), "{what}");
+        let greeting = said(ToClient, 23, 12, b"\x05\x00");
+        let rows = [
+            ("the client's", vec![said(ToServer, 12, 23, TLS)], Reason::Tls),
+            ("the server's", vec![said(ToClient, 23, 12, TLS)], Reason::Tls),
+            ("not the first bytes", vec![said(ToServer, 13, 23, TLS)], Reason::Opening),
+            ("not TLS's beginning", vec![said(ToServer, 12, 23, b"\x17\x03\x03")], Reason::Opening),
+            ("something else", vec![said(ToServer, 12, 23, b"\x05\x01\x00")], Reason::Opening),
+            ("behind a greeting", vec![greeting, said(ToServer, 12, 25, TLS)], Reason::Opening),
+            ("a greeting was read", vec![said(ToServer, 12, 25, TLS)], Reason::Opening),
+            (
+                "behind a later segment",
+                vec![said(ToServer, 90, 23, b"\0"), said(ToServer, 12, 23, TLS)],
+                Reason::Opening,
+            ),
+        ];
+        for (what, frames, expected) in rows {
+            let Some(reason) = after(&frames) else { return };
+            assert_eq!(reason, expected, "{what}");
         }
     }
 

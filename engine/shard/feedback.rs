@@ -22,6 +22,13 @@ pub(super) struct Note {
     is_refused: bool,
 }
 
+impl Note {
+    /// Whether it says that nothing of the connection is wanted.
+    fn is_verdict(&self) -> bool {
+        self.marks.has(Marks::FOREIGN) || self.marks.has(Marks::OTHER)
+    }
+}
+
 /// A shard's notes.
 #[derive(Debug)]
 pub(super) struct Feedback {
@@ -105,7 +112,7 @@ impl Feedback {
     pub fn dismiss(&mut self, flows: &mut FlowTable<Followed>, index: FlowIndex, is_final: bool) {
         let Some((key, connection, it)) = flows.link(index) else { return };
         let note = &mut it.note;
-        if note.marks.has(Marks::FOREIGN) || note.marks.has(Marks::OTHER) {
+        if note.is_verdict() {
             return;
         }
         if note.place.is_none() {
@@ -122,6 +129,14 @@ impl Feedback {
         note.marks = note.marks.with(if is_final { Marks::FOREIGN } else { Marks::OTHER });
         self.notes.show(place, key, note.marks);
         self.stats.verdicts += 1;
+    }
+
+    /// The connection is over. What was granted must not reach the next one on the same endpoints,
+    /// whose handshake may pass unseen; a verdict is of all that comes until a SYN.
+    pub fn close(&mut self, note: &mut Note) {
+        if !note.is_verdict() {
+            self.forget(note);
+        }
     }
 
     /// The connection leaves the table.
