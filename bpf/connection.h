@@ -98,6 +98,15 @@ static __always_inline void hear_syn(struct connection *known, const struct segm
 	known->marks = marks | own;
 }
 
+/*
+ * The sender has closed, or reset all. Nothing that was granted of it counts any more: what comes
+ * now is sent again, or is the next connection's, whose SYN may pass unseen.
+ */
+static __always_inline void hear_end(struct connection *known, const struct segment *segment)
+{
+	known->marks &= segment->tcp.rst ? MARK_LATE : ~mark_isn(segment->sender);
+}
+
 /* Notes how the connection turned out, bound to the number of who sent this segment. */
 static __always_inline void settle(struct connection *known, const struct segment *segment,
 				   __u32 kind)

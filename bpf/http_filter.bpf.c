@@ -156,6 +156,8 @@ static __always_inline enum reason restore(const struct segment *segment, const 
 
 	if (opening)
 		grow(&session, opening);
+	if (segment->tcp.fin || segment->tcp.rst)
+		hear_end(&session, segment);
 	enter(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
 	return REASON_SESSION;
 }
@@ -193,22 +195,28 @@ static __always_inline __u32 elide(const struct segment *segment, const struct t
 	return offset + segment->tcp.doff * 4;
 }
 
-/* A segment of a session that may be cut, or be the first to learn that its session is none. */
+/*
+ * A segment of a session that may be cut, or be the first to learn that its session is none: then
+ * `kind` says what it is instead, and nothing is decided.
+ */
 static __always_inline enum reason carry(const struct segment *segment, struct connection *session,
-					 const struct control *words, __u32 *bytes_up)
+					 const struct control *words, __u32 *bytes_up, __u32 *kind)
 {
 	struct told told;
-	__u32 kind;
 
-	if (!payload_bytes(segment) || segment->tcp.fin || segment->tcp.rst || segment->tcp.urg)
+	if (segment->tcp.fin || segment->tcp.rst) {
+		hear_end(session, segment);
+		return REASON_SESSION;
+	}
+	if (!payload_bytes(segment) || segment->tcp.urg)
 		return REASON_SESSION;
 	hear(segment, words, &told);
 	if (!is_told_of(&told, session, segment->sender))
 		return REASON_SESSION;
-	kind = kind_told(&told);
-	if (kind) {
-		settle(session, segment, kind);
-		return reason_of(kind);
+	*kind = kind_told(&told);
+	if (*kind) {
+		settle(session, segment, *kind);
+		return REASON_SESSION;
 	}
 	*bytes_up = elide(segment, &told);
 	return *bytes_up ? REASON_ELIDED : REASON_SESSION;
@@ -319,12 +327,14 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 	known = bpf_map_lookup_elem(&sessions, &segment.key);
 	if (known) {
 		kind = settled(known);
-		if (!kind && !segment.tcp.syn)
-			return carry(&segment, known, words, bytes_up);
-		if (!kind) {
+		if (!kind && segment.tcp.syn) {
 			hear_syn(known, &segment);
 			return REASON_SESSION;
 		}
+		if (!kind)
+			reason = carry(&segment, known, words, bytes_up, &kind);
+		if (!kind)
+			return reason;
 		if (segment.tcp.syn)
 			bpf_map_delete_elem(&sessions, &segment.key);
 	}

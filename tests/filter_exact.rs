@@ -1,0 +1,463 @@
+//! Whatever passes on the wire, the kernel filter costs no byte that an exchange needs: random
+//! sessions, frame by frame through the filter, and what it passes through a shard that tells it
+//! back what it need not bring. The records are those of the same frames without a filter.
+//!
+//! `PROPTEST_CASES=20000 cargo test --release --test filter_exact` tries more than a test run does.
+
+mod support;
+
+/// Needs CAP_BPF; elsewhere the test says that it was skipped.
+mod root {
+    use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
+    use httplines::config::{CaptureConfig, Config, DecodeConfig, Input};
+    use httplines::emit::Lines;
+    use httplines::emit::{JsonFormat, Limits, MemorySink, Policy, Writer};
+    use httplines::ids::{IfaceId, IfaceNames};
+    use httplines::shard::{Orders, Shard, Share};
+    use httplines::stats::ShardStats;
+    use httplines::sys::filter::{Filter, Gate};
+    use httplines::sys::notes::Notes;
+    use httplines::sys::program::test_run;
+    use httplines::time::TimestampNs;
+    use libbpf_rs::{ErrorKind, MapCore};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use std::cell::Cell;
+    use std::net::SocketAddr;
+
+    use super::support::packet::{ACK, FIN, PSH, Packet, RST, SYN};
+    use super::support::traffic::{Body, Plan, Sent, plan};
+    use super::support::{records, skip};
+
+    const START_NS: u64 = 1_700_000_000_000_000_000;
+    /// A test run counts the bytes that pass from the IP header on.
+    const LINK_BYTES: usize = 14;
+    /// A test run takes a frame of somewhat less than a page.
+    const TEST_RUN_BYTES_MAX: usize = 3000;
+    /// Bytes of a fragment's payload: a whole number of eights.
+    const FRAGMENT_BYTES: usize = 64;
+
+    /// What comes before HTTP on a connection: who says what.
+    type Prefix = Vec<(bool, Vec<u8>)>;
+
+    /// A connection.
+    #[derive(Clone, Debug)]
+    enum Kind {
+        Http {
+            plan: Plan,
+            /// How many times as long all bodies, chunks and segments are.
+            scale: usize,
+            prefix: Prefix,
+            /// Segments that passed before the capture began.
+            missed: usize,
+            /// Which frames come in fragments, again and again.
+            torn: Vec<bool>,
+        },
+        /// Something else, in segments.
+        Other { said: Vec<(bool, Vec<u8>)>, isn: [u32; 2], is_opened: bool },
+    }
+
+    /// What passes on the wire.
+    #[derive(Clone, Debug)]
+    struct Traffic {
+        /// Connections one after the other on each pair of endpoints.
+        lanes: Vec<Vec<Kind>>,
+        /// Which pair the next frame is of.
+        turns: Vec<usize>,
+        /// How many frames later a frame comes, again and again, and how much later a copy of it.
+        lags: Vec<usize>,
+        copies: Vec<Option<usize>>,
+        /// Between two frames.
+        step_us: u64,
+        /// Frames that the filter sees before the shard sees the first of them.
+        block_counts: Vec<usize>,
+    }
+
+    fn prefix() -> impl Strategy<Value = Prefix> {
+        let proxy = b"PROXY TCP4 192.0.2.1 192.0.2.2 4242 80\r\n".to_vec();
+        let binary = [&b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c"[..], &[10; 12]].concat();
+        let socks = vec![
+            (true, vec![5, 1, 0]),
+            (false, vec![5, 0]),
+            (true, vec![5, 1, 0, 1, 10, 0, 0, 2, 0, 80]),
+            (false, vec![5, 0, 0, 1, 10, 0, 0, 3, 9, 9]),
+        ];
+        prop_oneof![
+            6 => Just(vec![]),
+            1 => Just(vec![(true, proxy)]),
+            1 => Just(vec![(true, binary)]),
+            1 => Just(socks),
+            2 => "[\r\n]{1,6}".prop_map(|breaks| vec![(true, breaks.into_bytes())]),
+        ]
+    }
+
+    fn http() -> impl Strategy<Value = Kind> {
+        let scale = prop_oneof![2 => Just(1), 2 => Just(20), 1 => Just(100)];
+        let missed = prop_oneof![4 => Just(0), 1 => 1usize..40];
+        (plan(), scale, prefix(), missed, vec(prop::bool::weighted(0.05), 1..40)).prop_map(
+            |(plan, scale, prefix, missed, torn)| Kind::Http { plan, scale, prefix, missed, torn },
+        )
+    }
+
+    fn other() -> impl Strategy<Value = Kind> {
+        let tls = prop_oneof![
+            Just(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
+            vec(any::<u8>(), 0..1400).prop_map(|data| [&b"\x17\x03\x03"[..], &data].concat()),
+        ];
+        let text = "(SSH-2.0-x\r\n|220 ready|EHLO a\r\n|GET|[A-Z]{1,9} [ -~]{0,20}|[ -~]{1,40})";
+        let said = prop_oneof![
+            3 => tls,
+            2 => text.prop_map(String::into_bytes),
+            2 => vec(any::<u8>(), 1..1400),
+            1 => Just(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        ];
+        (vec((any::<bool>(), said), 1..20), any::<[u32; 2]>(), prop::bool::weighted(0.8))
+            .prop_map(|(said, isn, is_opened)| Kind::Other { said, isn, is_opened })
+    }
+
+    fn traffic() -> impl Strategy<Value = Traffic> {
+        let lag = prop_oneof![6 => Just(0), 1 => 1usize..12];
+        let copy = prop_oneof![8 => Just(None), 1 => (0usize..20).prop_map(Some)];
+        let kind = prop_oneof![3 => http(), 1 => other()];
+        (
+            vec(vec(kind, 1..4), 1..5),
+            vec(0usize..8, 1..50),
+            vec(lag, 1..60),
+            vec(copy, 1..60),
+            10u64..2000,
+            vec(1usize..24, 1..10),
+        )
+            .prop_map(|(lanes, turns, lags, copies, step_us, block_counts)| Traffic {
+                lanes,
+                turns,
+                lags,
+                copies,
+                step_us,
+                block_counts,
+            })
+    }
+
+    fn scaled(mut plan: Plan, scale: usize) -> Plan {
+        let grow = |body: &mut Body| {
+            *body = match *body {
+                Body::None => Body::None,
+                Body::Length(len) => Body::Length(len * scale),
+                Body::Chunked(len, size) => Body::Chunked(len * scale, size * scale),
+            }
+        };
+        for shape in &mut plan.shapes {
+            grow(&mut shape.asked);
+            grow(&mut shape.got);
+        }
+        plan.cuts.iter_mut().for_each(|cut| *cut = (*cut * scale).min(30_000));
+        plan
+    }
+
+    /// The segments with what comes before HTTP put in behind the handshake.
+    fn behind(prefix: &Prefix, mut sent: Vec<Sent>) -> Vec<Sent> {
+        let (mut lens, mut front) = ([0u32; 2], Vec::new());
+        for (is_client, bytes) in prefix {
+            let own = usize::from(!is_client);
+            front.push(Sent {
+                is_client: *is_client,
+                offset: lens[own],
+                ack: lens[1 - own],
+                flags: ACK | PSH,
+                payload: bytes.clone(),
+                at_us: 0,
+                exchanges: Vec::new(),
+            });
+            lens[own] += bytes.len() as u32;
+        }
+        for one in &mut sent[3..] {
+            let own = usize::from(!one.is_client);
+            one.offset += lens[own];
+            one.ack += lens[1 - own];
+        }
+        sent.splice(3..3, front);
+        sent
+    }
+
+    /// The packet in two fragments of IPv4, where it is large enough.
+    fn tear(frame: &[u8], id: u16) -> Vec<Vec<u8>> {
+        let (head, body) = frame.split_at(LINK_BYTES + 20);
+        if frame[LINK_BYTES] != 0x45 || body.len() <= FRAGMENT_BYTES {
+            return vec![frame.to_vec()];
+        }
+        let part = |body: &[u8], offset: usize, more: u8| {
+            let mut part = [head, body].concat();
+            let length = (20 + body.len()) as u16;
+            part[16..18].copy_from_slice(&length.to_be_bytes());
+            part[18..20].copy_from_slice(&id.to_be_bytes());
+            part[20..22].copy_from_slice(&[more, (offset / 8) as u8]);
+            part
+        };
+        let (first, rest) = body.split_at(FRAGMENT_BYTES);
+        vec![part(first, 0, 0x20), part(rest, FRAGMENT_BYTES, 0)]
+    }
+
+    impl Kind {
+        /// The frames of the connection, in order. No two of an address have the same `serial`.
+        fn frames(&self, ends: [SocketAddr; 2], serial: u16) -> Vec<Vec<u8>> {
+            match self {
+                Kind::Http { plan, scale, prefix, missed, torn } => {
+                    let mut talk = scaled(plan.clone(), *scale).talk();
+                    talk.addresses = ends;
+                    talk.sent = behind(prefix, talk.sent);
+                    let kept = &talk.sent[(*missed).min(talk.sent.len())..];
+                    let whole = talk.frames_of(kept, START_NS, 1);
+                    let frame =
+                        |(at, frame): (usize, &super::support::capture_file::WrittenFrame)| {
+                            // Of a connection without handshake the filter knows nothing yet.
+                            match *missed == 0 && at > 2 && torn[at % torn.len()] {
+                                true => tear(&frame.bytes, serial.wrapping_add(at as u16)),
+                                false => vec![frame.bytes.clone()],
+                            }
+                        };
+                    whole.iter().enumerate().flat_map(frame).collect()
+                }
+                Kind::Other { said, isn, is_opened } => other_frames(said, *isn, *is_opened, ends),
+            }
+        }
+    }
+
+    fn other_frames(
+        said: &[(bool, Vec<u8>)],
+        isn: [u32; 2],
+        is_opened: bool,
+        ends: [SocketAddr; 2],
+    ) -> Vec<Vec<u8>> {
+        let (mut next, mut frames) = (isn, Vec::new());
+        let mut say = |is_client: bool, flags: u8, payload: &[u8]| {
+            let own = usize::from(!is_client);
+            let packet = Packet::tcp(ends[own], ends[1 - own])
+                .seq(next[own])
+                .ack(if flags & ACK != 0 { next[1 - own] } else { 0 })
+                .flags(flags)
+                .payload(payload);
+            let taken = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
+            next[own] = next[own].wrapping_add(taken);
+            frames.push(packet.ethernet());
+        };
+        if is_opened {
+            say(true, SYN, b"");
+            say(false, SYN | ACK, b"");
+        }
+        for (is_client, payload) in said {
+            say(*is_client, ACK | PSH, payload);
+        }
+        if said.len() % 2 == 0 {
+            say(true, FIN | ACK, b"");
+            say(false, FIN | ACK, b"");
+        } else {
+            say(false, RST | ACK, b"");
+        }
+        frames
+    }
+
+    impl Traffic {
+        /// All frames in the order in which they pass.
+        fn frames(&self) -> Vec<(u64, Vec<u8>)> {
+            let mut lanes: Vec<_> = self
+                .lanes
+                .iter()
+                .enumerate()
+                .map(|(lane, kinds)| {
+                    let ends = match lane % 2 {
+                        0 => [format!("10.0.0.1:{}", 4000 + lane), "10.0.0.2:80".into()],
+                        _ => [format!("[fd00::1]:{}", 4000 + lane), "[fd00::2]:8080".into()],
+                    };
+                    let ends = ends.map(|end| end.parse().expect("an address"));
+                    let serial = |at: usize| (lane * 16 + at) as u16 * 1024;
+                    let frames = kinds.iter().enumerate();
+                    let frames = frames.flat_map(|(at, kind)| kind.frames(ends, serial(at)));
+                    frames.collect::<Vec<_>>().into_iter()
+                })
+                .collect();
+            let mut passing: Vec<(usize, Vec<u8>)> = Vec::new();
+            let mut turns = self.turns.iter().cycle();
+            while lanes.iter().any(|lane| lane.len() > 0) {
+                let lane = *turns.next().unwrap_or(&0) % lanes.len();
+                // A lane whose turn never comes must end, too.
+                let lane = (0..lanes.len()).map(|more| (lane + more) % lanes.len());
+                let lane = lane.into_iter().find(|lane| lanes[*lane].len() > 0).unwrap_or(0);
+                let Some(frame) = lanes[lane].next() else { continue };
+                let at = passing.len();
+                if let Some(copy) = self.copies[at % self.copies.len()] {
+                    passing.push((at + copy, frame.clone()));
+                }
+                passing.push((at + self.lags[at % self.lags.len()], frame));
+            }
+            passing.sort_by_key(|(at, _)| *at);
+            let time = |index: usize| START_NS + index as u64 * self.step_us * 1000;
+            passing.into_iter().enumerate().map(|(at, (_, frame))| (time(at), frame)).collect()
+        }
+    }
+
+    /// Frames, through the filter if there is one; so many at a time have passed it before the shard
+    /// sees the first of them.
+    struct Source<'a> {
+        filter: Option<&'a Filter>,
+        frames: &'a [(u64, Vec<u8>)],
+        block_counts: &'a [usize],
+        at: usize,
+        blocks: usize,
+    }
+
+    impl FrameSource for Source<'_> {
+        fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+            if self.at == self.frames.len() {
+                return Ok(Polled::End);
+            }
+            let count = self.block_counts[self.blocks % self.block_counts.len()];
+            let block = &self.frames[self.at..self.frames.len().min(self.at + count)];
+            let keep = |ns: u64, frame: &[u8]| match self.filter {
+                None => frame.len(),
+                Some(filter) => {
+                    // Of a frame that is cut short the filter reads the same.
+                    let front = &frame[..frame.len().min(TEST_RUN_BYTES_MAX)];
+                    let before = filter.counters();
+                    let ran = test_run(filter.program(), front, 1).expect("a test run");
+                    if LOG.get() {
+                        log(filter, frame, ns, &before);
+                    }
+                    match ran.passed_bytes as usize {
+                        0 => 0,
+                        bytes => frame.len().min(bytes + LINK_BYTES),
+                    }
+                }
+            };
+            let kept: Vec<usize> = block.iter().map(|(ns, frame)| keep(*ns, frame)).collect();
+            for ((ns, frame), kept) in block.iter().zip(&kept).filter(|(_, kept)| **kept > 0) {
+                visit(Frame {
+                    bytes: &frame[..*kept],
+                    wire_bytes: frame.len() as u32,
+                    timestamp: TimestampNs(*ns),
+                    link: LinkType::Ethernet,
+                    vlan: None,
+                    iface: IfaceId(0),
+                });
+            }
+            self.at += block.len();
+            self.blocks += 1;
+            Ok(Polled::Frames(block.len()))
+        }
+
+        fn notes(&self) -> Option<Notes> {
+            self.filter.map(Filter::notes)
+        }
+    }
+
+    fn told(
+        filter: Option<&Filter>,
+        frames: &[(u64, Vec<u8>)],
+        traffic: &Traffic,
+        elide_bytes_min: Option<u64>,
+    ) -> (Vec<Value>, ShardStats) {
+        let mut config = Config::new(Input::Stdin);
+        config.capture.elide_bytes_min = elide_bytes_min;
+        let sink = MemorySink::new();
+        let limits = Limits::from(&config.emit);
+        let (mut outlets, writer) =
+            Writer::start(vec![Box::new(sink.clone())], 1, limits, Policy::Wait).expect("a thread");
+        let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
+        let lines = Lines::new(format, outlets.remove(0), None, false);
+        let source =
+            Source { filter, frames, block_counts: &traffic.block_counts, at: 0, blocks: 0 };
+        let shard = Shard::new(&config, source, Share::All, lines);
+        let (stats, result) = shard.run(&Orders::default(), |_| {});
+        result.expect("the source has no faults");
+        writer.finish().1.expect("the sink has no faults");
+        (records::parse(&sink.bytes()), stats)
+    }
+
+    fn show(filter: &Filter, frames: &[(u64, Vec<u8>)], traffic: &Traffic, e: Option<u64>) {
+        use httplines::sys::counters::Reason;
+        let mut config = Config::new(Input::Stdin);
+        config.capture.elide_bytes_min = e;
+        eprintln!("=== blocks {:?} elide {e:?}", traffic.block_counts);
+        LOG.set(true);
+        let _ = told(Some(filter), frames, traffic, e);
+        LOG.set(false);
+        let _ = Reason::ALL;
+    }
+    thread_local! { static LOG: Cell<bool> = const { Cell::new(false) }; }
+    fn log(
+        filter: &Filter,
+        frame: &[u8],
+        ns: u64,
+        before: &httplines::sys::counters::FilterCounters,
+    ) {
+        use httplines::sys::counters::Reason;
+        let after = filter.counters();
+        let reason = Reason::ALL.iter().find(|r| after.of(**r) != before.of(**r)).unwrap();
+        let l4 = if frame[12] == 8 { 34 } else { 54 };
+        let p = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let w = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+        if frame[12] == 8 && (frame[20] & 0x20 != 0 || frame[21] != 0) {
+            eprintln!("{ns} fragment");
+            return;
+        }
+        eprintln!(
+            "{} {}->{} {}+{} ack {} fl {:02x} {:?} {:?}",
+            ns - START_NS,
+            p(l4),
+            p(l4 + 2),
+            w(l4 + 4),
+            frame.len() - l4 - 20,
+            w(l4 + 8),
+            frame[l4 + 13],
+            reason,
+            String::from_utf8_lossy(&frame[l4 + 20..frame.len().min(l4 + 60)])
+        );
+    }
+
+    fn load() -> Option<Filter> {
+        let config =
+            CaptureConfig { session_count_max: 64, opening_count_max: 64, ..Default::default() };
+        match Filter::load(&config, &DecodeConfig::default()) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            result => {
+                let filter = result.expect("the kernel takes the filter");
+                filter.gate(Gate::Open);
+                Some(filter)
+            }
+        }
+    }
+
+    fn forget(filter: &Filter) {
+        for map in [filter.sessions(), filter.openings()] {
+            map.keys().for_each(|key| map.delete(&key).expect("it was there"));
+        }
+        assert_eq!(filter.notes().taken_count(), 0, "all notes were given back");
+    }
+
+    #[test]
+    fn the_filter_changes_no_record() {
+        let Some(filter) = load() else { skip!("loading the filter needs CAP_BPF") };
+        let [elided, told_count, rejected] = [const { Cell::new(0) }; 3];
+        proptest!(|(traffic in traffic())| {
+            let frames = traffic.frames();
+            let (expected, _) = told(None, &frames, &traffic, None);
+            for elide_bytes_min in [Some(1), Some(4096), None] {
+                forget(&filter);
+                let (live, stats) = told(Some(&filter), &frames, &traffic, elide_bytes_min);
+                if std::env::var_os("SHOW").is_some() && live != expected {
+                    forget(&filter);
+                    let c = filter.counters();
+                    let _ = c;
+                    show(&filter, &frames, &traffic, elide_bytes_min);
+                }
+                let what = format!("with a filter, elision {elide_bytes_min:?}, and without");
+                records::assert_same(&what, &live, &expected);
+                elided.set(elided.get() + stats.flow.bytes_elided);
+                told_count.set(told_count.get() + live.len() as u64);
+                rejected.set(rejected.get() + frames.len() as u64 - stats.frames);
+            }
+        });
+        let sums = [elided.get(), told_count.get(), rejected.get()];
+        eprintln!("bytes elided, records, frames rejected: {sums:?}");
+        assert!(!sums.contains(&0), "bytes elided, records, frames rejected: {sums:?}");
+    }
+}
