@@ -146,3 +146,6 @@ impl Feedback {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
