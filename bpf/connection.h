@@ -62,10 +62,17 @@ static __always_inline __u32 payload_bytes(const struct segment *segment)
 	return segment->bytes - segment->tcp.doff * 4;
 }
 
-/* The connection that a SYN begins, as far as it tells. */
+/*
+ * The connection that a SYN begins, as far as it tells. An answer names the other end's number: of
+ * a SYN that comes later that one is believed.
+ */
 static __always_inline void begin(struct connection *known, const struct segment *segment)
 {
-	known->isn[0] = known->isn[1] = bpf_ntohl(segment->tcp.seq);
+	__u32 isn = bpf_ntohl(segment->tcp.seq);
+	__u32 other = segment->tcp.ack ? bpf_ntohl(segment->tcp.ack_seq) - 1 : isn;
+
+	known->isn[0] = segment->sender ? other : isn;
+	known->isn[1] = segment->sender ? isn : other;
 	known->marks = mark_isn(segment->sender);
 	known->bytes = 0;
 	known->settled = 0;
@@ -74,28 +81,44 @@ static __always_inline void begin(struct connection *known, const struct segment
 /* A connection that is joined at this segment. */
 static __always_inline void join(struct connection *known, const struct segment *segment)
 {
-	begin(known, segment);
+	known->isn[0] = known->isn[1] = bpf_ntohl(segment->tcp.seq);
 	known->marks = MARK_LATE | MARK_ISN_0 | MARK_ISN_1;
+	known->bytes = 0;
+	known->settled = 0;
 }
 
+/* Of connection.marks: no number is known, and what is told of the connection reaches nobody. */
+#define MARKS_IN_DOUBT MARK_LATE
+
 /*
- * A SYN of a connection that is known. With another number than before it may be of a new one: all
- * that holds for the old one ends here, for the other endpoint too unless this is the answer to its
- * SYN, which says so. (The new one's SYN may have been lost on the way to us, or come later.)
+ * A SYN of a connection that is known. With another number than before it may be of a new one, or a
+ * late copy of an old one's, of which something may still be noted. All that holds for the present
+ * one ends here, and nothing does for what comes until the answer to this SYN tells that it was no
+ * copy.
  */
 static __always_inline void hear_syn(struct connection *known, const struct segment *segment)
 {
-	__u32 own = mark_isn(segment->sender), isn = bpf_ntohl(segment->tcp.seq);
+	__u32 own = mark_isn(segment->sender), other = !segment->sender;
+	__u32 isn = bpf_ntohl(segment->tcp.seq), ack = bpf_ntohl(segment->tcp.ack_seq);
 	__u32 marks = known->marks;
 
-	if (!(marks & MARK_LATE) && marks & own && isn_of(known, segment->sender) == isn)
+	if (!(marks & MARK_LATE) && isn_of(known, segment->sender) == isn) {
+		known->marks = marks | own;
 		return;
-	if (!segment->tcp.ack || marks & MARK_LATE ||
-	    isn_of(known, !segment->sender) + 1 != bpf_ntohl(segment->tcp.ack_seq))
-		marks = 0;
+	}
+	if (marks == MARKS_IN_DOUBT && !segment->tcp.ack && isn_of(known, segment->sender) == isn)
+		return;
+	known->bytes = 0;
 	known->settled = 0;
+	if (segment->tcp.ack && isn_of(known, other) + 1 == ack &&
+	    (marks == MARKS_IN_DOUBT || (!(marks & MARK_LATE) && marks & mark_isn(other)))) {
+		known->marks = own | mark_isn(other);
+	} else {
+		known->marks = MARKS_IN_DOUBT;
+		if (segment->tcp.ack)
+			set_isn(known, other, ack);	/* which it does not acknowledge */
+	}
 	set_isn(known, segment->sender, isn);
-	known->marks = marks | own;
 }
 
 /*
@@ -105,6 +128,8 @@ static __always_inline void hear_syn(struct connection *known, const struct segm
 static __always_inline void hear_end(struct connection *known, const struct segment *segment)
 {
 	known->marks &= segment->tcp.rst ? MARK_LATE : ~mark_isn(segment->sender);
+	/* Nor does a late copy of its SYN bring it back. */
+	set_isn(known, segment->sender, isn_of(known, segment->sender) - 1);
 }
 
 /* Notes how the connection turned out, bound to the number of who sent this segment. */

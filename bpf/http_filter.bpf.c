@@ -89,17 +89,14 @@ static __always_inline void add(__u32 word, __u64 amount)
 		__sync_fetch_and_add(counter, amount);
 }
 
-/* A SYN of no session. The answer to one joins it; any other begins anew. */
+/* A SYN of no session. */
 static __always_inline enum reason open(const struct segment *segment)
 {
-	struct connection begun, *opening;
+	struct connection begun, *opening = bpf_map_lookup_elem(&openings, &segment->key);
 
-	if (segment->tcp.ack) {
-		opening = bpf_map_lookup_elem(&openings, &segment->key);
-		if (opening) {
-			hear_syn(opening, segment);
-			return REASON_OPENING;
-		}
+	if (opening) {
+		hear_syn(opening, segment);
+		return REASON_OPENING;
 	}
 	begin(&begun, segment);
 	if (bpf_map_update_elem(&openings, &segment->key, &begun, BPF_ANY))
