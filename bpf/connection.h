@@ -108,7 +108,8 @@ static __always_inline void hear_syn(struct connection *known, const struct segm
 	}
 	if (marks == MARKS_IN_DOUBT && !segment->tcp.ack && isn_of(known, segment->sender) == isn)
 		return;
-	known->bytes = 0;
+	if (!segment->tcp.ack)
+		known->bytes = 0;
 	known->settled = 0;
 	if (segment->tcp.ack && isn_of(known, other) + 1 == ack &&
 	    (marks == MARKS_IN_DOUBT || (!(marks & MARK_LATE) && marks & mark_isn(other)))) {

@@ -30,6 +30,7 @@ mod root {
     use super::support::traffic::{Body, Plan, Sent, plan};
     use super::support::{records, skip};
 
+    /// Arbitrary; packet time begins here.
     const START_NS: u64 = 1_700_000_000_000_000_000;
     /// A test run counts the bytes that pass from the IP header on.
     const LINK_BYTES: usize = 14;
@@ -312,23 +313,19 @@ mod root {
             }
             let count = self.block_counts[self.blocks % self.block_counts.len()];
             let block = &self.frames[self.at..self.frames.len().min(self.at + count)];
-            let keep = |ns: u64, frame: &[u8]| match self.filter {
+            let keep = |frame: &[u8]| match self.filter {
                 None => frame.len(),
                 Some(filter) => {
                     // Of a frame that is cut short the filter reads the same.
                     let front = &frame[..frame.len().min(TEST_RUN_BYTES_MAX)];
-                    let before = filter.counters();
                     let ran = test_run(filter.program(), front, 1).expect("a test run");
-                    if LOG.get() {
-                        log(filter, frame, ns, &before);
-                    }
                     match ran.passed_bytes as usize {
                         0 => 0,
                         bytes => frame.len().min(bytes + LINK_BYTES),
                     }
                 }
             };
-            let kept: Vec<usize> = block.iter().map(|(ns, frame)| keep(*ns, frame)).collect();
+            let kept: Vec<usize> = block.iter().map(|(_, frame)| keep(frame)).collect();
             for ((ns, frame), kept) in block.iter().zip(&kept).filter(|(_, kept)| **kept > 0) {
                 visit(Frame {
                     bytes: &frame[..*kept],
@@ -372,47 +369,6 @@ mod root {
         (records::parse(&sink.bytes()), stats)
     }
 
-    fn show(filter: &Filter, frames: &[(u64, Vec<u8>)], traffic: &Traffic, e: Option<u64>) {
-        use httplines::sys::counters::Reason;
-        let mut config = Config::new(Input::Stdin);
-        config.capture.elide_bytes_min = e;
-        eprintln!("=== blocks {:?} elide {e:?}", traffic.block_counts);
-        LOG.set(true);
-        let _ = told(Some(filter), frames, traffic, e);
-        LOG.set(false);
-        let _ = Reason::ALL;
-    }
-    thread_local! { static LOG: Cell<bool> = const { Cell::new(false) }; }
-    fn log(
-        filter: &Filter,
-        frame: &[u8],
-        ns: u64,
-        before: &httplines::sys::counters::FilterCounters,
-    ) {
-        use httplines::sys::counters::Reason;
-        let after = filter.counters();
-        let reason = Reason::ALL.iter().find(|r| after.of(**r) != before.of(**r)).unwrap();
-        let l4 = if frame[12] == 8 { 34 } else { 54 };
-        let p = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-        let w = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
-        if frame[12] == 8 && (frame[20] & 0x20 != 0 || frame[21] != 0) {
-            eprintln!("{ns} fragment");
-            return;
-        }
-        eprintln!(
-            "{} {}->{} {}+{} ack {} fl {:02x} {:?} {:?}",
-            ns - START_NS,
-            p(l4),
-            p(l4 + 2),
-            w(l4 + 4),
-            frame.len() - l4 - 20,
-            w(l4 + 8),
-            frame[l4 + 13],
-            reason,
-            String::from_utf8_lossy(&frame[l4 + 20..frame.len().min(l4 + 60)])
-        );
-    }
-
     fn load() -> Option<Filter> {
         let config =
             CaptureConfig { session_count_max: 64, opening_count_max: 64, ..Default::default() };
@@ -437,18 +393,16 @@ mod root {
     fn the_filter_changes_no_record() {
         let Some(filter) = load() else { skip!("loading the filter needs CAP_BPF") };
         let [elided, told_count, rejected] = [const { Cell::new(0) }; 3];
-        proptest!(|(traffic in traffic())| {
+        let mut config = ProptestConfig::default();
+        if std::env::var_os("PROPTEST_CASES").is_none() {
+            config.cases = 64;
+        }
+        proptest!(config, |(traffic in traffic())| {
             let frames = traffic.frames();
             let (expected, _) = told(None, &frames, &traffic, None);
             for elide_bytes_min in [Some(1), Some(4096), None] {
                 forget(&filter);
                 let (live, stats) = told(Some(&filter), &frames, &traffic, elide_bytes_min);
-                if std::env::var_os("SHOW").is_some() && live != expected {
-                    forget(&filter);
-                    let c = filter.counters();
-                    let _ = c;
-                    show(&filter, &frames, &traffic, elide_bytes_min);
-                }
                 let what = format!("with a filter, elision {elide_bytes_min:?}, and without");
                 records::assert_same(&what, &live, &expected);
                 elided.set(elided.get() + stats.flow.bytes_elided);
