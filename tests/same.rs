@@ -1,10 +1,10 @@
 //! The same traffic gives the same records: on any number of shards, from a file of any kind, read
-//! in blocks of any size, or from standard input, and from whatever moment on it is captured. Made-up
-//! traffic with losses, and the corpus of captures beside this repository where it is there.
+//! in blocks of any size, or from standard input, and from whatever moment on it is captured.
+//! Made-up traffic with losses, and the corpus of captures beside this repository where it is.
 //!
 //! What is claimed of a capture that begins later stands at `Cut::check`. That a live capture gives
-//! the records of a file, that one without the filter does, and that one without elision does, needs
-//! root and real traffic: `tests/veth.rs` and `tests/elide.rs`.
+//! the records of a file, that one without the filter does, and that one without elision does,
+//! needs root and real traffic: `tests/veth.rs` and `tests/elide.rs`.
 
 mod support;
 
@@ -248,13 +248,14 @@ impl Cut {
 
     /// How many exchanges of connections under way are to be told.
     ///
-    /// Of connections that began behind the cut, all is told as it was. Of those that were under way:
+    /// Of connections that began behind the cut, all is told as it was. Of those that were under
+    /// way:
     /// - whatever is told that was not told before says that it was joined late;
-    /// - no message is told that was not told before, if each exchange of the connection lies alone,
-    ///   none was under way at the cut, and there is no tunnel. (Else a body may have messages in it
-    ///   where a message may stand, and nothing that was captured says that it is a body.)
-    /// - each exchange is told that lies alone behind the cut, if the connection can be joined there
-    ///   and nothing of it was torn.
+    /// - no message is told that was not told before, if each exchange of the connection lies
+    ///   alone, none was under way at the cut, and there is no tunnel. (Else a body may have
+    ///   messages in it where a message may stand, and nothing says that it is a body.)
+    /// - each exchange is told that lies alone behind the cut, if the connection can be joined
+    ///   there and nothing of it was torn.
     fn check(&self, what: &str, whole: &Told, late: &Told) -> usize {
         let (whole, late) = (self.split(whole), self.split(late));
         records::assert_same(what, &bare(&whole.0), &bare(&late.0));
