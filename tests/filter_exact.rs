@@ -248,7 +248,7 @@ mod root {
         for (is_client, payload) in said {
             say(*is_client, ACK | PSH, payload);
         }
-        if said.len() % 2 == 0 {
+        if said.len().is_multiple_of(2) {
             say(true, FIN | ACK, b"");
             say(false, FIN | ACK, b"");
         } else {
@@ -296,8 +296,8 @@ mod root {
         }
     }
 
-    /// Frames, through the filter if there is one; so many at a time have passed it before the shard
-    /// sees the first of them.
+    /// Frames, through the filter if there is one; so many at a time have passed it before the
+    /// shard sees the first of them.
     struct Source<'a> {
         filter: Option<&'a Filter>,
         frames: &'a [(u64, Vec<u8>)],

@@ -170,7 +170,7 @@ mod root {
         assert_eq!(output.status.code(), Some(0), "{said}");
     }
 
-    /// One page that needs nothing beside it, with all pictures in it, each of which is a file, too.
+    /// One page that needs nothing beside it, with all pictures in it; each is a file, too.
     fn assert_page(folder: &Path, table: &str) {
         let page = text_of(&folder.join("html"));
         for outside in ["<script", "<link", "<img", "src=", "@import", "url("] {

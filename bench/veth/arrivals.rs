@@ -1,5 +1,5 @@
-//! When lines come into a file: inotify(7) tells of each write, and then the clock and the length of
-//! the file are read.
+//! When lines come into a file: inotify(7) tells of each write, and then the clock and the length
+//! of the file are read.
 
 use httplines::sys::affinity;
 use inotify::{EventMask, Inotify, WatchMask};

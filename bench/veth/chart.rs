@@ -172,7 +172,8 @@ pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
             sum += part;
             let width = to - from;
             svg.push(format_args!(
-                "<rect x='{from:.1}' y='{y:.1}' width='{width:.1}' height='{BAR_HEIGHT}' fill='{colour}'/>"
+                "<rect x='{from:.1}' y='{y:.1}' width='{width:.1}' height='{BAR_HEIGHT}' \
+                 fill='{colour}'/>"
             ));
         }
         let mut end = at_x(sum);

@@ -286,7 +286,8 @@ mod tests {
         format!(
             "{{\"ts\":\"1970-01-01T00:00:01.000000000Z\",\"method\":\"{}\",\
              \"target\":\"/qq/{number:08x}{:016x}\",\"status\":{},\"server\":\"n{number:08x}\",\
-             \"request_ns\":10,\"ttfb_ns\":10,\"response_ns\":10,\"request_body_bytes\":{},\"response_body_bytes\":{},\"outcome\":\"complete\"}}\n",
+             \"request_ns\":10,\"ttfb_ns\":10,\"response_ns\":10,\
+             \"request_body_bytes\":{},\"response_body_bytes\":{},\"outcome\":\"complete\"}}\n",
             expected.method,
             999_999_000u64,
             expected.status,

@@ -27,9 +27,9 @@ pub fn html(results: &Results) -> String {
          <title>httplines: what this machine can capture</title>\n<style>{STYLE}</style>\n\
          <h1>What this machine can capture</h1>\n\
          <p class='lead'>{}</p>\n<p>httplines {}{}, Linux {}, {} CPUs ({}), {} GiB. {} searches of \
-         each rate, trials of {} s and {} s; retire timeout {} ms. Receive work of a veth pair runs \
-         on the CPU of who sends: read it beside the null reader, which has the same filter and \
-         rings and only walks them.</p>\n",
+         each rate, trials of {} s and {} s; retire timeout {} ms. Receive work of a veth pair \
+         runs on the CPU of who sends: read it beside the null reader, which has the same filter \
+         and rings and only walks them.</p>\n",
         escaped(&lead(results)),
         escaped(&machine.version),
         machine.commit.as_ref().map_or(String::new(), |it| format!(" ({})", escaped(it))),
@@ -49,7 +49,7 @@ pub fn html(results: &Results) -> String {
     page.push_str(&rate_table(results));
     let _ = write!(
         page,
-        "<h2>All figures</h2>\n<p>As a table, and how to make them again:</p>\n<pre>{}</pre>\n</html>\n",
+        "<h2>All figures</h2>\n<p>As a table:</p>\n<pre>{}</pre>\n</html>\n",
         escaped(&results.to_string())
     );
     page

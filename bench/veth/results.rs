@@ -281,8 +281,8 @@ impl Results {
     fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nDelay of an exchange's last frame to its line in the file, in us, at parts of the rate \
-             without loss;\nthe kernel hands over a block that is not full after {} ms\n",
+            "\nDelay of an exchange's last frame to its line in the file, in us, at parts of the \
+             rate without loss;\nthe kernel hands over a block that is not full after {} ms\n",
             self.parameters.retire_timeout_ms
         )?;
         writeln!(
@@ -341,8 +341,8 @@ impl Results {
             let allocations = allocations.filter(|_| it.variant == "default");
             writeln!(
                 f,
-                "{:<13} {:<13} {kernel:>7.0} {filter:>7.0} {workers:>8.0} {writer:>7.0} {other:>6.0} \
-                 {:>12.4} {:>11.4} {:>6} {:>14}",
+                "{:<13} {:<13} {kernel:>7.0} {filter:>7.0} {workers:>8.0} {writer:>7.0} \
+                 {other:>6.0} {:>12.4} {:>11.4} {:>6} {:>14}",
                 it.workload,
                 it.variant,
                 it.ring_frames,

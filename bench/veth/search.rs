@@ -264,7 +264,10 @@ mod tests {
         /// Whatever the receiver can take, it is found to the resolution, also where one trial in
         /// five is disturbed, and a second search agrees.
         #[test]
-        fn the_capacity_is_found(capacity in 10_000.0..1_100_000.0f64, disturbed_each in 5usize..20) {
+        fn the_capacity_is_found(
+            capacity in 10_000.0..1_100_000.0f64,
+            disturbed_each in 5usize..20,
+        ) {
             for loss_max in [LOSS_NONE, LOSS_PARTIAL] {
                 let mut model = Model { disturbed_each, ..model(capacity, 0.0) };
                 let mut search = Search::new(&mut model, RULES).unwrap();

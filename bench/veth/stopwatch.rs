@@ -1,4 +1,5 @@
-//! How long the filters ran that were loaded since: the kernel's own count, by query of all programs.
+//! How long the filters ran that were loaded since: the kernel's own count, by query of all
+//! programs.
 
 use httplines::sys::program;
 use libbpf_rs::query::ProgInfoIter;

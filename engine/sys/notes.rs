@@ -141,14 +141,13 @@ impl Notes {
     pub(crate) fn find(&self, key: &FlowKey) -> Option<(Marks, [u64; 2])> {
         let words = key.words();
         let places = 0..self.0.len() / NOTE_BYTES;
-        let found = places.map(|place| NoteId(place as u32)).find_map(|id| {
+        places.map(|place| NoteId(place as u32)).find_map(|id| {
             let word = |at| self.word(id, at).load(Ordering::Relaxed);
             let is_same = (0..LAST_KEY_WORD).all(|at| word(at) == words[at]);
             // The realm is the last word's upper half where numbers have their low end first.
             let marks = Marks(((word(LAST_KEY_WORD) ^ words[LAST_KEY_WORD]) >> 32) as u32);
             (is_same && marks != Marks::default()).then(|| (marks, [word(6), word(7)]))
-        });
-        found
+        })
     }
 
     fn word(&self, id: NoteId, at: usize) -> &AtomicU64 {

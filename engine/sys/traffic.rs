@@ -154,7 +154,7 @@ impl Traffic {
 
     /// Attaches the program to an interface of this thread's network namespace on which no packet
     /// passes. A run of a program that is attached nowhere lets the kernel wait twice until every
-    /// CPU has looked up (`bpf_prog_change_xdp`, kernel/bpf/dispatcher.c), which takes 10 ms and more.
+    /// CPU has looked up (`bpf_prog_change_xdp`, kernel/bpf/dispatcher.c): 10 ms and more.
     pub fn settle(&self, ifindex: u32) -> libbpf_rs::Result<()> {
         Xdp::new(self.program.as_fd()).attach(ifindex as i32, XdpFlags::SKB_MODE)
     }

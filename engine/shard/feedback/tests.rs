@@ -62,7 +62,7 @@ impl Talk {
         talk
     }
 
-    /// A segment whose payload begins with `payload` and goes on for `cut_bytes` that do not come up.
+    /// A segment whose payload begins with `payload` and goes on for `cut_bytes` that stay below.
     fn send(&mut self, direction: Direction, flags: u8, payload: &[u8], cut_bytes: u32) {
         let flags = TcpFlags(flags);
         self.segments += 1;
