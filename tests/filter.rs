@@ -10,7 +10,7 @@ mod root {
     use httplines::ids::FlowKey;
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::{Filter, Gate};
-    use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
+    use libbpf_rs::{MapCore, MapFlags, MapHandle};
     use proptest::prelude::*;
 
     use super::packet::Way::{ToClient, ToServer};
@@ -20,22 +20,11 @@ mod root {
     const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
     fn small() -> CaptureConfig {
-        CaptureConfig { session_count_max: 1024, opening_count_max: 1024, ..Default::default() }
+        room_for(1024)
     }
 
-    /// A filter whose gate is open, or nothing where we may not load one.
     fn load(config: &CaptureConfig) -> Option<Filter> {
-        match Filter::load(config, &DecodeConfig::default()) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                eprintln!("skipped: loading the filter needs CAP_BPF");
-                None
-            }
-            result => {
-                let filter = result.expect("the kernel takes the filter");
-                filter.gate(Gate::Open);
-                Some(filter)
-            }
-        }
+        super::packet::load(config, &DecodeConfig::default())
     }
 
     /// What the filter's maps know of a connection.

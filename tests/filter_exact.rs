@@ -4,28 +4,31 @@
 //!
 //! `PROPTEST_CASES=20000 cargo test --release --test filter_exact` tries more than a test run does.
 
+#[path = "support/kernel_packet.rs"]
+mod kernel_packet;
 mod support;
 
 /// Needs CAP_BPF; elsewhere the test says that it was skipped.
 mod root {
     use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
-    use httplines::config::{CaptureConfig, Config, DecodeConfig, Input};
+    use httplines::config::{Config, DecodeConfig, Input};
     use httplines::emit::Lines;
     use httplines::emit::{JsonFormat, Limits, MemorySink, Policy, Writer};
     use httplines::ids::{IfaceId, IfaceNames};
     use httplines::shard::{Orders, Shard, Share};
     use httplines::stats::ShardStats;
-    use httplines::sys::filter::{Filter, Gate};
+    use httplines::sys::filter::Filter;
     use httplines::sys::notes::Notes;
     use httplines::sys::program::test_run;
     use httplines::time::TimestampNs;
-    use libbpf_rs::{ErrorKind, MapCore};
+    use libbpf_rs::MapCore;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use serde_json::Value;
     use std::cell::Cell;
     use std::net::SocketAddr;
 
+    use super::kernel_packet::{load, room_for};
     use super::support::packet::{ACK, FIN, PSH, Packet, RST, SYN};
     use super::support::traffic::{Body, Plan, Sent, plan};
     use super::support::{records, skip};
@@ -369,19 +372,6 @@ mod root {
         (records::parse(&sink.bytes()), stats)
     }
 
-    fn load() -> Option<Filter> {
-        let config =
-            CaptureConfig { session_count_max: 64, opening_count_max: 64, ..Default::default() };
-        match Filter::load(&config, &DecodeConfig::default()) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            result => {
-                let filter = result.expect("the kernel takes the filter");
-                filter.gate(Gate::Open);
-                Some(filter)
-            }
-        }
-    }
-
     fn forget(filter: &Filter) {
         for map in [filter.sessions(), filter.openings()] {
             map.keys().for_each(|key| map.delete(&key).expect("it was there"));
@@ -391,7 +381,9 @@ mod root {
 
     #[test]
     fn the_filter_changes_no_record() {
-        let Some(filter) = load() else { skip!("loading the filter needs CAP_BPF") };
+        let Some(filter) = load(&room_for(64), &DecodeConfig::default()) else {
+            skip!("loading the filter needs CAP_BPF")
+        };
         let [elided, told_count, rejected] = [const { Cell::new(0) }; 3];
         let mut config = ProptestConfig::default();
         if std::env::var_os("PROPTEST_CASES").is_none() {

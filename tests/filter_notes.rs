@@ -7,12 +7,12 @@ mod packet;
 
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
-    use httplines::config::{CaptureConfig, DecodeConfig};
+    use httplines::config::DecodeConfig;
     use httplines::ids::{Direction, FlowKey, REALM_IPV6};
     use httplines::sys::counters::Reason;
-    use httplines::sys::filter::{Filter, Gate};
+    use httplines::sys::filter::Filter;
     use httplines::sys::notes::{Marks, Notes};
-    use libbpf_rs::{ErrorKind, MapCore, MapFlags};
+    use libbpf_rs::{MapCore, MapFlags};
 
     use super::packet::Way::{ToClient, ToServer};
     use super::packet::*;
@@ -29,19 +29,7 @@ mod root {
     const MARK_ISNS: u32 = 3 << 29;
 
     fn load() -> Option<Filter> {
-        let config =
-            CaptureConfig { session_count_max: 64, opening_count_max: 64, ..Default::default() };
-        match Filter::load(&config, &DecodeConfig::default()) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                eprintln!("skipped: loading the filter needs CAP_BPF");
-                None
-            }
-            result => {
-                let filter = result.expect("the kernel takes the filter");
-                filter.gate(Gate::Open);
-                Some(filter)
-            }
-        }
+        super::packet::load(&room_for(64), &DecodeConfig::default())
     }
 
     fn at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {

@@ -10,16 +10,16 @@ mod root {
     use std::net::SocketAddr;
 
     use httplines::capture::{Frame, LinkType};
-    use httplines::config::{CaptureConfig, Choice, DecodeConfig, Network, Restrictions};
+    use httplines::config::{Choice, DecodeConfig, Network, Restrictions};
     use httplines::decode::{Decoder, Reject};
     use httplines::ids::{FlowKey, IfaceId};
     use httplines::sys::counters::Reason;
-    use httplines::sys::filter::{Filter, Gate};
+    use httplines::sys::filter::Filter;
     use httplines::time::TimestampNs;
-    use libbpf_rs::{ErrorKind, MapCore};
+    use libbpf_rs::MapCore;
     use proptest::prelude::*;
 
-    use super::kernel_packet::{key_bytes, reason_of};
+    use super::kernel_packet::{key_bytes, reason_of, room_for};
     use super::support::packet::{ACK, Packet};
     use super::support::skip;
     use super::support::tunnel::*;
@@ -27,19 +27,7 @@ mod root {
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
     fn load(decode: &DecodeConfig) -> Option<Filter> {
-        let small = CaptureConfig {
-            session_count_max: 1024,
-            opening_count_max: 1024,
-            ..Default::default()
-        };
-        match Filter::load(&small, decode) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            result => {
-                let filter = result.expect("the kernel takes the filter");
-                filter.gate(Gate::Open);
-                Some(filter)
-            }
-        }
+        super::kernel_packet::load(&room_for(1024), decode)
     }
 
     /// The filter for `decode`, or the end of the test.

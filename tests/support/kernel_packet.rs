@@ -3,9 +3,10 @@
 // Each test uses its part of this.
 #![allow(dead_code)]
 
+use httplines::config::{CaptureConfig, DecodeConfig};
 use httplines::ids::FlowKey;
 use httplines::sys::counters::Reason;
-use httplines::sys::filter::Filter;
+use httplines::sys::filter::{Filter, Gate};
 use httplines::sys::program::test_run;
 
 pub const FIN: u8 = 1;
@@ -31,6 +32,27 @@ pub const SERVER_V4: [u8; 4] = [10, 0, 0, 1];
 pub const SEQ: u32 = 7;
 pub const CLIENT_PORT: u16 = 40_000;
 pub const SERVER_PORT: u16 = 8080;
+
+/// For a filter that has room for so many sessions, and as many openings.
+pub fn room_for(connection_count: u32) -> CaptureConfig {
+    let (session_count_max, opening_count_max) = (connection_count, connection_count);
+    CaptureConfig { session_count_max, opening_count_max, ..Default::default() }
+}
+
+/// A filter whose gate is open, or nothing where we may not load one.
+pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Option<Filter> {
+    match Filter::load(config, decode) {
+        Err(error) if error.kind() == libbpf_rs::ErrorKind::PermissionDenied => {
+            eprintln!("skipped: loading the filter needs CAP_BPF");
+            None
+        }
+        result => {
+            let filter = result.expect("the kernel takes the filter");
+            filter.gate(Gate::Open);
+            Some(filter)
+        }
+    }
+}
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
