@@ -10,6 +10,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 use super::filter::Filter;
 use super::mmap::Mapping;
+use super::privileges;
 
 super::skeleton!("fanout");
 
@@ -28,6 +29,9 @@ impl Fanout {
     pub fn load(filter: &Filter) -> libbpf_rs::Result<Fanout> {
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::FanoutSkelBuilder::default().open(&mut storage)?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.is_trusted = privileges::is_trusted().into();
+        }
         let word_count = libbpf_rs::num_possible_cpus()? * SLOT_WORDS;
         open.maps.misplaced.set_max_entries(word_count as u32)?;
         open.maps.choices.reuse_fd(filter.choices().as_fd())?;

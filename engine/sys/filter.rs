@@ -14,6 +14,7 @@ use libbpf_rs::{ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, libb
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
 use super::notes::Notes;
+use super::privileges;
 use super::restrict::{self, CHOICE_BYTES};
 use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 
@@ -60,6 +61,9 @@ impl Filter {
         super::hush_libbpf();
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::HttpFilterSkelBuilder::default().open(&mut storage)?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.is_trusted = privileges::is_trusted().into();
+        }
         let cpu_count = libbpf_rs::num_possible_cpus()?;
         open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
         open.maps.sessions.set_max_entries(config.session_count_max)?;

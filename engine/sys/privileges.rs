@@ -11,6 +11,13 @@ pub fn has_capability(number: u32) -> bool {
     mask.is_none_or(|mask| mask & 1 << number != 0)
 }
 
+/// Whether the verifier trusts what this thread loads with speculation.
+pub(super) fn is_trusted() -> bool {
+    /// What had all such rights before CAP_PERFMON had, and has it still.
+    const CAP_SYS_ADMIN: u32 = 21;
+    has_capability(CAP_PERFMON) || has_capability(CAP_SYS_ADMIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -22,6 +29,8 @@ mod tests {
         let has_none = status.contains("CapEff:\t0000000000000000");
         assert!(!has_all || has_capability(CAP_PERFMON));
         assert!(!has_none || !has_capability(CAP_PERFMON));
+        assert!(!has_all || is_trusted());
+        assert!(!has_none || !is_trusted());
         // No kernel has so many.
         assert!(!has_capability(63));
     }
