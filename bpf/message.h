@@ -22,6 +22,11 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 	__u32 bytes = segment->bytes - ahead;
 	__u32 offset;
 
+	at.offset += ahead;
+	/* Most payloads are longer, and leave nothing to clear. */
+	if (segment->bytes > ahead && bytes >= LOOK_BYTES &&
+	    !cursor_peek(&at, LINEAR, to, LOOK_BYTES))
+		return 0;
 	clear(at.skb, to, LOOK_BYTES);
 	if (segment->bytes <= ahead)
 		return 0;
@@ -31,9 +36,8 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 	asm volatile("" : "+r"(bytes));
 	bytes = ((bytes - 1) & (LOOK_BYTES - 1)) + 1;
 
-	at.offset += ahead;
 	/* Of a cursor that counts from skb->data this fails, and the next way is its own. */
-	if (!cursor_peek(&at, LINEAR, to, bytes))
+	if (segment->bytes - ahead < LOOK_BYTES && !cursor_peek(&at, LINEAR, to, bytes))
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
 	if (offset == OFFSET_UNKNOWN)
