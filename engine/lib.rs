@@ -11,7 +11,8 @@
 //!
 //! A room imports only rooms to its left and the leaves, and `tests/architecture.rs` holds that:
 //!
-//! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter.
+//! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter;
+//!   and [`lanes`], which looks at sixteen bytes at once.
 //! - [`sys`] is the only room with unsafe code: the kernel's interfaces, as safe values.
 //! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
 //!   it.
@@ -45,5 +46,7 @@ pub mod shard;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;
+/// Bytes in, masks out: a leaf for who uses it. Its home is `sys` because of its intrinsics.
+pub use sys::lanes;
 pub mod time;
 pub mod totals;

@@ -1,17 +1,19 @@
 //! Capture files → [`Frame`]: pcap and pcapng, from anything that can be read.
 //!
 //! [`open`] turns a path or standard input into one [`PcapSource`] a shard; `legacy` and `ng` know
-//! the two formats. The source owns a window over large reads and walks the records in it, so that
-//! a frame is a borrow and nothing is allocated or copied for a record. What a file claims is never
-//! believed before its bytes are there: the window grows as they arrive, up to
-//! [`RECORD_BYTES_MAX`].
+//! the two formats. The source walks the records in a window, over a mapped file or over large
+//! reads, so that a frame is a borrow and nothing is allocated or copied for a record. What a file
+//! claims is never believed before its bytes are there: a window over reads grows as they arrive,
+//! up to [`RECORD_BYTES_MAX`].
 
 use std::io::{ErrorKind, Read};
 
 use super::{Frame, FrameSource, Polled, SourceError};
 use crate::ids::IfaceNames;
+use crate::lanes;
 use format::Format;
-use window::Window;
+
+pub use window::{MappedWindow, Supply, Window};
 
 mod format;
 mod legacy;
@@ -25,6 +27,15 @@ mod tests;
 /// Bytes of the longest record that is read, its header included. Frames are at most 256 KiB in any
 /// file that a capture tool writes; a record beyond this is damage.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// How far ahead headers are asked for: records are mostly as long as the one before. It halves the
+/// time that mapped frames of full length take, of which nothing but the headers is looked at.
+const PREFETCH_RECORDS: usize = 2;
+/// Shorter records are looked at as a whole, and the CPU sees by itself what comes next.
+const PREFETCHED_BYTES_MIN: usize = 512;
+
+/// What is told of a file that became shorter while it was read.
+const CUT: &str = "the file was cut while it was read";
 
 /// What stands next in a capture, seen from the first byte of a record.
 enum Step<'a> {
@@ -45,9 +56,8 @@ enum Step<'a> {
 /// (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>). An error is told once,
 /// after all frames before it were visited; from then on [`Polled::End`] is all there is.
 #[derive(Debug)]
-pub struct PcapSource<R> {
-    reader: R,
-    window: Window,
+pub struct PcapSource<W> {
+    window: W,
     format: Format,
     names: IfaceNames,
     /// Frames visited since the beginning.
@@ -59,7 +69,7 @@ pub struct PcapSource<R> {
     is_over: bool,
 }
 
-impl<R: Read> PcapSource<R> {
+impl<R: Read> PcapSource<Window<R>> {
     /// A source over `reader`, which stands at the first byte of a capture. `read_bytes` is the
     /// size of one read; the names of a pcapng's interfaces go to `names`. Reads the first few
     /// bytes, and waits for them.
@@ -70,24 +80,19 @@ impl<R: Read> PcapSource<R> {
         mut reader: R,
         read_bytes: usize,
         names: &IfaceNames,
-    ) -> Result<PcapSource<R>, open::OpenError> {
+    ) -> Result<PcapSource<Window<R>>, open::OpenError> {
         let prefix = open::read_prefix(&mut reader, "the capture")?;
         let format = Format::detect(&prefix, "the capture")?;
-        Ok(PcapSource::resume(reader, &prefix, format, read_bytes, names))
-    }
-
-    /// A source over a capture whose first bytes, `prefix`, were read and recognised before.
-    fn resume(
-        reader: R,
-        prefix: &[u8],
-        format: Format,
-        read_bytes: usize,
-        names: &IfaceNames,
-    ) -> PcapSource<R> {
         let unread = &prefix[format.header_bytes().min(prefix.len())..];
+        Ok(PcapSource::resume(Window::new(reader, read_bytes, unread), format, names))
+    }
+}
+
+impl<W: Supply> PcapSource<W> {
+    /// A source over a capture whose header was read and recognised before.
+    fn resume(window: W, format: Format, names: &IfaceNames) -> PcapSource<W> {
         PcapSource {
-            reader,
-            window: Window::new(read_bytes, unread),
+            window,
             format,
             names: names.clone(),
             frames: 0,
@@ -109,7 +114,12 @@ impl<R: Read> PcapSource<R> {
             }
             let rest = &unread[at..];
             match self.format.step(rest, &self.names) {
+                // What was read of it may be zeros that stand for bytes which are gone.
+                _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
+                    if record_bytes > PREFETCHED_BYTES_MIN {
+                        lanes::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
+                    }
                     visit(frame);
                     count += 1;
                     at += record_bytes;
@@ -150,7 +160,7 @@ impl<R: Read> PcapSource<R> {
     }
 }
 
-impl<R: Read> FrameSource for PcapSource<R> {
+impl<W: Supply> FrameSource for PcapSource<W> {
     /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
     /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
     /// signal's `Interrupted`, so that whoever polls can look whether to stop.
@@ -158,7 +168,7 @@ impl<R: Read> FrameSource for PcapSource<R> {
         if self.is_over {
             return Ok(Polled::End);
         }
-        match self.window.fill(&mut self.reader) {
+        match self.window.fill() {
             Ok(0) => self.end(),
             Ok(_) => self.visit_window(visit).map(Polled::Frames),
             Err(error) => match error.kind() {

@@ -6,6 +6,7 @@
 //! its version.
 
 use super::exchange::{HeadFields, Span};
+use crate::lanes;
 use memchr::{memchr, memrchr};
 
 /// A method longer than this is none.
@@ -229,8 +230,9 @@ fn is_usual_method(method: &[u8]) -> bool {
 }
 
 fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Result<Kind, Parsed> {
-    if expected != Expected::Request && line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"HTTP/")
-    {
+    let is_status_line =
+        line.starts_with(b"HTTP/") || line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"HTTP/");
+    if expected != Expected::Request && is_status_line {
         return status_line(line, expected, fields).ok_or(Parsed::Invalid);
     }
     if expected == Expected::Response {
@@ -247,7 +249,11 @@ fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Resul
 fn request_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
     let len = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let line = &line[..len];
-    let version_start = memrchr(b' ', line)? + 1;
+    let version_start = match line.last_chunk::<9>() {
+        // First what nearly all are.
+        Some([b' ', version @ ..]) if is_proper_version(version) => len - 8,
+        _ => memrchr(b' ', line)? + 1,
+    };
     if !is_version(&line[version_start..]) {
         return None;
     }
@@ -327,47 +333,83 @@ fn is_proper_version(word: &[u8]) -> bool {
     word.len() == 8 && word.starts_with(b"HTTP/1.") && word[7].is_ascii_digit()
 }
 
-/// Reads header lines from `at` on; returns where the head ends, or `None` where it does not.
-fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
-    let mut line_start = at;
-    // The field that is being read: a fold may still make it longer.
-    let mut field: Option<(usize, usize)> = None;
-    loop {
-        let Some(line_bytes) = memchr(b'\n', &bytes[line_start..]) else {
-            // Of a head that was cut, the last whole field counts.
-            if let Some((start, end)) = field {
-                header_field(bytes, start, end, head);
+/// The ends of the lines in some bytes, one after the other.
+struct LineEnds<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins whose line feeds are in `mask`.
+    block_start: usize,
+    mask: u64,
+}
+
+impl<'a> LineEnds<'a> {
+    #[inline(always)]
+    fn new(bytes: &'a [u8], at: usize) -> LineEnds<'a> {
+        LineEnds { bytes, block_start: at, mask: line_feeds(bytes, at) }
+    }
+
+    /// Where the next line feed stands.
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.mask == 0 {
+            self.block_start += 64;
+            if self.block_start >= self.bytes.len() {
+                return None;
             }
-            return None;
-        };
-        let line_end = line_start + line_bytes;
-        let line = &bytes[line_start..line_end];
-        match line {
-            // Two CR end the lines of text that was translated twice.
-            [] | [b'\r'] | [b'\r', b'\r'] => {
-                if let Some((start, end)) = field {
-                    header_field(bytes, start, end, head);
-                }
-                return Some(line_end + 1);
-            }
-            [b' ' | b'\t', ..] if field.is_some() => {
-                field = field.map(|(start, _)| (start, line_end));
-            }
-            _ => {
-                if let Some((start, end)) = field {
-                    header_field(bytes, start, end, head);
-                }
-                field = Some((line_start, line_end));
-            }
+            self.mask = line_feeds(self.bytes, self.block_start);
         }
-        line_start = line_end + 1;
+        let end = self.block_start + self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask - 1;
+        Some(end)
     }
 }
 
+/// The line feeds among the 64 bytes from `at` on, or as many as there are.
+#[inline(always)]
+fn line_feeds(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match (rest.first_chunk::<64>(), bytes.last_chunk::<64>()) {
+        (Some(block), _) => lanes::equal_to_in_64(block, b'\n'),
+        // The last ones are read together with the bytes before them.
+        (None, Some(block)) => {
+            lanes::equal_to_in_64(block, b'\n').unbounded_shr((64 - rest.len()) as u32)
+        }
+        (None, None) => {
+            let mut block = [0; 64];
+            block[..rest.len()].copy_from_slice(rest);
+            lanes::equal_to_in_64(&block, b'\n')
+        }
+    }
+}
+
+/// Reads header lines from `at` on; returns where the head ends, or `None` where it does not.
+fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
+    let mut ends = LineEnds::new(bytes, at);
+    let (mut field_start, mut line_start) = (at, at);
+    while let Some(line_end) = ends.next() {
+        // Two CR end the lines of text that was translated twice.
+        if line_end - line_start <= 2
+            && matches!(bytes[line_start..line_end], [] | [b'\r'] | [b'\r', b'\r'])
+        {
+            return Some(line_end + 1);
+        }
+        line_start = line_end + 1;
+        // A fold makes the field longer.
+        if !matches!(bytes.get(line_start), Some(b' ' | b'\t')) {
+            header_field(bytes, field_start, line_end, head);
+            field_start = line_start;
+        }
+    }
+    if field_start < line_start {
+        // Of a head that was cut, the last whole field counts.
+        header_field(bytes, field_start, line_start - 1, head);
+    }
+    None
+}
+
 /// Takes note of the field in `bytes[start..end]` if it is one that records or framing need.
-#[inline]
+#[inline(always)]
 fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
-    let line = &bytes[start..end];
+    let line = bytes.get(start..end).unwrap_or_default();
     let is_request = head.kind == Kind::Request;
     let fields = &mut head.fields;
     // Most lines are told apart by their first byte and by where their colon would stand.
@@ -380,22 +422,26 @@ fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
         (b'l', false) => behind(line, b"location").map(|at| (&mut fields.location, at)),
         (b'c', _) => match behind(line, b"content-type") {
             Some(at) => Some((&mut fields.content_type, at)),
-            None => return framing_field(bytes, start, end, head),
+            None => return framing_field(line, head),
         },
-        (b't', _) | (b'e', true) => return framing_field(bytes, start, end, head),
+        (b't', _) | (b'e', true) => return framing_field(line, head),
         _ => None,
     };
     if let Some((slot, at)) = found
         && *slot == Span::ABSENT
     {
-        *slot = trimmed(bytes, start + at, end);
+        let (value_start, value_end) = trimmed(line, at);
+        *slot = Span::new(start + value_start, start + value_end);
     }
 }
 
 /// The same for the fields that say where a body ends, and whether it is sent.
-fn framing_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
-    let line = &bytes[start..end];
-    let value = |at| trimmed(bytes, start + at, end).of(bytes).unwrap_or_default();
+#[inline(always)]
+fn framing_field(line: &[u8], head: &mut Head) {
+    let value = |at| {
+        let (start, end) = trimmed(line, at);
+        line.get(start..end).unwrap_or_default()
+    };
     if let Some(at) = behind(line, b"content-length") {
         head.framing.note_length(value(at));
     } else if let Some(at) = behind(line, b"transfer-encoding") {
@@ -409,29 +455,75 @@ fn framing_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
 
 /// Where the value begins in a line with the field `name`, given in lower case. Senders that put
 /// white space before the colon mean the same field (RFC 9112 section 5.1 has it refused).
-#[inline]
-fn behind(line: &[u8], name: &[u8]) -> Option<usize> {
-    let next = *line.get(name.len())?;
-    if next != b':' && !is_blank(next) || !line[..name.len()].eq_ignore_ascii_case(name) {
+#[inline(always)]
+fn behind<const N: usize>(line: &[u8], name: &[u8; N]) -> Option<usize> {
+    let (found, rest) = line.split_first_chunk::<N>()?;
+    let next = rest.first()?;
+    if !is_name(found, name) {
         return None;
     }
-    let blanks = line[name.len()..].iter().take_while(|byte| is_blank(**byte)).count();
-    let colon = name.len() + blanks;
-    (line.get(colon) == Some(&b':')).then_some(colon + 1)
+    match next {
+        b':' => Some(N + 1),
+        b' ' | b'\t' => {
+            let blanks = rest.iter().take_while(|byte| is_blank(**byte)).count();
+            (rest.get(blanks) == Some(&b':')).then_some(N + blanks + 1)
+        }
+        _ => None,
+    }
 }
 
-/// A value without the white space around it.
-fn trimmed(bytes: &[u8], start: usize, end: usize) -> Span {
-    let value = &bytes[start..end];
-    let is_space = |byte: &&u8| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n');
-    let leading = value.iter().take_while(is_space).count();
-    let trailing = value[leading..].iter().rev().take_while(is_space).count();
-    Span::new(start + leading, end - trailing)
+/// Whether `found` is `name`, which has lower-case letters and hyphens only, in any case: word by
+/// word, of which the last one may reach back into the one before.
+#[inline(always)]
+fn is_name<const N: usize>(found: &[u8; N], name: &[u8; N]) -> bool {
+    let differs = |at: usize, len: usize| {
+        let (mut ours, mut theirs) = ([0; 8], [0; 8]);
+        ours[..len].copy_from_slice(&name[at..at + len]);
+        theirs[..len].copy_from_slice(&found[at..at + len]);
+        let (ours, theirs) = (u64::from_ne_bytes(ours), u64::from_ne_bytes(theirs));
+        // Of the bytes of a name, letters alone have the bit 0x40; their case is the bit 0x20.
+        (theirs | (ours & 0x4040_4040_4040_4040) >> 1) != ours
+    };
+    let len = if N < 8 { 4.min(N) } else { 8 };
+    let mut at = 0;
+    while at + len < N {
+        if differs(at, len) {
+            return false;
+        }
+        at += len;
+    }
+    !differs(N - len, len)
+}
+
+/// Where the value from `at` on begins and ends in `line`, without the white space around it.
+#[inline(always)]
+fn trimmed(line: &[u8], at: usize) -> (usize, usize) {
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    // First what nearly all are: a space in front, and a CR behind.
+    if let Some([b' ', first, .., last, b'\r']) = line.get(at..)
+        && !is_space(*first)
+        && !is_space(*last)
+    {
+        return (at + 1, line.len() - 1);
+    }
+    let value = line.get(at..).unwrap_or_default();
+    let leading = value.iter().take_while(|byte| is_space(**byte)).count();
+    let trailing = value[leading..].iter().rev().take_while(|byte| is_space(**byte)).count();
+    (at + leading, line.len() - trailing)
 }
 
 impl FramingFields {
     /// One Content-Length field. A list of equal values is one value (RFC 9110 section 8.6).
     fn note_length(&mut self, value: &[u8]) {
+        // First what nearly all are: a number of a few digits, once.
+        if self.content_length.is_none()
+            && (1..=9).contains(&value.len())
+            && value.iter().all(u8::is_ascii_digit)
+        {
+            let number = value.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+            self.content_length = Some(number.into());
+            return;
+        }
         for part in value.split(|byte| *byte == b',') {
             let digits = part.trim_ascii();
             let number = (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
@@ -493,3 +585,6 @@ const TOKEN_BYTES: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,13 @@
 //! - [`namespace`]: a network namespace for a thread, a process that dies with it.
 //! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
+//! - [`file_map`]: a file as memory, and what happens where it is cut.
 //! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
 //! - [`fanout`]: the program that chooses the shard of a frame, loaded.
 //! - [`counters`]: what those counters are called.
 //! - [`notes`]: what user space tells the filter of connections, in mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
+//! - [`lanes`]: sixteen bytes at a time, by the CPU's own instructions.
 //! - [`memory`]: how much there is.
 //! - [`privileges`]: what we may do.
 //! - [`wait`]: waiting for sockets.
@@ -29,8 +31,10 @@ pub mod affinity;
 pub mod clock;
 pub mod counters;
 pub mod fanout;
+pub mod file_map;
 pub mod filter;
 pub mod interface;
+pub mod lanes;
 pub mod memory;
 pub mod mmap;
 pub mod namespace;

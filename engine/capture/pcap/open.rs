@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::PcapSource;
 use super::format::{Format, PREFIX_BYTES};
+use super::{MappedWindow, PcapSource, Supply, Window};
 use crate::capture::tee::{self, TeeReader};
 use crate::ids::IfaceNames;
+use crate::sys::file_map::FileMap;
 
 /// Why a capture cannot be opened; each is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -134,41 +135,65 @@ impl Progress {
 #[derive(Debug)]
 pub struct Capture {
     /// One source a shard; each gives all frames.
-    pub sources: Vec<PcapSource<CaptureReader>>,
+    pub sources: Vec<PcapSource<CaptureWindow>>,
     /// How far they are.
     pub progress: Progress,
 }
 
-/// What one shard reads a capture through. Counts for [`Progress`].
+/// What one shard sees a capture through. Counts for [`Progress`].
 #[derive(Debug)]
-pub struct CaptureReader {
-    input: ReaderInput,
+pub struct CaptureWindow {
+    input: Input,
     progress: Arc<[AtomicU64]>,
     shard: usize,
 }
 
 #[derive(Debug)]
-enum ReaderInput {
-    File(Take<File>),
-    Tee(TeeReader),
+enum Input {
+    Mapped(MappedWindow),
+    File(Window<Take<File>>),
+    Tee(Window<TeeReader>),
 }
 
-impl Read for CaptureReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Supply for CaptureWindow {
+    #[inline]
+    fn unread(&self) -> &[u8] {
+        match &self.input {
+            Input::Mapped(window) => window.unread(),
+            Input::File(window) => window.unread(),
+            Input::Tee(window) => window.unread(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.input {
+            Input::Mapped(window) => window.consume(count),
+            Input::File(window) => window.consume(count),
+            Input::Tee(window) => window.consume(count),
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
         let count = match &mut self.input {
-            ReaderInput::File(file) => file.read(buffer)?,
-            ReaderInput::Tee(tee) => tee.read(buffer)?,
+            Input::Mapped(window) => window.fill()?,
+            Input::File(window) => window.fill()?,
+            Input::Tee(window) => window.fill()?,
         };
-        // One store a read, to a word only this shard writes.
+        // One store a fill, to a word only this shard writes.
         self.progress[self.shard].fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+
+    #[inline]
+    fn is_cut(&self) -> bool {
+        matches!(&self.input, Input::Mapped(window) if window.is_cut())
     }
 }
 
 /// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time; names of
 /// interfaces go to `names`. The size of a regular file is taken here, once: all shards see the
-/// same frames even where something still writes to it. Anything else that can be read is read as
-/// [`open_stream`] does.
+/// same frames even where something still writes to it. It is mapped, once for all shards, or read
+/// where that cannot be. Anything else that can be read is read as [`open_stream`] does.
 ///
 /// # Errors
 /// [`OpenError`], with `path` in it.
@@ -190,21 +215,29 @@ pub fn open_file(
     }
     let prefix = read_prefix(&mut first, &input)?;
     let format = Format::detect(&prefix, &input)?;
-    let prefix_bytes = prefix.len() as u64;
-    let mut inputs = vec![first];
-    for _ in 1..shard_count {
-        let mut file = File::open(path).map_err(io)?;
-        let again = read_prefix(&mut file, &input)?;
-        if again != prefix {
-            let source = io::Error::other("it was replaced while it was opened");
-            return Err(OpenError::Read { input, source });
+    let header_bytes = format.header_bytes().min(prefix.len());
+    let unread = &prefix[header_bytes..];
+    let mut inputs = Vec::new();
+    if let Ok(map) = first.try_clone().and_then(|file| FileMap::new(file, metadata.len())) {
+        let map = Arc::new(map);
+        for _ in 0..shard_count {
+            let window = MappedWindow::new(Arc::clone(&map), read_bytes, header_bytes);
+            inputs.push(Input::Mapped(window));
         }
-        inputs.push(file);
+    } else {
+        let rest_bytes = metadata.len().saturating_sub(prefix.len() as u64);
+        inputs.push(Input::File(Window::new(first.take(rest_bytes), read_bytes, unread)));
+        for _ in 1..shard_count {
+            let mut file = File::open(path).map_err(io)?;
+            let again = read_prefix(&mut file, &input)?;
+            if again != prefix {
+                let source = io::Error::other("it was replaced while it was opened");
+                return Err(OpenError::Read { input, source });
+            }
+            inputs.push(Input::File(Window::new(file.take(rest_bytes), read_bytes, unread)));
+        }
     }
-    let inputs = inputs
-        .into_iter()
-        .map(|file| ReaderInput::File(file.take(metadata.len().saturating_sub(prefix_bytes))));
-    Ok(capture(inputs.collect(), &prefix, &format, Some(metadata.len()), read_bytes, names))
+    Ok(capture(inputs, &format, Some(metadata.len()), names))
 }
 
 /// Opens the capture that `reader` (standard input, a FIFO) gives, for `shard_count` shards;
@@ -224,24 +257,28 @@ pub fn open_stream(
     let format = Format::detect(&prefix, input)?;
     let readers = tee::split(reader, read_bytes, shard_count)
         .map_err(|source| OpenError::Read { input: input.to_string(), source })?;
-    let inputs = readers.into_iter().map(ReaderInput::Tee).collect();
-    Ok(capture(inputs, &prefix, &format, None, read_bytes, names))
+    let unread = &prefix[format.header_bytes().min(prefix.len())..];
+    let inputs =
+        readers.into_iter().map(|tee| Input::Tee(Window::new(tee, read_bytes, unread))).collect();
+    Ok(capture(inputs, &format, None, names))
 }
 
-/// A source for each of `inputs`, which all stand behind `prefix`.
+/// A source for each of `inputs`, which all stand behind the header.
 fn capture(
-    inputs: Vec<ReaderInput>,
-    prefix: &[u8],
+    inputs: Vec<Input>,
     format: &Format,
     size_bytes: Option<u64>,
-    read_bytes: usize,
     names: &IfaceNames,
 ) -> Capture {
+    let begun = |input: &Input| match input {
+        Input::Mapped(_) => format.header_bytes(),
+        Input::File(_) | Input::Tee(_) => PREFIX_BYTES,
+    };
     let progress: Arc<[AtomicU64]> =
-        inputs.iter().map(|_| AtomicU64::new(prefix.len() as u64)).collect();
+        inputs.iter().map(|input| AtomicU64::new(begun(input) as u64)).collect();
     let sources = inputs.into_iter().enumerate().map(|(shard, input)| {
-        let reader = CaptureReader { input, progress: Arc::clone(&progress), shard };
-        PcapSource::resume(reader, prefix, format.clone(), read_bytes, names)
+        let window = CaptureWindow { input, progress: Arc::clone(&progress), shard };
+        PcapSource::resume(window, format.clone(), names)
     });
     Capture {
         sources: sources.collect(),

@@ -75,12 +75,12 @@ fn enhanced(word: Word, iface: u32, ticks: u64, wire_bytes: u32, data: &[u8]) ->
     block(word, 6, &[&words.map(word).concat(), data].concat())
 }
 
-fn open(bytes: &[u8], read_bytes: usize) -> Result<PcapSource<Cursor<Vec<u8>>>, OpenError> {
+fn open(bytes: &[u8], read_bytes: usize) -> Result<PcapSource<Window<Cursor<Vec<u8>>>>, OpenError> {
     PcapSource::new(Cursor::new(bytes.to_vec()), read_bytes, &IfaceNames::default())
 }
 
 /// Everything a source gives, and how it ended.
-fn drain<R: Read>(mut source: PcapSource<R>) -> (Vec<Seen>, Result<(), SourceError>) {
+fn drain<W: Supply>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceError>) {
     let mut seen = Vec::new();
     loop {
         let polled = source.poll(&mut |frame: Frame<'_>| {
@@ -432,4 +432,64 @@ proptest! {
             drain(source).1.ok();
         }
     }
+}
+
+/// A capture of `count` frames in a file.
+fn file_of(count: u32) -> tempfile::NamedTempFile {
+    let word: Word = u32::to_le_bytes;
+    let mut bytes = header(word, 0xa1b2_3c4d, 1);
+    for n in 0..count {
+        bytes.extend(record(word, (n, n), 900, &[], &[n as u8; 700]));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
+    file
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri maps no files")]
+fn a_mapped_file_gives_the_frames_that_reading_gives() {
+    let file = file_of(300);
+    for step_bytes in [1, 100, 1000, 1 << 20] {
+        let read = drain(open(&std::fs::read(file.path()).unwrap(), 4096).unwrap());
+        let names = IfaceNames::default();
+        let capture = open::open_file(file.path(), step_bytes, 2, &names).unwrap();
+        for source in capture.sources {
+            let (seen, end) = drain(source);
+            assert!(end.is_ok());
+            assert_eq!(seen, read.0);
+        }
+        assert_eq!(capture.progress.read_bytes(), file.as_file().metadata().unwrap().len());
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri maps no files")]
+fn a_file_that_shrinks_ends_with_an_error_and_what_came_before_is_told() {
+    let file = file_of(300);
+    let step_bytes = 10 * 716;
+    let capture = open::open_file(file.path(), step_bytes, 1, &IfaceNames::default()).unwrap();
+    let mut source = capture.sources.into_iter().next().unwrap();
+    let mut count = 0;
+    source.poll(&mut |_: Frame<'_>| count += 1).unwrap();
+    file.as_file().set_len(24 + 15 * 716 + 100).unwrap();
+    let (seen, end) = drain(source);
+    assert_eq!((count, seen.len()), (10, 5));
+    assert!(end.unwrap_err().to_string().contains("the last record has 100 of its"));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri maps no files")]
+fn a_file_that_shrinks_under_our_eyes_ends_with_an_error() {
+    let file = file_of(300);
+    let capture = open::open_file(file.path(), 1 << 20, 1, &IfaceNames::default()).unwrap();
+    let mut source = capture.sources.into_iter().next().unwrap();
+    let mut count = 0;
+    let end = source.poll(&mut |_: Frame<'_>| {
+        count += 1;
+        // Most of what this poll still goes through is gone.
+        file.as_file().set_len(4096).unwrap();
+    });
+    assert!(end.unwrap_err().to_string().contains("was cut while it was read"));
+    assert!((1..300).contains(&count));
 }

@@ -1,0 +1,222 @@
+//! A file as memory, to be read: mmap(2). And what happens where the file is cut meanwhile.
+//!
+//! Who touches a page beyond the end of its file gets SIGBUS, which ends the process. So a handler
+//! puts zeroed memory in the place of what is gone and notes that; the reader goes on with zeros,
+//! looks at the note ([`FileMap::is_cut`]), and stops. A SIGBUS that is not ours goes to whoever
+//! had the signal before us.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Maps that there can be at a time in a process. All shards of a run share one.
+const MAP_COUNT_MAX: usize = 64;
+
+/// The addresses of a map, for the handler: `end` is 0 where the place is free, and is written
+/// last.
+struct Place {
+    is_taken: AtomicBool,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    is_cut: AtomicBool,
+}
+
+static PLACES: [Place; MAP_COUNT_MAX] = [const {
+    Place {
+        is_taken: AtomicBool::new(false),
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        is_cut: AtomicBool::new(false),
+    }
+}; MAP_COUNT_MAX];
+
+/// A regular file, mapped.
+#[derive(Debug)]
+pub struct FileMap {
+    file: File,
+    start: NonNull<u8>,
+    bytes: usize,
+    place: usize,
+}
+
+// SAFETY: the memory belongs to the map alone, and is no thread's in particular.
+unsafe impl Send for FileMap {}
+// SAFETY: it is only read.
+unsafe impl Sync for FileMap {}
+
+impl FileMap {
+    /// Maps the first `bytes` bytes of `file`.
+    ///
+    /// # Errors
+    /// Where the file cannot be mapped, is empty, or too many are; it can still be read.
+    pub fn new(file: File, bytes: u64) -> io::Result<FileMap> {
+        let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        watch_for_cuts()?;
+        let is_free = |place: &Place| !place.is_taken.swap(true, Ordering::AcqRel);
+        let place = PLACES.iter().position(is_free).ok_or(io::ErrorKind::QuotaExceeded)?;
+        // SAFETY: the kernel chooses an address that nothing else uses. Whoever writes to the file
+        // changes the bytes that we look at; no length of ours depends on them but by a checked
+        // slice, so that what is read may be wrong then, and nothing else.
+        let start = unsafe {
+            let (protection, flags) = (libc::PROT_READ, libc::MAP_SHARED);
+            libc::mmap(std::ptr::null_mut(), bytes, protection, flags, file.as_raw_fd(), 0)
+        };
+        let start = if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) };
+        let Some(start) = start else {
+            PLACES[place].is_taken.store(false, Ordering::Release);
+            return Err(io::Error::last_os_error());
+        };
+        let address = start.as_ptr() as usize;
+        PLACES[place].is_cut.store(false, Ordering::Relaxed);
+        PLACES[place].start.store(address, Ordering::Relaxed);
+        PLACES[place].end.store(address + bytes, Ordering::Release);
+        Ok(FileMap { file, start, bytes, place })
+    }
+
+    /// The bytes of the file. Those that are gone are 0.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped as long as `self` lives, at this address and length.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    /// How long the file is now, if that is less than what was mapped.
+    pub fn cut_bytes(&self) -> Option<u64> {
+        let bytes = self.file.metadata().ok()?.len();
+        (bytes < self.bytes as u64).then_some(bytes)
+    }
+
+    /// Whether bytes were looked at that the file did not have any more.
+    #[inline]
+    pub fn is_cut(&self) -> bool {
+        PLACES[self.place].is_cut.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        PLACES[self.place].end.store(0, Ordering::Release);
+        // SAFETY: mapped by us at this address and length, and borrowed by nobody any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        PLACES[self.place].is_taken.store(false, Ordering::Release);
+    }
+}
+
+/// What SIGBUS did before.
+static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Sets the handler up, once in a process.
+fn watch_for_cuts() -> io::Result<()> {
+    static RESULT: OnceLock<Result<(), i32>> = OnceLock::new();
+    let result = RESULT.get_or_init(|| {
+        // SAFETY: all zeros are a valid `sigaction`; the pointers are to locals. `BEFORE` is set
+        // before the handler is.
+        let result = unsafe {
+            let mut before: libc::sigaction = std::mem::zeroed();
+            super::cvt(libc::sigaction(libc::SIGBUS, std::ptr::null(), &mut before)).and_then(
+                |_| {
+                    let mut ours = before;
+                    BEFORE.get_or_init(|| before);
+                    ours.sa_sigaction = on_sigbus as *const () as usize;
+                    ours.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
+                    super::cvt(libc::sigaction(libc::SIGBUS, &ours, std::ptr::null_mut()))
+                },
+            )
+        };
+        result.map(|_| ()).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    });
+    result.map_err(io::Error::from_raw_os_error)
+}
+
+/// Runs in whichever thread touched memory that is not there. It calls nothing but mmap(2) and
+/// sigaction(2), and allocates nothing.
+extern "C" fn on_sigbus(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: with SA_SIGINFO the kernel passes a valid `info`, and SIGBUS has an address.
+    let address = unsafe { (*info).si_addr() } as usize;
+    for place in &PLACES {
+        let end = place.end.load(Ordering::Acquire);
+        let start = place.start.load(Ordering::Relaxed);
+        if !(start..end).contains(&address) {
+            continue;
+        }
+        // SAFETY: `address` lies in a map that somebody reads at this moment, so it is there; from
+        // its page on all is replaced by zeros, which are as good to read. sysconf(3) reads a
+        // constant.
+        let is_replaced = unsafe {
+            let page_bytes = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+            let page = address - address % page_bytes;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            let place = page as *mut libc::c_void;
+            libc::mmap(place, end - page, libc::PROT_READ, flags, -1, 0) != libc::MAP_FAILED
+        };
+        if is_replaced {
+            place.is_cut.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+    pass_on(signal, info, context);
+}
+
+/// A SIGBUS that is not ours.
+fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    let before = BEFORE.get().filter(|before| {
+        before.sa_flags & libc::SA_SIGINFO != 0
+            && !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
+    });
+    match before {
+        // SAFETY: with SA_SIGINFO it is a function with these arguments, which stood for this
+        // signal before.
+        Some(before) => unsafe {
+            std::mem::transmute::<usize, Handler>(before.sa_sigaction)(signal, info, context);
+        },
+        // SAFETY: changes one disposition; the fault comes again and ends the process.
+        None => unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_of(pages: usize) -> (File, u64) {
+        let file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut &file, &vec![7; pages * 4096]).unwrap();
+        (file, pages as u64 * 4096)
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_file_that_shrinks_is_zeros_and_kills_nobody() {
+        let (file, bytes) = file_of(40);
+        let map = FileMap::new(file.try_clone().unwrap(), bytes).unwrap();
+        assert!(map.bytes()[..100].iter().all(|byte| *byte == 7));
+        assert_eq!((map.cut_bytes(), map.is_cut()), (None, false));
+        file.set_len(4096).unwrap();
+        assert_eq!(map.cut_bytes(), Some(4096));
+        assert_eq!(map.bytes()[4095], 7);
+        assert!(!map.is_cut());
+        assert!(map.bytes()[30 * 4096..].iter().all(|byte| *byte == 0));
+        assert!(map.is_cut());
+        assert_eq!(map.bytes()[4096], 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn an_empty_file_is_not_mapped_and_places_are_used_again() {
+        let (file, bytes) = file_of(1);
+        assert!(FileMap::new(file.try_clone().unwrap(), 0).is_err());
+        for _ in 0..3 * MAP_COUNT_MAX {
+            let map = FileMap::new(file.try_clone().unwrap(), bytes).unwrap();
+            assert_eq!(map.bytes().len(), 4096);
+        }
+    }
+}

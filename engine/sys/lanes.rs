@@ -1,0 +1,128 @@
+//! Sixteen bytes at a time. Which of them are of interest is a mask, whose lowest bit is
+//! for the first byte.
+//!
+//! On x86-64 with the SSE2 that every such CPU has; elsewhere, and as the twin in tests, byte by
+//! byte. A call of memchr costs more than most of what is looked for here is long.
+
+/// Bytes of a block.
+pub const LANES: usize = 16;
+
+/// Which bytes are `byte`.
+#[inline(always)]
+pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
+    chosen::equal_to(block, byte)
+}
+
+/// Which bytes are not plain: controls, DEL, quotes, backslashes, and all beyond ASCII.
+#[inline(always)]
+pub fn unplain(block: &[u8; LANES]) -> u32 {
+    chosen::unplain(block)
+}
+
+/// Asks the CPU for the 128 bytes from `at` on, if they are in `bytes`, so that they are there when
+/// they are looked at. It asks for nothing that is not mapped.
+#[inline(always)]
+pub fn prefetch(bytes: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in [at, at + 64] {
+        if let Some(byte) = bytes.get(line) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: every x86-64 CPU has SSE; this reads nothing that anybody could notice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+        }
+    }
+}
+
+/// Which of 64 bytes are `byte`.
+#[inline(always)]
+pub fn equal_to_in_64(block: &[u8; 64], byte: u8) -> u64 {
+    let (blocks, _) = block.as_chunks::<LANES>();
+    let parts = blocks.iter().rev();
+    parts.fold(0, |mask, block| mask << LANES | u64::from(equal_to(block, byte)))
+}
+
+#[cfg(target_arch = "x86_64")]
+mod chosen {
+    use super::LANES;
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128,
+        _mm_set1_epi8,
+    };
+
+    #[inline(always)]
+    pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
+        // SAFETY: every x86-64 CPU has SSE2; the load is of the 16 bytes of `block`, and may be
+        // unaligned.
+        unsafe {
+            let lanes = _mm_loadu_si128(std::ptr::from_ref(block).cast::<__m128i>());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(lanes, _mm_set1_epi8(byte as i8))) as u32
+        }
+    }
+
+    #[inline(always)]
+    pub fn unplain(block: &[u8; LANES]) -> u32 {
+        // SAFETY: as above.
+        unsafe {
+            let lanes = _mm_loadu_si128(std::ptr::from_ref(block).cast::<__m128i>());
+            let is = |byte: u8| _mm_cmpeq_epi8(lanes, _mm_set1_epi8(byte as i8));
+            // Bytes beyond ASCII are negative here.
+            let low = _mm_cmplt_epi8(lanes, _mm_set1_epi8(0x20));
+            let marks = _mm_or_si128(is(b'"'), is(b'\\'));
+            _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(low, marks), is(0x7f))) as u32
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use naive as chosen;
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod naive {
+    use super::LANES;
+
+    fn mask(block: &[u8; LANES], wanted: impl Fn(u8) -> bool) -> u32 {
+        (0..LANES).map(|lane| u32::from(wanted(block[lane])) << lane).sum()
+    }
+
+    pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
+        mask(block, |it| it == byte)
+    }
+
+    pub fn unplain(block: &[u8; LANES]) -> u32 {
+        mask(block, |it| !(0x20..0x7f).contains(&it) || it == b'"' || it == b'\\')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_byte_at_every_place() {
+        for byte in 0..=255 {
+            for lane in 0..LANES {
+                let mut block = [b'a'; LANES];
+                block[lane] = byte;
+                assert_eq!(unplain(&block), naive::unplain(&block));
+                assert_eq!(equal_to(&block, byte), naive::equal_to(&block, byte));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn masks_agree_with_the_naive(bytes in prop::array::uniform32(any::<u8>()), byte: u8) {
+            let mut long = [0; 64];
+            long[..32].copy_from_slice(&bytes);
+            long[32..].copy_from_slice(&bytes);
+            let mask = equal_to_in_64(&long, byte);
+            for (lane, found) in long.iter().enumerate() {
+                prop_assert_eq!(mask >> lane & 1 == 1, *found == byte);
+            }
+            for block in long.as_chunks::<LANES>().0 {
+                prop_assert_eq!(unplain(block), naive::unplain(block));
+            }
+        }
+    }
+}
