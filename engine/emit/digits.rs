@@ -13,26 +13,63 @@ pub fn append_decimal(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// The two hexadecimal digits of each byte.
-static HEX_PAIRS: [[u8; 2]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
+/// The eight decimal digits of `value`, which is below 10^8, the first one in the lowest byte. All
+/// at once: two numbers of four digits, four of two, eight of one, each in a lane of its own, and
+/// each quotient by a product that is exact for numbers of so many digits.
+#[inline(always)]
+pub fn eight_digits(value: u32) -> u64 {
+    let fours = u64::from(value / 10_000) | u64::from(value % 10_000) << 32;
+    let hundreds = (fours * 10_486 >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | (fours - hundreds * 100) << 16;
+    let tens = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
+    (tens | (twos - tens * 10) << 8) + u64::from_ne_bytes([b'0'; 8])
+}
+
+/// The eight hexadecimal digits of `value`, the first one in the lowest byte.
+#[inline(always)]
+pub fn eight_hex_digits(value: u32) -> u64 {
+    let word = u64::from(value.swap_bytes());
+    let word = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = (word >> 4 | word << 8) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    nibbles + u64::from_ne_bytes([b'0'; 8]) + letters * u64::from(b'a' - b'0' - 10)
+}
+
+/// The digits of each byte with a point behind, and how many bytes that is.
+static OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let skipped = if octet >= 100 { 0 } else { 2 - (octet >= 10) as usize };
+        let mut at = skipped;
+        while at < 3 {
+            octets[octet].0[at - skipped] = b'0' + digits[at] as u8;
+            at += 1;
+        }
+        octets[octet].0[3 - skipped] = b'.';
+        octets[octet].1 = 4 - skipped as u8;
+        octet += 1;
     }
-    pairs
+    octets
 };
 
-/// Appends `value` as 16 hexadecimal digits.
-#[inline]
-pub fn append_hex(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [[0; 2]; 8];
-    for (pair, byte) in digits.iter_mut().zip(value.to_be_bytes()) {
-        *pair = HEX_PAIRS[usize::from(byte)];
+/// An IPv4 address in the first bytes, and how many they are.
+#[inline(always)]
+pub fn ipv4_text(octets: [u8; 4]) -> ([u8; 16], usize) {
+    let mut text = [0; 16];
+    let mut len = 0;
+    for octet in octets {
+        let (digits, digits_len) = OCTETS[usize::from(octet)];
+        // At most 12 so far.
+        let at = len & 15;
+        if let Some(place) = text.get_mut(at..at + 4) {
+            place.copy_from_slice(&digits);
+        }
+        len += usize::from(digits_len);
     }
-    out.extend_from_slice(digits.as_flattened());
+    (text, len - 1)
 }
 
 /// Writes RFC 3339 times in UTC with nanoseconds. Exchanges come nearly in order, so the part down
@@ -51,18 +88,24 @@ impl Rfc3339 {
     /// Appends `time`.
     #[inline]
     pub fn append(&mut self, time: TimestampNs, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.digits(time));
+    }
+
+    /// The digits of `time`.
+    #[inline(always)]
+    pub fn digits(&mut self, time: TimestampNs) -> &[u8; Rfc3339::BYTES] {
         let second = time.0 / 1_000_000_000;
         if second != self.second {
             self.second = second;
             self.set_second(second);
         }
         let nanoseconds = (time.0 % 1_000_000_000) as u32;
-        // Two halves, so that the divisions do not wait for one another.
-        put_decimal(&mut self.digits[20..25], nanoseconds / 10_000);
-        put_decimal(&mut self.digits[25..29], nanoseconds % 10_000);
-        out.extend_from_slice(&self.digits);
+        self.digits[20..28].copy_from_slice(&eight_digits(nanoseconds / 10).to_le_bytes());
+        self.digits[28] = b'0' + (nanoseconds % 10) as u8;
+        &self.digits
     }
 
+    #[cold]
     fn set_second(&mut self, second: u64) {
         let (year, month, day) = civil_from_days(second / DAY_S);
         let of_day = (second % DAY_S) as u32;
@@ -119,22 +162,9 @@ pub fn append_ip(ip: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-#[inline]
 fn append_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    let mut text = [0; 16];
-    let mut len = 0;
-    for octet in ip.octets() {
-        let (hundreds, tens) = (octet / 100, octet / 10 % 10);
-        // A digit that is not wanted is overwritten by the next.
-        text[len & 15] = b'0' + hundreds;
-        len += usize::from(hundreds > 0);
-        text[len & 15] = b'0' + tens;
-        len += usize::from(octet >= 10);
-        text[len & 15] = b'0' + octet % 10;
-        text[(len + 1) & 15] = b'.';
-        len += 2;
-    }
-    out.extend_from_slice(&text[..(len - 1) & 15]);
+    let (text, len) = ipv4_text(ip.octets());
+    out.extend_from_slice(&text[..len]);
 }
 
 fn append_ipv6(ip: Ipv6Addr, out: &mut Vec<u8>) {
@@ -243,6 +273,17 @@ mod tests {
         }
     }
 
+    #[test]
+    #[cfg_attr(miri, ignore = "takes minutes under Miri")]
+    fn eight_digits_of_each_number_of_four_and_of_some_of_eight() {
+        for four in 0..10_000 {
+            for value in [four, four * 10_000, four * 10_001, 99_999_999 - four] {
+                let digits = eight_digits(value).to_le_bytes();
+                assert_eq!(digits, format!("{value:08}").as_bytes());
+            }
+        }
+    }
+
     fn ip_text(ip: IpAddr) -> String {
         let mut out = Vec::new();
         append_ip(ip, &mut out);
@@ -261,9 +302,8 @@ mod tests {
             prop_assert_eq!(ip_text(v4), v4.to_string());
             prop_assert_eq!(ip_text(v6), v6.to_string());
             let mut out = Vec::new();
-            append_hex(number, &mut out);
             append_decimal(number, &mut out);
-            prop_assert_eq!(out, format!("{number:016x}{number}").into_bytes());
+            prop_assert_eq!(out, number.to_string().into_bytes());
         }
     }
 

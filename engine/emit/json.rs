@@ -11,13 +11,15 @@
 use crate::config::EmitConfig;
 use crate::decode::TunnelPath;
 use crate::emit::Format;
-use crate::emit::digits::{Rfc3339, append_decimal, append_hex, append_ip};
+use crate::emit::digits::{Rfc3339, append_decimal, append_ip};
 use crate::emit::escape::{Fold, append_base64, append_escaped, plain_len};
 use crate::emit::headers::{HeaderLines, MASK, before_query, is_secret, is_uri};
-use crate::http::{Exchange, FlowIdentity, Message};
-use crate::ids::{IfaceId, IfaceNames};
+use crate::emit::pen::{MARGIN_BYTES, Pen};
+use crate::http::{Exchange, FlowIdentity, HeadFields, Message, Outcome, Span};
+use crate::ids::{FlowKey, IfaceId, IfaceNames};
 use crate::time::TimestampNs;
 use std::io::Write;
+use std::net::IpAddr;
 
 mod budget;
 
@@ -53,8 +55,20 @@ pub struct JsonFormat {
     times: Rfc3339,
     names: IfaceNames,
     ifaces: Vec<(IfaceId, Vec<u8>)>,
+    /// Where a line is written.
+    page: Vec<u8>,
+    care: Care,
     /// A value with its mask.
     masked: Vec<u8>,
+}
+
+/// For what cannot just be copied.
+#[derive(Debug, Default)]
+struct Care {
+    /// A piece of a line.
+    piece: Vec<u8>,
+    /// Bytes that are left for texts beyond their reserves.
+    spare: usize,
 }
 
 impl JsonFormat {
@@ -67,91 +81,125 @@ impl JsonFormat {
         } else {
             HeaderChoice::Named(config.extra_headers.clone())
         };
+        let line_bytes_max = config.line_bytes_max.max(LINE_BYTES_MIN);
         JsonFormat {
-            line_bytes_max: config.line_bytes_max.max(LINE_BYTES_MIN),
+            line_bytes_max,
             headers,
             is_secrets_shown: config.is_secrets_shown,
             is_query_redacted: config.is_query_redacted,
             times: Rfc3339::default(),
             names,
             ifaces: Vec::new(),
+            page: vec![0; line_bytes_max + MARGIN_BYTES],
+            care: Care::default(),
             masked: Vec::new(),
         }
     }
 
     /// `iface`, rendered once for each interface.
-    fn iface(&mut self, id: IfaceId, out: &mut Vec<u8>) {
-        if let Some((_, rendered)) = self.ifaces.iter().find(|(known, _)| *known == id) {
-            return out.extend_from_slice(rendered);
-        }
+    #[inline]
+    fn iface(&mut self, id: IfaceId) -> &[u8] {
+        let at = self.ifaces.iter().position(|(known, _)| *known == id);
+        let at = at.unwrap_or_else(|| self.new_iface(id));
+        self.ifaces.get(at).map_or(&[], |(_, rendered)| rendered)
+    }
+
+    #[cold]
+    fn new_iface(&mut self, id: IfaceId) -> usize {
         if self.ifaces.len() == IFACE_COUNT_MAX {
             self.ifaces.clear();
         }
         let mut rendered = Vec::new();
         if let Some(name) = self.names.get(id) {
-            text(&IFACE, name.as_bytes(), &mut 0, &mut rendered);
+            rendered.extend_from_slice(IFACE.open);
+            text_with_care(&IFACE, name.as_bytes(), name.len(), &mut 0, &mut rendered);
         }
-        out.extend_from_slice(&rendered);
         self.ifaces.push((id, rendered));
+        self.ifaces.len() - 1
     }
 
     /// A text that may have a query to hide.
-    #[inline]
-    fn uri(&mut self, field: &TextField, value: &[u8], spare: &mut usize, out: &mut Vec<u8>) {
+    #[inline(always)]
+    fn uri(
+        &mut self,
+        field: &TextField,
+        message: &Message,
+        span: Span,
+        care: &mut Care,
+        pen: &mut Pen<'_>,
+    ) {
         if self.is_query_redacted
+            && let Some(value) = message.field(span)
             && let Some(shown) = before_query(value)
         {
             self.masked.clear();
             self.masked.extend_from_slice(shown);
             self.masked.extend_from_slice(MASK);
-            out.extend_from_slice(field.open);
-            return text_with_care(field, &self.masked, value.len(), spare, out);
+            pen.put(field.open);
+            return pen.put(care.text(field, &self.masked, value.len()));
         }
-        text(field, value, spare, out);
+        text(field, message, span, care, pen);
     }
 
-    fn request(&mut self, request: &Message, spare: &mut usize, out: &mut Vec<u8>) {
-        let fields = &request.fields;
-        if let Some(value) = request.field(fields.first) {
-            text(&METHOD, value, spare, out);
-        }
-        if let Some(value) = request.field(fields.second) {
-            self.uri(&TARGET, value, spare, out);
-        }
-        if let Some(value) = request.field(fields.third) {
-            text(&VERSION, value, spare, out);
-        }
-        if let Some(value) = request.field(fields.host) {
-            text(&HOST, value, spare, out);
-        }
-        if let Some(value) = request.field(fields.user_agent) {
-            text(&USER_AGENT, value, spare, out);
-        }
-        if let Some(value) = request.field(fields.referer) {
-            self.uri(&REFERER, value, spare, out);
-        }
-        if let Some(value) = request.field(fields.content_type) {
-            text(&REQUEST_TYPE, value, spare, out);
-        }
+    #[inline(always)]
+    fn request(&mut self, request: &Message, care: &mut Care, pen: &mut Pen<'_>) {
+        let HeadFields { first, second, third, host, user_agent, referer, content_type, .. } =
+            request.fields;
+        text(&METHOD, request, first, care, pen);
+        self.uri(&TARGET, request, second, care, pen);
+        text(&VERSION, request, third, care, pen);
+        text(&HOST, request, host, care, pen);
+        text(&USER_AGENT, request, user_agent, care, pen);
+        self.uri(&REFERER, request, referer, care, pen);
+        text(&REQUEST_TYPE, request, content_type, care, pen);
     }
 
-    fn response(&mut self, response: &Message, spare: &mut usize, out: &mut Vec<u8>) {
-        let fields = &response.fields;
+    #[inline(always)]
+    fn response(&mut self, response: &Message, care: &mut Care, pen: &mut Pen<'_>) {
+        let HeadFields { third, content_type, server, location, .. } = response.fields;
         if response.status != 0 {
-            number(KEY_STATUS, u64::from(response.status), out);
+            number(KEY_STATUS, u64::from(response.status), pen);
         }
-        if let Some(value) = response.field(fields.third) {
-            text(&REASON, value, spare, out);
+        text(&REASON, response, third, care, pen);
+        text(&RESPONSE_TYPE, response, content_type, care, pen);
+        text(&SERVER, response, server, care, pen);
+        self.uri(&LOCATION, response, location, care, pen);
+    }
+
+    /// A line up to its lists of headers.
+    #[inline(always)]
+    fn fields(
+        &mut self,
+        flow: &FlowIdentity<'_>,
+        exchange: &Exchange,
+        care: &mut Care,
+        pen: &mut Pen<'_>,
+    ) {
+        pen.put(b"{");
+        if let Some(time) = earliest(exchange) {
+            pen.put(KEY_TS);
+            pen.put(self.times.digits(time));
+            pen.put(b"\",");
         }
-        if let Some(value) = response.field(fields.content_type) {
-            text(&RESPONSE_TYPE, value, spare, out);
+        identity(flow, exchange.n, care, pen);
+        if !exchange.tunnel.is_empty() {
+            pen.put(care.piece(|out| tunnel(exchange.tunnel, out)));
         }
-        if let Some(value) = response.field(fields.server) {
-            text(&SERVER, value, spare, out);
+        let iface = self.iface(exchange.iface);
+        if !iface.is_empty() {
+            pen.put(iface);
         }
-        if let Some(value) = response.field(fields.location) {
-            self.uri(&LOCATION, value, spare, out);
+        let (request, response) = (&exchange.request, &exchange.response);
+        if request.is_seen {
+            self.request(request, care, pen);
+        } else {
+            text(&VERSION, response, response.fields.first, care, pen);
         }
+        if response.is_seen {
+            self.response(response, care, pen);
+        }
+        sizes_and_times(exchange, care, pen);
+        fate(exchange, pen);
     }
 
     /// The lists of headers, in `room_bytes` beside [`HEADERS_FIXED_BYTES`]. The response's list
@@ -171,7 +219,8 @@ impl JsonFormat {
             self.header_list(KEY_RESPONSE_HEADERS, response, room, &mut omitted, out);
         }
         if omitted > 0 {
-            number(KEY_OMITTED, omitted, out);
+            out.extend_from_slice(KEY_OMITTED);
+            append_decimal(omitted, out);
         }
     }
 
@@ -270,33 +319,38 @@ impl JsonFormat {
     }
 }
 
+impl Care {
+    /// What `append` makes.
+    #[cold]
+    #[inline(never)]
+    fn piece(&mut self, append: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        self.piece.clear();
+        append(&mut self.piece);
+        &self.piece
+    }
+
+    /// A text behind its key.
+    #[cold]
+    #[inline(never)]
+    fn text(&mut self, field: &TextField, value: &[u8], wire_bytes: usize) -> &[u8] {
+        self.piece.clear();
+        text_with_care(field, value, wire_bytes, &mut self.spare, &mut self.piece);
+        &self.piece
+    }
+}
+
 impl Format for JsonFormat {
     fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange, out: &mut Vec<u8>) {
         out.reserve(self.line_bytes_max);
         let start = out.len();
-        let mut spare = self.line_bytes_max - LINE_BYTES_MIN;
-        out.push(b'{');
-        if let Some(time) = earliest(exchange) {
-            out.extend_from_slice(KEY_TS);
-            self.times.append(time, out);
-            out.extend_from_slice(b"\",");
-        }
-        identity(flow, exchange.n, out);
-        if !exchange.tunnel.is_empty() {
-            tunnel(exchange.tunnel, out);
-        }
-        self.iface(exchange.iface, out);
-        let (request, response) = (&exchange.request, &exchange.response);
-        if request.is_seen {
-            self.request(request, &mut spare, out);
-        } else if let Some(version) = response.field(response.fields.first) {
-            text(&VERSION, version, &mut spare, out);
-        }
-        if response.is_seen {
-            self.response(response, &mut spare, out);
-        }
-        sizes_and_times(exchange, out);
-        fate(exchange, out);
+        let mut page = std::mem::take(&mut self.page);
+        let mut care = std::mem::take(&mut self.care);
+        care.spare = self.line_bytes_max - LINE_BYTES_MIN;
+        let mut pen = Pen::new(&mut page);
+        self.fields(flow, exchange, &mut care, &mut pen);
+        let len = pen.written_bytes();
+        out.extend_from_slice(&page[..len]);
+        (self.page, self.care) = (page, care);
         if !matches!(self.headers, HeaderChoice::None) {
             // All that comes before is there, so what it did not use is room as well.
             let room = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
@@ -316,22 +370,29 @@ fn earliest(exchange: &Exchange) -> Option<TimestampNs> {
 }
 
 /// From `flow` to `vlan`.
-#[inline]
-fn identity(flow: &FlowIdentity<'_>, n: u32, out: &mut Vec<u8>) {
+#[inline(always)]
+fn identity(flow: &FlowIdentity<'_>, n: u32, care: &mut Care, pen: &mut Pen<'_>) {
     let key = flow.key;
     let (client, server) = (flow.client.index(), flow.client.opposite().index());
-    out.extend_from_slice(KEY_FLOW);
-    append_hex(flow.id, out);
-    number(KEY_N, u64::from(n), out);
-    out.extend_from_slice(KEY_CLIENT_IP);
-    append_ip(key.ip(client), out);
-    number(KEY_CLIENT_PORT, u64::from(key.port(client)), out);
-    out.extend_from_slice(KEY_SERVER_IP);
-    append_ip(key.ip(server), out);
-    number(KEY_SERVER_PORT, u64::from(key.port(server)), out);
+    pen.put(KEY_FLOW);
+    pen.hex(flow.id);
+    number(KEY_N, u64::from(n), pen);
+    pen.put(KEY_CLIENT_IP);
+    address(key, client, care, pen);
+    number(KEY_CLIENT_PORT, u64::from(key.port(client)), pen);
+    pen.put(KEY_SERVER_IP);
+    address(key, server, care, pen);
+    number(KEY_SERVER_PORT, u64::from(key.port(server)), pen);
     if key.vlan[0] != 0 {
-        out.extend_from_slice(KEY_VLAN);
-        list(key.vlans(), out);
+        pen.put(care.piece(|out| list(KEY_VLAN, key.vlans(), out)));
+    }
+}
+
+#[inline(always)]
+fn address(key: &FlowKey, index: usize, care: &mut Care, pen: &mut Pen<'_>) {
+    match key.ip(index) {
+        IpAddr::V4(ip) => pen.ipv4(ip.octets()),
+        ip => pen.put(care.piece(|out| append_ip(ip, out))),
     }
 }
 
@@ -351,13 +412,13 @@ fn tunnel(path: TunnelPath, out: &mut Vec<u8>) {
 }
 
 /// From `request_body_bytes` to `interim`.
-#[inline]
-fn sizes_and_times(exchange: &Exchange, out: &mut Vec<u8>) {
+#[inline(always)]
+fn sizes_and_times(exchange: &Exchange, care: &mut Care, pen: &mut Pen<'_>) {
     let (request, response) = (&exchange.request, &exchange.response);
     let between = |from: Option<TimestampNs>, to: Option<TimestampNs>| Some(to?.since(from?));
     let mut optional = |key: &[u8], value: Option<u64>| {
         if let Some(value) = value {
-            number(key, value, out);
+            number(key, value, pen);
         }
     };
     if request.is_seen {
@@ -377,30 +438,33 @@ fn sizes_and_times(exchange: &Exchange, out: &mut Vec<u8>) {
         optional(KEY_RESPONSE, between(response.first, response.last));
     }
     if !exchange.interim.is_empty() {
-        out.extend_from_slice(KEY_INTERIM);
-        list(exchange.interim.iter().take(INTERIM_COUNT_MAX).copied(), out);
+        let statuses = exchange.interim.iter().take(INTERIM_COUNT_MAX).copied();
+        pen.put(care.piece(|out| list(KEY_INTERIM, statuses, out)));
         if exchange.interim.len() > INTERIM_COUNT_MAX {
-            number(KEY_INTERIM_LEN, exchange.interim.len() as u64, out);
+            number(KEY_INTERIM_LEN, exchange.interim.len() as u64, pen);
         }
     }
 }
 
 /// From `outcome` to `early`.
-#[inline]
-fn fate(exchange: &Exchange, out: &mut Vec<u8>) {
-    let names = [
-        (KEY_OUTCOME, exchange.outcome.map(|outcome| outcome.name())),
-        (KEY_END, exchange.end.map(|end| end.name())),
-    ];
-    for (key, name) in names {
-        if let Some(name) = name {
-            out.extend_from_slice(key);
-            out.extend_from_slice(name.as_bytes());
-            out.push(b'"');
+#[inline(always)]
+fn fate(exchange: &Exchange, pen: &mut Pen<'_>) {
+    if let Some(outcome) = exchange.outcome {
+        pen.put(KEY_OUTCOME);
+        // First what nearly all are: its length is known here.
+        match outcome {
+            Outcome::Complete => pen.put(b"complete"),
+            other => pen.put(other.name().as_bytes()),
         }
+        pen.put(b"\"");
+    }
+    if let Some(end) = exchange.end {
+        pen.put(KEY_END);
+        pen.put(end.name().as_bytes());
+        pen.put(b"\"");
     }
     if exchange.gap_bytes > 0 {
-        number(KEY_GAP, exchange.gap_bytes, out);
+        number(KEY_GAP, exchange.gap_bytes, pen);
     }
     let flags = [
         (MIDSTREAM, exchange.is_midstream),
@@ -410,19 +474,20 @@ fn fate(exchange: &Exchange, out: &mut Vec<u8>) {
     ];
     for (rendered, is_set) in flags {
         if is_set {
-            out.extend_from_slice(rendered);
+            pen.put(rendered);
         }
     }
 }
 
-#[inline]
-fn number(key: &[u8], value: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(key);
-    append_decimal(value, out);
+#[inline(always)]
+fn number(key: &[u8], value: u64, pen: &mut Pen<'_>) {
+    pen.put(key);
+    pen.decimal(value);
 }
 
-/// The numbers of a list that is open, and its end.
-fn list(values: impl Iterator<Item = u16>, out: &mut Vec<u8>) {
+/// A list of numbers behind its key, which opens it.
+fn list(key: &[u8], values: impl Iterator<Item = u16>, out: &mut Vec<u8>) {
+    out.extend_from_slice(key);
     for (index, value) in values.enumerate() {
         if index > 0 {
             out.push(b',');
@@ -432,15 +497,15 @@ fn list(values: impl Iterator<Item = u16>, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// A text as it is on the wire.
+/// A text as it is on the wire, if it is there.
 #[inline(always)]
-fn text(field: &TextField, value: &[u8], spare: &mut usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(field.open);
-    if value.len() <= field.reserve_bytes && plain_len(value) == value.len() {
-        out.extend_from_slice(value);
-        out.push(b'"');
+fn text(field: &TextField, message: &Message, span: Span, care: &mut Care, pen: &mut Pen<'_>) {
+    let Some((rest, len)) = span.with_rest(&message.head) else { return };
+    pen.put(field.open);
+    if len <= field.reserve_bytes && pen.put_plain(rest, len) {
+        pen.put(b"\"");
     } else {
-        text_with_care(field, value, value.len(), spare, out);
+        pen.put(care.text(field, &rest[..len], len));
     }
 }
 
@@ -467,7 +532,8 @@ fn text_with_care(
         out.push(b'"');
     }
     if whole < value.len() {
-        number(field.open_len, wire_bytes as u64, out);
+        out.extend_from_slice(field.open_len);
+        append_decimal(wire_bytes as u64, out);
     }
     *spare -= used.saturating_sub(field.reserve_bytes);
 }

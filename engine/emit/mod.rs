@@ -11,6 +11,7 @@ mod headers;
 mod json;
 mod lines;
 mod outlet;
+mod pen;
 mod sink;
 mod text;
 mod writer;

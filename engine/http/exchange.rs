@@ -28,6 +28,14 @@ impl Span {
         }
         head.get(self.start as usize..)?.get(..self.len as usize)
     }
+
+    /// All bytes of `head` from the beginning of the span on, and how many of them it has.
+    #[inline(always)]
+    pub fn with_rest(self, head: &[u8]) -> Option<(&[u8], usize)> {
+        // What is absent begins behind every head.
+        let rest = head.get(self.start as usize..)?;
+        (rest.len() >= self.len as usize).then_some((rest, self.len as usize))
+    }
 }
 
 /// Where the parts of a head are that records name. For a request `third` is the version and
