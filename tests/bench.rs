@@ -106,17 +106,32 @@ fn replay_counts_allocations_and_those_of_the_steady_state_apart() {
     }
 }
 
-/// In the steady state nothing is allocated for a packet, nor for an exchange: what there is
-/// belongs to batches of lines, of which this has three at most in its second half.
-#[test]
-fn the_engine_allocates_nothing_for_a_packet_in_the_steady_state() {
-    let frames = frames(1, 3000);
-    let capture = file(&pcap(Order::Little, Unit::Nano, 1, &frames));
+/// What a run over `frames`, which hold 3,000 exchanges, allocates in its second half: that belongs
+/// to batches of lines, of which there are three at most.
+fn assert_allocates_for_batches_only(frames: &[WrittenFrame]) {
+    let capture = file(&pcap(Order::Little, Unit::Nano, 1, frames));
     let report = report(&["replay", path_of(&capture), "--runs", "1", "--json"]);
     let row = &report["results"][0];
     let steady = &row["allocations_steady"];
     assert_eq!((&row["lines"], &steady["packets"]), (&3000.into(), &(frames.len() / 2).into()));
     assert!(steady["count"].as_u64().is_some_and(|count| count <= 6), "{steady}");
+}
+
+/// In the steady state nothing is allocated for a packet, nor for an exchange.
+#[test]
+fn the_engine_allocates_nothing_for_a_packet_in_the_steady_state() {
+    assert_allocates_for_batches_only(&frames(1, 3000));
+}
+
+/// Nor for packets that overtake each other: what waited before waits again.
+#[test]
+fn the_engine_allocates_nothing_for_what_is_out_of_order_in_the_steady_state() {
+    let mut frames = frames(1, 3000);
+    let end = frames.len() - 5;
+    for at in (10..end).step_by(5) {
+        frames.swap(at, at + 1);
+    }
+    assert_allocates_for_batches_only(&frames);
 }
 
 #[test]

@@ -369,7 +369,7 @@ impl Connection {
             }
             return;
         }
-        let store = stream.store.get_or_insert_default();
+        let store = stream.store.get_or_insert_with(|| tools.budget.store());
         let new_bytes = store.insert(bytes, cut, origin, tools.budget);
         tools.stats.segments_out_of_order += 1;
         tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
@@ -397,10 +397,11 @@ impl Connection {
             let stream = &mut self.streams[own];
             let Some(store) = stream.store.as_mut() else { break };
             let Some(waiting) = store.pop_first(tools.budget) else { break };
-            if store.is_empty() {
-                stream.store = None;
+            if let Some(empty) = stream.store.take_if(|store| store.is_empty()) {
+                tools.budget.give_store_back(empty);
             }
             stream.pass(&waiting.bytes, waiting.cut, waiting.origin, direction, tools.stats, visit);
+            tools.budget.give_segment_back(waiting);
             stream.refresh_hole(now);
         }
         for own in 0..2 {
@@ -586,10 +587,9 @@ impl Connection {
 
     /// Frees what waits without passing it on.
     pub(super) fn release(&mut self, budget: &mut Budget) {
-        for stream in &mut self.streams {
-            if let Some(mut store) = stream.store.take() {
-                store.clear(budget);
-            }
+        for mut store in self.streams.iter_mut().filter_map(|stream| stream.store.take()) {
+            store.clear(budget);
+            budget.give_store_back(store);
         }
     }
 }

@@ -6,20 +6,71 @@ use crate::decode::SeqNumber;
 use std::collections::VecDeque;
 
 /// What one waiting segment takes beside its bytes, at most, so that tiny ones are bounded, too:
-/// itself 80, up to four places in the list 32, the allocator's share of its bytes 32, and, where
+/// itself 88, up to four places in the list 32, the allocator's share of its bytes 32, and, where
 /// it is the only one, the store 96.
 const ENTRY_COST_BYTES: usize = 256;
 
 /// A list with less room than this does not shrink.
 const KEPT_PLACE_COUNT: usize = 16;
 
-/// Bytes that wait in all connections of a shard, and how many may.
-#[derive(Clone, Copy, Debug)]
+/// Segments and lists that wait to be used again, each at most so many. What is swapped on its way
+/// waits for one packet; so few serve all that comes and goes.
+const SPARE_COUNT_MAX: usize = 64;
+
+/// A segment with more room than this gives it back: no frame of a common link has more.
+const SPARE_BYTES_MAX: usize = 2048;
+
+/// Bytes that wait in all connections of a shard, and how many may; and memory that waited before,
+/// so that in the steady state none is allocated for what is out of order.
+#[derive(Debug)]
+#[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct Budget {
     /// In use now.
     pub used_bytes: usize,
     /// The bound.
     pub max_bytes: usize,
+    stores: Vec<Box<Store>>,
+    segments: Vec<Box<Waiting>>,
+}
+
+impl Budget {
+    /// Nothing waits yet.
+    pub fn new(max_bytes: usize) -> Budget {
+        Budget { used_bytes: 0, max_bytes, stores: Vec::new(), segments: Vec::new() }
+    }
+
+    /// An empty store.
+    pub(super) fn store(&mut self) -> Box<Store> {
+        self.stores.pop().unwrap_or_default()
+    }
+
+    /// Takes a store back that is empty.
+    pub(super) fn give_store_back(&mut self, store: Box<Store>) {
+        debug_assert!(store.is_empty());
+        if self.stores.len() < SPARE_COUNT_MAX {
+            self.stores.push(store);
+        }
+    }
+
+    /// A segment that waits, with a copy of `bytes`.
+    fn segment(&mut self, bytes: &[u8], cut: Cut, origin: Origin) -> Box<Waiting> {
+        match self.segments.pop() {
+            Some(mut spare) => {
+                spare.bytes.clear();
+                spare.bytes.extend_from_slice(bytes);
+                (spare.cut, spare.origin) = (cut, origin);
+                spare
+            }
+            None => Box::new(Waiting { bytes: bytes.to_vec(), cut, origin }),
+        }
+    }
+
+    /// Takes a segment back that waits no more.
+    pub(super) fn give_segment_back(&mut self, segment: Box<Waiting>) {
+        if self.segments.len() < SPARE_COUNT_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
+            self.segments.push(segment);
+        }
+    }
 }
 
 /// What of a segment's payload did not come up, behind what did.
@@ -33,7 +84,7 @@ pub(super) struct Cut {
 /// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub bytes: Box<[u8]>,
+    pub bytes: Vec<u8>,
     pub cut: Cut,
     pub origin: Origin,
 }
@@ -104,11 +155,11 @@ impl Store {
                 _ => end,
             };
             if start.precedes(free_until) {
-                let piece = piece_of(payload, cut, origin, start, free_until);
+                let piece = piece_of(payload, cut, origin, start, free_until, budget);
                 new_bytes += piece.bytes.len();
                 self.cost_bytes += piece.cost_bytes();
                 budget.used_bytes += piece.cost_bytes();
-                self.entries.insert(index, Box::new(piece));
+                self.entries.insert(index, piece);
                 index += 1;
             }
             let Some(next) = self.entries.get(index) else { break };
@@ -126,19 +177,25 @@ impl Store {
         let mut bytes = 0;
         while let Some(waiting) = self.pop_first(budget) {
             bytes += waiting.bytes.len();
+            budget.give_segment_back(waiting);
         }
         bytes
     }
 }
 
 /// The part of a segment that lies in `start..end`.
-fn piece_of(payload: &[u8], cut: Cut, origin: Origin, start: SeqNumber, end: SeqNumber) -> Waiting {
+fn piece_of(
+    payload: &[u8],
+    cut: Cut,
+    origin: Origin,
+    start: SeqNumber,
+    end: SeqNumber,
+    budget: &mut Budget,
+) -> Box<Waiting> {
     let skip = start.distance(origin.seq) as usize;
     let stop = end.distance(origin.seq) as usize;
     let bytes = &payload[skip.min(payload.len())..stop.min(payload.len())];
-    Waiting {
-        cut: Cut { bytes: (stop - skip - bytes.len()) as u32, ..cut },
-        bytes: bytes.into(),
-        origin: Origin { seq: start, is_frame_start: origin.is_frame_start && skip == 0, ..origin },
-    }
+    let cut = Cut { bytes: (stop - skip - bytes.len()) as u32, ..cut };
+    let is_frame_start = origin.is_frame_start && skip == 0;
+    budget.segment(bytes, cut, Origin { seq: start, is_frame_start, ..origin })
 }

@@ -75,7 +75,8 @@ pub struct FlowTable<S> {
     /// Where the next look for idle flows begins.
     cursor: usize,
     /// Flows with a hole whose grace runs, each once, by the moment at which it will be over. A
-    /// set, since stamps of several interfaces or of a file are in no order.
+    /// set, since stamps of several interfaces or of a file are in no order. A last one, which
+    /// never comes, is always there: a set that becomes empty frees its memory, each time.
     overdue: BTreeSet<(TimestampNs, u32)>,
     budget: Budget,
     /// Counters of this room.
@@ -85,7 +86,7 @@ pub struct FlowTable<S> {
 impl<S: Default> FlowTable<S> {
     /// An empty table with these limits.
     pub fn new(limits: FlowConfig) -> FlowTable<S> {
-        let budget = Budget { used_bytes: 0, max_bytes: limits.reorder_bytes_shard_max };
+        let budget = Budget::new(limits.reorder_bytes_shard_max);
         let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
         FlowTable {
             limits,
@@ -95,7 +96,7 @@ impl<S: Default> FlowTable<S> {
             slots: Vec::new(),
             free: Vec::new(),
             cursor: 0,
-            overdue: BTreeSet::new(),
+            overdue: BTreeSet::from([(NEVER, u32::MAX)]),
             budget,
             stats: FlowStats::default(),
         }
@@ -114,7 +115,7 @@ impl<S: Default> FlowTable<S> {
     /// Flows whose holes are watched.
     #[cfg(test)]
     pub(super) fn watched_count(&self) -> usize {
-        self.overdue.len()
+        self.overdue.len() - 1
     }
 
     /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one

@@ -70,7 +70,8 @@ proptest! {
     fn lengths_are_read(value in "[0-9, x]{0,12}") {
         let mut framing = FramingFields::default();
         framing.note_length(value.as_bytes());
-        let parts: Option<Vec<u64>> = value.split(',').map(|part| part.trim().parse().ok()).collect();
+        let parts = value.split(',').map(|part| part.trim().parse().ok());
+        let parts: Option<Vec<u64>> = parts.collect();
         match parts {
             Some(parts) if parts.iter().all(|part| *part == parts[0]) => {
                 prop_assert_eq!(framing.content_length, Some(parts[0]));
