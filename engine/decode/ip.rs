@@ -95,13 +95,13 @@ pub(super) fn v4(walk: &mut Walk<'_>, stats: &mut DatagramStats) -> Result<Packe
 /// The sum of the 32-bit words in `bytes`. Folded, it is that of the 16-bit words, in any order of
 /// bytes (RFC 1071 section 2).
 #[inline(always)]
-fn sum_of(bytes: &[u8]) -> u64 {
+pub(super) fn sum_of(bytes: &[u8]) -> u64 {
     bytes.as_chunks().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
 }
 
 /// Whether `sum`, folded to 16 bits, is that of a header whose checksum is right.
 #[inline]
-fn is_all_ones(sum: u64) -> bool {
+pub(super) fn is_all_ones(sum: u64) -> bool {
     // No sum of a header is 0, for its version is not; and what is congruent to 0 otherwise folds
     // to all ones.
     sum.is_multiple_of(0xffff)

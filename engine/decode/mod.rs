@@ -25,6 +25,7 @@ mod link;
 mod mpls;
 mod nflog;
 mod overlay;
+mod plain;
 mod ppp;
 mod restrict;
 mod seq;
@@ -207,8 +208,17 @@ impl Decoder {
     }
 
     /// Finds the TCP segment in `frame`, or in the datagram that it completes.
-    #[inline]
+    #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
+        match plain::segment(frame) {
+            Some(segment) if self.restrictions.is_none() => Ok(segment),
+            _ => self.walk(frame),
+        }
+    }
+
+    /// The same for any frame, layer by layer.
+    #[inline(never)]
+    fn walk<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         let mut walk = Walk::new(frame.bytes, frame.wire_bytes as usize, Crossed::default());
         let network = link::network_of(&mut walk, frame)?;
         let packet = self.packet(&mut walk, network)?;
