@@ -410,19 +410,26 @@ mod root {
     #[test]
     fn io_uring_forbidden_is_said_once_and_does_no_harm() {
         if !is_root() {
-            skip!("needs root, for a seccomp filter");
+            skip!("needs root, for a seccomp filter and a capture");
         }
         let place = place();
-        let mut command = program();
-        forbid(&mut command, &[libc::SYS_io_uring_setup], libc::EPERM);
-        let line = "-r good.pcap -o lines.jsonl --shards 3 --output-per-shard";
-        let output = run(command, line, place.path());
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{told}");
-        let said = told.lines().filter(|line| line.contains("io_uring cannot be used")).count();
-        assert_eq!(said, 1, "{told}");
-        assert!(told.contains("3 lines, "), "{told}");
-        assert!(told.lines().all(|line| line.starts_with("httplines: ") || line.starts_with("  ")));
+        let mut live = Command::new("timeout");
+        live.args(["--preserve-status", "-s", "INT", "1", PROGRAM]);
+        // A capture file's run does not ask for it.
+        for (mut command, line, times) in [
+            (program(), "-r good.pcap -o lines.jsonl --shards 3 --output-per-shard", 0),
+            (live, "-i lo -o live.jsonl --shards 3 --output-per-shard", 1),
+        ] {
+            forbid(&mut command, &[libc::SYS_io_uring_setup], libc::EPERM);
+            let output = run(command, line, place.path());
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{told}");
+            let said = told.lines().filter(|line| line.contains("io_uring cannot be used"));
+            assert_eq!(said.count(), times, "{told}");
+            assert!(times == 1 || told.contains("3 lines, "), "{told}");
+            let is_ours = |line: &str| line.starts_with("httplines: ") || line.starts_with("  ");
+            assert!(told.lines().all(is_ours), "{told}");
+        }
     }
 
     /// httplines with a file system of 64 KiB at `full/`, which is gone with it.

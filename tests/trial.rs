@@ -399,7 +399,7 @@ mod root {
         let (mut control, sources) =
             LiveCapture::open(&config.capture, &config.decode, &interfaces, 1, &names)
                 .expect("it opens");
-        let sinks = open_sinks(&config.emit, 1).expect("the output opens");
+        let sinks = open_sinks(&config.emit, 1, Policy::Drop).expect("the output opens");
         let limits = Limits::from(&config.emit);
         let (outlets, writer) =
             Writer::start(sinks, 1, limits, Policy::Drop).expect("the writer starts");

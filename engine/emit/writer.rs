@@ -166,11 +166,19 @@ impl From<&EmitConfig> for Limits {
 }
 
 /// The outputs of a run, open: standard output, or what [`output_paths`] names.
+///
+/// A run that waits for its writer gains nothing by a ring: the kernel hands each write to a file
+/// to a thread of its own, which costs more than the system call.
 pub fn open_sinks(
     config: &EmitConfig,
     shard_count: u16,
+    policy: Policy,
 ) -> Result<Vec<Box<dyn Sink>>, WriterError> {
-    let open = |path: PathBuf| match FileSink::open(&path) {
+    let open_file = match policy {
+        Policy::Drop => FileSink::open,
+        Policy::Wait => FileSink::open_plain,
+    };
+    let open = |path: PathBuf| match open_file(&path) {
         Ok(sink) => Ok(Box::new(sink) as Box<dyn Sink>),
         Err(source) => Err(WriterError::Open { path, source }),
     };
