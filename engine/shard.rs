@@ -332,3 +332,14 @@ fn count_protocol(stats: &mut HttpStats, protocol: Protocol) {
         Protocol::Empty => &mut stats.flows_empty,
     } += 1;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flow must not grow by the way: a million of them are in memory where there are so many.
+    #[test]
+    fn a_flow_takes_what_it_takes() {
+        assert!(FlowTable::<Followed>::FLOW_BYTES <= 720);
+    }
+}

@@ -84,6 +84,9 @@ pub struct FlowTable<S> {
 }
 
 impl<S: Default> FlowTable<S> {
+    /// Bytes of one flow in the table, whether anything is under way on it or not.
+    pub const FLOW_BYTES: usize = size_of::<Option<Flow<S>>>();
+
     /// An empty table with these limits.
     pub fn new(limits: FlowConfig) -> FlowTable<S> {
         let budget = Budget::new(limits.reorder_bytes_shard_max);
