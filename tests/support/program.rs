@@ -9,8 +9,12 @@ pub fn run(args: &[&str], stdin: Option<&[u8]>) -> Output {
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().expect("httplines starts");
-    if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin) {
-        pipe.write_all(bytes).expect("httplines reads its input");
-    }
-    child.wait_with_output().expect("httplines ends")
+    let pipe = child.stdin.take();
+    // It reads on only where what it writes is read.
+    std::thread::scope(|scope| {
+        if let (Some(mut pipe), Some(bytes)) = (pipe, stdin) {
+            scope.spawn(move || pipe.write_all(bytes).expect("httplines reads its input"));
+        }
+        child.wait_with_output().expect("httplines ends")
+    })
 }
