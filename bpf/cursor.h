@@ -49,12 +49,15 @@ static __always_inline void clear(struct __sk_buff *skb, void *to, __u32 bytes)
 	}
 }
 
-/* Whether a cursor counts from skb->data: known where the code is written, it costs nothing. */
-enum reach { LINEAR, WHOLE };
+/*
+ * Whether a cursor counts from skb->data: known where the code is written, it costs nothing. A
+ * cursor in PAIRS is a LINEAR one, and IP's and TCP's header are loaded at once.
+ */
+enum reach { LINEAR, PAIRS, WHOLE };
 
 /*
- * Copies `bytes` bytes at the cursor; not 0 where they are not in the frame, or of a LINEAR cursor
- * not in its linear part.
+ * Copies `bytes` bytes at the cursor; not 0 where they are not in the frame, or not in its linear
+ * part, behind which only a WHOLE cursor reaches.
  */
 static __always_inline long cursor_peek(const struct cursor *at, enum reach reach, void *to,
 					__u32 bytes)

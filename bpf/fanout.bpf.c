@@ -97,6 +97,7 @@ int fanout(struct __sk_buff *skb)
 
 	clear(skb, &segment.key, sizeof(segment.key));
 	segment.bytes = LENGTH_UNKNOWN;
+	segment.tcp_offset = 0;
 	segment.zero = choices_of(0) & CHOICE_NONE;
 	segment.at = (struct cursor){ .skb = skb, .start = opaque(&segment, BPF_HDR_START_NET) };
 	reason = parse_tunnelled(&segment);

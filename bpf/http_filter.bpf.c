@@ -311,6 +311,7 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 
 	clear(skb, &segment.key, sizeof(segment.key));
 	segment.bytes = LENGTH_UNKNOWN;
+	segment.tcp_offset = 0;
 	segment.zero = words->zero;
 	segment.at = (struct cursor){ .skb = skb, .start = opaque(&segment, BPF_HDR_START_NET) };
 	reason = parse(&segment);

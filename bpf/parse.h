@@ -33,7 +33,16 @@
 struct segment {
 	struct flow_key key;
 	struct cursor at;	/* where its TCP header begins */
+	/* In one piece, so that one load brings both headers where nothing is between them. */
+	union {
+		struct ipv6hdr ipv6;
+		struct {
+			__u8 before[sizeof(struct ipv6hdr) - sizeof(struct iphdr)];
+			struct iphdr ipv4;
+		};
+	};
 	struct tcphdr tcp;
+	__u32 tcp_offset;	/* the cursor's, if it was loaded so, else 0 */
 	__u64 vlans;		/* ids, the outermost in the lowest 16 bits */
 	__u32 vlan_depth;
 	__u32 zero;		/* see opaque() */
@@ -121,32 +130,48 @@ static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *p
 	return is_vlan(*protocol) ? REASON_TOO_DEEP : PARSED;
 }
 
+/*
+ * Loads an IP header; in PAIRS with TCP's, if that comes next and is there. Not 0 where the first is
+ * not.
+ */
+static __always_inline long load_ip(struct segment *segment, enum reach reach, void *ip,
+				    __u32 bytes)
+{
+	if (reach == PAIRS &&
+	    !cursor_peek(&segment->at, reach, ip, bytes + sizeof(segment->tcp))) {
+		segment->tcp_offset = segment->at.offset + bytes;
+		return 0;
+	}
+	return cursor_peek(&segment->at, reach, ip, bytes);
+}
+
 /* The IPv4 header at the cursor; `protocol` is what it carries. */
 static __always_inline enum reason parse_ipv4(struct segment *segment, enum reach reach,
 					      __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
-	struct iphdr ip;
+	/* Of its own where that is enough: verifiers go the more ways the more is in the segment. */
+	struct iphdr own, *ip = reach == PAIRS ? &segment->ipv4 : &own;
 	__u32 header_bytes, total_bytes;
 
-	if (cursor_peek(&segment->at, reach, &ip, sizeof(ip)) || ip.version != 4)
+	if (load_ip(segment, reach, ip, sizeof(*ip)) || ip->version != 4)
 		return REASON_UNPARSED;
-	header_bytes = ip.ihl * 4;
-	total_bytes = bpf_ntohs(ip.tot_len);
-	if (header_bytes < sizeof(ip) || (total_bytes && total_bytes < header_bytes))
+	header_bytes = ip->ihl * 4;
+	total_bytes = bpf_ntohs(ip->tot_len);
+	if (header_bytes < sizeof(*ip) || (total_bytes && total_bytes < header_bytes))
 		return REASON_UNPARSED;
-	*protocol = ip.protocol;
-	key->address[0][0] = ip.saddr;
-	key->address[1][0] = ip.daddr;
+	*protocol = ip->protocol;
+	key->address[0][0] = ip->saddr;
+	key->address[1][0] = ip->daddr;
 	segment->at.offset += header_bytes;
-	if (ip.frag_off & bpf_htons(IP_FRAGMENT_MASK)) {
-		segment->fragment_id = ip.id;
-		segment->fragment_offset = bpf_ntohs(ip.frag_off) & IP_OFFSET_MASK;
-		segment->fragment_protocol = ip.protocol;
-		return leads_to_tcp(ip.protocol) ? REASON_FRAGMENT : REASON_NOT_TCP;
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT_MASK)) {
+		segment->fragment_id = ip->id;
+		segment->fragment_offset = bpf_ntohs(ip->frag_off) & IP_OFFSET_MASK;
+		segment->fragment_protocol = ip->protocol;
+		return leads_to_tcp(ip->protocol) ? REASON_FRAGMENT : REASON_NOT_TCP;
 	}
 	if (total_bytes == header_bytes)
-		return ip.protocol == IPPROTO_TCP ? REASON_UNPARSED : REASON_NOT_TCP;
+		return ip->protocol == IPPROTO_TCP ? REASON_UNPARSED : REASON_NOT_TCP;
 	segment->bytes = total_bytes ? total_bytes - header_bytes : LENGTH_UNKNOWN;
 	return PARSED;
 }
@@ -187,15 +212,16 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 					      __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
-	struct ipv6hdr ip;
+	struct ipv6hdr own, *ip = reach == PAIRS ? &segment->ipv6 : &own;
 	__u32 bytes, extensions_bytes = 0;
 	const int extension_count_max = reach == WHOLE ? EXTENSIONS_INSIDE_MAX : EXTENSIONS_MAX;
 	__u8 header;
 
-	if (cursor_take(&segment->at, reach, &ip, sizeof(ip)) || ip.version != 6)
+	if (load_ip(segment, reach, ip, sizeof(*ip)) || ip->version != 6)
 		return REASON_UNPARSED;
-	bytes = bpf_ntohs(ip.payload_len);
-	header = ip.nexthdr;
+	segment->at.offset += sizeof(*ip);
+	bytes = bpf_ntohs(ip->payload_len);
+	header = ip->nexthdr;
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < extension_count_max && is_ipv6_extension(header); step++) {
 		__u8 extension[2];	/* the header behind, and the length */
@@ -210,8 +236,8 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 	}
 	if (is_ipv6_extension(header))
 		return REASON_UNPARSED;
-	__builtin_memcpy(key->address[0], &ip.saddr, sizeof(ip.saddr));
-	__builtin_memcpy(key->address[1], &ip.daddr, sizeof(ip.daddr));
+	__builtin_memcpy(key->address[0], &ip->saddr, sizeof(ip->saddr));
+	__builtin_memcpy(key->address[1], &ip->daddr, sizeof(ip->daddr));
 	key->realm |= REALM_IPV6;
 	if (header == IPV6_FRAGMENT)
 		return parse_ipv6_fragment(segment, reach);
@@ -258,7 +284,10 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 {
 	struct tcphdr *tcp = &segment->tcp;
 
-	if (cursor_peek(&segment->at, reach, tcp, sizeof(*tcp)) || tcp->doff * 4 < sizeof(*tcp))
+	if ((reach != PAIRS || segment->tcp_offset != segment->at.offset) &&
+	    cursor_peek(&segment->at, reach, tcp, sizeof(*tcp)))
+		return REASON_UNPARSED;
+	if (tcp->doff * 4 < sizeof(*tcp))
 		return REASON_UNPARSED;
 	if (segment->bytes == LENGTH_UNKNOWN) {
 		__u32 offset = cursor_from_data(&segment->at, (const __u32 *)tcp);

@@ -400,7 +400,8 @@ static __always_inline enum reason parse_llc(struct segment *segment)
 }
 
 /* Up to the first tunnel, or to TCP; `layer` is what comes there. */
-static __always_inline enum reason parse_outer(struct segment *segment, enum layer *layer)
+static __always_inline enum reason parse_outer(struct segment *segment, enum reach reach,
+					       enum layer *layer)
 {
 	__be16 ethertype;
 	enum reason reason = parse_vlan(segment, &ethertype);
@@ -411,7 +412,7 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum lay
 		return parse_llc(segment);
 	*layer = layer_of_ethertype(bpf_ntohs(ethertype));
 	if (*layer == LAYER_IPV4 || *layer == LAYER_IPV6)
-		return parse_ip(segment, LINEAR, layer);
+		return parse_ip(segment, reach, layer);
 	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
 }
 
@@ -422,12 +423,12 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum lay
 static __always_inline enum reason parse_plain(struct segment *segment)
 {
 	enum layer layer = LAYER_NONE;
-	enum reason reason = parse_outer(segment, &layer);
+	enum reason reason = parse_outer(segment, PAIRS, &layer);
 
 	if (reason != PARSED)
 		return reason;
 	if (layer == LAYER_TCP)
-		return parse_tcp(segment, LINEAR);
+		return parse_tcp(segment, PAIRS);
 	if (layer == LAYER_NONE)
 		return REASON_NOT_TCP;
 	if (layer == LAYER_DOUBT)
@@ -439,7 +440,7 @@ static __always_inline enum reason parse_plain(struct segment *segment)
 static __always_inline enum reason parse_tunnelled(struct segment *segment)
 {
 	enum layer layer = LAYER_NONE;
-	enum reason reason = parse_outer(segment, &layer);
+	enum reason reason = parse_outer(segment, LINEAR, &layer);
 
 	layer = opaque(segment, layer);
 	if (reason != PARSED)
