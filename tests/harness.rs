@@ -94,8 +94,7 @@ mod root {
         value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
     }
 
-    /// A rate without loss was tried by a long trial, at least once, without any; and no trial that
-    /// could tell says otherwise for a lower rate than all that were found.
+    /// A rate without loss was tried without any.
     fn assert_rates_were_measured(searched: &Value) {
         let rate = &searched["ndr"]["rate"];
         let points = searched["points"].as_array().expect("a list");

@@ -10,7 +10,7 @@ const BAR_HEIGHT: f64 = 20.0;
 const BAR_PITCH: f64 = 32.0;
 const TOP: f64 = 44.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 24.0;
+const RIGHT: f64 = 32.0;
 
 /// Told apart also by who sees fewer colours (Okabe and Ito), darkest first.
 pub const COLOURS: [&str; 8] =
@@ -92,8 +92,8 @@ pub struct Line {
     pub name: String,
     /// x and y.
     pub points: Vec<(f64, f64)>,
-    /// Whether each point has a mark.
-    pub has_marks: bool,
+    /// Dots, and no line through them: several measurements of the same thing.
+    pub is_dots: bool,
 }
 
 /// Lines over two axes, with a legend below the title.
@@ -121,9 +121,12 @@ pub fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> String {
         let colour = COLOURS[index % COLOURS.len()];
         let places = line.points.iter().map(|(x, y)| format!("{:.1} {:.1}", at_x(*x), at_y(*y)));
         let places: Vec<String> = places.collect();
-        let path = places.join("L");
-        svg.push(format_args!("<path class='line' stroke='{colour}' d='M{path}'/>"));
-        for place in places.iter().filter(|_| line.has_marks) {
+        if !line.is_dots {
+            let path = places.join("L");
+            svg.push(format_args!("<path class='line' stroke='{colour}' d='M{path}'/>"));
+            continue;
+        }
+        for place in &places {
             let (x, y) = place.split_once(' ').unwrap_or_default();
             svg.push(format_args!("<circle cx='{x}' cy='{y}' r='3.5' fill='{colour}'/>"));
         }
@@ -336,7 +339,7 @@ mod tests {
     #[test]
     fn text_is_text() {
         let line =
-            Line { name: "<b>&'".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], has_marks: true };
+            Line { name: "<b>&'".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], is_dots: true };
         let axis = Axis::from_zero("<", 1.0);
         let svg = lines("\"", &axis, &axis, &[line]);
         assert!(svg.contains("&lt;b&gt;&amp;&#39;") && !svg.contains("<b>"));

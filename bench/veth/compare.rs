@@ -27,6 +27,8 @@ struct Pair {
     new: Spread,
     /// Whether more is better.
     is_rate: bool,
+    /// Both are what the generator reaches, and not what the receiver does.
+    is_open: bool,
 }
 
 /// What a pair tells.
@@ -35,6 +37,8 @@ enum Verdict {
     Better,
     Worse,
     Noise,
+    /// The generator was the limit both times.
+    Open,
     /// One measurement each: how much they vary nobody knows.
     Unknown,
 }
@@ -61,6 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 Verdict::Better => "better",
                 Verdict::Worse => "WORSE",
                 Verdict::Noise => "within the noise",
+                Verdict::Open => "the generator's limit, both times",
                 Verdict::Unknown => "measured once each",
             }
         );
@@ -99,6 +104,7 @@ fn pairs(old: &Results, new: &Results) -> Vec<Pair> {
             old: it.ndr.rate,
             new: now.ndr.rate,
             is_rate: true,
+            is_open: it.ndr.is_open() && now.ndr.is_open(),
         });
     }
     for it in &old.latencies {
@@ -111,6 +117,7 @@ fn pairs(old: &Results, new: &Results) -> Vec<Pair> {
             old: it.p99_ns,
             new: now.p99_ns,
             is_rate: false,
+            is_open: false,
         });
     }
     for it in &old.costs {
@@ -122,6 +129,7 @@ fn pairs(old: &Results, new: &Results) -> Vec<Pair> {
             old: it.total_ns,
             new: now.total_ns,
             is_rate: false,
+            is_open: false,
         });
     }
     // A rate of 0 has no ratio.
@@ -132,6 +140,9 @@ fn pairs(old: &Results, new: &Results) -> Vec<Pair> {
 impl Pair {
     fn verdict(&self) -> Verdict {
         let (old, new) = (self.old, self.new);
+        if self.is_open {
+            return Verdict::Open;
+        }
         if old.min == old.max && new.min == new.max && old != new {
             return Verdict::Unknown;
         }
@@ -159,8 +170,11 @@ mod tests {
             (&[10.0, 10.0, 10.0], &[9.0, 9.0, 9.0], false, Verdict::Unknown),
             (&[10.0, 10.0, 10.0], &[10.0, 10.0, 10.0], false, Verdict::Noise),
         ] {
-            let pair = Pair { what: String::new(), old: spread(old), new: spread(new), is_rate };
+            let (old, new) = (spread(old), spread(new));
+            let mut pair = Pair { what: String::new(), old, new, is_rate, is_open: false };
             assert_eq!(pair.verdict(), verdict, "{pair:?}");
+            pair.is_open = true;
+            assert_eq!(pair.verdict(), Verdict::Open);
         }
     }
 }

@@ -157,10 +157,8 @@ fn loss(results: &Results) -> Option<String> {
     let mut lines = Vec::new();
     for it in results.searches.iter().filter(|it| it.workload == workload) {
         let told = it.points.iter().filter(|point| !point.is_late);
-        let mut points: Vec<(f64, f64)> =
-            told.map(|point| (point.rate, 100.0 * point.loss)).collect();
-        points.sort_by(|one, other| one.0.total_cmp(&other.0));
-        lines.push(Line { name: it.receiver.clone(), points, has_marks: true });
+        let points = told.map(|point| (point.rate, 100.0 * point.loss)).collect();
+        lines.push(Line { name: it.receiver.clone(), points, is_dots: true });
     }
     let all = || lines.iter().flat_map(|line| &line.points);
     let max_rate = all().map(|point| point.0).fold(0.0, f64::max);
@@ -169,7 +167,8 @@ fn loss(results: &Results) -> Option<String> {
     let y = Axis::from_zero("% lost", all().map(|point| point.1).fold(1.0, f64::max));
     // Where nobody lost anything there is nothing to see.
     let is_lost = all().any(|point| point.1 > 0.0);
-    is_lost.then(|| chart::lines(&format!("Loss over rate: {workload}"), &x, &y, &lines))
+    is_lost
+        .then(|| chart::lines(&format!("Loss over rate, each trial: {workload}"), &x, &y, &lines))
 }
 
 /// From the last frame's time to the line, for the first traffic.
@@ -182,7 +181,7 @@ fn latency(results: &Results) -> Option<String> {
         lines.push(Line {
             name: format!("{}% of the rate without loss, {}/s", it.percent, short(it.rate)),
             points: points.collect(),
-            has_marks: false,
+            is_dots: false,
         });
     }
     let ticks = [0.0, 90.0, 99.0, 99.9, 99.99].map(|value| (value, format!("{value}%")));
@@ -191,7 +190,7 @@ fn latency(results: &Results) -> Option<String> {
     let all = || lines.iter().flat_map(|line: &Line| &line.points).map(|point| point.1);
     let y = Axis::powers("ms", all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max), short);
     let name = format!(
-        "From the wire to the line in the file: {workload} (retire timeout {} ms)",
+        "From wire to line: {workload}, retire timeout {} ms",
         results.parameters.retire_timeout_ms
     );
     (!lines.is_empty()).then(|| chart::lines(&name, &x, &y, &lines))

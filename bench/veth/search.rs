@@ -78,13 +78,22 @@ pub struct Search<'a, R> {
 impl<'a, R: Runner> Search<'a, R> {
     /// Sends as many frames as go, once.
     pub fn new(runner: &'a mut R, rules: Rules) -> anyhow::Result<Search<'a, R>> {
-        let point = runner.run(None, rules.short)?;
-        Ok(Search { runner, rules, top: GENERATOR_SHARE * point.rate, points: vec![point] })
+        let mut search = Search { runner, rules, top: 0.0, points: Vec::new() };
+        search.send_flat_out()?;
+        Ok(search)
+    }
+
+    fn send_flat_out(&mut self) -> anyhow::Result<()> {
+        let point = self.runner.run(None, self.rules.long)?;
+        self.top = GENERATOR_SHARE * point.rate;
+        self.points.push(point);
+        Ok(())
     }
 
     /// The highest rate at which no more than `loss_max` is lost.
     pub fn find(&mut self, loss_max: f64) -> anyhow::Result<Found> {
-        let flat = &self.points[0];
+        let flat =
+            self.points.iter().rfind(|point| point.asked.is_none()).unwrap_or(&self.points[0]);
         let (first, limit) = match flat.loss > loss_max {
             true => (guess(flat).min(self.top), flat.blamed.clone()),
             false => (self.top, vec![Place::Generator]),
@@ -97,9 +106,14 @@ impl<'a, R: Runner> Search<'a, R> {
         self.points.iter().any(|point| !point.is_late && point.loss <= loss_max)
     }
 
-    /// The same again, from what was found: another measurement of the same thing.
+    /// The same again, from what was found: another measurement of the same thing. The generator's
+    /// end is measured again, too, for where it is the limit it is what is measured.
     pub fn again(&mut self, loss_max: f64, found: &Found) -> anyhow::Result<Found> {
-        self.close_in(loss_max, found.rate, vec![Place::Generator])
+        self.send_flat_out()?;
+        if found.limit == [Place::Generator] {
+            return self.find(loss_max);
+        }
+        self.close_in(loss_max, found.rate.min(self.top), vec![Place::Generator])
     }
 
     /// Short trials from `first` on, and a long one that confirms. What rings hold for a moment a
@@ -239,7 +253,7 @@ mod tests {
         let found = search.find(LOSS_NONE).unwrap();
         assert_eq!(found, Found { rate: 0.9e6, limit: vec![Place::Generator] });
         let again = search.again(LOSS_NONE, &found).unwrap();
-        assert_eq!((again, search.points.len()), (found, 3));
+        assert_eq!((again, search.points.len()), (found, 4));
     }
 
     /// What a ring holds for a moment does not count: the long trial finds it out.
