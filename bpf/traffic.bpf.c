@@ -84,11 +84,17 @@ static __always_inline __u64 digits_of(__u32 number)
 	       ((digits + 0x0606060606060606ull) >> 4 & 0x0101010101010101ull) * ('a' - '0' - 10);
 }
 
+/* Where what changes begins: the headers of the tunnel are before it. */
+static __always_inline __u8 *behind_tunnel(struct xdp_md *ctx, const struct traffic *traffic)
+{
+	return (__u8 *)(long)ctx->data + (traffic->prefix_bytes & PREFIX_BYTES_MAX);
+}
+
 /* Writes what the frame says of its request; returns the sum of the words written. */
 static __always_inline __u64 write_text(struct xdp_md *ctx, const struct traffic *traffic,
 					const struct step *step, __u64 time_ns)
 {
-	__u8 *data = (__u8 *)(long)ctx->data + (traffic->prefix_bytes & PREFIX_BYTES_MAX);
+	__u8 *data = behind_tunnel(ctx, traffic);
 	__u8 *end = (__u8 *)(long)ctx->data_end;
 	__u64 *text;
 	__u32 number = traffic->round * traffic->request_count + step->number;
@@ -109,10 +115,10 @@ static __always_inline __u64 write_text(struct xdp_md *ctx, const struct traffic
 	return sum_of(text[0]) + sum_of(text[1]) + sum_of(text[2]);
 }
 
-/* The headers that change: those of the tunnel are before them. */
+/* The headers that change; 0 where the frame is too short for them. */
 static __always_inline struct tcp_frame *inner(struct xdp_md *ctx, const struct traffic *traffic)
 {
-	__u8 *data = (__u8 *)(long)ctx->data + (traffic->prefix_bytes & PREFIX_BYTES_MAX);
+	__u8 *data = behind_tunnel(ctx, traffic);
 
 	return data + sizeof(struct tcp_frame) > (__u8 *)(long)ctx->data_end ? 0 : (void *)data;
 }

@@ -76,15 +76,7 @@ fn a_change_is_told_from_noise() {
 /// Needs root, for network namespaces; elsewhere each test says that it was skipped.
 mod root {
     use super::*;
-    use crate::support::{lab, skip};
-
-    macro_rules! needs_root {
-        () => {
-            if !lab::is_root() {
-                skip!("needs root, for network namespaces");
-            }
-        };
-    }
+    use crate::support::needs_root;
 
     fn text_of(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -6,7 +6,7 @@ mod support;
 mod root {
     use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap};
     use crate::support::conversation::Conversation;
-    use crate::support::{lab, skip};
+    use crate::support::{lab, needs_root, skip};
     use httplines::capture::live::LiveCapture;
     use httplines::config::{Config, EmitConfig, Input, LineFormat, Output};
     use httplines::emit::{Format, JsonFormat, Limits, Lines, Policy, Writer, open_sinks};
@@ -36,15 +36,6 @@ mod root {
     ];
     /// The arguments of the receiver that plays a lossy engine: `interface output`.
     const LOSSY: &str = "HTTPLINES_TRIAL_LOSSY";
-
-    /// Ends a test where it may not make network namespaces.
-    macro_rules! needs_root {
-        () => {
-            if !lab::is_root() {
-                skip!("needs root, for network namespaces");
-            }
-        };
-    }
 
     fn bench(args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));

@@ -183,7 +183,7 @@ impl Report {
         if let Some(exchanges) = self.exchanges {
             self.judge_exchanges(&exchanges);
         }
-        let is_late = self.invalid.iter().any(|doubt| doubt.starts_with("generator"));
+        let is_late = self.invalid.iter().any(|doubt| is_of_generator(doubt));
         let is_blamed =
             |(place, count): &(Place, u64)| *count > 0 || (*place == Place::Generator && is_late);
         self.blamed =
@@ -393,6 +393,11 @@ impl Report {
             ),
         )
     }
+}
+
+/// Whether a doubt is about the generator's pace.
+pub fn is_of_generator(doubt: &str) -> bool {
+    doubt.starts_with("generator")
 }
 
 fn unit_of(place: Place) -> &'static str {

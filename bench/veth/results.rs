@@ -3,7 +3,7 @@
 use crate::delay::Delays;
 use crate::machine::Machine;
 use crate::report::{Cpu, Place};
-use crate::search::Point;
+use crate::search::{Point, is_generators};
 use crate::spread::Spread;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -186,7 +186,7 @@ impl Searched {
 impl Highest {
     /// `at least` where the generator is the limit.
     pub fn is_open(&self) -> bool {
-        self.limit == [Place::Generator]
+        is_generators(&self.limit)
     }
 
     /// Where more is lost, in words.

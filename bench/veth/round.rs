@@ -53,6 +53,11 @@ impl Round {
         }
     }
 
+    /// So many frames are how many whole rounds.
+    pub fn count_in(&self, frames: u64) -> u64 {
+        frames / self.steps.len() as u64
+    }
+
     /// Whether a frame is too long for the kernel's generator.
     pub fn has_superpackets(&self) -> bool {
         self.templates.iter().any(|template| template.len() > TEMPLATE_BYTES)

@@ -38,6 +38,18 @@ pub struct Point {
     pub seconds: f64,
 }
 
+impl Point {
+    /// Whether the rate is one at which no more than `loss_max` is lost.
+    fn holds(&self, loss_max: f64) -> bool {
+        !self.is_late && self.loss <= loss_max
+    }
+}
+
+/// Whether it is the generator, and not the receiver, that goes no further.
+pub fn is_generators(limit: &[Place]) -> bool {
+    limit == [Place::Generator]
+}
+
 /// What ends a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
@@ -103,14 +115,14 @@ impl<'a, R: Runner> Search<'a, R> {
 
     /// Whether some trial holds that was not late.
     pub fn is_held(&self, loss_max: f64) -> bool {
-        self.points.iter().any(|point| !point.is_late && point.loss <= loss_max)
+        self.points.iter().any(|point| point.holds(loss_max))
     }
 
     /// The same again, from what was found: another measurement of the same thing. The generator's
     /// end is measured again, too, for where it is the limit it is what is measured.
     pub fn again(&mut self, loss_max: f64, found: &Found) -> anyhow::Result<Found> {
         self.send_flat_out()?;
-        if found.limit == [Place::Generator] {
+        if is_generators(&found.limit) {
             return self.find(loss_max);
         }
         self.close_in(loss_max, found.rate.min(self.top), vec![Place::Generator])
@@ -177,8 +189,7 @@ struct Bracket {
 impl Bracket {
     /// Takes in a trial at `rate`; returns the rate to try next.
     fn narrow(&mut self, rate: f64, point: &Point, loss_max: f64) -> f64 {
-        let holds = !point.is_late && point.loss <= loss_max;
-        if holds {
+        if point.holds(loss_max) {
             self.low = Some(rate);
         } else {
             let generator = || vec![Place::Generator];

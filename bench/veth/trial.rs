@@ -240,7 +240,7 @@ impl Trial {
         };
         let mut report = report(self.setting(&round, means), sent, wire, &finished);
         report.cpu.filter_ns = filter;
-        let round_count = sent.frames / round.steps.len() as u64;
+        let round_count = round.count_in(sent.frames);
         report.http_frames = round.http_frame_count * round_count;
         report.exchanges_sent = round.expected.len() as u64 * round_count;
         let marks = arrivals.map(Arrivals::finish).unwrap_or_default();
@@ -262,7 +262,7 @@ impl Trial {
         marks: &[Mark],
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        let round_count = report.sent.frames / round.steps.len() as u64;
+        let round_count = round.count_in(report.sent.frames);
         let check = Check::new(round, round_count);
         match (&self.receiver, &self.pcap) {
             (Kind::Httplines, None) => {

@@ -7,10 +7,10 @@ use crate::machine::Machine;
 use crate::page;
 use crate::peers::{PEERS, Peer};
 use crate::receiver::{self, Kind};
-use crate::report::Report;
+use crate::report::{Report, is_of_generator};
 use crate::results::{Cost, FrameCost, Highest, Latency, Parameters, Results, Searched};
 use crate::round::Round;
-use crate::search::{Found, LOSS_NONE, LOSS_PARTIAL, Point, Rules, Runner, Search};
+use crate::search::{Found, LOSS_NONE, LOSS_PARTIAL, Point, Rules, Runner, Search, is_generators};
 use crate::spread::Spread;
 use crate::trial::{self, Cpus, Trial};
 use crate::workload::Workload;
@@ -334,8 +334,8 @@ impl Campaign {
             ndr.push(search.again(LOSS_NONE, &ndr[0])?);
         }
         // Where the generator is the limit no more can be found out.
-        let is_open = |found: &Found| found.limit == [crate::report::Place::Generator];
-        let pdr = match ndr.iter().all(is_open) || !search.is_held(LOSS_PARTIAL) {
+        let is_open = ndr.iter().all(|found| is_generators(&found.limit));
+        let pdr = match is_open || !search.is_held(LOSS_PARTIAL) {
             true => ndr.clone(),
             false => {
                 // Where nothing is lost, no more than some is.
@@ -449,7 +449,7 @@ fn once(trial: &Trial, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<(Repo
         bail!("interrupted");
     }
     let (late, doubts): (Vec<_>, Vec<_>) =
-        report.invalid.iter().partition(|doubt| doubt.starts_with("generator"));
+        report.invalid.iter().partition(|doubt| is_of_generator(doubt));
     ensure!(
         doubts.is_empty(),
         "a trial of {} into {} cannot be believed: {}",

@@ -43,3 +43,13 @@ macro_rules! skip {
     }};
 }
 pub(crate) use skip;
+
+/// Ends a test where it may not make network namespaces.
+macro_rules! needs_root {
+    () => {
+        if !$crate::support::lab::is_root() {
+            $crate::support::skip!("needs root, for network namespaces");
+        }
+    };
+}
+pub(crate) use needs_root;
