@@ -27,10 +27,6 @@ use std::time::{Duration, Instant};
 /// How often the engine looks up: moves a progress bar, takes in the kernel's 32-bit counters.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// Batches that may wait for the writer where shards wait for it, too: so few that they stay in the
-/// CPU's caches.
-const WAITING_BATCH_COUNT_MAX: usize = 8;
-
 /// How long frames that passed the filter may take to come up after the gate was shut. They come
 /// within two retire timeouts; a machine that does not schedule us for seconds has other troubles.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
@@ -187,11 +183,8 @@ impl Engine {
             }
         };
         let sinks = open_sinks(&config.emit, shard_count, policy)?;
-        let mut limits = Limits::from(&config.emit);
-        if policy == Policy::Wait {
-            limits.batch_count_max = limits.batch_count_max.min(WAITING_BATCH_COUNT_MAX);
-        }
-        let (outlets, writer) = Writer::start(sinks, shard_count, limits, policy)?;
+        let (outlets, writer) =
+            Writer::start(sinks, shard_count, Limits::from(&config.emit), policy)?;
         let (sender, events) = channel();
         Ok(Engine { config, names, input, writer, outlets, events, sender })
     }

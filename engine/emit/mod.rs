@@ -5,6 +5,7 @@
 use crate::http::{Exchange, FlowIdentity, Message};
 use crate::time::TimestampNs;
 
+mod desk;
 mod digits;
 mod escape;
 mod headers;
@@ -16,12 +17,13 @@ mod sink;
 mod text;
 mod writer;
 
+pub use desk::WriterStats;
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
 pub use lines::{Lines, Quota};
 pub use outlet::{Batch, Outlet, Policy};
 pub use sink::{FileSink, MemorySink, Sink, SinkFault, StdoutSink};
 pub use text::TextFormat;
-pub use writer::{Limits, Writer, WriterError, WriterStats, open_sinks, output_paths};
+pub use writer::{Limits, Writer, WriterError, open_sinks, output_paths};
 
 /// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
 pub trait Format: std::fmt::Debug {

@@ -1,23 +1,28 @@
-//! One shard's end of the way to the writer: lines gather in a buffer, full buffers go through a
-//! bounded queue, empty ones come back through another, so that in the steady state nothing is
-//! allocated.
+//! One shard's end of the way to the writer: lines gather in a buffer, and a full buffer is handed
+//! over. Where the shard may not wait, it goes through a bounded queue to the writer's thread, and
+//! an empty one comes back through another; where it may, the shard writes it itself. In the steady
+//! state nothing is allocated either way.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, PushError};
 
+use crate::emit::desk::Desk;
+use crate::emit::writer::Limits;
 use crate::ids::ShardId;
 use crate::stats::EmitStats;
 
 /// What an outlet does where the writer is behind and the queue is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
-    /// Drops the batch and counts its lines; never waits (live capture).
+    /// Drops the batch and counts its lines; never waits (live capture). A thread of its own
+    /// writes.
     Drop,
-    /// Waits for the writer (file input).
+    /// Waits until the batch is written (file input), and so may write it itself: what was just
+    /// made is in its CPU's caches, and not in those of the writer's.
     Wait,
 }
 
@@ -85,23 +90,46 @@ pub(super) struct Shared {
     pub(super) outlets_closed: AtomicUsize,
 }
 
+/// The way of a shard's batches to the writer's thread.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) full: Producer<Batch>,
+    pub(super) spares: Consumer<Vec<u8>>,
+    /// This shard, where it waits for room.
+    pub(super) seat: Arc<Sleeper>,
+}
+
+/// Where a full batch goes.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// To the writer's thread ([`Policy::Drop`]).
+    Queue(Queue),
+    /// Into the output, now ([`Policy::Wait`]).
+    Desk(Arc<Mutex<Desk>>),
+}
+
 /// One shard's end. Its thread appends lines; nothing here is shared with other shards.
 #[derive(Debug)]
 pub struct Outlet {
-    pub(super) shard: ShardId,
-    pub(super) policy: Policy,
-    pub(super) batch_bytes: usize,
-    pub(super) line_bytes_max: usize,
-    pub(super) queue: Producer<Batch>,
-    pub(super) spares: Consumer<Vec<u8>>,
-    pub(super) shared: Arc<Shared>,
-    /// This shard, where it waits for room.
-    pub(super) seat: Arc<Sleeper>,
-    pub(super) buffer: Vec<u8>,
-    pub(super) line_count: u64,
+    shard: ShardId,
+    batch_bytes: usize,
+    line_bytes_max: usize,
+    way: Way,
+    shared: Arc<Shared>,
+    buffer: Vec<u8>,
+    line_count: u64,
 }
 
 impl Outlet {
+    pub(super) fn new(shard: ShardId, way: Way, limits: Limits, shared: Arc<Shared>) -> Outlet {
+        let Limits { batch_bytes, line_bytes_max, .. } = limits;
+        let (buffer, line_count) = (Vec::new(), 0);
+        let mut outlet =
+            Outlet { shard, batch_bytes, line_bytes_max, way, shared, buffer, line_count };
+        outlet.buffer = outlet.empty_buffer();
+        outlet
+    }
+
     /// Lets `append` add at most one whole line in place, counts it, and hands the batch over when
     /// it is full. This is what a [`Format`](crate::emit::Format) is called in.
     #[inline]
@@ -124,7 +152,7 @@ impl Outlet {
     /// Hands over what is there. With [`Policy::Drop`] and a full queue the lines stay where they
     /// are, since the batch has room for more.
     pub fn flush(&mut self, stats: &mut EmitStats) {
-        if self.line_count > 0 && !(self.policy == Policy::Drop && self.queue.is_full()) {
+        if self.line_count > 0 && !self.is_queue_full() {
             self.hand_over(stats);
         }
     }
@@ -134,12 +162,12 @@ impl Outlet {
     /// flushed.
     pub fn close(mut self, stats: &mut EmitStats) {
         let until = Instant::now() + CLOSE_WAIT;
-        while self.policy == Policy::Drop
-            && self.queue.is_full()
+        while let Way::Queue(queue) = &self.way
+            && queue.full.is_full()
             && !self.is_closed()
             && Instant::now() < until
         {
-            self.wait_for_room();
+            queue.seat.sleep_unless(|| !queue.full.is_full() || self.is_closed());
         }
         if self.line_count > 0 {
             self.hand_over(stats);
@@ -158,41 +186,46 @@ impl Outlet {
         self.shard
     }
 
+    fn is_queue_full(&self) -> bool {
+        matches!(&self.way, Way::Queue(queue) if queue.full.is_full())
+    }
+
     #[cold]
     fn hand_over(&mut self, stats: &mut EmitStats) {
         let bytes = std::mem::take(&mut self.buffer);
         let line_count = std::mem::take(&mut self.line_count);
         let mut batch = Batch { bytes, line_count, shard: self.shard };
-        loop {
-            if self.is_closed() {
-                break;
+        match &mut self.way {
+            Way::Desk(desk) => {
+                let batches = std::slice::from_mut(&mut batch);
+                desk.lock().unwrap_or_else(PoisonError::into_inner).append(batches);
             }
-            match self.queue.push(batch) {
-                Ok(()) => {
+            Way::Queue(queue) => {
+                let is_closed = self.shared.is_closed.load(Ordering::Relaxed);
+                let pushed = if is_closed { Err(batch) } else { queue.push(batch) };
+                let Err(dropped) = pushed else {
                     self.shared.writer.wake();
-                    self.buffer = self.spares.pop().unwrap_or_else(|_| self.empty_buffer());
+                    self.buffer = queue.spares.pop().unwrap_or_else(|_| self.empty_buffer());
                     return;
-                }
-                Err(PushError::Full(full)) => batch = full,
+                };
+                batch = dropped;
+                stats.lines_dropped += batch.line_count;
+                stats.batches_dropped += 1;
             }
-            if self.policy == Policy::Drop {
-                break;
-            }
-            self.wait_for_room();
         }
-        stats.lines_dropped += batch.line_count;
-        stats.batches_dropped += 1;
         self.buffer = batch.bytes;
         self.buffer.clear();
     }
 
-    fn wait_for_room(&self) {
-        self.seat.sleep_unless(|| !self.queue.is_full() || self.is_closed());
-    }
-
     /// A batch grows past `batch_bytes` by less than one line, and a format may reserve one more.
-    pub(super) fn empty_buffer(&self) -> Vec<u8> {
+    fn empty_buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.batch_bytes + 2 * self.line_bytes_max)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, batch: Batch) -> Result<(), Batch> {
+        self.full.push(batch).map_err(|PushError::Full(batch)| batch)
     }
 }
 

@@ -1,17 +1,18 @@
-//! The one thread that writes. It takes batches from all shards in turn, appends them to its sinks,
-//! gives the buffers back, and deals with what disks do.
+//! Outputs and outlets of a run, and the thread that writes where no shard may wait: it takes
+//! batches from all shards in turn, has them appended ([`Desk`]), and gives the buffers back.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::config::{EmitConfig, Output};
-use crate::emit::outlet::{Batch, Outlet, Policy, Shared, Sleeper};
-use crate::emit::sink::{FileSink, Sink, SinkFault, StdoutSink};
+use crate::emit::desk::{Control, Desk, WriterStats};
+use crate::emit::outlet::{Batch, Outlet, Policy, Queue, Shared, Sleeper, Way};
+use crate::emit::sink::{FileSink, Sink, StdoutSink};
 use crate::ids::ShardId;
 
 /// Batches of one append at most. More wait for the next one, so that their buffers come back soon.
@@ -83,7 +84,7 @@ fn cannot_open(path: &Path, error: &io::Error) -> String {
 }
 
 /// What the system said, in words where it has common causes.
-fn why(error: &io::Error) -> String {
+pub(super) fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull => "the disk is full; make room for it".into(),
         io::ErrorKind::QuotaExceeded => "the disk quota is used up; make room for it".into(),
@@ -92,56 +93,6 @@ fn why(error: &io::Error) -> String {
         }
         _ => error.to_string(),
     }
-}
-
-/// What the writer did. `lines_written + lines_lost` are all lines that outlets handed over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct WriterStats {
-    /// Bytes of the lines that were written.
-    pub bytes_written: u64,
-    /// Lines written.
-    pub lines_written: u64,
-    /// Lines that could not be written: the disk was full or failed, or the reader had gone.
-    pub lines_lost: u64,
-    /// Appends that came from the outlets and were tried.
-    pub appends: u64,
-    /// Appends that failed.
-    pub write_errors: u64,
-    /// Times writing began to fail after it had gone well; each is said once.
-    pub faults: u64,
-    /// Times the outputs were reopened.
-    pub reopens: u64,
-}
-
-/// [`WriterStats`], to be read while the writer runs. Only the writer adds.
-#[derive(Debug, Default)]
-struct Counters {
-    bytes_written: AtomicU64,
-    lines_written: AtomicU64,
-    lines_lost: AtomicU64,
-    appends: AtomicU64,
-    write_errors: AtomicU64,
-    faults: AtomicU64,
-    reopens: AtomicU64,
-}
-
-impl Counters {
-    fn snapshot(&self) -> WriterStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        WriterStats {
-            bytes_written: read(&self.bytes_written),
-            lines_written: read(&self.lines_written),
-            lines_lost: read(&self.lines_lost),
-            appends: read(&self.appends),
-            write_errors: read(&self.write_errors),
-            faults: read(&self.faults),
-            reopens: read(&self.reopens),
-        }
-    }
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
 }
 
 /// Bounds of the way from outlets to writer.
@@ -216,17 +167,10 @@ fn shard_path(path: &Path, shard: u16) -> PathBuf {
 /// The writer thread, seen from the engine.
 #[derive(Debug)]
 pub struct Writer {
-    thread: JoinHandle<()>,
+    /// Where shards do not write themselves.
+    thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     control: Arc<Control>,
-}
-
-/// What engine and writer tell each other.
-#[derive(Debug, Default)]
-struct Control {
-    counters: Counters,
-    is_reopen_wanted: AtomicBool,
-    error: Mutex<Option<WriterError>>,
 }
 
 impl Writer {
@@ -241,28 +185,38 @@ impl Writer {
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
         let shared = Arc::new(Shared::default());
         let control = Arc::new(Control::default());
-        let (outlets, inlets) =
-            (0..shard_count).map(|shard| connect(ShardId(shard), limits, policy, &shared)).unzip();
+        let desks =
+            sinks.into_iter().map(|sink| Desk::new(sink, policy, shared.clone(), control.clone()));
+        let outlet = |shard, way| Outlet::new(ShardId(shard as u16), way, limits, shared.clone());
+        if policy == Policy::Wait {
+            let desks: Vec<_> = desks.map(|desk| Arc::new(Mutex::new(desk))).collect();
+            let ways = desks.iter().cycle().cloned().map(Way::Desk);
+            let outlets = ways.take(shard_count.into()).enumerate();
+            let outlets = outlets.map(|(shard, way)| outlet(shard, way)).collect();
+            return Ok((outlets, Writer { thread: None, shared, control }));
+        }
+        let (queues, inlets): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
+        let queues = queues.into_iter().enumerate();
+        let outlets = queues.map(|(shard, queue)| outlet(shard, Way::Queue(queue))).collect();
         let writing = Writing {
             inlets,
-            outputs: sinks.into_iter().map(|sink| SinkState { sink, is_faulty: false }).collect(),
+            desks: desks.collect(),
             batches: Vec::with_capacity(APPEND_COUNT_MAX),
-            policy,
             next: 0,
             shared: shared.clone(),
-            control: control.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || writing.run())
             .map_err(WriterError::Thread)?;
-        Ok((outlets, Writer { thread, shared, control }))
+        Ok((outlets, Writer { thread: Some(thread), shared, control }))
     }
 
     /// Asks for the outputs to be opened anew (SIGHUP, after the file was renamed). Lines that are
-    /// under way may land in either.
+    /// under way may land in either; where shards write themselves, each output does it with its
+    /// next batch.
     pub fn reopen(&self) {
-        self.control.is_reopen_wanted.store(true, Ordering::Release);
+        self.control.reopens_wanted.fetch_add(1, Ordering::Release);
         self.shared.writer.wake();
     }
 
@@ -280,10 +234,10 @@ impl Writer {
     /// Waits until all outlets are closed and all lines are written or lost. A reader that has gone
     /// is no error.
     pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
-        let result = match self.thread.join() {
+        let result = match self.thread.map_or(Ok(()), JoinHandle::join) {
             Ok(()) => {
                 let error = self.control.error.lock();
-                error.unwrap_or_else(|poisoned| poisoned.into_inner()).take().map_or(Ok(()), Err)
+                error.unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
             }
             Err(_) => Err(WriterError::Panicked),
         };
@@ -298,50 +252,24 @@ struct Inlet {
     seat: Arc<Sleeper>,
 }
 
-fn connect(
-    shard: ShardId,
-    limits: Limits,
-    policy: Policy,
-    shared: &Arc<Shared>,
-) -> (Outlet, Inlet) {
+fn connect(limits: Limits) -> (Queue, Inlet) {
     let batch_count_max = limits.batch_count_max.max(1);
-    let (producer, queue) = RingBuffer::new(batch_count_max);
+    let (full, queue) = RingBuffer::new(batch_count_max);
     // All buffers of a shard: those in the queue, those being written, and the one in hand.
-    let (spares, spare_consumer) = RingBuffer::new(batch_count_max + APPEND_COUNT_MAX + 1);
+    let (producer, spares) = RingBuffer::new(batch_count_max + APPEND_COUNT_MAX + 1);
     let seat = Arc::new(Sleeper::default());
-    let mut outlet = Outlet {
-        shard,
-        policy,
-        batch_bytes: limits.batch_bytes,
-        line_bytes_max: limits.line_bytes_max,
-        queue: producer,
-        spares: spare_consumer,
-        shared: shared.clone(),
-        seat: seat.clone(),
-        buffer: Vec::new(),
-        line_count: 0,
-    };
-    outlet.buffer = outlet.empty_buffer();
-    (outlet, Inlet { queue, spares, seat })
-}
-
-/// A sink, and whether its last append failed.
-struct SinkState {
-    sink: Box<dyn Sink>,
-    is_faulty: bool,
+    (Queue { full, spares, seat: seat.clone() }, Inlet { queue, spares: producer, seat })
 }
 
 /// All that the thread owns.
 struct Writing {
     inlets: Vec<Inlet>,
-    outputs: Vec<SinkState>,
+    desks: Vec<Desk>,
     /// Of one append.
     batches: Vec<Batch>,
-    policy: Policy,
     /// The shard whose turn it is.
     next: usize,
     shared: Arc<Shared>,
-    control: Arc<Control>,
 }
 
 impl Writing {
@@ -352,17 +280,17 @@ impl Writing {
             // Read before the queues are: what an outlet handed over before it closed is seen
             // below.
             let closed = self.shared.outlets_closed.load(Ordering::Acquire);
-            self.reopen_if_wanted();
+            self.desks.iter_mut().for_each(Desk::reopen_if_wanted);
             if self.round() {
                 continue;
             }
             if closed == self.inlets.len() {
                 return;
             }
-            let (inlets, control, shared) = (&self.inlets, &self.control, &self.shared);
+            let (inlets, desks, shared) = (&self.inlets, &self.desks, &self.shared);
             shared.writer.sleep_unless(|| {
                 inlets.iter().any(|inlet| !inlet.queue.is_empty())
-                    || control.is_reopen_wanted.load(Ordering::Relaxed)
+                    || desks.iter().any(Desk::is_reopen_wanted)
                     || shared.outlets_closed.load(Ordering::Relaxed) != closed
             });
         }
@@ -375,15 +303,15 @@ impl Writing {
     /// One append to each output that has batches; whether there were any.
     fn round(&mut self) -> bool {
         let mut is_any = false;
-        for output in 0..self.outputs.len() {
-            if self.outputs.len() == 1 {
+        for output in 0..self.desks.len() {
+            if self.desks.len() == 1 {
                 self.take_in_turn();
             } else {
                 take(&mut self.inlets[output], APPEND_COUNT_MAX, &mut self.batches);
             }
             if !self.batches.is_empty() {
                 is_any = true;
-                self.append(output);
+                self.desks[output].append(&mut self.batches);
                 self.give_back();
             }
         }
@@ -400,61 +328,6 @@ impl Writing {
         }
     }
 
-    fn append(&mut self, output: usize) {
-        let line_count: u64 = self.batches.iter().map(|batch| batch.line_count).sum();
-        let byte_count: usize = self.batches.iter().map(|batch| batch.bytes.len()).sum();
-        let counters = &self.control.counters;
-        if self.shared.is_closed.load(Ordering::Relaxed) {
-            return add(&counters.lines_lost, line_count);
-        }
-        add(&counters.appends, 1);
-        let state = &mut self.outputs[output];
-        match state.sink.append(&mut self.batches) {
-            Ok(()) => {
-                add(&counters.lines_written, line_count);
-                add(&counters.bytes_written, byte_count as u64);
-                if state.is_faulty {
-                    state.is_faulty = false;
-                    let lost = counters.lines_lost.load(Ordering::Relaxed);
-                    let name = state.sink.name();
-                    tracing::warn!("{name}: writing again; {lost} lines are lost so far");
-                }
-            }
-            Err(fault) => {
-                let lines_written = count_lines(&self.batches, fault.written_bytes).min(line_count);
-                add(&counters.lines_written, lines_written);
-                add(&counters.bytes_written, fault.written_bytes as u64);
-                add(&counters.lines_lost, line_count - lines_written);
-                self.fault(output, fault);
-            }
-        }
-    }
-
-    /// What follows from a fault: an orderly end, the end of the run, or a word and another try
-    /// with the next batches.
-    fn fault(&mut self, output: usize, fault: SinkFault) {
-        let counters = &self.control.counters;
-        add(&counters.write_errors, 1);
-        let state = &mut self.outputs[output];
-        if fault.error.kind() == io::ErrorKind::BrokenPipe {
-            self.shared.is_closed.store(true, Ordering::Relaxed);
-            return;
-        }
-        let name = state.sink.name();
-        if self.policy == Policy::Wait {
-            let error = WriterError::Write { name, source: fault.error };
-            *self.control.error.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-                Some(error);
-            self.shared.is_closed.store(true, Ordering::Relaxed);
-        } else if !state.is_faulty {
-            state.is_faulty = true;
-            add(&counters.faults, 1);
-            let error = fault.error;
-            let why = why(&error);
-            tracing::warn!("cannot write {name}: {why}; until then lines are lost and counted");
-        }
-    }
-
     /// Returns the buffers of the last append to their shards, and wakes those that wait for room.
     fn give_back(&mut self) {
         for batch in self.batches.drain(..) {
@@ -464,23 +337,6 @@ impl Writing {
             // The queue has room for every buffer there is; a buffer too many would just be freed.
             let _ = inlet.spares.push(buffer);
             inlet.seat.wake();
-        }
-    }
-
-    fn reopen_if_wanted(&mut self) {
-        if !self.control.is_reopen_wanted.load(Ordering::Relaxed)
-            || !self.control.is_reopen_wanted.swap(false, Ordering::Acquire)
-        {
-            return;
-        }
-        for state in &mut self.outputs {
-            match state.sink.reopen() {
-                Ok(()) => add(&self.control.counters.reopens, 1),
-                Err(error) => {
-                    let name = state.sink.name();
-                    tracing::warn!("cannot reopen {name}: {error}; going on with the old file");
-                }
-            }
         }
     }
 }
@@ -493,18 +349,6 @@ fn take(inlet: &mut Inlet, count_max: usize, batches: &mut Vec<Batch>) -> bool {
         batches.push(batch);
     }
     batches.len() > before
-}
-
-/// Line feeds in the first `bytes` of `batches`.
-fn count_lines(batches: &[Batch], bytes: usize) -> u64 {
-    let mut left = bytes;
-    let mut lines = 0;
-    for batch in batches {
-        let part = &batch.bytes[..batch.bytes.len().min(left)];
-        lines += memchr::memchr_iter(b'\n', part).count() as u64;
-        left -= part.len();
-    }
-    lines
 }
 
 /// Lets the shards go when the writer ends.

@@ -1,7 +1,7 @@
 //! The writer and its outlets over sinks in memory.
 
 use super::*;
-use crate::emit::MemorySink;
+use crate::emit::{MemorySink, SinkFault};
 use crate::stats::EmitStats;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -181,8 +181,16 @@ fn a_reader_that_went_is_an_orderly_end() {
 
 #[test]
 fn buffers_come_back() {
+    for (policy, most) in
+        [(Policy::Drop, LIMITS.batch_count_max + APPEND_COUNT_MAX), (Policy::Wait, 1)]
+    {
+        come_back(policy, most);
+    }
+}
+
+fn come_back(policy: Policy, count_max: usize) {
     let sink = MemorySink::new();
-    let (mut outlets, writer) = start(&sink, 1, Policy::Wait);
+    let (mut outlets, writer) = start(&sink, 1, policy);
     let mut outlet = outlets.pop().unwrap();
     let mut stats = EmitStats::default();
     let mut places = std::collections::HashSet::new();
@@ -193,7 +201,7 @@ fn buffers_come_back() {
         });
     }
     // The first buffer grows a few times; after that only as many as there can be under way.
-    assert!(places.len() <= LIMITS.batch_count_max + APPEND_COUNT_MAX + 8, "{}", places.len());
+    assert!(places.len() <= count_max + 8, "{}", places.len());
     outlet.close(&mut stats);
     writer.finish().1.unwrap();
 }
@@ -202,7 +210,7 @@ fn buffers_come_back() {
 fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
     let sinks = [MemorySink::new(), MemorySink::new()];
     let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
-    let (mut outlets, writer) = Writer::start(boxed, 2, LIMITS, Policy::Wait).unwrap();
+    let (mut outlets, writer) = Writer::start(boxed, 2, LIMITS, Policy::Drop).unwrap();
     let mut stats = EmitStats::default();
     for outlet in &mut outlets {
         say(outlet, &mut stats, 7);
@@ -215,6 +223,25 @@ fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
     assert_eq!(writer.finish().0.reopens, 2);
     assert_eq!(sinks[0].bytes(), b"0 line 7\n");
     assert_eq!(sinks[1].bytes(), b"1 line 7\n");
+}
+
+#[test]
+fn who_writes_itself_reopens_with_the_next_batch() {
+    let sinks = [MemorySink::new(), MemorySink::new()];
+    let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
+    let (mut outlets, writer) = Writer::start(boxed, 2, LIMITS, Policy::Wait).unwrap();
+    let mut stats = EmitStats::default();
+    say(&mut outlets[0], &mut stats, 7);
+    writer.reopen();
+    outlets[0].flush(&mut stats);
+    assert_eq!(sinks.each_ref().map(MemorySink::reopened), [1, 0]);
+    for mut outlet in outlets {
+        say(&mut outlet, &mut stats, 8);
+        outlet.close(&mut stats);
+    }
+    assert_eq!(writer.finish().0.reopens, 2);
+    assert_eq!(sinks[0].bytes(), b"0 line 7\n0 line 8\n");
+    assert_eq!(sinks[1].bytes(), b"1 line 8\n");
 }
 
 #[test]
