@@ -36,6 +36,31 @@ pub fn eight_hex_digits(value: u32) -> u64 {
     nibbles + u64::from_ne_bytes([b'0'; 8]) + letters * u64::from(b'a' - b'0' - 10)
 }
 
+/// The digits of each number of up to three, and in the last byte how many they are.
+static SMALL: [[u8; 4]; 1000] = {
+    let mut small = [[0; 4]; 1000];
+    let mut value = 0;
+    while value < 1000 {
+        let digits = [value / 100, value / 10 % 10, value % 10];
+        let skipped = if value >= 100 { 0 } else { 2 - (value >= 10) as usize };
+        let mut at = skipped;
+        while at < 3 {
+            small[value][at - skipped] = b'0' + digits[at] as u8;
+            at += 1;
+        }
+        small[value][3] = 3 - skipped as u8;
+        value += 1;
+    }
+    small
+};
+
+/// The digits of `value`, which is below 1000, in the first bytes, and how many they are.
+#[inline(always)]
+pub fn three_digits(value: u32) -> ([u8; 4], usize) {
+    let digits = SMALL.get(value as usize).copied().unwrap_or_default();
+    (digits, usize::from(digits[3]))
+}
+
 /// The digits of each byte with a point behind, and how many bytes that is.
 static OCTETS: [([u8; 4], u8); 256] = {
     let mut octets = [([0; 4], 0); 256];

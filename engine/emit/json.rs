@@ -11,20 +11,21 @@
 use crate::config::EmitConfig;
 use crate::decode::TunnelPath;
 use crate::emit::Format;
-use crate::emit::digits::{Rfc3339, append_decimal, append_ip};
+use crate::emit::digits::{Rfc3339, append_decimal};
 use crate::emit::escape::{Fold, append_base64, append_escaped, plain_len};
 use crate::emit::headers::{HeaderLines, MASK, before_query, is_secret, is_uri};
-use crate::emit::pen::{MARGIN_BYTES, Pen};
+use crate::emit::pen::{LINE_BYTES_MAX, Page, Pen, blank_page};
 use crate::http::{Exchange, FlowIdentity, HeadFields, Message, Outcome, Span};
-use crate::ids::{FlowKey, IfaceId, IfaceNames};
+use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;
 use std::io::Write;
-use std::net::IpAddr;
 
 mod budget;
+mod identity;
 
 use budget::*;
 pub use budget::{FIXED_BYTES_MAX, LINE_BYTES_MIN};
+use identity::Identities;
 
 /// Which headers are listed beside those that records name.
 #[derive(Clone, Debug)]
@@ -53,10 +54,11 @@ pub struct JsonFormat {
     is_secrets_shown: bool,
     is_query_redacted: bool,
     times: Rfc3339,
+    identities: Identities,
     names: IfaceNames,
     ifaces: Vec<(IfaceId, Vec<u8>)>,
-    /// Where a line is written.
-    page: Vec<u8>,
+    /// Where a line is written; not there while one is.
+    page: Option<Box<Page>>,
     care: Care,
     /// A value with its mask.
     masked: Vec<u8>,
@@ -81,16 +83,17 @@ impl JsonFormat {
         } else {
             HeaderChoice::Named(config.extra_headers.clone())
         };
-        let line_bytes_max = config.line_bytes_max.max(LINE_BYTES_MIN);
+        let line_bytes_max = config.line_bytes_max.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX);
         JsonFormat {
             line_bytes_max,
             headers,
             is_secrets_shown: config.is_secrets_shown,
             is_query_redacted: config.is_query_redacted,
             times: Rfc3339::default(),
+            identities: Identities::default(),
             names,
             ifaces: Vec::new(),
-            page: vec![0; line_bytes_max + MARGIN_BYTES],
+            page: None,
             care: Care::default(),
             masked: Vec::new(),
         }
@@ -181,7 +184,7 @@ impl JsonFormat {
             pen.put(self.times.digits(time));
             pen.put(b"\",");
         }
-        identity(flow, exchange.n, care, pen);
+        self.identities.write(flow, exchange.n, pen);
         if !exchange.tunnel.is_empty() {
             pen.put(care.piece(|out| tunnel(exchange.tunnel, out)));
         }
@@ -343,14 +346,13 @@ impl Format for JsonFormat {
     fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange, out: &mut Vec<u8>) {
         out.reserve(self.line_bytes_max);
         let start = out.len();
-        let mut page = std::mem::take(&mut self.page);
+        let mut page = self.page.take().unwrap_or_else(blank_page);
         let mut care = std::mem::take(&mut self.care);
         care.spare = self.line_bytes_max - LINE_BYTES_MIN;
         let mut pen = Pen::new(&mut page);
         self.fields(flow, exchange, &mut care, &mut pen);
-        let len = pen.written_bytes();
-        out.extend_from_slice(&page[..len]);
-        (self.page, self.care) = (page, care);
+        out.extend_from_slice(pen.line());
+        (self.page, self.care) = (Some(page), care);
         if !matches!(self.headers, HeaderChoice::None) {
             // All that comes before is there, so what it did not use is room as well.
             let room = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
@@ -367,33 +369,6 @@ fn earliest(exchange: &Exchange) -> Option<TimestampNs> {
         if message.is_seen { message.first.or(message.last) } else { None }
     };
     of(&exchange.request).or_else(|| of(&exchange.response))
-}
-
-/// From `flow` to `vlan`.
-#[inline(always)]
-fn identity(flow: &FlowIdentity<'_>, n: u32, care: &mut Care, pen: &mut Pen<'_>) {
-    let key = flow.key;
-    let (client, server) = (flow.client.index(), flow.client.opposite().index());
-    pen.put(KEY_FLOW);
-    pen.hex(flow.id);
-    number(KEY_N, u64::from(n), pen);
-    pen.put(KEY_CLIENT_IP);
-    address(key, client, care, pen);
-    number(KEY_CLIENT_PORT, u64::from(key.port(client)), pen);
-    pen.put(KEY_SERVER_IP);
-    address(key, server, care, pen);
-    number(KEY_SERVER_PORT, u64::from(key.port(server)), pen);
-    if key.vlan[0] != 0 {
-        pen.put(care.piece(|out| list(KEY_VLAN, key.vlans(), out)));
-    }
-}
-
-#[inline(always)]
-fn address(key: &FlowKey, index: usize, care: &mut Care, pen: &mut Pen<'_>) {
-    match key.ip(index) {
-        IpAddr::V4(ip) => pen.ipv4(ip.octets()),
-        ip => pen.put(care.piece(|out| append_ip(ip, out))),
-    }
 }
 
 /// `tunnel`: the encapsulations, and `...` where there were more than a path holds.

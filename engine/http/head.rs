@@ -6,8 +6,10 @@
 //! its version.
 
 use super::exchange::{HeadFields, Span};
-use crate::lanes;
 use memchr::{memchr, memrchr};
+use plain::{Slot, Values};
+
+mod plain;
 
 /// A method longer than this is none.
 const METHOD_BYTES_MAX: usize = 64;
@@ -83,13 +85,16 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     fields.headers_start = (line_end + 1) as u32;
     let framing = FramingFields::default();
     let mut head = Head { kind, is_whole: true, len_bytes: 0, fields, framing };
-    match header_lines(bytes, line_end + 1, &mut head) {
-        Some(end) => {
-            head.len_bytes = end;
-            Parsed::Complete(head)
+    let end = match plain::header_lines(bytes, line_end + 1, kind) {
+        Some((end, values)) => {
+            head.note_values(bytes, &values);
+            Some(end)
         }
-        None => Parsed::Partial,
-    }
+        None => header_lines(bytes, line_end + 1, &mut head),
+    };
+    let Some(end) = end else { return Parsed::Partial };
+    head.len_bytes = end;
+    Parsed::Complete(head)
 }
 
 /// Parses what there is of a head whose rest was lost or is too long; a last line without an end is
@@ -333,63 +338,14 @@ fn is_proper_version(word: &[u8]) -> bool {
     word.len() == 8 && word.starts_with(b"HTTP/1.") && word[7].is_ascii_digit()
 }
 
-/// The ends of the lines in some bytes, one after the other.
-struct LineEnds<'a> {
-    bytes: &'a [u8],
-    /// Where the block begins whose line feeds are in `mask`.
-    block_start: usize,
-    mask: u64,
-}
-
-impl<'a> LineEnds<'a> {
-    #[inline(always)]
-    fn new(bytes: &'a [u8], at: usize) -> LineEnds<'a> {
-        LineEnds { bytes, block_start: at, mask: line_feeds(bytes, at) }
-    }
-
-    /// Where the next line feed stands.
-    #[inline(always)]
-    fn next(&mut self) -> Option<usize> {
-        while self.mask == 0 {
-            self.block_start += 64;
-            if self.block_start >= self.bytes.len() {
-                return None;
-            }
-            self.mask = line_feeds(self.bytes, self.block_start);
-        }
-        let end = self.block_start + self.mask.trailing_zeros() as usize;
-        self.mask &= self.mask - 1;
-        Some(end)
-    }
-}
-
-/// The line feeds among the 64 bytes from `at` on, or as many as there are.
-#[inline(always)]
-fn line_feeds(bytes: &[u8], at: usize) -> u64 {
-    let rest = bytes.get(at..).unwrap_or_default();
-    match (rest.first_chunk::<64>(), bytes.last_chunk::<64>()) {
-        (Some(block), _) => lanes::equal_to_in_64(block, b'\n'),
-        // The last ones are read together with the bytes before them.
-        (None, Some(block)) => {
-            lanes::equal_to_in_64(block, b'\n').unbounded_shr((64 - rest.len()) as u32)
-        }
-        (None, None) => {
-            let mut block = [0; 64];
-            block[..rest.len()].copy_from_slice(rest);
-            lanes::equal_to_in_64(&block, b'\n')
-        }
-    }
-}
-
-/// Reads header lines from `at` on; returns where the head ends, or `None` where it does not.
+/// Reads header lines from `at` on; returns where the head ends, or `None` where it does not. The
+/// careful way, which takes all that senders write, and what there is of a head that was cut.
 fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
-    let mut ends = LineEnds::new(bytes, at);
     let (mut field_start, mut line_start) = (at, at);
-    while let Some(line_end) = ends.next() {
+    while let Some(len) = memchr(b'\n', &bytes[line_start..]) {
+        let line_end = line_start + len;
         // Two CR end the lines of text that was translated twice.
-        if line_end - line_start <= 2
-            && matches!(bytes[line_start..line_end], [] | [b'\r'] | [b'\r', b'\r'])
-        {
+        if matches!(bytes[line_start..line_end], [] | [b'\r'] | [b'\r', b'\r']) {
             return Some(line_end + 1);
         }
         line_start = line_end + 1;
@@ -407,109 +363,65 @@ fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
 }
 
 /// Takes note of the field in `bytes[start..end]` if it is one that records or framing need.
-#[inline(always)]
+/// Senders that put white space before the colon mean the same field (RFC 9112 section 5.1 has it
+/// refused).
 fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
-    let line = bytes.get(start..end).unwrap_or_default();
+    let line = &bytes[start..end];
+    let Some(colon) = memchr(b':', line) else { return };
+    let blanks = line[..colon].iter().rev().take_while(|byte| is_blank(**byte)).count();
+    let (value_start, value_end) = trimmed(line, colon + 1);
+    let span = Span::new(start + value_start, start + value_end);
+    let value = &line[value_start..value_end];
+    let name = &line[..colon - blanks];
+    let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
     let is_request = head.kind == Kind::Request;
     let fields = &mut head.fields;
-    // Most lines are told apart by their first byte and by where their colon would stand.
-    let Some(first) = line.first() else { return };
-    let found = match (first | 0x20, is_request) {
-        (b'h', true) => behind(line, b"host").map(|at| (&mut fields.host, at)),
-        (b'u', true) => behind(line, b"user-agent").map(|at| (&mut fields.user_agent, at)),
-        (b'r', true) => behind(line, b"referer").map(|at| (&mut fields.referer, at)),
-        (b's', false) => behind(line, b"server").map(|at| (&mut fields.server, at)),
-        (b'l', false) => behind(line, b"location").map(|at| (&mut fields.location, at)),
-        (b'c', _) => match behind(line, b"content-type") {
-            Some(at) => Some((&mut fields.content_type, at)),
-            None => return framing_field(line, head),
-        },
-        (b't', _) | (b'e', true) => return framing_field(line, head),
-        _ => None,
+    let slot = match is_request {
+        true if is(b"host") => &mut fields.host,
+        true if is(b"user-agent") => &mut fields.user_agent,
+        true if is(b"referer") => &mut fields.referer,
+        false if is(b"server") => &mut fields.server,
+        false if is(b"location") => &mut fields.location,
+        _ if is(b"content-type") => &mut fields.content_type,
+        _ if is(b"content-length") => return head.framing.note_length(value),
+        _ if is(b"transfer-encoding") => return head.framing.note_transfer_coding(value),
+        true if is(b"expect") => return head.framing.note_expectation(value),
+        _ => return,
     };
-    if let Some((slot, at)) = found
-        && *slot == Span::ABSENT
-    {
-        let (value_start, value_end) = trimmed(line, at);
-        *slot = Span::new(start + value_start, start + value_end);
+    if *slot == Span::ABSENT {
+        *slot = span;
     }
-}
-
-/// The same for the fields that say where a body ends, and whether it is sent.
-#[inline(always)]
-fn framing_field(line: &[u8], head: &mut Head) {
-    let value = |at| {
-        let (start, end) = trimmed(line, at);
-        line.get(start..end).unwrap_or_default()
-    };
-    if let Some(at) = behind(line, b"content-length") {
-        head.framing.note_length(value(at));
-    } else if let Some(at) = behind(line, b"transfer-encoding") {
-        head.framing.note_transfer_coding(value(at));
-    } else if head.kind == Kind::Request
-        && let Some(at) = behind(line, b"expect")
-    {
-        head.framing.expects_continue |= value(at).eq_ignore_ascii_case(b"100-continue");
-    }
-}
-
-/// Where the value begins in a line with the field `name`, given in lower case. Senders that put
-/// white space before the colon mean the same field (RFC 9112 section 5.1 has it refused).
-#[inline(always)]
-fn behind<const N: usize>(line: &[u8], name: &[u8; N]) -> Option<usize> {
-    let (found, rest) = line.split_first_chunk::<N>()?;
-    let next = rest.first()?;
-    if !is_name(found, name) {
-        return None;
-    }
-    match next {
-        b':' => Some(N + 1),
-        b' ' | b'\t' => {
-            let blanks = rest.iter().take_while(|byte| is_blank(**byte)).count();
-            (rest.get(blanks) == Some(&b':')).then_some(N + blanks + 1)
-        }
-        _ => None,
-    }
-}
-
-/// Whether `found` is `name`, which has lower-case letters and hyphens only, in any case: word by
-/// word, of which the last one may reach back into the one before.
-#[inline(always)]
-fn is_name<const N: usize>(found: &[u8; N], name: &[u8; N]) -> bool {
-    let differs = |at: usize, len: usize| {
-        let (mut ours, mut theirs) = ([0; 8], [0; 8]);
-        ours[..len].copy_from_slice(&name[at..at + len]);
-        theirs[..len].copy_from_slice(&found[at..at + len]);
-        let (ours, theirs) = (u64::from_ne_bytes(ours), u64::from_ne_bytes(theirs));
-        // Of the bytes of a name, letters alone have the bit 0x40; their case is the bit 0x20.
-        (theirs | (ours & 0x4040_4040_4040_4040) >> 1) != ours
-    };
-    let len = if N < 8 { 4.min(N) } else { 8 };
-    let mut at = 0;
-    while at + len < N {
-        if differs(at, len) {
-            return false;
-        }
-        at += len;
-    }
-    !differs(N - len, len)
 }
 
 /// Where the value from `at` on begins and ends in `line`, without the white space around it.
-#[inline(always)]
 fn trimmed(line: &[u8], at: usize) -> (usize, usize) {
-    let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-    // First what nearly all are: a space in front, and a CR behind.
-    if let Some([b' ', first, .., last, b'\r']) = line.get(at..)
-        && !is_space(*first)
-        && !is_space(*last)
-    {
-        return (at + 1, line.len() - 1);
-    }
-    let value = line.get(at..).unwrap_or_default();
-    let leading = value.iter().take_while(|byte| is_space(**byte)).count();
-    let trailing = value[leading..].iter().rev().take_while(|byte| is_space(**byte)).count();
+    let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let leading = line[at..].iter().take_while(is_space).count();
+    let trailing = line[at + leading..].iter().rev().take_while(is_space).count();
     (at + leading, line.len() - trailing)
+}
+
+impl Head {
+    /// Takes note of what the short way found.
+    #[inline(always)]
+    fn note_values(&mut self, bytes: &[u8], values: &Values) {
+        let fields = &mut self.fields;
+        fields.host = values.of(Slot::Host);
+        fields.user_agent = values.of(Slot::UserAgent);
+        fields.referer = values.of(Slot::Referer);
+        fields.content_type = values.of(Slot::ContentType);
+        fields.server = values.of(Slot::Server);
+        fields.location = values.of(Slot::Location);
+        if let Some(value) = values.of(Slot::ContentLength).of(bytes) {
+            self.framing.note_length(value);
+        }
+        if let Some(value) = values.of(Slot::TransferEncoding).of(bytes) {
+            self.framing.note_transfer_coding(value);
+        }
+        if let Some(value) = values.of(Slot::Expect).of(bytes) {
+            self.framing.note_expectation(value);
+        }
+    }
 }
 
 impl FramingFields {
@@ -547,6 +459,11 @@ impl FramingFields {
         self.has_transfer_coding = true;
         let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
         self.is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    }
+
+    /// One Expect field (RFC 9110 section 10.1.1).
+    fn note_expectation(&mut self, value: &[u8]) {
+        self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
     }
 
     /// The fields contradict each other.

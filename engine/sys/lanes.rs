@@ -13,6 +13,12 @@ pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
     chosen::equal_to(block, byte)
 }
 
+/// Which bytes are those of `wanted`, where the bits in `fold` are taken as set.
+#[inline(always)]
+pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
+    chosen::same_but_for(block, fold, wanted)
+}
+
 /// Which bytes are not plain: controls, DEL, quotes, backslashes, and all beyond ASCII.
 #[inline(always)]
 pub fn unplain(block: &[u8; LANES]) -> u32 {
@@ -60,6 +66,16 @@ mod chosen {
     }
 
     #[inline(always)]
+    pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
+        // SAFETY: as above, of each of the three.
+        unsafe {
+            let [block, fold, wanted] = [block, fold, wanted]
+                .map(|bytes| _mm_loadu_si128(std::ptr::from_ref(bytes).cast::<__m128i>()));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(block, fold), wanted)) as u32
+        }
+    }
+
+    #[inline(always)]
     pub fn unplain(block: &[u8; LANES]) -> u32 {
         // SAFETY: as above.
         unsafe {
@@ -86,6 +102,10 @@ mod naive {
 
     pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
         mask(block, |it| it == byte)
+    }
+
+    pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
+        (0..LANES).map(|lane| u32::from(block[lane] | fold[lane] == wanted[lane]) << lane).sum()
     }
 
     pub fn unplain(block: &[u8; LANES]) -> u32 {
@@ -123,6 +143,9 @@ mod tests {
             for block in long.as_chunks::<LANES>().0 {
                 prop_assert_eq!(unplain(block), naive::unplain(block));
             }
+            let (blocks, _) = long.as_chunks::<LANES>();
+            let found = same_but_for(&blocks[0], &blocks[1], &blocks[0]);
+            prop_assert_eq!(found, naive::same_but_for(&blocks[0], &blocks[1], &blocks[0]));
         }
     }
 }

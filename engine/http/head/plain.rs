@@ -1,0 +1,242 @@
+//! The short way through header lines as nearly all are written: a name, a colon, a space, a value,
+//! CR LF. The length of the name tells which one it may be. What is odd in any way is left to the
+//! careful way ([`super::header_lines`]), which is the twin that tests compare it with: where this
+//! way says something, that one says the same.
+
+use super::{Kind, Span};
+use crate::lanes::{LANES, equal_to, equal_to_in_64, same_but_for};
+
+/// The field whose name does not fit into a block: its last letter stands behind it.
+const LONG_NAME: &[u8; LANES] = b"transfer-encodin";
+const LONG_NAME_END: &[u8; 2] = b"g:";
+
+/// Fields that records or framing need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(super) enum Slot {
+    Host,
+    UserAgent,
+    Referer,
+    ContentType,
+    Server,
+    Location,
+    ContentLength,
+    TransferEncoding,
+    Expect,
+}
+
+impl Slot {
+    const COUNT: usize = Slot::Expect as usize + 1;
+}
+
+/// Where the values of the fields stand that were found, without the white space around them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Values {
+    spans: [Span; Slot::COUNT],
+}
+
+impl Values {
+    /// Of a field; absent where it was not there.
+    #[inline(always)]
+    pub fn of(&self, slot: Slot) -> Span {
+        self.spans[slot as usize]
+    }
+
+    /// A field with its colon at `colon` and its line's end at `end`. `None` where it has no value,
+    /// was there before, or has other white space around it than nearly all have.
+    #[inline(always)]
+    fn note(&mut self, slot: Slot, bytes: &[u8], colon: usize, end: usize) -> Option<()> {
+        let span = &mut self.spans[slot as usize];
+        let ([b' ', first], [last, b'\r']) =
+            (bytes.get(colon + 1..end)?.first_chunk()?, bytes.get(colon..end)?.last_chunk()?)
+        else {
+            return None;
+        };
+        if *first <= b' ' || *last <= b' ' || *span != Span::ABSENT {
+            return None;
+        }
+        // A fold would make it longer.
+        if matches!(bytes.get(end + 1), Some(b' ' | b'\t')) {
+            return None;
+        }
+        *span = Span::new(colon + 2, end - 1);
+        Some(())
+    }
+}
+
+/// A name of a certain length.
+#[derive(Clone, Copy)]
+struct Name {
+    /// In lower case.
+    letters: [u8; LANES],
+    /// The bits that may differ: the case of letters.
+    fold: [u8; LANES],
+    /// The bytes that count.
+    mask: u32,
+    slot: Slot,
+}
+
+impl Name {
+    /// Of this length there is none.
+    const NONE: Name = Name { letters: [0; LANES], fold: [0; LANES], mask: 0, slot: Slot::Host };
+
+    const fn new(name: &[u8], slot: Slot) -> Name {
+        let mut it = Name { mask: (1 << name.len()) - 1, slot, ..Name::NONE };
+        let mut at = 0;
+        while at < name.len() {
+            it.letters[at] = name[at];
+            it.fold[at] = if name[at].is_ascii_lowercase() { 0x20 } else { 0 };
+            at += 1;
+        }
+        it
+    }
+}
+
+/// The names of each length: no two that are of interest in one kind of message have the same.
+type Names = [Name; LANES];
+
+static OF_REQUEST: Names = {
+    let mut names = of_both();
+    names[4] = Name::new(b"host", Slot::Host);
+    names[6] = Name::new(b"expect", Slot::Expect);
+    names[7] = Name::new(b"referer", Slot::Referer);
+    names[10] = Name::new(b"user-agent", Slot::UserAgent);
+    names
+};
+
+static OF_RESPONSE: Names = {
+    let mut names = of_both();
+    names[6] = Name::new(b"server", Slot::Server);
+    names[8] = Name::new(b"location", Slot::Location);
+    names
+};
+
+const fn of_both() -> Names {
+    let mut names = [Name::NONE; LANES];
+    names[12] = Name::new(b"content-type", Slot::ContentType);
+    names[14] = Name::new(b"content-length", Slot::ContentLength);
+    names
+}
+
+/// The lengths of the names, as bits.
+const LENGTHS_OF_REQUEST: u64 = lengths(&OF_REQUEST);
+const LENGTHS_OF_RESPONSE: u64 = lengths(&OF_RESPONSE);
+
+const fn lengths(names: &Names) -> u64 {
+    let (mut bits, mut length) = (0, 0);
+    while length < LANES {
+        bits |= (names[length].mask != Name::NONE.mask) as u64 * (1 << length);
+        length += 1;
+    }
+    bits
+}
+
+/// Reads the header lines of a message from `at` on: where the head ends, and the values. `None`
+/// where it does not end, or something is odd.
+#[inline]
+pub(super) fn header_lines(bytes: &[u8], at: usize, kind: Kind) -> Option<(usize, Values)> {
+    let (names, lengths) = if kind == Kind::Request {
+        (&OF_REQUEST, LENGTHS_OF_REQUEST)
+    } else {
+        (&OF_RESPONSE, LENGTHS_OF_RESPONSE)
+    };
+    let mut values = Values { spans: [Span::ABSENT; Slot::COUNT] };
+    let mut ends = LineEnds::new(bytes, at);
+    let mut start = at;
+    loop {
+        let end = ends.next()?;
+        let rest = &bytes[start..];
+        if end - start <= 2 {
+            match rest[..end - start] {
+                [] | [b'\r'] => return Some((end + 1, values)),
+                // The end of text that was translated twice, or no header at all.
+                _ => return None,
+            }
+        }
+        let block = rest.first_chunk().copied().unwrap_or_else(|| last_block(rest));
+        let colons = equal_to(&block, b':');
+        let name_bytes = colons.trailing_zeros() as usize;
+        let name = &names[name_bytes % LANES];
+        if lengths >> name_bytes & 1 == 1
+            && same_but_for(&block, &name.fold, &name.letters) & name.mask == name.mask
+        {
+            values.note(name.slot, bytes, start + name_bytes, end)?;
+        } else if colons == 0 {
+            if let Some(colon) = long_name(&block, rest)? {
+                values.note(Slot::TransferEncoding, bytes, start + colon, end)?;
+            }
+        } else if block[name_bytes.wrapping_sub(1) % LANES] <= b' ' {
+            // White space before the colon.
+            return None;
+        }
+        start = end + 1;
+    }
+}
+
+/// Of a line whose name is at least as long as a block: where the colon stands, if it is
+/// [`LONG_NAME`]. `None` where the line is odd.
+#[cold]
+fn long_name(block: &[u8; LANES], rest: &[u8]) -> Option<Option<usize>> {
+    if block.iter().any(|byte| *byte == b' ' || *byte == b'\t') {
+        return None;
+    }
+    if !block.eq_ignore_ascii_case(LONG_NAME) {
+        return Some(None);
+    }
+    let end = rest.get(LANES..LANES + LONG_NAME_END.len())?;
+    end.eq_ignore_ascii_case(LONG_NAME_END).then_some(Some(LANES + 1))
+}
+
+/// A block that begins with `rest`, which is shorter.
+#[cold]
+fn last_block(rest: &[u8]) -> [u8; LANES] {
+    let mut block = [0; LANES];
+    block[..rest.len()].copy_from_slice(rest);
+    block
+}
+
+/// The ends of the lines in some bytes, one after the other.
+pub(super) struct LineEnds<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins whose line feeds are in `mask`.
+    block_start: usize,
+    mask: u64,
+}
+
+impl<'a> LineEnds<'a> {
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8], at: usize) -> LineEnds<'a> {
+        LineEnds { bytes, block_start: at, mask: line_feeds(bytes, at) }
+    }
+
+    /// Where the next line feed stands.
+    #[inline(always)]
+    pub fn next(&mut self) -> Option<usize> {
+        while self.mask == 0 {
+            self.block_start += 64;
+            if self.block_start >= self.bytes.len() {
+                return None;
+            }
+            self.mask = line_feeds(self.bytes, self.block_start);
+        }
+        let end = self.block_start + self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask - 1;
+        Some(end)
+    }
+}
+
+/// The line feeds among the 64 bytes from `at` on, or as many as there are.
+#[inline(always)]
+fn line_feeds(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match (rest.first_chunk::<64>(), bytes.last_chunk::<64>()) {
+        (Some(block), _) => equal_to_in_64(block, b'\n'),
+        // The last ones are read together with the bytes before them.
+        (None, Some(block)) => equal_to_in_64(block, b'\n').unbounded_shr((64 - rest.len()) as u32),
+        (None, None) => {
+            let mut block = [0; 64];
+            block[..rest.len()].copy_from_slice(rest);
+            equal_to_in_64(&block, b'\n')
+        }
+    }
+}
