@@ -25,8 +25,7 @@ const _: () = assert!(
         + 2 * (IP_BYTES_MAX + 5)
         + KEY_VLAN.len()
         + VLAN_DEPTH_MAX * 6
-        + 1
-        <= BYTES_MAX
+        < BYTES_MAX
 );
 
 /// Bytes up to its number.
