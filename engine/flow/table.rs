@@ -439,8 +439,12 @@ impl<S: Default> FlowTable<S> {
         effort: &mut usize,
         mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
     ) -> bool {
+        let grace_ns = self.limits.reorder_grace_ms.saturating_mul(1_000_000);
         let choice = self.heaviest(effort, |flow| {
-            burden(flow.connection.waiting_bytes() as u64, now, flow.last_seen)
+            // All are quiet for a moment when they wait: who has sent much at this very time is no
+            // lighter than who was quiet for a few packets.
+            let waiting_bytes = flow.connection.waiting_bytes() as u64;
+            burden(waiting_bytes, TimestampNs(now.0.saturating_add(grace_ns)), flow.last_seen)
         });
         let Some(index) = choice else { return false };
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };

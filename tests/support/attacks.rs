@@ -90,6 +90,17 @@ pub fn scattered(flow_count: u64) -> impl Attack {
     }
 }
 
+/// One byte in each segment and a missing one before it, on `flow_count` connections in turn: all
+/// of it waits.
+pub fn holes(flow_count: u64) -> impl Attack {
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (round, flow) = (number / flow_count, number % flow_count);
+        let mut blow = Blow::from(client(flow), if round == 0 { SYN } else { ACK });
+        blow.seq = 2 * round as u32;
+        blow.write(if round == 0 { b"" } else { b"x" }, frame);
+    }
+}
+
 /// Many segments wait, and then all but one go on: on one connection after the other.
 pub fn drained(waiting_count: u64) -> impl Attack {
     let filler = vec![b'x'; 2 * waiting_count as usize];
