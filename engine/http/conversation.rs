@@ -569,18 +569,6 @@ impl Conversation {
         }
     }
 
-    /// Gives the memory of unfinished heads back and counts them. What may still come of one is no
-    /// beginning of a head.
-    pub(super) fn drop_partial_heads<L>(&mut self, room: &mut Room<L>) {
-        for half in &mut self.halves {
-            if half.partial_origin.take().is_some() {
-                half.phase = Phase::Search;
-                room.stats.heads_unfinished += u64::from(self.protocol == Protocol::Http1);
-                room.pool.give_buffer_back(std::mem::take(&mut half.partial));
-            }
-        }
-    }
-
     /// Who the records of this connection are about.
     pub(super) fn identity<'a>(&mut self, wire: Wire<'a>) -> FlowIdentity<'a> {
         let client = self.client.or(wire.origins.client).unwrap_or(Direction::Forward);

@@ -123,6 +123,15 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
 }
 
+/// Takes note of what a whole field says of the body.
+pub(super) fn note_framing(field: &[u8], is_request: bool, fields: &mut FramingFields) {
+    let kind = if is_request { Kind::Request } else { Kind::Response { status: 0 } };
+    let (none, framing) = (HeadFields::NONE, *fields);
+    let mut head = Head { kind, is_whole: false, len_bytes: 0, fields: none, framing };
+    framing_field(field, &mut head);
+    *fields = head.framing;
+}
+
 /// What is no start line may be a PROXY header (haproxy's doc/proxy-protocol.txt): a line, or in
 /// its version 2 a signature, four bytes and so many as the last two say. The empty lines that the
 /// signature begins with have been passed over.
@@ -454,11 +463,13 @@ impl FramingFields {
     }
 
     /// One Transfer-Encoding field. What counts is whether `chunked` is the last coding of the last
-    /// field.
+    /// field; empty elements of a list are none (RFC 9110 section 5.6.1.2).
     fn note_transfer_coding(&mut self, value: &[u8]) {
         self.has_transfer_coding = true;
-        let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-        self.is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+        let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if let Some(last) = codings.find(|coding| !coding.is_empty()) {
+            self.is_chunked = last.eq_ignore_ascii_case(b"chunked");
+        }
     }
 
     /// One Expect field (RFC 9110 section 10.1.1).
@@ -486,7 +497,6 @@ fn is_blank(byte: u8) -> bool {
 fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[usize::from(byte)]
 }
-
 const TOKEN_BYTES: [bool; 256] = {
     let punctuation = b"!#$%&'*+-.^_`|~";
     let mut table = [false; 256];

@@ -5,19 +5,27 @@ use super::Listener;
 use super::body::{BodyFraming, Skipped};
 use super::conversation::{Arrived, Conversation, Phase, Protocol, Room, Wire};
 use super::exchange::message_of;
-use super::head::{self, Expected};
+use super::head::{self, Expected, FramingFields, Kind};
 use crate::decode::SeqNumber;
 use crate::flow::Origin;
 use crate::ids::Direction;
 use crate::time::TimestampNs;
+use memchr::memrchr;
 
-/// The rest of a head that is not kept, up to its empty line.
+/// Of a field behind the part of a head that is kept, so much is looked at: those that tell where
+/// a body ends are shorter.
+const REST_FIELD_BYTES_MAX: usize = 256;
+
+/// The rest of a head that is not kept, up to its empty line. Its fields are read for what they say
+/// of the body; the one that is not whole yet begins in the direction's `partial`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct LongHead {
+    /// What the fields say so far.
+    fields: FramingFields,
+    /// It is a response without body, whatever they say.
+    is_bodiless: bool,
     /// Nothing but CR stands in the line so far.
     is_line_empty: bool,
-    /// How the body is framed, by the fields that were kept.
-    framing: Option<BodyFraming>,
 }
 
 impl Conversation {
@@ -33,18 +41,25 @@ impl Conversation {
         let half = &mut self.halves[direction.index()];
         let partial = std::mem::take(&mut half.partial);
         let first = half.partial_origin.take().unwrap_or(origin);
-        let is_line_empty = partial.ends_with(b"\n") || partial.ends_with(b"\n\r");
         half.phase = Phase::Search;
         let head = head::parse_cut(&partial, expected).or_else(|| {
             (expected != Expected::Response).then(|| head::parse_cut_request_line(&partial))?
         });
-        if let Some(head) = head {
+        if let Some(mut head) = head {
+            let field = last_field(&partial);
+            // The one that is not whole counts once it is: it may be folded.
+            let known = head::parse_cut(&partial[..partial.len() - field.len()], expected);
+            head.framing = known.map(|head| head.framing).unwrap_or_default();
             room.stats.heads_cut += 1;
             let last = origin.timestamp;
             let arrived = Arrived { head: &head, bytes: &partial, first, last };
             self.message(wire, direction, &arrived, room);
-            if let Phase::LongHead(rest) = &mut self.halves[direction.index()].phase {
-                rest.is_line_empty = is_line_empty;
+            let half = &mut self.halves[direction.index()];
+            if let Phase::LongHead(rest) = &mut half.phase {
+                rest.is_line_empty = partial.ends_with(b"\n") || partial.ends_with(b"\n\r");
+                half.partial_origin = Some(origin);
+                let kept = &field[..field.len().min(REST_FIELD_BYTES_MAX)];
+                room.pool.extend(&mut half.partial, kept);
             }
         }
         room.pool.give_buffer_back(partial);
@@ -60,18 +75,29 @@ impl Conversation {
         origin: Origin,
         room: &mut Room<L>,
     ) -> usize {
+        let is_request = self.client == Some(direction);
+        let half = &mut self.halves[direction.index()];
         for (index, byte) in data.iter().enumerate() {
+            let is_blank = matches!(byte, b' ' | b'\t');
+            if state.is_line_empty && !is_blank && *byte != b'\r' {
+                // That was no fold: the field before is whole.
+                head::note_framing(&half.partial, is_request, &mut state.fields);
+                half.partial.clear();
+            }
             match byte {
                 b'\n' if state.is_line_empty => {
-                    self.end_long_head(wire, direction, state.framing, origin.timestamp, room);
+                    self.end_long_head(wire, direction, state, origin.timestamp, room);
                     return index + 1;
                 }
                 b'\n' => state.is_line_empty = true,
                 b'\r' => {}
                 _ => state.is_line_empty = false,
             }
+            if half.partial.len() < REST_FIELD_BYTES_MAX {
+                room.pool.extend(&mut half.partial, &[*byte]);
+            }
         }
-        self.halves[direction.index()].phase = Phase::LongHead(state);
+        half.phase = Phase::LongHead(state);
         data.len()
     }
 
@@ -80,34 +106,75 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        framing: Option<BodyFraming>,
+        rest: LongHead,
         last: TimestampNs,
         room: &mut Room<L>,
     ) {
+        self.drop_rest_of_head(direction, room);
+        let is_request = self.client == Some(direction);
+        let framing = match rest.is_bodiless {
+            true => Some(BodyFraming::None),
+            false if is_request => BodyFraming::of_request(&rest.fields),
+            false => BodyFraming::of_response(&rest.fields, Kind::Response { status: 200 }, None),
+        };
         let half = &mut self.halves[direction.index()];
         half.last_at = Some(last);
         half.is_body_sure = false;
-        half.may_be_absent = half.open.is_some_and(|id| !room.pool.exchange(id).request.is_seen);
-        half.phase = framing.map_or(Phase::Search, Phase::Body);
-        if framing == Some(BodyFraming::None) {
-            self.end_message(wire, direction, Some(last), room);
-        } else if let Some(id) = half.open {
-            message_of(room.pool.exchange(id), self.client == Some(direction)).last = Some(last);
+        if let Some(id) = half.open {
+            let entry = room.pool.entry(id);
+            half.may_be_absent = !entry.exchange.request.is_seen;
+            entry.is_body_withheld |=
+                is_request && rest.fields.expects_continue && framing != Some(BodyFraming::None);
+            entry.exchange.is_conflict |= rest.fields.is_conflict();
+            let message = message_of(&mut entry.exchange, is_request);
+            message.last = Some(last);
+            message.body_bytes = framing.is_some().then_some(0);
+        }
+        match framing {
+            Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
+            Some(framing) => half.phase = Phase::Body(framing),
+            None => {
+                half.phase = Phase::Search;
+                room.stats.resyncs += 1;
+            }
         }
     }
 
+    /// Gives the memory of unfinished heads back and counts them. What may still come of one is no
+    /// beginning of a head.
+    pub(super) fn drop_partial_heads<L>(&mut self, room: &mut Room<L>) {
+        for half in &mut self.halves {
+            if half.partial_origin.take().is_some() {
+                let is_told = matches!(half.phase, Phase::LongHead(_));
+                let is_http = self.protocol == Protocol::Http1;
+                room.stats.heads_unfinished += u64::from(is_http && !is_told);
+                half.phase = Phase::Search;
+                room.pool.give_buffer_back(std::mem::take(&mut half.partial));
+            }
+        }
+    }
+
+    /// Gives the memory back that the rest of a long head took.
+    fn drop_rest_of_head<L>(&mut self, direction: Direction, room: &mut Room<L>) {
+        let half = &mut self.halves[direction.index()];
+        half.partial_origin = None;
+        room.pool.give_buffer_back(std::mem::take(&mut half.partial));
+    }
+
     /// Behind the part of a head that there is: its message stays open until the rest has passed.
-    /// Fields that say where the body ends may stand there; only those that were seen count.
+    /// Until then nobody can tell of a body, unless there can be none.
     pub(super) fn begin_rest_of_head<L>(
         &mut self,
         direction: Direction,
+        fields: FramingFields,
         framing: Option<BodyFraming>,
         room: &mut Room<L>,
     ) {
-        let framing = framing.filter(|framing| *framing != BodyFraming::UntilClose);
-        let rest = LongHead { is_line_empty: false, framing };
+        let is_request = self.client == Some(direction);
+        let is_bodiless = framing == Some(BodyFraming::None) && !is_request;
+        let rest = LongHead { fields, is_bodiless, is_line_empty: false };
         self.halves[direction.index()].phase = Phase::LongHead(rest);
-        if framing.is_none() {
+        if !is_bodiless {
             self.forget_body(direction, room);
         }
     }
@@ -136,11 +203,8 @@ impl Conversation {
             Phase::Start => self.lose_place(wire, direction, len_bytes, at, room),
             Phase::Head { .. } => self.gap_in_head(wire, direction, len_bytes, at, room),
             Phase::Search => self.charge_gap(wire, direction, len_bytes, at, room),
-            Phase::LongHead(rest) => {
-                let is_bodiless = rest.framing == Some(BodyFraming::None);
-                if !is_bodiless || self.client == Some(direction) {
-                    self.forget_body(direction, room);
-                }
+            Phase::LongHead(_) => {
+                self.drop_rest_of_head(direction, room);
                 self.lose_place(wire, direction, len_bytes, at, room);
             }
             Phase::Body(mut framing) => {
@@ -220,5 +284,19 @@ impl Conversation {
             room.stats.resyncs += 1;
         }
         self.charge_gap(wire, direction, len_bytes, at, room);
+    }
+}
+
+/// The last field of what there is of a head, with the lines that it is folded over; its end may be
+/// missing.
+fn last_field(bytes: &[u8]) -> &[u8] {
+    let mut start = bytes.len();
+    loop {
+        // A line that is empty so far belongs to the one before it: that may be folded.
+        let behind = start.saturating_sub(1);
+        start = memrchr(b'\n', &bytes[..behind]).map_or(0, |at| at + 1);
+        if start == 0 || !matches!(bytes[start], b' ' | b'\t' | b'\r') {
+            return &bytes[start..];
+        }
     }
 }

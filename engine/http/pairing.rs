@@ -159,7 +159,8 @@ impl Conversation {
         if arrived.head.is_whole {
             self.halves[direction.index()].phase = Phase::Start;
         } else {
-            self.begin_rest_of_head(direction, Some(BodyFraming::None), room);
+            let framing = Some(BodyFraming::None);
+            self.begin_rest_of_head(direction, arrived.head.framing, framing, room);
         }
     }
 
@@ -206,7 +207,7 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         if !head.is_whole {
-            return self.begin_rest_of_head(direction, framing, room);
+            return self.begin_rest_of_head(direction, head.framing, framing, room);
         }
         let is_body_sure = self.is_body_sure(direction, framing, room);
         let half = &mut self.halves[direction.index()];

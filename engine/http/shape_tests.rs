@@ -192,6 +192,8 @@ fn transfer_codings_decide_where_chunked_is_the_last() {
         "gzip, chunked",
         "gzip,chunked ",
         "gzip\r\nTransfer-Encoding: chunked",
+        ", gzip,, chunked, ,",
+        "chunked\r\nTransfer-Encoding:",
     ] {
         let head = format!("Transfer-Encoding: {coding}\r\n\r\n2\r\nab\r\n0\r\n\r\n");
         assert_request(&format!("POST /a HTTP/1.1\r\n{head}"), "POST /a 2 200 0");
