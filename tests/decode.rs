@@ -284,6 +284,16 @@ fn ipv4_options_and_wrong_checksums() {
 }
 
 #[test]
+fn a_wrong_checksum_of_tcp_is_not_looked_at() {
+    for (mut bytes, at) in requests().into_iter().zip([20 + 16, 40 + 16]) {
+        bytes[at] ^= 0x55;
+        let mut decoder = decoder();
+        assert_eq!(decoder.decode(&frame(101, &bytes)).unwrap().payload, REQUEST);
+        assert_eq!(decoder.stats().ipv4_checksums_wrong, 0);
+    }
+}
+
+#[test]
 fn ipv6_extension_headers() {
     let [_, v6] = requests();
     let tcp = &v6[40..];

@@ -11,11 +11,13 @@ const README: &str = include_str!("../README.md");
 const OUTPUT: &str = include_str!("../docs/output.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
-const PAGES: [(&str, &str); 4] = [
+const EXACTNESS: &str = include_str!("../docs/exactness.md");
+const PAGES: [(&str, &str); 5] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/capture.md", CAPTURE),
     ("docs/benchmarks.md", BENCHMARKS),
+    ("docs/exactness.md", EXACTNESS),
 ];
 
 fn schema() -> serde_json::Value {
@@ -161,7 +163,8 @@ fn flags_on_the_pages_exist() {
         let (known, named) = (known_flags(page), flags_in(text));
         let unknown: Vec<_> = named.difference(&known).collect();
         assert!(unknown.is_empty(), "{page} names flags that do not exist: {unknown:?}");
-        assert!(named.len() >= 3, "{page}: only {named:?} were found");
+        let has_flags = page != "docs/exactness.md";
+        assert!(named.len() >= 3 || !has_flags, "{page}: only {named:?} were found");
     }
 }
 
@@ -207,5 +210,44 @@ fn paths_on_the_pages_exist() {
     }
     for path in first_column(README, "## Directory index") {
         assert!(root.join(path).exists(), "README.md: {path} is not there");
+    }
+}
+
+/// The tests that docs/exactness.md names, each with its file: in the last cells of its tables, and
+/// in lines that begin with one.
+fn tests_named() -> Vec<(&'static str, &'static str)> {
+    let (mut file, mut named) = ("", Vec::new());
+    for line in EXACTNESS.lines() {
+        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let tests = if line.starts_with('|') { cell } else { line };
+        if !line.starts_with(['|', '`']) {
+            continue;
+        }
+        for span in code_spans(tests) {
+            if span.ends_with(".rs") {
+                file = span;
+            } else {
+                named.push((file, span));
+            }
+        }
+    }
+    named
+}
+
+#[test]
+fn tests_on_the_page_of_exactness_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = tests_named();
+    assert!(named.len() > 150, "only {} were found", named.len());
+    for (file, test) in named {
+        let text = std::fs::read_to_string(root.join(file));
+        let text = text.unwrap_or_else(|error| panic!("{file}, for {test}: {error}"));
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        let head = format!("fn {test}(");
+        let place = lines.iter().position(|line| line.starts_with(&head));
+        let place = place.unwrap_or_else(|| panic!("{file} has no {test}"));
+        let before = lines[..place].iter().rev();
+        let mut attributes = before.take_while(|line| line.starts_with(['#', '/']));
+        assert!(attributes.any(|line| *line == "#[test]"), "{file}: {test} is no test");
     }
 }

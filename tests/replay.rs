@@ -257,6 +257,44 @@ fn a_bridge_shows_every_packet_twice_and_each_exchange_is_told_once() {
 }
 
 #[test]
+fn the_same_addresses_in_other_vlans_are_other_connections() {
+    let mut frames = Vec::new();
+    for (number, vlans) in [&[][..], &[42], &[10, 20]].iter().enumerate() {
+        let mut talk = talk().vlans(vlans);
+        talk.handshake().client(b"GET /a HTTP/1.1\r\n\r\n");
+        talk.server(b"HTTP/1.1 204 No Content\r\n\r\n").finish();
+        frames.extend(talk.frames(START_NS + number as u64 * 1000, STEP_NS));
+    }
+    frames.sort_by_key(|frame| frame.ns);
+    let records = records_of(&frames);
+    let mut vlans: Vec<_> = records.iter().map(|record| record["vlan"].to_string()).collect();
+    vlans.sort_unstable();
+    assert_eq!(vlans, ["[10,20]", "[42]", "null"]);
+    assert!(records.iter().all(|record| record["outcome"] == "complete" && record["n"] == 0));
+}
+
+/// Of two answers to one SYN, as of two servers that have one address, the one counts that the
+/// client goes on with.
+#[test]
+fn a_second_answer_to_the_syn_changes_nothing() {
+    let mut talk = talk();
+    talk.handshake().client(b"GET /a HTTP/1.1\r\n\r\n");
+    talk.server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc");
+    talk.client(b"GET /b HTTP/1.1\r\n\r\n").server(b"HTTP/1.1 204 None\r\n\r\n").finish();
+    let expected = records_of(&talk.frames(START_NS, STEP_NS));
+    assert_eq!(expected.len(), 2);
+    for at in 2..10 {
+        let mut frames = talk.frames(START_NS, STEP_NS);
+        let mut other = frames[1].clone();
+        // Its sequence number, behind the headers of Ethernet and IP.
+        other.bytes[38] ^= 0x40;
+        other.ns = frames[at].ns - STEP_NS / 2;
+        frames.insert(at, other);
+        records::assert_same(&format!("before frame {at}"), &expected, &records_of(&frames));
+    }
+}
+
+#[test]
 fn text_is_the_first_line_of_every_message() {
     let mut talk = talk();
     talk.handshake().client(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\n\r\n");
