@@ -195,7 +195,7 @@ impl Connection {
 
     /// When the oldest hole may be given up, if there is one.
     pub(super) fn deadline(&self, limits: &FlowConfig) -> Option<TimestampNs> {
-        let holes = self.streams.iter().filter_map(|stream| stream.hole_since);
+        let holes = self.streams.iter().filter_map(Stream::hole);
         Some(holes.map(|(since, _)| since).min()?.plus_ms(limits.reorder_grace_ms))
     }
 
@@ -291,7 +291,7 @@ impl Connection {
     fn note_holes(&mut self, now: TimestampNs) {
         let is_waiting = self.streams.iter().any(|stream| stream.store.is_some());
         for stream in &mut self.streams {
-            if stream.hole_since.is_none() && (is_waiting || stream.fin_at.is_some()) {
+            if stream.hole().is_none() && (is_waiting || stream.fin_at.is_some()) {
                 stream.refresh_hole(now);
             }
         }
@@ -340,15 +340,16 @@ impl Connection {
         let stream = &mut self.streams[own];
         let seen_bytes = stream.next.distance(segment.payload_seq());
         let unseen_bytes = i64::from(segment.payload_wire_bytes) - i64::from(seen_bytes);
-        // Half of the numbers lie behind what went on, half before it. A segment on the border
-        // between them, where only a forger's are, counts as one from before: what waits must have
-        // an order.
+        // Half of the numbers lie behind what went on, half before it. On the border, where only a
+        // forger's segments are, they count as from before: what waits must have an order.
         if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.is_finished {
-            tools.stats.bytes_duplicate += segment.payload.len() as u64;
+            stream.count_old(segment.payload_seq(), segment.payload.len(), tools.stats);
             return;
         }
         let skip = seen_bytes.max(0) as usize;
-        tools.stats.bytes_duplicate += skip.min(segment.payload.len()) as u64;
+        if skip > 0 {
+            stream.count_old(segment.payload_seq(), skip.min(segment.payload.len()), tools.stats);
+        }
         let bytes = segment.payload.get(skip..).unwrap_or_default();
         let cut = Cut {
             bytes: segment.payload_wire_bytes - (skip + bytes.len()) as u32,
@@ -364,7 +365,7 @@ impl Connection {
         };
         if seen_bytes >= 0 && stream.store.is_none() && !is_held {
             stream.pass(bytes, cut, origin, segment.direction, tools.stats, visit);
-            if stream.hole_since.is_some() {
+            if stream.hole().is_some() {
                 stream.refresh_hole(segment.timestamp);
             }
             return;
@@ -440,13 +441,13 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         while let Some(deadline) = self.deadline(tools.limits).filter(|deadline| *deadline < now) {
-            let since = |own: usize| self.streams[own].hole_since.map(|(since, _)| since);
+            let since = |own: usize| self.streams[own].hole().map(|(since, _)| since);
             let own = match (since(0), since(1)) {
                 (Some(forward), Some(reverse)) => usize::from(reverse < forward),
                 (None, _) => 1,
                 (_, None) => 0,
             };
-            let Some((_, acked)) = self.streams[own].hole_since.take() else { return };
+            let Some((_, acked)) = self.streams[own].take_hole() else { return };
             let mut has_moved = false;
             while !self.may_be_fin(own)
                 && self.streams[own].skip_hole(acked, direction_of(own), tools.stats, visit)

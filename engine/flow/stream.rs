@@ -7,6 +7,7 @@ use crate::decode::SeqNumber;
 use crate::ids::Direction;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
+use std::ops::Range;
 
 /// The largest window there is: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
 const WINDOW_BYTES_MAX: i32 = 1 << 30;
@@ -23,16 +24,18 @@ pub(super) struct Stream {
     pub acked: SeqNumber,
     /// Where the FIN stands, once it was seen.
     pub fin_at: Option<SeqNumber>,
-    /// Since when something waits for bytes that the peer has acknowledged, and how far it had
-    /// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may
-    /// be ahead of its data, or wild.
-    pub hole_since: Option<(TimestampNs, SeqNumber)>,
+    /// See [`Stream::hole`].
+    hole_since: TimestampNs,
+    hole_acked: SeqNumber,
     /// The number of its SYN, if that was seen.
     pub isn: Option<SeqNumber>,
     /// Up to where its data need not come up, once that was asked for.
     pub granted: Option<SeqNumber>,
+    /// The hole that was given up last: what comes of it is late.
+    pub lost: Range<SeqNumber>,
     /// What waits. `None` in all but the rare connection.
     pub store: Option<Box<Store>>,
+    is_hole: bool,
     pub is_started: bool,
     /// It began behind its SYN, and nothing has gone on yet.
     pub is_at_syn: bool,
@@ -161,6 +164,8 @@ impl Stream {
     ) {
         let at = self.next;
         let len_bytes = target.distance(at).max(0) as u64;
+        let from = if self.lost.end == at { self.lost.start } else { at };
+        self.lost = from..target;
         self.next = target;
         self.is_at_syn = false;
         stats.gaps += 1;
@@ -168,15 +173,43 @@ impl Stream {
         visit(direction, Chunk::Gap { len_bytes, at });
     }
 
+    /// Counts bytes that went on before, or were given up.
+    #[cold]
+    pub fn count_old(&self, from: SeqNumber, len_bytes: usize, stats: &mut FlowStats) {
+        let len = i32::try_from(len_bytes).unwrap_or(i32::MAX);
+        let place = |seq: SeqNumber| seq.distance(from).clamp(0, len);
+        let is_near = self.lost.end.distance(from).unsigned_abs() < WINDOW_BYTES_MAX as u32;
+        let late_bytes = match is_near {
+            true => (place(self.lost.end) - place(self.lost.start)).max(0) as u64,
+            false => 0,
+        };
+        stats.bytes_late += late_bytes;
+        stats.bytes_duplicate += len_bytes as u64 - late_bytes;
+    }
+
+    /// Since when something waits for bytes that the peer has acknowledged, and how far it had
+    /// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may
+    /// be ahead of its data, or wild.
+    pub fn hole(&self) -> Option<(TimestampNs, SeqNumber)> {
+        self.is_hole.then_some((self.hole_since, self.hole_acked))
+    }
+
+    /// There is no hole any more; gives the one that was there.
+    pub fn take_hole(&mut self) -> Option<(TimestampNs, SeqNumber)> {
+        let hole = self.hole();
+        self.is_hole = false;
+        hole
+    }
+
     /// After progress: a hole that is left is a new one, known from now on.
     pub fn refresh_hole(&mut self, now: TimestampNs) {
-        let is_hole = self.is_acked && self.missing_until(self.acked).is_some();
-        self.hole_since = is_hole.then_some((now, self.acked));
+        self.is_hole = self.is_acked && self.missing_until(self.acked).is_some();
+        (self.hole_since, self.hole_acked) = (now, self.acked);
     }
 
     pub fn forget_hole_if_passed(&mut self) {
-        if self.hole_since.is_some() && self.missing_until(self.acked).is_none() {
-            self.hole_since = None;
+        if self.is_hole && self.missing_until(self.acked).is_none() {
+            self.is_hole = false;
         }
     }
 

@@ -222,9 +222,11 @@ fn a_hole_is_given_up_once_acknowledged_and_after_the_grace() {
     sent.push(Sent::data(Reverse, 0, 16, b"", 13));
     assert_eq!(run(&sent).heard, [Heard::Gap(Forward, 10), bytes(Forward, "behind")]);
     // What comes after that is late, even if it is the missing piece itself.
-    sent.push(Sent::data(Forward, 0, 0, b"0123456789", 14));
+    sent.push(Sent::data(Forward, 0, 0, b"0123456789be", 14));
+    sent.push(Sent::data(Forward, 8, 0, b"89behind", 15));
     let late = run(&sent);
-    assert_eq!(late.table.stats.gap_bytes, 10);
+    let stats = &late.table.stats;
+    assert_eq!((stats.gap_bytes, stats.bytes_late, stats.bytes_duplicate), (10, 12, 8));
     assert_eq!(late.flushed(), [Heard::Gap(Forward, 10), bytes(Forward, "behind")]);
 }
 
