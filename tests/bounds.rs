@@ -119,7 +119,8 @@ fn bodies_without_end() {
 
 #[test]
 fn segments_out_of_order() {
-    for flow_count in [1, 100, 1900] {
+    // Of 200 some have much waiting and others, that gave way, next to nothing.
+    for flow_count in [1, 100, 200, 300, 1900] {
         let outcome = hold(&small(), 60_000, attacks::scattered(flow_count));
         given_up(&outcome, of_flow, |flow| flow.gaps);
     }

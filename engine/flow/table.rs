@@ -432,7 +432,8 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
-    /// `effort` slots. False where none has.
+    /// `effort` slots. False where none has, or where all of the few have little: there is room left
+    /// for them, and the next look finds others.
     pub fn relieve(
         &mut self,
         now: TimestampNs,
@@ -448,6 +449,10 @@ impl<S: Default> FlowTable<S> {
         });
         let Some(index) = choice else { return false };
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
+        let is_little = flow.connection.waiting_bytes() <= self.limits.reorder_bytes_max / 64;
+        if is_little && self.budget.used_bytes <= self.budget.max_bytes / 16 * 15 {
+            return false;
+        }
         let mut tools =
             Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
