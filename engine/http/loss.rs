@@ -65,6 +65,24 @@ impl Conversation {
         room.pool.give_buffer_back(partial);
     }
 
+    /// An answer passes to a request whose head is under way: servers refuse heads that are too long
+    /// for them before they end. What there is of the head is reported, and the rest passed over.
+    pub(super) fn cut_answered_head<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        server: Direction,
+        answer: Origin,
+        room: &mut Room<L>,
+    ) {
+        let half = &self.halves[server.opposite().index()];
+        let Some(first) = half.partial_origin else { return };
+        let had_read = answer.ack.is_some_and(|read_until| first.seq.precedes(read_until));
+        let is_next = self.pending.is_empty() && self.pending.is_in_order();
+        if half.phase == (Phase::Head { has_line: true }) && had_read && is_next {
+            self.cut_head(wire, server.opposite(), first, room);
+        }
+    }
+
     /// The part of a head that is not kept.
     pub(super) fn long_head<L: Listener>(
         &mut self,

@@ -102,6 +102,9 @@ impl Conversation {
             self.report(wire, id, Outcome::NoRequest, None, room);
             open = None;
         }
+        if open.is_none() {
+            self.cut_answered_head(wire, direction, first, room);
+        }
         let id = match open.or_else(|| self.pair(wire, first, room)) {
             Some(id) => id,
             None => self.new_exchange(first, room),

@@ -307,6 +307,37 @@ fn a_response_may_come_before_its_request_ends() {
     assert_eq!(talk.end(End::Exit), ["POST /a 6 413 0 truncated fin early"]);
 }
 
+/// A server need not wait for the end of a head that is too long for it.
+#[test]
+fn a_response_may_come_before_the_head_of_its_request_ends() {
+    let refused = "HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n";
+    let body = "GET /in/it HTTP/1.1\r\n\r\n";
+    for body in ["", body] {
+        let rest = format!("bc\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut talk = talk();
+        talk.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+        talk.ask("POST /a HTTP/1.1\r\nCookie: a").answer(refused);
+        talk.ask(&rest).ask("GET /b HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+        let refused = format!("POST /a {} 431 0 early", body.len());
+        assert_eq!(talk.end(End::Exit), ["GET /0 0 200 0", &refused, "GET /b 0 200 0"]);
+    }
+    // Nothing had been read of the head: a server that was tired of waiting.
+    let mut talk = talk();
+    talk.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+    let timeout = "HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n";
+    talk.ask("GET /a HTTP/1.1\r\nCookie: a");
+    let (read, sent) = (19, talk.sent[0]);
+    talk.sent[0] = read;
+    talk.answer(timeout);
+    talk.sent[0] = sent;
+    talk.ask("b: c\r\n\r\n");
+    let notes = talk.end(End::Exit);
+    assert_eq!(
+        notes,
+        ["GET /0 0 200 0", "- - - 408 0 no_request", "GET /a 0 - - no_response exit"]
+    );
+}
+
 #[test]
 fn other_protocols_of_like_form_make_no_record() {
     for (asked, answered) in [
