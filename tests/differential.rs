@@ -20,9 +20,11 @@
 mod support;
 
 mod root {
+    use crate::support::capture_file::{self, Order, Unit, WrittenFrame};
     use crate::support::lab::{self, End, Lab, OF_THE_CAPTURE, Offload, SERVER, SERVER_IFACE};
+    use crate::support::packet::{ACK, FIN, Packet, SYN};
     use crate::support::tshark::{self, Bodies, Message};
-    use crate::support::{records, skip};
+    use crate::support::{program, records, skip};
     use serde_json::Value;
     use std::collections::{BTreeMap, VecDeque};
     use std::path::Path;
@@ -435,6 +437,67 @@ mod root {
             records::without(records::without_crossings(records), &other)
         });
         records::assert_same("live, and from a capture", &live, &file);
+    }
+
+    /// A request and its answer on a connection of their own. The request comes in pieces of which
+    /// some come again, in other pieces; the answer behind so many of them.
+    fn sent_again(number: u16, pieces: &[(usize, usize)], answer_at: usize) -> Vec<WrittenFrame> {
+        let body = "x".repeat(3000);
+        let head = "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let request = format!("{head}bb8\r\n{body}\r\n0\r\n\r\n");
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let ends = [&format!("10.0.0.1:{}", 2000 + number), "10.0.0.2:80"];
+        let [client, server] = ends.map(|end| end.parse().expect("an address and a port"));
+        let to_server = |seq, flags| Packet::tcp(client, server).seq(seq).ack(501).flags(flags);
+        let to_client = |seq, flags| Packet::tcp(server, client).seq(seq).ack(1).flags(flags);
+        let mut packets = vec![to_server(0, SYN).ack(0), to_client(500, SYN | ACK)];
+        packets.push(to_server(1, ACK));
+        let piece = |&(start, end): &(usize, usize)| {
+            let end = end.min(request.len());
+            to_server(1 + start as u32, ACK).payload(&request.as_bytes()[start..end])
+        };
+        packets.extend(pieces.iter().map(piece));
+        packets.insert(3 + answer_at, to_client(501, ACK).ack(1 + 100).payload(answer));
+        let until = 1 + request.len() as u32;
+        packets.push(to_client(501 + answer.len() as u32, FIN | ACK).ack(until));
+        packets.push(to_server(until, FIN | ACK).ack(502 + answer.len() as u32));
+        let at_ns = |place: usize| (u64::from(number) << 30) + 70_000 * place as u64;
+        let frames = packets.iter().enumerate();
+        frames.map(|(place, it)| WrittenFrame::new(at_ns(place), &it.ethernet())).collect()
+    }
+
+    /// The time of a byte is that of its first copy, whatever comes again and in which pieces.
+    #[test]
+    fn the_same_as_tshark_of_what_is_sent_again() {
+        if let Some(reason) = lab::missing_program("tshark") {
+            skip!(reason);
+        }
+        const END: usize = usize::MAX;
+        let orders: [&[(usize, usize)]; 8] = [
+            &[(0, 1000), (1000, 2000), (2000, END)],
+            &[(0, 1000), (0, 1000), (1000, 2000), (0, 2000), (2000, END)],
+            &[(0, 1000), (2000, END), (1000, END)],
+            &[(0, 200), (2500, END), (2000, END), (200, 900), (900, 2100), (2000, END)],
+            &[(0, 1000), (3000, END), (0, 1000), (1000, END), (2000, END)],
+            &[(0, 1000), (2000, END), (900, 1100), (1050, 2050), (2000, END)],
+            &[(0, 150), (100, 1500), (2900, END), (1400, 2950), (1400, END)],
+            &[(0, 300), (300, 2999), (100, 2000), (2500, END), (2999, END)],
+        ];
+        let mut frames = Vec::new();
+        for (number, order) in orders.iter().enumerate() {
+            for (place, answer_at) in [order.len(), 1].into_iter().enumerate() {
+                frames.extend(sent_again((2 * number + place) as u16, order, answer_at));
+            }
+        }
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let capture = capture_file::pcap(Order::Little, Unit::Nano, 1, &frames);
+        std::fs::write(file.path(), capture).expect("room for it");
+        let path = file.path().to_str().expect("a path in UTF-8");
+        let records = records::parse(&program::run(&["-r", path, "-o", "-"], None).stdout);
+        assert_eq!(records.len(), 2 * orders.len());
+        let (found, counts) = disagreements(file.path(), &records);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+        assert_eq!(counts.messages, 4 * orders.len());
     }
 
     #[test]

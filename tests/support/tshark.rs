@@ -68,9 +68,9 @@ pub fn messages(capture: &Path, bodies: Bodies) -> Vec<Message> {
 fn parse(mut pdml: impl BufRead) -> Vec<Message> {
     let mut found: Vec<Message> = Vec::new();
     let mut frame = Message::default();
-    // Where the frame's next message is made of several segments: the first one's frame, how many
-    // bytes they have, and the frame of the last byte.
-    let mut segments: Option<(u64, u64, u64)> = None;
+    // Of which segments the frame's next message is made: the frame of each, where in the message
+    // it begins and where it ends.
+    let mut segments: Vec<(u64, u64, u64)> = Vec::new();
     let mut is_http = false;
     let mut line = Vec::new();
     while pdml.read_until(b'\n', &mut line).expect("tshark goes on") > 0 {
@@ -81,15 +81,17 @@ fn parse(mut pdml: impl BufRead) -> Vec<Message> {
         if line.starts_with("  <proto ") {
             is_http = name == "http";
             if name == "geninfo" {
-                (frame, segments) = (Message::default(), None);
+                frame = Message::default();
+                segments.clear();
             } else if name == "_ws.malformed" && line.contains("Packet: HTTP") {
                 found.pop_if(|last| last.frame == frame.frame);
                 found.push(Message { is_malformed: true, ..frame.clone() });
             } else if is_http {
                 let mut message = frame.clone();
-                if let Some((first, _, last)) = segments.take() {
+                if let Some((first, last)) = first_copies(&segments) {
                     (message.first_frame, message.last_frame) = (first, last);
                 }
+                segments.clear();
                 found.push(message);
             }
             continue;
@@ -106,11 +108,8 @@ fn parse(mut pdml: impl BufRead) -> Vec<Message> {
             "tcp.dstport" => frame.to += &format!(" {}", show()),
             // A FIN without data counts as a segment, and so may a retransmission.
             "tcp.segment" if text(line, "size") != "0" => {
-                let end = number(&text(line, "pos")) + number(&text(line, "size"));
-                let frame = number(&show());
-                let (first, covered, last) = segments.unwrap_or((frame, 0, frame));
-                let last = if end > covered { frame } else { last };
-                segments = Some((first, end.max(covered), last));
+                let start = number(&text(line, "pos"));
+                segments.push((number(&show()), start, start + number(&text(line, "size"))));
             }
             _ => {}
         }
@@ -120,6 +119,15 @@ fn parse(mut pdml: impl BufRead) -> Vec<Message> {
     }
     found.retain(|message| message.is_malformed || !message.line.is_empty());
     found
+}
+
+/// The frames with the first copies of a message's first byte and of its last one. tshark lists
+/// segments that were sent again, in other pieces, too, by their place in the message.
+fn first_copies(segments: &[(u64, u64, u64)]) -> Option<(u64, u64)> {
+    let until = segments.iter().map(|(_, _, end)| *end).max()?;
+    let first = segments.iter().filter(|(_, start, _)| *start == 0).map(|(frame, ..)| *frame).min();
+    let last = segments.iter().filter(|(.., end)| *end == until).map(|(frame, ..)| *frame).min();
+    first.zip(last)
 }
 
 /// Takes a field of the HTTP protocol.
