@@ -432,8 +432,8 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
-    /// `effort` slots. False where none has, or where all of the few have little: there is room left
-    /// for them, and the next look finds others.
+    /// `effort` slots. False where none has, or where all of the few have little: there is room
+    /// left for them, and the next look finds others.
     pub fn relieve(
         &mut self,
         now: TimestampNs,

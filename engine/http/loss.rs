@@ -65,8 +65,9 @@ impl Conversation {
         room.pool.give_buffer_back(partial);
     }
 
-    /// An answer passes to a request whose head is under way: servers refuse heads that are too long
-    /// for them before they end. What there is of the head is reported, and the rest passed over.
+    /// An answer passes to a request whose head is under way: servers refuse heads that are too
+    /// long for them before they end. What there is of the head is reported, and the rest read
+    /// over.
     pub(super) fn cut_answered_head<L: Listener>(
         &mut self,
         wire: Wire<'_>,
