@@ -169,7 +169,15 @@ pub struct Args {
     #[arg(value_parser = number::<u32, 2048, 4_194_303>)]
     buffer_kib: Option<u32>,
 
-    /// How long a frame waits for its block to fill [default: 10]
+    /// Size of one block of a ring in KiB, a power of two [default: 256]
+    ///
+    /// The kernel hands over whole blocks. Smaller ones leave more of a long body in the kernel;
+    /// the longest superpacket must fit, of BIG TCP up to 512 KiB.
+    #[arg(long, value_name = "KIB", help_heading = "Limits", hide_short_help = true)]
+    #[arg(value_parser = number::<u32, 128, 65_536>)]
+    block_kib: Option<u32>,
+
+    /// How long a frame waits for its block to fill [default: 2]
     ///
     /// Text lines come at most so much later than their packets; a larger value costs less CPU
     /// time where little comes.
@@ -426,9 +434,14 @@ impl Args {
             Some(FanoutArg::Queue) => FanoutMode::Queue,
         };
         capture.is_promiscuous = !self.no_promiscuous;
+        let mut ring_kib = capture.block_count * (capture.block_bytes >> 10);
         if let Some(kibibytes) = self.buffer_kib {
-            capture.block_count = kibibytes / (capture.block_bytes >> 10);
+            ring_kib = kibibytes;
         }
+        if let Some(kibibytes) = self.block_kib {
+            capture.block_bytes = kibibytes << 10;
+        }
+        capture.block_count = ring_kib / (capture.block_bytes >> 10);
         if let Some(milliseconds) = self.retire_timeout_ms {
             capture.retire_timeout_ms = milliseconds;
         }

@@ -164,7 +164,8 @@ pub enum FanoutMode {
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
     /// Bytes of one ring block: a power of two and a multiple of the page size. A superpacket must
-    /// fit.
+    /// fit. So much of a body comes up at least before its head is read: the kernel hands over
+    /// whole blocks.
     pub block_bytes: u32,
     /// Blocks of one ring (one ring a shard and interface).
     pub block_count: u32,
@@ -289,9 +290,9 @@ pub struct Config {
 impl Default for CaptureConfig {
     fn default() -> Self {
         CaptureConfig {
-            block_bytes: 1 << 20,
-            block_count: 64,
-            retire_timeout_ms: 10,
+            block_bytes: 256 << 10,
+            block_count: 256,
+            retire_timeout_ms: 2,
             session_count_max: 1 << 18,
             opening_count_max: 1 << 16,
             direction: PacketDirection::InOut,

@@ -205,7 +205,7 @@ mod root {
         let Some(wire) = Wire::new("") else { skip!("needs root") };
         let line = format!("GET /{} HTTP/1.1", "long/".repeat(1100));
         let head = request(&line);
-        let small = CaptureConfig { block_count: 2, retire_timeout_ms: 1, ..Default::default() };
+        let small = CaptureConfig { block_count: 8, retire_timeout_ms: 1, ..Default::default() };
         let (control, mut sources) = wire.server.run(move || {
             LiveCapture::open(
                 &small,

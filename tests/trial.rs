@@ -272,7 +272,7 @@ mod root {
         assert!(number(&report, "/exchanges/damaged") > 0, "{report}");
     }
 
-    /// The ring has two blocks, and nobody reads it until all was sent.
+    /// The ring has 2 MiB, and nobody reads it until all was sent.
     #[test]
     fn a_ring_that_is_too_small_is_blamed() {
         needs_root!();

@@ -29,7 +29,10 @@ pub struct Args {
     #[arg(short = 'B', long = "buffer-size", value_name = "KIB")]
     #[arg(value_parser = clap::value_parser!(u32).range(2048..=4_194_303))]
     buffer_kib: Option<u32>,
-    /// How long a frame waits for its block to fill [default: 10]
+    /// Size of one block of a ring in KiB [default: 256]
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(128..=65_536))]
+    block_kib: Option<u32>,
+    /// How long a frame waits for its block to fill [default: 2]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     retire_timeout_ms: Option<u32>,
     /// Take all TCP
@@ -53,9 +56,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.unfiltered {
         config.filter = FilterMode::Off;
     }
-    if let Some(kibibytes) = args.buffer_kib {
-        config.block_count = kibibytes / (config.block_bytes >> 10);
-    }
+    let ring_kib = config.block_count * (config.block_bytes >> 10);
+    config.block_bytes = args.block_kib.map_or(config.block_bytes, |kibibytes| kibibytes << 10);
+    config.block_count = args.buffer_kib.unwrap_or(ring_kib) / (config.block_bytes >> 10);
     if let Some(milliseconds) = args.retire_timeout_ms {
         config.retire_timeout_ms = milliseconds;
     }

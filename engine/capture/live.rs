@@ -24,6 +24,13 @@ use crate::time::TimestampNs;
 mod control;
 mod error;
 
+/// A shard to which nothing comes wakes up so often: an idle link must not cost what the shortest
+/// retire timeout does.
+const IDLE_WAIT_MS_MIN: u32 = 10;
+
+/// How much later than handed over a frame may be walked, at least.
+const WALK_MS_MIN: u32 = 18;
+
 pub use control::{InterfaceTotals, LiveControl, LiveTotals, softnet_dropped};
 pub use error::OpenError;
 
@@ -234,10 +241,10 @@ impl LiveSource {
         frame_count
     }
 
-    /// Waits until a ring has a block, at most the retire timeout.
+    /// Waits until a ring has a block, but not longer than holes and lines may wait.
     fn wait(&mut self) -> Result<(), SourceError> {
         let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
-        self.waits.wait(self.retire_timeout_ms).map_err(failed)?;
+        self.waits.wait(self.retire_timeout_ms.max(IDLE_WAIT_MS_MIN)).map_err(failed)?;
         for (index, inlet) in self.inlets.iter_mut().enumerate() {
             if !self.waits.has_failed(index) {
                 continue;
@@ -272,11 +279,13 @@ impl FrameSource for LiveSource {
         Ok(self.walk(visit).map_or(Polled::Idle, Polled::Frames))
     }
 
-    /// The clock, less the time a frame may wait in a block, and as much again for the walk.
+    /// The clock, less the time a frame may wait in a block, and as much again for the walk; or
+    /// more, since a busy machine lets us wait for a CPU.
     fn now(&self) -> Option<TimestampNs> {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         let now = TimestampNs::from_parts(clock.as_secs(), clock.subsec_nanos().into());
-        Some(now.minus_ms(2 * u64::from(self.retire_timeout_ms)))
+        let walk_ms = self.retire_timeout_ms.max(WALK_MS_MIN);
+        Some(now.minus_ms(u64::from(self.retire_timeout_ms) + u64::from(walk_ms)))
     }
 
     fn notes(&self) -> Option<Notes> {

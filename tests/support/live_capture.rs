@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Small rings and maps, and a short wait for blocks.
 pub fn small() -> CaptureConfig {
     CaptureConfig {
-        block_count: 8,
+        block_count: 32,
         retire_timeout_ms: 1,
         session_count_max: 1024,
         opening_count_max: 1024,
