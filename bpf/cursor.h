@@ -51,7 +51,7 @@ static __always_inline void clear(struct __sk_buff *skb, void *to, __u32 bytes)
 
 /*
  * Whether a cursor counts from skb->data: known where the code is written, it costs nothing. A
- * cursor in PAIRS is a LINEAR one, and IP's and TCP's header are loaded at once.
+ * cursor in PAIRS is a LINEAR one. But for LINEAR, IP's and TCP's header are loaded at once.
  */
 enum reach { LINEAR, PAIRS, WHOLE };
 

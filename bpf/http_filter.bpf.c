@@ -398,14 +398,14 @@ int filter_plain(struct __sk_buff *skb)
 	return judged(reason, bytes_up);
 }
 
-/* Frames with one: from the beginning again, since no state goes along with a call. */
+/* Frames with one, from there on. */
 SEC("socket")
 int filter_tunnel(struct __sk_buff *skb)
 {
 	__u32 zero = 0, bytes_up = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
 
-	return words ? judged(decide(skb, words, parse_tunnelled, &bytes_up), bytes_up) : 0;
+	return words ? judged(decide(skb, words, parse_inner, &bytes_up), bytes_up) : 0;
 }
 
 /* What sockets are given. */

@@ -131,13 +131,13 @@ static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *p
 }
 
 /*
- * Loads an IP header; in PAIRS with TCP's, if that comes next and is there. Not 0 where the first is
- * not.
+ * Loads an IP header; but for a LINEAR cursor with TCP's, if that comes next and is there. Not 0
+ * where the first is not.
  */
 static __always_inline long load_ip(struct segment *segment, enum reach reach, void *ip,
 				    __u32 bytes)
 {
-	if (reach == PAIRS &&
+	if (reach != LINEAR &&
 	    !cursor_peek(&segment->at, reach, ip, bytes + sizeof(segment->tcp))) {
 		segment->tcp_offset = segment->at.offset + bytes;
 		return 0;
@@ -151,7 +151,7 @@ static __always_inline enum reason parse_ipv4(struct segment *segment, enum reac
 {
 	struct flow_key *key = &segment->key;
 	/* Of its own where that is enough: verifiers go the more ways the more is in the segment. */
-	struct iphdr own, *ip = reach == PAIRS ? &segment->ipv4 : &own;
+	struct iphdr own, *ip = reach != LINEAR ? &segment->ipv4 : &own;
 	__u32 header_bytes, total_bytes;
 
 	if (load_ip(segment, reach, ip, sizeof(*ip)) || ip->version != 4)
@@ -212,7 +212,7 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 					      __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
-	struct ipv6hdr own, *ip = reach == PAIRS ? &segment->ipv6 : &own;
+	struct ipv6hdr own, *ip = reach != LINEAR ? &segment->ipv6 : &own;
 	__u32 bytes, extensions_bytes = 0;
 	const int extension_count_max = reach == WHOLE ? EXTENSIONS_INSIDE_MAX : EXTENSIONS_MAX;
 	__u8 header;
@@ -284,7 +284,7 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 {
 	struct tcphdr *tcp = &segment->tcp;
 
-	if ((reach != PAIRS || segment->tcp_offset != segment->at.offset) &&
+	if ((reach == LINEAR || segment->tcp_offset != segment->at.offset) &&
 	    cursor_peek(&segment->at, reach, tcp, sizeof(*tcp)))
 		return REASON_UNPARSED;
 	if (tcp->doff * 4 < sizeof(*tcp))

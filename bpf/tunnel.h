@@ -383,7 +383,11 @@ static __always_inline int promises_tunnel(const struct segment *segment)
 {
 	__be16 ports[2];
 
-	return cursor_peek(&segment->at, LINEAR, ports, sizeof(ports)) ||
+	/* What was loaded behind an IP header as TCP's is UDP's. */
+	ports[0] = segment->tcp.source;
+	ports[1] = segment->tcp.dest;
+	return (segment->tcp_offset != segment->at.offset &&
+		cursor_peek(&segment->at, LINEAR, ports, sizeof(ports))) ||
 	       overlay_of(ports) != OVERLAY_NONE;
 }
 
@@ -419,6 +423,21 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum rea
 /* parse_plain: the frame has a tunnel. */
 #define TUNNELLED (REASON_COUNT + 1)
 
+/*
+ * What is known of a frame at its first tunnel, for the program that goes on there: skb->cb is the
+ * only memory that goes along with a tail call. The kernel clears it for every program that has
+ * such calls: bpf_prog_run_clear_cb() in linux/filter.h.
+ */
+static __always_inline void hand_on(const struct segment *segment, enum layer layer)
+{
+	struct __sk_buff *skb = segment->at.skb;
+
+	skb->cb[0] = layer;
+	skb->cb[1] = segment->at.offset << 8 | segment->vlan_depth << 4 | segment->at.start;
+	skb->cb[2] = segment->vlans;
+	skb->cb[3] = segment->vlans >> 32;
+}
+
 /* From the frame to its segment, if it has no tunnel. */
 static __always_inline enum reason parse_plain(struct segment *segment)
 {
@@ -433,10 +452,26 @@ static __always_inline enum reason parse_plain(struct segment *segment)
 		return REASON_NOT_TCP;
 	if (layer == LAYER_DOUBT)
 		return REASON_TUNNEL;
-	return layer == LAYER_UDP && !promises_tunnel(segment) ? REASON_NOT_TCP : TUNNELLED;
+	if (layer == LAYER_UDP && !promises_tunnel(segment))
+		return REASON_NOT_TCP;
+	hand_on(segment, layer);
+	return TUNNELLED;
 }
 
-/* The same, through tunnels. */
+/* From where parse_plain met a tunnel. */
+static __always_inline enum reason parse_inner(struct segment *segment)
+{
+	struct __sk_buff *skb = segment->at.skb;
+	__u32 place = skb->cb[1];
+
+	segment->vlans = (__u64)skb->cb[3] << 32 | skb->cb[2];
+	segment->vlan_depth = place >> 4 & 15;
+	segment->at.start = place & 15;
+	segment->at.offset = place >> 8;
+	return enter_tunnel(segment, skb->cb[0]);
+}
+
+/* From the frame to its segment, through tunnels if it has some. */
 static __always_inline enum reason parse_tunnelled(struct segment *segment)
 {
 	enum layer layer = LAYER_NONE;
