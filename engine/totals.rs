@@ -165,6 +165,7 @@ impl Totals {
         let pressure = [
             ("sessions that the table had lost and a note brought back", filter.sessions_restored),
             ("connections without room for a note", shards.notes.notes_refused),
+            ("SYNs refused by a full table", filter.openings_failed),
         ];
         row_of_parts(f, "pressure", &pressure)?;
         let misplaced = [
