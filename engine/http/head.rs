@@ -128,7 +128,7 @@ pub(super) fn note_framing(field: &[u8], is_request: bool, fields: &mut FramingF
     let kind = if is_request { Kind::Request } else { Kind::Response { status: 0 } };
     let (none, framing) = (HeadFields::NONE, *fields);
     let mut head = Head { kind, is_whole: false, len_bytes: 0, fields: none, framing };
-    framing_field(field, &mut head);
+    header_field(field, 0, field.len(), &mut head);
     *fields = head.framing;
 }
 
