@@ -10,70 +10,20 @@
 //! 3. A hole is given up once the peer has acknowledged past it, something waits behind it, and
 //!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
-use super::store::{Budget, Cut};
+use super::store::Budget;
 use super::stream::Stream;
-use super::{Chunk, Origin};
+use super::{Chunk, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
-use crate::ids::{Direction, FlowKey};
+use crate::ids::Direction;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
-use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
+
+mod calm;
 
 /// A reset counts if its sequence number is so close to what is expected; others are forged or
 /// stray (RFC 5961 section 3 asks more of an endpoint, which knows its window).
 const RESET_WINDOW_BYTES: i32 = 1 << 20;
-
-/// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs
-/// must agree.
-const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
-
-/// When and with what the connection began, as far as that was seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Origins {
-    /// Who opened it.
-    pub client: Option<Direction>,
-    /// The client's initial sequence number.
-    pub client_isn: Option<SeqNumber>,
-    /// When the first SYN passed.
-    pub syn_at: Option<TimestampNs>,
-    /// When the first SYN-ACK passed.
-    pub syn_ack_at: Option<TimestampNs>,
-    /// When the payload passed that a connection without handshake was joined at.
-    pub joined_at: TimestampNs,
-}
-
-impl Origins {
-    /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number,
-    /// or of the time the connection was joined at where that is not known.
-    pub fn flow_id(&self, key: &FlowKey) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
-        hasher.write(&key.address[0]);
-        hasher.write(&key.address[1]);
-        hasher.write(&key.port[0]);
-        hasher.write(&key.port[1]);
-        for id in key.vlan {
-            hasher.write(&id.to_le_bytes());
-        }
-        hasher.write(&key.realm.to_le_bytes());
-        match self.client_isn {
-            Some(isn) => hasher.write(&isn.0.to_le_bytes()),
-            None => hasher.write(&self.joined_at.0.to_le_bytes()),
-        }
-        hasher.finish()
-    }
-
-    /// From SYN to SYN-ACK, where both were seen in that order.
-    pub fn connect_ns(&self) -> Option<u64> {
-        self.syn_ack_at?.0.checked_sub(self.syn_at?.0)
-    }
-
-    /// Whether the handshake passed unseen.
-    pub fn is_midstream(&self) -> bool {
-        self.client_isn.is_none()
-    }
-}
 
 /// One TCP connection.
 #[derive(Debug, Default)]
@@ -86,6 +36,8 @@ pub struct Connection {
     retired: Option<Retired>,
     /// Where it was joined, if its handshake was not seen.
     joined_at: Option<SeqNumber>,
+    /// Nothing waits, nothing is missing, nothing ends: see `calm.rs`.
+    is_calm: bool,
 }
 
 /// How long a connection is remembered whose bytes nobody wants.
@@ -190,6 +142,7 @@ impl Connection {
     /// Nobody wants its bytes: it is only known, so that they begin nothing.
     pub(super) fn retire(&mut self, retired: Retired, budget: &mut Budget) {
         self.retired = Some(retired);
+        self.is_calm = false;
         self.release(budget);
     }
 
@@ -203,6 +156,9 @@ impl Connection {
     /// A SYN alone shows nothing while this one lives: anybody can send one. The answer to it, or
     /// data behind it, does.
     pub(super) fn is_replaced_by(&mut self, segment: &Segment<'_>, origins: &Origins) -> bool {
+        if self.is_calm && !segment.flags.is_syn() {
+            return false;
+        }
         let is_opening = segment.flags.is_syn() && segment.ack.is_none();
         if is_opening {
             let is_own = match origins.client_isn {
@@ -214,6 +170,7 @@ impl Connection {
             }
             if !self.is_closed() {
                 self.rival = Some((segment.direction, segment.seq, segment.timestamp));
+                self.is_calm = false;
             }
             return self.is_closed();
         }
@@ -252,7 +209,22 @@ impl Connection {
     }
 
     /// Takes `segment`; what is in order now goes to `visit`.
+    #[inline]
     pub(super) fn accept(
+        &mut self,
+        segment: &Segment<'_>,
+        tools: &mut Tools<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        if !self.take_calmly(segment, tools.stats, visit) {
+            self.accept_with_care(segment, tools, visit);
+            self.is_calm = self.has_nothing_open();
+        }
+    }
+
+    /// The same for any connection and any segment.
+    #[inline(never)]
+    fn accept_with_care(
         &mut self,
         segment: &Segment<'_>,
         tools: &mut Tools<'_>,
@@ -350,19 +322,7 @@ impl Connection {
         if skip > 0 {
             stream.count_old(segment.payload_seq(), skip.min(segment.payload.len()), tools.stats);
         }
-        let bytes = segment.payload.get(skip..).unwrap_or_default();
-        let cut = Cut {
-            bytes: segment.payload_wire_bytes - (skip + bytes.len()) as u32,
-            is_elided: segment.payload.is_empty() && stream.covers(segment.payload_end()),
-        };
-        let origin = Origin {
-            timestamp: segment.timestamp,
-            iface: segment.iface,
-            tunnel: segment.tunnel,
-            ack: segment.ack,
-            seq: segment.payload_seq().plus(skip as u32),
-            is_frame_start: skip == 0,
-        };
+        let (bytes, cut, origin) = stream.piece_of(segment, skip);
         if seen_bytes >= 0 && stream.store.is_none() && !is_held {
             stream.pass(bytes, cut, origin, segment.direction, tools.stats, visit);
             if stream.hole().is_some() {

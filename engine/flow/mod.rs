@@ -9,6 +9,7 @@
 mod connection;
 #[cfg(test)]
 mod elision_tests;
+mod origins;
 #[cfg(test)]
 mod shape_tests;
 mod store;
@@ -18,7 +19,8 @@ mod table;
 mod tests;
 
 pub use crate::ids::FlowKey;
-pub use connection::{Connection, Origins, Retired};
+pub use connection::{Connection, Retired};
+pub use origins::Origins;
 pub use store::Budget;
 pub use table::{Admission, FlowIndex, FlowTable, burden};
 

@@ -3,7 +3,7 @@
 
 use super::store::{Cut, Store};
 use super::{Chunk, Origin};
-use crate::decode::SeqNumber;
+use crate::decode::{Segment, SeqNumber};
 use crate::ids::Direction;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
@@ -35,7 +35,7 @@ pub(super) struct Stream {
     pub lost: Range<SeqNumber>,
     /// What waits. `None` in all but the rare connection.
     pub store: Option<Box<Store>>,
-    is_hole: bool,
+    pub is_hole: bool,
     pub is_started: bool,
     /// It began behind its SYN, and nothing has gone on yet.
     pub is_at_syn: bool,
@@ -103,6 +103,26 @@ impl Stream {
     /// further back from the end of a grant: `GRANT_BYTES_MAX` in bpf/shared.h.
     pub fn covers(&self, end: SeqNumber) -> bool {
         self.granted.is_some_and(|until| (0..WINDOW_BYTES_MAX).contains(&until.distance(end)))
+    }
+
+    /// The payload of `segment` from its byte `skip` on, what was cut off behind it, and where it
+    /// comes from.
+    #[inline(always)]
+    pub fn piece_of<'a>(&self, segment: &Segment<'a>, skip: usize) -> (&'a [u8], Cut, Origin) {
+        let bytes = segment.payload.get(skip..).unwrap_or_default();
+        let cut = Cut {
+            bytes: segment.payload_wire_bytes - (skip + bytes.len()) as u32,
+            is_elided: segment.payload.is_empty() && self.covers(segment.payload_end()),
+        };
+        let origin = Origin {
+            timestamp: segment.timestamp,
+            iface: segment.iface,
+            tunnel: segment.tunnel,
+            ack: segment.ack,
+            seq: segment.payload_seq().plus(skip as u32),
+            is_frame_start: skip == 0,
+        };
+        (bytes, cut, origin)
     }
 
     /// Bytes go on.

@@ -1,8 +1,8 @@
 //! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
 //! packet time goes.
 
-use super::connection::{Connection, Origins, Retired, Tools};
-use super::{Budget, Chunk, End};
+use super::connection::{Connection, Retired, Tools};
+use super::{Budget, Chunk, End, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
@@ -250,6 +250,9 @@ impl<S: Default> FlowTable<S> {
         flow.connection.accept(segment, &mut tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
         });
+        if flow.connection.is_calm() {
+            return false;
+        }
         if flow.watched_until.is_none() {
             flow.watched_until = flow.connection.deadline(&self.limits);
             self.overdue.extend(flow.watched_until.map(|deadline| (deadline, index.0)));

@@ -41,7 +41,7 @@ impl Sent {
         self
     }
 
-    fn segment(&self) -> Segment<'_> {
+    pub(super) fn segment(&self) -> Segment<'_> {
         let (own, peer) = match self.direction {
             Direction::Forward => (FORWARD_ISN, REVERSE_ISN),
             Direction::Reverse => (REVERSE_ISN, FORWARD_ISN),
@@ -72,7 +72,7 @@ pub(super) enum Heard {
     Reset,
 }
 
-fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_>) {
+pub(super) fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_>) {
     match chunk {
         Chunk::Bytes(bytes, _) => {
             let text = String::from_utf8_lossy(bytes).into_owned();

@@ -252,15 +252,16 @@ impl Conversation {
         if empty > 0 {
             return empty;
         }
-        match head::parse(data, self.expected(direction)) {
-            Parsed::Complete(head) if head.len_bytes <= room.limits.head_bytes_max => {
+        let mut head = Head::BLANK;
+        match head::parse(data, self.expected(direction), &mut head) {
+            Parsed::Complete if head.len_bytes <= room.limits.head_bytes_max => {
                 let bytes = &data[..head.len_bytes];
                 let last = origin.timestamp;
                 let arrived = Arrived { head: &head, bytes, first: origin, last };
                 self.message(wire, direction, &arrived, room);
                 head.len_bytes
             }
-            Parsed::Complete(_) | Parsed::Partial => {
+            Parsed::Complete | Parsed::Partial => {
                 let half = &mut self.halves[direction.index()];
                 half.partial = room.pool.take_buffer();
                 half.partial_origin = Some(origin);
@@ -292,15 +293,16 @@ impl Conversation {
             let partial = std::mem::take(&mut half.partial);
             let first = half.partial_origin.take().unwrap_or(origin);
             half.phase = Phase::Start;
-            let parsed = head::parse(&partial[..end], expected);
-            if let Parsed::Complete(head) = &parsed {
+            let mut head = Head::BLANK;
+            let parsed = head::parse(&partial[..end], expected, &mut head);
+            if parsed == Parsed::Complete {
                 let bytes = &partial[..end];
-                let arrived = Arrived { head, bytes, first, last: origin.timestamp };
+                let arrived = Arrived { head: &head, bytes, first, last: origin.timestamp };
                 self.message(wire, direction, &arrived, room);
             }
             room.pool.give_buffer_back(partial);
             return match parsed {
-                Parsed::Complete(_) => end - known,
+                Parsed::Complete => end - known,
                 Parsed::Proxy(len_bytes) => len_bytes.saturating_sub(known),
                 Parsed::Http2 => self.http2(data.len()),
                 _ => self.not_a_head(wire, direction, data, origin, room),
@@ -309,7 +311,7 @@ impl Conversation {
         // A PROXY header that is not whole yet has no line.
         let is_proxy = half.partial.starts_with(&[0]);
         if !has_line && (known <= DOUBTFUL_BYTES_MAX || is_proxy || data.contains(&b'\n')) {
-            match head::parse(&half.partial, expected) {
+            match head::parse(&half.partial, expected, &mut { Head::BLANK }) {
                 Parsed::Invalid => return self.not_a_head(wire, direction, data, origin, room),
                 Parsed::Http2 => return self.http2(data.len()),
                 Parsed::Proxy(len_bytes) => {
@@ -318,7 +320,7 @@ impl Conversation {
                     room.pool.give_buffer_back(std::mem::take(&mut half.partial));
                     return len_bytes.saturating_sub(known);
                 }
-                Parsed::Partial | Parsed::Complete(_) => {
+                Parsed::Partial | Parsed::Complete => {
                     has_line = half.partial.contains(&b'\n') && !is_proxy;
                 }
             }

@@ -59,9 +59,22 @@ pub(super) struct Head {
     pub framing: FramingFields,
 }
 
-#[derive(Clone, Copy, Debug)]
+impl Head {
+    /// To be parsed into.
+    pub const BLANK: Head = Head {
+        kind: Kind::Request,
+        is_whole: false,
+        len_bytes: 0,
+        fields: HeadFields::NONE,
+        framing: FramingFields::NONE,
+    };
+}
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Parsed {
-    Complete(Head),
+    /// A head, which is told beside.
+    Complete,
     /// So far it may be a head.
     Partial,
     Invalid,
@@ -71,30 +84,28 @@ pub(super) enum Parsed {
     Http2,
 }
 
-/// Parses a head from the first byte of `bytes`.
-pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
+/// Parses a head from the first byte of `bytes` into `head`, which is blank and means nothing unless
+/// the head is complete.
+pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
     let Some(line_end) = memchr(b'\n', bytes) else {
         return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
     };
-    let mut fields = HeadFields::NONE;
-    let kind = match start_line(trim_cr(&bytes[..line_end]), expected, &mut fields) {
+    head.kind = match start_line(trim_cr(&bytes[..line_end]), expected, &mut head.fields) {
         Ok(kind) => kind,
         Err(Parsed::Invalid) => return proxy(bytes, expected),
         Err(other) => return other,
     };
-    fields.headers_start = (line_end + 1) as u32;
-    let framing = FramingFields::default();
-    let mut head = Head { kind, is_whole: true, len_bytes: 0, fields, framing };
-    let end = match plain::header_lines(bytes, line_end + 1, kind) {
+    head.fields.headers_start = (line_end + 1) as u32;
+    let end = match plain::header_lines(bytes, line_end + 1, head.kind) {
         Some((end, values)) => {
             head.note_values(bytes, &values);
             Some(end)
         }
-        None => header_lines(bytes, line_end + 1, &mut head),
+        None => header_lines(bytes, line_end + 1, head),
     };
     let Some(end) = end else { return Parsed::Partial };
-    head.len_bytes = end;
-    Parsed::Complete(head)
+    (head.len_bytes, head.is_whole) = (end, true);
+    Parsed::Complete
 }
 
 /// Parses what there is of a head whose rest was lost or is too long; a last line without an end is
@@ -434,6 +445,15 @@ impl Head {
 }
 
 impl FramingFields {
+    /// They say nothing.
+    pub const NONE: FramingFields = FramingFields {
+        content_length: None,
+        is_length_invalid: false,
+        has_transfer_coding: false,
+        is_chunked: false,
+        expects_continue: false,
+    };
+
     /// One Content-Length field. A list of equal values is one value (RFC 9110 section 8.6).
     fn note_length(&mut self, value: &[u8]) {
         // First what nearly all are: a number of a few digits, once.

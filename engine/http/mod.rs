@@ -32,8 +32,9 @@ use crate::time::TimestampNs;
 /// Parses the head of a message, whole, from the first byte of `bytes`: how long it is, and where
 /// its fields are. For who has a head and no conversation.
 pub fn parse_head(bytes: &[u8]) -> Option<(usize, HeadFields)> {
-    match head::parse(bytes, head::Expected::Either) {
-        head::Parsed::Complete(head) => Some((head.len_bytes, head.fields)),
+    let mut head = head::Head::BLANK;
+    match head::parse(bytes, head::Expected::Either, &mut head) {
+        head::Parsed::Complete => Some((head.len_bytes, head.fields)),
         _ => None,
     }
 }

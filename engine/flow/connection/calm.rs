@@ -1,0 +1,165 @@
+//! The short way for the segments of a calm connection: nothing waits, nothing is missing, and
+//! nothing has begun to end it. A segment that goes on with its stream, or only acknowledges, asks
+//! none of the questions there that the others ask. Whatever else comes goes the careful way
+//! ([`Connection::accept_with_care`]), which would say the same of these, and after which it is
+//! looked at anew whether the connection is calm.
+
+use super::Connection;
+use crate::decode::{Segment, TcpFlags};
+use crate::flow::Chunk;
+use crate::ids::Direction;
+use crate::stats::FlowStats;
+
+impl Connection {
+    /// Whether the last segment left the connection calm.
+    #[inline(always)]
+    pub fn is_calm(&self) -> bool {
+        self.is_calm
+    }
+
+    pub(super) fn has_nothing_open(&self) -> bool {
+        let is_quiet = self.streams.iter().all(|stream| {
+            stream.store.is_none()
+                && !stream.is_hole
+                && stream.fin_at.is_none()
+                && !stream.is_finished
+        });
+        is_quiet && !self.is_reset && self.retired.is_none() && self.rival.is_none()
+    }
+
+    /// Takes `segment`, if it may go the short way.
+    #[inline(always)]
+    pub(super) fn take_calmly(
+        &mut self,
+        segment: &Segment<'_>,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        const ENDS: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
+        if !self.is_calm || segment.flags.0 & ENDS != 0 {
+            return false;
+        }
+        let own = segment.direction.index();
+        if segment.payload_wire_bytes > 0 {
+            let stream = &self.streams[own];
+            // What is longer than half of all numbers is not of this stream.
+            let is_next = stream.is_started
+                && stream.next == segment.seq
+                && segment.payload_wire_bytes <= i32::MAX as u32;
+            if !is_next || self.is_ahead_of_peer(own, segment.ack) {
+                return false;
+            }
+            let (bytes, cut, origin) = stream.piece_of(segment, 0);
+            self.streams[own].pass(bytes, cut, origin, segment.direction, stats, visit);
+        }
+        if let Some(ack) = segment.ack {
+            self.streams[1 - own].note_ack(ack);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tools;
+    use super::*;
+    use crate::config::FlowConfig;
+    use crate::flow::tests::{Heard, Sent, hear};
+    use crate::flow::{Budget, Origins};
+    use proptest::prelude::*;
+
+    /// A connection, and what came of it.
+    struct Watched {
+        connection: Connection,
+        origins: Origins,
+        budget: Budget,
+        stats: FlowStats,
+        heard: Vec<Heard>,
+        calm_count: usize,
+    }
+
+    impl Watched {
+        fn new() -> Watched {
+            Watched {
+                connection: Connection::default(),
+                origins: Origins::default(),
+                budget: Budget::new(1 << 20),
+                stats: FlowStats::default(),
+                heard: Vec::new(),
+                calm_count: 0,
+            }
+        }
+
+        /// As the table gives a segment to its connection.
+        fn take(&mut self, segment: &Segment<'_>) {
+            let limits = FlowConfig::default();
+            let Watched { connection, origins, budget, stats, heard, .. } = self;
+            if connection.is_replaced_by(segment, origins) {
+                return heard.push(Heard::Reset);
+            }
+            connection.shake_hands(segment, origins);
+            let mut tools = Tools { limits: &limits, budget, stats };
+            let mut visit = |direction, chunk: Chunk<'_>| hear(heard, direction, chunk);
+            connection.accept(segment, &mut tools, &mut visit);
+            self.calm_count += usize::from(self.connection.is_calm);
+        }
+
+        fn state(&mut self) -> String {
+            self.connection.is_calm = false;
+            format!("{:?} {:?} {:?}", self.connection, self.heard, self.stats)
+        }
+    }
+
+    /// What comes next: mostly what should.
+    type Step = (bool, i8, i8, u8, u8, u8, u8);
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let mostly = |usual, rare: std::ops::Range<i8>| prop_oneof![12 => Just(usual), 1 => rare];
+        let flags = prop_oneof![
+            60 => Just(TcpFlags::ACK),
+            1 => prop::sample::select(vec![0, 1, 2, 4, 0x11, 0x12, 0x14, 0x18]),
+        ];
+        let cut = prop_oneof![12 => Just(0), 1 => 1..4_u8];
+        let step =
+            (any::<bool>(), mostly(0, -6..7), mostly(0, -6..9), 0..6_u8, flags, cut, 0..90_u8);
+        prop::collection::vec(step, 1..60)
+    }
+
+    proptest! {
+        /// A connection that takes the short way where it may is, after each segment, what one is
+        /// that never does.
+        #[test]
+        fn the_short_way_leaves_what_the_careful_way_leaves(steps in steps()) {
+            let (mut calm, mut careful) = (Watched::new(), Watched::new());
+            let (mut next, mut at_ms) = ([0_u32; 2], 0);
+            for (is_forward, ahead, read_ahead, len, flags, cut, pause_ms) in steps {
+                let direction = if is_forward { Direction::Forward } else { Direction::Reverse };
+                let (own, peer) = (direction.index(), 1 - direction.index());
+                at_ms += u64::from(pause_ms);
+                let offset = next[own].wrapping_add_signed(ahead.into());
+                let ack = next[peer].wrapping_add_signed(read_ahead.into());
+                let payload = &b"abcdefgh"[..usize::from(len)];
+                let mut sent =
+                    Sent::data(direction, offset, ack, payload, at_ms).flags(flags);
+                sent.cut_bytes = cut.into();
+                next[own] = offset.wrapping_add(u32::from(len) + u32::from(cut));
+                calm.take(&sent.segment());
+                careful.connection.is_calm = false;
+                careful.take(&sent.segment());
+            }
+            prop_assert_eq!(calm.state(), careful.state());
+        }
+    }
+
+    #[test]
+    fn what_comes_in_order_leaves_a_connection_calm() {
+        let mut watched = Watched::new();
+        for turn in 0..10 {
+            watched.take(&Sent::data(Direction::Forward, turn, turn, b"a", 1).segment());
+            watched.take(&Sent::data(Direction::Reverse, turn, turn + 1, b"b", 1).segment());
+        }
+        assert_eq!(watched.calm_count, 20);
+        watched.take(&Sent::data(Direction::Forward, 11, 10, b"c", 1).segment());
+        assert!(!watched.connection.is_calm());
+    }
+}

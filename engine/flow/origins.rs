@@ -1,0 +1,57 @@
+//! [`Origins`]: how a connection began, and the `flow` that its records have in common.
+
+use crate::decode::SeqNumber;
+use crate::ids::{Direction, FlowKey};
+use crate::time::TimestampNs;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+/// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs
+/// must agree.
+const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
+
+/// When and with what the connection began, as far as that was seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origins {
+    /// Who opened it.
+    pub client: Option<Direction>,
+    /// The client's initial sequence number.
+    pub client_isn: Option<SeqNumber>,
+    /// When the first SYN passed.
+    pub syn_at: Option<TimestampNs>,
+    /// When the first SYN-ACK passed.
+    pub syn_ack_at: Option<TimestampNs>,
+    /// When the payload passed that a connection without handshake was joined at.
+    pub joined_at: TimestampNs,
+}
+
+impl Origins {
+    /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number,
+    /// or of the time the connection was joined at where that is not known.
+    pub fn flow_id(&self, key: &FlowKey) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
+        hasher.write(&key.address[0]);
+        hasher.write(&key.address[1]);
+        hasher.write(&key.port[0]);
+        hasher.write(&key.port[1]);
+        for id in key.vlan {
+            hasher.write(&id.to_le_bytes());
+        }
+        hasher.write(&key.realm.to_le_bytes());
+        match self.client_isn {
+            Some(isn) => hasher.write(&isn.0.to_le_bytes()),
+            None => hasher.write(&self.joined_at.0.to_le_bytes()),
+        }
+        hasher.finish()
+    }
+
+    /// From SYN to SYN-ACK, where both were seen in that order.
+    pub fn connect_ns(&self) -> Option<u64> {
+        self.syn_ack_at?.0.checked_sub(self.syn_at?.0)
+    }
+
+    /// Whether the handshake passed unseen.
+    pub fn is_midstream(&self) -> bool {
+        self.client_isn.is_none()
+    }
+}
