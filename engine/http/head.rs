@@ -86,7 +86,17 @@ pub(super) enum Parsed {
 
 /// Parses a head from the first byte of `bytes` into `head`, which is blank and means nothing unless
 /// the head is complete.
+#[inline]
 pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
+    if plain::parse(bytes, expected, head).is_some() {
+        return Parsed::Complete;
+    }
+    *head = Head::BLANK;
+    parse_with_care(bytes, expected, head)
+}
+
+/// The same for whatever senders write.
+fn parse_with_care(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
     let Some(line_end) = memchr(b'\n', bytes) else {
         return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
     };
@@ -96,14 +106,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed
         Err(other) => return other,
     };
     head.fields.headers_start = (line_end + 1) as u32;
-    let end = match plain::header_lines(bytes, line_end + 1, head.kind) {
-        Some((end, values)) => {
-            head.note_values(bytes, &values);
-            Some(end)
-        }
-        None => header_lines(bytes, line_end + 1, head),
-    };
-    let Some(end) = end else { return Parsed::Partial };
+    let Some(end) = header_lines(bytes, line_end + 1, head) else { return Parsed::Partial };
     (head.len_bytes, head.is_whole) = (end, true);
     Parsed::Complete
 }
@@ -274,11 +277,7 @@ fn start_line(line: &[u8], expected: Expected, fields: &mut HeadFields) -> Resul
 fn request_line(line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
     let len = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let line = &line[..len];
-    let version_start = match line.last_chunk::<9>() {
-        // First what nearly all are.
-        Some([b' ', version @ ..]) if is_proper_version(version) => len - 8,
-        _ => memrchr(b' ', line)? + 1,
-    };
+    let version_start = memrchr(b' ', line)? + 1;
     if !is_version(&line[version_start..]) {
         return None;
     }
@@ -338,24 +337,15 @@ fn status_of(line: &[u8], expected: Expected) -> Option<(u16, usize)> {
 
 /// Bytes of the version that a status line begins with: all before the first blank.
 fn version_bytes(line: &[u8]) -> usize {
-    match line.get(..9) {
-        // First what nearly all are.
-        Some(start) if start[8] == b' ' && is_proper_version(&start[..8]) => 8,
-        _ => line.iter().take_while(|byte| !is_blank(**byte)).count(),
-    }
+    line.iter().take_while(|byte| !is_blank(**byte)).count()
 }
 
 /// `HTTP/1` and what senders put behind it: one digit after a point is all there should be, but
 /// there are also `HTTP/1.0.8` and `HTTP/1.`.
 fn is_version(word: &[u8]) -> bool {
-    is_proper_version(word)
-        || (6..=VERSION_BYTES_MAX).contains(&word.len())
-            && word[..6].eq_ignore_ascii_case(b"HTTP/1")
-            && word[6..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
-}
-
-fn is_proper_version(word: &[u8]) -> bool {
-    word.len() == 8 && word.starts_with(b"HTTP/1.") && word[7].is_ascii_digit()
+    (6..=VERSION_BYTES_MAX).contains(&word.len())
+        && word[..6].eq_ignore_ascii_case(b"HTTP/1")
+        && word[6..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 /// Reads header lines from `at` on; returns where the head ends, or `None` where it does not. The

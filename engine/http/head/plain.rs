@@ -1,10 +1,15 @@
-//! The short way through header lines as nearly all are written: a name, a colon, a space, a value,
-//! CR LF. The length of the name tells which one it may be. What is odd in any way is left to the
-//! careful way ([`super::header_lines`]), which is the twin that tests compare it with: where this
-//! way says something, that one says the same.
+//! The short way through heads as nearly all are written: a start line with single spaces, and
+//! header lines of a name, a colon, a space, a value, CR LF, where the length of the name tells
+//! which one it may be. What is odd in any way is left to the careful way
+//! ([`super::parse_with_care`]), which is the twin that tests compare it with: where this way says
+//! something, that one says the same.
 
-use super::{Kind, Span};
+use super::{Expected, Head, HeadFields, Kind, Span};
 use crate::lanes::{LANES, equal_to, equal_to_in_64, same_but_for};
+
+/// Bytes of `HTTP/1.1`, and where the reason stands behind it and the status.
+const VERSION_BYTES: usize = 8;
+const REASON_AT: usize = VERSION_BYTES + 5;
 
 /// The field whose name does not fit into a block: its last letter stands behind it.
 const LONG_NAME: &[u8; LANES] = b"transfer-encodin";
@@ -131,18 +136,79 @@ const fn lengths(names: &Names) -> u64 {
     bits
 }
 
-/// Reads the header lines of a message from `at` on: where the head ends, and the values. `None`
-/// where it does not end, or something is odd.
+/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing where
+/// the answer is `None`: the head does not end, or something is odd.
 #[inline]
-pub(super) fn header_lines(bytes: &[u8], at: usize, kind: Kind) -> Option<(usize, Values)> {
+pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Option<()> {
+    let mut ends = LineEnds::new(bytes);
+    let line_end = ends.next()?;
+    let line = bytes[..line_end].strip_suffix(b"\r")?;
+    head.kind = match line.first_chunk() {
+        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', a, b, c, b' '])
+            if expected != Expected::Request =>
+        {
+            status_line(line, [*minor, *a, *b, *c], &mut head.fields)?
+        }
+        _ if expected != Expected::Response => request_line(bytes, line, &mut head.fields)?,
+        _ => return None,
+    };
+    head.fields.headers_start = (line_end + 1) as u32;
+    let (end, values) = header_lines(bytes, line_end + 1, ends, head.kind)?;
+    head.note_values(bytes, &values);
+    (head.len_bytes, head.is_whole) = (end, true);
+    Some(())
+}
+
+/// `HTTP/1.x SP status SP reason`, of which these are the digits.
+#[inline(always)]
+fn status_line(line: &[u8], digits: [u8; 4], fields: &mut HeadFields) -> Option<Kind> {
+    let [minor, hundreds, tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
+    let is_number = (minor <= 9) & (1..=9).contains(&hundreds) & (tens <= 9) & (ones <= 9);
+    if !is_number || line.len() <= REASON_AT || line.ends_with(b"\r") {
+        return None;
+    }
+    fields.first = Span::new(0, VERSION_BYTES);
+    fields.second = Span::new(VERSION_BYTES + 1, REASON_AT - 1);
+    fields.third = Span::new(REASON_AT, line.len());
+    let status = u16::from(hundreds) * 100 + u16::from(tens) * 10 + u16::from(ones);
+    Some(Kind::Response { status })
+}
+
+/// `METHOD SP target SP HTTP/1.x`, the method in capitals, at the beginning of `bytes`.
+#[inline(always)]
+fn request_line(bytes: &[u8], line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
+    let (start, version) = line.split_last_chunk::<{ VERSION_BYTES + 1 }>()?;
+    let [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] = version else {
+        return None;
+    };
+    let method_bytes = equal_to(bytes.first_chunk()?, b' ').trailing_zeros() as usize;
+    let (method, target) = start.split_at_checked(method_bytes)?;
+    let ([b' ', first, ..], [.., last]) = (target, target) else { return None };
+    let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
+    if !is_method || *first == b' ' || *last == b' ' {
+        return None;
+    }
+    fields.first = Span::new(0, method_bytes);
+    fields.second = Span::new(method_bytes + 1, start.len());
+    fields.third = Span::new(start.len() + 1, line.len());
+    Some(Kind::Request)
+}
+
+/// Reads the header lines of a message from `start` on, whose ends come next: where the head ends,
+/// and the values.
+#[inline(always)]
+fn header_lines(
+    bytes: &[u8],
+    mut start: usize,
+    mut ends: LineEnds<'_>,
+    kind: Kind,
+) -> Option<(usize, Values)> {
     let (names, lengths) = if kind == Kind::Request {
         (&OF_REQUEST, LENGTHS_OF_REQUEST)
     } else {
         (&OF_RESPONSE, LENGTHS_OF_RESPONSE)
     };
     let mut values = Values { spans: [Span::ABSENT; Slot::COUNT] };
-    let mut ends = LineEnds::new(bytes, at);
-    let mut start = at;
     loop {
         let end = ends.next()?;
         let rest = &bytes[start..];
@@ -205,8 +271,8 @@ pub(super) struct LineEnds<'a> {
 
 impl<'a> LineEnds<'a> {
     #[inline(always)]
-    pub fn new(bytes: &'a [u8], at: usize) -> LineEnds<'a> {
-        LineEnds { bytes, block_start: at, mask: line_feeds(bytes, at) }
+    pub fn new(bytes: &'a [u8]) -> LineEnds<'a> {
+        LineEnds { bytes, block_start: 0, mask: line_feeds(bytes, 0) }
     }
 
     /// Where the next line feed stands.
