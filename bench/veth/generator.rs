@@ -113,7 +113,8 @@ impl Schedule {
 
     /// When the last frame's time is over.
     fn elapsed_ns(&self, frame_count: u64, last_ns: u64) -> u64 {
-        self.due_ns(frame_count, last_ns).max(last_ns) - self.start_ns
+        // Where it was interrupted before the first frame there is no last one.
+        self.due_ns(frame_count, last_ns).max(last_ns).saturating_sub(self.start_ns)
     }
 }
 
