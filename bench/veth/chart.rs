@@ -234,14 +234,17 @@ struct Svg(String);
 impl Svg {
     fn new(title: &str, height: f64) -> Svg {
         let title = escaped(title);
-        // On a page of its own the background is white; inside ours it is the page's.
+        // By itself it is white, or dark where the reader's screen is; inside our page it takes the
+        // page's ground.
         let mut svg = Svg(format!(
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' role='img' \
              aria-label='{title}' font-family='DejaVu Sans, Helvetica, Arial, sans-serif' \
              font-size='13'>\n<style>.paper{{fill:#fff}}text{{fill:#1a1a1a}}\
              .grid{{stroke:#888;stroke-opacity:.3;fill:none}}\
              .line{{fill:none;stroke-width:2.5;stroke-linejoin:round}}\
-             .range{{stroke:#1a1a1a;stroke-width:2;fill:none}}</style>\n"
+             .range{{stroke:#1a1a1a;stroke-width:2;fill:none}}\
+             @media (prefers-color-scheme:dark){{.paper{{fill:#161616}}text{{fill:#e8e8e8}}\
+             .range{{stroke:#e8e8e8}}}}</style>\n"
         ));
         svg.push(format_args!("<rect class='paper' width='{WIDTH}' height='{height:.0}'/>"));
         svg.push(format_args!(
