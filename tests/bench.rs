@@ -5,17 +5,12 @@ mod support;
 
 use serde_json::Value;
 use std::io::Write;
-use std::process::{Command, Output};
 use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
 use support::conversation::Conversation;
+use support::program::bench;
 use support::records;
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
-
-fn bench(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
-    command.args(args).output().expect("httplines-bench starts")
-}
 
 /// The one JSON object that a command prints.
 fn report(args: &[&str]) -> Value {

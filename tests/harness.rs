@@ -5,12 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Output};
-
-fn bench(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
-    command.args(args).output().expect("httplines-bench starts")
-}
+use support::program::bench;
 
 fn spread(values: [f64; 3]) -> Value {
     json!({"min": values[0], "median": values[1], "max": values[2]})
@@ -29,7 +24,8 @@ fn results(rates: [f64; 3], costs: [f64; 3], kernel: &str) -> Value {
             "features": {}},
         "begun_s": 1, "seconds": 1.0, "latencies": [], "allocations_per_exchange": {},
         "searches": [{"workload": "small", "receiver": "httplines", "command": null,
-            "ndr": highest, "pdr": highest, "frame_bytes": 100.0, "exchanges_per_frame": 0.5,
+            "rounds": rates, "ndr": highest, "pdr": highest, "frame_bytes": 100.0,
+            "exchanges_per_frame": 0.5,
             "points": []}],
         "costs": [{"workload": "small", "variant": "default", "rate": 1.0, "frame": frame,
             "total_ns": spread(costs), "ring_frames": 1.0, "ring_bytes": 1.0, "not_right": 0.0,
@@ -76,7 +72,9 @@ fn a_change_is_told_from_noise() {
 /// Needs root, for network namespaces; elsewhere each test says that it was skipped.
 mod root {
     use super::*;
-    use crate::support::needs_root;
+    use crate::support::{lab, needs_root};
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
 
     fn text_of(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -92,12 +90,16 @@ mod root {
         let points = searched["points"].as_array().expect("a list");
         let is_whole = |point: &&Value| number(&point["loss"]) == 0.0 && point["is_late"] == false;
         for rate in [&rate["min"], &rate["max"]] {
+            // What was asked for, or what the generator reached where it sent as fast as it could.
             let asked = |point: &&Value| {
-                point["asked"].as_f64().unwrap_or(0.0).floor() == number(rate).floor()
+                let asked = point["asked"].as_f64().unwrap_or(number(&point["rate"]));
+                asked.floor() == number(rate).floor()
             };
             let is_confirmed = points.iter().filter(is_whole).any(|point| asked(&point));
             assert!(number(rate) == 0.0 || is_confirmed, "{searched}");
         }
+        let rounds = searched["rounds"].as_array().expect("a list");
+        assert!(rounds.len() == 2 || rounds == &[json!(0.0)], "{searched}");
         assert!(number(&searched["pdr"]["rate"]["max"]) >= 0.0, "{searched}");
     }
 
@@ -188,6 +190,12 @@ mod root {
     #[test]
     fn what_cannot_be_done_is_told_in_a_sentence() {
         needs_root!();
+        let mut nothing_installed = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+        nothing_installed.args(["veth", "--peer", "tcpflow"]).env("PATH", "/nowhere");
+        let output = nothing_installed.output().expect("httplines-bench starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("tcpflow is not installed"), "{said}");
         for (args, code, sentence) in [
             (&["--peer", "nobody"][..], 1, "neither a program that is known nor a command"),
             (&["--json", "/nowhere/file"], 1, "cannot write /nowhere/file"),
@@ -199,5 +207,41 @@ mod root {
             assert_eq!(output.status.code(), Some(code), "{said}");
             assert!(said.contains(sentence), "{said}");
         }
+    }
+
+    /// An interruption half way leaves no file, no process, and nothing in the temporary folder.
+    #[test]
+    fn an_interruption_leaves_nothing_behind() {
+        needs_root!();
+        for signal in ["INT", "TERM"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = |name: &str| folder.path().join(name).display().to_string();
+            let mut bench = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+            bench.args(["veth", "--quick", "--json", &path("json"), "--html", &path("html")]);
+            bench.args(["--pictures", &path("pictures")]).env("TMPDIR", folder.path());
+            let mut child = bench.stderr(Stdio::piped()).spawn().expect("it starts");
+            let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+            let is_third = |line: &String| line.contains("pages, rate of httplines");
+            assert!(said.by_ref().map_while(Result::ok).any(|line| is_third(&line)));
+            lab::run(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]));
+            let last: Vec<String> = said.map_while(Result::ok).collect();
+            assert_eq!(child.wait().expect("it ends").code(), Some(1), "{last:?}");
+            assert_eq!(last, ["httplines-bench: interrupted"]);
+            let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn without_the_right_it_says_so() {
+        needs_root!();
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
+        command.args([env!("CARGO_BIN_EXE_httplines-bench"), "veth", "--quick"]);
+        let output = command.output().expect("setpriv(1) is there");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("a trial needs root"), "{said}");
     }
 }

@@ -106,6 +106,16 @@ fn pairs(old: &Results, new: &Results) -> Vec<Pair> {
             is_rate: true,
             is_open: it.ndr.is_open() && now.ndr.is_open(),
         });
+        let (Some(ratio), Some(ratio_now)) = (old.beside_null(it), new.beside_null(now)) else {
+            continue;
+        };
+        pairs.push(Pair {
+            what: format!("{} {}: beside the null reader", it.workload, it.receiver),
+            old: ratio,
+            new: ratio_now,
+            is_rate: true,
+            is_open: it.ndr.is_open() && now.ndr.is_open(),
+        });
     }
     for it in &old.latencies {
         let is_it = |now: &&crate::results::Latency| {

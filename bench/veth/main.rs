@@ -9,6 +9,7 @@
 #[path = "../allocations.rs"]
 mod allocations;
 mod arrivals;
+mod campaign;
 #[path = "../canned.rs"]
 mod canned;
 mod chart;
@@ -19,6 +20,7 @@ mod filter;
 mod frame;
 mod generator;
 mod machine;
+mod measured;
 mod namespace;
 mod null;
 mod page;
@@ -32,6 +34,7 @@ mod round;
 mod search;
 mod spread;
 mod stopwatch;
+mod table;
 mod totals;
 mod trial;
 mod veth;

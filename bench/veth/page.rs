@@ -26,11 +26,13 @@ pub fn html(results: &Results) -> String {
          <meta name='viewport' content='width=device-width, initial-scale=1'>\n\
          <title>httplines: what this machine can capture</title>\n<style>{STYLE}</style>\n\
          <h1>What this machine can capture</h1>\n\
-         <p class='lead'>{}</p>\n<p>httplines {}{}, Linux {}, {} CPUs ({}), {} GiB. {} searches of \
-         each rate, trials of {} s and {} s; retire timeout {} ms. Receive work of a veth pair \
-         runs on the CPU of who sends: read it beside the null reader, which has the same filter \
-         and rings and only walks them.</p>\n",
-        escaped(&lead(results)),
+         <p class='lead'>{}</p>\n<p>{} The null reader has the same filter and rings, and does \
+         nothing with what comes up.</p>\n<p class='small'>httplines {}{}, Linux {}, {} CPUs ({}), \
+         {} GiB; {} rounds, trials of {} s and {} s, seed {}; {:.0} s in all. The receive work \
+         of a veth pair \
+         runs on the CPU of who sends.</p>\n",
+        escaped(&results.answer()),
+        escaped(&results.claim()),
         escaped(&machine.version),
         machine.commit.as_ref().map_or(String::new(), |it| format!(" ({})", escaped(it))),
         escaped(&machine.kernel),
@@ -40,7 +42,8 @@ pub fn html(results: &Results) -> String {
         results.parameters.repeats,
         results.parameters.short_s,
         results.parameters.long_s,
-        results.parameters.retire_timeout_ms,
+        results.parameters.seed,
+        results.seconds,
     );
     for (name, picture) in pictures(results) {
         // Writing to a string does not fail.
@@ -49,46 +52,24 @@ pub fn html(results: &Results) -> String {
     page.push_str(&rate_table(results));
     let _ = write!(
         page,
-        "<h2>All figures</h2>\n<p>As a table:</p>\n<pre>{}</pre>\n</html>\n",
+        "<h2>All figures</h2>\n<pre>{}</pre>\n</html>\n",
         escaped(&results.to_string())
     );
     page
 }
 
-/// What a user wants to know first.
-fn lead(results: &Results) -> String {
-    let ours: Vec<&Searched> =
-        results.searches.iter().filter(|it| it.receiver == "httplines").collect();
-    let by_bits = |one: &&&Searched, other: &&&Searched| one.gbit_s().total_cmp(&other.gbit_s());
-    let (Some(first), Some(most)) = (ours.first(), ours.iter().max_by(by_bits)) else {
-        return String::new();
-    };
-    let at_least = |it: &Searched| if it.ndr.is_open() { "at least " } else { "" };
-    let mut lead = format!(
-        "Without losing anything, httplines takes {}{} frames a second of “{}”, {} exchanges",
-        at_least(first),
-        short(first.ndr.rate.median),
-        first.workload,
-        short(first.exchanges_s().unwrap_or(0.0)),
-    );
-    if most.workload != first.workload {
-        let (mark, gbit_s) = (at_least(most), short(most.gbit_s()));
-        lead += &format!(", and {mark}{gbit_s} Gbit/s of “{}”", most.workload);
-    }
-    lead + "."
-}
-
 fn rate_table(results: &Results) -> String {
     let mut table = String::from(
         "<h2>Highest rates</h2>\n<div class='wide'><table><tr><th>traffic<th>receiver\
-         <th>frames/s without loss<th>least to greatest<th>limit<th>at most 0.5% lost<th>Gbit/s\
+         <th>frames/s without loss<th>least to greatest<th>limit<th>beside null reader\
+         <th>at most 0.5% lost<th>Gbit/s\
          <th>exchanges/s</tr>\n",
     );
     for it in &results.searches {
         let rate = it.ndr.rate;
         let _ = writeln!(
             table,
-            "<tr><td>{}<td>{}<td>{}{}<td>{} to {}<td>{}<td>{}<td>{}<td>{}</tr>",
+            "<tr><td>{}<td>{}<td>{}{}<td>{} to {}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
             escaped(&it.workload),
             escaped(&it.receiver),
             if it.ndr.is_open() { "≥ " } else { "" },
@@ -96,6 +77,7 @@ fn rate_table(results: &Results) -> String {
             short(rate.min),
             short(rate.max),
             escaped(&it.ndr.limit_text()),
+            results.beside_null(it).map_or(String::new(), |ratio| format!("{:.2}", ratio.median)),
             short(it.pdr.rate.median),
             short(it.gbit_s()),
             it.exchanges_s().map_or(String::new(), short),

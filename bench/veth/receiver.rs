@@ -127,6 +127,8 @@ pub struct Receiver {
     said: Vec<String>,
     /// CPU time before the trial.
     cpu_before: Vec<(String, u64)>,
+    /// CPU time when the last frame had come.
+    cpu_sent_ns: Option<u64>,
 }
 
 /// How a receiver ended.
@@ -136,6 +138,8 @@ pub struct Finished {
     pub totals: Option<Totals>,
     /// CPU time by its threads' names, since it was ready.
     pub cpu: Vec<(String, u64)>,
+    /// The part of that which it took after the last frame had come: 0 to 1.
+    pub left: f64,
     /// The most memory it held.
     pub memory_bytes_max: u64,
     /// It did not end with exit code 0.
@@ -177,6 +181,7 @@ impl Receiver {
             stderr,
             said: Vec::new(),
             cpu_before: Vec::new(),
+            cpu_sent_ns: None,
         };
         receiver.await_ready(namespace)?;
         receiver.cpu_before = receiver.cpu();
@@ -211,6 +216,11 @@ impl Receiver {
         bail!("the receiver does not capture after {WAIT:?}: {}", self.said.join("; "))
     }
 
+    /// The last frame has come: what it does from now on was left.
+    pub fn note_sent(&mut self) {
+        self.cpu_sent_ns = Some(self.cpu_ns());
+    }
+
     /// Waits until it has worked off what it was given: httplines and the null reader do so by
     /// themselves when they are asked to end; others must have been idle for a while.
     pub fn await_idle(&mut self) {
@@ -236,10 +246,14 @@ impl Receiver {
     /// Asks it to end, and waits for that.
     pub fn stop(mut self) -> anyhow::Result<Finished> {
         let (mut cpu, memory_bytes_max) = (self.cpu(), self.memory_bytes_max());
+        let total_ns: u64 = cpu.iter().map(|(_, ns)| ns).sum();
         for (name, ns) in &mut cpu {
             let before = self.cpu_before.iter().find(|(known, _)| known == name);
             *ns = ns.saturating_sub(before.map_or(0, |(_, ns)| *ns));
         }
+        let own_ns: u64 = cpu.iter().map(|(_, ns)| ns).sum();
+        let left_ns = total_ns.saturating_sub(self.cpu_sent_ns.unwrap_or(total_ns));
+        let left = (left_ns as f64 / own_ns.max(1) as f64).min(1.0);
         send_signal_to_group(self.child.id(), libc::SIGINT)?;
         let until = Instant::now() + WAIT;
         let status = loop {
@@ -257,7 +271,7 @@ impl Receiver {
         let totals = self.kind.has_totals().then(|| Totals::parse(&self.said)).transpose()?;
         let failure = (self.kind.has_totals() && !status.success())
             .then(|| format!("the receiver ended with {status}: {}", self.said.join("; ")));
-        Ok(Finished { totals, cpu, memory_bytes_max, failure })
+        Ok(Finished { totals, cpu, left, memory_bytes_max, failure })
     }
 
     /// The directories in /proc of all threads of its group.

@@ -161,6 +161,8 @@ pub struct Report {
     pub delay: Option<Delays>,
     /// By side.
     pub cpu: Cpu,
+    /// The part of the receiver's work that was left when the last frame had come: 0 to 1.
+    pub left: f64,
     /// The receiver's peak memory.
     pub memory_bytes_max: u64,
     /// Losses by place.
@@ -382,13 +384,15 @@ impl Report {
             f,
             "CPU",
             &format!(
-                "ns a frame: generator {}, softirq {}{}, workers {}, writer {}, other {}; {} MiB",
+                "ns a frame: generator {}, softirq {}{}, workers {}, writer {}, other {}; \
+                 {:.1}% of the receiver's after the last frame; {} MiB",
                 each(cpu.generator_ns),
                 each(cpu.softirq_ns),
                 cpu.filter_ns.map_or(String::new(), |ns| format!(" (filter {})", each(ns))),
                 each(cpu.workers_ns),
                 each(cpu.writer_ns),
                 each(cpu.other_ns),
+                100.0 * self.left,
                 self.memory_bytes_max >> 20
             ),
         )
@@ -457,6 +461,7 @@ mod tests {
             exchanges: Some(exchanges),
             delay: None,
             cpu: Cpu::default(),
+            left: 0.0,
             memory_bytes_max: 0,
             lost: Lost::default(),
             blamed: Vec::new(),

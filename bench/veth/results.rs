@@ -1,5 +1,6 @@
 //! What `httplines-bench veth` found: as it is written, read again and compared.
 
+use crate::chart::short;
 use crate::delay::Delays;
 use crate::machine::Machine;
 use crate::report::{Cpu, Place};
@@ -7,7 +8,9 @@ use crate::search::{Point, is_generators};
 use crate::spread::Spread;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
+
+/// A machine that is faster by more than this factor in one round than in another is not steady.
+const STEADY: f64 = 1.1;
 
 /// All of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +67,9 @@ pub struct Searched {
     pub receiver: String,
     /// How it was called, if it is a command.
     pub command: Option<String>,
+    /// Frames a second at which nothing was lost, in each round.
+    #[serde(default)]
+    pub rounds: Vec<f64>,
     /// At which nothing was lost.
     pub ndr: Highest,
     /// At which no more than one in 200 was lost.
@@ -213,144 +219,75 @@ impl Results {
         }
         names
     }
-}
 
-impl fmt::Display for Results {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (machine, parameters) = (&self.machine, &self.parameters);
-        writeln!(
-            f,
-            "httplines {} ({}), Linux {}, {} CPUs: {}",
-            machine.version,
-            machine.commit.as_deref().unwrap_or("no commit"),
-            machine.kernel,
-            machine.cpu_count,
-            machine.cpu
-        )?;
-        writeln!(
-            f,
-            "seed {}, trials of {} s and {} s, {} searches each, to {}%; {:.0} s in all\n",
-            parameters.seed,
-            parameters.short_s,
-            parameters.long_s,
-            parameters.repeats,
-            100.0 * parameters.resolution,
-            self.seconds
-        )?;
-        self.write_rates(f)?;
-        self.write_latencies(f)?;
-        self.write_costs(f)
+    /// A rate divided by the null reader's of the same round.
+    pub fn beside_null(&self, it: &Searched) -> Option<Spread> {
+        let null = self.searched(&it.workload, "null").filter(|null| !std::ptr::eq(*null, it))?;
+        let pairs = it.rounds.iter().zip(&null.rounds).filter(|(_, null)| **null > 0.0);
+        let ratios: Vec<f64> = pairs.map(|(own, null)| own / null).collect();
+        (!ratios.is_empty()).then(|| Spread::of(ratios))
     }
-}
 
-impl Results {
-    fn write_rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Highest rates; >= where the generator, and not the receiver, is the limit\n")?;
-        writeln!(
-            f,
-            "{:<13} {:<12} {:>36} {:<10} {:>19} {:>7} {:>12}",
-            "traffic",
-            "receiver",
-            "frames/s without loss",
-            "limit",
-            "at most 0.5% lost",
-            "Gbit/s",
-            "exchanges/s"
-        )?;
-        for it in &self.searches {
-            let rate = |highest: &Highest| {
-                let mark = if highest.is_open() { ">= " } else { "" };
-                format!("{mark}{:.0}", highest.rate.median)
-            };
-            let Spread { min, max, .. } = it.ndr.rate;
-            writeln!(
-                f,
-                "{:<13} {:<12} {:>36} {:<10} {:>19} {:>7.2} {:>12}",
-                it.workload,
-                it.receiver,
-                format!("{} ({min:.0} to {max:.0})", rate(&it.ndr)),
-                it.ndr.limit_text(),
-                rate(&it.pdr),
-                it.gbit_s(),
-                it.exchanges_s().map_or("-".into(), |rate| format!("{rate:.0}"))
-            )?;
+    /// By which factor the null reader's greatest rate of the same traffic is above its least (in
+    /// the middle of all traffic): what the machine does by itself. None of one round.
+    pub fn unsteadiness(&self) -> Option<f64> {
+        let nulls = self.searches.iter().filter(|it| it.receiver == "null" && it.rounds.len() > 1);
+        let factors = nulls.map(|it| it.ndr.rate.max / it.ndr.rate.min);
+        let factors: Vec<f64> = factors.filter(|factor| factor.is_finite()).collect();
+        (!factors.is_empty()).then(|| Spread::of(factors).median)
+    }
+
+    /// What a user wants to know first.
+    pub fn answer(&self) -> String {
+        let ours: Vec<&Searched> =
+            self.searches.iter().filter(|it| it.receiver == "httplines").collect();
+        let by_bits =
+            |one: &&&Searched, other: &&&Searched| one.gbit_s().total_cmp(&other.gbit_s());
+        let (Some(first), Some(most)) = (ours.first(), ours.iter().max_by(by_bits)) else {
+            return String::new();
+        };
+        if first.ndr.rate.median == 0.0 {
+            return format!(
+                "httplines loses some of \u{201c}{}\u{201d} at any rate.",
+                first.workload
+            );
         }
-        Ok(())
+        let at_least = |it: &Searched| if it.ndr.is_open() { "at least " } else { "" };
+        let mut answer = format!(
+            "Without losing anything, httplines takes {}{} frames a second of \u{201c}{}\u{201d}, \
+             {} exchanges",
+            at_least(first),
+            short(first.ndr.rate.median),
+            first.workload,
+            short(first.exchanges_s().unwrap_or(0.0)),
+        );
+        if most.workload != first.workload {
+            let (mark, gbit_s) = (at_least(most), short(most.gbit_s()));
+            answer += &format!(", and {mark}{gbit_s} Gbit/s of \u{201c}{}\u{201d}", most.workload);
+        }
+        answer + "."
     }
 
-    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\nDelay of an exchange's last frame to its line in the file, in us, at parts of the \
-             rate without loss;\nthe kernel hands over a block that is not full after {} ms\n",
-            self.parameters.retire_timeout_ms
-        )?;
-        writeln!(
-            f,
-            "{:<13} {:>5} {:>9} {:<15} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            "traffic", "rate", "frames/s", "from", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        for it in &self.latencies {
-            let delays = &it.delays;
-            for (from, delay) in
-                [("intended time", &delays.to_line), ("timestamp", &delays.from_timestamp)]
-            {
-                let Some(delay) = delay else { continue };
-                let us = |ns: u64| ns as f64 / 1e3;
-                writeln!(
-                    f,
-                    "{:<13} {:>4}% {:>9.0} {from:<15} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
-                    it.workload,
-                    it.percent,
-                    it.rate,
-                    us(delay.p50_ns),
-                    us(delay.p90_ns),
-                    us(delay.p99_ns),
-                    us(delay.p999_ns),
-                    us(delay.max_ns)
-                )?;
+    /// What the rates claim, and what they do not.
+    pub fn claim(&self) -> String {
+        let mut claim = String::from(
+            "A rate is one at which every frame came up and every exchange became its line: the \
+             median of the rounds, and behind it the least and the greatest.",
+        );
+        if self.searches.iter().any(|it| it.ndr.is_open()) {
+            claim += " At least (\u{2265}): the generator sent as fast as it could, and nothing \
+                      was lost; where the receiver's own limit lies this machine cannot tell.";
+        }
+        if let Some(factor) = self.unsteadiness() {
+            claim += &format!(
+                " From round to round even the null reader's rates differ by {:.0}%, which is the \
+                 machine.",
+                100.0 * (factor - 1.0)
+            );
+            if factor > STEADY {
+                claim += " It is not steady: rates whose ranges touch are the same.";
             }
         }
-        Ok(())
-    }
-
-    fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\nNanoseconds of CPU time for a frame on the wire, at half of that rate; what came up \
-             for a frame and a byte\n"
-        )?;
-        writeln!(
-            f,
-            "{:<13} {:<13} {:>7} {:>7} {:>8} {:>7} {:>6} {:>12} {:>11} {:>6} {:>14}",
-            "traffic",
-            "",
-            "kernel",
-            "filter",
-            "workers",
-            "writer",
-            "other",
-            "ring frames",
-            "ring bytes",
-            "MiB",
-            "alloc/exchange"
-        )?;
-        for it in &self.costs {
-            let [kernel, filter, workers, writer, other] = it.frame.parts().map(|(_, ns)| ns);
-            let allocations = self.allocations_per_exchange.get(&it.workload);
-            let allocations = allocations.filter(|_| it.variant == "default");
-            writeln!(
-                f,
-                "{:<13} {:<13} {kernel:>7.0} {filter:>7.0} {workers:>8.0} {writer:>7.0} \
-                 {other:>6.0} {:>12.4} {:>11.4} {:>6} {:>14}",
-                it.workload,
-                it.variant,
-                it.ring_frames,
-                it.ring_bytes,
-                it.memory_bytes_max >> 20,
-                allocations.map_or(String::new(), |count| format!("{count:.4}"))
-            )?;
-        }
-        Ok(())
+        claim
     }
 }

@@ -16,6 +16,13 @@ const ATTEMPTS: u32 = 3;
 /// Of the frames a second that the generator reaches flat out, what it is asked for at most: nearer
 /// its end every pause is a rate that it did not keep.
 const GENERATOR_SHARE: f64 = 0.9;
+/// Who was found below this part of that need not see the generator's end in each round.
+const FAR_SHARE: f64 = 0.7;
+/// More than this part of a receiver's work left when the last frame has come, and it does not keep
+/// up: what it has put off it would lose in the end.
+const LEFT_MAX: f64 = 0.1;
+/// What is always left: blocks of a ring that are not full, a CPU that somebody else has.
+const LEFT_MAX_S: f64 = 0.05;
 /// Who loses some at this part of the generator's rate is not looked at further down.
 const LEAST_SHARE: f64 = 0.005;
 /// Steps of a search: the bracket is far below the resolution by then.
@@ -34,6 +41,9 @@ pub struct Point {
     pub is_late: bool,
     /// Where something was lost.
     pub blamed: Vec<Place>,
+    /// The part of the receiver's work that was left when the last frame had come: 0 to 1.
+    #[serde(default)]
+    pub left: f64,
     /// How long frames were sent.
     pub seconds: f64,
 }
@@ -41,7 +51,12 @@ pub struct Point {
 impl Point {
     /// Whether the rate is one at which no more than `loss_max` is lost.
     fn holds(&self, loss_max: f64) -> bool {
-        !self.is_late && self.loss <= loss_max
+        !self.is_late && self.loss <= loss_max && !self.is_behind()
+    }
+
+    /// Whether it was lost time, and not frames, because buffers are large.
+    fn is_behind(&self) -> bool {
+        self.left > LEFT_MAX && self.left * self.seconds > LEFT_MAX_S
     }
 }
 
@@ -78,8 +93,9 @@ pub trait Runner {
 
 /// All trials of a workload and a receiver, and what they tell.
 #[derive(Debug)]
-pub struct Search<'a, R> {
-    runner: &'a mut R,
+pub struct Search<R> {
+    /// Who makes them.
+    pub runner: R,
     rules: Rules,
     /// In the order in which they were made.
     pub points: Vec<Point>,
@@ -87,30 +103,37 @@ pub struct Search<'a, R> {
     top: f64,
 }
 
-impl<'a, R: Runner> Search<'a, R> {
-    /// Sends as many frames as go, once.
-    pub fn new(runner: &'a mut R, rules: Rules) -> anyhow::Result<Search<'a, R>> {
-        let mut search = Search { runner, rules, top: 0.0, points: Vec::new() };
-        search.send_flat_out()?;
-        Ok(search)
+impl<R: Runner> Search<R> {
+    /// Nothing is known yet.
+    pub fn new(runner: R, rules: Rules) -> Search<R> {
+        Search { runner, rules, points: Vec::new(), top: 0.0 }
     }
 
-    fn send_flat_out(&mut self) -> anyhow::Result<()> {
+    /// The highest rate at which no more than `loss_max` is lost: what the generator reaches, where
+    /// that is not too much. From what was found `before` on, if it was: another measurement of the
+    /// same thing. The generator's end is measured again, too, for where it is the limit it is what
+    /// is measured.
+    pub fn find(&mut self, loss_max: f64, before: Option<&Found>) -> anyhow::Result<Found> {
+        let before = before.filter(|found| found.rate > 0.0 && !is_generators(&found.limit));
+        if let Some(found) = before.filter(|found| found.rate < FAR_SHARE * self.top) {
+            return self.close_in_again(loss_max, found, vec![Place::Generator]);
+        }
+        let flat = self.send_flat_out()?;
+        if flat.holds(loss_max) {
+            return Ok(Found { rate: flat.rate, limit: vec![Place::Generator] });
+        }
+        match before {
+            Some(found) => self.close_in_again(loss_max, found, flat.blamed),
+            None => self.close_in(loss_max, guess(&flat).min(self.top), flat.blamed),
+        }
+    }
+
+    /// As many frames as go.
+    fn send_flat_out(&mut self) -> anyhow::Result<Point> {
         let point = self.runner.run(None, self.rules.long)?;
         self.top = GENERATOR_SHARE * point.rate;
-        self.points.push(point);
-        Ok(())
-    }
-
-    /// The highest rate at which no more than `loss_max` is lost.
-    pub fn find(&mut self, loss_max: f64) -> anyhow::Result<Found> {
-        let flat =
-            self.points.iter().rfind(|point| point.asked.is_none()).unwrap_or(&self.points[0]);
-        let (first, limit) = match flat.loss > loss_max {
-            true => (guess(flat).min(self.top), flat.blamed.clone()),
-            false => (self.top, vec![Place::Generator]),
-        };
-        self.close_in(loss_max, first, limit)
+        self.points.push(point.clone());
+        Ok(point)
     }
 
     /// Whether some trial holds that was not late.
@@ -118,20 +141,10 @@ impl<'a, R: Runner> Search<'a, R> {
         self.points.iter().any(|point| point.holds(loss_max))
     }
 
-    /// The same again, from what was found: another measurement of the same thing. The generator's
-    /// end is measured again, too, for where it is the limit it is what is measured.
-    pub fn again(&mut self, loss_max: f64, found: &Found) -> anyhow::Result<Found> {
-        self.send_flat_out()?;
-        if is_generators(&found.limit) {
-            return self.find(loss_max);
-        }
-        self.close_in(loss_max, found.rate.min(self.top), vec![Place::Generator])
-    }
-
     /// Short trials from `first` on, and a long one that confirms. What rings hold for a moment a
     /// short trial does not see; where the long one does, long ones go on.
     fn close_in(&mut self, loss_max: f64, first: f64, limit: Vec<Place>) -> anyhow::Result<Found> {
-        let mut bracket = Bracket { low: None, high: self.top, limit };
+        let mut bracket = Bracket { low: None, high: self.top, limit, growth: f64::INFINITY };
         if first < self.top {
             self.halve(loss_max, &mut bracket, first, self.rules.short)?;
         } else {
@@ -143,6 +156,20 @@ impl<'a, R: Runner> Search<'a, R> {
         if bracket.low.is_none() {
             self.halve(loss_max, &mut bracket, next, self.rules.long)?;
         }
+        Ok(bracket.found())
+    }
+
+    /// Long trials around what was found before: it is not far, so few are needed.
+    fn close_in_again(
+        &mut self,
+        loss_max: f64,
+        before: &Found,
+        limit: Vec<Place>,
+    ) -> anyhow::Result<Found> {
+        let growth = 1.0 + self.rules.resolution;
+        let mut bracket = Bracket { low: None, high: self.top, limit, growth };
+        let first = before.rate.min(self.top);
+        self.halve(loss_max, &mut bracket, first, self.rules.long)?;
         Ok(bracket.found())
     }
 
@@ -184,6 +211,8 @@ struct Bracket {
     high: f64,
     /// Why `high` does not hold.
     limit: Vec<Place>,
+    /// By how much more the next trial asks for as long as none has failed.
+    growth: f64,
 }
 
 impl Bracket {
@@ -191,11 +220,13 @@ impl Bracket {
     fn narrow(&mut self, rate: f64, point: &Point, loss_max: f64) -> f64 {
         if point.holds(loss_max) {
             self.low = Some(rate);
-        } else {
-            let generator = || vec![Place::Generator];
-            self.limit = if point.is_late { generator() } else { point.blamed.clone() };
-            self.high = rate;
+            let next = (rate * self.growth).min((rate * self.high).sqrt());
+            self.growth *= self.growth;
+            return next;
         }
+        self.limit = if point.is_late { vec![Place::Generator] } else { point.blamed.clone() };
+        self.high = rate;
+        self.growth = f64::INFINITY;
         match self.low {
             Some(low) => (low * self.high).sqrt(),
             None => guess(point).min(0.93 * rate),
@@ -213,7 +244,7 @@ impl Bracket {
 
 /// What a receiver took of a rate at which it lost some.
 fn guess(point: &Point) -> f64 {
-    0.98 * point.rate * (1.0 - point.loss)
+    0.98 * point.rate * (1.0 - point.loss.max(point.left))
 }
 
 #[cfg(test)]
@@ -245,6 +276,7 @@ mod tests {
                 loss: lost / sent,
                 is_late,
                 blamed: if lost > 0.0 { vec![Place::Ring] } else { Vec::new() },
+                left: ((sent - lost - self.capacity * time.as_secs_f64()) / sent).max(0.0),
                 seconds: time.as_secs_f64(),
             })
         }
@@ -259,29 +291,52 @@ mod tests {
 
     #[test]
     fn what_is_faster_than_the_generator_is_limited_by_it() {
-        let mut model = model(5e6, 0.0);
-        let mut search = Search::new(&mut model, RULES).unwrap();
-        let found = search.find(LOSS_NONE).unwrap();
-        assert_eq!(found, Found { rate: 0.9e6, limit: vec![Place::Generator] });
-        let again = search.again(LOSS_NONE, &found).unwrap();
-        assert_eq!((again, search.points.len()), (found, 4));
+        let mut search = Search::new(model(5e6, 0.0), RULES);
+        let found = search.find(LOSS_NONE, None).unwrap();
+        assert_eq!(found, Found { rate: 1e6, limit: vec![Place::Generator] });
+        search.runner.top = 0.8e6;
+        let again = search.find(LOSS_NONE, Some(&found)).unwrap();
+        assert_eq!((again.rate, search.points.len()), (0.8e6, 2));
     }
 
     /// What a ring holds for a moment does not count: the long trial finds it out.
     #[test]
     fn a_long_trial_confirms() {
-        let mut model = model(300_000.0, 50_000.0);
-        let mut search = Search::new(&mut model, RULES).unwrap();
-        let found = search.find(LOSS_NONE).unwrap();
+        let mut search = Search::new(model(300_000.0, 50_000.0), RULES);
+        let found = search.find(LOSS_NONE, None).unwrap();
         assert!(found.rate <= 350_000.0 && found.rate > 300_000.0, "{found:?}");
-        assert_eq!(found.limit, [Place::Ring]);
+        assert!(!is_generators(&found.limit), "{found:?}");
+    }
+
+    /// A buffer without end loses nothing, and does not make its owner faster.
+    #[test]
+    fn who_puts_work_off_does_not_keep_up() {
+        let mut search = Search::new(model(300_000.0, f64::INFINITY), RULES);
+        let found = search.find(LOSS_NONE, None).unwrap();
+        assert!(found.rate > 290_000.0 && found.rate < 340_000.0, "{found:?}");
+        assert!(!is_generators(&found.limit), "{found:?}");
+    }
+
+    /// What is known makes the next search short, also where it is not true any more.
+    #[test]
+    fn a_search_goes_on_from_what_was_found() {
+        let mut search = Search::new(model(300_000.0, 0.0), RULES);
+        let found = search.find(LOSS_NONE, None).unwrap();
+        for (capacity, trials) in [(300_000.0, 3), (306_000.0, 4), (150_000.0, 9), (600_000.0, 11)]
+        {
+            search.runner.capacity = capacity;
+            let before = search.points.len();
+            let again = search.find(LOSS_NONE, Some(&found)).unwrap();
+            let share = again.rate / capacity;
+            assert!((0.975..=1.001).contains(&share), "{share} {again:?}");
+            assert!(search.points.len() - before <= trials, "{:?}", &search.points[before..]);
+        }
     }
 
     #[test]
     fn who_cannot_take_a_frame_has_no_rate() {
-        let mut model = model(0.0, 0.0);
-        let mut search = Search::new(&mut model, RULES).unwrap();
-        let found = search.find(LOSS_PARTIAL).unwrap();
+        let mut search = Search::new(model(0.0, 0.0), RULES);
+        let found = search.find(LOSS_PARTIAL, None).unwrap();
         assert_eq!((found.rate, found.limit), (0.0, vec![Place::Ring]));
     }
 
@@ -294,12 +349,15 @@ mod tests {
             disturbed_each in 5usize..20,
         ) {
             for loss_max in [LOSS_NONE, LOSS_PARTIAL] {
-                let mut model = Model { disturbed_each, ..model(capacity, 0.0) };
-                let mut search = Search::new(&mut model, RULES).unwrap();
-                let found = search.find(loss_max).unwrap();
-                let again = search.again(loss_max, &found).unwrap();
+                let model = Model { disturbed_each, ..model(capacity, 0.0) };
+                let mut search = Search::new(model, RULES);
+                let found = search.find(loss_max, None).unwrap();
+                let again = search.find(loss_max, Some(&found)).unwrap();
                 for found in [&found, &again] {
-                    let share = found.rate / (capacity / (1.0 - loss_max)).min(0.9e6);
+                    // Between what is asked for at most and the generator's end is nothing.
+                    let most = capacity / (1.0 - loss_max);
+                    let most = if most < 1e6 { most.min(0.9e6) } else { 1e6 };
+                    let share = found.rate / most;
                     prop_assert!((0.95..=1.001).contains(&share), "{share} {found:?}");
                 }
                 prop_assert!(search.points.len() < 60, "{}", search.points.len());

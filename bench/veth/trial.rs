@@ -230,6 +230,7 @@ impl Trial {
         let plan = Plan { rate: self.rate, duration: self.time };
         let means = load.means();
         let sent = send(load, &client, &server, &round, plan, self.cpus.generator, is_interrupted)?;
+        receiver.note_sent();
         let after = Seen::look(&server);
         receiver.await_idle();
         let filter = stopwatch.map(|stopwatch| stopwatch.read());
@@ -438,6 +439,7 @@ fn report(setting: Setting, sent: Sent, wire: Wire, finished: &Finished) -> Repo
         exchanges: None,
         delay: None,
         cpu: Cpu::new(&sent, &finished.cpu),
+        left: finished.left,
         memory_bytes_max: finished.memory_bytes_max,
         lost: Lost::default(),
         blamed: Vec::new(),

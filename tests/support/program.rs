@@ -18,3 +18,9 @@ pub fn run(args: &[&str], stdin: Option<&[u8]>) -> Output {
         child.wait_with_output().expect("httplines ends")
     })
 }
+
+/// What `httplines-bench` does with these arguments.
+pub fn bench(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+    command.args(args).output().expect("httplines-bench starts")
+}
