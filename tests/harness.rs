@@ -5,7 +5,34 @@ mod support;
 
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use support::program::bench;
+
+/// Beside the null reader of the same round, and how far that was apart by itself.
+#[test]
+fn rates_are_told_beside_the_null_reader() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = results([80.0, 100.0, 120.0], [500.0, 510.0, 520.0], "6.1");
+    let mut null = run["searches"][0].clone();
+    null["receiver"] = json!("null");
+    null["rounds"] = json!([100.0, 200.0, 160.0]);
+    null["ndr"] = json!({"rate": spread([100.0, 160.0, 200.0]), "limit": ["generator"]});
+    run["searches"].as_array_mut().expect("a list").push(null);
+    let path = folder.path().join("run").display().to_string();
+    std::fs::write(&path, run.to_string()).expect("room for it");
+    let output = bench(&["veth", "--from", &path]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for words in ["100 (80 to 120)", "0.75 (0.50 to 0.80)", "\u{2265} 160 (100 to 200)", "by 100%"]
+    {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+    assert!(
+        said.contains("httplines takes 100 frames a second of \u{201c}small\u{201d}"),
+        "{said}"
+    );
+    assert!(said.lines().all(|line| line.chars().count() <= 110), "{said}");
+}
 
 fn spread(values: [f64; 3]) -> Value {
     json!({"min": values[0], "median": values[1], "max": values[2]})
@@ -60,6 +87,13 @@ fn a_change_is_told_from_noise() {
         }
         assert!(code == 1 || !said.contains("WORSE"), "{said}");
     }
+    // Who reads only the beginning has seen enough.
+    let mut veth = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+    veth.args(["veth", "--from", &old]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = veth.spawn().expect("httplines-bench starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
     let no_results = file("none", &json!({"machine": 1}));
     for (path, sentence) in [("/nowhere", "cannot read /nowhere"), (&no_results, "is not what")] {
         let output = bench(&["compare", &old, path]);
@@ -74,7 +108,6 @@ mod root {
     use super::*;
     use crate::support::{lab, needs_root};
     use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
 
     fn text_of(path: &Path) -> String {
         std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -156,6 +189,13 @@ mod root {
         assert!(number(&allocated["small"]) < 1.0, "{allocated}");
         assert_eq!(results["parameters"]["arguments"], json!(["-B", "16384"]));
         assert_page(folder.path(), &String::from_utf8_lossy(&output.stdout));
+
+        // What was written tells the same again.
+        let again = path("again");
+        let output_again = bench(&["veth", "--from", &path("json"), "--html", &again]);
+        assert_eq!(output_again.status.code(), Some(0));
+        assert_eq!(output_again.stdout, output.stdout);
+        assert_eq!(text_of(Path::new(&again)), text_of(&folder.path().join("html")));
 
         // The same run twice is the same.
         let output = bench(&["compare", &path("json"), &path("json")]);

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const LATENCY_PERCENT: [u32; 3] = [10, 50, 90];
 /// At which share a frame's cost is, and where there is little time delays, too.
 const COST_PERCENT: u32 = 50;
+/// Rounds of programs beside us, where there is little time: theirs take longer.
+const QUICK_RIVAL_ROUNDS: u32 = 3;
 /// What is measured without further arguments.
 pub const DEFAULT: &str = "default";
 /// Trials that measure at a rate the generator does not keep, before they are given up.
@@ -39,6 +41,8 @@ pub struct Rival {
     pub command: String,
     /// How long it may take to begin, and must be idle at the end.
     pub drain: Duration,
+    /// How its searches go.
+    pub rules: Rules,
 }
 
 /// What is to be measured, and how.
@@ -86,10 +90,13 @@ impl Campaign {
         let begun_s = begun_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let parameters = self.parameters()?;
         let mut entries = self.entries();
-        let steps = u64::from(self.rounds) * entries.len() as u64;
-        let progress = Progress::new(steps)?;
+        let rounds_of = |entry: &Entry| match entry.search.runner.trial.receiver {
+            Kind::Command(_) if self.is_quick => self.rounds.min(QUICK_RIVAL_ROUNDS),
+            _ => self.rounds,
+        };
+        let progress = Progress::new(entries.iter().map(|it| u64::from(rounds_of(it))).sum())?;
         for round in 0..self.rounds {
-            for entry in &mut entries {
+            for entry in entries.iter_mut().filter(|entry| round < rounds_of(entry)) {
                 let workload = entry.search.runner.trial.workload.name();
                 let (name, of) = (&entry.name, self.rounds);
                 progress.say(format!("round {} of {of}: {workload}, rate of {name}", round + 1), 1);
@@ -136,8 +143,8 @@ impl Campaign {
         for workload in &self.workloads {
             let ours = Trial { workload: *workload, ..self.base.clone() };
             let null = Trial { receiver: Kind::Null, arguments: Vec::new(), ..ours.clone() };
-            entries.push(self.entry("httplines", ours.clone()));
-            entries.push(self.entry("null", null));
+            entries.push(self.entry("httplines", ours.clone(), self.rules));
+            entries.push(self.entry("null", null, self.rules));
             let is_theirs = self.rival_workloads.contains(workload);
             for rival in self.rivals.iter().filter(|_| is_theirs) {
                 let trial = Trial {
@@ -146,15 +153,15 @@ impl Campaign {
                     drain: rival.drain,
                     ..ours.clone()
                 };
-                entries.push(self.entry(&rival.name, trial));
+                entries.push(self.entry(&rival.name, trial, rival.rules));
             }
         }
         entries
     }
 
-    fn entry(&self, name: &str, trial: Trial) -> Entry {
+    fn entry(&self, name: &str, trial: Trial, rules: Rules) -> Entry {
         let bench = Bench { trial, is_interrupted: self.is_interrupted.clone(), last: None };
-        let search = Search::new(bench, self.rules);
+        let search = Search::new(bench, rules);
         Entry { name: name.into(), search, ndr: Vec::new(), partial: None }
     }
 

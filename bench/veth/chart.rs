@@ -4,13 +4,16 @@
 use std::fmt::Write;
 
 /// Of all charts, in SVG's units.
-const WIDTH: f64 = 540.0;
-const LINES_HEIGHT: f64 = 360.0;
-const BAR_HEIGHT: f64 = 20.0;
-const BAR_PITCH: f64 = 32.0;
+/// Narrow, so that letters are large enough on a phone.
+const WIDTH: f64 = 440.0;
+const LINES_HEIGHT: f64 = 340.0;
+const BAR_HEIGHT: f64 = 18.0;
+/// From a bar to the next: of the same name, and of another.
+const BAR_PITCH: f64 = 21.0;
+const GROUP_PITCH: f64 = 31.0;
 const TOP: f64 = 44.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 32.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 26.0;
 
 /// Told apart also by who sees fewer colours (Okabe and Ito), darkest first.
 pub const COLOURS: [&str; 8] =
@@ -65,11 +68,20 @@ impl Axis {
         }
     }
 
-    /// Powers of ten around what lies between `min` and `max`.
+    /// Around what lies between `min` and `max`: powers of ten, or 1, 2, 5 of each where those are
+    /// few.
     pub fn powers(title: &str, min: f64, max: f64, text: impl Fn(f64) -> String) -> Axis {
-        let first = min.max(1e-9).log10().floor() as i32;
-        let last = (max.max(1e-9).log10().ceil() as i32).max(first + 1);
-        let ticks = (first..=last).map(|power| 10f64.powi(power));
+        let (min, max) = (min.max(1e-9), max.max(1e-9));
+        let (first, last) = (min.log10().floor() as i32, max.log10().ceil() as i32);
+        let parts: &[f64] = if last - first > 3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let all =
+            (first..=last).flat_map(|power| parts.iter().map(move |it| it * 10f64.powi(power)));
+        let all: Vec<f64> = all.collect();
+        // One at or below the least, one at or above the greatest, at least two.
+        let from = all.iter().rposition(|tick| *tick <= min * 1.000_001).unwrap_or(0);
+        let to = all.iter().position(|tick| *tick >= max * 0.999_999).unwrap_or(all.len() - 1);
+        let from = from.min(all.len() - 2);
+        let ticks = all[from..=to.max(from + 1)].iter().copied();
         Axis {
             title: title.into(),
             scale: Scale::Log,
@@ -137,7 +149,7 @@ pub fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> String {
 /// A bar with parts, and what is written behind it.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// What it is called.
+    /// What it is called; empty: as the one above it.
     pub name: String,
     /// How long each part is, in the order of the legend.
     pub parts: Vec<f64>,
@@ -152,11 +164,18 @@ pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
     let legend = Legend::new(parts.iter().copied().filter(|_| parts.len() > 1));
     let top = TOP + legend.height() - 8.0;
     let longest = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
-    let left = 24.0 + 7.6 * longest as f64;
+    let left = 14.0 + 7.6 * longest as f64;
     // Room for what is written behind the longest bar.
     let behind = bars.iter().map(|bar| bar.text.chars().count()).max().unwrap_or(0);
     let right = WIDTH - RIGHT - 7.2 * behind as f64;
-    let bottom = top + BAR_PITCH * bars.len() as f64;
+    let mut places = Vec::with_capacity(bars.len());
+    let mut bottom = top;
+    for bar in bars {
+        let pitch = if bar.name.is_empty() { BAR_PITCH } else { GROUP_PITCH };
+        bottom += pitch;
+        places.push(bottom - BAR_HEIGHT);
+    }
+    bottom += (GROUP_PITCH - BAR_HEIGHT) / 2.0;
     let at_x = |value: f64| left + x.share(value) * (right - left);
     let mut svg = Svg::new(title, bottom + 54.0);
     legend.draw(&mut svg);
@@ -166,9 +185,8 @@ pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
         svg.text(at, bottom + 18.0, "middle", text);
     }
     svg.text((left + right) / 2.0, bottom + 42.0, "middle", &x.title);
-    for (index, bar) in bars.iter().enumerate() {
-        let y = top + BAR_PITCH * index as f64 + (BAR_PITCH - BAR_HEIGHT) / 2.0;
-        svg.text(left - 10.0, y + 15.0, "end", &bar.name);
+    for (bar, y) in bars.iter().zip(places) {
+        svg.text(left - 8.0, y + 14.0, "end", &bar.name);
         let mut sum = 0.0;
         for (part, colour) in bar.parts.iter().zip(COLOURS) {
             let (from, to) = (at_x(sum), at_x(sum + part));
@@ -185,7 +203,7 @@ pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
             end = end.max(to);
             svg.push(format_args!("<path class='range' d='M{from:.1} {middle:.1}H{to:.1}'/>"));
         }
-        svg.text(end + 8.0, y + 15.0, "start", &bar.text);
+        svg.text(end + 6.0, y + 14.0, "start", &bar.text);
     }
     svg.finish()
 }
@@ -333,9 +351,18 @@ mod tests {
             let last = axis.ticks.last().expect("it has ticks").0;
             assert!(last >= max && last <= 2.0 * max.max(0.5) && axis.ticks.len() <= 7, "{axis:?}");
         }
-        let powers = Axis::powers("", 30.0, 12_000.0, short);
-        assert_eq!((powers.ticks[0].0, powers.ticks.len()), (10.0, 5));
-        assert_eq!((powers.share(10.0), powers.share(100_000.0)), (0.0, 1.0));
+        for (min, max, first, last, count) in [
+            (30.0, 120_000.0, 10.0, 1_000_000.0, 6),
+            (0.7, 12.0, 0.5, 20.0, 6),
+            (10.0, 10.0, 10.0, 20.0, 2),
+            (0.0, 0.0, 1e-9, 2e-9, 2),
+        ] {
+            let axis = Axis::powers("", min, max, short);
+            assert_eq!(axis.ticks.len(), count, "{axis:?}");
+            assert_eq!((axis.share(first), axis.share(last)), (0.0, 1.0), "{axis:?}");
+            let (least, most) = (axis.ticks[0].0, axis.ticks[count - 1].0);
+            assert!((least / first - 1.0).abs() < 1e-6 && (most / last - 1.0).abs() < 1e-6);
+        }
     }
 
     /// What a peer is called may hold anything.

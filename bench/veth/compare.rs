@@ -1,10 +1,10 @@
 //! `httplines-bench compare`: what changed between two runs, and whether it is more than the noise.
 
 use crate::chart::short;
-use crate::results::Results;
+use crate::results::{self, Results};
 use crate::spread::Spread;
-use anyhow::Context;
-use std::path::{Path, PathBuf};
+use crate::veth::tell;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What changed between two runs of veth, and whether it is more than the noise
@@ -45,22 +45,22 @@ enum Verdict {
 
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let (old, new) = (results::read(&args.old)?, results::read(&args.new)?);
+    let mut said = String::new();
     for (what, old, new) in settings(&old, &new) {
         if old != new {
-            println!("not the same {what}: {old}, now {new}");
+            said += &format!("not the same {what}: {old}, now {new}\n");
         }
     }
     let pairs = pairs(&old, &new);
-    println!("{:<44} {:>10} {:>10} {:>8}", "", "old", "new", "ratio");
+    said += &format!("{:<44} {:>10} {:>10} {:>8}\n", "", "old", "new", "ratio");
     for pair in &pairs {
-        let ratio = pair.new.median / pair.old.median;
-        println!(
-            "{:<44} {:>10} {:>10} {:>7.3}x  {}",
+        said += &format!(
+            "{:<44} {:>10} {:>10} {:>7.3}x  {}\n",
             pair.what,
             short(pair.old.median),
             short(pair.new.median),
-            ratio,
+            pair.new.median / pair.old.median,
             match pair.verdict() {
                 Verdict::Better => "better",
                 Verdict::Worse => "WORSE",
@@ -70,14 +70,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         );
     }
+    tell(&said)?;
     let is_worse = pairs.iter().any(|pair| pair.verdict() == Verdict::Worse);
     Ok(if is_worse { ExitCode::from(1) } else { ExitCode::SUCCESS })
-}
-
-fn read(path: &Path) -> anyhow::Result<Results> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not what `veth --json` writes", path.display()))
 }
 
 /// What should be the same for a comparison.

@@ -1,7 +1,8 @@
 //! What was found, as pictures and as one page that needs nothing beside it.
 
+use crate::campaign::DEFAULT;
 use crate::chart::{self, Axis, Bar, Line, Scale, escaped, short};
-use crate::results::{Results, Searched};
+use crate::results::{Cost, FrameCost, Results, Searched};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
@@ -14,6 +15,7 @@ pub fn pictures(results: &Results) -> Vec<(&'static str, String)> {
         ("loss", loss(results)),
         ("latency", latency(results)),
         ("cost", cost(results)),
+        ("arguments", variants(results)),
     ];
     all.into_iter().filter_map(|(name, picture)| Some((name, picture?))).collect()
 }
@@ -103,10 +105,7 @@ fn rates(results: &Results) -> Option<String> {
             });
         }
     }
-    let x = Axis::from_zero(
-        "frames a second without loss (≥: the generator is the limit)",
-        max_of(&all),
-    );
+    let x = Axis::from_zero("frames a second (≥: the generator is the limit)", max_of(&all));
     (!all.is_empty())
         .then(|| chart::bars("Highest rate without loss", &x, &["httplines", "null reader"], &all))
 }
@@ -153,54 +152,72 @@ fn loss(results: &Results) -> Option<String> {
         .then(|| chart::lines(&format!("Loss over rate, each trial: {workload}"), &x, &y, &lines))
 }
 
-/// From the last frame's time to the line, for the first traffic.
+/// From the last frame's time to the line: of the first traffic at each share of its rate, or of
+/// all traffic where there is one share only.
 fn latency(results: &Results) -> Option<String> {
-    let workload = &results.latencies.first()?.workload;
+    let first = results.latencies.first()?;
+    let of_first = || results.latencies.iter().filter(|it| it.workload == first.workload);
+    let is_one = of_first().count() == 1;
     let mut lines = Vec::new();
-    for it in results.latencies.iter().filter(|it| it.workload == *workload) {
+    for it in results.latencies.iter().filter(|it| is_one || it.workload == first.workload) {
         let Some(delay) = &it.delays.to_line else { continue };
         let points = delay.curve.iter().map(|(percentile, ns)| (*percentile, *ns as f64 / 1e6));
         lines.push(Line {
-            name: format!("{}% of the rate without loss, {}/s", it.percent, short(it.rate)),
+            name: match is_one {
+                true => it.workload.clone(),
+                false => format!("{}%: {}/s", it.percent, short(it.rate)),
+            },
             points: points.collect(),
             is_dots: false,
         });
     }
     let ticks = [0.0, 90.0, 99.0, 99.9, 99.99].map(|value| (value, format!("{value}%")));
-    let title = "of the exchanges, the delay was at most".into();
+    let timeout = results.parameters.retire_timeout_ms;
+    let title = format!("of exchanges; the retire timeout is {timeout} ms");
     let x = Axis { title, scale: Scale::Percentile, ticks: ticks.to_vec() };
     let all = || lines.iter().flat_map(|line: &Line| &line.points).map(|point| point.1);
     let y = Axis::powers("ms", all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max), short);
-    let name = format!(
-        "From wire to line: {workload}, retire timeout {} ms",
-        results.parameters.retire_timeout_ms
-    );
+    let name = match is_one {
+        true => format!("From wire to line, at {}% of the rate", first.percent),
+        false => format!("From wire to line: {}, at parts of its rate", first.workload),
+    };
     (!lines.is_empty()).then(|| chart::lines(&name, &x, &y, &lines))
 }
 
 /// Where the nanoseconds go.
 fn cost(results: &Results) -> Option<String> {
-    let first = results.costs.first()?;
-    let bar = |it: &crate::results::Cost| {
-        let parts = it.frame.parts().map(|(_, ns)| ns);
-        let is_default = it.variant == "default";
-        Bar {
-            name: if is_default {
-                it.workload.clone()
-            } else {
-                format!("{} {}", it.workload, it.variant)
-            },
-            parts: parts.to_vec(),
-            range: None,
-            text: format!("{:.0} ns", it.frame.total_ns()),
-        }
-    };
     // A superpacket is as much as 40 frames: beside it the others could not be told apart.
-    let alike = results.costs.iter().filter(|it| it.workload != "superpackets");
-    let all: Vec<Bar> = alike.map(bar).collect();
-    let names = first.frame.parts().map(|(name, _)| name);
-    let x = Axis::from_zero("ns of CPU time for a frame on the wire", max_of(&all));
-    Some(chart::bars("Where the nanoseconds go, at half of that rate", &x, &names, &all))
+    let is_shown = |it: &&Cost| it.variant == DEFAULT && it.workload != "superpackets";
+    costs("Where the nanoseconds go", results.costs.iter().filter(is_shown), |it| &it.workload)
+}
+
+/// What other arguments do to that, where it is more than a little.
+fn variants(results: &Results) -> Option<String> {
+    const WORKLOADS: [&str; 2] = ["small", "bulk"];
+    let is_shown = |it: &&Cost| WORKLOADS.contains(&it.workload.as_str());
+    let is_varied = results.costs.iter().filter(is_shown).any(|it| it.variant != DEFAULT);
+    let shown = results.costs.iter().filter(|it| is_varied && is_shown(it));
+    costs("What arguments change", shown, |it| match it.variant.as_str() {
+        DEFAULT => &it.workload,
+        _ => &it.variant,
+    })
+}
+
+fn costs<'a>(
+    title: &str,
+    shown: impl Iterator<Item = &'a Cost>,
+    name: impl Fn(&'a Cost) -> &'a String,
+) -> Option<String> {
+    let bar = |it: &'a Cost| Bar {
+        name: name(it).clone(),
+        parts: it.frame.parts().map(|(_, ns)| ns).to_vec(),
+        range: None,
+        text: format!("{:.0} ns", it.frame.total_ns()),
+    };
+    let all: Vec<Bar> = shown.map(bar).collect();
+    let names = FrameCost::default().parts().map(|(name, _)| name);
+    let x = Axis::from_zero("ns of CPU time for a frame, at 50% of the rate", max_of(&all));
+    (!all.is_empty()).then(|| chart::bars(title, &x, &names, &all))
 }
 
 fn max_of(bars: &[Bar]) -> f64 {

@@ -3,41 +3,56 @@
 
 use std::path::Path;
 
-/// A program that can be asked for by name.
+/// A program beside us.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// Its name, and its program's.
-    pub name: &'static str,
+pub struct Peer<'a> {
+    /// What it is called; of those that are known, its program's name.
+    pub name: &'a str,
     /// How it is called: for [`crate::receiver::Kind::Command`].
-    pub command: &'static str,
+    pub command: &'a str,
     /// How long it takes to begin, and to work off what it has.
     pub drain_s: f64,
+    /// How long a trial must be at least, so that its beginning and its end are not most of it.
+    pub trial_s: f64,
 }
 
+/// Of most.
+pub const TRIAL_S: f64 = 0.5;
+
 /// All that are known.
-pub const PEERS: [Peer; 7] = [
+pub const PEERS: [Peer<'static>; 7] = [
     Peer {
         name: "tcpdump",
         // It parses nothing: whole packets of port 80 go to a file.
-        command: "exec tcpdump -i {iface} -B 65536 -s 0 -U -Z root -w {dir}/out.pcap tcp port 80",
+        command: "exec tcpdump -i {iface} -B 65536 -s 0 -Z root -w {dir}/out.pcap tcp port 80",
         drain_s: 0.5,
+        trial_s: TRIAL_S,
     },
     Peer {
         name: "tcpflow",
         command: "exec tcpflow -i {iface} -c -B tcp dst port 80",
         drain_s: 0.5,
+        trial_s: TRIAL_S,
     },
-    Peer { name: "httpry", command: "exec httpry -q -i {iface} -o {dir}/out", drain_s: 0.5 },
+    Peer {
+        name: "httpry",
+        command: "exec httpry -q -i {iface} -o {dir}/out",
+        drain_s: 0.5,
+        trial_s: TRIAL_S,
+    },
     Peer {
         name: "ngrep",
         command: "exec ngrep -q -t -W byline -d {iface} '^(GET|POST) ' tcp dst port 80",
         drain_s: 0.5,
+        trial_s: TRIAL_S,
     },
     Peer {
         name: "tshark",
+        // What it captures waits in a file for what it dissects; it begins late.
         command: "exec tshark -q -n -l -i {iface} -B 64 -Y http.request -T fields \
                   -e http.request.full_uri -e http.request.uri",
-        drain_s: 3.0,
+        drain_s: 1.5,
+        trial_s: 2.0,
     },
     Peer {
         name: "suricata",
@@ -46,13 +61,19 @@ pub const PEERS: [Peer; 7] = [
                   --set stream.reassembly.depth=0 --set af-packet.0.ring-size=200000 \
                   --set af-packet.0.use-mmap=yes --set af-packet.0.tpacket-v3=yes",
         drain_s: 3.0,
+        trial_s: 2.0,
     },
-    Peer { name: "zeek", command: "cd {dir} && exec zeek -C -i {iface}", drain_s: 3.0 },
+    Peer {
+        name: "zeek",
+        command: "cd {dir} && exec zeek -C -i {iface}",
+        drain_s: 3.0,
+        trial_s: 2.0,
+    },
 ];
 
-impl Peer {
+impl Peer<'static> {
     /// The one of that name.
-    pub fn named(name: &str) -> Option<&'static Peer> {
+    pub fn named(name: &str) -> Option<&'static Peer<'static>> {
         PEERS.iter().find(|peer| peer.name == name)
     }
 

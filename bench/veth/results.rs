@@ -6,8 +6,10 @@ use crate::machine::Machine;
 use crate::report::{Cpu, Place};
 use crate::search::{Point, is_generators};
 use crate::spread::Spread;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A machine that is faster by more than this factor in one round than in another is not steady.
 const STEADY: f64 = 1.1;
@@ -132,7 +134,7 @@ pub struct Cost {
 }
 
 /// Nanoseconds of CPU time for a frame on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameCost {
     /// The kernel's way of a frame, without the filter.
     pub kernel_ns: f64,
@@ -200,6 +202,13 @@ impl Highest {
         let names: Vec<String> = self.limit.iter().map(Place::to_string).collect();
         if names.is_empty() { "receiver".into() } else { names.join(", ") }
     }
+}
+
+/// What `veth --json` wrote.
+pub fn read(path: &Path) -> anyhow::Result<Results> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what `veth --json` writes", path.display()))
 }
 
 impl Results {

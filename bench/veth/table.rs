@@ -43,7 +43,7 @@ impl Results {
         write_text(f, &self.claim())?;
         writeln!(
             f,
-            "\n{:<13} {:<11} {:>25}  {:<9} {:>20} {:>9} {:>7} {:>11}",
+            "\n{:<12} {:<10} {:>24}  {:<9} {:>19} {:>9} {:>6} {:>11}",
             "traffic",
             "receiver",
             "frames/s without loss",
@@ -61,7 +61,7 @@ impl Results {
             let ratio = self.beside_null(it);
             writeln!(
                 f,
-                "{:<13} {:<11} {:>25}  {:<9} {:>20} {:>9} {:>7} {:>11}",
+                "{:<12} {:<10} {:>24}  {:<9} {:>19} {:>9} {:>6} {:>11}",
                 it.workload,
                 it.receiver,
                 rate(&it.ndr) + &within(&it.ndr.rate, short),
@@ -87,7 +87,7 @@ impl Results {
         )?;
         writeln!(
             f,
-            "{:<13} {:>5} {:>9} {:<15} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "{:<12} {:>5} {:>9} {:<14} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "traffic", "rate", "frames/s", "from", "p50", "p90", "p99", "p99.9", "max"
         )?;
         for it in &self.latencies {
@@ -99,7 +99,7 @@ impl Results {
                 let us = |ns: u64| ns as f64 / 1e3;
                 writeln!(
                     f,
-                    "{:<13} {:>4}% {:>9.0} {from:<15} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
+                    "{:<12} {:>4}% {:>9.0} {from:<14} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
                     it.workload,
                     it.percent,
                     it.rate,
@@ -122,7 +122,7 @@ impl Results {
         )?;
         writeln!(
             f,
-            "{:<13} {:<13} {:>7} {:>7} {:>8} {:>7} {:>6} {:>12} {:>11} {:>6} {:>14}",
+            "{:<12} {:<12} {:>6} {:>6} {:>7} {:>6} {:>5} {:>11} {:>10} {:>4} {:>14}",
             "traffic",
             "",
             "kernel",
@@ -141,8 +141,8 @@ impl Results {
             let allocations = allocations.filter(|_| it.variant == "default");
             writeln!(
                 f,
-                "{:<13} {:<13} {kernel:>7.0} {filter:>7.0} {workers:>8.0} {writer:>7.0} \
-                 {other:>6.0} {:>12.4} {:>11.4} {:>6} {:>14}",
+                "{:<12} {:<12} {kernel:>6.0} {filter:>6.0} {workers:>7.0} {writer:>6.0} \
+                 {other:>5.0} {:>11.4} {:>10.4} {:>4} {:>14}",
                 it.workload,
                 it.variant,
                 it.ring_frames,

@@ -2,14 +2,16 @@
 
 use crate::campaign::{Campaign, Rival};
 use crate::page;
-use crate::peers::{PEERS, Peer};
+use crate::peers::{self, PEERS, Peer};
 use crate::receiver::Kind;
+use crate::results;
 use crate::search::Rules;
 use crate::trial::{self, Cpus, Trial};
 use crate::workload::Workload;
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,6 +67,9 @@ pub struct Args {
     /// Write its curves as SVG files into this directory
     #[arg(long, value_name = "DIRECTORY")]
     pictures: Option<PathBuf>,
+    /// Measure nothing: tell again what --json wrote here
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "workloads", "peers", "json"])]
+    from: Option<PathBuf>,
     /// The program that is called httplines [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     httplines: Option<PathBuf>,
@@ -94,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let campaign = args.campaign(is_interrupted)?;
     // Who cannot be given the result need not wait for it.
     [&args.json, &args.html].into_iter().flatten().try_for_each(|path| ensure_writable(path))?;
-    let results = match campaign.run() {
+    let results = match args.from.as_deref().map_or_else(|| campaign.run(), results::read) {
         Err(error) if trial::is_permission(&error) => return Ok(trial::without_permission(&error)),
         result => result?,
     };
@@ -114,8 +119,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             write(&folder.join(format!("{name}.svg")), picture)?;
         }
     }
-    print!("{results}");
+    tell(&results.to_string())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints it; who reads may have seen enough before its end.
+pub fn tell(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// Leaves the file as it was.
@@ -129,23 +142,14 @@ fn ensure_writable(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl From<&Peer> for Rival {
-    fn from(peer: &Peer) -> Rival {
-        Rival {
-            name: peer.name.into(),
-            command: peer.command.into(),
-            drain: Duration::from_secs_f64(peer.drain_s),
-        }
-    }
-}
-
-fn rivals(text: &str) -> anyhow::Result<Vec<Rival>> {
+/// Who is meant: peers that are known, or a command with what suits most.
+fn peers(text: &str) -> anyhow::Result<Vec<Peer<'_>>> {
     if text == "all" {
-        return Ok(PEERS.iter().filter(|peer| peer.is_installed()).map(Rival::from).collect());
+        return Ok(PEERS.into_iter().filter(Peer::is_installed).collect());
     }
     if let Some(peer) = Peer::named(text) {
         ensure!(peer.is_installed(), "{text} is not installed");
-        return Ok(vec![peer.into()]);
+        return Ok(vec![*peer]);
     }
     ensure!(
         text.contains("{iface}"),
@@ -153,7 +157,7 @@ fn rivals(text: &str) -> anyhow::Result<Vec<Rival>> {
     );
     let words = text.split_whitespace().filter(|word| *word != "exec");
     let name = words.map(|word| word.rsplit('/').next().unwrap_or(word)).next().unwrap_or(text);
-    Ok(vec![Rival { name: name.into(), command: text.into(), drain: Duration::from_secs(2) }])
+    Ok(vec![Peer { name, command: text, drain_s: 2.0, trial_s: peers::TRIAL_S }])
 }
 
 impl Args {
@@ -161,11 +165,12 @@ impl Args {
         let seconds = |given: Option<Duration>, quick_s: f64, full_s: f64| {
             given.unwrap_or(Duration::from_secs_f64(if self.quick { quick_s } else { full_s }))
         };
-        let rivals = self.peers.iter().map(|text| rivals(text)).collect::<anyhow::Result<Vec<_>>>();
-        let mut rivals = rivals?.concat();
-        if let Some(drain) = self.drain_s {
-            rivals.iter_mut().for_each(|rival| rival.drain = drain);
-        }
+        let rules = Rules {
+            short: seconds(self.short_s, 0.15, 0.4),
+            long: seconds(self.long_s, 0.25, 2.0),
+            resolution: if self.quick { 0.05 } else { 0.02 },
+        };
+        let rivals = self.rivals(rules)?;
         let mut workloads = match (self.workloads.is_empty(), self.quick) {
             (true, true) => QUICK_WORKLOADS.to_vec(),
             (true, false) => Workload::value_variants().to_vec(),
@@ -186,11 +191,7 @@ impl Args {
             rivals,
             rival_workloads,
             is_quick: self.quick,
-            rules: Rules {
-                short: seconds(self.short_s, 0.15, 0.4),
-                long: seconds(self.long_s, 0.25, 2.0),
-                resolution: if self.quick { 0.05 } else { 0.02 },
-            },
+            rules,
             rounds: self.repeats.unwrap_or(5),
             base: Trial {
                 workload: Workload::Small,
@@ -209,5 +210,24 @@ impl Args {
             },
             is_interrupted,
         })
+    }
+
+    fn rivals(&self, rules: Rules) -> anyhow::Result<Vec<Rival>> {
+        let peers =
+            self.peers.iter().map(|text| peers(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        let rival = |peer: Peer<'_>| {
+            let least = Duration::from_secs_f64(peer.trial_s);
+            Rival {
+                name: peer.name.into(),
+                command: peer.command.into(),
+                drain: self.drain_s.unwrap_or(Duration::from_secs_f64(peer.drain_s)),
+                rules: Rules {
+                    short: self.short_s.unwrap_or(rules.short.max(least)),
+                    long: self.long_s.unwrap_or(rules.long.max(least)),
+                    ..rules
+                },
+            }
+        };
+        Ok(peers.concat().into_iter().map(rival).collect())
     }
 }
