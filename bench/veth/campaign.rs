@@ -260,8 +260,10 @@ impl Entry {
         }
         let search = &mut self.search;
         let found = search.find(LOSS_NONE, self.ndr.last())?;
-        // Where the generator is the limit no more can be found out.
-        if self.ndr.is_empty() && !is_generators(&found.limit) && search.is_held(LOSS_PARTIAL) {
+        // Where the generator is the limit no more can be found out, and no more than is known
+        // where the rate above it lost that much, too.
+        let is_known = is_generators(&found.limit) || search.is_last(LOSS_PARTIAL, &found);
+        if self.ndr.is_empty() && !is_known && search.is_held(LOSS_PARTIAL) {
             self.partial = Some(search.find(LOSS_PARTIAL, Some(&found))?);
         }
         self.ndr.push(found);

@@ -62,10 +62,9 @@ pub fn html(results: &Results) -> String {
 
 fn rate_table(results: &Results) -> String {
     let mut table = String::from(
-        "<h2>Highest rates</h2>\n<div class='wide'><table><tr><th>traffic<th>receiver\
-         <th>frames/s without loss<th>least to greatest<th>limit<th>beside null reader\
-         <th>at most 0.5% lost<th>Gbit/s\
-         <th>exchanges/s</tr>\n",
+        "<h2>Highest rates</h2>\n<p>Frames a second without loss.</p>\n<div class='wide'><table>\
+         <tr><th>traffic<th>receiver<th>frames/s<th>least to greatest<th>limit<th>beside null\
+         <th>0.5% lost<th>Gbit/s<th>exchanges/s</tr>\n",
     );
     for it in &results.searches {
         let rate = it.ndr.rate;

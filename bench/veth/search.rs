@@ -141,6 +141,16 @@ impl<R: Runner> Search<R> {
         self.points.iter().any(|point| point.holds(loss_max))
     }
 
+    /// Whether it is known already that at little more than `found` more than `loss_max` is lost.
+    pub fn is_last(&self, loss_max: f64, found: &Found) -> bool {
+        let near = found.rate * (1.0 + 2.0 * self.rules.resolution);
+        let is_near = |point: &Point| {
+            point.asked.is_some_and(|asked| (found.rate..near).contains(&(asked as f64)))
+        };
+        let is_too_much = |point: &Point| !point.is_late && !point.holds(loss_max);
+        self.points.iter().any(|point| is_near(point) && is_too_much(point))
+    }
+
     /// Short trials from `first` on, and a long one that confirms. What rings hold for a moment a
     /// short trial does not see; where the long one does, long ones go on.
     fn close_in(&mut self, loss_max: f64, first: f64, limit: Vec<Place>) -> anyhow::Result<Found> {
@@ -322,6 +332,8 @@ mod tests {
     fn a_search_goes_on_from_what_was_found() {
         let mut search = Search::new(model(300_000.0, 0.0), RULES);
         let found = search.find(LOSS_NONE, None).unwrap();
+        // A step above it more than nothing is lost, and little more.
+        assert!(search.is_last(LOSS_NONE, &found) && !search.is_last(0.1, &found));
         for (capacity, trials) in [(300_000.0, 3), (306_000.0, 4), (150_000.0, 9), (600_000.0, 11)]
         {
             search.runner.capacity = capacity;

@@ -224,7 +224,7 @@ impl Args {
                 rules: Rules {
                     short: self.short_s.unwrap_or(rules.short.max(least)),
                     long: self.long_s.unwrap_or(rules.long.max(least)),
-                    ..rules
+                    resolution: if self.quick { 0.1 } else { rules.resolution },
                 },
             }
         };
