@@ -23,14 +23,16 @@ pub const TRIAL_S: f64 = 0.5;
 pub const PEERS: [Peer<'static>; 7] = [
     Peer {
         name: "tcpdump",
-        // It parses nothing: whole packets of port 80 go to a file.
+        // It parses nothing: whole packets of port 80 go to a file. The kernel hands over what came
+        // last to it after a second.
         command: "exec tcpdump -i {iface} -B 65536 -s 0 -Z root -w {dir}/out.pcap tcp port 80",
-        drain_s: 0.5,
+        drain_s: 1.2,
         trial_s: TRIAL_S,
     },
     Peer {
         name: "tcpflow",
-        command: "exec tcpflow -i {iface} -c -B tcp dst port 80",
+        // It leaves a report where it runs.
+        command: "cd {dir} && exec tcpflow -i {iface} -c -B tcp dst port 80",
         drain_s: 0.5,
         trial_s: TRIAL_S,
     },
