@@ -261,7 +261,7 @@ mod root {
             bench.args(["--pictures", &path("pictures")]).env("TMPDIR", folder.path());
             let mut child = bench.stderr(Stdio::piped()).spawn().expect("it starts");
             let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-            let is_third = |line: &String| line.contains("pages, rate of httplines");
+            let is_third = |line: &String| line.contains("bulk, rate of httplines");
             assert!(said.by_ref().map_while(Result::ok).any(|line| is_third(&line)));
             lab::run(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]));
             let last: Vec<String> = said.map_while(Result::ok).collect();

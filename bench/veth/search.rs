@@ -16,13 +16,11 @@ const ATTEMPTS: u32 = 3;
 /// Of the frames a second that the generator reaches flat out, what it is asked for at most: nearer
 /// its end every pause is a rate that it did not keep.
 const GENERATOR_SHARE: f64 = 0.9;
-/// Who was found below this part of that need not see the generator's end in each round.
-const FAR_SHARE: f64 = 0.7;
 /// More than this part of a receiver's work left when the last frame has come, and it does not keep
 /// up: what it has put off it would lose in the end.
 const LEFT_MAX: f64 = 0.1;
 /// What is always left: blocks of a ring that are not full, a CPU that somebody else has.
-const LEFT_MAX_S: f64 = 0.05;
+const LEFT_MAX_S: f64 = 0.03;
 /// Who loses some at this part of the generator's rate is not looked at further down.
 const LEAST_SHARE: f64 = 0.005;
 /// Steps of a search: the bracket is far below the resolution by then.
@@ -111,21 +109,22 @@ impl<R: Runner> Search<R> {
 
     /// The highest rate at which no more than `loss_max` is lost: what the generator reaches, where
     /// that is not too much. From what was found `before` on, if it was: another measurement of the
-    /// same thing. The generator's end is measured again, too, for where it is the limit it is what
-    /// is measured.
+    /// same thing. Where the generator's end was the limit, that is measured again.
     pub fn find(&mut self, loss_max: f64, before: Option<&Found>) -> anyhow::Result<Found> {
-        let before = before.filter(|found| found.rate > 0.0 && !is_generators(&found.limit));
-        if let Some(found) = before.filter(|found| found.rate < FAR_SHARE * self.top) {
-            return self.close_in_again(loss_max, found, vec![Place::Generator]);
+        // Whose own end was seen need not see the generator's again.
+        let is_own = |found: &&Found| found.rate > 0.0 && !is_generators(&found.limit);
+        if let Some(found) = before.filter(is_own) {
+            return self.close_in_again(loss_max, found);
         }
-        let flat = self.send_flat_out()?;
+        let mut flat = self.send_flat_out()?;
+        if flat.loss <= loss_max && flat.is_behind() {
+            // Somebody else may have had its CPU at the end.
+            flat = self.send_flat_out()?;
+        }
         if flat.holds(loss_max) {
             return Ok(Found { rate: flat.rate, limit: vec![Place::Generator] });
         }
-        match before {
-            Some(found) => self.close_in_again(loss_max, found, flat.blamed),
-            None => self.close_in(loss_max, guess(&flat).min(self.top), flat.blamed),
-        }
+        self.close_in(loss_max, guess(&flat).min(self.top), flat.blamed)
     }
 
     /// As many frames as go.
@@ -170,12 +169,8 @@ impl<R: Runner> Search<R> {
     }
 
     /// Long trials around what was found before: it is not far, so few are needed.
-    fn close_in_again(
-        &mut self,
-        loss_max: f64,
-        before: &Found,
-        limit: Vec<Place>,
-    ) -> anyhow::Result<Found> {
+    fn close_in_again(&mut self, loss_max: f64, before: &Found) -> anyhow::Result<Found> {
+        let limit = vec![Place::Generator];
         let growth = 1.0 + self.rules.resolution;
         let mut bracket = Bracket { low: None, high: self.top, limit, growth };
         let first = before.rate.min(self.top);

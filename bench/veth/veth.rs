@@ -26,7 +26,7 @@ use std::time::Duration;
 /// Needs root. Exit codes: 0 done; 1 not done; 2 wrong usage; 3 no permission.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Be done in about a minute: six workloads, short trials, delays at half of the rate
+    /// Be done in about a minute: five workloads, short trials, delays at half of the rate
     #[arg(long)]
     quick: bool,
     /// What traffic is made of; may be repeated [default: all]
@@ -38,7 +38,7 @@ pub struct Args {
     /// Length of a trial that closes in [default: 0.4; quick: 0.15]
     #[arg(long, value_name = "SECONDS", value_parser = trial::seconds)]
     short_s: Option<Duration>,
-    /// Length of a trial that confirms or measures [default: 2; quick: 0.25]
+    /// Length of a trial that confirms or measures [default: 2; quick: 0.3]
     #[arg(long, value_name = "SECONDS", value_parser = trial::seconds)]
     long_s: Option<Duration>,
     /// What order of frames and sizes of messages come from
@@ -85,14 +85,8 @@ pub struct Args {
 }
 
 /// What is measured where there is little time and nothing was asked for.
-const QUICK_WORKLOADS: [Workload; 6] = [
-    Workload::Small,
-    Workload::Pages,
-    Workload::Bulk,
-    Workload::Superpackets,
-    Workload::Noise,
-    Workload::Hostile,
-];
+const QUICK_WORKLOADS: [Workload; 5] =
+    [Workload::Small, Workload::Bulk, Workload::Superpackets, Workload::Noise, Workload::Hostile];
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let is_interrupted = trial::interruption()?;
@@ -167,8 +161,8 @@ impl Args {
         };
         let rules = Rules {
             short: seconds(self.short_s, 0.15, 0.4),
-            long: seconds(self.long_s, 0.25, 2.0),
-            resolution: if self.quick { 0.05 } else { 0.02 },
+            long: seconds(self.long_s, 0.3, 2.0),
+            resolution: if self.quick { 0.1 } else { 0.02 },
         };
         let rivals = self.rivals(rules)?;
         let mut workloads = match (self.workloads.is_empty(), self.quick) {
@@ -224,7 +218,7 @@ impl Args {
                 rules: Rules {
                     short: self.short_s.unwrap_or(rules.short.max(least)),
                     long: self.long_s.unwrap_or(rules.long.max(least)),
-                    resolution: if self.quick { 0.1 } else { rules.resolution },
+                    ..rules
                 },
             }
         };
