@@ -16,6 +16,8 @@ pub struct Peer<'a> {
     pub trial_s: f64,
 }
 
+/// Of most: what came last the kernel hands over to them after a second, by libpcap's timeout.
+pub const DRAIN_S: f64 = 1.2;
 /// Of most.
 pub const TRIAL_S: f64 = 0.5;
 
@@ -23,29 +25,28 @@ pub const TRIAL_S: f64 = 0.5;
 pub const PEERS: [Peer<'static>; 7] = [
     Peer {
         name: "tcpdump",
-        // It parses nothing: whole packets of port 80 go to a file. The kernel hands over what came
-        // last to it after a second.
+        // It parses nothing: whole packets of port 80 go to a file.
         command: "exec tcpdump -i {iface} -B 65536 -s 0 -Z root -w {dir}/out.pcap tcp port 80",
-        drain_s: 1.2,
+        drain_s: DRAIN_S,
         trial_s: TRIAL_S,
     },
     Peer {
         name: "tcpflow",
         // It leaves a report where it runs.
         command: "cd {dir} && exec tcpflow -i {iface} -c -B tcp dst port 80",
-        drain_s: 0.5,
+        drain_s: DRAIN_S,
         trial_s: TRIAL_S,
     },
     Peer {
         name: "httpry",
         command: "exec httpry -q -i {iface} -o {dir}/out",
-        drain_s: 0.5,
+        drain_s: DRAIN_S,
         trial_s: TRIAL_S,
     },
     Peer {
         name: "ngrep",
         command: "exec ngrep -q -t -W byline -d {iface} '^(GET|POST) ' tcp dst port 80",
-        drain_s: 0.5,
+        drain_s: DRAIN_S,
         trial_s: TRIAL_S,
     },
     Peer {

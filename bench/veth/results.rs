@@ -194,7 +194,7 @@ impl Searched {
 impl Highest {
     /// `at least` where the generator is the limit.
     pub fn is_open(&self) -> bool {
-        is_generators(&self.limit)
+        is_generators(&self.limit) && self.rate.median > 0.0
     }
 
     /// Where more is lost, in words.

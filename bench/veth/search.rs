@@ -22,7 +22,7 @@ const LEFT_MAX: f64 = 0.1;
 /// What is always left: blocks of a ring that are not full, a CPU that somebody else has.
 const LEFT_MAX_S: f64 = 0.03;
 /// Who loses some at this part of the generator's rate is not looked at further down.
-const LEAST_SHARE: f64 = 0.005;
+const LEAST_SHARE: f64 = 0.001;
 /// Steps of a search: the bracket is far below the resolution by then.
 const STEPS_MAX: usize = 30;
 
