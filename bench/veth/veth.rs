@@ -47,7 +47,8 @@ pub struct Args {
     /// Measure this program beside us, too: tcpdump, tcpflow, httpry, ngrep, tshark, suricata,
     /// zeek, all (that are installed), or a command with {iface} in it; may be repeated
     ///
-    /// A command is what `httplines-bench trial --receiver` takes. Exchanges are counted whose
+    /// With --quick all are tcpdump, tcpflow, httpry and ngrep: the others take longer. A command
+    /// is what `httplines-bench trial --receiver` takes. Exchanges are counted whose
     /// request it prints or writes.
     #[arg(long = "peer", value_name = "PEER")]
     peers: Vec<String>,
@@ -137,9 +138,11 @@ fn ensure_writable(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Who is meant: peers that are known, or a command with what suits most.
-fn peers(text: &str) -> anyhow::Result<Vec<Peer<'_>>> {
+fn peers(text: &str, is_quick: bool) -> anyhow::Result<Vec<Peer<'_>>> {
     if text == "all" {
-        return Ok(PEERS.into_iter().filter(Peer::is_installed).collect());
+        let is_in_time = |peer: &Peer<'_>| !is_quick || peer.trial_s <= peers::TRIAL_S;
+        let all = PEERS.into_iter().filter(Peer::is_installed);
+        return Ok(all.filter(is_in_time).collect());
     }
     if let Some(peer) = Peer::named(text) {
         ensure!(peer.is_installed(), "{text} is not installed");
@@ -207,8 +210,8 @@ impl Args {
     }
 
     fn rivals(&self, rules: Rules) -> anyhow::Result<Vec<Rival>> {
-        let peers =
-            self.peers.iter().map(|text| peers(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        let peers = self.peers.iter().map(|text| peers(text, self.quick));
+        let peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
         let rival = |peer: Peer<'_>| {
             let least = Duration::from_secs_f64(peer.trial_s);
             Rival {
