@@ -20,6 +20,8 @@ pub const IFACE: &str = "veth1";
 const WAIT: Duration = Duration::from_secs(30);
 /// Between two looks at something that is awaited.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long what a receiver said before it ended may take to come.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Who receives.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -209,7 +211,8 @@ impl Receiver {
                 std::thread::sleep(PAUSE);
             }
             if let Some(status) = self.child.try_wait()? {
-                self.said.extend(self.stderr.try_iter());
+                // Its last words may still be on their way.
+                self.said.extend(std::iter::from_fn(|| self.stderr.recv_timeout(LAST_WORDS).ok()));
                 bail!("the receiver ended before it began, {status}: {}", self.said.join("; "));
             }
         }

@@ -84,8 +84,8 @@ pub(super) enum Parsed {
     Http2,
 }
 
-/// Parses a head from the first byte of `bytes` into `head`, which is blank and means nothing unless
-/// the head is complete.
+/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing
+/// unless the head is complete.
 #[inline]
 pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
     if plain::parse(bytes, expected, head).is_some() {

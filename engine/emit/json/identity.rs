@@ -1,6 +1,6 @@
-//! From `flow` to `vlan`: the part of a line that is the same for all exchanges of a connection, but
-//! for its number. A few are kept as they were written last, so that a connection that says much is
-//! rendered once.
+//! From `flow` to `vlan`: the part of a line that is the same for all exchanges of a connection,
+//! but for its number. Those that were written last are kept, so that a connection that says much
+//! is rendered once.
 
 use super::budget::*;
 use super::list;

@@ -136,8 +136,8 @@ const fn lengths(names: &Names) -> u64 {
     bits
 }
 
-/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing where
-/// the answer is `None`: the head does not end, or something is odd.
+/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing
+/// where the answer is `None`: the head does not end, or something is odd.
 #[inline]
 pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Option<()> {
     let mut ends = LineEnds::new(bytes);
