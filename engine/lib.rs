@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Data goes one way, from left to right. A shard is one thread, pinned where the input is live,
-//! with one of everything on this line but the writer; shards share nothing on it. Both directions
-//! of a connection meet one shard, which is what makes its flow table free of locks.
+//! with one of everything on this line but the writer; shards share nothing on it. (Where the input
+//! is a file a shard may wait, and writes itself.) Both directions of a connection meet one shard,
+//! which is what makes its flow table free of locks.
 //!
 //! A room imports only rooms to its left and the leaves, and `tests/architecture.rs` holds that:
 //!

@@ -1,6 +1,6 @@
-//! Exchange → line → file. A [`Format`] makes lines, an [`Outlet`] gathers them into batches, the
-//! writer thread appends batches to a [`Sink`]. Lines are whole from the first byte to the last, or
-//! not there.
+//! Exchange → line → file. A [`Format`] makes lines, an [`Outlet`] gathers them into batches, and a
+//! desk appends batches to its [`Sink`]: in the writer's thread where a shard may not wait, else in
+//! the shard's own. Lines are whole from the first byte to the last, or not there.
 
 use crate::http::{Exchange, FlowIdentity, Message};
 use crate::time::TimestampNs;
