@@ -175,10 +175,13 @@ impl Engine {
                 (Opened::File(capture), Policy::Wait)
             }
             Input::Stdin => {
-                let stdin = std::io::stdin();
-                refuse_same_file(metadata_of(&stdin), &config)?;
-                let capture =
-                    file::open_stream(stdin, "standard input", read_bytes, shard_count, &names)?;
+                // A descriptor of its own, so that nothing is kept in the buffer of `Stdin`.
+                let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+                let input = "standard input";
+                let stdin = stdin
+                    .map_err(|source| file::OpenError::Read { input: input.into(), source })?;
+                refuse_same_file(stdin.metadata(), &config)?;
+                let capture = file::open_stream(stdin, input, read_bytes, shard_count, &names)?;
                 (Opened::File(capture), Policy::Wait)
             }
         };

@@ -7,6 +7,7 @@ use crate::ids::IfaceId;
 use crate::sys::notes::Notes;
 use crate::time::TimestampNs;
 
+pub mod direct;
 pub mod live;
 pub mod pcap;
 pub mod tee;

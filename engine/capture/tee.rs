@@ -1,7 +1,5 @@
 //! One reader for several shards: what can be read only once is read by a thread and handed on in
 //! chunks that all shards share.
-//!
-//! A thread also where there is one shard: reading a pipe may wait for ever, and a source must not.
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -10,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Milliseconds a [`TeeReader`] waits before it says that there is nothing yet.
-pub const WAIT_MS: u64 = 100;
+pub const WAIT_MS: u32 = 100;
 
 /// Chunks that may wait for one shard. The reader waits for the slowest shard; nothing is dropped.
 const CHUNK_COUNT_MAX: usize = 4;
@@ -81,7 +79,7 @@ fn hand_on(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSender
 impl Read for TeeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.chunk.len() {
-            match self.chunks.recv_timeout(Duration::from_millis(WAIT_MS)) {
+            match self.chunks.recv_timeout(Duration::from_millis(WAIT_MS.into())) {
                 Ok(Ok(chunk)) => (self.chunk, self.at) = (chunk, 0),
                 Ok(Err(error)) => return Err(io::Error::new(error.kind(), error)),
                 Err(RecvTimeoutError::Timeout) => return Err(ErrorKind::WouldBlock.into()),

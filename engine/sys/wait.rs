@@ -1,9 +1,9 @@
-//! Waiting for sockets: poll(2).
+//! Waiting for sockets and pipes: poll(2).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Sockets that are waited for together, in a fixed order.
+/// Sockets, or what else can be polled, that are waited for together, in a fixed order.
 #[derive(Debug)]
 pub struct WaitSet {
     entries: Vec<libc::pollfd>,
@@ -21,18 +21,18 @@ impl WaitSet {
         WaitSet { entries: sockets.into_iter().map(entry).collect() }
     }
 
-    /// Waits until a socket is readable or has failed, at most `timeout_ms` milliseconds. A signal
-    /// ends the wait early, like the timeout.
-    pub fn wait(&mut self, timeout_ms: u32) -> io::Result<()> {
+    /// Waits until a socket is readable or has failed, and says whether one is; at most `timeout_ms`
+    /// milliseconds. A signal ends the wait early, like the timeout.
+    pub fn wait(&mut self, timeout_ms: u32) -> io::Result<bool> {
         let timeout = timeout_ms.min(i32::MAX as u32) as libc::c_int;
         let count = self.entries.len() as libc::nfds_t;
         // SAFETY: the pointer and the count describe the vector.
         match super::cvt(unsafe { libc::poll(self.entries.as_mut_ptr(), count, timeout) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.entries.iter_mut().for_each(|entry| entry.revents = 0);
-                Ok(())
+                Ok(false)
             }
-            result => result.map(|_| ()),
+            result => result.map(|ready_count| ready_count > 0),
         }
     }
 

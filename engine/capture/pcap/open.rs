@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::format::{Format, PREFIX_BYTES};
 use super::{MappedWindow, PcapSource, Supply, Window};
+use crate::capture::direct::DirectReader;
 use crate::capture::tee::{self, TeeReader};
 use crate::ids::IfaceNames;
 use crate::sys::file_map::FileMap;
@@ -152,6 +153,7 @@ pub struct CaptureWindow {
 enum Input {
     Mapped(MappedWindow),
     File(Window<Take<File>>),
+    Direct(Window<DirectReader>),
     Tee(Window<TeeReader>),
 }
 
@@ -161,6 +163,7 @@ impl Supply for CaptureWindow {
         match &self.input {
             Input::Mapped(window) => window.unread(),
             Input::File(window) => window.unread(),
+            Input::Direct(window) => window.unread(),
             Input::Tee(window) => window.unread(),
         }
     }
@@ -169,6 +172,7 @@ impl Supply for CaptureWindow {
         match &mut self.input {
             Input::Mapped(window) => window.consume(count),
             Input::File(window) => window.consume(count),
+            Input::Direct(window) => window.consume(count),
             Input::Tee(window) => window.consume(count),
         }
     }
@@ -177,6 +181,7 @@ impl Supply for CaptureWindow {
         let count = match &mut self.input {
             Input::Mapped(window) => window.fill()?,
             Input::File(window) => window.fill()?,
+            Input::Direct(window) => window.fill()?,
             Input::Tee(window) => window.fill()?,
         };
         // One store a fill, to a word only this shard writes.
@@ -240,26 +245,29 @@ pub fn open_file(
     Ok(capture(inputs, &format, Some(metadata.len()), names))
 }
 
-/// Opens the capture that `reader` (standard input, a FIFO) gives, for `shard_count` shards;
-/// `input` is what errors call it. Waits for the first bytes. From then on a thread reads, so that
-/// no shard ever waits long: [`crate::capture::tee::WAIT_MS`].
+/// Opens the capture that `stream` (standard input, a FIFO) gives, for `shard_count` shards; `input`
+/// is what errors call it. Waits for the first bytes. From then on no shard ever waits long:
+/// [`crate::capture::tee::WAIT_MS`]. One shard reads it itself; for several a thread does.
 ///
 /// # Errors
 /// [`OpenError`], with `input` in it.
 pub fn open_stream(
-    mut reader: impl Read + Send + 'static,
+    mut stream: File,
     input: &str,
     read_bytes: usize,
     shard_count: u16,
     names: &IfaceNames,
 ) -> Result<Capture, OpenError> {
-    let prefix = read_prefix(&mut reader, input)?;
+    let prefix = read_prefix(&mut stream, input)?;
     let format = Format::detect(&prefix, input)?;
-    let readers = tee::split(reader, read_bytes, shard_count)
-        .map_err(|source| OpenError::Read { input: input.to_string(), source })?;
     let unread = &prefix[format.header_bytes().min(prefix.len())..];
-    let inputs =
-        readers.into_iter().map(|tee| Input::Tee(Window::new(tee, read_bytes, unread))).collect();
+    let inputs = if shard_count == 1 {
+        vec![Input::Direct(Window::new(DirectReader::new(stream), read_bytes, unread))]
+    } else {
+        let tees = tee::split(stream, read_bytes, shard_count)
+            .map_err(|source| OpenError::Read { input: input.to_string(), source })?;
+        tees.into_iter().map(|tee| Input::Tee(Window::new(tee, read_bytes, unread))).collect()
+    };
     Ok(capture(inputs, &format, None, names))
 }
 
@@ -272,7 +280,7 @@ fn capture(
 ) -> Capture {
     let begun = |input: &Input| match input {
         Input::Mapped(_) => format.header_bytes(),
-        Input::File(_) | Input::Tee(_) => PREFIX_BYTES,
+        Input::File(_) | Input::Direct(_) | Input::Tee(_) => PREFIX_BYTES,
     };
     let progress: Arc<[AtomicU64]> =
         inputs.iter().map(|input| AtomicU64::new(begun(input) as u64)).collect();

@@ -1,6 +1,7 @@
 //! Captures built byte by byte and read back.
 
-use std::io::{self, Cursor};
+use std::fs::File;
+use std::io::{self, Cursor, Write};
 
 use proptest::prelude::*;
 
@@ -393,13 +394,20 @@ fn a_file_is_opened_for_every_shard_and_counts_its_progress() {
 #[test]
 fn a_stream_gives_every_shard_what_a_file_does() {
     let (file, frames) = mixed_ng();
-    let input = Cursor::new(file);
-    let capture = open::open_stream(input, "stdin", 16, 3, &IfaceNames::default()).unwrap();
-    assert_eq!(capture.progress.size_bytes(), None);
-    let threads: Vec<_> =
-        capture.sources.into_iter().map(|s| std::thread::spawn(move || drain(s).0)).collect();
-    for thread in threads {
-        assert_eq!(thread.join().unwrap(), frames);
+    for shard_count in [1, 3] {
+        let (receive, mut send) = std::io::pipe().unwrap();
+        let file = file.clone();
+        let sender = std::thread::spawn(move || send.write_all(&file).unwrap());
+        let input = File::from(std::os::fd::OwnedFd::from(receive));
+        let names = IfaceNames::default();
+        let capture = open::open_stream(input, "stdin", 16, shard_count, &names).unwrap();
+        assert_eq!(capture.progress.size_bytes(), None);
+        let threads: Vec<_> =
+            capture.sources.into_iter().map(|s| std::thread::spawn(move || drain(s).0)).collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), frames);
+        }
+        sender.join().unwrap();
     }
 }
 

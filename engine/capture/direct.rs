@@ -1,0 +1,52 @@
+//! One reader for one shard of what can be read only once. Reading a pipe may wait for ever, and a
+//! source must not; so it is asked first whether there is something.
+
+use super::tee::WAIT_MS;
+use crate::sys::wait::WaitSet;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+
+/// Reads what is there. [`Read::read`] says [`ErrorKind::WouldBlock`] where nothing came within
+/// [`WAIT_MS`].
+#[derive(Debug)]
+pub struct DirectReader {
+    file: File,
+    waits: WaitSet,
+}
+
+impl DirectReader {
+    /// Reads `file`, which nobody else reads: else what was there may be gone.
+    pub fn new(file: File) -> DirectReader {
+        let waits = WaitSet::new([file.as_fd()]);
+        DirectReader { file, waits }
+    }
+}
+
+impl Read for DirectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.waits.wait(WAIT_MS)? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn nothing_yet_is_said_and_is_no_end() {
+        let (receive, mut send) = io::pipe().unwrap();
+        let mut reader = DirectReader::new(File::from(OwnedFd::from(receive)));
+        let mut buffer = [0; 8];
+        assert_eq!(reader.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        send.write_all(b"later").unwrap();
+        assert_eq!(reader.read(&mut buffer).unwrap(), 5);
+        drop(send);
+        assert_eq!(reader.read(&mut buffer).unwrap(), 0);
+    }
+}
