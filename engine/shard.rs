@@ -252,7 +252,8 @@ impl Line {
         if let Some(now) = now {
             self.flows.settle(now, listen(&mut self.room));
             let frames = if let Polled::Frames(count) = polled { count } else { 0 };
-            let mut effort = SWEEP_SLOTS_MIN + 2 * frames;
+            // Once around is enough: nothing gets older meanwhile.
+            let mut effort = self.flows.slot_count().min(SWEEP_SLOTS_MIN + 2 * frames);
             while let Some((index, end)) = self.flows.next_expired(now, &mut effort) {
                 self.end(index, end, None);
             }

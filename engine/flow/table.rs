@@ -126,6 +126,11 @@ impl<S: Default> FlowTable<S> {
         self.index.len()
     }
 
+    /// Places for flows, taken or free.
+    pub fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
