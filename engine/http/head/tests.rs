@@ -118,7 +118,6 @@ fn start_lines() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
     #[test]
     fn the_short_way_says_what_the_careful_way_says(
         start in start_lines(),
