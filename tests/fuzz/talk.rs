@@ -190,8 +190,10 @@ impl Talk {
             assert!(told_bytes <= sent_bytes.into(), "{told_bytes} told of {sent_bytes}");
         }
         // Behind a loss, or where the place is lost, heads are only taken where frames begin. So is
-        // a head in the place of a body that a client kept back, or the answer to HEAD had not.
-        let is_in_place = stats.resyncs + stats.bytes_skipped + stats.heads_unfinished == 0
+        // a head in the place of a body that a client kept back, or the answer to HEAD had not, and
+        // one behind a head that was cut and whose rest did not come.
+        let is_in_place = stats.resyncs + stats.bytes_skipped == 0
+            && stats.heads_unfinished + stats.heads_cut == 0
             && tally.began == tally.first
             && !tally.is_request_missing
             && !tally.request_heads.iter().any(|head| contains(head, b"expect"));
