@@ -132,6 +132,7 @@ fn a_hole_in_the_head_of_an_answer_without_body_is_told() {
 
 /// Wherever the cut is, also in the fields themselves.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes there")]
 fn framing_that_stands_behind_the_cut_of_a_long_head_is_read() {
     let body = "GET /in/it HTTP/1.1\r\n\r\n";
     let length = body.len();
