@@ -147,16 +147,9 @@ impl Conversation {
             entry.exchange.is_conflict |= rest.fields.is_conflict();
             let message = message_of(&mut entry.exchange, is_request);
             message.last = Some(last);
-            message.body_bytes = framing.is_some().then_some(0);
+            message.body_bytes = Some(0);
         }
-        match framing {
-            Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
-            Some(framing) => half.phase = Phase::Body(framing),
-            None => {
-                half.phase = Phase::Search;
-                room.stats.resyncs += 1;
-            }
-        }
+        self.enter_body(wire, direction, framing, last, room);
     }
 
     /// Gives the memory of unfinished heads back and counts them. What may still come of one is no

@@ -217,6 +217,20 @@ impl Conversation {
         half.last_at = Some(last);
         half.is_body_sure = is_body_sure;
         half.may_be_absent = half.open.is_some_and(|id| !room.pool.exchange(id).request.is_seen);
+        self.enter_body(wire, direction, framing, last, room);
+    }
+
+    /// A head that ended at `last` has passed whole, seen or not.
+    #[inline]
+    pub(super) fn enter_body<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        framing: Option<BodyFraming>,
+        last: TimestampNs,
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
         match framing {
             Some(BodyFraming::None) => self.end_message(wire, direction, Some(last), room),
             Some(framing) => half.phase = Phase::Body(framing),
