@@ -21,8 +21,8 @@ impl WaitSet {
         WaitSet { entries: sockets.into_iter().map(entry).collect() }
     }
 
-    /// Waits until a socket is readable or has failed, and says whether one is; at most `timeout_ms`
-    /// milliseconds. A signal ends the wait early, like the timeout.
+    /// Waits until a socket is readable or has failed, and says whether one is; at most
+    /// `timeout_ms` milliseconds. A signal ends the wait early, like the timeout.
     pub fn wait(&mut self, timeout_ms: u32) -> io::Result<bool> {
         let timeout = timeout_ms.min(i32::MAX as u32) as libc::c_int;
         let count = self.entries.len() as libc::nfds_t;

@@ -246,8 +246,8 @@ pub fn open_file(
 }
 
 /// Opens the capture that `stream` (standard input, a FIFO) gives, for `shard_count` shards;
-/// `input` is what errors call it. Waits for the first bytes. From then on no shard ever waits long:
-/// [`crate::capture::tee::WAIT_MS`]. One shard reads it itself; for several a thread does.
+/// `input` is what errors call it. Waits for the first bytes. From then on no shard ever waits
+/// long: [`crate::capture::tee::WAIT_MS`]. One shard reads it itself; for several a thread does.
 ///
 /// # Errors
 /// [`OpenError`], with `input` in it.
