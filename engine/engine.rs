@@ -176,9 +176,8 @@ impl Engine {
             }
             Input::Stdin => {
                 // A descriptor of its own, so that nothing is kept in the buffer of `Stdin`.
-                let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
                 let input = "standard input";
-                let stdin = stdin
+                let stdin = duplicate(&std::io::stdin())
                     .map_err(|source| file::OpenError::Read { input: input.into(), source })?;
                 refuse_same_file(stdin.metadata(), &config)?;
                 let capture = file::open_stream(stdin, input, read_bytes, shard_count, &names)?;
@@ -240,7 +239,9 @@ fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result
         input.is_file() && (input.dev(), input.ino()) == (output.dev(), output.ino())
     };
     let is_any = match &config.emit.output {
-        Output::Stdout => metadata_of(&std::io::stdout()).is_ok_and(is_same),
+        Output::Stdout => {
+            duplicate(&std::io::stdout()).and_then(|stdout| stdout.metadata()).is_ok_and(is_same)
+        }
         Output::File(_) => output_paths(&config.emit, config.shard_count)
             .iter()
             .any(|path| std::fs::metadata(path).is_ok_and(is_same)),
@@ -251,9 +252,9 @@ fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result
     Ok(())
 }
 
-/// Of what is open: the shell may have opened a file for us.
-fn metadata_of(open: &impl AsFd) -> std::io::Result<Metadata> {
-    File::from(open.as_fd().try_clone_to_owned()?).metadata()
+/// What is open, as a file of our own: the shell may have opened one for us.
+fn duplicate(open: &impl AsFd) -> std::io::Result<File> {
+    Ok(File::from(open.as_fd().try_clone_to_owned()?))
 }
 
 /// The shards before they start.

@@ -99,7 +99,7 @@ impl Campaign {
             for entry in entries.iter_mut().filter(|entry| round < rounds_of(entry)) {
                 let workload = entry.search.runner.trial.workload.name();
                 let (name, of) = (&entry.name, self.rounds);
-                progress.say(format!("round {} of {of}: {workload}, rate of {name}", round + 1), 1);
+                progress.say(format!("round {} of {of}: {workload}, rate of {name}", round + 1));
                 entry.search()?;
             }
         }
@@ -179,7 +179,7 @@ impl Campaign {
         for round in 0..self.rounds {
             for it in &mut all {
                 let (what, of) = (it.what(), self.rounds);
-                progress.say(format!("round {} of {of}: {what}", round + 1), 1);
+                progress.say(format!("round {} of {of}: {what}", round + 1));
                 // What is different with other arguments is plain enough from one trial.
                 if round == 0 || it.variant == DEFAULT {
                     it.reports.extend(self.attempt(&it.trial)?);
@@ -333,13 +333,13 @@ impl Progress {
         Ok(Progress { bar })
     }
 
-    /// So many steps further than before, and at this.
-    fn say(&self, what: String, steps: u64) {
+    /// A step further than before, and at this.
+    fn say(&self, what: String) {
         if self.bar.is_hidden() {
             eprintln!("httplines-bench: {what}");
         }
         self.bar.set_message(what);
-        self.bar.inc(steps);
+        self.bar.inc(1);
     }
 }
 

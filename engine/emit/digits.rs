@@ -61,42 +61,6 @@ pub fn three_digits(value: u32) -> ([u8; 4], usize) {
     (digits, usize::from(digits[3]))
 }
 
-/// The digits of each byte with a point behind, and how many bytes that is.
-static OCTETS: [([u8; 4], u8); 256] = {
-    let mut octets = [([0; 4], 0); 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let skipped = if octet >= 100 { 0 } else { 2 - (octet >= 10) as usize };
-        let mut at = skipped;
-        while at < 3 {
-            octets[octet].0[at - skipped] = b'0' + digits[at] as u8;
-            at += 1;
-        }
-        octets[octet].0[3 - skipped] = b'.';
-        octets[octet].1 = 4 - skipped as u8;
-        octet += 1;
-    }
-    octets
-};
-
-/// An IPv4 address in the first bytes, and how many they are.
-#[inline(always)]
-pub fn ipv4_text(octets: [u8; 4]) -> ([u8; 16], usize) {
-    let mut text = [0; 16];
-    let mut len = 0;
-    for octet in octets {
-        let (digits, digits_len) = OCTETS[usize::from(octet)];
-        // At most 12 so far.
-        let at = len & 15;
-        if let Some(place) = text.get_mut(at..at + 4) {
-            place.copy_from_slice(&digits);
-        }
-        len += usize::from(digits_len);
-    }
-    (text, len - 1)
-}
-
 /// Writes RFC 3339 times in UTC with nanoseconds. Exchanges come nearly in order, so the part down
 /// to the second is kept and only made anew when the second changes.
 #[derive(Debug)]
@@ -188,8 +152,13 @@ pub fn append_ip(ip: IpAddr, out: &mut Vec<u8>) {
 }
 
 fn append_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    let (text, len) = ipv4_text(ip.octets());
-    out.extend_from_slice(&text[..len]);
+    for (index, octet) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        let (digits, len) = three_digits(octet.into());
+        out.extend_from_slice(&digits[..len]);
+    }
 }
 
 fn append_ipv6(ip: Ipv6Addr, out: &mut Vec<u8>) {
@@ -329,6 +298,8 @@ mod tests {
             let mut out = Vec::new();
             append_decimal(number, &mut out);
             prop_assert_eq!(out, number.to_string().into_bytes());
+            let hex = eight_hex_digits(number as u32).to_le_bytes().to_vec();
+            prop_assert_eq!(hex, format!("{:08x}", number as u32).into_bytes());
         }
     }
 

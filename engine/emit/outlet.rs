@@ -195,13 +195,13 @@ impl Outlet {
         let bytes = std::mem::take(&mut self.buffer);
         let line_count = std::mem::take(&mut self.line_count);
         let mut batch = Batch { bytes, line_count, shard: self.shard };
+        let is_closed = self.is_closed();
         match &mut self.way {
             Way::Desk(desk) => {
                 let batches = std::slice::from_mut(&mut batch);
                 desk.lock().unwrap_or_else(PoisonError::into_inner).append(batches);
             }
             Way::Queue(queue) => {
-                let is_closed = self.shared.is_closed.load(Ordering::Relaxed);
                 let pushed = if is_closed { Err(batch) } else { queue.push(batch) };
                 let Err(dropped) = pushed else {
                     self.shared.writer.wake();

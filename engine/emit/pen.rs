@@ -3,7 +3,7 @@
 //! words and blocks of which only the first bytes are meant: what it writes next covers the rest.
 
 use crate::emit::digits::{eight_digits, three_digits};
-use crate::lanes::{LANES, unplain};
+use crate::lanes::{LANES, last_block, unplain};
 
 /// Bytes of the longest line there can be.
 pub const LINE_BYTES_MAX: usize = 1 << 15;
@@ -134,15 +134,6 @@ fn above_eight_digits(value: u64) -> (u32, Option<u32>) {
     } else {
         ((high / EIGHT_DIGITS) as u32, Some((high % EIGHT_DIGITS) as u32))
     }
-}
-
-/// A block that begins with `rest`, which is shorter.
-#[cold]
-#[inline(never)]
-fn last_block(rest: &[u8]) -> [u8; LANES] {
-    let mut block = [0; LANES];
-    block[..rest.len()].copy_from_slice(rest);
-    block
 }
 
 #[cfg(test)]

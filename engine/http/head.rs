@@ -38,7 +38,7 @@ pub(super) enum Expected {
 }
 
 /// What the header fields say of the body (RFC 9112 section 6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct FramingFields {
     pub content_length: Option<u64>,
     /// Content-Length is no number, or there are several that differ.
@@ -100,13 +100,12 @@ fn parse_with_care(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed 
     let Some(line_end) = memchr(b'\n', bytes) else {
         return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
     };
-    head.kind = match start_line(trim_cr(&bytes[..line_end]), expected, &mut head.fields) {
-        Ok(kind) => kind,
+    let end = match lines(bytes, line_end, expected, head) {
+        Ok(Some(end)) => end,
+        Ok(None) => return Parsed::Partial,
         Err(Parsed::Invalid) => return proxy(bytes, expected),
         Err(other) => return other,
     };
-    head.fields.headers_start = (line_end + 1) as u32;
-    let Some(end) = header_lines(bytes, line_end + 1, head) else { return Parsed::Partial };
     (head.len_bytes, head.is_whole) = (end, true);
     Parsed::Complete
 }
@@ -114,34 +113,39 @@ fn parse_with_care(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed 
 /// Parses what there is of a head whose rest was lost or is too long; a last line without an end is
 /// left out. `None` where not even the start line is whole.
 pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
-    let line_end = memchr(b'\n', bytes)?;
-    let mut fields = HeadFields::NONE;
-    let kind = start_line(trim_cr(&bytes[..line_end]), expected, &mut fields).ok()?;
-    fields.headers_start = (line_end + 1) as u32;
-    let framing = FramingFields::default();
-    let mut head = Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing };
-    header_lines(bytes, line_end + 1, &mut head);
+    let mut head = Head { len_bytes: bytes.len(), ..Head::BLANK };
+    lines(bytes, memchr(b'\n', bytes)?, expected, &mut head).ok()?;
     Some(head)
+}
+
+/// The start line, which ends at `line_end`, and the header lines behind it; where the head ends,
+/// if it does.
+fn lines(
+    bytes: &[u8],
+    line_end: usize,
+    expected: Expected,
+    head: &mut Head,
+) -> Result<Option<usize>, Parsed> {
+    head.kind = start_line(trim_cr(&bytes[..line_end]), expected, &mut head.fields)?;
+    head.fields.headers_start = (line_end + 1) as u32;
+    Ok(header_lines(bytes, line_end + 1, head))
 }
 
 /// Parses the beginning of a request line that is longer than what is kept: method and the target's
 /// beginning.
 pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     let method_end = memchr(b' ', bytes).filter(|_| may_begin_request(bytes))?;
-    let mut fields = HeadFields::NONE;
-    fields.first = Span::new(0, method_end);
-    fields.second = Span::new(method_end + 1, bytes.len());
-    fields.headers_start = bytes.len() as u32;
-    let framing = FramingFields::default();
-    let kind = Kind::Request;
-    Some(Head { kind, is_whole: false, len_bytes: bytes.len(), fields, framing })
+    let mut head = Head { kind: Kind::Request, len_bytes: bytes.len(), ..Head::BLANK };
+    head.fields.first = Span::new(0, method_end);
+    head.fields.second = Span::new(method_end + 1, bytes.len());
+    head.fields.headers_start = bytes.len() as u32;
+    Some(head)
 }
 
 /// Takes note of what a whole field says of the body.
 pub(super) fn note_framing(field: &[u8], is_request: bool, fields: &mut FramingFields) {
     let kind = if is_request { Kind::Request } else { Kind::Response { status: 0 } };
-    let (none, framing) = (HeadFields::NONE, *fields);
-    let mut head = Head { kind, is_whole: false, len_bytes: 0, fields: none, framing };
+    let mut head = Head { kind, framing: *fields, ..Head::BLANK };
     header_field(field, 0, field.len(), &mut head);
     *fields = head.framing;
 }

@@ -49,7 +49,7 @@ impl Conversation {
             let field = last_field(&partial);
             // The one that is not whole counts once it is: it may be folded.
             let known = head::parse_cut(&partial[..partial.len() - field.len()], expected);
-            head.framing = known.map(|head| head.framing).unwrap_or_default();
+            head.framing = known.map_or(FramingFields::NONE, |head| head.framing);
             room.stats.heads_cut += 1;
             let last = origin.timestamp;
             let arrived = Arrived { head: &head, bytes: &partial, first, last };

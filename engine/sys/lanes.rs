@@ -7,6 +7,15 @@
 /// Bytes of a block.
 pub const LANES: usize = 16;
 
+/// A block that begins with `rest`, which is shorter; zeros behind it.
+#[cold]
+#[inline(never)]
+pub fn last_block(rest: &[u8]) -> [u8; LANES] {
+    let mut block = [0; LANES];
+    block[..rest.len()].copy_from_slice(rest);
+    block
+}
+
 /// Which bytes are `byte`.
 #[inline(always)]
 pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {

@@ -12,6 +12,14 @@ fn start(sink: &MemorySink, shards: u16, policy: Policy) -> (Vec<Outlet>, Writer
     Writer::start(vec![Box::new(sink.clone())], shards, LIMITS, policy).unwrap()
 }
 
+/// Two shards, each with a sink of its own.
+fn start_each(policy: Policy) -> ([MemorySink; 2], Vec<Outlet>, Writer) {
+    let sinks = [MemorySink::new(), MemorySink::new()];
+    let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
+    let (outlets, writer) = Writer::start(boxed, 2, LIMITS, policy).unwrap();
+    (sinks, outlets, writer)
+}
+
 fn say(outlet: &mut Outlet, stats: &mut EmitStats, number: u64) {
     let shard = outlet.shard().0;
     outlet.line(stats, |out| out.extend_from_slice(format!("{shard} line {number}\n").as_bytes()));
@@ -208,9 +216,7 @@ fn come_back(policy: Policy, count_max: usize) {
 
 #[test]
 fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
-    let sinks = [MemorySink::new(), MemorySink::new()];
-    let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
-    let (mut outlets, writer) = Writer::start(boxed, 2, LIMITS, Policy::Drop).unwrap();
+    let (sinks, mut outlets, writer) = start_each(Policy::Drop);
     let mut stats = EmitStats::default();
     for outlet in &mut outlets {
         say(outlet, &mut stats, 7);
@@ -227,9 +233,7 @@ fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
 
 #[test]
 fn who_writes_itself_reopens_with_the_next_batch() {
-    let sinks = [MemorySink::new(), MemorySink::new()];
-    let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
-    let (mut outlets, writer) = Writer::start(boxed, 2, LIMITS, Policy::Wait).unwrap();
+    let (sinks, mut outlets, writer) = start_each(Policy::Wait);
     let mut stats = EmitStats::default();
     say(&mut outlets[0], &mut stats, 7);
     writer.reopen();

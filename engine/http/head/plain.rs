@@ -5,7 +5,7 @@
 //! something, that one says the same.
 
 use super::{Expected, Head, HeadFields, Kind, Span};
-use crate::lanes::{LANES, equal_to, equal_to_in_64, same_but_for};
+use crate::lanes::{LANES, equal_to, equal_to_in_64, last_block, same_but_for};
 
 /// Bytes of `HTTP/1.1`, and where the reason stands behind it and the status.
 const VERSION_BYTES: usize = 8;
@@ -251,14 +251,6 @@ fn long_name(block: &[u8; LANES], rest: &[u8]) -> Option<Option<usize>> {
     }
     let end = rest.get(LANES..LANES + LONG_NAME_END.len())?;
     end.eq_ignore_ascii_case(LONG_NAME_END).then_some(Some(LANES + 1))
-}
-
-/// A block that begins with `rest`, which is shorter.
-#[cold]
-fn last_block(rest: &[u8]) -> [u8; LANES] {
-    let mut block = [0; LANES];
-    block[..rest.len()].copy_from_slice(rest);
-    block
 }
 
 /// The ends of the lines in some bytes, one after the other.

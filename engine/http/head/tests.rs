@@ -177,7 +177,7 @@ proptest! {
 
     #[test]
     fn lengths_are_read(value in "[0-9, x]{0,12}") {
-        let mut framing = FramingFields::default();
+        let mut framing = FramingFields::NONE;
         framing.note_length(value.as_bytes());
         let parts = value.split(',').map(|part| part.trim().parse().ok());
         let parts: Option<Vec<u64>> = parts.collect();
