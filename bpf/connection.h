@@ -22,7 +22,15 @@ struct connection {
 	__u32 marks;	/* MARK_LATE, MARK_ISN_0, MARK_ISN_1 */
 	__u32 bytes;	/* of an opening: payload so far */
 	__u64 settled;	/* that it is not HTTP: see settle() */
+	__u64 own_grant;	/* of a session's server: like a note's, but made by read_on() */
+	__u32 begin[2];	/* where each endpoint's next message begins */
+	__u32 reading;	/* what comes next, and who is the client; 0: that is not known */
+	__u32 unused;
 };
+
+#define READS_REQUEST 1
+#define READS_ANSWER 2
+#define READS_CLIENT_1 4	/* the client is the second endpoint */
 
 /* How a connection was settled: as `settled` has it, beside the sender. */
 #define SETTLED_OTHER (1 << 1)		/* until something begins like a message */
@@ -57,6 +65,34 @@ static __always_inline void set_isn(struct connection *known, __u32 sender, __u3
 	}
 }
 
+/* Where the next message of the endpoint begins, and that it begins elsewhere: the same. */
+static __always_inline __u32 begin_of(const struct connection *known, __u32 sender)
+{
+	const volatile __u32 *begin = known->begin;
+	__u32 first = begin[0], second = begin[1];
+
+	return sender ? second : first;
+}
+
+static __always_inline void set_begin(struct connection *known, __u32 sender, __u32 begin)
+{
+	volatile __u32 *both = known->begin;
+
+	if (sender) {
+		both[1] = begin;
+		asm volatile("" : : : "memory");
+	} else {
+		both[0] = begin;
+	}
+}
+
+/* Of the connection's heads no more are read, and what was granted of it ends. */
+static __always_inline void stop_reading(struct connection *known)
+{
+	known->reading = 0;
+	known->own_grant = 0;
+}
+
 static __always_inline __u32 payload_bytes(const struct segment *segment)
 {
 	return segment->bytes - segment->tcp.doff * 4;
@@ -76,6 +112,9 @@ static __always_inline void begin(struct connection *known, const struct segment
 	known->marks = mark_isn(segment->sender);
 	known->bytes = 0;
 	known->settled = 0;
+	known->begin[0] = known->begin[1] = 0;
+	known->unused = 0;
+	stop_reading(known);
 }
 
 /* A connection that is joined at this segment. */
@@ -85,6 +124,9 @@ static __always_inline void join(struct connection *known, const struct segment 
 	known->marks = MARK_LATE | MARK_ISN_0 | MARK_ISN_1;
 	known->bytes = 0;
 	known->settled = 0;
+	known->begin[0] = known->begin[1] = 0;
+	known->unused = 0;
+	stop_reading(known);
 }
 
 /* Of connection.marks: no number is known, and what is told of the connection reaches nobody. */
@@ -111,6 +153,7 @@ static __always_inline void hear_syn(struct connection *known, const struct segm
 	if (!segment->tcp.ack)
 		known->bytes = 0;
 	known->settled = 0;
+	stop_reading(known);
 	if (segment->tcp.ack && isn_of(known, other) + 1 == ack &&
 	    (marks == MARKS_IN_DOUBT || (!(marks & MARK_LATE) && marks & mark_isn(other)))) {
 		known->marks = own | mark_isn(other);
@@ -131,6 +174,7 @@ static __always_inline void hear_end(struct connection *known, const struct segm
 	known->marks &= segment->tcp.rst ? MARK_LATE : ~mark_isn(segment->sender);
 	/* Nor does a late copy of its SYN bring it back. */
 	set_isn(known, segment->sender, isn_of(known, segment->sender) - 1);
+	stop_reading(known);
 }
 
 /* Notes how the connection turned out, bound to the number of who sent this segment. */

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "connection.h"
+#include "head.h"
 #include "message.h"
 #include "restrict.h"
 #include "shared.h"
@@ -126,15 +127,35 @@ static __always_inline void grow(struct connection *session, const struct connec
 	session->settled = 0;
 }
 
+/*
+ * The heads of a session are read from its first payload on, of which the filter must have heard
+ * all: then it knows where messages begin.
+ */
+static __always_inline void begin_reading(struct connection *session, const struct segment *segment,
+					  const struct connection *opening)
+{
+	const __u32 both = MARK_ISN_0 | MARK_ISN_1;
+
+	if (opening->bytes || (opening->marks & (both | MARK_LATE)) != both)
+		return;
+	session->begin[0] = session->isn[0] + 1;
+	session->begin[1] = session->isn[1] + 1;
+	session->reading = READS_REQUEST | (segment->sender ? READS_CLIENT_1 : 0);
+}
+
 /* A connection becomes a session: the one that opened, else one that is joined here. */
 static __always_inline enum reason admit(const struct segment *segment,
-					 const struct connection *opening)
+					 const struct connection *opening,
+					 const struct control *words)
 {
 	struct connection session;
 
 	join(&session, segment);
-	if (opening)
+	if (opening) {
 		grow(&session, opening);
+		if (words->elide_bytes_min)
+			begin_reading(&session, segment, opening);
+	}
 	enter(segment, &session, COUNTER_SESSIONS_MADE);
 	return REASON_ADMITTED;
 }
@@ -176,13 +197,13 @@ static __always_inline __u32 kind_told(const struct told *told)
  * How many bytes of an elided frame go up: its headers. 0 where it goes up whole, as all do that
  * tell more than their data, or whose data lie beyond what the grant covers.
  */
-static __always_inline __u32 elide(const struct segment *segment, const struct told *told)
+static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 {
 	__u32 bytes = payload_bytes(segment), ahead, offset;
 
 	if (bytes < ELIDE_SEGMENT_BYTES_MIN)
 		return 0;
-	ahead = (__u32)grant_of(told, segment->sender) - (bpf_ntohl(segment->tcp.seq) + bytes);
+	ahead = until - (bpf_ntohl(segment->tcp.seq) + bytes);
 	if (ahead >= GRANT_BYTES_MAX)
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
@@ -190,6 +211,92 @@ static __always_inline __u32 elide(const struct segment *segment, const struct t
 		return 0;
 	add(COUNTER_ELIDED_BYTES, bytes);
 	return offset + segment->tcp.doff * 4;
+}
+
+/* Whether the filter has made a grant itself, for the sender of this segment and no other. */
+static __always_inline int has_own_grant(const struct segment *segment,
+					 const struct connection *session)
+{
+	__u32 reading = session->reading, sender = segment->sender;
+
+	return reading && ((reading & READS_CLIENT_1) == 0) == sender &&
+	       session->marks & mark_isn(sender) &&
+	       session->own_grant >> 32 == isn_of(session, sender);
+}
+
+/* Whether it is its sender's turn to send a head, and this segment begins where that does. */
+static __always_inline int is_head_due(const struct segment *segment,
+				       const struct connection *session)
+{
+	__u32 reading = session->reading, client = (reading & READS_CLIENT_1) != 0;
+
+	return segment->sender == (reading & READS_REQUEST ? client : !client) &&
+	       bpf_ntohl(segment->tcp.seq) == begin_of(session, segment->sender) &&
+	       !segment->tcp.urg;
+}
+
+/*
+ * A segment of a session whose heads are read, and which goes up whole: whether it begins with the
+ * head that comes next. Else it is part of what was read before, or we cannot tell what it is, nor
+ * what comes behind it. Places are exact, so that whatever was missed ends the reading.
+ */
+static __always_inline int begins_with_head(const struct segment *segment,
+					    struct connection *session)
+{
+	__u32 end = bpf_ntohl(segment->tcp.seq) + payload_bytes(segment), begin, offset;
+	__u32 is_request = session->reading & READS_REQUEST;
+	volatile __u32 *place = segment->at.skb->cb;
+
+	if ((__s32)(end - begin_of(session, segment->sender)) <= 0)
+		return 0;
+	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
+	begin = offset + segment->tcp.doff * 4;
+	end = offset + segment->bytes;
+	if (offset == OFFSET_UNKNOWN || !is_head_due(segment, session) ||
+	    (!is_request && !may_be_large(segment->at.skb, begin, end))) {
+		stop_reading(session);
+		return 0;
+	}
+	place[PLACE_BEGIN] = begin;
+	place[PLACE_END] = end;
+	place[PLACE_STATE] = is_request ? STATE_REQUEST : STATE_ANSWER;
+	place[PLACE_SEQ] = begin_of(session, segment->sender);
+	place[PLACE_READING] = session->reading;
+	return 1;
+}
+
+/*
+ * Reads the head that begins_with_head() has noted. All it takes is in skb->cb and the session: so
+ * to the verifier the ways that lead here are one.
+ */
+static __always_inline void read_on(struct __sk_buff *skb, struct connection *session,
+				    __u32 elide_bytes_min)
+{
+	volatile __u32 *place = skb->cb;
+	__u32 bytes = place[PLACE_END] - place[PLACE_BEGIN], seq = place[PLACE_SEQ];
+	__u32 reading = place[PLACE_READING], is_request = reading & READS_REQUEST;
+	__u32 client = (reading & READS_CLIENT_1) != 0, sender = is_request ? client : !client;
+	__u32 head_bytes = read_head(skb), length = place[PLACE_END];
+	__u32 end = seq + head_bytes + length;
+	int is_found;
+
+	if (session->reading != reading)
+		return;	/* another CPU has a copy */
+	if (is_request)
+		is_found = head_bytes == bytes && !length;
+	else
+		is_found = length >= elide_bytes_min && length <= BODY_BYTES_MAX &&
+			   bytes <= head_bytes + length;
+	if (!head_bytes || !is_found) {
+		stop_reading(session);
+		return;
+	}
+	set_begin(session, sender, end);
+	if (!is_request) {
+		session->own_grant = (__u64)isn_of(session, sender) << 32 | end;
+		add(COUNTER_BODIES_FOUND, 1);
+	}
+	session->reading = reading ^ (READS_REQUEST | READS_ANSWER);
 }
 
 /*
@@ -207,6 +314,11 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 	}
 	if (!payload_bytes(segment) || segment->tcp.urg)
 		return REASON_SESSION;
+	if (has_own_grant(segment, session)) {
+		*bytes_up = elide(segment, session->own_grant);
+		if (*bytes_up)
+			return REASON_ELIDED;
+	}
 	hear(segment, words, &told);
 	if (!is_told_of(&told, session, segment->sender))
 		return REASON_SESSION;
@@ -215,7 +327,7 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 		settle(session, segment, *kind);
 		return REASON_SESSION;
 	}
-	*bytes_up = elide(segment, &told);
+	*bytes_up = elide(segment, grant_of(&told, segment->sender));
 	return *bytes_up ? REASON_ELIDED : REASON_SESSION;
 }
 
@@ -260,7 +372,7 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		return REASON_UNPARSED;
 	is_tls = text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03;
 	if (!is_tls && begins_like_message(segment, text, known && !kind))
-		return admit(segment, kind ? 0 : known);
+		return admit(segment, kind ? 0 : known, words);
 	if (kind)
 		return reason_of(kind);
 	if (!known)
@@ -300,9 +412,13 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 	return REASON_NO_PAYLOAD;
 }
 
-/* What is to be done with the segment that `parse` finds. */
+/*
+ * What is to be done with the segment that `parse` finds; if it begins with a head that is to be
+ * read, the session to which that belongs is in `reads`.
+ */
 static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words,
-					  enum reason (*parse)(struct segment *), __u32 *bytes_up)
+					  enum reason (*parse)(struct segment *), __u32 *bytes_up,
+					  struct connection **reads)
 {
 	struct segment segment __attribute__((aligned(8)));
 	struct connection *known;
@@ -332,7 +448,7 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		if (!kind)
 			reason = carry(&segment, known, words, bytes_up, &kind);
 		if (!kind)
-			return reason;
+			goto read;
 		if (segment.tcp.syn)
 			bpf_map_delete_elem(&sessions, &segment.key);
 	}
@@ -342,7 +458,12 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		known = bpf_map_lookup_elem(&openings, &segment.key);
 		kind = known ? settled(known) : 0;
 	}
-	return judge(&segment, known, kind, words);
+	reason = judge(&segment, known, kind, words);
+	known = reason == REASON_ADMITTED ? bpf_map_lookup_elem(&sessions, &segment.key) : 0;
+read:
+	if (known && known->reading && reason != REASON_ELIDED && payload_bytes(&segment))
+		*reads = begins_with_head(&segment, known) ? known : 0;
+	return reason;
 }
 
 /* Counts the frame; returns how many bytes of it go up: all, its headers, or none. */
@@ -382,6 +503,7 @@ int filter_plain(struct __sk_buff *skb)
 {
 	__u32 zero = 0, bytes_up = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
+	struct connection *reads = 0;
 	enum reason reason;
 
 	if (!words)
@@ -390,12 +512,15 @@ int filter_plain(struct __sk_buff *skb)
 		return judged(REASON_GATED, 0);
 	if (!is_wanted(skb, words->direction))
 		return judged(REASON_DIRECTION, 0);
-	reason = decide(skb, words, parse_plain, &bytes_up);
+	reason = decide(skb, words, parse_plain, &bytes_up, &reads);
 	if (reason == TUNNELLED) {
 		bpf_tail_call(skb, &parts, PART_TUNNEL);
 		reason = REASON_TUNNEL;
 	}
-	return judged(reason, bytes_up);
+	bytes_up = judged(reason, bytes_up);
+	if (reads)
+		read_on(skb, reads, words->elide_bytes_min);
+	return bytes_up;
 }
 
 /* Frames with one, from there on. */
@@ -404,8 +529,16 @@ int filter_tunnel(struct __sk_buff *skb)
 {
 	__u32 zero = 0, bytes_up = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
+	struct connection *reads = 0;
+	enum reason reason;
 
-	return words ? judged(decide(skb, words, parse_inner, &bytes_up), bytes_up) : 0;
+	if (!words)
+		return 0;
+	reason = decide(skb, words, parse_inner, &bytes_up, &reads);
+	bytes_up = judged(reason, bytes_up);
+	if (reads)
+		read_on(skb, reads, words->elide_bytes_min);
+	return bytes_up;
 }
 
 /* What sockets are given. */

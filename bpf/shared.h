@@ -42,7 +42,7 @@ enum reason {
 	REASON_OTHER,		/* of a connection found to be something else, or other data */
 	REASON_FILTER_OFF,	/* passes: TCP, and the filter was told to take all of it */
 	REASON_SESSION,		/* passes: of an HTTP session */
-	REASON_ELIDED,		/* passes, cut to its headers: user space knows what its data are */
+	REASON_ELIDED,		/* passes, cut to its headers: its data are known to be a body's */
 	REASON_OPENING,		/* passes: of a connection whose protocol is not known yet */
 	REASON_ADMITTED,	/* passes: began a message, so that its session is known now */
 	REASON_FRAGMENT,	/* passes: a fragment that may be TCP */
@@ -62,6 +62,7 @@ enum counter {
 	COUNTER_OPENINGS_MADE,		/* SYNs entered */
 	COUNTER_OPENINGS_FAILED,	/* SYNs the full map refused */
 	COUNTER_ELIDED_BYTES,	/* payload that was cut off elided frames */
+	COUNTER_BODIES_FOUND,	/* bodies whose end the filter found itself */
 	COUNTER_COUNT,
 };
 
@@ -104,6 +105,7 @@ struct control {
 	__u32 restrictions;
 	__u32 note_mask;	/* pairs of notes, less one: a power of two */
 	__u32 zero;	/* is 0, which the verifier does not know */
+	__u32 elide_bytes_min;	/* bodies of so many bytes the filter may elide itself; 0: none */
 };
 
 /* What was chosen of a port, a VLAN id or a network. */

@@ -112,7 +112,10 @@ impl<S: FrameSource> Shard<S> {
             stats: HttpStats::default(),
             listener: lines,
         };
-        let flows = FlowTable::new(config.flow.clone());
+        let mut flows = FlowTable::new(config.flow.clone());
+        if source.notes().is_some() {
+            flows.set_filtered();
+        }
         let stats = ShardStats::default();
         let elide_bytes_min = config.capture.elide_bytes_min;
         let feedback = source.notes().map(|notes| Feedback::new(notes, elide_bytes_min));

@@ -160,6 +160,7 @@ impl Totals {
         let elided = [
             ("frames cut to their headers", filter.of(Reason::Elided)),
             ("bytes of bodies left in the kernel", filter.elided_bytes),
+            ("ends of bodies found by the filter itself", filter.bodies_found),
         ];
         row_of_parts(f, "elided", &elided)?;
         let pressure = [

@@ -80,9 +80,12 @@ mod root {
             if *name == "whole.jsonl" {
                 assert_eq!((bytes, frames), (0, 0), "{totals}");
             } else {
-                // Until the shard has read a head the body passes, and how long that takes is the
-                // machine's affair.
-                assert!(bytes > body_bytes / 10, "{bytes} of {body_bytes}: {totals}");
+                // These the filter has found itself: of the first connection until a small one
+                // comes, of the range and of IPv6. Of them nothing comes up but ends of segments.
+                let found = number_of(totals, " ends of bodies found by the filter itself");
+                let found_bytes = 4 * BIG_BYTES + (64 << 10) + 5_999_001;
+                assert_eq!(found, 6, "{totals}");
+                assert!(bytes > found_bytes / 100 * 99, "{bytes} of {body_bytes}: {totals}");
                 assert!(bytes <= frames * frame_bytes, "{totals}");
             }
         }

@@ -54,6 +54,8 @@ pub enum Retired {
 /// What a connection needs beside its own state to take a segment.
 pub(super) struct Tools<'a> {
     pub limits: &'a FlowConfig,
+    /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
+    pub is_filtered: bool,
     pub budget: &'a mut Budget,
     pub stats: &'a mut FlowStats,
 }
@@ -108,8 +110,7 @@ impl Connection {
         self.streams[direction.index()].granted
     }
 
-    /// Data of `direction` up to `until` need not come up: where none of a segment does, it was
-    /// left out, and not lost.
+    /// Data of `direction` up to `until` need not come up.
     pub fn grant(&mut self, direction: Direction, until: SeqNumber) {
         self.streams[direction.index()].granted = Some(until);
     }
@@ -216,7 +217,7 @@ impl Connection {
         tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        if !self.take_calmly(segment, tools.stats, visit) {
+        if !self.take_calmly(segment, tools, visit) {
             self.accept_with_care(segment, tools, visit);
             self.is_calm = self.has_nothing_open();
         }
@@ -322,7 +323,7 @@ impl Connection {
         if skip > 0 {
             stream.count_old(segment.payload_seq(), skip.min(segment.payload.len()), tools.stats);
         }
-        let (bytes, cut, origin) = stream.piece_of(segment, skip);
+        let (bytes, cut, origin) = Stream::piece_of(segment, skip, tools.is_filtered);
         if seen_bytes >= 0 && stream.store.is_none() && !is_held {
             stream.pass(bytes, cut, origin, segment.direction, tools.stats, visit);
             if stream.hole().is_some() {

@@ -12,37 +12,35 @@ fn bare(direction: Direction, offset: u32, len: u32, at_ms: u64) -> Sent {
     sent
 }
 
+/// What came behind a filter is elided where nothing of it came up; else somebody else cut it.
 #[test]
-fn what_was_granted_is_elided_and_the_rest_is_lost() {
-    let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"head", 1)]));
-    let index = one.table.indices()[0];
-    let (_, connection, ()) = one.table.link(index).expect("a flow");
-    assert!(!connection.is_joined_late());
-    let start = connection.next(Forward).expect("it has begun");
-    connection.grant(Forward, start.plus(3000));
-    one.take(&bare(Forward, 4, 1000, 2));
-    // Over the end of the grant: whoever cut this, it was not the filter.
-    one.take(&bare(Forward, 1004, 2001, 3));
-    one.take(&Sent::data(Forward, 3005, 0, b"next", 4));
-    // The other direction has none.
-    one.take(&bare(Reverse, 0, 10, 5));
-    assert_eq!((one.table.stats.bytes_elided, one.table.stats.bytes_cut), (1000, 2011));
-    let expected = [
-        bytes(Forward, "head"),
-        Heard::Elided(Forward, 1000),
-        Heard::Gap(Forward, 2001),
-        bytes(Forward, "next"),
-        Heard::Gap(Reverse, 10),
-    ];
-    assert_eq!(one.flushed(), expected);
+fn what_a_filter_cut_off_is_elided_and_the_rest_is_lost() {
+    for is_filtered in [true, false] {
+        let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"head", 1)]));
+        if is_filtered {
+            one.table.set_filtered();
+        }
+        one.take(&bare(Forward, 4, 1000, 2));
+        let mut cut = Sent::data(Forward, 1004, 0, b"some", 3);
+        cut.cut_bytes = 2000;
+        one.take(&cut);
+        let stats = &one.table.stats;
+        let expected = if is_filtered { (1000, 2000) } else { (0, 3000) };
+        assert_eq!((stats.bytes_elided, stats.bytes_cut), expected);
+        let first = match is_filtered {
+            true => Heard::Elided(Forward, 1000),
+            false => Heard::Gap(Forward, 1000),
+        };
+        let expected =
+            [bytes(Forward, "head"), first, bytes(Forward, "some"), Heard::Gap(Forward, 2000)];
+        assert_eq!(one.flushed(), expected);
+    }
 }
 
 #[test]
 fn elided_segments_wait_and_overlap_as_others_do() {
     let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"head", 1)]));
-    let index = one.table.indices()[0];
-    let (_, connection, ()) = one.table.link(index).expect("a flow");
-    connection.grant(Forward, connection.next(Forward).expect("it has begun").plus(1 << 20));
+    one.table.set_filtered();
     one.take(&bare(Forward, 1004, 500, 2));
     one.take(&bare(Forward, 1304, 700, 2)); // overlaps the one before
     one.take(&bare(Forward, 4, 1100, 2)); // and so does this

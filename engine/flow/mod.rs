@@ -52,8 +52,9 @@ pub struct Origin {
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
     Bytes(&'a [u8], Origin),
-    /// So many bytes passed that did not come up, as we had asked ([`Connection::grant`]). Nothing
-    /// is lost: when and where they passed is known.
+    /// So many bytes passed that the filter cut off: data of a body, as we had asked
+    /// ([`Connection::grant`]), or as it had read itself. Nothing is lost: when and where they
+    /// passed is known.
     Elided {
         /// How many.
         len_bytes: u64,

@@ -99,20 +99,18 @@ impl Stream {
         self.next.precedes(until).then_some(until)
     }
 
-    /// Whether data that end at `end` were left out because we asked for it. The filter goes no
-    /// further back from the end of a grant: `GRANT_BYTES_MAX` in bpf/shared.h.
-    pub fn covers(&self, end: SeqNumber) -> bool {
-        self.granted.is_some_and(|until| (0..WINDOW_BYTES_MAX).contains(&until.distance(end)))
-    }
-
     /// The payload of `segment` from its byte `skip` on, what was cut off behind it, and where it
     /// comes from.
     #[inline(always)]
-    pub fn piece_of<'a>(&self, segment: &Segment<'a>, skip: usize) -> (&'a [u8], Cut, Origin) {
+    pub fn piece_of<'a>(
+        segment: &Segment<'a>,
+        skip: usize,
+        is_filtered: bool,
+    ) -> (&'a [u8], Cut, Origin) {
         let bytes = segment.payload.get(skip..).unwrap_or_default();
         let cut = Cut {
             bytes: segment.payload_wire_bytes - (skip + bytes.len()) as u32,
-            is_elided: segment.payload.is_empty() && self.covers(segment.payload_end()),
+            is_elided: is_filtered && segment.payload.is_empty(),
         };
         let origin = Origin {
             timestamp: segment.timestamp,

@@ -81,6 +81,8 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct FlowTable<S> {
     limits: FlowConfig,
+    /// See [`FlowTable::set_filtered`].
+    is_filtered: bool,
     /// The lesser of the two timeouts: no flow that was quiet for less is over.
     timeout_least_ns: u64,
     /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
@@ -109,6 +111,7 @@ impl<S: Default> FlowTable<S> {
         let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
         FlowTable {
             limits,
+            is_filtered: false,
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
             index: HashTable::new(),
@@ -119,6 +122,12 @@ impl<S: Default> FlowTable<S> {
             budget,
             stats: FlowStats::default(),
         }
+    }
+
+    /// Segments come through a filter that cuts off data of bodies: where nothing of a payload
+    /// comes up, it was left out, and not lost.
+    pub fn set_filtered(&mut self) {
+        self.is_filtered = true;
     }
 
     /// Flows in the table.
@@ -249,8 +258,12 @@ impl<S: Default> FlowTable<S> {
         if segment.flags.is_syn() {
             flow.connection.shake_hands(segment, &mut flow.origins);
         }
-        let mut tools =
-            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let mut tools = Tools {
+            limits: &self.limits,
+            is_filtered: self.is_filtered,
+            budget: &mut self.budget,
+            stats: &mut self.stats,
+        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
         flow.connection.accept(segment, &mut tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
@@ -302,8 +315,12 @@ impl<S: Default> FlowTable<S> {
         if let Some(deadline) = flow.watched_until {
             self.overdue.remove(&(deadline, index.0));
         }
-        let mut tools =
-            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let mut tools = Tools {
+            limits: &self.limits,
+            is_filtered: self.is_filtered,
+            budget: &mut self.budget,
+            stats: &mut self.stats,
+        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
         flow.connection.settle(now, &mut tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
@@ -319,8 +336,12 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
     ) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        let mut tools =
-            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let mut tools = Tools {
+            limits: &self.limits,
+            is_filtered: self.is_filtered,
+            budget: &mut self.budget,
+            stats: &mut self.stats,
+        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
         flow.connection.flush(&mut tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
@@ -461,8 +482,12 @@ impl<S: Default> FlowTable<S> {
         if is_little && self.budget.used_bytes <= self.budget.max_bytes / 16 * 15 {
             return false;
         }
-        let mut tools =
-            Tools { limits: &self.limits, budget: &mut self.budget, stats: &mut self.stats };
+        let mut tools = Tools {
+            limits: &self.limits,
+            is_filtered: self.is_filtered,
+            budget: &mut self.budget,
+            stats: &mut self.stats,
+        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
         flow.connection.give_way(now, &mut tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);

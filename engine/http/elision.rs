@@ -93,7 +93,8 @@ impl Conversation {
             }
     }
 
-    /// Bytes passed that we had asked not to come up.
+    /// Bytes passed that the filter cut off. It does so only where they are a body's, as far as we
+    /// have told it or it has read itself; where we know of none, we have lost the head before.
     pub(super) fn elided<L: Listener>(
         &mut self,
         wire: Wire<'_>,

@@ -89,6 +89,8 @@ pub struct FilterCounters {
     pub openings_failed: u64,
     /// Payload that was cut off elided frames.
     pub elided_bytes: u64,
+    /// Bodies whose end the filter found itself.
+    pub bodies_found: u64,
 }
 
 impl FilterCounters {
@@ -122,6 +124,7 @@ impl FilterCounters {
             ("openings_made", self.openings_made),
             ("openings_failed", self.openings_failed),
             ("elided_bytes", self.elided_bytes),
+            ("bodies_found", self.bodies_found),
         ])
     }
 
@@ -137,6 +140,7 @@ impl FilterCounters {
         self.openings_made += rest[3];
         self.openings_failed += rest[4];
         self.elided_bytes += rest[5];
+        self.bodies_found += rest[6];
     }
 
     fn sum(&self, is_wanted: impl Fn(Reason) -> bool) -> u64 {
@@ -190,6 +194,6 @@ mod tests {
         assert_eq!(counters.passed(), 0b1_1111_1111_0000_0000);
         assert_eq!(counters.offered(), counters.rejected() + counters.passed());
         assert_eq!(counters.sessions_made, 1 << 17);
-        assert_eq!(counters.each().last(), Some(("elided_bytes", 1 << 22)));
+        assert_eq!(counters.each().last(), Some(("bodies_found", 1 << 23)));
     }
 }

@@ -26,7 +26,8 @@ const CONTROL_MODE: usize = 4;
 const CONTROL_DIRECTION: usize = 8;
 const CONTROL_RESTRICTIONS: usize = 12;
 const CONTROL_NOTE_MASK: usize = 16;
-const CONTROL_BYTES: usize = 24;
+const CONTROL_ELIDE_BYTES_MIN: usize = 24;
+const CONTROL_BYTES: usize = 28;
 
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +93,8 @@ impl Filter {
         };
         filter.say(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
         filter.say(CONTROL_NOTE_MASK, pair_count - 1);
+        let elide_bytes_min = config.elide_bytes_min.unwrap_or(0);
+        filter.say(CONTROL_ELIDE_BYTES_MIN, elide_bytes_min.try_into().unwrap_or(0));
         filter.say(
             CONTROL_MODE,
             match config.filter {
@@ -207,6 +210,7 @@ mod tests {
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
         assert_eq!(CONTROL_RESTRICTIONS, offset_of!(types::control, restrictions));
         assert_eq!(CONTROL_NOTE_MASK, offset_of!(types::control, note_mask));
+        assert_eq!(CONTROL_ELIDE_BYTES_MIN, offset_of!(types::control, elide_bytes_min));
     }
 
     #[test]

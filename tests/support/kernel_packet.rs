@@ -197,6 +197,9 @@ pub fn key_bytes(key: &FlowKey) -> Vec<u8> {
     bytes
 }
 
+/// Of `struct connection`, behind [`Known`]: what the filter knows of a session's heads.
+const READING_BYTES: usize = 24;
+
 /// `struct connection` of bpf/connection.h: what the filter knows of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Known {
@@ -210,7 +213,7 @@ impl Known {
     /// As the maps have it.
     pub fn bytes(&self) -> Vec<u8> {
         let words = [self.isn[0], self.isn[1], self.marks, self.bytes].map(u32::to_ne_bytes);
-        [words.as_flattened(), &self.settled.to_ne_bytes()].concat()
+        [words.as_flattened(), &self.settled.to_ne_bytes(), &[0; READING_BYTES]].concat()
     }
 
     /// From a map's value.

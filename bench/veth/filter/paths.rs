@@ -1,6 +1,6 @@
 //! The ways of a frame through the filter, each with frames that go it.
 
-use super::packet::Way::{ToClient, ToServer};
+use super::packet::Way::{self, ToClient, ToServer};
 use super::packet::*;
 use httplines::sys::counters::Reason;
 
@@ -9,6 +9,15 @@ use httplines::sys::counters::Reason;
 const FRESH_COUNT: u16 = 4096;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+/// Heads of answers, as nginx writes them: of a body that is left out, and of one that is not.
+const LARGE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n\
+    Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: application/octet-stream\r\n\
+    Content-Length: 8388608\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
+    Connection: keep-alive\r\nETag: \"6592008e-800000\"\r\nAccept-Ranges: bytes\r\n\r\n";
+const SMALL: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n\
+    Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: text/html\r\nContent-Length: 615\r\n\
+    Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: keep-alive\r\n\
+    ETag: \"6592008e-267\"\r\nAccept-Ranges: bytes\r\n\r\n";
 const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 /// How the filter is set.
@@ -60,13 +69,41 @@ impl Path {
     }
 }
 
-/// A frame of each of many connections.
+/// A frame of each of many connections, from their clients.
 fn fresh(flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
-    let of = |client| tcp_between(ToServer, (client, SERVER_PORT), flags, payload);
-    let ports = 1024..1024 + FRESH_COUNT;
-    ports
-        .map(|client| ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_TCP, &of(client))))
-        .collect()
+    fresh_at(ToServer, SEQ, flags, payload)
+}
+
+/// The same either way, with sequence number `seq` and acknowledging what is behind a SYN.
+fn fresh_at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
+    let of = |client| {
+        let mut segment = tcp_between(way, (client, SERVER_PORT), flags, payload);
+        segment[4..8].copy_from_slice(&seq.to_be_bytes());
+        segment[8..12].copy_from_slice(&(SEQ + 1).to_be_bytes());
+        ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))
+    };
+    (1024..1024 + FRESH_COUNT).map(of).collect()
+}
+
+/// Requests and answers on connections of which the filter has seen the handshake: it reads their
+/// heads itself.
+fn read() -> Vec<Path> {
+    let shaken = [fresh(SYN, b""), fresh_at(ToClient, SEQ, SYN | ACK, b"")].concat();
+    let asked = [shaken.clone(), fresh_at(ToServer, SEQ + 1, ACK, GET)].concat();
+    let answer = |name, head| Path {
+        before: asked.clone(),
+        frames: fresh_at(ToClient, SEQ + 1, ACK, head),
+        ..path(name, Reason::Session, Vec::new())
+    };
+    vec![
+        Path {
+            before: shaken,
+            frames: fresh_at(ToServer, SEQ + 1, ACK, GET),
+            ..path("new: request, read", Reason::Admitted, Vec::new())
+        },
+        answer("new: large answer, read", LARGE),
+        answer("new: small answer, read", SMALL),
+    ]
 }
 
 /// Paths on which frames are rejected.
@@ -171,5 +208,5 @@ fn others() -> Vec<Path> {
 
 /// All paths, rejections first.
 pub fn all() -> Vec<Path> {
-    [rejects(), sessions(), others()].concat()
+    [rejects(), sessions(), others(), read()].concat()
 }

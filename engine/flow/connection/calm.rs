@@ -4,11 +4,10 @@
 //! ([`Connection::accept_with_care`]), which would say the same of these, and after which it is
 //! looked at anew whether the connection is calm.
 
-use super::Connection;
+use super::{Connection, Stream, Tools};
 use crate::decode::{Segment, TcpFlags};
 use crate::flow::Chunk;
 use crate::ids::Direction;
-use crate::stats::FlowStats;
 
 impl Connection {
     /// Whether the last segment left the connection calm.
@@ -32,7 +31,7 @@ impl Connection {
     pub(super) fn take_calmly(
         &mut self,
         segment: &Segment<'_>,
-        stats: &mut FlowStats,
+        tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         const ENDS: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
@@ -49,8 +48,8 @@ impl Connection {
             if !is_next || self.is_ahead_of_peer(own, segment.ack) {
                 return false;
             }
-            let (bytes, cut, origin) = stream.piece_of(segment, 0);
-            self.streams[own].pass(bytes, cut, origin, segment.direction, stats, visit);
+            let (bytes, cut, origin) = Stream::piece_of(segment, 0, tools.is_filtered);
+            self.streams[own].pass(bytes, cut, origin, segment.direction, tools.stats, visit);
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].note_ack(ack);
@@ -61,11 +60,11 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Tools;
     use super::*;
     use crate::config::FlowConfig;
     use crate::flow::tests::{Heard, Sent, hear};
     use crate::flow::{Budget, Origins};
+    use crate::stats::FlowStats;
     use proptest::prelude::*;
 
     /// A connection, and what came of it.
@@ -98,7 +97,7 @@ mod tests {
                 return heard.push(Heard::Reset);
             }
             connection.shake_hands(segment, origins);
-            let mut tools = Tools { limits: &limits, budget, stats };
+            let mut tools = Tools { limits: &limits, is_filtered: true, budget, stats };
             let mut visit = |direction, chunk: Chunk<'_>| hear(heard, direction, chunk);
             connection.accept(segment, &mut tools, &mut visit);
             self.calm_count += usize::from(self.connection.is_calm);

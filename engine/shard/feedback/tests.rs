@@ -57,6 +57,7 @@ impl Talk {
             next: isn.map(SeqNumber),
             segments: 0,
         };
+        talk.flows.set_filtered();
         talk.send(Reverse, TcpFlags::SYN, b"", 0);
         talk.send(Forward, TcpFlags::SYN | TcpFlags::ACK, b"", 0);
         talk

@@ -1,0 +1,460 @@
+//! What the kernel filter reads of heads itself, through BPF_PROG_TEST_RUN: which bodies it leaves
+//! out before user space can know of them, and that it finds none where the engine finds none.
+
+#[path = "support/kernel_packet.rs"]
+mod packet;
+mod support;
+
+use httplines::capture::LinkType;
+use packet::{ACK, SYN};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use support::capture_file::WrittenFrame;
+use support::rooms::told_of_any;
+
+const CLIENT_ISN: u32 = 0xffff_ffc0;
+const SERVER_ISN: u32 = 1_000;
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+/// The filter's bounds, in bpf/head.h.
+const LENGTH_DIGITS_MAX: usize = 9;
+const BODY_BYTES_MAX: u32 = 1 << 29;
+const FULL_BYTES_MIN: usize = 1000;
+
+/// The head that `bytes` begin with, by lines: what is behind it, and the length it gives. `None`:
+/// not one that the filter reads. The naive twin of bpf/head.h.
+fn read_head(bytes: &[u8], is_request: bool) -> Option<(&[u8], Option<u32>)> {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let (start, mut at, mut length) = (lines.next()?, 0, None);
+    let is_readable = if is_request {
+        let end = start.len().checked_sub(11).filter(|end| *end > 4)?;
+        let version = [&b" HTTP/1.0\r\n"[..], b" HTTP/1.1\r\n"];
+        start.starts_with(b"GET ") && start[4] > b' ' && version.contains(&&start[end..])
+    } else {
+        start.starts_with(b"HTTP/1.1 200 ") || start.starts_with(b"HTTP/1.1 206 ")
+    };
+    if !is_readable {
+        return None;
+    }
+    at += start.len();
+    for line in lines {
+        at += line.len();
+        if line == b"\r\n" {
+            return Some((&bytes[at..], length));
+        }
+        let lower = line.to_ascii_lowercase();
+        if line[0] <= b' ' || lower.starts_with(b"transfer") || !line.ends_with(b"\n") {
+            return None;
+        }
+        let Some(rest) = lower.strip_prefix(b"content-length") else { continue };
+        let digits = rest.strip_prefix(b": ")?.strip_suffix(b"\r\n")?;
+        let is_number = (1..=LENGTH_DIGITS_MAX).contains(&digits.len())
+            && digits.iter().all(u8::is_ascii_digit);
+        let number = std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?;
+        if length.is_some() || number == 0 {
+            return None;
+        }
+        length = Some(number);
+    }
+    None
+}
+
+/// How long the body is that the filter finds behind an answer to a request, if it does.
+fn body_bytes(request: &[u8], answer: &[u8]) -> Option<u32> {
+    let (behind, length) = read_head(request, true)?;
+    let may_be_large = answer.len() >= FULL_BYTES_MIN || answer.ends_with(b"\r\n\r\n");
+    if !behind.is_empty() || length.is_some() || !may_be_large {
+        return None;
+    }
+    let (body, length) = read_head(answer, false)?;
+    length.filter(|length| (body.len() as u32..=BODY_BYTES_MAX).contains(length))
+}
+
+/// Header lines, of which some say what the body is, and some nearly do.
+fn header_line() -> impl Strategy<Value = Vec<u8>> {
+    let name = select(vec![
+        "Content-Length: ",
+        "content-length: ",
+        "CONTENT-LENGTH:",
+        "Content-Length : ",
+        "Content-Length:\t",
+        "Content-Lengths: ",
+        "Content\rLength: ",
+        " Content-Length: ",
+        "Transfer-Encoding: chunked",
+        "transfer-coding: ",
+        "Content-Type: text/plain",
+        "X: y",
+        "Accept",
+        ": ",
+        "",
+        "\t folded",
+    ]);
+    let number = prop_oneof![
+        6 => (256u32..4000).prop_map(|number| number.to_string()),
+        1 => select(vec!["0", "007", "1234567890", "999999999", "+300", "300 ", "3x0", "300, 300"])
+            .prop_map(String::from),
+        1 => "[ -~]{0,200}",
+    ];
+    let end = select(vec!["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r\r\n", ""]);
+    (name, number, end).prop_map(|(name, number, end)| [name, &number, end].concat().into_bytes())
+}
+
+/// A head that begins with one of these lines, has `lines` behind it, and one byte of which may be
+/// anything.
+fn head(
+    starts: Vec<&'static str>,
+    lines: impl Strategy<Value = Vec<Vec<u8>>>,
+) -> impl Strategy<Value = Vec<u8>> {
+    let end = select(vec!["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", ""]);
+    let harm = prop_oneof![4 => Just(None), 1 => any::<(prop::sample::Index, u8)>().prop_map(Some)];
+    (select(starts), lines, end, harm).prop_map(|(start, lines, end, harm)| {
+        let mut head = [start.as_bytes(), &lines.concat(), end.as_bytes()].concat();
+        if let Some((at, byte)) = harm {
+            let at = at.index(head.len());
+            head[at] = byte;
+        }
+        head
+    })
+}
+
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let starts = vec![
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.0\r\n",
+        "GET /a b HTTP/1.1\r\n",
+        "GET HTTP/1.1\r\n",
+        "GET  HTTP/1.1\r\n",
+        "GET / HTTP/1.1\n",
+        "GET / HTTP/1.12\r\n",
+        "HEAD / HTTP/1.1\r\n",
+        "POST / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\n",
+    ];
+    let odd = head(starts, vec(header_line(), 0..3));
+    prop_oneof![3 => Just(GET.to_vec()), 1 => odd]
+}
+
+fn answer() -> impl Strategy<Value = Vec<u8>> {
+    let usual = vec!["HTTP/1.1 200 OK\r\n", "HTTP/1.1 206 Partial Content\r\n"];
+    let odd = vec![
+        "HTTP/1.1 200 \r\n",
+        "HTTP/1.1 200\r\n",
+        "HTTP/1.1 204 No Content\r\n",
+        "HTTP/1.1 304 Not Modified\r\n",
+        "HTTP/1.1 100 Continue\r\n",
+        "HTTP/1.0 200 OK\r\n",
+        "HTTP/1.1 200 a very long reason, longer than what is read in one piece, of more words\r\n",
+    ];
+    let plain = select(vec!["Server: a\r\n", "X-Content-Length: 1\r\n", "A: b\r\n"])
+        .prop_map(|line| line.as_bytes().to_vec());
+    let length =
+        (256u32..4000).prop_map(|number| format!("Content-Length: {number}\r\n").into_bytes());
+    let line = prop_oneof![4 => plain, 1 => header_line()];
+    let lines = (vec(line.clone(), 0..3), length, vec(line, 0..3))
+        .prop_map(|(before, length, behind)| [before, vec![length], behind].concat())
+        .boxed();
+    let head = prop_oneof![3 => head(usual, lines.clone()), 1 => head(odd, lines)];
+    (head, prop_oneof![2 => Just(0usize), 1 => 0usize..2000])
+        .prop_map(|(head, more)| [head, vec![b'x'; more]].concat())
+}
+
+/// What the engine says of the answer's body, if it is so long.
+fn told_body_bytes(request: &[u8], answer: &[u8], body_bytes: u32) -> Vec<Option<u64>> {
+    let ends = ["10.0.0.9:4000", "10.0.0.1:80"].map(|end| end.parse().expect("an address"));
+    let (client, server) = (CLIENT_ISN.wrapping_add(1), SERVER_ISN + 1);
+    let behind = read_head(answer, false).map_or(0, |(behind, _)| behind.len());
+    let body = vec![b'x'; body_bytes as usize - behind];
+    let asked = client.wrapping_add(request.len() as u32);
+    let answered = server + answer.len() as u32;
+    let sent: [(bool, u32, u32, u8, &[u8]); 5] = [
+        (true, CLIENT_ISN, 0, SYN, b""),
+        (false, SERVER_ISN, client, SYN | ACK, b""),
+        (true, client, server, ACK, request),
+        (false, server, asked, ACK, answer),
+        (false, answered, asked, ACK, &body),
+    ];
+    let frames = sent.map(|(is_client, seq, ack, flags, payload)| {
+        let own = usize::from(!is_client);
+        let packet = support::packet::Packet::tcp(ends[own], ends[1 - own]).seq(seq).ack(ack);
+        WrittenFrame::new(1_000_000_000, &packet.flags(flags).payload(payload).ethernet())
+    });
+    let told = told_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)));
+    told.records.iter().map(|record| record["response_body_bytes"].as_u64()).collect()
+}
+
+proptest! {
+    /// Where the filter would find a body, the engine finds the same.
+    #[test]
+    fn the_engine_finds_every_body_that_the_filter_finds(
+        request in request(),
+        answer in answer(),
+    ) {
+        if let Some(bytes) = body_bytes(&request, &answer).filter(|bytes| *bytes < 60_000) {
+            let told = told_body_bytes(&request, &answer, bytes);
+            prop_assert_eq!(told, [Some(u64::from(bytes))]);
+        }
+    }
+}
+
+/// Needs CAP_BPF; elsewhere each test says that it was skipped.
+mod root {
+    use super::packet::Way::{self, ToClient, ToServer};
+    use super::packet::*;
+    use super::*;
+    use httplines::config::{CaptureConfig, DecodeConfig};
+    use httplines::sys::counters::Reason;
+    use httplines::sys::filter::Filter;
+    use libbpf_rs::MapCore;
+    use std::cell::Cell;
+
+    fn load(elide_bytes_min: Option<u64>) -> Option<Filter> {
+        let config = CaptureConfig { elide_bytes_min, ..room_for(64) };
+        super::packet::load(&config, &DecodeConfig::default())
+    }
+
+    /// Puts a segment into a frame.
+    type Wrap = fn(Way, &[u8]) -> Vec<u8>;
+
+    /// A connection, as the filter sees it.
+    struct Talk<'a> {
+        filter: &'a Filter,
+        /// What each end sends next: the client, then the server.
+        next: [u32; 2],
+        wrap: Wrap,
+    }
+
+    fn in_ipv4(way: Way, segment: &[u8]) -> Vec<u8> {
+        ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, segment))
+    }
+
+    impl<'a> Talk<'a> {
+        /// Behind the handshake; nothing else is known to the filter.
+        fn open(filter: &'a Filter) -> Talk<'a> {
+            Talk::open_in(filter, in_ipv4)
+        }
+
+        fn open_in(filter: &'a Filter, wrap: Wrap) -> Talk<'a> {
+            for map in [filter.sessions(), filter.openings()] {
+                map.keys().for_each(|key| map.delete(&key).expect("it was there"));
+            }
+            let mut talk = Talk { filter, next: [CLIENT_ISN, SERVER_ISN], wrap };
+            assert_eq!(talk.say(ToServer, SYN, b""), Reason::Opening);
+            talk.next[0] = CLIENT_ISN.wrapping_add(1);
+            assert_eq!(talk.say(ToClient, SYN | ACK, b""), Reason::Opening);
+            talk.next[1] = SERVER_ISN + 1;
+            talk
+        }
+
+        /// A segment `ahead` of what comes next, and nothing is to be behind it.
+        fn say_at(&self, way: Way, ahead: i32, flags: u8, payload: &[u8]) -> Reason {
+            let seq = self.next[usize::from(way == ToClient)].wrapping_add_signed(ahead);
+            let mut segment = tcp_at(way, seq, flags, &[], payload);
+            let ack = self.next[usize::from(way == ToServer)];
+            segment[8..12].copy_from_slice(&ack.to_be_bytes());
+            reason_of(self.filter, &(self.wrap)(way, &segment))
+        }
+
+        /// The next segment.
+        fn say(&mut self, way: Way, flags: u8, payload: &[u8]) -> Reason {
+            let reason = self.say_at(way, 0, flags, payload);
+            let next = &mut self.next[usize::from(way == ToClient)];
+            *next = next.wrapping_add(payload.len() as u32);
+            reason
+        }
+
+        /// A request and the head of its answer.
+        fn ask(&mut self, request: &[u8], head: &[u8]) {
+            let reason = self.say(ToServer, ACK, request);
+            assert!([Reason::Admitted, Reason::Session].contains(&reason), "{reason:?}");
+            assert_eq!(self.say(ToClient, ACK, head), Reason::Session, "a head comes up");
+        }
+
+        /// Whether data of the server's are cut, so many bytes from what comes next.
+        fn is_cut(&self, ahead: i32, bytes: usize) -> bool {
+            match self.say_at(ToClient, ahead, ACK, &vec![b'x'; bytes]) {
+                Reason::Elided => true,
+                Reason::Session => false,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn answer_of(body_bytes: usize) -> Vec<u8> {
+        format!("HTTP/1.1 200 OK\r\nServer: a\r\nContent-Length: {body_bytes}\r\n\r\n").into_bytes()
+    }
+
+    #[test]
+    fn the_filter_finds_what_its_naive_twin_finds() {
+        let Some(filter) = load(Some(1)) else { return };
+        let counts = [const { Cell::new(0) }; 2];
+        proptest!(|(request in request(), answer in answer())| {
+            let expected = body_bytes(&request, &answer);
+            let mut talk = Talk::open(&filter);
+            if talk.say(ToServer, ACK, &request) == Reason::Opening {
+                prop_assert_eq!(expected, None);
+                return Ok(());
+            }
+            talk.say(ToClient, ACK, &answer);
+            let behind = read_head(&answer, false).map_or(0, |(behind, _)| behind.len());
+            let rest = expected.map_or(400, |bytes| bytes as usize - behind).min(1400);
+            let is_cut = rest >= 256 && talk.is_cut(0, rest);
+            prop_assert_eq!(is_cut, expected.is_some() && rest >= 256);
+            let is_whole = expected.is_none_or(|bytes| (bytes as usize) < rest + behind + 1);
+            prop_assert!(!(is_whole && talk.is_cut(1, rest.max(256))), "the next head is cut");
+            counts[usize::from(is_cut)].set(counts[usize::from(is_cut)].get() + 1);
+        });
+        assert!(counts.iter().all(|count| count.get() > 40), "{counts:?}");
+    }
+
+    #[test]
+    fn a_body_is_left_out_from_its_first_byte_to_its_last_on_every_turn() {
+        let Some(filter) = load(Some(1000)) else { return };
+        let mut talk = Talk::open(&filter);
+        for turn in 0..5 {
+            talk.ask(GET, &answer_of(1_000_000));
+            assert!(talk.is_cut(0, 1400) && talk.is_cut(1_000_000 - 1400, 1400), "{turn}");
+            if turn == 4 {
+                assert!(!talk.is_cut(1_000_000 - 1399, 1400), "over its end");
+                break;
+            }
+            talk = Talk { next: [talk.next[0], talk.next[1] + 1_000_000], ..talk };
+            // What is sent again changes nothing.
+            assert_eq!(talk.say_at(ToServer, -(GET.len() as i32), ACK, GET), Reason::Session);
+            assert!(talk.is_cut(-1400, 1400));
+        }
+        assert_eq!(filter.counters().bodies_found, 5);
+        // A body that is not large is the last one.
+        let mut talk = Talk::open(&filter);
+        talk.ask(GET, &answer_of(999));
+        assert!(!talk.is_cut(0, 999));
+        talk.say(ToClient, ACK, &[b'x'; 999]);
+        talk.ask(GET, &answer_of(1_000_000));
+        assert!(!talk.is_cut(0, 1400));
+    }
+
+    #[test]
+    fn frames_of_every_plain_kind_are_read() {
+        let Some(filter) = load(Some(1)) else { return };
+        let kinds: [Wrap; 3] = [
+            |way, segment| ethernet(&[], TYPE_IPV6, &ipv6(way, PROTOCOL_TCP, segment)),
+            |way, segment| {
+                let packet = ipv4(way, PROTOCOL_TCP, segment);
+                ethernet(&[(TYPE_QINQ, 100), (TYPE_VLAN, 7)], TYPE_IPV4, &packet)
+            },
+            |way, segment| {
+                let packet = ipv4_with_options(way, PROTOCOL_TCP, &[1; 40], segment);
+                ethernet(&[], TYPE_IPV4, &packet)
+            },
+        ];
+        for wrap in kinds {
+            let mut talk = Talk::open_in(&filter, wrap);
+            talk.ask(GET, &answer_of(5000));
+            assert!(talk.is_cut(0, 1000));
+        }
+    }
+
+    /// Who sends what, so far from what comes next, with which flags.
+    type Said<'a> = (Way, i32, u8, &'a [u8]);
+
+    /// Whatever may mean that a head is not the answer to the request before it.
+    #[test]
+    fn where_anything_is_in_doubt_nothing_is_found() {
+        let Some(filter) = load(Some(1)) else { return };
+        let (long, twice) = (answer_of(5000), [GET, GET].concat());
+        let asked: Said<'_> = (ToServer, 0, ACK, GET);
+        let asks = |text: &'static [u8]| [(ToServer, 0, ACK, text), (ToServer, 0, ACK, b"")];
+        let proxy: Said<'_> = (ToServer, 0, ACK, b"PROXY TCP4 192.0.2.1 192.0.2.2 4242 80\r\n");
+        let early: Said<'_> = (ToClient, 0, ACK, b"HTTP/1.1 103 Early Hints\r\n\r\n");
+        let with_body = b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n";
+        let doubts: [(&str, [Said<'_>; 2]); 16] = [
+            ("two requests", [(ToServer, 0, ACK, &twice), (ToServer, 0, ACK, b"")]),
+            ("two requests in two segments", [asked, asked]),
+            ("a request in two", [(ToServer, 0, ACK, &GET[..20]), (ToServer, 0, ACK, &GET[20..])]),
+            ("its end first", [(ToServer, 20, ACK, &GET[20..]), (ToServer, 0, ACK, &GET[..20])]),
+            ("HEAD", asks(b"HEAD / HTTP/1.1\r\n\r\n")),
+            ("CONNECT", asks(b"CONNECT a:1 HTTP/1.1\r\n\r\n")),
+            ("a request with a body", asks(with_body)),
+            ("an interim answer", [asked, early]),
+            ("something before the request", [proxy, asked]),
+            ("an answer before the request", [(ToClient, 0, ACK, &long), asked]),
+            ("a later part of the answer first", [asked, (ToClient, 300, ACK, &[b'x'; 300])]),
+            ("urgent data", [(ToServer, 0, ACK | URG, GET), (ToServer, 0, ACK, b"")]),
+            ("the client's end", [asked, (ToServer, 0, FIN | ACK, b"")]),
+            ("another SYN", [asked, (ToServer, 7_000_000, SYN, b"")]),
+            ("a reset", [asked, (ToServer, 0, RST, b"")]),
+            ("a byte between", [asked, (ToClient, 0, ACK, b"\n")]),
+        ];
+        for (what, said) in doubts {
+            let mut talk = Talk::open(&filter);
+            for (way, ahead, flags, payload) in said {
+                talk.say_at(way, ahead, flags, payload);
+                let next = &mut talk.next[usize::from(way == ToClient)];
+                *next = next.wrapping_add(if ahead == 0 { payload.len() as u32 } else { 0 });
+            }
+            talk.say(ToClient, ACK, &long);
+            assert!(!talk.is_cut(0, 1000), "{what}");
+        }
+        assert_eq!(filter.counters().bodies_found, 0);
+        let mut talk = Talk::open(&filter);
+        talk.ask(GET, &long);
+        assert!(talk.is_cut(0, 1000), "where nothing is");
+    }
+
+    /// What was found ends with the connection, and with what comes behind it.
+    #[test]
+    fn what_was_found_of_a_connection_ends_with_it() {
+        let Some(filter) = load(Some(1)) else { return };
+        let endings: [(&str, Way, i32, u8); 5] = [
+            ("a SYN with another number", ToServer, 1000, SYN),
+            ("the server's SYN with another number", ToClient, 1000, SYN | ACK),
+            ("the server's end", ToClient, 0, FIN | ACK),
+            ("a reset", ToClient, 0, RST),
+            ("the client's reset", ToServer, 0, RST | ACK),
+        ];
+        for (what, way, ahead, flags) in endings {
+            let mut talk = Talk::open(&filter);
+            talk.ask(GET, &answer_of(5000));
+            assert!(talk.is_cut(0, 1000), "{what}");
+            talk.say_at(way, ahead, flags, b"");
+            assert!(!talk.is_cut(0, 1000), "{what}");
+        }
+        // Nor is anything cut of what the client sends, wherever that stands among the numbers.
+        let mut talk = Talk::open(&filter);
+        talk.ask(GET, &answer_of(5000));
+        let ahead = talk.next[1].wrapping_sub(talk.next[0]) as i32;
+        assert_eq!(talk.say_at(ToServer, ahead, ACK, &[b'x'; 1000]), Reason::Session);
+    }
+
+    #[test]
+    fn without_elision_nothing_is_read() {
+        for elide_bytes_min in [None, Some(5001), Some(u64::MAX)] {
+            let Some(filter) = load(elide_bytes_min) else { return };
+            let mut talk = Talk::open(&filter);
+            talk.ask(GET, &answer_of(5000));
+            assert!(!talk.is_cut(0, 1000));
+        }
+    }
+
+    /// Bounds of what is read.
+    #[test]
+    fn long_heads_and_the_greatest_lengths() {
+        let Some(filter) = load(Some(1)) else { return };
+        let with = |more: &str, length: u32| {
+            format!("HTTP/1.1 200 OK\r\n{more}Content-Length: {length}\r\n\r\n").into_bytes()
+        };
+        let rows = [
+            (with("", 1 << 29), true),
+            (with("", (1 << 29) + 1), false),
+            (with(&"A: b\r\n".repeat(28), 5000), true),
+            (with(&"A: b\r\n".repeat(40), 5000), false),
+            (with(&format!("A: {}\r\n", "b".repeat(1500)), 5000), true),
+            (with(&format!("A: {}\r\n", "b".repeat(2200)), 5000), false),
+        ];
+        for (head, is_read) in rows {
+            let mut talk = Talk::open(&filter);
+            talk.ask(GET, &head);
+            assert_eq!(talk.is_cut(0, 1000), is_read, "{}", head.len());
+        }
+    }
+}
