@@ -252,6 +252,9 @@ pub struct EmitConfig {
     pub is_per_shard: bool,
     /// Bytes at which a batch of lines goes to the writer.
     pub batch_bytes: usize,
+    /// The same where a shard writes its lines itself. The kernel keeps a file in pages as large as
+    /// the writes that make it, and few large ones cost it less.
+    pub desk_batch_bytes: usize,
     /// Batches that may wait for the writer, for one shard.
     pub batch_count_max: usize,
     /// Bytes of one line at most.
@@ -348,6 +351,7 @@ impl Default for EmitConfig {
             format: LineFormat::Text { is_verbose: false },
             is_per_shard: false,
             batch_bytes: 256 << 10,
+            desk_batch_bytes: 1 << 20,
             batch_count_max: 64,
             line_bytes_max: 16 << 10,
             extra_headers: Vec::new(),
@@ -406,7 +410,8 @@ impl Config {
         if self.decode.fragmented_count_max == 0 || self.decode.fragment_bytes_max < 128 << 10 {
             return Err("fragments have room for a datagram, at least 128 KiB".into());
         }
-        if self.emit.batch_bytes < 2 * self.emit.line_bytes_max {
+        let batch_bytes_least = self.emit.batch_bytes.min(self.emit.desk_batch_bytes);
+        if batch_bytes_least < 2 * self.emit.line_bytes_max {
             return Err("a batch holds at least two of the longest lines".into());
         }
         if self.http.head_bytes_max < 1024 {

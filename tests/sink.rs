@@ -117,7 +117,8 @@ fn a_pipe_without_reader_ends_a_run_in_order() {
     let (reader, pipe) = std::io::pipe().unwrap();
     let sink = StdoutSink::on(File::from(std::os::fd::OwnedFd::from(pipe)));
     drop(reader);
-    let limits = Limits { batch_bytes: 64, batch_count_max: 4, line_bytes_max: 64 };
+    let limits =
+        Limits { batch_bytes: 64, desk_batch_bytes: 64, batch_count_max: 4, line_bytes_max: 64 };
     let (mut outlets, writer) =
         Writer::start(vec![Box::new(sink)], 1, limits, Policy::Wait).unwrap();
     let mut outlet = outlets.remove(0);
@@ -232,7 +233,12 @@ mod root {
     #[ignore = "needs a small disk"]
     fn small_disk_under_the_writer() {
         let disk = small_disk();
-        let limits = Limits { batch_bytes: 4096, batch_count_max: 64, line_bytes_max: 128 };
+        let limits = Limits {
+            batch_bytes: 4096,
+            desk_batch_bytes: 4096,
+            batch_count_max: 64,
+            line_bytes_max: 128,
+        };
         for policy in [Policy::Drop, Policy::Wait] {
             let path = disk.join("http.jsonl");
             let filler = disk.join("filler");

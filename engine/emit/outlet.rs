@@ -122,7 +122,11 @@ pub struct Outlet {
 
 impl Outlet {
     pub(super) fn new(shard: ShardId, way: Way, limits: Limits, shared: Arc<Shared>) -> Outlet {
-        let Limits { batch_bytes, line_bytes_max, .. } = limits;
+        let line_bytes_max = limits.line_bytes_max;
+        let batch_bytes = match &way {
+            Way::Queue(_) => limits.batch_bytes,
+            Way::Desk(_) => limits.desk_batch_bytes,
+        };
         let (buffer, line_count) = (Vec::new(), 0);
         let mut outlet =
             Outlet { shard, batch_bytes, line_bytes_max, way, shared, buffer, line_count };

@@ -100,6 +100,8 @@ pub(super) fn why(error: &io::Error) -> String {
 pub struct Limits {
     /// Bytes at which a batch is handed over.
     pub batch_bytes: usize,
+    /// Bytes at which a batch is written by the shard itself.
+    pub desk_batch_bytes: usize,
     /// Batches of one shard that may wait for the writer.
     pub batch_count_max: usize,
     /// Bytes of one line, for the room a buffer keeps.
@@ -110,6 +112,7 @@ impl From<&EmitConfig> for Limits {
     fn from(config: &EmitConfig) -> Limits {
         Limits {
             batch_bytes: config.batch_bytes,
+            desk_batch_bytes: config.desk_batch_bytes,
             batch_count_max: config.batch_count_max,
             line_bytes_max: config.line_bytes_max,
         }

@@ -281,6 +281,7 @@ pub fn small() -> Config {
     config.decode.fragmented_count_max = 500;
     config.decode.fragment_bytes_max = 512 << 10;
     config.emit.batch_bytes = 32 << 10;
+    config.emit.desk_batch_bytes = 32 << 10;
     config.emit.batch_count_max = 2;
     config.emit.format = LineFormat::Json;
     config

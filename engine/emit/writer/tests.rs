@@ -6,7 +6,8 @@ use crate::stats::EmitStats;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-const LIMITS: Limits = Limits { batch_bytes: 256, batch_count_max: 4, line_bytes_max: 64 };
+const LIMITS: Limits =
+    Limits { batch_bytes: 256, desk_batch_bytes: 256, batch_count_max: 4, line_bytes_max: 64 };
 
 fn start(sink: &MemorySink, shards: u16, policy: Policy) -> (Vec<Outlet>, Writer) {
     Writer::start(vec![Box::new(sink.clone())], shards, LIMITS, policy).unwrap()
