@@ -21,9 +21,20 @@ impl Span {
         Span { start: start as u32, len: end.saturating_sub(start) as u32 }
     }
 
+    /// `len` bytes from `start` on; the same bound.
+    pub(super) fn at(start: usize, len: usize) -> Span {
+        Span { start: start as u32, len: len as u32 }
+    }
+
+    /// Whether there is no such field.
+    #[inline(always)]
+    pub(super) fn is_absent(self) -> bool {
+        self.start == u32::MAX
+    }
+
     /// The bytes of the span in `head`, or `None` where the field is absent.
     pub fn of(self, head: &[u8]) -> Option<&[u8]> {
-        if self.start == u32::MAX {
+        if self.is_absent() {
             return None;
         }
         head.get(self.start as usize..)?.get(..self.len as usize)

@@ -452,11 +452,9 @@ impl FramingFields {
     fn note_length(&mut self, value: &[u8]) {
         // First what nearly all are: a number of a few digits, once.
         if self.content_length.is_none()
-            && (1..=9).contains(&value.len())
-            && value.iter().all(u8::is_ascii_digit)
+            && let Some(number) = few_digits(value)
         {
-            let number = value.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-            self.content_length = Some(number.into());
+            self.content_length = Some(number);
             return;
         }
         for part in value.split(|byte| *byte == b',') {
@@ -495,6 +493,23 @@ impl FramingFields {
     pub fn is_conflict(&self) -> bool {
         self.is_length_invalid || self.has_transfer_coding && self.content_length.is_some()
     }
+}
+
+/// The number in `value`, if that is up to eight digits and nothing else.
+#[inline(always)]
+fn few_digits(value: &[u8]) -> Option<u64> {
+    if !(1..=8).contains(&value.len()) {
+        return None;
+    }
+    let mut number = 0;
+    for byte in value {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
 }
 
 /// A line without the CR at its end, or the two of text that was translated twice.

@@ -51,20 +51,13 @@ impl Values {
     /// was there before, or has other white space around it than nearly all have.
     #[inline(always)]
     fn note(&mut self, slot: Slot, bytes: &[u8], colon: usize, end: usize) -> Option<()> {
+        let [b' ', value @ .., b'\r'] = bytes.get(colon + 1..end)? else { return None };
+        let ([first, ..], [.., last]) = (value, value) else { return None };
         let span = &mut self.spans[slot as usize];
-        let ([b' ', first], [last, b'\r']) =
-            (bytes.get(colon + 1..end)?.first_chunk()?, bytes.get(colon..end)?.last_chunk()?)
-        else {
-            return None;
-        };
-        if *first <= b' ' || *last <= b' ' || *span != Span::ABSENT {
+        if *first <= b' ' || *last <= b' ' || !span.is_absent() {
             return None;
         }
-        // A fold would make it longer.
-        if matches!(bytes.get(end + 1), Some(b' ' | b'\t')) {
-            return None;
-        }
-        *span = Span::new(colon + 2, end - 1);
+        *span = Span::at(colon + 2, value.len());
         Some(())
     }
 }
@@ -143,11 +136,11 @@ pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Option
     let mut ends = LineEnds::new(bytes);
     let line_end = ends.next()?;
     let line = bytes[..line_end].strip_suffix(b"\r")?;
-    head.kind = match line.first_chunk() {
-        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', a, b, c, b' '])
-            if expected != Expected::Request =>
+    head.kind = match line.split_first_chunk() {
+        Some((version, [b' ', hundreds, tens, ones, b' ', reason @ ..]))
+            if expected != Expected::Request && is_version(version) =>
         {
-            status_line(line, [*minor, *a, *b, *c], &mut head.fields)?
+            status_line([*hundreds, *tens, *ones], reason, &mut head.fields)?
         }
         _ if expected != Expected::Response => request_line(bytes, line, &mut head.fields)?,
         _ => return None,
@@ -159,17 +152,25 @@ pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Option
     Some(())
 }
 
-/// `HTTP/1.x SP status SP reason`, of which these are the digits.
+/// `HTTP/1.x`.
 #[inline(always)]
-fn status_line(line: &[u8], digits: [u8; 4], fields: &mut HeadFields) -> Option<Kind> {
-    let [minor, hundreds, tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
-    let is_number = (minor <= 9) & (1..=9).contains(&hundreds) & (tens <= 9) & (ones <= 9);
-    if !is_number || line.len() <= REASON_AT || line.ends_with(b"\r") {
+fn is_version(word: &[u8; VERSION_BYTES]) -> bool {
+    let minor = word[VERSION_BYTES - 1];
+    let is_one = (u64::from_le_bytes(*word) ^ u64::from_le_bytes(*b"HTTP/1.\0")) << 8 == 0;
+    is_one && minor.is_ascii_digit()
+}
+
+/// `HTTP/1.x SP status SP reason`, of which these are the digits and the reason.
+#[inline(always)]
+fn status_line(digits: [u8; 3], reason: &[u8], fields: &mut HeadFields) -> Option<Kind> {
+    let [hundreds, tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
+    let is_number = (1..=9).contains(&hundreds) & (tens <= 9) & (ones <= 9);
+    if !is_number || reason.is_empty() || reason.ends_with(b"\r") {
         return None;
     }
-    fields.first = Span::new(0, VERSION_BYTES);
-    fields.second = Span::new(VERSION_BYTES + 1, REASON_AT - 1);
-    fields.third = Span::new(REASON_AT, line.len());
+    fields.first = Span::at(0, VERSION_BYTES);
+    fields.second = Span::at(VERSION_BYTES + 1, digits.len());
+    fields.third = Span::at(REASON_AT, reason.len());
     let status = u16::from(hundreds) * 100 + u16::from(tens) * 10 + u16::from(ones);
     Some(Kind::Response { status })
 }
@@ -177,20 +178,20 @@ fn status_line(line: &[u8], digits: [u8; 4], fields: &mut HeadFields) -> Option<
 /// `METHOD SP target SP HTTP/1.x`, the method in capitals, at the beginning of `bytes`.
 #[inline(always)]
 fn request_line(bytes: &[u8], line: &[u8], fields: &mut HeadFields) -> Option<Kind> {
-    let (start, version) = line.split_last_chunk::<{ VERSION_BYTES + 1 }>()?;
-    let [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] = version else {
-        return None;
-    };
+    let (start, version) = line.split_last_chunk()?;
+    let (target_end, b' ') = (start.len().checked_sub(1)?, *start.last()?) else { return None };
     let method_bytes = equal_to(bytes.first_chunk()?, b' ').trailing_zeros() as usize;
-    let (method, target) = start.split_at_checked(method_bytes)?;
-    let ([b' ', first, ..], [.., last]) = (target, target) else { return None };
-    let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
-    if !is_method || *first == b' ' || *last == b' ' {
+    let target = start.get(method_bytes + 1..target_end)?;
+    let method = start.get(..method_bytes)?;
+    let ([first, ..], [.., last]) = (target, target) else { return None };
+    // Of a method as long as a block, the space is not in it.
+    let is_method = (1..LANES).contains(&method_bytes) && method.iter().all(u8::is_ascii_uppercase);
+    if !is_method || !is_version(version) || *first == b' ' || *last == b' ' {
         return None;
     }
-    fields.first = Span::new(0, method_bytes);
-    fields.second = Span::new(method_bytes + 1, start.len());
-    fields.third = Span::new(start.len() + 1, line.len());
+    fields.first = Span::at(0, method_bytes);
+    fields.second = Span::at(method_bytes + 1, target.len());
+    fields.third = Span::at(target_end + 1, VERSION_BYTES);
     Some(Kind::Request)
 }
 
@@ -211,24 +212,30 @@ fn header_lines(
     let mut values = Values { spans: [Span::ABSENT; Slot::COUNT] };
     loop {
         let end = ends.next()?;
-        let rest = &bytes[start..];
-        if end - start <= 2 {
-            match rest[..end - start] {
-                [] | [b'\r'] => return Some((end + 1, values)),
-                // The end of text that was translated twice, or no header at all.
-                _ => return None,
-            }
+        let rest = bytes.get(start..)?;
+        if *rest.first()? <= b' ' {
+            // The end of the head, or of text that was translated twice, or a fold, which makes the
+            // field before it longer.
+            let is_end = matches!(bytes.get(start..end)?, [] | [b'\r']);
+            return is_end.then_some((end + 1, values));
         }
-        let block = rest.first_chunk().copied().unwrap_or_else(|| last_block(rest));
-        let colons = equal_to(&block, b':');
+        let padded;
+        let block = match rest.first_chunk() {
+            Some(block) => block,
+            None => {
+                padded = last_block(rest);
+                &padded
+            }
+        };
+        let colons = equal_to(block, b':');
         let name_bytes = colons.trailing_zeros() as usize;
         let name = &names[name_bytes % LANES];
         if lengths >> name_bytes & 1 == 1
-            && same_but_for(&block, &name.fold, &name.letters) & name.mask == name.mask
+            && same_but_for(block, &name.fold, &name.letters) & name.mask == name.mask
         {
             values.note(name.slot, bytes, start + name_bytes, end)?;
         } else if colons == 0 {
-            if let Some(colon) = long_name(&block, rest)? {
+            if let Some(colon) = long_name(block, rest)? {
                 values.note(Slot::TransferEncoding, bytes, start + colon, end)?;
             }
         } else if block[name_bytes.wrapping_sub(1) % LANES] <= b' ' {

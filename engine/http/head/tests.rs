@@ -75,6 +75,14 @@ fn lines() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(lines, last)| [&lines.concat()[..], last.as_bytes()].concat())
 }
 
+#[test]
+fn methods_of_every_length() {
+    for method_bytes in 0..70 {
+        let head = format!("{} /a b HTTP/1.1\r\n\r\n", "M".repeat(method_bytes));
+        assert_eq!(is_plain(head.as_bytes(), Expected::Either), (1..16).contains(&method_bytes));
+    }
+}
+
 /// Start lines, plain or odd.
 fn start_lines() -> impl Strategy<Value = Vec<u8>> {
     let usual = prop::sample::select(vec![
@@ -165,6 +173,16 @@ fn common_heads_go_the_short_way() {
 }
 
 proptest! {
+    #[test]
+    fn a_few_digits_are_the_number_that_std_reads(
+        value in prop_oneof!["[0-9]{0,10}", "[0-9+ ,-]{0,9}"],
+    ) {
+        let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+        let is_plain = is_number && (1..=8).contains(&value.len());
+        let wanted = if is_plain { value.parse().ok() } else { None };
+        prop_assert_eq!(few_digits(value.as_bytes()), wanted);
+    }
+
     #[test]
     fn lines_end_where_memchr_says(
         bytes in prop::collection::vec(prop_oneof![3 => Just(b'a'), 1 => Just(b'\n')], 0..300),
