@@ -343,6 +343,10 @@ impl Care {
 }
 
 impl Format for JsonFormat {
+    fn is_per_message(&self) -> bool {
+        false
+    }
+
     fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange, out: &mut Vec<u8>) {
         out.reserve(self.line_bytes_max);
         let start = out.len();

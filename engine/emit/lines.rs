@@ -38,6 +38,7 @@ pub struct Lines {
     outlet: Option<Outlet>,
     quota: Option<Quota>,
     is_prompt: bool,
+    is_per_message: bool,
     stats: EmitStats,
 }
 
@@ -50,7 +51,9 @@ impl Lines {
         quota: Option<Quota>,
         is_prompt: bool,
     ) -> Lines {
-        Lines { format, outlet: Some(outlet), quota, is_prompt, stats: EmitStats::default() }
+        let is_per_message = format.is_per_message();
+        let (outlet, stats) = (Some(outlet), EmitStats::default());
+        Lines { format, outlet, quota, is_prompt, is_per_message, stats }
     }
 
     /// The source rests for a moment.
@@ -82,6 +85,11 @@ impl Lines {
 }
 
 impl Listener for Lines {
+    #[inline]
+    fn hears_messages(&self) -> bool {
+        self.is_per_message
+    }
+
     fn message(&mut self, flow: &FlowIdentity<'_>, message: &Message, when: TimestampNs) {
         if self.quota.as_ref().is_some_and(Quota::is_used_up) {
             return;

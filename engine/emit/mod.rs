@@ -27,6 +27,11 @@ pub use writer::{Limits, Writer, WriterError, open_sinks, output_paths};
 
 /// Makes lines. Each hook appends at most one whole line, its line feed included, to `out`.
 pub trait Format: std::fmt::Debug {
+    /// Whether there may be a line for a message, and not only for an exchange.
+    fn is_per_message(&self) -> bool {
+        true
+    }
+
     /// A message's head is complete (text mode prints here).
     fn message(
         &mut self,

@@ -41,6 +41,11 @@ pub fn parse_head(bytes: &[u8]) -> Option<(usize, HeadFields)> {
 
 /// Who hears of what was found on a connection.
 pub trait Listener {
+    /// Whether [`Listener::message`] is to be called at all.
+    fn hears_messages(&self) -> bool {
+        true
+    }
+
     /// A message's head is complete; its last byte passed at `when`.
     fn message(&mut self, flow: &FlowIdentity<'_>, message: &Message, when: TimestampNs);
 

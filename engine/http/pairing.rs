@@ -65,19 +65,18 @@ impl Conversation {
         room.stats.requests += 1;
         let (is_after_loss, doubt) = self.place_request(wire, direction, first, room);
         let id = self.new_exchange(first, room);
-        let entry = room.pool.entry(id);
+        let entry = room.pool.fill_head(id, true, bytes);
         entry.read_until = first.ack;
         (entry.is_after_loss, entry.doubt) = (is_after_loss, doubt);
-        room.pool.fill_head(id, true, bytes);
-        let entry = room.pool.entry(id);
         let exchange = &mut entry.exchange;
         fill(&mut exchange.request, arrived);
         exchange.is_conflict |= head.framing.is_conflict();
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
             head.framing.expects_continue && framing.is_some_and(|it| it != BodyFraming::None);
-        let identity = self.identity(wire);
-        room.listener.message(&identity, &room.pool.exchange(id).request, last);
+        if room.listener.hears_messages() {
+            room.listener.message(&self.identity(wire), &exchange.request, last);
+        }
         self.push_pending(id, room);
         self.halves[direction.index()].open = Some(id);
         self.begin_body(wire, direction, head, framing, last, room);
@@ -113,8 +112,7 @@ impl Conversation {
             return self.interim(wire, direction, id, arrived, status, room);
         }
         self.end_lost_request(direction.opposite(), id, room);
-        room.pool.fill_head(id, false, bytes);
-        let exchange = room.pool.exchange(id);
+        let exchange = &mut room.pool.fill_head(id, false, bytes).exchange;
         fill(&mut exchange.response, arrived);
         exchange.is_conflict |= head.framing.is_conflict();
         let request = &exchange.request;
@@ -122,8 +120,9 @@ impl Conversation {
         let method = request.is_seen.then(|| request.field(request.fields.first)).flatten();
         let is_tunnel = status == 101 || method == Some(b"CONNECT") && matches!(status, 200..=299);
         let framing = BodyFraming::of_response(&head.framing, head.kind, method);
-        let identity = self.identity(wire);
-        room.listener.message(&identity, &room.pool.exchange(id).response, last);
+        if room.listener.hears_messages() {
+            room.listener.message(&self.identity(wire), &exchange.response, last);
+        }
         self.halves[direction.index()].open = Some(id);
         if is_tunnel {
             self.switch(wire, direction, id, last, room);
@@ -146,8 +145,10 @@ impl Conversation {
         let scratch = room.pool.take();
         room.pool.fill_head(scratch, false, arrived.bytes);
         fill(&mut room.pool.exchange(scratch).response, arrived);
-        let identity = self.identity(wire);
-        room.listener.message(&identity, &room.pool.exchange(scratch).response, arrived.last);
+        if room.listener.hears_messages() {
+            let response = &room.pool.exchange(scratch).response;
+            room.listener.message(&self.identity(wire), response, arrived.last);
+        }
         room.pool.give_back(scratch);
         let entry = room.pool.entry(id);
         entry.is_body_withheld &= status != 100;
@@ -187,6 +188,7 @@ impl Conversation {
         self.leave_http();
     }
 
+    #[inline(always)]
     fn new_exchange<L>(&mut self, first: Origin, room: &mut Room<L>) -> ExchangeId {
         let id = room.pool.take();
         let entry = room.pool.entry(id);
@@ -200,6 +202,7 @@ impl Conversation {
     }
 
     /// The phase behind a head, by the framing of its body.
+    #[inline(always)]
     fn begin_body<L: Listener>(
         &mut self,
         wire: Wire<'_>,
@@ -246,7 +249,7 @@ impl Conversation {
     /// The response has come, so the request is over, though nobody saw where it ended.
     fn end_lost_request<L>(&mut self, client: Direction, id: ExchangeId, room: &mut Room<L>) {
         let half = &mut self.halves[client.index()];
-        if half.phase == Phase::Search && half.open == Some(id) {
+        if matches!(half.phase, Phase::Search) && half.open == Some(id) {
             half.open = None;
             room.pool.exchange(id).request.is_ended = true;
         }
@@ -310,13 +313,24 @@ impl Conversation {
     /// Gives up requests while there are more than may be: on this connection, or, where the
     /// shard's memory runs short, for a connection with many, and at last all that is under way on
     /// any.
+    #[inline(always)]
     fn make_room<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
-        loop {
+        if !self.has_room(room) {
+            self.give_up_some(wire, room);
+        }
+    }
+
+    #[inline(always)]
+    fn has_room<L>(&self, room: &Room<L>) -> bool {
+        let count = self.pending.count;
+        let share = room.limits.held_share(count <= MODEST_PENDING_COUNT);
+        count <= room.limits.pending_count_max && room.pool.held_bytes() <= share
+    }
+
+    #[cold]
+    fn give_up_some<L: Listener>(&mut self, wire: Wire<'_>, room: &mut Room<L>) {
+        while !self.has_room(room) {
             let count = self.pending.count;
-            let share = room.limits.held_share(count <= MODEST_PENDING_COUNT);
-            if count <= room.limits.pending_count_max && room.pool.held_bytes() <= share {
-                return;
-            }
             self.give_up_unanswered(wire, room);
             if self.pending.count == count {
                 break;

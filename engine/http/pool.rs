@@ -40,6 +40,17 @@ pub(super) struct Entry {
     pub is_body_withheld: bool,
 }
 
+/// The entry at `id`, made if it is not there.
+#[inline]
+fn entry_of(entries: &mut [Option<Box<Entry>>], id: ExchangeId) -> &mut Entry {
+    #[cold]
+    #[inline(never)]
+    fn blank() -> Box<Entry> {
+        Box::default()
+    }
+    entries[id.0 as usize].get_or_insert_with(blank)
+}
+
 /// All exchanges under way in a shard.
 #[derive(Debug, Default)]
 pub struct ExchangePool {
@@ -53,18 +64,25 @@ pub struct ExchangePool {
 }
 
 impl ExchangePool {
+    #[inline]
     pub(super) fn take(&mut self) -> ExchangeId {
         self.held_bytes += ENTRY_BYTES;
-        let id = self.kept.pop().or_else(|| self.empty.pop()).unwrap_or_else(|| {
-            self.entries.push(None);
-            ExchangeId((self.entries.len() - 1) as u32)
-        });
+        let id = self.kept.pop().unwrap_or_else(|| self.new_place());
         let exchange = self.exchange(id);
         let kept_bytes = exchange.request.head.capacity() + exchange.response.head.capacity();
         self.held_bytes += kept_bytes;
         id
     }
 
+    #[cold]
+    fn new_place(&mut self) -> ExchangeId {
+        self.empty.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            ExchangeId((self.entries.len() - 1) as u32)
+        })
+    }
+
+    #[inline]
     pub(super) fn give_back(&mut self, id: ExchangeId) {
         let entry = self.entry(id);
         let mut freed_bytes = ENTRY_BYTES;
@@ -91,7 +109,7 @@ impl ExchangePool {
 
     #[inline]
     pub(super) fn entry(&mut self, id: ExchangeId) -> &mut Entry {
-        self.entries[id.0 as usize].get_or_insert_default()
+        entry_of(&mut self.entries, id)
     }
 
     #[inline]
@@ -99,15 +117,24 @@ impl ExchangePool {
         &mut self.entry(id).exchange
     }
 
-    /// Copies a head into a message of the exchange.
-    pub(super) fn fill_head(&mut self, id: ExchangeId, is_request: bool, bytes: &[u8]) {
-        let head = &mut message_of(self.exchange(id), is_request).head;
+    /// Copies a head into a message of the exchange, which is returned.
+    #[inline(always)]
+    pub(super) fn fill_head(
+        &mut self,
+        id: ExchangeId,
+        is_request: bool,
+        bytes: &[u8],
+    ) -> &mut Entry {
+        let entry = entry_of(&mut self.entries, id);
+        let head = &mut message_of(&mut entry.exchange, is_request).head;
         let before = head.capacity();
         head.clear();
-        head.reserve_exact(bytes.len());
+        if bytes.len() > before {
+            head.reserve_exact(bytes.len());
+            self.held_bytes += head.capacity() - before;
+        }
         head.extend_from_slice(bytes);
-        let grown_bytes = head.capacity() - before;
-        self.held_bytes += grown_bytes;
+        entry
     }
 
     /// Adds to a head that comes in pieces.
