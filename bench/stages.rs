@@ -237,7 +237,7 @@ impl Talk {
         };
         self.next[own] = self.next[own].wrapping_add(bytes.len() as u32);
         let wire = Wire { key: &self.key, origins: &self.origins };
-        self.conversation.take(wire, direction, Chunk::Bytes(bytes, origin), &mut self.room);
+        self.conversation.take(wire, direction, Chunk::Bytes(bytes, &origin), &mut self.room);
     }
 }
 

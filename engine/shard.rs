@@ -79,7 +79,7 @@ impl Part {
 
 impl Share {
     #[inline]
-    fn holds(self, outcome: &Result<Segment<'_>, Reject>) -> bool {
+    fn holds(&self, outcome: &Result<Segment<'_>, Reject>) -> bool {
         match (self, outcome) {
             (Share::All | Share::Sent(_), _) => true,
             (Share::Part(part), Ok(segment)) => part.holds(&segment.key),
@@ -88,7 +88,7 @@ impl Share {
     }
 
     /// Somebody must count what belongs to no flow: where each shard reads all, the first does.
-    fn counts_strays(self) -> bool {
+    fn counts_strays(&self) -> bool {
         !matches!(self, Share::Part(part) if part.shard != ShardId(0))
     }
 }
@@ -186,7 +186,7 @@ impl Line {
         let Ok(segment) = outcome else { return };
         self.stats.frames_bare +=
             u64::from(segment.payload.is_empty() && segment.payload_wire_bytes > 0);
-        if let Share::Sent(part) = self.share {
+        if let Share::Sent(part) = &self.share {
             self.stats.segments_misplaced += u64::from(!part.holds(&segment.key));
         }
         let index = loop {

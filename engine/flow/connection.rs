@@ -325,7 +325,7 @@ impl Connection {
         }
         let (bytes, cut, origin) = Stream::piece_of(segment, skip, tools.is_filtered);
         if seen_bytes >= 0 && stream.store.is_none() && !is_held {
-            stream.pass(bytes, cut, origin, segment.direction, tools.stats, visit);
+            stream.pass(bytes, cut, &origin, segment.direction, tools.stats, visit);
             if stream.hole().is_some() {
                 stream.refresh_hole(segment.timestamp);
             }
@@ -362,7 +362,14 @@ impl Connection {
             if let Some(empty) = stream.store.take_if(|store| store.is_empty()) {
                 tools.budget.give_store_back(empty);
             }
-            stream.pass(&waiting.bytes, waiting.cut, waiting.origin, direction, tools.stats, visit);
+            stream.pass(
+                &waiting.bytes,
+                waiting.cut,
+                &waiting.origin,
+                direction,
+                tools.stats,
+                visit,
+            );
             tools.budget.give_segment_back(waiting);
             stream.refresh_hole(now);
         }

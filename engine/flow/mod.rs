@@ -51,7 +51,7 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
-    Bytes(&'a [u8], Origin),
+    Bytes(&'a [u8], &'a Origin),
     /// So many bytes passed that the filter cut off: data of a body, as we had asked
     /// ([`Connection::grant`]), or as it had read itself. Nothing is lost: when and where they
     /// passed is known.
@@ -59,7 +59,7 @@ pub enum Chunk<'a> {
         /// How many.
         len_bytes: u64,
         /// Of the first of them.
-        origin: Origin,
+        origin: &'a Origin,
     },
     /// So many bytes passed that we never saw, from `at` on.
     Gap {

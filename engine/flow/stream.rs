@@ -128,7 +128,7 @@ impl Stream {
         &mut self,
         bytes: &[u8],
         cut: Cut,
-        origin: Origin,
+        origin: &Origin,
         direction: Direction,
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),

@@ -78,7 +78,7 @@ pub(super) struct Arrived<'a> {
     pub head: &'a Head,
     pub bytes: &'a [u8],
     /// Where its first byte came from.
-    pub first: Origin,
+    pub first: &'a Origin,
     /// When its last byte passed.
     pub last: TimestampNs,
 }
@@ -190,8 +190,8 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        mut data: &[u8],
-        mut origin: Origin,
+        data: &[u8],
+        from: &Origin,
         room: &mut Room<L>,
     ) {
         if self.protocol == Protocol::Empty {
@@ -203,30 +203,62 @@ impl Conversation {
         }
         let half = direction.index();
         if self.halves[half].seen_until.is_none() {
-            self.charge_unseen_beginning(wire, direction, origin.seq, room);
+            self.charge_unseen_beginning(wire, direction, from.seq, room);
         }
         if self.protocol == Protocol::Other {
             self.unclear_bytes += data.len() as u64;
         }
-        self.note_answer(wire, direction, origin);
-        let until = Some(origin.seq.plus(data.len() as u32));
+        self.note_answer(wire, direction, from);
+        let until = Some(from.seq.plus(data.len() as u32));
         (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);
-        while !data.is_empty() {
-            let used = match self.halves[half].phase {
-                Phase::Off => return,
-                Phase::Body(framing) => self.body(wire, direction, framing, data, origin, room),
-                Phase::Start => self.start(wire, direction, data, origin, room),
-                Phase::Head { has_line } => {
-                    self.more_head(wire, direction, has_line, data, origin, room)
-                }
-                Phase::LongHead(state) => {
-                    self.long_head(wire, direction, state, data, origin, room)
-                }
-                Phase::Search => self.search(wire, direction, data, origin, room),
-            };
-            data = &data[used..];
-            origin.seq = origin.seq.plus(used as u32);
-            origin.is_frame_start &= used == 0;
+        if data.is_empty() {
+            return;
+        }
+        let used = self.piece(wire, direction, data, from, room);
+        if used < data.len() {
+            self.pieces_behind(wire, direction, data, used, from, room);
+        }
+    }
+
+    /// What is behind the first `done` bytes of a chunk. Apart, since nearly all chunks are one
+    /// piece, for which nothing need be kept.
+    #[inline(never)]
+    fn pieces_behind<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        mut done: usize,
+        from: &Origin,
+        room: &mut Room<L>,
+    ) {
+        while done < data.len() {
+            let is_frame_start = from.is_frame_start && done == 0;
+            let origin = Origin { seq: from.seq.plus(done as u32), is_frame_start, ..*from };
+            done += self.piece(wire, direction, &data[done..], &origin, room);
+        }
+    }
+
+    /// Takes what `data` begins with, and says how much that was. It may be nothing, where another
+    /// phase began.
+    #[inline(always)]
+    fn piece<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        origin: &Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        match self.halves[direction.index()].phase {
+            Phase::Start => self.start(wire, direction, data, origin, room),
+            Phase::Body(_) => self.body(wire, direction, data, origin, room),
+            Phase::Head { has_line } => {
+                self.more_head(wire, direction, has_line, data, origin, room)
+            }
+            Phase::LongHead(state) => self.long_head(wire, direction, state, data, origin, room),
+            Phase::Search => self.search(wire, direction, data, origin, room),
+            Phase::Off => data.len(),
         }
     }
 
@@ -245,7 +277,7 @@ impl Conversation {
         wire: Wire<'_>,
         direction: Direction,
         data: &[u8],
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) -> usize {
         let empty = head::empty_lines(data);
@@ -264,7 +296,7 @@ impl Conversation {
             Parsed::Complete | Parsed::Partial => {
                 let half = &mut self.halves[direction.index()];
                 half.partial = room.pool.take_buffer();
-                half.partial_origin = Some(origin);
+                half.partial_origin = Some(*origin);
                 half.phase = Phase::Head { has_line: false };
                 self.more_head(wire, direction, false, data, origin, room)
             }
@@ -275,13 +307,14 @@ impl Conversation {
     }
 
     /// A piece of a head that comes in pieces.
+    #[inline(never)]
     fn more_head<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
         mut has_line: bool,
         data: &[u8],
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) -> usize {
         let expected = self.expected(direction);
@@ -291,13 +324,13 @@ impl Conversation {
         room.pool.extend(&mut half.partial, &data[..data.len().min(room_left)]);
         if let Some(end) = head::end_of_head(&half.partial, known) {
             let partial = std::mem::take(&mut half.partial);
-            let first = half.partial_origin.take().unwrap_or(origin);
+            let first = half.partial_origin.take().unwrap_or(*origin);
             half.phase = Phase::Start;
             let mut head = Head::BLANK;
             let parsed = head::parse(&partial[..end], expected, &mut head);
             if parsed == Parsed::Complete {
                 let bytes = &partial[..end];
-                let arrived = Arrived { head: &head, bytes, first, last: origin.timestamp };
+                let arrived = Arrived { head: &head, bytes, first: &first, last: origin.timestamp };
                 self.message(wire, direction, &arrived, room);
             }
             room.pool.give_buffer_back(partial);
@@ -362,24 +395,23 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        mut framing: BodyFraming,
         data: &[u8],
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) -> usize {
-        let open = self.halves[direction.index()].open;
         let is_request = self.client == Some(direction);
-        if origin.is_frame_start
-            && let Some(id) = open
-            && self.is_body_absent(direction, id, framing, data, origin, room)
-        {
-            let last = message_of(room.pool.exchange(id), is_request).last;
+        if self.is_body_absent(direction, data, origin, room) {
+            let open = self.halves[direction.index()].open;
+            let last = open.and_then(|id| message_of(room.pool.exchange(id), is_request).last);
             self.end_message(wire, direction, last, room);
             return 0;
         }
-        self.tell_absent(direction, framing, data, room);
+        self.tell_absent(direction, data, room);
+        let half = &mut self.halves[direction.index()];
+        let Phase::Body(framing) = &mut half.phase else { return 0 };
         let fed = framing.feed(data);
-        if let Some(id) = open {
+        half.last_at = Some(origin.timestamp);
+        if let Some(id) = half.open {
             let message = message_of(room.pool.exchange(id), is_request);
             if let Some(body_bytes) = &mut message.body_bytes {
                 *body_bytes += fed.body_bytes;
@@ -388,9 +420,6 @@ impl Conversation {
             // Of a message that was given up before its end: it is followed, for the next head.
             room.stats.bytes_skipped += fed.used as u64;
         }
-        let half = &mut self.halves[direction.index()];
-        half.last_at = Some(origin.timestamp);
-        half.phase = Phase::Body(framing);
         match fed.progress {
             Progress::More => fed.used,
             Progress::Done => {
@@ -408,45 +437,47 @@ impl Conversation {
     /// answer to a lost HEAD has none, and a client that waits for `100 Continue` keeps it back
     /// when it reads another answer. What stands in its place is the next head.
     fn is_body_absent<L>(
-        &mut self,
+        &self,
         direction: Direction,
-        id: ExchangeId,
-        framing: BodyFraming,
         data: &[u8],
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) -> bool {
-        // What the client sends without having read the answer is the body, whatever it looks like.
-        let answered_until = self.halves[direction.opposite().index()].seen_until;
-        let had_read_all = origin
-            .ack
-            .zip(answered_until)
-            .is_some_and(|(read_until, until)| !read_until.precedes(until));
+        let half = &self.halves[direction.index()];
+        let (true, Some(id), Phase::Body(framing)) =
+            (origin.is_frame_start, half.open, &half.phase)
+        else {
+            return false;
+        };
         let entry = room.pool.entry(id);
         let exchange = &entry.exchange;
         let is_request = self.client == Some(direction);
         let may_be = if is_request {
             entry.is_body_withheld
-                && had_read_all
                 && exchange.response.is_seen
                 && exchange.request.body_bytes == Some(0)
+                && self.has_read_all(direction, origin)
         } else {
             !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
         };
         may_be && framing.is_untouched() && head::is_certain(data, self.expected(direction))
     }
 
+    /// Whether who sent this had read all that came before. What a client sends without having read
+    /// the answer is the body, whatever it looks like.
+    fn has_read_all(&self, direction: Direction, origin: &Origin) -> bool {
+        let answered_until = self.halves[direction.opposite().index()].seen_until;
+        let read = origin.ack.zip(answered_until);
+        read.is_some_and(|(read_until, until)| !read_until.precedes(until))
+    }
+
     /// Behind an answer to a HEAD stands another answer or nothing: what begins otherwise is the
     /// body that the head tells of.
-    fn tell_absent<L>(
-        &mut self,
-        direction: Direction,
-        framing: BodyFraming,
-        data: &[u8],
-        room: &mut Room<L>,
-    ) {
+    #[inline]
+    fn tell_absent<L>(&mut self, direction: Direction, data: &[u8], room: &mut Room<L>) {
         let half = &mut self.halves[direction.index()];
         if half.may_be_absent
+            && let Phase::Body(framing) = &half.phase
             && framing.is_untouched()
             && let Some(id) = half.open
             && room.pool.exchange(id).response.body_bytes == Some(0)
@@ -494,53 +525,6 @@ impl Conversation {
         message.is_ended = true;
         message.last = last;
         self.complete_if_ended(wire, id, room);
-    }
-
-    /// In search of a head: only the start of a frame may be one.
-    fn search<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        data: &[u8],
-        origin: Origin,
-        room: &mut Room<L>,
-    ) -> usize {
-        let empty = head::empty_lines(data);
-        let is_head =
-            origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
-        if !is_head {
-            if self.protocol == Protocol::Http1 {
-                room.stats.bytes_skipped += data.len() as u64;
-            }
-            // There may have been messages in it, that did not begin where a frame did.
-            let until = origin.seq.plus(data.len() as u32);
-            self.lose_messages(wire, direction, until, Cause::NotUnderstood);
-            return data.len();
-        }
-        self.end_message(wire, direction, None, room);
-        0
-    }
-
-    /// What should be a head is none. All of `data` is passed over.
-    fn not_a_head<L>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        data: &[u8],
-        origin: Origin,
-        room: &mut Room<L>,
-    ) -> usize {
-        let half = &mut self.halves[direction.index()];
-        half.partial_origin = None;
-        room.pool.give_buffer_back(std::mem::take(&mut half.partial));
-        half.phase = Phase::Search;
-        if self.protocol == Protocol::Http1 {
-            room.stats.resyncs += 1;
-            room.stats.bytes_skipped += data.len() as u64;
-        }
-        let until = origin.seq.plus(data.len() as u32);
-        self.lose_messages(wire, direction, until, Cause::NotUnderstood);
-        data.len()
     }
 
     fn http2(&mut self, used: usize) -> usize {

@@ -100,7 +100,7 @@ impl Conversation {
         wire: Wire<'_>,
         direction: Direction,
         len_bytes: u64,
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) {
         let half = &mut self.halves[direction.index()];

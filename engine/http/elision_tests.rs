@@ -24,7 +24,7 @@ impl Talk {
             seq,
             is_frame_start: true,
         };
-        self.take(direction, Chunk::Elided { len_bytes: len_bytes.into(), origin })
+        self.take(direction, Chunk::Elided { len_bytes: len_bytes.into(), origin: &origin })
     }
 
     /// How many bytes of `direction` need not come up, from where it is.

@@ -1,11 +1,12 @@
-//! What of a message is missing: heads that are longer than what is kept, and bytes that passed
-//! unseen.
+//! What of a message is missing: heads that are longer than what is kept, bytes that passed unseen,
+//! and bytes in which no message is found.
 
 use super::Listener;
 use super::body::{BodyFraming, Skipped};
 use super::conversation::{Arrived, Conversation, Phase, Protocol, Room, Wire};
 use super::exchange::message_of;
 use super::head::{self, Expected, FramingFields, Kind};
+use super::places::Cause;
 use crate::decode::SeqNumber;
 use crate::flow::Origin;
 use crate::ids::Direction;
@@ -34,13 +35,13 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) {
         let expected = self.expected(direction);
         let half = &mut self.halves[direction.index()];
         let partial = std::mem::take(&mut half.partial);
-        let first = half.partial_origin.take().unwrap_or(origin);
+        let first = half.partial_origin.take().unwrap_or(*origin);
         half.phase = Phase::Search;
         let head = head::parse_cut(&partial, expected).or_else(|| {
             (expected != Expected::Response).then(|| head::parse_cut_request_line(&partial))?
@@ -52,12 +53,12 @@ impl Conversation {
             head.framing = known.map_or(FramingFields::NONE, |head| head.framing);
             room.stats.heads_cut += 1;
             let last = origin.timestamp;
-            let arrived = Arrived { head: &head, bytes: &partial, first, last };
+            let arrived = Arrived { head: &head, bytes: &partial, first: &first, last };
             self.message(wire, direction, &arrived, room);
             let half = &mut self.halves[direction.index()];
             if let Phase::LongHead(rest) = &mut half.phase {
                 rest.is_line_empty = partial.ends_with(b"\n") || partial.ends_with(b"\n\r");
-                half.partial_origin = Some(origin);
+                half.partial_origin = Some(*origin);
                 let kept = &field[..field.len().min(REST_FIELD_BYTES_MAX)];
                 room.pool.extend(&mut half.partial, kept);
             }
@@ -72,7 +73,7 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         server: Direction,
-        answer: Origin,
+        answer: &Origin,
         room: &mut Room<L>,
     ) {
         let half = &self.halves[server.opposite().index()];
@@ -80,18 +81,19 @@ impl Conversation {
         let had_read = answer.ack.is_some_and(|read_until| first.seq.precedes(read_until));
         let is_next = self.pending.is_empty() && self.pending.is_in_order();
         if half.phase == (Phase::Head { has_line: true }) && had_read && is_next {
-            self.cut_head(wire, server.opposite(), first, room);
+            self.cut_head(wire, server.opposite(), &first, room);
         }
     }
 
     /// The part of a head that is not kept.
+    #[inline(never)]
     pub(super) fn long_head<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
         mut state: LongHead,
         data: &[u8],
-        origin: Origin,
+        origin: &Origin,
         room: &mut Room<L>,
     ) -> usize {
         let is_request = self.client == Some(direction);
@@ -198,6 +200,55 @@ impl Conversation {
         }
     }
 
+    /// In search of a head: only the start of a frame may be one.
+    #[inline(never)]
+    pub(super) fn search<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        origin: &Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let empty = head::empty_lines(data);
+        let is_head =
+            origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
+        if !is_head {
+            if self.protocol == Protocol::Http1 {
+                room.stats.bytes_skipped += data.len() as u64;
+            }
+            // There may have been messages in it, that did not begin where a frame did.
+            let until = origin.seq.plus(data.len() as u32);
+            self.lose_messages(wire, direction, until, Cause::NotUnderstood);
+            return data.len();
+        }
+        self.end_message(wire, direction, None, room);
+        0
+    }
+
+    /// What should be a head is none. All of `data` is passed over.
+    #[inline(never)]
+    pub(super) fn not_a_head<L>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        origin: &Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        let half = &mut self.halves[direction.index()];
+        half.partial_origin = None;
+        room.pool.give_buffer_back(std::mem::take(&mut half.partial));
+        half.phase = Phase::Search;
+        if self.protocol == Protocol::Http1 {
+            room.stats.resyncs += 1;
+            room.stats.bytes_skipped += data.len() as u64;
+        }
+        let until = origin.seq.plus(data.len() as u32);
+        self.lose_messages(wire, direction, until, Cause::NotUnderstood);
+        data.len()
+    }
+
     /// Bytes that passed unseen.
     pub(super) fn gap<L: Listener>(
         &mut self,
@@ -272,7 +323,7 @@ impl Conversation {
         half.phase = Phase::Search;
         if let (Some(origin), Some(head)) = (origin, head::parse_cut(&partial, expected)) {
             let last = origin.timestamp;
-            let arrived = Arrived { head: &head, bytes: &partial, first: origin, last };
+            let arrived = Arrived { head: &head, bytes: &partial, first: &origin, last };
             self.message(wire, direction, &arrived, room);
             self.gap(wire, direction, len_bytes, at, room);
         } else {

@@ -189,7 +189,7 @@ impl Conversation {
     }
 
     #[inline(always)]
-    fn new_exchange<L>(&mut self, first: Origin, room: &mut Room<L>) -> ExchangeId {
+    fn new_exchange<L>(&mut self, first: &Origin, room: &mut Room<L>) -> ExchangeId {
         let id = room.pool.take();
         let entry = room.pool.entry(id);
         entry.start = first.seq;
@@ -279,7 +279,7 @@ impl Conversation {
     fn pair<L: Listener>(
         &mut self,
         wire: Wire<'_>,
-        head: Origin,
+        head: &Origin,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
         if self.pending.overflow_count > 0 {

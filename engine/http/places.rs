@@ -95,7 +95,7 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         client: Direction,
-        first: Origin,
+        first: &Origin,
         room: &mut Room<L>,
     ) -> (bool, Doubt) {
         // Of a connection that was joined late, the first request may have passed unseen.
@@ -178,7 +178,7 @@ impl Conversation {
     pub(super) fn place_response<L: Listener>(
         &mut self,
         wire: Wire<'_>,
-        head: Origin,
+        head: &Origin,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
         let first = self.pending.first()?;
@@ -193,7 +193,7 @@ impl Conversation {
     fn place_by_numbers<L: Listener>(
         &mut self,
         wire: Wire<'_>,
-        head: Origin,
+        head: &Origin,
         room: &mut Room<L>,
     ) -> Option<ExchangeId> {
         if !self.pending.places.is_sliding {
@@ -217,7 +217,7 @@ impl Conversation {
 
     /// Whether the response in `head` can answer no other request than the first, neither a pending
     /// one nor one that was lost behind it.
-    fn is_only_choice<L>(&self, first: ExchangeId, head: Origin, room: &mut Room<L>) -> bool {
+    fn is_only_choice<L>(&self, first: ExchangeId, head: &Origin, room: &mut Room<L>) -> bool {
         match room.pool.entry(first).next {
             Some(next) => !room.pool.entry(next).is_after_loss && !may_answer(next, head, room),
             None => !self.pending.places.request_loss.is_some_and(|loss| loss.is_of_bytes),
@@ -262,7 +262,7 @@ impl Conversation {
 
     /// The stream of `direction` goes on with what came in `origin`.
     #[inline]
-    pub(super) fn note_answer(&mut self, wire: Wire<'_>, direction: Direction, origin: Origin) {
+    pub(super) fn note_answer(&mut self, wire: Wire<'_>, direction: Direction, origin: &Origin) {
         if self.pending.places.request_loss.is_some() {
             self.note_receipt(wire, direction, origin);
         }
@@ -270,7 +270,7 @@ impl Conversation {
 
     /// Whether the server shows with it that it has received what was lost of the client.
     #[cold]
-    fn note_receipt(&mut self, wire: Wire<'_>, direction: Direction, origin: Origin) {
+    fn note_receipt(&mut self, wire: Wire<'_>, direction: Direction, origin: &Origin) {
         let is_server = self.is_server(wire, direction) == Some(true);
         if let Some(loss) = &mut self.pending.places.request_loss
             && loss.received_at.is_none()
@@ -360,7 +360,7 @@ fn is_in_doubt<L>(id: ExchangeId, room: &mut Room<L>) -> bool {
 
 /// Whether nothing speaks against a response in `head` to the request: it has none, it had been
 /// received when the response was sent, and its client had not read that before it sent it.
-fn may_answer<L>(id: ExchangeId, head: Origin, room: &mut Room<L>) -> bool {
+fn may_answer<L>(id: ExchangeId, head: &Origin, room: &mut Room<L>) -> bool {
     let entry = room.pool.entry(id);
     !entry.exchange.response.is_seen
         && entry.read_until.is_some_and(|read_until| !head.seq.precedes(read_until))

@@ -118,7 +118,7 @@ impl Talk {
             is_frame_start: true,
         };
         self.sent[direction.index()] += bytes.len() as u32;
-        self.take(direction, Chunk::Bytes(bytes, origin))
+        self.take(direction, Chunk::Bytes(bytes, &origin))
     }
 
     pub(super) fn ask(&mut self, text: &str) -> &mut Talk {

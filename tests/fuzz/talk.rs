@@ -150,7 +150,7 @@ impl Talk {
         self.sent[way.index()] += bytes.len() as u32;
         let part_bytes = if self.is_split { usize::from(self.mode >> 3) + 1 } else { usize::MAX };
         for part in bytes.chunks(part_bytes) {
-            self.take(way, Chunk::Bytes(part, origin));
+            self.take(way, Chunk::Bytes(part, &origin));
             origin.seq = origin.seq.plus(part.len() as u32);
             origin.is_frame_start &= self.mode & 4 != 0;
         }

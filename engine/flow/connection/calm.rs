@@ -49,7 +49,7 @@ impl Connection {
                 return false;
             }
             let (bytes, cut, origin) = Stream::piece_of(segment, 0, tools.is_filtered);
-            self.streams[own].pass(bytes, cut, origin, segment.direction, tools.stats, visit);
+            self.streams[own].pass(bytes, cut, &origin, segment.direction, tools.stats, visit);
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].note_ack(ack);
