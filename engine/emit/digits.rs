@@ -66,8 +66,8 @@ pub fn three_digits(value: u32) -> ([u8; 4], usize) {
 #[derive(Debug)]
 pub struct Rfc3339 {
     second: u64,
-    /// `2026-11-23T14:00:00.123456789Z`.
-    digits: [u8; Rfc3339::BYTES],
+    /// `2026-11-23T14:00:00.`.
+    digits: [u8; 20],
 }
 
 impl Rfc3339 {
@@ -77,21 +77,25 @@ impl Rfc3339 {
     /// Appends `time`.
     #[inline]
     pub fn append(&mut self, time: TimestampNs, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.digits(time));
+        let (whole, most, last) = self.parts(time);
+        out.extend_from_slice(whole);
+        out.extend_from_slice(&most);
+        out.extend_from_slice(&last);
     }
 
-    /// The digits of `time`.
+    /// `time` in three parts: up to the point, eight digits behind it, and the last one with what
+    /// ends the time. Apart, since who puts them into one place to copy it from there waits until
+    /// they have reached the cache.
     #[inline(always)]
-    pub fn digits(&mut self, time: TimestampNs) -> &[u8; Rfc3339::BYTES] {
+    pub fn parts(&mut self, time: TimestampNs) -> (&[u8; 20], [u8; 8], [u8; 2]) {
         let second = time.0 / 1_000_000_000;
         if second != self.second {
             self.second = second;
             self.set_second(second);
         }
         let nanoseconds = (time.0 % 1_000_000_000) as u32;
-        self.digits[20..28].copy_from_slice(&eight_digits(nanoseconds / 10).to_le_bytes());
-        self.digits[28] = b'0' + (nanoseconds % 10) as u8;
-        &self.digits
+        let most = eight_digits(nanoseconds / 10).to_le_bytes();
+        (&self.digits, most, [b'0' + (nanoseconds % 10) as u8, b'Z'])
     }
 
     #[cold]
@@ -109,7 +113,7 @@ impl Rfc3339 {
 
 impl Default for Rfc3339 {
     fn default() -> Rfc3339 {
-        Rfc3339 { second: 0, digits: *b"1970-01-01T00:00:00.000000000Z" }
+        Rfc3339 { second: 0, digits: *b"1970-01-01T00:00:00." }
     }
 }
 

@@ -180,8 +180,11 @@ impl JsonFormat {
     ) {
         pen.put(b"{");
         if let Some(time) = earliest(exchange) {
+            let (whole, most, last) = self.times.parts(time);
             pen.put(KEY_TS);
-            pen.put(self.times.digits(time));
+            pen.put(whole);
+            pen.put(&most);
+            pen.put(&last);
             pen.put(b"\",");
         }
         self.identities.write(flow, exchange.n, pen);

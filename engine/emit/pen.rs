@@ -74,26 +74,31 @@ impl<'a> Pen<'a> {
     #[inline(always)]
     pub fn put_plain(&mut self, mut rest: &[u8], len: usize) -> bool {
         let mut done = 0;
-        loop {
-            let (block, behind) = match rest.split_first_chunk::<LANES>() {
-                Some((block, behind)) => (*block, behind),
-                None => (last_block(rest), &[][..]),
-            };
-            *self.place(done) = block;
-            let left = len - done;
-            if left <= LANES {
-                // Bytes behind the value do not count.
-                let is_plain = unplain(&block) & ((1 << left) - 1) == 0;
-                if is_plain {
-                    self.at += len;
-                }
-                return is_plain;
+        while let Some((block, behind)) = rest.split_first_chunk::<LANES>() {
+            *self.place(done) = *block;
+            let odd = unplain(block);
+            if len - done <= LANES {
+                return self.end_plain(odd, done, len);
             }
-            if unplain(&block) != 0 {
+            if odd != 0 {
                 return false;
             }
             (rest, done) = (behind, done + LANES);
         }
+        let block = last_block(rest);
+        *self.place(done) = block;
+        self.end_plain(unplain(&block), done, len)
+    }
+
+    /// The last block of a plain text of `len` bytes begins behind `done` of them, and of its bytes
+    /// `odd` are not plain. Those behind the text do not count.
+    #[inline(always)]
+    fn end_plain(&mut self, odd: u32, done: usize, len: usize) -> bool {
+        let is_plain = odd & ((1 << (len - done)) - 1) == 0;
+        if is_plain {
+            self.at += len;
+        }
+        is_plain
     }
 
     /// `value` in decimal.

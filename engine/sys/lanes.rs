@@ -52,16 +52,16 @@ pub fn prefetch(bytes: &[u8], at: usize) {
 #[inline(always)]
 pub fn equal_to_in_64(block: &[u8; 64], byte: u8) -> u64 {
     let (blocks, _) = block.as_chunks::<LANES>();
-    let parts = blocks.iter().rev();
-    parts.fold(0, |mask, block| mask << LANES | u64::from(equal_to(block, byte)))
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| u64::from(equal_to(&blocks[at], byte)));
+    (a | b << LANES) | (c | d << LANES) << (2 * LANES)
 }
 
 #[cfg(target_arch = "x86_64")]
 mod chosen {
     use super::LANES;
     use std::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128,
-        _mm_set1_epi8,
+        __m128i, _mm_add_epi8, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_movemask_epi8,
+        _mm_or_si128, _mm_set1_epi8,
     };
 
     #[inline(always)]
@@ -90,10 +90,11 @@ mod chosen {
         unsafe {
             let lanes = _mm_loadu_si128(std::ptr::from_ref(block).cast::<__m128i>());
             let is = |byte: u8| _mm_cmpeq_epi8(lanes, _mm_set1_epi8(byte as i8));
-            // Bytes beyond ASCII are negative here.
-            let low = _mm_cmplt_epi8(lanes, _mm_set1_epi8(0x20));
+            // Bytes beyond ASCII are negative here, and so is what comes after DEL.
+            let next = _mm_add_epi8(lanes, _mm_set1_epi8(1));
+            let low = _mm_cmplt_epi8(next, _mm_set1_epi8(0x21));
             let marks = _mm_or_si128(is(b'"'), is(b'\\'));
-            _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(low, marks), is(0x7f))) as u32
+            _mm_movemask_epi8(_mm_or_si128(low, marks)) as u32
         }
     }
 }

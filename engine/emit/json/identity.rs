@@ -11,7 +11,7 @@ use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
 
 /// Identities that are kept. With as many connections that speak in turn, each is rendered anew
 /// nearly every time, which is what it costs without them.
-const KEPT_COUNT: usize = 256;
+const KEPT_COUNT: usize = 1024;
 
 /// What an identity nearly always takes, and what it takes at most, behind its number.
 const USUAL_BYTES: usize = 96;
