@@ -475,14 +475,17 @@ static __always_inline enum layer step_near(struct segment *segment, enum layer 
 }
 
 /*
- * The segment inside a tunnel of the usual kind, where all headers are in the skb's linear part.
- * TUNNELLED is anything else, whatever it is: the part for tunnels tells, from what was handed on.
+ * The segment inside a tunnel of the usual kind, where all headers are in the skb's linear part; or
+ * that the tunnel is one for user space. TUNNELLED is anything else, whatever it is: the part for
+ * tunnels tells, from what was handed on.
  */
 static __always_inline enum reason parse_near(struct segment *segment, enum layer layer,
 					      enum overlay overlay)
 {
 	if (segment->tcp_offset != segment->at.offset)
 		return TUNNELLED;
+	if (overlay == OVERLAY_DOUBT)
+		return REASON_TUNNEL;
 	if (layer == LAYER_GRE || layer == LAYER_UDP)
 		layer = opaque(segment, step_near(segment, layer, overlay));
 	if (layer == LAYER_ETHERNET) {
