@@ -37,7 +37,8 @@ struct segment {
 	union {
 		struct ipv6hdr ipv6;
 		struct {
-			__u8 before[sizeof(struct ipv6hdr) - sizeof(struct iphdr)];
+			__u8 before[sizeof(struct ipv6hdr) - sizeof(struct iphdr) - 4];
+			__be16 tag[2];	/* VLAN control, and the EtherType before IPv4 */
 			struct iphdr ipv4;
 		};
 	};
@@ -101,12 +102,28 @@ static __always_inline void fill_vlans(struct segment *segment)
 }
 
 /*
- * Notes the VLAN tags and leaves the cursor at the network header, and the protocol there in
- * `protocol`. The outer tag is in the skb; what is left in band is found from the MAC header: on
- * the way in the network header is the first tag in band, on the way out it is the IP header behind
- * all of them.
+ * Loads the end of `tag`, or all of it, and steps over it; but for a LINEAR cursor with an IPv4
+ * header and TCP's, if so much is there: `is_loaded` says whether. Not 0 where the tag is not.
  */
-static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *protocol)
+static __always_inline long take_tag(struct segment *segment, enum reach reach, __be16 *from,
+				     __u32 bytes, int *is_loaded)
+{
+	*is_loaded = reach != LINEAR && !cursor_peek(&segment->at, reach, from, bytes +
+						  sizeof(segment->ipv4) + sizeof(segment->tcp));
+	if (!*is_loaded && cursor_peek(&segment->at, reach, from, bytes))
+		return -1;
+	segment->at.offset += bytes;
+	return 0;
+}
+
+/*
+ * Notes the VLAN tags and leaves the cursor at the network header, and the protocol there in
+ * `protocol`; `is_loaded` is take_tag's. The outer tag is in the skb; what is left in band is found
+ * from the MAC header: on the way in the network header is the first tag in band, on the way out it
+ * is the IP header behind all of them.
+ */
+static __always_inline enum reason parse_vlan(struct segment *segment, enum reach reach,
+					      __be16 *protocol, int *is_loaded)
 {
 	struct __sk_buff *skb = segment->at.skb;
 
@@ -119,12 +136,10 @@ static __always_inline enum reason parse_vlan(struct segment *segment, __be16 *p
 	}
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < VLAN_TAGS_MAX && is_vlan(*protocol); step++) {
-		__be16 tag[2];	/* control information, and the protocol behind */
-
-		if (cursor_take(&segment->at, LINEAR, tag, sizeof(tag)))
+		if (take_tag(segment, reach, segment->tag, sizeof(segment->tag), is_loaded))
 			return REASON_UNPARSED;
-		*protocol = tag[1];
-		if (!push_vlan(segment, bpf_ntohs(tag[0])))
+		*protocol = segment->tag[1];
+		if (!push_vlan(segment, bpf_ntohs(segment->tag[0])))
 			return REASON_TOO_DEEP;
 	}
 	return is_vlan(*protocol) ? REASON_TOO_DEEP : PARSED;
@@ -145,16 +160,20 @@ static __always_inline long load_ip(struct segment *segment, enum reach reach, v
 	return cursor_peek(&segment->at, reach, ip, bytes);
 }
 
-/* The IPv4 header at the cursor; `protocol` is what it carries. */
+/* The IPv4 header at the cursor, or loaded if `is_loaded`; `protocol` is what it carries. */
 static __always_inline enum reason parse_ipv4(struct segment *segment, enum reach reach,
-					      __u8 *protocol)
+					      int is_loaded, __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
 	/* Of its own where that is enough: verifiers go the more ways the more is in the segment. */
 	struct iphdr own, *ip = reach != LINEAR ? &segment->ipv4 : &own;
 	__u32 header_bytes, total_bytes;
 
-	if (load_ip(segment, reach, ip, sizeof(*ip)) || ip->version != 4)
+	if (is_loaded)
+		segment->tcp_offset = segment->at.offset + sizeof(*ip);
+	else if (load_ip(segment, reach, ip, sizeof(*ip)))
+		return REASON_UNPARSED;
+	if (ip->version != 4)
 		return REASON_UNPARSED;
 	header_bytes = ip->ihl * 4;
 	total_bytes = bpf_ntohs(ip->tot_len);

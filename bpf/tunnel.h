@@ -316,15 +316,15 @@ static __always_inline enum layer step_in(struct segment *segment, enum layer la
 	return layer;
 }
 
-/* The IP header at the cursor; `layer` becomes what it carries. */
+/* The IP header at the cursor, or loaded if `is_loaded`; `layer` becomes what it carries. */
 static __always_inline enum reason parse_ip(struct segment *segment, enum reach reach,
-					    enum layer *layer)
+					    int is_loaded, enum layer *layer)
 {
 	enum reason reason;
 	__u8 protocol = 0;
 
 	if (*layer == LAYER_IPV4)
-		reason = parse_ipv4(segment, reach, &protocol);
+		reason = parse_ipv4(segment, reach, is_loaded, &protocol);
 	else
 		reason = parse_ipv6(segment, reach, &protocol);
 	*layer = layer_of_protocol(protocol);
@@ -350,7 +350,7 @@ static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
 		/* What the outer packet left in the key. */
 		clear(segment->at.skb, segment->key.address, sizeof(segment->key.address));
 		segment->key.realm = opaque(segment, segment->key.realm & ~REALM_IPV6);
-		reason = parse_ip(segment, WHOLE, &layer);
+		reason = parse_ip(segment, WHOLE, 0, &layer);
 		if (reason != PARSED)
 			return reason;
 		layer = opaque(segment, layer);
@@ -410,7 +410,8 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum rea
 					       enum layer *layer)
 {
 	__be16 ethertype;
-	enum reason reason = parse_vlan(segment, &ethertype);
+	int is_loaded = 0;
+	enum reason reason = parse_vlan(segment, reach, &ethertype, &is_loaded);
 
 	if (reason != PARSED)
 		return reason;
@@ -418,7 +419,7 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum rea
 		return parse_llc(segment);
 	*layer = layer_of_ethertype(bpf_ntohs(ethertype));
 	if (*layer == LAYER_IPV4 || *layer == LAYER_IPV6)
-		return parse_ip(segment, reach, layer);
+		return parse_ip(segment, reach, is_loaded, layer);
 	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
 }
 
@@ -482,6 +483,8 @@ static __always_inline enum layer step_near(struct segment *segment, enum layer 
 static __always_inline enum reason parse_near(struct segment *segment, enum layer layer,
 					      enum overlay overlay)
 {
+	int is_loaded = 0;
+
 	if (segment->tcp_offset != segment->at.offset)
 		return TUNNELLED;
 	if (overlay == OVERLAY_DOUBT)
@@ -489,19 +492,17 @@ static __always_inline enum reason parse_near(struct segment *segment, enum laye
 	if (layer == LAYER_GRE || layer == LAYER_UDP)
 		layer = opaque(segment, step_near(segment, layer, overlay));
 	if (layer == LAYER_ETHERNET) {
-		__be16 ethertype;
-
-		segment->at.offset += ETH_HLEN - sizeof(ethertype);
-		if (cursor_take(&segment->at, LINEAR, &ethertype, sizeof(ethertype)))
+		segment->at.offset += ETH_HLEN - sizeof(segment->tag[1]);
+		if (take_tag(segment, PAIRS, &segment->tag[1], sizeof(segment->tag[1]), &is_loaded))
 			return TUNNELLED;
-		layer = opaque(segment, layer_of_ethertype(bpf_ntohs(ethertype)));
+		layer = opaque(segment, layer_of_ethertype(bpf_ntohs(segment->tag[1])));
 	}
 	if (layer != LAYER_IPV4 && layer != LAYER_IPV6)
 		return TUNNELLED;
 	/* What the outer packet left in the key. */
 	clear(segment->at.skb, segment->key.address, sizeof(segment->key.address));
 	segment->key.realm = opaque(segment, segment->key.realm & ~REALM_IPV6);
-	if (parse_ip(segment, PAIRS, &layer) != PARSED || layer != LAYER_TCP)
+	if (parse_ip(segment, PAIRS, is_loaded, &layer) != PARSED || layer != LAYER_TCP)
 		return TUNNELLED;
 	return parse_tcp(segment, PAIRS) == PARSED ? PARSED : TUNNELLED;
 }
