@@ -7,7 +7,7 @@ use httplines::decode::{Decoder, Segment, SeqNumber, TcpFlags, TunnelPath};
 use httplines::emit::{Format, JsonFormat};
 use httplines::flow::{Admission, Chunk, FlowIndex, FlowTable, Origin, Origins};
 use httplines::http::{
-    Conversation, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire, parse_head,
+    Dialogue, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire, parse_head,
 };
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
 use httplines::stats::HttpStats;
@@ -122,7 +122,7 @@ fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
 }
 
 /// A table in which `flow_count` clients have sent a SYN of sequence number 0; the last one's flow.
-fn table(flow_count: u32) -> (FlowTable<Conversation>, FlowIndex) {
+fn table(flow_count: u32) -> (FlowTable<Dialogue>, FlowIndex) {
     let mut table = FlowTable::new(FlowConfig::default());
     let mut last = None;
     for number in 0..flow_count {
@@ -207,21 +207,21 @@ impl Listener for Tally {
 struct Talk {
     key: FlowKey,
     origins: Origins,
-    conversation: Conversation,
+    conversation: Dialogue,
     room: Room<Tally>,
     next: [u32; 2],
 }
 
 impl Talk {
     fn new() -> Talk {
-        let origins = Origins { client_isn: Some(SeqNumber(0)), ..Origins::default() };
+        let origins = Origins { client_isn: Some(SeqNumber(0)).into(), ..Origins::default() };
         let room = Room {
             limits: HttpConfig::default(),
             pool: ExchangePool::default(),
             stats: HttpStats::default(),
             listener: Tally::default(),
         };
-        let conversation = Conversation::default();
+        let conversation = Dialogue::default();
         Talk { key: exchange::key_v4(), origins, conversation, room, next: [1, 1] }
     }
 

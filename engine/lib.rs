@@ -13,7 +13,7 @@
 //! A room imports only rooms to its left and the leaves, and `tests/architecture.rs` holds that:
 //!
 //! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter;
-//!   and [`lanes`], which looks at sixteen bytes at once.
+//!   and [`lanes`], which looks at sixteen bytes at once, and [`slim`], small options.
 //! - [`sys`] is the only room with unsafe code: the kernel's interfaces, as safe values.
 //! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
 //!   it.
@@ -44,6 +44,7 @@ pub mod flow;
 pub mod http;
 pub mod ids;
 pub mod shard;
+pub mod slim;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -4,7 +4,7 @@
 use crate::capture::{Frame, FrameSource, Polled, SourceError};
 use crate::decode::{Decoder, Reject, Segment};
 use crate::flow::{Admission, Chunk, End, FlowIndex, FlowTable, Origins, Retired};
-use crate::http::{Conversation, ExchangePool, Prospect, Protocol, Room, Wire};
+use crate::http::{Dialogue, ExchangePool, Prospect, Protocol, Room, Wire};
 use crate::ids::{Direction, FlowKey, ShardId};
 use crate::stats::{HttpStats, ShardStats};
 use crate::time::TimestampNs;
@@ -155,7 +155,7 @@ impl<S: FrameSource> Shard<S> {
 /// What is kept of a connection beside its streams.
 #[derive(Debug, Default)]
 struct Followed {
-    talk: Conversation,
+    talk: Dialogue,
     note: Note,
 }
 
@@ -281,6 +281,7 @@ impl Line {
         self.close(index, end);
         if let Some((_, _, it)) = self.flows.parts(index) {
             count_protocol(&mut self.room.stats, it.talk.protocol());
+            it.talk.leave(&mut self.room);
             if let Some(feedback) = &mut self.feedback {
                 feedback.forget(&mut it.note);
             }
@@ -345,6 +346,6 @@ mod tests {
     #[test]
     fn a_flow_takes_what_it_takes() {
         let flow_bytes = FlowTable::<Followed>::FLOW_BYTES;
-        assert!(flow_bytes <= 768, "{flow_bytes}");
+        assert!(flow_bytes <= 256, "{flow_bytes}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms in the order of the data's way. A room may import rooms before it and the leaves.
 const ROOMS: [&str; 7] = ["sys", "capture", "decode", "flow", "http", "emit", "shard"];
 /// What any room may import. `config` and `stats` know nothing of rooms.
-const LEAVES: [&str; 5] = ["config", "ids", "lanes", "stats", "time"];
+const LEAVES: [&str; 6] = ["config", "ids", "lanes", "slim", "stats", "time"];
 /// What stands above the rooms.
 const CONTROL: [&str; 2] = ["engine", "totals"];
 /// Rooms that see bytes and packet times only.

@@ -17,8 +17,10 @@ static ALLOCATOR: Counting = Counting;
 
 const HONEST_COUNT: u64 = 200;
 
-/// What a connection takes in the table beside what waits and what is under way on it.
-const FLOW_BYTES: usize = 768;
+/// What a connection takes on which nothing is under way: itself, and what it is found by.
+const IDLE_FLOW_BYTES: usize = 256 + 32;
+/// The same, and what is odd of it while its packets are out of order or contradict each other.
+const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 96;
 /// Everything else in a shard: buffers of one frame or one batch.
 const REST_BYTES: usize = 1 << 20;
 
@@ -77,6 +79,20 @@ fn more_connections_than_the_table_holds() {
     let outcome = hold(&small(), 40_000, attacks::requests());
     given_up(&outcome, of_flow, |flow| flow.flows_evicted);
     assert!(outcome.other_count > 30_000, "requests without an answer are told, too");
+}
+
+/// Of a connection between two exchanges nothing is kept but its place in the table and what it is
+/// found by.
+#[test]
+fn idle_connections() {
+    const COUNT: u64 = 1 << 16;
+    let mut config = small();
+    config.flow.flow_count_max = 2 * COUNT as usize;
+    let none = besiege(&config, 2000, attacks::exchanges(1000), honest(0));
+    let many = besiege(&config, 4 * COUNT, attacks::exchanges(COUNT), honest(0));
+    assert_eq!(many.stats.http.exchanges_complete, 2 * COUNT);
+    let flow_bytes = (many.peak_bytes - none.peak_bytes) / COUNT as usize;
+    assert!(flow_bytes <= IDLE_FLOW_BYTES, "{flow_bytes} bytes each");
 }
 
 #[test]

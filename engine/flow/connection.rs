@@ -10,12 +10,14 @@
 //! 3. A hole is given up once the peer has acknowledged past it, something waits behind it, and
 //!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
-use super::store::Budget;
+use super::odd::{Hole, Odd, Rival};
+use super::store::{Budget, Store};
 use super::stream::Stream;
 use super::{Chunk, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::ids::Direction;
+use crate::slim::Slim;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 
@@ -28,14 +30,13 @@ const RESET_WINDOW_BYTES: i32 = 1 << 20;
 /// One TCP connection.
 #[derive(Debug, Default)]
 pub struct Connection {
-    streams: [Stream; 2],
-    /// A SYN with another initial sequence number that came while this connection lived. It may be
-    /// a new connection or a forgery: what follows tells.
-    rival: Option<(Direction, SeqNumber, TimestampNs)>,
+    pub(super) streams: [Stream; 2],
+    /// `None` in all but the rare connection.
+    pub(super) odd: Option<Box<Odd>>,
     is_reset: bool,
     retired: Option<Retired>,
     /// Where it was joined, if its handshake was not seen.
-    joined_at: Option<SeqNumber>,
+    joined_at: Slim<SeqNumber>,
     /// Nothing waits, nothing is missing, nothing ends: see `calm.rs`.
     is_calm: bool,
 }
@@ -64,38 +65,33 @@ impl Connection {
     /// The connection that the rival SYN announced, and how it began, if `segment` shows that it
     /// came about.
     pub(super) fn rival(&self, segment: &Segment<'_>) -> Option<(Connection, Origins)> {
-        let (client, isn, syn_at) = self.rival.filter(|_| self.is_of_rival(segment))?;
-        let origins = Origins {
-            client: Some(client),
-            client_isn: Some(isn),
-            syn_at: Some(syn_at),
-            syn_ack_at: None,
-            joined_at: syn_at,
-        };
+        let Rival { client, isn, syn_at } =
+            self.known_rival().filter(|_| self.is_of_rival(segment))?;
+        let origins = Origins::of_syn(client, isn, syn_at);
         let mut connection = Connection::default();
         let stream = &mut connection.streams[client.index()];
         stream.start_behind(isn);
-        stream.isn = Some(isn);
+        stream.isn.set(Some(isn));
         Some((connection, origins))
     }
 
     /// A connection that is joined at `segment`.
     pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
         let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
-        Connection { joined_at, ..Connection::default() }
+        Connection { joined_at: joined_at.into(), ..Connection::default() }
     }
 
     /// Whether no SYN of it was seen.
     pub fn is_joined_late(&self) -> bool {
-        self.joined_at.is_some() && self.streams.iter().all(|stream| stream.isn.is_none())
+        !self.joined_at.is_none() && self.streams.iter().all(|stream| stream.isn.is_none())
     }
 
     /// The number that tells this connection from others on the same endpoints, for what is said of
     /// `direction`: its SYN's, or where the connection was joined. `None`: that is not known.
     pub fn number(&self, direction: Direction) -> Option<SeqNumber> {
         match self.is_joined_late() {
-            true => self.joined_at,
-            false => self.streams[direction.index()].isn,
+            true => self.joined_at.get(),
+            false => self.streams[direction.index()].isn.get(),
         }
     }
 
@@ -107,17 +103,19 @@ impl Connection {
 
     /// Up to where data of `direction` need not come up, if that was asked for.
     pub fn granted(&self, direction: Direction) -> Option<SeqNumber> {
-        self.streams[direction.index()].granted
+        self.streams[direction.index()].granted.get()
     }
 
     /// Data of `direction` up to `until` need not come up.
     pub fn grant(&mut self, direction: Direction, until: SeqNumber) {
-        self.streams[direction.index()].granted = Some(until);
+        self.streams[direction.index()].granted.set(Some(until));
     }
 
     /// What the rival SYN announced has not come in time.
     pub(super) fn forget_rival(&mut self) {
-        self.rival = None;
+        if let Some(odd) = &mut self.odd {
+            odd.rival = None;
+        }
     }
 
     /// Both directions are closed, or it was reset, or nobody wants its bytes.
@@ -149,20 +147,25 @@ impl Connection {
 
     /// When the oldest hole may be given up, if there is one.
     pub(super) fn deadline(&self, limits: &FlowConfig) -> Option<TimestampNs> {
-        let holes = self.streams.iter().filter_map(Stream::hole);
-        Some(holes.map(|(since, _)| since).min()?.plus_ms(limits.reorder_grace_ms))
+        let holes = [self.hole(0), self.hole(1)].into_iter().flatten();
+        Some(holes.map(|hole| hole.since).min()?.plus_ms(limits.reorder_grace_ms))
     }
 
     /// Whether `segment` shows that this connection has given way to another on the same endpoints.
     /// A SYN alone shows nothing while this one lives: anybody can send one. The answer to it, or
     /// data behind it, does.
-    pub(super) fn is_replaced_by(&mut self, segment: &Segment<'_>, origins: &Origins) -> bool {
+    pub(super) fn is_replaced_by(
+        &mut self,
+        segment: &Segment<'_>,
+        origins: &Origins,
+        budget: &mut Budget,
+    ) -> bool {
         if self.is_calm && !segment.flags.is_syn() {
             return false;
         }
         let is_opening = segment.flags.is_syn() && segment.ack.is_none();
         if is_opening {
-            let is_own = match origins.client_isn {
+            let is_own = match origins.client_isn.get() {
                 Some(isn) => origins.client == Some(segment.direction) && isn == segment.seq,
                 None => self.is_near(segment),
             };
@@ -170,7 +173,8 @@ impl Connection {
                 return false;
             }
             if !self.is_closed() {
-                self.rival = Some((segment.direction, segment.seq, segment.timestamp));
+                let (client, isn, syn_at) = (segment.direction, segment.seq, segment.timestamp);
+                self.odd_mut(budget).rival = Some(Rival { client, isn, syn_at });
                 self.is_calm = false;
             }
             return self.is_closed();
@@ -178,9 +182,13 @@ impl Connection {
         self.is_of_rival(segment) || self.is_closed() && self.is_next(segment, origins)
     }
 
+    fn known_rival(&self) -> Option<Rival> {
+        self.odd.as_ref()?.rival
+    }
+
     /// Whether `segment` belongs to the connection that the rival SYN announced.
     fn is_of_rival(&self, segment: &Segment<'_>) -> bool {
-        let Some((client, isn, _)) = self.rival else { return false };
+        let Some(Rival { client, isn, .. }) = self.known_rival() else { return false };
         if segment.direction == client {
             !segment.flags.is_rst() && !segment.flags.is_syn() && segment.seq == isn.plus(1)
         } else {
@@ -193,7 +201,7 @@ impl Connection {
     fn is_next(&self, segment: &Segment<'_>, origins: &Origins) -> bool {
         if segment.flags.is_syn() {
             let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
-            return origins.client_isn != isn && !self.is_near(segment);
+            return origins.client_isn.get() != isn && !self.is_near(segment);
         }
         let end = self.streams[segment.direction.index()].next;
         let may_go_on = match self.retired {
@@ -219,6 +227,7 @@ impl Connection {
     ) {
         if !self.take_calmly(segment, tools, visit) {
             self.accept_with_care(segment, tools, visit);
+            self.ease(tools.budget);
             self.is_calm = self.has_nothing_open();
         }
     }
@@ -250,22 +259,22 @@ impl Connection {
         }
         if segment.flags.is_fin() {
             self.streams[own].start(segment.payload_seq());
-            self.streams[own].fin_at.get_or_insert(segment.payload_end());
+            self.streams[own].fin_at.set_if_none(segment.payload_end());
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].note_ack(ack);
         }
         self.advance(segment.timestamp, tools, visit);
         self.relieve(segment.timestamp, tools, visit);
-        self.note_holes(segment.timestamp);
+        self.note_holes(segment.timestamp, tools.budget);
     }
 
     /// Holes that something waits for, from now on.
-    fn note_holes(&mut self, now: TimestampNs) {
-        let is_waiting = self.streams.iter().any(|stream| stream.store.is_some());
-        for stream in &mut self.streams {
-            if stream.hole().is_none() && (is_waiting || stream.fin_at.is_some()) {
-                stream.refresh_hole(now);
+    fn note_holes(&mut self, now: TimestampNs, budget: &mut Budget) {
+        let is_waiting = self.is_waiting();
+        for own in 0..2 {
+            if self.hole(own).is_none() && (is_waiting || !self.streams[own].fin_at.is_none()) {
+                self.refresh_hole(own, now, budget);
             }
         }
     }
@@ -280,22 +289,24 @@ impl Connection {
             None => {
                 if origins.client.is_none_or(|client| client == segment.direction) {
                     self.streams[own].start_behind(segment.seq);
-                    self.streams[own].isn.get_or_insert(segment.seq);
+                    self.streams[own].isn.set_if_none(segment.seq);
                     origins.client = Some(segment.direction);
-                    origins.client_isn.get_or_insert(segment.seq);
-                    origins.syn_at.get_or_insert(segment.timestamp);
+                    origins.client_isn.set_if_none(segment.seq);
+                    if !origins.has_syn {
+                        (origins.began_at, origins.has_syn) = (segment.timestamp, true);
+                    }
                 }
             }
             Some(ack) => {
                 let isn = SeqNumber(ack.0.wrapping_sub(1));
                 let client = segment.direction.opposite();
-                if origins.client_isn.is_none_or(|known| known == isn) {
+                if origins.client_isn.get().is_none_or(|known| known == isn) {
                     self.streams[own].start_behind(segment.seq);
-                    self.streams[own].isn.get_or_insert(segment.seq);
+                    self.streams[own].isn.set_if_none(segment.seq);
                     self.streams[client.index()].start_behind(isn);
                     origins.client = Some(client);
-                    origins.client_isn = Some(isn);
-                    origins.syn_ack_at.get_or_insert(segment.timestamp);
+                    origins.client_isn.set(Some(isn));
+                    origins.syn_ack_at.set_if_none(segment.timestamp);
                 }
             }
         }
@@ -310,6 +321,7 @@ impl Connection {
     ) {
         let own = segment.direction.index();
         let is_held = self.is_ahead_of_peer(own, segment.ack);
+        let is_waiting = self.store(own).is_some();
         let stream = &mut self.streams[own];
         let seen_bytes = stream.next.distance(segment.payload_seq());
         let unseen_bytes = i64::from(segment.payload_wire_bytes) - i64::from(seen_bytes);
@@ -324,14 +336,15 @@ impl Connection {
             stream.count_old(segment.payload_seq(), skip.min(segment.payload.len()), tools.stats);
         }
         let (bytes, cut, origin) = Stream::piece_of(segment, skip, tools.is_filtered);
-        if seen_bytes >= 0 && stream.store.is_none() && !is_held {
+        if seen_bytes >= 0 && !is_waiting && !is_held {
             stream.pass(bytes, cut, &origin, segment.direction, tools.stats, visit);
-            if stream.hole().is_some() {
-                stream.refresh_hole(segment.timestamp);
+            if self.hole(own).is_some() {
+                self.refresh_hole(own, segment.timestamp, tools.budget);
             }
             return;
         }
-        let store = stream.store.get_or_insert_with(|| tools.budget.store());
+        let odd = self.odd.get_or_insert_with(|| tools.budget.odd());
+        let store = odd.stores[own].get_or_insert_with(|| tools.budget.store());
         let new_bytes = store.insert(bytes, cut, origin, tools.budget);
         tools.stats.segments_out_of_order += 1;
         tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
@@ -356,25 +369,19 @@ impl Connection {
         while let Some(own) = self.due() {
             has_moved = true;
             let direction = direction_of(own);
-            let stream = &mut self.streams[own];
-            let Some(store) = stream.store.as_mut() else { break };
+            let Some(odd) = &mut self.odd else { break };
+            let Some(store) = &mut odd.stores[own] else { break };
             let Some(waiting) = store.pop_first(tools.budget) else { break };
-            if let Some(empty) = stream.store.take_if(|store| store.is_empty()) {
+            if let Some(empty) = odd.stores[own].take_if(|store| store.is_empty()) {
                 tools.budget.give_store_back(empty);
             }
-            stream.pass(
-                &waiting.bytes,
-                waiting.cut,
-                &waiting.origin,
-                direction,
-                tools.stats,
-                visit,
-            );
+            let (stream, cut, origin) = (&mut self.streams[own], waiting.cut, &waiting.origin);
+            stream.pass(&waiting.bytes, cut, origin, direction, tools.stats, visit);
             tools.budget.give_segment_back(waiting);
-            stream.refresh_hole(now);
+            self.refresh_hole(own, now, tools.budget);
         }
         for own in 0..2 {
-            self.streams[own].forget_hole_if_passed();
+            self.forget_hole_if_passed(own);
             self.streams[own].finish_if_due(direction_of(own), visit);
         }
         has_moved
@@ -385,9 +392,8 @@ impl Connection {
     /// its bytes are the older.
     fn due(&self) -> Option<usize> {
         let in_order = |own: usize| {
-            let stream = &self.streams[own];
-            let first = stream.store.as_ref()?.first()?;
-            (first.start().distance(stream.next) <= 0).then_some(first)
+            let first = self.store(own)?.first()?;
+            (first.start().distance(self.streams[own].next) <= 0).then_some(first)
         };
         let ready = |own: usize| {
             in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.origin.ack))
@@ -409,33 +415,42 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         while let Some(deadline) = self.deadline(tools.limits).filter(|deadline| *deadline < now) {
-            let since = |own: usize| self.streams[own].hole().map(|(since, _)| since);
+            let since = |own: usize| self.hole(own).map(|hole| hole.since);
             let own = match (since(0), since(1)) {
                 (Some(forward), Some(reverse)) => usize::from(reverse < forward),
                 (None, _) => 1,
                 (_, None) => 0,
             };
-            let Some((_, acked)) = self.streams[own].take_hole() else { return };
+            let Some(Hole { acked, .. }) = self.take_hole(own) else { return };
             let mut has_moved = false;
-            while !self.may_be_fin(own)
-                && self.streams[own].skip_hole(acked, direction_of(own), tools.stats, visit)
-            {
+            while !self.may_be_fin(own) && self.skip_hole(own, acked, tools.stats, visit) {
                 has_moved = true;
                 self.advance(deadline, tools, visit);
             }
             if has_moved {
-                self.note_holes(deadline);
+                self.note_holes(deadline, tools.budget);
             }
         }
+        self.ease(tools.budget);
+    }
+
+    /// Skips the hole at the front of a direction: see [`Stream::skip_hole`].
+    fn skip_hole(
+        &mut self,
+        own: usize,
+        ack: SeqNumber,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        let store = self.odd.as_ref().and_then(|odd| odd.stores[own].as_deref());
+        self.streams[own].skip_hole(ack, store, direction_of(own), stats, visit)
     }
 
     /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that
     /// we missed, which takes a number of its own, than a byte.
     fn may_be_fin(&self, own: usize) -> bool {
         let stream = &self.streams[own];
-        stream.fin_at.is_none()
-            && stream.acked.distance(stream.next) == 1
-            && self.streams.iter().all(|stream| stream.store.is_none())
+        stream.fin_at.is_none() && stream.acked.distance(stream.next) == 1 && !self.is_waiting()
     }
 
     /// What all that waits costs, in both directions.
@@ -444,7 +459,7 @@ impl Connection {
     }
 
     fn waiting_bytes_of(&self, own: usize) -> usize {
-        self.streams[own].store.as_ref().map_or(0, |store| store.cost_bytes())
+        self.store(own).map_or(0, Store::cost_bytes)
     }
 
     /// The direction in which more waits.
@@ -484,9 +499,10 @@ impl Connection {
         while self.waiting_bytes() > 0 {
             tools.stats.gaps_at_bound += 1;
             if !self.force(self.fuller(), now, tools, visit) {
-                return;
+                break;
             }
         }
+        self.ease(tools.budget);
     }
 
     /// Lets the first waiting segment of a direction go on, whatever it waits for. False where
@@ -498,17 +514,14 @@ impl Connection {
         tools: &mut Tools<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
-        let Some(first) = self.streams[own].store.as_ref().and_then(|store| store.first()) else {
-            return false;
-        };
+        let Some(first) = self.store(own).and_then(Store::first) else { return false };
         let (start, ack) = (first.start(), first.origin.ack);
         let mut has_moved = false;
         if self.streams[own].next.precedes(start) {
             self.streams[own].skip_to(start, direction_of(own), tools.stats, visit);
             has_moved = true;
         } else if let Some(ack) = ack {
-            has_moved =
-                self.streams[1 - own].skip_hole(ack, direction_of(1 - own), tools.stats, visit);
+            has_moved = self.skip_hole(1 - own, ack, tools.stats, visit);
         }
         self.advance(now, tools, visit) || has_moved
     }
@@ -528,12 +541,13 @@ impl Connection {
         while self.force(0, now, tools, visit) || self.force(1, now, tools, visit) {}
         for own in 0..2 {
             let may_be_fin = self.may_be_fin(own);
-            let stream = &mut self.streams[own];
-            if stream.is_acked && !may_be_fin {
-                stream.skip_hole(stream.acked, direction_of(own), tools.stats, visit);
+            let (is_acked, acked) = (self.streams[own].is_acked, self.streams[own].acked);
+            if is_acked && !may_be_fin {
+                self.skip_hole(own, acked, tools.stats, visit);
             }
         }
         self.advance(now, tools, visit);
+        self.ease(tools.budget);
     }
 
     fn reset(
@@ -556,10 +570,12 @@ impl Connection {
 
     /// Frees what waits without passing it on.
     pub(super) fn release(&mut self, budget: &mut Budget) {
-        for mut store in self.streams.iter_mut().filter_map(|stream| stream.store.take()) {
+        let stores = self.odd.iter_mut().flat_map(|odd| &mut odd.stores);
+        for mut store in stores.filter_map(Option::take) {
             store.clear(budget);
             budget.give_store_back(store);
         }
+        self.ease(budget);
     }
 }
 

@@ -9,6 +9,7 @@
 mod connection;
 #[cfg(test)]
 mod elision_tests;
+mod odd;
 mod origins;
 #[cfg(test)]
 mod shape_tests;

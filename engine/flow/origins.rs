@@ -2,6 +2,7 @@
 
 use crate::decode::SeqNumber;
 use crate::ids::{Direction, FlowKey};
+use crate::slim::Slim;
 use crate::time::TimestampNs;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
@@ -16,16 +17,28 @@ pub struct Origins {
     /// Who opened it.
     pub client: Option<Direction>,
     /// The client's initial sequence number.
-    pub client_isn: Option<SeqNumber>,
-    /// When the first SYN passed.
-    pub syn_at: Option<TimestampNs>,
+    pub client_isn: Slim<SeqNumber>,
+    /// When the first SYN passed; of a connection without handshake, the payload that it was joined
+    /// at.
+    pub began_at: TimestampNs,
+    /// The SYN passed.
+    pub has_syn: bool,
     /// When the first SYN-ACK passed.
-    pub syn_ack_at: Option<TimestampNs>,
-    /// When the payload passed that a connection without handshake was joined at.
-    pub joined_at: TimestampNs,
+    pub syn_ack_at: Slim<TimestampNs>,
 }
 
 impl Origins {
+    /// A SYN of `client` with the number `isn` began it.
+    pub fn of_syn(client: Direction, isn: SeqNumber, syn_at: TimestampNs) -> Origins {
+        Origins {
+            client: Some(client),
+            client_isn: Some(isn).into(),
+            began_at: syn_at,
+            has_syn: true,
+            syn_ack_at: Slim::NONE,
+        }
+    }
+
     /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number,
     /// or of the time the connection was joined at where that is not known.
     pub fn flow_id(&self, key: &FlowKey) -> u64 {
@@ -38,16 +51,17 @@ impl Origins {
             hasher.write(&id.to_le_bytes());
         }
         hasher.write(&key.realm.to_le_bytes());
-        match self.client_isn {
+        match self.client_isn.get() {
             Some(isn) => hasher.write(&isn.0.to_le_bytes()),
-            None => hasher.write(&self.joined_at.0.to_le_bytes()),
+            None => hasher.write(&self.began_at.0.to_le_bytes()),
         }
         hasher.finish()
     }
 
     /// From SYN to SYN-ACK, where both were seen in that order.
     pub fn connect_ns(&self) -> Option<u64> {
-        self.syn_ack_at?.0.checked_sub(self.syn_at?.0)
+        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.has_syn)?;
+        syn_ack_at.0.checked_sub(self.began_at.0)
     }
 
     /// Whether the handshake passed unseen.

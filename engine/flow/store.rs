@@ -2,6 +2,7 @@
 //! connection's limit and by the shard's [`Budget`].
 
 use super::Origin;
+use super::odd::Odd;
 use crate::decode::SeqNumber;
 use std::collections::VecDeque;
 
@@ -29,6 +30,7 @@ pub struct Budget {
     pub used_bytes: usize,
     /// The bound.
     pub max_bytes: usize,
+    odds: Vec<Box<Odd>>,
     stores: Vec<Box<Store>>,
     segments: Vec<Box<Waiting>>,
 }
@@ -36,7 +38,20 @@ pub struct Budget {
 impl Budget {
     /// Nothing waits yet.
     pub fn new(max_bytes: usize) -> Budget {
-        Budget { used_bytes: 0, max_bytes, stores: Vec::new(), segments: Vec::new() }
+        let (odds, stores, segments) = (Vec::new(), Vec::new(), Vec::new());
+        Budget { used_bytes: 0, max_bytes, odds, stores, segments }
+    }
+
+    /// Nothing odd yet.
+    pub(super) fn odd(&mut self) -> Box<Odd> {
+        self.odds.pop().unwrap_or_default()
+    }
+
+    /// Takes it back where nothing is odd.
+    pub(super) fn give_odd_back(&mut self, odd: Box<Odd>) {
+        if self.odds.len() < SPARE_COUNT_MAX {
+            self.odds.push(odd);
+        }
     }
 
     /// An empty store.

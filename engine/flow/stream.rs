@@ -5,8 +5,8 @@ use super::store::{Cut, Store};
 use super::{Chunk, Origin};
 use crate::decode::{Segment, SeqNumber};
 use crate::ids::Direction;
+use crate::slim::Slim;
 use crate::stats::FlowStats;
-use crate::time::TimestampNs;
 use std::ops::Range;
 
 /// The largest window there is: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
@@ -23,19 +23,13 @@ pub(super) struct Stream {
     /// How far the peer has acknowledged. Means nothing until `is_acked`.
     pub acked: SeqNumber,
     /// Where the FIN stands, once it was seen.
-    pub fin_at: Option<SeqNumber>,
-    /// See [`Stream::hole`].
-    hole_since: TimestampNs,
-    hole_acked: SeqNumber,
+    pub fin_at: Slim<SeqNumber>,
     /// The number of its SYN, if that was seen.
-    pub isn: Option<SeqNumber>,
+    pub isn: Slim<SeqNumber>,
     /// Up to where its data need not come up, once that was asked for.
-    pub granted: Option<SeqNumber>,
+    pub granted: Slim<SeqNumber>,
     /// The hole that was given up last: what comes of it is late.
     pub lost: Range<SeqNumber>,
-    /// What waits. `None` in all but the rare connection.
-    pub store: Option<Box<Store>>,
-    pub is_hole: bool,
     pub is_started: bool,
     /// It began behind its SYN, and nothing has gone on yet.
     pub is_at_syn: bool,
@@ -92,7 +86,7 @@ impl Stream {
         if !self.is_started || self.is_finished || ack.distance(self.next) > WINDOW_BYTES_MAX {
             return None;
         }
-        let until = match self.fin_at {
+        let until = match self.fin_at.get() {
             Some(fin_at) if fin_at.precedes(ack) => fin_at,
             _ => ack,
         };
@@ -156,12 +150,13 @@ impl Stream {
     pub fn skip_hole(
         &mut self,
         ack: SeqNumber,
+        store: Option<&Store>,
         direction: Direction,
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         let Some(until) = self.missing_until(ack) else { return false };
-        let target = match self.store.as_ref().and_then(|store| store.first()) {
+        let target = match store.and_then(Store::first) {
             Some(first) if first.start().precedes(until) => first.start(),
             _ => until,
         };
@@ -205,45 +200,19 @@ impl Stream {
         stats.bytes_duplicate += len_bytes as u64 - late_bytes;
     }
 
-    /// Since when something waits for bytes that the peer has acknowledged, and how far it had
-    /// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may
-    /// be ahead of its data, or wild.
-    pub fn hole(&self) -> Option<(TimestampNs, SeqNumber)> {
-        self.is_hole.then_some((self.hole_since, self.hole_acked))
-    }
-
-    /// There is no hole any more; gives the one that was there.
-    pub fn take_hole(&mut self) -> Option<(TimestampNs, SeqNumber)> {
-        let hole = self.hole();
-        self.is_hole = false;
-        hole
-    }
-
-    /// After progress: a hole that is left is a new one, known from now on.
-    pub fn refresh_hole(&mut self, now: TimestampNs) {
-        self.is_hole = self.is_acked && self.missing_until(self.acked).is_some();
-        (self.hole_since, self.hole_acked) = (now, self.acked);
-    }
-
-    pub fn forget_hole_if_passed(&mut self) {
-        if self.is_hole && self.missing_until(self.acked).is_none() {
-            self.is_hole = false;
-        }
-    }
-
     pub fn finish_if_due(
         &mut self,
         direction: Direction,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        let Some(fin_at) = self.fin_at else { return };
+        let Some(fin_at) = self.fin_at.get() else { return };
         if !self.is_finished && fin_at == self.next {
             self.is_finished = true;
             visit(direction, Chunk::Fin);
         }
         if !self.is_finished && fin_at.precedes(self.next) {
             // Data went on past it: that FIN was none of this stream.
-            self.fin_at = None;
+            self.fin_at.set(None);
         }
     }
 }

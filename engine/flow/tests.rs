@@ -455,7 +455,7 @@ fn a_syn_before_the_last_fin_begins_the_next_connection() {
     ]));
     assert_eq!(run.table.stats.flows, 2);
     let origins = run.origins();
-    assert_eq!(origins.client_isn, Some(SeqNumber(FORWARD_ISN).plus(900_000)));
+    assert_eq!(origins.client_isn.get(), Some(SeqNumber(FORWARD_ISN).plus(900_000)));
     assert_eq!(origins.connect_ns(), Some(MS));
 }
 

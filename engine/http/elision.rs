@@ -29,23 +29,33 @@ pub enum Prospect {
     Other,
 }
 
+/// What is to be expected on a connection where no head is under way.
+#[inline]
+pub(super) fn prospect_of(protocol: Protocol, has_left: bool, unclear_bytes: u64) -> Prospect {
+    match protocol {
+        Protocol::Empty => Prospect::Open,
+        Protocol::Tls => Prospect::Tls,
+        Protocol::Http2 => Prospect::Foreign,
+        Protocol::Http1 if has_left => Prospect::Foreign,
+        Protocol::Http1 => Prospect::Http1,
+        Protocol::Other if unclear_bytes < UNCLEAR_BYTES_MAX => Prospect::Open,
+        Protocol::Other => Prospect::Other,
+    }
+}
+
 impl Conversation {
     /// What is still to be expected. Once it is neither [`Prospect::Open`] nor
     /// [`Prospect::Http1`] it does not change, and the connection need not be followed.
     #[inline]
     pub fn prospect(&self) -> Prospect {
-        match self.protocol {
-            Protocol::Empty => Prospect::Open,
-            Protocol::Tls => Prospect::Tls,
-            Protocol::Http2 => Prospect::Foreign,
-            Protocol::Http1 if self.has_switched && self.pending.is_empty() => Prospect::Foreign,
-            Protocol::Http1 => Prospect::Http1,
-            Protocol::Other if self.unclear_bytes < UNCLEAR_BYTES_MAX => Prospect::Open,
-            Protocol::Other => {
-                let may_begin = |phase| matches!(phase, Phase::Head { .. } | Phase::LongHead(_));
-                let is_head = self.halves.iter().any(|half| may_begin(half.phase));
-                if is_head { Prospect::Open } else { Prospect::Other }
+        let has_left = self.has_switched && self.pending.is_empty();
+        let prospect = prospect_of(self.protocol, has_left, self.unclear_bytes);
+        let may_begin = |phase| matches!(phase, Phase::Head { .. } | Phase::LongHead(_));
+        match prospect {
+            Prospect::Other if self.halves.iter().any(|half| may_begin(half.phase)) => {
+                Prospect::Open
             }
+            _ => prospect,
         }
     }
 

@@ -68,7 +68,7 @@ fn the_first_request_of_a_batch_may_be_the_lost_one() {
 #[test]
 fn a_direction_that_is_seen_late_answers_what_it_can() {
     let mut talk = talk();
-    talk.origins.client_isn = None;
+    talk.origins.client_isn.set(None);
     let notes = talk
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .miss(Reverse, 300)
@@ -388,7 +388,7 @@ fn a_first_request_that_was_lost_in_part_leaves_the_batch_behind_it_whole() {
 #[test]
 fn what_was_passed_over_where_a_connection_was_joined_may_have_been_the_answer() {
     let mut talk = talk();
-    talk.origins.client_isn = None;
+    talk.origins.client_isn.set(None);
     let notes = talk
         .ask("GET /0 HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1")

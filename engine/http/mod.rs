@@ -14,6 +14,7 @@ mod loss_tests;
 mod pairing;
 mod places;
 mod pool;
+mod rest;
 #[cfg(test)]
 mod shape_tests;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use conversation::{Conversation, Protocol, Room, Wire};
 pub use elision::Prospect;
 pub use exchange::{Exchange, FlowIdentity, HeadFields, Message, Outcome, Span};
 pub use pool::ExchangePool;
+pub use rest::{Dialogue, Rest};
 
 use crate::time::TimestampNs;
 

@@ -43,9 +43,9 @@ pub(super) enum Cause {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// How far the client had read when it sent the last request that was seen.
-    last_read: Option<SeqNumber>,
+    pub last_read: Option<SeqNumber>,
     /// The client asks on when it has read the answers to some of its requests, but not to all.
-    is_sliding: bool,
+    pub is_sliding: bool,
     /// Responses may be missing before this place; until a response can be placed again.
     response_loss: Option<SeqNumber>,
     /// Requests may be missing before the next; until one passes whose answer cannot be behind

@@ -1,6 +1,7 @@
 //! The exchanges of a shard that are under way. Their memory is used again, so that none is
 //! allocated for an exchange in the steady state, and an idle connection holds none.
 
+use super::conversation::Conversation;
 use super::exchange::{Exchange, message_of};
 use super::places::Doubt;
 use crate::decode::SeqNumber;
@@ -18,6 +19,10 @@ const KEPT_BUFFER_COUNT: usize = 64;
 /// What an exchange under way takes beside its heads: itself, its place in the lists, the statuses
 /// of interim answers, and what the allocator adds to these and to the heads.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 128;
+
+/// What a conversation takes that is awake, with what the allocator adds. At most
+/// [`KEPT_COUNT`] of those that were awake keep their memory.
+pub(super) const CONVERSATION_BYTES: usize = size_of::<Conversation>() + 16;
 
 /// The place of an exchange in the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +58,7 @@ fn entry_of(entries: &mut [Option<Box<Entry>>], id: ExchangeId) -> &mut Entry {
 
 /// All exchanges under way in a shard.
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct ExchangePool {
     entries: Vec<Option<Box<Entry>>>,
     /// Places not in use whose entry is there.
@@ -60,6 +66,8 @@ pub struct ExchangePool {
     /// Places not in use without an entry.
     empty: Vec<ExchangeId>,
     buffers: Vec<Vec<u8>>,
+    /// Conversations in which nothing is under way.
+    conversations: Vec<Box<Conversation>>,
     held_bytes: usize,
 }
 
@@ -162,6 +170,22 @@ impl ExchangePool {
         if is_worth_it && self.buffers.len() < KEPT_BUFFER_COUNT {
             buffer.clear();
             self.buffers.push(buffer);
+        }
+    }
+
+    /// A conversation in which nothing is under way.
+    #[inline]
+    pub(super) fn take_conversation(&mut self) -> Box<Conversation> {
+        self.held_bytes += CONVERSATION_BYTES;
+        self.conversations.pop().unwrap_or_default()
+    }
+
+    /// Takes a conversation back in which nothing is under way.
+    #[inline]
+    pub(super) fn give_conversation_back(&mut self, talk: Box<Conversation>) {
+        self.held_bytes -= CONVERSATION_BYTES;
+        if self.conversations.len() < KEPT_COUNT {
+            self.conversations.push(talk);
         }
     }
 

@@ -73,7 +73,9 @@ impl Listener for Notes {
 }
 
 pub(super) struct Talk {
-    pub(super) conversation: Conversation,
+    pub(super) conversation: Dialogue,
+    /// It goes to rest wherever it can.
+    pub(super) is_restful: bool,
     pub(super) room: Room<Notes>,
     key: FlowKey,
     pub(super) origins: Origins,
@@ -88,11 +90,12 @@ pub(super) fn talk_with(limits: HttpConfig) -> Talk {
         stats: HttpStats::default(),
         listener: Notes::default(),
     };
-    let client_isn = Some(SeqNumber(0));
+    let client_isn = Some(SeqNumber(0)).into();
     let origins = Origins { client: Some(Forward), client_isn, ..Origins::default() };
     let (sent, at_ms) = ([0, 0], 0);
     Talk {
-        conversation: Conversation::default(),
+        conversation: Dialogue::default(),
+        is_restful: true,
         room,
         key: FlowKey::default(),
         origins,
@@ -138,12 +141,16 @@ impl Talk {
     pub(super) fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut Talk {
         let wire = Wire { key: &self.key, origins: &self.origins };
         self.conversation.take(wire, direction, chunk, &mut self.room);
+        if self.is_restful {
+            self.conversation.rest(&mut self.room);
+        }
         self
     }
 
     pub(super) fn end(&mut self, end: End) -> Vec<String> {
         let wire = Wire { key: &self.key, origins: &self.origins };
         self.conversation.finish(wire, end, &mut self.room);
+        self.conversation.leave(&mut self.room);
         assert_eq!(self.room.pool.in_use(), 0, "every exchange was given back");
         std::mem::take(&mut self.room.listener.exchanges)
     }

@@ -8,6 +8,7 @@
 //! Shards share the table: each takes free places only, and writes to its own.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -62,9 +63,19 @@ impl Marks {
     }
 }
 
-/// The place of a note.
+/// The place of a note, and 1: an option of it takes no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoteId(u32);
+pub struct NoteId(NonZeroU32);
+
+impl NoteId {
+    fn at(place: usize) -> NoteId {
+        NoteId(NonZeroU32::MIN.saturating_add(place as u32))
+    }
+
+    fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// The table, shared by its clones.
 #[derive(Clone, Debug)]
@@ -94,7 +105,7 @@ impl Notes {
         let words = key.words();
         let pair_count = self.0.len() / (WAYS * NOTE_BYTES);
         let pair = key.flow_hash() as usize & (pair_count - 1);
-        let id = (0..WAYS).map(|way| NoteId((pair * WAYS + way) as u32)).find(|id| {
+        let id = (0..WAYS).map(|way| NoteId::at(pair * WAYS + way)).find(|id| {
             let word = self.word(*id, LAST_KEY_WORD);
             word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
         })?;
@@ -131,7 +142,7 @@ impl Notes {
     /// Places that are taken, of all. It looks at each: for tests and totals.
     pub fn taken_count(&self) -> usize {
         let places = 0..self.0.len() / NOTE_BYTES;
-        let word = |place: usize| self.word(NoteId(place as u32), LAST_KEY_WORD);
+        let word = |place: usize| self.word(NoteId::at(place), LAST_KEY_WORD);
         places.filter(|place| word(*place).load(Ordering::Relaxed) != FREE).count()
     }
 
@@ -141,7 +152,7 @@ impl Notes {
     pub(crate) fn find(&self, key: &FlowKey) -> Option<(Marks, [u64; 2])> {
         let words = key.words();
         let places = 0..self.0.len() / NOTE_BYTES;
-        places.map(|place| NoteId(place as u32)).find_map(|id| {
+        places.map(|place| NoteId::at(place)).find_map(|id| {
             let word = |at| self.word(id, at).load(Ordering::Relaxed);
             let is_same = (0..LAST_KEY_WORD).all(|at| word(at) == words[at]);
             // The realm is the last word's upper half where numbers have their low end first.
@@ -151,7 +162,7 @@ impl Notes {
     }
 
     fn word(&self, id: NoteId, at: usize) -> &AtomicU64 {
-        self.0.word64(id.0 as usize * NOTE_BYTES + at * size_of::<u64>())
+        self.0.word64(id.place() * NOTE_BYTES + at * size_of::<u64>())
     }
 }
 

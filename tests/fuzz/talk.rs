@@ -4,7 +4,7 @@ use httplines::config::HttpConfig;
 use httplines::decode::{SeqNumber, TunnelPath};
 use httplines::flow::{Chunk, End, Origin, Origins};
 use httplines::http::{
-    Conversation, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire,
+    Dialogue, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire,
 };
 use httplines::ids::{Direction, FlowKey, IfaceId};
 use httplines::stats::HttpStats;
@@ -69,7 +69,7 @@ impl Listener for Tally {
 /// A conversation, piece by piece.
 #[derive(Debug)]
 pub struct Talk {
-    conversation: Conversation,
+    conversation: Dialogue,
     room: Room<Tally>,
     origins: Origins,
     sent: [u32; 2],
@@ -80,7 +80,7 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Bits of `mode`: joined late; narrow bounds; parts are frames of their own; the others say how
+    /// Bits of `mode`: joined late; narrow bounds, and rest between exchanges; parts are frames of their own; the others say how
     /// long parts are. `is_split`: bytes come in parts.
     pub fn new(mode: u8, is_split: bool) -> Talk {
         let mut limits = HttpConfig::default();
@@ -91,12 +91,12 @@ impl Talk {
                 held_bytes_shard_max: 8192,
             };
         }
-        let client_isn = (mode & 1 == 0).then_some(SeqNumber(0));
+        let client_isn = (mode & 1 == 0).then_some(SeqNumber(0)).into();
         let origins = Origins { client: None, client_isn, ..Origins::default() };
         let (pool, stats) = (ExchangePool::default(), HttpStats::default());
         let room = Room { limits, pool, stats, listener: Tally::default() };
         Talk {
-            conversation: Conversation::default(),
+            conversation: Dialogue::default(),
             room,
             origins,
             sent: [0; 2],
@@ -172,6 +172,7 @@ impl Talk {
         let key = FlowKey::default();
         let wire = Wire { key: &key, origins: &self.origins };
         self.conversation.finish(wire, End::Exit, &mut self.room);
+        self.conversation.leave(&mut self.room);
         let now = TimestampNs(self.now_ms * MS);
         assert_eq!(self.conversation.burden(now, now), 0, "something is still under way");
         let (pool, stats, mut tally) = (&self.room.pool, &self.room.stats, self.room.listener);

@@ -24,6 +24,21 @@ pub fn requests() -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), ACK).write(&request, frame)
 }
 
+/// No attack: exchanges, one on each of `flow_count` connections in turn.
+pub fn exchanges(flow_count: u64) -> impl Attack {
+    let (request, response) = (head("GET / HTTP/1.1", 20), head("HTTP/1.1 204 None", 20));
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (round, flow) = (number / 2 / flow_count, number / 2 % flow_count);
+        let mut blow = Blow::from(client(flow), ACK);
+        blow.is_answer = number % 2 == 1;
+        let (asked, answered) = (request.len() as u32, response.len() as u32);
+        let asked_count = round as u32 + u32::from(blow.is_answer);
+        let (own, peer) = (1 + asked * asked_count, 1 + answered * round as u32);
+        (blow.seq, blow.ack) = if blow.is_answer { (peer, own) } else { (own, peer) };
+        blow.write(if blow.is_answer { &response } else { &request }, frame);
+    }
+}
+
 /// Handshake and end, over and over on the same endpoints.
 pub fn reuse() -> impl Attack {
     |number: u64, frame: &mut Vec<u8>| {

@@ -17,13 +17,9 @@ impl Connection {
     }
 
     pub(super) fn has_nothing_open(&self) -> bool {
-        let is_quiet = self.streams.iter().all(|stream| {
-            stream.store.is_none()
-                && !stream.is_hole
-                && stream.fin_at.is_none()
-                && !stream.is_finished
-        });
-        is_quiet && !self.is_reset && self.retired.is_none() && self.rival.is_none()
+        let is_quiet =
+            self.streams.iter().all(|stream| stream.fin_at.is_none() && !stream.is_finished);
+        is_quiet && self.odd.is_none() && !self.is_reset && self.retired.is_none()
     }
 
     /// Takes `segment`, if it may go the short way.
@@ -93,7 +89,7 @@ mod tests {
         fn take(&mut self, segment: &Segment<'_>) {
             let limits = FlowConfig::default();
             let Watched { connection, origins, budget, stats, heard, .. } = self;
-            if connection.is_replaced_by(segment, origins) {
+            if connection.is_replaced_by(segment, origins, budget) {
                 return heard.push(Heard::Reset);
             }
             connection.shake_hands(segment, origins);

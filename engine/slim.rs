@@ -1,0 +1,79 @@
+//! A leaf: an option in as few bytes as it can have, for what is kept a million times.
+
+use std::fmt;
+
+/// A value without alignment.
+#[repr(packed)]
+#[derive(Clone, Copy)]
+struct Packed<T>(T);
+
+/// An `Option<T>` that takes a byte more than `T`, instead of as much again.
+#[derive(Clone, Copy)]
+pub struct Slim<T: Copy>(Option<Packed<T>>);
+
+impl<T: Copy> Slim<T> {
+    /// Nothing.
+    pub const NONE: Slim<T> = Slim(None);
+
+    /// As an option.
+    #[inline(always)]
+    pub fn get(self) -> Option<T> {
+        self.0.map(|packed| packed.0)
+    }
+
+    /// Whether there is nothing.
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Takes `value` instead of what is there.
+    #[inline(always)]
+    pub fn set(&mut self, value: Option<T>) {
+        self.0 = value.map(Packed);
+    }
+
+    /// Takes `value` if there is nothing.
+    #[inline(always)]
+    pub fn set_if_none(&mut self, value: T) {
+        self.0.get_or_insert(Packed(value));
+    }
+}
+
+impl<T: Copy> From<Option<T>> for Slim<T> {
+    fn from(value: Option<T>) -> Slim<T> {
+        Slim(value.map(Packed))
+    }
+}
+
+impl<T: Copy> Default for Slim<T> {
+    fn default() -> Slim<T> {
+        Slim(None)
+    }
+}
+
+impl<T: Copy + fmt::Debug> fmt::Debug for Slim<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_an_option_in_a_byte_more() {
+        assert_eq!((size_of::<Slim<u32>>(), size_of::<Slim<u64>>()), (5, 9));
+        let mut slim = Slim::NONE;
+        assert_eq!((slim.get(), slim.is_none()), (None, true));
+        slim.set_if_none(7_u64);
+        slim.set_if_none(8);
+        assert_eq!((slim.get(), slim.is_none()), (Some(7), false));
+        slim.set(None);
+        assert_eq!(
+            format!("{slim:?} {:?}", Slim::from(Some(u64::MAX))),
+            "None Some(18446744073709551615)"
+        );
+    }
+}
