@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Frame, FrameSource, LinkType, Polled, SourceError, VlanTag};
+use super::{Frame, FrameSource, LinkType, Polled, Sight, SourceError, VlanTag};
 use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode, FilterMode};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::fanout::Fanout;
@@ -222,23 +222,44 @@ pub struct LiveSource {
 }
 
 impl LiveSource {
-    /// Visits the frames of at most one block of every ring. `None`: no block was ready.
-    fn walk(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Option<usize> {
+    /// Visits the frames of at most one block of every ring, and shows each so many before. `None`:
+    /// no block was ready.
+    #[inline(always)]
+    fn walk(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Option<usize> {
         let mut frame_count = None;
         for inlet in &mut self.inlets {
             let Some(block) = inlet.ring.next_block() else { continue };
-            let mut walked = 0;
-            for frame in block.frames() {
+            let walked = look_ahead(block.frames(), ahead_count, |sight| {
+                let frame = match sight {
+                    Sight::Ahead(frame) => return visit(Sight::Ahead(&as_frame(frame))),
+                    Sight::Here(frame) => frame,
+                };
                 if let Err(place) = self.known.binary_search(&frame.ifindex) {
                     self.known.insert(place, frame.ifindex);
                     learn(frame.ifindex, &self.names);
                 }
-                visit(as_frame(frame));
-                walked += 1;
-            }
+                visit(Sight::Here(&as_frame(frame)));
+            });
             frame_count = Some(frame_count.unwrap_or(0) + walked);
         }
         frame_count
+    }
+
+    #[inline(always)]
+    fn read(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        if let Some(frame_count) = self.walk(ahead_count, visit) {
+            return Ok(Polled::Frames(frame_count));
+        }
+        self.wait()?;
+        Ok(self.walk(ahead_count, visit).map_or(Polled::Idle, Polled::Frames))
     }
 
     /// Waits until a ring has a block, but not longer than holes and lines may wait.
@@ -272,11 +293,19 @@ impl FrameSource for LiveSource {
     /// Never ends: shut the gate, and poll until the ring statistics say that all has been
     /// delivered.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
-        if let Some(frame_count) = self.walk(visit) {
-            return Ok(Polled::Frames(frame_count));
-        }
-        self.wait()?;
-        Ok(self.walk(visit).map_or(Polled::Idle, Polled::Frames))
+        self.read(0, &mut |sight| {
+            if let Sight::Here(frame) = sight {
+                visit(*frame);
+            }
+        })
+    }
+
+    fn poll_ahead(
+        &mut self,
+        frame_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        self.read(frame_count, visit)
     }
 
     /// The clock, less the time a frame may wait in a block, and as much again for the walk; or
@@ -291,6 +320,28 @@ impl FrameSource for LiveSource {
     fn notes(&self) -> Option<Notes> {
         self.notes.clone()
     }
+}
+
+/// Visits all of `frames`, and shows each so many before; how many there are.
+#[inline(always)]
+fn look_ahead<F: Iterator + Clone>(
+    frames: F,
+    ahead_count: usize,
+    mut visit: impl FnMut(Sight<F::Item>),
+) -> usize {
+    let mut count = 0;
+    let mut far = frames.clone();
+    far.by_ref().take(ahead_count).for_each(|frame| visit(Sight::Ahead(frame)));
+    for frame in frames {
+        if ahead_count > 0
+            && let Some(frame) = far.next()
+        {
+            visit(Sight::Ahead(frame));
+        }
+        visit(Sight::Here(frame));
+        count += 1;
+    }
+    count
 }
 
 /// Looks up the name of an interface that was not seen before.
@@ -329,6 +380,23 @@ fn link_of(hardware_type: u16) -> LinkType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_frame_is_shown_before_it_comes() {
+        for (count, ahead_count) in [(0, 3), (2, 3), (10, 3), (10, 0)] {
+            let (mut ahead, mut here) = (Vec::new(), Vec::new());
+            let walked = look_ahead(0..count, ahead_count, |sight| match sight {
+                Sight::Ahead(frame) => ahead.push(frame),
+                Sight::Here(frame) => {
+                    here.push(frame);
+                    let shown_count = count.min(frame + 1 + ahead_count);
+                    assert_eq!(ahead.len(), if ahead_count > 0 { shown_count } else { 0 });
+                }
+            });
+            assert_eq!((walked, here.len()), (count, count));
+            assert!(here.is_sorted() && ahead.is_sorted());
+        }
+    }
 
     #[test]
     fn rings_that_do_not_fit_are_refused_before_they_are_opened() {

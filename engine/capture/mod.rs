@@ -110,6 +110,15 @@ pub struct Frame<'a> {
     pub iface: IfaceId,
 }
 
+/// A frame as a source that looks ahead shows it.
+#[derive(Clone, Copy, Debug)]
+pub enum Sight<F> {
+    /// It comes soon, as [`Sight::Here`].
+    Ahead(F),
+    /// It has come.
+    Here(F),
+}
+
 /// What one call of [`FrameSource::poll`] brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polled {
@@ -168,6 +177,17 @@ pub trait FrameSource {
     /// interface, or one read buffer); waits a bounded time (the retire timeout) where there are
     /// none.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError>;
+
+    /// The same; a source that can shows each frame so many frames ahead, so that what it will need
+    /// can be fetched meanwhile.
+    fn poll_ahead(
+        &mut self,
+        frame_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        let _ = frame_count;
+        self.poll(&mut |frame| visit(Sight::Here(&frame)))
+    }
 
     /// A moment before which no frame is still to come, where the source can tell without a frame:
     /// a live one knows the clock and how far its rings lag behind; a file knows nothing but its

@@ -8,7 +8,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::{Frame, FrameSource, Polled, SourceError};
+use super::{Frame, FrameSource, Polled, Sight, SourceError};
 use crate::ids::IfaceNames;
 use crate::lanes;
 use format::Format;
@@ -102,9 +102,17 @@ impl<W: Supply> PcapSource<W> {
         }
     }
 
-    /// Visits every whole record in the window; what is left in it is less than one record.
-    fn visit_window(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<usize, SourceError> {
+    /// Visits every whole record in the window, and shows each so many before; what is left in the
+    /// window is less than one record.
+    #[inline(always)]
+    fn visit_window(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<usize, SourceError> {
         let mut count = 0;
+        // Where the next record is that was not shown, and how many before it were.
+        let (mut far, mut shown_count) = (0, 0);
         let unread = self.window.unread();
         let mut at = self.pass_bytes.min(unread.len() as u64) as usize;
         self.pass_bytes -= at as u64;
@@ -120,9 +128,20 @@ impl<W: Supply> PcapSource<W> {
                     if record_bytes > PREFETCHED_BYTES_MIN {
                         lanes::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
                     }
-                    visit(frame);
-                    count += 1;
                     at += record_bytes;
+                    if ahead_count > 0 {
+                        far = far.max(at);
+                        while shown_count < ahead_count
+                            && let Some((frame, bytes)) = self.format.ahead(&unread[far..])
+                        {
+                            visit(Sight::Ahead(&frame));
+                            shown_count += 1;
+                            far += bytes;
+                        }
+                        shown_count = shown_count.saturating_sub(1);
+                    }
+                    visit(Sight::Here(&frame));
+                    count += 1;
                 }
                 Step::Pass(bytes) => {
                     let here = bytes.min(rest.len() as u64);
@@ -160,17 +179,20 @@ impl<W: Supply> PcapSource<W> {
     }
 }
 
-impl<W: Supply> FrameSource for PcapSource<W> {
-    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
-    /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
-    /// signal's `Interrupted`, so that whoever polls can look whether to stop.
-    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+impl<W: Supply> PcapSource<W> {
+    /// One read, and the frames it completed, each shown so many before.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
         if self.is_over {
             return Ok(Polled::End);
         }
         match self.window.fill() {
             Ok(0) => self.end(),
-            Ok(_) => self.visit_window(visit).map(Polled::Frames),
+            Ok(_) => self.visit_window(ahead_count, visit).map(Polled::Frames),
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
                     Ok(Polled::Idle)
@@ -181,5 +203,26 @@ impl<W: Supply> FrameSource for PcapSource<W> {
                 }
             },
         }
+    }
+}
+
+impl<W: Supply> FrameSource for PcapSource<W> {
+    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
+    /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
+    /// signal's `Interrupted`, so that whoever polls can look whether to stop.
+    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+        self.read(0, &mut |sight| {
+            if let Sight::Here(frame) = sight {
+                visit(*frame);
+            }
+        })
+    }
+
+    fn poll_ahead(
+        &mut self,
+        frame_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        self.read(frame_count, visit)
     }
 }

@@ -207,6 +207,12 @@ impl Decoder {
         self.fragments.used_bytes()
     }
 
+    /// The flow of `frame`, before its turn, where that is plain to see. Nothing is counted.
+    #[inline(always)]
+    pub fn flow_ahead(frame: &Frame<'_>) -> Option<FlowKey> {
+        plain::segment(frame).map(|segment| segment.key)
+    }
+
     /// Finds the TCP segment in `frame`, or in the datagram that it completes.
     #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {

@@ -154,15 +154,23 @@ impl Connection {
     /// Whether `segment` shows that this connection has given way to another on the same endpoints.
     /// A SYN alone shows nothing while this one lives: anybody can send one. The answer to it, or
     /// data behind it, does.
+    #[inline(always)]
     pub(super) fn is_replaced_by(
         &mut self,
         segment: &Segment<'_>,
         origins: &Origins,
         budget: &mut Budget,
     ) -> bool {
-        if self.is_calm && !segment.flags.is_syn() {
-            return false;
-        }
+        let is_plain = self.is_calm && !segment.flags.is_syn();
+        !is_plain && self.gives_way_to(segment, origins, budget)
+    }
+
+    fn gives_way_to(
+        &mut self,
+        segment: &Segment<'_>,
+        origins: &Origins,
+        budget: &mut Budget,
+    ) -> bool {
         let is_opening = segment.flags.is_syn() && segment.ack.is_none();
         if is_opening {
             let is_own = match origins.client_isn.get() {

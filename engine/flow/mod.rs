@@ -9,6 +9,7 @@
 mod connection;
 #[cfg(test)]
 mod elision_tests;
+mod index;
 mod odd;
 mod origins;
 #[cfg(test)]

@@ -2,15 +2,16 @@
 //! packet time goes.
 
 use super::connection::{Connection, Retired, Tools};
+use super::index::Index;
 use super::{Budget, Chunk, End, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
+use crate::lanes;
 use crate::slim::Slim;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
@@ -24,6 +25,10 @@ const SAMPLE_COUNT: usize = 16;
 const UNUSED_WEIGHT: u64 = 8;
 /// A closed one has nothing left to tell.
 const CLOSED_WEIGHT: u64 = 1 << 40;
+
+/// Segments between the two steps in which what one needs is asked for, and between the second and
+/// itself: memory takes as long as one or two do.
+const STEP_FRAMES: usize = 4;
 
 /// Later than all that happens.
 const NEVER: TimestampNs = TimestampNs(u64::MAX);
@@ -50,22 +55,6 @@ struct Flow<S> {
     is_used: bool,
 }
 
-/// Where a flow is found. With its key's hash, so that neither the wrong flow is looked at, nor all
-/// of them where the index grows: each is likely not in the CPU's caches.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    slot: u32,
-    hash: u32,
-}
-
-impl Place {
-    /// As the index wants it, which takes a bucket from the low bits and a mark from the high ones.
-    #[inline]
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32 | u64::from(hash)
-    }
-}
-
 /// What is to be done with a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
@@ -90,7 +79,7 @@ pub struct FlowTable<S> {
     timeout_least_ns: u64,
     /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
     hasher: RandomState,
-    index: HashTable<Place>,
+    index: Index,
     slots: Vec<Option<Flow<S>>>,
     free: Vec<u32>,
     /// Where the next look for idle flows begins.
@@ -100,11 +89,16 @@ pub struct FlowTable<S> {
     /// never comes, is always there: a set that becomes empty frees its memory, each time.
     overdue: BTreeSet<(TimestampNs, u32)>,
     budget: Budget,
+    /// Hashes of the keys that were announced last, and where the next one goes.
+    announced: ([u32; STEP_FRAMES], usize),
     /// Counters of this room.
     pub stats: FlowStats,
 }
 
 impl<S: Default> FlowTable<S> {
+    /// How many segments before itself one is best announced.
+    pub const ANNOUNCED_FRAMES: usize = 2 * STEP_FRAMES;
+
     /// Bytes of one flow in the table, whether anything is under way on it or not.
     pub const FLOW_BYTES: usize = size_of::<Option<Flow<S>>>();
 
@@ -117,12 +111,13 @@ impl<S: Default> FlowTable<S> {
             is_filtered: false,
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             slots: Vec::new(),
             free: Vec::new(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
             budget,
+            announced: ([0; STEP_FRAMES], 0),
             stats: FlowStats::default(),
         }
     }
@@ -145,7 +140,7 @@ impl<S: Default> FlowTable<S> {
 
     /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.index.len() == 0
     }
 
     /// Flows whose holes are watched.
@@ -167,11 +162,11 @@ impl<S: Default> FlowTable<S> {
     pub fn admit(&mut self, segment: &Segment<'_>) -> Admission {
         let hash = self.hash(&segment.key);
         let slots = &self.slots;
-        let found = self.index.find(Place::spread(hash), |place| {
-            let flow = || slots[place.slot as usize].as_ref();
-            place.hash == hash && flow().is_some_and(|flow| flow.key == segment.key)
+        let found = self.index.find(hash, |slot| {
+            let flow = slots.get(slot as usize).and_then(Option::as_ref);
+            flow.is_some_and(|flow| flow.key == segment.key)
         });
-        let Some(&Place { slot, .. }) = found else { return self.admit_new(segment, hash) };
+        let Some(slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
         if flow.watched_until.get().is_some_and(|deadline| deadline < segment.timestamp) {
             return Admission::Overdue(FlowIndex(slot));
@@ -189,6 +184,20 @@ impl<S: Default> FlowTable<S> {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
         }
         Admission::Flow(FlowIndex(slot))
+    }
+
+    /// A segment of `key` comes soon: what it will need is asked for, in two steps, since the first
+    /// says what the second is. The second is taken when the next but [`STEP_FRAMES`] is announced.
+    #[inline]
+    pub fn announce(&mut self, key: &FlowKey) {
+        let hash = self.hash(key);
+        self.index.prefetch(hash);
+        let step = self.announced.1 % STEP_FRAMES;
+        let before = std::mem::replace(&mut self.announced.0[step], hash);
+        self.announced.1 = step + 1;
+        if let Some(slot) = self.index.find(before, |_| true) {
+            lanes::prefetch_item(&self.slots, slot as usize);
+        }
     }
 
     #[inline]
@@ -240,8 +249,7 @@ impl<S: Default> FlowTable<S> {
                 (self.slots.len() - 1) as u32
             }
         };
-        let place = Place { slot, hash };
-        self.index.insert_unique(Place::spread(hash), place, |place| Place::spread(place.hash));
+        self.index.insert(hash, slot);
         self.stats.flows += 1;
         FlowIndex(slot)
     }
@@ -363,9 +371,7 @@ impl<S: Default> FlowTable<S> {
             self.overdue.remove(&(deadline, index.0));
         }
         let hash = self.hash(&flow.key);
-        if let Ok(entry) = self.index.find_entry(Place::spread(hash), |it| it.slot == index.0) {
-            entry.remove();
-        }
+        self.index.remove(hash, index.0);
         self.free.push(index.0);
         match end {
             End::Idle => self.stats.flows_idle += 1,

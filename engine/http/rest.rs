@@ -70,6 +70,20 @@ impl Place {
     }
 }
 
+impl Rest {
+    #[inline(never)]
+    fn wake<L>(&self, room: &mut Room<L>) -> Box<Conversation> {
+        let mut talk = room.pool.take_conversation();
+        talk.resume(self);
+        talk
+    }
+
+    #[inline(never)]
+    fn prospect(&self) -> Prospect {
+        prospect_of(self.protocol, self.has_switched, self.unclear_bytes.into())
+    }
+}
+
 impl Default for Dialogue {
     fn default() -> Dialogue {
         Dialogue::Resting(Rest::default())
@@ -106,12 +120,10 @@ impl Dialogue {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn wake<L>(&mut self, room: &mut Room<L>) -> &mut Conversation {
         if let Dialogue::Resting(rest) = self {
-            let mut talk = room.pool.take_conversation();
-            talk.resume(rest);
-            *self = Dialogue::Busy(talk);
+            *self = Dialogue::Busy(rest.wake(room));
         }
         match self {
             Dialogue::Busy(talk) => talk,
@@ -120,6 +132,7 @@ impl Dialogue {
     }
 
     /// Keeps no more of the conversation than must be known, if nothing is under way.
+    #[inline(never)]
     pub fn rest<L>(&mut self, room: &mut Room<L>) {
         let Dialogue::Busy(talk) = self else { return };
         let Some(rest) = talk.rest() else { return };
@@ -153,9 +166,7 @@ impl Dialogue {
     #[inline]
     pub fn prospect(&self) -> Prospect {
         match self {
-            Dialogue::Resting(rest) => {
-                prospect_of(rest.protocol, rest.has_switched, rest.unclear_bytes.into())
-            }
+            Dialogue::Resting(rest) => rest.prospect(),
             Dialogue::Busy(talk) => talk.prospect(),
         }
     }

@@ -48,6 +48,20 @@ pub fn prefetch(bytes: &[u8], at: usize) {
     }
 }
 
+/// Asks the CPU for all of `items[at]`, if there is one.
+#[inline(always)]
+pub fn prefetch_item<T>(items: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(item) = items.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let first = std::ptr::from_ref(item).cast::<i8>();
+        for line in 0..size_of::<T>().div_ceil(64) {
+            // SAFETY: as above; no line begins behind the item.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.add(line * 64)) };
+        }
+    }
+}
+
 /// Which of 64 bytes are `byte`.
 #[inline(always)]
 pub fn equal_to_in_64(block: &[u8; 64], byte: u8) -> u64 {

@@ -4,6 +4,7 @@ use super::legacy::Legacy;
 use super::ng::{self, Ng};
 use super::open::OpenError;
 use super::{RECORD_BYTES_MAX, Step};
+use crate::capture::Frame;
 use crate::ids::IfaceNames;
 
 /// The order of a capture's bytes: that of the machine which wrote it.
@@ -86,6 +87,18 @@ impl Format {
         match self {
             Format::Legacy(_) => PREFIX_BYTES,
             Format::Ng(_) => 0,
+        }
+    }
+
+    /// The frame at the front of `bytes`, if one is there, before its turn.
+    #[inline]
+    pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
+        match self {
+            Format::Legacy(legacy) => match legacy.step(bytes) {
+                Step::Frame(frame, record_bytes) => Some((frame, record_bytes)),
+                _ => None,
+            },
+            Format::Ng(ng) => ng.ahead(bytes),
         }
     }
 

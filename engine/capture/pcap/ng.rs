@@ -161,6 +161,24 @@ impl Ng {
         }
     }
 
+    /// The packet block at the front of `bytes`, if one is there and right. What is known between
+    /// two blocks stays as it is.
+    #[inline]
+    pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
+        let kind = self.order.u32(bytes.first_chunk::<4>()?, 0);
+        if kind != ENHANCED_PACKET_BLOCK {
+            return None;
+        }
+        let block = whole_block(bytes, self.order, RECORD_BYTES_MAX).ok()?;
+        let last = self.last;
+        let step = self.packet(kind, block);
+        self.last = last;
+        match step {
+            Step::Frame(frame, block_bytes) => Some((frame, block_bytes)),
+            _ => None,
+        }
+    }
+
     /// A new section: its own byte order, and none of the interfaces before.
     fn section<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
         let Some(order) = section_order(bytes) else {

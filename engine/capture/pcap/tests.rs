@@ -1,5 +1,6 @@
 //! Captures built byte by byte and read back.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Cursor, Write};
 
@@ -18,6 +19,18 @@ struct Seen {
     ns: u64,
     link: LinkType,
     iface: u32,
+}
+
+impl Seen {
+    fn of(frame: &Frame<'_>) -> Seen {
+        Seen {
+            bytes: frame.bytes.to_vec(),
+            wire_bytes: frame.wire_bytes,
+            ns: frame.timestamp.0,
+            link: frame.link,
+            iface: frame.iface.0,
+        }
+    }
 }
 
 type Word = fn(u32) -> [u8; 4];
@@ -85,13 +98,7 @@ fn drain<W: Supply>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceE
     let mut seen = Vec::new();
     loop {
         let polled = source.poll(&mut |frame: Frame<'_>| {
-            seen.push(Seen {
-                bytes: frame.bytes.to_vec(),
-                wire_bytes: frame.wire_bytes,
-                ns: frame.timestamp.0,
-                link: frame.link,
-                iface: frame.iface.0,
-            });
+            seen.push(Seen::of(&frame));
         });
         match polled {
             Ok(Polled::End) => return (seen, Ok(())),
@@ -105,9 +112,34 @@ fn drain<W: Supply>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceE
     }
 }
 
+/// What is told of the frames if they are shown ahead: the same, and each was shown before.
+fn drain_ahead<W: Supply>(mut source: PcapSource<W>, ahead_count: usize) -> Vec<Seen> {
+    let (mut shown, mut seen) = (VecDeque::new(), Vec::new());
+    while source
+        .poll_ahead(ahead_count, &mut |sight| match sight {
+            Sight::Ahead(frame) => shown.push_back(frame.bytes.to_vec()),
+            Sight::Here(frame) => {
+                // Not the first of a window.
+                if shown.front().is_some_and(|bytes| bytes == frame.bytes) {
+                    shown.pop_front();
+                }
+                assert!(shown.len() <= ahead_count);
+                seen.push(Seen::of(frame));
+            }
+        })
+        .unwrap()
+        != Polled::End
+    {}
+    assert!(shown.is_empty(), "what was shown came");
+    seen
+}
+
 fn read(bytes: &[u8]) -> Vec<Seen> {
     let (seen, end) = drain(open(bytes, 1 << 16).unwrap());
     end.unwrap();
+    for (ahead_count, read_bytes) in [(1, 1 << 16), (3, 1 << 16), (3, 64)] {
+        assert_eq!(drain_ahead(open(bytes, read_bytes).unwrap(), ahead_count), seen);
+    }
     seen
 }
 
