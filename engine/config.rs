@@ -229,8 +229,8 @@ pub struct HttpConfig {
     pub head_bytes_max: usize,
     /// Requests of one connection that may wait for their answers.
     pub pending_count_max: usize,
-    /// Bytes that heads and exchanges under way may take in all connections of a shard. Beyond half
-    /// of it those that take much are cut short, beyond all of it every one.
+    /// Bytes that heads, exchanges and conversations under way may take in all connections of a
+    /// shard. Beyond half of it those that take much are cut short, beyond all of it every one.
     pub held_bytes_shard_max: usize,
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A value without alignment.
-#[repr(packed)]
+#[repr(C, packed)]
 #[derive(Clone, Copy)]
 struct Packed<T>(T);
 

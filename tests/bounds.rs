@@ -10,7 +10,7 @@ mod support;
 use httplines::config::{Config, Input};
 use httplines::stats::{DatagramStats, FlowStats, HttpStats, ShardStats};
 use support::attacks;
-use support::siege::{Attack, Counting, Outcome, besiege, honest, small, storm};
+use support::siege::{Attack, Counting, ETHERNET, Outcome, besiege, honest, small, storm};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -220,13 +220,13 @@ fn endpoints_of_one_hash_are_spread() {
 #[ignore = "measures; run it alone"]
 fn full_size() {
     let bound_mib = shard_bytes_max(&Config::new(Input::Stdin)) as u64 >> 20;
-    let alone = storm(&[], 0, attacks::syns(), honest(HONEST_COUNT));
+    let alone = storm(&[], &[], 0, attacks::syns(), honest(HONEST_COUNT));
     assert_eq!(alone.honest.len() as u64, HONEST_COUNT);
     println!("| attack | frames | ns a frame | MiB, of {bound_mib} | honest exchanges |");
     println!("| --- | --- | --- | --- | --- |");
     let mut failed = Vec::new();
     for (name, frame_count, attack) in of_full_size() {
-        let storm = storm(&[], frame_count, attack, honest(HONEST_COUNT));
+        let storm = storm(&[], &[], frame_count, attack, honest(HONEST_COUNT));
         let same = storm.honest.iter().filter(|line| alone.honest.contains(line)).count() as u64;
         let (ns, mib) = (storm.frame_ns, storm.peak_bytes.div_ceil(1 << 20));
         println!("| {name} | {frame_count} | {ns} | {mib} | {same} of {HONEST_COUNT} |");
@@ -238,6 +238,23 @@ fn full_size() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// What a packet costs where there are a million connections, beside a thousand. Rounds go through
+/// them in orders that have nothing to do with each other.
+#[test]
+#[ignore = "measures; run it alone"]
+fn many_connections() {
+    println!("| connections | ns a frame | MiB |");
+    println!("| --- | --- | --- |");
+    for count in [1000, 1_000_000] {
+        let exchanges = attacks::exchanges(count);
+        let storm = storm(&["--shards", "1"], ETHERNET, 8_000_000, exchanges, honest(0));
+        let mib = storm.peak_bytes.div_ceil(1 << 20);
+        println!("| {count} | {} | {mib} |", storm.frame_ns);
+        assert!(storm.totals.contains("every frame, flow and line is accounted for"));
+        assert!(mib <= 512, "a million connections fit into 512 MiB");
+    }
 }
 
 /// Name, frames and rule of each attack.

@@ -182,10 +182,9 @@ pub trait FrameSource {
     /// can be fetched meanwhile.
     fn poll_ahead(
         &mut self,
-        frame_count: usize,
+        _frame_count: usize,
         visit: &mut impl FnMut(Sight<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
-        let _ = frame_count;
         self.poll(&mut |frame| visit(Sight::Here(&frame)))
     }
 

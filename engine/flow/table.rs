@@ -187,7 +187,7 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// A segment of `key` comes soon: what it will need is asked for, in two steps, since the first
-    /// says what the second is. The second is taken when the next but [`STEP_FRAMES`] is announced.
+    /// says what the second is. The second is taken when a few more were announced.
     #[inline]
     pub fn announce(&mut self, key: &FlowKey) {
         let hash = self.hash(key);

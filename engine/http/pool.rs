@@ -10,7 +10,7 @@ use crate::decode::SeqNumber;
 const KEPT_HEAD_BYTES: usize = 4096;
 
 /// Exchanges that are not under way and keep their memory; others give it back. So what is kept is
-/// at most 34 MiB.
+/// at most 36 MiB.
 const KEPT_COUNT: usize = 4096;
 
 /// Buffers of heads that came in pieces which are kept.
@@ -152,7 +152,7 @@ impl ExchangePool {
         self.held_bytes += buffer.capacity() - before;
     }
 
-    /// Bytes that heads and exchanges under way take, all connections together.
+    /// Bytes that heads, exchanges and conversations under way take, all connections together.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }

@@ -51,7 +51,7 @@ pub fn prefetch(bytes: &[u8], at: usize) {
 /// Asks the CPU for all of `items[at]`, if there is one.
 #[inline(always)]
 pub fn prefetch_item<T>(items: &[T], at: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     if let Some(item) = items.get(at) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let first = std::ptr::from_ref(item).cast::<i8>();

@@ -152,7 +152,7 @@ impl Notes {
     pub(crate) fn find(&self, key: &FlowKey) -> Option<(Marks, [u64; 2])> {
         let words = key.words();
         let places = 0..self.0.len() / NOTE_BYTES;
-        places.map(|place| NoteId::at(place)).find_map(|id| {
+        places.map(NoteId::at).find_map(|id| {
             let word = |at| self.word(id, at).load(Ordering::Relaxed);
             let is_same = (0..LAST_KEY_WORD).all(|at| word(at) == words[at]);
             // The realm is the last word's upper half where numbers have their low end first.

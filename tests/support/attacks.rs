@@ -24,11 +24,14 @@ pub fn requests() -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), ACK).write(&request, frame)
 }
 
-/// No attack: exchanges, one on each of `flow_count` connections in turn.
+/// No attack: exchanges, one on each of `flow_count` connections in each round, in another order in
+/// every other one.
 pub fn exchanges(flow_count: u64) -> impl Attack {
     let (request, response) = (head("GET / HTTP/1.1", 20), head("HTTP/1.1 204 None", 20));
     move |number: u64, frame: &mut Vec<u8>| {
-        let (round, flow) = (number / 2 / flow_count, number / 2 % flow_count);
+        let (round, place) = (number / 2 / flow_count, number / 2 % flow_count);
+        // A prime, which is no divisor of the count.
+        let flow = if round % 2 == 0 { place } else { place * 611_953 % flow_count };
         let mut blow = Blow::from(client(flow), ACK);
         blow.is_answer = number % 2 == 1;
         let (asked, answered) = (request.len() as u32, response.len() as u32);

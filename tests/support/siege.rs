@@ -129,11 +129,13 @@ impl Blow {
     /// Writes it with `payload` behind.
     pub fn write(&self, payload: &[u8], frame: &mut Vec<u8>) {
         let (from, to) = if self.is_answer { (SERVER, self.client) } else { (self.client, SERVER) };
-        frame.extend([0x45, 0]);
-        frame.extend((40 + payload.len() as u16).to_be_bytes());
-        frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
-        frame.extend(from.0.to_be_bytes());
-        frame.extend(to.0.to_be_bytes());
+        let bytes = 40 + payload.len() as u32;
+        let words = [0x4500_0000 | bytes, 0x0000_4000, 0x4006_0000, from.0, to.0];
+        let sum: u32 = words.iter().map(|word| (word >> 16) + (word & 0xffff)).sum();
+        let sum = !((sum >> 16) + (sum & 0xffff)) & 0xffff;
+        frame.extend(
+            [words[0], words[1], words[2] | sum, from.0, to.0].map(u32::to_be_bytes).as_flattened(),
+        );
         frame.extend(from.1.to_be_bytes());
         frame.extend(to.1.to_be_bytes());
         frame.extend(self.seq.to_be_bytes());
@@ -328,9 +330,14 @@ pub struct Storm {
     pub totals: String,
 }
 
-/// Lets the program read the same from a pipe, with `args` beside.
+/// What stands before an IPv4 packet in Ethernet.
+pub const ETHERNET: &[u8] = &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+
+/// Lets the program read the same from a pipe, with `args` beside; each frame behind `link`, which
+/// is empty or [`ETHERNET`].
 pub fn storm(
     args: &[&str],
+    link: &[u8],
     frame_count: u64,
     attack: impl Attack,
     honest: Vec<WrittenFrame>,
@@ -351,14 +358,17 @@ pub fn storm(
     });
     let mut all_count = 0;
     let mut pipe = BufWriter::with_capacity(1 << 16, child.stdin.take().expect("a pipe"));
-    pipe.write_all(&capture_file::pcap(Order::Little, Unit::Nano, 101, &[])).expect("it reads");
+    let kind = if link.is_empty() { 101 } else { 1 };
+    pipe.write_all(&capture_file::pcap(Order::Little, Unit::Nano, kind, &[])).expect("it reads");
     let mut source = Besieged::new(attack, frame_count, honest);
     while let Some(frame) = source.frame() {
         let (seconds, rest) =
             (frame.timestamp.0 / 1_000_000_000, frame.timestamp.0 % 1_000_000_000);
-        for word in [seconds as u32, rest as u32, frame.wire_bytes, frame.wire_bytes] {
+        let bytes = frame.wire_bytes + link.len() as u32;
+        for word in [seconds as u32, rest as u32, bytes, bytes] {
             pipe.write_all(&word.to_le_bytes()).expect("it reads");
         }
+        pipe.write_all(link).expect("it reads");
         pipe.write_all(frame.bytes).expect("it reads");
         all_count += 1;
     }
