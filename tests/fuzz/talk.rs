@@ -80,8 +80,8 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Bits of `mode`: joined late; narrow bounds, and rest between exchanges; parts are frames of their own; the others say how
-    /// long parts are. `is_split`: bytes come in parts.
+    /// Bits of `mode`: joined late; narrow bounds, and rest between exchanges; parts are frames of
+    /// their own; the others say how long parts are. `is_split`: bytes come in parts.
     pub fn new(mode: u8, is_split: bool) -> Talk {
         let mut limits = HttpConfig::default();
         if mode & 2 != 0 {
