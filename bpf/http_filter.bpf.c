@@ -219,7 +219,7 @@ static __always_inline int has_own_grant(const struct segment *segment,
 {
 	__u32 reading = session->reading, sender = segment->sender;
 
-	return reading && ((reading & READS_CLIENT_1) == 0) == sender &&
+	return reading && session->own_grant && ((reading & READS_CLIENT_1) == 0) == sender &&
 	       session->marks & mark_isn(sender) &&
 	       session->own_grant >> 32 == isn_of(session, sender);
 }
@@ -414,7 +414,8 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 
 /*
  * What is to be done with the segment that `parse` finds; if it begins with a head that is to be
- * read, the session to which that belongs is in `reads`.
+ * read, the session to which that belongs is in `reads`. In tunnels, where that is 0, no heads are
+ * read: the part that looks for them takes the verifier long enough, and all of the stack.
  */
 static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words,
 					  enum reason (*parse)(struct segment *), __u32 *bytes_up,
@@ -461,8 +462,12 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 	reason = judge(&segment, known, kind, words);
 	known = reason == REASON_ADMITTED ? bpf_map_lookup_elem(&sessions, &segment.key) : 0;
 read:
-	if (known && known->reading && reason != REASON_ELIDED && payload_bytes(&segment))
-		*reads = begins_with_head(&segment, known) ? known : 0;
+	if (known && known->reading && reason != REASON_ELIDED && payload_bytes(&segment)) {
+		if (!reads)
+			stop_reading(known);
+		else if (begins_with_head(&segment, known))
+			*reads = known;
+	}
 	return reason;
 }
 
@@ -529,16 +534,12 @@ int filter_tunnel(struct __sk_buff *skb)
 {
 	__u32 zero = 0, bytes_up = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
-	struct connection *reads = 0;
 	enum reason reason;
 
 	if (!words)
 		return 0;
-	reason = decide(skb, words, parse_inner, &bytes_up, &reads);
-	bytes_up = judged(reason, bytes_up);
-	if (reads)
-		read_on(skb, reads, words->elide_bytes_min);
-	return bytes_up;
+	reason = decide(skb, words, parse_inner, &bytes_up, 0);
+	return judged(reason, bytes_up);
 }
 
 /* What sockets are given. */

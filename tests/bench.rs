@@ -215,6 +215,7 @@ mod root {
                 "session" => Reason::Session,
                 "opening" => Reason::Opening,
                 "new" if name.contains("request") => Reason::Admitted,
+                "new" if name.contains("answer") => Reason::Session,
                 "new" => Reason::Opening,
                 "fragment" => Reason::Fragment,
                 "too deep" => Reason::TooDeep,

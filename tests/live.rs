@@ -60,7 +60,7 @@ mod root {
     fn superpackets_come_whole_and_both_ways() {
         let Some((client, server)) = Namespace::pair() else { return };
         for (place, device) in [(&client, "veth0"), (&server, "veth1")] {
-            let config = CaptureConfig { block_count: 256, ..small() };
+            let config = CaptureConfig { block_count: 256, elide_bytes_min: None, ..small() };
             let mut capture = Capture::open(place, config, &[device], 1);
             let port = serve(&server, "10.0.0.1", 4 << 20);
             assert!(ask(&client, "10.0.0.1", port) > 4 << 20);
@@ -105,7 +105,7 @@ mod root {
             place.ip(&format!("link set {device} gso_max_size 180000 gro_max_size 180000"));
             place.ip(&format!("address add {address} dev {device} nodad"));
         }
-        let config = CaptureConfig { block_count: 256, ..small() };
+        let config = CaptureConfig { block_count: 256, elide_bytes_min: None, ..small() };
         let mut capture = Capture::open(&server, config, &["veth1"], 1);
         let port = serve(&server, "fd00::1", 8 << 20);
         assert!(ask(&client, "fd00::1", port) > 8 << 20);
