@@ -60,6 +60,8 @@ pub fn prefetch_item<T>(items: &[T], at: usize) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(first.add(line * 64)) };
         }
     }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (items, at);
 }
 
 /// Which of 64 bytes are `byte`.
