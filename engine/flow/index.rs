@@ -49,7 +49,7 @@ impl Index {
     /// Asks the CPU for what [`Index::find`] will look at.
     #[inline]
     pub fn prefetch(&self, hash: u32) {
-        lanes::prefetch_item(&self.places, self.home(hash));
+        lanes::prefetch_item(&self.places[self.home(hash)]);
     }
 
     /// The slot under `hash` of which `is_it` holds.

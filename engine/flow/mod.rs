@@ -14,6 +14,7 @@ mod odd;
 mod origins;
 #[cfg(test)]
 mod shape_tests;
+mod slots;
 mod store;
 mod stream;
 mod table;

@@ -3,6 +3,7 @@
 
 use super::connection::{Connection, Retired, Tools};
 use super::index::Index;
+use super::slots::Slots;
 use super::{Budget, Chunk, End, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, is_worth_joining};
@@ -80,7 +81,7 @@ pub struct FlowTable<S> {
     /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
     hasher: RandomState,
     index: Index,
-    slots: Vec<Option<Flow<S>>>,
+    slots: Slots<Flow<S>>,
     free: Vec<u32>,
     /// Where the next look for idle flows begins.
     cursor: usize,
@@ -112,7 +113,7 @@ impl<S: Default> FlowTable<S> {
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
             index: Index::new(),
-            slots: Vec::new(),
+            slots: Slots::new(),
             free: Vec::new(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
@@ -196,7 +197,7 @@ impl<S: Default> FlowTable<S> {
         let before = std::mem::replace(&mut self.announced.0[step], hash);
         self.announced.1 = step + 1;
         if let Some(slot) = self.index.find(before, |_| true) {
-            lanes::prefetch_item(&self.slots, slot as usize);
+            self.slots.get(slot as usize).into_iter().for_each(lanes::prefetch_item);
         }
     }
 
@@ -240,12 +241,7 @@ impl<S: Default> FlowTable<S> {
                 slot
             }
             None => {
-                if self.slots.len() == self.slots.capacity() {
-                    // Twice as many, but never more than there may be.
-                    let most = self.limits.flow_count_max.saturating_sub(self.slots.len());
-                    self.slots.reserve_exact(self.slots.len().clamp(1, most.max(1)));
-                }
-                self.slots.push(Some(flow));
+                self.slots.push(flow);
                 (self.slots.len() - 1) as u32
             }
         };
@@ -404,7 +400,7 @@ impl<S: Default> FlowTable<S> {
         now: TimestampNs,
         effort: &mut usize,
     ) -> Option<(FlowIndex, End)> {
-        while *effort > 0 && !self.slots.is_empty() {
+        while *effort > 0 && self.slots.len() > 0 {
             *effort -= 1;
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;
@@ -449,7 +445,7 @@ impl<S: Default> FlowTable<S> {
     ) -> Option<FlowIndex> {
         let is_all = *effort >= self.slots.len();
         let (mut best, mut best_burden, mut seen_count) = (None, 0, 0);
-        while seen_count < SAMPLE_COUNT && *effort > 0 && !self.slots.is_empty() {
+        while seen_count < SAMPLE_COUNT && *effort > 0 && self.slots.len() > 0 {
             *effort -= 1;
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;

@@ -48,11 +48,11 @@ pub fn prefetch(bytes: &[u8], at: usize) {
     }
 }
 
-/// Asks the CPU for all of `items[at]`, if there is one.
+/// Asks the CPU for all of `item`.
 #[inline(always)]
-pub fn prefetch_item<T>(items: &[T], at: usize) {
+pub fn prefetch_item<T>(item: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let Some(item) = items.get(at) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let first = std::ptr::from_ref(item).cast::<i8>();
         for line in 0..size_of::<T>().div_ceil(64) {
@@ -61,7 +61,7 @@ pub fn prefetch_item<T>(items: &[T], at: usize) {
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (items, at);
+    let _ = item;
 }
 
 /// Which of 64 bytes are `byte`.
