@@ -25,7 +25,7 @@ struct connection {
 	__u64 own_grant;	/* of a session's server: like a note's, but made by read_on() */
 	__u32 begin[2];	/* where each endpoint's next message begins */
 	__u32 reading;	/* what comes next, and who is the client; 0: that is not known */
-	__u32 unused;
+	__u32 body_begin;	/* where what own_grant covers begins: no head does */
 };
 
 #define READS_REQUEST 1
@@ -113,7 +113,7 @@ static __always_inline void begin(struct connection *known, const struct segment
 	known->bytes = 0;
 	known->settled = 0;
 	known->begin[0] = known->begin[1] = 0;
-	known->unused = 0;
+	known->body_begin = 0;
 	stop_reading(known);
 }
 
@@ -125,7 +125,7 @@ static __always_inline void join(struct connection *known, const struct segment 
 	known->bytes = 0;
 	known->settled = 0;
 	known->begin[0] = known->begin[1] = 0;
-	known->unused = 0;
+	known->body_begin = 0;
 	stop_reading(known);
 }
 

@@ -213,15 +213,22 @@ static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 	return offset + segment->tcp.doff * 4;
 }
 
-/* Whether the filter has made a grant itself, for the sender of this segment and no other. */
+/*
+ * Whether the filter has found itself that all of this segment is a body's, up to `until`. Unlike a
+ * note, which user space writes when it has the head, this is known before any copy of the head is
+ * in a ring: what begins before the body goes up whole, however often it comes.
+ */
 static __always_inline int has_own_grant(const struct segment *segment,
-					 const struct connection *session)
+					 const struct connection *session, __u32 *until)
 {
+	__u64 grant = *(const volatile __u64 *)&session->own_grant;
+	__u32 begin = *(const volatile __u32 *)&session->body_begin;
 	__u32 reading = session->reading, sender = segment->sender;
 
-	return reading && session->own_grant && ((reading & READS_CLIENT_1) == 0) == sender &&
-	       session->marks & mark_isn(sender) &&
-	       session->own_grant >> 32 == isn_of(session, sender);
+	*until = grant;
+	return reading && grant && ((reading & READS_CLIENT_1) == 0) == sender &&
+	       session->marks & mark_isn(sender) && grant >> 32 == isn_of(session, sender) &&
+	       bpf_ntohl(segment->tcp.seq) - begin < *until - begin;
 }
 
 /* Whether it is its sender's turn to send a head, and this segment begins where that does. */
@@ -280,8 +287,8 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	__u32 end = seq + head_bytes + length;
 	int is_found;
 
-	if (session->reading != reading)
-		return;	/* another CPU has a copy */
+	if (session->reading != reading || begin_of(session, sender) != seq)
+		return;	/* another CPU had a copy, or the entry is another connection's now */
 	if (is_request)
 		is_found = head_bytes == bytes && !length;
 	else
@@ -293,6 +300,7 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	}
 	set_begin(session, sender, end);
 	if (!is_request) {
+		session->body_begin = seq + head_bytes;
 		session->own_grant = (__u64)isn_of(session, sender) << 32 | end;
 		add(COUNTER_BODIES_FOUND, 1);
 	}
@@ -307,6 +315,7 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 					 const struct control *words, __u32 *bytes_up, __u32 *kind)
 {
 	struct told told;
+	__u32 until;
 
 	if (segment->tcp.fin || segment->tcp.rst) {
 		hear_end(session, segment);
@@ -314,8 +323,8 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 	}
 	if (!payload_bytes(segment) || segment->tcp.urg)
 		return REASON_SESSION;
-	if (has_own_grant(segment, session)) {
-		*bytes_up = elide(segment, session->own_grant);
+	if (has_own_grant(segment, session, &until)) {
+		*bytes_up = elide(segment, until);
 		if (*bytes_up)
 			return REASON_ELIDED;
 	}
