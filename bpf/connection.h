@@ -43,47 +43,44 @@ static __always_inline __u32 mark_isn(__u32 sender)
 	return sender ? MARK_ISN_1 : MARK_ISN_0;
 }
 
-/* Both are read: an address that hangs on `sender` would be a variable added to a pointer. */
-static __always_inline __u32 isn_of(const struct connection *known, __u32 sender)
+/*
+ * The sender's word of two. Both are read: an address that hangs on `sender` would be a variable added
+ * to a pointer.
+ */
+static __always_inline __u32 word_of_sender(const volatile __u32 *both, __u32 sender)
 {
-	const volatile __u32 *isn = known->isn;
-	__u32 first = isn[0], second = isn[1];
+	__u32 first = both[0], second = both[1];
 
 	return sender ? second : first;
+}
+
+static __always_inline void set_word_of_sender(volatile __u32 *both, __u32 sender, __u32 word)
+{
+	if (sender) {
+		both[1] = word;
+		/* Else the compiler makes one store of both, at a variable place. */
+		asm volatile("" : : : "memory");
+	} else {
+		both[0] = word;
+	}
+}
+
+static __always_inline __u32 isn_of(const struct connection *known, __u32 sender)
+{
+	return word_of_sender(known->isn, sender);
 }
 
 static __always_inline void set_isn(struct connection *known, __u32 sender, __u32 isn)
 {
-	volatile __u32 *both = known->isn;
-
-	if (sender) {
-		both[1] = isn;
-		/* Else the compiler makes one store of both, at a variable place. */
-		asm volatile("" : : : "memory");
-	} else {
-		both[0] = isn;
-	}
+	set_word_of_sender(known->isn, sender, isn);
 }
 
-/* Where the next message of the endpoint begins, and that it begins elsewhere: the same. */
-static __always_inline __u32 begin_of(const struct connection *known, __u32 sender)
+/* Whose turn it is to send a head, where heads are read. */
+static __always_inline __u32 next_sender(__u32 reading)
 {
-	const volatile __u32 *begin = known->begin;
-	__u32 first = begin[0], second = begin[1];
+	__u32 client = (reading & READS_CLIENT_1) != 0;
 
-	return sender ? second : first;
-}
-
-static __always_inline void set_begin(struct connection *known, __u32 sender, __u32 begin)
-{
-	volatile __u32 *both = known->begin;
-
-	if (sender) {
-		both[1] = begin;
-		asm volatile("" : : : "memory");
-	} else {
-		both[0] = begin;
-	}
+	return reading & READS_REQUEST ? client : !client;
 }
 
 /* Of the connection's heads no more are read, and what was granted of it ends. */
@@ -98,6 +95,16 @@ static __always_inline __u32 payload_bytes(const struct segment *segment)
 	return segment->bytes - segment->tcp.doff * 4;
 }
 
+/* All of a new connection but its numbers. */
+static __always_inline void know_no_more(struct connection *known)
+{
+	known->bytes = 0;
+	known->settled = 0;
+	known->begin[0] = known->begin[1] = 0;
+	known->body_begin = 0;
+	stop_reading(known);
+}
+
 /*
  * The connection that a SYN begins, as far as it tells. An answer names the other end's number: of
  * a SYN that comes later that one is believed.
@@ -110,11 +117,7 @@ static __always_inline void begin(struct connection *known, const struct segment
 	known->isn[0] = segment->sender ? other : isn;
 	known->isn[1] = segment->sender ? isn : other;
 	known->marks = mark_isn(segment->sender);
-	known->bytes = 0;
-	known->settled = 0;
-	known->begin[0] = known->begin[1] = 0;
-	known->body_begin = 0;
-	stop_reading(known);
+	know_no_more(known);
 }
 
 /* A connection that is joined at this segment. */
@@ -122,11 +125,7 @@ static __always_inline void join(struct connection *known, const struct segment 
 {
 	known->isn[0] = known->isn[1] = bpf_ntohl(segment->tcp.seq);
 	known->marks = MARK_LATE | MARK_ISN_0 | MARK_ISN_1;
-	known->bytes = 0;
-	known->settled = 0;
-	known->begin[0] = known->begin[1] = 0;
-	known->body_begin = 0;
-	stop_reading(known);
+	know_no_more(known);
 }
 
 /* Of connection.marks: no number is known, and what is told of the connection reaches nobody. */

@@ -66,11 +66,10 @@ static __always_inline __u32 bytes_to_break(__u64 word)
 /* The same in a piece. */
 static __always_inline __u32 line_bytes(const struct piece *piece)
 {
-	__u32 bytes = 0;
-
 #pragma unroll
 	for (int index = 0; index < PIECE_BYTES / 8; index++) {
-		bytes = bytes_to_break(word_of(piece->word[index]));
+		__u32 bytes = bytes_to_break(word_of(piece->word[index]));
+
 		if (bytes)
 			return index * 8 + bytes;
 	}
@@ -147,7 +146,7 @@ static __always_inline enum line line_of(const struct piece *piece)
 static __always_inline __u32 length_of(const struct piece *piece, __u32 bytes)
 {
 	const __u8 *text = (const __u8 *)piece + LENGTH_AT;
-	__u32 length = 0, line_bytes = LENGTH_AT + LINE_END_BYTES;
+	__u32 length = 0, needed_bytes = LENGTH_AT + LINE_END_BYTES;
 	int is_end = 0;
 
 #pragma unroll
@@ -155,7 +154,7 @@ static __always_inline __u32 length_of(const struct piece *piece, __u32 bytes)
 		__u8 byte = text[index];
 
 		if (is_end)
-			return byte == '\n' && bytes >= line_bytes ? length : 0;
+			return byte == '\n' && bytes >= needed_bytes ? length : 0;
 		if (byte == '\r') {
 			is_end = 1;
 			continue;
@@ -163,7 +162,7 @@ static __always_inline __u32 length_of(const struct piece *piece, __u32 bytes)
 		if (byte < '0' || byte > '9')
 			return 0;
 		length = length * 10 + (byte - '0');
-		line_bytes++;
+		needed_bytes++;
 	}
 	return 0;
 }

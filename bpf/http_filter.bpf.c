@@ -235,10 +235,8 @@ static __always_inline int has_own_grant(const struct segment *segment,
 static __always_inline int is_head_due(const struct segment *segment,
 				       const struct connection *session)
 {
-	__u32 reading = session->reading, client = (reading & READS_CLIENT_1) != 0;
-
-	return segment->sender == (reading & READS_REQUEST ? client : !client) &&
-	       bpf_ntohl(segment->tcp.seq) == begin_of(session, segment->sender) &&
+	return segment->sender == next_sender(session->reading) &&
+	       bpf_ntohl(segment->tcp.seq) == word_of_sender(session->begin, segment->sender) &&
 	       !segment->tcp.urg;
 }
 
@@ -250,11 +248,11 @@ static __always_inline int is_head_due(const struct segment *segment,
 static __always_inline int begins_with_head(const struct segment *segment,
 					    struct connection *session)
 {
-	__u32 end = bpf_ntohl(segment->tcp.seq) + payload_bytes(segment), begin, offset;
+	__u32 seq = word_of_sender(session->begin, segment->sender), offset, begin, end;
 	__u32 is_request = session->reading & READS_REQUEST;
 	volatile __u32 *place = segment->at.skb->cb;
 
-	if ((__s32)(end - begin_of(session, segment->sender)) <= 0)
+	if ((__s32)(bpf_ntohl(segment->tcp.seq) + payload_bytes(segment) - seq) <= 0)
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
 	begin = offset + segment->tcp.doff * 4;
@@ -267,7 +265,7 @@ static __always_inline int begins_with_head(const struct segment *segment,
 	place[PLACE_BEGIN] = begin;
 	place[PLACE_END] = end;
 	place[PLACE_STATE] = is_request ? STATE_REQUEST : STATE_ANSWER;
-	place[PLACE_SEQ] = begin_of(session, segment->sender);
+	place[PLACE_SEQ] = seq;
 	place[PLACE_READING] = session->reading;
 	return 1;
 }
@@ -282,12 +280,12 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	volatile __u32 *place = skb->cb;
 	__u32 bytes = place[PLACE_END] - place[PLACE_BEGIN], seq = place[PLACE_SEQ];
 	__u32 reading = place[PLACE_READING], is_request = reading & READS_REQUEST;
-	__u32 client = (reading & READS_CLIENT_1) != 0, sender = is_request ? client : !client;
+	__u32 sender = next_sender(reading);
 	__u32 head_bytes = read_head(skb), length = place[PLACE_END];
 	__u32 end = seq + head_bytes + length;
 	int is_found;
 
-	if (session->reading != reading || begin_of(session, sender) != seq)
+	if (session->reading != reading || word_of_sender(session->begin, sender) != seq)
 		return;	/* another CPU had a copy, or the entry is another connection's now */
 	if (is_request)
 		is_found = head_bytes == bytes && !length;
@@ -298,7 +296,7 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 		stop_reading(session);
 		return;
 	}
-	set_begin(session, sender, end);
+	set_word_of_sender(session->begin, sender, end);
 	if (!is_request) {
 		session->body_begin = seq + head_bytes;
 		session->own_grant = (__u64)isn_of(session, sender) << 32 | end;
@@ -423,8 +421,8 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 
 /*
  * What is to be done with the segment that `parse` finds; if it begins with a head that is to be
- * read, the session to which that belongs is in `reads`. In tunnels, where that is 0, no heads are
- * read: the part that looks for them takes the verifier long enough, and all of the stack.
+ * read, the session to which that belongs is in `reads`. Where that is 0 no heads are read: the part
+ * for tunnels takes the verifier long enough, and all of the stack.
  */
 static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words,
 					  enum reason (*parse)(struct segment *), __u32 *bytes_up,

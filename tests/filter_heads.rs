@@ -341,7 +341,13 @@ mod root {
     #[test]
     fn frames_of_every_plain_kind_are_read() {
         let Some(filter) = load(Some(1)) else { return };
-        let kinds: [Wrap; 3] = [
+        let kinds: [Wrap; 4] = [
+            // A usual tunnel is followed where it is met.
+            |way, segment| {
+                let inner = ipv4(way, PROTOCOL_TCP, segment);
+                let gre = [&[0, 0, 8, 0], &inner[..]].concat();
+                ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_GRE, &gre))
+            },
             |way, segment| ethernet(&[], TYPE_IPV6, &ipv6(way, PROTOCOL_TCP, segment)),
             |way, segment| {
                 let packet = ipv4(way, PROTOCOL_TCP, segment);
