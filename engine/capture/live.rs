@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Frame, FrameSource, LinkType, Polled, Sight, SourceError, VlanTag};
+use super::{Frame, FrameSource, LinkType, Polled, Sight, SourceError, VlanTag, here};
 use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode, FilterMode};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::fanout::Fanout;
@@ -249,19 +249,6 @@ impl LiveSource {
         frame_count
     }
 
-    #[inline(always)]
-    fn read(
-        &mut self,
-        ahead_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
-    ) -> Result<Polled, SourceError> {
-        if let Some(frame_count) = self.walk(ahead_count, visit) {
-            return Ok(Polled::Frames(frame_count));
-        }
-        self.wait()?;
-        Ok(self.walk(ahead_count, visit).map_or(Polled::Idle, Polled::Frames))
-    }
-
     /// Waits until a ring has a block, but not longer than holes and lines may wait.
     fn wait(&mut self) -> Result<(), SourceError> {
         let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
@@ -293,19 +280,20 @@ impl FrameSource for LiveSource {
     /// Never ends: shut the gate, and poll until the ring statistics say that all has been
     /// delivered.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
-        self.read(0, &mut |sight| {
-            if let Sight::Here(frame) = sight {
-                visit(*frame);
-            }
-        })
+        self.poll_ahead(0, &mut here(visit))
     }
 
+    #[inline(always)]
     fn poll_ahead(
         &mut self,
-        frame_count: usize,
+        ahead_count: usize,
         visit: &mut impl FnMut(Sight<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
-        self.read(frame_count, visit)
+        if let Some(frame_count) = self.walk(ahead_count, visit) {
+            return Ok(Polled::Frames(frame_count));
+        }
+        self.wait()?;
+        Ok(self.walk(ahead_count, visit).map_or(Polled::Idle, Polled::Frames))
     }
 
     /// The clock, less the time a frame may wait in a block, and as much again for the walk; or

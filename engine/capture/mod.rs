@@ -119,6 +119,16 @@ pub enum Sight<F> {
     Here(F),
 }
 
+/// What `visit` sees of a source that looks ahead: the frames that have come.
+#[inline(always)]
+fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Sight<&Frame<'_>>) {
+    |sight: Sight<&Frame<'_>>| {
+        if let Sight::Here(frame) = sight {
+            visit(*frame);
+        }
+    }
+}
+
 /// What one call of [`FrameSource::poll`] brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polled {

@@ -8,7 +8,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::{Frame, FrameSource, Polled, Sight, SourceError};
+use super::{Frame, FrameSource, Polled, Sight, SourceError, here};
 use crate::ids::IfaceNames;
 use crate::lanes;
 use format::Format;
@@ -179,10 +179,16 @@ impl<W: Supply> PcapSource<W> {
     }
 }
 
-impl<W: Supply> PcapSource<W> {
-    /// One read, and the frames it completed, each shown so many before.
+impl<W: Supply> FrameSource for PcapSource<W> {
+    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
+    /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
+    /// signal's `Interrupted`, so that whoever polls can look whether to stop.
+    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+        self.poll_ahead(0, &mut here(visit))
+    }
+
     #[inline(always)]
-    fn read(
+    fn poll_ahead(
         &mut self,
         ahead_count: usize,
         visit: &mut impl FnMut(Sight<&Frame<'_>>),
@@ -203,26 +209,5 @@ impl<W: Supply> PcapSource<W> {
                 }
             },
         }
-    }
-}
-
-impl<W: Supply> FrameSource for PcapSource<W> {
-    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
-    /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
-    /// signal's `Interrupted`, so that whoever polls can look whether to stop.
-    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
-        self.read(0, &mut |sight| {
-            if let Sight::Here(frame) = sight {
-                visit(*frame);
-            }
-        })
-    }
-
-    fn poll_ahead(
-        &mut self,
-        frame_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
-    ) -> Result<Polled, SourceError> {
-        self.read(frame_count, visit)
     }
 }

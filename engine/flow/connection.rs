@@ -351,8 +351,8 @@ impl Connection {
             }
             return;
         }
-        let odd = self.odd.get_or_insert_with(|| tools.budget.odd());
-        let store = odd.stores[own].get_or_insert_with(|| tools.budget.store());
+        let store =
+            self.odd_mut(tools.budget).stores[own].get_or_insert_with(|| tools.budget.store());
         let new_bytes = store.insert(bytes, cut, origin, tools.budget);
         tools.stats.segments_out_of_order += 1;
         tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;

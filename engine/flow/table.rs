@@ -196,8 +196,10 @@ impl<S: Default> FlowTable<S> {
         let step = self.announced.1 % STEP_FRAMES;
         let before = std::mem::replace(&mut self.announced.0[step], hash);
         self.announced.1 = step + 1;
-        if let Some(slot) = self.index.find(before, |_| true) {
-            self.slots.get(slot as usize).into_iter().for_each(lanes::prefetch_item);
+        if let Some(slot) = self.index.find(before, |_| true)
+            && let Some(place) = self.slots.get(slot as usize)
+        {
+            lanes::prefetch_item(place);
         }
     }
 

@@ -214,13 +214,7 @@ impl Conversation {
         let is_head =
             origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
         if !is_head {
-            if self.protocol == Protocol::Http1 {
-                room.stats.bytes_skipped += data.len() as u64;
-            }
-            // There may have been messages in it, that did not begin where a frame did.
-            let until = origin.seq.plus(data.len() as u32);
-            self.lose_messages(wire, direction, until, Cause::NotUnderstood);
-            return data.len();
+            return self.pass_over(wire, direction, data, origin, room);
         }
         self.end_message(wire, direction, None, room);
         0
@@ -242,6 +236,21 @@ impl Conversation {
         half.phase = Phase::Search;
         if self.protocol == Protocol::Http1 {
             room.stats.resyncs += 1;
+        }
+        self.pass_over(wire, direction, data, origin, room)
+    }
+
+    /// Passes over all of `data`. There may have been messages in it, that did not begin where a
+    /// frame did.
+    fn pass_over<L>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        data: &[u8],
+        origin: &Origin,
+        room: &mut Room<L>,
+    ) -> usize {
+        if self.protocol == Protocol::Http1 {
             room.stats.bytes_skipped += data.len() as u64;
         }
         let until = origin.seq.plus(data.len() as u32);
