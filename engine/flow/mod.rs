@@ -60,7 +60,7 @@ pub enum Chunk<'a> {
     /// passed is known.
     Elided {
         /// How many.
-        len_bytes: u64,
+        len_bytes: u32,
         /// Of the first of them.
         origin: &'a Origin,
     },

@@ -138,7 +138,7 @@ impl Stream {
         let len_bytes = u64::from(cut.bytes);
         if cut.is_elided {
             stats.bytes_elided += len_bytes;
-            visit(direction, Chunk::Elided { len_bytes, origin });
+            visit(direction, Chunk::Elided { len_bytes: cut.bytes, origin });
         } else if len_bytes > 0 {
             stats.bytes_cut += len_bytes;
             visit(direction, Chunk::Gap { len_bytes, at });

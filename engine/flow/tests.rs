@@ -81,7 +81,7 @@ pub(super) fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_
                 _ => heard.push(Heard::Bytes(direction, text)),
             }
         }
-        Chunk::Elided { len_bytes, .. } => heard.push(Heard::Elided(direction, len_bytes)),
+        Chunk::Elided { len_bytes, .. } => heard.push(Heard::Elided(direction, len_bytes.into())),
         Chunk::Gap { len_bytes, .. } => heard.push(Heard::Gap(direction, len_bytes)),
         Chunk::Fin => heard.push(Heard::Fin(direction)),
         Chunk::Reset => heard.push(Heard::Reset),

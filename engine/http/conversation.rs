@@ -195,22 +195,9 @@ impl Conversation {
         room: &mut Room<L>,
     ) {
         if self.protocol == Protocol::Empty {
-            self.protocol = first_impression(data);
-            if wire.origins.is_midstream() {
-                // Nobody knows what stood before: this may be the middle of a body.
-                self.halves.iter_mut().for_each(|half| half.phase = Phase::Search);
-            }
+            self.begin(wire, first_impression(data));
         }
-        let half = direction.index();
-        if self.halves[half].seen_until.is_none() {
-            self.charge_unseen_beginning(wire, direction, from.seq, room);
-        }
-        if self.protocol == Protocol::Other {
-            self.unclear_bytes += data.len() as u64;
-        }
-        self.note_answer(wire, direction, from);
-        let until = Some(from.seq.plus(data.len() as u32));
-        (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);
+        self.go_on(wire, direction, data.len() as u32, from, room);
         if data.is_empty() {
             return;
         }
@@ -218,6 +205,37 @@ impl Conversation {
         if used < data.len() {
             self.pieces_behind(wire, direction, data, used, from, room);
         }
+    }
+
+    /// The first payload passes, and looks like this.
+    pub(super) fn begin(&mut self, wire: Wire<'_>, protocol: Protocol) {
+        self.protocol = protocol;
+        if wire.origins.is_midstream() {
+            // Nobody knows what stood before: this may be the middle of a body.
+            self.halves.iter_mut().for_each(|half| half.phase = Phase::Search);
+        }
+    }
+
+    /// So many bytes of a direction pass that are not lost.
+    #[inline(always)]
+    pub(super) fn go_on<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        len_bytes: u32,
+        from: &Origin,
+        room: &mut Room<L>,
+    ) {
+        let half = direction.index();
+        if self.halves[half].seen_until.is_none() {
+            self.charge_unseen_beginning(wire, direction, from.seq, room);
+        }
+        if self.protocol == Protocol::Other {
+            self.unclear_bytes += u64::from(len_bytes);
+        }
+        self.note_answer(wire, direction, from);
+        let until = Some(from.seq.plus(len_bytes));
+        (self.halves[half].seen_until, self.halves[half].passed_until) = (until, until);
     }
 
     /// What is behind the first `done` bytes of a chunk. Apart, since nearly all chunks are one
@@ -406,20 +424,11 @@ impl Conversation {
             self.end_message(wire, direction, last, room);
             return 0;
         }
-        self.tell_absent(direction, data, room);
+        self.tell_absent(direction, room, || head::may_begin_answer(data));
         let half = &mut self.halves[direction.index()];
         let Phase::Body(framing) = &mut half.phase else { return 0 };
         let fed = framing.feed(data);
-        half.last_at = Some(origin.timestamp);
-        if let Some(id) = half.open {
-            let message = message_of(room.pool.exchange(id), is_request);
-            if let Some(body_bytes) = &mut message.body_bytes {
-                *body_bytes += fed.body_bytes;
-            }
-        } else {
-            // Of a message that was given up before its end: it is followed, for the next head.
-            room.stats.bytes_skipped += fed.used as u64;
-        }
+        self.count_body(direction, fed.used as u64, fed.body_bytes, origin, room);
         match fed.progress {
             Progress::More => fed.used,
             Progress::Done => {
@@ -430,6 +439,30 @@ impl Conversation {
                 self.forget_body(direction, room);
                 self.not_a_head(wire, direction, data, origin, room)
             }
+        }
+    }
+
+    /// `used_bytes` of the open message have passed behind its head, of them `body_bytes` of the body
+    /// itself.
+    #[inline(always)]
+    pub(super) fn count_body<L>(
+        &mut self,
+        direction: Direction,
+        used_bytes: u64,
+        body_bytes: u64,
+        origin: &Origin,
+        room: &mut Room<L>,
+    ) {
+        let half = &mut self.halves[direction.index()];
+        half.last_at = Some(origin.timestamp);
+        let Some(id) = half.open else {
+            // Of a message that was given up before its end: it is followed, for the next head.
+            room.stats.bytes_skipped += used_bytes;
+            return;
+        };
+        let message = message_of(room.pool.exchange(id), self.client == Some(direction));
+        if let Some(so_far) = &mut message.body_bytes {
+            *so_far += body_bytes;
         }
     }
 
@@ -474,7 +507,12 @@ impl Conversation {
     /// Behind an answer to a HEAD stands another answer or nothing: what begins otherwise is the
     /// body that the head tells of.
     #[inline]
-    fn tell_absent<L>(&mut self, direction: Direction, data: &[u8], room: &mut Room<L>) {
+    pub(super) fn tell_absent<L>(
+        &mut self,
+        direction: Direction,
+        room: &mut Room<L>,
+        may_begin_answer: impl FnOnce() -> bool,
+    ) {
         let half = &mut self.halves[direction.index()];
         if half.may_be_absent
             && let Phase::Body(framing) = &half.phase
@@ -482,7 +520,7 @@ impl Conversation {
             && let Some(id) = half.open
             && room.pool.exchange(id).response.body_bytes == Some(0)
         {
-            half.may_be_absent = head::may_begin_answer(data);
+            half.may_be_absent = may_begin_answer();
         }
     }
 

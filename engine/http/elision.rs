@@ -4,7 +4,6 @@
 use super::Listener;
 use super::body::{BodyFraming, Skipped};
 use super::conversation::{Conversation, Phase, Protocol, Room, Wire};
-use super::exchange::message_of;
 use crate::decode::SeqNumber;
 use crate::flow::Origin;
 use crate::ids::Direction;
@@ -104,41 +103,39 @@ impl Conversation {
     }
 
     /// Bytes passed that the filter cut off. It does so only where they are a body's, as far as we
-    /// have told it or it has read itself; where we know of none, we have lost the head before.
+    /// have told it or it has read itself: so they count as any would that begin no message. Where
+    /// we know of no body, and search for none, something was lost before.
     pub(super) fn elided<L: Listener>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        len_bytes: u64,
+        len_bytes: u32,
         origin: &Origin,
         room: &mut Room<L>,
     ) {
-        let half = &mut self.halves[direction.index()];
-        let skipped = match (&mut half.phase, half.open) {
-            (Phase::Off, _) => return,
-            (Phase::Body(framing), Some(_)) => framing.skip(len_bytes),
-            // The body was given up, for want of memory: its bytes are passed over as others are.
-            (Phase::Search, _) => {
-                room.stats.bytes_skipped += len_bytes;
-                Skipped::Inside { is_done: false }
-            }
-            _ => Skipped::Lost,
+        if self.protocol == Protocol::Empty {
+            self.begin(wire, Protocol::Other);
+        }
+        let mut phase = self.halves[direction.index()].phase;
+        let skipped = match &mut phase {
+            Phase::Off => return,
+            Phase::Body(framing) => framing.skip(len_bytes.into()),
+            Phase::Search => Skipped::Inside { is_done: false },
+            Phase::Start | Phase::Head { .. } | Phase::LongHead(_) => Skipped::Lost,
         };
         let Skipped::Inside { is_done } = skipped else {
-            return self.gap(wire, direction, len_bytes, origin.seq, room);
+            return self.gap(wire, direction, len_bytes.into(), origin.seq, room);
         };
-        self.note_answer(wire, direction, origin);
-        let half = &mut self.halves[direction.index()];
-        let until = Some(origin.seq.plus(len_bytes as u32));
-        (half.seen_until, half.passed_until) = (until, until);
-        let (Phase::Body(_), Some(id)) = (half.phase, half.open) else { return };
-        half.last_at = Some(origin.timestamp);
-        let message = message_of(room.pool.exchange(id), self.client == Some(direction));
-        if let Some(body_bytes) = &mut message.body_bytes {
-            *body_bytes += len_bytes;
+        self.go_on(wire, direction, len_bytes, origin, room);
+        if phase == Phase::Search {
+            return self.pass_over(wire, direction, len_bytes, origin, room);
         }
+        self.tell_absent(direction, room, || false);
+        self.halves[direction.index()].phase = phase;
+        let body_bytes = len_bytes.into();
+        self.count_body(direction, body_bytes, body_bytes, origin, room);
         if is_done {
-            self.end_message(wire, direction, Some(origin.timestamp), room);
+            self.end_body(wire, direction, Some(origin.timestamp), room);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which bodies need not come up, and that records do not show which did.
 
+use super::conversation::Phase;
 use super::tests::{Talk, talk};
 use super::*;
 use crate::decode::{SeqNumber, TunnelPath};
@@ -20,11 +21,20 @@ impl Talk {
             timestamp: TimestampNs(at_ms * 1_000_000),
             iface: IfaceId(0),
             tunnel: TunnelPath::default(),
-            ack: None,
+            ack: Some(SeqNumber(self.sent[direction.opposite().index()])),
             seq,
             is_frame_start: true,
         };
-        self.take(direction, Chunk::Elided { len_bytes: len_bytes.into(), origin: &origin })
+        self.take(direction, Chunk::Elided { len_bytes, origin: &origin })
+    }
+
+    /// Whether so many bytes of `direction` may be a body's, as the filter can know though we do not.
+    fn may_be_body(&self, direction: Direction, len_bytes: u32) -> bool {
+        let Dialogue::Busy(talk) = &self.conversation else { return false };
+        match &talk.halves[direction.index()].phase {
+            Phase::Body(framing) => framing.rest_bytes() >= len_bytes.into(),
+            phase => *phase == Phase::Search,
+        }
     }
 
     /// How many bytes of `direction` need not come up, from where it is.
@@ -166,7 +176,70 @@ fn bodies() -> impl Strategy<Value = (u8, Vec<u16>)> {
     (0..3u8, prop::collection::vec(1..4000u16, 1..12))
 }
 
+/// What is said on a connection, whatever came before: whole messages, and beginnings of some.
+const SAID: [(Direction, &str); 16] = [
+    (Forward, GET),
+    (Forward, "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
+    (Forward, "HEAD / HTTP/1.1\r\n\r\n"),
+    (Forward, "PUT / HTTP/1.1\r\nContent-Length: 2000\r\n\r\n"),
+    (Forward, "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2000\r\n\r\n"),
+    (Forward, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\n\r\n"),
+    (Reverse, "HTTP/1.1 100 Continue\r\n\r\n"),
+    (Reverse, "3e8\r\n"),
+    (Reverse, "\r\n0\r\n\r\n"),
+    (Forward, "\r\n0\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200"),
+];
+
 proptest! {
+    /// Whatever was lost before, and whatever we know of it: bytes that the filter cut off count as
+    /// bytes of a body do.
+    #[test]
+    fn bytes_that_were_cut_off_count_as_those_of_a_body(
+        steps in prop::collection::vec(
+            (0..SAID.len() + 8, prop::sample::select(vec![1u32, 500, 1000, 2000]), any::<bool>()),
+            0..24,
+        ),
+        is_late: bool,
+    ) {
+        let told = [false, true].map(|is_eliding| {
+            let mut talk = talk();
+            talk.is_restful = false;
+            if is_late {
+                talk.origins.client_isn.set(None);
+            }
+            for (what, len_bytes, is_forward) in &steps {
+                let way = if *is_forward { Forward } else { Reverse };
+                match SAID.get(*what) {
+                    Some((way, text)) => {
+                        talk.say(*way, text.as_bytes());
+                    }
+                    None if what % 4 == 0 => {
+                        talk.lose(way, *len_bytes);
+                    }
+                    None if !talk.may_be_body(way, *len_bytes) => {}
+                    None if is_eliding => {
+                        talk.at_ms += 1;
+                        talk.elide(way, *len_bytes, talk.at_ms);
+                    }
+                    None => {
+                        talk.say(way, &vec![b'x'; *len_bytes as usize]);
+                    }
+                }
+            }
+            let (prospect, protocol) = (talk.conversation.prospect(), talk.conversation.protocol());
+            let notes = talk.end(End::Idle);
+            let spans = talk.room.listener.response_spans.clone();
+            format!("{prospect:?} {protocol:?} {notes:?} {spans:?} {:?}", talk.room.stats)
+        });
+        prop_assert_eq!(&told[0], &told[1]);
+    }
+
     /// Whatever need not come up does not; records, times and counters are the same.
     #[test]
     fn records_do_not_show_what_did_not_come_up(

@@ -214,7 +214,8 @@ impl Conversation {
         let is_head =
             origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
         if !is_head {
-            return self.pass_over(wire, direction, data, origin, room);
+            self.pass_over(wire, direction, data.len() as u32, origin, room);
+            return data.len();
         }
         self.end_message(wire, direction, None, room);
         0
@@ -237,25 +238,25 @@ impl Conversation {
         if self.protocol == Protocol::Http1 {
             room.stats.resyncs += 1;
         }
-        self.pass_over(wire, direction, data, origin, room)
+        self.pass_over(wire, direction, data.len() as u32, origin, room);
+        data.len()
     }
 
-    /// Passes over all of `data`. There may have been messages in it, that did not begin where a
+    /// Passes over so many bytes. There may have been messages in them, that did not begin where a
     /// frame did.
-    fn pass_over<L>(
+    pub(super) fn pass_over<L>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        data: &[u8],
+        len_bytes: u32,
         origin: &Origin,
         room: &mut Room<L>,
-    ) -> usize {
+    ) {
         if self.protocol == Protocol::Http1 {
-            room.stats.bytes_skipped += data.len() as u64;
+            room.stats.bytes_skipped += u64::from(len_bytes);
         }
-        let until = origin.seq.plus(data.len() as u32);
+        let until = origin.seq.plus(len_bytes);
         self.lose_messages(wire, direction, until, Cause::NotUnderstood);
-        data.len()
     }
 
     /// Bytes that passed unseen.
