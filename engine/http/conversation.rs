@@ -12,7 +12,6 @@ use super::exchange::{Exchange, FlowIdentity, message_of};
 use super::head::{self, Expected, Head, Kind, Parsed};
 use super::loss::LongHead;
 use super::pairing::Pending;
-use super::places::Cause;
 use super::pool::{ExchangeId, ExchangePool};
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
@@ -442,8 +441,8 @@ impl Conversation {
         }
     }
 
-    /// `used_bytes` of the open message have passed behind its head, of them `body_bytes` of the body
-    /// itself.
+    /// `used_bytes` of the open message have passed behind its head, of them `body_bytes` of the
+    /// body itself.
     #[inline(always)]
     pub(super) fn count_body<L>(
         &mut self,
@@ -463,83 +462,6 @@ impl Conversation {
         let message = message_of(room.pool.exchange(id), self.client == Some(direction));
         if let Some(so_far) = &mut message.body_bytes {
             *so_far += body_bytes;
-        }
-    }
-
-    /// Whether a body that was announced does not come, though nothing of it was seen yet: the
-    /// answer to a lost HEAD has none, and a client that waits for `100 Continue` keeps it back
-    /// when it reads another answer. What stands in its place is the next head.
-    fn is_body_absent<L>(
-        &self,
-        direction: Direction,
-        data: &[u8],
-        origin: &Origin,
-        room: &mut Room<L>,
-    ) -> bool {
-        let half = &self.halves[direction.index()];
-        let (true, Some(id), Phase::Body(framing)) =
-            (origin.is_frame_start, half.open, &half.phase)
-        else {
-            return false;
-        };
-        let entry = room.pool.entry(id);
-        let exchange = &entry.exchange;
-        let is_request = self.client == Some(direction);
-        let may_be = if is_request {
-            entry.is_body_withheld
-                && exchange.response.is_seen
-                && exchange.request.body_bytes == Some(0)
-                && self.has_read_all(direction, origin)
-        } else {
-            !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
-        };
-        may_be && framing.is_untouched() && head::is_certain(data, self.expected(direction))
-    }
-
-    /// Whether who sent this had read all that came before. What a client sends without having read
-    /// the answer is the body, whatever it looks like.
-    fn has_read_all(&self, direction: Direction, origin: &Origin) -> bool {
-        let answered_until = self.halves[direction.opposite().index()].seen_until;
-        let read = origin.ack.zip(answered_until);
-        read.is_some_and(|(read_until, until)| !read_until.precedes(until))
-    }
-
-    /// Behind an answer to a HEAD stands another answer or nothing: what begins otherwise is the
-    /// body that the head tells of.
-    #[inline]
-    pub(super) fn tell_absent<L>(
-        &mut self,
-        direction: Direction,
-        room: &mut Room<L>,
-        may_begin_answer: impl FnOnce() -> bool,
-    ) {
-        let half = &mut self.halves[direction.index()];
-        if half.may_be_absent
-            && let Phase::Body(framing) = &half.phase
-            && framing.is_untouched()
-            && let Some(id) = half.open
-            && room.pool.exchange(id).response.body_bytes == Some(0)
-        {
-            half.may_be_absent = may_begin_answer();
-        }
-    }
-
-    /// The body of the open message has ended, as far as its head tells. If it may not have been
-    /// sent, what passed for it may have been messages.
-    pub(super) fn end_body<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        direction: Direction,
-        last: Option<TimestampNs>,
-        room: &mut Room<L>,
-    ) {
-        self.end_message(wire, direction, last, room);
-        let half = &mut self.halves[direction.index()];
-        if half.may_be_absent
-            && let Some(until) = half.passed_until
-        {
-            half.phase = Phase::Search;
-            self.lose_messages(wire, direction, until, Cause::Lost);
         }
     }
 

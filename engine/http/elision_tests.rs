@@ -28,7 +28,7 @@ impl Talk {
         self.take(direction, Chunk::Elided { len_bytes, origin: &origin })
     }
 
-    /// Whether so many bytes of `direction` may be a body's, as the filter can know though we do not.
+    /// Whether so many bytes of `direction` may be a body's: the filter may know it before us.
     fn may_be_body(&self, direction: Direction, len_bytes: u32) -> bool {
         let Dialogue::Busy(talk) = &self.conversation else { return false };
         match &talk.halves[direction.index()].phase {

@@ -1,6 +1,7 @@
 //! Chunk → [`Exchange`]: heads, bodies, and which response answers which request. Pure: bytes and
 //! times in, exchanges out.
 
+mod absent;
 mod body;
 mod conversation;
 mod elision;

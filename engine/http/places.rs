@@ -118,37 +118,6 @@ impl Conversation {
         (true, doubt)
     }
 
-    /// A request passes whose client had read up to `read_until`. If it had read all that it asked
-    /// for, then no body goes on behind that place: a response whose request was lost was to a
-    /// HEAD, and what it says of its body is not sent.
-    #[cold]
-    fn end_absent_body<L: Listener>(
-        &mut self,
-        wire: Wire<'_>,
-        server: Direction,
-        read_until: Option<SeqNumber>,
-        room: &mut Room<L>,
-    ) {
-        let half = &self.halves[server.index()];
-        let (Phase::Body(framing), Some(id)) = (half.phase, half.open) else { return };
-        let Some((until, passed_until)) = read_until.zip(half.passed_until) else { return };
-        let entry = room.pool.entry(id);
-        let is_read = entry.start.precedes(until);
-        let goes_on = framing.goes_beyond(until.distance(passed_until));
-        if !is_read || !goes_on || self.pending.places.is_sliding {
-            return;
-        }
-        let response = &entry.exchange.response;
-        if response.body_bytes == Some(0) && framing.is_untouched() && half.seen_until == read_until
-        {
-            let last = response.last;
-            return self.end_message(wire, server, last, room);
-        }
-        self.halves[server.index()].phase = Phase::Search;
-        self.forget_body(server, room);
-        self.pending.places.response_loss = Some(until);
-    }
-
     /// What a request shows of when its client asks.
     fn learn_habit<L>(
         &mut self,
