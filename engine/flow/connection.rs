@@ -260,6 +260,12 @@ impl Connection {
         if segment.flags.is_rst() {
             return self.reset(segment, tools, visit);
         }
+        let may_ack = |ack| self.streams[1 - own].may_be_acked(ack);
+        if !self.streams[own].is_started && !segment.ack.is_none_or(may_ack) {
+            // It is late, of the connection before on the same endpoints.
+            tools.stats.bytes_late += segment.payload.len() as u64;
+            return;
+        }
         if segment.payload_wire_bytes > 0 {
             self.streams[own].join(segment.payload_seq());
             self.streams[own].begin_at_syn(segment.payload_seq(), segment.payload_wire_bytes);

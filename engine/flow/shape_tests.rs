@@ -37,6 +37,27 @@ fn data_may_come_on_the_syn() {
 }
 
 #[test]
+fn what_comes_late_of_the_connection_before_is_not_this_ones() {
+    // It acknowledges what was never sent here: behind the SYN, or more than a window ahead.
+    for ack in [0u32.wrapping_sub(5000), 0x5000_0000] {
+        let sent = [
+            syn(0, b"", 0),
+            Sent::data(Reverse, 900_000, ack, b"late", 1),
+            Sent::data(Reverse, 0, 0, b"", 2).flags(SYN | ACK),
+            Sent::data(Forward, 0, 0, b"ask", 3),
+            Sent::data(Reverse, 0, 3, b"answer", 4),
+        ];
+        let mut one = run(&sent);
+        assert_eq!((one.table.stats.gaps, one.table.stats.bytes_late), (0, 4));
+        one.look(100_000);
+        assert_eq!(one.flushed(), [bytes(Forward, "ask"), bytes(Reverse, "answer")]);
+    }
+    // Of one whose answer to the SYN was missed, it is taken.
+    let missed = [syn(0, b"", 0), Sent::data(Reverse, 0, 3, b"answer", 1)];
+    assert_eq!(run(&missed).flushed().last(), Some(&bytes(Reverse, "answer")));
+}
+
+#[test]
 fn both_sides_may_open_at_once() {
     let sent = [
         syn(0, b"", 0),

@@ -80,6 +80,14 @@ impl Stream {
         }
     }
 
+    /// Whether `ack` can be of this connection: it stands behind the SYN, where that was seen, and not
+    /// more than a window ahead. Of a stream longer than that nobody can tell.
+    pub fn may_be_acked(&self, ack: SeqNumber) -> bool {
+        let Some(isn) = self.isn.get() else { return true };
+        let is_short = (0..WINDOW_BYTES_MAX).contains(&self.next.distance(isn));
+        !is_short || isn.precedes(ack) && ack.distance(self.next) <= WINDOW_BYTES_MAX
+    }
+
     /// How far data is missing that `ack` says has passed; `None` where none is. A FIN's own number
     /// is no data, and nobody can acknowledge more than a window beyond what we have.
     pub fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {

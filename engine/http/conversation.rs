@@ -318,7 +318,7 @@ impl Conversation {
                 self.more_head(wire, direction, false, data, origin, room)
             }
             Parsed::Proxy(len_bytes) => len_bytes,
-            Parsed::Invalid => self.not_a_head(wire, direction, data, origin, room),
+            Parsed::Invalid => self.not_a_head(wire, direction, data.len(), origin, room),
             Parsed::Http2 => self.http2(data.len()),
         }
     }
@@ -355,14 +355,16 @@ impl Conversation {
                 Parsed::Complete => end - known,
                 Parsed::Proxy(len_bytes) => len_bytes.saturating_sub(known),
                 Parsed::Http2 => self.http2(data.len()),
-                _ => self.not_a_head(wire, direction, data, origin, room),
+                _ => self.not_a_head(wire, direction, data.len(), origin, room),
             };
         }
         // A PROXY header that is not whole yet has no line.
         let is_proxy = half.partial.starts_with(&[0]);
         if !has_line && (known <= DOUBTFUL_BYTES_MAX || is_proxy || data.contains(&b'\n')) {
             match head::parse(&half.partial, expected, &mut { Head::BLANK }) {
-                Parsed::Invalid => return self.not_a_head(wire, direction, data, origin, room),
+                Parsed::Invalid => {
+                    return self.not_a_head(wire, direction, data.len(), origin, room);
+                }
                 Parsed::Http2 => return self.http2(data.len()),
                 Parsed::Proxy(len_bytes) => {
                     half.phase = Phase::Start;
@@ -436,7 +438,7 @@ impl Conversation {
             }
             Progress::Broken => {
                 self.forget_body(direction, room);
-                self.not_a_head(wire, direction, data, origin, room)
+                self.not_a_head(wire, direction, data.len(), origin, room)
             }
         }
     }

@@ -103,8 +103,8 @@ impl Conversation {
     }
 
     /// Bytes passed that the filter cut off. It does so only where they are a body's, as far as we
-    /// have told it or it has read itself: so they count as any would that begin no message. Where
-    /// we know of no body, and search for none, something was lost before.
+    /// have told it or it has read itself: so they count as any would that begin no message. Where we
+    /// know of no body, the head was lost before.
     pub(super) fn elided<L: Listener>(
         &mut self,
         wire: Wire<'_>,
@@ -120,15 +120,23 @@ impl Conversation {
         let skipped = match &mut phase {
             Phase::Off => return,
             Phase::Body(framing) => framing.skip(len_bytes.into()),
-            Phase::Search => Skipped::Inside { is_done: false },
-            Phase::Start | Phase::Head { .. } | Phase::LongHead(_) => Skipped::Lost,
+            Phase::Start | Phase::Search => Skipped::Inside { is_done: false },
+            Phase::Head { .. } | Phase::LongHead(_) => Skipped::Lost,
         };
         let Skipped::Inside { is_done } = skipped else {
             return self.gap(wire, direction, len_bytes.into(), origin.seq, room);
         };
         self.go_on(wire, direction, len_bytes, origin, room);
-        if phase == Phase::Search {
-            return self.pass_over(wire, direction, len_bytes, origin, room);
+        match phase {
+            Phase::Start => {
+                self.not_a_head(wire, direction, len_bytes as usize, origin, room);
+                return;
+            }
+            Phase::Search => {
+                self.pass_over(wire, direction, len_bytes as usize, origin, room);
+                return;
+            }
+            _ => {}
         }
         self.tell_absent(direction, room, || false);
         self.halves[direction.index()].phase = phase;

@@ -33,7 +33,7 @@ impl Talk {
         let Dialogue::Busy(talk) = &self.conversation else { return false };
         match &talk.halves[direction.index()].phase {
             Phase::Body(framing) => framing.rest_bytes() >= len_bytes.into(),
-            phase => *phase == Phase::Search,
+            phase => matches!(phase, Phase::Start | Phase::Search),
         }
     }
 
@@ -228,7 +228,7 @@ proptest! {
                         talk.elide(way, *len_bytes, talk.at_ms);
                     }
                     None => {
-                        talk.say(way, &vec![b'x'; *len_bytes as usize]);
+                        talk.say(way, &vec![0xff; *len_bytes as usize]);
                     }
                 }
             }

@@ -214,20 +214,19 @@ impl Conversation {
         let is_head =
             origin.is_frame_start && head::is_certain(&data[empty..], self.expected(direction));
         if !is_head {
-            self.pass_over(wire, direction, data.len() as u32, origin, room);
-            return data.len();
+            return self.pass_over(wire, direction, data.len(), origin, room);
         }
         self.end_message(wire, direction, None, room);
         0
     }
 
-    /// What should be a head is none. All of `data` is passed over.
+    /// What should be a head is none. So many bytes are passed over.
     #[inline(never)]
     pub(super) fn not_a_head<L>(
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        data: &[u8],
+        len_bytes: usize,
         origin: &Origin,
         room: &mut Room<L>,
     ) -> usize {
@@ -238,8 +237,7 @@ impl Conversation {
         if self.protocol == Protocol::Http1 {
             room.stats.resyncs += 1;
         }
-        self.pass_over(wire, direction, data.len() as u32, origin, room);
-        data.len()
+        self.pass_over(wire, direction, len_bytes, origin, room)
     }
 
     /// Passes over so many bytes. There may have been messages in them, that did not begin where a
@@ -248,15 +246,16 @@ impl Conversation {
         &mut self,
         wire: Wire<'_>,
         direction: Direction,
-        len_bytes: u32,
+        len_bytes: usize,
         origin: &Origin,
         room: &mut Room<L>,
-    ) {
+    ) -> usize {
         if self.protocol == Protocol::Http1 {
-            room.stats.bytes_skipped += u64::from(len_bytes);
+            room.stats.bytes_skipped += len_bytes as u64;
         }
-        let until = origin.seq.plus(len_bytes);
+        let until = origin.seq.plus(len_bytes as u32);
         self.lose_messages(wire, direction, until, Cause::NotUnderstood);
+        len_bytes
     }
 
     /// Bytes that passed unseen.
