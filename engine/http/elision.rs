@@ -103,8 +103,8 @@ impl Conversation {
     }
 
     /// Bytes passed that the filter cut off. It does so only where they are a body's, as far as we
-    /// have told it or it has read itself: so they count as any would that begin no message. Where we
-    /// know of no body, the head was lost before.
+    /// have told it or it has read itself: so they count as any would that begin no message. Where
+    /// we know of no body, the head was lost before.
     pub(super) fn elided<L: Listener>(
         &mut self,
         wire: Wire<'_>,
