@@ -280,7 +280,7 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	volatile __u32 *place = skb->cb;
 	__u32 bytes = place[PLACE_END] - place[PLACE_BEGIN], seq = place[PLACE_SEQ];
 	__u32 reading = place[PLACE_READING], is_request = reading & READS_REQUEST;
-	__u32 sender = next_sender(reading);
+	__u32 sender = next_sender(reading), isn = isn_of(session, sender);
 	__u32 head_bytes = read_head(skb), length = place[PLACE_END];
 	__u32 end = seq + head_bytes + length;
 	int is_found;
@@ -299,7 +299,7 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	set_word_of_sender(session->begin, sender, end);
 	if (!is_request) {
 		session->body_begin = seq + head_bytes;
-		session->own_grant = (__u64)isn_of(session, sender) << 32 | end;
+		session->own_grant = (__u64)isn << 32 | end;
 		add(COUNTER_BODIES_FOUND, 1);
 	}
 	session->reading = reading ^ (READS_REQUEST | READS_ANSWER);

@@ -176,8 +176,8 @@ mod root {
             .prop_map(
                 |(mut lanes, turns, lags, copies, dropped, step_us, block_counts)| {
                     if dropped.contains(&true) {
-                        // Where the handshake of the next connection is dropped, it runs into the one
-                        // before on the same endpoints, and nobody can tell which bytes are whose.
+                        // Where a handshake is dropped, its connection runs into the one before on
+                        // the same endpoints, and nobody can tell which bytes are whose.
                         lanes.iter_mut().for_each(|lane| lane.truncate(1));
                     }
                     Traffic { lanes, turns, lags, copies, dropped, step_us, block_counts }
@@ -303,8 +303,8 @@ mod root {
         frames
     }
 
-    /// What looks like a head in a body no longer does. Where the head before was dropped it would be
-    /// taken for one if it came up, and only then: of the two the filter is right.
+    /// What looks like a head in a body no longer does. Where the head before was dropped it would
+    /// be taken for one if it came up, and only then: of the two the filter is right.
     fn defuse(frame: &mut [u8]) {
         const FAKE: &[u8] = b"HTTP/1.1 599";
         let found = frame.windows(FAKE.len()).enumerate().filter(|(_, bytes)| *bytes == FAKE);

@@ -80,8 +80,8 @@ impl Stream {
         }
     }
 
-    /// Whether `ack` can be of this connection: it stands behind the SYN, where that was seen, and not
-    /// more than a window ahead. Of a stream longer than that nobody can tell.
+    /// Whether `ack` can be of this connection: it stands behind the SYN, where that was seen, and
+    /// not more than a window ahead. Of a stream longer than that nobody can tell.
     pub fn may_be_acked(&self, ack: SeqNumber) -> bool {
         let Some(isn) = self.isn.get() else { return true };
         let is_short = (0..WINDOW_BYTES_MAX).contains(&self.next.distance(isn));
