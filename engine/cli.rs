@@ -171,10 +171,11 @@ pub struct Args {
 
     /// Size of one block of a ring in KiB, a power of two [default: 256]
     ///
-    /// The kernel hands over whole blocks. Smaller ones leave more of a long body in the kernel;
-    /// the longest superpacket must fit, of BIG TCP up to 512 KiB.
+    /// The kernel hands over whole blocks: with smaller ones lines come sooner, and more of a long
+    /// body stays in the kernel. What does not fit is cut off a frame, and its exchange tells a
+    /// gap: superpackets take 128, of BIG TCP up to 512, frames of MTU size 16.
     #[arg(long, value_name = "KIB", help_heading = "Limits", hide_short_help = true)]
-    #[arg(value_parser = number::<u32, 128, 65_536>)]
+    #[arg(value_parser = number::<u32, 16, 65_536>)]
     block_kib: Option<u32>,
 
     /// How long a frame waits for its block to fill [default: 2]

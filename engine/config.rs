@@ -163,9 +163,9 @@ pub enum FanoutMode {
 /// Of the rings and the kernel filter.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// Bytes of one ring block: a power of two and a multiple of the page size. A superpacket must
-    /// fit. So much of a body comes up at least before its head is read: the kernel hands over
-    /// whole blocks.
+    /// Bytes of one ring block: a power of two and a multiple of the page size. What does not fit
+    /// is cut off a frame. So much of a body comes up at least before its head is read: the kernel
+    /// hands over whole blocks.
     pub block_bytes: u32,
     /// Blocks of one ring (one ring a shard and interface).
     pub block_count: u32,
@@ -380,10 +380,8 @@ impl Config {
     /// The relations between limits that the code relies on; the error is a sentence for the user.
     pub fn check(&self) -> Result<(), String> {
         let capture = &self.capture;
-        if !capture.block_bytes.is_power_of_two() || capture.block_bytes < 128 << 10 {
-            return Err("a ring block is a power of two and at least 128 KiB: \
-                        a 64 KiB superpacket must fit"
-                .into());
+        if !capture.block_bytes.is_power_of_two() || capture.block_bytes < 16 << 10 {
+            return Err("a ring block is a power of two and at least 16 KiB".into());
         }
         if capture.block_count < 2 {
             return Err("a ring has at least 2 blocks: one to fill while one is read".into());

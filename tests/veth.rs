@@ -130,6 +130,32 @@ mod root {
         every_exchange_is_told(Offload::Off);
     }
 
+    /// A block holds a frame at least, and the kernel cuts what is longer.
+    #[test]
+    fn what_does_not_fit_into_a_block_is_told() {
+        if let Some(reason) = lab::missing() {
+            skip!(reason);
+        }
+        for offload in [Offload::On, Offload::Off] {
+            let mut lab = Lab::new(offload);
+            lab.start_nginx();
+            let args = ["-i", SERVER_IFACE, "-o", "small.jsonl", "--block-kib", "16", "--no-elide"];
+            let running = lab.start_httplines(End::Server, &args);
+            lab.curl(&["/64k", "/small/1"]);
+            let finished = running.stop();
+            let records = finished.records(&lab.path().join("small.jsonl"));
+            let of = |target: &str| {
+                let mut all = records.iter();
+                all.find(|record| record["target"] == target).expect("a record")
+            };
+            assert_eq!(of("/64k")["response_body_bytes"], 64 << 10);
+            assert_eq!(of("/64k")["gap_bytes"].is_u64(), offload == Offload::On);
+            let is_cut = finished.stderr.contains(" bytes cut by the snap length");
+            assert_eq!(is_cut, offload == Offload::On, "{}", finished.stderr);
+            assert_eq!(of("/small/1")["gap_bytes"], Value::Null);
+        }
+    }
+
     #[test]
     fn any_tells_where_and_loopback_is_told_once() {
         if let Some(reason) = lab::missing() {
