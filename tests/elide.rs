@@ -18,6 +18,7 @@ mod root {
     /// Times are of a capture's own stamps.
     const TIMES: [&str; 5] = ["ts", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
+    /// Behind the bytes that were cut, in the totals.
     const LEFT_OUT: &str = " bytes of bodies left in the kernel";
 
     /// The number in front of `words` in the newest totals, or 0.
@@ -27,22 +28,20 @@ mod root {
         number.map_or(0, |number| number.parse().expect("a number"))
     }
 
-    /// Downloads and uploads of all kinds; how many requests, and how many bytes of bodies in those
-    /// that were not broken off.
-    fn make_traffic(lab: &Lab) -> (usize, u64) {
+    /// Downloads and uploads of all kinds; how many requests.
+    fn make_traffic(lab: &Lab) -> usize {
         let big = lab.path().join("www/big");
         std::fs::write(&big, vec![b'x'; BIG_BYTES as usize]).expect("a file to serve");
-        let curl = |args: &[&str]| lab.curl(args);
-        curl(&["/big", "/64k", "/big", "/small/between", "/big"]);
-        curl(&["--head", "/big"]);
-        curl(&["-r", "1000-6000000", "/big"]);
-        curl(&[&format!("http://[{}]/big", SERVER[1])]);
+        lab.curl(&["/big", "/64k", "/big", "/small/between", "/big"]);
+        lab.curl(&["--head", "/big"]);
+        lab.curl(&["-r", "1000-6000000", "/big"]);
+        lab.curl(&[&format!("http://[{}]/big", SERVER[1])]);
         let form = format!("@{}", big.display());
-        curl(&["-H", "Expect:", "--data-binary", &form, "/small/upload"]);
-        curl(&["-H", "Transfer-Encoding: chunked", "--data-binary", &form, "/small/chunked"]);
+        lab.curl(&["-H", "Expect:", "--data-binary", &form, "/small/upload"]);
+        lab.curl(&["-H", "Transfer-Encoding: chunked", "--data-binary", &form, "/small/chunked"]);
         let broken = format!("curl -s http://{}/big | head -c 3000000 | wc -c", SERVER[0]);
         lab::run(lab.command(End::Client, "bash").args(["-c", &broken]));
-        (11, 6 * BIG_BYTES + 5_999_001)
+        11
     }
 
     /// An upload, of which the filter knows only what each of `all` tells it, and no more than its
@@ -92,12 +91,10 @@ mod root {
             start("small.jsonl", &["--retire-timeout-ms", "1", "--elide-min-bytes", "1"]);
         let whole = start("whole.jsonl", &["--no-elide"]);
         let (tcpdump, capture) = lab.start_tcpdump();
-        let (mut request_count, body_bytes) = make_traffic(&lab);
+        let request_count = make_traffic(&lab) + 1;
         let told_bytes = upload_told(&lab, &mut [&mut elided, &mut small]);
-        request_count += 1;
-        let of_file = || lab.replay(&capture, &[]);
         lab::wait_until("tcpdump has read all", || {
-            let all = of_file();
+            let all = lab.replay_so_far(&capture);
             all.iter().filter(|record| record["status"].is_u64() && record["end"] != "exit").count()
                 == request_count
         });
@@ -107,14 +104,14 @@ mod root {
         let comparable = |all: Vec<Value>| {
             records::without(records::without_crossings(all), &[&TIMES[..], &["iface"]].concat())
         };
-        let of_file = comparable(of_file());
+        let of_file = comparable(lab.replay(&capture, &[]));
         assert_eq!(of_file.len(), request_count);
         for (name, ended) in ["elided.jsonl", "small.jsonl", "whole.jsonl"].iter().zip(ended) {
             let live = comparable(ended.records(&lab.path().join(name)));
             records::assert_same(&format!("{name} and the file"), &live, &of_file);
             let totals = &ended.stderr;
             assert_eq!(number_of(totals, " dropped by kernel"), 0, "{totals}");
-            let bytes = number_of(totals, " bytes of bodies left in the kernel");
+            let bytes = number_of(totals, LEFT_OUT);
             let frames = number_of(totals, " frames cut to their headers");
             if *name == "whole.jsonl" {
                 assert_eq!((bytes, frames), (0, 0), "{totals}");
@@ -126,7 +123,7 @@ mod root {
                 let found = number_of(totals, " ends of bodies found by the filter itself");
                 let sure_bytes = 3 * BIG_BYTES + (64 << 10) + 5_999_001 + told_bytes;
                 assert_eq!(found, 6, "{totals}");
-                assert!(bytes > sure_bytes / 100 * 99, "{bytes} of {body_bytes}: {totals}");
+                assert!(bytes > sure_bytes / 100 * 99, "{bytes} of {sure_bytes}: {totals}");
                 assert!(bytes <= frames * frame_bytes, "{totals}");
             }
         }

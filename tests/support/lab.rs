@@ -223,14 +223,26 @@ impl Lab {
 
     /// Runs httplines on a file.
     pub fn replay(&self, capture: &Path, args: &[&str]) -> Vec<Value> {
-        let output = self.path().join("replayed.jsonl");
-        let _ = std::fs::remove_file(&output);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
-        command.arg("-r").arg(capture).arg("-o").arg(&output).args(args);
+        let (mut command, output) = self.replay_command(capture, args);
         let done = run(&mut command);
         let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
         told(&stderr, "every frame, flow and line is accounted for");
         records::parse(&std::fs::read(&output).expect("the output is there"))
+    }
+
+    /// The same of a file that is still written: whoever writes it may be in the middle of a frame.
+    pub fn replay_so_far(&self, capture: &Path) -> Vec<Value> {
+        let (mut command, output) = self.replay_command(capture, &[]);
+        command.output().expect("the program is there");
+        records::parse(&std::fs::read(&output).unwrap_or_default())
+    }
+
+    fn replay_command(&self, capture: &Path, args: &[&str]) -> (Command, PathBuf) {
+        let output = self.path().join("replayed.jsonl");
+        let _ = std::fs::remove_file(&output);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
+        command.arg("-r").arg(capture).arg("-o").arg(&output).args(args).stdin(Stdio::null());
+        (command, output)
     }
 
     /// Starts a program and waits until a line of its stderr contains `ready`.
