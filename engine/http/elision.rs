@@ -116,31 +116,42 @@ impl Conversation {
         if self.protocol == Protocol::Empty {
             self.begin(wire, Protocol::Other);
         }
-        let mut phase = self.halves[direction.index()].phase;
-        let skipped = match &mut phase {
-            Phase::Off => return,
-            Phase::Body(framing) => framing.skip(len_bytes.into()),
-            Phase::Start | Phase::Search => Skipped::Inside { is_done: false },
-            Phase::Head { .. } | Phase::LongHead(_) => Skipped::Lost,
-        };
-        let Skipped::Inside { is_done } = skipped else {
-            return self.gap(wire, direction, len_bytes.into(), origin.seq, room);
-        };
-        self.go_on(wire, direction, len_bytes, origin, room);
-        match phase {
+        match self.halves[direction.index()].phase {
+            Phase::Off => {}
             Phase::Start => {
+                self.go_on(wire, direction, len_bytes, origin, room);
                 self.not_a_head(wire, direction, len_bytes as usize, origin, room);
-                return;
             }
             Phase::Search => {
+                self.go_on(wire, direction, len_bytes, origin, room);
                 self.pass_over(wire, direction, len_bytes as usize, origin, room);
-                return;
             }
-            _ => {}
+            Phase::Body(framing) => {
+                self.elided_of_body(wire, direction, framing, len_bytes, origin, room);
+            }
+            Phase::Head { .. } | Phase::LongHead(_) => {
+                self.gap(wire, direction, len_bytes.into(), origin.seq, room);
+            }
         }
-        self.tell_absent(direction, room, || false);
-        self.halves[direction.index()].phase = phase;
+    }
+
+    /// The same of the open message's body; where they do not fit into that, something was lost.
+    fn elided_of_body<L: Listener>(
+        &mut self,
+        wire: Wire<'_>,
+        direction: Direction,
+        mut framing: BodyFraming,
+        len_bytes: u32,
+        origin: &Origin,
+        room: &mut Room<L>,
+    ) {
         let body_bytes = len_bytes.into();
+        let Skipped::Inside { is_done } = framing.skip(body_bytes) else {
+            return self.gap(wire, direction, body_bytes, origin.seq, room);
+        };
+        self.go_on(wire, direction, len_bytes, origin, room);
+        self.tell_absent(direction, room, || false);
+        self.halves[direction.index()].phase = Phase::Body(framing);
         self.count_body(direction, body_bytes, body_bytes, origin, room);
         if is_done {
             self.end_body(wire, direction, Some(origin.timestamp), room);
