@@ -20,7 +20,10 @@
 struct connection {
 	__u32 isn[2];	/* of each endpoint, if it is marked as known */
 	__u32 marks;	/* MARK_LATE, MARK_ISN_0, MARK_ISN_1 */
-	__u32 bytes;	/* of an opening: payload so far */
+	union {
+		__u32 bytes;	/* of an opening: payload so far */
+		__u32 acked;	/* of a session, in a body: what the last ACK that went up acknowledges */
+	};
 	__u64 settled;	/* that it is not HTTP: see settle() */
 	__u64 own_grant;	/* of a session's server: like a note's, but made by read_on() */
 	__u32 begin[2];	/* where each endpoint's next message begins */

@@ -214,21 +214,37 @@ static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 }
 
 /*
- * Whether the filter has found itself that all of this segment is a body's, up to `until`. Unlike a
- * note, which user space writes when it has the head, this is known before any copy of the head is
- * in a ring: what begins before the body goes up whole, however often it comes.
+ * Whether the filter has found itself that what `sender` sends at `seq` is a body's, up to `until`.
+ * Unlike a note, which user space writes when it has the head, this is known before any copy of the
+ * head is in a ring: what begins before the body goes up whole, however often it comes.
  */
-static __always_inline int has_own_grant(const struct segment *segment,
-					 const struct connection *session, __u32 *until)
+static __always_inline int has_own_grant(const struct connection *session, __u32 sender,
+					 __u32 seq, __u32 *until)
 {
 	__u64 grant = *(const volatile __u64 *)&session->own_grant;
 	__u32 begin = *(const volatile __u32 *)&session->body_begin;
-	__u32 reading = session->reading, sender = segment->sender;
+	__u32 reading = session->reading;
 
 	*until = grant;
 	return reading && grant && ((reading & READS_CLIENT_1) == 0) == sender &&
 	       session->marks & mark_isn(sender) && grant >> 32 == isn_of(session, sender) &&
-	       bpf_ntohl(segment->tcp.seq) - begin < *until - begin;
+	       seq - begin < *until - begin;
+}
+
+/*
+ * Whether a segment without data acknowledges some of a body that the filter has found, and one
+ * that acknowledged nearly as much has gone up. By those that do go up holes become known.
+ */
+static __always_inline int is_body_ack(const struct segment *segment, struct connection *session)
+{
+	__u32 ack = bpf_ntohl(segment->tcp.ack_seq), until;
+
+	if (!segment->tcp.ack || !has_own_grant(session, !segment->sender, ack, &until))
+		return 0;
+	if (ack - session->acked < ACK_STEP_BYTES)
+		return 1;
+	session->acked = ack;
+	return 0;
 }
 
 /* Whether it is its sender's turn to send a head, and this segment begins where that does. */
@@ -299,6 +315,7 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	set_word_of_sender(session->begin, sender, end);
 	if (!is_request) {
 		session->body_begin = seq + head_bytes;
+		session->acked = session->body_begin - ACK_STEP_BYTES;	/* the next goes up */
 		session->own_grant = (__u64)isn << 32 | end;
 		add(COUNTER_BODIES_FOUND, 1);
 	}
@@ -319,9 +336,11 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 		hear_end(session, segment);
 		return REASON_SESSION;
 	}
-	if (!payload_bytes(segment) || segment->tcp.urg)
+	if (segment->tcp.urg)
 		return REASON_SESSION;
-	if (has_own_grant(segment, session, &until)) {
+	if (!payload_bytes(segment))
+		return is_body_ack(segment, session) ? REASON_BODY_ACK : REASON_SESSION;
+	if (has_own_grant(session, segment->sender, bpf_ntohl(segment->tcp.seq), &until)) {
 		*bytes_up = elide(segment, until);
 		if (*bytes_up)
 			return REASON_ELIDED;

@@ -40,6 +40,7 @@ enum reason {
 	REASON_NO_PAYLOAD,	/* a segment without data, of no session and no opening */
 	REASON_TLS,		/* of a connection that began with a TLS record, or data like one */
 	REASON_OTHER,		/* of a connection found to be something else, or other data */
+	REASON_BODY_ACK,	/* a bare acknowledgement of a session, within a body known to be one */
 	REASON_FILTER_OFF,	/* passes: TCP, and the filter was told to take all of it */
 	REASON_SESSION,		/* passes: of an HTTP session */
 	REASON_ELIDED,		/* passes, cut to its headers: its data are known to be a body's */
@@ -70,7 +71,7 @@ enum counter {
  * The counters are words: a slot for each possible CPU, and in it one word for each reason and
  * counter. A slot is a whole number of cache lines, so that CPUs share none.
  */
-#define SLOT_WORDS 24
+#define SLOT_WORDS 32
 
 _Static_assert(COUNTER_COUNT <= SLOT_WORDS && SLOT_WORDS % 8 == 0, "slots are cache lines");
 
@@ -163,5 +164,8 @@ struct note_pair {
 
 /* Segments with less payload go up whole: it would save next to nothing. */
 #define ELIDE_SEGMENT_BYTES_MIN 256
+
+/* Of a body's acknowledgements one goes up for so many bytes. */
+#define ACK_STEP_BYTES (64 << 10)
 
 #endif

@@ -207,6 +207,7 @@ mod root {
                 "not TCP" => Reason::NotTcp,
                 "unwanted port" => Reason::Unwanted,
                 "elided" => Reason::Elided,
+                "body" => Reason::BodyAck,
                 "tunnel" => Reason::Tunnel,
                 "no payload" => Reason::NoPayload,
                 "TLS" => Reason::Tls,

@@ -14,7 +14,8 @@ use support::capture_file::WrittenFrame;
 use support::rooms::told_of_any;
 
 const CLIENT_ISN: u32 = 0xffff_ffc0;
-const SERVER_ISN: u32 = 1_000;
+/// Long bodies end behind the last number.
+const SERVER_ISN: u32 = 0xffff_8000;
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The filter's bounds, in bpf/head.h.
 const LENGTH_DIGITS_MAX: usize = 9;
@@ -249,8 +250,11 @@ mod root {
         /// A segment `ahead` of what comes next, and nothing is to be behind it.
         fn say_at(&self, way: Way, ahead: i32, flags: u8, payload: &[u8]) -> Reason {
             let seq = self.next[usize::from(way == ToClient)].wrapping_add_signed(ahead);
+            self.segment(way, seq, self.next[usize::from(way == ToServer)], flags, payload)
+        }
+
+        fn segment(&self, way: Way, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Reason {
             let mut segment = tcp_at(way, seq, flags, &[], payload);
-            let ack = self.next[usize::from(way == ToServer)];
             segment[8..12].copy_from_slice(&ack.to_be_bytes());
             reason_of(self.filter, &(self.wrap)(way, &segment))
         }
@@ -318,7 +322,7 @@ mod root {
                 assert!(!talk.is_cut(1_000_000 - 1399, 1400), "over its end");
                 break;
             }
-            talk = Talk { next: [talk.next[0], talk.next[1] + 1_000_000], ..talk };
+            talk.next[1] = talk.next[1].wrapping_add(1_000_000);
             // What is sent again changes nothing.
             assert_eq!(talk.say_at(ToServer, -(GET.len() as i32), ACK, GET), Reason::Session);
             assert!(talk.is_cut(-1400, 1400));
@@ -336,6 +340,52 @@ mod root {
         talk.say(ToClient, ACK, &[b'x'; 999]);
         talk.ask(GET, &answer_of(1_000_000));
         assert!(!talk.is_cut(0, 1400));
+    }
+
+    /// Of a body's acknowledgements one goes up for so many bytes: bpf/shared.h.
+    const ACK_STEP_BYTES: u32 = 64 << 10;
+
+    #[test]
+    fn of_a_bodys_acknowledgements_the_first_goes_up_and_one_in_so_many_bytes() {
+        let Some(filter) = load(Some(1)) else { return };
+        const BODY_BYTES: u32 = 1_000_000;
+        let counts = [const { Cell::new(0) }; 2];
+        let ahead = prop_oneof![
+            2 => -2000..BODY_BYTES as i32 + 2000,
+            1 => -2..3,
+            1 => BODY_BYTES as i32 - 2..BODY_BYTES as i32 + 3,
+        ];
+        let steps = vec((ahead, 0..40_000_i32, 0..12_usize), 1..40);
+        proptest!(|(steps in steps)| {
+            let mut talk = Talk::open(&filter);
+            talk.ask(GET, &answer_of(BODY_BYTES as usize));
+            let begin = talk.next[1];
+            let (mut last, mut at) = (None::<u32>, 0_i32);
+            for (jump, step, kind) in steps {
+                // Most go on from where the one before was.
+                at = if kind < 2 { jump } else { (at + step).min(BODY_BYTES as i32 + 9) };
+                let ack = begin.wrapping_add_signed(at);
+                let (way, flags) = match kind {
+                    3 => (ToClient, ACK),
+                    4 => (ToServer, ACK | URG),
+                    5 => (ToServer, PSH),
+                    _ => (ToServer, ACK | PSH),
+                };
+                let is_in_body =
+                    !(3..6).contains(&kind) && (0..BODY_BYTES as i32).contains(&at);
+                let is_body_ack = is_in_body
+                    && last.is_some_and(|last| ack.wrapping_sub(last) < ACK_STEP_BYTES);
+                let expected = if is_body_ack { Reason::BodyAck } else { Reason::Session };
+                let seq = talk.next[usize::from(way == ToClient)];
+                prop_assert_eq!(talk.segment(way, seq, ack, flags, b""), expected);
+                if is_in_body {
+                    last = last.filter(|_| is_body_ack).or(Some(ack));
+                    let count = &counts[usize::from(is_body_ack)];
+                    count.set(count.get() + 1);
+                }
+            }
+        });
+        assert!(counts.iter().all(|count| count.get() > 1000), "{counts:?}");
     }
 
     #[test]

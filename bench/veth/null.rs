@@ -8,6 +8,7 @@ use httplines::config::{CaptureConfig, DecodeConfig, FilterMode};
 use httplines::ids::IfaceNames;
 use httplines::shard::Orders;
 use httplines::sys::affinity;
+use httplines::sys::counters::Reason;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ pub struct Args {
     #[arg(value_parser = clap::value_parser!(u32).range(2048..=4_194_303))]
     buffer_kib: Option<u32>,
     /// Size of one block of a ring in KiB [default: 256]
-    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(128..=65_536))]
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(16..=65_536))]
     block_kib: Option<u32>,
     /// How long a frame waits for its block to fill [default: 2]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -134,6 +135,7 @@ fn finish(
     let frames = walked.frames.load(Ordering::Relaxed);
     let bytes = walked.bytes.load(Ordering::Relaxed);
     eprintln!("  offered    {offered} = {rejected} rejected + {passed} passed");
+    eprintln!("  rejected   {} body ack", filter.of(Reason::BodyAck));
     eprintln!("  passed     {passed} = {frames} captured + {drops} dropped by kernel");
     eprintln!("  captured   {bytes} bytes");
     if passed == frames + drops {

@@ -22,7 +22,7 @@ pub enum Place {
     Veth,
     /// Frames for which the CPU's backlog had no room.
     Backlog,
-    /// Frames of HTTP connections that the filter rejected.
+    /// Frames of HTTP connections that the filter rejected, but for acknowledgements of bodies.
     Filter,
     /// Frames for which the rings had no room.
     Ring,
@@ -222,8 +222,9 @@ impl Report {
         } else {
             self.lost.backlog = sent.saturating_sub(totals.offered).min(self.wire.backlog_dropped);
         }
+        let wanted = self.http_frames.saturating_sub(totals.body_acks);
         self.lost.filter =
-            self.http_frames.saturating_sub(totals.passed + self.lost.veth + self.lost.backlog);
+            wanted.saturating_sub(totals.passed + self.lost.veth + self.lost.backlog);
         self.lost.ring = totals.ring_drops;
         let mut law = |left: &str, left_count: u64, right: &str, right_count: u64| {
             if left_count != right_count {

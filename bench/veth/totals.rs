@@ -9,6 +9,8 @@ pub struct Totals {
     pub offered: u64,
     /// Frames it kept in the kernel.
     pub rejected: u64,
+    /// Of these, acknowledgements of HTTP connections, which are not wanted.
+    pub body_acks: u64,
     /// Frames it passed.
     pub passed: u64,
     /// Frames that came up.
@@ -45,11 +47,17 @@ impl Totals {
             }
         };
         let (offered, passed) = (row("offered", 3)?, row("passed", 3)?);
+        let body_acks = said.iter().find_map(|line| {
+            let row = line.strip_prefix("  rejected ")?;
+            let part = row.split(',').find_map(|part| part.strip_suffix(" body ack"))?;
+            part.trim().parse().ok()
+        });
         // The null reader writes nothing.
         let written = row("written", 3).unwrap_or(vec![0; 3]);
         Ok(Totals {
             offered: offered[0],
             rejected: offered[1],
+            body_acks: body_acks.unwrap_or(0),
             passed: offered[2],
             captured: passed[1],
             captured_bytes: row("captured", 1)?[0],
@@ -82,9 +90,11 @@ mod tests {
         assert_eq!(Totals::parse(&lines(&engine.to_string())).unwrap(), Totals::default());
         let said = "  offered    110 = 14 rejected + 96 passed\n  \
                     passed     96 = 90 captured + 6 dropped by kernel\n  captured   700 bytes\n  \
+                    rejected   5 not ip, 9 body ack\n  \
                     written    6 lines, 3034 bytes, 2 lines lost\n  sums       every frame\n";
         let totals = Totals::parse(&lines(said)).unwrap();
         assert_eq!((totals.offered, totals.rejected, totals.passed), (110, 14, 96));
+        assert_eq!(totals.body_acks, 9);
         assert_eq!((totals.captured, totals.captured_bytes, totals.ring_drops), (90, 700, 6));
         assert_eq!((totals.lines_written, totals.lines_lost), (6, 2));
     }

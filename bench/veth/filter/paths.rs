@@ -76,13 +76,30 @@ fn fresh(flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
 
 /// The same either way, with sequence number `seq` and acknowledging what is behind a SYN.
 fn fresh_at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
-    let of = |client| {
-        let mut segment = tcp_between(way, (client, SERVER_PORT), flags, payload);
-        segment[4..8].copy_from_slice(&seq.to_be_bytes());
-        segment[8..12].copy_from_slice(&(SEQ + 1).to_be_bytes());
-        ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))
-    };
+    let of = |client| numbered(way, client, [seq, SEQ + 1], flags, payload);
     (1024..1024 + FRESH_COUNT).map(of).collect()
+}
+
+/// A frame of the client at that port, with its sequence and acknowledgement number.
+fn numbered(way: Way, client: u16, numbers: [u32; 2], flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut segment = tcp_between(way, (client, SERVER_PORT), flags, payload);
+    segment[4..12].copy_from_slice(numbers.map(u32::to_be_bytes).as_flattened());
+    ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))
+}
+
+/// An acknowledgement within a body that the filter has found, behind the first of them.
+fn body_ack() -> Path {
+    let (asked, begin) = (SEQ + 1 + GET.len() as u32, SEQ + 1 + LARGE.len() as u32);
+    let of = |way, numbers, flags, payload| numbered(way, 1023, numbers, flags, payload);
+    let ack = |acked| of(ToServer, [asked, acked], ACK, b"");
+    let before = vec![
+        of(ToServer, [SEQ, 0], SYN, b""),
+        of(ToClient, [SEQ, SEQ + 1], SYN | ACK, b""),
+        of(ToServer, [SEQ + 1, SEQ + 1], ACK, GET),
+        of(ToClient, [SEQ + 1, asked], ACK, LARGE),
+        ack(begin),
+    ];
+    Path { before, ..path("body: ACK", Reason::BodyAck, ack(begin + 2920)) }
 }
 
 /// Requests and answers on connections of which the filter has seen the handshake: it reads their
@@ -120,6 +137,7 @@ fn rejects() -> Vec<Path> {
         path("TLS", Reason::Tls, frame(ToClient, ACK, TLS)),
         path("other: binary", Reason::Other, frame(ToClient, ACK, &[0; 1000])),
         path("other: nearly a request", Reason::Other, frame(ToServer, ACK, b"abcdefghijklmnop\0")),
+        body_ack(),
     ]
 }
 
