@@ -201,7 +201,7 @@ pub struct Args {
     #[arg(long, help_heading = "Limits", hide_short_help = true)]
     no_elide: bool,
 
-    /// Leave bodies in the kernel of which so many bytes are to come [default: 65536]
+    /// Leave bodies in the kernel of which so many bytes are to come [default: 8192]
     #[arg(long, value_name = "BYTES", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u64, 1, { u64::MAX }>)]
     elide_min_bytes: Option<u64>,

@@ -301,7 +301,7 @@ impl Default for CaptureConfig {
             direction: PacketDirection::InOut,
             filter: FilterMode::Http,
             fanout: FanoutMode::Flow,
-            elide_bytes_min: Some(64 << 10),
+            elide_bytes_min: Some(8 << 10),
             is_promiscuous: true,
             read_bytes: 1 << 20,
         }
