@@ -9,8 +9,10 @@ const WRITE: &str = "HTTPLINES_WRITE_MANUAL";
 
 fn page() -> Vec<u8> {
     let mut page = Vec::new();
+    // What --help leaves to --help-all has its place here.
+    let command = Args::command().mut_args(|arg| arg.hide_short_help(false));
     // Without a version: the page is committed, and a release must not make it stale.
-    let manual = clap_mangen::Man::new(Args::command()).source("httplines").date("");
+    let manual = clap_mangen::Man::new(command).source("httplines").date("");
     manual.render(&mut page).expect("memory takes it");
     page
 }
@@ -26,6 +28,17 @@ fn the_manual_page_is_up_to_date() {
         committed == page(),
         "docs/httplines.1 is out of date; write it anew with: {WRITE}=1 cargo test manual"
     );
+}
+
+#[test]
+fn every_option_is_described_in_the_manual_page() {
+    let page = String::from_utf8(page()).expect("text");
+    let options: Vec<&str> = page.split("\n.TP\n").skip(1).collect();
+    assert!(options.len() > 30, "{}", options.len());
+    for option in options {
+        let (name, text) = option.split_once('\n').expect("a name");
+        assert!(text.starts_with(char::is_alphanumeric), "{name} has no description");
+    }
 }
 
 #[test]
