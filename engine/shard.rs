@@ -335,7 +335,7 @@ impl Line {
     /// All counters of the shard.
     pub fn stats(&self) -> ShardStats {
         ShardStats {
-            flow: self.flows.stats.clone(),
+            flow: self.flows.stats().clone(),
             http: self.room.stats.clone(),
             notes: self.feedback.as_ref().map(Feedback::stats).unwrap_or_default(),
             emit: self.room.listener.stats().clone(),

@@ -13,6 +13,7 @@
 use super::odd::{Hole, Odd, Rival};
 use super::store::{Budget, Store};
 use super::stream::Stream;
+use super::table::Tools;
 use super::{Chunk, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
@@ -50,15 +51,6 @@ pub enum Retired {
     Living,
     /// As long as a living one, or until something begins like a message.
     Dormant,
-}
-
-/// What a connection needs beside its own state to take a segment.
-pub(super) struct Tools<'a> {
-    pub limits: &'a FlowConfig,
-    /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
-    pub is_filtered: bool,
-    pub budget: &'a mut Budget,
-    pub stats: &'a mut FlowStats,
 }
 
 impl Connection {
@@ -230,12 +222,12 @@ impl Connection {
     pub(super) fn accept(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         if !self.take_calmly(segment, tools, visit) {
             self.accept_with_care(segment, tools, visit);
-            self.ease(tools.budget);
+            self.ease(&mut tools.budget);
             self.is_calm = self.has_nothing_open();
         }
     }
@@ -245,7 +237,7 @@ impl Connection {
     fn accept_with_care(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
@@ -280,7 +272,7 @@ impl Connection {
         }
         self.advance(segment.timestamp, tools, visit);
         self.relieve(segment.timestamp, tools, visit);
-        self.note_holes(segment.timestamp, tools.budget);
+        self.note_holes(segment.timestamp, &mut tools.budget);
     }
 
     /// Holes that something waits for, from now on.
@@ -330,7 +322,7 @@ impl Connection {
     fn take_payload(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
@@ -342,24 +334,28 @@ impl Connection {
         // Half of the numbers lie behind what went on, half before it. On the border, where only a
         // forger's segments are, they count as from before: what waits must have an order.
         if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.is_finished {
-            stream.count_old(segment.payload_seq(), segment.payload.len(), tools.stats);
+            stream.count_old(segment.payload_seq(), segment.payload.len(), &mut tools.stats);
             return;
         }
         let skip = seen_bytes.max(0) as usize;
         if skip > 0 {
-            stream.count_old(segment.payload_seq(), skip.min(segment.payload.len()), tools.stats);
+            stream.count_old(
+                segment.payload_seq(),
+                skip.min(segment.payload.len()),
+                &mut tools.stats,
+            );
         }
         let (bytes, cut, origin) = Stream::piece_of(segment, skip, tools.is_filtered);
         if seen_bytes >= 0 && !is_waiting && !is_held {
-            stream.pass(bytes, cut, &origin, segment.direction, tools.stats, visit);
+            stream.pass(bytes, cut, &origin, segment.direction, &mut tools.stats, visit);
             if self.hole(own).is_some() {
-                self.refresh_hole(own, segment.timestamp, tools.budget);
+                self.refresh_hole(own, segment.timestamp, &mut tools.budget);
             }
             return;
         }
         let store =
-            self.odd_mut(tools.budget).stores[own].get_or_insert_with(|| tools.budget.store());
-        let new_bytes = store.insert(bytes, cut, origin, tools.budget);
+            self.odd_mut(&mut tools.budget).stores[own].get_or_insert_with(|| tools.budget.store());
+        let new_bytes = store.insert(bytes, cut, origin, &mut tools.budget);
         tools.stats.segments_out_of_order += 1;
         tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
     }
@@ -376,7 +372,7 @@ impl Connection {
     fn advance(
         &mut self,
         now: TimestampNs,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         let mut has_moved = false;
@@ -385,14 +381,14 @@ impl Connection {
             let direction = direction_of(own);
             let Some(odd) = &mut self.odd else { break };
             let Some(store) = &mut odd.stores[own] else { break };
-            let Some(waiting) = store.pop_first(tools.budget) else { break };
+            let Some(waiting) = store.pop_first(&mut tools.budget) else { break };
             if let Some(empty) = odd.stores[own].take_if(|store| store.is_empty()) {
                 tools.budget.give_store_back(empty);
             }
             let (stream, cut, origin) = (&mut self.streams[own], waiting.cut, &waiting.origin);
-            stream.pass(&waiting.bytes, cut, origin, direction, tools.stats, visit);
+            stream.pass(&waiting.bytes, cut, origin, direction, &mut tools.stats, visit);
             tools.budget.give_segment_back(waiting);
-            self.refresh_hole(own, now, tools.budget);
+            self.refresh_hole(own, now, &mut tools.budget);
         }
         for own in 0..2 {
             self.forget_hole_if_passed(own);
@@ -425,10 +421,10 @@ impl Connection {
     pub(super) fn settle(
         &mut self,
         now: TimestampNs,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        while let Some(deadline) = self.deadline(tools.limits).filter(|deadline| *deadline < now) {
+        while let Some(deadline) = self.deadline(&tools.limits).filter(|deadline| *deadline < now) {
             let since = |own: usize| self.hole(own).map(|hole| hole.since);
             let own = match (since(0), since(1)) {
                 (Some(forward), Some(reverse)) => usize::from(reverse < forward),
@@ -437,15 +433,15 @@ impl Connection {
             };
             let Some(Hole { acked, .. }) = self.take_hole(own) else { return };
             let mut has_moved = false;
-            while !self.may_be_fin(own) && self.skip_hole(own, acked, tools.stats, visit) {
+            while !self.may_be_fin(own) && self.skip_hole(own, acked, &mut tools.stats, visit) {
                 has_moved = true;
                 self.advance(deadline, tools, visit);
             }
             if has_moved {
-                self.note_holes(deadline, tools.budget);
+                self.note_holes(deadline, &mut tools.budget);
             }
         }
-        self.ease(tools.budget);
+        self.ease(&mut tools.budget);
     }
 
     /// Skips the hole at the front of a direction: see [`Stream::skip_hole`].
@@ -485,7 +481,7 @@ impl Connection {
     fn relieve(
         &mut self,
         now: TimestampNs,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         loop {
@@ -507,7 +503,7 @@ impl Connection {
     pub(super) fn give_way(
         &mut self,
         now: TimestampNs,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         while self.waiting_bytes() > 0 {
@@ -516,7 +512,7 @@ impl Connection {
                 break;
             }
         }
-        self.ease(tools.budget);
+        self.ease(&mut tools.budget);
     }
 
     /// Lets the first waiting segment of a direction go on, whatever it waits for. False where
@@ -525,17 +521,17 @@ impl Connection {
         &mut self,
         own: usize,
         now: TimestampNs,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         let Some(first) = self.store(own).and_then(Store::first) else { return false };
         let (start, ack) = (first.start(), first.origin.ack);
         let mut has_moved = false;
         if self.streams[own].next.precedes(start) {
-            self.streams[own].skip_to(start, direction_of(own), tools.stats, visit);
+            self.streams[own].skip_to(start, direction_of(own), &mut tools.stats, visit);
             has_moved = true;
         } else if let Some(ack) = ack {
-            has_moved = self.skip_hole(1 - own, ack, tools.stats, visit);
+            has_moved = self.skip_hole(1 - own, ack, &mut tools.stats, visit);
         }
         self.advance(now, tools, visit) || has_moved
     }
@@ -543,7 +539,7 @@ impl Connection {
     /// The connection is over for us: all that waits goes on, with the holes before it given up.
     pub(super) fn flush(
         &mut self,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         if self.is_reset {
@@ -557,17 +553,17 @@ impl Connection {
             let may_be_fin = self.may_be_fin(own);
             let (is_acked, acked) = (self.streams[own].is_acked, self.streams[own].acked);
             if is_acked && !may_be_fin {
-                self.skip_hole(own, acked, tools.stats, visit);
+                self.skip_hole(own, acked, &mut tools.stats, visit);
             }
         }
         self.advance(now, tools, visit);
-        self.ease(tools.budget);
+        self.ease(&mut tools.budget);
     }
 
     fn reset(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let stream = &self.streams[segment.direction.index()];

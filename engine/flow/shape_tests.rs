@@ -48,7 +48,7 @@ fn what_comes_late_of_the_connection_before_is_not_this_ones() {
             Sent::data(Reverse, 0, 3, b"answer", 4),
         ];
         let mut one = run(&sent);
-        assert_eq!((one.table.stats.gaps, one.table.stats.bytes_late), (0, 4));
+        assert_eq!((one.table.stats().gaps, one.table.stats().bytes_late), (0, 4));
         one.look(100_000);
         assert_eq!(one.flushed(), [bytes(Forward, "ask"), bytes(Reverse, "answer")]);
     }
@@ -146,7 +146,7 @@ fn a_connection_that_is_captured_twice_is_heard_once() {
     }
     for all in [at_once, behind, [sent.clone(), sent].concat()] {
         let run = run(&all);
-        assert_eq!(run.table.stats.flows, 1);
+        assert_eq!(run.table.stats().flows, 1);
         assert_eq!(run.flushed(), expected);
     }
 }
@@ -162,7 +162,7 @@ fn ports_may_be_used_again_at_once() {
     sent.push(Sent::data(Forward, 70_000, 90_000, b"two", 2));
     sent.push(Sent::data(Reverse, 90_000, 70_003, b"second", 2));
     let run = run(&sent);
-    assert_eq!(run.table.stats.flows, 2);
+    assert_eq!(run.table.stats().flows, 2);
     let heard = run.flushed();
     let expected = [bytes(Forward, "two"), bytes(Reverse, "second")];
     assert_eq!(heard[heard.len() - 2..], expected);
@@ -201,7 +201,7 @@ fn what_is_sent_again_after_the_end_begins_nothing() {
         at_ms += at_ms.max(4_000);
     }
     let run = run(&sent);
-    assert_eq!(run.table.stats.flows, 1);
+    assert_eq!(run.table.stats().flows, 1);
     assert_eq!(run.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n"), Reset]);
 }
 
@@ -219,7 +219,7 @@ fn the_same_connection_again_is_another() {
             one
         }));
     }
-    assert_eq!(run(&sent).table.stats.flows, 4);
+    assert_eq!(run(&sent).table.stats().flows, 4);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
 //! packet time goes.
 
-use super::connection::{Connection, Retired, Tools};
+use super::connection::{Connection, Retired};
 use super::index::Index;
 use super::slots::Slots;
 use super::{Budget, Chunk, End, Origins};
@@ -70,12 +70,21 @@ pub enum Admission {
     Unknown,
 }
 
+/// What a connection needs beside its own state to take a segment: a table has it for all of
+/// its own.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub limits: FlowConfig,
+    /// See [`FlowTable::set_filtered`].
+    pub is_filtered: bool,
+    pub budget: Budget,
+    pub stats: FlowStats,
+}
+
 /// The connections of one shard, each with a state `S` of the next room.
 #[derive(Debug)]
 pub struct FlowTable<S> {
-    limits: FlowConfig,
-    /// See [`FlowTable::set_filtered`].
-    is_filtered: bool,
+    tools: Tools,
     /// The lesser of the two timeouts: no flow that was quiet for less is over.
     timeout_least_ns: u64,
     /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
@@ -89,11 +98,8 @@ pub struct FlowTable<S> {
     /// set, since stamps of several interfaces or of a file are in no order. A last one, which
     /// never comes, is always there: a set that becomes empty frees its memory, each time.
     overdue: BTreeSet<(TimestampNs, u32)>,
-    budget: Budget,
     /// Hashes of the keys that were announced last, and where the next one goes.
     announced: ([u32; STEP_FRAMES], usize),
-    /// Counters of this room.
-    pub stats: FlowStats,
 }
 
 impl<S: Default> FlowTable<S> {
@@ -108,8 +114,7 @@ impl<S: Default> FlowTable<S> {
         let budget = Budget::new(limits.reorder_bytes_shard_max);
         let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
         FlowTable {
-            limits,
-            is_filtered: false,
+            tools: Tools { limits, is_filtered: false, budget, stats: FlowStats::default() },
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
             index: Index::new(),
@@ -117,16 +122,19 @@ impl<S: Default> FlowTable<S> {
             free: Vec::new(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
-            budget,
             announced: ([0; STEP_FRAMES], 0),
-            stats: FlowStats::default(),
         }
     }
 
     /// Segments come through a filter that cuts off data of bodies: where nothing of a payload
     /// comes up, it was left out, and not lost.
     pub fn set_filtered(&mut self) {
-        self.is_filtered = true;
+        self.tools.is_filtered = true;
+    }
+
+    /// Counters of this room.
+    pub fn stats(&self) -> &FlowStats {
+        &self.tools.stats
     }
 
     /// Flows in the table.
@@ -153,7 +161,7 @@ impl<S: Default> FlowTable<S> {
     /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one
     /// segment.
     pub fn waiting_bytes(&self) -> usize {
-        self.budget.used_bytes
+        self.tools.budget.used_bytes
     }
 
     /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that
@@ -176,12 +184,12 @@ impl<S: Default> FlowTable<S> {
         if quiet_ns > self.timeout_least_ns {
             // A SYN is no late packet: it begins something, if with an old number.
             let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
-            if quiet_ns > timeout_ns(flow, &self.limits, late_ns) {
+            if quiet_ns > timeout_ns(flow, &self.tools.limits, late_ns) {
                 flow.connection.forget_rival();
                 return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
             }
         }
-        if flow.connection.is_replaced_by(segment, &flow.origins, &mut self.budget) {
+        if flow.connection.is_replaced_by(segment, &flow.origins, &mut self.tools.budget) {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
         }
         Admission::Flow(FlowIndex(slot))
@@ -210,10 +218,10 @@ impl<S: Default> FlowTable<S> {
 
     fn admit_new(&mut self, segment: &Segment<'_>, hash: u32) -> Admission {
         if !segment.flags.is_syn() && !is_worth_joining(segment.payload) {
-            self.stats.segments_unknown += 1;
+            self.tools.stats.segments_unknown += 1;
             return Admission::Unknown;
         }
-        if self.index.len() >= self.limits.flow_count_max {
+        if self.index.len() >= self.tools.limits.flow_count_max {
             return Admission::Ended(self.eviction_choice(segment.timestamp), End::Evicted);
         }
         let origins = Origins { began_at: segment.timestamp, ..Origins::default() };
@@ -248,7 +256,7 @@ impl<S: Default> FlowTable<S> {
             }
         };
         self.index.insert(hash, slot);
-        self.stats.flows += 1;
+        self.tools.stats.flows += 1;
         FlowIndex(slot)
     }
 
@@ -267,21 +275,15 @@ impl<S: Default> FlowTable<S> {
         if segment.flags.is_syn() {
             flow.connection.shake_hands(segment, &mut flow.origins);
         }
-        let mut tools = Tools {
-            limits: &self.limits,
-            is_filtered: self.is_filtered,
-            budget: &mut self.budget,
-            stats: &mut self.stats,
-        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.accept(segment, &mut tools, &mut |direction, chunk| {
+        flow.connection.accept(segment, &mut self.tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
         });
         if flow.connection.is_calm() {
             return false;
         }
         if flow.watched_until.is_none() {
-            flow.watched_until.set(flow.connection.deadline(&self.limits));
+            flow.watched_until.set(flow.connection.deadline(&self.tools.limits));
             self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
         }
         if flow.over_at == NEVER && flow.connection.is_over() {
@@ -294,7 +296,7 @@ impl<S: Default> FlowTable<S> {
     /// only remembered.
     pub fn retire(&mut self, index: FlowIndex, retired: Retired) {
         if let Some(flow) = self.slots[index.0 as usize].as_mut() {
-            flow.connection.retire(retired, &mut self.budget);
+            flow.connection.retire(retired, &mut self.tools.budget);
         }
     }
 
@@ -324,17 +326,11 @@ impl<S: Default> FlowTable<S> {
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
-        let mut tools = Tools {
-            limits: &self.limits,
-            is_filtered: self.is_filtered,
-            budget: &mut self.budget,
-            stats: &mut self.stats,
-        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.settle(now, &mut tools, &mut |direction, chunk| {
+        flow.connection.settle(now, &mut self.tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
         });
-        flow.watched_until.set(flow.connection.deadline(&self.limits));
+        flow.watched_until.set(flow.connection.deadline(&self.tools.limits));
         self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
     }
 
@@ -345,14 +341,8 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
     ) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        let mut tools = Tools {
-            limits: &self.limits,
-            is_filtered: self.is_filtered,
-            budget: &mut self.budget,
-            stats: &mut self.stats,
-        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.flush(&mut tools, &mut |direction, chunk| {
+        flow.connection.flush(&mut self.tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
         });
     }
@@ -364,7 +354,7 @@ impl<S: Default> FlowTable<S> {
         let next = segment
             .filter(|segment| segment.key == flow.key)
             .and_then(|segment| Some((segment, flow.connection.rival(segment)?)));
-        flow.connection.forget_oddities(&mut self.budget);
+        flow.connection.forget_oddities(&mut self.tools.budget);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
@@ -372,9 +362,9 @@ impl<S: Default> FlowTable<S> {
         self.index.remove(hash, index.0);
         self.free.push(index.0);
         match end {
-            End::Idle => self.stats.flows_idle += 1,
-            End::Evicted => self.stats.flows_evicted += 1,
-            End::Reused => self.stats.flows_reused += 1,
+            End::Idle => self.tools.stats.flows_idle += 1,
+            End::Evicted => self.tools.stats.flows_evicted += 1,
+            End::Reused => self.tools.stats.flows_reused += 1,
             End::Fin | End::Rst | End::Exit => {}
         }
         if let Some((segment, (connection, origins))) = next {
@@ -409,7 +399,7 @@ impl<S: Default> FlowTable<S> {
             let Some(flow) = &self.slots[slot] else { continue };
             let quiet_ns = now.since(flow.last_seen);
             if quiet_ns > self.timeout_least_ns
-                && quiet_ns > timeout_ns(flow, &self.limits, late_ns(flow))
+                && quiet_ns > timeout_ns(flow, &self.tools.limits, late_ns(flow))
             {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }
@@ -465,7 +455,7 @@ impl<S: Default> FlowTable<S> {
     /// before it is so much that everybody must.
     #[inline]
     pub fn is_short(&self) -> bool {
-        self.budget.used_bytes > self.budget.max_bytes / 8 * 7
+        self.tools.budget.used_bytes > self.tools.budget.max_bytes / 8 * 7
     }
 
     /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
@@ -477,7 +467,7 @@ impl<S: Default> FlowTable<S> {
         effort: &mut usize,
         mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
     ) -> bool {
-        let grace_ns = self.limits.reorder_grace_ms.saturating_mul(1_000_000);
+        let grace_ns = self.tools.limits.reorder_grace_ms.saturating_mul(1_000_000);
         let choice = self.heaviest(effort, |flow| {
             // All are quiet for a moment when they wait: who has sent much at this very time is no
             // lighter than who was quiet for a few packets.
@@ -486,18 +476,12 @@ impl<S: Default> FlowTable<S> {
         });
         let Some(index) = choice else { return false };
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
-        let is_little = flow.connection.waiting_bytes() <= self.limits.reorder_bytes_max / 64;
-        if is_little && self.budget.used_bytes <= self.budget.max_bytes / 16 * 15 {
+        let is_little = flow.connection.waiting_bytes() <= self.tools.limits.reorder_bytes_max / 64;
+        if is_little && self.tools.budget.used_bytes <= self.tools.budget.max_bytes / 16 * 15 {
             return false;
         }
-        let mut tools = Tools {
-            limits: &self.limits,
-            is_filtered: self.is_filtered,
-            budget: &mut self.budget,
-            stats: &mut self.stats,
-        };
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.give_way(now, &mut tools, &mut |direction, chunk| {
+        flow.connection.give_way(now, &mut self.tools, &mut |direction, chunk| {
             visit(key, origins, state, direction, chunk);
         });
         true

@@ -188,7 +188,7 @@ fn the_first_copy_wins() {
         Sent::data(Forward, 0, 0, b"aaaaaaaa", 1),
         Sent::data(Forward, 0, 0, b"zzzz", 1),
     ]));
-    assert_eq!(run.table.stats.bytes_duplicate, 4 + 8 - 2 + 4);
+    assert_eq!(run.table.stats().bytes_duplicate, 4 + 8 - 2 + 4);
     assert_eq!(run.flushed(), [bytes(Forward, "aaccBBBBc")]);
 }
 
@@ -225,7 +225,7 @@ fn a_hole_is_given_up_once_acknowledged_and_after_the_grace() {
     sent.push(Sent::data(Forward, 0, 0, b"0123456789be", 14));
     sent.push(Sent::data(Forward, 8, 0, b"89behind", 15));
     let late = run(&sent);
-    let stats = &late.table.stats;
+    let stats = late.table.stats();
     assert_eq!((stats.gap_bytes, stats.bytes_late, stats.bytes_duplicate), (10, 12, 8));
     assert_eq!(late.flushed(), [Heard::Gap(Forward, 10), bytes(Forward, "behind")]);
 }
@@ -290,7 +290,7 @@ fn the_bound_gives_a_hole_up() {
     }
     let run = run_with(limits, &sent);
     assert_eq!(run.heard[0], Heard::Gap(Forward, 10));
-    assert_eq!(run.table.stats.gaps_at_bound, 1);
+    assert_eq!(run.table.stats().gaps_at_bound, 1);
     assert_eq!(run.flushed()[1], bytes(Forward, &"x".repeat(1000)));
 }
 
@@ -349,7 +349,7 @@ fn a_forged_syn_does_not_end_a_live_connection() {
     sent.push(Sent::data(Forward, 3, 0, b"two", 3));
     sent.push(Sent::data(Forward, 900_000, 0, b"late", 400_000));
     let run = run(&sent);
-    assert_eq!(run.table.stats.flows, 1);
+    assert_eq!(run.table.stats().flows, 1);
     assert_eq!(run.flushed(), [bytes(Forward, "onetwo")]);
 }
 
@@ -360,14 +360,14 @@ fn an_answered_syn_does() {
     sent.push(Sent::data(Reverse, 700_000, 900_000, b"", 3).flags(TcpFlags::SYN | TcpFlags::ACK));
     sent.push(Sent::data(Forward, 900_000, 700_000, b"new", 4));
     let run = run(&sent);
-    assert_eq!((run.table.stats.flows, run.table.stats.flows_reused), (2, 1));
+    assert_eq!((run.table.stats().flows, run.table.stats().flows_reused), (2, 1));
     assert_eq!(run.flushed(), [bytes(Forward, "onenew")]);
 }
 
 #[test]
 fn unknown_segments_make_no_flow_unless_they_begin_a_message() {
     let mut one = run(&[Sent::data(Forward, 0, 0, b"\x16\x03\x01 not ours", 1)]);
-    assert_eq!((one.table.len(), one.table.stats.segments_unknown), (0, 1));
+    assert_eq!((one.table.len(), one.table.stats().segments_unknown), (0, 1));
     one.take(&Sent::data(Forward, 12, 0, b"GET / HTTP/1.1\r\n", 2));
     assert_eq!(one.table.len(), 1);
 }
@@ -391,7 +391,7 @@ fn the_table_never_holds_more_than_it_may() {
         table.accept(index, &segment, |_, _, (), _, _| {});
         assert!(table.len() <= 100);
     }
-    assert_eq!(table.stats.flows_evicted, 4_900);
+    assert_eq!(table.stats().flows_evicted, 4_900);
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn a_closed_connection_gives_way_to_one_whose_syn_was_not_seen() {
         let mut all = closed.clone();
         all.extend_from_slice(rest);
         let run = run(&all);
-        let flows = run.table.stats.flows;
+        let flows = run.table.stats().flows;
         (flows, run.flushed()[4..].to_vec())
     };
     let message = Sent::data(Forward, 900_000, 700_000, b"GET / HTTP/1.1", 5);
@@ -453,7 +453,7 @@ fn a_syn_before_the_last_fin_begins_the_next_connection() {
         Sent::data(Reverse, 0, 4, b"answer", 2).flags(TcpFlags::ACK | TcpFlags::FIN),
         Sent::data(Reverse, 700_000, 900_000, b"", 3).flags(TcpFlags::SYN | TcpFlags::ACK),
     ]));
-    assert_eq!(run.table.stats.flows, 2);
+    assert_eq!(run.table.stats().flows, 2);
     let origins = run.origins();
     assert_eq!(origins.client_isn.get(), Some(SeqNumber(FORWARD_ISN).plus(900_000)));
     assert_eq!(origins.connect_ns(), Some(MS));
@@ -529,7 +529,7 @@ proptest! {
         }
         sent.push(Sent::data(Forward, 0, 0, &stream, 1));
         let run = run(&after_handshake(&sent));
-        prop_assert_eq!(run.table.stats.bytes_in_order, stream.len() as u64);
+        prop_assert_eq!(run.table.stats().bytes_in_order, stream.len() as u64);
         prop_assert_eq!(run.flushed(), heard_of(&[stream]));
     }
 

@@ -220,7 +220,7 @@ fn a_handshake_behind_a_reset_tells_no_loss() {
     rooms.take(&sent(Forward, 0, 0, b"", TcpFlags::SYN));
     rooms.take(&sent(Reverse, 0, 1, b"", TcpFlags::SYN | TcpFlags::ACK));
     rooms.take(&sent(Reverse, 5_000, 1, b"HTTP/1.1 200 OK\r\n\r\n", TcpFlags::ACK));
-    assert_eq!(rooms.flows.stats.gap_bytes, 0);
+    assert_eq!(rooms.flows.stats().gap_bytes, 0);
 }
 
 proptest! {

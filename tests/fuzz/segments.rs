@@ -288,7 +288,7 @@ impl Segments {
         }
         assert!(self.table.is_empty());
         assert_eq!(self.table.waiting_bytes(), 0, "what waited was not given back");
-        let stats = &self.table.stats;
+        let stats = self.table.stats();
         assert_eq!(stats.bytes_in_order, self.watch.heard_bytes);
         assert_eq!(stats.gap_bytes + stats.bytes_cut, self.watch.gap_bytes);
         let told = stats.bytes_in_order + stats.bytes_duplicate + stats.bytes_late;

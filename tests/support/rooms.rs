@@ -130,7 +130,7 @@ pub fn told_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Told {
     Told {
         records: super::records::parse(&rooms.room.listener.lines),
         places: rooms.room.listener.places,
-        flow: rooms.flows.stats.clone(),
+        flow: rooms.flows.stats().clone(),
         http: rooms.room.stats.clone(),
     }
 }

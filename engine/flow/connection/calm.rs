@@ -27,7 +27,7 @@ impl Connection {
     pub(super) fn take_calmly(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools<'_>,
+        tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         const ENDS: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
@@ -45,7 +45,7 @@ impl Connection {
                 return false;
             }
             let (bytes, cut, origin) = Stream::piece_of(segment, 0, tools.is_filtered);
-            self.streams[own].pass(bytes, cut, &origin, segment.direction, tools.stats, visit);
+            self.streams[own].pass(bytes, cut, &origin, segment.direction, &mut tools.stats, visit);
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].note_ack(ack);
@@ -67,8 +67,7 @@ mod tests {
     struct Watched {
         connection: Connection,
         origins: Origins,
-        budget: Budget,
-        stats: FlowStats,
+        tools: Tools,
         heard: Vec<Heard>,
         calm_count: usize,
     }
@@ -78,8 +77,12 @@ mod tests {
             Watched {
                 connection: Connection::default(),
                 origins: Origins::default(),
-                budget: Budget::new(1 << 20),
-                stats: FlowStats::default(),
+                tools: Tools {
+                    limits: FlowConfig::default(),
+                    is_filtered: true,
+                    budget: Budget::new(1 << 20),
+                    stats: FlowStats::default(),
+                },
                 heard: Vec::new(),
                 calm_count: 0,
             }
@@ -87,21 +90,19 @@ mod tests {
 
         /// As the table gives a segment to its connection.
         fn take(&mut self, segment: &Segment<'_>) {
-            let limits = FlowConfig::default();
-            let Watched { connection, origins, budget, stats, heard, .. } = self;
-            if connection.is_replaced_by(segment, origins, budget) {
+            let Watched { connection, origins, tools, heard, .. } = self;
+            if connection.is_replaced_by(segment, origins, &mut tools.budget) {
                 return heard.push(Heard::Reset);
             }
             connection.shake_hands(segment, origins);
-            let mut tools = Tools { limits: &limits, is_filtered: true, budget, stats };
             let mut visit = |direction, chunk: Chunk<'_>| hear(heard, direction, chunk);
-            connection.accept(segment, &mut tools, &mut visit);
+            connection.accept(segment, tools, &mut visit);
             self.calm_count += usize::from(self.connection.is_calm);
         }
 
         fn state(&mut self) -> String {
             self.connection.is_calm = false;
-            format!("{:?} {:?} {:?}", self.connection, self.heard, self.stats)
+            format!("{:?} {:?} {:?}", self.connection, self.heard, self.tools.stats)
         }
     }
 
