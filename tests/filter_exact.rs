@@ -204,11 +204,8 @@ mod root {
                     };
                     if traffic.is_lossy() {
                         // Where a handshake is dropped, its connection runs into the one before
-                        // on the same endpoints, and nobody can tell which bytes are whose. And
-                        // which exchange a hole is of, whose head is lost, too, depends on when it
-                        // becomes known.
+                        // on the same endpoints, and nobody can tell which bytes are whose.
                         traffic.lanes.iter_mut().for_each(|lane| lane.truncate(1));
-                        traffic.acked = vec![false];
                     }
                     traffic
                 },

@@ -444,7 +444,8 @@ impl Connection {
         self.ease(&mut tools.budget);
     }
 
-    /// Skips the hole at the front of a direction: see [`Stream::skip_hole`].
+    /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), but no further than what
+    /// waits in the other direction has read: that goes on before what is behind.
     fn skip_hole(
         &mut self,
         own: usize,
@@ -452,6 +453,11 @@ impl Connection {
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
+        let (next, peer_next) = (self.streams[own].next, self.streams[1 - own].next);
+        let first = self.store(1 - own).and_then(Store::first);
+        let due = first.filter(|first| first.start().distance(peer_next) <= 0);
+        let read = due.and_then(|first| first.origin.ack).filter(|read| next.precedes(*read));
+        let ack = read.filter(|read| read.precedes(ack)).unwrap_or(ack);
         let store = self.odd.as_ref().and_then(|odd| odd.stores[own].as_deref());
         self.streams[own].skip_hole(ack, store, direction_of(own), stats, visit)
     }

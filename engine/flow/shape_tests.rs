@@ -272,3 +272,29 @@ fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
         }
     }
 }
+
+#[test]
+fn a_hole_across_a_request_is_given_up_in_two() {
+    // The end of one answer and the beginning of the next are lost, and the request between them
+    // has read the first. All is acknowledged before the hole in front of them is given up.
+    let sent = after_handshake(&[
+        Sent::data(Forward, 0, 0, b"ask 1", 1),
+        Sent::data(Reverse, 4, 5, b"answer", 2),
+        Sent::data(Forward, 5, 10, b"", 3),
+        Sent::data(Forward, 5, 16, b"ask 2", 3),
+        Sent::data(Reverse, 46, 10, b"answer", 4),
+        Sent::data(Forward, 10, 52, b"", 5),
+    ]);
+    let mut one = run(&sent);
+    one.look(100);
+    let expected = [
+        bytes(Forward, "ask 1"),
+        Gap(Reverse, 4),
+        bytes(Reverse, "answer"),
+        Gap(Reverse, 6),
+        bytes(Forward, "ask 2"),
+        Gap(Reverse, 30),
+        bytes(Reverse, "answer"),
+    ];
+    assert_eq!(one.flushed(), expected);
+}
