@@ -510,8 +510,9 @@ mod root {
         let mut config = ProptestConfig::default();
         if std::env::var_os("PROPTEST_CASES").is_none() {
             config.cases = 64;
-            // Always the same ones: of ten thousand about one differs, where a connection whose
-            // handshake passed unseen has the ports of one of which late copies still come.
+            // Always the same ones: of a thousand about one differs, mostly where the ring drops
+            // frames of both directions in one place: which exchange a hole is of then depends on
+            // when it becomes known.
             config.rng_seed = RngSeed::Fixed(1);
         }
         proptest!(config, |(traffic in traffic())| {
