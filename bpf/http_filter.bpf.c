@@ -233,7 +233,7 @@ static __always_inline int has_own_grant(const struct connection *session, __u32
 
 /*
  * Whether a segment without data acknowledges some of a body that the filter has found, and one
- * that acknowledged nearly as much has gone up. By those that do go up holes become known.
+ * that acknowledged nearly as much has passed. By those that pass holes become known.
  */
 static __always_inline int is_body_ack(const struct segment *segment, struct connection *session)
 {

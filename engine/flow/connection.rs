@@ -22,6 +22,7 @@ use crate::slim::Slim;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 
+mod bound;
 mod calm;
 
 /// A reset counts if its sequence number is so close to what is expected; others are forged or
@@ -444,8 +445,7 @@ impl Connection {
         self.ease(&mut tools.budget);
     }
 
-    /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), but no further than what
-    /// waits in the other direction has read: that goes on before what is behind.
+    /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), as far as may be.
     fn skip_hole(
         &mut self,
         own: usize,
@@ -453,13 +453,19 @@ impl Connection {
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
+        let ack = self.until_due(own, ack);
+        let store = self.odd.as_ref().and_then(|odd| odd.stores[own].as_deref());
+        self.streams[own].skip_hole(ack, store, direction_of(own), stats, visit)
+    }
+
+    /// How far a hole of a direction that ends at `until` is given up at once: what waits in the
+    /// other direction for nothing but some of it has read that, and goes on before what is behind.
+    fn until_due(&self, own: usize, until: SeqNumber) -> SeqNumber {
         let (next, peer_next) = (self.streams[own].next, self.streams[1 - own].next);
         let first = self.store(1 - own).and_then(Store::first);
         let due = first.filter(|first| first.start().distance(peer_next) <= 0);
         let read = due.and_then(|first| first.origin.ack).filter(|read| next.precedes(*read));
-        let ack = read.filter(|read| read.precedes(ack)).unwrap_or(ack);
-        let store = self.odd.as_ref().and_then(|odd| odd.stores[own].as_deref());
-        self.streams[own].skip_hole(ack, store, direction_of(own), stats, visit)
+        read.filter(|read| read.precedes(until)).unwrap_or(until)
     }
 
     /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that
@@ -467,79 +473,6 @@ impl Connection {
     fn may_be_fin(&self, own: usize) -> bool {
         let stream = &self.streams[own];
         stream.fin_at.is_none() && stream.acked.distance(stream.next) == 1 && !self.is_waiting()
-    }
-
-    /// What all that waits costs, in both directions.
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes_of(0) + self.waiting_bytes_of(1)
-    }
-
-    fn waiting_bytes_of(&self, own: usize) -> usize {
-        self.store(own).map_or(0, Store::cost_bytes)
-    }
-
-    /// The direction in which more waits.
-    fn fuller(&self) -> usize {
-        usize::from(self.waiting_bytes_of(1) > self.waiting_bytes_of(0))
-    }
-
-    /// Gives up holes while more waits behind them than may.
-    fn relieve(
-        &mut self,
-        now: TimestampNs,
-        tools: &mut Tools,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) {
-        loop {
-            let own = self.fuller();
-            let cost_bytes = self.waiting_bytes_of(own);
-            let is_over = cost_bytes > tools.limits.reorder_bytes_max
-                || cost_bytes > 0 && tools.budget.used_bytes > tools.budget.max_bytes;
-            if !is_over {
-                return;
-            }
-            tools.stats.gaps_at_bound += 1;
-            if !self.force(own, now, tools, visit) {
-                return;
-            }
-        }
-    }
-
-    /// Gives up all holes: the shard needs the memory.
-    pub(super) fn give_way(
-        &mut self,
-        now: TimestampNs,
-        tools: &mut Tools,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) {
-        while self.waiting_bytes() > 0 {
-            tools.stats.gaps_at_bound += 1;
-            if !self.force(self.fuller(), now, tools, visit) {
-                break;
-            }
-        }
-        self.ease(&mut tools.budget);
-    }
-
-    /// Lets the first waiting segment of a direction go on, whatever it waits for. False where
-    /// nothing moved.
-    fn force(
-        &mut self,
-        own: usize,
-        now: TimestampNs,
-        tools: &mut Tools,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) -> bool {
-        let Some(first) = self.store(own).and_then(Store::first) else { return false };
-        let (start, ack) = (first.start(), first.origin.ack);
-        let mut has_moved = false;
-        if self.streams[own].next.precedes(start) {
-            self.streams[own].skip_to(start, direction_of(own), &mut tools.stats, visit);
-            has_moved = true;
-        } else if let Some(ack) = ack {
-            has_moved = self.skip_hole(1 - own, ack, &mut tools.stats, visit);
-        }
-        self.advance(now, tools, visit) || has_moved
     }
 
     /// The connection is over for us: all that waits goes on, with the holes before it given up.
