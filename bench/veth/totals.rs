@@ -30,9 +30,12 @@ pub struct Totals {
 impl Totals {
     /// From the lines on standard error.
     pub fn parse(said: &[String]) -> anyhow::Result<Totals> {
+        let text = |name: &str| {
+            let label = format!("  {name:<10} ");
+            said.iter().find_map(|line| line.strip_prefix(&label))
+        };
         let row = |name: &str, count: usize| {
-            let found = said.iter().find_map(|line| line.strip_prefix(&format!("  {name:<10} ")));
-            let row = found.with_context(|| format!("its totals have no row {name}"))?;
+            let row = text(name).with_context(|| format!("its totals have no row {name}"))?;
             let numbers = numbers_in(row);
             match numbers.len() >= count {
                 true => Ok(numbers),
@@ -47,17 +50,15 @@ impl Totals {
             }
         };
         let (offered, passed) = (row("offered", 3)?, row("passed", 3)?);
-        let body_acks = said.iter().find_map(|line| {
-            let row = line.strip_prefix("  rejected ")?;
-            let part = row.split(',').find_map(|part| part.strip_suffix(" body ack"))?;
-            part.trim().parse().ok()
-        });
+        // A reason that no frame met is left out.
+        let reasons = text("rejected").unwrap_or_default();
+        let body_acks = reasons.split(", ").find_map(|part| part.strip_suffix(" body ack"));
         // The null reader writes nothing.
         let written = row("written", 3).unwrap_or(vec![0; 3]);
         Ok(Totals {
             offered: offered[0],
             rejected: offered[1],
-            body_acks: body_acks.unwrap_or(0),
+            body_acks: body_acks.unwrap_or("0").parse()?,
             passed: offered[2],
             captured: passed[1],
             captured_bytes: row("captured", 1)?[0],

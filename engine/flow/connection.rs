@@ -11,9 +11,8 @@
 //!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
 use super::odd::{Hole, Odd, Rival};
-use super::store::{Budget, Store};
+use super::store::{Budget, Store, Waiting};
 use super::stream::Stream;
-use super::table::Tools;
 use super::{Chunk, Origins};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
@@ -52,6 +51,16 @@ pub enum Retired {
     Living,
     /// As long as a living one, or until something begins like a message.
     Dormant,
+}
+
+/// What a connection needs beside its own state to take a segment: a table's, for all of its own.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub limits: FlowConfig,
+    /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
+    pub is_filtered: bool,
+    pub budget: Budget,
+    pub stats: FlowStats,
 }
 
 impl Connection {
@@ -402,18 +411,20 @@ impl Connection {
     /// acknowledges the other, one is a retransmission of bytes we missed, and it is the later one:
     /// its bytes are the older.
     fn due(&self) -> Option<usize> {
-        let in_order = |own: usize| {
-            let first = self.store(own)?.first()?;
-            (first.start().distance(self.streams[own].next) <= 0).then_some(first)
-        };
         let ready = |own: usize| {
-            in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.origin.ack))
+            self.in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.origin.ack))
         };
         if let Some(own) = (0..2).find(|own| ready(*own)) {
             return Some(own);
         }
-        let (forward, reverse) = (in_order(0)?, in_order(1)?);
+        let (forward, reverse) = (self.in_order(0)?, self.in_order(1)?);
         Some(usize::from(reverse.origin.timestamp > forward.origin.timestamp))
+    }
+
+    /// The first waiting segment of a direction, if nothing is missing before it there.
+    fn in_order(&self, own: usize) -> Option<&Waiting> {
+        let first = self.store(own)?.first()?;
+        (first.start().distance(self.streams[own].next) <= 0).then_some(first)
     }
 
     /// Gives up holes whose grace is over at `now`. What follows from it is dated to the moment at
@@ -461,11 +472,9 @@ impl Connection {
     /// How far a hole of a direction that ends at `until` is given up at once: what waits in the
     /// other direction for nothing but some of it has read that, and goes on before what is behind.
     fn until_due(&self, own: usize, until: SeqNumber) -> SeqNumber {
-        let (next, peer_next) = (self.streams[own].next, self.streams[1 - own].next);
-        let first = self.store(1 - own).and_then(Store::first);
-        let due = first.filter(|first| first.start().distance(peer_next) <= 0);
-        let read = due.and_then(|first| first.origin.ack).filter(|read| next.precedes(*read));
-        read.filter(|read| read.precedes(until)).unwrap_or(until)
+        let next = self.streams[own].next;
+        let read = self.in_order(1 - own).and_then(|first| first.origin.ack);
+        read.filter(|read| next.precedes(*read) && read.precedes(until)).unwrap_or(until)
     }
 
     /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that

@@ -1,7 +1,7 @@
 //! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
 //! packet time goes.
 
-use super::connection::{Connection, Retired};
+use super::connection::{Connection, Retired, Tools};
 use super::index::Index;
 use super::slots::Slots;
 use super::{Budget, Chunk, End, Origins};
@@ -68,17 +68,6 @@ pub enum Admission {
     Overdue(FlowIndex),
     /// It belongs to no flow, and begins none.
     Unknown,
-}
-
-/// What a connection needs beside its own state to take a segment: a table has it for all of
-/// its own.
-#[derive(Debug)]
-pub(super) struct Tools {
-    pub limits: FlowConfig,
-    /// See [`FlowTable::set_filtered`].
-    pub is_filtered: bool,
-    pub budget: Budget,
-    pub stats: FlowStats,
 }
 
 /// The connections of one shard, each with a state `S` of the next room.

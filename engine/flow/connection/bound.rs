@@ -1,8 +1,7 @@
 //! What is given up where more waits than may.
 
-use super::{Connection, Store, direction_of};
+use super::{Connection, Store, Tools, direction_of};
 use crate::flow::Chunk;
-use crate::flow::table::Tools;
 use crate::ids::Direction;
 use crate::time::TimestampNs;
 
