@@ -1,13 +1,13 @@
 //! Frames in memory, and the whole engine run on them: no file, no kernel, no clock to wait for.
 
 use crate::allocations::Allocations;
+use crate::clock::process_cpu_ns;
 use httplines::capture::{Frame, FrameSource, Polled, SourceError};
 use httplines::config::Config;
 use httplines::emit::{Batch, JsonFormat, Limits, Lines, Policy, Sink, SinkFault, Writer};
 use httplines::ids::{IfaceNames, ShardId};
 use httplines::shard::{Orders, Part, Shard, Share};
 use httplines::stats::ShardStats;
-use httplines::sys::clock::process_cpu_ns;
 use httplines::totals::Totals;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;

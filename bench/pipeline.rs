@@ -18,6 +18,7 @@ mod canned;
 #[path = "../tests/support/capture_file.rs"]
 #[allow(dead_code)]
 mod capture_file;
+mod clock;
 #[path = "../tests/support/conversation.rs"]
 #[allow(dead_code)]
 mod conversation;

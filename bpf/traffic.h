@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the load generator and engine/sys/traffic.rs share. A round is a list of steps, each of
+ * What the load generator and bench/veth/traffic.rs share. A round is a list of steps, each of
  * which is one frame; rounds follow each other with fresh connections.
  */
 #ifndef HTTPLINES_TRAFFIC_H

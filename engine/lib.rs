@@ -47,6 +47,8 @@ pub mod shard;
 pub mod slim;
 pub mod stats;
 #[allow(unsafe_code)]
+// What its parts for `live` share with the others is not used without them.
+#[cfg_attr(not(feature = "live"), allow(dead_code))]
 pub mod sys;
 /// Bytes in, masks out: a leaf for who uses it. Its home is `sys` because of its intrinsics.
 pub use sys::lanes;

@@ -6,6 +6,9 @@ use httplines::stats::DecodeStats;
 use httplines::sys::counters::Reason;
 use std::collections::BTreeSet;
 use std::process::Command;
+use support::program;
+
+mod support;
 
 const README: &str = include_str!("../README.md");
 const OUTPUT: &str = include_str!("../docs/output.md");
@@ -121,8 +124,8 @@ fn known_flags(page: &str) -> BTreeSet<String> {
     }
     if ["README.md", "docs/benchmarks.md"].contains(&page) {
         for command in ["veth", "trial", "replay", "filter"] {
-            let program = env!("CARGO_BIN_EXE_httplines-bench");
-            flags.extend(flags_of_help(program, &[command, "--help"]));
+            let program = program::built("httplines-bench").display().to_string();
+            flags.extend(flags_of_help(&program, &[command, "--help"]));
         }
     }
     flags

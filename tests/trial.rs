@@ -6,6 +6,7 @@ mod support;
 mod root {
     use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap};
     use crate::support::conversation::Conversation;
+    use crate::support::program::built;
     use crate::support::{lab, needs_root, skip};
     use httplines::capture::live::LiveCapture;
     use httplines::config::{Config, EmitConfig, Input, LineFormat, Output};
@@ -38,7 +39,7 @@ mod root {
     const LOSSY: &str = "HTTPLINES_TRIAL_LOSSY";
 
     fn bench(args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+        let mut command = Command::new(built("httplines-bench"));
         command.args(["trial", "--json"]).args(args).stdin(Stdio::null());
         command
     }
@@ -501,7 +502,7 @@ mod root {
         }
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
-        let output = command.arg(env!("CARGO_BIN_EXE_httplines-bench")).arg("trial").output();
+        let output = command.arg(built("httplines-bench")).arg("trial").output();
         let output = output.expect("setpriv(1) is there");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{said}");

@@ -1,7 +1,7 @@
 //! When lines come into a file: inotify(7) tells of each write, and then the clock and the length
 //! of the file are read.
 
-use httplines::sys::affinity;
+use crate::sys;
 use inotify::{EventMask, Inotify, WatchMask};
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -28,7 +28,7 @@ impl Arrivals {
         let path = path.to_path_buf();
         let follow = move || {
             // A line is there when it is there, and not when this thread is let on.
-            affinity::outrank();
+            sys::outrank();
             let (mut marks, mut buffer) = (Vec::new(), [0; 4096]);
             while let Ok(mut events) = inotify.read_events_blocking(&mut buffer) {
                 let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());

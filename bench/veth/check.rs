@@ -270,8 +270,8 @@ fn nanoseconds(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::INTERVAL_SHIFT;
     use crate::workload::Workload;
-    use httplines::sys::traffic::INTERVAL_SHIFT;
 
     #[test]
     fn times_are_counted_from_1970() {

@@ -1,6 +1,7 @@
 //! `httplines-bench filter`.
 
 use crate::spread::Spread;
+use crate::sys;
 use anyhow::{Context, ensure};
 use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 use httplines::ids::Direction;
@@ -159,7 +160,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut bench = Bench { args, filters, wire: wire.ok() };
     let paths = paths::all();
-    let empty = program::load_empty().context("cannot load the empty program")?;
+    let empty = sys::load_empty().context("cannot load the empty program")?;
     let mut baseline = |is_fresh| {
         let path = paths.iter().find(|path| path.is_fresh() == is_fresh);
         bench.baseline(empty.as_fd(), path.context("there are paths of both kinds")?)

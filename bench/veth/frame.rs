@@ -1,7 +1,7 @@
 //! Frames: templates, and what a round makes of them. `bpf/traffic.bpf.c` makes the same frames in
 //! the kernel; here they are made for packet sockets, and as its naive twin.
 
-use httplines::sys::traffic::Step;
+use crate::traffic::Step;
 
 /// Ethernet, IPv4 and TCP headers without options.
 pub const HEADER_BYTES: usize = 54;
@@ -343,7 +343,7 @@ mod tests {
 
     mod root {
         use super::*;
-        use httplines::sys::traffic::{Schedule, Traffic, Verdict};
+        use crate::traffic::{Schedule, Traffic, Verdict};
 
         /// A template as if it had been recorded, with another client's address in each round.
         fn recorded(round: &Round) -> Round {

@@ -4,7 +4,7 @@
 //! namespace; [`socket`] sends them from the other end of the veth pair.
 
 use super::round::Round;
-use httplines::sys::traffic::INTERVAL_SHIFT;
+use crate::traffic::INTERVAL_SHIFT;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub mod kernel;
@@ -91,7 +91,7 @@ struct Schedule {
 impl Schedule {
     fn begin(plan: &Plan, round: &Round) -> Schedule {
         const NANOSECONDS: u64 = 1_000_000_000;
-        let start_ns = httplines::sys::clock::monotonic_ns();
+        let start_ns = crate::clock::monotonic_ns();
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch_ns = epoch.as_nanos() as u64;
         let Some(rate) = plan.rate else {

@@ -6,6 +6,8 @@
 //! - [`replay`]: a capture in memory through the whole engine, as fast as it goes.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
 
+#![deny(unsafe_code)]
+
 #[path = "../allocations.rs"]
 mod allocations;
 mod arrivals;
@@ -14,6 +16,8 @@ mod campaign;
 mod canned;
 mod chart;
 mod check;
+#[path = "../clock.rs"]
+mod clock;
 mod compare;
 mod delay;
 mod filter;
@@ -34,8 +38,11 @@ mod round;
 mod search;
 mod spread;
 mod stopwatch;
+#[allow(unsafe_code)]
+mod sys;
 mod table;
 mod totals;
+mod traffic;
 mod trial;
 mod veth;
 mod workload;

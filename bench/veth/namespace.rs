@@ -1,7 +1,7 @@
 //! Network namespaces without names: each is a thread's own and goes when the thread, its sockets
 //! and its processes have gone, so that no two runs can meet and none leaves anything behind.
 
-use httplines::sys::namespace::unshare_network;
+use super::sys::unshare_network;
 use std::io;
 use std::process::Command;
 use std::sync::mpsc;

@@ -1,10 +1,10 @@
 //! The receiver of a trial: a process in the server's namespace, from its start to its totals.
 
 use crate::namespace::Namespace;
+use crate::sys::{die_with_thread, send_signal_to_group};
 use crate::totals::Totals;
 use anyhow::{Context, bail};
 use httplines::sys::affinity::{self, CpuId};
-use httplines::sys::namespace::{die_with_thread, send_signal_to_group};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -2,11 +2,11 @@
 
 use crate::frame::kind;
 use crate::round::Round;
+use crate::traffic::Step;
 use anyhow::{bail, ensure};
 use httplines::capture::pcap::open::open_file;
 use httplines::capture::{FrameSource, LinkType, Polled};
 use httplines::ids::IfaceNames;
-use httplines::sys::traffic::Step;
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 //! to the exchange.
 
 use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, TUNNEL_BYTES, Turn, Way, flag, kind, text};
-use httplines::sys::traffic::{Step, TEMPLATE_BYTES};
+use crate::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
 /// What a receiver should find of an exchange.

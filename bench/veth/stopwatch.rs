@@ -1,7 +1,7 @@
 //! How long the filters ran that were loaded since: the kernel's own count, by query of all
 //! programs.
 
-use httplines::sys::program;
+use crate::sys;
 use libbpf_rs::query::ProgInfoIter;
 use std::collections::HashSet;
 use std::io;
@@ -23,7 +23,7 @@ impl Stopwatch {
     /// Before the filter is loaded. Needs CAP_SYS_ADMIN.
     pub fn start() -> io::Result<Stopwatch> {
         let others = filters().map(|(id, _)| id).collect();
-        Ok(Stopwatch { _counting: program::count_runs()?, others })
+        Ok(Stopwatch { _counting: sys::count_runs()?, others })
     }
 
     /// Nanoseconds so far, of the filters that are loaded now and were not then. The kernel reads

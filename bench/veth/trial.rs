@@ -10,10 +10,10 @@ use crate::recording;
 use crate::report::{Cpu, Lost, Report, Setting, Wire};
 use crate::round::Round;
 use crate::stopwatch::Stopwatch;
+use crate::traffic::Traffic;
 use crate::workload::Workload;
 use anyhow::{Context, bail, ensure};
 use httplines::sys::affinity::{self, CpuId};
-use httplines::sys::traffic::Traffic;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -369,7 +369,7 @@ fn send(
     let (round, is_interrupted) = (round.clone(), is_interrupted.clone());
     let pin = move || {
         // A schedule is kept only by who gets the CPU when it wants it.
-        affinity::outrank();
+        crate::sys::outrank();
         cpu.is_none_or(affinity::pin_to)
     };
     let sent = match load {

@@ -264,7 +264,7 @@ fn hostile(weaver: &mut Weaver) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use httplines::sys::traffic::Step;
+    use crate::traffic::Step;
     use std::collections::HashMap;
 
     const ALL: [Workload; 9] = [

@@ -31,7 +31,8 @@ const IDLE_WAIT_MS_MIN: u32 = 10;
 /// How much later than handed over a frame may be walked, at least.
 const WALK_MS_MIN: u32 = 18;
 
-pub use control::{InterfaceTotals, LiveControl, LiveTotals, softnet_dropped};
+pub use super::live_totals::{InterfaceTotals, LiveTotals};
+pub use control::{LiveControl, softnet_dropped};
 pub use error::OpenError;
 
 /// Opens live captures.

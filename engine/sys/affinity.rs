@@ -1,5 +1,4 @@
-//! Which CPUs this process may use, staying on one of them, and going first: sched_setaffinity(2),
-//! sched_setscheduler(2).
+//! Which CPUs this process may use, and staying on one of them: sched_setaffinity(2).
 
 /// A CPU, by the kernel's number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -21,15 +20,6 @@ pub fn allowed_cpus() -> Vec<CpuId> {
 /// changed.
 pub fn pin_to(cpu: CpuId) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu.0 })
-}
-
-/// Lets the calling thread, and what it starts from now on, go before all that is not real-time:
-/// SCHED_FIFO, sched(7). Priority alone would not do: sessions share CPUs, and then each shares its
-/// part. `false` where that is not allowed.
-pub fn outrank() -> bool {
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the pointer is to `parameters`. To Linux thread 0 is the caller.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) == 0 }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! name it. Nothing here knows of shards, segments or HTTP.
 //!
 //! - [`mmap`]: a mapping that unmaps itself; heap memory stands in for it in tests.
-//! - [`namespace`]: a network namespace for a thread, a process that dies with it.
 //! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
 //! - [`file_map`]: a file as memory, and what happens where it is cut.
@@ -20,32 +19,38 @@
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end us.
-//! - [`clock`]: the clocks of the kernel, of a thread, of this process.
-//! - [`traffic`]: the load generator of `bpf/`, for `httplines-bench`.
 //! - [`affinity`]: which CPUs we may use, and staying on one of them.
-//! - [`program`]: what instruments measure with.
+//! - [`program`]: what a program says of a frame in memory.
+//!
+//! What loads programs into the kernel or has memory in common with it is there with the feature
+//! `live` only.
 
 use std::io;
 
 pub mod affinity;
-pub mod clock;
 pub mod counters;
+#[cfg(feature = "live")]
 pub mod fanout;
 pub mod file_map;
+#[cfg(feature = "live")]
 pub mod filter;
 pub mod interface;
 pub mod lanes;
 pub mod memory;
 pub mod mmap;
-pub mod namespace;
 pub mod notes;
+#[cfg(feature = "live")]
 pub mod packet_socket;
+#[cfg(feature = "live")]
 pub mod privileges;
+#[cfg(feature = "live")]
 pub mod program;
+#[cfg(feature = "live")]
 mod restrict;
+#[cfg(feature = "live")]
 pub mod ring;
 pub mod signals;
-pub mod traffic;
+#[cfg_attr(not(feature = "live"), path = "no_uring.rs")]
 pub mod uring;
 pub mod wait;
 
@@ -54,6 +59,7 @@ fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+#[cfg(feature = "live")]
 /// Declares `mod skeleton`: what libbpf-cargo made of a program of `bpf/` (`build.rs`).
 macro_rules! skeleton {
     ($name:literal) => {
@@ -69,8 +75,10 @@ macro_rules! skeleton {
         }
     };
 }
+#[cfg(feature = "live")]
 use skeleton;
 
+#[cfg(feature = "live")]
 /// Lets libbpf talk to the log: the verifier's words are for us, not for users.
 fn hush_libbpf() {
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| {
@@ -79,7 +87,7 @@ fn hush_libbpf() {
 }
 
 /// That `bpf/shared.h` has each of these lines.
-#[cfg(test)]
+#[cfg(all(test, feature = "live"))]
 fn assert_shared(lines: &[&str]) {
     let shared = include_str!("../../bpf/shared.h");
     for line in lines {

@@ -14,8 +14,6 @@ use super::ring::Ring;
 
 /// PACKET_STATISTICS, linux/if_packet.h; libc does not have it.
 const PACKET_STATISTICS: libc::c_int = 6;
-/// PACKET_VNET_HDR, from there too.
-const PACKET_VNET_HDR: libc::c_int = 15;
 /// TPACKET_V3 packs frames as they come and uses this number only to check that the sizes agree.
 const FRAME_BYTES: u32 = 2048;
 
@@ -190,40 +188,6 @@ impl PacketSocket {
             Ok(error) => Some(io::Error::from_raw_os_error(error)),
             Err(error) => Some(error),
         }
-    }
-
-    /// Lets every frame that is sent begin with a `virtio_net_hdr`, which says how a superpacket is
-    /// to be cut (PACKET_VNET_HDR, Linux 2.6.27), and go to the driver at once, without a queue
-    /// (PACKET_QDISC_BYPASS, Linux 3.14).
-    pub fn prepare_to_send(&self) -> io::Result<()> {
-        self.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1i32)?;
-        self.set(libc::SOL_PACKET, PACKET_VNET_HDR, &1i32)
-    }
-
-    /// Sends `frames` out of the interface the socket is bound to, in order, each with its header
-    /// in front: sendmmsg(2). Returns how many went; an error is that of the one behind those that
-    /// went before. ENOBUFS: the interface dropped it.
-    pub fn send(&self, frames: &[Vec<u8>]) -> io::Result<usize> {
-        let mut parts: Vec<libc::iovec> = frames
-            .iter()
-            .map(|frame| libc::iovec {
-                iov_base: frame.as_ptr().cast_mut().cast(),
-                iov_len: frame.len(),
-            })
-            .collect();
-        let message = |part: &mut libc::iovec| {
-            // SAFETY: zeros are a message without name, parts and control data.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = part;
-            message.msg_hdr.msg_iovlen = 1;
-            message
-        };
-        let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
-        let (start, count) = (messages.as_mut_ptr(), messages.len() as libc::c_uint);
-        // SAFETY: the messages point to `parts`, those to `frames`, and all live through the call,
-        // which only reads the frames.
-        let sent = cvt(unsafe { libc::sendmmsg(self.fd.as_raw_fd(), start, count, 0) })?;
-        Ok(sent as usize)
     }
 
     fn join(&self, id: u16, flags: u32) -> io::Result<()> {

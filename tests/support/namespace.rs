@@ -7,6 +7,18 @@ use std::os::fd::AsRawFd;
 #[path = "../../bench/veth/namespace.rs"]
 mod nameless;
 
+/// What `nameless` needs of the kernel.
+mod sys {
+    /// Gives the calling thread a new network namespace: unshare(2).
+    pub fn unshare_network() -> std::io::Result<()> {
+        // SAFETY: no memory is passed; only this thread changes its namespace.
+        match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+}
+
 /// A network namespace, by the thread that lives in it.
 pub struct Namespace(nameless::Namespace);
 

@@ -1,6 +1,7 @@
 //! The program itself.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// What `httplines` does with these arguments and this standard input.
@@ -21,6 +22,16 @@ pub fn run(args: &[&str], stdin: Option<&[u8]>) -> Output {
 
 /// What `httplines-bench` does with these arguments.
 pub fn bench(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_httplines-bench"));
+    let mut command = Command::new(built("httplines-bench"));
     command.args(args).output().expect("httplines-bench starts")
+}
+
+/// A program of this workspace, which cargo puts above the folder of the tests: to be found by
+/// tests of another package too.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("it runs");
+    let folder = test.parent().and_then(|folder| folder.parent()).expect("target/PROFILE/deps");
+    let program = folder.join(name);
+    assert!(program.exists(), "{name} was not built: cargo test --workspace");
+    program
 }

@@ -1,10 +1,10 @@
 //! Frames that really arrive: a veth pair in a namespace of its own, a packet socket behind it.
 
 use crate::namespace::Namespace;
+use crate::sys::{self, RunCount};
 use anyhow::{Context, ensure};
 use httplines::sys::interface::index_of;
 use httplines::sys::packet_socket::PacketSocket;
-use httplines::sys::program::{self, RunCount};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,10 +52,10 @@ impl Wire {
         far.attach(program)?;
         far.bind(ifindex)?;
         // Here only: all other runs would take longer, those in memory too.
-        let _counting = program::count_runs().context("the kernel does not count runs")?;
-        let start = program::run_count(program)?;
+        let _counting = sys::count_runs().context("the kernel does not count runs")?;
+        let start = sys::run_count(program)?;
         self.send(program, frames.iter().cycle().take(count))?;
-        let end = program::run_count(program)?;
+        let end = sys::run_count(program)?;
         let runs = end.runs - start.runs;
         ensure!(
             runs == count as u64,
@@ -70,7 +70,7 @@ impl Wire {
         program: BorrowedFd<'_>,
         frames: impl Iterator<Item = &'a Vec<u8>>,
     ) -> anyhow::Result<()> {
-        let mut due = program::run_count(program)?.runs;
+        let mut due = sys::run_count(program)?.runs;
         let mut frames = frames.peekable();
         while frames.peek().is_some() {
             for frame in frames.by_ref().take(BATCH_COUNT) {
@@ -78,7 +78,7 @@ impl Wire {
                 due += 1;
             }
             let until = Instant::now() + ARRIVE_WAIT;
-            while program::run_count(program)?.runs < due {
+            while sys::run_count(program)?.runs < due {
                 ensure!(Instant::now() < until, "frames were sent and did not arrive");
                 std::thread::yield_now();
             }

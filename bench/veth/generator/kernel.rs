@@ -1,10 +1,10 @@
 //! Frames from the kernel's generator, in the receiver's namespace.
 
 use super::{Plan, Schedule, Sent, whole_rounds};
+use crate::clock::{monotonic_ns, thread_cpu_ns};
 use crate::round::Round;
-use httplines::sys::clock::{monotonic_ns, thread_cpu_ns};
+use crate::traffic::{self, Traffic, Verdict};
 use httplines::sys::interface;
-use httplines::sys::traffic::{self, Traffic, Verdict};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! Frames from a packet socket, at the other end of the veth pair.
 
 use super::{Plan, Schedule, Sent, whole_rounds};
+use crate::clock::{monotonic_ns, thread_cpu_ns};
 use crate::frame::{self, Checksum, HEADER_BYTES, SEGMENT_BYTES, kind};
 use crate::round::Round;
-use httplines::sys::clock::{monotonic_ns, thread_cpu_ns};
+use crate::sys;
 use httplines::sys::interface;
 use httplines::sys::packet_socket::PacketSocket;
 use std::io;
@@ -30,7 +31,7 @@ pub fn send(
 ) -> io::Result<Sent> {
     let socket = PacketSocket::open()?;
     socket.bind(interface::index_of(interface).ok_or(io::ErrorKind::NotFound)?)?;
-    socket.prepare_to_send()?;
+    sys::prepare_to_send(&socket)?;
     let schedule = Schedule::begin(plan, round);
     let cpu_before_ns = thread_cpu_ns();
     let mut planned = schedule.frame_count;
@@ -65,7 +66,7 @@ pub fn send(
             count += 1;
         }
         sent.make_ns += thread_cpu_ns() - before_ns;
-        let went = match socket.send(&batch[..count]) {
+        let went = match sys::send(&socket, &batch[..count]) {
             // Sent, and lost on the wire; the kernel tells of one frame at a time.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => 1,
             result => result?,

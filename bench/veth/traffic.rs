@@ -1,20 +1,16 @@
 //! The load generator of `bpf/traffic.bpf.c`: frames made in the kernel, each at its time, and put
 //! into the receive path of an interface as if they had come from the wire. bpf(2),
 //! `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` (Linux 5.18).
-//!
-//! For `httplines-bench`; no capture needs it.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorExt, Xdp, XdpFlags, libbpf_sys};
+use libbpf_rs::{ErrorExt, Xdp, XdpFlags};
 
-use super::mmap::Mapping;
-
-super::skeleton!("traffic");
+use super::sys::{self, ArrayMap, skeleton};
 
 /// Bytes that a template has room for: `TEMPLATE_BYTES`.
 pub const TEMPLATE_BYTES: usize = 2048;
@@ -107,7 +103,7 @@ pub struct Sent {
 #[derive(Debug)]
 pub struct Traffic {
     program: OwnedFd,
-    state: Mapping,
+    state: ArrayMap,
     /// Bytes of the longest frame of the round.
     frame_bytes_max: usize,
     step_count: u32,
@@ -127,26 +123,26 @@ impl Traffic {
     /// Where there are no steps, or a template is too long.
     pub fn load(steps: &[Step], templates: &[Vec<u8>]) -> libbpf_rs::Result<Traffic> {
         assert!(!steps.is_empty() && !templates.is_empty(), "a round has frames");
-        super::hush_libbpf();
+        libbpf_rs::set_print(None);
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::TrafficSkelBuilder::default().open(&mut storage)?;
         open.maps.steps.set_max_entries(steps.len() as u32)?;
         open.maps.templates.set_max_entries(templates.len() as u32)?;
         let loaded = open.load()?;
         let bytes = size_of_val(steps);
-        let map = Mapping::of_file(loaded.maps.steps.as_fd(), bytes)?;
+        let map = ArrayMap::of_file(loaded.maps.steps.as_fd(), bytes)?;
         for (index, step) in steps.iter().enumerate() {
             put_step(&map, index * size_of::<Step>(), step);
         }
         let bytes = templates.len() * TEMPLATE_BYTES;
-        let map = Mapping::of_file(loaded.maps.templates.as_fd(), bytes)?;
+        let map = ArrayMap::of_file(loaded.maps.templates.as_fd(), bytes)?;
         for (index, template) in templates.iter().enumerate() {
             put_bytes(&map, index * TEMPLATE_BYTES, template);
         }
         let duplicate = "cannot duplicate the program's descriptor";
         Ok(Traffic {
             program: loaded.progs.traffic.as_fd().try_clone_to_owned().context(duplicate)?,
-            state: Mapping::of_file(loaded.maps.state.as_fd(), STATE_BYTES)?,
+            state: ArrayMap::of_file(loaded.maps.state.as_fd(), STATE_BYTES)?,
             frame_bytes_max: steps.iter().map(|step| step.frame_bytes).max().unwrap_or(0).into(),
             step_count: steps.len() as u32,
         })
@@ -160,7 +156,11 @@ impl Traffic {
     }
 
     /// Begins anew, with this schedule, from the first frame of the first round.
+    ///
+    /// # Panics
+    /// Where the headers of the tunnel are too long.
     pub fn schedule(&self, schedule: &Schedule) {
+        assert!(schedule.prefix_bytes <= PREFIX_BYTES_MAX, "no tunnel's headers are longer");
         let Schedule { start_ns, epoch_ns, interval, frame_count_max, .. } = *schedule;
         for (place, value) in [
             (place!(start_ns), start_ns),
@@ -209,45 +209,17 @@ impl Traffic {
         self.state.word64(place!(early_ns)).store(0, Ordering::Relaxed);
         self.state.word32(place!(attempt)).store(0, Ordering::Relaxed);
         self.state.word32(place!(batch_frames)).store(0, Ordering::Relaxed);
-        let (page, context) = (vec![0u8; self.frame_bytes_max], self.context(ifindex));
-        let mut options = libbpf_sys::bpf_test_run_opts {
-            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
-            data_in: page.as_ptr().cast(),
-            data_size_in: page.len() as u32,
-            ctx_in: (&raw const context).cast(),
-            ctx_size_in: size_of_val(&context) as u32,
-            repeat: attempts as i32,
-            flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
-            batch_size: BATCH_ATTEMPTS,
-            ..Default::default()
-        };
-        // SAFETY: the options point to `page` and `context`, which live through the call, and ask
-        // for no output.
-        super::cvt(unsafe {
-            libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &mut options)
-        })?;
-        Ok(())
+        let page = vec![0u8; self.frame_bytes_max];
+        sys::run_live(self.program.as_fd(), &page, ifindex, attempts, BATCH_ATTEMPTS)
     }
 
     /// The next frame as bytes, made by the program and sent nowhere: for tests.
+    #[cfg(test)]
     pub fn next_frame(&self) -> io::Result<Vec<u8>> {
-        let page = vec![0u8; self.frame_bytes_max];
         let mut made = vec![0u8; TEMPLATE_BYTES];
-        let mut options = libbpf_sys::bpf_test_run_opts {
-            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
-            data_in: page.as_ptr().cast(),
-            data_size_in: page.len() as u32,
-            data_out: made.as_mut_ptr().cast(),
-            data_size_out: made.len() as u32,
-            repeat: 1,
-            ..Default::default()
-        };
-        // SAFETY: the options point to `page` and `made`, with their lengths, which live through
-        // the call.
-        super::cvt(unsafe {
-            libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &mut options)
-        })?;
-        made.truncate(options.data_size_out as usize);
+        let page = vec![0u8; self.frame_bytes_max];
+        let bytes = sys::run_once(self.program.as_fd(), &page, &mut made)?;
+        made.truncate(bytes);
         Ok(made)
     }
 
@@ -264,17 +236,9 @@ impl Traffic {
             due_ns: word(place!(start_ns)) + (word(place!(due)) >> INTERVAL_SHIFT),
         }
     }
-
-    fn context(&self, ifindex: u32) -> libbpf_sys::xdp_md {
-        libbpf_sys::xdp_md {
-            data_end: self.frame_bytes_max as u32,
-            ingress_ifindex: ifindex,
-            ..Default::default()
-        }
-    }
 }
 
-fn put_step(map: &Mapping, at: usize, step: &Step) {
+fn put_step(map: &ArrayMap, at: usize, step: &Step) {
     let words = [
         step.template,
         step.connection,
@@ -288,7 +252,7 @@ fn put_step(map: &Mapping, at: usize, step: &Step) {
     }
 }
 
-fn put_bytes(map: &Mapping, at: usize, bytes: &[u8]) {
+fn put_bytes(map: &ArrayMap, at: usize, bytes: &[u8]) {
     assert!(bytes.len() <= TEMPLATE_BYTES, "a template has room for a frame");
     for (index, chunk) in bytes.chunks(8).enumerate() {
         let mut word = [0; 8];
