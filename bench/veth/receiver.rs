@@ -5,6 +5,7 @@ use crate::sys::{die_with_thread, send_signal_to_group};
 use crate::totals::Totals;
 use anyhow::{Context, bail};
 use httplines::sys::affinity::{self, CpuId};
+use rustix::process::Signal;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -257,7 +258,7 @@ impl Receiver {
         let own_ns: u64 = cpu.iter().map(|(_, ns)| ns).sum();
         let left_ns = total_ns.saturating_sub(self.cpu_sent_ns.unwrap_or(total_ns));
         let left = (left_ns as f64 / own_ns.max(1) as f64).min(1.0);
-        send_signal_to_group(self.child.id(), libc::SIGINT)?;
+        send_signal_to_group(self.child.id(), Signal::INT)?;
         let until = Instant::now() + WAIT;
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
@@ -324,7 +325,7 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         // After `stop` the group is gone, unless it left something behind.
-        let _ = send_signal_to_group(self.child.id(), libc::SIGKILL);
+        let _ = send_signal_to_group(self.child.id(), Signal::KILL);
         let _ = self.child.wait();
     }
 }

@@ -3,6 +3,7 @@
 
 use httplines::sys::packet_socket::PacketSocket;
 use libbpf_rs::libbpf_sys;
+use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 use std::ffi::c_char;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -251,22 +252,19 @@ pub fn unshare_network() -> io::Result<()> {
 /// Lets the process of `command` be killed when the thread that spawns it ends, however that comes:
 /// PR_SET_PDEATHSIG.
 pub fn die_with_thread(command: &mut Command) -> &mut Command {
-    let bind = || {
-        // SAFETY: no memory is passed.
-        cvt(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(|_| ())
-    };
+    let bind = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
     // SAFETY: between fork and exec this makes one system call and allocates nothing.
     unsafe { command.pre_exec(bind) }
 }
 
-/// Sends `signal` (of libc) to the processes of group `id`, that of a child: kill(2).
+/// Sends `signal` to the processes of group `id`, that of a child: kill(2).
 ///
 /// # Panics
 /// Where `id` is that of no child: 0 is our own group, and 1 would be everybody.
-pub fn send_signal_to_group(id: u32, signal: i32) -> io::Result<()> {
+pub fn send_signal_to_group(id: u32, signal: Signal) -> io::Result<()> {
     assert!(id > 1 && id <= i32::MAX as u32, "a child has another number");
-    // SAFETY: no memory is passed.
-    cvt(unsafe { libc::kill(-(id as libc::pid_t), signal) }).map(|_| ())
+    let group = Pid::from_raw(id as i32).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(kill_process_group(group, signal)?)
 }
 
 #[cfg(test)]
@@ -295,7 +293,7 @@ mod tests {
     #[test]
     fn a_signal_reaches_the_group_of_a_child() {
         let mut child = Command::new("cat").process_group(0).stdin(Stdio::piped()).spawn().unwrap();
-        send_signal_to_group(child.id(), libc::SIGTERM).unwrap();
+        send_signal_to_group(child.id(), Signal::TERM).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
     }
 }

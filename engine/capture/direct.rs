@@ -18,14 +18,13 @@ pub struct DirectReader {
 impl DirectReader {
     /// Reads `file`, which nobody else reads: else what was there may be gone.
     pub fn new(file: File) -> DirectReader {
-        let waits = WaitSet::new([file.as_fd()]);
-        DirectReader { file, waits }
+        DirectReader { file, waits: WaitSet::default() }
     }
 }
 
 impl Read for DirectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.waits.wait(WAIT_MS)? {
+        if !self.waits.wait([self.file.as_fd()], WAIT_MS)? {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.file.read(buffer)

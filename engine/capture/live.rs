@@ -80,7 +80,7 @@ impl LiveCapture {
         known.sort_unstable();
         let notes = (config.filter == FilterMode::Http).then(|| filter.notes());
         let source = |inlets: Vec<Inlet>| LiveSource {
-            waits: WaitSet::new(inlets.iter().map(|inlet| inlet.socket.as_fd())),
+            waits: WaitSet::default(),
             inlets,
             retire_timeout_ms: config.retire_timeout_ms,
             names: names.clone(),
@@ -253,7 +253,9 @@ impl LiveSource {
     /// Waits until a ring has a block, but not longer than holes and lines may wait.
     fn wait(&mut self) -> Result<(), SourceError> {
         let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
-        self.waits.wait(self.retire_timeout_ms.max(IDLE_WAIT_MS_MIN)).map_err(failed)?;
+        let sockets = self.inlets.iter().map(|inlet| inlet.socket.as_fd());
+        let wait_ms = self.retire_timeout_ms.max(IDLE_WAIT_MS_MIN);
+        self.waits.wait(sockets, wait_ms).map_err(failed)?;
         for (index, inlet) in self.inlets.iter_mut().enumerate() {
             if !self.waits.has_failed(index) {
                 continue;

@@ -8,8 +8,7 @@ use crate::ids::{REALM_IPV6, VLAN_DEPTH_MAX};
 use crate::stats::DatagramStats;
 use crate::time::TimestampNs;
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// The payload of an IP packet ends here at the latest; a jumbogram is never fragmented (RFC 2675
 /// section 4).

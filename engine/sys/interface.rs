@@ -4,8 +4,11 @@
 //! The counters come from there too, and not from /sys/class/net, which shows the namespace that
 //! mounted it.
 
-use std::ffi::{CStr, CString};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+use std::ffi::CStr;
 use std::io;
+use std::os::fd::OwnedFd;
 
 /// An interface, and what it has lost so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,22 +82,29 @@ unsafe fn link_of(entry: &libc::ifaddrs) -> Option<Interface> {
     })
 }
 
-/// The name of interface `ifindex`: if_indextoname(3). `None` where it has gone.
+/// The name of interface `ifindex`: netdevice(7). `None` where it has gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
-    let mut name = [0u8; libc::IF_NAMESIZE];
-    // SAFETY: `name` has room for IF_NAMESIZE bytes.
-    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
-    if found.is_null() {
-        return None;
+    match netdevice::index_to_name(any_socket()?, ifindex) {
+        Ok(name) => Some(name),
+        // The kernel takes any bytes for a name.
+        Err(Errno::ILSEQ) => {
+            let present = interfaces().unwrap_or_default();
+            let ours = present.into_iter().find(|interface| interface.ifindex == ifindex);
+            ours.map(|interface| interface.name)
+        }
+        Err(_) => None,
     }
-    CStr::from_bytes_until_nul(&name).ok().map(|name| name.to_string_lossy().into_owned())
 }
 
-/// The number of the interface called `name`: if_nametoindex(3). `None` where there is none.
+/// The number of the interface called `name`: netdevice(7). `None` where there is none.
 pub fn index_of(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: `name` ends with a zero byte.
-    Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|ifindex| *ifindex != 0)
+    netdevice::name_to_index(any_socket()?, name).ok()
+}
+
+/// Of its network namespace the kernel tells whoever shows a socket of any kind.
+fn any_socket() -> Option<OwnedFd> {
+    let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+    socket_with(family, SocketType::DGRAM, flags, None).ok()
 }
 
 #[cfg(test)]

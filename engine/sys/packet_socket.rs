@@ -6,7 +6,10 @@
 //! [`lock`](PacketSocket::lock). Nothing flows before `bind`.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::sockopt::socket_error;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::cvt;
 use super::mmap::Mapping;
@@ -70,11 +73,8 @@ impl PacketSocket {
     /// A raw socket of protocol 0, which nothing reaches until it is bound. Needs CAP_NET_RAW:
     /// EPERM.
     pub fn open() -> io::Result<PacketSocket> {
-        // SAFETY: no memory is passed.
-        let fd =
-            cvt(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-        // SAFETY: the kernel has just given us this descriptor.
-        Ok(PacketSocket { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        let (family, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
+        Ok(PacketSocket { fd: socket_with(family, SocketType::RAW, flags, None)? })
     }
 
     /// The same socket by another descriptor, for whoever reads its statistics.
@@ -183,10 +183,9 @@ impl PacketSocket {
     /// The error that poll(2) reported, which the kernel forgets with this call: SO_ERROR. ENETDOWN
     /// where the interface went down or vanished.
     pub fn take_error(&self) -> Option<io::Error> {
-        match self.get::<libc::c_int>(libc::SOL_SOCKET, libc::SO_ERROR) {
-            Ok(0) => None,
-            Ok(error) => Some(io::Error::from_raw_os_error(error)),
-            Err(error) => Some(error),
+        match socket_error(&self.fd) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) | Err(error) => Some(error.into()),
         }
     }
 
@@ -224,5 +223,4 @@ impl AsFd for PacketSocket {
 /// Integers and arrays of them: types for which any bytes are a value.
 trait Words: Default {}
 impl Words for u32 {}
-impl Words for i32 {}
 impl Words for [u32; 3] {}

@@ -1,48 +1,95 @@
 //! Waiting for sockets and pipes: poll(2).
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-/// Sockets, or what else can be polled, that are waited for together, in a fixed order.
-#[derive(Debug)]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// What is known of sockets, or what else can be polled, that are waited for together, always in
+/// the same order.
+#[derive(Debug, Default)]
 pub struct WaitSet {
-    entries: Vec<libc::pollfd>,
+    /// By index; those behind its end, too, are waited for.
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    has_failed: bool,
+    is_left_out: bool,
 }
 
 impl WaitSet {
-    /// Waits for `sockets`. They stay open as long as the set is used: a closed one reads as
-    /// failed.
-    pub fn new<'a>(sockets: impl IntoIterator<Item = BorrowedFd<'a>>) -> WaitSet {
-        let entry = |socket: BorrowedFd<'a>| libc::pollfd {
-            fd: socket.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        WaitSet { entries: sockets.into_iter().map(entry).collect() }
-    }
-
-    /// Waits until a socket is readable or has failed, and says whether one is; at most
+    /// Waits until one of `sockets` is readable or has failed, and says whether one is; at most
     /// `timeout_ms` milliseconds. A signal ends the wait early, like the timeout.
-    pub fn wait(&mut self, timeout_ms: u32) -> io::Result<bool> {
-        let timeout = timeout_ms.min(i32::MAX as u32) as libc::c_int;
-        let count = self.entries.len() as libc::nfds_t;
-        // SAFETY: the pointer and the count describe the vector.
-        match super::cvt(unsafe { libc::poll(self.entries.as_mut_ptr(), count, timeout) }) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.entries.iter_mut().for_each(|entry| entry.revents = 0);
-                Ok(false)
+    pub fn wait<'a>(
+        &mut self,
+        sockets: impl IntoIterator<Item = BorrowedFd<'a>>,
+        timeout_ms: u32,
+    ) -> io::Result<bool> {
+        let mut polled = Vec::with_capacity(self.entries.len().max(1));
+        let mut count = 0;
+        for (index, socket) in sockets.into_iter().enumerate() {
+            count = index + 1;
+            if !self.entries.get(index).is_some_and(|entry| entry.is_left_out) {
+                polled.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
             }
-            result => result.map(|ready_count| ready_count > 0),
         }
+        self.entries.resize(count, Entry::default());
+        let timeout = Timespec {
+            tv_sec: (timeout_ms / 1000).into(),
+            tv_nsec: (timeout_ms % 1000 * 1_000_000).into(),
+        };
+        let result = match poll(&mut polled, Some(&timeout)) {
+            Err(Errno::INTR) => Ok(false),
+            result => Ok(result? > 0),
+        };
+        let mut polled = polled.iter();
+        for entry in &mut self.entries {
+            let failures = PollFlags::ERR | PollFlags::NVAL;
+            let next = if entry.is_left_out { None } else { polled.next() };
+            entry.has_failed = next.is_some_and(|polled| polled.revents().intersects(failures));
+        }
+        result
     }
 
     /// Whether the last wait found socket `index` with an error.
     pub fn has_failed(&self, index: usize) -> bool {
-        self.entries[index].revents & (libc::POLLERR | libc::POLLNVAL) != 0
+        self.entries.get(index).is_some_and(|entry| entry.has_failed)
     }
 
     /// Waits no more for socket `index`: its error would end every wait at once.
     pub fn leave_out(&mut self, index: usize) {
-        self.entries[index].fd = -1;
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = Entry { has_failed: false, is_left_out: true };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri polls nothing")]
+    fn what_is_left_out_ends_no_wait() {
+        let (quiet, _open) = io::pipe().unwrap();
+        let (closed, mut send) = io::pipe().unwrap();
+        let mut set = WaitSet::default();
+        let both = || [closed.as_fd(), quiet.as_fd()];
+        assert!(!set.wait(both(), 1).unwrap());
+        send.write_all(b"x").unwrap();
+        assert!(set.wait(both(), 10_000).unwrap());
+        assert!(!set.has_failed(0) && !set.has_failed(1));
+        set.leave_out(0);
+        assert!(!set.wait(both(), 1).unwrap());
+        // The end for writing of a pipe that nobody reads has failed.
+        let (receive, send) = io::pipe().unwrap();
+        drop(receive);
+        assert!(set.wait([quiet.as_fd(), send.as_fd()], 10_000).unwrap());
+        assert!(!set.has_failed(0) && set.has_failed(1));
     }
 }

@@ -1,6 +1,6 @@
 //! pcap, the format of libpcap since 1998.
 
-use super::format::{ByteOrder, too_long};
+use super::format::{ByteOrder, PREFIX_BYTES, too_long};
 use super::open::OpenError;
 use super::{RECORD_BYTES_MAX, Step};
 use crate::capture::{Frame, LinkType};
@@ -48,18 +48,11 @@ impl Legacy {
         let Some((magic, order)) = magic(prefix) else {
             return Err(OpenError::NotACapture { input });
         };
-        // pcap-parser does not know the modified magic in big-endian order. The rest of that header
-        // is the plain one, so it is read as such.
-        let mut plain = prefix.to_vec();
-        match order {
-            ByteOrder::Little => plain[..4].copy_from_slice(&MAGIC_MICRO.to_le_bytes()),
-            ByteOrder::Big => plain[..4].copy_from_slice(&MAGIC_MICRO.to_be_bytes()),
-        }
-        let Ok((_, header)) = pcap_parser::parse_pcap_header(&plain) else {
+        let Some(header) = prefix.first_chunk::<PREFIX_BYTES>() else {
             return Err(OpenError::HeaderCut { input });
         };
-        if header.version_major != 2 {
-            let (major, minor) = (header.version_major, header.version_minor);
+        let (major, minor) = (order.u16(header, 4), order.u16(header, 6));
+        if major != 2 {
             return Err(OpenError::Version { input, format: "pcap", major, minor });
         }
         // The snap length of the header is not looked at: writers leave 0 or nonsense there.
@@ -67,14 +60,12 @@ impl Legacy {
             order,
             unit_ns: if magic == MAGIC_NANO { 1 } else { 1_000 },
             record_header_bytes: RECORD_HEADER_BYTES + if magic == MAGIC_MODIFIED { 8 } else { 0 },
-            link: LinkType::from_file((header.network.0 & 0xffff) as u16),
+            link: LinkType::from_file((order.u32(header, 20) & 0xffff) as u16),
         })
     }
 
-    /// The record at the front of `bytes`.
-    ///
-    /// By hand and not by pcap-parser: this runs for every frame, and its parser asks for the bytes
-    /// of any length that a record claims, where we must say that 4 GiB are damage.
+    /// The record at the front of `bytes`. A length that no record has is damage, and its bytes are
+    /// not waited for.
     #[inline]
     pub(super) fn step<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {

@@ -1,11 +1,6 @@
 //! pcapng: sections of typed blocks,
 //! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
 
-use pcap_parser::pcapng::{
-    InterfaceDescriptionBlock, OptionCode, parse_interfacedescriptionblock_be,
-    parse_interfacedescriptionblock_le,
-};
-
 use super::format::{ByteOrder, too_long};
 use super::{RECORD_BYTES_MAX, Step};
 use crate::capture::{Frame, LinkType};
@@ -27,11 +22,21 @@ const BLOCK_BYTES_MIN: usize = 12;
 const SECTION_BYTES_MIN: u64 = 28;
 /// Bytes of an enhanced or obsolete packet block before its data.
 const PACKET_HEADER_BYTES: usize = 28;
+/// Bytes of an interface description before its options.
+const INTERFACE_HEADER_BYTES: usize = 16;
 /// Bytes of a simple packet block before its data.
 const SIMPLE_HEADER_BYTES: usize = 12;
+
+/// Options of an interface description.
+const IF_NAME: u16 = 2;
+const IF_TSRESOL: u16 = 9;
+const IF_TSOFFSET: u16 = 14;
+/// What an interface without `if_tsresol` counts in: 10^-6 seconds.
+const RESOLUTION_DEFAULT: u8 = 6;
+
 /// Interfaces of one section.
 const INTERFACE_COUNT_MAX: usize = 1 << 16;
-/// Bytes of an interface description; its options are collected before they are read.
+/// Bytes of an interface description, with its options.
 const INTERFACE_BYTES_MAX: usize = 1 << 20;
 /// Interfaces of a capture whose names are kept; a hostile file has any number of them.
 const NAME_COUNT_MAX: u32 = 4096;
@@ -89,9 +94,6 @@ pub(super) fn section_order(bytes: &[u8]) -> Option<ByteOrder> {
 
 impl Clock {
     /// From the options `if_tsresol` and `if_tsoffset` (seconds).
-    ///
-    /// By hand: pcap-parser refuses every power of two and reads the offset as little-endian
-    /// always.
     fn new(resolution: u8, offset_seconds: i64) -> Clock {
         let exponent = u32::from(resolution & 0x7f);
         let tick = if resolution & 0x80 != 0 {
@@ -125,10 +127,7 @@ impl Ng {
         Ng { order, interfaces: Vec::new(), interfaces_before: 0, last: TimestampNs(0) }
     }
 
-    /// The block at the front of `bytes`.
-    ///
-    /// Packet blocks are read by hand: pcap-parser collects the options of each in a vector, and
-    /// refuses packets whose options we would not have looked at.
+    /// The block at the front of `bytes`. Nobody looks at the options of packets.
     #[inline]
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
@@ -205,36 +204,37 @@ impl Ng {
 
     /// An interface of this section, numbered in the order of their descriptions.
     fn interface<'a>(&mut self, block: &'a [u8], names: &IfaceNames) -> Step<'a> {
-        let parsed = match self.order {
-            ByteOrder::Little => parse_interfacedescriptionblock_le(block),
-            ByteOrder::Big => parse_interfacedescriptionblock_be(block),
-        };
-        let Ok((_, description)) = parsed else {
+        let Some(options) = block.get(INTERFACE_HEADER_BYTES..block.len() - 4) else {
             return Step::Damaged("an interface description cannot be read".into());
         };
+        let options = Options { order: self.order, rest: options };
         if self.interfaces.len() >= INTERFACE_COUNT_MAX {
             return Step::Damaged(format!(
                 "a section has more than {INTERFACE_COUNT_MAX} interfaces"
             ));
         }
         let id = self.iface_id(self.interfaces.len());
-        if let Some(name) = option(&description, OptionCode::IfName)
+        if let Some(name) = options.of(IF_NAME).next()
             && id.0 < NAME_COUNT_MAX
             && !name.is_empty()
         {
             let name = &name[..name.len().min(NAME_BYTES_MAX)];
             names.insert(id, String::from_utf8_lossy(name).trim_end_matches('\0'));
         }
-        let offset_seconds = option(&description, OptionCode::IfTsoffset)
+        let offset_seconds = options
+            .of(IF_TSOFFSET)
+            .next()
             .and_then(|value| <[u8; 8]>::try_from(value).ok())
             .map_or(0, |value| match self.order {
                 ByteOrder::Little => i64::from_le_bytes(value),
                 ByteOrder::Big => i64::from_be_bytes(value),
             });
+        let resolution = options.of(IF_TSRESOL).filter_map(|value| value.first()).last();
+        let resolution = resolution.copied().unwrap_or(RESOLUTION_DEFAULT);
         self.interfaces.push(Interface {
-            link: LinkType::from_file((description.linktype.0 & 0xffff) as u16),
-            snap_bytes: description.snaplen,
-            clock: Clock::new(description.if_tsresol, offset_seconds),
+            link: LinkType::from_file(self.order.u16(block, 8)),
+            snap_bytes: self.order.u32(block, 12),
+            clock: Clock::new(resolution, offset_seconds),
         });
         Step::Pass(block.len() as u64)
     }
@@ -344,7 +344,85 @@ fn whole_block(bytes: &[u8], order: ByteOrder, bytes_max: usize) -> Result<&[u8]
     Ok(block)
 }
 
-/// The value of the first option with `code`.
-fn option<'a>(block: &'a InterfaceDescriptionBlock<'_>, code: OptionCode) -> Option<&'a [u8]> {
-    block.options.iter().find(|option| option.code == code)?.as_bytes().ok()
+/// The options at the end of a block: each a code, a length, so many bytes, and padding to a
+/// multiple of four.
+#[derive(Clone, Copy, Debug)]
+struct Options<'a> {
+    order: ByteOrder,
+    rest: &'a [u8],
+}
+
+impl<'a> Options<'a> {
+    /// The values of the options with `code`, in order.
+    fn of(self, code: u16) -> impl Iterator<Item = &'a [u8]> {
+        self.filter(move |(theirs, _)| *theirs == code).map(|(_, value)| value)
+    }
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (u16, &'a [u8]);
+
+    /// The code and the value of the next option. One that does not fit ends them, as the option
+    /// that says so does.
+    fn next(&mut self) -> Option<(u16, &'a [u8])> {
+        const END: u16 = 0;
+        let (head, rest) = self.rest.split_first_chunk::<4>()?;
+        let (code, bytes) = (self.order.u16(head, 0), usize::from(self.order.u16(head, 2)));
+        let (padded, rest) = rest.split_at_checked(bytes.next_multiple_of(4))?;
+        self.rest = rest;
+        (code != END).then(|| (code, &padded[..bytes]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn options(rest: &[u8]) -> Vec<(u16, Vec<u8>)> {
+        let options = Options { order: ByteOrder::Big, rest };
+        options.map(|(code, value)| (code, value.to_vec())).collect()
+    }
+
+    #[test]
+    fn options_are_padded_and_end() {
+        let two = b"\0\x02\0\x04eth0\0\x09\0\x01\x09\0\0\0";
+        let read = vec![(2, b"eth0".to_vec()), (9, vec![9])];
+        assert_eq!(options(two), read);
+        let behind_the_end = [&two[..], b"\0\0\0\0", two].concat();
+        assert_eq!(options(&behind_the_end), read);
+        assert_eq!(options(&[]), []);
+        // Not even a head; a value that is not there; and one of which the padding is missing.
+        for torn in [&b"\0\x02\0"[..], b"\0\x02\xff\xffeth0", b"\0\x02\0\x05eth01"] {
+            assert_eq!(options(&[&two[..], torn].concat()), read, "{torn:?}");
+            assert_eq!(options(torn), [], "{torn:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the bytes: no panic, and no more than is there.
+        #[test]
+        fn any_bytes_are_options(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let taken: usize = options(&bytes).iter().map(|(_, value)| 4 + value.len()).sum();
+            prop_assert!(taken <= bytes.len());
+        }
+
+        /// What is written is read back.
+        #[test]
+        fn options_are_read_back(
+            written in proptest::collection::vec(
+                (1u16.., proptest::collection::vec(any::<u8>(), 0..20)),
+                0..8,
+            ),
+        ) {
+            let mut bytes = Vec::new();
+            for (code, value) in &written {
+                bytes.extend(code.to_be_bytes());
+                bytes.extend((value.len() as u16).to_be_bytes());
+                bytes.extend(value);
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+            }
+            prop_assert_eq!(options(&bytes), written);
+        }
+    }
 }
