@@ -125,22 +125,25 @@ impl Network {
     }
 }
 
-impl FromStr for Network {
-    type Err = String;
+/// This is no network. Its sentence is what stands behind "takes" in another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an address or a network such as 10.0.0.0/8 or 2001:db8::/32")]
+pub struct NetworkError;
 
-    /// `10.0.0.0/8`, `2001:db8::/32`; an address alone is a network of one. The error is what
-    /// stands behind "takes" in a sentence.
-    fn from_str(text: &str) -> Result<Network, String> {
-        let sentence = || "an address or a network such as 10.0.0.0/8 or 2001:db8::/32".to_string();
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    /// `10.0.0.0/8`, `2001:db8::/32`; an address alone is a network of one.
+    fn from_str(text: &str) -> Result<Network, NetworkError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().map_err(|_| sentence())?;
+        let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
         let all_bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix_bits = match bits {
             None => all_bits,
-            Some(bits) => bits.parse().ok().filter(|n| *n <= all_bits).ok_or_else(sentence)?,
+            Some(bits) => bits.parse().ok().filter(|n| *n <= all_bits).ok_or(NetworkError)?,
         };
         Ok(Network { address, prefix_bits })
     }
@@ -362,6 +365,41 @@ impl Default for EmitConfig {
     }
 }
 
+/// What contradicts itself in a [`Config`]: a sentence for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// [`CaptureConfig::block_bytes`].
+    #[error("a ring block is a power of two and at least 16 KiB")]
+    BlockBytes,
+    /// [`CaptureConfig::block_count`].
+    #[error("a ring has at least 2 blocks: one to fill while one is read")]
+    BlockCount,
+    /// [`CaptureConfig::retire_timeout_ms`].
+    #[error("the retire timeout is at least 1 ms")]
+    RetireTimeout,
+    /// [`FlowConfig::flow_count_max`] and [`HttpConfig::pending_count_max`].
+    #[error("a shard holds at least one connection, and that one request")]
+    NoRoom,
+    /// [`Input::Live`] names none.
+    #[error("there is no interface to capture on; name one")]
+    NoInterface,
+    /// [`Input::Live`] names [`ANY_INTERFACE`] and others.
+    #[error("-i any holds all other interfaces: name it alone")]
+    AnyAndOthers,
+    /// [`Config::shard_count`].
+    #[error("there is at least one shard")]
+    NoShard,
+    /// [`DecodeConfig::fragmented_count_max`] and [`DecodeConfig::fragment_bytes_max`].
+    #[error("fragments have room for a datagram, at least 128 KiB")]
+    FragmentBytes,
+    /// [`EmitConfig::batch_bytes`] and [`EmitConfig::desk_batch_bytes`].
+    #[error("a batch holds at least two of the longest lines")]
+    BatchBytes,
+    /// [`HttpConfig::head_bytes_max`].
+    #[error("at least 1024 bytes of a head are kept")]
+    HeadBytes,
+}
+
 impl Config {
     /// The defaults, for `input`, on one shard.
     pub fn new(input: Input) -> Config {
@@ -377,43 +415,46 @@ impl Config {
         }
     }
 
-    /// The relations between limits that the code relies on; the error is a sentence for the user.
-    pub fn check(&self) -> Result<(), String> {
+    /// The relations between limits that the code relies on.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let capture = &self.capture;
         if !capture.block_bytes.is_power_of_two() || capture.block_bytes < 16 << 10 {
-            return Err("a ring block is a power of two and at least 16 KiB".into());
+            return Err(ConfigError::BlockBytes);
         }
         if capture.block_count < 2 {
-            return Err("a ring has at least 2 blocks: one to fill while one is read".into());
+            return Err(ConfigError::BlockCount);
         }
         if capture.retire_timeout_ms == 0 {
-            return Err("the retire timeout is at least 1 ms".into());
+            return Err(ConfigError::RetireTimeout);
         }
         if self.flow.flow_count_max == 0 || self.http.pending_count_max == 0 {
-            return Err("a shard holds at least one connection, and that one request".into());
+            return Err(ConfigError::NoRoom);
         }
         if let Input::Live(names) = &self.input {
             if names.is_empty() {
-                return Err("there is no interface to capture on; name one".into());
+                return Err(ConfigError::NoInterface);
             }
             if names.iter().any(|name| name == ANY_INTERFACE)
                 && names.iter().any(|name| name != ANY_INTERFACE)
             {
-                return Err("-i any holds all other interfaces: name it alone".into());
+                return Err(ConfigError::AnyAndOthers);
             }
         }
         if self.shard_count == 0 {
-            return Err("there is at least one shard".into());
+            return Err(ConfigError::NoShard);
         }
         if self.decode.fragmented_count_max == 0 || self.decode.fragment_bytes_max < 128 << 10 {
-            return Err("fragments have room for a datagram, at least 128 KiB".into());
+            return Err(ConfigError::FragmentBytes);
         }
         let batch_bytes_least = self.emit.batch_bytes.min(self.emit.desk_batch_bytes);
         if batch_bytes_least < 2 * self.emit.line_bytes_max {
-            return Err("a batch holds at least two of the longest lines".into());
+            return Err(ConfigError::BatchBytes);
         }
         if self.http.head_bytes_max < 1024 {
-            return Err("at least 1024 bytes of a head are kept".into());
+            return Err(ConfigError::HeadBytes);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
 use crate::capture::pcap::open::{self as file, Progress};
 use crate::capture::{self, FrameSource, SourceError};
-use crate::config::{Config, Input, LineFormat, Output};
+use crate::config::{Config, ConfigError, Input, LineFormat, Output};
 use crate::emit::{
     Format, JsonFormat, Limits, Lines, Outlet, Policy, Quota, TextFormat, Writer, WriterError,
     open_sinks, output_paths,
@@ -62,8 +62,11 @@ pub enum Notice<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The configuration contradicts itself.
-    #[error("{0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Input and output are one file.
+    #[error("the output is the input; name another file")]
+    SameFile,
     /// The interfaces could not be opened.
     #[error(transparent)]
     Live(#[from] capture::live::OpenError),
@@ -153,7 +156,7 @@ enum Opened {
 impl Engine {
     /// Opens input and output. The output is touched only once the input is open.
     pub fn open(config: Config) -> Result<Engine, EngineError> {
-        config.check().map_err(EngineError::Config)?;
+        config.check()?;
         let names = IfaceNames::default();
         let shard_count = config.shard_count;
         let read_bytes = config.capture.read_bytes;
@@ -247,7 +250,7 @@ fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result
             .any(|path| std::fs::metadata(path).is_ok_and(is_same)),
     };
     if is_any {
-        return Err(EngineError::Config("the output is the input; name another file".into()));
+        return Err(EngineError::SameFile);
     }
     Ok(())
 }

@@ -98,7 +98,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(EngineError::Live(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::File(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Output(error)) if error.is_permission() => EXIT_PERMISSION,
-        Some(EngineError::Config(_)) => EXIT_USAGE,
+        Some(EngineError::Config(_) | EngineError::SameFile) => EXIT_USAGE,
         _ => EXIT_RUNTIME,
     }
 }

@@ -9,8 +9,7 @@ mod root {
     use httplines::decode::{begins_like_message, is_worth_joining};
     use httplines::ids::FlowKey;
     use httplines::sys::counters::Reason;
-    use httplines::sys::filter::{Filter, Gate};
-    use libbpf_rs::{MapCore, MapFlags, MapHandle};
+    use httplines::sys::filter::{ConnectionMap, Filter, Gate};
     use proptest::prelude::*;
 
     use super::packet::Way::{ToClient, ToServer};
@@ -41,9 +40,9 @@ mod root {
         for map in [filter.sessions(), filter.openings()] {
             map.keys().for_each(|known| map.delete(&known).expect("it was there"));
         }
-        let put = |map: &MapHandle, bytes: u32| {
+        let put = |map: &ConnectionMap, bytes: u32| {
             let value = Known { bytes, ..Known::default() }.bytes();
-            map.update(&key_bytes(key), &value, MapFlags::ANY).expect("there is room")
+            map.update(&key_bytes(key), &value).expect("there is room")
         };
         match state {
             Unknown => {}
@@ -61,7 +60,7 @@ mod root {
             return Session;
         }
         if openings == ours && sessions.is_empty() {
-            let value = filter.openings().lookup(&ours[0], MapFlags::ANY).unwrap().unwrap();
+            let value = filter.openings().lookup(&ours[0]).unwrap().unwrap();
             return Opening(Known::of(&value).bytes);
         }
         assert!(

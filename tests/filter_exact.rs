@@ -22,7 +22,6 @@ mod root {
     use httplines::sys::notes::Notes;
     use httplines::sys::program::test_run;
     use httplines::time::TimestampNs;
-    use libbpf_rs::MapCore;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;

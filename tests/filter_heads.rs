@@ -206,7 +206,6 @@ mod root {
     use httplines::config::{CaptureConfig, DecodeConfig};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::Filter;
-    use libbpf_rs::MapCore;
     use std::cell::Cell;
 
     fn load(elide_bytes_min: Option<u64>) -> Option<Filter> {

@@ -10,9 +10,8 @@ mod root {
     use httplines::config::DecodeConfig;
     use httplines::ids::{Direction, FlowKey, REALM_IPV6};
     use httplines::sys::counters::Reason;
-    use httplines::sys::filter::Filter;
+    use httplines::sys::filter::{ConnectionMap, Filter};
     use httplines::sys::notes::{Marks, Notes};
-    use libbpf_rs::{MapCore, MapFlags};
 
     use super::packet::Way::{ToClient, ToServer};
     use super::packet::*;
@@ -49,11 +48,11 @@ mod root {
 
     fn enter(filter: &Filter, key: &FlowKey, known: Known) {
         let map = filter.sessions();
-        map.update(&key_bytes(key), &known.bytes(), MapFlags::ANY).expect("there is room");
+        map.update(&key_bytes(key), &known.bytes()).expect("there is room");
     }
 
     fn known(filter: &Filter, key: &FlowKey) -> Option<Known> {
-        let look = |map: &libbpf_rs::MapHandle| map.lookup(&key_bytes(key), MapFlags::ANY);
+        let look = |map: &ConnectionMap| map.lookup(&key_bytes(key));
         let found = look(filter.sessions()).unwrap();
         found.or(look(filter.openings()).unwrap()).map(|value| Known::of(&value))
     }
@@ -541,7 +540,7 @@ mod root {
                 let (notes, key) = (filter.notes(), key_v4(&[]));
                 let opening = Known { isn: isns, marks: opening_marks, bytes: 7, settled: 0 };
                 let map = filter.openings();
-                map.update(&key_bytes(&key), &opening.bytes(), MapFlags::ANY).expect("room");
+                map.update(&key_bytes(&key), &opening.bytes()).expect("room");
                 let (own, other) = (sender(way), sender(way).opposite());
                 let id = notes.take(&key).expect("a place is free");
                 notes.grant(id, own, isns[own.index()], isns[own.index()] + 1);

@@ -16,7 +16,6 @@ mod root {
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::Filter;
     use httplines::time::TimestampNs;
-    use libbpf_rs::MapCore;
     use proptest::prelude::*;
 
     use super::kernel_packet::{key_bytes, reason_of, room_for};

@@ -8,8 +8,7 @@ use httplines::ids::Direction;
 use httplines::sys::counters::Reason;
 use httplines::sys::filter::{Filter, Gate};
 use httplines::sys::notes::Marks;
-use httplines::sys::program;
-use libbpf_rs::{ErrorKind, MapCore};
+use httplines::sys::program::{self, LoadError};
 use live::Wire;
 use paths::{Path, Setting};
 use serde::Serialize;
@@ -98,7 +97,7 @@ struct Filters {
 }
 
 impl Filters {
-    fn load() -> libbpf_rs::Result<Filters> {
+    fn load() -> Result<Filters, LoadError> {
         let decode = DecodeConfig::default();
         let mut excluding = decode.clone();
         excluding.restrictions.ports.unwanted.push(packet::SERVER_PORT..=packet::SERVER_PORT);
@@ -148,7 +147,7 @@ fn granted(filter: Filter) -> Filter {
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let filters = match Filters::load() {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+        Err(error) if error.is_permission() => {
             eprintln!("httplines-bench: loading the filter needs CAP_BPF; run it as root");
             return Ok(ExitCode::from(NO_PERMISSION));
         }

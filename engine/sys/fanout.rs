@@ -11,6 +11,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use super::filter::Filter;
 use super::mmap::Mapping;
 use super::privileges;
+use super::program::LoadError;
 
 super::skeleton!("fanout");
 
@@ -26,7 +27,11 @@ pub struct Fanout {
 
 impl Fanout {
     /// Loads the program. It knows the ports of VXLAN from `filter`.
-    pub fn load(filter: &Filter) -> libbpf_rs::Result<Fanout> {
+    pub fn load(filter: &Filter) -> Result<Fanout, LoadError> {
+        Fanout::try_load(filter).map_err(LoadError::new)
+    }
+
+    fn try_load(filter: &Filter) -> libbpf_rs::Result<Fanout> {
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::FanoutSkelBuilder::default().open(&mut storage)?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {

@@ -3,6 +3,7 @@
 //! Loading needs CAP_BPF. Afterwards no bpf call is made (before Linux 5.19 every one would need
 //! the capability again): the gate and the counters are mapped memory.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::mmap::Mapping;
 use super::notes::Notes;
 use super::privileges;
+use super::program::LoadError;
 use super::restrict::{self, CHOICE_BYTES};
 use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 
@@ -42,8 +45,8 @@ pub enum Gate {
 #[derive(Debug)]
 pub struct Filter {
     program: OwnedFd,
-    sessions: MapHandle,
-    openings: MapHandle,
+    sessions: ConnectionMap,
+    openings: ConnectionMap,
     choices: MapHandle,
     /// Held only: the kernel empties an array of programs when nobody has it open any more.
     _parts: MapHandle,
@@ -56,9 +59,13 @@ impl Filter {
     /// Loads the filter for `config`, with its gate shut. What of `decode` it applies, too, are the
     /// restrictions and the ports of VXLAN.
     ///
-    /// [`libbpf_rs::ErrorKind::PermissionDenied`]: without CAP_BPF (CAP_SYS_ADMIN before Linux
-    /// 5.8).
-    pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> libbpf_rs::Result<Filter> {
+    /// # Errors
+    /// [`LoadError::is_permission`]: without CAP_BPF (CAP_SYS_ADMIN before Linux 5.8).
+    pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Result<Filter, LoadError> {
+        Filter::try_load(config, decode).map_err(LoadError::new)
+    }
+
+    fn try_load(config: &CaptureConfig, decode: &DecodeConfig) -> libbpf_rs::Result<Filter> {
         super::hush_libbpf();
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::HttpFilterSkelBuilder::default().open(&mut storage)?;
@@ -83,8 +90,8 @@ impl Filter {
         let duplicate = "cannot duplicate the filter's descriptor";
         let filter = Filter {
             program: loaded.progs.http_filter.as_fd().try_clone_to_owned().context(duplicate)?,
-            sessions: MapHandle::try_from(&loaded.maps.sessions)?,
-            openings: MapHandle::try_from(&loaded.maps.openings)?,
+            sessions: ConnectionMap(MapHandle::try_from(&loaded.maps.sessions)?),
+            openings: ConnectionMap(MapHandle::try_from(&loaded.maps.openings)?),
             choices: MapHandle::try_from(&loaded.maps.choices)?,
             _parts: MapHandle::try_from(&loaded.maps.parts)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
@@ -157,12 +164,12 @@ impl Filter {
 
     /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to `struct connection` of
     /// `bpf/connection.h`. For tests and tools; each access is a bpf(2) call.
-    pub fn sessions(&self) -> &MapHandle {
+    pub fn sessions(&self) -> &ConnectionMap {
         &self.sessions
     }
 
     /// The map of openings, the same. For tests and tools.
-    pub fn openings(&self) -> &MapHandle {
+    pub fn openings(&self) -> &ConnectionMap {
         &self.openings
     }
 
@@ -176,16 +183,39 @@ impl Filter {
     }
 }
 
+/// A map of the filter's: what it knows of connections, as bytes. For tests and tools.
+#[derive(Debug)]
+pub struct ConnectionMap(MapHandle);
+
+impl ConnectionMap {
+    /// The keys, as they are found.
+    pub fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.0.keys()
+    }
+
+    /// What is known under `key`.
+    pub fn lookup(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.0.lookup(key, MapFlags::ANY).map_err(io::Error::other)
+    }
+
+    /// Puts `value` under `key`.
+    pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.0.update(key, value, MapFlags::ANY).map_err(io::Error::other)
+    }
+
+    /// Removes what is known under `key`.
+    pub fn delete(&self, key: &[u8]) -> io::Result<()> {
+        self.0.delete(key).map_err(io::Error::other)
+    }
+}
+
 /// Waits until every CPU has left what it was in the midst of: frames go through filter and socket
 /// under the RCU read lock, for whose holders membarrier(2) waits with this command. Where that is
 /// refused (nohz_full, seccomp) a pause must do, far longer than a frame takes.
 fn await_readers() {
-    /// MEMBARRIER_CMD_GLOBAL of linux/membarrier.h, Linux 4.3.
-    const GLOBAL: libc::c_long = 1;
     const PAUSE: Duration = Duration::from_millis(20);
-    let none: libc::c_long = 0;
-    // SAFETY: no memory is passed.
-    if unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, none, none) } != 0 {
+    // MEMBARRIER_CMD_GLOBAL, Linux 4.3.
+    if membarrier(MembarrierCommand::Global).is_err() {
         std::thread::sleep(PAUSE);
     }
 }

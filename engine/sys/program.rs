@@ -1,11 +1,42 @@
-//! What a program of the kernel says of a frame in memory: bpf(2).
+//! A program of the kernel: why it was not taken, and what it says of a frame in memory. bpf(2).
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libbpf_rs::libbpf_sys;
 
 use super::cvt;
+
+/// Why the kernel did not take a program, or what belongs to it. Its sentence is the chain of
+/// causes, the kernel's word last.
+#[derive(Debug)]
+pub struct LoadError(libbpf_rs::Error);
+
+impl LoadError {
+    pub(super) fn new(error: libbpf_rs::Error) -> LoadError {
+        LoadError(error)
+    }
+
+    /// As the kernel says it.
+    #[cfg(test)]
+    pub(crate) fn of_errno(errno: i32) -> LoadError {
+        LoadError(libbpf_rs::Error::from_raw_os_error(errno))
+    }
+
+    /// The kernel said no for want of a right. (The verifier's no is of the same kind.)
+    pub fn is_permission(&self) -> bool {
+        self.0.kind() == libbpf_rs::ErrorKind::PermissionDenied
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for LoadError {}
 
 /// What a program said of a frame, and how long it took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -42,7 +42,7 @@ pub fn room_for(connection_count: u32) -> CaptureConfig {
 /// A filter whose gate is open, or nothing where we may not load one.
 pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Option<Filter> {
     match Filter::load(config, decode) {
-        Err(error) if error.kind() == libbpf_rs::ErrorKind::PermissionDenied => {
+        Err(error) if error.is_permission() => {
             eprintln!("skipped: loading the filter needs CAP_BPF");
             None
         }

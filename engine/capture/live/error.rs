@@ -4,6 +4,7 @@ use std::io;
 
 use crate::sys::filter::Filter;
 use crate::sys::privileges::{CAP_PERFMON, has_capability};
+use crate::sys::program::LoadError;
 
 /// Why a live capture cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,7 @@ pub enum OpenError {
          built with CONFIG_BPF_SYSCALL; here it can only read files: -r FILE"
     )]
     Kernel {
-        /// What libbpf said.
+        /// What the kernel said, and to what.
         detail: String,
     },
     /// The rings do not fit into memory.
@@ -113,9 +114,9 @@ impl OpenError {
         }
     }
 
-    pub(super) fn from_filter(source: libbpf_rs::Error) -> OpenError {
+    pub(super) fn from_filter(source: LoadError) -> OpenError {
         // The verifier's no, EACCES, is of the same kind as EPERM.
-        if source.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+        if source.is_permission() {
             if !Filter::is_permitted() {
                 return OpenError::permission("CAP_BPF", "the kernel filter");
             }
@@ -127,8 +128,8 @@ impl OpenError {
                 };
             }
         }
-        // The chain of causes, the kernel's word last; its number says nothing more.
-        let detail = format!("{source:#}");
+        // The number of the kernel's word says nothing more.
+        let detail = source.to_string();
         let words = detail.split(" (os error").next().unwrap_or_default();
         OpenError::Kernel { detail: words.to_string() }
     }
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn a_kernel_without_bpf_is_no_matter_of_privileges() {
         for errno in [libc::EINVAL, libc::ENOSYS] {
-            let error = OpenError::from_filter(libbpf_rs::Error::from_raw_os_error(errno));
+            let error = OpenError::from_filter(LoadError::of_errno(errno));
             assert!(!error.is_permission());
             assert!(error.to_string().contains("Linux 5.10 or later"), "{error}");
         }
