@@ -1,6 +1,8 @@
 //! What the whole shard costs, from a frame in memory to a JSON line that the writer takes: one
 //! group, a workload each.
 
+#![deny(unsafe_code)]
+
 use allocations::Allocations;
 use canned::{Canned, Nowhere};
 use capture_file::{Order, Unit, WrittenFrame, pcap};

@@ -1,5 +1,7 @@
 //! What each stage costs alone, in the order of the data's way: one group a stage.
 
+#![deny(unsafe_code)]
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use httplines::capture::{Frame, LinkType};
 use httplines::config::{DecodeConfig, EmitConfig, FlowConfig, HttpConfig};

@@ -4,6 +4,7 @@ mod cli;
 mod voice;
 
 use anyhow::Context;
+use httplines::capture::pcap::install_sigbus_handler;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
 use httplines::sys::{interface, signals};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -49,6 +50,8 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         return list_interfaces();
     }
     signals::ignore_file_size_signal();
+    // Where it cannot be set, files are read and not mapped.
+    let _ = install_sigbus_handler();
     let engine = Engine::open(args.config())?;
     forward_signals(engine.handle()).context("cannot listen for signals")?;
     let mut bar = None;

@@ -5,6 +5,9 @@
 //! reads, so that a frame is a borrow and nothing is allocated or copied for a record. What a file
 //! claims is never believed before its bytes are there: a window over reads grows as they arrive,
 //! up to [`RECORD_BYTES_MAX`].
+//!
+//! Files are read, unless the program has called [`install_sigbus_handler`]: then they are mapped,
+//! which takes less time. A library sets no handler of a signal unasked.
 
 use std::io::{ErrorKind, Read};
 
@@ -13,6 +16,7 @@ use crate::ids::IfaceNames;
 use crate::lanes;
 use format::Format;
 
+pub use crate::sys::file_map::install_sigbus_handler;
 pub use window::{MappedWindow, Supply, Window};
 
 mod format;

@@ -4,6 +4,9 @@
 //! puts zeroed memory in the place of what is gone and notes that; the reader goes on with zeros,
 //! looks at the note ([`FileMap::is_cut`]), and stops. A SIGBUS that is not ours goes to whoever
 //! had the signal before us.
+//!
+//! The handler is the whole process's, so it is not set unasked: files are mapped only after
+//! [`install_sigbus_handler`].
 
 use std::fs::File;
 use std::io;
@@ -51,10 +54,13 @@ impl FileMap {
     /// Maps the first `bytes` bytes of `file`.
     ///
     /// # Errors
-    /// Where the file cannot be mapped, is empty, or too many are; it can still be read.
+    /// Before [`install_sigbus_handler`]; and where the file cannot be mapped, is empty, or too many
+    /// are. It can still be read.
     pub fn new(file: File, bytes: u64) -> io::Result<FileMap> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        watch_for_cuts()?;
+        if !matches!(INSTALLED.get(), Some(Ok(()))) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let is_free = |place: &Place| !place.is_taken.swap(true, Ordering::AcqRel);
         let place = PLACES.iter().position(is_free).ok_or(io::ErrorKind::QuotaExceeded)?;
         // SAFETY: the kernel chooses an address that nothing else uses. Whoever writes to the file
@@ -107,10 +113,22 @@ impl Drop for FileMap {
 /// What SIGBUS did before.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Sets the handler up, once in a process.
-fn watch_for_cuts() -> io::Result<()> {
-    static RESULT: OnceLock<Result<(), i32>> = OnceLock::new();
-    let result = RESULT.get_or_init(|| {
+/// Whether the handler was set up, or why it could not be.
+static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+
+/// Bytes of a page, for the handler, which may ask for nothing.
+static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets a handler for SIGBUS up, once in a process: from then on capture files are mapped, which
+/// takes less time than reading them, and one that is cut while it is read is an error and does not
+/// end the process. A SIGBUS that has nothing to do with such a file goes to the handler that was
+/// there before. Without this call files are read.
+///
+/// # Errors
+/// That of sigaction(2).
+pub fn install_sigbus_handler() -> io::Result<()> {
+    let result = INSTALLED.get_or_init(|| {
+        PAGE_BYTES.store(rustix::param::page_size(), Ordering::Relaxed);
         // SAFETY: all zeros are a valid `sigaction`; the pointers are to locals. `BEFORE` is set
         // before the handler is.
         let result = unsafe {
@@ -145,12 +163,10 @@ extern "C" fn on_sigbus(
         if !(start..end).contains(&address) {
             continue;
         }
+        let page = address - address % PAGE_BYTES.load(Ordering::Relaxed).max(1);
         // SAFETY: `address` lies in a map that somebody reads at this moment, so it is there; from
-        // its page on all is replaced by zeros, which are as good to read. sysconf(3) reads a
-        // constant.
+        // its page on all is replaced by zeros, which are as good to read.
         let is_replaced = unsafe {
-            let page_bytes = libc::sysconf(libc::_SC_PAGESIZE) as usize;
-            let page = address - address % page_bytes;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
             let place = page as *mut libc::c_void;
             libc::mmap(place, end - page, libc::PROT_READ, flags, -1, 0) != libc::MAP_FAILED
@@ -187,7 +203,52 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
 mod tests {
     use super::*;
 
+    /// Of which a test knows that it runs alone in its process.
+    const ALONE: &str = "HTTPLINES_TEST_ALONE";
+
+    fn handler() -> usize {
+        // SAFETY: all zeros are a valid `sigaction`, and the pointer is to a local.
+        unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGBUS, std::ptr::null(), &mut now);
+            now.sa_sigaction
+        }
+    }
+
+    /// In a process of its own: other tests ask for the handler.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri starts no process")]
+    fn no_handler_is_set_unasked_and_then_files_are_read() {
+        use crate::capture::{FrameSource, Polled, pcap::open::open_file};
+        if std::env::var_os(ALONE).is_none() {
+            let name = "sys::file_map::tests::no_handler_is_set_unasked_and_then_files_are_read";
+            let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = alone.args(["--exact", name]).env(ALONE, "").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let words: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1];
+        let record: [u32; 4] = [1, 0, 4, 4];
+        let bytes = [&words.map(u32::to_le_bytes)[..], &record.map(u32::to_le_bytes), &[*b"abcd"]];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes.concat().as_flattened()).unwrap();
+        let read = || {
+            let mut capture = open_file(file.path(), 64, 1, &Default::default()).unwrap();
+            let (mut source, mut count) = (capture.sources.remove(0), 0);
+            while source.poll(&mut |_| count += 1).unwrap() != Polled::End {}
+            (count, format!("{source:?}").contains("Mapped"))
+        };
+        let before = handler();
+        assert_eq!(read(), (1, false));
+        assert_eq!(handler(), before);
+        install_sigbus_handler().unwrap();
+        assert_eq!(read(), (1, true));
+        assert_ne!(handler(), before);
+    }
+
     fn file_of(pages: usize) -> (File, u64) {
+        install_sigbus_handler().unwrap();
         let file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut &file, &vec![7; pages * 4096]).unwrap();
         (file, pages as u64 * 4096)

@@ -197,8 +197,9 @@ impl Supply for CaptureWindow {
 
 /// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time; names of
 /// interfaces go to `names`. The size of a regular file is taken here, once: all shards see the
-/// same frames even where something still writes to it. It is mapped, once for all shards, or read
-/// where that cannot be. Anything else that can be read is read as [`open_stream`] does.
+/// same frames even where something still writes to it. It is mapped, once for all shards, if the
+/// program has called [`install_sigbus_handler`](super::install_sigbus_handler), and else read; so
+/// it is where it cannot be mapped. Anything else that can be read is read as [`open_stream`] does.
 ///
 /// # Errors
 /// [`OpenError`], with `path` in it.

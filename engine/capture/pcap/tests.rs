@@ -483,6 +483,7 @@ fn file_of(count: u32) -> tempfile::NamedTempFile {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
+    super::install_sigbus_handler().unwrap();
     file
 }
 
