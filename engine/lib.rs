@@ -32,6 +32,11 @@
 //! As a library: stop at the room you need. [`capture::FrameSource`] gives frames;
 //! a [`decode::Decoder`] segments; a [`flow::FlowTable`] ordered bytes; a [`http::Conversation`]
 //! exchanges, told to your [`http::Listener`].
+//!
+//! Features, both on by default: `live` is capture from interfaces and io_uring, `cli` what only
+//! the program needs. Without them capture files are read and lines are written by write(2), and
+//! nothing in C is built. The library sets no handler of a signal unasked: see
+//! [`capture::pcap::install_sigbus_handler`].
 
 #![deny(unsafe_code)]
 

@@ -93,8 +93,8 @@ impl Drop for ArrayMap {
     }
 }
 
-/// Runs XDP program `program` `attempts` times on frames in `page`, and puts what it passes into the
-/// receive path of interface `ifindex`, taken in after each `batch` of them:
+/// Runs XDP program `program` `attempts` times on frames in `page`, and puts what it passes into
+/// the receive path of interface `ifindex`, taken in after each `batch` of them:
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`.
 pub fn run_live(
     program: BorrowedFd<'_>,

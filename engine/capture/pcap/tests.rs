@@ -488,6 +488,27 @@ fn file_of(count: u32) -> tempfile::NamedTempFile {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri starts no process")]
+fn files_are_read_until_mapping_them_is_asked_for() {
+    let name = "capture::pcap::tests::files_are_read_until_mapping_them_is_asked_for";
+    if !crate::sys::file_map::tests::is_alone(name) {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (bytes, frames) = plain_pcap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let read = || {
+        let mut capture = open::open_file(file.path(), 64, 2, &IfaceNames::default()).unwrap();
+        let source = capture.sources.remove(1);
+        let is_mapped = format!("{source:?}").contains("Mapped");
+        (drain(source).0 == frames, is_mapped)
+    };
+    assert_eq!(read(), (true, false));
+    super::install_sigbus_handler().unwrap();
+    assert_eq!(read(), (true, true));
+}
+
+#[test]
 #[cfg_attr(miri, ignore = "Miri maps no files")]
 fn a_mapped_file_gives_the_frames_that_reading_gives() {
     let file = file_of(300);
