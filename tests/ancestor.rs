@@ -1,12 +1,6 @@
 //! What the ancestor, bcc's http-parse-complete, gets wrong: one live test on a veth pair for each
 //! row of `docs/ancestor.md`.
 
-mod support;
-
-#[path = "support/namespace.rs"]
-#[allow(dead_code)]
-mod namespace;
-
 /// A row without a test, or a test without a row, would be a claim that nothing holds.
 #[test]
 fn every_row_has_its_test() {
@@ -33,11 +27,11 @@ mod root {
     use httplines::config::{CaptureConfig, DecodeConfig};
     use httplines::ids::IfaceNames;
 
-    use super::namespace::{Injector, Namespace};
-    use super::support::capture_file::WrittenFrame;
-    use super::support::conversation::{Conversation, Side};
-    use super::support::lab::{Finished, Running, wait_until};
-    use super::support::{records, skip};
+    use crate::support::capture_file::WrittenFrame;
+    use crate::support::conversation::{Conversation, Side};
+    use crate::support::lab::{Finished, Running, wait_until};
+    use crate::support::namespace::{Injector, Namespace};
+    use crate::support::{records, skip};
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     /// A connection of its own, behind which nothing of the test is under way.
@@ -57,7 +51,7 @@ mod root {
     impl Wire {
         /// `None` where there is no root.
         fn new(arguments: &str) -> Option<Wire> {
-            let command = Command::new(env!("CARGO_BIN_EXE_httplines"));
+            let command = Command::new(crate::httplines());
             Wire::with(command, &format!("-i veth1 -B 8192 --shards 1 {arguments}"))
         }
 
@@ -146,7 +140,7 @@ mod root {
     /// script(1) makes a terminal. httplines' own words go past it.
     #[test]
     fn escape_bytes_never_reach_a_terminal() {
-        let program = env!("CARGO_BIN_EXE_httplines");
+        let program = crate::httplines();
         for (options, shown) in
             [("", r"GET /\x1b[2J\x07\x7f\xc2\x9b1m\xff\xfe"), ("-o -", "u001b[2J")]
         {

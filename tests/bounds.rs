@@ -2,15 +2,13 @@
 //! attack is reported as if it were alone.
 //!
 //! The tests attack one shard with small bounds, so that a few thousand frames are far more than it
-//! may hold. `cargo test --release --test bounds full_size -- --ignored --nocapture` attacks the
-//! program with its default bounds, and millions of frames.
+//! may hold. `cargo test --release --test main bounds::full_size -- --ignored --nocapture` attacks
+//! the program with its default bounds, and millions of frames.
 
-mod support;
-
+use crate::support::attacks;
+use crate::support::siege::{Attack, Counting, ETHERNET, Outcome, besiege, honest, small, storm};
 use httplines::config::{Config, Input};
 use httplines::stats::{DatagramStats, FlowStats, HttpStats, ShardStats};
-use support::attacks;
-use support::siege::{Attack, Counting, ETHERNET, Outcome, besiege, honest, small, storm};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -207,7 +205,7 @@ fn endpoints_of_one_hash_are_spread() {
     let request = b"GET /one HTTP/1.1\r\n\r\n";
     let outcome = hold(&small(), 3000, move |number: u64, frame: &mut Vec<u8>| {
         let client = attacks::client(chosen[number as usize % chosen.len()]);
-        let mut blow = support::siege::Blow::from(client, support::packet::ACK);
+        let mut blow = crate::support::siege::Blow::from(client, crate::support::packet::ACK);
         blow.seq = number as u32 / 1500 * request.len() as u32;
         blow.write(request, frame);
     });

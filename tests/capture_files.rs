@@ -1,22 +1,20 @@
 //! Capture files of every kind, written by the support library and by tcpdump, read back through
 //! the source.
 
-mod support;
-
 use std::io::Cursor;
 use std::process::Command;
 
+use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
+use crate::support::conversation::{Conversation, Side};
+use crate::support::lab;
+use crate::support::records;
+use crate::support::skip;
 use httplines::capture::pcap::PcapSource;
 use httplines::capture::pcap::open::open_file;
 use httplines::capture::{Frame, FrameSource, Polled};
 use httplines::ids::IfaceNames;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
-use support::conversation::{Conversation, Side};
-use support::lab;
-use support::records;
-use support::skip;
 
 const START_NS: u64 = 1_700_000_000_123_456_000;
 const ETHERNET: u32 = 1;
@@ -188,7 +186,7 @@ proptest! {
 /// What needs root.
 mod root {
     use super::*;
-    use support::lab::{End, Lab, Offload, SERVER_IFACE};
+    use crate::support::lab::{End, Lab, Offload, SERVER_IFACE};
 
     /// How often a request of wrk or curl begins in `bytes`.
     fn heads(bytes: &[u8]) -> usize {

@@ -1,18 +1,14 @@
 //! Wrong commands, each run against the real program: one sentence that says what to do, the right
 //! exit code, and nothing left behind.
 
-mod support;
-
 use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use support::capture_file::{Order, Unit, pcap};
-use support::conversation::Conversation;
+use crate::support::capture_file::{Order, Unit, pcap};
+use crate::support::conversation::Conversation;
 use tempfile::TempDir;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_httplines");
 
 /// A command and what must come of it.
 struct Row {
@@ -121,7 +117,7 @@ fn check_all(rows: &[Row], mut make: impl FnMut() -> Command) {
 }
 
 fn program() -> Command {
-    Command::new(PROGRAM)
+    Command::new(crate::httplines())
 }
 
 #[test]
@@ -297,26 +293,21 @@ fn the_totals_say_why_there_is_no_line() {
     }
 }
 
-#[path = "support/confine.rs"]
-mod confine;
-
-#[path = "support/namespace.rs"]
-#[allow(dead_code)]
-mod namespace;
-
 /// Needs root; elsewhere each test says that it was skipped.
 mod root {
-    use super::confine::forbid;
-    use super::namespace::{Injector, Namespace};
-    use super::support::lab::{Running, is_root, wait_until};
-    use super::support::packet::{ACK, Packet};
-    use super::support::skip;
     use super::*;
+    use crate::support::confine::forbid;
+    use crate::support::lab::{self, Running, is_root, wait_until};
+    use crate::support::namespace::{Injector, Namespace};
+    use crate::support::packet::{ACK, Packet};
+    use crate::support::skip;
 
     /// The program where every user may run it: a build directory may be root's alone.
     fn copy(place: &Path) -> String {
         let copy = place.join("httplines");
-        std::fs::copy(PROGRAM, &copy).expect("there is room");
+        // By cp(1): a file that this process holds open to write, or a child that another test is
+        // about to start, cannot be run (ETXTBSY).
+        lab::run(Command::new("cp").arg(crate::httplines()).arg(&copy));
         copy.display().to_string()
     }
 
@@ -441,7 +432,7 @@ mod root {
         std::fs::create_dir(place.join("full")).expect("a directory");
         let mut command = Command::new("unshare");
         let script = "mount -t tmpfs -o size=64k none full && exec \"$0\" \"$@\"";
-        command.args(["-m", "sh", "-c", script, PROGRAM]).current_dir(place);
+        command.args(["-m", "sh", "-c", script, crate::httplines()]).current_dir(place);
         command
     }
 

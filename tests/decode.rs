@@ -1,16 +1,14 @@
 //! Every link type, and IP with all that may stand before TCP: the segment is found.
 
-mod support;
-
+use crate::support::found::*;
+use crate::support::oracle::{oracle, told};
+use crate::support::packet::Packet;
+use crate::support::tunnel::*;
 use httplines::capture::{Frame, VlanTag};
 use httplines::decode::Reject;
 use httplines::stats::DecodeStats;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::found::*;
-use support::oracle::{oracle, told};
-use support::packet::Packet;
-use support::tunnel::*;
 
 #[test]
 fn ethernet_two_and_802_3() {
@@ -267,7 +265,7 @@ fn ipv4_options_and_wrong_checksums() {
         bytes[2..4].copy_from_slice(&total);
         bytes[10..12].fill(0);
         let header = 20 + option_words * 4;
-        let sum = support::packet::checksum(&bytes[..header]).to_be_bytes();
+        let sum = crate::support::packet::checksum(&bytes[..header]).to_be_bytes();
         bytes[10..12].copy_from_slice(&sum);
         assert_eq!(decoder.decode(&frame(101, &bytes)).unwrap().payload, REQUEST);
         assert_eq!(decoder.stats().ipv4_checksums_wrong, option_words as u64);

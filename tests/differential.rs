@@ -14,10 +14,8 @@
 //! Whose answer is whose in these cases is held by the server: it names in `Location` the target
 //! that it answers.
 //!
-//! `HTTPLINES_LAB_REQUESTS=20000 cargo test --release --test differential` makes so many requests
-//! of mixed kinds over each address family instead of the few that a test needs.
-
-mod support;
+//! `HTTPLINES_LAB_REQUESTS=20000 cargo test --release --test main differential::` makes so many
+//! requests of mixed kinds over each address family instead of the few that a test needs.
 
 mod root {
     use crate::support::capture_file::{self, Order, Unit, WrittenFrame};

@@ -1,12 +1,10 @@
 //! Bodies that stay in the kernel: real servers and clients on a veth pair, with elision and
 //! without, and what a capture file of the same traffic says.
 
-mod support;
-
 /// Needs root; elsewhere each test says that it was skipped.
 mod root {
-    use super::support::lab::{self, End, Lab, Offload, Running, SERVER, SERVER_IFACE};
-    use super::support::{records, skip};
+    use crate::support::lab::{self, End, Lab, Offload, Running, SERVER, SERVER_IFACE};
+    use crate::support::{records, skip};
     use serde_json::Value;
     use std::io::Write;
     use std::process::Stdio;

@@ -1,13 +1,5 @@
 //! Which shard a frame goes to: both directions of a connection to one, whatever is around it.
 
-#[path = "support/live_capture.rs"]
-#[allow(dead_code)]
-mod live_capture;
-#[path = "support/namespace.rs"]
-#[allow(dead_code)]
-mod namespace;
-mod support;
-
 /// Needs root; elsewhere each test says that it was skipped.
 mod root {
     use std::collections::{HashMap, HashSet};
@@ -21,10 +13,10 @@ mod root {
     use httplines::sys::counters::Reason;
     use httplines::time::TimestampNs;
 
-    use super::live_capture::{Capture, small};
-    use super::namespace::{Injector, Namespace};
-    use super::support::packet::{ACK, Packet};
-    use super::support::tunnel::*;
+    use crate::support::live_capture::{Capture, small};
+    use crate::support::namespace::{Injector, Namespace};
+    use crate::support::packet::{ACK, Packet};
+    use crate::support::tunnel::*;
 
     const SHARDS: u16 = 3;
     const CONNECTIONS: u16 = 24;

@@ -1,8 +1,5 @@
 //! The kernel filter, packet by packet, through BPF_PROG_TEST_RUN: no interface, no traffic.
 
-#[path = "support/kernel_packet.rs"]
-mod packet;
-
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
     use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
@@ -12,8 +9,8 @@ mod root {
     use httplines::sys::filter::{ConnectionMap, Filter, Gate};
     use proptest::prelude::*;
 
-    use super::packet::Way::{ToClient, ToServer};
-    use super::packet::*;
+    use crate::support::kernel_packet::Way::{ToClient, ToServer};
+    use crate::support::kernel_packet::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -23,7 +20,7 @@ mod root {
     }
 
     fn load(config: &CaptureConfig) -> Option<Filter> {
-        super::packet::load(config, &DecodeConfig::default())
+        crate::support::kernel_packet::load(config, &DecodeConfig::default())
     }
 
     /// What the filter's maps know of a connection.

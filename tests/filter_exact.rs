@@ -2,11 +2,8 @@
 //! sessions, frame by frame through the filter, and what it passes through a shard that tells it
 //! back what it need not bring. The records are those of the same frames without a filter.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release --test filter_exact` tries more than a test run does.
-
-#[path = "support/kernel_packet.rs"]
-mod kernel_packet;
-mod support;
+//! `PROPTEST_CASES=20000 cargo test --release --test main filter_exact::` tries more than a test
+//! run does.
 
 /// Needs CAP_BPF; elsewhere the test says that it was skipped.
 mod root {
@@ -29,10 +26,10 @@ mod root {
     use std::cell::Cell;
     use std::net::SocketAddr;
 
-    use super::kernel_packet::{load, room_for};
-    use super::support::packet::{ACK, FIN, PSH, Packet, RST, SYN};
-    use super::support::traffic::{Body, Plan, Sent, Shape, Style, plan};
-    use super::support::{records, skip};
+    use crate::support::kernel_packet::{load, room_for};
+    use crate::support::packet::{ACK, FIN, PSH, Packet, RST, SYN};
+    use crate::support::traffic::{Body, Plan, Sent, Shape, Style, plan};
+    use crate::support::{records, skip};
 
     /// Arbitrary; packet time begins here.
     const START_NS: u64 = 1_700_000_000_000_000_000;
@@ -305,7 +302,7 @@ mod root {
                     let kept = &talk.sent[(*missed).min(talk.sent.len())..];
                     let whole = talk.frames_of(kept, START_NS, 1);
                     let frame =
-                        |(at, frame): (usize, &super::support::capture_file::WrittenFrame)| {
+                        |(at, frame): (usize, &crate::support::capture_file::WrittenFrame)| {
                             // Of a connection without handshake the filter knows nothing yet.
                             match *missed == 0 && at > 2 && torn[at % torn.len()] {
                                 true => tear(&frame.bytes, serial.wrapping_add(at as u16)),

@@ -1,17 +1,14 @@
 //! What the kernel filter reads of heads itself, through BPF_PROG_TEST_RUN: which bodies it leaves
 //! out before user space can know of them, and that it finds none where the engine finds none.
 
-#[path = "support/kernel_packet.rs"]
-mod packet;
-mod support;
-
+use crate::support::capture_file::WrittenFrame;
+use crate::support::kernel_packet as packet;
+use crate::support::rooms::told_of_any;
 use httplines::capture::LinkType;
 use packet::{ACK, SYN};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use support::capture_file::WrittenFrame;
-use support::rooms::told_of_any;
 
 const CLIENT_ISN: u32 = 0xffff_ffc0;
 /// Long bodies end behind the last number.
@@ -177,7 +174,8 @@ fn told_body_bytes(request: &[u8], answer: &[u8], body_bytes: u32) -> Vec<Option
     ];
     let frames = sent.map(|(is_client, seq, ack, flags, payload)| {
         let own = usize::from(!is_client);
-        let packet = support::packet::Packet::tcp(ends[own], ends[1 - own]).seq(seq).ack(ack);
+        let packet =
+            crate::support::packet::Packet::tcp(ends[own], ends[1 - own]).seq(seq).ack(ack);
         WrittenFrame::new(1_000_000_000, &packet.flags(flags).payload(payload).ethernet())
     });
     let told = told_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)));
@@ -200,9 +198,9 @@ proptest! {
 
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
-    use super::packet::Way::{self, ToClient, ToServer};
-    use super::packet::*;
     use super::*;
+    use crate::support::kernel_packet::Way::{self, ToClient, ToServer};
+    use crate::support::kernel_packet::*;
     use httplines::config::{CaptureConfig, DecodeConfig};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::Filter;
@@ -210,7 +208,7 @@ mod root {
 
     fn load(elide_bytes_min: Option<u64>) -> Option<Filter> {
         let config = CaptureConfig { elide_bytes_min, ..room_for(64) };
-        super::packet::load(&config, &DecodeConfig::default())
+        crate::support::kernel_packet::load(&config, &DecodeConfig::default())
     }
 
     /// Puts a segment into a frame.

@@ -2,9 +2,6 @@
 //! which data it cuts off, which connections it drops, and that no note reaches another connection
 //! than its own.
 
-#[path = "support/kernel_packet.rs"]
-mod packet;
-
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
     use httplines::config::DecodeConfig;
@@ -13,8 +10,8 @@ mod root {
     use httplines::sys::filter::{ConnectionMap, Filter};
     use httplines::sys::notes::{Marks, Notes};
 
-    use super::packet::Way::{ToClient, ToServer};
-    use super::packet::*;
+    use crate::support::kernel_packet::Way::{ToClient, ToServer};
+    use crate::support::kernel_packet::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -28,7 +25,7 @@ mod root {
     const MARK_ISNS: u32 = 3 << 29;
 
     fn load() -> Option<Filter> {
-        super::packet::load(&room_for(64), &DecodeConfig::default())
+        crate::support::kernel_packet::load(&room_for(64), &DecodeConfig::default())
     }
 
     fn at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {

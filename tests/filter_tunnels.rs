@@ -1,10 +1,6 @@
 //! The kernel filter on frames with tunnels, and with restrictions: through BPF_PROG_TEST_RUN it is
 //! held to what user space makes of the same frames.
 
-#[path = "support/kernel_packet.rs"]
-mod kernel_packet;
-mod support;
-
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
     use std::net::SocketAddr;
@@ -18,15 +14,15 @@ mod root {
     use httplines::time::TimestampNs;
     use proptest::prelude::*;
 
-    use super::kernel_packet::{key_bytes, reason_of, room_for};
-    use super::support::packet::{ACK, Packet};
-    use super::support::skip;
-    use super::support::tunnel::*;
+    use crate::support::kernel_packet::{key_bytes, reason_of, room_for};
+    use crate::support::packet::{ACK, Packet};
+    use crate::support::skip;
+    use crate::support::tunnel::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
     fn load(decode: &DecodeConfig) -> Option<Filter> {
-        super::kernel_packet::load(&room_for(1024), decode)
+        crate::support::kernel_packet::load(&room_for(1024), decode)
     }
 
     /// The filter for `decode`, or the end of the test.

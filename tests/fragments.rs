@@ -1,8 +1,8 @@
 //! Fragments become datagrams again, in any order; contradictions, floods and the forgotten are
 //! bounded and told.
 
-mod support;
-
+use crate::support::packet::Packet;
+use crate::support::tunnel::*;
 use httplines::capture::{Frame, LinkType};
 use httplines::config::DecodeConfig;
 use httplines::decode::{Decoder, Reject};
@@ -11,8 +11,6 @@ use httplines::stats::DecodeStats;
 use httplines::time::TimestampNs;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::packet::Packet;
-use support::tunnel::*;
 
 const MORE: u32 = 0x2000;
 

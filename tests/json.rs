@@ -10,14 +10,9 @@ use httplines::time::TimestampNs;
 use proptest::prelude::*;
 use serde_json::Value;
 
-#[path = "support/exchange.rs"]
-#[allow(dead_code)]
-mod exchange;
-#[path = "support/fields.rs"]
-mod fields;
-#[path = "support/schema.rs"]
-#[allow(dead_code)]
-mod schema;
+use crate::support::exchange;
+use crate::support::fields;
+use crate::support::schema;
 
 /// Bytes of all kinds: text, text with everything special, noise, and runs of what is dear to
 /// escape.

@@ -1,14 +1,5 @@
 //! The live source on veth pairs and loopback, in namespaces of its own.
 
-#[path = "support/kernel_packet.rs"]
-mod packet;
-
-#[path = "support/live_capture.rs"]
-#[allow(dead_code)]
-mod live_capture;
-#[path = "support/namespace.rs"]
-mod namespace;
-
 /// Needs root; elsewhere each test says that it was skipped.
 mod root {
     use std::io::{Read, Write};
@@ -21,10 +12,10 @@ mod root {
     use httplines::ids::{IfaceId, IfaceNames};
     use httplines::sys::counters::Reason;
 
-    use super::live_capture::{Capture, holds, small};
-    use super::namespace::{Injector, Namespace};
-    use super::packet::Way::{ToClient, ToServer};
-    use super::packet::*;
+    use crate::support::kernel_packet::Way::{ToClient, ToServer};
+    use crate::support::kernel_packet::*;
+    use crate::support::live_capture::{Capture, holds, small};
+    use crate::support::namespace::{Injector, Namespace};
 
     const GET: &[u8] = b"GET /once HTTP/1.1\r\nHost: a\r\n\r\n";
     /// Serves one connection at `place`: a request, and a response with `body_bytes` of body.

@@ -1,7 +1,6 @@
 //! A segment that the fanout sent to another shard than its connection's is counted there.
 
-mod support;
-
+use crate::support::packet::{ACK, Packet};
 use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
 use httplines::config::{Config, Input};
 use httplines::emit::{JsonFormat, Limits, Lines, MemorySink, Policy, Writer};
@@ -10,7 +9,6 @@ use httplines::shard::{Orders, Part, Shard, Share};
 use httplines::stats::ShardStats;
 use httplines::time::TimestampNs;
 use std::net::SocketAddr;
-use support::packet::{ACK, Packet};
 
 const SHARDS: u16 = 3;
 

@@ -1,15 +1,13 @@
 //! Captures of our own making through the real program: every field of the record, and the same
 //! records whatever the file's format, the way it is read, and the number of shards.
 
-mod support;
-
+use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
+use crate::support::conversation::{Conversation, Side};
+use crate::support::tunnel::{IPIP, ethernet, gre, ipv4, vxlan, word};
+use crate::support::{program, records, schema};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::Output;
-use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
-use support::conversation::{Conversation, Side};
-use support::tunnel::{IPIP, ethernet, gre, ipv4, vxlan, word};
-use support::{program, records, schema};
 
 const START_NS: u64 = 1_700_000_000_123_456_789;
 const STEP_NS: u64 = 1_000_000;

@@ -6,12 +6,14 @@
 //! the records of a file, that one without the filter does, and that one without elision does,
 //! needs root and real traffic: `tests/veth.rs` and `tests/elide.rs`.
 
-mod support;
-
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
+use crate::support::rooms::{Place, Told, told_of, told_of_any};
+use crate::support::traffic::{OF_THE_LOSS, plan};
+use crate::support::{program, records, skip};
 use httplines::capture::pcap::open::open_file;
 use httplines::capture::{Frame, FrameSource, LinkType, Polled};
 use httplines::config::DecodeConfig;
@@ -22,10 +24,6 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
-use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
-use support::rooms::{Place, Told, told_of, told_of_any};
-use support::traffic::{OF_THE_LOSS, plan};
-use support::{program, records, skip};
 
 /// A record, and where and when its exchange was held.
 type Placed = (Value, Place);

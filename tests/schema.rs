@@ -11,10 +11,8 @@ use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
 use httplines::time::TimestampNs;
 use serde_json::{Value, json};
 
-#[path = "support/exchange.rs"]
-mod exchange;
-#[path = "support/schema.rs"]
-mod schema;
+use crate::support::exchange;
+use crate::support::schema;
 
 use exchange::{START_NS, flow, header, key_v4, put, start_line, typical};
 

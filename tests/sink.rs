@@ -163,17 +163,17 @@ fn on_a_small_disk(test: &str) {
 
 #[test]
 fn a_full_disk_cuts_back_and_resumes() {
-    on_a_small_disk("root::small_disk_cuts_back_and_resumes");
+    on_a_small_disk("sink::root::small_disk_cuts_back_and_resumes");
 }
 
 #[test]
 fn a_full_disk_under_a_pipe_like_output_is_continued() {
-    on_a_small_disk("root::small_disk_is_continued");
+    on_a_small_disk("sink::root::small_disk_is_continued");
 }
 
 #[test]
 fn a_full_disk_under_the_writer() {
-    on_a_small_disk("root::small_disk_under_the_writer");
+    on_a_small_disk("sink::root::small_disk_under_the_writer");
 }
 
 /// Run by the tests above, which need root for their file system.

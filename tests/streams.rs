@@ -2,18 +2,16 @@
 //! in, its exchanges are those that were held; whatever is lost, what the loss did not touch is
 //! told as it was held, what it touched says so, and nothing is invented.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release --test streams` tries more than a test run does.
+//! `PROPTEST_CASES=20000 cargo test --release --test main streams::` tries more than a test run does.
 
-mod support;
-
+use crate::support::packet::RST;
+use crate::support::records;
+use crate::support::rooms::{Told, told_of};
+use crate::support::traffic::{Last, OF_THE_LOSS, Plan, Sent, Style, Talk, invented, plan};
 use httplines::decode::is_worth_joining;
 use proptest::prelude::*;
 use serde_json::Value;
 use std::ops::Range;
-use support::packet::RST;
-use support::records;
-use support::rooms::{Told, told_of};
-use support::traffic::{Last, OF_THE_LOSS, Plan, Sent, Style, Talk, invented, plan};
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 /// When bytes passed: that of the frame that brought their first copy.

@@ -1,15 +1,13 @@
 //! Every encapsulation: the segment inside is found, and the way to it is told.
 
-mod support;
-
+use crate::support::found::*;
+use crate::support::tunnel::*;
 use httplines::capture::Frame;
 use httplines::config::DecodeConfig;
 use httplines::decode::{Decoder, Reject};
 use httplines::ids::{REALM_GENEVE, REALM_IPV6, REALM_VXLAN};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::found::*;
-use support::tunnel::*;
 
 #[test]
 fn pppoe_sessions() {

@@ -1,6 +1,6 @@
 //! Packets as the kernel filter meets them, built from the inside out, and the filter run on them.
 
-// Each test uses its part of this.
+// The harness uses its part of this.
 #![allow(dead_code)]
 
 use httplines::config::{CaptureConfig, DecodeConfig};

@@ -208,7 +208,7 @@ impl Lab {
 
     /// Starts httplines at one end and waits until it says that it is capturing.
     pub fn start_httplines(&self, end: End, args: &[&str]) -> Running {
-        let command = self.command(end, env!("CARGO_BIN_EXE_httplines"));
+        let command = self.command(end, crate::httplines());
         self.start(command, args, "capturing")
     }
 
@@ -240,7 +240,7 @@ impl Lab {
     fn replay_command(&self, capture: &Path, args: &[&str]) -> (Command, PathBuf) {
         let output = self.path().join("replayed.jsonl");
         let _ = std::fs::remove_file(&output);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
+        let mut command = Command::new(crate::httplines());
         command.arg("-r").arg(capture).arg("-o").arg(&output).args(args).stdin(Stdio::null());
         (command, output)
     }

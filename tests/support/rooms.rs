@@ -48,7 +48,6 @@ pub struct Told {
     /// Of each record.
     pub places: Vec<Place>,
     pub flow: FlowStats,
-    pub http: HttpStats,
 }
 
 struct Rooms {
@@ -131,6 +130,5 @@ pub fn told_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Told {
         records: super::records::parse(&rooms.room.listener.lines),
         places: rooms.room.listener.places,
         flow: rooms.flows.stats().clone(),
-        http: rooms.room.stats.clone(),
     }
 }

@@ -4,9 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-#[path = "keys.rs"]
-mod keys;
-pub use keys::key_order;
+use super::keys::key_order;
 
 /// Bytes of a line at most, as the schema's description says.
 pub const LINE_BYTES_MAX: usize = 16 << 10;

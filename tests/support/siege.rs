@@ -342,7 +342,7 @@ pub fn storm(
     attack: impl Attack,
     honest: Vec<WrittenFrame>,
 ) -> Storm {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_httplines"))
+    let mut child = Command::new(crate::httplines())
         .args([&["-r", "-", "-o", "-"], args].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,14 +1,12 @@
 //! `httplines-bench`: what it says of captures and of the filter is what they hold and do. Nothing
 //! here depends on how fast that was.
 
-mod support;
-
+use crate::bench;
+use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
+use crate::support::conversation::Conversation;
+use crate::support::records;
 use serde_json::Value;
 use std::io::Write;
-use support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
-use support::conversation::Conversation;
-use support::program::bench;
-use support::records;
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 
@@ -174,7 +172,7 @@ fn replay_refuses_what_it_cannot_replay_in_one_sentence() {
 
 /// Needs CAP_BPF, and for the live part a network namespace.
 mod root {
-    use super::{Value, bench, report, support};
+    use super::{Value, bench, report};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::Filter;
     use std::collections::BTreeSet;
@@ -190,11 +188,11 @@ mod root {
     #[test]
     fn every_path_of_the_filter_ends_as_it_is_called() {
         if !Filter::is_permitted() {
-            support::skip!("loading the filter needs CAP_BPF");
+            crate::support::skip!("loading the filter needs CAP_BPF");
         }
         let report = report(&[&ARGS[..], &["--runs", "2", "--json"]].concat());
         let paths = report["paths"].as_array().expect("a list");
-        let is_live = support::lab::is_root();
+        let is_live = crate::support::lab::is_root();
         let mut reasons = BTreeSet::new();
         for path in paths {
             let name = path["path"].as_str().expect("a name");

@@ -1,12 +1,10 @@
 //! `httplines-bench veth` and `compare`: what they write holds together, and is what was measured.
 //! Never on speed: on a machine that is busy enough every rate may be 0.
 
-mod support;
-
+use crate::bench;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::program::{bench, built};
 
 /// Beside the null reader of the same round, and how far that was apart by itself.
 #[test]
@@ -88,7 +86,7 @@ fn a_change_is_told_from_noise() {
         assert!(code == 1 || !said.contains("WORSE"), "{said}");
     }
     // Who reads only the beginning has seen enough.
-    let mut veth = Command::new(built("httplines-bench"));
+    let mut veth = Command::new(crate::bench_path());
     veth.args(["veth", "--from", &old]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = veth.spawn().expect("httplines-bench starts");
     drop(child.stdout.take());
@@ -106,7 +104,8 @@ fn a_change_is_told_from_noise() {
 /// Needs root, for network namespaces; elsewhere each test says that it was skipped.
 mod root {
     use super::*;
-    use crate::support::{lab, needs_root};
+    use crate::needs_root;
+    use crate::support::lab;
     use std::io::{BufRead, BufReader};
 
     fn text_of(path: &Path) -> String {
@@ -230,7 +229,7 @@ mod root {
     #[test]
     fn what_cannot_be_done_is_told_in_a_sentence() {
         needs_root!();
-        let mut nothing_installed = Command::new(built("httplines-bench"));
+        let mut nothing_installed = Command::new(crate::bench_path());
         nothing_installed.args(["veth", "--peer", "tcpflow"]).env("PATH", "/nowhere");
         let output = nothing_installed.output().expect("httplines-bench starts");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -256,7 +255,7 @@ mod root {
         for signal in ["INT", "TERM"] {
             let folder = tempfile::tempdir().expect("a folder");
             let path = |name: &str| folder.path().join(name).display().to_string();
-            let mut bench = Command::new(built("httplines-bench"));
+            let mut bench = Command::new(crate::bench_path());
             bench.args(["veth", "--quick", "--json", &path("json"), "--html", &path("html")]);
             bench.args(["--pictures", &path("pictures")]).env("TMPDIR", folder.path());
             let mut child = bench.stderr(Stdio::piped()).spawn().expect("it starts");
@@ -277,7 +276,7 @@ mod root {
         needs_root!();
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
-        command.arg(built("httplines-bench")).args(["veth", "--quick"]);
+        command.args([crate::bench_path(), "veth", "--quick"]);
         let output = command.output().expect("setpriv(1) is there");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{said}");

@@ -1,13 +1,11 @@
 //! `httplines-bench trial`: what it sends is found to the exchange, and a defect that is planted is
 //! blamed on its place. Never on speed: only the generator may be late here.
 
-mod support;
-
 mod root {
+    use crate::needs_root;
     use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap};
     use crate::support::conversation::Conversation;
-    use crate::support::program::built;
-    use crate::support::{lab, needs_root, skip};
+    use crate::support::{lab, skip};
     use httplines::capture::live::LiveCapture;
     use httplines::config::{Config, EmitConfig, Input, LineFormat, Output};
     use httplines::emit::{Format, JsonFormat, Limits, Lines, Policy, Writer, open_sinks};
@@ -39,7 +37,7 @@ mod root {
     const LOSSY: &str = "HTTPLINES_TRIAL_LOSSY";
 
     fn bench(args: &[&str]) -> Command {
-        let mut command = Command::new(built("httplines-bench"));
+        let mut command = Command::new(crate::bench_path());
         command.args(["trial", "--json"]).args(args).stdin(Stdio::null());
         command
     }
@@ -102,15 +100,16 @@ mod root {
     /// on what it says, to its end with its `status`.
     fn shim(folder: &Path, body: &str) -> String {
         let path = folder.join("shim");
-        let program = env!("CARGO_BIN_EXE_httplines");
+        let program = crate::httplines();
         let text = format!(
             "#!/bin/bash\nset -u\nprogram={program}\nfolder={}\n\
              {RELAY}\n{body}\n",
             folder.display()
         );
-        std::fs::write(&path, text).expect("a script");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).expect("it can be run");
+        // By sh(1): a file that this process holds open to write, or a child that another test is
+        // about to start, cannot be run (ETXTBSY).
+        let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
+        lab::run(Command::new("sh").args(["-c", write]).arg(&path).arg(text));
         path.display().to_string()
     }
 
@@ -360,7 +359,7 @@ mod root {
         let folder = tempfile::tempdir().expect("a folder");
         let this = std::env::current_exe().expect("this program");
         let body = format!(
-            "export {LOSSY}=\"$2 $4\"\nexec {} --exact root::lossy_engine --nocapture",
+            "export {LOSSY}=\"$2 $4\"\nexec {} --exact trial::root::lossy_engine --nocapture",
             this.display()
         );
         let shim = shim(folder.path(), &body);
@@ -502,7 +501,7 @@ mod root {
         }
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
-        let output = command.arg(built("httplines-bench")).arg("trial").output();
+        let output = command.arg(crate::bench_path()).arg("trial").output();
         let output = output.expect("setpriv(1) is there");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{said}");

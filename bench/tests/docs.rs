@@ -1,0 +1,18 @@
+//! Holds the pages that name flags of `httplines-bench` to its `--help`.
+
+use crate::bench_path;
+use crate::support::pages::{check_flags, flags_of_help, flags_of_httplines};
+
+#[test]
+fn flags_on_the_pages_of_the_harness_exist() {
+    let mut known = flags_of_httplines();
+    for command in ["veth", "trial", "replay", "filter"] {
+        known.extend(flags_of_help(bench_path(), &[command, "--help"]));
+    }
+    for (page, text) in [
+        ("README.md", include_str!("../../README.md")),
+        ("docs/benchmarks.md", include_str!("../../docs/benchmarks.md")),
+    ] {
+        check_flags(page, text, &known, 3);
+    }
+}

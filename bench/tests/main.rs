@@ -1,0 +1,48 @@
+//! The tests of the harness, `httplines-bench`: one binary, a module for each subject.
+//!
+//! The harness starts `httplines`, which is another package's program: see [`program`].
+
+use std::process::{Command, Output};
+
+mod campaign;
+mod docs;
+mod program;
+mod reports;
+#[path = "../../tests/support"]
+#[allow(dead_code, unused_imports, reason = "the product's tests use the rest")]
+mod support {
+    pub mod capture_file;
+    pub mod conversation;
+    pub mod keys;
+    pub mod lab;
+    pub mod packet;
+    pub mod pages;
+    pub mod records;
+    pub mod schema;
+    pub mod skip;
+
+    pub(crate) use skip::skip;
+}
+mod trial;
+
+use program::httplines;
+
+/// The harness.
+fn bench_path() -> &'static str {
+    env!("CARGO_BIN_EXE_httplines-bench")
+}
+
+/// What `httplines-bench` does with these arguments.
+fn bench(args: &[&str]) -> Output {
+    Command::new(bench_path()).args(args).output().expect("httplines-bench starts")
+}
+
+/// Ends a test where it may not make network namespaces.
+macro_rules! needs_root {
+    () => {
+        if !$crate::support::lab::is_root() {
+            $crate::support::skip!("needs root, for network namespaces");
+        }
+    };
+}
+pub(crate) use needs_root;

@@ -1,0 +1,44 @@
+//! The integration tests of the library and of the program: one binary, a module for each subject.
+//!
+//! Tests that need root stand in modules named `root`. `cargo test --test main decode::` runs one
+//! module.
+//!
+//! All tests run in one process, each on a thread of its own. What belongs to a process is nobody's
+//! to change here: its environment, its directory, its mounts, its signals. A test that needs that
+//! starts a program, or this binary again with `--exact` and its own name (see `sink`). Network
+//! namespaces and capabilities are those of a thread that the test starts. Memory is counted by
+//! thread (`support::siege::Counting`, the allocator of all tests here).
+
+mod support;
+
+mod ancestor;
+mod architecture;
+mod bounds;
+mod capture_files;
+mod commands;
+mod decode;
+mod differential;
+mod docs;
+mod elide;
+mod fanout;
+mod filter;
+mod filter_exact;
+mod filter_heads;
+mod filter_notes;
+mod filter_tunnels;
+mod fragments;
+mod json;
+mod live;
+mod misplaced;
+mod replay;
+mod same;
+mod schema;
+mod sink;
+mod streams;
+mod tunnels;
+mod veth;
+
+/// The program under test.
+fn httplines() -> &'static str {
+    env!("CARGO_BIN_EXE_httplines")
+}
