@@ -1,8 +1,17 @@
 //! The house rules that a machine can hold: which room may import which, where unsafe code stands,
 //! and how long a file, a function and a line may be.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use imports::{Imports, circles};
+use modules::Crate;
+
+mod imports;
+mod modules;
+mod tests;
+mod tokens;
 
 /// The rooms in the order of the data's way. A room may import rooms before it and the leaves.
 const ROOMS: [&str; 7] = ["sys", "capture", "decode", "flow", "http", "emit", "shard"];
@@ -12,6 +21,28 @@ const LEAVES: [&str; 6] = ["config", "ids", "lanes", "slim", "stats", "time"];
 const CONTROL: [&str; 2] = ["engine", "totals"];
 /// Rooms that see bytes and packet times only.
 const PURE: [&str; 3] = ["decode", "flow", "http"];
+
+/// Where files may import each other, and why. One circle each.
+const CIRCLES: [(&str, &str); 8] = [
+    ("engine/capture/pcap", "to be parted"),
+    ("engine/decode", "to be parted"),
+    ("engine/emit", "to be parted"),
+    ("engine/emit/json", "to be parted: a file and its child"),
+    ("engine/flow", "to be parted"),
+    ("engine/http", "to be parted"),
+    ("engine/http/head", "to be parted: a file and its child"),
+    ("engine/shard", "to be parted: a file and its child"),
+];
+
+/// Folders whose files must all be declared, and the files that begin with.
+const ROOTS: [(&str, &[&str]); 3] = [
+    ("engine", &["engine/lib.rs", "engine/main.rs"]),
+    ("tests", &["tests/main.rs"]),
+    ("bench/tests", &["bench/tests/main.rs"]),
+];
+/// Manifests, and the roots of their tests.
+const TEST_TARGETS: [(&str, &str); 2] =
+    [("Cargo.toml", "tests/main.rs"), ("bench/Cargo.toml", "tests/main.rs")];
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -42,57 +73,113 @@ fn room_of(path: &Path) -> String {
     first.trim_end_matches(".rs").to_string()
 }
 
-/// The rooms that a line of code names: `flow` for `use crate::flow::Chunk`, each of `use
-/// crate::{flow, http}`.
-fn rooms_named(line: &str) -> Vec<String> {
-    let code = line.split("//").next().unwrap_or_default();
-    let mut named = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        let list = rest.strip_prefix('{').map(|list| list.split('}').next().unwrap_or(list));
-        for part in list.unwrap_or(rest).split(", ") {
-            let name: String =
-                part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            named.push(name);
-            if list.is_none() {
-                break;
-            }
-        }
-    }
-    named
+/// The library: `engine/lib.rs` and what it declares.
+fn library() -> Crate {
+    crate_of("engine/lib.rs")
+}
+
+fn crate_of(root: &str) -> Crate {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+    Crate::read(&root, &|path| fs::read_to_string(path).ok())
+}
+
+/// Below the package.
+fn name_of(path: &Path) -> String {
+    let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path);
+    path.display().to_string()
 }
 
 #[test]
 fn a_room_imports_only_rooms_before_it() {
     let place = |room: &str| ROOMS.iter().position(|name| *name == room);
-    for (path, text) in rust_files("engine") {
-        let room = room_of(&path);
+    let library = library();
+    for file in library.files() {
+        let room = room_of(file);
         let Some(own) = place(&room) else { continue };
-        for (number, line) in text.lines().enumerate() {
-            for named in rooms_named(line) {
-                let is_allowed =
-                    LEAVES.contains(&named.as_str()) || place(&named).is_some_and(|at| at <= own);
-                let is_room = place(&named).is_some() || CONTROL.contains(&named.as_str());
-                assert!(
-                    is_allowed || !is_room,
-                    "{}:{}: {room} may not import {named}",
-                    path.display(),
-                    number + 1
-                );
-            }
+        for (named, line) in library.rooms_named(file) {
+            let is_allowed =
+                LEAVES.contains(&named.as_str()) || place(&named).is_some_and(|at| at <= own);
+            let is_room = place(&named).is_some() || CONTROL.contains(&named.as_str());
+            let name = name_of(file);
+            assert!(is_allowed || !is_room, "{name}:{line}: {room} may not import {named}");
         }
     }
 }
 
 #[test]
 fn the_leaves_import_no_room() {
-    for (path, text) in rust_files("engine") {
-        if !LEAVES.contains(&room_of(&path).as_str()) {
-            continue;
+    let library = library();
+    for file in library.files().into_iter().filter(|file| LEAVES.contains(&&*room_of(file))) {
+        for (named, line) in library.rooms_named(file) {
+            assert!(LEAVES.contains(&named.as_str()), "{}:{line}: {named}", name_of(file));
         }
-        for named in text.lines().flat_map(rooms_named) {
-            assert!(LEAVES.contains(&named.as_str()), "{}: imports {named}", path.display());
+    }
+}
+
+/// Files that import each other are one file to whoever reads them.
+#[test]
+fn files_import_each_other_only_where_that_is_explained() {
+    let imports = library().imports();
+    let mut unexplained = Vec::new();
+    let mut counts = [0; CIRCLES.len()];
+    for circle in circles(&imports) {
+        let names: Vec<String> = circle.iter().map(|file| name_of(file)).collect();
+        let is_of = |place: &str| names.iter().all(|name| is_below(name, place));
+        let places = CIRCLES.iter().enumerate().filter(|(_, (place, _))| is_of(place));
+        // Of a folder and one in it, the one in it.
+        match places.max_by_key(|(_, (place, _))| place.len()) {
+            Some((at, _)) => counts[at] += 1,
+            None => unexplained.push(told(&circle, &imports)),
         }
+    }
+    assert!(unexplained.is_empty(), "circles without a reason:\n{}", unexplained.join("\n"));
+    for ((place, _), count) in CIRCLES.iter().zip(counts) {
+        assert_eq!(count, 1, "circles in {place}");
+    }
+}
+
+/// Whether the file `name` is `place`, or in its folder.
+fn is_below(name: &str, place: &str) -> bool {
+    name.strip_prefix(place).is_some_and(|rest| rest.starts_with(['.', '/']))
+}
+
+/// The imports that make a circle.
+fn told(circle: &BTreeSet<&Path>, imports: &Imports) -> String {
+    let mut lines = Vec::new();
+    for file in circle {
+        for (other, line) in &imports[*file] {
+            if circle.contains(other.as_path()) {
+                lines.push(format!("  {}:{line} imports {}", name_of(file), name_of(other)));
+            }
+        }
+    }
+    format!("{} files:\n{}", circle.len(), lines.join("\n"))
+}
+
+/// A file that no `mod` declares is not compiled, and its tests do not run.
+#[test]
+fn every_file_is_declared() {
+    for (folder, roots) in ROOTS {
+        let crates: Vec<Crate> = roots.iter().map(|root| crate_of(root)).collect();
+        let declared: BTreeSet<&Path> = crates.iter().flat_map(Crate::files).collect();
+        for (path, _) in rust_files(folder) {
+            let name = name_of(&path);
+            assert!(declared.contains(path.as_path()), "{name}: no `mod` declares it");
+        }
+    }
+}
+
+/// Nor do those of a root that no manifest names.
+#[test]
+fn every_root_of_tests_is_a_target() {
+    for (manifest, path) in TEST_TARGETS {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
+        let text = fs::read_to_string(&manifest).expect("a manifest");
+        let targets: Vec<&str> = text.split("[[test]]\n").skip(1).collect();
+        let has = |line: &str| targets.iter().any(|target| target.contains(line));
+        let line = format!("path = \"{path}\"");
+        assert!(has(&line), "{} has no [[test]] with {line}", manifest.display());
+        assert!(!has("test = false"), "{}", manifest.display());
     }
 }
 
