@@ -14,7 +14,7 @@ mod root {
     use httplines::time::TimestampNs;
     use proptest::prelude::*;
 
-    use crate::support::kernel_packet::{key_bytes, reason_of, room_for};
+    use crate::support::kernel_packet::{forget, key_bytes, reason_of, room_for};
     use crate::support::packet::{ACK, Packet};
     use crate::support::skip;
     use crate::support::tunnel::*;
@@ -49,9 +49,7 @@ mod root {
 
     /// What the filter says of a frame, and the session it made.
     fn judged(filter: &Filter, frame: &[u8]) -> (Reason, Option<Vec<u8>>) {
-        for map in [filter.sessions(), filter.openings()] {
-            map.keys().for_each(|known| map.delete(&known).expect("it was there"));
-        }
+        forget(filter);
         (reason_of(filter, frame), filter.sessions().keys().next())
     }
 

@@ -54,6 +54,13 @@ pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Option<Filter> {
     }
 }
 
+/// The filter knows no connection any more.
+pub fn forget(filter: &Filter) {
+    for map in [filter.sessions(), filter.openings()] {
+        map.keys().for_each(|key| map.delete(&key).expect("it was there"));
+    }
+}
+
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
