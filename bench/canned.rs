@@ -4,10 +4,11 @@ use crate::allocations::Allocations;
 use crate::clock::process_cpu_ns;
 use httplines::capture::{Frame, FrameSource, Polled, SourceError};
 use httplines::config::Config;
-use httplines::emit::{Batch, JsonFormat, Limits, Lines, Policy, Sink, SinkFault, Writer};
 use httplines::ids::{IfaceNames, ShardId};
-use httplines::shard::{Orders, Part, Shard, Share};
-use httplines::stats::ShardStats;
+use httplines::output::{Batch, Limits, Policy, RecordWriter, Sink, SinkFault, Writer};
+use httplines::pipeline::{Part, Partition};
+use httplines::record::JsonFormat;
+use httplines::shard::{Shard, ShardStats, StopSignal};
 use httplines::totals::Totals;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -170,7 +171,7 @@ pub fn run(canned: &Arc<Canned>, config: &Config, sink: Box<dyn Sink>) -> anyhow
     let mut threads = Vec::new();
     for (number, outlet) in (0..count).zip(outlets) {
         let format = Box::new(JsonFormat::new(&config.emit, canned.names.clone()));
-        let lines = Lines::new(format, outlet, None, false);
+        let records = RecordWriter::new(format, outlet, None, false);
         let source = CannedSource {
             canned: Arc::clone(canned),
             next: 0,
@@ -178,12 +179,12 @@ pub fn run(canned: &Arc<Canned>, config: &Config, sink: Box<dyn Sink>) -> anyhow
             meetings: Arc::clone(&meetings),
             shard_count: count.into(),
         };
-        let share = match count {
-            1 => Share::All,
-            _ => Share::Part(Part { shard: ShardId(number), count }),
+        let partition = match count {
+            1 => Partition::All,
+            _ => Partition::Part(Part { shard: ShardId(number), count }),
         };
-        let shard = Shard::new(config, source, share, lines);
-        threads.push(thread::spawn(move || shard.run(&Orders::default(), |_| {})));
+        let shard = Shard::new(config, source, partition, records);
+        threads.push(thread::spawn(move || shard.run(&StopSignal::default(), |_| {})));
     }
     let mut shards = ShardStats::default();
     for thread in threads {

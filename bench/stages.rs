@@ -6,13 +6,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use httplines::capture::{Frame, LinkType};
 use httplines::config::{DecodeConfig, EmitConfig, FlowConfig, HttpConfig};
 use httplines::decode::{Decoder, Segment, SeqNumber, TcpFlags, TunnelPath};
-use httplines::emit::{Format, JsonFormat};
-use httplines::flow::{Admission, Chunk, FlowIndex, FlowTable, Origin, Origins};
-use httplines::http::{
-    Dialogue, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire, parse_head,
-};
+use httplines::flow::{Chunk, End, FlowEvents, FlowIndex, FlowTable, Origin, Origins};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
-use httplines::stats::HttpStats;
+use httplines::protocol::http1::parse_head;
+use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
+use httplines::record::{Event, EventSink, JsonFormat, Wants};
 use httplines::sys::ring::{Ring, RingFrame};
 use httplines::time::TimestampNs;
 use measure::measure;
@@ -123,13 +121,30 @@ fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
     }
 }
 
+/// Hears of nothing: nothing waits or ends here.
+struct Deaf;
+
+impl FlowEvents<ConnectionState> for Deaf {
+    fn chunk(
+        &mut self,
+        _: &FlowKey,
+        _: &Origins,
+        _: &mut ConnectionState,
+        _: Direction,
+        _: Chunk<'_>,
+    ) {
+    }
+
+    fn ended(&mut self, _: &FlowKey, _: &Origins, _: &mut ConnectionState, _: End) {}
+}
+
 /// A table in which `flow_count` clients have sent a SYN of sequence number 0; the last one's flow.
-fn table(flow_count: u32) -> (FlowTable<Dialogue>, FlowIndex) {
+fn table(flow_count: u32) -> (FlowTable<ConnectionState>, FlowIndex) {
     let mut table = FlowTable::new(FlowConfig::default());
     let mut last = None;
     for number in 0..flow_count {
         let syn = segment(number, 0, TcpFlags::SYN, b"");
-        let Admission::Flow(index) = table.admit(&syn) else { panic!("a SYN begins a flow") };
+        let index = table.enter(&syn, &mut Deaf).expect("a SYN begins a flow");
         table.accept(index, &syn, |_, _, _, _, _| {});
         last = Some(index);
     }
@@ -148,8 +163,8 @@ fn flow_lookup(criterion: &mut Criterion) {
         measure(&mut group, name, || {
             // Numerical Recipes' generator, which visits all numbers below a power of two.
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) % among;
-            let found = table.admit(&segment(number, 1, TcpFlags::ACK, b""));
-            debug_assert!(matches!(found, Admission::Flow(_)));
+            let found = table.enter(&segment(number, 1, TcpFlags::ACK, b""), &mut Deaf);
+            debug_assert!(found.is_some());
             found
         });
     }
@@ -185,7 +200,7 @@ fn head(criterion: &mut Criterion) {
     let exchange = exchange::typical();
     let mut group = criterion.benchmark_group("head");
     for (name, message) in [("request", exchange.request), ("response", exchange.response)] {
-        let bytes = message.head;
+        let bytes = message.text;
         assert_eq!(parse_head(&bytes).map(|(len_bytes, _)| len_bytes), Some(bytes.len()));
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         measure(&mut group, name, || parse_head(black_box(&bytes)));
@@ -197,10 +212,12 @@ fn head(criterion: &mut Criterion) {
 #[derive(Debug, Default)]
 struct Tally(u64);
 
-impl Listener for Tally {
-    fn message(&mut self, _flow: &FlowIdentity<'_>, _message: &Message, _when: TimestampNs) {}
+impl EventSink for Tally {
+    fn wants(&self) -> Wants {
+        Wants { messages: false, headers: false }
+    }
 
-    fn exchange(&mut self, _flow: &FlowIdentity<'_>, _exchange: &Exchange) {
+    fn event(&mut self, _event: Event<'_>) {
         self.0 += 1;
     }
 }
@@ -209,22 +226,17 @@ impl Listener for Tally {
 struct Talk {
     key: FlowKey,
     origins: Origins,
-    conversation: Dialogue,
-    room: Room<Tally>,
+    state: ConnectionState,
+    shared: Shared<Tally>,
     next: [u32; 2],
 }
 
 impl Talk {
     fn new() -> Talk {
         let origins = Origins { client_isn: Some(SeqNumber(0)).into(), ..Origins::default() };
-        let room = Room {
-            limits: HttpConfig::default(),
-            pool: ExchangePool::default(),
-            stats: HttpStats::default(),
-            listener: Tally::default(),
-        };
-        let conversation = Dialogue::default();
-        Talk { key: exchange::key_v4(), origins, conversation, room, next: [1, 1] }
+        let shared = Shared::new(HttpConfig::default(), Tally::default());
+        let state = ConnectionState::default();
+        Talk { key: exchange::key_v4(), origins, state, shared, next: [1, 1] }
     }
 
     fn say(&mut self, direction: Direction, bytes: &[u8]) {
@@ -238,15 +250,16 @@ impl Talk {
             is_frame_start: true,
         };
         self.next[own] = self.next[own].wrapping_add(bytes.len() as u32);
-        let wire = Wire { key: &self.key, origins: &self.origins };
-        self.conversation.take(wire, direction, Chunk::Bytes(bytes, &origin), &mut self.room);
+        let flow = FlowRef { key: &self.key, origins: &self.origins };
+        let mut cx = Context { flow, shared: &mut self.shared };
+        self.state.chunk(&mut cx, direction, Chunk::Bytes(bytes, &origin));
     }
 }
 
 /// A request and its response without a body, from bytes in order to an exchange that is over.
 fn conversation(criterion: &mut Criterion) {
     let exchange = exchange::typical();
-    let request = exchange.request.head;
+    let request = exchange.request.text;
     let response = b"HTTP/1.1 304 Not Modified\r\nServer: nginx/1.29.3\r\nETag: \"6a1f\"\r\n\r\n";
     let mut group = criterion.benchmark_group("conversation");
     group.throughput(Throughput::Elements(1));
@@ -257,7 +270,7 @@ fn conversation(criterion: &mut Criterion) {
         talk.say(Direction::Reverse, black_box(response));
         calls += 1;
     });
-    assert_eq!(talk.room.listener.0, calls, "each is an exchange");
+    assert_eq!(talk.shared.recorder.sink.0, calls, "each is an exchange");
     group.finish();
 }
 
@@ -281,8 +294,8 @@ fn framing(criterion: &mut Criterion) {
                 talk.say(Direction::Reverse, black_box(segment));
             }
         });
-        assert_eq!(talk.room.listener.0, 0, "the body has not ended");
-        assert_eq!(talk.room.stats.responses, 1);
+        assert_eq!(talk.shared.recorder.sink.0, 0, "the body has not ended");
+        assert_eq!(talk.shared.stats().exchanges.responses, 1);
     }
     group.finish();
 }
@@ -307,10 +320,10 @@ fn json_line(criterion: &mut Criterion) {
     for (name, exchange, config) in cases {
         let mut format = JsonFormat::new(&config, names.clone());
         batch.clear();
-        format.exchange(&flow, &exchange, &mut batch);
+        exchange::line(&mut format, &flow, &exchange, &mut batch);
         group.throughput(Throughput::Bytes(batch.len() as u64));
         measure(&mut group, name, || {
-            format.exchange(&flow, black_box(&exchange), &mut batch);
+            exchange::line(&mut format, &flow, black_box(&exchange), &mut batch);
             if batch.len() >= 256 << 10 {
                 batch.clear();
             }

@@ -400,6 +400,14 @@ pub enum ConfigError {
     HeadBytes,
 }
 
+impl Default for Config {
+    /// The defaults, for a capture on standard input. Who brings frames to a
+    /// [`Pipeline`](crate::pipeline::Pipeline) needs no other input.
+    fn default() -> Config {
+        Config::new(Input::Stdin)
+    }
+}
+
 impl Config {
     /// The defaults, for `input`, on one shard.
     pub fn new(input: Input) -> Config {

@@ -3,15 +3,15 @@
 
 use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
 use crate::capture::pcap::open::{self as file, Progress};
-use crate::capture::{self, FrameSource, SourceError};
+use crate::capture::{self, FrameSource, SourceError, pcap};
 use crate::config::{Config, ConfigError, Input, LineFormat, Output};
-use crate::emit::{
-    Format, JsonFormat, Limits, Lines, Outlet, Policy, Quota, TextFormat, Writer, WriterError,
-    open_sinks, output_paths,
-};
 use crate::ids::{IfaceNames, ShardId};
-use crate::shard::{Line, Orders, Part, Shard, Share};
-use crate::stats::ShardStats;
+use crate::output::{
+    Limits, Outlet, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks, output_paths,
+};
+use crate::pipeline::{Part, Partition};
+use crate::record::{Format, JsonFormat, TextFormat};
+use crate::shard::{Shard, ShardStats, ShardView, StopSignal};
 use crate::sys::affinity;
 use crate::totals::Totals;
 use std::fs::{File, Metadata};
@@ -72,7 +72,7 @@ pub enum EngineError {
     Live(#[from] capture::live::OpenError),
     /// The capture file could not be opened.
     #[error(transparent)]
-    File(#[from] file::OpenError),
+    File(#[from] pcap::OpenError),
     /// The output could not be opened.
     #[error(transparent)]
     Output(#[from] WriterError),
@@ -124,10 +124,10 @@ struct Board {
 }
 
 impl Board {
-    fn show(&self, line: &Line) {
-        self.frame_count.store(line.frame_count(), Ordering::Relaxed);
+    fn show(&self, shard: &ShardView<'_>) {
+        self.frame_count.store(shard.frame_count(), Ordering::Relaxed);
         if self.is_wanted.load(Ordering::Relaxed) {
-            *self.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = line.stats();
+            *self.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = shard.stats();
             self.is_wanted.store(false, Ordering::Release);
         }
     }
@@ -181,7 +181,7 @@ impl Engine {
                 // A descriptor of its own, so that nothing is kept in the buffer of `Stdin`.
                 let input = "standard input";
                 let stdin = duplicate(&std::io::stdin())
-                    .map_err(|source| file::OpenError::Read { input: input.into(), source })?;
+                    .map_err(|source| pcap::OpenError::Read { input: input.into(), source })?;
                 refuse_same_file(stdin.metadata(), &config)?;
                 let capture = file::open_stream(stdin, input, read_bytes, shard_count, &names)?;
                 (Opened::File(capture), Policy::Wait)
@@ -209,11 +209,11 @@ impl Engine {
             Opened::Live { control, sources, interfaces } => {
                 let count = config.shard_count;
                 let is_ours = control.has_fanout_program();
-                let share = |shard| match is_ours {
-                    true => Share::Sent(Part { shard, count }),
-                    false => Share::All,
+                let partition = |shard| match is_ours {
+                    true => Partition::Sent(Part { shard, count }),
+                    false => Partition::All,
                 };
-                let shards = shards.start(sources, share, true)?;
+                let shards = shards.start(sources, partition, true)?;
                 control.open_gate();
                 notify(Notice::Capturing {
                     interfaces: &interfaces,
@@ -223,11 +223,11 @@ impl Engine {
             }
             Opened::File(capture) => {
                 let count = config.shard_count;
-                let share = |shard| match count {
-                    1 => Share::All,
-                    _ => Share::Part(Part { shard, count }),
+                let partition = |shard| match count {
+                    1 => Partition::All,
+                    _ => Partition::Part(Part { shard, count }),
                 };
-                let shards = shards.start(capture.sources, share, false)?;
+                let shards = shards.start(capture.sources, partition, false)?;
                 Ok(run.file(shards, &capture.progress, notify))
             }
         }
@@ -272,7 +272,7 @@ struct Shards<'a> {
 struct Running {
     threads: Vec<JoinHandle<ShardResult>>,
     boards: Vec<Arc<Board>>,
-    orders: Arc<Orders>,
+    stop: Arc<StopSignal>,
     sender: Sender<Event>,
 }
 
@@ -289,24 +289,24 @@ impl<'a> Shards<'a> {
     fn start<S: FrameSource + Send + 'static>(
         self,
         sources: Vec<S>,
-        share: impl Fn(ShardId) -> Share,
+        partition: impl Fn(ShardId) -> Partition,
         is_pinned: bool,
     ) -> Result<Running, EngineError> {
         let cpus = if is_pinned { affinity::allowed_cpus() } else { Vec::new() };
         let quota = self.config.exchange_count_max.map(Quota::new);
         let is_prompt = !matches!(self.config.input, Input::File(_));
-        let orders = Arc::new(Orders::default());
+        let stop = Arc::new(StopSignal::default());
         let mut running =
-            Running { threads: Vec::new(), boards: Vec::new(), orders, sender: self.sender };
+            Running { threads: Vec::new(), boards: Vec::new(), stop, sender: self.sender };
         for (number, (source, outlet)) in sources.into_iter().zip(self.outlets).enumerate() {
             let format = line_format(self.config, &self.names);
-            let lines = Lines::new(format, outlet, quota.clone(), is_prompt);
-            let share = share(ShardId(number as u16));
-            let shard = Shard::new(self.config, source, share, lines);
+            let records = RecordWriter::new(format, outlet, quota.clone(), is_prompt);
+            let partition = partition(ShardId(number as u16));
+            let shard = Shard::new(self.config, source, partition, records);
             let cpu = cpus.get(number % cpus.len().max(1)).copied();
             if let Err(error) = running.spawn(number, shard, cpu) {
                 // Those that did start would capture for nobody, for ever.
-                running.orders.stop();
+                running.stop.stop();
                 return Err(error);
             }
         }
@@ -334,7 +334,7 @@ impl Running {
     ) -> Result<(), EngineError> {
         let board = Arc::new(Board::default());
         self.boards.push(board.clone());
-        let (orders, sender) = (self.orders.clone(), self.sender.clone());
+        let (stop, sender) = (self.stop.clone(), self.sender.clone());
         let body = move || {
             let _ended = SendOnDrop(sender.clone());
             if let Some(cpu) = cpu
@@ -343,9 +343,9 @@ impl Running {
                 tracing::warn!("shard {number} cannot stay on CPU {}; it runs anywhere", cpu.0);
             }
             let mut has_said_enough = false;
-            shard.run(&orders, |line| {
-                board.show(line);
-                if !has_said_enough && line.is_enough() {
+            shard.run(&stop, |view| {
+                board.show(view);
+                if !has_said_enough && view.is_enough() {
                     has_said_enough = true;
                     let _ = sender.send(Event::Enough);
                 }
@@ -470,7 +470,7 @@ impl Run {
         while !is_drained(&mut control) && Instant::now() < until && !shards.has_lost_one() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        shards.orders.drain();
+        shards.stop.drain();
         let mut ending = self.finish(shards, Some(control));
         ending.input_error = gone.or(ending.input_error);
         ending
@@ -486,7 +486,7 @@ impl Run {
         while ended_count < shards.threads.len() {
             match self.events.recv_timeout(LOOK_UP) {
                 Ok(Event::ShardEnded) => ended_count += 1,
-                Ok(Event::Command(Command::Stop) | Event::Enough) => shards.orders.stop(),
+                Ok(Event::Command(Command::Stop) | Event::Enough) => shards.stop.stop(),
                 Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),
                 Ok(Event::Command(Command::Report)) => {
                     notify(Notice::Report(&self.totals_so_far(&shards, None)));

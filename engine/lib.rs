@@ -1,53 +1,65 @@
 //! httplines: HTTP traffic on the wire, as lines, at the rate of the link.
 //!
 //! ```text
-//!  wire ─► socket filter ─► ring ─► decode ─► flow ─► http ─► emit ─► writer ─► file
-//!          (bpf/)           Frame   Segment   Chunk   Exchange lines   batches
+//!  wire ──► socket filter ──► ring ──► decode ──► flow ──► protocol ──► record ──► output ──► file
+//!           (bpf/)            Frame    Segment    Chunk    Event        lines      batches
+//!                 ▲                                       │
+//!                 └────────── elide until seq N ◄─────────┘
 //! ```
 //!
 //! Data goes one way, from left to right. A shard is one thread, pinned where the input is live,
 //! with one of everything on this line but the writer; shards share nothing on it. (Where the input
-//! is a file a shard may wait, and writes itself.) Both directions of a connection meet one shard,
-//! which is what makes its flow table free of locks.
+//! is a file a shard may wait, and writes its lines itself.) Both directions of a connection meet
+//! one shard, which is what makes its flow table free of locks.
 //!
-//! A room imports only rooms to its left and the leaves, and `tests/architecture.rs` holds that:
+//! A module imports only modules above it in this list and the leaves, which
+//! `tests/architecture.rs` checks:
 //!
 //! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter;
 //!   and [`lanes`], which looks at sixteen bytes at once, and [`slim`], small options.
-//! - [`sys`] is the only room with unsafe code: the kernel's interfaces, as safe values.
+//! - [`sys`] is the only module with unsafe code: the kernel's interfaces, as safe values.
 //! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
 //!   it.
 //! - [`decode`] finds the [`decode::Segment`] in a frame, or the reason why there is none.
 //! - [`flow`] puts the bytes of a connection in order: [`flow::Chunk`]s, and gaps to the byte.
-//! - [`http`] finds heads, follows bodies, pairs requests with responses: [`http::Exchange`]s.
-//! - [`emit`] makes lines of them and appends the lines to files.
-//! - [`shard`] is the page on which all that can be read, for one shard.
-//! - [`engine`] opens, starts, drains and stops shards and writer; [`totals`] adds up what they
-//!   counted.
+//! - [`record`] is what is reported, whatever protocol it came from: [`record::Event`]s with named
+//!   fields, and the formats that make lines of them.
+//! - [`protocol`] is what a connection speaks, from chunks to events: one folder a protocol, behind
+//!   one trait.
+//! - [`pipeline`] is the page on which all that can be read: a segment goes in, events come out.
+//! - [`output`] gathers lines into batches and appends them to files.
+//! - [`shard`] is one pinned thread: a source and a pipeline.
+//! - `engine` opens, starts, drains and stops shards and writer; `totals` adds up what they
+//!   counted. (Both with the feature `live`.)
 //!
-//! `decode`, `flow` and `http` are pure: bytes and packet times in, values out; no clock, no
-//! descriptor, no thread, no log. What arrives on the wire can never be an error or a panic there,
-//! only a counted outcome.
+//! `decode`, `flow`, `protocol` and `record` are pure: bytes and packet times in, values out; no
+//! clock, no descriptor, no thread, no log. What arrives on the wire can never be an error or a
+//! panic there, only a counted outcome.
 //!
-//! As a library: stop at the room you need. [`capture::FrameSource`] gives frames;
-//! a [`decode::Decoder`] segments; a [`flow::FlowTable`] ordered bytes; a [`http::Conversation`]
-//! exchanges, told to your [`http::Listener`].
+//! # As a library
 //!
-//! Features, both on by default: `live` is capture from interfaces and io_uring, `cli` what only
-//! the program needs. Without them capture files are read and lines are written by write(2), and
-//! nothing in C is built. The library sets no handler of a signal unasked: see
-//! [`capture::pcap::install_sigbus_handler`].
+//! Stop where you like: a [`capture::FrameSource`] gives frames, a [`decode::Decoder`] segments, a
+//! [`flow::FlowTable`] ordered bytes, a [`Pipeline`] events. [`pipeline`] begins with a program of
+//! a few lines, `examples/` has three more.
+//!
+//! Two features are on by default. `live` captures from interfaces and needs clang, libelf and zlib
+//! to build; `cli` is what only the program needs. Without them (`default-features = false`) the
+//! library reads capture files, and needs no C compiler. It installs no signal handler unasked
+//! ([`capture::pcap::install_sigbus_handler`]).
 
 #![deny(unsafe_code)]
 
 pub mod capture;
 pub mod config;
 pub mod decode;
-pub mod emit;
+#[cfg(feature = "live")]
 pub mod engine;
 pub mod flow;
-pub mod http;
 pub mod ids;
+pub mod output;
+pub mod pipeline;
+pub mod protocol;
+pub mod record;
 pub mod shard;
 pub mod slim;
 pub mod stats;
@@ -58,4 +70,10 @@ pub mod sys;
 /// Bytes in, masks out: a leaf for who uses it. Its home is `sys` because of its intrinsics.
 pub use sys::lanes;
 pub mod time;
+#[cfg(feature = "live")]
 pub mod totals;
+
+pub use capture::pcap::CaptureFile;
+pub use config::Config;
+pub use pipeline::Pipeline;
+pub use record::{Event, EventSink};

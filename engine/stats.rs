@@ -1,5 +1,5 @@
-//! A leaf: every counter and its name. Each shard counts in its own [`ShardStats`]; nothing here is
-//! shared.
+//! A leaf: the counters of the stages, and their names. Each shard counts in its own; nothing here
+//! is shared.
 
 /// Declares a struct of `u64` counters with their documentation, a sum, and a list of names and
 /// values.
@@ -22,6 +22,7 @@ macro_rules! counters {
         }
     };
 }
+pub(crate) use counters;
 
 counters! {
     /// What became of the frames that reached user space: exactly one of these for each.
@@ -108,18 +109,8 @@ counters! {
 }
 
 counters! {
-    /// What connections turned out to be, and what became of messages and exchanges.
-    HttpStats {
-        /// Connections that spoke HTTP/1.
-        flows_http1,
-        /// Connections whose first payload was a TLS record.
-        flows_tls,
-        /// Connections that began with the HTTP/2 preface.
-        flows_http2,
-        /// Connections that carried something else.
-        flows_other,
-        /// Connections that carried no payload.
-        flows_empty,
+    /// What became of messages and exchanges, whatever protocol they came in.
+    ExchangeStats {
         /// Request heads.
         requests,
         /// Response heads, interim ones included.
@@ -134,20 +125,16 @@ counters! {
         exchanges_truncated,
         /// Exchanges with a gap inside, whatever their outcome.
         exchanges_with_gap,
-        /// Beginnings of messages whose head never ended, so that they were not reported.
-        heads_unfinished,
-        /// Heads longer than `head_bytes_max`, reported with what fits.
-        heads_cut,
-        /// Times a direction lost its place among the messages and looked for the next head.
-        resyncs,
-        /// Bytes of HTTP connections that belong to no message we know: skipped while looking for a
-        /// head.
-        bytes_skipped,
-        /// Requests that were given up because too many of a connection had no answer.
-        pending_overflow,
-        /// Exchanges that were given up in the midst of a message because the shard's memory was
-        /// used up.
-        exchanges_at_bound,
+    }
+}
+
+impl ExchangeStats {
+    /// Exchanges, whatever became of them.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges_complete
+            + self.exchanges_no_response
+            + self.exchanges_no_request
+            + self.exchanges_truncated
     }
 }
 
@@ -176,48 +163,5 @@ counters! {
         lines_dropped,
         /// Batches of lines dropped so.
         batches_dropped,
-    }
-}
-
-/// All counters of one shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct ShardStats {
-    /// Frames the source handed over.
-    pub frames: u64,
-    /// Bytes of those frames, as captured.
-    pub frame_bytes: u64,
-    /// Segments that the fanout sent here though their connection is another shard's: such of
-    /// which a fragment came before its first. Counted where our own program does the fanout.
-    pub segments_misplaced: u64,
-    /// Frames of which no payload came up, though they had some: elided ones, if the source is
-    /// live.
-    pub frames_bare: u64,
-    /// By outcome of decoding; their sum is `frames`.
-    pub decode: DecodeStats,
-    /// Of IP datagrams, fragments above all.
-    pub datagrams: DatagramStats,
-    /// Of the flow table and the reassemblers.
-    pub flow: FlowStats,
-    /// Of messages and exchanges.
-    pub http: HttpStats,
-    /// Of what was said to the filter.
-    pub notes: NoteStats,
-    /// Of the lines.
-    pub emit: EmitStats,
-}
-
-impl ShardStats {
-    /// Adds every counter of `other`.
-    pub fn add(&mut self, other: &ShardStats) {
-        self.frames += other.frames;
-        self.frame_bytes += other.frame_bytes;
-        self.segments_misplaced += other.segments_misplaced;
-        self.decode.add(&other.decode);
-        self.datagrams.add(&other.datagrams);
-        self.flow.add(&other.flow);
-        self.http.add(&other.http);
-        self.frames_bare += other.frames_bare;
-        self.notes.add(&other.notes);
-        self.emit.add(&other.emit);
     }
 }

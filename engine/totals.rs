@@ -2,8 +2,9 @@
 //! why here.
 
 use crate::capture::live::LiveTotals;
-use crate::emit::WriterStats;
-use crate::stats::ShardStats;
+use crate::output::WriterStats;
+use crate::protocol::Kind;
+use crate::shard::ShardStats;
 use crate::sys::counters::Reason;
 use std::fmt;
 use std::time::Duration;
@@ -33,65 +34,66 @@ impl Totals {
                 violations.push(format!("{left_name} {left} is not {right_name} {right}"));
             }
         };
-        let shards = &self.shards;
+        let pipeline = &self.shards.pipeline;
         if let Some(live) = &self.live {
             law("passed by the filter", live.filter.passed(), "tp_packets", live.packets());
-            let up = shards.frames + live.drops();
+            let up = pipeline.frames + live.drops();
             law("tp_packets", live.packets(), "delivered + dropped by the kernel", up);
             // Of frames that were dropped nobody knows what they were.
             if live.drops() == 0 {
                 let elided = live.filter.of(Reason::Elided);
-                law("elided by the filter", elided, "delivered bare", shards.frames_bare);
+                law("elided by the filter", elided, "delivered bare", pipeline.frames_bare);
             }
         }
-        law("delivered", shards.frames, "decoded by outcome", sum(&shards.decode.each()));
-        let http = &shards.http;
-        let kinds = http.flows_http1
-            + http.flows_tls
-            + http.flows_http2
-            + http.flows_other
-            + http.flows_empty;
-        law("flows", shards.flow.flows, "flows by kind", kinds);
-        let written =
-            self.writer.lines_written + self.writer.lines_lost + shards.emit.lines_dropped;
-        law("lines made", shards.emit.lines, "written + lost + dropped", written);
+        law("delivered", pipeline.frames, "decoded by outcome", sum(&pipeline.decode.each()));
+        let by_kind = pipeline.protocol.flows.total();
+        law("flows", pipeline.flow.flows, "flows by kind", by_kind);
+        let emit = &self.shards.emit;
+        let written = self.writer.lines_written + self.writer.lines_lost + emit.lines_dropped;
+        law("lines made", emit.lines, "written + lost + dropped", written);
         violations
     }
 
     /// Exchanges, whatever became of them.
     pub fn exchanges(&self) -> u64 {
-        let http = &self.shards.http;
-        http.exchanges_complete
-            + http.exchanges_no_response
-            + http.exchanges_no_request
-            + http.exchanges_truncated
+        self.shards.pipeline.protocol.exchanges.exchanges()
     }
 
     /// Why there is no line, for who expected some: the most telling of what was seen instead.
     fn why_nothing(&self) -> Option<String> {
-        let (http, decode) = (&self.shards.http, &self.shards.decode);
-        if http.requests + http.responses + self.exchanges() > 0 {
+        let (protocol, decode) = (&self.shards.pipeline.protocol, &self.shards.pipeline.decode);
+        let (flows, exchanges) = (&protocol.flows, &protocol.exchanges);
+        if exchanges.requests + exchanges.responses + self.exchanges() > 0 {
             return None;
         }
-        if http.flows_http1 > 0 || http.heads_unfinished > 0 {
+        if flows.of(Kind::Http1) > 0 || protocol.has_unreported() {
             return Some("HTTP/1 was seen, but no message from its beginning to its end".into());
         }
         let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
         let no_tcp = decode.not_tcp + decode.not_ip;
         let no_tcp = no_tcp + kernel(Reason::NotTcp) + kernel(Reason::NotIp);
-        let mut seen = told(&[
-            (http.flows_tls, "TLS connection", "TLS connections"),
-            (kernel(Reason::Tls), "frame of TLS", "frames of TLS"),
-            (http.flows_http2, "HTTP/2 connection", "HTTP/2 connections"),
-            (http.flows_other, "connection of another kind", "connections of other kinds"),
+        let (mut seen, mut advice) = (Vec::new(), None);
+        for kind in Kind::ALL.iter().filter(|kind| kind.unread().is_some()) {
+            let of_kernel = if *kind == Kind::Tls { kernel(Reason::Tls) } else { 0 };
+            let name = kind.name();
+            seen.extend(told(&[
+                (flows.of(*kind), &format!("{name} connection"), &format!("{name} connections")),
+                (of_kernel, "frame of TLS", "frames of TLS"),
+            ]));
+            if flows.of(*kind) + of_kernel > 0 {
+                advice = advice.or(kind.unread());
+            }
+        }
+        seen.extend(told(&[
+            (flows.other, "connection of another kind", "connections of other kinds"),
             (kernel(Reason::Other), "frame of another protocol", "frames of other protocols"),
-            (http.flows_empty, "connection without data", "connections without data"),
+            (flows.empty, "connection without data", "connections without data"),
             (no_tcp, "frame that is not TCP", "frames that are not TCP"),
             (decode.unsupported_link, "frame of an unknown link", "frames of unknown links"),
-        ]);
+        ]));
         if seen.is_empty() {
             // Next to any of the above these would only confuse.
-            let late = self.shards.flow.segments_unknown + kernel(Reason::NoPayload);
+            let late = self.shards.pipeline.flow.segments_unknown + kernel(Reason::NoPayload);
             let other_way = kernel(Reason::Direction);
             seen = told(&[
                 (
@@ -102,13 +104,7 @@ impl Totals {
                 (other_way, "frame that goes the other way", "frames that go the other way"),
             ]);
         }
-        let advice = if http.flows_tls + kernel(Reason::Tls) > 0 {
-            "; httplines cannot read encrypted traffic"
-        } else if http.flows_http2 > 0 {
-            "; httplines does not read HTTP/2"
-        } else {
-            ""
-        };
+        let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
         Some(match (seen.as_slice(), &self.live) {
             ([], Some(_)) => "no packet came; is it the right interface? -D lists them, \
                               -i any takes all"
@@ -119,23 +115,23 @@ impl Totals {
     }
 
     fn write_capture(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shards = &self.shards;
+        let pipeline = &self.shards.pipeline;
         let Some(live) = &self.live else {
-            row(f, "frames", &format!("{} read, {} bytes", shards.frames, shards.frame_bytes))?;
+            row(f, "frames", &format!("{} read, {} bytes", pipeline.frames, pipeline.frame_bytes))?;
             return Ok(());
         };
         let filter = &live.filter;
         let (offered, rejected) = (filter.offered(), filter.rejected());
         let passed = filter.passed();
         row(f, "offered", &format!("{offered} = {rejected} rejected + {passed} passed"))?;
-        let (captured, drops) = (shards.frames, live.drops());
+        let (captured, drops) = (pipeline.frames, live.drops());
         let mut parts = format!("{passed} = {captured} captured + {drops} dropped by kernel");
         if self.is_running {
             let under_way = passed.saturating_sub(captured + drops);
             parts += &format!(" + {under_way} under way");
         }
         row(f, "passed", &parts)?;
-        row(f, "captured", &format!("{} bytes", shards.frame_bytes))?;
+        row(f, "captured", &format!("{} bytes", pipeline.frame_bytes))?;
         let reasons = |is_pass: bool| {
             let all = Reason::ALL
                 .iter()
@@ -165,19 +161,19 @@ impl Totals {
         row_of_parts(f, "elided", &elided)?;
         let pressure = [
             ("sessions that the table had lost and a note brought back", filter.sessions_restored),
-            ("connections without room for a note", shards.notes.notes_refused),
+            ("connections without room for a note", pipeline.notes.notes_refused),
             ("SYNs refused by a full table", filter.openings_failed),
         ];
         row_of_parts(f, "pressure", &pressure)?;
         let misplaced = [
             ("fragments without their first", live.misplaced_fragments),
-            ("segments at another shard", shards.segments_misplaced),
+            ("segments at another shard", pipeline.segments_misplaced),
         ];
         row_of_parts(f, "misplaced", &misplaced)
     }
 
     fn write_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flow = &self.shards.flow;
+        let flow = &self.shards.pipeline.flow;
         let losses = [
             ("segments of unknown connections", flow.segments_unknown),
             ("flows evicted", flow.flows_evicted),
@@ -197,7 +193,8 @@ impl Totals {
 impl fmt::Display for Totals {
     /// A table of counters; those that are zero are left out, except where zero is the news.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (flow, http, emit) = (&self.shards.flow, &self.shards.http, &self.shards.emit);
+        let (pipeline, emit) = (&self.shards.pipeline, &self.shards.emit);
+        let (flow, protocol) = (&pipeline.flow, &pipeline.protocol);
         let exchanges = self.exchanges();
         let plural = if exchanges == 1 { "" } else { "s" };
         let state = if self.is_running { " so far" } else { "" };
@@ -206,8 +203,8 @@ impl fmt::Display for Totals {
             row(f, "why", &why)?;
         }
         self.write_capture(f)?;
-        row_of_parts(f, "decoded", &self.shards.decode.each())?;
-        let datagrams = &self.shards.datagrams;
+        row_of_parts(f, "decoded", &pipeline.decode.each())?;
+        let datagrams = &pipeline.datagrams;
         let noticed = [
             ("joined of fragments", datagrams.datagrams_joined),
             ("dropped", datagrams.datagrams_dropped),
@@ -216,33 +213,23 @@ impl fmt::Display for Totals {
             ("wrong IPv4 checksums", datagrams.ipv4_checksums_wrong),
         ];
         row_of_parts(f, "datagrams", &noticed)?;
-        let kinds = [
-            ("HTTP/1", http.flows_http1),
-            ("TLS", http.flows_tls),
-            ("HTTP/2", http.flows_http2),
-            ("other", http.flows_other),
-            ("without payload", http.flows_empty),
-        ];
-        row_of_parts(f, "flows", &kinds)?;
+        let kinds = Kind::ALL.iter().map(|kind| (kind.name(), protocol.flows.of(*kind)));
+        let others = [("other", protocol.flows.other), ("without payload", protocol.flows.empty)];
+        row_of_parts(f, "flows", &kinds.chain(others).collect::<Vec<_>>())?;
         self.write_streams(f)?;
         row(f, "gaps", &format!("{} ({} bytes)", flow.gaps, flow.gap_bytes))?;
+        let exchanges = &protocol.exchanges;
         let outcomes = [
-            ("complete", http.exchanges_complete),
-            ("no_response", http.exchanges_no_response),
-            ("no_request", http.exchanges_no_request),
-            ("truncated", http.exchanges_truncated),
-            ("with a gap", http.exchanges_with_gap),
+            ("complete", exchanges.exchanges_complete),
+            ("no_response", exchanges.exchanges_no_response),
+            ("no_request", exchanges.exchanges_no_request),
+            ("truncated", exchanges.exchanges_truncated),
+            ("with a gap", exchanges.exchanges_with_gap),
         ];
         row_of_parts(f, "exchanges", &outcomes)?;
-        let doubts = [
-            ("heads unfinished", http.heads_unfinished),
-            ("heads cut", http.heads_cut),
-            ("times out of step", http.resyncs),
-            ("bytes skipped", http.bytes_skipped),
-            ("requests beyond the bound", http.pending_overflow),
-            ("exchanges beyond the bound", http.exchanges_at_bound),
-        ];
-        row_of_parts(f, "doubts", &doubts)?;
+        for (name, parts) in protocol.rows() {
+            row_of_parts(f, name, &parts)?;
+        }
         let writer = &self.writer;
         let (lines, bytes) = (writer.lines_written, writer.bytes_written);
         let lost = emit.lines_dropped + writer.lines_lost;

@@ -8,7 +8,9 @@
 use crate::support::attacks;
 use crate::support::siege::{Attack, Counting, ETHERNET, Outcome, besiege, honest, small, storm};
 use httplines::config::{Config, Input};
-use httplines::stats::{DatagramStats, FlowStats, HttpStats, ShardStats};
+use httplines::protocol::ProtocolStats;
+use httplines::shard::ShardStats;
+use httplines::stats::{DatagramStats, FlowStats};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -55,15 +57,15 @@ fn given_up<T>(outcome: &Outcome, counters: fn(&ShardStats) -> &T, counter: fn(&
 }
 
 fn of_flow(stats: &ShardStats) -> &FlowStats {
-    &stats.flow
+    &stats.pipeline.flow
 }
 
-fn of_http(stats: &ShardStats) -> &HttpStats {
-    &stats.http
+fn of_protocol(stats: &ShardStats) -> &ProtocolStats {
+    &stats.pipeline.protocol
 }
 
 fn of_datagrams(stats: &ShardStats) -> &DatagramStats {
-    &stats.datagrams
+    &stats.pipeline.datagrams
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn idle_connections() {
     config.flow.flow_count_max = 2 * COUNT as usize;
     let none = besiege(&config, 2000, attacks::exchanges(1000), honest(0));
     let many = besiege(&config, 4 * COUNT, attacks::exchanges(COUNT), honest(0));
-    assert_eq!(many.stats.http.exchanges_complete, 2 * COUNT);
+    assert_eq!(many.stats.pipeline.protocol.exchanges.exchanges_complete, 2 * COUNT);
     let flow_bytes = (many.peak_bytes - none.peak_bytes) / COUNT as usize;
     assert!(flow_bytes <= IDLE_FLOW_BYTES, "{flow_bytes} bytes each");
 }
@@ -96,7 +98,7 @@ fn idle_connections() {
 #[test]
 fn endpoints_used_again_and_again() {
     let outcome = hold(&small(), 40_000, attacks::reuse());
-    assert!(outcome.stats.flow.flows > 13_000, "{:?}", outcome.stats.flow);
+    assert!(outcome.stats.pipeline.flow.flows > 13_000, "{:?}", outcome.stats.pipeline.flow);
 }
 
 #[test]
@@ -110,14 +112,14 @@ fn slow_heads() {
 #[test]
 fn heads_without_end() {
     let outcome = hold(&small(), 60_000, attacks::slow_heads(1000, 100));
-    given_up(&outcome, of_http, |http| http.heads_cut + http.exchanges_at_bound);
+    given_up(&outcome, of_protocol, |it| it.http1.heads_cut + it.http1.exchanges_at_bound);
 }
 
 #[test]
 fn pipelining_without_answers() {
     for flow_count in [1, 200] {
         let outcome = hold(&small(), 6000, attacks::pipelined(flow_count));
-        given_up(&outcome, of_http, |http| http.pending_overflow);
+        given_up(&outcome, of_protocol, |it| it.http1.pending_overflow);
     }
 }
 
@@ -125,8 +127,8 @@ fn pipelining_without_answers() {
 fn bodies_without_end() {
     for (flow_count, is_asked) in [(100_000, false), (1800, true)] {
         let outcome = hold(&small(), 12_000, attacks::bodies(flow_count, is_asked));
-        let evicted = outcome.stats.flow.flows_evicted;
-        let count = outcome.stats.http.exchanges_at_bound + evicted;
+        let evicted = outcome.stats.pipeline.flow.flows_evicted;
+        let count = outcome.stats.pipeline.protocol.http1.exchanges_at_bound + evicted;
         assert!(count > 0, "{:?}", outcome.stats);
     }
 }
@@ -139,7 +141,11 @@ fn segments_out_of_order() {
         given_up(&outcome, of_flow, |flow| flow.gaps);
     }
     let outcome = hold(&small(), 60_000, attacks::drained(300));
-    assert!(outcome.stats.flow.segments_out_of_order > 50_000, "{:?}", outcome.stats.flow);
+    assert!(
+        outcome.stats.pipeline.flow.segments_out_of_order > 50_000,
+        "{:?}",
+        outcome.stats.pipeline.flow
+    );
 }
 
 /// Many of the attack's segments come at each time that honest ones have: who is quiet for so short
@@ -155,19 +161,27 @@ fn holes_without_end() {
 #[test]
 fn interim_answers_without_end() {
     let outcome = hold(&small(), 10_000, attacks::interim());
-    assert!(outcome.stats.http.responses > 400_000, "{:?}", outcome.stats.http);
+    assert!(
+        outcome.stats.pipeline.protocol.exchanges.responses > 400_000,
+        "{:?}",
+        outcome.stats.pipeline.protocol
+    );
 }
 
 #[test]
 fn answers_that_may_be_to_any_request() {
     let outcome = hold(&small(), 6000, attacks::doubtful_answers());
-    assert!(outcome.stats.http.responses > 300_000, "{:?}", outcome.stats.http);
+    assert!(
+        outcome.stats.pipeline.protocol.exchanges.responses > 300_000,
+        "{:?}",
+        outcome.stats.pipeline.protocol
+    );
 }
 
 #[test]
 fn bodies_in_crumbs() {
     let outcome = hold(&small(), 10_000, attacks::crumbled_bodies());
-    assert_eq!(outcome.stats.http.resyncs, 0, "every chunk was understood");
+    assert_eq!(outcome.stats.pipeline.protocol.http1.resyncs, 0, "every chunk was understood");
 }
 
 #[test]
@@ -209,7 +223,7 @@ fn endpoints_of_one_hash_are_spread() {
         blow.seq = number as u32 / 1500 * request.len() as u32;
         blow.write(request, frame);
     });
-    assert_eq!(outcome.stats.http.requests, 3000 + HONEST_COUNT);
+    assert_eq!(outcome.stats.pipeline.protocol.exchanges.requests, 3000 + HONEST_COUNT);
 }
 
 /// What attacks of full size take of the program with its default bounds. All of them are made

@@ -9,11 +9,12 @@
 mod root {
     use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
     use httplines::config::{CaptureConfig, Config, DecodeConfig, Input};
-    use httplines::emit::Lines;
-    use httplines::emit::{JsonFormat, Limits, MemorySink, Policy, Writer};
     use httplines::ids::{IfaceId, IfaceNames};
-    use httplines::shard::{Orders, Shard, Share};
-    use httplines::stats::ShardStats;
+    use httplines::output::RecordWriter;
+    use httplines::output::{Limits, MemorySink, Policy, Writer};
+    use httplines::pipeline::Partition;
+    use httplines::record::JsonFormat;
+    use httplines::shard::{Shard, ShardStats, StopSignal};
     use httplines::sys::counters::{FilterCounters, Reason};
     use httplines::sys::filter::Filter;
     use httplines::sys::notes::Notes;
@@ -474,11 +475,11 @@ mod root {
         let (mut outlets, writer) =
             Writer::start(vec![Box::new(sink.clone())], 1, limits, Policy::Wait).expect("a thread");
         let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
-        let lines = Lines::new(format, outlets.remove(0), None, false);
+        let records = RecordWriter::new(format, outlets.remove(0), None, false);
         let Traffic { dropped, block_counts, .. } = traffic;
         let source = Source { filter, frames, dropped, block_counts, at: 0, blocks: 0 };
-        let shard = Shard::new(&config, source, Share::All, lines);
-        let (stats, result) = shard.run(&Orders::default(), |_| {});
+        let shard = Shard::new(&config, source, Partition::All, records);
+        let (stats, result) = shard.run(&StopSignal::default(), |_| {});
         result.expect("the source has no faults");
         writer.finish().1.expect("the sink has no faults");
         (records::parse(&sink.bytes()), stats)
@@ -524,9 +525,9 @@ mod root {
                 let (live, stats) = told(Some(filter), &frames, &traffic, *elide_bytes_min);
                 let what = format!("with a filter, elision {elide_bytes_min:?}, and without");
                 records::assert_same(&what, &live, &expected);
-                elided.set(elided.get() + stats.flow.bytes_elided);
+                elided.set(elided.get() + stats.pipeline.flow.bytes_elided);
                 told_count.set(told_count.get() + live.len() as u64);
-                rejected.set(rejected.get() + frames.len() as u64 - stats.frames);
+                rejected.set(rejected.get() + frames.len() as u64 - stats.pipeline.frames);
             }
         });
         let counted = |count: fn(&FilterCounters) -> u64| {

@@ -3,9 +3,9 @@
 
 use fields::{FIELDS, check_field, exchange_of};
 use httplines::config::EmitConfig;
-use httplines::emit::{FIXED_BYTES_MAX, Format, JsonFormat, LINE_BYTES_MIN};
-use httplines::http::{Exchange, FlowIdentity};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
+use httplines::record::{Exchange, FlowIdentity, Header, Span};
+use httplines::record::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
 use httplines::time::TimestampNs;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn line(config: &EmitConfig, flow: &FlowIdentity<'_>, exchange: &Exchange) -> Ve
     let names = IfaceNames::default();
     names.insert(IfaceId(0), "eth0");
     let mut line = Vec::new();
-    JsonFormat::new(config, names).exchange(flow, exchange, &mut line);
+    exchange::line(&mut JsonFormat::new(config, names), flow, exchange, &mut line);
     line
 }
 
@@ -80,13 +80,22 @@ proptest! {
         response in bytes(70_000),
         starts in prop::array::uniform2(0_u32..80_000),
         names in prop::option::of(prop::collection::vec("[a-zA-Z-]{1,12}", 0..4)),
+        spans in prop::collection::vec(
+            [[0_u32..80_000, 0..3_000], [0_u32..80_000, 0..3_000]], 0..40),
     ) {
         let mut exchange = exchange::typical();
         // The places in the heads stay what they were: most of them point anywhere or nowhere.
-        exchange.request.head = request;
-        exchange.response.head = response;
-        exchange.request.fields.headers_start = starts[0];
-        exchange.response.fields.headers_start = starts[1];
+        exchange.request.text = request;
+        exchange.response.text = response;
+        exchange.request.start_line_bytes = starts[0];
+        exchange.response.start_line_bytes = starts[1];
+        for message in [&mut exchange.request, &mut exchange.response] {
+            let span = |[start, len]: [u32; 2]| Span::new(start as usize, (start + len) as usize);
+            let header = |[name, value]: [[u32; 2]; 2]| {
+                Header { name: span(name), value: span(value) }
+            };
+            message.headers.extend(spans.iter().copied().map(header));
+        }
         let config = EmitConfig {
             is_all_headers: names.is_none(),
             extra_headers: names.unwrap_or_default(),

@@ -20,6 +20,7 @@ mod decode;
 mod differential;
 mod docs;
 mod elide;
+mod examples;
 mod fanout;
 mod filter;
 mod filter_exact;

@@ -3,10 +3,11 @@
 use crate::support::packet::{ACK, Packet};
 use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
 use httplines::config::{Config, Input};
-use httplines::emit::{JsonFormat, Limits, Lines, MemorySink, Policy, Writer};
 use httplines::ids::{IfaceId, IfaceNames, ShardId};
-use httplines::shard::{Orders, Part, Shard, Share};
-use httplines::stats::ShardStats;
+use httplines::output::{Limits, MemorySink, Policy, RecordWriter, Writer};
+use httplines::pipeline::{Part, Partition};
+use httplines::record::JsonFormat;
+use httplines::shard::{Shard, ShardStats, StopSignal};
 use httplines::time::TimestampNs;
 use std::net::SocketAddr;
 
@@ -31,16 +32,16 @@ impl FrameSource for Source<'_> {
     }
 }
 
-fn run(frames: &[Vec<u8>], share: Share) -> ShardStats {
+fn run(frames: &[Vec<u8>], partition: Partition) -> ShardStats {
     let config = Config::new(Input::Stdin);
     let limits = Limits::from(&config.emit);
     let (mut outlets, writer) =
         Writer::start(vec![Box::new(MemorySink::new())], 1, limits, Policy::Wait)
             .expect("a thread");
     let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
-    let lines = Lines::new(format, outlets.remove(0), None, false);
+    let records = RecordWriter::new(format, outlets.remove(0), None, false);
     let (stats, result) =
-        Shard::new(&config, Source(frames), share, lines).run(&Orders::default(), |_| {});
+        Shard::new(&config, Source(frames), partition, records).run(&StopSignal::default(), |_| {});
     result.expect("the source has no faults");
     writer.finish().1.expect("the sink has no faults");
     stats
@@ -59,8 +60,8 @@ fn segments_at_another_shard_are_counted_and_used() {
     let part = |shard| Part { shard: ShardId(shard), count: SHARDS };
     let mut own_sum = 0;
     for shard in 0..SHARDS {
-        let own = run(&frames, Share::Part(part(shard))).frames;
-        let sent = run(&frames, Share::Sent(part(shard)));
+        let own = run(&frames, Partition::Part(part(shard))).pipeline.frames;
+        let sent = run(&frames, Partition::Sent(part(shard))).pipeline;
         assert_eq!((sent.frames, sent.segments_misplaced), (all, all - own), "shard {shard}");
         assert!(own > 0 && own < all, "shard {shard} has {own} of {all}");
         own_sum += own;

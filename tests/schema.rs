@@ -5,23 +5,24 @@ use std::collections::BTreeSet;
 
 use httplines::config::EmitConfig;
 use httplines::decode::{Encapsulation, TunnelPath};
-use httplines::emit::{Format, JsonFormat};
-use httplines::http::{End, Exchange, FlowIdentity, Outcome};
+use httplines::flow::End;
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
+use httplines::record::JsonFormat;
+use httplines::record::{Exchange, FlowIdentity, Outcome};
 use httplines::time::TimestampNs;
 use serde_json::{Value, json};
 
 use crate::support::exchange;
 use crate::support::schema;
 
-use exchange::{START_NS, flow, header, key_v4, put, start_line, typical};
+use exchange::{START_NS, flow, header, key_v4, put, request_line, status_line, typical};
 
 fn line_of(config: &EmitConfig, flow: &FlowIdentity<'_>, exchange: &Exchange) -> Vec<u8> {
     let names = IfaceNames::default();
     names.insert(IfaceId(0), "eth0");
     names.insert(IfaceId(1), &"long".repeat(100));
     let mut line = Vec::new();
-    JsonFormat::new(config, names).exchange(flow, exchange, &mut line);
+    exchange::line(&mut JsonFormat::new(config, names), flow, exchange, &mut line);
     line
 }
 
@@ -72,7 +73,7 @@ fn full(value: &[u8]) -> Exchange {
         ..Exchange::default()
     };
     let request = &mut exchange.request;
-    start_line(request, value, value, value);
+    request_line(request, value, value, value);
     for name in ["Host", "User-Agent", "Referer", "Content-Type", "Accept"] {
         header(request, name, value);
     }
@@ -81,11 +82,10 @@ fn full(value: &[u8]) -> Exchange {
     request.last = Some(TimestampNs(u64::MAX));
     request.is_ended = true;
     let response = &mut exchange.response;
-    start_line(response, b"HTTP/1.1", b"65535", value);
+    status_line(response, b"HTTP/1.1", u16::MAX, value);
     for name in ["Content-Type", "Server", "Location", "X"] {
         header(response, name, value);
     }
-    response.status = u16::MAX;
     response.body_bytes = Some(u64::MAX);
     response.first = Some(TimestampNs(START_NS));
     response.last = Some(TimestampNs(u64::MAX));
@@ -178,7 +178,7 @@ fn times_are_never_invented() {
 fn a_long_target_survives_beside_long_headers() {
     let mut exchange = full(&[b'h'; 512]);
     let target = [b'/'; 7 * 1024];
-    exchange.request.fields.second = put(&mut exchange.request, &target);
+    exchange.request.fields.target = put(&mut exchange.request, &target);
     let record = record(&exchange);
     assert_eq!(record["target"].as_str().unwrap().len(), target.len());
     assert_eq!(record.get("target_len"), None);
@@ -206,8 +206,8 @@ fn headers_without_room_are_counted_from_the_end() {
     let all = EmitConfig { is_all_headers: true, ..EmitConfig::default() };
     let mut exchange = typical();
     for message in [&mut exchange.request, &mut exchange.response] {
-        // Without the empty line at its end a head can go on.
-        message.head.truncate(message.head.len() - 2);
+        // Without the empty line at its end a text can go on.
+        message.text.truncate(message.text.len() - 2);
     }
     for number in 0..1_000 {
         header(&mut exchange.request, &format!("X-{number}"), b"0123456789");
@@ -229,11 +229,11 @@ fn queries_are_redacted_everywhere() {
     let config =
         EmitConfig { is_query_redacted: true, is_all_headers: true, ..EmitConfig::default() };
     let mut exchange = typical();
-    exchange.request.head.clear();
-    start_line(&mut exchange.request, b"GET", b"/a\xff?secret", b"HTTP/1.1");
+    exchange.request.clear();
+    request_line(&mut exchange.request, b"GET", b"/a\xff?secret", b"HTTP/1.1");
     header(&mut exchange.request, "Referer", b"http://x/?secret");
-    exchange.response.head.clear();
-    start_line(&mut exchange.response, b"HTTP/1.1", b"302", b"Found");
+    exchange.response.clear();
+    status_line(&mut exchange.response, b"HTTP/1.1", 302, b"Found");
     header(&mut exchange.response, "Location", b"http://x/?secret#\xff");
     let line = line_of(&config, &flow(&key_v4()), &exchange);
     let record = schema::check_line(&line);

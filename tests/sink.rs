@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use httplines::emit::{Batch, FileSink, Limits, Policy, Sink, StdoutSink, Writer, WriterError};
 use httplines::ids::ShardId;
+use httplines::output::{Batch, FileSink, Limits, Policy, Sink, StdoutSink, Writer, WriterError};
 use httplines::stats::EmitStats;
 
 /// A batch of lines that tell their number and have many lengths.
@@ -247,7 +247,8 @@ mod root {
             let (mut outlets, writer) = Writer::start(vec![sink], 1, limits, policy).unwrap();
             let mut outlet = outlets.remove(0);
             let mut stats = EmitStats::default();
-            let mut say = |outlet: &mut httplines::emit::Outlet, numbers: std::ops::Range<u64>| {
+            let mut say = |outlet: &mut httplines::output::Outlet,
+                           numbers: std::ops::Range<u64>| {
                 for number in numbers {
                     let line = batch(number, 1).bytes;
                     outlet.line(&mut stats, |out| out.extend_from_slice(&line));

@@ -2,7 +2,8 @@
 //! in, its exchanges are those that were held; whatever is lost, what the loss did not touch is
 //! told as it was held, what it touched says so, and nothing is invented.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release --test main streams::` tries more than a test run does.
+//! `PROPTEST_CASES=20000 cargo test --release --test main streams::` tries more than a test run
+//! does.
 
 use crate::support::packet::RST;
 use crate::support::records;
@@ -188,7 +189,7 @@ proptest! {
         // All of it within the grace that a hole has.
         sent.iter_mut().enumerate().for_each(|(index, sent)| sent.at_us = index as u64 / 2);
         let shuffled = told(&talk, &sent);
-        prop_assert_eq!(shuffled.flow.gaps, 0);
+        prop_assert_eq!(shuffled.stats.flow.gaps, 0);
         records::assert_same(
             "in order and not",
             &records::without(expected.records, &TIMES),
@@ -219,7 +220,7 @@ proptest! {
         // Without its SYN a stream begins with what came first: what the other side's
         // acknowledgements tell of bytes before that is in records, and no gap of the stream.
         let is_begun = !is_lost[1];
-        prop_assert!(!is_begun || gap_bytes <= lossy.flow.gap_bytes, "{}", gap_bytes);
+        prop_assert!(!is_begun || gap_bytes <= lossy.stats.flow.gap_bytes, "{}", gap_bytes);
         let whole = records::without(told(&talk, &talk.sent).records, &OF_THE_LOSS);
         let records = records::without(lossy.records, &OF_THE_LOSS);
         for (exchange, is_touched) in touched(&talk, &is_lost).into_iter().enumerate() {

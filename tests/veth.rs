@@ -1,8 +1,8 @@
 //! The main job on real traffic: real clients and a real server on a veth pair, captured live. What
 //! nginx says it answered is the truth.
 //!
-//! `HTTPLINES_LAB_REQUESTS=100000 cargo test --release --test main veth::` makes so many requests on
-//! each of the four wires instead of the few that a test needs.
+//! `HTTPLINES_LAB_REQUESTS=100000 cargo test --release --test main veth::` makes so many requests
+//! on each of the four wires instead of the few that a test needs.
 
 mod root {
     use crate::support::lab::{

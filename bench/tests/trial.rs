@@ -8,10 +8,11 @@ mod root {
     use crate::support::{lab, skip};
     use httplines::capture::live::LiveCapture;
     use httplines::config::{Config, EmitConfig, Input, LineFormat, Output};
-    use httplines::emit::{Format, JsonFormat, Limits, Lines, Policy, Writer, open_sinks};
-    use httplines::http::{Exchange, FlowIdentity};
     use httplines::ids::IfaceNames;
-    use httplines::shard::{Orders, Shard, Share};
+    use httplines::output::{Limits, Policy, RecordWriter, Writer, open_sinks};
+    use httplines::pipeline::Partition;
+    use httplines::record::{Event, Format, JsonFormat, Wants};
+    use httplines::shard::{Shard, StopSignal};
     use httplines::totals::Totals;
     use serde_json::Value;
     use signal_hook::consts::SIGINT;
@@ -384,10 +385,14 @@ mod root {
     struct Lossy(JsonFormat, u64);
 
     impl Format for Lossy {
-        fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange, out: &mut Vec<u8>) {
+        fn wants(&self) -> Wants {
+            self.0.wants()
+        }
+
+        fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
             self.1 += 1;
             if !self.1.is_multiple_of(10_000) {
-                self.0.exchange(flow, exchange, out);
+                self.0.line(event, out);
             }
         }
     }
@@ -407,9 +412,9 @@ mod root {
             Writer::start(sinks, 1, limits, Policy::Drop).expect("the writer starts");
         let format = Box::new(Lossy(JsonFormat::new(&config.emit, names), 0));
         let (source, outlet) = sources.into_iter().zip(outlets).next().expect("one shard");
-        let lines = Lines::new(format, outlet, None, true);
-        let shard = Shard::new(&config, source, Share::All, lines);
-        let (orders, frames) = (Arc::new(Orders::default()), Arc::new(AtomicU64::new(0)));
+        let records = RecordWriter::new(format, outlet, None, true);
+        let shard = Shard::new(&config, source, Partition::All, records);
+        let (orders, frames) = (Arc::new(StopSignal::default()), Arc::new(AtomicU64::new(0)));
         let (ordered, seen) = (orders.clone(), frames.clone());
         let thread = std::thread::spawn(move || {
             shard.run(&ordered, |line| seen.store(line.frame_count(), Ordering::Relaxed))

@@ -6,7 +6,7 @@ use httplines::capture::live::{LiveCapture, LiveControl, LiveSource};
 use httplines::capture::{FrameSource, Polled};
 use httplines::config::{CaptureConfig, DecodeConfig, FilterMode};
 use httplines::ids::IfaceNames;
-use httplines::shard::Orders;
+use httplines::shard::StopSignal;
 use httplines::sys::affinity;
 use httplines::sys::counters::Reason;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let names = IfaceNames::default();
     let (control, sources) =
         LiveCapture::open(&config, &DecodeConfig::default(), &interfaces, shard_count, &names)?;
-    let (orders, walked) = (Arc::new(Orders::default()), Arc::new(Walked::default()));
+    let (orders, walked) = (Arc::new(StopSignal::default()), Arc::new(Walked::default()));
     let mut threads = Vec::new();
     for (number, source) in sources.into_iter().enumerate() {
         let cpu = cpus.get(number % cpus.len().max(1)).copied();
@@ -86,7 +86,7 @@ fn start(
     number: usize,
     mut source: LiveSource,
     cpu: Option<affinity::CpuId>,
-    orders: &Arc<Orders>,
+    orders: &Arc<StopSignal>,
     walked: &Arc<Walked>,
 ) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
     let (orders, walked) = (orders.clone(), walked.clone());
@@ -112,7 +112,7 @@ fn start(
 fn finish(
     mut control: LiveControl,
     threads: Vec<JoinHandle<anyhow::Result<()>>>,
-    orders: &Orders,
+    orders: &StopSignal,
     walked: &Walked,
 ) -> anyhow::Result<ExitCode> {
     control.shut_gate();

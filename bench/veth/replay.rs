@@ -6,8 +6,8 @@ use crate::spread::Spread;
 use anyhow::{Context, ensure};
 use httplines::capture::pcap::open::open_file;
 use httplines::config::{Config, Input};
-use httplines::emit::{FileSink, Sink};
 use httplines::ids::IfaceNames;
+use httplines::output::{FileSink, Sink};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -99,7 +99,7 @@ struct Found {
 impl Found {
     fn by(ran: &Ran) -> Found {
         Found {
-            packets: ran.totals.shards.frames,
+            packets: ran.totals.shards.pipeline.frames,
             exchanges: ran.totals.exchanges(),
             lines: ran.totals.writer.lines_written,
         }
@@ -178,7 +178,7 @@ fn row(shards: u16, counted: &Ran, timed: &[Ran]) -> Row {
         shards,
         lines,
         packets_per_s,
-        bytes_per_s: packets_per_s * per_packet(counted.totals.shards.frame_bytes),
+        bytes_per_s: packets_per_s * per_packet(counted.totals.shards.pipeline.frame_bytes),
         exchanges_per_s: packets_per_s * per_packet(exchanges),
         ns_per_packet,
         cpu_ns_per_packet: Spread::of(timed.iter().map(cpu)),

@@ -23,6 +23,7 @@ use crate::time::TimestampNs;
 
 mod control;
 mod error;
+mod totals;
 
 /// A shard to which nothing comes wakes up so often: an idle link must not cost what the shortest
 /// retire timeout does.
@@ -31,9 +32,9 @@ const IDLE_WAIT_MS_MIN: u32 = 10;
 /// How much later than handed over a frame may be walked, at least.
 const WALK_MS_MIN: u32 = 18;
 
-pub use super::live_totals::{InterfaceTotals, LiveTotals};
 pub use control::{LiveControl, softnet_dropped};
 pub use error::OpenError;
+pub use totals::{InterfaceTotals, LiveTotals};
 
 /// Opens live captures.
 #[derive(Debug)]

@@ -2,16 +2,15 @@
 //!
 //! Two sources stand behind one trait: [`live`] (rings of AF_PACKET sockets behind our kernel
 //! filter) and [`pcap`] (capture files). The engine behind them cannot tell which it has.
-//! Without the feature `live` the first of them opens nothing.
+//! The first of them is there with the feature `live` only.
 
 use crate::ids::IfaceId;
 use crate::sys::notes::Notes;
 use crate::time::TimestampNs;
 
 pub mod direct;
-#[cfg_attr(not(feature = "live"), path = "no_live.rs")]
+#[cfg(feature = "live")]
 pub mod live;
-mod live_totals;
 pub mod pcap;
 pub mod tee;
 

@@ -15,22 +15,24 @@ use super::{Frame, FrameSource, Polled, Sight, SourceError, here};
 use crate::ids::IfaceNames;
 use crate::lanes;
 use format::Format;
+use step::Step;
 
 pub use crate::sys::file_map::install_sigbus_handler;
+pub use error::OpenError;
+pub use open::CaptureFile;
+pub use step::RECORD_BYTES_MAX;
 pub use window::{MappedWindow, Supply, Window};
 
+mod error;
 mod format;
 mod legacy;
 mod ng;
 pub mod open;
+mod step;
 mod window;
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes of the longest record that is read, its header included. Frames are at most 256 KiB in any
-/// file that a capture tool writes; a record beyond this is damage.
-pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// How far ahead headers are asked for: records are mostly as long as the one before. It halves the
 /// time that mapped frames of full length take, of which nothing but the headers is looked at.
@@ -40,18 +42,6 @@ const PREFETCHED_BYTES_MIN: usize = 512;
 
 /// What is told of a file that became shorter while it was read.
 const CUT: &str = "the file was cut while it was read";
-
-/// What stands next in a capture, seen from the first byte of a record.
-enum Step<'a> {
-    /// A frame, and how many bytes its whole record takes.
-    Frame(Frame<'a>, usize),
-    /// No frame; so many bytes are to be passed over, possibly more than are there yet.
-    Pass(u64),
-    /// The record cannot be read until so many bytes of it are there.
-    Need(usize),
-    /// What is there contradicts the format.
-    Damaged(String),
-}
 
 /// The frames of one capture, in the order of the file.
 ///
@@ -79,13 +69,13 @@ impl<R: Read> PcapSource<Window<R>> {
     /// bytes, and waits for them.
     ///
     /// # Errors
-    /// Those of [`open::OpenError`] that concern content; they name the input "the capture".
+    /// Those of [`OpenError`] that concern content; they name the input "the capture".
     pub fn new(
         mut reader: R,
         read_bytes: usize,
         names: &IfaceNames,
-    ) -> Result<PcapSource<Window<R>>, open::OpenError> {
-        let prefix = open::read_prefix(&mut reader, "the capture")?;
+    ) -> Result<PcapSource<Window<R>>, OpenError> {
+        let prefix = format::read_prefix(&mut reader, "the capture")?;
         let format = Format::detect(&prefix, "the capture")?;
         let unread = &prefix[format.header_bytes().min(prefix.len())..];
         Ok(PcapSource::resume(Window::new(reader, read_bytes, unread), format, names))

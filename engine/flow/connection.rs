@@ -11,9 +11,9 @@
 //!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
 use super::odd::{Hole, Odd, Rival};
-use super::store::{Budget, Store, Waiting};
+use super::store::{Store, Waiting};
 use super::stream::Stream;
-use super::{Chunk, Origins};
+use super::{Chunk, Origins, ReorderPool};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::ids::Direction;
@@ -23,6 +23,7 @@ use crate::time::TimestampNs;
 
 mod bound;
 mod calm;
+mod reorder;
 
 /// A reset counts if its sequence number is so close to what is expected; others are forged or
 /// stray (RFC 5961 section 3 asks more of an endpoint, which knows its window).
@@ -59,7 +60,7 @@ pub(super) struct Tools {
     pub limits: FlowConfig,
     /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
     pub is_filtered: bool,
-    pub budget: Budget,
+    pub pool: ReorderPool,
     pub stats: FlowStats,
 }
 
@@ -141,10 +142,10 @@ impl Connection {
     }
 
     /// Nobody wants its bytes: it is only known, so that they begin nothing.
-    pub(super) fn retire(&mut self, retired: Retired, budget: &mut Budget) {
+    pub(super) fn retire(&mut self, retired: Retired, pool: &mut ReorderPool) {
         self.retired = Some(retired);
         self.is_calm = false;
-        self.release(budget);
+        self.release(pool);
     }
 
     /// When the oldest hole may be given up, if there is one.
@@ -161,17 +162,17 @@ impl Connection {
         &mut self,
         segment: &Segment<'_>,
         origins: &Origins,
-        budget: &mut Budget,
+        pool: &mut ReorderPool,
     ) -> bool {
         let is_plain = self.is_calm && !segment.flags.is_syn();
-        !is_plain && self.gives_way_to(segment, origins, budget)
+        !is_plain && self.gives_way_to(segment, origins, pool)
     }
 
     fn gives_way_to(
         &mut self,
         segment: &Segment<'_>,
         origins: &Origins,
-        budget: &mut Budget,
+        pool: &mut ReorderPool,
     ) -> bool {
         let is_opening = segment.flags.is_syn() && segment.ack.is_none();
         if is_opening {
@@ -184,7 +185,7 @@ impl Connection {
             }
             if !self.is_closed() {
                 let (client, isn, syn_at) = (segment.direction, segment.seq, segment.timestamp);
-                self.odd_mut(budget).rival = Some(Rival { client, isn, syn_at });
+                self.odd_mut(pool).rival = Some(Rival { client, isn, syn_at });
                 self.is_calm = false;
             }
             return self.is_closed();
@@ -228,7 +229,7 @@ impl Connection {
     }
 
     /// Takes `segment`; what is in order now goes to `visit`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn accept(
         &mut self,
         segment: &Segment<'_>,
@@ -237,7 +238,7 @@ impl Connection {
     ) {
         if !self.take_calmly(segment, tools, visit) {
             self.accept_with_care(segment, tools, visit);
-            self.ease(&mut tools.budget);
+            self.ease(&mut tools.pool);
             self.is_calm = self.has_nothing_open();
         }
     }
@@ -282,15 +283,15 @@ impl Connection {
         }
         self.advance(segment.timestamp, tools, visit);
         self.relieve(segment.timestamp, tools, visit);
-        self.note_holes(segment.timestamp, &mut tools.budget);
+        self.note_holes(segment.timestamp, &mut tools.pool);
     }
 
     /// Holes that something waits for, from now on.
-    fn note_holes(&mut self, now: TimestampNs, budget: &mut Budget) {
+    fn note_holes(&mut self, now: TimestampNs, pool: &mut ReorderPool) {
         let is_waiting = self.is_waiting();
         for own in 0..2 {
             if self.hole(own).is_none() && (is_waiting || !self.streams[own].fin_at.is_none()) {
-                self.refresh_hole(own, now, budget);
+                self.refresh_hole(own, now, pool);
             }
         }
     }
@@ -359,13 +360,13 @@ impl Connection {
         if seen_bytes >= 0 && !is_waiting && !is_held {
             stream.pass(bytes, cut, &origin, segment.direction, &mut tools.stats, visit);
             if self.hole(own).is_some() {
-                self.refresh_hole(own, segment.timestamp, &mut tools.budget);
+                self.refresh_hole(own, segment.timestamp, &mut tools.pool);
             }
             return;
         }
         let store =
-            self.odd_mut(&mut tools.budget).stores[own].get_or_insert_with(|| tools.budget.store());
-        let new_bytes = store.insert(bytes, cut, origin, &mut tools.budget);
+            self.odd_mut(&mut tools.pool).stores[own].get_or_insert_with(|| tools.pool.store());
+        let new_bytes = store.insert(bytes, cut, origin, &mut tools.pool.segments);
         tools.stats.segments_out_of_order += 1;
         tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
     }
@@ -391,14 +392,14 @@ impl Connection {
             let direction = direction_of(own);
             let Some(odd) = &mut self.odd else { break };
             let Some(store) = &mut odd.stores[own] else { break };
-            let Some(waiting) = store.pop_first(&mut tools.budget) else { break };
+            let Some(waiting) = store.pop_first(&mut tools.pool.segments) else { break };
             if let Some(empty) = odd.stores[own].take_if(|store| store.is_empty()) {
-                tools.budget.give_store_back(empty);
+                tools.pool.give_store_back(empty);
             }
             let (stream, cut, origin) = (&mut self.streams[own], waiting.cut, &waiting.origin);
             stream.pass(&waiting.bytes, cut, origin, direction, &mut tools.stats, visit);
-            tools.budget.give_segment_back(waiting);
-            self.refresh_hole(own, now, &mut tools.budget);
+            tools.pool.segments.give_back(waiting);
+            self.refresh_hole(own, now, &mut tools.pool);
         }
         for own in 0..2 {
             self.forget_hole_if_passed(own);
@@ -450,10 +451,10 @@ impl Connection {
                 self.advance(deadline, tools, visit);
             }
             if has_moved {
-                self.note_holes(deadline, &mut tools.budget);
+                self.note_holes(deadline, &mut tools.pool);
             }
         }
-        self.ease(&mut tools.budget);
+        self.ease(&mut tools.pool);
     }
 
     /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), as far as may be.
@@ -490,8 +491,9 @@ impl Connection {
         tools: &mut Tools,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        if self.is_reset {
-            // All went on then. What was acknowledged is of before, whatever begins behind it.
+        if self.is_reset || self.retired.is_some() {
+            // All went on then, or nobody asks for it. What was acknowledged is of before, whatever
+            // begins behind it.
             return;
         }
         let now = TimestampNs(u64::MAX);
@@ -505,7 +507,7 @@ impl Connection {
             }
         }
         self.advance(now, tools, visit);
-        self.ease(&mut tools.budget);
+        self.ease(&mut tools.pool);
     }
 
     fn reset(
@@ -527,13 +529,13 @@ impl Connection {
     }
 
     /// Frees what waits without passing it on.
-    pub(super) fn release(&mut self, budget: &mut Budget) {
+    pub(super) fn release(&mut self, pool: &mut ReorderPool) {
         let stores = self.odd.iter_mut().flat_map(|odd| &mut odd.stores);
         for mut store in stores.filter_map(Option::take) {
-            store.clear(budget);
-            budget.give_store_back(store);
+            store.clear(&mut pool.segments);
+            pool.give_store_back(store);
         }
-        self.ease(budget);
+        self.ease(pool);
     }
 }
 

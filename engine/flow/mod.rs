@@ -12,6 +12,7 @@ mod elision_tests;
 mod index;
 mod odd;
 mod origins;
+mod reorder_pool;
 #[cfg(test)]
 mod shape_tests;
 mod slots;
@@ -24,11 +25,11 @@ mod tests;
 pub use crate::ids::FlowKey;
 pub use connection::{Connection, Retired};
 pub use origins::Origins;
-pub use store::Budget;
-pub use table::{Admission, FlowIndex, FlowTable, burden};
+pub use reorder_pool::ReorderPool;
+pub use table::{FlowIndex, FlowTable, burden};
 
 use crate::decode::{SeqNumber, TunnelPath};
-use crate::ids::IfaceId;
+use crate::ids::{Direction, IfaceId};
 use crate::time::TimestampNs;
 
 /// Where bytes come from: the frame that held their first captured copy.
@@ -75,6 +76,23 @@ pub enum Chunk<'a> {
     Fin,
     /// The connection was reset.
     Reset,
+}
+
+/// Who hears of what the segments of a [`FlowTable`] come to, beside the chunks of the segment that
+/// is given to it: of what had waited, and of connections that leave the table.
+pub trait FlowEvents<S> {
+    /// The next piece of one direction of a connection.
+    fn chunk(
+        &mut self,
+        key: &FlowKey,
+        origins: &Origins,
+        state: &mut S,
+        direction: Direction,
+        chunk: Chunk<'_>,
+    );
+
+    /// The connection leaves the table. All that waited was passed on.
+    fn ended(&mut self, key: &FlowKey, origins: &Origins, state: &mut S, end: End);
 }
 
 /// What ended a connection, and with it what was under way on it.

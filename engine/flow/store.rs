@@ -1,8 +1,7 @@
 //! What waits: segments ahead of a hole, or of the bytes they acknowledge. Bounded by the
-//! connection's limit and by the shard's [`Budget`].
+//! connection's limit and by the shard's [`SegmentPool`].
 
 use super::Origin;
-use super::odd::Odd;
 use crate::decode::SeqNumber;
 use std::collections::VecDeque;
 
@@ -16,60 +15,32 @@ const KEPT_PLACE_COUNT: usize = 16;
 
 /// Segments and lists that wait to be used again, each at most so many. What is swapped on its way
 /// waits for one packet; so few serve all that comes and goes.
-const SPARE_COUNT_MAX: usize = 64;
+pub(super) const SPARE_COUNT_MAX: usize = 64;
 
 /// A segment with more room than this gives it back: no frame of a common link has more.
 const SPARE_BYTES_MAX: usize = 2048;
 
-/// Bytes that wait in all connections of a shard, and how many may; and memory that waited before,
-/// so that in the steady state none is allocated for what is out of order.
+/// Bytes that wait in all connections of a shard, and how many may; and segments that waited
+/// before, so that in the steady state none is allocated.
 #[derive(Debug)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
-pub struct Budget {
+pub struct SegmentPool {
     /// In use now.
     pub used_bytes: usize,
     /// The bound.
     pub max_bytes: usize,
-    odds: Vec<Box<Odd>>,
-    stores: Vec<Box<Store>>,
-    segments: Vec<Box<Waiting>>,
+    spares: Vec<Box<Waiting>>,
 }
 
-impl Budget {
+impl SegmentPool {
     /// Nothing waits yet.
-    pub fn new(max_bytes: usize) -> Budget {
-        let (odds, stores, segments) = (Vec::new(), Vec::new(), Vec::new());
-        Budget { used_bytes: 0, max_bytes, odds, stores, segments }
-    }
-
-    /// Nothing odd yet.
-    pub(super) fn odd(&mut self) -> Box<Odd> {
-        self.odds.pop().unwrap_or_default()
-    }
-
-    /// Takes it back where nothing is odd.
-    pub(super) fn give_odd_back(&mut self, odd: Box<Odd>) {
-        if self.odds.len() < SPARE_COUNT_MAX {
-            self.odds.push(odd);
-        }
-    }
-
-    /// An empty store.
-    pub(super) fn store(&mut self) -> Box<Store> {
-        self.stores.pop().unwrap_or_default()
-    }
-
-    /// Takes a store back that is empty.
-    pub(super) fn give_store_back(&mut self, store: Box<Store>) {
-        debug_assert!(store.is_empty());
-        if self.stores.len() < SPARE_COUNT_MAX {
-            self.stores.push(store);
-        }
+    pub fn new(max_bytes: usize) -> SegmentPool {
+        SegmentPool { used_bytes: 0, max_bytes, spares: Vec::new() }
     }
 
     /// A segment that waits, with a copy of `bytes`.
-    fn segment(&mut self, bytes: &[u8], cut: Cut, origin: Origin) -> Box<Waiting> {
-        match self.segments.pop() {
+    fn take(&mut self, bytes: &[u8], cut: Cut, origin: Origin) -> Box<Waiting> {
+        match self.spares.pop() {
             Some(mut spare) => {
                 spare.bytes.clear();
                 spare.bytes.extend_from_slice(bytes);
@@ -81,9 +52,9 @@ impl Budget {
     }
 
     /// Takes a segment back that waits no more.
-    pub(super) fn give_segment_back(&mut self, segment: Box<Waiting>) {
-        if self.segments.len() < SPARE_COUNT_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
-            self.segments.push(segment);
+    pub(super) fn give_back(&mut self, segment: Box<Waiting>) {
+        if self.spares.len() < SPARE_COUNT_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
+            self.spares.push(segment);
         }
     }
 }
@@ -139,10 +110,10 @@ impl Store {
         self.cost_bytes
     }
 
-    pub fn pop_first(&mut self, budget: &mut Budget) -> Option<Box<Waiting>> {
+    pub fn pop_first(&mut self, pool: &mut SegmentPool) -> Option<Box<Waiting>> {
         let first = self.entries.pop_front()?;
         self.cost_bytes -= first.cost_bytes();
-        budget.used_bytes -= first.cost_bytes();
+        pool.used_bytes -= first.cost_bytes();
         // A list that was long once would keep its room for the few that wait now.
         let (len, room) = (self.entries.len(), self.entries.capacity());
         if room > KEPT_PLACE_COUNT && room > 4 * len {
@@ -158,7 +129,7 @@ impl Store {
         payload: &[u8],
         cut: Cut,
         origin: Origin,
-        budget: &mut Budget,
+        pool: &mut SegmentPool,
     ) -> usize {
         let end = origin.seq.plus(payload.len() as u32).plus(cut.bytes);
         let mut start = origin.seq;
@@ -170,10 +141,10 @@ impl Store {
                 _ => end,
             };
             if start.precedes(free_until) {
-                let piece = piece_of(payload, cut, origin, start, free_until, budget);
+                let piece = piece_of(payload, cut, origin, start, free_until, pool);
                 new_bytes += piece.bytes.len();
                 self.cost_bytes += piece.cost_bytes();
-                budget.used_bytes += piece.cost_bytes();
+                pool.used_bytes += piece.cost_bytes();
                 self.entries.insert(index, piece);
                 index += 1;
             }
@@ -188,11 +159,11 @@ impl Store {
     }
 
     /// Gives up all that waits; returns its bytes.
-    pub fn clear(&mut self, budget: &mut Budget) -> usize {
+    pub fn clear(&mut self, pool: &mut SegmentPool) -> usize {
         let mut bytes = 0;
-        while let Some(waiting) = self.pop_first(budget) {
+        while let Some(waiting) = self.pop_first(pool) {
             bytes += waiting.bytes.len();
-            budget.give_segment_back(waiting);
+            pool.give_back(waiting);
         }
         bytes
     }
@@ -205,12 +176,12 @@ fn piece_of(
     origin: Origin,
     start: SeqNumber,
     end: SeqNumber,
-    budget: &mut Budget,
+    pool: &mut SegmentPool,
 ) -> Box<Waiting> {
     let skip = start.distance(origin.seq) as usize;
     let stop = end.distance(origin.seq) as usize;
     let bytes = &payload[skip.min(payload.len())..stop.min(payload.len())];
     let cut = Cut { bytes: (stop - skip - bytes.len()) as u32, ..cut };
     let is_frame_start = origin.is_frame_start && skip == 0;
-    budget.segment(bytes, cut, Origin { seq: start, is_frame_start, ..origin })
+    pool.take(bytes, cut, Origin { seq: start, is_frame_start, ..origin })
 }

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Retired, Tools};
 use super::index::Index;
 use super::slots::Slots;
-use super::{Budget, Chunk, End, Origins};
+use super::{Chunk, End, FlowEvents, Origins, ReorderPool};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
@@ -100,10 +100,10 @@ impl<S: Default> FlowTable<S> {
 
     /// An empty table with these limits.
     pub fn new(limits: FlowConfig) -> FlowTable<S> {
-        let budget = Budget::new(limits.reorder_bytes_shard_max);
+        let pool = ReorderPool::new(limits.reorder_bytes_shard_max);
         let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
         FlowTable {
-            tools: Tools { limits, is_filtered: false, budget, stats: FlowStats::default() },
+            tools: Tools { limits, is_filtered: false, pool, stats: FlowStats::default() },
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
             index: Index::new(),
@@ -150,14 +150,73 @@ impl<S: Default> FlowTable<S> {
     /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one
     /// segment.
     pub fn waiting_bytes(&self) -> usize {
-        self.tools.budget.used_bytes
+        self.tools.pool.segments.used_bytes
+    }
+
+    /// The flow of `segment`, once what stands in its way was ended or given up. `None` where it
+    /// belongs to no flow, and begins none.
+    #[inline(always)]
+    pub fn enter(
+        &mut self,
+        segment: &Segment<'_>,
+        events: &mut impl FlowEvents<S>,
+    ) -> Option<FlowIndex> {
+        match self.admit(segment) {
+            Admission::Flow(index) => Some(index),
+            Admission::Unknown => None,
+            obstacle => self.enter_with_care(obstacle, segment, events),
+        }
+    }
+
+    /// The same where something stands in its way.
+    #[cold]
+    #[inline(never)]
+    fn enter_with_care(
+        &mut self,
+        mut obstacle: Admission,
+        segment: &Segment<'_>,
+        events: &mut impl FlowEvents<S>,
+    ) -> Option<FlowIndex> {
+        loop {
+            match obstacle {
+                Admission::Flow(index) => return Some(index),
+                Admission::Unknown => return None,
+                Admission::Ended(index, end) => self.end(index, end, Some(segment), events),
+                Admission::Overdue(index) => {
+                    let now = segment.timestamp;
+                    self.catch_up(index, now, |key, origins, state, direction, chunk| {
+                        events.chunk(key, origins, state, direction, chunk);
+                    });
+                }
+            }
+            obstacle = self.admit(segment);
+        }
+    }
+
+    /// Ends a flow: passes on all that waits in it, and takes it out of the table. `segment` is the
+    /// one that ended it, if one did.
+    #[cold]
+    pub fn end(
+        &mut self,
+        index: FlowIndex,
+        end: End,
+        segment: Option<&Segment<'_>>,
+        events: &mut impl FlowEvents<S>,
+    ) {
+        self.flush(index, |key, origins, state, direction, chunk| {
+            events.chunk(key, origins, state, direction, chunk);
+        });
+        if let Some((key, origins, state)) = self.parts(index) {
+            events.ended(key, origins, state, end);
+        }
+        self.remove(index, end, segment);
     }
 
     /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that
     /// begins like a message, which is also what the kernel filter lets through. Other segments of
     /// unknown connections could not be placed.
-    #[inline]
-    pub fn admit(&mut self, segment: &Segment<'_>) -> Admission {
+    #[inline(always)]
+    fn admit(&mut self, segment: &Segment<'_>) -> Admission {
         let hash = self.hash(&segment.key);
         let slots = &self.slots;
         let found = self.index.find(hash, |slot| {
@@ -178,7 +237,7 @@ impl<S: Default> FlowTable<S> {
                 return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
             }
         }
-        if flow.connection.is_replaced_by(segment, &flow.origins, &mut self.tools.budget) {
+        if flow.connection.is_replaced_by(segment, &flow.origins, &mut self.tools.pool) {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
         }
         Admission::Flow(FlowIndex(slot))
@@ -251,7 +310,7 @@ impl<S: Default> FlowTable<S> {
 
     /// Gives `segment` to its flow; what is in order now goes to `visit`. True where that closed
     /// the connection.
-    #[inline]
+    #[inline(always)]
     pub fn accept(
         &mut self,
         index: FlowIndex,
@@ -285,7 +344,7 @@ impl<S: Default> FlowTable<S> {
     /// only remembered.
     pub fn retire(&mut self, index: FlowIndex, retired: Retired) {
         if let Some(flow) = self.slots[index.0 as usize].as_mut() {
-            flow.connection.retire(retired, &mut self.tools.budget);
+            flow.connection.retire(retired, &mut self.tools.pool);
         }
     }
 
@@ -343,7 +402,7 @@ impl<S: Default> FlowTable<S> {
         let next = segment
             .filter(|segment| segment.key == flow.key)
             .and_then(|segment| Some((segment, flow.connection.rival(segment)?)));
-        flow.connection.forget_oddities(&mut self.tools.budget);
+        flow.connection.forget_oddities(&mut self.tools.pool);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
@@ -444,7 +503,7 @@ impl<S: Default> FlowTable<S> {
     /// before it is so much that everybody must.
     #[inline]
     pub fn is_short(&self) -> bool {
-        self.tools.budget.used_bytes > self.tools.budget.max_bytes / 8 * 7
+        self.tools.pool.segments.used_bytes > self.tools.pool.segments.max_bytes / 8 * 7
     }
 
     /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
@@ -466,7 +525,9 @@ impl<S: Default> FlowTable<S> {
         let Some(index) = choice else { return false };
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
         let is_little = flow.connection.waiting_bytes() <= self.tools.limits.reorder_bytes_max / 64;
-        if is_little && self.tools.budget.used_bytes <= self.tools.budget.max_bytes / 16 * 15 {
+        if is_little
+            && self.tools.pool.segments.used_bytes <= self.tools.pool.segments.max_bytes / 16 * 15
+        {
             return false;
         }
         let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);

@@ -105,24 +105,25 @@ pub(super) fn run(sent: &[Sent]) -> Run {
     run_with(FlowConfig::default(), sent)
 }
 
+/// Keeps what the table tells beside.
+struct HeardEvents<'a>(&'a mut Vec<Heard>);
+
+impl FlowEvents<()> for HeardEvents<'_> {
+    fn chunk(&mut self, _: &FlowKey, _: &Origins, (): &mut (), way: Direction, chunk: Chunk<'_>) {
+        hear(self.0, way, chunk);
+    }
+
+    fn ended(&mut self, _: &FlowKey, _: &Origins, (): &mut (), _: End) {}
+}
+
 impl Run {
     pub(super) fn take(&mut self, sent: &Sent) {
-        let (segment, now) = (sent.segment(), sent.segment().timestamp);
-        let mut listen = |_: &FlowKey, _: &Origins, (): &mut (), way, chunk: Chunk<'_>| {
+        let segment = sent.segment();
+        let mut heard = HeardEvents(&mut self.heard);
+        let Some(index) = self.table.enter(&segment, &mut heard) else { return };
+        self.table.accept(index, &segment, |_, _, (), way, chunk| {
             hear(&mut self.heard, way, chunk);
-        };
-        let index = loop {
-            match self.table.admit(&segment) {
-                Admission::Flow(index) => break index,
-                Admission::Unknown => return,
-                Admission::Overdue(index) => self.table.catch_up(index, now, &mut listen),
-                Admission::Ended(index, end) => {
-                    self.table.flush(index, &mut listen);
-                    self.table.remove(index, end, Some(&segment));
-                }
-            }
-        };
-        self.table.accept(index, &segment, listen);
+        });
     }
 
     /// A look at the clock, without a segment.
@@ -381,13 +382,9 @@ fn the_table_never_holds_more_than_it_may() {
         let sent = Sent::data(Forward, 0, 0, b"", 1).flags(TcpFlags::SYN);
         let mut segment = sent.segment();
         segment.key.port[1] = number.to_be_bytes();
-        let index = loop {
-            match table.admit(&segment) {
-                Admission::Flow(index) => break index,
-                Admission::Ended(index, end) => table.remove(index, end, None),
-                other => panic!("a SYN begins a flow: {other:?}"),
-            }
-        };
+        let mut heard = Vec::new();
+        let index =
+            table.enter(&segment, &mut HeardEvents(&mut heard)).expect("a SYN begins a flow");
         table.accept(index, &segment, |_, _, (), _, _| {});
         assert!(table.len() <= 100);
     }
@@ -408,7 +405,9 @@ fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
         ] {
             let mut segment = sent.segment();
             segment.key.port[1] = number.to_be_bytes();
-            let Admission::Flow(index) = table.admit(&segment) else { continue };
+            let mut heard = Vec::new();
+            let entered = table.enter(&segment, &mut HeardEvents(&mut heard));
+            let Some(index) = entered else { continue };
             table.accept(index, &segment, |_, _, (), _, _| {});
         }
     }

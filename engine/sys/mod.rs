@@ -27,15 +27,19 @@
 
 use std::io;
 
+#[cfg(feature = "live")]
 pub mod affinity;
+#[cfg(feature = "live")]
 pub mod counters;
 #[cfg(feature = "live")]
 pub mod fanout;
 pub mod file_map;
 #[cfg(feature = "live")]
 pub mod filter;
+#[cfg(feature = "live")]
 pub mod interface;
 pub mod lanes;
+#[cfg(feature = "live")]
 pub mod memory;
 pub mod mmap;
 pub mod notes;
@@ -49,8 +53,9 @@ pub mod program;
 mod restrict;
 #[cfg(feature = "live")]
 pub mod ring;
+#[cfg(feature = "live")]
 pub mod signals;
-#[cfg_attr(not(feature = "live"), path = "no_uring.rs")]
+#[cfg(feature = "live")]
 pub mod uring;
 pub mod wait;
 

@@ -3,8 +3,7 @@
 use exchange::header;
 use fields::{FIELDS, Shown, check_field, exchange_of};
 use httplines::config::EmitConfig;
-use httplines::emit::{Format, JsonFormat};
-use httplines::http::{Exchange, FlowIdentity, Message};
+use httplines::record::{Exchange, FlowIdentity, JsonFormat, Message};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
 use httplines::time::TimestampNs;
 use serde_json::Value;
@@ -66,7 +65,7 @@ pub fn check_line_of(data: &[u8]) {
     };
     let flow = FlowIdentity { key: &key, client: Direction::Reverse, id: exchange.gap_bytes };
     let mut line = b"before\n".to_vec();
-    JsonFormat::new(&config, names).exchange(&flow, &exchange, &mut line);
+    exchange::line(&mut JsonFormat::new(&config, names), &flow, &exchange, &mut line);
     let line = line.strip_prefix(b"before\n").expect("what was there before");
     assert!(line.len() <= config.line_bytes_max, "a line of {} bytes", line.len());
     assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
@@ -157,7 +156,7 @@ fn check_numbers(record: &Value, exchange: &Exchange, flow: &FlowIdentity<'_>) {
 /// Header lines as plainly as it can be said: names and values.
 fn header_lines(message: &Message) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
-    let headers = &message.head[message.fields.headers_start as usize..];
+    let headers = &message.text[message.start_line_bytes as usize..];
     for line in headers.split_inclusive(|byte| *byte == b'\n') {
         match lines.last_mut() {
             Some(last) if line.starts_with(b" ") || line.starts_with(b"\t") => last.extend(line),

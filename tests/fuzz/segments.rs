@@ -2,7 +2,7 @@
 
 use httplines::config::FlowConfig;
 use httplines::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
-use httplines::flow::{Admission, Chunk, End, FlowIndex, FlowTable};
+use httplines::flow::{Chunk, End, FlowEvents, FlowTable, Origins};
 use httplines::ids::{Direction, FlowKey, IfaceId};
 use httplines::time::TimestampNs;
 
@@ -133,6 +133,23 @@ impl Watch {
     }
 }
 
+impl FlowEvents<[Passed; 2]> for Watch {
+    fn chunk(
+        &mut self,
+        key: &FlowKey,
+        _: &Origins,
+        passed: &mut [Passed; 2],
+        way: Direction,
+        chunk: Chunk<'_>,
+    ) {
+        self.hear(key, passed, way, chunk);
+    }
+
+    fn ended(&mut self, _: &FlowKey, _: &Origins, passed: &mut [Passed; 2], _: End) {
+        self.check_whole(passed);
+    }
+}
+
 impl Segments {
     /// Bits of `mode`: wild ends; narrow bounds; stamps in order. `is_tidied`: now and then holes
     /// and timeouts are looked for beside the segments.
@@ -233,19 +250,7 @@ impl Segments {
     }
 
     fn take(&mut self, segment: &Segment<'_>) {
-        let index = loop {
-            match self.table.admit(segment) {
-                Admission::Flow(index) => break index,
-                Admission::Ended(index, end) => self.end(index, end, Some(segment)),
-                Admission::Overdue(index) => {
-                    let watch = &mut self.watch;
-                    self.table.catch_up(index, segment.timestamp, |key, _, passed, way, chunk| {
-                        watch.hear(key, passed, way, chunk);
-                    });
-                }
-                Admission::Unknown => return,
-            }
-        };
+        let Some(index) = self.table.enter(segment, &mut self.watch) else { return };
         let watch = &mut self.watch;
         watch.taken_bytes += segment.payload.len() as u64;
         self.table.accept(index, segment, |key, _, passed, way, chunk| {
@@ -267,24 +272,15 @@ impl Segments {
         self.table.settle(now, |key, _, passed, way, chunk| watch.hear(key, passed, way, chunk));
         let mut effort = 8;
         while let Some((index, end)) = self.table.next_expired(now, &mut effort) {
-            self.end(index, end, None);
+            self.table.end(index, end, None, &mut self.watch);
         }
-    }
-
-    fn end(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
-        let watch = &mut self.watch;
-        self.table.flush(index, |key, _, passed, way, chunk| watch.hear(key, passed, way, chunk));
-        if let Some((_, _, passed)) = self.table.parts(index) {
-            watch.check_whole(passed);
-        }
-        self.table.remove(index, end, segment);
     }
 
     /// The end of the capture: nothing waits any more, and the counters tell what was heard.
     /// Returns that, by connection.
     pub fn finish(mut self) -> [Vec<String>; 4] {
         for index in self.table.indices() {
-            self.end(index, End::Exit, None);
+            self.table.end(index, End::Exit, None, &mut self.watch);
         }
         assert!(self.table.is_empty());
         assert_eq!(self.table.waiting_bytes(), 0, "what waited was not given back");

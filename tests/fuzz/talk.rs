@@ -3,11 +3,9 @@
 use httplines::config::HttpConfig;
 use httplines::decode::{SeqNumber, TunnelPath};
 use httplines::flow::{Chunk, End, Origin, Origins};
-use httplines::http::{
-    Dialogue, Exchange, ExchangePool, FlowIdentity, Listener, Message, Room, Wire,
-};
 use httplines::ids::{Direction, FlowKey, IfaceId};
-use httplines::stats::HttpStats;
+use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
+use httplines::record::{Event, EventSink, ExchangeRecord, MessageRecord};
 use httplines::time::TimestampNs;
 
 const MS: u64 = 1_000_000;
@@ -31,36 +29,47 @@ struct Tally {
     is_request_missing: bool,
 }
 
-impl Listener for Tally {
-    fn message(&mut self, flow: &FlowIdentity<'_>, message: &Message, _when: TimestampNs) {
+impl EventSink for Tally {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Message(message) => self.message(message),
+            Event::Exchange(exchange) => self.exchange(exchange),
+        }
+    }
+}
+
+impl Tally {
+    fn message(&mut self, message: MessageRecord<'_>) {
+        let flow = message.flow;
         assert!(message.is_seen);
         let is_request = message.status == 0;
         let sender = if is_request { flow.client } else { flow.client.opposite() };
         let stream = &self.streams[sender.index()];
-        let is_there = stream.windows(message.head.len().max(1)).any(|part| part == message.head);
+        let is_there = stream.windows(message.text.len().max(1)).any(|part| part == message.text);
         assert!(is_there, "a head of bytes that did not pass");
         if self.first[sender.index()].is_none() {
             self.first[sender.index()] = message.first;
         }
         if is_request {
-            self.request_heads.push(message.head.clone());
+            self.request_heads.push(message.text.clone());
         }
     }
 
-    fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange) {
-        self.exchanges.push(format!("{exchange:?}"));
+    fn exchange(&mut self, exchange: ExchangeRecord<'_>) {
+        let flow = exchange.flow;
+        self.exchanges.push(format!("{:?}", exchange.exchange));
         assert!(exchange.outcome.is_some());
         let (request, response) = (&exchange.request, &exchange.response);
         let is_seen = request.is_seen || response.is_seen || !exchange.interim.is_empty();
         assert!(is_seen, "an exchange of nothing");
         for (sender, message) in [(flow.client, request), (flow.client.opposite(), response)] {
             if message.is_seen {
-                let bytes = message.head.len() as u64 + message.body_bytes.unwrap_or(0);
+                let bytes = message.text.len() as u64 + message.body_bytes.unwrap_or(0);
                 self.told_bytes[sender.index()] += bytes;
             }
         }
         if request.is_seen {
-            self.exchange_heads.push(request.head.clone());
+            self.exchange_heads.push(request.text.clone());
         }
         self.is_request_missing |= !request.is_seen;
     }
@@ -69,8 +78,8 @@ impl Listener for Tally {
 /// A conversation, piece by piece.
 #[derive(Debug)]
 pub struct Talk {
-    conversation: Dialogue,
-    room: Room<Tally>,
+    state: ConnectionState,
+    shared: Shared<Tally>,
     origins: Origins,
     sent: [u32; 2],
     now_ms: u64,
@@ -93,11 +102,10 @@ impl Talk {
         }
         let client_isn = (mode & 1 == 0).then_some(SeqNumber(0)).into();
         let origins = Origins { client: None, client_isn, ..Origins::default() };
-        let (pool, stats) = (ExchangePool::default(), HttpStats::default());
-        let room = Room { limits, pool, stats, listener: Tally::default() };
+        let shared = Shared::new(limits, Tally::default());
         Talk {
-            conversation: Dialogue::default(),
-            room,
+            state: ConnectionState::default(),
+            shared,
             origins,
             sent: [0; 2],
             now_ms: 0,
@@ -133,7 +141,7 @@ impl Talk {
                 let len = bytes.iter().take(3).fold(0, |sum, byte| sum << 7 | u32::from(*byte)) + 1;
                 self.has_gap = true;
                 self.sent[way.index()] += len;
-                self.room.listener.streams[way.index()].push(LOST);
+                self.shared.recorder.sink.streams[way.index()].push(LOST);
                 self.take(way, Chunk::Gap { len_bytes: len.into(), at });
             }
             _ => self.take(way, if is_reset { Chunk::Reset } else { Chunk::Fin }),
@@ -142,7 +150,7 @@ impl Talk {
     }
 
     fn bytes(&mut self, way: Direction, bytes: &[u8], mut origin: Origin) {
-        let tally = &mut self.room.listener;
+        let tally = &mut self.shared.recorder.sink;
         tally.streams[way.index()].extend_from_slice(bytes);
         if !bytes.is_empty() {
             tally.began[way.index()].get_or_insert(origin.timestamp);
@@ -158,32 +166,30 @@ impl Talk {
 
     fn take(&mut self, way: Direction, chunk: Chunk<'_>) {
         let key = FlowKey::default();
-        let wire = Wire { key: &key, origins: &self.origins };
-        self.conversation.take(wire, way, chunk, &mut self.room);
-        let (limits, pool) = (&self.room.limits, &self.room.pool);
-        assert!(pool.in_use() <= limits.pending_count_max + 2, "{} exchanges", pool.in_use());
+        let flow = FlowRef { key: &key, origins: &self.origins };
+        self.state.chunk(&mut Context { flow, shared: &mut self.shared }, way, chunk);
+        let (limits, count) = (&self.shared.limits, self.shared.exchanges_in_use());
+        assert!(count <= limits.pending_count_max + 2, "{count} exchanges");
         let slack_bytes = 2 * limits.head_bytes_max + 2048;
-        assert!(pool.held_bytes() <= limits.held_bytes_shard_max + slack_bytes);
+        assert!(self.shared.held_bytes() <= limits.held_bytes_shard_max + slack_bytes);
     }
 
     /// The end of the connection: nothing is held any more, and each request was told once. Returns
     /// the exchanges, where it does not matter in which pieces the bytes came.
     pub fn finish(mut self) -> Option<Vec<String>> {
         let key = FlowKey::default();
-        let wire = Wire { key: &key, origins: &self.origins };
-        self.conversation.finish(wire, End::Exit, &mut self.room);
-        self.conversation.leave(&mut self.room);
+        let flow = FlowRef { key: &key, origins: &self.origins };
+        self.state.end(&mut Context { flow, shared: &mut self.shared }, End::Exit);
+        self.state.leave(&mut self.shared);
         let now = TimestampNs(self.now_ms * MS);
-        assert_eq!(self.conversation.burden(now, now), 0, "something is still under way");
-        let (pool, stats, mut tally) = (&self.room.pool, &self.room.stats, self.room.listener);
-        assert_eq!(pool.in_use(), 0, "an exchange was not given back");
-        assert_eq!(pool.held_bytes(), 0, "bytes were not given back");
-        assert_eq!(stats.requests, tally.request_heads.len() as u64);
-        let outcomes = stats.exchanges_complete
-            + stats.exchanges_no_response
-            + stats.exchanges_no_request
-            + stats.exchanges_truncated;
-        assert_eq!(outcomes, tally.exchanges.len() as u64);
+        assert_eq!(self.state.burden(now, now), 0, "something is still under way");
+        assert_eq!(self.shared.exchanges_in_use(), 0, "an exchange was not given back");
+        assert_eq!(self.shared.held_bytes(), 0, "bytes were not given back");
+        let stats = self.shared.stats();
+        let (exchanges, stats) = (stats.exchanges, stats.http1);
+        let mut tally = self.shared.recorder.sink;
+        assert_eq!(exchanges.requests, tally.request_heads.len() as u64);
+        assert_eq!(exchanges.exchanges(), tally.exchanges.len() as u64);
         tally.request_heads.sort();
         tally.exchange_heads.sort();
         assert_eq!(tally.request_heads, tally.exchange_heads, "requests and exchanges");

@@ -1,7 +1,10 @@
 //! Exchanges made of fields, as the parser would make them of packets.
 
-use httplines::http::{Exchange, FlowIdentity, Message, Outcome, Span};
 use httplines::ids::{Direction, FlowKey};
+use httplines::record::{
+    Event, Exchange, ExchangeRecord, FlowIdentity, Format, Header, JsonFormat, Message, Outcome,
+    Span,
+};
 use httplines::time::TimestampNs;
 
 /// The moment of the first byte of every request made here: 2026-11-23T14:00:00Z.
@@ -24,31 +27,55 @@ pub fn flow(key: &FlowKey) -> FlowIdentity<'_> {
     FlowIdentity { key, client: Direction::Forward, id: 0x0123_4567_89ab_cdef }
 }
 
-/// Appends `bytes` to the head and says where they are.
+/// Appends the line of an exchange.
+pub fn line(
+    format: &mut JsonFormat,
+    flow: &FlowIdentity<'_>,
+    exchange: &Exchange,
+    out: &mut Vec<u8>,
+) {
+    format.line(&Event::Exchange(ExchangeRecord { flow: *flow, exchange }), out);
+}
+
+/// Appends `bytes` to the text and says where they are.
 pub fn put(message: &mut Message, bytes: &[u8]) -> Span {
-    let start = message.head.len();
-    message.head.extend_from_slice(bytes);
-    Span::new(start, message.head.len())
+    let start = message.text.len();
+    message.text.extend_from_slice(bytes);
+    Span::new(start, message.text.len())
 }
 
-/// A start line of three parts.
-pub fn start_line(message: &mut Message, first: &[u8], second: &[u8], third: &[u8]) {
+/// A request line.
+pub fn request_line(message: &mut Message, method: &[u8], target: &[u8], version: &[u8]) {
+    message.fields.method = put(message, method);
+    put(message, b" ");
+    message.fields.target = put(message, target);
+    put(message, b" ");
+    message.fields.version = put(message, version);
+    end_start_line(message);
+}
+
+/// A status line.
+pub fn status_line(message: &mut Message, version: &[u8], status: u16, reason: &[u8]) {
+    message.status = status;
+    message.fields.version = put(message, version);
+    put(message, format!(" {status} ").as_bytes());
+    message.fields.reason = put(message, reason);
+    end_start_line(message);
+}
+
+fn end_start_line(message: &mut Message) {
     message.is_seen = true;
-    message.fields.first = put(message, first);
-    put(message, b" ");
-    message.fields.second = put(message, second);
-    put(message, b" ");
-    message.fields.third = put(message, third);
     put(message, b"\r\n");
-    message.fields.headers_start = message.head.len() as u32;
+    message.start_line_bytes = message.text.len() as u32;
 }
 
-/// A header line; the fields that records name are noted as the parser would.
+/// A header; the fields that records name are noted as the parser would.
 pub fn header(message: &mut Message, name: &str, value: &[u8]) {
-    put(message, name.as_bytes());
+    let name_span = put(message, name.as_bytes());
     put(message, b": ");
     let span = put(message, value);
     put(message, b"\r\n");
+    message.headers.push(Header { name: name_span, value: span });
     let fields = &mut message.fields;
     match name.to_ascii_lowercase().as_str() {
         "host" => fields.host = span,
@@ -65,7 +92,7 @@ pub fn header(message: &mut Message, name: &str, value: &[u8]) {
 pub fn typical() -> Exchange {
     let mut exchange = Exchange { outcome: Some(Outcome::Complete), ..Exchange::default() };
     let request = &mut exchange.request;
-    start_line(request, b"GET", b"/assets/app.4f1c9a7e.js?v=20261123", b"HTTP/1.1");
+    request_line(request, b"GET", b"/assets/app.4f1c9a7e.js?v=20261123", b"HTTP/1.1");
     header(request, "Host", b"www.example.com");
     header(
         request,
@@ -81,8 +108,7 @@ pub fn typical() -> Exchange {
     request.last = request.first;
     request.is_ended = true;
     let response = &mut exchange.response;
-    start_line(response, b"HTTP/1.1", b"200", b"OK");
-    response.status = 200;
+    status_line(response, b"HTTP/1.1", 200, b"OK");
     header(response, "Server", b"nginx/1.29.3");
     header(response, "Content-Type", b"application/javascript; charset=utf-8");
     header(response, "Content-Length", b"18234");

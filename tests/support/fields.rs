@@ -1,7 +1,7 @@
 //! The text fields of a line: exchanges made of them, and whether a line gives them back.
 
 use super::exchange::{header, put, typical};
-use httplines::http::Exchange;
+use httplines::record::Exchange;
 use serde_json::Value;
 
 /// The text fields of a line, except `iface`.
@@ -23,15 +23,15 @@ pub const FIELDS: [&str; 11] = [
 pub fn exchange_of(values: &[Vec<u8>]) -> Exchange {
     let mut exchange = typical();
     let request = &mut exchange.request;
-    request.fields.first = put(request, &values[0]);
-    request.fields.second = put(request, &values[1]);
-    request.fields.third = put(request, &values[2]);
+    request.fields.method = put(request, &values[0]);
+    request.fields.target = put(request, &values[1]);
+    request.fields.version = put(request, &values[2]);
     for (name, value) in ["Host", "User-Agent", "Referer", "Content-Type"].iter().zip(&values[3..])
     {
         header(request, name, value);
     }
     let response = &mut exchange.response;
-    response.fields.third = put(response, &values[7]);
+    response.fields.reason = put(response, &values[7]);
     for (name, value) in ["Content-Type", "Server", "Location"].iter().zip(&values[8..]) {
         header(response, name, value);
     }

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 
 use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
 use httplines::config::{Config, Input, LineFormat};
-use httplines::emit::{Batch, JsonFormat, Limits, Lines, Policy, Sink, SinkFault, Writer};
 use httplines::ids::{IfaceId, IfaceNames};
-use httplines::shard::{Orders, Shard, Share};
-use httplines::stats::ShardStats;
+use httplines::output::{Batch, Limits, Policy, RecordWriter, Sink, SinkFault, Writer};
+use httplines::pipeline::Partition;
+use httplines::record::JsonFormat;
+use httplines::shard::{Shard, ShardStats, StopSignal};
 use httplines::time::TimestampNs;
 
 use super::capture_file::{self, Order, Unit, WrittenFrame};
@@ -304,9 +305,9 @@ pub fn besiege(
     let source = Besieged::new(attack, frame_count, honest);
     let before = reset_peak();
     let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
-    let lines = Lines::new(format, outlet, None, false);
-    let shard = Shard::new(config, source, Share::All, lines);
-    let (stats, result) = shard.run(&Orders::default(), |_| {});
+    let records = RecordWriter::new(format, outlet, None, false);
+    let shard = Shard::new(config, source, Partition::All, records);
+    let (stats, result) = shard.run(&StopSignal::default(), |_| {});
     result.expect("the source has no faults");
     let peak_bytes = (peak() - before) as usize;
     drop(outlets);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{InterfaceTotals, LiveTotals};
+use super::totals::{InterfaceTotals, LiveTotals};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::{Filter, Gate};
 use crate::sys::interface::{self, Interface};

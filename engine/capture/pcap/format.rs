@@ -1,43 +1,12 @@
 //! Which format a capture has, from its first bytes.
 
+use super::error::OpenError;
 use super::legacy::Legacy;
 use super::ng::{self, Ng};
-use super::open::OpenError;
-use super::{RECORD_BYTES_MAX, Step};
+use super::step::{PREFIX_BYTES, Step};
 use crate::capture::Frame;
 use crate::ids::IfaceNames;
-
-/// The order of a capture's bytes: that of the machine which wrote it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ByteOrder {
-    Little,
-    Big,
-}
-
-impl ByteOrder {
-    /// The 16-bit word at `at`, which must lie in `bytes`.
-    #[inline]
-    pub(super) fn u16(self, bytes: &[u8], at: usize) -> u16 {
-        let word = [bytes[at], bytes[at + 1]];
-        match self {
-            ByteOrder::Little => u16::from_le_bytes(word),
-            ByteOrder::Big => u16::from_be_bytes(word),
-        }
-    }
-
-    /// The 32-bit word at `at`, which must lie in `bytes`.
-    #[inline]
-    pub(super) fn u32(self, bytes: &[u8], at: usize) -> u32 {
-        let word = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-        match self {
-            ByteOrder::Little => u32::from_le_bytes(word),
-            ByteOrder::Big => u32::from_be_bytes(word),
-        }
-    }
-}
-
-/// Bytes of a pcap file header; a pcapng begins with a longer block.
-pub(super) const PREFIX_BYTES: usize = 24;
+use std::io::Read;
 
 /// What is known of a capture between two of its records.
 #[derive(Clone, Debug)]
@@ -112,10 +81,12 @@ impl Format {
     }
 }
 
-/// The step at a record that says it is longer than any can be.
-#[cold]
-pub(super) fn too_long(record: &str, bytes: u64) -> Step<'static> {
-    Step::Damaged(format!(
-        "{record} says that it has {bytes} bytes, and {RECORD_BYTES_MAX} are the most there can be"
-    ))
+/// The first bytes of a capture: [`PREFIX_BYTES`], or all there are.
+pub(super) fn read_prefix(reader: &mut impl Read, input: &str) -> Result<Vec<u8>, OpenError> {
+    let mut prefix = Vec::with_capacity(PREFIX_BYTES);
+    reader
+        .take(PREFIX_BYTES as u64)
+        .read_to_end(&mut prefix)
+        .map_err(|source| OpenError::io(input, source))?;
+    Ok(prefix)
 }

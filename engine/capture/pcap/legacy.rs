@@ -1,8 +1,7 @@
 //! pcap, the format of libpcap since 1998.
 
-use super::format::{ByteOrder, PREFIX_BYTES, too_long};
-use super::open::OpenError;
-use super::{RECORD_BYTES_MAX, Step};
+use super::error::OpenError;
+use super::step::{ByteOrder, PREFIX_BYTES, RECORD_BYTES_MAX, Step, too_long};
 use crate::capture::{Frame, LinkType};
 use crate::ids::IfaceId;
 use crate::time::TimestampNs;

@@ -1,8 +1,7 @@
 //! pcapng: sections of typed blocks,
 //! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
 
-use super::format::{ByteOrder, too_long};
-use super::{RECORD_BYTES_MAX, Step};
+use super::step::{ByteOrder, RECORD_BYTES_MAX, Step, too_long};
 use crate::capture::{Frame, LinkType};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;

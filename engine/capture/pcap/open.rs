@@ -5,112 +5,20 @@
 //! [`crate::capture::tee`].
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Take};
+use std::io::{self, Read, Take};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::format::{Format, PREFIX_BYTES};
+use super::error::OpenError;
+use super::format::{Format, read_prefix};
+use super::step::PREFIX_BYTES;
 use super::{MappedWindow, PcapSource, Supply, Window};
 use crate::capture::direct::DirectReader;
 use crate::capture::tee::{self, TeeReader};
+use crate::capture::{Frame, FrameSource, Polled, Sight, SourceError};
 use crate::ids::IfaceNames;
 use crate::sys::file_map::FileMap;
-
-/// Why a capture cannot be opened; each is one sentence that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is nothing of that name.
-    #[error("{input}: no such file; check the path")]
-    NotFound {
-        /// What was to be opened.
-        input: String,
-    },
-    /// The name is that of a directory.
-    #[error("{input} is a directory; name a capture file in it")]
-    IsDirectory {
-        /// What was to be opened.
-        input: String,
-    },
-    /// The file may not be read by this user. Exit code 3.
-    #[error("{input}: permission denied; make it readable for this user")]
-    PermissionDenied {
-        /// What was to be opened.
-        input: String,
-    },
-    /// There is not one byte.
-    #[error(
-        "{input} is empty; a capture has at least a file header (is its writer still buffering?)"
-    )]
-    Empty {
-        /// What was to be opened.
-        input: String,
-    },
-    /// It begins like neither format.
-    #[error(
-        "{input} is not a capture that httplines reads (pcap, pcapng); \
-         `editcap -F pcapng IN OUT` converts others"
-    )]
-    NotACapture {
-        /// What was to be opened.
-        input: String,
-    },
-    /// It is compressed.
-    #[error("{input} is {kind} compressed; unpack it on the way: `{tool} FILE | httplines -r -`")]
-    Compressed {
-        /// What was to be opened.
-        input: String,
-        /// What compressed it.
-        kind: &'static str,
-        /// The command that unpacks it to standard output.
-        tool: &'static str,
-    },
-    /// It ends before its file header does.
-    #[error("{input} is cut off inside its file header; no frame is in it, capture again")]
-    HeaderCut {
-        /// What was to be opened.
-        input: String,
-    },
-    /// A version that nobody has written in this century.
-    #[error(
-        "{input} is {format} version {major}.{minor}, which is not read; convert it with editcap"
-    )]
-    Version {
-        /// What was to be opened.
-        input: String,
-        /// pcap or pcapng.
-        format: &'static str,
-        /// Major version in the file.
-        major: u16,
-        /// Minor version in the file.
-        minor: u16,
-    },
-    /// Opening or reading failed for another reason.
-    #[error("cannot read {input}: {source}")]
-    Read {
-        /// What was to be opened.
-        input: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl OpenError {
-    /// Whether more privileges would help: exit code 3.
-    pub fn is_permission(&self) -> bool {
-        matches!(self, OpenError::PermissionDenied { .. })
-    }
-
-    pub(super) fn io(input: &str, source: io::Error) -> OpenError {
-        let input = input.to_string();
-        match source.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => OpenError::NotFound { input },
-            ErrorKind::IsADirectory => OpenError::IsDirectory { input },
-            ErrorKind::PermissionDenied => OpenError::PermissionDenied { input },
-            _ => OpenError::Read { input, source },
-        }
-    }
-}
 
 /// How far the shards are in a capture; cheap to clone and to ask.
 #[derive(Clone, Debug)]
@@ -192,6 +100,53 @@ impl Supply for CaptureWindow {
     #[inline]
     fn is_cut(&self) -> bool {
         matches!(&self.input, Input::Mapped(window) if window.is_cut())
+    }
+}
+
+/// Bytes of one read of a [`CaptureFile`].
+const READ_BYTES: usize = 1 << 20;
+
+/// A capture file, for one pipeline: pcap or pcapng, whatever wrote it.
+///
+/// Its frames are read; where [`install_sigbus_handler`](super::install_sigbus_handler) was called
+/// before, the file is mapped, which is faster.
+#[derive(Debug)]
+pub struct CaptureFile {
+    source: PcapSource<CaptureWindow>,
+    names: IfaceNames,
+}
+
+impl CaptureFile {
+    /// Opens the capture at `path`.
+    ///
+    /// # Errors
+    /// [`OpenError`], with `path` in it.
+    pub fn open(path: impl AsRef<Path>) -> Result<CaptureFile, OpenError> {
+        let names = IfaceNames::default();
+        let mut capture = open_file(path.as_ref(), READ_BYTES, 1, &names)?;
+        match capture.sources.pop() {
+            Some(source) => Ok(CaptureFile { source, names }),
+            None => unreachable!("one shard has one source"),
+        }
+    }
+
+    /// The names of its interfaces, as far as it was read: a pcapng has them.
+    pub fn names(&self) -> IfaceNames {
+        self.names.clone()
+    }
+}
+
+impl FrameSource for CaptureFile {
+    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+        self.source.poll(visit)
+    }
+
+    fn poll_ahead(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        self.source.poll_ahead(ahead_count, visit)
     }
 }
 
@@ -293,14 +248,4 @@ fn capture(
         sources: sources.collect(),
         progress: Progress { read_bytes: Arc::clone(&progress), size_bytes },
     }
-}
-
-/// The first bytes of a capture: [`PREFIX_BYTES`], or all there are.
-pub(super) fn read_prefix(reader: &mut impl Read, input: &str) -> Result<Vec<u8>, OpenError> {
-    let mut prefix = Vec::with_capacity(PREFIX_BYTES);
-    reader
-        .take(PREFIX_BYTES as u64)
-        .read_to_end(&mut prefix)
-        .map_err(|source| OpenError::io(input, source))?;
-    Ok(prefix)
 }

@@ -6,7 +6,6 @@ use std::io::{self, Cursor, Write};
 
 use proptest::prelude::*;
 
-use super::open::OpenError;
 use super::*;
 use crate::capture::LinkType;
 use crate::ids::IfaceId;

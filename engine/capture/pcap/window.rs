@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::RECORD_BYTES_MAX;
+use super::step::RECORD_BYTES_MAX;
 use crate::sys::file_map::FileMap;
 
 /// A window is never smaller, so that any record header fits.

@@ -31,7 +31,7 @@ impl Connection {
             let own = self.fuller();
             let cost_bytes = self.waiting_bytes_of(own);
             let is_over = cost_bytes > tools.limits.reorder_bytes_max
-                || cost_bytes > 0 && tools.budget.used_bytes > tools.budget.max_bytes;
+                || cost_bytes > 0 && tools.pool.segments.used_bytes > tools.pool.segments.max_bytes;
             if !is_over {
                 return;
             }
@@ -55,7 +55,7 @@ impl Connection {
                 break;
             }
         }
-        self.ease(&mut tools.budget);
+        self.ease(&mut tools.pool);
     }
 
     /// Lets the first waiting segment of a direction go on, whatever it waits for, or what goes on

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::config::FlowConfig;
     use crate::flow::tests::{Heard, Sent, hear};
-    use crate::flow::{Budget, Origins};
+    use crate::flow::{Origins, ReorderPool};
     use crate::stats::FlowStats;
     use proptest::prelude::*;
 
@@ -80,7 +80,7 @@ mod tests {
                 tools: Tools {
                     limits: FlowConfig::default(),
                     is_filtered: true,
-                    budget: Budget::new(1 << 20),
+                    pool: ReorderPool::new(1 << 20),
                     stats: FlowStats::default(),
                 },
                 heard: Vec::new(),
@@ -91,7 +91,7 @@ mod tests {
         /// As the table gives a segment to its connection.
         fn take(&mut self, segment: &Segment<'_>) {
             let Watched { connection, origins, tools, heard, .. } = self;
-            if connection.is_replaced_by(segment, origins, &mut tools.budget) {
+            if connection.is_replaced_by(segment, origins, &mut tools.pool) {
                 return heard.push(Heard::Reset);
             }
             connection.shake_hands(segment, origins);

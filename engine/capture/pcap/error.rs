@@ -1,0 +1,98 @@
+//! [`OpenError`]: why a capture cannot be opened, in sentences that say what to do.
+
+use std::io::{self, ErrorKind};
+
+/// Why a capture cannot be opened; each is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is nothing of that name.
+    #[error("{input}: no such file; check the path")]
+    NotFound {
+        /// What was to be opened.
+        input: String,
+    },
+    /// The name is that of a directory.
+    #[error("{input} is a directory; name a capture file in it")]
+    IsDirectory {
+        /// What was to be opened.
+        input: String,
+    },
+    /// The file may not be read by this user. Exit code 3.
+    #[error("{input}: permission denied; make it readable for this user")]
+    PermissionDenied {
+        /// What was to be opened.
+        input: String,
+    },
+    /// There is not one byte.
+    #[error(
+        "{input} is empty; a capture has at least a file header (is its writer still buffering?)"
+    )]
+    Empty {
+        /// What was to be opened.
+        input: String,
+    },
+    /// It begins like neither format.
+    #[error(
+        "{input} is not a capture that httplines reads (pcap, pcapng); \
+         `editcap -F pcapng IN OUT` converts others"
+    )]
+    NotACapture {
+        /// What was to be opened.
+        input: String,
+    },
+    /// It is compressed.
+    #[error("{input} is {kind} compressed; unpack it on the way: `{tool} FILE | httplines -r -`")]
+    Compressed {
+        /// What was to be opened.
+        input: String,
+        /// What compressed it.
+        kind: &'static str,
+        /// The command that unpacks it to standard output.
+        tool: &'static str,
+    },
+    /// It ends before its file header does.
+    #[error("{input} is cut off inside its file header; no frame is in it, capture again")]
+    HeaderCut {
+        /// What was to be opened.
+        input: String,
+    },
+    /// A version that nobody has written in this century.
+    #[error(
+        "{input} is {format} version {major}.{minor}, which is not read; convert it with editcap"
+    )]
+    Version {
+        /// What was to be opened.
+        input: String,
+        /// pcap or pcapng.
+        format: &'static str,
+        /// Major version in the file.
+        major: u16,
+        /// Minor version in the file.
+        minor: u16,
+    },
+    /// Opening or reading failed for another reason.
+    #[error("cannot read {input}: {source}")]
+    Read {
+        /// What was to be opened.
+        input: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// Whether more privileges would help: exit code 3.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, OpenError::PermissionDenied { .. })
+    }
+
+    pub(super) fn io(input: &str, source: io::Error) -> OpenError {
+        let input = input.to_string();
+        match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => OpenError::NotFound { input },
+            ErrorKind::IsADirectory => OpenError::IsDirectory { input },
+            ErrorKind::PermissionDenied => OpenError::PermissionDenied { input },
+            _ => OpenError::Read { input, source },
+        }
+    }
+}

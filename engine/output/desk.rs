@@ -1,0 +1,185 @@
+//! Where batches become bytes of an output, and what follows where that fails. The writer's thread
+//! owns the desk, or the shards that may wait go to it one by one.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::output::batch::{Batch, Policy};
+use crate::output::error::{WriterError, why};
+use crate::output::shared::Shared;
+use crate::output::sink::{Sink, SinkFault};
+
+/// What the writer did. `lines_written + lines_lost` are all lines that outlets handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct WriterStats {
+    /// Bytes of the lines that were written.
+    pub bytes_written: u64,
+    /// Lines written.
+    pub lines_written: u64,
+    /// Lines that could not be written: the disk was full or failed, or the reader had gone.
+    pub lines_lost: u64,
+    /// Appends that came from the outlets and were tried.
+    pub appends: u64,
+    /// Appends that failed.
+    pub write_errors: u64,
+    /// Times writing began to fail after it had gone well; each is said once.
+    pub faults: u64,
+    /// Times the outputs were reopened.
+    pub reopens: u64,
+}
+
+/// [`WriterStats`], to be read while the writer runs. Only the writer adds.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    bytes_written: AtomicU64,
+    lines_written: AtomicU64,
+    lines_lost: AtomicU64,
+    appends: AtomicU64,
+    write_errors: AtomicU64,
+    faults: AtomicU64,
+    reopens: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn snapshot(&self) -> WriterStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WriterStats {
+            bytes_written: read(&self.bytes_written),
+            lines_written: read(&self.lines_written),
+            lines_lost: read(&self.lines_lost),
+            appends: read(&self.appends),
+            write_errors: read(&self.write_errors),
+            faults: read(&self.faults),
+            reopens: read(&self.reopens),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// What engine and writer tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    pub(super) counters: Counters,
+    /// How often the outputs were to be opened anew.
+    pub(super) reopens_wanted: AtomicU64,
+    pub(super) error: Mutex<Option<WriterError>>,
+}
+
+/// One output of a run.
+pub(super) struct Desk {
+    sink: Box<dyn Sink>,
+    /// Its last append failed.
+    is_faulty: bool,
+    /// How often it was asked to begin anew, as far as it has heard.
+    reopens: u64,
+    policy: Policy,
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("sink", &self.sink.name()).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(super) fn new(
+        sink: Box<dyn Sink>,
+        policy: Policy,
+        shared: Arc<Shared>,
+        control: Arc<Control>,
+    ) -> Desk {
+        Desk { sink, is_faulty: false, reopens: 0, policy, shared, control }
+    }
+
+    /// Appends batches, which are the same afterwards. What became of their lines is counted here.
+    pub(super) fn append(&mut self, batches: &mut [Batch]) {
+        self.reopen_if_wanted();
+        let line_count: u64 = batches.iter().map(|batch| batch.line_count).sum();
+        let byte_count: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let counters = &self.control.counters;
+        if self.shared.is_closed.load(Ordering::Relaxed) {
+            return add(&counters.lines_lost, line_count);
+        }
+        add(&counters.appends, 1);
+        match self.sink.append(batches) {
+            Ok(()) => {
+                add(&counters.lines_written, line_count);
+                add(&counters.bytes_written, byte_count as u64);
+                if self.is_faulty {
+                    self.is_faulty = false;
+                    let lost = counters.lines_lost.load(Ordering::Relaxed);
+                    let name = self.sink.name();
+                    tracing::warn!("{name}: writing again; {lost} lines are lost so far");
+                }
+            }
+            Err(fault) => {
+                let lines_written = count_lines(batches, fault.written_bytes).min(line_count);
+                add(&counters.lines_written, lines_written);
+                add(&counters.bytes_written, fault.written_bytes as u64);
+                add(&counters.lines_lost, line_count - lines_written);
+                self.fault(fault);
+            }
+        }
+    }
+
+    /// What follows from a fault: an orderly end, the end of the run, or a word and another try
+    /// with the next batches.
+    fn fault(&mut self, fault: SinkFault) {
+        let counters = &self.control.counters;
+        add(&counters.write_errors, 1);
+        if fault.error.kind() == io::ErrorKind::BrokenPipe {
+            self.shared.is_closed.store(true, Ordering::Relaxed);
+            return;
+        }
+        let name = self.sink.name();
+        if self.policy == Policy::Wait {
+            let error = WriterError::Write { name, source: fault.error };
+            *self.control.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.shared.is_closed.store(true, Ordering::Relaxed);
+        } else if !self.is_faulty {
+            self.is_faulty = true;
+            add(&counters.faults, 1);
+            let error = fault.error;
+            let why = why(&error);
+            tracing::warn!("cannot write {name}: {why}; until then lines are lost and counted");
+        }
+    }
+
+    /// Whether somebody asked for the output to begin anew.
+    pub(super) fn is_reopen_wanted(&self) -> bool {
+        self.reopens != self.control.reopens_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Begins the output anew, if somebody asked for it.
+    pub(super) fn reopen_if_wanted(&mut self) {
+        if !self.is_reopen_wanted() {
+            return;
+        }
+        self.reopens = self.control.reopens_wanted.load(Ordering::Acquire);
+        match self.sink.reopen() {
+            Ok(()) => add(&self.control.counters.reopens, 1),
+            Err(error) => {
+                let name = self.sink.name();
+                tracing::warn!("cannot reopen {name}: {error}; going on with the old file");
+            }
+        }
+    }
+}
+
+/// Line feeds in the first `bytes` of `batches`.
+fn count_lines(batches: &[Batch], bytes: usize) -> u64 {
+    let mut left = bytes;
+    let mut lines = 0;
+    for batch in batches {
+        let part = &batch.bytes[..batch.bytes.len().min(left)];
+        lines += memchr::memchr_iter(b'\n', part).count() as u64;
+        left -= part.len();
+    }
+    lines
+}

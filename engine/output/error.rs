@@ -1,0 +1,81 @@
+//! [`WriterError`]: why lines cannot be written, in sentences that say what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why lines cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// An output could not be opened.
+    #[error("{}", cannot_open(path, source))]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Standard output could not be used.
+    #[error("cannot use standard output: {0}")]
+    Stdout(#[source] io::Error),
+    /// An output could not be written, and the run does not go on without ([`Policy::Wait`]).
+    #[error("cannot write {name}: {}", why(source))]
+    Write {
+        /// Which.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The writer thread could not be started.
+    #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
+    Thread(#[source] io::Error),
+    /// The writer thread panicked; lines may be missing.
+    #[error("the writer thread panicked")]
+    Panicked,
+}
+
+impl WriterError {
+    /// Whether more privileges would help: exit code 3.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, WriterError::Open { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Why an output cannot be opened, and what to do.
+fn cannot_open(path: &Path, error: &io::Error) -> String {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (path, directory) = (path.display(), directory.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("cannot write {path}: there is no directory {directory}; make it first")
+        }
+        io::ErrorKind::NotADirectory => {
+            format!("cannot write {path}: {directory} is no directory; name another place")
+        }
+        io::ErrorKind::IsADirectory => {
+            format!("{path} is a directory; name a file in it, such as {path}/http.jsonl")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{path}: this user may not write there; name a file elsewhere")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{path} is on a read-only file system; name a file elsewhere")
+        }
+        _ => format!("cannot write {path}: {}; name another file", why(error)),
+    }
+}
+
+/// What the system said, in words where it has common causes.
+pub(super) fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "the disk is full; make room for it".into(),
+        io::ErrorKind::QuotaExceeded => "the disk quota is used up; make room for it".into(),
+        io::ErrorKind::FileTooLarge => {
+            "the file is as large as it may be (ulimit -f); name another".into()
+        }
+        _ => error.to_string(),
+    }
+}

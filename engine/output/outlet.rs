@@ -1,0 +1,171 @@
+//! One shard's end of the way to the writer: lines gather in a buffer, and a full buffer is handed
+//! over. Where the shard may not wait, it goes through a bounded queue to the writer's thread, and
+//! an empty one comes back through another; where it may, the shard writes it itself. In the steady
+//! state nothing is allocated either way.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rtrb::{Consumer, Producer, PushError};
+
+use crate::ids::ShardId;
+#[cfg(doc)]
+use crate::output::batch::Policy;
+use crate::output::batch::{Batch, Limits};
+use crate::output::desk::Desk;
+use crate::output::shared::{Shared, Sleeper};
+use crate::stats::EmitStats;
+
+/// At the end of a live run an outlet waits at most so long for room for its last batch.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// The way of a shard's batches to the writer's thread.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) full: Producer<Batch>,
+    pub(super) spares: Consumer<Vec<u8>>,
+    /// This shard, where it waits for room.
+    pub(super) seat: Arc<Sleeper>,
+}
+
+/// Where a full batch goes.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// To the writer's thread ([`Policy::Drop`]).
+    Queue(Queue),
+    /// Into the output, now ([`Policy::Wait`]).
+    Desk(Arc<Mutex<Desk>>),
+}
+
+/// One shard's end. Its thread appends lines; nothing here is shared with other shards.
+#[derive(Debug)]
+pub struct Outlet {
+    shard: ShardId,
+    batch_bytes: usize,
+    line_bytes_max: usize,
+    way: Way,
+    shared: Arc<Shared>,
+    buffer: Vec<u8>,
+    line_count: u64,
+}
+
+impl Outlet {
+    pub(super) fn new(shard: ShardId, way: Way, limits: Limits, shared: Arc<Shared>) -> Outlet {
+        let line_bytes_max = limits.line_bytes_max;
+        let batch_bytes = match &way {
+            Way::Queue(_) => limits.batch_bytes,
+            Way::Desk(_) => limits.desk_batch_bytes,
+        };
+        let (buffer, line_count) = (Vec::new(), 0);
+        let mut outlet =
+            Outlet { shard, batch_bytes, line_bytes_max, way, shared, buffer, line_count };
+        outlet.buffer = outlet.empty_buffer();
+        outlet
+    }
+
+    /// Lets `append` add at most one whole line in place, counts it, and hands the batch over when
+    /// it is full. This is what a [`Format`](crate::record::Format) is called in.
+    #[inline]
+    pub fn line(&mut self, stats: &mut EmitStats, append: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.buffer.len();
+        append(&mut self.buffer);
+        let bytes = self.buffer.len().saturating_sub(before);
+        if bytes == 0 {
+            return;
+        }
+        debug_assert_eq!(self.buffer.last(), Some(&b'\n'));
+        stats.lines += 1;
+        stats.line_bytes += bytes as u64;
+        self.line_count += 1;
+        if self.buffer.len() >= self.batch_bytes {
+            self.hand_over(stats);
+        }
+    }
+
+    /// Hands over what is there. With [`Policy::Drop`] and a full queue the lines stay where they
+    /// are, since the batch has room for more.
+    pub fn flush(&mut self, stats: &mut EmitStats) {
+        if self.line_count > 0 && !self.is_queue_full() {
+            self.hand_over(stats);
+        }
+    }
+
+    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for room, since
+    /// nothing is captured any more. An outlet that is only dropped loses the lines that were not
+    /// flushed.
+    pub fn close(mut self, stats: &mut EmitStats) {
+        let until = Instant::now() + CLOSE_WAIT;
+        while let Way::Queue(queue) = &self.way
+            && queue.full.is_full()
+            && !self.is_closed()
+            && Instant::now() < until
+        {
+            queue.seat.sleep_unless(|| !queue.full.is_full() || self.is_closed());
+        }
+        if self.line_count > 0 {
+            self.hand_over(stats);
+        }
+    }
+
+    /// Whether nobody takes lines any more: the reader of standard output has gone, or a file could
+    /// not be written and the run waits for the writer. Lines are dropped and counted from then on;
+    /// the shard may as well stop.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whose outlet it is.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    fn is_queue_full(&self) -> bool {
+        matches!(&self.way, Way::Queue(queue) if queue.full.is_full())
+    }
+
+    #[cold]
+    fn hand_over(&mut self, stats: &mut EmitStats) {
+        let bytes = std::mem::take(&mut self.buffer);
+        let line_count = std::mem::take(&mut self.line_count);
+        let mut batch = Batch { bytes, line_count, shard: self.shard };
+        let is_closed = self.is_closed();
+        match &mut self.way {
+            Way::Desk(desk) => {
+                let batches = std::slice::from_mut(&mut batch);
+                desk.lock().unwrap_or_else(PoisonError::into_inner).append(batches);
+            }
+            Way::Queue(queue) => {
+                let pushed = if is_closed { Err(batch) } else { queue.push(batch) };
+                let Err(dropped) = pushed else {
+                    self.shared.writer.wake();
+                    self.buffer = queue.spares.pop().unwrap_or_else(|_| self.empty_buffer());
+                    return;
+                };
+                batch = dropped;
+                stats.lines_dropped += batch.line_count;
+                stats.batches_dropped += 1;
+            }
+        }
+        self.buffer = batch.bytes;
+        self.buffer.clear();
+    }
+
+    /// A batch grows past `batch_bytes` by less than one line, and a format may reserve one more.
+    fn empty_buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.batch_bytes + 2 * self.line_bytes_max)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, batch: Batch) -> Result<(), Batch> {
+        self.full.push(batch).map_err(|PushError::Full(batch)| batch)
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.shared.outlets_closed.fetch_add(1, Ordering::Release);
+        self.shared.writer.wake();
+    }
+}

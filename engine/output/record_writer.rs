@@ -1,0 +1,106 @@
+//! [`RecordWriter`]: where the events of a shard go. Joins a [`Format`] to an [`Outlet`].
+
+use super::Outlet;
+use crate::capture::Polled;
+use crate::record::{Event, EventSink, Format, Wants};
+use crate::stats::EmitStats;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Exchanges that may still be reported, in all shards (`-c`).
+#[derive(Clone, Debug)]
+pub struct Quota(Arc<AtomicU64>);
+
+impl Quota {
+    /// So many exchanges.
+    pub fn new(exchange_count: u64) -> Quota {
+        Quota(Arc::new(AtomicU64::new(exchange_count)))
+    }
+
+    /// Takes one; false where none is left.
+    fn take(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// The lines of one shard.
+#[derive(Debug)]
+pub struct RecordWriter {
+    format: Box<dyn Format + Send>,
+    /// `None` once closed.
+    outlet: Option<Outlet>,
+    quota: Option<Quota>,
+    is_prompt: bool,
+    stats: EmitStats,
+}
+
+impl RecordWriter {
+    /// Lines of `format` through `outlet`. `is_prompt`: lines go out after each poll, because
+    /// somebody may wait for them; else in full batches.
+    pub fn new(
+        format: Box<dyn Format + Send>,
+        outlet: Outlet,
+        quota: Option<Quota>,
+        is_prompt: bool,
+    ) -> RecordWriter {
+        let (outlet, stats) = (Some(outlet), EmitStats::default());
+        RecordWriter { format, outlet, quota, is_prompt, stats }
+    }
+
+    /// The source rests for a moment.
+    pub fn rest(&mut self, polled: Polled) {
+        if let Some(outlet) = &mut self.outlet
+            && (self.is_prompt || polled == Polled::Idle)
+        {
+            outlet.flush(&mut self.stats);
+        }
+    }
+
+    /// No more lines come: the last ones go out.
+    pub fn close(&mut self) {
+        if let Some(outlet) = self.outlet.take() {
+            outlet.close(&mut self.stats);
+        }
+    }
+
+    /// Nobody wants more lines: the quota is used up, or the reader has gone.
+    pub fn is_enough(&self) -> bool {
+        self.quota.as_ref().is_some_and(Quota::is_used_up)
+            || self.outlet.as_ref().is_some_and(Outlet::is_closed)
+    }
+
+    /// The counters of this room.
+    pub fn stats(&self) -> &EmitStats {
+        &self.stats
+    }
+}
+
+impl EventSink for RecordWriter {
+    fn wants(&self) -> Wants {
+        self.format.wants()
+    }
+
+    #[inline]
+    fn event(&mut self, event: Event<'_>) {
+        if let Some(quota) = &self.quota {
+            // Messages do not count, but those of exchanges that do not either have no line.
+            let is_left = match event {
+                Event::Message(_) => !quota.is_used_up(),
+                Event::Exchange(_) => quota.take(),
+            };
+            if !is_left {
+                return;
+            }
+        }
+        if let Some(outlet) = &mut self.outlet {
+            let format = &mut self.format;
+            outlet.line(&mut self.stats, |out| format.line(&event, out));
+        }
+    }
+}

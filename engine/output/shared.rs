@@ -1,0 +1,56 @@
+//! What the two ends of the way to the writer tell each other beside batches, and how they wait.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// At most so long a thread sleeps before it looks again. Whoever has news wakes it; this is the
+/// net beneath.
+const PARK: Duration = Duration::from_millis(100);
+
+/// A thread that sleeps until there is something for it to do.
+///
+/// The sleeper says that it sleeps, then looks once more; the waker makes its news, then looks
+/// whether somebody sleeps. The fences order each pair, so at least one sees the other.
+#[derive(Debug, Default)]
+pub(super) struct Sleeper {
+    is_asleep: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl Sleeper {
+    /// Sleeps at most `PARK`, unless `has_news`.
+    pub(super) fn sleep_unless(&self, has_news: impl FnOnce() -> bool) {
+        *self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some(thread::current());
+        self.is_asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !has_news() {
+            thread::park_timeout(PARK);
+        }
+        self.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes the thread if it sleeps; costs a fence and a load if it does not.
+    pub(super) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
+            let thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some(thread) = thread.as_ref() {
+                thread.unpark();
+            }
+        }
+    }
+}
+
+/// What outlets and writer tell each other beside batches.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// The writer, where it waits for batches.
+    pub(super) writer: Sleeper,
+    /// Nobody takes lines any more.
+    pub(super) is_closed: AtomicBool,
+    /// Outlets that will hand over nothing more.
+    pub(super) outlets_closed: AtomicUsize,
+}

@@ -1,0 +1,244 @@
+//! What of a connection's messages is missing: heads that are longer than what is kept, bytes that
+//! were lost, and bytes that the filter cut off.
+
+use super::{Http1Connection, Spoken};
+use crate::decode::SeqNumber;
+use crate::flow::Origin;
+use crate::ids::Direction;
+use crate::protocol::Context;
+use crate::protocol::http1::ParsedHead;
+use crate::protocol::http1::body::BodyFraming;
+use crate::protocol::http1::framer::{Missing, ParseState};
+use crate::protocol::http1::head::{self, Kind};
+use crate::protocol::http1::long_head::{self, LongHead};
+use crate::protocol::http1::missing_body;
+use crate::record::EventSink;
+use crate::time::TimestampNs;
+
+impl Http1Connection {
+    /// The head is longer than what is kept: the message is reported with what there is.
+    pub(super) fn cut_head<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        origin: &Origin,
+    ) {
+        let expected = self.pairer.expected(direction);
+        let framer = &mut self.framers[direction.index()];
+        let (kept, first) = framer.take_partial();
+        framer.state = ParseState::Search;
+        if let Some(head) = long_head::parse_kept(&kept, expected) {
+            cx.shared.stats.http1.heads_cut += 1;
+            let (first, last) = (first.unwrap_or(*origin), origin.timestamp);
+            let head = ParsedHead { head: &head, bytes: &kept, first: &first, last };
+            self.message(cx, direction, &head);
+            let pool = &mut cx.shared.recorder.pool;
+            self.framers[direction.index()].go_on_behind(&kept, origin, pool);
+        }
+        cx.shared.recorder.pool.give_buffer_back(kept);
+    }
+
+    /// An answer passes to a request whose head is under way: servers refuse heads that are too
+    /// long for them before they end. What there is of the head is reported, and the rest read
+    /// over.
+    pub(super) fn cut_answered_head<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        server: Direction,
+        answer: &Origin,
+    ) {
+        let client = server.opposite();
+        let Some(first) = self.framers[client.index()].head_with_line() else { return };
+        let had_read = answer.ack.is_some_and(|read_until| first.seq.precedes(read_until));
+        if had_read && self.pairer.is_next_first() {
+            self.cut_head(cx, client, &first);
+        }
+    }
+
+    /// The part of a head that is not kept.
+    #[inline(never)]
+    pub(super) fn long_head<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        data: &[u8],
+        origin: &Origin,
+    ) -> usize {
+        let is_request = self.pairer.client == Some(direction);
+        let framer = &mut self.framers[direction.index()];
+        let pool = &mut cx.shared.recorder.pool;
+        let Some((used, rest)) = framer.find_end_of_long_head(data, is_request, pool) else {
+            return data.len();
+        };
+        self.end_long_head(cx, direction, &rest, origin.timestamp);
+        used
+    }
+
+    /// The empty line of a long head passed at `last`.
+    fn end_long_head<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        rest: &LongHead,
+        last: TimestampNs,
+    ) {
+        let (pairer, mut cx) = self.parts(cx, direction);
+        let is_request = pairer.client == Some(direction);
+        let framing = match rest.is_bodiless {
+            true => Some(BodyFraming::None),
+            false if is_request => BodyFraming::of_request(&rest.fields),
+            false => BodyFraming::of_response(&rest.fields, Kind::Response { status: 200 }, None),
+        };
+        pairer.end_long_head(&mut cx, &rest.fields, framing, last);
+    }
+
+    /// Bytes that passed unseen.
+    pub fn gap<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+    ) {
+        let framer = &mut self.framers[direction.index()];
+        let missing = framer.skip(len_bytes, at, &mut cx.shared.recorder.pool);
+        if missing == Missing::Head {
+            return self.gap_in_head(cx, direction, len_bytes, at);
+        }
+        if matches!(missing, Missing::Messages | Missing::Framing) {
+            self.count_resync(cx);
+        }
+        let (pairer, mut http1) = self.parts(cx, direction);
+        match missing {
+            Missing::Ignored | Missing::Head => {}
+            Missing::Unknown | Missing::Messages => pairer.charge_gap(&mut http1, len_bytes, at),
+            Missing::Framing => {
+                pairer.forget_body(&mut http1);
+                pairer.charge_gap(&mut http1, len_bytes, at);
+            }
+            Missing::Body { is_done } => {
+                pairer.count_gap_in_body(&mut http1, len_bytes);
+                if is_done {
+                    missing_body::end_body(pairer, &mut http1, None);
+                }
+            }
+            Missing::BodyAndMore { inside_bytes } => {
+                pairer.count_gap_in_body(&mut http1, inside_bytes);
+                pairer.end_message(&mut http1, None);
+                self.lose_messages(
+                    cx,
+                    direction,
+                    len_bytes - inside_bytes,
+                    at.plus(inside_bytes as u32),
+                );
+            }
+        }
+    }
+
+    /// A head with a hole is reported with what came before the hole, if that has a whole start
+    /// line.
+    fn gap_in_head<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+    ) {
+        let expected = self.pairer.expected(direction);
+        let framer = &mut self.framers[direction.index()];
+        let (partial, first) = framer.take_partial();
+        framer.state = ParseState::Search;
+        if let (Some(first), Some(head)) = (first, head::parse_cut(&partial, expected)) {
+            let last = first.timestamp;
+            let head = ParsedHead { head: &head, bytes: &partial, first: &first, last };
+            self.message(cx, direction, &head);
+            self.gap(cx, direction, len_bytes, at);
+        } else {
+            cx.shared.stats.http1.heads_unfinished += 1;
+            self.lose_messages(cx, direction, len_bytes, at);
+        }
+        cx.shared.recorder.pool.give_buffer_back(partial);
+    }
+
+    /// Bytes were lost, and nothing tells which message comes next, and where.
+    fn lose_messages<S>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+    ) {
+        self.framers[direction.index()].state = ParseState::Search;
+        self.count_resync(cx);
+        let (pairer, mut cx) = self.parts(cx, direction);
+        pairer.charge_gap(&mut cx, len_bytes, at);
+    }
+
+    /// Bytes passed that the filter cut off. It does so only where they are a body's, as far as we
+    /// have told it or it has read itself: so they count as any would that begin no message. Where
+    /// we know of no body, the head was lost before.
+    pub fn elided<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        len_bytes: u32,
+        origin: &Origin,
+    ) {
+        if self.spoken == Spoken::Nothing {
+            // Without bytes no other protocol is detected.
+            let _ = self.begin(cx, None, origin);
+        }
+        match self.framers[direction.index()].state {
+            ParseState::Off => {}
+            ParseState::Start => {
+                self.go_on(cx, direction, len_bytes, origin);
+                self.not_a_head(cx, direction, len_bytes as usize, origin);
+            }
+            ParseState::Search => {
+                self.go_on(cx, direction, len_bytes, origin);
+                self.pass_over(cx, direction, len_bytes as usize, origin);
+            }
+            ParseState::Body(framing) => {
+                self.elided_of_body(cx, direction, (framing, len_bytes), origin)
+            }
+            ParseState::Head { .. } | ParseState::LongHead(_) => {
+                self.gap(cx, direction, len_bytes.into(), origin.seq);
+            }
+        }
+    }
+
+    /// The same of the open message's body; where they do not fit into that, something was lost.
+    fn elided_of_body<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        (mut framing, len_bytes): (BodyFraming, u32),
+        origin: &Origin,
+    ) {
+        let body_bytes = len_bytes.into();
+        let Some(is_done) = framing.skip_inside(body_bytes) else {
+            return self.gap(cx, direction, body_bytes, origin.seq);
+        };
+        self.go_on(cx, direction, len_bytes, origin);
+        let (pairer, mut cx) = self.parts(cx, direction);
+        missing_body::tell_absent(pairer, &mut cx, || false);
+        cx.framer().state = ParseState::Body(framing);
+        pairer.count_body(&mut cx, body_bytes, body_bytes, origin);
+        if is_done {
+            missing_body::end_body(pairer, &mut cx, Some(origin.timestamp));
+        }
+    }
+
+    /// Gives the memory of unfinished heads back and counts them. What may still come of one is no
+    /// beginning of a head.
+    pub(super) fn drop_partial_heads<S>(&mut self, cx: &mut Context<'_, S>) {
+        for framer in &mut self.framers {
+            let is_reported = matches!(framer.state, ParseState::LongHead(_));
+            if framer.drop_partial(&mut cx.shared.recorder.pool) {
+                let is_http1 = self.spoken == Spoken::Http1;
+                cx.shared.stats.http1.heads_unfinished += u64::from(is_http1 && !is_reported);
+                framer.state = ParseState::Search;
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Which bodies need not come up, and that records do not show which did.
+
+use super::framer::ParseState;
+use super::tests::{Talk, talk};
+use crate::decode::{SeqNumber, TunnelPath};
+use crate::flow::{Chunk, End, Origin};
+use crate::ids::{Direction, IfaceId};
+use crate::protocol::Interest;
+use crate::time::TimestampNs;
+use Direction::{Forward, Reverse};
+use proptest::prelude::*;
+
+const GET: &str = "GET / HTTP/1.1\r\n\r\n";
+const AHEAD: u32 = 1 << 29;
+
+impl Talk {
+    /// So many bytes passed that were asked not to come up.
+    fn elide(&mut self, direction: Direction, len_bytes: u32, at_ms: u64) -> &mut Talk {
+        let seq = SeqNumber(self.sent[direction.index()]);
+        self.sent[direction.index()] += len_bytes;
+        let origin = Origin {
+            timestamp: TimestampNs(at_ms * 1_000_000),
+            iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
+            ack: Some(SeqNumber(self.sent[direction.opposite().index()])),
+            seq,
+            is_frame_start: true,
+        };
+        self.take(direction, Chunk::Elided { len_bytes, origin: &origin })
+    }
+
+    /// Whether so many bytes of `direction` may be a body's: the filter may know it before us.
+    fn may_be_body(&self, direction: Direction, len_bytes: u32) -> bool {
+        let Some(connection) = self.active() else { return false };
+        match &connection.framers[direction.index()].state {
+            ParseState::Body(framing) => framing.rest_bytes() >= len_bytes.into(),
+            state => matches!(state, ParseState::Start | ParseState::Search),
+        }
+    }
+
+    /// How many bytes of `direction` need not come up, from where it is.
+    fn rest(&mut self, direction: Direction) -> Option<u32> {
+        let until = self.state.elidable_until(&mut self.shared, direction, 1000, AHEAD)?;
+        Some(until.0.wrapping_sub(self.sent[direction.index()]))
+    }
+}
+
+#[test]
+fn the_rest_of_a_long_response_need_not_come_up() {
+    for (request, response, rest) in [
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 1005\r\n\r\nhello", Some(1000)),
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 1004\r\n\r\nhello", None),
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n", Some(AHEAD)),
+        (GET, "HTTP/1.0 200 OK\r\n\r\nuntil close", Some(AHEAD)),
+        (GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n800\r\nabc", Some(2045)),
+        (GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n800", None),
+        (GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e7\r\n", None),
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n800;x\r\n",
+            Some(2048),
+        ),
+        (
+            GET,
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n",
+            Some(5000),
+        ),
+        (GET, "HTTP/1.1 304 No\r\nContent-Length: 5000\r\n\r\n", None),
+        (GET, "HTTP/1.1 204 No\r\nContent-Length: 5000\r\n\r\n", None),
+        (GET, "HTTP/1.1 101 Switching\r\nContent-Length: 5000\r\n\r\n", None),
+        ("HEAD / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", None),
+        ("CONNECT a:1 HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", None),
+        (
+            "CONNECT a:1 HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 403 No\r\nContent-Length: 5000\r\n\r\n",
+            Some(5000),
+        ),
+        ("", "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", None),
+        ("", "HTTP/1.1 200 OK\r\n\r\n", None),
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nContent-Length: 5001\r\n\r\n", None),
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n",
+            None,
+        ),
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: x5000\r\n\r\n", None),
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n", None),
+    ] {
+        let mut talk = talk();
+        if !request.is_empty() {
+            talk.ask(request);
+        }
+        talk.answer(response);
+        assert_eq!(talk.rest(Reverse), rest, "{request:?} {response:?}");
+        assert_eq!(talk.rest(Forward), None, "{request:?} {response:?}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_long_request_need_not_come_up() {
+    for (request, rest) in [
+        ("PUT / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n", Some(5000)),
+        ("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n", Some(2048)),
+        ("PUT / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", None),
+        ("PUT / HTTP/1.1\r\n\r\n", None),
+        // Whether the body comes shows when it does.
+        ("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n", None),
+        ("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\nab", Some(4998)),
+    ] {
+        let mut talk = talk();
+        talk.ask(request);
+        assert_eq!(talk.rest(Forward), rest, "{request:?}");
+    }
+}
+
+#[test]
+fn after_a_loss_only_what_is_certain_need_not_come_up() {
+    const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n";
+    // A hole inside the body leaves its end where it is.
+    let mut inside = talk();
+    inside.ask(GET).answer(RESPONSE).lose(Reverse, 100);
+    assert_eq!(inside.rest(Reverse), Some(4900));
+    // A request was lost: which one the response answers is not certain.
+    let mut request = talk();
+    request.ask(GET).lose(Forward, 40).ask(GET).answer(RESPONSE);
+    assert_eq!(request.rest(Reverse), None);
+    // The response stream lost its place.
+    let mut response = talk();
+    response.ask(GET).lose(Reverse, 40).ask(GET).answer(RESPONSE);
+    assert_eq!(response.rest(Reverse), Some(5000), "the second request had read past the hole");
+    // A head with a hole.
+    let mut head = talk();
+    head.ask(GET).answer("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n").lose(Reverse, 20);
+    assert_eq!(head.rest(Reverse), None);
+}
+
+#[test]
+fn what_connections_turn_out_to_be() {
+    let interest = |pieces: &[(Direction, &[u8])]| {
+        let mut talk = talk();
+        for (direction, bytes) in pieces {
+            talk.say(*direction, bytes);
+        }
+        talk.interest()
+    };
+    let noise = [0xff; 4096];
+    let connect = b"CONNECT a:1 HTTP/1.1\r\n\r\n";
+    assert_eq!(interest(&[]), Interest::Undecided);
+    assert_eq!(interest(&[(Forward, b"\x16\x03\x01")]), Interest::Encrypted);
+    assert_eq!(interest(&[(Forward, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]), Interest::Foreign);
+    assert_eq!(interest(&[(Forward, GET.as_bytes())]), Interest::Wanted);
+    assert_eq!(interest(&[(Forward, GET.as_bytes()), (Forward, &noise)]), Interest::Wanted);
+    let tunnel: &[(Direction, &[u8])] =
+        &[(Forward, connect), (Reverse, b"HTTP/1.1 200 OK\r\n\r\n")];
+    assert_eq!(interest(tunnel), Interest::Foreign);
+    let refused: &[(Direction, &[u8])] =
+        &[(Forward, connect), (Reverse, b"HTTP/1.1 403 No\r\n\r\n")];
+    assert_eq!(interest(refused), Interest::Wanted);
+    // Others were asked before it left: their answers are still told.
+    let ahead: &[(Direction, &[u8])] =
+        &[(Forward, connect), (Forward, GET.as_bytes()), (Reverse, b"HTTP/1.1 200 OK\r\n\r\n")];
+    assert_eq!(interest(ahead), Interest::Wanted);
+    assert_eq!(interest(&[(Forward, &noise[1..])]), Interest::Undecided);
+    assert_eq!(interest(&[(Forward, &noise)]), Interest::Dormant);
+    assert_eq!(
+        interest(&[(Forward, &noise[2048..]), (Reverse, &noise[2048..])]),
+        Interest::Dormant
+    );
+    // A long head is not over yet.
+    let long = [GET.trim_end().as_bytes(), b"\r\nCookie: ", &[b'x'; 5000]].concat();
+    assert_eq!(interest(&[(Forward, &long)]), Interest::Undecided);
+    // A prefix in front of HTTP, as SOCKS has it.
+    let socks: &[(Direction, &[u8])] =
+        &[(Forward, b"\x05\x01\0"), (Reverse, b"\x05\0"), (Forward, GET.as_bytes())];
+    assert_eq!(interest(socks), Interest::Wanted);
+}
+
+/// A chunk's size, or `None` for a body until the connection closes, and how its bytes are cut.
+fn bodies() -> impl Strategy<Value = (u8, Vec<u16>)> {
+    (0..3u8, prop::collection::vec(1..4000u16, 1..12))
+}
+
+/// What is said on a connection, whatever came before: whole messages, and beginnings of some.
+const SAID: [(Direction, &str); 16] = [
+    (Forward, GET),
+    (Forward, "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
+    (Forward, "HEAD / HTTP/1.1\r\n\r\n"),
+    (Forward, "PUT / HTTP/1.1\r\nContent-Length: 2000\r\n\r\n"),
+    (Forward, "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2000\r\n\r\n"),
+    (Forward, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200 OK\r\n\r\n"),
+    (Reverse, "HTTP/1.1 100 Continue\r\n\r\n"),
+    (Reverse, "3e8\r\n"),
+    (Reverse, "\r\n0\r\n\r\n"),
+    (Forward, "\r\n0\r\n\r\n"),
+    (Reverse, "HTTP/1.1 200"),
+];
+
+proptest! {
+    /// Whatever was lost before, and whatever we know of it: bytes that the filter cut off count as
+    /// bytes of a body do.
+    #[test]
+    fn bytes_that_were_cut_off_count_as_those_of_a_body(
+        steps in prop::collection::vec(
+            (0..SAID.len() + 8, prop::sample::select(vec![1u32, 500, 1000, 2000]), any::<bool>()),
+            0..24,
+        ),
+        is_late: bool,
+    ) {
+        let told = [false, true].map(|is_eliding| {
+            let mut talk = talk();
+            talk.is_restful = false;
+            if is_late {
+                talk.origins.client_isn.set(None);
+            }
+            for (what, len_bytes, is_forward) in &steps {
+                let way = if *is_forward { Forward } else { Reverse };
+                match SAID.get(*what) {
+                    Some((way, text)) => {
+                        talk.say(*way, text.as_bytes());
+                    }
+                    None if what % 4 == 0 => {
+                        talk.lose(way, *len_bytes);
+                    }
+                    None if !talk.may_be_body(way, *len_bytes) => {}
+                    None if is_eliding => {
+                        talk.at_ms += 1;
+                        talk.elide(way, *len_bytes, talk.at_ms);
+                    }
+                    None => {
+                        talk.say(way, &vec![0xff; *len_bytes as usize]);
+                    }
+                }
+            }
+            let (interest, carried) = (talk.interest(), talk.carried());
+            let notes = talk.end(End::Idle);
+            let spans = talk.shared.recorder.sink.response_spans.clone();
+            format!("{interest:?} {carried:?} {notes:?} {spans:?} {:?}", talk.shared.stats())
+        });
+        prop_assert_eq!(&told[0], &told[1]);
+    }
+
+    /// Whatever need not come up does not; records, times and counters are the same.
+    #[test]
+    fn records_do_not_show_what_did_not_come_up(
+        (framing, pieces) in bodies(),
+        is_cut_short in any::<bool>(),
+        is_reset in any::<bool>(),
+    ) {
+        let total: u32 = pieces.iter().map(|piece| u32::from(*piece)).sum();
+        let announced = total + if is_cut_short { 7 } else { 0 };
+        let (head, tail) = match framing {
+            0 => (format!("HTTP/1.1 200 OK\r\nContent-Length: {announced}\r\n\r\n"), ""),
+            1 => (
+                format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{announced:x}\r\n"),
+                "\r\n0\r\n\r\n",
+            ),
+            _ => ("HTTP/1.1 200 OK\r\n\r\n".to_string(), ""),
+        };
+        let mut elided_bytes = 0;
+        let mut results = Vec::new();
+        for is_eliding in [false, true] {
+            let mut talk = talk();
+            talk.ask(GET).answer(&head);
+            let mut at_ms = 2;
+            for piece in &pieces {
+                at_ms += 1;
+                let piece = u32::from(*piece);
+                if is_eliding && talk.rest(Reverse).is_some_and(|rest| rest >= piece) {
+                    talk.elide(Reverse, piece, at_ms);
+                    elided_bytes += piece;
+                } else {
+                    talk.at_ms = at_ms - 1;
+                    talk.say(Reverse, &vec![b'x'; piece as usize]);
+                }
+            }
+            talk.at_ms = at_ms;
+            if !is_cut_short && framing != 2 {
+                talk.answer(tail);
+                talk.ask("GET /next HTTP/1.1\r\n\r\n");
+                talk.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+            }
+            talk.take(Reverse, if is_reset { Chunk::Reset } else { Chunk::Fin });
+            let notes = talk.end(End::Exit);
+            let spans = talk.shared.recorder.sink.response_spans.clone();
+            results.push((notes, spans, talk.shared.stats()));
+        }
+        prop_assert_eq!(&results[0], &results[1]);
+        if framing == 2 || total > 5000 {
+            prop_assert!(elided_bytes > 0);
+        }
+    }
+}

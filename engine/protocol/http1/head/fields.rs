@@ -1,0 +1,128 @@
+//! What is found in a head.
+
+use crate::record::Fields;
+
+/// What a head begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::protocol::http1) enum Kind {
+    Request,
+    Response { status: u16 },
+}
+
+/// Which messages a direction may carry, once that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::protocol::http1) enum Expected {
+    Request,
+    Response,
+    Either,
+}
+
+/// What the header fields say of the body (RFC 9112 section 6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::protocol::http1) struct FramingFields {
+    pub content_length: Option<u64>,
+    /// Content-Length is no number, or there are several that differ.
+    pub is_length_invalid: bool,
+    pub has_transfer_coding: bool,
+    /// `chunked` is the last transfer coding.
+    pub is_chunked: bool,
+    pub expects_continue: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(in crate::protocol::http1) struct Head {
+    pub kind: Kind,
+    /// The empty line behind it was found.
+    pub is_whole: bool,
+    pub len_bytes: usize,
+    /// Its start line's, the line end included.
+    pub start_line_bytes: u32,
+    pub fields: Fields,
+    pub framing: FramingFields,
+}
+
+impl Head {
+    /// To be parsed into.
+    pub const BLANK: Head = Head {
+        kind: Kind::Request,
+        is_whole: false,
+        len_bytes: 0,
+        start_line_bytes: 0,
+        fields: Fields::NONE,
+        framing: FramingFields::NONE,
+    };
+}
+
+impl FramingFields {
+    /// They say nothing.
+    pub const NONE: FramingFields = FramingFields {
+        content_length: None,
+        is_length_invalid: false,
+        has_transfer_coding: false,
+        is_chunked: false,
+        expects_continue: false,
+    };
+
+    /// One Content-Length field. A list of equal values is one value (RFC 9110 section 8.6).
+    pub(super) fn note_length(&mut self, value: &[u8]) {
+        // First what nearly all are: a number of a few digits, once.
+        if self.content_length.is_none()
+            && let Some(number) = few_digits(value)
+        {
+            self.content_length = Some(number);
+            return;
+        }
+        for part in value.split(|byte| *byte == b',') {
+            let digits = part.trim_ascii();
+            let number = (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+                .then(|| {
+                    digits.iter().try_fold(0u64, |sum, digit| {
+                        sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+                    })
+                })
+                .flatten();
+            match (number, self.content_length) {
+                (Some(new), None) => self.content_length = Some(new),
+                (Some(new), Some(old)) if new == old => {}
+                _ => self.is_length_invalid = true,
+            }
+        }
+    }
+
+    /// One Transfer-Encoding field. What counts is whether `chunked` is the last coding of the last
+    /// field; empty elements of a list are none (RFC 9110 section 5.6.1.2).
+    pub(super) fn note_transfer_coding(&mut self, value: &[u8]) {
+        self.has_transfer_coding = true;
+        let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if let Some(last) = codings.find(|coding| !coding.is_empty()) {
+            self.is_chunked = last.eq_ignore_ascii_case(b"chunked");
+        }
+    }
+
+    /// One Expect field (RFC 9110 section 10.1.1).
+    pub(super) fn note_expectation(&mut self, value: &[u8]) {
+        self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+    }
+
+    /// The fields contradict each other.
+    pub fn is_conflict(&self) -> bool {
+        self.is_length_invalid || self.has_transfer_coding && self.content_length.is_some()
+    }
+}
+
+/// The number in `value`, if that is up to eight digits and nothing else.
+#[inline(always)]
+pub(super) fn few_digits(value: &[u8]) -> Option<u64> {
+    if !(1..=8).contains(&value.len()) {
+        return None;
+    }
+    let mut number = 0;
+    for byte in value {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
+}

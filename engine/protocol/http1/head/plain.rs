@@ -1,0 +1,330 @@
+//! The short way through heads as nearly all are written: a start line with single spaces, and
+//! header lines of a name, a colon, a space, a value, CR LF, where the length of the name tells
+//! which one it may be. What is odd in any way is left to the careful way
+//! ([`super::parse_with_care`]), which is the twin that tests compare it with: where this way says
+//! something, that one says the same.
+
+use super::fields::{Expected, Head, Kind};
+use crate::lanes::{LANES, equal_to, equal_to_in_64, last_block, same_but_for};
+use crate::record::{Fields, Span};
+
+/// Bytes of `HTTP/1.1`, and where the reason stands behind it and the status.
+const VERSION_BYTES: usize = 8;
+const REASON_AT: usize = VERSION_BYTES + 5;
+
+/// The field whose name does not fit into a block: its last letter stands behind it.
+const LONG_NAME: &[u8; LANES] = b"transfer-encodin";
+const LONG_NAME_END: &[u8; 2] = b"g:";
+
+/// Fields that records or framing need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(super) enum Slot {
+    Host,
+    UserAgent,
+    Referer,
+    ContentType,
+    Server,
+    Location,
+    ContentLength,
+    TransferEncoding,
+    Expect,
+}
+
+impl Slot {
+    const COUNT: usize = Slot::Expect as usize + 1;
+}
+
+/// Where the values of the fields stand that were found, without the white space around them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Values {
+    spans: [Span; Slot::COUNT],
+}
+
+impl Values {
+    /// Of a field; absent where it was not there.
+    #[inline(always)]
+    pub fn of(&self, slot: Slot) -> Span {
+        self.spans[slot as usize]
+    }
+
+    /// A field with its colon at `colon` and its line's end at `end`. `None` where it has no value,
+    /// was there before, or has other white space around it than nearly all have.
+    #[inline(always)]
+    fn note(&mut self, slot: Slot, bytes: &[u8], colon: usize, end: usize) -> Option<()> {
+        let [b' ', value @ .., b'\r'] = bytes.get(colon + 1..end)? else { return None };
+        let ([first, ..], [.., last]) = (value, value) else { return None };
+        let span = &mut self.spans[slot as usize];
+        if *first <= b' ' || *last <= b' ' || !span.is_absent() {
+            return None;
+        }
+        *span = Span::at(colon + 2, value.len());
+        Some(())
+    }
+}
+
+/// A name of a certain length.
+#[derive(Clone, Copy)]
+struct Name {
+    /// In lower case.
+    letters: [u8; LANES],
+    /// The bits that may differ: the case of letters.
+    fold: [u8; LANES],
+    /// The bytes that count.
+    mask: u32,
+    slot: Slot,
+}
+
+impl Name {
+    /// Of this length there is none.
+    const NONE: Name = Name { letters: [0; LANES], fold: [0; LANES], mask: 0, slot: Slot::Host };
+
+    const fn new(name: &[u8], slot: Slot) -> Name {
+        let mut it = Name { mask: (1 << name.len()) - 1, slot, ..Name::NONE };
+        let mut at = 0;
+        while at < name.len() {
+            it.letters[at] = name[at];
+            it.fold[at] = if name[at].is_ascii_lowercase() { 0x20 } else { 0 };
+            at += 1;
+        }
+        it
+    }
+}
+
+/// The names of each length: no two that are of interest in one kind of message have the same.
+type Names = [Name; LANES];
+
+static OF_REQUEST: Names = {
+    let mut names = of_both();
+    names[4] = Name::new(b"host", Slot::Host);
+    names[6] = Name::new(b"expect", Slot::Expect);
+    names[7] = Name::new(b"referer", Slot::Referer);
+    names[10] = Name::new(b"user-agent", Slot::UserAgent);
+    names
+};
+
+static OF_RESPONSE: Names = {
+    let mut names = of_both();
+    names[6] = Name::new(b"server", Slot::Server);
+    names[8] = Name::new(b"location", Slot::Location);
+    names
+};
+
+const fn of_both() -> Names {
+    let mut names = [Name::NONE; LANES];
+    names[12] = Name::new(b"content-type", Slot::ContentType);
+    names[14] = Name::new(b"content-length", Slot::ContentLength);
+    names
+}
+
+/// The lengths of the names, as bits.
+const LENGTHS_OF_REQUEST: u64 = lengths(&OF_REQUEST);
+const LENGTHS_OF_RESPONSE: u64 = lengths(&OF_RESPONSE);
+
+const fn lengths(names: &Names) -> u64 {
+    let (mut bits, mut length) = (0, 0);
+    while length < LANES {
+        bits |= (names[length].mask != Name::NONE.mask) as u64 * (1 << length);
+        length += 1;
+    }
+    bits
+}
+
+impl Head {
+    /// Takes note of what the short way found.
+    #[inline(always)]
+    fn note_values(&mut self, bytes: &[u8], values: &Values) {
+        let fields = &mut self.fields;
+        fields.host = values.of(Slot::Host);
+        fields.user_agent = values.of(Slot::UserAgent);
+        fields.referer = values.of(Slot::Referer);
+        fields.content_type = values.of(Slot::ContentType);
+        fields.server = values.of(Slot::Server);
+        fields.location = values.of(Slot::Location);
+        if let Some(value) = values.of(Slot::ContentLength).of(bytes) {
+            self.framing.note_length(value);
+        }
+        if let Some(value) = values.of(Slot::TransferEncoding).of(bytes) {
+            self.framing.note_transfer_coding(value);
+        }
+        if let Some(value) = values.of(Slot::Expect).of(bytes) {
+            self.framing.note_expectation(value);
+        }
+    }
+}
+
+/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing
+/// where the answer is `None`: the head does not end, or something is odd.
+#[inline]
+pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Option<()> {
+    let mut ends = LineEnds::new(bytes);
+    let line_end = ends.next()?;
+    let line = bytes[..line_end].strip_suffix(b"\r")?;
+    head.kind = match line.split_first_chunk() {
+        Some((version, [b' ', hundreds, tens, ones, b' ', reason @ ..]))
+            if expected != Expected::Request && is_version(version) =>
+        {
+            status_line([*hundreds, *tens, *ones], reason, &mut head.fields)?
+        }
+        _ if expected != Expected::Response => request_line(bytes, line, &mut head.fields)?,
+        _ => return None,
+    };
+    head.start_line_bytes = (line_end + 1) as u32;
+    let (end, values) = header_lines(bytes, line_end + 1, ends, head.kind)?;
+    head.note_values(bytes, &values);
+    (head.len_bytes, head.is_whole) = (end, true);
+    Some(())
+}
+
+/// `HTTP/1.x`.
+#[inline(always)]
+fn is_version(word: &[u8; VERSION_BYTES]) -> bool {
+    let minor = word[VERSION_BYTES - 1];
+    let is_one = (u64::from_le_bytes(*word) ^ u64::from_le_bytes(*b"HTTP/1.\0")) << 8 == 0;
+    is_one && minor.is_ascii_digit()
+}
+
+/// `HTTP/1.x SP status SP reason`, of which these are the digits and the reason.
+#[inline(always)]
+fn status_line(digits: [u8; 3], reason: &[u8], fields: &mut Fields) -> Option<Kind> {
+    let [hundreds, tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
+    let is_number = (1..=9).contains(&hundreds) & (tens <= 9) & (ones <= 9);
+    if !is_number || reason.is_empty() || reason.ends_with(b"\r") {
+        return None;
+    }
+    fields.version = Span::at(0, VERSION_BYTES);
+    fields.reason = Span::at(REASON_AT, reason.len());
+    let status = u16::from(hundreds) * 100 + u16::from(tens) * 10 + u16::from(ones);
+    Some(Kind::Response { status })
+}
+
+/// `METHOD SP target SP HTTP/1.x`, the method in capitals, at the beginning of `bytes`.
+#[inline(always)]
+fn request_line(bytes: &[u8], line: &[u8], fields: &mut Fields) -> Option<Kind> {
+    let (start, version) = line.split_last_chunk()?;
+    let (target_end, b' ') = (start.len().checked_sub(1)?, *start.last()?) else { return None };
+    let method_bytes = equal_to(bytes.first_chunk()?, b' ').trailing_zeros() as usize;
+    let target = start.get(method_bytes + 1..target_end)?;
+    let method = start.get(..method_bytes)?;
+    let ([first, ..], [.., last]) = (target, target) else { return None };
+    // Of a method as long as a block, the space is not in it.
+    let is_method = (1..LANES).contains(&method_bytes) && method.iter().all(u8::is_ascii_uppercase);
+    if !is_method || !is_version(version) || *first == b' ' || *last == b' ' {
+        return None;
+    }
+    fields.method = Span::at(0, method_bytes);
+    fields.target = Span::at(method_bytes + 1, target.len());
+    fields.version = Span::at(target_end + 1, VERSION_BYTES);
+    Some(Kind::Request)
+}
+
+/// Reads the header lines of a message from `start` on, whose ends come next: where the head ends,
+/// and the values.
+#[inline(always)]
+fn header_lines(
+    bytes: &[u8],
+    mut start: usize,
+    mut ends: LineEnds<'_>,
+    kind: Kind,
+) -> Option<(usize, Values)> {
+    let (names, lengths) = if kind == Kind::Request {
+        (&OF_REQUEST, LENGTHS_OF_REQUEST)
+    } else {
+        (&OF_RESPONSE, LENGTHS_OF_RESPONSE)
+    };
+    let mut values = Values { spans: [Span::ABSENT; Slot::COUNT] };
+    loop {
+        let end = ends.next()?;
+        let rest = bytes.get(start..)?;
+        if *rest.first()? <= b' ' {
+            // The end of the head, or of text that was translated twice, or a fold, which makes the
+            // field before it longer.
+            let is_end = matches!(bytes.get(start..end)?, [] | [b'\r']);
+            return is_end.then_some((end + 1, values));
+        }
+        let padded;
+        let block = match rest.first_chunk() {
+            Some(block) => block,
+            None => {
+                padded = last_block(rest);
+                &padded
+            }
+        };
+        let colons = equal_to(block, b':');
+        let name_bytes = colons.trailing_zeros() as usize;
+        let name = &names[name_bytes % LANES];
+        if lengths >> name_bytes & 1 == 1
+            && same_but_for(block, &name.fold, &name.letters) & name.mask == name.mask
+        {
+            values.note(name.slot, bytes, start + name_bytes, end)?;
+        } else if colons == 0 {
+            if let Some(colon) = long_name(block, rest)? {
+                values.note(Slot::TransferEncoding, bytes, start + colon, end)?;
+            }
+        } else if block[name_bytes.wrapping_sub(1) % LANES] <= b' ' {
+            // White space before the colon.
+            return None;
+        }
+        start = end + 1;
+    }
+}
+
+/// Of a line whose name is at least as long as a block: where the colon stands, if it is
+/// [`LONG_NAME`]. `None` where the line is odd.
+#[cold]
+fn long_name(block: &[u8; LANES], rest: &[u8]) -> Option<Option<usize>> {
+    if block.iter().any(|byte| *byte == b' ' || *byte == b'\t') {
+        return None;
+    }
+    if !block.eq_ignore_ascii_case(LONG_NAME) {
+        return Some(None);
+    }
+    let end = rest.get(LANES..LANES + LONG_NAME_END.len())?;
+    end.eq_ignore_ascii_case(LONG_NAME_END).then_some(Some(LANES + 1))
+}
+
+/// The ends of the lines in some bytes, one after the other.
+pub(super) struct LineEnds<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins whose line feeds are in `mask`.
+    block_start: usize,
+    mask: u64,
+}
+
+impl<'a> LineEnds<'a> {
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8]) -> LineEnds<'a> {
+        LineEnds { bytes, block_start: 0, mask: line_feeds(bytes, 0) }
+    }
+
+    /// Where the next line feed stands.
+    #[inline(always)]
+    pub fn next(&mut self) -> Option<usize> {
+        while self.mask == 0 {
+            self.block_start += 64;
+            if self.block_start >= self.bytes.len() {
+                return None;
+            }
+            self.mask = line_feeds(self.bytes, self.block_start);
+        }
+        let end = self.block_start + self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask - 1;
+        Some(end)
+    }
+}
+
+/// The line feeds among the 64 bytes from `at` on, or as many as there are.
+#[inline(always)]
+fn line_feeds(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match (rest.first_chunk::<64>(), bytes.last_chunk::<64>()) {
+        (Some(block), _) => equal_to_in_64(block, b'\n'),
+        // The last ones are read together with the bytes before them.
+        (None, Some(block)) => equal_to_in_64(block, b'\n').unbounded_shr((64 - rest.len()) as u32),
+        (None, None) => {
+            let mut block = [0; 64];
+            block[..rest.len()].copy_from_slice(rest);
+            equal_to_in_64(&block, b'\n')
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! [`Http1`]: the state of one connection, as a shard keeps it. While nothing is under way there is
+//! little to know of it, and most connections are so at any time: a million of them are kept, but
+//! only those that speak need an [`Http1Connection`].
+
+use super::connection::{Http1Connection, Spoken, interest};
+use super::framer::ParseState;
+use crate::decode::SeqNumber;
+use crate::flow::{self, End, Origin};
+use crate::ids::Direction;
+use crate::protocol::pool::KEPT_COUNT;
+use crate::protocol::{Carried, Context, HandOver, Interest, Kind, Protocol, Shared, Step};
+use crate::record::EventSink;
+use crate::time::TimestampNs;
+
+/// Connections without anything under way stay active while no more than this share of what a
+/// shard may hold is taken: 4 MiB, or some 8,000 of them. To go idle and to wake takes 150
+/// instructions of an exchange, which are 2% of all that it takes.
+const ACTIVE_SHARE: usize = 64;
+
+/// What an active connection takes, with what the allocator adds. At most [`KEPT_COUNT`] of those
+/// that were active keep their memory.
+const CONNECTION_BYTES: usize = size_of::<Http1Connection>() + 16;
+
+/// The HTTP/1 side of one connection. Every connection begins so: it turns out later what it
+/// speaks.
+#[derive(Debug)]
+pub enum Http1 {
+    /// Between exchanges.
+    Idle(IdleState),
+    /// Something is under way, or was lost and may matter yet.
+    Active(ActiveConnection),
+}
+
+/// A connection on which something is under way, or may be.
+#[derive(Debug)]
+pub struct ActiveConnection(Box<Http1Connection>);
+
+/// Active connections that are not in use and keep their memory.
+#[derive(Debug, Default)]
+#[allow(clippy::vec_box)] // They go back as boxes where they come from.
+pub struct Spares(Vec<Box<Http1Connection>>);
+
+/// What is to be known of a connection between two exchanges.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdleState {
+    /// Behind all that has passed.
+    passed_until: [Option<SeqNumber>; 2],
+    last_read: Option<SeqNumber>,
+    /// 0 where it was not asked for. (Where the hash is 0, it is made anew each time.)
+    flow_id: u64,
+    next_n: u32,
+    unclear_bytes: u32,
+    states: [IdleParseState; 2],
+    client: Option<Direction>,
+    spoken: Spoken,
+    is_sliding: bool,
+    has_switched: bool,
+}
+
+/// The parse state of an idle direction.
+#[derive(Clone, Copy, Debug, Default)]
+enum IdleParseState {
+    #[default]
+    Start,
+    Search,
+    Off,
+}
+
+impl IdleParseState {
+    fn of(state: ParseState) -> Option<IdleParseState> {
+        match state {
+            ParseState::Start => Some(IdleParseState::Start),
+            ParseState::Search => Some(IdleParseState::Search),
+            ParseState::Off => Some(IdleParseState::Off),
+            ParseState::Head { .. } | ParseState::LongHead(_) | ParseState::Body(_) => None,
+        }
+    }
+
+    fn state(self) -> ParseState {
+        match self {
+            IdleParseState::Start => ParseState::Start,
+            IdleParseState::Search => ParseState::Search,
+            IdleParseState::Off => ParseState::Off,
+        }
+    }
+}
+
+impl IdleState {
+    #[inline(never)]
+    fn wake<S>(&self, shared: &mut Shared<S>) -> ActiveConnection {
+        shared.recorder.pool.hold(CONNECTION_BYTES);
+        let mut connection = shared.http1.0.pop().unwrap_or_default();
+        connection.resume(self);
+        ActiveConnection(connection)
+    }
+
+    #[inline(never)]
+    fn interest(&self) -> Interest {
+        interest(self.spoken, self.has_switched, self.unclear_bytes.into())
+    }
+}
+
+/// Takes the memory of a connection back on which nothing is under way.
+fn give_back<S>(connection: Box<Http1Connection>, shared: &mut Shared<S>) {
+    shared.recorder.pool.release(CONNECTION_BYTES);
+    if shared.http1.0.len() < KEPT_COUNT {
+        shared.http1.0.push(connection);
+    }
+}
+
+#[cfg(test)]
+impl ActiveConnection {
+    pub(super) fn connection(&self) -> &Http1Connection {
+        &self.0
+    }
+}
+
+impl Default for Http1 {
+    fn default() -> Http1 {
+        Http1::Idle(IdleState::default())
+    }
+}
+
+impl Http1 {
+    #[inline(always)]
+    fn wake<S>(&mut self, shared: &mut Shared<S>) -> &mut Http1Connection {
+        if let Http1::Idle(idle) = self {
+            *self = Http1::Active(idle.wake(shared));
+        }
+        match self {
+            Http1::Active(active) => &mut active.0,
+            Http1::Idle(_) => unreachable!("it was woken"),
+        }
+    }
+
+    /// After something was taken: the connection goes idle where memory is wanted.
+    #[inline(always)]
+    fn settle<S>(&mut self, shared: &mut Shared<S>) {
+        if shared.recorder.pool.held_bytes() > shared.limits.held_bytes_shard_max / ACTIVE_SHARE {
+            self.go_idle(shared);
+        }
+    }
+
+    /// Keeps no more of the connection than must be known, if nothing is under way.
+    #[inline(never)]
+    pub(super) fn go_idle<S>(&mut self, shared: &mut Shared<S>) {
+        let Http1::Active(active) = self else { return };
+        let Some(idle) = active.0.idle_state() else { return };
+        if let Http1::Active(active) = std::mem::replace(self, Http1::Idle(idle)) {
+            give_back(active.0, shared);
+        }
+    }
+}
+
+impl Protocol for Http1 {
+    const NAME: &'static str = "HTTP/1";
+    type Stats = super::Http1Stats;
+
+    /// Never by its first bytes: it is what every connection is taken for until it turns out to be
+    /// something else.
+    fn probe(_first: &[u8]) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn bytes<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        origin: &Origin,
+    ) -> Step {
+        let step = self.wake(cx.shared).bytes(cx, direction, bytes, origin);
+        self.settle(cx.shared);
+        step
+    }
+
+    fn elided<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        len_bytes: u32,
+        origin: &Origin,
+    ) {
+        self.wake(cx.shared).elided(cx, direction, len_bytes, origin);
+        self.settle(cx.shared);
+    }
+
+    fn gap<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        len_bytes: u64,
+        at: SeqNumber,
+    ) {
+        self.wake(cx.shared).gap(cx, direction, len_bytes, at);
+        self.settle(cx.shared);
+    }
+
+    fn fin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
+        self.wake(cx.shared).fin(cx, direction);
+        self.settle(cx.shared);
+    }
+
+    fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
+        self.wake(cx.shared).finish(cx, end);
+        self.go_idle(cx.shared);
+    }
+
+    fn leave<S>(&mut self, shared: &mut Shared<S>) {
+        if let Http1::Active(active) = std::mem::take(self) {
+            let mut connection = active.0;
+            *connection = Http1Connection::default();
+            give_back(connection, shared);
+        }
+    }
+
+    #[cold]
+    fn hand_over(&mut self) -> Option<HandOver> {
+        match self {
+            Http1::Idle(_) => None,
+            Http1::Active(active) => active.0.take_successor().map(|successor| *successor),
+        }
+    }
+
+    fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+        match self {
+            Http1::Idle(_) => 0,
+            // It is active because there is memory.
+            Http1::Active(active) if active.0.idle_state().is_some() => 0,
+            Http1::Active(active) => {
+                let own = flow::burden(CONNECTION_BYTES as u64, now, quiet_since);
+                active.0.burden(now, quiet_since).saturating_add(own)
+            }
+        }
+    }
+
+    #[inline]
+    fn interest(&self) -> Interest {
+        match self {
+            Http1::Idle(idle) => idle.interest(),
+            Http1::Active(active) => active.0.interest(),
+        }
+    }
+
+    #[inline]
+    fn elidable_until<S>(
+        &self,
+        shared: &mut Shared<S>,
+        direction: Direction,
+        bytes_min: u64,
+        ahead_bytes_max: u32,
+    ) -> Option<SeqNumber> {
+        match self {
+            Http1::Idle(_) => None,
+            Http1::Active(active) => {
+                active.0.elidable_until(shared, direction, bytes_min, ahead_bytes_max)
+            }
+        }
+    }
+
+    fn carried(&self) -> Carried {
+        let spoken = match self {
+            Http1::Idle(idle) => idle.spoken,
+            Http1::Active(active) => active.0.spoken,
+        };
+        match spoken {
+            Spoken::Nothing => Carried::Nothing,
+            Spoken::Unclear => Carried::Unknown,
+            Spoken::Http1 => Carried::Protocol(Kind::Http1),
+        }
+    }
+
+    fn has_open(&self) -> bool {
+        match self {
+            Http1::Idle(_) => false,
+            Http1::Active(active) => active.0.pairer.open_count() > 0,
+        }
+    }
+}
+
+impl Http1Connection {
+    /// What is left to know, if nothing is under way and nothing that was lost may matter yet.
+    #[inline]
+    fn idle_state(&self) -> Option<IdleState> {
+        let Http1Connection { framers, pairer, .. } = self;
+        if !pairer.is_next_first() || self.successor.is_some() {
+            return None;
+        }
+        let is_quiet = framers.iter().zip(&pairer.open).all(|(framer, open)| {
+            open.id.is_none()
+                && framer.partial_origin.is_none()
+                && framer.passed_until == framer.seen_until
+        });
+        let is_assigned = pairer.loss.is_assigned() || pairer.client.is_some();
+        let [forward, reverse] = framers;
+        let states = [IdleParseState::of(forward.state)?, IdleParseState::of(reverse.state)?];
+        (is_quiet && is_assigned).then_some(IdleState {
+            passed_until: [forward.passed_until, reverse.passed_until],
+            last_read: pairer.loss.last_read,
+            flow_id: pairer.flow_id.unwrap_or_default(),
+            next_n: pairer.next_n,
+            unclear_bytes: u32::try_from(self.unclear_bytes).unwrap_or(u32::MAX),
+            states,
+            client: pairer.client,
+            spoken: self.spoken,
+            is_sliding: pairer.loss.is_sliding,
+            has_switched: pairer.has_switched,
+        })
+    }
+
+    /// Goes on from an idle state, in a connection that was idle as well. What a body leaves behind
+    /// in framer and pairer is set anew where the next one begins.
+    #[inline]
+    fn resume(&mut self, idle: &IdleState) {
+        for (framer, (state, passed_until)) in
+            self.framers.iter_mut().zip(idle.states.into_iter().zip(idle.passed_until))
+        {
+            framer.state = state.state();
+            (framer.passed_until, framer.seen_until) = (passed_until, passed_until);
+        }
+        let pairer = &mut self.pairer;
+        pairer.loss.resume(idle.last_read, idle.is_sliding);
+        pairer.flow_id = (idle.flow_id != 0).then_some(idle.flow_id);
+        pairer.next_n = idle.next_n;
+        pairer.client = idle.client;
+        pairer.has_switched = idle.has_switched;
+        self.unclear_bytes = idle.unclear_bytes.into();
+        self.spoken = idle.spoken;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::HttpConfig;
+    use crate::flow::{Chunk, End};
+    use crate::ids::Direction::{self, Forward, Reverse};
+    use crate::protocol::http1::tests::{Talk, talk_with};
+    use proptest::prelude::*;
+
+    const PIECES: [&str; 16] = [
+        "GET /a HTTP/1.1\r\n\r\n",
+        "HEAD /b HTTP/1.1\r\n\r\n",
+        "GET /c HTTP/1.1\r\n\r\nGET /d HTTP/1.1\r\n\r\n",
+        "POST /e HTTP/1.1\r\nContent-Length: 4\r\n\r\n",
+        "POST /f HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+        "CONNECT h:1 HTTP/1.1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "4\r\nbody\r\n0\r\n\r\n",
+        "body",
+        "GET /half",
+        " HTTP/1.1\r\n\r\n",
+        "\x16\x03\x01",
+    ];
+
+    /// What comes next: a piece of a message, a loss, or the end of a direction.
+    type Step = (bool, u8, u8);
+
+    fn play(talk: &mut Talk, steps: &[Step]) -> String {
+        for (is_forward, what, lost_bytes) in steps {
+            let direction = if *is_forward { Forward } else { Reverse };
+            match PIECES.get(usize::from(*what)) {
+                Some(piece) => talk.say(direction, piece.as_bytes()),
+                None if *what == 16 => talk.take(direction, Chunk::Fin),
+                None => talk.lose(direction, (*lost_bytes).into()),
+            };
+        }
+        let (prospect, protocol) = (talk.interest(), talk.carried());
+        let notes = talk.end(End::Idle);
+        format!("{prospect:?} {protocol:?} {notes:?} {:?}", talk.shared.stats())
+    }
+
+    proptest! {
+        /// A connection that rests wherever it can says what one says that never does.
+        #[test]
+        fn rest_changes_nothing(
+            steps in prop::collection::vec((any::<bool>(), 0..18_u8, 1..9_u8), 0..30),
+            in_turn in prop::collection::vec((0..12_usize, 6..12_usize), 0..12),
+            is_late: bool,
+        ) {
+            let turns = in_turn.iter().flat_map(|(request, response)| {
+                [(true, (*request % 5) as u8, 0), (false, *response as u8, 0)]
+            });
+            let steps: Vec<Step> = turns.chain(steps.iter().copied()).collect();
+            let told = [true, false].map(|is_restful| {
+                let mut talk = talk_with(HttpConfig::default());
+                talk.is_restful = is_restful;
+                if is_late {
+                    talk.origins.client_isn.set(None);
+                }
+                play(&mut talk, &steps)
+            });
+            prop_assert_eq!(&told[0], &told[1]);
+        }
+    }
+
+    #[test]
+    fn a_connection_rests_between_exchanges_only() {
+        let mut talk = talk_with(HttpConfig::default());
+        let is_resting = |talk: &Talk| talk.shared.held_bytes() == 0;
+        let say = |talk: &mut Talk, direction: Direction, text: &str| {
+            talk.say(direction, text.as_bytes());
+        };
+        for _ in 0..3 {
+            say(&mut talk, Forward, "GET /a HTTP/1.1\r\n\r\n");
+            assert!(!is_resting(&talk));
+            say(&mut talk, Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo");
+            assert!(!is_resting(&talk));
+            say(&mut talk, Reverse, "dy");
+            assert!(is_resting(&talk));
+        }
+        say(&mut talk, Forward, "GET /ha");
+        assert!(!is_resting(&talk));
+    }
+}

@@ -1,0 +1,252 @@
+//! [`LossPairing`]: which request a response answers where something was lost.
+//!
+//! Without a loss responses come in the order of their requests, and this is not asked. With one,
+//! sequence numbers decide. A request says how far its client had read the responses when it sent
+//! it, and a client that waits for its answers, or sends batches of requests and waits for the
+//! answers to all of them, had by then read the answers to all that it asked before. So the
+//! response stream falls into windows, from one such place to the next. In a window are the
+//! answers to the requests that name its beginning, in their order, and no others. A client that
+//! asks for more before it has all answers (`is_sliding`) does not show where a window begins.
+//!
+//! What cannot be decided so is not paired.
+
+use super::pending::PendingRequests;
+use crate::decode::SeqNumber;
+use crate::flow::Origin;
+use crate::ids::Direction;
+use crate::protocol::pool::{Confidence, ExchangeId, ExchangePool};
+
+/// Why messages may be missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cause {
+    /// Bytes were lost.
+    Lost,
+    /// Bytes were seen in which no message was found. Most likely there was none in them.
+    NotUnderstood,
+}
+
+/// What is known of the order of a connection's messages.
+#[derive(Debug, Default)]
+pub(super) struct LossPairing {
+    /// How far the client had read when it sent the last request that was seen.
+    pub last_read: Option<SeqNumber>,
+    /// The client asks on when it has read the answers to some of its requests, but not to all.
+    pub is_sliding: bool,
+    /// Responses may be missing before this place; until a response can be placed again.
+    response_loss: Option<SeqNumber>,
+    /// Requests may be missing before the next; until one passes whose answer cannot be behind
+    /// theirs in one window.
+    request_loss: Option<RequestLoss>,
+    /// Behind the last loss of a direction, before it was known who sends the requests.
+    lost_until: [Option<SeqNumber>; 2],
+}
+
+/// Bytes of the client in which requests may have been.
+#[derive(Clone, Copy, Debug)]
+struct RequestLoss {
+    /// They were lost, not only not understood.
+    is_of_bytes: bool,
+    /// Behind the last of them.
+    until: SeqNumber,
+    /// The first place seen in the response stream that was sent by a server that had received
+    /// them.
+    received_at: Option<SeqNumber>,
+}
+
+impl LossPairing {
+    /// Whether nothing is missing.
+    #[inline(always)]
+    pub fn is_sure(&self) -> bool {
+        self.response_loss.is_none() && self.request_loss.is_none()
+    }
+
+    /// Whether nothing of a direction was lost that is to be assigned once the client is known.
+    pub fn is_assigned(&self) -> bool {
+        self.lost_until.iter().all(Option::is_none)
+    }
+
+    /// Whether responses may be missing since the last one that was placed.
+    #[inline(always)]
+    pub fn is_response_lost(&self) -> bool {
+        self.response_loss.is_some()
+    }
+
+    /// Whether requests may be missing before the next.
+    #[inline(always)]
+    pub fn is_request_lost(&self) -> bool {
+        self.request_loss.is_some()
+    }
+
+    /// Whether responses may be missing behind `place`.
+    pub fn is_response_lost_behind(&self, place: SeqNumber) -> bool {
+        self.response_loss.is_some_and(|until| place.precedes(until))
+    }
+
+    /// A request was given up before its answer came; requests before it may be missing. How many
+    /// answers are to be passed over then cannot be told.
+    pub fn lose_count(&mut self, read_until: Option<SeqNumber>) {
+        self.response_loss = self.response_loss.or(Some(read_until.unwrap_or_default()));
+    }
+
+    /// Responses may be missing up to `until`.
+    pub fn lose_responses(&mut self, until: SeqNumber) {
+        self.response_loss = Some(until);
+    }
+
+    /// Requests may be missing up to `until`.
+    pub fn lose_requests(&mut self, until: SeqNumber, cause: Cause) {
+        let was_of_bytes = self.request_loss.is_some_and(|loss| loss.is_of_bytes);
+        let is_of_bytes = was_of_bytes || cause == Cause::Lost;
+        self.request_loss = Some(RequestLoss { is_of_bytes, until, received_at: None });
+    }
+
+    /// Messages of a direction may be missing up to `until`, and nobody knows yet which they are.
+    pub fn lose_messages_of(&mut self, direction: Direction, until: SeqNumber) {
+        self.lost_until[direction.index()] = Some(until);
+    }
+
+    /// It is known now who sends the responses.
+    pub fn know_server(&mut self, server: Direction) {
+        self.response_loss = self.response_loss.or(self.lost_until[server.index()]);
+    }
+
+    /// Goes on from a connection between exchanges.
+    pub fn resume(&mut self, last_read: Option<SeqNumber>, is_sliding: bool) {
+        (self.last_read, self.is_sliding) = (last_read, is_sliding);
+        self.lost_until = [None; 2];
+    }
+
+    /// The server sends what came in `origin`, which may show that it has received what was lost of
+    /// the client.
+    #[cold]
+    pub fn note_receipt(&mut self, origin: &Origin) {
+        if let Some(loss) = &mut self.request_loss
+            && loss.received_at.is_none()
+            && origin.ack.is_some_and(|ack| !ack.precedes(loss.until))
+        {
+            loss.received_at = Some(origin.seq);
+        }
+    }
+
+    /// A request passes whose client had read up to `read_until`: what that shows of when the
+    /// client asks. Of the server's stream it is told how far that was seen, and whether its
+    /// messages are searched for; `is_waiting` is whether a request waits that was surely not
+    /// answered.
+    pub fn learn_habit(
+        &mut self,
+        read_until: Option<SeqNumber>,
+        (seen_until, is_searching): (Option<SeqNumber>, bool),
+        is_waiting: impl FnOnce() -> bool,
+    ) {
+        let Some(read_until) = read_until else { return };
+        let last_read = self.last_read.replace(read_until);
+        let has_read_more = last_read.is_some_and(|last| last.precedes(read_until));
+        if !has_read_more || self.is_sliding {
+            return;
+        }
+        let Some(seen_until) = seen_until else { return };
+        let is_unread = read_until.precedes(seen_until);
+        let is_known = read_until == seen_until && !is_searching && self.is_sure();
+        self.is_sliding = is_unread || is_known && is_waiting();
+    }
+
+    /// A request passes: whether requests before it may be missing, and whether their answers may
+    /// come before its own.
+    pub fn place_request(
+        &mut self,
+        is_joined: bool,
+        read_until: Option<SeqNumber>,
+    ) -> (bool, Confidence) {
+        let confidence = if is_joined { Confidence::UnlessBatched } else { Confidence::Full };
+        let Some(loss) = self.request_loss else { return (is_joined, confidence) };
+        // A client that has read something which was sent after the loss has read all the answers
+        // to it.
+        let read = loss.received_at.zip(read_until);
+        let has_read = read.is_some_and(|(place, until)| place.precedes(until));
+        if loss.is_of_bytes && (self.is_sliding || !has_read) {
+            return (true, Confidence::None);
+        }
+        self.request_loss = None;
+        (true, confidence)
+    }
+
+    /// How many of the first requests can have no answer any more at `at`, since their windows have
+    /// ended before: a later request shows it.
+    pub fn ended_windows(
+        &self,
+        pending: &PendingRequests,
+        at: SeqNumber,
+        pool: &mut ExchangePool,
+    ) -> usize {
+        if self.is_sliding {
+            return 0;
+        }
+        let (mut place, mut ended_count) = (0, 0);
+        let mut id = pending.first();
+        let mut begin = id.and_then(|id| pool.entry(id).read_until);
+        while let Some(next) = id.and_then(|id| pool.entry(id).next) {
+            place += 1;
+            let next_begin = pool.entry(next).read_until;
+            if let (Some(before), Some(after)) = (begin, next_begin)
+                && before.precedes(after)
+                && !at.precedes(after)
+            {
+                ended_count = place;
+            }
+            (id, begin) = (Some(next), next_begin.or(begin));
+        }
+        ended_count
+    }
+
+    /// The pending request that the response in `head` answers, after those of ended windows were
+    /// given up.
+    pub fn choose(
+        &mut self,
+        pending: &PendingRequests,
+        head: &Origin,
+        pool: &mut ExchangePool,
+    ) -> Option<ExchangeId> {
+        let first = pending.first()?;
+        if !may_answer(first, head, pool) || is_in_doubt(first, pool) {
+            return None;
+        }
+        let begin = pool.entry(first).read_until;
+        let is_window_whole =
+            !self.is_sliding && begin.is_some_and(|begin| !self.is_response_lost_behind(begin));
+        let is_sure = !self.is_response_lost() || is_window_whole;
+        if !is_sure && !self.is_only_choice(first, head, pool) {
+            return None;
+        }
+        self.response_loss = None;
+        Some(first)
+    }
+
+    /// Whether the response in `head` can answer no other request than the first, neither a pending
+    /// one nor one that was lost behind it.
+    fn is_only_choice(&self, first: ExchangeId, head: &Origin, pool: &mut ExchangePool) -> bool {
+        match pool.entry(first).next {
+            Some(next) => !pool.entry(next).is_after_loss && !may_answer(next, head, pool),
+            None => !self.request_loss.is_some_and(|loss| loss.is_of_bytes),
+        }
+    }
+}
+
+/// Whether the answers to requests that passed unseen may come first in the request's window.
+fn is_in_doubt(id: ExchangeId, pool: &mut ExchangePool) -> bool {
+    let entry = pool.entry(id);
+    let (confidence, next, begin) = (entry.confidence, entry.next, entry.read_until);
+    match confidence {
+        Confidence::Full => false,
+        Confidence::UnlessBatched => next.is_some_and(|next| pool.entry(next).read_until == begin),
+        Confidence::None => true,
+    }
+}
+
+/// Whether nothing speaks against a response in `head` to the request: it has none, it had been
+/// received when the response was sent, and its client had not read that before it sent it.
+fn may_answer(id: ExchangeId, head: &Origin, pool: &mut ExchangePool) -> bool {
+    let entry = pool.entry(id);
+    !entry.exchange.response.is_seen
+        && entry.read_until.is_some_and(|read_until| !head.seq.precedes(read_until))
+        && head.ack.is_none_or(|ack| entry.start.precedes(ack))
+}

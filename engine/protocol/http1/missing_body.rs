@@ -1,0 +1,113 @@
+//! Bodies that are announced and may be missing: that of an answer to a HEAD which was not seen,
+//! and that of a request whose client waits for `100 Continue`.
+
+use super::Http1Context;
+use super::framer::{Framer, ParseState};
+use super::head;
+use super::loss_pairing::Cause;
+use super::pairer::Pairer;
+use crate::decode::SeqNumber;
+use crate::flow::Origin;
+use crate::record::EventSink;
+use crate::time::TimestampNs;
+
+/// Whether a body that was announced does not come, though nothing of it was seen yet: the answer
+/// to a lost HEAD has none, and a client that waits for `100 Continue` withholds it when it reads
+/// another answer. What stands in its place is the next head.
+#[inline(always)]
+pub(super) fn is_absent<S>(
+    pairer: &Pairer,
+    cx: &mut Http1Context<'_, S>,
+    data: &[u8],
+    origin: &Origin,
+) -> bool {
+    let (true, Some(id), Some(framing)) =
+        (origin.is_frame_start, pairer.open[cx.direction.index()].id, cx.framer().body())
+    else {
+        return false;
+    };
+    let entry = cx.shared.recorder.pool.entry(id);
+    let exchange = &entry.exchange;
+    let is_request = pairer.is_client(cx.direction);
+    let may_be = if is_request {
+        entry.is_body_withheld
+            && exchange.response.is_seen
+            && exchange.request.body_bytes == Some(0)
+            && has_read_all(&cx.framers[cx.direction.opposite().index()], origin)
+    } else {
+        !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
+    };
+    may_be && framing.is_untouched() && head::is_certain(data, pairer.expected(cx.direction))
+}
+
+/// Whether the sender of this had read all that came before. What a client sends without having
+/// read the answer is the body, whatever it looks like.
+fn has_read_all(peer: &Framer, origin: &Origin) -> bool {
+    let read = origin.ack.zip(peer.seen_until);
+    read.is_some_and(|(read_until, until)| !read_until.precedes(until))
+}
+
+/// Behind an answer to a HEAD stands another answer or nothing: what begins otherwise is the body
+/// that the head announces.
+#[inline(always)]
+pub(super) fn tell_absent<S>(
+    pairer: &mut Pairer,
+    cx: &mut Http1Context<'_, S>,
+    may_begin_answer: impl FnOnce() -> bool,
+) {
+    let open = &mut pairer.open[cx.direction.index()];
+    if open.may_be_missing
+        && let Some(framing) = cx.framer().body()
+        && framing.is_untouched()
+        && let Some(id) = open.id
+        && cx.pool().exchange(id).response.body_bytes == Some(0)
+    {
+        open.may_be_missing = may_begin_answer();
+    }
+}
+
+/// The body of the open message has ended, as far as its head says. If it may not have been sent,
+/// what passed for it may have been messages.
+pub(super) fn end_body<S: EventSink>(
+    pairer: &mut Pairer,
+    cx: &mut Http1Context<'_, S>,
+    last: Option<TimestampNs>,
+) {
+    pairer.end_message(cx, last);
+    let framer = cx.framer();
+    if let Some(until) = framer.passed_until
+        && pairer.open[cx.direction.index()].may_be_missing
+    {
+        cx.framer().state = ParseState::Search;
+        pairer.lose_messages(cx.flow, cx.direction, until, Cause::Lost);
+    }
+}
+
+/// A request passes whose client had read up to `read_until`; the context is the server's. If the
+/// client had read all that it asked for, then no body goes on behind that place: a response whose
+/// request was lost was to a HEAD, and the body that it announces is not sent.
+#[cold]
+pub(super) fn end_absent_body<S: EventSink>(
+    pairer: &mut Pairer,
+    cx: &mut Http1Context<'_, S>,
+    read_until: Option<SeqNumber>,
+) {
+    let (framing, id) = (cx.framer().body(), pairer.open[cx.direction.index()].id);
+    let (Some(framing), Some(id)) = (framing, id) else { return };
+    let (passed_until, seen_until) = (cx.framer().passed_until, cx.framer().seen_until);
+    let Some((until, passed_until)) = read_until.zip(passed_until) else { return };
+    let entry = cx.pool().entry(id);
+    let is_read = entry.start.precedes(until);
+    let goes_on = framing.goes_beyond(until.distance(passed_until));
+    if !is_read || !goes_on || pairer.loss.is_sliding {
+        return;
+    }
+    let response = &entry.exchange.response;
+    if response.body_bytes == Some(0) && framing.is_untouched() && seen_until == read_until {
+        let last = response.last;
+        return pairer.end_message(cx, last);
+    }
+    cx.framer().state = ParseState::Search;
+    pairer.forget_body(cx);
+    pairer.lose_messages(cx.flow, cx.direction, until, Cause::Lost);
+}

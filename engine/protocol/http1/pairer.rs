@@ -1,0 +1,582 @@
+//! [`Pairer`]: decides which response answers which request, and what becomes of the exchanges of a
+//! connection. In order, as RFC 9112 section 9.3.2 has it; after a loss, only where the sequence
+//! numbers show which request a response answers ([`LossPairing`]).
+
+use super::body::BodyFraming;
+use super::framer::ParseState;
+use super::head::{FramingFields, Head, Kind};
+use super::long_head::LongHead;
+use super::loss_pairing::{Cause, LossPairing};
+use super::pending::PendingRequests;
+use super::{Http1Context, ParsedHead};
+use crate::decode::SeqNumber;
+use crate::flow::{End, Origin};
+use crate::ids::Direction;
+use crate::protocol::FlowRef;
+use crate::protocol::pool::ExchangeId;
+use crate::record::{EventSink, FlowIdentity, Message, Outcome};
+use crate::time::TimestampNs;
+
+mod give_up;
+
+/// A connection with so many unanswered requests may keep them while the shard's memory is more
+/// than half full.
+const MODEST_PENDING_COUNT: usize = 8;
+
+/// Interim responses that one record lists. No real server sends more.
+const INTERIM_COUNT_MAX: usize = 16;
+
+/// The message of one direction that is under way.
+#[derive(Debug, Default)]
+pub(super) struct OpenMessage {
+    /// Its exchange.
+    pub id: Option<ExchangeId>,
+    /// Nothing speaks against the framing of its body.
+    pub is_body_certain: bool,
+    /// It answers a request that was not seen, which may have been a HEAD: then its body is
+    /// missing.
+    pub may_be_missing: bool,
+}
+
+/// The exchanges of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Pairer {
+    /// Who sends the requests: the first message shows it, not the handshake.
+    pub client: Option<Direction>,
+    /// By direction.
+    pub open: [OpenMessage; 2],
+    pub pending: PendingRequests,
+    /// What is known of the order of messages where something was lost.
+    pub loss: LossPairing,
+    /// The number of the next exchange.
+    pub next_n: u32,
+    /// The record's `flow`, once it was asked for.
+    pub flow_id: Option<u64>,
+    /// An exchange took the connection out of HTTP (CONNECT, Upgrade).
+    pub has_switched: bool,
+}
+
+impl Pairer {
+    /// A request's head has come; `is_joined` is what [`Pairer::learn_habit`] said of it.
+    pub fn request<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        parsed: &ParsedHead<'_>,
+        is_joined: bool,
+    ) {
+        let ParsedHead { head, bytes, first, last } = *parsed;
+        let direction = cx.direction;
+        cx.shared.recorder.stats.requests += 1;
+        let (is_after_loss, confidence) = self.loss.place_request(is_joined, first.ack);
+        let id = self.new_exchange(cx, first);
+        let entry = cx.pool().set_text(id, true, bytes);
+        entry.read_until = first.ack;
+        (entry.is_after_loss, entry.confidence) = (is_after_loss, confidence);
+        let exchange = &mut entry.exchange;
+        fill(&mut exchange.request, parsed);
+        exchange.is_conflict |= head.framing.is_conflict();
+        let framing = BodyFraming::of_request(&head.framing);
+        entry.is_body_withheld =
+            head.framing.expects_continue && framing.is_some_and(|it| it != BodyFraming::None);
+        self.note_message(cx, id, true, parsed);
+        self.pending.push(id, cx.pool());
+        self.open[direction.index()].id = Some(id);
+        self.begin_body(cx, head, framing, last);
+        self.make_room(cx);
+    }
+
+    /// A response's head comes: the exchange whose interim answers came before without a request,
+    /// if it belongs to that.
+    pub fn take_open_response<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+    ) -> Option<ExchangeId> {
+        cx.shared.recorder.stats.responses += 1;
+        let id = self.open[cx.direction.index()].id.take()?;
+        if self.loss.is_response_lost_behind(cx.pool().entry(id).start) {
+            // Interim answers came, and then what may have been the final one.
+            self.report(cx, id, Outcome::NoRequest, None);
+            return None;
+        }
+        Some(id)
+    }
+
+    /// A response's head has come, to the exchange `open` or to one that is to be found.
+    pub fn response<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        open: Option<ExchangeId>,
+        parsed: &ParsedHead<'_>,
+        status: u16,
+    ) {
+        let ParsedHead { head, bytes, first, last } = *parsed;
+        let id = match open.or_else(|| self.pair(cx, first)) {
+            Some(id) => id,
+            None => self.new_exchange(cx, first),
+        };
+        if matches!(status, 100..=199) && status != 101 {
+            return self.interim(cx, id, parsed, status);
+        }
+        self.end_lost_request(cx, id);
+        let exchange = &mut cx.pool().set_text(id, false, bytes).exchange;
+        fill(&mut exchange.response, parsed);
+        exchange.is_conflict |= head.framing.is_conflict();
+        let request = &exchange.request;
+        exchange.is_early = request.is_seen && !request.is_ended;
+        let method = request.is_seen.then(|| request.method()).flatten();
+        let is_tunnel = status == 101 || method == Some(b"CONNECT") && matches!(status, 200..=299);
+        let framing = BodyFraming::of_response(&head.framing, head.kind, method);
+        self.note_message(cx, id, false, parsed);
+        self.open[cx.direction.index()].id = Some(id);
+        if is_tunnel {
+            self.switch(cx, id, last);
+        } else {
+            self.begin_body(cx, head, framing, last);
+            self.make_room(cx);
+        }
+    }
+
+    /// A 1xx answer: noted on its exchange, whose final response is still to come.
+    fn interim<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        parsed: &ParsedHead<'_>,
+        status: u16,
+    ) {
+        let scratch = cx.pool().take();
+        fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response, parsed);
+        self.note_message(cx, scratch, false, parsed);
+        cx.pool().give_back(scratch);
+        let entry = cx.pool().entry(id);
+        entry.is_body_withheld &= status != 100;
+        let exchange = &mut entry.exchange;
+        if exchange.interim.len() < INTERIM_COUNT_MAX {
+            exchange.interim.push(status);
+        }
+        // An exchange without a request is known only here until its final response comes.
+        if !exchange.request.is_seen {
+            self.open[cx.direction.index()].id = Some(id);
+        }
+        if parsed.head.is_whole {
+            cx.framer().state = ParseState::Start;
+        } else {
+            self.begin_rest_of_head(cx, parsed.head.framing, Some(BodyFraming::None));
+        }
+    }
+
+    /// The connection leaves HTTP: the exchange is complete, and nothing that follows is looked at.
+    fn switch<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        last: TimestampNs,
+    ) {
+        self.has_switched = true;
+        let exchange = cx.pool().exchange(id);
+        exchange.is_switched = true;
+        if exchange.request.is_seen && !exchange.request.is_ended {
+            exchange.request.is_ended = true;
+        }
+        self.open[cx.direction.opposite().index()].id = None;
+        self.end_message(cx, Some(last));
+        cx.framers.iter_mut().for_each(|framer| framer.state = ParseState::Off);
+    }
+
+    /// A message's head is noted on its exchange: its headers are, and the sink hears of it, as far
+    /// as it wants to.
+    #[inline(always)]
+    fn note_message<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        is_request: bool,
+        parsed: &ParsedHead<'_>,
+    ) {
+        let recorder = &mut cx.shared.recorder;
+        if recorder.wants_headers() {
+            recorder.pool.set_headers(id, is_request, parsed.header_lines());
+        }
+        if recorder.wants_messages() {
+            recorder.message(self.identity(cx.flow), id, is_request, parsed.last);
+        }
+    }
+
+    #[inline(always)]
+    fn new_exchange<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        first: &Origin,
+    ) -> ExchangeId {
+        let id = cx.shared.recorder.begin(self.next_n, first);
+        self.next_n = self.next_n.saturating_add(1);
+        id
+    }
+
+    /// The body behind a head, by its framing.
+    #[inline(always)]
+    fn begin_body<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        head: &Head,
+        framing: Option<BodyFraming>,
+        last: TimestampNs,
+    ) {
+        if !head.is_whole {
+            return self.begin_rest_of_head(cx, head.framing, framing);
+        }
+        let is_body_certain = self.is_body_certain(cx, framing);
+        let open = &mut self.open[cx.direction.index()];
+        open.is_body_certain = is_body_certain;
+        open.may_be_missing = open.id.is_some_and(|id| !cx.pool().exchange(id).request.is_seen);
+        cx.framer().last_at = Some(last);
+        self.enter_body(cx, framing, last);
+    }
+
+    /// A head that ended at `last` has passed whole, seen or not.
+    #[inline]
+    fn enter_body<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        framing: Option<BodyFraming>,
+        last: TimestampNs,
+    ) {
+        match framing {
+            Some(BodyFraming::None) => self.end_message(cx, Some(last)),
+            Some(framing) => cx.framer().state = ParseState::Body(framing),
+            None => {
+                // Nobody can tell where this body ends: the next certain head does.
+                cx.framer().state = ParseState::Search;
+                cx.shared.stats.http1.resyncs += 1;
+                self.forget_body(cx);
+            }
+        }
+    }
+
+    /// Behind the part of a head that there is: its message stays open until the rest has passed.
+    /// Until then nobody can tell of a body, unless there can be none.
+    fn begin_rest_of_head<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        fields: FramingFields,
+        framing: Option<BodyFraming>,
+    ) {
+        let is_bodiless = framing == Some(BodyFraming::None) && !self.is_client(cx.direction);
+        cx.framer().state = ParseState::LongHead(LongHead::new(fields, is_bodiless));
+        if !is_bodiless {
+            self.forget_body(cx);
+        }
+    }
+
+    /// The rest of a head passed at `last`, whose fields were these.
+    pub fn end_long_head<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        fields: &FramingFields,
+        framing: Option<BodyFraming>,
+        last: TimestampNs,
+    ) {
+        let is_request = self.is_client(cx.direction);
+        cx.framer().last_at = Some(last);
+        let open = &mut self.open[cx.direction.index()];
+        open.is_body_certain = false;
+        if let Some(id) = open.id {
+            let entry = cx.pool().entry(id);
+            open.may_be_missing = !entry.exchange.request.is_seen;
+            entry.is_body_withheld |=
+                is_request && fields.expects_continue && framing != Some(BodyFraming::None);
+            entry.exchange.is_conflict |= fields.is_conflict();
+            let message = entry.exchange.message_mut(is_request);
+            message.last = Some(last);
+            message.body_bytes = Some(0);
+        }
+        self.enter_body(cx, framing, last);
+    }
+
+    /// Whether `direction` sends the requests.
+    #[inline(always)]
+    pub fn is_client(&self, direction: Direction) -> bool {
+        self.client == Some(direction)
+    }
+
+    /// Nobody can tell how long the body of the open message is.
+    pub fn forget_body<S>(&mut self, cx: &mut Http1Context<'_, S>) {
+        if let Some(message) = self.open_message(cx) {
+            message.body_bytes = None;
+        }
+    }
+
+    /// The message under way in the context's direction, where its exchange is known.
+    #[inline(always)]
+    fn open_message<'a, S>(&self, cx: &'a mut Http1Context<'_, S>) -> Option<&'a mut Message> {
+        let (id, is_request) = (self.open[cx.direction.index()].id?, self.is_client(cx.direction));
+        Some(cx.pool().exchange(id).message_mut(is_request))
+    }
+
+    /// When the last byte of the open message passed.
+    pub fn last_of_open_message<S>(&self, cx: &mut Http1Context<'_, S>) -> Option<TimestampNs> {
+        self.open_message(cx)?.last
+    }
+
+    /// `used_bytes` of the open message have passed behind its head, of them `body_bytes` of the
+    /// body itself.
+    #[inline(always)]
+    pub fn count_body<S>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        used_bytes: u64,
+        body_bytes: u64,
+        origin: &Origin,
+    ) {
+        cx.framer().last_at = Some(origin.timestamp);
+        let Some(message) = self.open_message(cx) else {
+            // Of a message that was given up before its end: it is followed, for the next head.
+            cx.shared.stats.http1.bytes_skipped += used_bytes;
+            return;
+        };
+        if let Some(so_far) = &mut message.body_bytes {
+            *so_far += body_bytes;
+        }
+    }
+
+    /// So many bytes of the open message's body were lost.
+    pub fn count_gap_in_body<S>(&mut self, cx: &mut Http1Context<'_, S>, len_bytes: u64) {
+        let Some(id) = self.open[cx.direction.index()].id else { return };
+        let is_request = self.is_client(cx.direction);
+        let exchange = cx.pool().exchange(id);
+        exchange.gap_bytes += len_bytes;
+        if let Some(body_bytes) = &mut exchange.message_mut(is_request).body_bytes {
+            *body_bytes += len_bytes;
+        }
+    }
+
+    /// The open message has ended.
+    pub fn end_message<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        last: Option<TimestampNs>,
+    ) {
+        cx.framer().state = ParseState::Start;
+        let open = &mut self.open[cx.direction.index()].id;
+        let (Some(id), is_request) = (*open, self.client == Some(cx.direction)) else { return };
+        let message = cx.pool().exchange(id).message_mut(is_request);
+        if !message.is_seen {
+            // Only interim answers came: the final one belongs to the same exchange.
+            return;
+        }
+        *open = None;
+        message.is_ended = true;
+        message.last = last;
+        self.complete_if_ended(cx, id);
+    }
+
+    /// The response has come, so the request is over, though nobody saw where it ended.
+    fn end_lost_request<S>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+        let client = cx.direction.opposite().index();
+        if cx.framers[client].is_searching() && self.open[client].id == Some(id) {
+            self.open[client].id = None;
+            cx.pool().exchange(id).request.is_ended = true;
+        }
+    }
+
+    /// The request that a response answers whose head stands in `head`: the first pending one,
+    /// unless something was lost.
+    fn pair<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        head: &Origin,
+    ) -> Option<ExchangeId> {
+        if self.pending.overflow_count > 0 {
+            // After a loss nobody can tell how many of those answers have passed, and nothing is
+            // paired any more.
+            self.pending.overflow_count -= u64::from(!self.loss.is_response_lost());
+            return None;
+        }
+        self.place_response(cx, head).filter(|id| !cx.pool().exchange(*id).response.is_seen)
+    }
+
+    /// A request comes whose first byte came with `first`: what that shows of when its client
+    /// asks. True where requests before it may have passed unseen, since the connection was joined
+    /// late.
+    pub fn learn_habit<S>(&mut self, cx: &mut Http1Context<'_, S>, first: &Origin) -> bool {
+        let is_joined = self.loss.last_read.is_none() && cx.flow.origins.is_midstream();
+        let server = &cx.framers[cx.direction.opposite().index()];
+        let stream = (server.seen_until, server.is_searching());
+        let (waiting, pool) = (self.pending.first(), &mut cx.shared.recorder.pool);
+        self.loss.learn_habit(first.ack, stream, || {
+            waiting.is_some_and(|id| !pool.entry(id).is_after_loss)
+        });
+        is_joined
+    }
+
+    /// The pending request that a response answers whose head stands in `head`; `None` where that
+    /// cannot be told.
+    fn place_response<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        head: &Origin,
+    ) -> Option<ExchangeId> {
+        let first = self.pending.first()?;
+        if !self.loss.is_response_lost() && !cx.pool().entry(first).is_after_loss {
+            return Some(first);
+        }
+        self.place_by_numbers(cx, head)
+    }
+
+    /// The same behind a loss.
+    #[cold]
+    fn place_by_numbers<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        head: &Origin,
+    ) -> Option<ExchangeId> {
+        for _ in 0..self.loss.ended_windows(&self.pending, head.seq, cx.pool()) {
+            self.give_up_first(cx, None);
+        }
+        self.loss.choose(&self.pending, head, cx.pool())
+    }
+
+    /// The first message shows who sends the requests.
+    #[inline(always)]
+    pub fn know_client(&mut self, client: Direction) {
+        if self.client.is_none() {
+            self.client = Some(client);
+            self.loss.know_server(client.opposite());
+        }
+    }
+
+    /// The stream of `direction` goes on with what came in `origin`.
+    #[inline(always)]
+    pub fn note_answer(&mut self, flow: FlowRef<'_>, direction: Direction, origin: &Origin) {
+        if self.loss.is_request_lost() && self.is_server(flow, direction) == Some(true) {
+            self.loss.note_receipt(origin);
+        }
+    }
+
+    /// Whether `direction` is the server's; `None` where nothing shows that yet.
+    fn is_server(&self, flow: FlowRef<'_>, direction: Direction) -> Option<bool> {
+        Some(self.client.or(flow.origins.client)? != direction)
+    }
+
+    /// Messages of `direction` may have passed up to `until` that were lost, or not understood.
+    #[cold]
+    pub fn lose_messages(
+        &mut self,
+        flow: FlowRef<'_>,
+        direction: Direction,
+        until: SeqNumber,
+        cause: Cause,
+    ) {
+        match self.is_server(flow, direction) {
+            Some(true) => self.loss.lose_responses(until),
+            Some(false) => self.loss.lose_requests(until, cause),
+            None => self.loss.lose_messages_of(direction, until),
+        }
+    }
+
+    /// Notes whose bytes were lost, as far as that can be told.
+    pub fn charge_gap<S>(&mut self, cx: &mut Http1Context<'_, S>, len_bytes: u64, at: SeqNumber) {
+        self.lose_messages(cx.flow, cx.direction, at.plus(len_bytes as u32), Cause::Lost);
+        let is_server = self.is_server(cx.flow, cx.direction) == Some(true);
+        let open = self.open[cx.direction.index()].id;
+        let waiting = self
+            .pending
+            .first()
+            .filter(|id| is_server && !cx.pool().exchange(*id).response.is_seen);
+        if let Some(id) = open.or(waiting) {
+            cx.pool().exchange(id).gap_bytes += len_bytes;
+        }
+    }
+
+    /// A direction is first seen at `at`, behind what the client had read when it sent its first
+    /// request: what lies between passed unseen, and may hold the answers to requests that wait.
+    pub fn charge_unseen_beginning<S>(&mut self, cx: &mut Http1Context<'_, S>, at: SeqNumber) {
+        let read_until = self.pending.first().and_then(|id| cx.pool().entry(id).read_until);
+        if let Some(begin) = read_until
+            && begin.precedes(at)
+        {
+            self.charge_gap(cx, at.distance(begin) as u64, begin);
+        }
+    }
+
+    /// Whether nothing speaks against what a head says of the body behind it: its fields do not
+    /// contradict each other, and which request a response answers is certain.
+    fn is_body_certain<S>(
+        &self,
+        cx: &mut Http1Context<'_, S>,
+        framing: Option<BodyFraming>,
+    ) -> bool {
+        let Some(id) = self.open[cx.direction.index()].id else { return false };
+        let exchange = cx.pool().exchange(id);
+        !exchange.is_conflict
+            && exchange.request.is_seen
+            && if self.is_client(cx.direction) {
+                framing != Some(BodyFraming::UntilClose)
+            } else {
+                self.is_in_order()
+            }
+    }
+
+    /// Whether every response so far was found by its place in the order.
+    pub fn is_in_order(&self) -> bool {
+        self.loss.is_sure() && self.pending.overflow_count == 0
+    }
+
+    /// Whether the next response is that of the next request.
+    pub fn is_next_first(&self) -> bool {
+        self.pending.is_empty() && self.is_in_order()
+    }
+
+    /// Exchanges of which something is under way.
+    pub fn open_count(&self) -> usize {
+        self.pending.count() + self.open.iter().filter(|open| open.id.is_some()).count()
+    }
+
+    /// Who the records of this connection are about.
+    pub fn identity<'a>(&mut self, flow: FlowRef<'a>) -> FlowIdentity<'a> {
+        let client = self.client.or(flow.origins.client).unwrap_or(Direction::Forward);
+        let id = *self.flow_id.get_or_insert_with(|| flow.origins.flow_id(flow.key));
+        FlowIdentity { key: flow.key, client, id }
+    }
+
+    /// Reports the exchange if both of its messages have ended.
+    fn complete_if_ended<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+        let exchange = cx.pool().exchange(id);
+        if !exchange.response.is_ended {
+            return;
+        }
+        if !exchange.request.is_seen {
+            self.report(cx, id, Outcome::NoRequest, None);
+        } else if exchange.request.is_ended {
+            self.pending.pop(cx.pool());
+            self.report(cx, id, Outcome::Complete, None);
+        }
+    }
+
+    pub(super) fn report<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        outcome: Outcome,
+        end: Option<End>,
+    ) {
+        let identity = self.identity(cx.flow);
+        cx.shared.recorder.report(identity, cx.flow, id, outcome, end);
+    }
+}
+
+/// Sets what a head says of a message whose text is set.
+#[inline(always)]
+fn fill(message: &mut Message, parsed: &ParsedHead<'_>) {
+    let ParsedHead { head, first, last, .. } = *parsed;
+    message.is_seen = true;
+    message.start_line_bytes = head.start_line_bytes;
+    message.fields = head.fields;
+    message.status = match head.kind {
+        Kind::Request => 0,
+        Kind::Response { status } => status,
+    };
+    message.body_bytes = Some(0);
+    message.first = Some(first.timestamp);
+    message.last = Some(last);
+}

@@ -1,0 +1,69 @@
+//! [`PendingRequests`]: the requests of a connection without their whole response, in order. A list
+//! through the pool of exchanges.
+
+use crate::protocol::pool::{ExchangeId, ExchangePool};
+
+/// The queue of a connection.
+#[derive(Debug, Default)]
+pub(super) struct PendingRequests {
+    first: Option<ExchangeId>,
+    last: Option<ExchangeId>,
+    count: usize,
+    /// Requests given up for want of memory, whose answers are still to come, before those to the
+    /// ones that wait.
+    pub overflow_count: u64,
+}
+
+impl PendingRequests {
+    /// How many there are.
+    #[inline(always)]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The request that has waited longest.
+    #[inline(always)]
+    pub fn first(&self) -> Option<ExchangeId> {
+        self.first
+    }
+
+    /// Whether no request waits for its answer.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The last one so far.
+    pub fn push(&mut self, id: ExchangeId, pool: &mut ExchangePool) {
+        match self.last {
+            Some(last) => pool.entry(last).next = Some(id),
+            None => self.first = Some(id),
+        }
+        self.last = Some(id);
+        self.count += 1;
+    }
+
+    /// Takes the first one out.
+    pub fn pop(&mut self, pool: &mut ExchangePool) -> Option<ExchangeId> {
+        let first = self.first?;
+        self.first = pool.entry(first).next.take();
+        if self.first.is_none() {
+            self.last = None;
+        }
+        self.count -= 1;
+        Some(first)
+    }
+
+    /// Takes the one behind the first out.
+    pub fn pop_second(&mut self, pool: &mut ExchangePool) -> Option<ExchangeId> {
+        let first = self.first?;
+        let second = pool.entry(first).next?;
+        let behind = pool.entry(second).next.take();
+        pool.entry(first).next = behind;
+        if self.last == Some(second) {
+            self.last = Some(first);
+        }
+        self.count -= 1;
+        Some(second)
+    }
+}

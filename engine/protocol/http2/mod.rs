@@ -1,0 +1,52 @@
+//! HTTP/2 in clear text. It is not read yet, and only counted.
+
+use super::{Carried, Context, Interest, Kind, Protocol, Step};
+use crate::decode::SeqNumber;
+use crate::flow::{End, Origin};
+use crate::ids::Direction;
+use crate::record::EventSink;
+
+/// A connection that began with the preface of HTTP/2 (RFC 9113 section 3.4).
+#[derive(Debug, Default)]
+pub struct Http2;
+
+impl Protocol for Http2 {
+    const NAME: &'static str = "HTTP/2";
+    const UNREAD: Option<&'static str> = Some("httplines does not read HTTP/2");
+    type Stats = ();
+
+    /// Never by its first bytes: HTTP/1 finds the preface where a request line may stand, also
+    /// behind a PROXY header and in pieces, and hands over.
+    fn probe(_first: &[u8]) -> bool {
+        false
+    }
+
+    fn bytes<S: EventSink>(
+        &mut self,
+        _cx: &mut Context<'_, S>,
+        _direction: Direction,
+        _bytes: &[u8],
+        _origin: &Origin,
+    ) -> Step {
+        Step::Done
+    }
+
+    fn gap<S: EventSink>(
+        &mut self,
+        _cx: &mut Context<'_, S>,
+        _direction: Direction,
+        _len_bytes: u64,
+        _at: SeqNumber,
+    ) {
+    }
+
+    fn end<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _end: End) {}
+
+    fn interest(&self) -> Interest {
+        Interest::Foreign
+    }
+
+    fn carried(&self) -> Carried {
+        Carried::Protocol(Kind::Http2)
+    }
+}

@@ -1,0 +1,246 @@
+//! [`ExchangePool`]: the exchanges of a shard that are under way. Their memory is used again, so
+//! that none is allocated for an exchange in the steady state, and an idle connection holds none.
+
+use crate::decode::SeqNumber;
+use crate::record::{Exchange, Header};
+
+/// Texts longer than this give their memory back.
+const KEPT_TEXT_BYTES: usize = 4096;
+
+/// Exchanges that are not under way and keep their memory; others give it back. So what is kept is
+/// at most 36 MiB.
+pub(super) const KEPT_COUNT: usize = 4096;
+
+/// Buffers of heads that came in pieces which are kept.
+const KEPT_BUFFER_COUNT: usize = 64;
+
+/// What an exchange under way takes beside its texts: itself, its place in the lists, the statuses
+/// of interim answers, and what the allocator adds to these and to the texts.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 128;
+
+/// The place of an exchange in the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ExchangeId(u32);
+
+/// How sure it is that the answer to a request is the next one that nobody else waits for. Requests
+/// before it may have passed unseen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Confidence {
+    /// Nothing is missing before it.
+    #[default]
+    Full,
+    /// It is the first request that was seen of a connection that was joined late: full unless the
+    /// client turns out to send batches.
+    UnlessBatched,
+    /// Requests may be missing whose answers come before its own.
+    None,
+}
+
+/// An exchange under way, and what pairing needs to know of it.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub exchange: Exchange,
+    /// The next request of the same connection.
+    pub next: Option<ExchangeId>,
+    /// Where its first message begins in its sender's stream.
+    pub start: SeqNumber,
+    /// How far the client had read the server's stream when it sent the request.
+    pub read_until: Option<SeqNumber>,
+    /// Requests before this one may have been lost.
+    pub is_after_loss: bool,
+    /// Whether their answers may come before its own.
+    pub confidence: Confidence,
+    /// The request has `Expect: 100-continue`, and its client may withhold the body.
+    pub is_body_withheld: bool,
+}
+
+/// The entry at `id`, made if it is not there.
+#[inline]
+fn entry_of(entries: &mut [Option<Box<Entry>>], id: ExchangeId) -> &mut Entry {
+    #[cold]
+    #[inline(never)]
+    fn blank() -> Box<Entry> {
+        Box::default()
+    }
+    entries[id.0 as usize].get_or_insert_with(blank)
+}
+
+/// Bytes that the headers of a message hold.
+fn header_bytes(headers: &Vec<Header>) -> usize {
+    headers.capacity() * size_of::<Header>()
+}
+
+/// Gives the memory of headers back where it is much; how much they held.
+#[cold]
+fn shrink_headers(headers: &mut Vec<Header>) -> usize {
+    let held_bytes = header_bytes(headers);
+    headers.clear();
+    if held_bytes > KEPT_TEXT_BYTES {
+        *headers = Vec::new();
+    }
+    held_bytes
+}
+
+/// All exchanges under way in a shard, and the count of all memory that is held for messages.
+#[derive(Debug, Default)]
+#[allow(clippy::vec_box)] // They go back as boxes where they come from.
+pub struct ExchangePool {
+    entries: Vec<Option<Box<Entry>>>,
+    /// Places not in use whose entry is there.
+    kept: Vec<ExchangeId>,
+    /// Places not in use without an entry.
+    empty: Vec<ExchangeId>,
+    buffers: Vec<Vec<u8>>,
+    held_bytes: usize,
+}
+
+impl ExchangePool {
+    #[inline]
+    pub(crate) fn take(&mut self) -> ExchangeId {
+        self.held_bytes += ENTRY_BYTES;
+        let id = self.kept.pop().unwrap_or_else(|| self.new_place());
+        let Exchange { request, response, .. } = self.exchange(id);
+        let text_bytes = request.text.capacity() + response.text.capacity();
+        let has_headers = request.headers.capacity() + response.headers.capacity() > 0;
+        self.held_bytes += text_bytes;
+        if has_headers {
+            self.hold_headers(id);
+        }
+        id
+    }
+
+    #[cold]
+    fn hold_headers(&mut self, id: ExchangeId) {
+        let Exchange { request, response, .. } = self.exchange(id);
+        let held_bytes = header_bytes(&request.headers) + header_bytes(&response.headers);
+        self.held_bytes += held_bytes;
+    }
+
+    #[cold]
+    fn new_place(&mut self) -> ExchangeId {
+        self.empty.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            ExchangeId((self.entries.len() - 1) as u32)
+        })
+    }
+
+    #[inline]
+    pub(crate) fn give_back(&mut self, id: ExchangeId) {
+        let entry = self.entry(id);
+        let mut freed_bytes = ENTRY_BYTES;
+        for message in [&mut entry.exchange.request, &mut entry.exchange.response] {
+            freed_bytes += message.text.capacity();
+            if message.text.capacity() > KEPT_TEXT_BYTES {
+                message.text = Vec::new();
+            }
+            if message.headers.capacity() > 0 {
+                freed_bytes += shrink_headers(&mut message.headers);
+            }
+        }
+        entry.exchange.clear();
+        entry.next = None;
+        entry.read_until = None;
+        entry.is_after_loss = false;
+        entry.confidence = Confidence::Full;
+        entry.is_body_withheld = false;
+        self.held_bytes -= freed_bytes;
+        if self.kept.len() < KEPT_COUNT {
+            self.kept.push(id);
+        } else {
+            self.entries[id.0 as usize] = None;
+            self.empty.push(id);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn entry(&mut self, id: ExchangeId) -> &mut Entry {
+        entry_of(&mut self.entries, id)
+    }
+
+    #[inline]
+    pub(crate) fn exchange(&mut self, id: ExchangeId) -> &mut Exchange {
+        &mut self.entry(id).exchange
+    }
+
+    /// Copies a text into a message of the exchange, which is returned.
+    #[inline(always)]
+    pub(crate) fn set_text(
+        &mut self,
+        id: ExchangeId,
+        is_request: bool,
+        bytes: &[u8],
+    ) -> &mut Entry {
+        let entry = entry_of(&mut self.entries, id);
+        let text = &mut entry.exchange.message_mut(is_request).text;
+        let before = text.capacity();
+        text.clear();
+        if bytes.len() > before {
+            text.reserve_exact(bytes.len());
+            self.held_bytes += text.capacity() - before;
+        }
+        text.extend_from_slice(bytes);
+        entry
+    }
+
+    /// Sets the headers of a message whose text is set.
+    #[inline(never)]
+    pub(crate) fn set_headers(
+        &mut self,
+        id: ExchangeId,
+        is_request: bool,
+        found: impl Iterator<Item = Header>,
+    ) {
+        let entry = entry_of(&mut self.entries, id);
+        let headers = &mut entry.exchange.message_mut(is_request).headers;
+        let before_bytes = header_bytes(headers);
+        headers.clear();
+        headers.extend(found);
+        self.held_bytes += header_bytes(headers) - before_bytes;
+    }
+
+    /// Adds to a head that comes in pieces.
+    pub(crate) fn extend(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
+        let before = buffer.capacity();
+        buffer.extend_from_slice(bytes);
+        self.held_bytes += buffer.capacity() - before;
+    }
+
+    /// An empty buffer, for a head that comes in pieces.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.held_bytes += buffer.capacity();
+        buffer
+    }
+
+    pub(crate) fn give_buffer_back(&mut self, mut buffer: Vec<u8>) {
+        self.held_bytes -= buffer.capacity();
+        let is_worth_it = (1..=KEPT_TEXT_BYTES).contains(&buffer.capacity());
+        if is_worth_it && self.buffers.len() < KEPT_BUFFER_COUNT {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// A protocol's state of a connection takes so many bytes from now on.
+    #[inline(always)]
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.held_bytes += bytes;
+    }
+
+    /// They are free again.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
+    }
+
+    /// Bytes that heads, exchanges and connections under way take, all connections together.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Exchanges under way, in all connections together.
+    pub fn in_use(&self) -> usize {
+        self.entries.len() - self.kept.len() - self.empty.len()
+    }
+}

@@ -1,0 +1,105 @@
+//! [`Recorder`]: owns the exchanges that are under way in a shard and the sink that they are
+//! reported to.
+
+use super::FlowRef;
+use super::pool::{ExchangeId, ExchangePool};
+use crate::flow::{End, Origin};
+use crate::record::{
+    Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome, Wants,
+};
+use crate::stats::ExchangeStats;
+use crate::time::TimestampNs;
+
+/// What all protocols report by.
+#[derive(Debug)]
+pub struct Recorder<S> {
+    pub(crate) pool: ExchangePool,
+    /// What was reported.
+    pub stats: ExchangeStats,
+    /// What the sink makes use of.
+    wants: Wants,
+    /// Where events go.
+    pub sink: S,
+}
+
+impl<S: EventSink> Recorder<S> {
+    /// Nothing is under way yet.
+    pub(super) fn new(sink: S) -> Recorder<S> {
+        let (pool, stats) = (ExchangePool::default(), ExchangeStats::default());
+        Recorder { pool, stats, wants: sink.wants(), sink }
+    }
+
+    /// Whether all headers of a message are wanted.
+    #[inline(always)]
+    pub(crate) fn wants_headers(&self) -> bool {
+        self.wants.headers
+    }
+
+    /// An exchange begins with the message whose first byte came with `first`.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, n: u32, first: &Origin) -> ExchangeId {
+        let id = self.pool.take();
+        let entry = self.pool.entry(id);
+        entry.start = first.seq;
+        let exchange = &mut entry.exchange;
+        exchange.n = n;
+        exchange.iface = first.iface;
+        exchange.tunnel = first.tunnel;
+        id
+    }
+
+    /// Whether anybody listens to messages.
+    #[inline(always)]
+    pub(crate) fn wants_messages(&self) -> bool {
+        self.wants.messages
+    }
+
+    /// The head of a message of the exchange is complete since `when`.
+    pub(crate) fn message(
+        &mut self,
+        flow: FlowIdentity<'_>,
+        id: ExchangeId,
+        is_request: bool,
+        when: TimestampNs,
+    ) {
+        let message = self.pool.exchange(id).message_mut(is_request);
+        self.sink.event(Event::Message(MessageRecord { flow, message, when }));
+    }
+
+    /// The exchange is over, and leaves the pool.
+    #[inline]
+    pub(crate) fn report(
+        &mut self,
+        identity: FlowIdentity<'_>,
+        flow: FlowRef<'_>,
+        id: ExchangeId,
+        outcome: Outcome,
+        end: Option<End>,
+    ) {
+        let exchange = self.pool.exchange(id);
+        exchange.outcome = Some(outcome);
+        exchange.end = end;
+        exchange.is_midstream = flow.origins.is_midstream();
+        exchange.connect_ns = (exchange.n == 0).then(|| flow.origins.connect_ns()).flatten();
+        forget_unended_times(exchange);
+        let stats = &mut self.stats;
+        *match outcome {
+            Outcome::Complete => &mut stats.exchanges_complete,
+            Outcome::NoResponse => &mut stats.exchanges_no_response,
+            Outcome::NoRequest => &mut stats.exchanges_no_request,
+            Outcome::Truncated => &mut stats.exchanges_truncated,
+        } += 1;
+        stats.exchanges_with_gap += u64::from(exchange.gap_bytes > 0);
+        self.sink.event(Event::Exchange(ExchangeRecord { flow: identity, exchange }));
+        self.pool.give_back(id);
+    }
+}
+
+/// A message that did not end has no last byte.
+fn forget_unended_times(exchange: &mut Exchange) {
+    for message in [&mut exchange.request, &mut exchange.response] {
+        if !message.is_ended {
+            message.last = None;
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! [`Exchange`]: a request and its response, and all that a record says of them, whatever protocol
+//! they came in.
+
+use crate::decode::TunnelPath;
+use crate::flow::End;
+use crate::ids::IfaceId;
+use crate::time::TimestampNs;
+
+/// A range of a message's [`text`](Message::text). Absent where there is no such field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// No such field.
+    pub const ABSENT: Span = Span { start: u32::MAX, len: 0 };
+
+    /// The range `start..end`. Texts are bounded by `head_bytes_max`, far below 4 GiB.
+    pub fn new(start: usize, end: usize) -> Span {
+        Span { start: start as u32, len: end.saturating_sub(start) as u32 }
+    }
+
+    /// `len` bytes from `start` on; the same bound.
+    pub(crate) fn at(start: usize, len: usize) -> Span {
+        Span { start: start as u32, len: len as u32 }
+    }
+
+    /// Whether there is no such field.
+    #[inline(always)]
+    pub fn is_absent(self) -> bool {
+        self.start == u32::MAX
+    }
+
+    /// The bytes of the range in `text`, or `None` where the field is absent.
+    pub fn of(self, text: &[u8]) -> Option<&[u8]> {
+        if self.is_absent() {
+            return None;
+        }
+        text.get(self.start as usize..)?.get(..self.len as usize)
+    }
+
+    /// All bytes of `text` from the beginning of the range on, and how many of them the range has.
+    #[inline(always)]
+    pub fn with_rest(self, text: &[u8]) -> Option<(&[u8], usize)> {
+        // An absent field begins behind every text.
+        let rest = text.get(self.start as usize..)?;
+        (rest.len() >= self.len as usize).then_some((rest, self.len as usize))
+    }
+}
+
+/// Where the named fields of a message are in its text. Those that a kind of message does not have
+/// are absent: a response has no method.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    /// The request's method.
+    pub method: Span,
+    /// The request's target, as sent.
+    pub target: Span,
+    /// The protocol's version, such as `HTTP/1.1`.
+    pub version: Span,
+    /// The response's reason phrase.
+    pub reason: Span,
+    /// The authority that is asked: the `Host` header.
+    pub host: Span,
+    /// `User-Agent`.
+    pub user_agent: Span,
+    /// `Referer`.
+    pub referer: Span,
+    /// `Content-Type`.
+    pub content_type: Span,
+    /// `Server`.
+    pub server: Span,
+    /// `Location`.
+    pub location: Span,
+}
+
+impl Fields {
+    /// Nothing known.
+    pub const NONE: Fields = Fields {
+        method: Span::ABSENT,
+        target: Span::ABSENT,
+        version: Span::ABSENT,
+        reason: Span::ABSENT,
+        host: Span::ABSENT,
+        user_agent: Span::ABSENT,
+        referer: Span::ABSENT,
+        content_type: Span::ABSENT,
+        server: Span::ABSENT,
+        location: Span::ABSENT,
+    };
+}
+
+/// Where the name and the value of one header are in a message's text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The name, as sent.
+    pub name: Span,
+    /// The value, without white space around it. An HTTP/1 value may hold an obsolete fold (line
+    /// feed and white space), to be shown as one space.
+    pub value: Span,
+}
+
+/// One message of an exchange: its fields, times, and its body's length.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Whether the message was seen at all. The other fields mean nothing where it was not.
+    pub is_seen: bool,
+    /// The bytes that `fields` and `headers` are ranges of, at most `head_bytes_max`. The start
+    /// line is at the front. (HTTP/1 keeps the head here as it was on the wire.)
+    pub text: Vec<u8>,
+    /// Bytes of the start line at the front of `text`, its line end included.
+    pub start_line_bytes: u32,
+    /// The fields that records name.
+    pub fields: Fields,
+    /// All headers, in the order in which they were sent. Empty where nobody asked for them
+    /// ([`Wants::headers`](super::Wants)).
+    pub headers: Vec<Header>,
+    /// The response's status, 100 to 999; 0 for a request.
+    pub status: u16,
+    /// Body bytes after framing; `None` where they cannot be known.
+    pub body_bytes: Option<u64>,
+    /// When its first byte was captured; `None` where that byte was lost.
+    pub first: Option<TimestampNs>,
+    /// When its last byte was captured; `None` where it was lost or never came.
+    pub last: Option<TimestampNs>,
+    /// Whether its last byte passed, seen or not.
+    pub is_ended: bool,
+}
+
+/// Accessors of named fields.
+macro_rules! accessors {
+    ($($(#[$doc:meta])* $field:ident)*) => {
+        $($(#[$doc])* pub fn $field(&self) -> Option<&[u8]> {
+            self.fields.$field.of(&self.text)
+        })*
+    };
+}
+
+impl Message {
+    accessors! {
+        /// The request's method.
+        method
+        /// The request's target, as sent.
+        target
+        /// The protocol's version, such as `HTTP/1.1`.
+        version
+        /// The response's reason phrase.
+        reason
+        /// The `Host` header, or what stands for it.
+        host
+        /// The `User-Agent` header.
+        user_agent
+        /// The `Referer` header.
+        referer
+        /// The `Content-Type` header.
+        content_type
+        /// The `Server` header.
+        server
+        /// The `Location` header.
+        location
+    }
+
+    /// Whether it is a response.
+    pub fn is_response(&self) -> bool {
+        self.status != 0
+    }
+
+    /// Not seen yet. `text` and `headers` keep their memory for the next message.
+    pub fn clear(&mut self) {
+        self.is_seen = false;
+        self.text.clear();
+        self.start_line_bytes = 0;
+        self.fields = Fields::NONE;
+        self.headers.clear();
+        self.status = 0;
+        self.body_bytes = None;
+        self.first = None;
+        self.last = None;
+        self.is_ended = false;
+    }
+
+    /// Name and value of each header, in order; see [`Message::headers`](field@Message::headers).
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let pair =
+            |header: &Header| Some((header.name.of(&self.text)?, header.value.of(&self.text)?));
+        self.headers.iter().filter_map(pair)
+    }
+
+    /// The value of the first header called `name`, in any case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let is_it = |(known, _): &(&[u8], _)| known.eq_ignore_ascii_case(name.as_bytes());
+        self.headers().find(is_it).map(|(_, value)| value)
+    }
+
+    /// The start line as it was sent, without its line end.
+    pub fn start_line(&self) -> &[u8] {
+        let line = &self.text[..(self.start_line_bytes as usize).min(self.text.len())];
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+}
+
+impl Default for Message {
+    fn default() -> Message {
+        Message {
+            is_seen: false,
+            text: Vec::new(),
+            start_line_bytes: 0,
+            fields: Fields::NONE,
+            headers: Vec::new(),
+            status: 0,
+            body_bytes: None,
+            first: None,
+            last: None,
+            is_ended: false,
+        }
+    }
+}
+
+/// What became of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Both messages passed whole, but for gaps that the record reports.
+    Complete,
+    /// The request has no response.
+    NoResponse,
+    /// The response has no request.
+    NoRequest,
+    /// A message was cut by the end of its connection.
+    Truncated,
+}
+
+impl Outcome {
+    /// As in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Complete => "complete",
+            Outcome::NoResponse => "no_response",
+            Outcome::NoRequest => "no_request",
+            Outcome::Truncated => "truncated",
+        }
+    }
+}
+
+/// A request and its response; at least one of them `is_seen`.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// The exchange's number on its connection, from 0.
+    pub n: u32,
+    /// The request.
+    pub request: Message,
+    /// The final response.
+    pub response: Message,
+    /// Statuses of the 1xx answers before the final one, in order.
+    pub interim: Vec<u16>,
+    /// Bytes of this exchange that were lost on the way to us.
+    pub gap_bytes: u64,
+    /// From SYN to SYN-ACK, on the connection's first exchange.
+    pub connect_ns: Option<u64>,
+    /// What became of it.
+    pub outcome: Option<Outcome>,
+    /// Why it ended, where it is not complete.
+    pub end: Option<End>,
+    /// The connection was joined late.
+    pub is_midstream: bool,
+    /// The connection left HTTP with this exchange (CONNECT, Upgrade).
+    pub is_switched: bool,
+    /// Framing headers of one of its messages contradict each other.
+    pub is_conflict: bool,
+    /// The response began before the request had ended.
+    pub is_early: bool,
+    /// Where its first frame was captured.
+    pub iface: IfaceId,
+    /// The encapsulations around its first frame.
+    pub tunnel: TunnelPath,
+}
+
+impl Exchange {
+    /// Ready for the next exchange; keeps the memory of its buffers.
+    pub fn clear(&mut self) {
+        self.request.clear();
+        self.response.clear();
+        self.interim.clear();
+        self.n = 0;
+        self.gap_bytes = 0;
+        self.connect_ns = None;
+        self.outcome = None;
+        self.end = None;
+        self.is_midstream = false;
+        self.is_switched = false;
+        self.is_conflict = false;
+        self.is_early = false;
+        self.iface = IfaceId::default();
+        self.tunnel = TunnelPath::default();
+    }
+
+    /// The host that was asked, as sent; empty where the request does not say or was not seen.
+    pub fn host(&self) -> &[u8] {
+        self.request.host().unwrap_or_default()
+    }
+
+    /// The request or the response.
+    pub fn message_mut(&mut self, is_request: bool) -> &mut Message {
+        if is_request { &mut self.request } else { &mut self.response }
+    }
+}

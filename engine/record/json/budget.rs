@@ -1,0 +1,183 @@
+//! What is in a line and how many bytes each part of it may take: the account that `json.rs` keeps.
+
+use crate::decode::TunnelPath;
+use crate::ids::VLAN_DEPTH_MAX;
+use crate::record::digits::{IP_BYTES_MAX, Rfc3339};
+use crate::record::escape::Fold;
+
+/// A field whose value is text.
+pub(super) struct TextField {
+    /// Comma, key, colon and opening quote.
+    pub(super) open: &'static [u8],
+    /// The same for the twin with the exact bytes.
+    pub(super) open_b64: &'static [u8],
+    /// Comma, key and colon of the length on the wire.
+    pub(super) open_len: &'static [u8],
+    /// Rendered bytes that it can always have.
+    pub(super) reserve_bytes: usize,
+    /// Rendered bytes that it has at most.
+    pub(super) cap_bytes: usize,
+    /// Whether it is a header's value.
+    pub(super) fold: Fold,
+}
+
+impl TextField {
+    /// What keys, quotes and the length take at most.
+    const fn fixed_bytes(&self) -> usize {
+        self.open.len() + 1 + self.open_b64.len() + 1 + self.open_len.len() + DECIMAL_BYTES_MAX
+    }
+}
+
+macro_rules! text_field {
+    ($name:ident, $key:literal, $reserve:expr, $cap:expr, $fold:expr) => {
+        pub(super) const $name: TextField = TextField {
+            open: concat!(",\"", $key, "\":\"").as_bytes(),
+            open_b64: concat!(",\"", $key, "_b64\":\"").as_bytes(),
+            open_len: concat!(",\"", $key, "_len\":").as_bytes(),
+            reserve_bytes: $reserve,
+            cap_bytes: $cap,
+            fold: $fold,
+        };
+    };
+}
+
+text_field!(IFACE, "iface", 128, 128, Fold::Keep);
+text_field!(METHOD, "method", 128, 512, Fold::Keep);
+text_field!(TARGET, "target", 1024, 8192, Fold::Keep);
+text_field!(VERSION, "version", 64, 256, Fold::Keep);
+text_field!(HOST, "host", 512, 1024, Fold::Space);
+text_field!(USER_AGENT, "user_agent", 512, 2048, Fold::Space);
+text_field!(REFERER, "referer", 512, 4096, Fold::Space);
+text_field!(REQUEST_TYPE, "request_type", 256, 1024, Fold::Space);
+text_field!(REASON, "reason", 128, 1024, Fold::Keep);
+text_field!(RESPONSE_TYPE, "response_type", 256, 1024, Fold::Space);
+text_field!(SERVER, "server", 256, 1024, Fold::Space);
+text_field!(LOCATION, "location", 512, 4096, Fold::Space);
+
+const TEXTS: [&TextField; 12] = [
+    &IFACE,
+    &METHOD,
+    &TARGET,
+    &VERSION,
+    &HOST,
+    &USER_AGENT,
+    &REFERER,
+    &REQUEST_TYPE,
+    &REASON,
+    &RESPONSE_TYPE,
+    &SERVER,
+    &LOCATION,
+];
+
+/// Digits of the largest u64.
+pub(super) const DECIMAL_BYTES_MAX: usize = 20;
+/// Statuses of interim answers that are listed; `interim_len` counts them all where there are more.
+pub(super) const INTERIM_COUNT_MAX: usize = 32;
+/// Rendered bytes that each list of headers can always have.
+pub(super) const HEADERS_RESERVE_BYTES: usize = 1024;
+/// Rendered bytes of one header's value at most, base64 included.
+pub(super) const HEADER_VALUE_BYTES_MAX: usize = 2048;
+/// Rendered bytes of one header's name at most.
+pub(super) const HEADER_NAME_BYTES_MAX: usize = 256;
+/// Names of interfaces that are remembered; a capture file can have any number of them.
+pub(super) const IFACE_COUNT_MAX: usize = 256;
+
+pub(super) const KEY_TS: &[u8] = b"\"ts\":\"";
+pub(super) const KEY_FLOW: &[u8] = b"\"flow\":\"";
+pub(super) const KEY_N: &[u8] = b"\",\"n\":";
+pub(super) const KEY_CLIENT_IP: &[u8] = b",\"client_ip\":\"";
+pub(super) const KEY_CLIENT_PORT: &[u8] = b"\",\"client_port\":";
+pub(super) const KEY_SERVER_IP: &[u8] = b",\"server_ip\":\"";
+pub(super) const KEY_SERVER_PORT: &[u8] = b"\",\"server_port\":";
+pub(super) const KEY_VLAN: &[u8] = b",\"vlan\":[";
+pub(super) const KEY_TUNNEL: &[u8] = b",\"tunnel\":[";
+/// Stands for encapsulations that a path had no room for.
+pub(super) const TUNNEL_CUT: &[u8] = b"\"...\",";
+pub(super) const KEY_STATUS: &[u8] = b",\"status\":";
+pub(super) const KEY_REQUEST_BODY: &[u8] = b",\"request_body_bytes\":";
+pub(super) const KEY_RESPONSE_BODY: &[u8] = b",\"response_body_bytes\":";
+pub(super) const KEY_CONNECT: &[u8] = b",\"connect_ns\":";
+pub(super) const KEY_REQUEST: &[u8] = b",\"request_ns\":";
+pub(super) const KEY_TTFB: &[u8] = b",\"ttfb_ns\":";
+pub(super) const KEY_RESPONSE: &[u8] = b",\"response_ns\":";
+pub(super) const KEY_INTERIM: &[u8] = b",\"interim\":[";
+pub(super) const KEY_INTERIM_LEN: &[u8] = b",\"interim_len\":";
+pub(super) const KEY_OUTCOME: &[u8] = b",\"outcome\":\"";
+pub(super) const KEY_END: &[u8] = b",\"end\":\"";
+pub(super) const KEY_GAP: &[u8] = b",\"gap_bytes\":";
+pub(super) const MIDSTREAM: &[u8] = b",\"midstream\":true";
+pub(super) const SWITCHED: &[u8] = b",\"switched\":true";
+pub(super) const CONFLICT: &[u8] = b",\"conflict\":true";
+pub(super) const EARLY: &[u8] = b",\"early\":true";
+pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":[";
+pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":[";
+pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
+
+/// Longest rendered encapsulation, `"l2tp:65535:65535",`.
+const ENCAPSULATION_BYTES_MAX: usize = 19;
+/// Longest name of an outcome or an end.
+pub(super) const NAME_BYTES_MAX: usize = 16;
+
+/// Keys and brackets of the lists of headers, the count of those left out, the closing brace and
+/// line feed.
+pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
+    + 1
+    + KEY_RESPONSE_HEADERS.len()
+    + 1
+    + KEY_OMITTED.len()
+    + DECIMAL_BYTES_MAX
+    + 2;
+
+/// Bytes of all that is not text, at most: every key at once, every number at its longest.
+pub const FIXED_BYTES_MAX: usize = {
+    let mut bytes = 1 + KEY_TS.len() + Rfc3339::BYTES + 2 + KEY_FLOW.len() + 16;
+    bytes += KEY_N.len() + 10;
+    bytes += KEY_CLIENT_IP.len() + IP_BYTES_MAX + KEY_CLIENT_PORT.len() + 5;
+    bytes += KEY_SERVER_IP.len() + IP_BYTES_MAX + KEY_SERVER_PORT.len() + 5;
+    bytes += KEY_VLAN.len() + VLAN_DEPTH_MAX * 6 + 1;
+    bytes += KEY_TUNNEL.len() + TunnelPath::LEN_MAX * ENCAPSULATION_BYTES_MAX + TUNNEL_CUT.len();
+    bytes += KEY_STATUS.len() + 5;
+    let numbers = [
+        KEY_REQUEST_BODY,
+        KEY_RESPONSE_BODY,
+        KEY_CONNECT,
+        KEY_REQUEST,
+        KEY_TTFB,
+        KEY_RESPONSE,
+        KEY_GAP,
+        KEY_INTERIM_LEN,
+    ];
+    let mut index = 0;
+    while index < numbers.len() {
+        bytes += numbers[index].len() + DECIMAL_BYTES_MAX;
+        index += 1;
+    }
+    bytes += KEY_INTERIM.len() + INTERIM_COUNT_MAX * 6 + 1;
+    bytes += KEY_OUTCOME.len() + NAME_BYTES_MAX + 1 + KEY_END.len() + NAME_BYTES_MAX + 1;
+    bytes += MIDSTREAM.len() + SWITCHED.len() + CONFLICT.len() + EARLY.len();
+    let mut index = 0;
+    while index < TEXTS.len() {
+        bytes += TEXTS[index].fixed_bytes();
+        index += 1;
+    }
+    bytes + HEADERS_FIXED_BYTES
+};
+
+/// Bytes of all reserves.
+const RESERVE_BYTES: usize = {
+    let mut bytes = 2 * HEADERS_RESERVE_BYTES;
+    let mut index = 0;
+    while index < TEXTS.len() {
+        assert!(TEXTS[index].reserve_bytes <= TEXTS[index].cap_bytes);
+        bytes += TEXTS[index].reserve_bytes;
+        index += 1;
+    }
+    bytes
+};
+
+/// The least `line_bytes_max` that can be kept in every case; a smaller one is taken as this.
+pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + RESERVE_BYTES;
+
+// With lines of 16 KiB a target of 7 KiB is shown whole, even if every other text takes its
+// reserve.
+const _: () = assert!(LINE_BYTES_MIN + 7 * 1024 - TARGET.reserve_bytes <= 16 << 10);

@@ -1,0 +1,158 @@
+//! From `flow` to `vlan`: the part of a line that is the same for all exchanges of a connection,
+//! but for its number. Those that were written last are kept, so that a connection that says much
+//! is rendered once.
+
+use super::budget::*;
+use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
+use crate::record::FlowIdentity;
+use crate::record::digits::{
+    IP_BYTES_MAX, append_decimal, append_ip, append_list, eight_hex_digits,
+};
+use crate::record::pen::Pen;
+
+/// Identities that are kept. With as many connections that speak in turn, each is rendered anew
+/// nearly every time, which is what it costs without them.
+const KEPT_COUNT: usize = 1024;
+
+/// What an identity nearly always takes, and what it takes at most, behind its number.
+const USUAL_BYTES: usize = 96;
+const BYTES_MAX: usize = 192;
+
+const _: () = assert!(
+    KEY_CLIENT_IP.len()
+        + KEY_CLIENT_PORT.len()
+        + KEY_SERVER_IP.len()
+        + KEY_SERVER_PORT.len()
+        + 2 * (IP_BYTES_MAX + 5)
+        + KEY_VLAN.len()
+        + VLAN_DEPTH_MAX * 6
+        < BYTES_MAX
+);
+
+/// Bytes up to its number.
+const FLOW_BYTES: usize = KEY_FLOW.len() + 16 + KEY_N.len();
+
+/// One that was written, and whose it is.
+#[derive(Clone, Debug)]
+struct Kept {
+    key: FlowKey,
+    client: Direction,
+    id: u64,
+    flow: [u8; FLOW_BYTES],
+    len: usize,
+    rest: [u8; BYTES_MAX],
+}
+
+/// Those that were written last.
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    /// By the low bits of their flow's id. Empty until the first was written.
+    kept: Vec<Option<Kept>>,
+    text: Vec<u8>,
+}
+
+impl Identities {
+    /// Writes the identity of `flow` around the exchange's number.
+    #[inline(always)]
+    pub(super) fn write(&mut self, flow: &FlowIdentity<'_>, n: u32, pen: &mut Pen<'_>) {
+        let at = flow.id as usize % KEPT_COUNT;
+        let kept = match self.kept.get(at) {
+            // Ids are a hash, which who chooses the endpoints may make equal.
+            Some(Some(kept))
+                if kept.id == flow.id && kept.key == *flow.key && kept.client == flow.client =>
+            {
+                kept
+            }
+            _ => self.render(at, flow),
+        };
+        pen.put(&kept.flow);
+        pen.decimal(u64::from(n));
+        match kept.rest.first_chunk::<USUAL_BYTES>() {
+            Some(usual) if kept.len <= USUAL_BYTES => pen.put_first(usual, kept.len),
+            _ => pen.put_first(&kept.rest, kept.len),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn render(&mut self, at: usize, flow: &FlowIdentity<'_>) -> &Kept {
+        let FlowIdentity { key, client, id } = *flow;
+        let mut kept =
+            Kept { key: *key, client, id, flow: [0; FLOW_BYTES], len: 0, rest: [0; BYTES_MAX] };
+        let text = &mut self.text;
+        text.clear();
+        text.extend_from_slice(KEY_FLOW);
+        for half in [(id >> 32) as u32, id as u32] {
+            text.extend_from_slice(&eight_hex_digits(half).to_le_bytes());
+        }
+        text.extend_from_slice(KEY_N);
+        kept.flow.copy_from_slice(text);
+        text.clear();
+        let (client, server) = (client.index(), client.opposite().index());
+        text.extend_from_slice(KEY_CLIENT_IP);
+        append_ip(key.ip(client), text);
+        text.extend_from_slice(KEY_CLIENT_PORT);
+        append_decimal(u64::from(key.port(client)), text);
+        text.extend_from_slice(KEY_SERVER_IP);
+        append_ip(key.ip(server), text);
+        text.extend_from_slice(KEY_SERVER_PORT);
+        append_decimal(u64::from(key.port(server)), text);
+        if key.vlan[0] != 0 {
+            append_list(KEY_VLAN, key.vlans(), text);
+        }
+        kept.len = text.len();
+        kept.rest[..text.len()].copy_from_slice(text);
+        if self.kept.is_empty() {
+            self.kept.resize(KEPT_COUNT, None);
+        }
+        self.kept[at].insert(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::REALM_IPV6;
+    use crate::record::pen::blank_page;
+    use proptest::prelude::*;
+
+    fn written(identities: &mut Identities, flow: &FlowIdentity<'_>, n: u32) -> Vec<u8> {
+        let mut page = blank_page();
+        let mut pen = Pen::new(&mut page);
+        identities.write(flow, n, &mut pen);
+        pen.line().to_vec()
+    }
+
+    /// Endpoints as they are, or at their longest.
+    fn key((low, high, port, vlan, is_long): (u8, u8, u16, u16, bool)) -> FlowKey {
+        let address = [low, high].map(|byte| [if is_long { byte | 0x80 } else { byte }; 16]);
+        FlowKey {
+            address,
+            port: [port.to_be_bytes(), [0x1f, 0x90]],
+            vlan: if is_long { [4094; VLAN_DEPTH_MAX] } else { [vlan, 0, 0, 0] },
+            realm: if is_long { REALM_IPV6 } else { 0 },
+        }
+    }
+
+    proptest! {
+        /// What is kept is never shown for another connection, whatever ids they have.
+        #[test]
+        fn an_identity_is_that_of_its_own_flow(
+            flows in prop::collection::vec(
+                ((0..3_u8, 0..3_u8, 79..82_u16, 0..2_u16, any::<bool>()), 0..3_u64, any::<bool>()),
+                1..40),
+            n: u32,
+        ) {
+            let mut identities = Identities::default();
+            for (ends, id, is_forward) in flows {
+                let key = key(ends);
+                let client = if is_forward { Direction::Forward } else { Direction::Reverse };
+                // Three ids of one place, and the same of many keys.
+                let id = id << 32 | 0xabcd;
+                let flow = FlowIdentity { key: &key, client, id };
+                let wanted = written(&mut Identities::default(), &flow, n);
+                prop_assert_eq!(written(&mut identities, &flow, n), wanted);
+            }
+        }
+    }
+}

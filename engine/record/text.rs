@@ -1,0 +1,239 @@
+//! The first line of a message, as it was sent: what the ancestor prints.
+
+use memchr::memchr;
+
+use crate::config::EmitConfig;
+use crate::ids::REALM_IPV6;
+use crate::record::digits::{Rfc3339, append_decimal, append_ip};
+use crate::record::mask::{MASK, before_query};
+use crate::record::{Event, FlowIdentity, Format, MessageRecord, Wants};
+use crate::time::TimestampNs;
+
+/// Makes a text line of each message: its start line, and with `-v` time, client and server in
+/// front:
+///
+/// ```text
+/// 2026-11-23T14:00:00.123456789Z 10.0.0.1:4242 > 10.0.0.2:80  GET / HTTP/1.1
+/// 2026-11-23T14:00:00.124000000Z 10.0.0.1:4242 < 10.0.0.2:80  HTTP/1.1 200 OK
+/// ```
+///
+/// The client is always on the left, the arrow shows the way the message goes; IPv6 addresses stand
+/// in brackets. To a terminal control characters (C0, DEL, and the C1 that terminals obey) and
+/// bytes that are not UTF-8 are written as `\x1b`; a backslash that was sent is left alone, since
+/// the line is for people and the JSON format is the exact one. Elsewhere the bytes go out as they
+/// came. A line is as long as the start line, at most `head_bytes_max` (four times that where every
+/// byte is escaped).
+#[derive(Debug)]
+pub struct TextFormat {
+    is_verbose: bool,
+    is_terminal: bool,
+    is_query_redacted: bool,
+    times: Rfc3339,
+    /// A start line with its mask.
+    masked: Vec<u8>,
+}
+
+impl TextFormat {
+    /// Lines for standard output, which is a terminal or is not; `is_verbose` is `-v`.
+    pub fn new(config: &EmitConfig, is_verbose: bool, is_terminal: bool) -> TextFormat {
+        TextFormat {
+            is_verbose,
+            is_terminal,
+            is_query_redacted: config.is_query_redacted,
+            times: Rfc3339::default(),
+            masked: Vec::new(),
+        }
+    }
+
+    /// Time, client and server.
+    fn front(
+        &mut self,
+        flow: &FlowIdentity<'_>,
+        is_response: bool,
+        when: TimestampNs,
+        out: &mut Vec<u8>,
+    ) {
+        self.times.append(when, out);
+        out.push(b' ');
+        endpoint(flow, flow.client.index(), out);
+        out.extend_from_slice(if is_response { b" < " } else { b" > " });
+        endpoint(flow, flow.client.opposite().index(), out);
+        out.extend_from_slice(b"  ");
+    }
+}
+
+impl Format for TextFormat {
+    fn wants(&self) -> Wants {
+        Wants { messages: true, headers: false }
+    }
+
+    fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        if let Event::Message(message) = event {
+            self.message(message, out);
+        }
+    }
+}
+
+impl TextFormat {
+    fn message(&mut self, message: &MessageRecord<'_>, out: &mut Vec<u8>) {
+        let is_response = message.is_response();
+        if self.is_verbose {
+            self.front(&message.flow, is_response, message.when, out);
+        }
+        let line = message.start_line();
+        // A line is one line, even if the ranges of the fields should be wrong.
+        let mut line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
+        if self.is_query_redacted && !is_response {
+            self.masked.clear();
+            if mask_query(line, message.target(), &mut self.masked) {
+                line = &self.masked;
+            }
+        }
+        if self.is_terminal {
+            append_visible(line, out);
+        } else {
+            out.extend_from_slice(line);
+        }
+        out.push(b'\n');
+    }
+}
+
+/// Address and port of endpoint `index`.
+fn endpoint(flow: &FlowIdentity<'_>, index: usize, out: &mut Vec<u8>) {
+    let is_ipv6 = flow.key.realm & REALM_IPV6 != 0;
+    if is_ipv6 {
+        out.push(b'[');
+    }
+    append_ip(flow.key.ip(index), out);
+    if is_ipv6 {
+        out.push(b']');
+    }
+    out.push(b':');
+    append_decimal(u64::from(flow.key.port(index)), out);
+}
+
+/// Appends `line` with the query of its target masked to `out`; false, and nothing appended, where
+/// there is none. Where the target is not known, all behind the first `?` is masked.
+fn mask_query(line: &[u8], target: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+    let target = target.and_then(|target| {
+        // The target is a part of the line: its place follows from the addresses.
+        let start = (target.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
+        line.get(start..start + target.len()).map(|_| start..start + target.len())
+    });
+    let target = target.unwrap_or(0..line.len());
+    let Some(before) = before_query(&line[target.clone()]) else { return false };
+    out.extend_from_slice(&line[..target.start + before.len()]);
+    out.extend_from_slice(MASK);
+    out.extend_from_slice(&line[target.end..]);
+    true
+}
+
+/// Appends `line` as a terminal may see it.
+fn append_visible(line: &[u8], out: &mut Vec<u8>) {
+    for chunk in line.utf8_chunks() {
+        let mut clean_start = 0;
+        for (at, character) in chunk.valid().char_indices().filter(|(_, c)| c.is_control()) {
+            let end = at + character.len_utf8();
+            out.extend_from_slice(&chunk.valid().as_bytes()[clean_start..at]);
+            append_bytes_escaped(&chunk.valid().as_bytes()[at..end], out);
+            clean_start = end;
+        }
+        out.extend_from_slice(&chunk.valid().as_bytes()[clean_start..]);
+        append_bytes_escaped(chunk.invalid(), out);
+    }
+}
+
+/// Each byte as `\xHH`.
+fn append_bytes_escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        let (high, low) = (DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]);
+        out.extend_from_slice(&[b'\\', b'x', high, low]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Direction, FlowKey};
+    use crate::record::{Message, Span};
+
+    fn message(head: &[u8], status: u16) -> Message {
+        let mut message =
+            Message { is_seen: true, text: head.to_vec(), status, ..Message::default() };
+        message.start_line_bytes = memchr(b'\n', head).map_or(head.len(), |at| at + 1) as u32;
+        message
+    }
+
+    fn line(format: &mut TextFormat, message: &Message, client: Direction) -> String {
+        let port = 4242_u16.to_be_bytes();
+        let (key, _) = FlowKey::new(
+            ([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], port),
+            ([10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 80_u16.to_be_bytes()),
+            [0; 4],
+            0,
+        );
+        let mut out = Vec::new();
+        let when = TimestampNs(1_795_442_400_123_456_789);
+        let flow = FlowIdentity { key: &key, client, id: 1 };
+        format.line(&Event::Message(MessageRecord { flow, message, when }), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn format(is_verbose: bool, is_terminal: bool, is_query_redacted: bool) -> TextFormat {
+        let config = EmitConfig { is_query_redacted, ..EmitConfig::default() };
+        TextFormat::new(&config, is_verbose, is_terminal)
+    }
+
+    #[test]
+    fn start_lines_as_sent() {
+        let mut plain = format(false, false, false);
+        let request = message(b"GET /a\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n", 0);
+        assert_eq!(line(&mut plain, &request, Direction::Forward), "GET /a\x1b[31m HTTP/1.1\n");
+        let bare = message(b"HTTP/1.0 200\nX: y\n\n", 200);
+        assert_eq!(line(&mut plain, &bare, Direction::Forward), "HTTP/1.0 200\n");
+    }
+
+    #[test]
+    fn a_terminal_is_safe() {
+        let mut format = format(false, true, false);
+        let head = b"GET /\x1b\x7f\\\xff\xc2\x9b\xc3\xa9\xe6\xbc HTTP/1.1\r\n\r\n";
+        assert_eq!(
+            line(&mut format, &message(head, 0), Direction::Forward),
+            "GET /\\x1b\\x7f\\\\xff\\xc2\\x9b\u{e9}\\xe6\\xbc HTTP/1.1\n"
+        );
+    }
+
+    #[test]
+    fn verbose_shows_who_speaks() {
+        let mut format = format(true, false, false);
+        let request = message(b"GET / HTTP/1.1\r\n\r\n", 0);
+        assert_eq!(
+            line(&mut format, &request, Direction::Forward),
+            "2026-11-23T14:00:00.123456789Z 10.0.0.1:4242 > 10.0.0.2:80  GET / HTTP/1.1\n"
+        );
+        let response = message(b"HTTP/1.1 200 OK\r\n\r\n", 200);
+        assert_eq!(
+            line(&mut format, &response, Direction::Reverse),
+            "2026-11-23T14:00:00.123456789Z 10.0.0.2:80 < 10.0.0.1:4242  HTTP/1.1 200 OK\n"
+        );
+        let key = FlowKey { realm: REALM_IPV6, ..FlowKey::default() };
+        let flow = FlowIdentity { key: &key, client: Direction::Forward, id: 0 };
+        let mut out = Vec::new();
+        let record = MessageRecord { flow, message: &request, when: TimestampNs(0) };
+        format.line(&Event::Message(record), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "1970-01-01T00:00:00.000000000Z [::]:0 > [::]:0  GET / HTTP/1.1\n");
+    }
+
+    #[test]
+    fn a_query_is_masked() {
+        let mut format = format(false, false, true);
+        let mut request = message(b"GET /a?b=c HTTP/1.1\r\n\r\n", 0);
+        assert_eq!(line(&mut format, &request, Direction::Forward), "GET /a?***\n");
+        request.fields.target = Span::new(4, 10);
+        assert_eq!(line(&mut format, &request, Direction::Forward), "GET /a?*** HTTP/1.1\n");
+        let response = message(b"HTTP/1.1 200 what?\r\n\r\n", 200);
+        assert_eq!(line(&mut format, &response, Direction::Forward), "HTTP/1.1 200 what?\n");
+    }
+}
