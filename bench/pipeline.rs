@@ -4,10 +4,10 @@
 #![deny(unsafe_code)]
 
 use allocations::Allocations;
-use canned::{Canned, Nowhere};
 use capture_file::{Order, Unit, WrittenFrame, pcap};
 use conversation::{Conversation, Side};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fixtures::{Fixture, Nowhere};
 use httplines::capture::pcap::PcapSource;
 use httplines::config::{Config, Input};
 use httplines::ids::IfaceNames;
@@ -15,8 +15,6 @@ use std::sync::Arc;
 
 mod allocations;
 // Of what a run tells, `httplines-bench replay` uses more.
-#[allow(dead_code)]
-mod canned;
 #[path = "../tests/support/capture_file.rs"]
 #[allow(dead_code)]
 mod capture_file;
@@ -24,6 +22,8 @@ mod clock;
 #[path = "../tests/support/conversation.rs"]
 #[allow(dead_code)]
 mod conversation;
+#[allow(dead_code)]
+mod fixtures;
 #[path = "../tests/support/packet.rs"]
 #[allow(dead_code)]
 mod packet;
@@ -79,7 +79,7 @@ fn chunked(talk: &mut Conversation) {
 }
 
 /// So many connections at once.
-fn canned(connections: u8, script: Script) -> Arc<Canned> {
+fn fixture(connections: u8, script: Script) -> Arc<Fixture> {
     let mut frames: Vec<WrittenFrame> = Vec::new();
     for number in 0..connections {
         let mut talk = Conversation::new(&format!("10.0.{number}.9:40000"), "10.0.0.1:80");
@@ -92,7 +92,7 @@ fn canned(connections: u8, script: Script) -> Arc<Canned> {
     let file = pcap(Order::Little, Unit::Nano, 1, &frames);
     let names = IfaceNames::default();
     let mut source = PcapSource::new(&file[..], 1 << 20, &names).expect("a capture");
-    Arc::new(Canned::new(&mut source, &names).expect("a whole capture"))
+    Arc::new(Fixture::new(&mut source, &names).expect("a whole capture"))
 }
 
 fn shard(criterion: &mut Criterion) {
@@ -105,11 +105,11 @@ fn shard(criterion: &mut Criterion) {
         ("chunked", 16, chunked),
     ];
     for (name, connections, script) in workloads {
-        let canned = canned(connections, script);
-        let run = || canned::run(&canned, &config, Box::new(Nowhere)).expect("it adds up");
+        let fixture = fixture(connections, script);
+        let run = || fixtures::run(&fixture, &config, Box::new(Nowhere)).expect("it adds up");
         group.throughput(Throughput::ElementsAndBytes {
-            elements: canned.frame_count() as u64,
-            bytes: canned.byte_count() as u64,
+            elements: fixture.frame_count() as u64,
+            bytes: fixture.byte_count() as u64,
         });
         let mut counted = None;
         group.bench_function(name, |bencher| {
@@ -118,12 +118,13 @@ fn shard(criterion: &mut Criterion) {
         });
         if let Some(ran) = counted {
             let Allocations { count, bytes } = ran.allocations_steady;
-            let (half, lines) = (canned.frame_count().div_ceil(2), ran.totals.writer.lines_written);
+            let (half, lines) =
+                (fixture.frame_count().div_ceil(2), ran.totals.writer.lines_written);
             println!(
                 "{:24}alloc:  {count} allocations, {bytes} bytes for the last {half} of {} \
                  packets, {} for all; {lines} lines",
                 "",
-                canned.frame_count(),
+                fixture.frame_count(),
                 ran.allocations.count,
             );
         }

@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use httplines::capture::{Frame, LinkType};
 use httplines::config::{DecodeConfig, EmitConfig, FlowConfig, HttpConfig};
 use httplines::decode::{Decoder, Segment, SeqNumber, TcpFlags, TunnelPath};
-use httplines::flow::{Chunk, End, FlowEvents, FlowIndex, FlowTable, Origin, Origins};
+use httplines::flow::{Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake, SegmentMeta};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
 use httplines::protocol::http1::parse_head;
 use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
@@ -128,14 +128,14 @@ impl FlowEvents<ConnectionState> for Deaf {
     fn chunk(
         &mut self,
         _: &FlowKey,
-        _: &Origins,
+        _: &Handshake,
         _: &mut ConnectionState,
         _: Direction,
         _: Chunk<'_>,
     ) {
     }
 
-    fn ended(&mut self, _: &FlowKey, _: &Origins, _: &mut ConnectionState, _: End) {}
+    fn ended(&mut self, _: &FlowKey, _: &Handshake, _: &mut ConnectionState, _: End) {}
 }
 
 /// A table in which `flow_count` clients have sent a SYN of sequence number 0; the last one's flow.
@@ -223,25 +223,25 @@ impl EventSink for Tally {
 }
 
 /// A conversation that is fed in order.
-struct Talk {
+struct FedConnection {
     key: FlowKey,
-    origins: Origins,
+    handshake: Handshake,
     state: ConnectionState,
     shared: Shared<Tally>,
     next: [u32; 2],
 }
 
-impl Talk {
-    fn new() -> Talk {
-        let origins = Origins { client_isn: Some(SeqNumber(0)).into(), ..Origins::default() };
+impl FedConnection {
+    fn new() -> FedConnection {
+        let handshake = Handshake { client_isn: Some(SeqNumber(0)).into(), ..Handshake::default() };
         let shared = Shared::new(HttpConfig::default(), Tally::default());
         let state = ConnectionState::default();
-        Talk { key: exchange::key_v4(), origins, state, shared, next: [1, 1] }
+        FedConnection { key: exchange::key_v4(), handshake, state, shared, next: [1, 1] }
     }
 
     fn say(&mut self, direction: Direction, bytes: &[u8]) {
         let own = direction.index();
-        let origin = Origin {
+        let meta = SegmentMeta {
             timestamp: NOW,
             iface: IfaceId(0),
             tunnel: TunnelPath::default(),
@@ -250,9 +250,9 @@ impl Talk {
             is_frame_start: true,
         };
         self.next[own] = self.next[own].wrapping_add(bytes.len() as u32);
-        let flow = FlowRef { key: &self.key, origins: &self.origins };
+        let flow = FlowRef { key: &self.key, handshake: &self.handshake };
         let mut cx = Context { flow, shared: &mut self.shared };
-        self.state.chunk(&mut cx, direction, Chunk::Bytes(bytes, &origin));
+        self.state.chunk(&mut cx, direction, Chunk::Bytes(bytes, &meta));
     }
 }
 
@@ -263,14 +263,14 @@ fn conversation(criterion: &mut Criterion) {
     let response = b"HTTP/1.1 304 Not Modified\r\nServer: nginx/1.29.3\r\nETag: \"6a1f\"\r\n\r\n";
     let mut group = criterion.benchmark_group("conversation");
     group.throughput(Throughput::Elements(1));
-    let mut talk = Talk::new();
+    let mut fed = FedConnection::new();
     let mut calls = 0;
     measure(&mut group, "two heads", || {
-        talk.say(Direction::Forward, black_box(&request));
-        talk.say(Direction::Reverse, black_box(response));
+        fed.say(Direction::Forward, black_box(&request));
+        fed.say(Direction::Reverse, black_box(response));
         calls += 1;
     });
-    assert_eq!(talk.shared.recorder.sink.0, calls, "each is an exchange");
+    assert_eq!(fed.shared.recorder.sink.0, calls, "each is an exchange");
     group.finish();
 }
 
@@ -285,17 +285,17 @@ fn framing(criterion: &mut Criterion) {
         ("chunks of 4096 B", "Transfer-Encoding: chunked", chunks(4096, 1).into_bytes()),
         ("chunks of 64 B", "Transfer-Encoding: chunked", chunks(64, 60).into_bytes()),
     ] {
-        let mut talk = Talk::new();
-        talk.say(Direction::Forward, b"GET / HTTP/1.1\r\n\r\n");
-        talk.say(Direction::Reverse, format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").as_bytes());
+        let mut fed = FedConnection::new();
+        fed.say(Direction::Forward, b"GET / HTTP/1.1\r\n\r\n");
+        fed.say(Direction::Reverse, format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").as_bytes());
         group.throughput(Throughput::Bytes(stream.len() as u64));
         measure(&mut group, name, || {
             for segment in stream.chunks(SEGMENT_BYTES) {
-                talk.say(Direction::Reverse, black_box(segment));
+                fed.say(Direction::Reverse, black_box(segment));
             }
         });
-        assert_eq!(talk.shared.recorder.sink.0, 0, "the body has not ended");
-        assert_eq!(talk.shared.stats().exchanges.responses, 1);
+        assert_eq!(fed.shared.recorder.sink.0, 0, "the body has not ended");
+        assert_eq!(fed.shared.stats().exchanges.responses, 1);
     }
     group.finish();
 }

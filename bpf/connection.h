@@ -19,13 +19,13 @@
  */
 struct connection {
 	__u32 isn[2];	/* of each endpoint, if it is marked as known */
-	__u32 marks;	/* MARK_LATE, MARK_ISN_0, MARK_ISN_1 */
+	__u32 flags;	/* HINT_LATE, HINT_ISN_0, HINT_ISN_1 */
 	union {
 		__u32 bytes;	/* of an opening: payload so far */
 		__u32 acked;	/* of a session, in a body: what the last ACK that went up acknowledges */
 	};
 	__u64 settled;	/* that it is not HTTP: see settle() */
-	__u64 own_grant;	/* of a session's server: like a note's, but made by read_on() */
+	__u64 own_grant;	/* of a session's server: like a hint's, but made by read_on() */
 	__u32 begin[2];	/* where each endpoint's next message begins */
 	__u32 reading;	/* what comes next, and who is the client; 0: that is not known */
 	__u32 body_begin;	/* where what own_grant covers begins: no head does */
@@ -41,9 +41,9 @@ struct connection {
 #define SETTLED_TLS (3 << 1)		/* the same, and it is TLS */
 #define SETTLED_KIND (3 << 1)
 
-static __always_inline __u32 mark_isn(__u32 sender)
+static __always_inline __u32 hint_isn(__u32 sender)
 {
-	return sender ? MARK_ISN_1 : MARK_ISN_0;
+	return sender ? HINT_ISN_1 : HINT_ISN_0;
 }
 
 /*
@@ -119,7 +119,7 @@ static __always_inline void begin(struct connection *known, const struct segment
 
 	known->isn[0] = segment->sender ? other : isn;
 	known->isn[1] = segment->sender ? isn : other;
-	known->marks = mark_isn(segment->sender);
+	known->flags = hint_isn(segment->sender);
 	know_no_more(known);
 }
 
@@ -127,12 +127,12 @@ static __always_inline void begin(struct connection *known, const struct segment
 static __always_inline void join(struct connection *known, const struct segment *segment)
 {
 	known->isn[0] = known->isn[1] = bpf_ntohl(segment->tcp.seq);
-	known->marks = MARK_LATE | MARK_ISN_0 | MARK_ISN_1;
+	known->flags = HINT_LATE | HINT_ISN_0 | HINT_ISN_1;
 	know_no_more(known);
 }
 
-/* Of connection.marks: no number is known, and what is told of the connection reaches nobody. */
-#define MARKS_IN_DOUBT MARK_LATE
+/* Of connection.flags: no number is known, and what is told of the connection reaches nobody. */
+#define HINT_FLAGS_IN_DOUBT HINT_LATE
 
 /*
  * A SYN of a connection that is known. With another number than before it may be of a new one, or a
@@ -142,25 +142,25 @@ static __always_inline void join(struct connection *known, const struct segment 
  */
 static __always_inline void hear_syn(struct connection *known, const struct segment *segment)
 {
-	__u32 own = mark_isn(segment->sender), other = !segment->sender;
+	__u32 own = hint_isn(segment->sender), other = !segment->sender;
 	__u32 isn = bpf_ntohl(segment->tcp.seq), ack = bpf_ntohl(segment->tcp.ack_seq);
-	__u32 marks = known->marks;
+	__u32 flags = known->flags;
 
-	if (!(marks & MARK_LATE) && isn_of(known, segment->sender) == isn) {
-		known->marks = marks | own;
+	if (!(flags & HINT_LATE) && isn_of(known, segment->sender) == isn) {
+		known->flags = flags | own;
 		return;
 	}
-	if (marks == MARKS_IN_DOUBT && !segment->tcp.ack && isn_of(known, segment->sender) == isn)
+	if (flags == HINT_FLAGS_IN_DOUBT && !segment->tcp.ack && isn_of(known, segment->sender) == isn)
 		return;
 	if (!segment->tcp.ack)
 		known->bytes = 0;
 	known->settled = 0;
 	stop_reading(known);
 	if (segment->tcp.ack && isn_of(known, other) + 1 == ack &&
-	    (marks == MARKS_IN_DOUBT || (!(marks & MARK_LATE) && marks & mark_isn(other)))) {
-		known->marks = own | mark_isn(other);
+	    (flags == HINT_FLAGS_IN_DOUBT || (!(flags & HINT_LATE) && flags & hint_isn(other)))) {
+		known->flags = own | hint_isn(other);
 	} else {
-		known->marks = MARKS_IN_DOUBT;
+		known->flags = HINT_FLAGS_IN_DOUBT;
 		if (segment->tcp.ack)
 			set_isn(known, other, ack);	/* which it does not acknowledge */
 	}
@@ -173,7 +173,7 @@ static __always_inline void hear_syn(struct connection *known, const struct segm
  */
 static __always_inline void hear_end(struct connection *known, const struct segment *segment)
 {
-	known->marks &= segment->tcp.rst ? MARK_LATE : ~mark_isn(segment->sender);
+	known->flags &= segment->tcp.rst ? HINT_LATE : ~hint_isn(segment->sender);
 	/* Nor does a late copy of its SYN bring it back. */
 	set_isn(known, segment->sender, isn_of(known, segment->sender) - 1);
 	stop_reading(known);
@@ -202,37 +202,37 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct note_pair);
-} notes SEC(".maps");
+	__type(value, struct hint_pair);
+} hints SEC(".maps");
 
-/* What a note says of a segment's sender. */
+/* What a hint says of a segment's sender. */
 struct told {
 	__u64 grant[2];
-	__u32 marks;	/* 0: there is no note */
+	__u32 flags;	/* 0: there is no hint */
 };
 
-/* The marks of a note if its key is `key`, else 0. */
-static __always_inline __u32 note_marks(const struct note *note, const struct flow_key *key)
+/* The flags of a hint if its key is `key`, else 0. */
+static __always_inline __u32 hint_flags(const struct flow_hint *hint, const struct flow_key *key)
 {
-	const volatile __u64 *theirs = (const volatile __u64 *)&note->key;
-	const volatile __u32 *last = (const volatile __u32 *)&note->key.vlan[2];
+	const volatile __u64 *theirs = (const volatile __u64 *)&hint->key;
+	const volatile __u32 *last = (const volatile __u32 *)&hint->key.vlan[2];
 	const __u64 *ours = (const __u64 *)key;
-	__u32 marks = last[1] ^ key->realm;
+	__u32 flags = last[1] ^ key->realm;
 	__u64 other = (theirs[0] ^ ours[0]) | (theirs[1] ^ ours[1]) | (theirs[2] ^ ours[2]) |
 		      (theirs[3] ^ ours[3]) | (theirs[4] ^ ours[4]) |
-		      (last[0] ^ *(const __u32 *)&key->vlan[2]) | (marks & ~MARKS);
+		      (last[0] ^ *(const __u32 *)&key->vlan[2]) | (flags & ~HINT_FLAGS);
 
-	return other ? 0 : marks;
+	return other ? 0 : flags;
 }
 
-/* What a note says, if its key is `key`. */
-static __always_inline void read_note(const struct note *note, const struct flow_key *key,
+/* What a hint says, if its key is `key`. */
+static __always_inline void read_hint(const struct flow_hint *hint, const struct flow_key *key,
 				      struct told *told)
 {
-	const volatile __u64 *grant = note->grant;
+	const volatile __u64 *grant = hint->grant;
 
-	told->marks = note_marks(note, key);
-	if (!told->marks)
+	told->flags = hint_flags(hint, key);
+	if (!told->flags)
 		return;
 	told->grant[0] = grant[0];
 	told->grant[1] = grant[1];
@@ -241,17 +241,17 @@ static __always_inline void read_note(const struct note *note, const struct flow
 static __always_inline void hear(const struct segment *segment, const struct control *words,
 				 struct told *told)
 {
-	__u32 index = flow_hash(&segment->key) & words->note_mask;
-	const struct note_pair *pair = bpf_map_lookup_elem(&notes, &index);
+	__u32 index = flow_hash(&segment->key) & words->hint_mask;
+	const struct hint_pair *pair = bpf_map_lookup_elem(&hints, &index);
 
-	told->marks = 0;
+	told->flags = 0;
 	if (!pair)
 		return;	/* not so: the mask is the map's */
-	read_note(&pair->way[0], &segment->key, told);
+	read_hint(&pair->way[0], &segment->key, told);
 	/* Else the compiler makes one of both, with a variable added to a pointer. */
 	asm volatile("" : : : "memory");
-	if (!told->marks)
-		read_note(&pair->way[1], &segment->key, told);
+	if (!told->flags)
+		read_hint(&pair->way[1], &segment->key, told);
 }
 
 static __always_inline __u64 grant_of(const struct told *told, __u32 sender)
@@ -259,13 +259,13 @@ static __always_inline __u64 grant_of(const struct told *told, __u32 sender)
 	return sender ? told->grant[1] : told->grant[0];
 }
 
-/* Whether the note is of this very connection, by the number of the segment's sender. */
+/* Whether the hint is of this very connection, by the number of the segment's sender. */
 static __always_inline int is_told_of(const struct told *told, const struct connection *known,
 				      __u32 sender)
 {
-	__u32 own = mark_isn(sender);
+	__u32 own = hint_isn(sender);
 
-	return told->marks & known->marks & own && !((told->marks ^ known->marks) & MARK_LATE) &&
+	return told->flags & known->flags & own && !((told->flags ^ known->flags) & HINT_LATE) &&
 	       grant_of(told, sender) >> 32 == isn_of(known, sender);
 }
 

@@ -24,7 +24,7 @@
 
 /*
  * Payload of an opening that passes, both ways together, before it is given up. User space knows
- * far sooner, and says so in a note. This is for when it is behind, and must hold all that can come
+ * far sooner, and says so in a hint. This is for when it is behind, and must hold all that can come
  * before the first segment of a message: a window's worth that overtook it, and any prefix.
  */
 #define OPENING_BYTES_MAX (256 << 10)
@@ -134,9 +134,9 @@ static __always_inline void grow(struct connection *session, const struct connec
 static __always_inline void begin_reading(struct connection *session, const struct segment *segment,
 					  const struct connection *opening)
 {
-	const __u32 both = MARK_ISN_0 | MARK_ISN_1;
+	const __u32 both = HINT_ISN_0 | HINT_ISN_1;
 
-	if (opening->bytes || (opening->marks & (both | MARK_LATE)) != both)
+	if (opening->bytes || (opening->flags & (both | HINT_LATE)) != both)
 		return;
 	session->begin[0] = session->isn[0] + 1;
 	session->begin[1] = session->isn[1] + 1;
@@ -162,14 +162,14 @@ static __always_inline enum reason admit(const struct segment *segment,
 
 /*
  * User space follows the connection: an opening is a session, and so is one that a map has lost. Of
- * an opening the note may know one number only, and the filter has heard both.
+ * an opening the hint may know one number only, and the filter has heard both.
  */
 static __always_inline enum reason restore(const struct segment *segment, const struct told *told,
 					   const struct connection *opening)
 {
 	struct connection session = {
 		.isn = { told->grant[0] >> 32, told->grant[1] >> 32 },
-		.marks = told->marks,
+		.flags = told->flags,
 	};
 
 	if (opening)
@@ -185,12 +185,12 @@ static __always_inline enum reason reason_of(__u32 kind)
 	return kind == SETTLED_TLS ? REASON_TLS : REASON_OTHER;
 }
 
-/* The kind of connection that a note makes of it, 0 for HTTP. */
+/* The kind of connection that a hint makes of it, 0 for HTTP. */
 static __always_inline __u32 kind_told(const struct told *told)
 {
-	if (told->marks & MARK_FOREIGN)
+	if (told->flags & HINT_FOREIGN)
 		return SETTLED_FOREIGN;
-	return told->marks & MARK_OTHER ? SETTLED_OTHER : 0;
+	return told->flags & HINT_OTHER ? SETTLED_OTHER : 0;
 }
 
 /*
@@ -215,7 +215,7 @@ static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 
 /*
  * Whether the filter has found itself that what `sender` sends at `seq` is a body's, up to `until`.
- * Unlike a note, which user space writes when it has the head, this is known before any copy of the
+ * Unlike a hint, which user space writes when it has the head, this is known before any copy of the
  * head is in a ring: what begins before the body goes up whole, however often it comes.
  */
 static __always_inline int has_own_grant(const struct connection *session, __u32 sender,
@@ -227,7 +227,7 @@ static __always_inline int has_own_grant(const struct connection *session, __u32
 
 	*until = grant;
 	return reading && grant && ((reading & READS_CLIENT_1) == 0) == sender &&
-	       session->marks & mark_isn(sender) && grant >> 32 == isn_of(session, sender) &&
+	       session->flags & hint_isn(sender) && grant >> 32 == isn_of(session, sender) &&
 	       seq - begin < *until - begin;
 }
 
@@ -365,14 +365,14 @@ static __always_inline int is_first(const struct segment *segment, const struct 
 {
 	__u32 other = !segment->sender;
 
-	if (opening->bytes || !(opening->marks & mark_isn(segment->sender)) ||
+	if (opening->bytes || !(opening->flags & hint_isn(segment->sender)) ||
 	    isn_of(opening, segment->sender) + 1 != bpf_ntohl(segment->tcp.seq))
 		return 0;
-	return !(opening->marks & mark_isn(other)) ||
+	return !(opening->flags & hint_isn(other)) ||
 	       isn_of(opening, other) + 1 == bpf_ntohl(segment->tcp.ack_seq);
 }
 
-/* Payload of no session: what note there is, what it begins like, what is known of an opening. */
+/* Payload of no session: what hint there is, what it begins like, what is known of an opening. */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
 						 const struct control *words)
@@ -384,7 +384,7 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 
 	if (!kind) {
 		hear(segment, words, &told);
-		if (told.marks && (!known || is_told_of(&told, known, segment->sender))) {
+		if (told.flags && (!known || is_told_of(&told, known, segment->sender))) {
 			kind = kind_told(&told);
 			if (!kind)
 				return restore(segment, &told, known);
@@ -432,7 +432,7 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 		struct told told;
 
 		hear(segment, words, &told);
-		if (told.marks && !kind_told(&told))
+		if (told.flags && !kind_told(&told))
 			return restore(segment, &told, 0);
 	}
 	return REASON_NO_PAYLOAD;

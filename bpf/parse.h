@@ -325,7 +325,7 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 }
 
 /*
- * A hash of the key, the same for both directions: which pair of notes a connection has, and which
+ * A hash of the key, the same for both directions: which pair of hints a connection has, and which
  * shard. The sum of three products takes them as fast as they come; the last product brings what
  * differs anywhere into the upper half. engine/ids.rs has the twin.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The one contract between the kernel half and Rust (engine/ids.rs, and counters.rs,
- * filter.rs and notes.rs in engine/sys hold the twins; their tests read this file).
+ * filter.rs and hints.rs in engine/sys hold the twins; their tests read this file).
  */
 #ifndef HTTPLINES_SHARED_H
 #define HTTPLINES_SHARED_H
@@ -59,7 +59,7 @@ enum reason {
 enum counter {
 	COUNTER_SESSIONS_MADE = REASON_COUNT,	/* sessions entered */
 	COUNTER_SESSIONS_FAILED,	/* sessions the full map refused */
-	COUNTER_SESSIONS_RESTORED,	/* sessions the map had lost and a note brought back */
+	COUNTER_SESSIONS_RESTORED,	/* sessions the map had lost and a hint brought back */
 	COUNTER_OPENINGS_MADE,		/* SYNs entered */
 	COUNTER_OPENINGS_FAILED,	/* SYNs the full map refused */
 	COUNTER_ELIDED_BYTES,	/* payload that was cut off elided frames */
@@ -104,7 +104,7 @@ struct control {
 	__u32 mode;
 	__u32 direction;
 	__u32 restrictions;
-	__u32 note_mask;	/* pairs of notes, less one: a power of two */
+	__u32 hint_mask;	/* pairs of hints, less one: a power of two */
 	__u32 zero;	/* is 0, which the verifier does not know */
 	__u32 elide_bytes_min;	/* bodies of so many bytes the filter may elide itself; 0: none */
 };
@@ -129,34 +129,34 @@ struct network {
 };
 
 /*
- * Marks of a connection, in bits that flow_key.realm leaves free. MARK_ISN_0 and MARK_ISN_1: the
- * initial sequence number of that endpoint is known, from its SYN; with MARK_LATE, from where the
+ * Marks of a connection, in bits that flow_key.realm leaves free. HINT_ISN_0 and HINT_ISN_1: the
+ * initial sequence number of that endpoint is known, from its SYN; with HINT_LATE, from where the
  * connection was joined: its first segment that begins like a message stands for both.
  */
-#define MARK_FOREIGN (1u << 26)	/* notes only: not HTTP, whatever comes, until the next SYN */
-#define MARK_OTHER (1u << 27)	/* notes only: not HTTP, until something begins like a message */
-#define MARK_LATE (1u << 28)
-#define MARK_ISN_0 (1u << 29)
-#define MARK_ISN_1 (1u << 30)
-#define MARKS (MARK_FOREIGN | MARK_OTHER | MARK_LATE | MARK_ISN_0 | MARK_ISN_1)
+#define HINT_FOREIGN (1u << 26)	/* hints only: not HTTP, whatever comes, until the next SYN */
+#define HINT_OTHER (1u << 27)	/* hints only: not HTTP, until something begins like a message */
+#define HINT_LATE (1u << 28)
+#define HINT_ISN_0 (1u << 29)
+#define HINT_ISN_1 (1u << 30)
+#define HINT_FLAGS (HINT_FOREIGN | HINT_OTHER | HINT_LATE | HINT_ISN_0 | HINT_ISN_1)
 
 /*
  * What user space says of a connection that it follows: a cache line that only user space writes.
- * The key's realm has the connection's marks in it; a note without any is none. A grant is the
+ * The key's realm has the connection's flags in it; a hint without any is none. A grant is the
  * endpoint's initial sequence number in the upper half, and in the lower the sequence number up to
  * which its data need not come up: one word, so that it never belongs to another connection than
  * the number says.
  */
-struct note {
+struct flow_hint {
 	struct flow_key key;
 	__u64 grant[2];
 };
 
-_Static_assert(sizeof(struct note) == 64, "a note is a cache line");
+_Static_assert(sizeof(struct flow_hint) == 64, "a hint is a cache line");
 
-/* A key's notes are looked for in one pair. */
-struct note_pair {
-	struct note way[2];
+/* A key's hints are looked for in one pair. */
+struct hint_pair {
+	struct flow_hint way[2];
 };
 
 /* A grant covers segments that end so many bytes before its end at most. */

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod manual;
+pub mod stderr;
 mod usage;
 
 use clap::builder::NonEmptyStringValueParser;

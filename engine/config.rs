@@ -257,7 +257,7 @@ pub struct EmitConfig {
     pub batch_bytes: usize,
     /// The same where a shard writes its lines itself. The kernel keeps a file in pages as large as
     /// the writes that make it, and few large ones cost it less.
-    pub desk_batch_bytes: usize,
+    pub direct_batch_bytes: usize,
     /// Batches that may wait for the writer, for one shard.
     pub batch_count_max: usize,
     /// Bytes of one line at most.
@@ -354,7 +354,7 @@ impl Default for EmitConfig {
             format: LineFormat::Text { is_verbose: false },
             is_per_shard: false,
             batch_bytes: 256 << 10,
-            desk_batch_bytes: 1 << 20,
+            direct_batch_bytes: 1 << 20,
             batch_count_max: 64,
             line_bytes_max: 16 << 10,
             extra_headers: Vec::new(),
@@ -392,7 +392,7 @@ pub enum ConfigError {
     /// [`DecodeConfig::fragmented_count_max`] and [`DecodeConfig::fragment_bytes_max`].
     #[error("fragments have room for a datagram, at least 128 KiB")]
     FragmentBytes,
-    /// [`EmitConfig::batch_bytes`] and [`EmitConfig::desk_batch_bytes`].
+    /// [`EmitConfig::batch_bytes`] and [`EmitConfig::direct_batch_bytes`].
     #[error("a batch holds at least two of the longest lines")]
     BatchBytes,
     /// [`HttpConfig::head_bytes_max`].
@@ -457,7 +457,7 @@ impl Config {
         if self.decode.fragmented_count_max == 0 || self.decode.fragment_bytes_max < 128 << 10 {
             return Err(ConfigError::FragmentBytes);
         }
-        let batch_bytes_least = self.emit.batch_bytes.min(self.emit.desk_batch_bytes);
+        let batch_bytes_least = self.emit.batch_bytes.min(self.emit.direct_batch_bytes);
         if batch_bytes_least < 2 * self.emit.line_bytes_max {
             return Err(ConfigError::BatchBytes);
         }

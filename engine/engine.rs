@@ -7,7 +7,7 @@ use crate::capture::{self, FrameSource, SourceError, pcap};
 use crate::config::{Config, ConfigError, Input, LineFormat, Output};
 use crate::ids::{IfaceNames, ShardId};
 use crate::output::{
-    Limits, Outlet, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks, output_paths,
+    BatchSender, Limits, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks, output_paths,
 };
 use crate::pipeline::{Part, Partition};
 use crate::record::{Format, JsonFormat, TextFormat};
@@ -69,10 +69,10 @@ pub enum EngineError {
     SameFile,
     /// The interfaces could not be opened.
     #[error(transparent)]
-    Live(#[from] capture::live::OpenError),
+    Live(#[from] capture::live::LiveOpenError),
     /// The capture file could not be opened.
     #[error(transparent)]
-    File(#[from] pcap::OpenError),
+    File(#[from] pcap::CaptureOpenError),
     /// The output could not be opened.
     #[error(transparent)]
     Output(#[from] WriterError),
@@ -117,13 +117,13 @@ impl Handle {
 
 /// What a shard shows while it runs.
 #[derive(Debug, Default)]
-struct Board {
+struct ShardStatus {
     frame_count: AtomicU64,
     is_wanted: AtomicBool,
     stats: Mutex<ShardStats>,
 }
 
-impl Board {
+impl ShardStatus {
     fn show(&self, shard: &ShardView<'_>) {
         self.frame_count.store(shard.frame_count(), Ordering::Relaxed);
         if self.is_wanted.load(Ordering::Relaxed) {
@@ -142,7 +142,7 @@ pub struct Engine {
     names: IfaceNames,
     input: Opened,
     writer: Writer,
-    outlets: Vec<Outlet>,
+    senders: Vec<BatchSender>,
     events: Receiver<Event>,
     sender: Sender<Event>,
 }
@@ -180,18 +180,19 @@ impl Engine {
             Input::Stdin => {
                 // A descriptor of its own, so that nothing is kept in the buffer of `Stdin`.
                 let input = "standard input";
-                let stdin = duplicate(&std::io::stdin())
-                    .map_err(|source| pcap::OpenError::Read { input: input.into(), source })?;
+                let stdin = duplicate(&std::io::stdin()).map_err(|source| {
+                    pcap::CaptureOpenError::Read { input: input.into(), source }
+                })?;
                 refuse_same_file(stdin.metadata(), &config)?;
                 let capture = file::open_stream(stdin, input, read_bytes, shard_count, &names)?;
                 (Opened::File(capture), Policy::Wait)
             }
         };
         let sinks = open_sinks(&config.emit, shard_count, policy)?;
-        let (outlets, writer) =
+        let (senders, writer) =
             Writer::start(sinks, shard_count, Limits::from(&config.emit), policy)?;
         let (sender, events) = channel();
-        Ok(Engine { config, names, input, writer, outlets, events, sender })
+        Ok(Engine { config, names, input, writer, senders, events, sender })
     }
 
     /// To command the run from other threads.
@@ -201,8 +202,8 @@ impl Engine {
 
     /// Runs to the end of the input, or until it is told to stop.
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
-        let Engine { config, names, input, writer, outlets, events, sender } = self;
-        let shards = Shards::new(&config, names, outlets, sender);
+        let Engine { config, names, input, writer, senders, events, sender } = self;
+        let shards = Shards::new(&config, names, senders, sender);
         let begun = Instant::now();
         let run = Run { events, writer, begun };
         match input {
@@ -264,14 +265,14 @@ fn duplicate(open: &impl AsFd) -> std::io::Result<File> {
 struct Shards<'a> {
     config: &'a Config,
     names: IfaceNames,
-    outlets: Vec<Outlet>,
+    senders: Vec<BatchSender>,
     sender: Sender<Event>,
 }
 
 /// The shards while they run.
 struct Running {
     threads: Vec<JoinHandle<ShardResult>>,
-    boards: Vec<Arc<Board>>,
+    statuses: Vec<Arc<ShardStatus>>,
     stop: Arc<StopSignal>,
     sender: Sender<Event>,
 }
@@ -280,10 +281,10 @@ impl<'a> Shards<'a> {
     fn new(
         config: &'a Config,
         names: IfaceNames,
-        outlets: Vec<Outlet>,
+        senders: Vec<BatchSender>,
         sender: Sender<Event>,
     ) -> Shards<'a> {
-        Shards { config, names, outlets, sender }
+        Shards { config, names, senders, sender }
     }
 
     fn start<S: FrameSource + Send + 'static>(
@@ -297,10 +298,10 @@ impl<'a> Shards<'a> {
         let is_prompt = !matches!(self.config.input, Input::File(_));
         let stop = Arc::new(StopSignal::default());
         let mut running =
-            Running { threads: Vec::new(), boards: Vec::new(), stop, sender: self.sender };
-        for (number, (source, outlet)) in sources.into_iter().zip(self.outlets).enumerate() {
+            Running { threads: Vec::new(), statuses: Vec::new(), stop, sender: self.sender };
+        for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
             let format = line_format(self.config, &self.names);
-            let records = RecordWriter::new(format, outlet, quota.clone(), is_prompt);
+            let records = RecordWriter::new(format, sender, quota.clone(), is_prompt);
             let partition = partition(ShardId(number as u16));
             let shard = Shard::new(self.config, source, partition, records);
             let cpu = cpus.get(number % cpus.len().max(1)).copied();
@@ -332,8 +333,8 @@ impl Running {
         shard: Shard<S>,
         cpu: Option<affinity::CpuId>,
     ) -> Result<(), EngineError> {
-        let board = Arc::new(Board::default());
-        self.boards.push(board.clone());
+        let status = Arc::new(ShardStatus::default());
+        self.statuses.push(status.clone());
         let (stop, sender) = (self.stop.clone(), self.sender.clone());
         let body = move || {
             let _ended = SendOnDrop(sender.clone());
@@ -344,7 +345,7 @@ impl Running {
             }
             let mut has_said_enough = false;
             shard.run(&stop, |view| {
-                board.show(view);
+                status.show(view);
                 if !has_said_enough && view.is_enough() {
                     has_said_enough = true;
                     let _ = sender.send(Event::Enough);
@@ -357,7 +358,7 @@ impl Running {
     }
 
     fn frame_count(&self) -> u64 {
-        self.boards.iter().map(|board| board.frame_count.load(Ordering::Relaxed)).sum()
+        self.statuses.iter().map(|status| status.frame_count.load(Ordering::Relaxed)).sum()
     }
 
     fn is_over(&self) -> bool {
@@ -371,17 +372,17 @@ impl Running {
 
     /// The counters as they stand, of every shard that answers within a few polls.
     fn stats(&self) -> ShardStats {
-        for board in &self.boards {
-            board.is_wanted.store(true, Ordering::Relaxed);
+        for status in &self.statuses {
+            status.is_wanted.store(true, Ordering::Relaxed);
         }
         let until = Instant::now() + LOOK_UP;
-        let is_open = |board: &Arc<Board>| board.is_wanted.load(Ordering::Acquire);
-        while self.boards.iter().any(is_open) && Instant::now() < until && !self.is_over() {
+        let is_open = |status: &Arc<ShardStatus>| status.is_wanted.load(Ordering::Acquire);
+        while self.statuses.iter().any(is_open) && Instant::now() < until && !self.is_over() {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut sum = ShardStats::default();
-        for board in &self.boards {
-            sum.add(&board.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        for status in &self.statuses {
+            sum.add(&status.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         }
         sum
     }

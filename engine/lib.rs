@@ -16,7 +16,7 @@
 //! `tests/architecture.rs` checks:
 //!
 //! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter;
-//!   and [`lanes`], which looks at sixteen bytes at once, and [`slim`], small options.
+//!   and [`simd`], which looks at sixteen bytes at once, and [`packed_option`], small options.
 //! - [`sys`] is the only module with unsafe code: the kernel's interfaces, as safe values.
 //! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
 //!   it.
@@ -57,18 +57,18 @@ pub mod engine;
 pub mod flow;
 pub mod ids;
 pub mod output;
+pub mod packed_option;
 pub mod pipeline;
 pub mod protocol;
 pub mod record;
 pub mod shard;
-pub mod slim;
 pub mod stats;
 #[allow(unsafe_code)]
 // What its parts for `live` share with the others is not used without them.
 #[cfg_attr(not(feature = "live"), allow(dead_code))]
 pub mod sys;
 /// Bytes in, masks out: a leaf for who uses it. Its home is `sys` because of its intrinsics.
-pub use sys::lanes;
+pub use sys::simd;
 pub mod time;
 #[cfg(feature = "live")]
 pub mod totals;

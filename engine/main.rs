@@ -1,9 +1,9 @@
 //! Arguments → Config → Engine::run → exit code.
 
 mod cli;
-mod voice;
 
 use anyhow::Context;
+use cli::stderr::{self, say};
 use httplines::capture::pcap::install_sigbus_handler;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
 use httplines::sys::{interface, signals};
@@ -14,7 +14,6 @@ use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use voice::say;
 
 /// A file that is read within this time needs no progress bar.
 const BAR_AFTER: Duration = Duration::from_secs(1);
@@ -31,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    voice::start(args.quiet);
+    stderr::start(args.quiet);
     match run(&args) {
         Ok(code) => code,
         Err(error) => {

@@ -18,14 +18,14 @@
 //! # }
 //! ```
 
-use crate::capture::{Frame, FrameSource, Polled, Sight, SourceError};
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::config::Config;
 use crate::decode::{Decoder, Reject, Segment};
-use crate::flow::{Chunk, End, FlowEvents, FlowIndex, FlowTable, Origins, Retired};
+use crate::flow::{Bypassed, Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake};
 use crate::ids::{Direction, FlowKey};
 use crate::protocol::{Context, FlowRef, Interest, Shared};
 use crate::record::EventSink;
-use crate::sys::notes::Notes;
+use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
 use feedback::{Feedback, FlowState};
 
@@ -84,17 +84,17 @@ impl<S: EventSink> Pipeline<S> {
         self
     }
 
-    /// Frames come through a kernel filter that reads `notes`, if there are any
-    /// ([`FrameSource::notes`]): bodies of `elide_bytes_min` bytes and more to come stay in the
+    /// Frames come through a kernel filter that reads `hints`, if there are any
+    /// ([`FrameSource::hints`]): bodies of `elide_bytes_min` bytes and more to come stay in the
     /// kernel (`None`: no bodies do), and connections that are not wanted.
     pub fn with_filter(
         mut self,
-        notes: Option<Notes>,
+        hints: Option<FlowHints>,
         elide_bytes_min: Option<u64>,
     ) -> Pipeline<S> {
-        if let Some(notes) = notes {
+        if let Some(hints) = hints {
             self.connections.flows.set_filtered();
-            self.connections.feedback = Some(Feedback::new(notes, elide_bytes_min));
+            self.connections.feedback = Some(Feedback::new(hints, elide_bytes_min));
         }
         self
     }
@@ -130,14 +130,17 @@ impl<S: EventSink> Pipeline<S> {
     /// The same; what a frame will need of many flows is fetched while frames before it are taken.
     #[inline(never)]
     fn poll_ahead(&mut self, source: &mut impl FrameSource) -> Result<Polled, SourceError> {
-        source.poll_ahead(FlowTable::<FlowState>::ANNOUNCED_FRAMES, &mut |sight| match sight {
-            Sight::Here(frame) => self.frame(frame),
-            Sight::Ahead(frame) => {
-                if let Some(key) = Decoder::flow_ahead(frame) {
-                    self.connections.flows.announce(&key);
+        source.poll_ahead(
+            FlowTable::<FlowState>::ANNOUNCED_FRAMES,
+            &mut |lookahead| match lookahead {
+                Lookahead::Here(frame) => self.frame(frame),
+                Lookahead::Ahead(frame) => {
+                    if let Some(key) = Decoder::flow_ahead(frame) {
+                        self.connections.flows.announce(&key);
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// Takes one frame.
@@ -188,14 +191,14 @@ impl<S: EventSink> Pipeline<S> {
             datagrams: datagrams.unwrap_or_default(),
             flow: flows.stats().clone(),
             protocol: shared.stats(),
-            notes: feedback.as_ref().map(Feedback::stats).unwrap_or_default(),
+            hints: feedback.as_ref().map(Feedback::stats).unwrap_or_default(),
             ..stats.clone()
         }
     }
 
     /// Bytes that are held now: of what waits behind holes, and of messages under way.
     pub fn held_bytes(&self) -> [usize; 2] {
-        [self.connections.flows.waiting_bytes(), self.connections.shared.held_bytes()]
+        [self.connections.flows.buffered_bytes(), self.connections.shared.held_bytes()]
     }
 
     /// Exchanges under way.
@@ -242,8 +245,8 @@ impl<S: EventSink> Connections<S> {
         let mut events = Events { shared, feedback: feedback.as_mut() };
         let Some(index) = flows.enter(segment, &mut events) else { return };
         let mut interest = Interest::Undecided;
-        let is_closed = flows.accept(index, segment, |key, origins, it, direction, chunk| {
-            let flow = FlowRef { key, origins };
+        let is_closed = flows.accept(index, segment, |key, handshake, it, direction, chunk| {
+            let flow = FlowRef { key, handshake };
             it.protocol.chunk(&mut Context { flow, shared: events.shared }, direction, chunk);
             interest = it.protocol.interest();
         });
@@ -254,9 +257,9 @@ impl<S: EventSink> Connections<S> {
         }
         match interest {
             Interest::Undecided | Interest::Wanted => {}
-            Interest::Encrypted => self.flows.retire(index, Retired::Closed),
-            Interest::Foreign => self.dismiss(index, Retired::Living),
-            Interest::Dormant => self.dismiss(index, Retired::Dormant),
+            Interest::Encrypted => self.flows.bypass(index, Bypassed::Closed),
+            Interest::Foreign => self.dismiss(index, Bypassed::Living),
+            Interest::Dormant => self.dismiss(index, Bypassed::Dormant),
         }
         if self.flows.is_short() || self.shared.is_short() {
             self.relieve(segment.timestamp);
@@ -274,10 +277,10 @@ impl<S: EventSink> Connections<S> {
         let mut effort = RELIEF_SLOTS;
         while events.shared.is_short()
             && let Some(index) =
-                flows.heaviest_state(&mut effort, |it, since| it.protocol.burden(now, since))
+                flows.heaviest_state(&mut effort, |it, since| it.protocol.memory_weight(now, since))
         {
-            let relieved = flows.parts(index).is_some_and(|(key, origins, it)| {
-                let flow = FlowRef { key, origins };
+            let relieved = flows.parts(index).is_some_and(|(key, handshake, it)| {
+                let flow = FlowRef { key, handshake };
                 it.protocol.relieve(&mut Context { flow, shared: events.shared })
             });
             if !relieved {
@@ -287,11 +290,11 @@ impl<S: EventSink> Connections<S> {
     }
 
     /// Nothing is wanted of the connection any more, and the filter hears of it.
-    fn dismiss(&mut self, index: FlowIndex, retired: Retired) {
+    fn dismiss(&mut self, index: FlowIndex, bypassed: Bypassed) {
         if let Some(feedback) = &mut self.feedback {
-            feedback.dismiss(&mut self.flows, index, retired == Retired::Living);
+            feedback.dismiss(&mut self.flows, index, bypassed == Bypassed::Living);
         }
-        self.flows.retire(index, retired);
+        self.flows.bypass(index, bypassed);
     }
 
     /// Packet time has come to `now`, with so many frames.
@@ -310,8 +313,8 @@ impl<S: EventSink> Connections<S> {
     /// packets.
     fn close(&mut self, index: FlowIndex, end: End) {
         let Connections { flows, shared, feedback, .. } = self;
-        if let Some((key, origins, it)) = flows.parts(index) {
-            Events { shared, feedback: feedback.as_mut() }.close(key, origins, it, end);
+        if let Some((key, handshake, it)) = flows.parts(index) {
+            Events { shared, feedback: feedback.as_mut() }.close(key, handshake, it, end);
         }
     }
 
@@ -331,15 +334,15 @@ struct Events<'a, S> {
 impl<S: EventSink> Events<'_, S> {
     fn chunks(
         &mut self,
-    ) -> impl FnMut(&FlowKey, &Origins, &mut FlowState, Direction, Chunk<'_>) + '_ {
-        |key, origins, it, direction, chunk| self.chunk(key, origins, it, direction, chunk)
+    ) -> impl FnMut(&FlowKey, &Handshake, &mut FlowState, Direction, Chunk<'_>) + '_ {
+        |key, handshake, it, direction, chunk| self.chunk(key, handshake, it, direction, chunk)
     }
 
-    fn close(&mut self, key: &FlowKey, origins: &Origins, it: &mut FlowState, end: End) {
-        let flow = FlowRef { key, origins };
+    fn close(&mut self, key: &FlowKey, handshake: &Handshake, it: &mut FlowState, end: End) {
+        let flow = FlowRef { key, handshake };
         it.protocol.end(&mut Context { flow, shared: self.shared }, end);
         if let Some(feedback) = &mut self.feedback {
-            feedback.close(&mut it.note);
+            feedback.close(&mut it.hint);
         }
     }
 }
@@ -348,21 +351,21 @@ impl<S: EventSink> FlowEvents<FlowState> for Events<'_, S> {
     fn chunk(
         &mut self,
         key: &FlowKey,
-        origins: &Origins,
+        handshake: &Handshake,
         it: &mut FlowState,
         direction: Direction,
         chunk: Chunk<'_>,
     ) {
-        let flow = FlowRef { key, origins };
+        let flow = FlowRef { key, handshake };
         it.protocol.chunk(&mut Context { flow, shared: self.shared }, direction, chunk);
     }
 
-    fn ended(&mut self, key: &FlowKey, origins: &Origins, it: &mut FlowState, end: End) {
-        self.close(key, origins, it, end);
+    fn ended(&mut self, key: &FlowKey, handshake: &Handshake, it: &mut FlowState, end: End) {
+        self.close(key, handshake, it, end);
         self.shared.count_flow(it.protocol.carried());
         it.protocol.leave(self.shared);
         if let Some(feedback) = &mut self.feedback {
-            feedback.forget(&mut it.note);
+            feedback.forget(&mut it.hint);
         }
     }
 }

@@ -70,7 +70,7 @@ impl<F: FrameSource> Shard<F> {
     ) -> Shard<F> {
         let pipeline = Pipeline::new(config, records)
             .with_partition(partition)
-            .with_filter(source.notes(), config.capture.elide_bytes_min);
+            .with_filter(source.hints(), config.capture.elide_bytes_min);
         Shard { source, pipeline }
     }
 

@@ -140,11 +140,11 @@ impl ExchangeStats {
 
 counters! {
     /// What was said to the kernel filter of connections.
-    NoteStats {
+    HintStats {
         /// Connections of which something was noted.
-        notes,
-        /// Times a note found no place, so that its connection comes up whole.
-        notes_refused,
+        hints,
+        /// Times a hint found no place, so that its connection comes up whole.
+        hints_refused,
         /// Grants: how far a body need not come up.
         grants,
         /// Connections that were found not to be HTTP/1.

@@ -160,8 +160,8 @@ impl Totals {
         ];
         row_of_parts(f, "elided", &elided)?;
         let pressure = [
-            ("sessions that the table had lost and a note brought back", filter.sessions_restored),
-            ("connections without room for a note", pipeline.notes.notes_refused),
+            ("sessions that the table had lost and a hint brought back", filter.sessions_restored),
+            ("connections without room for a hint", pipeline.hints.hints_refused),
             ("SYNs refused by a full table", filter.openings_failed),
         ];
         row_of_parts(f, "pressure", &pressure)?;

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{} {} {}", text(method), text(target), exchange.response.status);
         }
     })
-    .with_filter(source.notes(), capture.elide_bytes_min);
+    .with_filter(source.hints(), capture.elide_bytes_min);
     control.open_gate();
     eprintln!("watching {interface}");
     while left.get() > 0 {

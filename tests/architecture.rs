@@ -1,5 +1,5 @@
-//! The house rules that a machine can hold: which room may import which, where unsafe code stands,
-//! and how long a file, a function and a line may be.
+//! The house rules that a machine can hold: which module may import which, where unsafe code
+//! stands, and how long a file, a function and a line may be.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,12 +13,13 @@ mod modules;
 mod tests;
 mod tokens;
 
-/// The rooms in the order of the data's way. A room may import rooms before it and the leaves.
-const ROOMS: [&str; 9] =
+/// The modules in the order of the data's way. A module may import modules before it and the
+/// leaves.
+const MODULES: [&str; 9] =
     ["sys", "capture", "decode", "flow", "record", "protocol", "pipeline", "output", "shard"];
-/// What any room may import. `config` and `stats` know nothing of rooms.
-const LEAVES: [&str; 6] = ["config", "ids", "lanes", "slim", "stats", "time"];
-/// What stands above the rooms.
+/// What any module may import. `config` and `stats` know nothing of modules.
+const LEAVES: [&str; 6] = ["config", "ids", "packed_option", "simd", "stats", "time"];
+/// What stands above the modules.
 const CONTROL: [&str; 2] = ["engine", "totals"];
 /// Rooms that see bytes and packet times only.
 const PURE: [&str; 4] = ["decode", "flow", "record", "protocol"];
@@ -61,7 +62,7 @@ fn rust_files(under: &str) -> Vec<(PathBuf, String)> {
 }
 
 /// The first name below `engine/`: `flow` for `engine/flow/table.rs` and for `engine/flow.rs`.
-fn room_of(path: &Path) -> String {
+fn module_of(path: &Path) -> String {
     let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine");
     let below = path.strip_prefix(engine).expect("a file of the engine");
     let first = below.components().next().expect("a name").as_os_str().to_string_lossy();
@@ -85,27 +86,27 @@ fn name_of(path: &Path) -> String {
 }
 
 #[test]
-fn a_room_imports_only_rooms_before_it() {
-    let place = |room: &str| ROOMS.iter().position(|name| *name == room);
+fn a_module_imports_only_modules_before_it() {
+    let place = |module: &str| MODULES.iter().position(|name| *name == module);
     let library = library();
     for file in library.files() {
-        let room = room_of(file);
-        let Some(own) = place(&room) else { continue };
-        for (named, line) in library.rooms_named(file) {
+        let module = module_of(file);
+        let Some(own) = place(&module) else { continue };
+        for (named, line) in library.modules_named(file) {
             let is_allowed =
                 LEAVES.contains(&named.as_str()) || place(&named).is_some_and(|at| at <= own);
             let is_room = place(&named).is_some() || CONTROL.contains(&named.as_str());
             let name = name_of(file);
-            assert!(is_allowed || !is_room, "{name}:{line}: {room} may not import {named}");
+            assert!(is_allowed || !is_room, "{name}:{line}: {module} may not import {named}");
         }
     }
 }
 
 #[test]
-fn the_leaves_import_no_room() {
+fn the_leaves_import_no_module() {
     let library = library();
-    for file in library.files().into_iter().filter(|file| LEAVES.contains(&&*room_of(file))) {
-        for (named, line) in library.rooms_named(file) {
+    for file in library.files().into_iter().filter(|file| LEAVES.contains(&&*module_of(file))) {
+        for (named, line) in library.modules_named(file) {
             assert!(LEAVES.contains(&named.as_str()), "{}:{line}: {named}", name_of(file));
         }
     }
@@ -179,7 +180,7 @@ fn every_root_of_tests_is_a_target() {
 }
 
 #[test]
-fn pure_rooms_see_no_clock_no_descriptor_no_thread_and_no_log() {
+fn pure_modules_see_no_clock_no_descriptor_no_thread_and_no_log() {
     let banned = [
         "std::io",
         "std::fs",
@@ -192,7 +193,7 @@ fn pure_rooms_see_no_clock_no_descriptor_no_thread_and_no_log() {
         "crate::sys",
     ];
     for (path, text) in rust_files("engine") {
-        if !PURE.contains(&room_of(&path).as_str()) {
+        if !PURE.contains(&module_of(&path).as_str()) {
             continue;
         }
         for word in banned {
@@ -207,9 +208,9 @@ fn pure_rooms_see_no_clock_no_descriptor_no_thread_and_no_log() {
 }
 
 #[test]
-fn unsafe_code_stands_in_one_room() {
+fn unsafe_code_stands_in_one_module() {
     for (path, text) in rust_files("engine") {
-        if room_of(&path) == "sys" {
+        if module_of(&path) == "sys" {
             continue;
         }
         let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());

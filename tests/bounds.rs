@@ -5,8 +5,10 @@
 //! may hold. `cargo test --release --test main bounds::full_size -- --ignored --nocapture` attacks
 //! the program with its default bounds, and millions of frames.
 
+use crate::support::attack_harness::{
+    Attack, Counting, ETHERNET, Outcome, honest, run_attack, small, storm,
+};
 use crate::support::attacks;
-use crate::support::siege::{Attack, Counting, ETHERNET, Outcome, besiege, honest, small, storm};
 use httplines::config::{Config, Input};
 use httplines::protocol::ProtocolStats;
 use httplines::shard::ShardStats;
@@ -37,9 +39,9 @@ fn shard_bytes_max(config: &Config) -> usize {
 
 /// The attack leaves the shard within its bounds, and the honest traffic as it is alone.
 fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> Outcome {
-    let alone = besiege(config, 0, attacks::syns(), honest(HONEST_COUNT));
+    let alone = run_attack(config, 0, attacks::syns(), honest(HONEST_COUNT));
     assert_eq!(alone.honest.len() as u64, HONEST_COUNT);
-    let outcome = besiege(config, frame_count, attack, honest(HONEST_COUNT));
+    let outcome = run_attack(config, frame_count, attack, honest(HONEST_COUNT));
     let bound = shard_bytes_max(config);
     assert!(outcome.peak_bytes <= bound, "{} bytes of {bound}", outcome.peak_bytes);
     let other = outcome.honest.iter().find(|line| !alone.honest.contains(line));
@@ -88,8 +90,8 @@ fn idle_connections() {
     const COUNT: u64 = 1 << 16;
     let mut config = small();
     config.flow.flow_count_max = 2 * COUNT as usize;
-    let none = besiege(&config, 2000, attacks::exchanges(1000), honest(0));
-    let many = besiege(&config, 4 * COUNT, attacks::exchanges(COUNT), honest(0));
+    let none = run_attack(&config, 2000, attacks::exchanges(1000), honest(0));
+    let many = run_attack(&config, 4 * COUNT, attacks::exchanges(COUNT), honest(0));
     assert_eq!(many.stats.pipeline.protocol.exchanges.exchanges_complete, 2 * COUNT);
     let flow_bytes = (many.peak_bytes - none.peak_bytes) / COUNT as usize;
     assert!(flow_bytes <= IDLE_FLOW_BYTES, "{flow_bytes} bytes each");
@@ -219,7 +221,8 @@ fn endpoints_of_one_hash_are_spread() {
     let request = b"GET /one HTTP/1.1\r\n\r\n";
     let outcome = hold(&small(), 3000, move |number: u64, frame: &mut Vec<u8>| {
         let client = attacks::client(chosen[number as usize % chosen.len()]);
-        let mut blow = crate::support::siege::Blow::from(client, crate::support::packet::ACK);
+        let mut blow =
+            crate::support::attack_harness::Blow::from(client, crate::support::packet::ACK);
         blow.seq = number as u32 / 1500 * request.len() as u32;
         blow.write(request, frame);
     });

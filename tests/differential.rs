@@ -147,9 +147,9 @@ mod root {
     }
 
     /// The address and port that messages go from, and those that they go to.
-    type Way = (String, String);
+    type Endpoints = (String, String);
 
-    fn way(message: &Message) -> Way {
+    fn way(message: &Message) -> Endpoints {
         (message.from.clone(), message.to.clone())
     }
 
@@ -166,13 +166,13 @@ mod root {
     /// Holds records to what tshark shows.
     struct Judge<'a> {
         /// What tshark shows that has no record yet, in the order of showing.
-        left: BTreeMap<Way, VecDeque<&'a Message>>,
+        left: BTreeMap<Endpoints, VecDeque<&'a Message>>,
         /// What it shows where it does not wait for bodies.
         apart: &'a [Message],
         /// When each frame came.
         times: Vec<u64>,
         /// Where tshark shows the final answer to the last request that went this way.
-        answered: BTreeMap<Way, u64>,
+        answered: BTreeMap<Endpoints, u64>,
         counts: Counts,
     }
 
@@ -189,7 +189,7 @@ mod root {
     impl<'a> Judge<'a> {
         /// tshark's next message on this way, if it is what the record tells; none where tshark
         /// hides it.
-        fn take(&mut self, to: &Way, told: &Told) -> Result<Option<&'a Message>, String> {
+        fn take(&mut self, to: &Endpoints, told: &Told) -> Result<Option<&'a Message>, String> {
             let Told { line, body_bytes, .. } = told;
             if line.starts_with(UNKNOWN_METHOD) {
                 return Ok(None);
@@ -310,7 +310,7 @@ mod root {
         /// another request before that answer or before the one to the request before.
         fn hold_pair(
             &mut self,
-            there: &Way,
+            there: &Endpoints,
             request: &Message,
             answer: &Message,
             waited_ns: Option<u64>,

@@ -9,7 +9,7 @@ mod root {
     use httplines::sys::filter::{ConnectionMap, Filter, Gate};
     use proptest::prelude::*;
 
-    use crate::support::kernel_packet::Way::{ToClient, ToServer};
+    use crate::support::kernel_packet::Heading::{ToClient, ToServer};
     use crate::support::kernel_packet::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

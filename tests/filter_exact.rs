@@ -17,7 +17,7 @@ mod root {
     use httplines::shard::{Shard, ShardStats, StopSignal};
     use httplines::sys::counters::{FilterCounters, Reason};
     use httplines::sys::filter::Filter;
-    use httplines::sys::notes::Notes;
+    use httplines::sys::flow_hints::FlowHints;
     use httplines::sys::program::test_run;
     use httplines::time::TimestampNs;
     use proptest::collection::vec;
@@ -457,8 +457,8 @@ mod root {
             Ok(Polled::Frames(block.len()))
         }
 
-        fn notes(&self) -> Option<Notes> {
-            self.filter.map(Filter::notes)
+        fn hints(&self) -> Option<FlowHints> {
+            self.filter.map(Filter::hints)
         }
     }
 
@@ -472,10 +472,10 @@ mod root {
         config.capture.elide_bytes_min = elide_bytes_min;
         let sink = MemorySink::new();
         let limits = Limits::from(&config.emit);
-        let (mut outlets, writer) =
+        let (mut senders, writer) =
             Writer::start(vec![Box::new(sink.clone())], 1, limits, Policy::Wait).expect("a thread");
         let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
-        let records = RecordWriter::new(format, outlets.remove(0), None, false);
+        let records = RecordWriter::new(format, senders.remove(0), None, false);
         let Traffic { dropped, block_counts, .. } = traffic;
         let source = Source { filter, frames, dropped, block_counts, at: 0, blocks: 0 };
         let shard = Shard::new(&config, source, Partition::All, records);
@@ -489,7 +489,7 @@ mod root {
         for map in [filter.sessions(), filter.openings()] {
             map.keys().for_each(|key| map.delete(&key).expect("it was there"));
         }
-        assert_eq!(filter.notes().taken_count(), 0, "all notes were given back");
+        assert_eq!(filter.hints().taken_count(), 0, "all hints were given back");
     }
 
     #[test]

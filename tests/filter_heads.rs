@@ -3,7 +3,7 @@
 
 use crate::support::capture_file::WrittenFrame;
 use crate::support::kernel_packet as packet;
-use crate::support::rooms::told_of_any;
+use crate::support::reported::reported_of_any;
 use httplines::capture::LinkType;
 use packet::{ACK, SYN};
 use proptest::collection::vec;
@@ -178,7 +178,7 @@ fn told_body_bytes(request: &[u8], answer: &[u8], body_bytes: u32) -> Vec<Option
             crate::support::packet::Packet::tcp(ends[own], ends[1 - own]).seq(seq).ack(ack);
         WrittenFrame::new(1_000_000_000, &packet.flags(flags).payload(payload).ethernet())
     });
-    let told = told_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)));
+    let told = reported_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)));
     told.records.iter().map(|record| record["response_body_bytes"].as_u64()).collect()
 }
 
@@ -199,7 +199,7 @@ proptest! {
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
 mod root {
     use super::*;
-    use crate::support::kernel_packet::Way::{self, ToClient, ToServer};
+    use crate::support::kernel_packet::Heading::{self, ToClient, ToServer};
     use crate::support::kernel_packet::*;
     use httplines::config::{CaptureConfig, DecodeConfig};
     use httplines::sys::counters::Reason;
@@ -212,7 +212,7 @@ mod root {
     }
 
     /// Puts a segment into a frame.
-    type Wrap = fn(Way, &[u8]) -> Vec<u8>;
+    type Wrap = fn(Heading, &[u8]) -> Vec<u8>;
 
     /// A connection, as the filter sees it.
     struct Talk<'a> {
@@ -222,7 +222,7 @@ mod root {
         wrap: Wrap,
     }
 
-    fn in_ipv4(way: Way, segment: &[u8]) -> Vec<u8> {
+    fn in_ipv4(way: Heading, segment: &[u8]) -> Vec<u8> {
         ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, segment))
     }
 
@@ -245,19 +245,19 @@ mod root {
         }
 
         /// A segment `ahead` of what comes next, and nothing is to be behind it.
-        fn say_at(&self, way: Way, ahead: i32, flags: u8, payload: &[u8]) -> Reason {
+        fn say_at(&self, way: Heading, ahead: i32, flags: u8, payload: &[u8]) -> Reason {
             let seq = self.next[usize::from(way == ToClient)].wrapping_add_signed(ahead);
             self.segment(way, seq, self.next[usize::from(way == ToServer)], flags, payload)
         }
 
-        fn segment(&self, way: Way, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Reason {
+        fn segment(&self, way: Heading, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Reason {
             let mut segment = tcp_at(way, seq, flags, &[], payload);
             segment[8..12].copy_from_slice(&ack.to_be_bytes());
             reason_of(self.filter, &(self.wrap)(way, &segment))
         }
 
         /// The next segment.
-        fn say(&mut self, way: Way, flags: u8, payload: &[u8]) -> Reason {
+        fn say(&mut self, way: Heading, flags: u8, payload: &[u8]) -> Reason {
             let reason = self.say_at(way, 0, flags, payload);
             let next = &mut self.next[usize::from(way == ToClient)];
             *next = next.wrapping_add(payload.len() as u32);
@@ -413,7 +413,7 @@ mod root {
     }
 
     /// Who sends what, so far from what comes next, with which flags.
-    type Said<'a> = (Way, i32, u8, &'a [u8]);
+    type Said<'a> = (Heading, i32, u8, &'a [u8]);
 
     /// Whatever may mean that a head is not the answer to the request before it.
     #[test]
@@ -463,7 +463,7 @@ mod root {
     #[test]
     fn what_was_found_of_a_connection_ends_with_it() {
         let Some(filter) = load(Some(1)) else { return };
-        let endings: [(&str, Way, i32, u8); 5] = [
+        let endings: [(&str, Heading, i32, u8); 5] = [
             ("a SYN with another number", ToServer, 1000, SYN),
             ("the server's SYN with another number", ToClient, 1000, SYN | ACK),
             ("the server's end", ToClient, 0, FIN | ACK),

@@ -7,12 +7,12 @@ mod root {
     use std::time::{Duration, Instant};
 
     use httplines::capture::LinkType;
-    use httplines::capture::live::{LiveCapture, OpenError};
+    use httplines::capture::live::{LiveCapture, LiveOpenError};
     use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
     use httplines::ids::{IfaceId, IfaceNames};
     use httplines::sys::counters::Reason;
 
-    use crate::support::kernel_packet::Way::{ToClient, ToServer};
+    use crate::support::kernel_packet::Heading::{ToClient, ToServer};
     use crate::support::kernel_packet::*;
     use crate::support::live_capture::{Capture, holds, small};
     use crate::support::namespace::{Injector, Namespace};
@@ -356,7 +356,7 @@ mod root {
         assert_eq!(error.to_string(), sentence);
         assert!(!error.is_permission());
         let error = open(small(), "veth0");
-        assert!(matches!(error, OpenError::Down { .. }), "{error}");
+        assert!(matches!(error, LiveOpenError::Down { .. }), "{error}");
     }
 
     /// The capabilities that the advice names are enough for everything, and each is needed.

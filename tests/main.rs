@@ -7,7 +7,7 @@
 //! to change here: its environment, its directory, its mounts, its signals. A test that needs that
 //! starts a program, or this binary again with `--exact` and its own name (see `sink`). Network
 //! namespaces and capabilities are those of a thread that the test starts. Memory is counted by
-//! thread (`support::siege::Counting`, the allocator of all tests here).
+//! thread (`support::attack_harness::Counting`, the allocator of all tests here).
 
 mod support;
 
@@ -25,7 +25,7 @@ mod fanout;
 mod filter;
 mod filter_exact;
 mod filter_heads;
-mod filter_notes;
+mod filter_hints;
 mod filter_tunnels;
 mod fragments;
 mod json;

@@ -35,11 +35,11 @@ impl FrameSource for Source<'_> {
 fn run(frames: &[Vec<u8>], partition: Partition) -> ShardStats {
     let config = Config::new(Input::Stdin);
     let limits = Limits::from(&config.emit);
-    let (mut outlets, writer) =
+    let (mut senders, writer) =
         Writer::start(vec![Box::new(MemorySink::new())], 1, limits, Policy::Wait)
             .expect("a thread");
     let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
-    let records = RecordWriter::new(format, outlets.remove(0), None, false);
+    let records = RecordWriter::new(format, senders.remove(0), None, false);
     let (stats, result) =
         Shard::new(&config, Source(frames), partition, records).run(&StopSignal::default(), |_| {});
     result.expect("the source has no faults");

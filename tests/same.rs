@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
-use crate::support::rooms::{Place, Told, told_of, told_of_any};
+use crate::support::reported::{ExchangeSpan, Reported, reported_of, reported_of_any};
 use crate::support::traffic::{OF_THE_LOSS, plan};
 use crate::support::{program, records, skip};
 use httplines::capture::pcap::open::open_file;
@@ -26,7 +26,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
 /// A record, and where and when its exchange was held.
-type Placed = (Value, Place);
+type Placed = (Value, ExchangeSpan);
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 const ETHERNET: u16 = 1;
@@ -145,7 +145,7 @@ fn made_up_traffic_gives_the_same_records_by_any_way() {
     let frames = made_up(3);
     let capture = pcap(Order::Little, Unit::Nano, ETHERNET.into(), &frames);
     std::fs::write(file.path(), capture).expect("room for it");
-    let told = told_of(&frames).records;
+    let told = reported_of(&frames).records;
     assert!(told.len() > 150 && told.iter().any(|record| record["gap_bytes"].is_u64()));
     assert_same_by_any_way(file.path());
 }
@@ -190,8 +190,8 @@ fn assert_same_from_any_moment_on(
     cuts.into_iter().filter(|cut| *cut > 0).map(check).sum()
 }
 
-fn told_from(links: &[LinkType], frames: &[WrittenFrame]) -> Told {
-    told_of_any(frames.iter().map(|frame| frame.as_frame(links[frame.interface as usize])))
+fn told_from(links: &[LinkType], frames: &[WrittenFrame]) -> Reported {
+    reported_of_any(frames.iter().map(|frame| frame.as_frame(links[frame.interface as usize])))
 }
 
 /// A capture that began later.
@@ -254,7 +254,7 @@ impl Cut {
     ///   messages in it where a message may stand, and nothing says that it is a body.)
     /// - each exchange is told that lies alone behind the cut, if the connection can be joined
     ///   there and nothing of it was torn.
-    fn check(&self, what: &str, whole: &Told, late: &Told) -> usize {
+    fn check(&self, what: &str, whole: &Reported, late: &Reported) -> usize {
         let (whole, late) = (self.split(whole), self.split(late));
         records::assert_same(what, &bare(&whole.0), &bare(&late.0));
         let known: BTreeSet<String> = bare(&whole.1).iter().map(Value::to_string).collect();
@@ -280,7 +280,7 @@ impl Cut {
     }
 
     /// The records of connections that began behind the cut, and the others.
-    fn split(&self, told: &Told) -> (Vec<Placed>, Vec<Placed>) {
+    fn split(&self, told: &Reported) -> (Vec<Placed>, Vec<Placed>) {
         let pairs = told.records.iter().cloned().zip(told.places.iter().copied());
         pairs.partition(|(_, place)| !self.begun.contains(&place.key))
     }
@@ -297,7 +297,8 @@ impl Cut {
         let is_exact = |key: &&FlowKey| !self.renewed.contains(key) && !self.torn.contains(key);
         for key in self.joined.iter().filter(is_exact) {
             let own: Vec<_> = whole.iter().filter(|(_, place)| place.key == *key).collect();
-            let is_behind = |place: &Place| place.span.is_some_and(|[begin, _]| begin >= self.at);
+            let is_behind =
+                |place: &ExchangeSpan| place.span.is_some_and(|[begin, _]| begin >= self.at);
             let behind = own.iter().filter(|one| is_behind(&one.1) && is_alone(one, &own));
             found.extend(behind.map(|(record, _)| record));
         }
@@ -310,7 +311,7 @@ impl Cut {
 fn is_alone((_, place): &Placed, own: &[&Placed]) -> bool {
     let Some([begin, end]) = place.span else { return false };
     let is_apart =
-        |other: &Place| other.span.is_some_and(|[first, last]| last < begin || end < first);
+        |other: &ExchangeSpan| other.span.is_some_and(|[first, last]| last < begin || end < first);
     let apart_count = own.iter().filter(|(_, other)| is_apart(other)).count();
     begin <= end && apart_count + 1 == own.len()
 }

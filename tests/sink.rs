@@ -118,17 +118,17 @@ fn a_pipe_without_reader_ends_a_run_in_order() {
     let sink = StdoutSink::on(File::from(std::os::fd::OwnedFd::from(pipe)));
     drop(reader);
     let limits =
-        Limits { batch_bytes: 64, desk_batch_bytes: 64, batch_count_max: 4, line_bytes_max: 64 };
-    let (mut outlets, writer) =
+        Limits { batch_bytes: 64, direct_batch_bytes: 64, batch_count_max: 4, line_bytes_max: 64 };
+    let (mut senders, writer) =
         Writer::start(vec![Box::new(sink)], 1, limits, Policy::Wait).unwrap();
-    let mut outlet = outlets.remove(0);
+    let mut sender = senders.remove(0);
     let mut stats = EmitStats::default();
     let start = Instant::now();
-    while !outlet.is_closed() {
-        outlet.line(&mut stats, |out| out.extend_from_slice(b"a line\n"));
+    while !sender.is_closed() {
+        sender.line(&mut stats, |out| out.extend_from_slice(b"a line\n"));
         assert!(start.elapsed() < Duration::from_secs(20), "nobody saw that the reader had gone");
     }
-    outlet.close(&mut stats);
+    sender.close(&mut stats);
     let (written, result) = writer.finish();
     result.unwrap();
     assert_eq!((written.lines_written, written.faults), (0, 0));
@@ -235,7 +235,7 @@ mod root {
         let disk = small_disk();
         let limits = Limits {
             batch_bytes: 4096,
-            desk_batch_bytes: 4096,
+            direct_batch_bytes: 4096,
             batch_count_max: 64,
             line_bytes_max: 128,
         };
@@ -244,25 +244,25 @@ mod root {
             let filler = disk.join("filler");
             fs::write(&filler, vec![0; 100_000]).unwrap();
             let sink = Box::new(FileSink::open(&path).unwrap());
-            let (mut outlets, writer) = Writer::start(vec![sink], 1, limits, policy).unwrap();
-            let mut outlet = outlets.remove(0);
+            let (mut senders, writer) = Writer::start(vec![sink], 1, limits, policy).unwrap();
+            let mut sender = senders.remove(0);
             let mut stats = EmitStats::default();
-            let mut say = |outlet: &mut httplines::output::Outlet,
+            let mut say = |sender: &mut httplines::output::BatchSender,
                            numbers: std::ops::Range<u64>| {
                 for number in numbers {
                     let line = batch(number, 1).bytes;
-                    outlet.line(&mut stats, |out| out.extend_from_slice(&line));
+                    sender.line(&mut stats, |out| out.extend_from_slice(&line));
                     if number % 500 == 0 {
-                        outlet.flush(&mut stats);
+                        sender.flush(&mut stats);
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 }
             };
-            say(&mut outlet, 0..20_000);
+            say(&mut sender, 0..20_000);
             std::thread::sleep(Duration::from_millis(50));
             fs::remove_file(&filler).unwrap();
-            say(&mut outlet, 20_000..20_500);
-            outlet.close(&mut stats);
+            say(&mut sender, 20_000..20_500);
+            sender.close(&mut stats);
             let (written, result) = writer.finish();
             let numbers = whole_numbers(&fs::read(&path).unwrap());
             assert!(numbers.is_sorted());

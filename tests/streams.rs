@@ -7,8 +7,10 @@
 
 use crate::support::packet::RST;
 use crate::support::records;
-use crate::support::rooms::{Told, told_of};
-use crate::support::traffic::{Last, OF_THE_LOSS, Plan, Sent, Style, Talk, invented, plan};
+use crate::support::reported::{Reported, reported_of};
+use crate::support::traffic::{
+    Last, OF_THE_LOSS, Plan, PlannedTraffic, Sent, Style, invented, plan,
+};
 use httplines::decode::is_worth_joining;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -18,8 +20,8 @@ const START_NS: u64 = 1_700_000_000_000_000_000;
 /// When bytes passed: that of the frame that brought their first copy.
 const TIMES: [&str; 5] = ["ts", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
-fn told(talk: &Talk, sent: &[Sent]) -> Told {
-    told_of(&talk.frames_of(sent, START_NS, 1000))
+fn told(talk: &PlannedTraffic, sent: &[Sent]) -> Reported {
+    reported_of(&talk.frames_of(sent, START_NS, 1000))
 }
 
 /// Method, target, body bytes, status and body bytes of a record.
@@ -35,7 +37,7 @@ fn gist(record: &Value) -> String {
 /// Which exchanges a loss may keep from being told as they were held. One whose segment is lost;
 /// and those that are under way together with it, or may be for all that was seen, since nothing
 /// tells any more which answer is whose.
-fn touched(talk: &Talk, is_lost: &[bool]) -> Vec<bool> {
+fn touched(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
     let mut touched = vec![false; talk.plan.shapes.len()];
     let is_unseen = unseen(talk, is_lost);
     for (sent, _) in talk.sent.iter().zip(&is_unseen).filter(|(_, is_unseen)| **is_unseen) {
@@ -69,7 +71,7 @@ fn touched(talk: &Talk, is_lost: &[bool]) -> Vec<bool> {
 }
 
 /// Which frames are lost, or pass before a connection is joined whose handshake is lost.
-fn unseen(talk: &Talk, is_lost: &[bool]) -> Vec<bool> {
+fn unseen(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
     let mut unseen = is_lost.to_vec();
     if is_lost[0] && is_lost[1] {
         let joins = |at: &usize| !is_lost[*at] && is_worth_joining(&talk.sent[*at].payload);
@@ -81,7 +83,7 @@ fn unseen(talk: &Talk, is_lost: &[bool]) -> Vec<bool> {
 
 /// Whether what was lost of the client before the group may have been requests of the same batch:
 /// nothing was seen with which the server answered it.
-fn is_cut_off(talk: &Talk, is_lost: &[bool], group: usize) -> bool {
+fn is_cut_off(talk: &PlannedTraffic, is_lost: &[bool], group: usize) -> bool {
     let Some(before) = group.checked_sub(1) else { return false };
     let of = |group: usize, is_client: bool| {
         let range = talk.groups[group].clone();
@@ -100,7 +102,7 @@ fn is_cut_off(talk: &Talk, is_lost: &[bool], group: usize) -> bool {
 /// Frames that may be lost: not those that acknowledge everything at the end, nor those that end
 /// the connection, unless they end a body, nor what shows that a client asks on when it has some
 /// answers, but not all.
-fn may_be_lost(talk: &Talk) -> Vec<bool> {
+fn may_be_lost(talk: &PlannedTraffic) -> Vec<bool> {
     let count = talk.sent.len();
     let has_data = |sent: &Sent| !sent.payload.is_empty();
     let close = talk.sent.iter().rposition(has_data).unwrap_or(0);
@@ -114,7 +116,7 @@ fn may_be_lost(talk: &Talk) -> Vec<bool> {
 }
 
 /// Where a client has read something, but not all that it asked for, and asks on.
-fn slides_at(talk: &Talk) -> Option<usize> {
+fn slides_at(talk: &PlannedTraffic) -> Option<usize> {
     let asks = |exchange| {
         let begins = |sent: &Sent| sent.is_client && sent.exchanges.contains(&exchange);
         talk.sent.iter().position(begins)
@@ -237,7 +239,7 @@ proptest! {
 
 /// What is told where those frames are lost that may be and that `is_lost` names; and which those
 /// were.
-fn with_losses(talk: &Talk, is_lost: impl Fn(usize) -> bool) -> (Vec<bool>, Told) {
+fn with_losses(talk: &PlannedTraffic, is_lost: impl Fn(usize) -> bool) -> (Vec<bool>, Reported) {
     let may_be_lost = may_be_lost(talk);
     let is_lost: Vec<bool> =
         (0..talk.sent.len()).map(|at| may_be_lost[at] && is_lost(at)).collect();
@@ -249,7 +251,7 @@ fn with_losses(talk: &Talk, is_lost: impl Fn(usize) -> bool) -> (Vec<bool>, Told
 }
 
 /// Whether a lost segment of the exchange may have been what came behind HTTP's end.
-fn is_beyond_http(talk: &Talk, exchange: usize) -> bool {
+fn is_beyond_http(talk: &PlannedTraffic, exchange: usize) -> bool {
     exchange + 1 == talk.plan.shapes.len()
         && matches!(talk.plan.last, Last::Connect | Last::Upgrade)
 }
@@ -273,7 +275,7 @@ fn overlap(sent: &[Sent], first: usize, count: usize) -> Option<Sent> {
 }
 
 /// The frames and what was told of them, for who looks into a failure.
-fn shown(talk: &Talk, is_lost: &[bool], records: &[Value]) -> String {
+fn shown(talk: &PlannedTraffic, is_lost: &[bool], records: &[Value]) -> String {
     let frame = |(sent, is_lost): (&Sent, &bool)| {
         let begin = String::from_utf8_lossy(&sent.payload[..sent.payload.len().min(40)]);
         format!(

@@ -408,11 +408,11 @@ mod root {
                 .expect("it opens");
         let sinks = open_sinks(&config.emit, 1, Policy::Drop).expect("the output opens");
         let limits = Limits::from(&config.emit);
-        let (outlets, writer) =
+        let (senders, writer) =
             Writer::start(sinks, 1, limits, Policy::Drop).expect("the writer starts");
         let format = Box::new(Lossy(JsonFormat::new(&config.emit, names), 0));
-        let (source, outlet) = sources.into_iter().zip(outlets).next().expect("one shard");
-        let records = RecordWriter::new(format, outlet, None, true);
+        let (source, sender) = sources.into_iter().zip(senders).next().expect("one shard");
+        let records = RecordWriter::new(format, sender, None, true);
         let shard = Shard::new(&config, source, Partition::All, records);
         let (orders, frames) = (Arc::new(StopSignal::default()), Arc::new(AtomicU64::new(0)));
         let (ordered, seen) = (orders.clone(), frames.clone());

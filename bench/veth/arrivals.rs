@@ -29,30 +29,30 @@ impl Arrivals {
         let follow = move || {
             // A line is there when it is there, and not when this thread is let on.
             sys::outrank();
-            let (mut marks, mut buffer) = (Vec::new(), [0; 4096]);
+            let (mut flags, mut buffer) = (Vec::new(), [0; 4096]);
             while let Ok(mut events) = inotify.read_events_blocking(&mut buffer) {
                 let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                marks.push(Mark { time_ns: now.as_nanos() as u64, bytes });
+                flags.push(Mark { time_ns: now.as_nanos() as u64, bytes });
                 if events.any(|event| event.mask.contains(EventMask::CLOSE_WRITE)) {
                     break;
                 }
             }
-            marks
+            flags
         };
         std::thread::Builder::new().name("arrivals".into()).spawn(follow).ok().map(Arrivals)
     }
 
-    /// All marks, in order. The writer must have closed the file, or soon do so.
+    /// All flags, in order. The writer must have closed the file, or soon do so.
     pub fn finish(self) -> Vec<Mark> {
         self.0.join().unwrap_or_default()
     }
 }
 
 /// When the byte before `end` was there: at the first mark that reaches so far.
-pub fn arrival_ns(marks: &[Mark], end: u64) -> Option<u64> {
-    let at = marks.partition_point(|mark| mark.bytes < end);
-    marks.get(at).map(|mark| mark.time_ns)
+pub fn arrival_ns(flags: &[Mark], end: u64) -> Option<u64> {
+    let at = flags.partition_point(|mark| mark.bytes < end);
+    flags.get(at).map(|mark| mark.time_ns)
 }
 
 #[cfg(test)]
@@ -71,9 +71,9 @@ mod tests {
         file.write_all(b"one\n").unwrap();
         file.write_all(b"two\n").unwrap();
         drop(file);
-        let marks = arrivals.finish();
-        let times = [4, 8].map(|end| arrival_ns(&marks, end).unwrap());
-        assert!(before <= times[0] && times[0] <= times[1], "{marks:?}");
-        assert_eq!(arrival_ns(&marks, 9), None);
+        let flags = arrivals.finish();
+        let times = [4, 8].map(|end| arrival_ns(&flags, end).unwrap());
+        assert!(before <= times[0] && times[0] <= times[1], "{flags:?}");
+        assert_eq!(arrival_ns(&flags, 9), None);
     }
 }

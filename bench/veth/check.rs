@@ -121,14 +121,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Holds the records of httplines against what was sent; `marks` tell when lines came.
+    /// Holds the records of httplines against what was sent; `flags` tell when lines came.
     pub fn records(
         mut self,
         output: &Path,
         sent: &Sent,
-        marks: &[Mark],
+        flags: &[Mark],
     ) -> anyhow::Result<(Exchanges, Option<Delays>)> {
-        let visit = |record: &Record<'_>, end| self.record(record, sent, arrival_ns(marks, end));
+        let visit = |record: &Record<'_>, end| self.record(record, sent, arrival_ns(flags, end));
         self.exchanges.lines = each_record(output, visit)?;
         let delays = self.delaying.sum();
         Ok((self.sum(), delays))
@@ -312,11 +312,11 @@ mod tests {
         std::fs::write(&output, lines.concat()).unwrap();
         // The first line is there a millisecond after the first frame was due, the others later.
         let bytes = lines[0].len() as u64;
-        let marks =
+        let flags =
             [Mark { time_ns: 1_001_000_000, bytes }, Mark { time_ns: 2_000_000_000, bytes: 9000 }];
         let epoch_ns = 1_000_000_000 - round.expected[0].last_step as u64 * 1000;
         let sent = Sent { epoch_ns, interval: 1000 << INTERVAL_SHIFT, ..Sent::default() };
-        let (found, delays) = Check::new(&round, 2).records(&output, &sent, &marks).unwrap();
+        let (found, delays) = Check::new(&round, 2).records(&output, &sent, &flags).unwrap();
         let sent = round.expected.len() as u64 * 2;
         let wanted = Exchanges {
             sent,

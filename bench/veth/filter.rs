@@ -7,7 +7,7 @@ use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection
 use httplines::ids::Direction;
 use httplines::sys::counters::Reason;
 use httplines::sys::filter::{Filter, Gate};
-use httplines::sys::notes::Marks;
+use httplines::sys::flow_hints::HintFlags;
 use httplines::sys::program::{self, LoadError};
 use live::Wire;
 use paths::{Path, Setting};
@@ -137,9 +137,9 @@ impl Filters {
 /// The filter, told that what the client sends of the connection is a body.
 fn granted(filter: Filter) -> Filter {
     let (key, client) = (packet::key_v4(&[]), Direction::Reverse);
-    if let Some(note) = filter.notes().take(&key) {
-        filter.notes().grant(note, client, packet::SEQ, packet::SEQ + 4096);
-        filter.notes().show(note, &key, Marks::isn(client));
+    if let Some(hint) = filter.hints().take(&key) {
+        filter.hints().grant(hint, client, packet::SEQ, packet::SEQ + 4096);
+        filter.hints().show(hint, &key, HintFlags::isn(client));
     }
     filter
 }

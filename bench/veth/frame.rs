@@ -72,30 +72,30 @@ const VXLAN_NETWORK: u8 = 42;
 
 /// Which way a frame goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Way {
+pub enum Heading {
     /// From the client.
     ToServer,
     /// From the server.
     ToClient,
 }
 
-impl Way {
+impl Heading {
     /// The [`kind`] of a TCP frame that goes this way.
     pub fn kind(self) -> u8 {
         match self {
-            Way::ToServer => kind::CLIENT,
-            Way::ToClient => kind::SERVER,
+            Heading::ToServer => kind::CLIENT,
+            Heading::ToClient => kind::SERVER,
         }
     }
 }
 
 /// A TCP frame with zeros for all that differs from frame to frame, and for each checksum the sum
 /// of the words it covers.
-pub fn tcp(way: Way, flags: u8, server_port: u16, payload: &[u8]) -> Vec<u8> {
+pub fn tcp(way: Heading, flags: u8, server_port: u16, payload: &[u8]) -> Vec<u8> {
     let port = server_port.to_be_bytes();
     let ports = match way {
-        Way::ToServer => [0, 0, port[0], port[1]],
-        Way::ToClient => [port[0], port[1], 0, 0],
+        Heading::ToServer => [0, 0, port[0], port[1]],
+        Heading::ToClient => [port[0], port[1], 0, 0],
     };
     let mut frame = headers(way, 6, 20 + payload.len());
     frame.extend(ports);
@@ -122,7 +122,7 @@ pub fn sequence_length(frame: &[u8]) -> u32 {
 
 /// A UDP frame from the client.
 pub fn datagram(server_port: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = headers(Way::ToServer, 17, 8 + payload.len());
+    let mut frame = headers(Heading::ToServer, 17, 8 + payload.len());
     frame.extend([0, 0]);
     frame.extend(server_port.to_be_bytes());
     frame.extend(((8 + payload.len()) as u16).to_be_bytes());
@@ -134,10 +134,10 @@ pub fn datagram(server_port: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A frame in a VXLAN tunnel.
-pub fn in_tunnel(way: Way, inner: &[u8]) -> Vec<u8> {
+pub fn in_tunnel(way: Heading, inner: &[u8]) -> Vec<u8> {
     let mut frame = datagram(VXLAN_PORT, &[&[8, 0, 0, 0, 0, 0, VXLAN_NETWORK, 0], inner].concat());
     let [client, server] = TUNNEL;
-    let ends = if way == Way::ToServer { [client, server] } else { [server, client] };
+    let ends = if way == Heading::ToServer { [client, server] } else { [server, client] };
     put(&mut frame, 26, ends.as_flattened());
     put(&mut frame, 34, &CLIENT_PORT_FIRST.to_be_bytes()[2..]);
     put(&mut frame, 24, &[0; 2]);
@@ -146,19 +146,19 @@ pub fn in_tunnel(way: Way, inner: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn headers(way: Way, protocol: u8, body_bytes: usize) -> Vec<u8> {
+fn headers(way: Heading, protocol: u8, body_bytes: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(HEADER_BYTES + body_bytes);
     let ends = match way {
-        Way::ToServer => [SERVER_MAC, CLIENT_MAC],
-        Way::ToClient => [CLIENT_MAC, SERVER_MAC],
+        Heading::ToServer => [SERVER_MAC, CLIENT_MAC],
+        Heading::ToClient => [CLIENT_MAC, SERVER_MAC],
     };
     frame.extend(ends.as_flattened());
     frame.extend([8, 0]);
     let total = ((20 + body_bytes) as u16).to_be_bytes();
     frame.extend([0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, protocol, 0, 0]);
     let addresses = match way {
-        Way::ToServer => [[0; 4], SERVER],
-        Way::ToClient => [SERVER, [0; 4]],
+        Heading::ToServer => [[0; 4], SERVER],
+        Heading::ToClient => [SERVER, [0; 4]],
     };
     frame.extend(addresses.as_flattened());
     let of_ip = fold(sum(&frame[14..34]));

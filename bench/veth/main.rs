@@ -12,8 +12,6 @@
 mod allocations;
 mod arrivals;
 mod campaign;
-#[path = "../canned.rs"]
-mod canned;
 mod chart;
 mod check;
 #[path = "../clock.rs"]
@@ -21,6 +19,8 @@ mod clock;
 mod compare;
 mod delay;
 mod filter;
+#[path = "../fixtures.rs"]
+mod fixtures;
 mod frame;
 mod generator;
 mod machine;

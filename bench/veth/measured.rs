@@ -1,7 +1,7 @@
 //! What several trials at one rate tell together: delays, costs, allocations.
 
-use crate::canned::{self, Canned, Nowhere};
 use crate::delay::Delay;
+use crate::fixtures::{self, Fixture, Nowhere};
 use crate::frame::{self, Checksum};
 use crate::report::Report;
 use crate::results::{Cost, FrameCost, Latency};
@@ -91,10 +91,10 @@ impl FrameSource for Made {
 /// What the engine allocates for an exchange, once it is warm, on frames in memory.
 pub fn allocations_per_exchange(workload: Workload, seed: u64) -> anyhow::Result<f64> {
     let mut made = Made { round: workload.round(seed, CANNED_FRAMES), next: 0 };
-    let canned = Arc::new(Canned::new(&mut made, &IfaceNames::default())?);
+    let fixture = Arc::new(Fixture::new(&mut made, &IfaceNames::default())?);
     let mut config = Config::new(Input::File(PathBuf::new()));
     config.shard_count = 1;
-    let ran = canned::run(&canned, &config, Box::new(Nowhere))?;
+    let ran = fixtures::run(&fixture, &config, Box::new(Nowhere))?;
     // Counted for the second half of the frames.
     let half = made.round.steps.len() / 2;
     let exchanges = made.round.expected.iter().filter(|exchange| exchange.last_step >= half);

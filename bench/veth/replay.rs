@@ -1,7 +1,7 @@
 //! `httplines-bench replay`.
 
 use crate::allocations::Allocations;
-use crate::canned::{self, Canned, Nowhere, Ran};
+use crate::fixtures::{self, Fixture, Nowhere, Ran};
 use crate::spread::Spread;
 use anyhow::{Context, ensure};
 use httplines::capture::pcap::open::open_file;
@@ -109,22 +109,22 @@ impl Found {
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = Config::new(Input::File(args.file.clone()));
-    let canned = Arc::new(read(&args.file, config.capture.read_bytes)?);
-    ensure!(canned.frame_count() > 0, "{} holds no packet", args.file.display());
+    let fixture = Arc::new(read(&args.file, config.capture.read_bytes)?);
+    ensure!(fixture.frame_count() > 0, "{} holds no packet", args.file.display());
     let mut found = None;
     let mut results = Vec::new();
     for shards in &args.shards {
         config.shard_count = *shards;
-        let counted = once(&canned, &config, args, &mut found)?;
+        let counted = once(&fixture, &config, args, &mut found)?;
         let timed: anyhow::Result<Vec<Ran>> =
-            (0..args.runs).map(|_| once(&canned, &config, args, &mut found)).collect();
+            (0..args.runs).map(|_| once(&fixture, &config, args, &mut found)).collect();
         results.push(row(*shards, &counted, &timed?));
     }
     let report = Report {
         file: args.file.clone(),
         output: args.output.clone(),
-        packets: canned.frame_count() as u64,
-        bytes: canned.byte_count() as u64,
+        packets: fixture.frame_count() as u64,
+        bytes: fixture.byte_count() as u64,
         exchanges: found.map_or(0, |found| found.exchanges),
         runs: args.runs,
         results,
@@ -137,16 +137,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(path: &Path, read_bytes: usize) -> anyhow::Result<Canned> {
+fn read(path: &Path, read_bytes: usize) -> anyhow::Result<Fixture> {
     let names = IfaceNames::default();
     let capture = open_file(path, read_bytes, 1, &names)?;
     let mut source = capture.sources.into_iter().next().context("one shard has one source")?;
-    Ok(Canned::new(&mut source, &names)?)
+    Ok(Fixture::new(&mut source, &names)?)
 }
 
 /// One run. It must find what the first one found, and every packet.
 fn once(
-    canned: &Arc<Canned>,
+    fixture: &Arc<Fixture>,
     config: &Config,
     args: &Args,
     first: &mut Option<Found>,
@@ -158,10 +158,10 @@ fn once(
             Box::new(FileSink::open(path).with_context(cannot)?)
         }
     };
-    let ran = canned::run(canned, config, sink)?;
+    let ran = fixtures::run(fixture, config, sink)?;
     let found = Found::by(&ran);
     let expected = *first.get_or_insert(found);
-    let all = canned.frame_count() as u64;
+    let all = fixture.frame_count() as u64;
     ensure!(found.packets == all, "of {all} packets a run took {}: a bug", found.packets);
     ensure!(found == expected, "two runs differ, {expected:?} and {found:?}: a bug");
     Ok(ran)

@@ -2,7 +2,9 @@
 //! other, so that every connection it begins it also ends, and what a receiver should find is known
 //! to the exchange.
 
-use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, TUNNEL_BYTES, Turn, Way, flag, kind, text};
+use super::frame::{
+    self, HEADER_BYTES, Heading, SEGMENT_BYTES, TUNNEL_BYTES, Turn, flag, kind, text,
+};
 use crate::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
@@ -157,7 +159,7 @@ impl Weaver {
         self.add(thread);
     }
 
-    fn tcp(&mut self, way: Way, flags: u8, server_port: u16, payload: &[u8]) -> u32 {
+    fn tcp(&mut self, way: Heading, flags: u8, server_port: u16, payload: &[u8]) -> u32 {
         let frame = frame::tcp(way, flags, server_port, payload);
         self.template(match self.round.prefix_bytes {
             0 => frame,
@@ -234,29 +236,29 @@ impl Script<'_> {
     /// SYN, SYN and ACK, ACK.
     pub fn open(&mut self) {
         self.knock();
-        self.frame(Way::ToClient, flag::SYN | flag::ACK, &[], text::NONE);
-        self.acknowledge(Way::ToServer);
+        self.frame(Heading::ToClient, flag::SYN | flag::ACK, &[], text::NONE);
+        self.acknowledge(Heading::ToServer);
     }
 
     /// Both sides end.
     pub fn close(&mut self) {
-        self.frame(Way::ToServer, flag::FIN | flag::ACK, &[], text::NONE);
-        self.frame(Way::ToClient, flag::FIN | flag::ACK, &[], text::NONE);
-        self.acknowledge(Way::ToServer);
+        self.frame(Heading::ToServer, flag::FIN | flag::ACK, &[], text::NONE);
+        self.frame(Heading::ToClient, flag::FIN | flag::ACK, &[], text::NONE);
+        self.acknowledge(Heading::ToServer);
     }
 
     /// A SYN, which may never be answered.
     pub fn knock(&mut self) {
-        self.frame(Way::ToServer, flag::SYN, &[], text::NONE);
+        self.frame(Heading::ToServer, flag::SYN, &[], text::NONE);
     }
 
     /// An ACK without data.
-    pub fn acknowledge(&mut self, way: Way) {
+    pub fn acknowledge(&mut self, way: Heading) {
         self.frame(way, flag::ACK, &[], text::NONE);
     }
 
     /// A segment of another protocol.
-    pub fn data(&mut self, way: Way, flags: u8, payload: &[u8]) {
+    pub fn data(&mut self, way: Heading, flags: u8, payload: &[u8]) {
         self.frame(way, flag::ACK | flags, payload, text::NONE);
     }
 
@@ -275,7 +277,7 @@ impl Script<'_> {
             response_body_bytes: 0,
             last_step: 0,
         });
-        self.frame(Way::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);
+        self.frame(Heading::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);
     }
 
     /// A request without body whose payload has so many bytes.
@@ -297,7 +299,7 @@ impl Script<'_> {
             let payload = response_bytes(status, kind, answer);
             let segments = payload.chunks(self.segment_bytes);
             let template = |segment| {
-                self.weaver.tcp(Way::ToClient, flag::ACK | flag::PSH, self.server_port, segment)
+                self.weaver.tcp(Heading::ToClient, flag::ACK | flag::PSH, self.server_port, segment)
             };
             let made: Vec<u32> = segments.map(template).collect();
             self.weaver.answers.insert(key, made.clone());
@@ -305,12 +307,12 @@ impl Script<'_> {
         });
         for (index, template) in templates.into_iter().enumerate() {
             self.push(
-                Way::ToClient,
+                Heading::ToClient,
                 template,
                 if index == 0 { text::RESPONSE } else { text::NONE },
             );
             if index % 2 == 1 {
-                self.acknowledge(Way::ToServer);
+                self.acknowledge(Heading::ToServer);
             }
         }
     }
@@ -326,9 +328,9 @@ impl Script<'_> {
         let payload = response_bytes("200 OK", "a/b", &Answer::Length(body_bytes));
         let (first, rest) = payload.split_at(payload_bytes.min(payload.len()));
         self.expect("200 OK", body_bytes);
-        self.frame(Way::ToClient, flag::ACK | flag::PSH, first, text::RESPONSE);
+        self.frame(Heading::ToClient, flag::ACK | flag::PSH, first, text::RESPONSE);
         if !rest.is_empty() {
-            self.frame(Way::ToClient, flag::ACK | flag::PSH, rest, text::NONE);
+            self.frame(Heading::ToClient, flag::ACK | flag::PSH, rest, text::NONE);
         }
     }
 
@@ -338,15 +340,15 @@ impl Script<'_> {
         expected.response_body_bytes = body_bytes as u64;
     }
 
-    fn frame(&mut self, way: Way, flags: u8, payload: &[u8], text: u8) {
+    fn frame(&mut self, way: Heading, flags: u8, payload: &[u8], text: u8) {
         let template = self.weaver.tcp(way, flags, self.server_port, payload);
         self.push(way, template, text);
     }
 
-    fn push(&mut self, way: Way, template: u32, text: u8) {
+    fn push(&mut self, way: Heading, template: u32, text: u8) {
         let (own, other) = match way {
-            Way::ToServer => (0, 1),
-            Way::ToClient => (1, 0),
+            Heading::ToServer => (0, 1),
+            Heading::ToClient => (1, 0),
         };
         let round = &self.weaver.round;
         let bytes = &round.templates[template as usize];

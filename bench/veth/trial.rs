@@ -244,8 +244,8 @@ impl Trial {
         let round_count = round.count_in(sent.frames);
         report.http_frames = round.http_frame_count * round_count;
         report.exchanges_sent = round.expected.len() as u64 * round_count;
-        let marks = arrivals.map(Arrivals::finish).unwrap_or_default();
-        self.examine(&setup, &directory, &round, &marks, &mut report)?;
+        let flags = arrivals.map(Arrivals::finish).unwrap_or_default();
+        self.examine(&setup, &directory, &round, &flags, &mut report)?;
         report.invalid.extend(finished.failure);
         if is_interrupted.load(Ordering::Relaxed) {
             report.invalid.push("interrupted".into());
@@ -260,14 +260,14 @@ impl Trial {
         setup: &receiver::Setup,
         directory: &Directory,
         round: &Round,
-        marks: &[Mark],
+        flags: &[Mark],
         report: &mut Report,
     ) -> anyhow::Result<()> {
         let round_count = round.count_in(report.sent.frames);
         let check = Check::new(round, round_count);
         match (&self.receiver, &self.pcap) {
             (Kind::Httplines, None) => {
-                let (exchanges, delays) = check.records(&setup.output(), &report.sent, marks)?;
+                let (exchanges, delays) = check.records(&setup.output(), &report.sent, flags)?;
                 (report.exchanges, report.delay) = (Some(exchanges), delays);
             }
             (Kind::Httplines, Some(path)) => {

@@ -1,7 +1,7 @@
 //! Workloads: what kinds of connections there are, and in what mixture. Deterministic: the same
 //! name, seed and length give the same round.
 
-use super::frame::{self, HEADER_BYTES, SEGMENT_BYTES, Way, datagram, flag, kind};
+use super::frame::{self, HEADER_BYTES, Heading, SEGMENT_BYTES, datagram, flag, kind};
 use super::round::{Answer, Round, Script, Weaver};
 
 /// What traffic is made of.
@@ -143,7 +143,7 @@ fn small(weaver: &mut Weaver) {
         small_exchange(&mut script, which);
         // The next request acknowledges the answer, but now and then a pause comes first.
         if index % 4 == 3 {
-            script.acknowledge(Way::ToServer);
+            script.acknowledge(Heading::ToServer);
         }
     }
     script.close();
@@ -154,7 +154,7 @@ fn short(weaver: &mut Weaver) {
     let mut script = weaver.script(HTTP);
     script.open();
     small_exchange(&mut script, which);
-    script.acknowledge(Way::ToServer);
+    script.acknowledge(Heading::ToServer);
     script.close();
 }
 
@@ -167,7 +167,7 @@ fn pages(weaver: &mut Weaver) {
         script.request("GET", "Host: www.example.com\r\nAccept: */*\r\n\r\n", 0);
         let answer = if which < 4 { Answer::Length(bytes) } else { Answer::Chunked(bytes) };
         script.response("200 OK", "text/html", &answer);
-        script.acknowledge(Way::ToServer);
+        script.acknowledge(Heading::ToServer);
     }
     script.close();
 }
@@ -179,7 +179,7 @@ fn bulk(weaver: &mut Weaver, segment_bytes: usize) {
     for _ in 0..2 {
         script.request("GET", "Host: downloads.example.com\r\n\r\n", 0);
         script.response("200 OK", "application/octet-stream", &Answer::Length(1_000_000));
-        script.acknowledge(Way::ToServer);
+        script.acknowledge(Heading::ToServer);
     }
     script.close();
 }
@@ -192,12 +192,12 @@ fn imix(weaver: &mut Weaver) {
     for _ in 0..8 {
         for answer in [0, SEGMENT_BYTES] {
             script.request_of("GET", HALF);
-            script.acknowledge(Way::ToClient);
+            script.acknowledge(Heading::ToClient);
             script.response_of(HALF, answer);
-            script.acknowledge(Way::ToServer);
-            script.acknowledge(Way::ToClient);
+            script.acknowledge(Heading::ToServer);
+            script.acknowledge(Heading::ToClient);
         }
-        script.acknowledge(Way::ToServer);
+        script.acknowledge(Heading::ToServer);
     }
     script.close();
 }
@@ -222,7 +222,7 @@ fn other(weaver: &mut Weaver) {
     for index in 0..count {
         let mut payload = begins[usize::from(index > 1)].to_vec();
         payload.resize(if index % 2 == 0 { 200 } else { SEGMENT_BYTES }, 0xa5);
-        let way = if index % 2 == 0 { Way::ToServer } else { Way::ToClient };
+        let way = if index % 2 == 0 { Heading::ToServer } else { Heading::ToClient };
         script.data(way, flag::PSH, &payload);
     }
     script.close();
@@ -240,13 +240,13 @@ fn hostile(weaver: &mut Weaver) {
                 script.open();
             }
             for payload in garbage.chunks(80) {
-                script.data(Way::ToServer, flag::PSH, payload);
-                script.data(Way::ToClient, flag::PSH, payload);
+                script.data(Heading::ToServer, flag::PSH, payload);
+                script.data(Heading::ToClient, flag::PSH, payload);
             }
-            script.data(Way::ToClient, flag::RST, &[]);
+            script.data(Heading::ToClient, flag::RST, &[]);
         }
         _ => {
-            let whole = frame::tcp(Way::ToServer, flag::ACK, HTTP, b"GET / HTTP/1.1\r\n\r\n");
+            let whole = frame::tcp(Heading::ToServer, flag::ACK, HTTP, b"GET / HTTP/1.1\r\n\r\n");
             let broken = (0..16).map(|_| {
                 let mut frame = whole.clone();
                 let at = 14 + weaver.pick(HEADER_BYTES as u64 - 14) as usize;

@@ -8,14 +8,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Frame, FrameSource, LinkType, Polled, Sight, SourceError, VlanTag, here};
+use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
 use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode, FilterMode};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::Filter;
+use crate::sys::flow_hints::FlowHints;
 use crate::sys::interface::{self, Interface};
 use crate::sys::memory;
-use crate::sys::notes::Notes;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
@@ -33,7 +33,7 @@ const IDLE_WAIT_MS_MIN: u32 = 10;
 const WALK_MS_MIN: u32 = 18;
 
 pub use control::{LiveControl, softnet_dropped};
-pub use error::OpenError;
+pub use error::LiveOpenError;
 pub use totals::{InterfaceTotals, LiveTotals};
 
 /// Opens live captures.
@@ -52,8 +52,8 @@ impl LiveCapture {
         interfaces: &[String],
         shard_count: u16,
         names: &IfaceNames,
-    ) -> Result<(LiveControl, Vec<LiveSource>), OpenError> {
-        let present = interface::interfaces().map_err(OpenError::Interfaces)?;
+    ) -> Result<(LiveControl, Vec<LiveSource>), LiveOpenError> {
+        let present = interface::interfaces().map_err(LiveOpenError::Interfaces)?;
         let mut found: Vec<(&String, u32)> = Vec::with_capacity(interfaces.len());
         for name in interfaces {
             let ifindex = find(name, &present)?;
@@ -62,48 +62,49 @@ impl LiveCapture {
             }
         }
         let mut watched = Vec::with_capacity(found.len());
-        let mut inlets: Vec<Vec<Inlet>> = (0..shard_count).map(|_| Vec::new()).collect();
+        let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
         // The least that is missing is told first: a socket needs one capability, the filter two.
-        PacketSocket::open().map_err(|source| OpenError::from_socket("any interface", source))?;
-        let filter = Filter::load(config, decode).map_err(OpenError::from_filter)?;
+        PacketSocket::open()
+            .map_err(|source| LiveOpenError::from_socket("any interface", source))?;
+        let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
         let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
         let fanout = is_ours.then(|| Fanout::load(&filter)).transpose();
-        let fanout = fanout.map_err(OpenError::from_filter)?;
+        let fanout = fanout.map_err(LiveOpenError::from_filter)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
         for (name, ifindex) in found {
             if ifindex != 0 {
                 names.insert(IfaceId(ifindex), name);
             }
-            let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut inlets)?;
+            let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut rings)?;
             watched.push((name.clone(), ifindex, sockets));
         }
         let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
         known.sort_unstable();
-        let notes = (config.filter == FilterMode::Http).then(|| filter.notes());
-        let source = |inlets: Vec<Inlet>| LiveSource {
+        let hints = (config.filter == FilterMode::Http).then(|| filter.hints());
+        let source = |rings: Vec<ShardRing>| LiveSource {
             waits: WaitSet::default(),
-            inlets,
+            rings,
             retire_timeout_ms: config.retire_timeout_ms,
             names: names.clone(),
             known: known.clone(),
-            notes: notes.clone(),
+            hints: hints.clone(),
         };
-        let sources = inlets.into_iter().map(source).collect();
+        let sources = rings.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, &present), sources))
     }
 }
 
 /// The number of the interface called `name`, 0 for all.
-fn find(name: &str, present: &[Interface]) -> Result<u32, OpenError> {
+fn find(name: &str, present: &[Interface]) -> Result<u32, LiveOpenError> {
     if name == ANY_INTERFACE {
         return Ok(0);
     }
     match present.iter().find(|interface| interface.name == name) {
         None => {
             let names: Vec<&str> = present.iter().map(|known| known.name.as_str()).collect();
-            Err(OpenError::NoInterface { name: name.to_string(), known: names.join(", ") })
+            Err(LiveOpenError::NoInterface { name: name.to_string(), known: names.join(", ") })
         }
-        Some(interface) if !interface.is_up => Err(OpenError::Down { name: name.to_string() }),
+        Some(interface) if !interface.is_up => Err(LiveOpenError::Down { name: name.to_string() }),
         Some(interface) => Ok(interface.ifindex),
     }
 }
@@ -119,14 +120,14 @@ fn check_memory(
     shard_count: u16,
     interface_count: usize,
     available_bytes: Option<u64>,
-) -> Result<(), OpenError> {
+) -> Result<(), LiveOpenError> {
     let Some(available_bytes) = available_bytes else { return Ok(()) };
     let (shard_count, interface_count) = (u64::from(shard_count), interface_count as u64);
     let needed_bytes = ring_bytes(config) * shard_count * interface_count;
     if needed_bytes <= available_bytes / 8 * 7 {
         return Ok(());
     }
-    Err(OpenError::Memory {
+    Err(LiveOpenError::Memory {
         ring_mib: ring_bytes(config) >> 20,
         needed_mib: needed_bytes >> 20,
         available_mib: available_bytes >> 20,
@@ -143,12 +144,12 @@ fn open_group(
     fanout: Option<&Fanout>,
     name: &str,
     ifindex: u32,
-    inlets: &mut [Vec<Inlet>],
-) -> Result<Vec<PacketSocket>, OpenError> {
-    let failed = |source| OpenError::from_socket(name, source);
+    rings: &mut [Vec<ShardRing>],
+) -> Result<Vec<PacketSocket>, LiveOpenError> {
+    let failed = |source| LiveOpenError::from_socket(name, source);
     let mut group = None;
-    let mut sockets = Vec::with_capacity(inlets.len());
-    for (shard, inlets) in inlets.iter_mut().enumerate() {
+    let mut sockets = Vec::with_capacity(rings.len());
+    for (shard, rings) in rings.iter_mut().enumerate() {
         let socket = PacketSocket::open().map_err(failed)?;
         socket.attach(filter.program()).map_err(failed)?;
         let ring = open_ring(config, &socket, name)?;
@@ -162,7 +163,7 @@ fn open_group(
         }
         socket.lock().map_err(failed)?;
         sockets.push(socket.try_clone().map_err(failed)?);
-        inlets.push(Inlet { ring, socket, name: name.to_string(), is_silent: shard > 0 });
+        rings.push(ShardRing { ring, socket, name: name.to_string(), is_silent: shard > 0 });
     }
     Ok(sockets)
 }
@@ -187,21 +188,25 @@ fn found_group(
     Ok(group)
 }
 
-fn open_ring(config: &CaptureConfig, socket: &PacketSocket, name: &str) -> Result<Ring, OpenError> {
+fn open_ring(
+    config: &CaptureConfig,
+    socket: &PacketSocket,
+    name: &str,
+) -> Result<Ring, LiveOpenError> {
     let size = RingSize {
         block_bytes: config.block_bytes,
         block_count: config.block_count,
         retire_timeout_ms: config.retire_timeout_ms,
     };
     socket.ring(size).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOMEM) => OpenError::RingMemory { ring_mib: ring_bytes(config) >> 20 },
-        _ => OpenError::from_socket(name, source),
+        Some(libc::ENOMEM) => LiveOpenError::RingMemory { ring_mib: ring_bytes(config) >> 20 },
+        _ => LiveOpenError::from_socket(name, source),
     })
 }
 
 /// One ring of a shard.
 #[derive(Debug)]
-struct Inlet {
+struct ShardRing {
     ring: Ring,
     socket: PacketSocket,
     /// As the user called it.
@@ -214,13 +219,13 @@ struct Inlet {
 #[derive(Debug)]
 pub struct LiveSource {
     waits: WaitSet,
-    inlets: Vec<Inlet>,
+    rings: Vec<ShardRing>,
     retire_timeout_ms: u32,
     names: IfaceNames,
     /// Interfaces whose names are known or were looked for, in ascending order.
     known: Vec<u32>,
     /// The filter's, where it looks for HTTP.
-    notes: Option<Notes>,
+    hints: Option<FlowHints>,
 }
 
 impl LiveSource {
@@ -230,21 +235,21 @@ impl LiveSource {
     fn walk(
         &mut self,
         ahead_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Option<usize> {
         let mut frame_count = None;
-        for inlet in &mut self.inlets {
-            let Some(block) = inlet.ring.next_block() else { continue };
-            let walked = look_ahead(block.frames(), ahead_count, |sight| {
-                let frame = match sight {
-                    Sight::Ahead(frame) => return visit(Sight::Ahead(&as_frame(frame))),
-                    Sight::Here(frame) => frame,
+        for ring in &mut self.rings {
+            let Some(block) = ring.ring.next_block() else { continue };
+            let walked = look_ahead(block.frames(), ahead_count, |lookahead| {
+                let frame = match lookahead {
+                    Lookahead::Ahead(frame) => return visit(Lookahead::Ahead(&as_frame(frame))),
+                    Lookahead::Here(frame) => frame,
                 };
                 if let Err(place) = self.known.binary_search(&frame.ifindex) {
                     self.known.insert(place, frame.ifindex);
                     learn(frame.ifindex, &self.names);
                 }
-                visit(Sight::Here(&as_frame(frame)));
+                visit(Lookahead::Here(&as_frame(frame)));
             });
             frame_count = Some(frame_count.unwrap_or(0) + walked);
         }
@@ -254,26 +259,26 @@ impl LiveSource {
     /// Waits until a ring has a block, but not longer than holes and lines may wait.
     fn wait(&mut self) -> Result<(), SourceError> {
         let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
-        let sockets = self.inlets.iter().map(|inlet| inlet.socket.as_fd());
+        let sockets = self.rings.iter().map(|ring| ring.socket.as_fd());
         let wait_ms = self.retire_timeout_ms.max(IDLE_WAIT_MS_MIN);
         self.waits.wait(sockets, wait_ms).map_err(failed)?;
-        for (index, inlet) in self.inlets.iter_mut().enumerate() {
+        for (index, ring) in self.rings.iter_mut().enumerate() {
             if !self.waits.has_failed(index) {
                 continue;
             }
             // Reading the error takes it away. One that stays would end every wait at once.
-            let error = inlet.socket.take_error();
+            let error = ring.socket.take_error();
             if error.is_none() {
                 self.waits.leave_out(index);
             }
-            if !inlet.is_silent {
-                inlet.is_silent = true;
+            if !ring.is_silent {
+                ring.is_silent = true;
                 let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
                 let why = match error.raw_os_error() {
                     Some(libc::ENETDOWN) => "the interface went down".into(),
                     _ => error.to_string(),
                 };
-                tracing::warn!("{}: {why}; capturing goes on when it is up again", inlet.name);
+                tracing::warn!("{}: {why}; capturing goes on when it is up again", ring.name);
             }
         }
         Ok(())
@@ -291,7 +296,7 @@ impl FrameSource for LiveSource {
     fn poll_ahead(
         &mut self,
         ahead_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
         if let Some(frame_count) = self.walk(ahead_count, visit) {
             return Ok(Polled::Frames(frame_count));
@@ -309,8 +314,8 @@ impl FrameSource for LiveSource {
         Some(now.minus_ms(u64::from(self.retire_timeout_ms) + u64::from(walk_ms)))
     }
 
-    fn notes(&self) -> Option<Notes> {
-        self.notes.clone()
+    fn hints(&self) -> Option<FlowHints> {
+        self.hints.clone()
     }
 }
 
@@ -319,18 +324,18 @@ impl FrameSource for LiveSource {
 fn look_ahead<F: Iterator + Clone>(
     frames: F,
     ahead_count: usize,
-    mut visit: impl FnMut(Sight<F::Item>),
+    mut visit: impl FnMut(Lookahead<F::Item>),
 ) -> usize {
     let mut count = 0;
     let mut far = frames.clone();
-    far.by_ref().take(ahead_count).for_each(|frame| visit(Sight::Ahead(frame)));
+    far.by_ref().take(ahead_count).for_each(|frame| visit(Lookahead::Ahead(frame)));
     for frame in frames {
         if ahead_count > 0
             && let Some(frame) = far.next()
         {
-            visit(Sight::Ahead(frame));
+            visit(Lookahead::Ahead(frame));
         }
-        visit(Sight::Here(frame));
+        visit(Lookahead::Here(frame));
         count += 1;
     }
     count
@@ -377,9 +382,9 @@ mod tests {
     fn each_frame_is_shown_before_it_comes() {
         for (count, ahead_count) in [(0, 3), (2, 3), (10, 3), (10, 0)] {
             let (mut ahead, mut here) = (Vec::new(), Vec::new());
-            let walked = look_ahead(0..count, ahead_count, |sight| match sight {
-                Sight::Ahead(frame) => ahead.push(frame),
-                Sight::Here(frame) => {
+            let walked = look_ahead(0..count, ahead_count, |lookahead| match lookahead {
+                Lookahead::Ahead(frame) => ahead.push(frame),
+                Lookahead::Here(frame) => {
                     here.push(frame);
                     let shown_count = count.min(frame + 1 + ahead_count);
                     assert_eq!(ahead.len(), if ahead_count > 0 { shown_count } else { 0 });

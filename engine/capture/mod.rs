@@ -5,7 +5,7 @@
 //! The first of them is there with the feature `live` only.
 
 use crate::ids::IfaceId;
-use crate::sys::notes::Notes;
+use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
 
 pub mod direct;
@@ -114,8 +114,8 @@ pub struct Frame<'a> {
 
 /// A frame as a source that looks ahead shows it.
 #[derive(Clone, Copy, Debug)]
-pub enum Sight<F> {
-    /// It comes soon, as [`Sight::Here`].
+pub enum Lookahead<F> {
+    /// It comes soon, as [`Lookahead::Here`].
     Ahead(F),
     /// It has come.
     Here(F),
@@ -123,9 +123,9 @@ pub enum Sight<F> {
 
 /// What `visit` sees of a source that looks ahead: the frames that have come.
 #[inline(always)]
-fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Sight<&Frame<'_>>) {
-    |sight: Sight<&Frame<'_>>| {
-        if let Sight::Here(frame) = sight {
+fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Lookahead<&Frame<'_>>) {
+    |lookahead: Lookahead<&Frame<'_>>| {
+        if let Lookahead::Here(frame) = lookahead {
             visit(*frame);
         }
     }
@@ -195,9 +195,9 @@ pub trait FrameSource {
     fn poll_ahead(
         &mut self,
         _frame_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
-        self.poll(&mut |frame| visit(Sight::Here(&frame)))
+        self.poll(&mut |frame| visit(Lookahead::Here(&frame)))
     }
 
     /// A moment before which no frame is still to come, where the source can tell without a frame:
@@ -207,8 +207,8 @@ pub trait FrameSource {
         None
     }
 
-    /// Where to note what the source need not bring, if it can make use of that.
-    fn notes(&self) -> Option<Notes> {
+    /// Where to hint what the source need not bring, if it can make use of that.
+    fn hints(&self) -> Option<FlowHints> {
         None
     }
 }

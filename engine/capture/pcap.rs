@@ -11,17 +11,17 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::{Frame, FrameSource, Polled, Sight, SourceError, here};
+use super::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
-use crate::lanes;
+use crate::simd;
 use format::Format;
 use step::Step;
 
 pub use crate::sys::file_map::install_sigbus_handler;
-pub use error::OpenError;
+pub use error::CaptureOpenError;
 pub use open::CaptureFile;
 pub use step::RECORD_BYTES_MAX;
-pub use window::{MappedWindow, Supply, Window};
+pub use window::{MappedWindow, RecordBuffer, Window};
 
 mod error;
 mod format;
@@ -69,12 +69,12 @@ impl<R: Read> PcapSource<Window<R>> {
     /// bytes, and waits for them.
     ///
     /// # Errors
-    /// Those of [`OpenError`] that concern content; they name the input "the capture".
+    /// Those of [`CaptureOpenError`] that concern content; they name the input "the capture".
     pub fn new(
         mut reader: R,
         read_bytes: usize,
         names: &IfaceNames,
-    ) -> Result<PcapSource<Window<R>>, OpenError> {
+    ) -> Result<PcapSource<Window<R>>, CaptureOpenError> {
         let prefix = format::read_prefix(&mut reader, "the capture")?;
         let format = Format::detect(&prefix, "the capture")?;
         let unread = &prefix[format.header_bytes().min(prefix.len())..];
@@ -82,7 +82,7 @@ impl<R: Read> PcapSource<Window<R>> {
     }
 }
 
-impl<W: Supply> PcapSource<W> {
+impl<W: RecordBuffer> PcapSource<W> {
     /// A source over a capture whose header was read and recognised before.
     fn resume(window: W, format: Format, names: &IfaceNames) -> PcapSource<W> {
         PcapSource {
@@ -102,7 +102,7 @@ impl<W: Supply> PcapSource<W> {
     fn visit_window(
         &mut self,
         ahead_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<usize, SourceError> {
         let mut count = 0;
         // Where the next record is that was not shown, and how many before it were.
@@ -120,7 +120,7 @@ impl<W: Supply> PcapSource<W> {
                 _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
                     if record_bytes > PREFETCHED_BYTES_MIN {
-                        lanes::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
+                        simd::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
                     }
                     at += record_bytes;
                     if ahead_count > 0 {
@@ -128,13 +128,13 @@ impl<W: Supply> PcapSource<W> {
                         while shown_count < ahead_count
                             && let Some((frame, bytes)) = self.format.ahead(&unread[far..])
                         {
-                            visit(Sight::Ahead(&frame));
+                            visit(Lookahead::Ahead(&frame));
                             shown_count += 1;
                             far += bytes;
                         }
                         shown_count = shown_count.saturating_sub(1);
                     }
-                    visit(Sight::Here(&frame));
+                    visit(Lookahead::Here(&frame));
                     count += 1;
                 }
                 Step::Pass(bytes) => {
@@ -173,7 +173,7 @@ impl<W: Supply> PcapSource<W> {
     }
 }
 
-impl<W: Supply> FrameSource for PcapSource<W> {
+impl<W: RecordBuffer> FrameSource for PcapSource<W> {
     /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
     /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
     /// signal's `Interrupted`, so that whoever polls can look whether to stop.
@@ -185,7 +185,7 @@ impl<W: Supply> FrameSource for PcapSource<W> {
     fn poll_ahead(
         &mut self,
         ahead_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
         if self.is_over {
             return Ok(Polled::End);

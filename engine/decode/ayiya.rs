@@ -1,16 +1,16 @@
 //! AYIYA: IP in UDP, through NATs and with a signature (draft-massar-v6ops-ayiya-02).
 
+use super::cursor::Cursor;
 use super::link::Network;
 use super::tunnel::Encapsulation;
-use super::walk::Walk;
 use super::{Reject, protocol};
 
 /// Operations that carry a packet: forward, echo request and forward.
 const FORWARD: [u8; 2] = [1, 3];
 
 /// Steps over the header, the identity and the signature.
-pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [identity, signature, operation, next, ..] = *walk.take::<8>()?;
+pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let [identity, signature, operation, next, ..] = *cursor.take::<8>()?;
     let network = match next {
         protocol::IPV4 => Network::V4,
         protocol::IPV6 => Network::V6,
@@ -20,7 +20,7 @@ pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
         return Err(Reject::NotTcp);
     }
     // The identity's length is a power of two, the signature's counts words of 4 bytes.
-    walk.skip((1 << (identity >> 4)) + usize::from(signature >> 4) * 4)?;
-    walk.crossed.enter(Encapsulation::Ayiya)?;
+    cursor.skip((1 << (identity >> 4)) + usize::from(signature >> 4) * 4)?;
+    cursor.encapsulations.enter(Encapsulation::Ayiya)?;
     Ok(network)
 }

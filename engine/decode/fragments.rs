@@ -1,8 +1,8 @@
 //! [`FragmentTable`]: datagrams of which only parts have come. Bounded in number, bytes and age.
 
 use super::Reject;
+use super::cursor::EncapsulationStack;
 use super::ip::{Fragment, Packet};
-use super::walk::Crossed;
 use crate::config::DecodeConfig;
 use crate::ids::{REALM_IPV6, VLAN_DEPTH_MAX};
 use crate::stats::DatagramStats;
@@ -36,14 +36,14 @@ struct Key {
 }
 
 impl Key {
-    fn of(packet: &Packet, id: u32, crossed: &Crossed) -> Key {
+    fn of(packet: &Packet, id: u32, encapsulations: &EncapsulationStack) -> Key {
         Key {
             source: packet.source,
             destination: packet.destination,
             id,
             protocol: if packet.is_v6 { 0 } else { packet.protocol },
-            vlans: crossed.vlans.ids,
-            realm: crossed.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
+            vlans: encapsulations.vlans.ids,
+            realm: encapsulations.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
         }
     }
 }
@@ -187,7 +187,7 @@ impl FragmentTable {
     pub fn accept(
         &mut self,
         (packet, fragment): (&Packet, Fragment),
-        crossed: &Crossed,
+        encapsulations: &EncapsulationStack,
         (bytes, wire_bytes): (&[u8], usize),
         now: TimestampNs,
         stats: &mut DatagramStats,
@@ -202,7 +202,7 @@ impl FragmentTable {
             return Err(Reject::BadHeader);
         }
         self.expire(now, stats);
-        let number = self.number_of(Key::of(packet, fragment.id, crossed), now, stats);
+        let number = self.number_of(Key::of(packet, fragment.id, encapsulations), now, stats);
         let place = (number - self.first_number) as usize;
         let Some(Some(set)) = self.sets.get_mut(place) else { return Err(Reject::FragmentAtBound) };
         if let Some(reason) = set.dropped {

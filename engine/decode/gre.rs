@@ -1,9 +1,9 @@
 //! GRE (RFC 2784, RFC 2890, the routing of RFC 1701) and what it carries: IP, MPLS, Ethernet,
 //! ERSPAN, 802.11; its version 1 with PPP (PPTP, RFC 2637).
 
+use super::cursor::Cursor;
 use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
 use super::tunnel::Encapsulation;
-use super::walk::Walk;
 use super::{Reject, ppp, wifi};
 
 /// Bits of the first two bytes.
@@ -37,96 +37,96 @@ const SESSION_MASK: u16 = 0x03ff;
 const SUBHEADER: u8 = 0x01;
 
 /// Steps over GRE and all that it announces.
-pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let flags = walk.u16()?;
-    let protocol = walk.u16()?;
+pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let flags = cursor.u16()?;
+    let protocol = cursor.u16()?;
     match flags & VERSION_MASK {
         0 => {}
-        1 => return point_to_point(walk, flags, protocol),
+        1 => return point_to_point(cursor, flags, protocol),
         _ => return Err(Reject::NotTcp),
     }
     // With either bit both words are there: checksum and offset.
     if flags & (CHECKSUM | ROUTING) != 0 {
-        walk.skip(4)?;
+        cursor.skip(4)?;
     }
-    let key = if flags & KEY != 0 { Some(walk.u32()?) } else { None };
+    let key = if flags & KEY != 0 { Some(cursor.u32()?) } else { None };
     if flags & SEQUENCE != 0 {
-        walk.skip(4)?;
+        cursor.skip(4)?;
     }
     if flags & ROUTING != 0 {
-        skip_routes(walk)?;
+        skip_routes(cursor)?;
     }
     let gre = key.map_or(Encapsulation::Gre, Encapsulation::GreKey);
     match protocol {
         PROTOCOL_ERSPAN if flags & SEQUENCE == 0 => {
-            walk.crossed.enter(Encapsulation::ErspanOne)?;
-            ethernet(walk)
+            cursor.encapsulations.enter(Encapsulation::ErspanOne)?;
+            ethernet(cursor)
         }
-        PROTOCOL_ERSPAN | PROTOCOL_ERSPAN_THREE => erspan(walk, protocol),
+        PROTOCOL_ERSPAN | PROTOCOL_ERSPAN_THREE => erspan(cursor, protocol),
         PROTOCOL_ETHERNET => {
-            walk.crossed.enter(gre)?;
-            ethernet(walk)
+            cursor.encapsulations.enter(gre)?;
+            ethernet(cursor)
         }
         PROTOCOL_WCCP => {
-            walk.crossed.enter(gre)?;
-            if walk.peek()? >> 4 != 4 {
-                walk.skip(4)?;
+            cursor.encapsulations.enter(gre)?;
+            if cursor.peek()? >> 4 != 4 {
+                cursor.skip(4)?;
             }
             Ok(Network::V4)
         }
         wifi if wifi & PROTOCOL_WIFI_MASK == PROTOCOL_WIFI => {
-            walk.crossed.enter(gre)?;
-            wifi::data(walk, wifi::Padding::None)
+            cursor.encapsulations.enter(gre)?;
+            wifi::data(cursor, wifi::Padding::None)
         }
         // Keep-alives, ISO protocols, and more that are no EtherType.
         other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
         ethertype => {
-            walk.crossed.enter(gre)?;
-            by_ethertype(walk, ethertype)
+            cursor.encapsulations.enter(gre)?;
+            by_ethertype(cursor, ethertype)
         }
     }
 }
 
 /// Source route entries: family, offset, length, route; one that is all zero is the last (RFC
 /// 1701).
-fn skip_routes(walk: &mut Walk<'_>) -> Result<(), Reject> {
+fn skip_routes(cursor: &mut Cursor<'_>) -> Result<(), Reject> {
     for _ in 0..ROUTE_COUNT_MAX {
-        let [a, b, _, length] = *walk.take::<4>()?;
+        let [a, b, _, length] = *cursor.take::<4>()?;
         if [a, b, length] == [0; 3] {
             return Ok(());
         }
-        walk.skip(length.into())?;
+        cursor.skip(length.into())?;
     }
     Err(Reject::TooDeep)
 }
 
 /// The header of ERSPAN type II or III, then the mirrored Ethernet frame.
-fn erspan(walk: &mut Walk<'_>, protocol: u16) -> Result<Network, Reject> {
-    let [_, _, high, low, ..] = *walk.take::<8>()?;
+fn erspan(cursor: &mut Cursor<'_>, protocol: u16) -> Result<Network, Reject> {
+    let [_, _, high, low, ..] = *cursor.take::<8>()?;
     let session = u16::from_be_bytes([high, low]) & SESSION_MASK;
-    walk.crossed.enter(Encapsulation::Erspan(session))?;
+    cursor.encapsulations.enter(Encapsulation::Erspan(session))?;
     if protocol == PROTOCOL_ERSPAN_THREE {
-        let [.., last] = *walk.take::<4>()?;
+        let [.., last] = *cursor.take::<4>()?;
         if last & SUBHEADER != 0 {
-            walk.skip(8)?;
+            cursor.skip(8)?;
         }
     }
-    ethernet(walk)
+    ethernet(cursor)
 }
 
 /// Version 1: always with a key, which holds length and call id; PPP only where there is a sequence
 /// number.
-fn point_to_point(walk: &mut Walk<'_>, flags: u16, protocol: u16) -> Result<Network, Reject> {
+fn point_to_point(cursor: &mut Cursor<'_>, flags: u16, protocol: u16) -> Result<Network, Reject> {
     if protocol != PROTOCOL_PPP || flags & KEY == 0 || flags & SEQUENCE == 0 {
         return Err(Reject::NotTcp);
     }
-    let length = walk.u16()?;
-    let call = walk.u16()?;
-    walk.skip(4)?;
+    let length = cursor.u16()?;
+    let call = cursor.u16()?;
+    cursor.skip(4)?;
     if flags & ACKNOWLEDGMENT != 0 {
-        walk.skip(4)?;
+        cursor.skip(4)?;
     }
-    walk.crossed.enter(Encapsulation::Pptp(call))?;
-    walk.limit(length.into());
-    ppp::protocol(walk)
+    cursor.encapsulations.enter(Encapsulation::Pptp(call))?;
+    cursor.limit(length.into());
+    ppp::protocol(cursor)
 }

@@ -1,9 +1,9 @@
 //! GTP-U, the user plane of mobile networks (3GPP TS 29.281 section 5).
 
 use super::Reject;
+use super::cursor::Cursor;
 use super::link::{Network, by_version};
 use super::tunnel::Encapsulation;
-use super::walk::Walk;
 
 /// Of the flags: version 1 and the protocol type of GTP, and whether optional fields are there.
 const VERSION_TYPE_MASK: u8 = 0xf0;
@@ -18,37 +18,37 @@ const EXTENSION_COUNT_MAX: usize = 16;
 /// Steps over the header of a user's packet and its extension headers. Other messages are no TCP,
 /// and neither is what does not begin like IP: a session may carry Ethernet, and only its
 /// signalling would tell.
-pub(super) fn network_of(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [flags, message, high, low, a, b, c, d] = *walk.take::<8>()?;
+pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let [flags, message, high, low, a, b, c, d] = *cursor.take::<8>()?;
     if flags & VERSION_TYPE_MASK != VERSION_ONE_GTP || message != G_PDU {
         return Err(Reject::NotTcp);
     }
     // An offloaded superpacket's length does not fit; IP tells it then.
     match u16::from_be_bytes([high, low]) {
         0 => {}
-        length => walk.limit(length.into()),
+        length => cursor.limit(length.into()),
     }
     if flags & HAS_OPTIONAL != 0 {
         // Sequence number, N-PDU number, kind of the first extension.
-        let [.., kind] = *walk.take::<4>()?;
-        skip_extensions(walk, if flags & HAS_EXTENSION != 0 { kind } else { 0 })?;
+        let [.., kind] = *cursor.take::<4>()?;
+        skip_extensions(cursor, if flags & HAS_EXTENSION != 0 { kind } else { 0 })?;
     }
-    walk.crossed.enter(Encapsulation::Gtpu(u32::from_be_bytes([a, b, c, d])))?;
-    match by_version(walk) {
+    cursor.encapsulations.enter(Encapsulation::Gtpu(u32::from_be_bytes([a, b, c, d])))?;
+    match by_version(cursor) {
         Err(Reject::NotIp) => Err(Reject::NotTcp),
         found => found,
     }
 }
 
 /// Each begins with its length in words of 4 bytes and ends with the kind of the next.
-fn skip_extensions(walk: &mut Walk<'_>, mut kind: u8) -> Result<(), Reject> {
+fn skip_extensions(cursor: &mut Cursor<'_>, mut kind: u8) -> Result<(), Reject> {
     for _ in 0..EXTENSION_COUNT_MAX {
         if kind == 0 {
             return Ok(());
         }
-        let [words] = *walk.take::<1>()?;
-        walk.skip((usize::from(words) * 4).checked_sub(2).ok_or(Reject::NotTcp)?)?;
-        [kind] = *walk.take::<1>()?;
+        let [words] = *cursor.take::<1>()?;
+        cursor.skip((usize::from(words) * 4).checked_sub(2).ok_or(Reject::NotTcp)?)?;
+        [kind] = *cursor.take::<1>()?;
     }
     Err(Reject::TooDeep)
 }

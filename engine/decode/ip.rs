@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers: addresses, what they carry, and whether it is a
 //! fragment.
 
-use super::walk::Walk;
+use super::cursor::Cursor;
 use super::{Reject, protocol};
 use crate::stats::DatagramStats;
 use std::ops::Range;
@@ -56,10 +56,10 @@ mod v4 {
 /// Steps over an IPv4 header. Where it holds a total length of 0, as offloaded superpackets do (BIG
 /// TCP; `ip_hdr(skb)->tot_len` in net/ipv4/ip_output.c), the layer around tells how long it is.
 #[inline(always)]
-pub(super) fn v4(walk: &mut Walk<'_>, stats: &mut DatagramStats) -> Result<Packet, Reject> {
-    let wire_bytes = walk.wire_bytes();
-    let start = walk.rest();
-    let header = walk.take::<{ v4::HEADER_BYTES_MIN }>()?;
+pub(super) fn v4(cursor: &mut Cursor<'_>, stats: &mut DatagramStats) -> Result<Packet, Reject> {
+    let wire_bytes = cursor.wire_bytes();
+    let start = cursor.rest();
+    let header = cursor.take::<{ v4::HEADER_BYTES_MIN }>()?;
     let option_bytes = match header[v4::VERSION_IHL] {
         0x45 => 0,
         version_ihl if version_ihl >> 4 == 4 => (usize::from(version_ihl & 0x0f) * 4)
@@ -72,11 +72,11 @@ pub(super) fn v4(walk: &mut Walk<'_>, stats: &mut DatagramStats) -> Result<Packe
         0 => wire_bytes,
         length => length,
     };
-    walk.skip(option_bytes)?;
+    cursor.skip(option_bytes)?;
     let options = start.get(v4::HEADER_BYTES_MIN..header_bytes).unwrap_or_default();
     let sum = if options.is_empty() { sum_of(header) } else { sum_of(header) + sum_of(options) };
     stats.ipv4_checksums_wrong += u64::from(!is_all_ones(sum));
-    walk.limit(total_bytes.checked_sub(header_bytes).ok_or(Reject::BadHeader)?);
+    cursor.limit(total_bytes.checked_sub(header_bytes).ok_or(Reject::BadHeader)?);
     let word = be16(header, v4::FRAGMENT);
     let is_fragment = word & (v4::MORE_FRAGMENTS | v4::OFFSET_MASK) != 0;
     Ok(Packet {
@@ -109,10 +109,10 @@ pub(super) fn is_all_ones(sum: u64) -> bool {
 
 /// Steps over an authentication header (RFC 4302 section 2); returns what it protects. Whether that
 /// is encrypted, too, its number tells.
-pub(super) fn authentication(walk: &mut Walk<'_>) -> Result<u8, Reject> {
-    walk.crossed.deepen()?;
-    let [next, words, ..] = *walk.take::<8>()?;
-    walk.skip(usize::from(words) * 4)?;
+pub(super) fn authentication(cursor: &mut Cursor<'_>) -> Result<u8, Reject> {
+    cursor.encapsulations.deepen()?;
+    let [next, words, ..] = *cursor.take::<8>()?;
+    cursor.skip(usize::from(words) * 4)?;
     Ok(next)
 }
 
@@ -138,18 +138,18 @@ mod v6 {
 /// Steps over an IPv6 header and its extensions. A payload length of 0 is that of a jumbogram or of
 /// a BIG TCP superpacket (RFC 2675): the layer around tells how long it is.
 #[inline(always)]
-pub(super) fn v6(walk: &mut Walk<'_>) -> Result<Packet, Reject> {
-    let header = walk.take::<{ v6::HEADER_BYTES }>()?;
+pub(super) fn v6(cursor: &mut Cursor<'_>) -> Result<Packet, Reject> {
+    let header = cursor.take::<{ v6::HEADER_BYTES }>()?;
     if header[v6::VERSION] >> 4 != 6 {
         return Err(Reject::BadHeader);
     }
     match usize::from(be16(header, v6::PAYLOAD_LENGTH)) {
         0 => {}
-        length => walk.limit(length),
+        length => cursor.limit(length),
     }
     let (protocol, fragment) = match header[v6::NEXT_HEADER] {
         protocol::TCP => (protocol::TCP, None),
-        next => extensions(walk, next)?,
+        next => extensions(cursor, next)?,
     };
     Ok(Packet {
         source: padded(&header[v6::SOURCE]),
@@ -163,7 +163,7 @@ pub(super) fn v6(walk: &mut Walk<'_>) -> Result<Packet, Reject> {
 /// Steps over extension headers, of which the first is of kind `next`, up to what the packet
 /// carries or to a fragment header. One that fragments nothing is stepped over (RFC 6946).
 pub(super) fn extensions(
-    walk: &mut Walk<'_>,
+    cursor: &mut Cursor<'_>,
     mut next: u8,
 ) -> Result<(u8, Option<Fragment>), Reject> {
     for _ in 0..=EXTENSION_COUNT_MAX {
@@ -178,7 +178,7 @@ pub(super) fn extensions(
         if !is_extension {
             return Ok((next, None));
         }
-        let extension = walk.take::<8>()?;
+        let extension = cursor.take::<8>()?;
         let kind = std::mem::replace(&mut next, extension[0]);
         match kind {
             v6::FRAGMENT => {
@@ -192,8 +192,8 @@ pub(super) fn extensions(
                 }
             }
             // Its length counts words of 4 bytes, less two (RFC 4302 section 2.2).
-            v6::AUTHENTICATION => walk.skip(usize::from(extension[1]) * 4)?,
-            _ => walk.skip(usize::from(extension[1]) * 8)?,
+            v6::AUTHENTICATION => cursor.skip(usize::from(extension[1]) * 4)?,
+            _ => cursor.skip(usize::from(extension[1]) * 8)?,
         }
     }
     Err(Reject::TooDeep)

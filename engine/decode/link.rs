@@ -1,7 +1,7 @@
 //! The link layer and what stands between it and IP: how far it is to the network header, and of
 //! what kind.
 
-use super::walk::Walk;
+use super::cursor::Cursor;
 use super::{Reject, mpls, nflog, ppp, wifi};
 use crate::capture::{Frame, LinkType};
 
@@ -30,56 +30,56 @@ pub(super) enum Network {
 
 /// Steps over all that stands before the network header.
 #[inline]
-pub(super) fn network_of(walk: &mut Walk<'_>, frame: &Frame<'_>) -> Result<Network, Reject> {
+pub(super) fn network_of(cursor: &mut Cursor<'_>, frame: &Frame<'_>) -> Result<Network, Reject> {
     if let Some(tag) = frame.vlan {
-        walk.crossed.vlan(tag.tci)?;
+        cursor.encapsulations.vlan(tag.tci)?;
     }
-    behind(walk, frame.link)
+    behind(cursor, frame.link)
 }
 
 #[inline(always)]
-fn behind(walk: &mut Walk<'_>, link: LinkType) -> Result<Network, Reject> {
+fn behind(cursor: &mut Cursor<'_>, link: LinkType) -> Result<Network, Reject> {
     match link {
-        LinkType::Ethernet => ethernet(walk),
+        LinkType::Ethernet => ethernet(cursor),
         LinkType::LinuxSll => {
-            walk.skip(14)?;
-            let protocol = walk.u16()?;
-            sll_protocol(walk, protocol)
+            cursor.skip(14)?;
+            let protocol = cursor.u16()?;
+            sll_protocol(cursor, protocol)
         }
         LinkType::LinuxSll2 => {
-            let [high, low, ..] = *walk.take::<20>()?;
-            sll_protocol(walk, u16::from_be_bytes([high, low]))
+            let [high, low, ..] = *cursor.take::<20>()?;
+            sll_protocol(cursor, u16::from_be_bytes([high, low]))
         }
-        LinkType::Null => null_family(walk),
-        LinkType::Raw => by_version(walk),
-        LinkType::Ppp => ppp::protocol(walk),
-        LinkType::PppHdlc => ppp::hdlc(walk),
-        LinkType::PppEther => ppp::pppoe(walk),
+        LinkType::Null => null_family(cursor),
+        LinkType::Raw => by_version(cursor),
+        LinkType::Ppp => ppp::protocol(cursor),
+        LinkType::PppHdlc => ppp::hdlc(cursor),
+        LinkType::PppEther => ppp::pppoe(cursor),
         LinkType::PppDirected => {
-            walk.skip(1)?;
-            ppp::protocol(walk)
+            cursor.skip(1)?;
+            ppp::protocol(cursor)
         }
-        LinkType::CiscoHdlc => ppp::cisco_hdlc(walk),
+        LinkType::CiscoHdlc => ppp::cisco_hdlc(cursor),
         LinkType::CiscoHdlcDirected => {
-            walk.skip(1)?;
-            ppp::cisco_hdlc(walk)
+            cursor.skip(1)?;
+            ppp::cisco_hdlc(cursor)
         }
-        LinkType::Wifi => wifi::data(walk, wifi::Padding::None),
-        LinkType::Radiotap => wifi::radiotap(walk),
-        LinkType::Prism => wifi::prism(walk),
+        LinkType::Wifi => wifi::data(cursor, wifi::Padding::None),
+        LinkType::Radiotap => wifi::radiotap(cursor),
+        LinkType::Prism => wifi::prism(cursor),
         LinkType::Ppi => {
             // Version and flags, length, link type; then fields that tell nothing of the packet.
-            let [_, _, c, d, low, high, _, _] = *walk.take::<8>()?;
-            named(walk, 8, u16::from_le_bytes([c, d]).into(), u16::from_le_bytes([low, high]))
+            let [_, _, c, d, low, high, _, _] = *cursor.take::<8>()?;
+            named(cursor, 8, u16::from_le_bytes([c, d]).into(), u16::from_le_bytes([low, high]))
         }
         LinkType::Pktap => {
-            let header = *walk.take::<12>()?;
+            let header = *cursor.take::<12>()?;
             let header_bytes = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
             let link = u16::from_le_bytes([header[8], header[9]]);
-            named(walk, 12, header_bytes as usize, link)
+            named(cursor, 12, header_bytes as usize, link)
         }
-        LinkType::Nflog => nflog::packet(walk),
-        LinkType::Netlink => nflog::netlink(walk),
+        LinkType::Nflog => nflog::packet(cursor),
+        LinkType::Netlink => nflog::netlink(cursor),
         LinkType::Unsupported(_) => Err(Reject::UnsupportedLink),
     }
 }
@@ -89,47 +89,47 @@ fn behind(walk: &mut Walk<'_>, link: LinkType) -> Result<Network, Reject> {
 #[cold]
 #[inline(never)]
 fn named(
-    walk: &mut Walk<'_>,
+    cursor: &mut Cursor<'_>,
     read_bytes: usize,
     header_bytes: usize,
     link: u16,
 ) -> Result<Network, Reject> {
-    walk.skip(header_bytes.checked_sub(read_bytes).ok_or(Reject::BadHeader)?)?;
+    cursor.skip(header_bytes.checked_sub(read_bytes).ok_or(Reject::BadHeader)?)?;
     match LinkType::from_file(link) {
         LinkType::Ppi | LinkType::Pktap => Err(Reject::UnsupportedLink),
-        link => behind(walk, link),
+        link => behind(cursor, link),
     }
 }
 
 /// Ethernet II, or 802.3 with LLC and SNAP.
 #[inline]
-pub(super) fn ethernet(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [.., high, low] = *walk.take::<14>()?;
+pub(super) fn ethernet(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let [.., high, low] = *cursor.take::<14>()?;
     match u16::from_be_bytes([high, low]) {
         // First what nearly all frames are.
         ETHERTYPE_IPV4 => Ok(Network::V4),
         ETHERTYPE_IPV6 => Ok(Network::V6),
         length if length < ETHERTYPE_MIN => {
-            walk.limit(length.into());
-            llc(walk)
+            cursor.limit(length.into());
+            llc(cursor)
         }
-        ethertype => by_ethertype(walk, ethertype),
+        ethertype => by_ethertype(cursor, ethertype),
     }
 }
 
 /// What an EtherType announces, through all tags.
-pub(super) fn by_ethertype(walk: &mut Walk<'_>, mut ethertype: u16) -> Result<Network, Reject> {
+pub(super) fn by_ethertype(cursor: &mut Cursor<'_>, mut ethertype: u16) -> Result<Network, Reject> {
     while ETHERTYPE_VLAN.contains(&ethertype) {
-        let tci = walk.u16()?;
-        walk.crossed.vlan(tci)?;
-        ethertype = walk.u16()?;
+        let tci = cursor.u16()?;
+        cursor.encapsulations.vlan(tci)?;
+        ethertype = cursor.u16()?;
     }
     match ethertype {
         ETHERTYPE_IPV4 => Ok(Network::V4),
         ETHERTYPE_IPV6 => Ok(Network::V6),
-        ETHERTYPE_PPPOE_SESSION => ppp::pppoe(walk),
-        _ if ETHERTYPE_MPLS.contains(&ethertype) => mpls::labels(walk),
-        length if length < ETHERTYPE_MIN => llc(walk),
+        ETHERTYPE_PPPOE_SESSION => ppp::pppoe(cursor),
+        _ if ETHERTYPE_MPLS.contains(&ethertype) => mpls::labels(cursor),
+        length if length < ETHERTYPE_MIN => llc(cursor),
         _ => Err(Reject::NotIp),
     }
 }
@@ -145,30 +145,30 @@ pub(super) fn is_ethernet(bytes: &[u8]) -> bool {
 }
 
 /// LLC with SNAP, which has an EtherType; other LLC carries no IP.
-pub(super) fn llc(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [destination, source, control, a, b, c, high, low] = *walk.take::<8>()?;
+pub(super) fn llc(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let [destination, source, control, a, b, c, high, low] = *cursor.take::<8>()?;
     let is_snap = [destination, source, control] == LLC_SNAP;
     if !is_snap || !SNAP_ORGANIZATIONS.contains(&[a, b, c]) {
         return Err(Reject::NotIp);
     }
     match u16::from_be_bytes([high, low]) {
         length if length < ETHERTYPE_MIN => Err(Reject::NotIp),
-        ethertype => by_ethertype(walk, ethertype),
+        ethertype => by_ethertype(cursor, ethertype),
     }
 }
 
-fn sll_protocol(walk: &mut Walk<'_>, protocol: u16) -> Result<Network, Reject> {
+fn sll_protocol(cursor: &mut Cursor<'_>, protocol: u16) -> Result<Network, Reject> {
     match protocol {
-        SLL_PROTOCOL_LLC => llc(walk),
+        SLL_PROTOCOL_LLC => llc(cursor),
         length if length < ETHERTYPE_MIN => Err(Reject::NotIp),
-        ethertype => by_ethertype(walk, ethertype),
+        ethertype => by_ethertype(cursor, ethertype),
     }
 }
 
 /// The address family of a BSD loopback header. Its byte order is the writing host's, which nobody
 /// noted; the values are small, so the order shows. AF_INET6 is 10, 24, 28 or 30, by system.
-fn null_family(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let little = u32::from_le_bytes(*walk.take()?);
+fn null_family(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let little = u32::from_le_bytes(*cursor.take()?);
     let family = if little > 0xffff { little.swap_bytes() } else { little };
     match family {
         2 => Ok(Network::V4),
@@ -178,8 +178,8 @@ fn null_family(walk: &mut Walk<'_>) -> Result<Network, Reject> {
 }
 
 /// IP, of the version that its first four bits tell.
-pub(super) fn by_version(walk: &Walk<'_>) -> Result<Network, Reject> {
-    match walk.peek()? >> 4 {
+pub(super) fn by_version(cursor: &Cursor<'_>) -> Result<Network, Reject> {
+    match cursor.peek()? >> 4 {
         4 => Ok(Network::V4),
         6 => Ok(Network::V6),
         _ => Err(Reject::NotIp),

@@ -16,6 +16,8 @@
 
 mod admit;
 mod ayiya;
+mod cursor;
+mod fast_path;
 mod fragments;
 mod gre;
 mod gtpu;
@@ -25,7 +27,6 @@ mod link;
 mod mpls;
 mod nflog;
 mod overlay;
-mod plain;
 mod ppp;
 mod restrict;
 mod seq;
@@ -33,7 +34,6 @@ mod tcp;
 mod teredo;
 mod tunnel;
 mod udp;
-mod walk;
 mod wifi;
 
 pub use admit::{begins_like_message, is_worth_joining};
@@ -46,10 +46,10 @@ use crate::config::{DecodeConfig, Restrictions};
 use crate::ids::{Direction, FlowKey, IfaceId, REALM_IPV6};
 use crate::stats::{DatagramStats, DecodeStats};
 use crate::time::TimestampNs;
+use cursor::{Cursor, EncapsulationStack};
 use fragments::FragmentTable;
 use ip::{Fragment, Packet};
 use link::Network;
-use walk::{Crossed, Walk};
 
 /// Encapsulations that are followed into each other: tunnels, label stacks, PPPoE. More are seen in
 /// attacks only.
@@ -210,40 +210,41 @@ impl Decoder {
     /// The flow of `frame`, before its turn, where that is plain to see. Nothing is counted.
     #[inline(always)]
     pub fn flow_ahead(frame: &Frame<'_>) -> Option<FlowKey> {
-        plain::segment(frame).map(|segment| segment.key)
+        fast_path::segment(frame).map(|segment| segment.key)
     }
 
     /// Finds the TCP segment in `frame`, or in the datagram that it completes.
     #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
-        match plain::segment(frame) {
+        match fast_path::segment(frame) {
             Some(segment) if self.restrictions.is_none() => Ok(segment),
-            _ => self.walk(frame),
+            _ => self.cursor(frame),
         }
     }
 
     /// The same for any frame, layer by layer.
     #[inline(never)]
-    fn walk<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
-        let mut walk = Walk::new(frame.bytes, frame.wire_bytes as usize, Crossed::default());
-        let network = link::network_of(&mut walk, frame)?;
-        let packet = self.packet(&mut walk, network)?;
+    fn cursor<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
+        let mut cursor =
+            Cursor::new(frame.bytes, frame.wire_bytes as usize, EncapsulationStack::default());
+        let network = link::network_of(&mut cursor, frame)?;
+        let packet = self.packet(&mut cursor, network)?;
         if packet.is_tcp() {
-            return segment(frame, &packet, walk, self.restrictions.as_ref());
+            return segment(frame, &packet, cursor, self.restrictions.as_ref());
         }
-        match self.find(&mut walk, packet, frame.timestamp)? {
-            Found::Tcp(packet) => segment(frame, &packet, walk, self.restrictions.as_ref()),
+        match self.find(&mut cursor, packet, frame.timestamp)? {
+            Found::Tcp(packet) => segment(frame, &packet, cursor, self.restrictions.as_ref()),
             Found::Datagram(datagram, packet) => {
-                self.decode_datagram(frame, datagram, packet, walk.crossed)
+                self.decode_datagram(frame, datagram, packet, cursor.encapsulations)
             }
         }
     }
 
     #[inline(always)]
-    fn packet(&mut self, walk: &mut Walk<'_>, network: Network) -> Result<Packet, Reject> {
+    fn packet(&mut self, cursor: &mut Cursor<'_>, network: Network) -> Result<Packet, Reject> {
         match network {
-            Network::V4 => ip::v4(walk, &mut self.stats),
-            Network::V6 => ip::v6(walk),
+            Network::V4 => ip::v4(cursor, &mut self.stats),
+            Network::V6 => ip::v6(cursor),
         }
     }
 
@@ -255,30 +256,30 @@ impl Decoder {
         frame: &Frame<'a>,
         mut datagram: Vec<u8>,
         mut packet: Packet,
-        mut crossed: Crossed,
+        mut encapsulations: EncapsulationStack,
     ) -> Result<Segment<'a>, Reject> {
         let tcp = loop {
             // Each turn is an encapsulation deeper, so that there is an end.
-            let mut walk = Walk::new(&datagram, datagram.len(), crossed);
+            let mut cursor = Cursor::new(&datagram, datagram.len(), encapsulations);
             if packet.is_v6 {
-                (packet.protocol, packet.fragment) = ip::extensions(&mut walk, packet.protocol)?;
+                (packet.protocol, packet.fragment) = ip::extensions(&mut cursor, packet.protocol)?;
                 if packet.fragment.is_some() {
                     return Err(Reject::BadHeader);
                 }
             }
-            let found = self.find(&mut walk, packet, frame.timestamp)?;
-            crossed = walk.crossed;
+            let found = self.find(&mut cursor, packet, frame.timestamp)?;
+            encapsulations = cursor.encapsulations;
             match found {
                 Found::Tcp(inner) => {
                     packet = inner;
-                    break (walk.rest().to_vec(), walk.wire_bytes());
+                    break (cursor.rest().to_vec(), cursor.wire_bytes());
                 }
                 Found::Datagram(next, inner) => (datagram, packet) = (next, inner),
             }
         };
         self.datagram = tcp.0;
-        let walk = Walk::new(&self.datagram, tcp.1, crossed);
-        segment(frame, &packet, walk, self.restrictions.as_ref())
+        let cursor = Cursor::new(&self.datagram, tcp.1, encapsulations);
+        segment(frame, &packet, cursor, self.restrictions.as_ref())
     }
 
     /// Through tunnels, from behind the headers of `packet` on, up to TCP or a datagram that is
@@ -286,41 +287,41 @@ impl Decoder {
     #[cold]
     fn find(
         &mut self,
-        walk: &mut Walk<'_>,
+        cursor: &mut Cursor<'_>,
         mut packet: Packet,
         now: TimestampNs,
     ) -> Result<Found, Reject> {
         loop {
             if let Some(fragment) = packet.fragment {
-                return self.join(walk, packet, fragment, now);
+                return self.join(cursor, packet, fragment, now);
             }
             if packet.is_tcp() {
                 return Ok(Found::Tcp(packet));
             }
             if packet.protocol == protocol::AUTHENTICATION {
-                packet.protocol = ip::authentication(walk)?;
+                packet.protocol = ip::authentication(cursor)?;
                 continue;
             }
-            let network = self.network_inside(walk, &packet)?;
-            packet = self.packet(walk, network)?;
+            let network = self.network_inside(cursor, &packet)?;
+            packet = self.packet(cursor, network)?;
         }
     }
 
     /// The network header inside a packet that is no TCP. Each kind counts as an encapsulation,
     /// which ends every way inwards.
-    fn network_inside(&self, walk: &mut Walk<'_>, packet: &Packet) -> Result<Network, Reject> {
+    fn network_inside(&self, cursor: &mut Cursor<'_>, packet: &Packet) -> Result<Network, Reject> {
         let (encapsulation, network) = match (packet.protocol, packet.is_v6) {
-            (protocol::UDP, _) => return udp::network_of(walk, &self.limits),
-            (protocol::GRE, _) => return gre::network_of(walk),
-            (protocol::L2TP, _) => return l2tp::session(walk),
-            (protocol::MPLS, _) => return mpls::labels(walk),
+            (protocol::UDP, _) => return udp::network_of(cursor, &self.limits),
+            (protocol::GRE, _) => return gre::network_of(cursor),
+            (protocol::L2TP, _) => return l2tp::session(cursor),
+            (protocol::MPLS, _) => return mpls::labels(cursor),
             (protocol::IPV4, false) => (Encapsulation::V4InV4, Network::V4),
             (protocol::IPV4, true) => (Encapsulation::V4InV6, Network::V4),
             (protocol::IPV6, false) => (Encapsulation::V6InV4, Network::V6),
             (protocol::IPV6, true) => (Encapsulation::V6InV6, Network::V6),
             _ => return Err(Reject::NotTcp),
         };
-        walk.crossed.enter(encapsulation)?;
+        cursor.encapsulations.enter(encapsulation)?;
         Ok(network)
     }
 
@@ -328,7 +329,7 @@ impl Decoder {
     /// are not.
     fn join(
         &mut self,
-        walk: &Walk<'_>,
+        cursor: &Cursor<'_>,
         packet: Packet,
         fragment: Fragment,
         now: TimestampNs,
@@ -336,10 +337,15 @@ impl Decoder {
         if !packet.is_v6 && !leads_to_tcp(packet.protocol) {
             return Err(Reject::NotTcp);
         }
-        let bytes = (walk.rest(), walk.wire_bytes());
+        let bytes = (cursor.rest(), cursor.wire_bytes());
         let fragments = &mut self.fragments;
-        let (datagram, protocol) =
-            fragments.accept((&packet, fragment), &walk.crossed, bytes, now, &mut self.stats)?;
+        let (datagram, protocol) = fragments.accept(
+            (&packet, fragment),
+            &cursor.encapsulations,
+            bytes,
+            now,
+            &mut self.stats,
+        )?;
         Ok(Found::Datagram(datagram, Packet { protocol, fragment: None, ..packet }))
     }
 }
@@ -359,20 +365,20 @@ fn leads_to_tcp(protocol: u8) -> bool {
     )
 }
 
-/// The segment at which `walk` stands.
+/// The segment at which `cursor` stands.
 #[inline]
 fn segment<'a>(
     frame: &Frame<'_>,
     packet: &Packet,
-    mut walk: Walk<'a>,
+    mut cursor: Cursor<'a>,
     restrictions: Option<&Restrictions>,
 ) -> Result<Segment<'a>, Reject> {
-    let tcp = tcp::header(&mut walk)?;
+    let tcp = tcp::header(&mut cursor)?;
     let (key, direction) = FlowKey::new(
         (packet.source, tcp.source_port),
         (packet.destination, tcp.destination_port),
-        walk.crossed.vlans.ids,
-        walk.crossed.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
+        cursor.encapsulations.vlans.ids,
+        cursor.encapsulations.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
     );
     if restrictions.is_some_and(|restrictions| restrictions.refuse(&key)) {
         return Err(Reject::Unwanted);
@@ -383,10 +389,10 @@ fn segment<'a>(
         seq: tcp.seq,
         ack: tcp.flags.is_ack().then_some(tcp.ack),
         flags: tcp.flags,
-        payload: walk.rest(),
-        payload_wire_bytes: u32::try_from(walk.wire_bytes()).map_err(|_| Reject::BadHeader)?,
+        payload: cursor.rest(),
+        payload_wire_bytes: u32::try_from(cursor.wire_bytes()).map_err(|_| Reject::BadHeader)?,
         timestamp: frame.timestamp,
         iface: frame.iface,
-        tunnel: walk.crossed.path,
+        tunnel: cursor.encapsulations.path,
     })
 }

@@ -2,9 +2,9 @@
 //! 4928).
 
 use super::Reject;
+use super::cursor::Cursor;
 use super::link::{Network, ethernet, is_ethernet};
 use super::tunnel::Encapsulation;
-use super::walk::Walk;
 
 /// The last entry of a stack has this bit.
 const BOTTOM: u32 = 1 << 8;
@@ -12,32 +12,32 @@ const BOTTOM: u32 = 1 << 8;
 const LABEL_COUNT_MAX: usize = 16;
 
 /// Steps over a label stack and, where a pseudowire is in it, over the Ethernet header there.
-pub(super) fn labels(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    walk.crossed.deepen()?;
+pub(super) fn labels(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    cursor.encapsulations.deepen()?;
     for _ in 0..LABEL_COUNT_MAX {
-        let entry = walk.u32()?;
-        walk.crossed.path.push(Encapsulation::Mpls(entry >> 12));
+        let entry = cursor.u32()?;
+        cursor.encapsulations.path.push(Encapsulation::Mpls(entry >> 12));
         if entry & BOTTOM != 0 {
-            return behind_labels(walk);
+            return behind_labels(cursor);
         }
     }
     Err(Reject::TooDeep)
 }
 
-fn behind_labels(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    match walk.peek()? >> 4 {
+fn behind_labels(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    match cursor.peek()? >> 4 {
         4 => Ok(Network::V4),
         6 => Ok(Network::V6),
         // A pseudowire's associated channel carries no user's data (RFC 4385 section 5).
         1 => Err(Reject::NotIp),
         nibble => {
-            walk.crossed.deepen()?;
+            cursor.encapsulations.deepen()?;
             // A control word begins with four zero bits (RFC 4385 section 3), and so do many
             // Ethernet addresses: the place of the EtherType tells.
-            if nibble == 0 && !is_ethernet(walk.rest()) {
-                walk.skip(4)?;
+            if nibble == 0 && !is_ethernet(cursor.rest()) {
+                cursor.skip(4)?;
             }
-            ethernet(walk)
+            ethernet(cursor)
         }
     }
 }

@@ -3,8 +3,8 @@
 //! <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>, `linux/netfilter/nfnetlink_log.h`.
 
 use super::Reject;
+use super::cursor::Cursor;
 use super::link::{Network, by_version};
-use super::walk::Walk;
 
 /// The attribute that holds the packet, from its IP header on: of a log, of a queue.
 const ATTRIBUTE_PAYLOAD: u16 = 9;
@@ -41,26 +41,26 @@ impl Order {
 }
 
 /// Finds the packet among the attributes of a record of the log.
-pub(super) fn packet(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    payload(walk, ATTRIBUTE_PAYLOAD)
+pub(super) fn packet(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    payload(cursor, ATTRIBUTE_PAYLOAD)
 }
 
-fn payload(walk: &mut Walk<'_>, attribute: u16) -> Result<Network, Reject> {
+fn payload(cursor: &mut Cursor<'_>, attribute: u16) -> Result<Network, Reject> {
     // Family, version, resource.
-    walk.skip(4)?;
+    cursor.skip(4)?;
     let mut order = None;
     for _ in 0..ATTRIBUTE_COUNT_MAX {
-        let [a, b, c, d] = *walk.take::<4>()?;
+        let [a, b, c, d] = *cursor.take::<4>()?;
         let order = *order.get_or_insert_with(|| Order::of(u16::from_le_bytes([c, d])));
         let value_bytes = usize::from(order.u16([a, b])).checked_sub(4).ok_or(Reject::BadHeader)?;
         if order.u16([c, d]) == attribute {
-            walk.limit(value_bytes);
-            return by_version(walk);
+            cursor.limit(value_bytes);
+            return by_version(cursor);
         }
-        walk.skip(value_bytes.next_multiple_of(4).min(walk.rest().len()))?;
-        if walk.rest().is_empty() {
+        cursor.skip(value_bytes.next_multiple_of(4).min(cursor.rest().len()))?;
+        if cursor.rest().is_empty() {
             // The packet may stand in what the snap length cut.
-            return Err(if walk.is_cut() { Reject::Truncated } else { Reject::NotIp });
+            return Err(if cursor.is_cut() { Reject::Truncated } else { Reject::NotIp });
         }
     }
     Err(Reject::NotIp)
@@ -68,12 +68,12 @@ fn payload(walk: &mut Walk<'_>, attribute: u16) -> Result<Network, Reject> {
 
 /// A netlink message that carries a record. One frame gives one segment: a frame of several
 /// messages, as netfilter makes them when it batches, is a form of the link that we do not decode.
-pub(super) fn netlink(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let cooked = walk.take::<COOKED_BYTES>()?;
+pub(super) fn netlink(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let cooked = cursor.take::<COOKED_BYTES>()?;
     if u16::from_be_bytes([cooked[14], cooked[15]]) != FAMILY_NETFILTER {
         return Err(Reject::NotIp);
     }
-    let header = *walk.take::<MESSAGE_HEADER_BYTES>()?;
+    let header = *cursor.take::<MESSAGE_HEADER_BYTES>()?;
     let little = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     // No message has 16 MiB, so the order shows.
     let (length, kind) = if little >> 24 == 0 {
@@ -88,9 +88,9 @@ pub(super) fn netlink(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     };
     let body_bytes =
         (length as usize).checked_sub(MESSAGE_HEADER_BYTES).ok_or(Reject::BadHeader)?;
-    if body_bytes.next_multiple_of(4) + MESSAGE_HEADER_BYTES <= walk.wire_bytes() {
+    if body_bytes.next_multiple_of(4) + MESSAGE_HEADER_BYTES <= cursor.wire_bytes() {
         return Err(Reject::UnsupportedLink);
     }
-    walk.limit(body_bytes);
-    payload(walk, attribute)
+    cursor.limit(body_bytes);
+    payload(cursor, attribute)
 }

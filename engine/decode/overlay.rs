@@ -1,9 +1,9 @@
 //! Overlay networks in UDP: VXLAN (RFC 7348) and Geneve (RFC 8926). Their network identifier is
 //! part of a connection's identity: two networks may use the same addresses.
 
+use super::cursor::Cursor;
 use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
 use super::tunnel::Encapsulation;
-use super::walk::Walk;
 use super::{Reject, mpls};
 use crate::ids::{REALM_GENEVE, REALM_VXLAN};
 
@@ -24,50 +24,50 @@ const GENEVE_VERSION_MASK: u8 = 0xc0;
 const GENEVE_OPTIONS_MASK: u8 = 0x3f;
 
 /// Steps over VXLAN's header and the Ethernet header inside.
-pub(super) fn vxlan(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    vxlan_header(walk)?;
-    ethernet(walk)
+pub(super) fn vxlan(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    vxlan_header(cursor)?;
+    ethernet(cursor)
 }
 
 /// Steps over the header of VXLAN's Generic Protocol Extension, and the Ethernet header inside, if
 /// it is Ethernet.
-pub(super) fn vxlan_gpe(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [flags, _, _, protocol, ..] = *vxlan_header(walk)?;
+pub(super) fn vxlan_gpe(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let [flags, _, _, protocol, ..] = *vxlan_header(cursor)?;
     match protocol {
-        _ if flags & GPE_HAS_PROTOCOL == 0 => ethernet(walk),
+        _ if flags & GPE_HAS_PROTOCOL == 0 => ethernet(cursor),
         GPE_IPV4 => Ok(Network::V4),
         GPE_IPV6 => Ok(Network::V6),
-        GPE_ETHERNET => ethernet(walk),
-        GPE_MPLS => mpls::labels(walk),
+        GPE_ETHERNET => ethernet(cursor),
+        GPE_MPLS => mpls::labels(cursor),
         _ => Err(Reject::NotTcp),
     }
 }
 
-fn vxlan_header<'a>(walk: &mut Walk<'a>) -> Result<&'a [u8; 8], Reject> {
-    let header = walk.take::<8>()?;
+fn vxlan_header<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8; 8], Reject> {
+    let header = cursor.take::<8>()?;
     let [flags, _, _, _, a, b, c, _] = *header;
     if flags & VXLAN_HAS_VNI == 0 {
         return Err(Reject::NotTcp);
     }
     let vni = u32::from_be_bytes([0, a, b, c]);
-    walk.crossed.enter(Encapsulation::Vxlan(vni))?;
-    walk.crossed.realm = REALM_VXLAN | vni;
+    cursor.encapsulations.enter(Encapsulation::Vxlan(vni))?;
+    cursor.encapsulations.realm = REALM_VXLAN | vni;
     Ok(header)
 }
 
 /// Steps over Geneve's header with its options, and the Ethernet header inside, if it is Ethernet.
-pub(super) fn geneve(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let [first, _, high, low, a, b, c, _] = *walk.take::<8>()?;
+pub(super) fn geneve(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let [first, _, high, low, a, b, c, _] = *cursor.take::<8>()?;
     if first & GENEVE_VERSION_MASK != 0 {
         return Err(Reject::NotTcp);
     }
-    walk.skip(usize::from(first & GENEVE_OPTIONS_MASK) * 4)?;
+    cursor.skip(usize::from(first & GENEVE_OPTIONS_MASK) * 4)?;
     let vni = u32::from_be_bytes([0, a, b, c]);
-    walk.crossed.enter(Encapsulation::Geneve(vni))?;
-    walk.crossed.realm = REALM_GENEVE | vni;
+    cursor.encapsulations.enter(Encapsulation::Geneve(vni))?;
+    cursor.encapsulations.realm = REALM_GENEVE | vni;
     match u16::from_be_bytes([high, low]) {
-        GENEVE_ETHERNET => ethernet(walk),
+        GENEVE_ETHERNET => ethernet(cursor),
         other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
-        ethertype => by_ethertype(walk, ethertype),
+        ethertype => by_ethertype(cursor, ethertype),
     }
 }

@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293 section 3.1).
 
-use super::walk::Walk;
+use super::cursor::Cursor;
 use super::{Reject, SeqNumber};
 
 const SOURCE_PORT: usize = 0;
@@ -57,14 +57,14 @@ pub(super) struct Header {
 
 /// Steps over the header; the whole of it, options included, must have been captured.
 #[inline]
-pub(super) fn header(walk: &mut Walk<'_>) -> Result<Header, Reject> {
-    let wire_bytes = walk.wire_bytes();
-    let fixed = walk.take::<HEADER_BYTES_MIN>()?;
+pub(super) fn header(cursor: &mut Cursor<'_>) -> Result<Header, Reject> {
+    let wire_bytes = cursor.wire_bytes();
+    let fixed = cursor.take::<HEADER_BYTES_MIN>()?;
     let header_bytes = usize::from(fixed[DATA_OFFSET] >> 4) * 4;
     if header_bytes < HEADER_BYTES_MIN || header_bytes > wire_bytes {
         return Err(Reject::BadHeader);
     }
-    walk.skip(header_bytes - HEADER_BYTES_MIN)?;
+    cursor.skip(header_bytes - HEADER_BYTES_MIN)?;
     let word =
         |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
     Ok(Header {

@@ -1,5 +1,5 @@
-//! [`TunnelPath`]: the encapsulations that a frame crossed, small enough to travel with every
-//! segment.
+//! [`TunnelPath`]: the encapsulations that a frame encapsulations, small enough to travel with
+//! every segment.
 
 use std::fmt;
 
@@ -133,8 +133,8 @@ impl fmt::Display for Encapsulation {
     }
 }
 
-/// The encapsulations that a frame crossed, in 16 bytes: a code for each, the innermost in the
-/// lowest bits.
+/// The encapsulations that a frame encapsulations, in 16 bytes: a code for each, the innermost in
+/// the lowest bits.
 ///
 /// It is a value and no index into a table, so that shards need to share nothing and no flood of
 /// tunnels can fill anything. Room is for 25 codes without number, or for 5 MPLS labels; the
@@ -158,7 +158,7 @@ impl TunnelPath {
         self.0 = self.0 << code_bits | u128::from(number) << KIND_BITS | u128::from(kind);
     }
 
-    /// Nothing was crossed.
+    /// Nothing was encapsulations.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -2,8 +2,8 @@
 //! MPLS, AYIYA. A payload that is not what the port promises is no TCP, and nothing more is said of
 //! it.
 
+use super::cursor::Cursor;
 use super::link::Network;
-use super::walk::Walk;
 use super::{Reject, ayiya, gre, gtpu, l2tp, mpls, overlay, teredo};
 use crate::config::DecodeConfig;
 
@@ -19,17 +19,20 @@ const PORT_GENEVE: u16 = 6081;
 const PORT_MPLS: u16 = 6635;
 
 /// Steps over UDP and the tunnel's own header.
-pub(super) fn network_of(walk: &mut Walk<'_>, limits: &DecodeConfig) -> Result<Network, Reject> {
-    let [a, b, c, d, high, low, _, _] = *walk.take::<8>()?;
+pub(super) fn network_of(
+    cursor: &mut Cursor<'_>,
+    limits: &DecodeConfig,
+) -> Result<Network, Reject> {
+    let [a, b, c, d, high, low, _, _] = *cursor.take::<8>()?;
     let source = u16::from_be_bytes([a, b]);
     let destination = u16::from_be_bytes([c, d]);
     // 0 is the length of a jumbogram or superpacket (RFC 2675 section 4).
     match usize::from(u16::from_be_bytes([high, low])) {
         0 => {}
-        length => walk.limit(length.checked_sub(8).ok_or(Reject::BadHeader)?),
+        length => cursor.limit(length.checked_sub(8).ok_or(Reject::BadHeader)?),
     }
-    let is_cut = walk.is_cut();
-    match tunnel(walk, limits, source, destination) {
+    let is_cut = cursor.is_cut();
+    match tunnel(cursor, limits, source, destination) {
         // It is all there, and too short for the tunnel: keep-alives of NATs, other protocols.
         Err(Reject::Truncated) if !is_cut => Err(Reject::NotTcp),
         found => found,
@@ -37,7 +40,7 @@ pub(super) fn network_of(walk: &mut Walk<'_>, limits: &DecodeConfig) -> Result<N
 }
 
 fn tunnel(
-    walk: &mut Walk<'_>,
+    cursor: &mut Cursor<'_>,
     limits: &DecodeConfig,
     source: u16,
     destination: u16,
@@ -45,21 +48,21 @@ fn tunnel(
     // Overlays vary the source port (RFC 7348 section 5); the others may answer to any port from
     // their own.
     if limits.vxlan_ports.contains(&destination) {
-        return overlay::vxlan(walk);
+        return overlay::vxlan(cursor);
     }
     match destination {
-        PORT_VXLAN_GPE => return overlay::vxlan_gpe(walk),
-        PORT_GENEVE => return overlay::geneve(walk),
-        PORT_GRE => return gre::network_of(walk),
-        PORT_MPLS => return mpls::labels(walk),
+        PORT_VXLAN_GPE => return overlay::vxlan_gpe(cursor),
+        PORT_GENEVE => return overlay::geneve(cursor),
+        PORT_GRE => return gre::network_of(cursor),
+        PORT_MPLS => return mpls::labels(cursor),
         _ => {}
     }
     for port in [destination, source] {
         match port {
-            PORT_GTPU => return gtpu::network_of(walk),
-            PORT_TEREDO => return teredo::network_of(walk),
-            PORT_AYIYA => return ayiya::network_of(walk),
-            PORT_L2TP => return l2tp::network_of(walk),
+            PORT_GTPU => return gtpu::network_of(cursor),
+            PORT_TEREDO => return teredo::network_of(cursor),
+            PORT_AYIYA => return ayiya::network_of(cursor),
+            PORT_L2TP => return l2tp::network_of(cursor),
             _ => {}
         }
     }

@@ -1,8 +1,8 @@
 //! 802.11 data frames (IEEE 802.11-2020 section 9.3.2), bare or behind a header of the driver.
 
 use super::Reject;
+use super::cursor::Cursor;
 use super::link::{Network, llc};
-use super::walk::Walk;
 
 /// Bits of the first byte of the frame control field: version 0 and the type of data frames.
 const VERSION_TYPE_MASK: u8 = 0x0f;
@@ -35,9 +35,9 @@ const FLAG_PADDED: u8 = 0x20;
 const PRESENT_COUNT_MAX: usize = 32;
 
 /// Steps over a radiotap header (little-endian), then over the frame's own.
-pub(super) fn radiotap(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let header = walk.rest();
-    let [version, _, low, high] = *walk.take::<4>()?;
+pub(super) fn radiotap(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let header = cursor.rest();
+    let [version, _, low, high] = *cursor.take::<4>()?;
     let header_bytes = usize::from(u16::from_le_bytes([low, high]));
     if version != 0 || header_bytes < 8 {
         return Err(Reject::BadHeader);
@@ -45,7 +45,7 @@ pub(super) fn radiotap(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     let mut first = None;
     let mut words = 0;
     loop {
-        let present = u32::from_le_bytes(*walk.take()?);
+        let present = u32::from_le_bytes(*cursor.take()?);
         first.get_or_insert(present);
         words += 1;
         if present & PRESENT_MORE == 0 {
@@ -61,8 +61,8 @@ pub(super) fn radiotap(walk: &mut Walk<'_>) -> Result<Network, Reject> {
     let flags_at = if first & PRESENT_TSFT != 0 { fields.next_multiple_of(8) + 8 } else { fields };
     let is_padded = first & PRESENT_FLAGS != 0
         && header.get(flags_at).is_some_and(|flags| flags & FLAG_PADDED != 0);
-    walk.skip(header_bytes.checked_sub(fields).ok_or(Reject::BadHeader)?)?;
-    data(walk, if is_padded { Padding::ToWords } else { Padding::None })
+    cursor.skip(header_bytes.checked_sub(fields).ok_or(Reject::BadHeader)?)?;
+    data(cursor, if is_padded { Padding::ToWords } else { Padding::None })
 }
 
 /// How the header of AVS begins, but for its version; it has network order.
@@ -71,23 +71,23 @@ const AVS_MAGIC_MASK: u32 = 0xffff_f000;
 
 /// Steps over a header of Prism or of AVS, which both begin with a kind and a length, then over the
 /// frame's own. Prism's is in the byte order of the host; the length is small, so the order shows.
-pub(super) fn prism(walk: &mut Walk<'_>) -> Result<Network, Reject> {
-    let kind = walk.u32()?;
-    let length = walk.u32()?;
+pub(super) fn prism(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
+    let kind = cursor.u32()?;
+    let length = cursor.u32()?;
     let is_avs = kind & AVS_MAGIC_MASK == AVS_MAGIC;
     let length = if is_avs || length <= 0xffff { length } else { length.swap_bytes() };
-    walk.skip((length as usize).checked_sub(8).ok_or(Reject::BadHeader)?)?;
-    data(walk, Padding::None)
+    cursor.skip((length as usize).checked_sub(8).ok_or(Reject::BadHeader)?)?;
+    data(cursor, Padding::None)
 }
 
 /// Steps over the header of a data frame, then over LLC and SNAP.
 ///
 /// What is encrypted is told apart. Frames that hold several MSDUs, or a part of one, are counted
 /// as forms of the link that we do not decode: drivers hand up whole, single ones.
-pub(super) fn data(walk: &mut Walk<'_>, padding: Padding) -> Result<Network, Reject> {
-    let start_bytes = walk.rest().len();
+pub(super) fn data(cursor: &mut Cursor<'_>, padding: Padding) -> Result<Network, Reject> {
+    let start_bytes = cursor.rest().len();
     // Frame control, duration, three addresses, sequence control.
-    let header = walk.take::<24>()?;
+    let header = cursor.take::<24>()?;
     let [control, flags] = [header[0], header[1]];
     if control & VERSION_TYPE_MASK != DATA || control & NO_DATA != 0 {
         return Err(Reject::NotIp);
@@ -100,21 +100,21 @@ pub(super) fn data(walk: &mut Walk<'_>, padding: Padding) -> Result<Network, Rej
         return Err(Reject::UnsupportedLink);
     }
     if flags & TO_AND_FROM_DS == TO_AND_FROM_DS {
-        walk.skip(6)?;
+        cursor.skip(6)?;
     }
     if control & QOS != 0 {
-        let [qos, _] = *walk.take::<2>()?;
+        let [qos, _] = *cursor.take::<2>()?;
         if qos & AGGREGATED != 0 {
             return Err(Reject::UnsupportedLink);
         }
         if flags & ORDER != 0 {
             // The HT control field.
-            walk.skip(4)?;
+            cursor.skip(4)?;
         }
     }
     if padding == Padding::ToWords {
-        let header_bytes = start_bytes - walk.rest().len();
-        walk.skip(header_bytes.next_multiple_of(4) - header_bytes)?;
+        let header_bytes = start_bytes - cursor.rest().len();
+        cursor.skip(header_bytes.next_multiple_of(4) - header_bytes)?;
     }
-    llc(walk)
+    llc(cursor)
 }

@@ -10,19 +10,19 @@
 //! 3. A hole is given up once the peer has acknowledged past it, something waits behind it, and
 //!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
 
-use super::odd::{Hole, Odd, Rival};
-use super::store::{Store, Waiting};
+use super::out_of_order::{BufferedSegment, OutOfOrderBuffer};
+use super::reorder_state::{Hole, PendingSyn, ReorderState};
 use super::stream::Stream;
-use super::{Chunk, Origins, ReorderPool};
+use super::{Chunk, Handshake, ReorderPool};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::ids::Direction;
-use crate::slim::Slim;
+use crate::packed_option::PackedOption;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 
 mod bound;
-mod calm;
+mod fast_path;
 mod reorder;
 
 /// A reset counts if its sequence number is so close to what is expected; others are forged or
@@ -34,18 +34,18 @@ const RESET_WINDOW_BYTES: i32 = 1 << 20;
 pub struct Connection {
     pub(super) streams: [Stream; 2],
     /// `None` in all but the rare connection.
-    pub(super) odd: Option<Box<Odd>>,
+    pub(super) reorder: Option<Box<ReorderState>>,
     is_reset: bool,
-    retired: Option<Retired>,
+    bypassed: Option<Bypassed>,
     /// Where it was joined, if its handshake was not seen.
-    joined_at: Slim<SeqNumber>,
-    /// Nothing waits, nothing is missing, nothing ends: see `calm.rs`.
-    is_calm: bool,
+    joined_at: PackedOption<SeqNumber>,
+    /// Nothing waits, nothing is missing, nothing ends: see `fast_path.rs`.
+    is_on_fast_path: bool,
 }
 
 /// How long a connection is remembered whose bytes nobody wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Retired {
+pub enum Bypassed {
     /// As long as a closed one, until the next handshake: its segments begin nothing.
     Closed,
     /// As long as a living one, until the next handshake.
@@ -56,7 +56,7 @@ pub enum Retired {
 
 /// What a connection needs beside its own state to take a segment: a table's, for all of its own.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(super) struct ReassemblyContext {
     pub limits: FlowConfig,
     /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
     pub is_filtered: bool,
@@ -65,17 +65,17 @@ pub(super) struct Tools {
 }
 
 impl Connection {
-    /// The connection that the rival SYN announced, and how it began, if `segment` shows that it
-    /// came about.
-    pub(super) fn rival(&self, segment: &Segment<'_>) -> Option<(Connection, Origins)> {
-        let Rival { client, isn, syn_at } =
-            self.known_rival().filter(|_| self.is_of_rival(segment))?;
-        let origins = Origins::of_syn(client, isn, syn_at);
+    /// The connection that the pending_syn SYN announced, and how it began, if `segment` shows
+    /// that it came about.
+    pub(super) fn announced(&self, segment: &Segment<'_>) -> Option<(Connection, Handshake)> {
+        let PendingSyn { client, isn, syn_at } =
+            self.known_pending_syn().filter(|_| self.is_of_pending_syn(segment))?;
+        let handshake = Handshake::of_syn(client, isn, syn_at);
         let mut connection = Connection::default();
         let stream = &mut connection.streams[client.index()];
         stream.start_behind(isn);
         stream.isn.set(Some(isn));
-        Some((connection, origins))
+        Some((connection, handshake))
     }
 
     /// A connection that is joined at `segment`.
@@ -114,37 +114,37 @@ impl Connection {
         self.streams[direction.index()].granted.set(Some(until));
     }
 
-    /// What the rival SYN announced has not come in time.
-    pub(super) fn forget_rival(&mut self) {
-        if let Some(odd) = &mut self.odd {
-            odd.rival = None;
+    /// What the pending_syn SYN announced has not come in time.
+    pub(super) fn forget_pending_syn(&mut self) {
+        if let Some(reorder) = &mut self.reorder {
+            reorder.pending_syn = None;
         }
     }
 
     /// Both directions are closed, or it was reset, or nobody wants its bytes.
     pub fn is_closed(&self) -> bool {
         self.is_reset
-            || self.retired.is_some()
+            || self.bypassed.is_some()
             || self.streams.iter().all(|stream| stream.is_finished)
     }
 
     /// Whether it is remembered no longer than a closed one.
     pub(super) fn is_short_lived(&self) -> bool {
-        match self.retired {
-            Some(retired) => retired == Retired::Closed,
+        match self.bypassed {
+            Some(bypassed) => bypassed == Bypassed::Closed,
             None => self.is_closed(),
         }
     }
 
     /// It has ended on the wire.
     pub(super) fn is_over(&self) -> bool {
-        self.is_closed() && self.retired.is_none()
+        self.is_closed() && self.bypassed.is_none()
     }
 
     /// Nobody wants its bytes: it is only known, so that they begin nothing.
-    pub(super) fn retire(&mut self, retired: Retired, pool: &mut ReorderPool) {
-        self.retired = Some(retired);
-        self.is_calm = false;
+    pub(super) fn bypass(&mut self, bypassed: Bypassed, pool: &mut ReorderPool) {
+        self.bypassed = Some(bypassed);
+        self.is_on_fast_path = false;
         self.release(pool);
     }
 
@@ -161,23 +161,23 @@ impl Connection {
     pub(super) fn is_replaced_by(
         &mut self,
         segment: &Segment<'_>,
-        origins: &Origins,
+        handshake: &Handshake,
         pool: &mut ReorderPool,
     ) -> bool {
-        let is_plain = self.is_calm && !segment.flags.is_syn();
-        !is_plain && self.gives_way_to(segment, origins, pool)
+        let is_plain = self.is_on_fast_path && !segment.flags.is_syn();
+        !is_plain && self.gives_way_to(segment, handshake, pool)
     }
 
     fn gives_way_to(
         &mut self,
         segment: &Segment<'_>,
-        origins: &Origins,
+        handshake: &Handshake,
         pool: &mut ReorderPool,
     ) -> bool {
         let is_opening = segment.flags.is_syn() && segment.ack.is_none();
         if is_opening {
-            let is_own = match origins.client_isn.get() {
-                Some(isn) => origins.client == Some(segment.direction) && isn == segment.seq,
+            let is_own = match handshake.client_isn.get() {
+                Some(isn) => handshake.client == Some(segment.direction) && isn == segment.seq,
                 None => self.is_near(segment),
             };
             if is_own {
@@ -185,21 +185,21 @@ impl Connection {
             }
             if !self.is_closed() {
                 let (client, isn, syn_at) = (segment.direction, segment.seq, segment.timestamp);
-                self.odd_mut(pool).rival = Some(Rival { client, isn, syn_at });
-                self.is_calm = false;
+                self.reorder_mut(pool).pending_syn = Some(PendingSyn { client, isn, syn_at });
+                self.is_on_fast_path = false;
             }
             return self.is_closed();
         }
-        self.is_of_rival(segment) || self.is_closed() && self.is_next(segment, origins)
+        self.is_of_pending_syn(segment) || self.is_closed() && self.is_next(segment, handshake)
     }
 
-    fn known_rival(&self) -> Option<Rival> {
-        self.odd.as_ref()?.rival
+    fn known_pending_syn(&self) -> Option<PendingSyn> {
+        self.reorder.as_ref()?.pending_syn
     }
 
-    /// Whether `segment` belongs to the connection that the rival SYN announced.
-    fn is_of_rival(&self, segment: &Segment<'_>) -> bool {
-        let Some(Rival { client, isn, .. }) = self.known_rival() else { return false };
+    /// Whether `segment` belongs to the connection that the pending_syn SYN announced.
+    fn is_of_pending_syn(&self, segment: &Segment<'_>) -> bool {
+        let Some(PendingSyn { client, isn, .. }) = self.known_pending_syn() else { return false };
         if segment.direction == client {
             !segment.flags.is_rst() && !segment.flags.is_syn() && segment.seq == isn.plus(1)
         } else {
@@ -209,15 +209,15 @@ impl Connection {
 
     /// Whether `segment` comes after the end of this closed connection: it belongs to the next one,
     /// whose SYN we missed, or the end was not meant for this one, or forged, and it speaks on.
-    fn is_next(&self, segment: &Segment<'_>, origins: &Origins) -> bool {
+    fn is_next(&self, segment: &Segment<'_>, handshake: &Handshake) -> bool {
         if segment.flags.is_syn() {
             let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
-            return origins.client_isn.get() != isn && !self.is_near(segment);
+            return handshake.client_isn.get() != isn && !self.is_near(segment);
         }
         let end = self.streams[segment.direction.index()].next;
-        let may_go_on = match self.retired {
+        let may_go_on = match self.bypassed {
             None => !segment.seq.precedes(end),
-            Some(retired) => retired == Retired::Dormant,
+            Some(bypassed) => bypassed == Bypassed::Dormant,
         };
         may_go_on && is_worth_joining(segment.payload)
     }
@@ -233,46 +233,46 @@ impl Connection {
     pub(super) fn accept(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        if !self.take_calmly(segment, tools, visit) {
-            self.accept_with_care(segment, tools, visit);
-            self.ease(&mut tools.pool);
-            self.is_calm = self.has_nothing_open();
+        if !self.take_fast_path(segment, context, visit) {
+            self.accept_slow_path(segment, context, visit);
+            self.free_if_blank(&mut context.pool);
+            self.is_on_fast_path = self.has_nothing_open();
         }
     }
 
     /// The same for any connection and any segment.
     #[inline(never)]
-    fn accept_with_care(
+    fn accept_slow_path(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
-        if self.retired.is_some() {
+        if self.bypassed.is_some() {
             return;
         }
         if self.is_reset {
-            tools.stats.bytes_late += segment.payload.len() as u64;
+            context.stats.bytes_late += segment.payload.len() as u64;
             return;
         }
-        self.settle(segment.timestamp, tools, visit);
+        self.settle(segment.timestamp, context, visit);
         if segment.flags.is_rst() {
-            return self.reset(segment, tools, visit);
+            return self.reset(segment, context, visit);
         }
         let may_ack = |ack| self.streams[1 - own].may_be_acked(ack);
         if !self.streams[own].is_started && !segment.ack.is_none_or(may_ack) {
             // It is late, of the connection before on the same endpoints.
-            tools.stats.bytes_late += segment.payload.len() as u64;
+            context.stats.bytes_late += segment.payload.len() as u64;
             return;
         }
         if segment.payload_wire_bytes > 0 {
             self.streams[own].join(segment.payload_seq());
             self.streams[own].begin_at_syn(segment.payload_seq(), segment.payload_wire_bytes);
-            self.take_payload(segment, tools, visit);
+            self.take_payload(segment, context, visit);
         }
         if segment.flags.is_fin() {
             self.streams[own].start(segment.payload_seq());
@@ -281,9 +281,9 @@ impl Connection {
         if let Some(ack) = segment.ack {
             self.streams[1 - own].note_ack(ack);
         }
-        self.advance(segment.timestamp, tools, visit);
-        self.relieve(segment.timestamp, tools, visit);
-        self.note_holes(segment.timestamp, &mut tools.pool);
+        self.advance(segment.timestamp, context, visit);
+        self.relieve(segment.timestamp, context, visit);
+        self.note_holes(segment.timestamp, &mut context.pool);
     }
 
     /// Holes that something waits for, from now on.
@@ -297,33 +297,33 @@ impl Connection {
     }
 
     /// Learns from a SYN or SYN-ACK where the streams begin and who opened the connection.
-    pub(super) fn shake_hands(&mut self, segment: &Segment<'_>, origins: &mut Origins) {
+    pub(super) fn shake_hands(&mut self, segment: &Segment<'_>, handshake: &mut Handshake) {
         if !segment.flags.is_syn() {
             return;
         }
         let own = segment.direction.index();
         match segment.ack {
             None => {
-                if origins.client.is_none_or(|client| client == segment.direction) {
+                if handshake.client.is_none_or(|client| client == segment.direction) {
                     self.streams[own].start_behind(segment.seq);
                     self.streams[own].isn.set_if_none(segment.seq);
-                    origins.client = Some(segment.direction);
-                    origins.client_isn.set_if_none(segment.seq);
-                    if !origins.has_syn {
-                        (origins.began_at, origins.has_syn) = (segment.timestamp, true);
+                    handshake.client = Some(segment.direction);
+                    handshake.client_isn.set_if_none(segment.seq);
+                    if !handshake.has_syn {
+                        (handshake.began_at, handshake.has_syn) = (segment.timestamp, true);
                     }
                 }
             }
             Some(ack) => {
                 let isn = SeqNumber(ack.0.wrapping_sub(1));
                 let client = segment.direction.opposite();
-                if origins.client_isn.get().is_none_or(|known| known == isn) {
+                if handshake.client_isn.get().is_none_or(|known| known == isn) {
                     self.streams[own].start_behind(segment.seq);
                     self.streams[own].isn.set_if_none(segment.seq);
                     self.streams[client.index()].start_behind(isn);
-                    origins.client = Some(client);
-                    origins.client_isn.set(Some(isn));
-                    origins.syn_ack_at.set_if_none(segment.timestamp);
+                    handshake.client = Some(client);
+                    handshake.client_isn.set(Some(isn));
+                    handshake.syn_ack_at.set_if_none(segment.timestamp);
                 }
             }
         }
@@ -333,19 +333,19 @@ impl Connection {
     fn take_payload(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
         let is_held = self.is_ahead_of_peer(own, segment.ack);
-        let is_waiting = self.store(own).is_some();
+        let is_waiting = self.buffer(own).is_some();
         let stream = &mut self.streams[own];
         let seen_bytes = stream.next.distance(segment.payload_seq());
         let unseen_bytes = i64::from(segment.payload_wire_bytes) - i64::from(seen_bytes);
         // Half of the numbers lie behind what went on, half before it. On the border, where only a
         // forger's segments are, they count as from before: what waits must have an order.
         if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.is_finished {
-            stream.count_old(segment.payload_seq(), segment.payload.len(), &mut tools.stats);
+            stream.count_old(segment.payload_seq(), segment.payload.len(), &mut context.stats);
             return;
         }
         let skip = seen_bytes.max(0) as usize;
@@ -353,22 +353,22 @@ impl Connection {
             stream.count_old(
                 segment.payload_seq(),
                 skip.min(segment.payload.len()),
-                &mut tools.stats,
+                &mut context.stats,
             );
         }
-        let (bytes, cut, origin) = Stream::piece_of(segment, skip, tools.is_filtered);
+        let (bytes, cut, meta) = Stream::piece_of(segment, skip, context.is_filtered);
         if seen_bytes >= 0 && !is_waiting && !is_held {
-            stream.pass(bytes, cut, &origin, segment.direction, &mut tools.stats, visit);
+            stream.pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
             if self.hole(own).is_some() {
-                self.refresh_hole(own, segment.timestamp, &mut tools.pool);
+                self.refresh_hole(own, segment.timestamp, &mut context.pool);
             }
             return;
         }
-        let store =
-            self.odd_mut(&mut tools.pool).stores[own].get_or_insert_with(|| tools.pool.store());
-        let new_bytes = store.insert(bytes, cut, origin, &mut tools.pool.segments);
-        tools.stats.segments_out_of_order += 1;
-        tools.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
+        let buffer = self.reorder_mut(&mut context.pool).buffers[own]
+            .get_or_insert_with(|| context.pool.buffer());
+        let new_bytes = buffer.insert(bytes, cut, meta, &mut context.pool.segments);
+        context.stats.segments_out_of_order += 1;
+        context.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
     }
 
     /// Whether something that acknowledges `ack` must wait for bytes of the other direction.
@@ -383,23 +383,23 @@ impl Connection {
     fn advance(
         &mut self,
         now: TimestampNs,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         let mut has_moved = false;
         while let Some(own) = self.due() {
             has_moved = true;
             let direction = direction_of(own);
-            let Some(odd) = &mut self.odd else { break };
-            let Some(store) = &mut odd.stores[own] else { break };
-            let Some(waiting) = store.pop_first(&mut tools.pool.segments) else { break };
-            if let Some(empty) = odd.stores[own].take_if(|store| store.is_empty()) {
-                tools.pool.give_store_back(empty);
+            let Some(reorder) = &mut self.reorder else { break };
+            let Some(buffer) = &mut reorder.buffers[own] else { break };
+            let Some(waiting) = buffer.pop_first(&mut context.pool.segments) else { break };
+            if let Some(empty) = reorder.buffers[own].take_if(|buffer| buffer.is_empty()) {
+                context.pool.give_buffer_back(empty);
             }
-            let (stream, cut, origin) = (&mut self.streams[own], waiting.cut, &waiting.origin);
-            stream.pass(&waiting.bytes, cut, origin, direction, &mut tools.stats, visit);
-            tools.pool.segments.give_back(waiting);
-            self.refresh_hole(own, now, &mut tools.pool);
+            let (stream, cut, meta) = (&mut self.streams[own], waiting.cut, &waiting.meta);
+            stream.pass(&waiting.bytes, cut, meta, direction, &mut context.stats, visit);
+            context.pool.segments.give_back(waiting);
+            self.refresh_hole(own, now, &mut context.pool);
         }
         for own in 0..2 {
             self.forget_hole_if_passed(own);
@@ -413,18 +413,18 @@ impl Connection {
     /// its bytes are the older.
     fn due(&self) -> Option<usize> {
         let ready = |own: usize| {
-            self.in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.origin.ack))
+            self.in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.meta.ack))
         };
         if let Some(own) = (0..2).find(|own| ready(*own)) {
             return Some(own);
         }
         let (forward, reverse) = (self.in_order(0)?, self.in_order(1)?);
-        Some(usize::from(reverse.origin.timestamp > forward.origin.timestamp))
+        Some(usize::from(reverse.meta.timestamp > forward.meta.timestamp))
     }
 
     /// The first waiting segment of a direction, if nothing is missing before it there.
-    fn in_order(&self, own: usize) -> Option<&Waiting> {
-        let first = self.store(own)?.first()?;
+    fn in_order(&self, own: usize) -> Option<&BufferedSegment> {
+        let first = self.buffer(own)?.first()?;
         (first.start().distance(self.streams[own].next) <= 0).then_some(first)
     }
 
@@ -434,10 +434,11 @@ impl Connection {
     pub(super) fn settle(
         &mut self,
         now: TimestampNs,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        while let Some(deadline) = self.deadline(&tools.limits).filter(|deadline| *deadline < now) {
+        while let Some(deadline) = self.deadline(&context.limits).filter(|deadline| *deadline < now)
+        {
             let since = |own: usize| self.hole(own).map(|hole| hole.since);
             let own = match (since(0), since(1)) {
                 (Some(forward), Some(reverse)) => usize::from(reverse < forward),
@@ -446,15 +447,15 @@ impl Connection {
             };
             let Some(Hole { acked, .. }) = self.take_hole(own) else { return };
             let mut has_moved = false;
-            while !self.may_be_fin(own) && self.skip_hole(own, acked, &mut tools.stats, visit) {
+            while !self.may_be_fin(own) && self.skip_hole(own, acked, &mut context.stats, visit) {
                 has_moved = true;
-                self.advance(deadline, tools, visit);
+                self.advance(deadline, context, visit);
             }
             if has_moved {
-                self.note_holes(deadline, &mut tools.pool);
+                self.note_holes(deadline, &mut context.pool);
             }
         }
-        self.ease(&mut tools.pool);
+        self.free_if_blank(&mut context.pool);
     }
 
     /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), as far as may be.
@@ -466,15 +467,15 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         let ack = self.until_due(own, ack);
-        let store = self.odd.as_ref().and_then(|odd| odd.stores[own].as_deref());
-        self.streams[own].skip_hole(ack, store, direction_of(own), stats, visit)
+        let buffer = self.reorder.as_ref().and_then(|reorder| reorder.buffers[own].as_deref());
+        self.streams[own].skip_hole(ack, buffer, direction_of(own), stats, visit)
     }
 
     /// How far a hole of a direction that ends at `until` is given up at once: what waits in the
     /// other direction for nothing but some of it has read that, and goes on before what is behind.
     fn until_due(&self, own: usize, until: SeqNumber) -> SeqNumber {
         let next = self.streams[own].next;
-        let read = self.in_order(1 - own).and_then(|first| first.origin.ack);
+        let read = self.in_order(1 - own).and_then(|first| first.meta.ack);
         read.filter(|read| next.precedes(*read) && read.precedes(until)).unwrap_or(until)
     }
 
@@ -488,54 +489,54 @@ impl Connection {
     /// The connection is over for us: all that waits goes on, with the holes before it given up.
     pub(super) fn flush(
         &mut self,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        if self.is_reset || self.retired.is_some() {
+        if self.is_reset || self.bypassed.is_some() {
             // All went on then, or nobody asks for it. What was acknowledged is of before, whatever
             // begins behind it.
             return;
         }
         let now = TimestampNs(u64::MAX);
-        self.settle(now, tools, visit);
-        while self.force(0, now, tools, visit) || self.force(1, now, tools, visit) {}
+        self.settle(now, context, visit);
+        while self.force(0, now, context, visit) || self.force(1, now, context, visit) {}
         for own in 0..2 {
             let may_be_fin = self.may_be_fin(own);
             let (is_acked, acked) = (self.streams[own].is_acked, self.streams[own].acked);
             if is_acked && !may_be_fin {
-                self.skip_hole(own, acked, &mut tools.stats, visit);
+                self.skip_hole(own, acked, &mut context.stats, visit);
             }
         }
-        self.advance(now, tools, visit);
-        self.ease(&mut tools.pool);
+        self.advance(now, context, visit);
+        self.free_if_blank(&mut context.pool);
     }
 
     fn reset(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let stream = &self.streams[segment.direction.index()];
         let is_in_window = !stream.is_started
             || segment.seq.distance(stream.next).unsigned_abs() <= RESET_WINDOW_BYTES as u32;
         if !is_in_window || self.is_reset {
-            tools.stats.resets_ignored += u64::from(!self.is_reset);
+            context.stats.resets_ignored += u64::from(!self.is_reset);
             return;
         }
-        self.flush(tools, visit);
+        self.flush(context, visit);
         self.is_reset = true;
         visit(segment.direction, Chunk::Reset);
     }
 
     /// Frees what waits without passing it on.
     pub(super) fn release(&mut self, pool: &mut ReorderPool) {
-        let stores = self.odd.iter_mut().flat_map(|odd| &mut odd.stores);
-        for mut store in stores.filter_map(Option::take) {
-            store.clear(&mut pool.segments);
-            pool.give_store_back(store);
+        let buffers = self.reorder.iter_mut().flat_map(|reorder| &mut reorder.buffers);
+        for mut buffer in buffers.filter_map(Option::take) {
+            buffer.clear(&mut pool.segments);
+            pool.give_buffer_back(buffer);
         }
-        self.ease(pool);
+        self.free_if_blank(pool);
     }
 }
 

@@ -86,7 +86,7 @@ fn a_connection_is_told_from_others_by_its_own_numbers() {
 fn a_dormant_flow_gives_way_to_what_begins_like_a_message() {
     let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"hello", 1)]));
     let index = one.table.indices()[0];
-    one.table.retire(index, Retired::Dormant);
+    one.table.bypass(index, Bypassed::Dormant);
     one.take(&Sent::data(Forward, 5, 0, b"more of it", 2));
     // It is remembered longer than a closed one.
     one.take(&Sent::data(Forward, 15, 0, b"GET / HTTP/1.1\r\n", 100_000));
@@ -100,7 +100,7 @@ fn a_dormant_flow_gives_way_to_what_begins_like_a_message() {
 fn a_retired_flow_is_remembered_and_its_bytes_begin_nothing() {
     let mut one = run(&after_handshake(&[Sent::data(Forward, 0, 0, b"hello", 1)]));
     let index = one.table.indices()[0];
-    one.table.retire(index, Retired::Closed);
+    one.table.bypass(index, Bypassed::Closed);
     for number in 0..5 {
         one.take(&Sent::data(Forward, 5 + 100 * number, 0, b"GET / HTTP/1.1\r\n", 4_000));
     }

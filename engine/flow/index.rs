@@ -1,72 +1,72 @@
-//! [`Index`]: where in the table a flow is, by the hash of its key. A place is found in one cache
+//! [`Index`]: where in the table a flow is, by the hash of its key. A bucket is found in one cache
 //! line nearly always, and the line can be asked for before it is looked at: where there are a
 //! million flows, neither is in the CPU's caches.
 
-use crate::lanes;
+use crate::simd;
 
 /// Places of an index without flows. A power of two, as their number always is.
-const PLACE_COUNT_MIN: usize = 16;
+const BUCKET_COUNT_MIN: usize = 16;
 
 /// Where a flow is found. With its key's hash, so that neither the wrong flow is looked at, nor all
 /// of them where the index grows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
+struct Bucket {
     slot: u32,
     hash: u32,
 }
 
-/// Nobody's place.
-const FREE: Place = Place { slot: u32::MAX, hash: 0 };
+/// Nobody's bucket.
+const FREE: Bucket = Bucket { slot: u32::MAX, hash: 0 };
 
-/// A hash table with the next place for the one that is taken; at most three of four are. What is
+/// A hash table with the next bucket for the one that is taken; at most three of four are. What is
 /// removed leaves no mark: what stands behind it moves up.
 #[derive(Debug)]
 pub(super) struct Index {
-    places: Vec<Place>,
+    buckets: Vec<Bucket>,
     len: usize,
 }
 
 impl Index {
     pub fn new() -> Index {
-        Index { places: vec![FREE; PLACE_COUNT_MIN], len: 0 }
+        Index { buckets: vec![FREE; BUCKET_COUNT_MIN], len: 0 }
     }
 
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The first place that is looked at for `hash`.
+    /// The first bucket that is looked at for `hash`.
     #[inline(always)]
     fn home(&self, hash: u32) -> usize {
-        hash as usize & (self.places.len() - 1)
+        hash as usize & (self.buckets.len() - 1)
     }
 
     #[inline(always)]
     fn next(&self, at: usize) -> usize {
-        (at + 1) & (self.places.len() - 1)
+        (at + 1) & (self.buckets.len() - 1)
     }
 
     /// Asks the CPU for what [`Index::find`] will look at.
     #[inline]
     pub fn prefetch(&self, hash: u32) {
-        lanes::prefetch_item(&self.places[self.home(hash)]);
+        simd::prefetch_item(&self.buckets[self.home(hash)]);
     }
 
     /// The slot under `hash` of which `is_it` holds.
     #[inline]
     pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.place_of(hash, is_it).map(|at| self.places[at].slot)
+        self.bucket_of(hash, is_it).map(|at| self.buckets[at].slot)
     }
 
     #[inline]
-    fn place_of(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
+    fn bucket_of(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         let mut at = self.home(hash);
         loop {
-            let place = self.places[at];
-            if place.hash == hash && is_it(place.slot) && place != FREE {
+            let bucket = self.buckets[at];
+            if bucket.hash == hash && is_it(bucket.slot) && bucket != FREE {
                 return Some(at);
             }
-            if place == FREE {
+            if bucket == FREE {
                 return None;
             }
             at = self.next(at);
@@ -75,38 +75,41 @@ impl Index {
 
     /// Adds a slot that is not there.
     pub fn insert(&mut self, hash: u32, slot: u32) {
-        if (self.len + 1) * 4 > self.places.len() * 3 {
-            let twice = vec![FREE; self.places.len() * 2];
-            let places = std::mem::replace(&mut self.places, twice);
-            places.into_iter().filter(|place| *place != FREE).for_each(|place| self.put(place));
+        if (self.len + 1) * 4 > self.buckets.len() * 3 {
+            let twice = vec![FREE; self.buckets.len() * 2];
+            let buckets = std::mem::replace(&mut self.buckets, twice);
+            buckets
+                .into_iter()
+                .filter(|bucket| *bucket != FREE)
+                .for_each(|bucket| self.put(bucket));
         }
-        self.put(Place { slot, hash });
+        self.put(Bucket { slot, hash });
         self.len += 1;
     }
 
-    fn put(&mut self, place: Place) {
-        let mut at = self.home(place.hash);
-        while self.places[at] != FREE {
+    fn put(&mut self, bucket: Bucket) {
+        let mut at = self.home(bucket.hash);
+        while self.buckets[at] != FREE {
             at = self.next(at);
         }
-        self.places[at] = place;
+        self.buckets[at] = bucket;
     }
 
     /// Takes a slot out.
     pub fn remove(&mut self, hash: u32, slot: u32) {
-        let Some(mut gap) = self.place_of(hash, |it| it == slot) else { return };
+        let Some(mut gap) = self.bucket_of(hash, |it| it == slot) else { return };
         self.len -= 1;
         let mut at = self.next(gap);
-        while self.places[at] != FREE {
-            // It may move up to the gap if that is not before the place where its search begins.
-            let way = |from: usize| at.wrapping_sub(from) & (self.places.len() - 1);
-            if way(self.home(self.places[at].hash)) >= way(gap) {
-                self.places[gap] = self.places[at];
+        while self.buckets[at] != FREE {
+            // It may move up to the gap if that is not before the bucket where its search begins.
+            let way = |from: usize| at.wrapping_sub(from) & (self.buckets.len() - 1);
+            if way(self.home(self.buckets[at].hash)) >= way(gap) {
+                self.buckets[gap] = self.buckets[at];
                 gap = at;
             }
             at = self.next(at);
         }
-        self.places[gap] = FREE;
+        self.buckets[gap] = FREE;
     }
 }
 
@@ -123,7 +126,7 @@ mod tests {
         ) {
             let (mut index, mut list) = (Index::new(), Vec::new());
             for (number, (what, hash, is_high)) in steps.into_iter().enumerate() {
-                // Around the end of the places, and few enough to meet.
+                // Around the end of the buckets, and few enough to meet.
                 let hash = if is_high { u32::MAX - hash } else { hash };
                 if what > 0 {
                     index.insert(hash, number as u32);
@@ -143,7 +146,7 @@ mod tests {
                 let is_known = list.iter().any(|(known, _)| *known == hash);
                 prop_assert_eq!(index.find(hash, |_| true).is_some(), is_known);
             }
-            let taken = index.places.iter().filter(|place| **place != FREE).count();
+            let taken = index.buckets.iter().filter(|bucket| **bucket != FREE).count();
             prop_assert_eq!(taken, list.len());
         }
     }

@@ -9,24 +9,24 @@
 mod connection;
 #[cfg(test)]
 mod elision_tests;
+mod handshake;
 mod index;
-mod odd;
-mod origins;
+mod out_of_order;
 mod reorder_pool;
+mod reorder_state;
 #[cfg(test)]
 mod shape_tests;
 mod slots;
-mod store;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use crate::ids::FlowKey;
-pub use connection::{Connection, Retired};
-pub use origins::Origins;
+pub use connection::{Bypassed, Connection};
+pub use handshake::Handshake;
 pub use reorder_pool::ReorderPool;
-pub use table::{FlowIndex, FlowTable, burden};
+pub use table::{FlowIndex, FlowTable, memory_weight};
 
 use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::{Direction, IfaceId};
@@ -34,7 +34,7 @@ use crate::time::TimestampNs;
 
 /// Where bytes come from: the frame that held their first captured copy.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin {
+pub struct SegmentMeta {
     /// When that frame passed.
     pub timestamp: TimestampNs,
     /// Where it was captured.
@@ -55,7 +55,7 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
-    Bytes(&'a [u8], &'a Origin),
+    Bytes(&'a [u8], &'a SegmentMeta),
     /// So many bytes passed that the filter cut off: data of a body, as we had asked
     /// ([`Connection::grant`]), or as it had read itself. Nothing is lost: when and where they
     /// passed is known.
@@ -63,7 +63,7 @@ pub enum Chunk<'a> {
         /// How many.
         len_bytes: u32,
         /// Of the first of them.
-        origin: &'a Origin,
+        meta: &'a SegmentMeta,
     },
     /// So many bytes passed that we never saw, from `at` on.
     Gap {
@@ -85,14 +85,14 @@ pub trait FlowEvents<S> {
     fn chunk(
         &mut self,
         key: &FlowKey,
-        origins: &Origins,
+        handshake: &Handshake,
         state: &mut S,
         direction: Direction,
         chunk: Chunk<'_>,
     );
 
     /// The connection leaves the table. All that waited was passed on.
-    fn ended(&mut self, key: &FlowKey, origins: &Origins, state: &mut S, end: End);
+    fn ended(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut S, end: End);
 }
 
 /// What ended a connection, and with it what was under way on it.

@@ -1,7 +1,7 @@
 //! [`ReorderPool`]: memory for what is out of order in the connections of a shard.
 
-use super::odd::Odd;
-use super::store::{SPARE_COUNT_MAX, SegmentPool, Store};
+use super::out_of_order::{OutOfOrderBuffer, SPARE_COUNT_MAX, SegmentPool};
+use super::reorder_state::ReorderState;
 
 /// Bytes that wait in all connections of a shard, and how many may; and memory that waited before,
 /// so that in the steady state none is allocated for what is out of order.
@@ -10,39 +10,39 @@ use super::store::{SPARE_COUNT_MAX, SegmentPool, Store};
 pub struct ReorderPool {
     /// What waits.
     pub segments: SegmentPool,
-    odds: Vec<Box<Odd>>,
-    stores: Vec<Box<Store>>,
+    states: Vec<Box<ReorderState>>,
+    buffers: Vec<Box<OutOfOrderBuffer>>,
 }
 
 impl ReorderPool {
     /// Nothing waits yet; at most `max_bytes` may.
     pub fn new(max_bytes: usize) -> ReorderPool {
-        let (odds, stores) = (Vec::new(), Vec::new());
-        ReorderPool { segments: SegmentPool::new(max_bytes), odds, stores }
+        let (states, buffers) = (Vec::new(), Vec::new());
+        ReorderPool { segments: SegmentPool::new(max_bytes), states, buffers }
     }
 
-    /// Nothing odd yet.
-    pub(super) fn odd(&mut self) -> Box<Odd> {
-        self.odds.pop().unwrap_or_default()
+    /// Nothing out of order yet.
+    pub(super) fn state(&mut self) -> Box<ReorderState> {
+        self.states.pop().unwrap_or_default()
     }
 
-    /// Takes it back where nothing is odd.
-    pub(super) fn give_odd_back(&mut self, odd: Box<Odd>) {
-        if self.odds.len() < SPARE_COUNT_MAX {
-            self.odds.push(odd);
+    /// Takes it back where nothing is out of order.
+    pub(super) fn give_state_back(&mut self, reorder: Box<ReorderState>) {
+        if self.states.len() < SPARE_COUNT_MAX {
+            self.states.push(reorder);
         }
     }
 
-    /// An empty store.
-    pub(super) fn store(&mut self) -> Box<Store> {
-        self.stores.pop().unwrap_or_default()
+    /// An empty buffer.
+    pub(super) fn buffer(&mut self) -> Box<OutOfOrderBuffer> {
+        self.buffers.pop().unwrap_or_default()
     }
 
-    /// Takes a store back that is empty.
-    pub(super) fn give_store_back(&mut self, store: Box<Store>) {
-        debug_assert!(store.is_empty());
-        if self.stores.len() < SPARE_COUNT_MAX {
-            self.stores.push(store);
+    /// Takes a buffer back that is empty.
+    pub(super) fn give_buffer_back(&mut self, buffer: Box<OutOfOrderBuffer>) {
+        debug_assert!(buffer.is_empty());
+        if self.buffers.len() < SPARE_COUNT_MAX {
+            self.buffers.push(buffer);
         }
     }
 }

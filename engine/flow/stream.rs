@@ -1,11 +1,11 @@
 //! [`Stream`]: one direction of a connection: what went on, what waits, and what is missing
 //! between.
 
-use super::store::{Cut, Store};
-use super::{Chunk, Origin};
+use super::out_of_order::{Cut, OutOfOrderBuffer};
+use super::{Chunk, SegmentMeta};
 use crate::decode::{Segment, SeqNumber};
 use crate::ids::Direction;
-use crate::slim::Slim;
+use crate::packed_option::PackedOption;
 use crate::stats::FlowStats;
 use std::ops::Range;
 
@@ -23,11 +23,11 @@ pub(super) struct Stream {
     /// How far the peer has acknowledged. Means nothing until `is_acked`.
     pub acked: SeqNumber,
     /// Where the FIN stands, once it was seen.
-    pub fin_at: Slim<SeqNumber>,
+    pub fin_at: PackedOption<SeqNumber>,
     /// The number of its SYN, if that was seen.
-    pub isn: Slim<SeqNumber>,
+    pub isn: PackedOption<SeqNumber>,
     /// Up to where its data need not come up, once that was asked for.
-    pub granted: Slim<SeqNumber>,
+    pub granted: PackedOption<SeqNumber>,
     /// The hole that was given up last: what comes of it is late.
     pub lost: Range<SeqNumber>,
     pub is_started: bool,
@@ -108,13 +108,13 @@ impl Stream {
         segment: &Segment<'a>,
         skip: usize,
         is_filtered: bool,
-    ) -> (&'a [u8], Cut, Origin) {
+    ) -> (&'a [u8], Cut, SegmentMeta) {
         let bytes = segment.payload.get(skip..).unwrap_or_default();
         let cut = Cut {
             bytes: segment.payload_wire_bytes - (skip + bytes.len()) as u32,
             is_elided: is_filtered && segment.payload.is_empty(),
         };
-        let origin = Origin {
+        let meta = SegmentMeta {
             timestamp: segment.timestamp,
             iface: segment.iface,
             tunnel: segment.tunnel,
@@ -122,7 +122,7 @@ impl Stream {
             seq: segment.payload_seq().plus(skip as u32),
             is_frame_start: skip == 0,
         };
-        (bytes, cut, origin)
+        (bytes, cut, meta)
     }
 
     /// Bytes go on.
@@ -130,23 +130,23 @@ impl Stream {
         &mut self,
         bytes: &[u8],
         cut: Cut,
-        origin: &Origin,
+        meta: &SegmentMeta,
         direction: Direction,
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        self.next = origin.seq.plus(bytes.len() as u32);
+        self.next = meta.seq.plus(bytes.len() as u32);
         self.is_at_syn = false;
         stats.bytes_in_order += bytes.len() as u64;
         if !bytes.is_empty() {
-            visit(direction, Chunk::Bytes(bytes, origin));
+            visit(direction, Chunk::Bytes(bytes, meta));
         }
         let at = self.next;
         self.next = at.plus(cut.bytes);
         let len_bytes = u64::from(cut.bytes);
         if cut.is_elided {
             stats.bytes_elided += len_bytes;
-            visit(direction, Chunk::Elided { len_bytes: cut.bytes, origin });
+            visit(direction, Chunk::Elided { len_bytes: cut.bytes, meta });
         } else if len_bytes > 0 {
             stats.bytes_cut += len_bytes;
             visit(direction, Chunk::Gap { len_bytes, at });
@@ -158,13 +158,13 @@ impl Stream {
     pub fn skip_hole(
         &mut self,
         ack: SeqNumber,
-        store: Option<&Store>,
+        buffer: Option<&OutOfOrderBuffer>,
         direction: Direction,
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         let Some(until) = self.missing_until(ack) else { return false };
-        let target = match store.and_then(Store::first) {
+        let target = match buffer.and_then(OutOfOrderBuffer::first) {
             Some(first) if first.start().precedes(until) => first.start(),
             _ => until,
         };

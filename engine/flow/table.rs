@@ -1,15 +1,15 @@
 //! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
 //! packet time goes.
 
-use super::connection::{Connection, Retired, Tools};
+use super::connection::{Bypassed, Connection, ReassemblyContext};
 use super::index::Index;
 use super::slots::Slots;
-use super::{Chunk, End, FlowEvents, Origins, ReorderPool};
+use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
-use crate::lanes;
-use crate::slim::Slim;
+use crate::packed_option::PackedOption;
+use crate::simd;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 use foldhash::fast::RandomState;
@@ -48,10 +48,10 @@ struct Flow<S> {
     /// When the connection ended; never, as long as it has not.
     over_at: TimestampNs,
     connection: Connection,
-    origins: Origins,
+    handshake: Handshake,
     state: S,
     /// Where the flow stands in `overdue`.
-    watched_until: Slim<TimestampNs>,
+    watched_until: PackedOption<TimestampNs>,
     /// Payload has passed.
     is_used: bool,
 }
@@ -73,7 +73,7 @@ pub enum Admission {
 /// The connections of one shard, each with a state `S` of the next room.
 #[derive(Debug)]
 pub struct FlowTable<S> {
-    tools: Tools,
+    context: ReassemblyContext,
     /// The lesser of the two timeouts: no flow that was quiet for less is over.
     timeout_least_ns: u64,
     /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
@@ -103,7 +103,12 @@ impl<S: Default> FlowTable<S> {
         let pool = ReorderPool::new(limits.reorder_bytes_shard_max);
         let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
         FlowTable {
-            tools: Tools { limits, is_filtered: false, pool, stats: FlowStats::default() },
+            context: ReassemblyContext {
+                limits,
+                is_filtered: false,
+                pool,
+                stats: FlowStats::default(),
+            },
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
             hasher: RandomState::default(),
             index: Index::new(),
@@ -118,12 +123,12 @@ impl<S: Default> FlowTable<S> {
     /// Segments come through a filter that cuts off data of bodies: where nothing of a payload
     /// comes up, it was left out, and not lost.
     pub fn set_filtered(&mut self) {
-        self.tools.is_filtered = true;
+        self.context.is_filtered = true;
     }
 
     /// Counters of this room.
     pub fn stats(&self) -> &FlowStats {
-        &self.tools.stats
+        &self.context.stats
     }
 
     /// Flows in the table.
@@ -149,8 +154,8 @@ impl<S: Default> FlowTable<S> {
 
     /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one
     /// segment.
-    pub fn waiting_bytes(&self) -> usize {
-        self.tools.pool.segments.used_bytes
+    pub fn buffered_bytes(&self) -> usize {
+        self.context.pool.segments.used_bytes
     }
 
     /// The flow of `segment`, once what stands in its way was ended or given up. `None` where it
@@ -164,14 +169,14 @@ impl<S: Default> FlowTable<S> {
         match self.admit(segment) {
             Admission::Flow(index) => Some(index),
             Admission::Unknown => None,
-            obstacle => self.enter_with_care(obstacle, segment, events),
+            obstacle => self.enter_slow_path(obstacle, segment, events),
         }
     }
 
     /// The same where something stands in its way.
     #[cold]
     #[inline(never)]
-    fn enter_with_care(
+    fn enter_slow_path(
         &mut self,
         mut obstacle: Admission,
         segment: &Segment<'_>,
@@ -184,8 +189,8 @@ impl<S: Default> FlowTable<S> {
                 Admission::Ended(index, end) => self.end(index, end, Some(segment), events),
                 Admission::Overdue(index) => {
                     let now = segment.timestamp;
-                    self.catch_up(index, now, |key, origins, state, direction, chunk| {
-                        events.chunk(key, origins, state, direction, chunk);
+                    self.catch_up(index, now, |key, handshake, state, direction, chunk| {
+                        events.chunk(key, handshake, state, direction, chunk);
                     });
                 }
             }
@@ -203,11 +208,11 @@ impl<S: Default> FlowTable<S> {
         segment: Option<&Segment<'_>>,
         events: &mut impl FlowEvents<S>,
     ) {
-        self.flush(index, |key, origins, state, direction, chunk| {
-            events.chunk(key, origins, state, direction, chunk);
+        self.flush(index, |key, handshake, state, direction, chunk| {
+            events.chunk(key, handshake, state, direction, chunk);
         });
-        if let Some((key, origins, state)) = self.parts(index) {
-            events.ended(key, origins, state, end);
+        if let Some((key, handshake, state)) = self.parts(index) {
+            events.ended(key, handshake, state, end);
         }
         self.remove(index, end, segment);
     }
@@ -232,12 +237,12 @@ impl<S: Default> FlowTable<S> {
         if quiet_ns > self.timeout_least_ns {
             // A SYN is no late packet: it begins something, if with an old number.
             let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
-            if quiet_ns > timeout_ns(flow, &self.tools.limits, late_ns) {
-                flow.connection.forget_rival();
+            if quiet_ns > timeout_ns(flow, &self.context.limits, late_ns) {
+                flow.connection.forget_pending_syn();
                 return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
             }
         }
-        if flow.connection.is_replaced_by(segment, &flow.origins, &mut self.tools.pool) {
+        if flow.connection.is_replaced_by(segment, &flow.handshake, &mut self.context.pool) {
             return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
         }
         Admission::Flow(FlowIndex(slot))
@@ -255,7 +260,7 @@ impl<S: Default> FlowTable<S> {
         if let Some(slot) = self.index.find(before, |_| true)
             && let Some(place) = self.slots.get(slot as usize)
         {
-            lanes::prefetch_item(place);
+            simd::prefetch_item(place);
         }
     }
 
@@ -266,14 +271,14 @@ impl<S: Default> FlowTable<S> {
 
     fn admit_new(&mut self, segment: &Segment<'_>, hash: u32) -> Admission {
         if !segment.flags.is_syn() && !is_worth_joining(segment.payload) {
-            self.tools.stats.segments_unknown += 1;
+            self.context.stats.segments_unknown += 1;
             return Admission::Unknown;
         }
-        if self.index.len() >= self.tools.limits.flow_count_max {
+        if self.index.len() >= self.context.limits.flow_count_max {
             return Admission::Ended(self.eviction_choice(segment.timestamp), End::Evicted);
         }
-        let origins = Origins { began_at: segment.timestamp, ..Origins::default() };
-        Admission::Flow(self.insert(segment, hash, Connection::joined_at(segment), origins))
+        let handshake = Handshake { began_at: segment.timestamp, ..Handshake::default() };
+        Admission::Flow(self.insert(segment, hash, Connection::joined_at(segment), handshake))
     }
 
     fn insert(
@@ -281,15 +286,15 @@ impl<S: Default> FlowTable<S> {
         segment: &Segment<'_>,
         hash: u32,
         connection: Connection,
-        origins: Origins,
+        handshake: Handshake,
     ) -> FlowIndex {
         let flow = Flow {
             key: segment.key,
-            origins,
+            handshake,
             connection,
             last_seen: segment.timestamp,
             over_at: NEVER,
-            watched_until: Slim::NONE,
+            watched_until: PackedOption::NONE,
             is_used: false,
             state: S::default(),
         };
@@ -304,7 +309,7 @@ impl<S: Default> FlowTable<S> {
             }
         };
         self.index.insert(hash, slot);
-        self.tools.stats.flows += 1;
+        self.context.stats.flows += 1;
         FlowIndex(slot)
     }
 
@@ -315,23 +320,23 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         index: FlowIndex,
         segment: &Segment<'_>,
-        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) -> bool {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
         flow.last_seen = flow.last_seen.max(segment.timestamp);
         flow.is_used |= segment.payload_wire_bytes > 0;
         if segment.flags.is_syn() {
-            flow.connection.shake_hands(segment, &mut flow.origins);
+            flow.connection.shake_hands(segment, &mut flow.handshake);
         }
-        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.accept(segment, &mut self.tools, &mut |direction, chunk| {
-            visit(key, origins, state, direction, chunk);
+        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        flow.connection.accept(segment, &mut self.context, &mut |direction, chunk| {
+            visit(key, handshake, state, direction, chunk);
         });
-        if flow.connection.is_calm() {
+        if flow.connection.is_on_fast_path() {
             return false;
         }
         if flow.watched_until.is_none() {
-            flow.watched_until.set(flow.connection.deadline(&self.tools.limits));
+            flow.watched_until.set(flow.connection.deadline(&self.context.limits));
             self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
         }
         if flow.over_at == NEVER && flow.connection.is_over() {
@@ -342,9 +347,9 @@ impl<S: Default> FlowTable<S> {
 
     /// Nobody wants the bytes of this flow: its segments are passed over from now on, and it is
     /// only remembered.
-    pub fn retire(&mut self, index: FlowIndex, retired: Retired) {
+    pub fn bypass(&mut self, index: FlowIndex, bypassed: Bypassed) {
         if let Some(flow) = self.slots[index.0 as usize].as_mut() {
-            flow.connection.retire(retired, &mut self.tools.pool);
+            flow.connection.bypass(bypassed, &mut self.context.pool);
         }
     }
 
@@ -353,7 +358,7 @@ impl<S: Default> FlowTable<S> {
     pub fn settle(
         &mut self,
         now: TimestampNs,
-        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
         while let Some(&(deadline, slot)) = self.overdue.first()
             && deadline < now
@@ -368,17 +373,17 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         index: FlowIndex,
         now: TimestampNs,
-        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
-        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.settle(now, &mut self.tools, &mut |direction, chunk| {
-            visit(key, origins, state, direction, chunk);
+        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        flow.connection.settle(now, &mut self.context, &mut |direction, chunk| {
+            visit(key, handshake, state, direction, chunk);
         });
-        flow.watched_until.set(flow.connection.deadline(&self.tools.limits));
+        flow.watched_until.set(flow.connection.deadline(&self.context.limits));
         self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
     }
 
@@ -386,23 +391,23 @@ impl<S: Default> FlowTable<S> {
     pub fn flush(
         &mut self,
         index: FlowIndex,
-        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.flush(&mut self.tools, &mut |direction, chunk| {
-            visit(key, origins, state, direction, chunk);
+        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        flow.connection.flush(&mut self.context, &mut |direction, chunk| {
+            visit(key, handshake, state, direction, chunk);
         });
     }
 
-    /// Takes a flow out of the table. Where a rival SYN ended it, the flow that this one announced
-    /// takes its place.
+    /// Takes a flow out of the table. Where a pending_syn SYN ended it, the flow that this one
+    /// announced takes its place.
     pub fn remove(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
         let Some(mut flow) = self.slots[index.0 as usize].take() else { return };
         let next = segment
             .filter(|segment| segment.key == flow.key)
-            .and_then(|segment| Some((segment, flow.connection.rival(segment)?)));
-        flow.connection.forget_oddities(&mut self.tools.pool);
+            .and_then(|segment| Some((segment, flow.connection.announced(segment)?)));
+        flow.connection.forget_reorder_state(&mut self.context.pool);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
@@ -410,20 +415,20 @@ impl<S: Default> FlowTable<S> {
         self.index.remove(hash, index.0);
         self.free.push(index.0);
         match end {
-            End::Idle => self.tools.stats.flows_idle += 1,
-            End::Evicted => self.tools.stats.flows_evicted += 1,
-            End::Reused => self.tools.stats.flows_reused += 1,
+            End::Idle => self.context.stats.flows_idle += 1,
+            End::Evicted => self.context.stats.flows_evicted += 1,
+            End::Reused => self.context.stats.flows_reused += 1,
             End::Fin | End::Rst | End::Exit => {}
         }
-        if let Some((segment, (connection, origins))) = next {
-            self.insert(segment, hash, connection, origins);
+        if let Some((segment, (connection, handshake))) = next {
+            self.insert(segment, hash, connection, handshake);
         }
     }
 
-    /// The state of a flow, with its key and origins, to end what is under way on it.
-    pub fn parts(&mut self, index: FlowIndex) -> Option<(&FlowKey, &Origins, &mut S)> {
+    /// The state of a flow, with its key and handshake, to end what is under way on it.
+    pub fn parts(&mut self, index: FlowIndex) -> Option<(&FlowKey, &Handshake, &mut S)> {
         let flow = self.slots[index.0 as usize].as_mut()?;
-        Some((&flow.key, &flow.origins, &mut flow.state))
+        Some((&flow.key, &flow.handshake, &mut flow.state))
     }
 
     /// The connection of a flow, with its key and state, for what is said of it to the source.
@@ -447,7 +452,7 @@ impl<S: Default> FlowTable<S> {
             let Some(flow) = &self.slots[slot] else { continue };
             let quiet_ns = now.since(flow.last_seen);
             if quiet_ns > self.timeout_least_ns
-                && quiet_ns > timeout_ns(flow, &self.tools.limits, late_ns(flow))
+                && quiet_ns > timeout_ns(flow, &self.context.limits, late_ns(flow))
             {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }
@@ -470,18 +475,18 @@ impl<S: Default> FlowTable<S> {
                 (false, true) => 1,
                 (false, false) => UNUSED_WEIGHT,
             };
-            burden(weight, now, flow.last_seen)
+            memory_weight(weight, now, flow.last_seen)
         });
         choice.unwrap_or(FlowIndex(0))
     }
 
-    /// Of a few of the next `effort` slots the flow with the greatest burden; one of burden 0 is
-    /// not meant. Takes what it looked at off `effort`. Where the slots are nearly empty nothing is
-    /// chosen, for what has come last stands alone there.
+    /// Of a few of the next `effort` slots the flow with the greatest memory_weight; one of
+    /// memory_weight 0 is not meant. Takes what it looked at off `effort`. Where the slots are
+    /// nearly empty nothing is chosen, for what has come last stands alone there.
     fn heaviest(
         &mut self,
         effort: &mut usize,
-        burden: impl Fn(&Flow<S>) -> u64,
+        memory_weight: impl Fn(&Flow<S>) -> u64,
     ) -> Option<FlowIndex> {
         let is_all = *effort >= self.slots.len();
         let (mut best, mut best_burden, mut seen_count) = (None, 0, 0);
@@ -490,10 +495,10 @@ impl<S: Default> FlowTable<S> {
             let slot = self.cursor % self.slots.len();
             self.cursor = slot + 1;
             let Some(flow) = &self.slots[slot] else { continue };
-            let burden = burden(flow);
-            seen_count += usize::from(burden > 0);
-            if burden > best_burden {
-                (best, best_burden) = (Some(FlowIndex(slot as u32)), burden);
+            let memory_weight = memory_weight(flow);
+            seen_count += usize::from(memory_weight > 0);
+            if memory_weight > best_burden {
+                (best, best_burden) = (Some(FlowIndex(slot as u32)), memory_weight);
             }
         }
         best.filter(|_| is_all || seen_count == SAMPLE_COUNT)
@@ -503,7 +508,7 @@ impl<S: Default> FlowTable<S> {
     /// before it is so much that everybody must.
     #[inline]
     pub fn is_short(&self) -> bool {
-        self.tools.pool.segments.used_bytes > self.tools.pool.segments.max_bytes / 8 * 7
+        self.context.pool.segments.used_bytes > self.context.pool.segments.max_bytes / 8 * 7
     }
 
     /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
@@ -513,43 +518,49 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         now: TimestampNs,
         effort: &mut usize,
-        mut visit: impl FnMut(&FlowKey, &Origins, &mut S, Direction, Chunk<'_>),
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) -> bool {
-        let grace_ns = self.tools.limits.reorder_grace_ms.saturating_mul(1_000_000);
+        let grace_ns = self.context.limits.reorder_grace_ms.saturating_mul(1_000_000);
         let choice = self.heaviest(effort, |flow| {
             // All are quiet for a moment when they wait: who has sent much at this very time is no
             // lighter than who was quiet for a few packets.
-            let waiting_bytes = flow.connection.waiting_bytes() as u64;
-            burden(waiting_bytes, TimestampNs(now.0.saturating_add(grace_ns)), flow.last_seen)
+            let buffered_bytes = flow.connection.buffered_bytes() as u64;
+            memory_weight(
+                buffered_bytes,
+                TimestampNs(now.0.saturating_add(grace_ns)),
+                flow.last_seen,
+            )
         });
         let Some(index) = choice else { return false };
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
-        let is_little = flow.connection.waiting_bytes() <= self.tools.limits.reorder_bytes_max / 64;
+        let is_little =
+            flow.connection.buffered_bytes() <= self.context.limits.reorder_bytes_max / 64;
         if is_little
-            && self.tools.pool.segments.used_bytes <= self.tools.pool.segments.max_bytes / 16 * 15
+            && self.context.pool.segments.used_bytes
+                <= self.context.pool.segments.max_bytes / 16 * 15
         {
             return false;
         }
-        let (key, origins, state) = (&flow.key, &flow.origins, &mut flow.state);
-        flow.connection.give_way(now, &mut self.tools, &mut |direction, chunk| {
-            visit(key, origins, state, direction, chunk);
+        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        flow.connection.give_way(now, &mut self.context, &mut |direction, chunk| {
+            visit(key, handshake, state, direction, chunk);
         });
         true
     }
 
-    /// The flow whose state is the greatest `burden`, of a few among the next `effort` slots; it is
-    /// told since when the flow was quiet.
+    /// The flow whose state is the greatest `memory_weight`, of a few among the next `effort`
+    /// slots; it is told since when the flow was quiet.
     pub fn heaviest_state(
         &mut self,
         effort: &mut usize,
-        burden: impl Fn(&S, TimestampNs) -> u64,
+        memory_weight: impl Fn(&S, TimestampNs) -> u64,
     ) -> Option<FlowIndex> {
-        self.heaviest(effort, |flow| burden(&flow.state, flow.last_seen))
+        self.heaviest(effort, |flow| memory_weight(&flow.state, flow.last_seen))
     }
 }
 
 /// What `weight` is that was there since then: both count.
-pub fn burden(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
+pub fn memory_weight(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
     weight.saturating_mul(now.since(since).saturating_add(1))
 }
 

@@ -109,11 +109,11 @@ pub(super) fn run(sent: &[Sent]) -> Run {
 struct HeardEvents<'a>(&'a mut Vec<Heard>);
 
 impl FlowEvents<()> for HeardEvents<'_> {
-    fn chunk(&mut self, _: &FlowKey, _: &Origins, (): &mut (), way: Direction, chunk: Chunk<'_>) {
+    fn chunk(&mut self, _: &FlowKey, _: &Handshake, (): &mut (), way: Direction, chunk: Chunk<'_>) {
         hear(self.0, way, chunk);
     }
 
-    fn ended(&mut self, _: &FlowKey, _: &Origins, (): &mut (), _: End) {}
+    fn ended(&mut self, _: &FlowKey, _: &Handshake, (): &mut (), _: End) {}
 }
 
 impl Run {
@@ -135,7 +135,7 @@ impl Run {
     }
 
     /// How the one connection in the table began.
-    pub(super) fn origins(mut self) -> Origins {
+    pub(super) fn handshake(mut self) -> Handshake {
         let index = self.table.indices()[0];
         *self.table.parts(index).expect("a flow").1
     }
@@ -146,7 +146,7 @@ impl Run {
             self.table.flush(index, |_, _, (), way, chunk| hear(heard, way, chunk));
             self.table.remove(index, End::Exit, None);
         }
-        assert_eq!(self.table.waiting_bytes(), 0, "what waited was given back");
+        assert_eq!(self.table.buffered_bytes(), 0, "what waited was given back");
         self.heard
     }
 }
@@ -453,9 +453,9 @@ fn a_syn_before_the_last_fin_begins_the_next_connection() {
         Sent::data(Reverse, 700_000, 900_000, b"", 3).flags(TcpFlags::SYN | TcpFlags::ACK),
     ]));
     assert_eq!(run.table.stats().flows, 2);
-    let origins = run.origins();
-    assert_eq!(origins.client_isn.get(), Some(SeqNumber(FORWARD_ISN).plus(900_000)));
-    assert_eq!(origins.connect_ns(), Some(MS));
+    let handshake = run.handshake();
+    assert_eq!(handshake.client_isn.get(), Some(SeqNumber(FORWARD_ISN).plus(900_000)));
+    assert_eq!(handshake.connect_ns(), Some(MS));
 }
 
 /// A dialogue as it was sent: turns of bytes, each direction in its turn.

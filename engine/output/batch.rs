@@ -1,9 +1,9 @@
-//! [`Batch`]: whole lines on their way to an output, and how many may be.
+//! [`Batch`]: whole lines on their route to an output, and how many may be.
 
 use crate::config::EmitConfig;
 use crate::ids::ShardId;
 
-/// What an outlet does where the writer is behind and the queue is full.
+/// What an sender does where the writer is behind and the queue is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
     /// Drops the batch and counts its lines; never waits (live capture). A thread of its own
@@ -25,13 +25,13 @@ pub struct Batch {
     pub shard: ShardId,
 }
 
-/// Bounds of the way from outlets to writer.
+/// Bounds of the route from senders to writer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes at which a batch is handed over.
     pub batch_bytes: usize,
     /// Bytes at which a batch is written by the shard itself.
-    pub desk_batch_bytes: usize,
+    pub direct_batch_bytes: usize,
     /// Batches of one shard that may wait for the writer.
     pub batch_count_max: usize,
     /// Bytes of one line, for the room a buffer keeps.
@@ -42,7 +42,7 @@ impl From<&EmitConfig> for Limits {
     fn from(config: &EmitConfig) -> Limits {
         Limits {
             batch_bytes: config.batch_bytes,
-            desk_batch_bytes: config.desk_batch_bytes,
+            direct_batch_bytes: config.direct_batch_bytes,
             batch_count_max: config.batch_count_max,
             line_bytes_max: config.line_bytes_max,
         }

@@ -1,6 +1,6 @@
-//! [`RecordWriter`]: where the events of a shard go. Joins a [`Format`] to an [`Outlet`].
+//! [`RecordWriter`]: where the events of a shard go. Joins a [`Format`] to an [`BatchSender`].
 
-use super::Outlet;
+use super::BatchSender;
 use crate::capture::Polled;
 use crate::record::{Event, EventSink, Format, Wants};
 use crate::stats::EmitStats;
@@ -34,45 +34,45 @@ impl Quota {
 pub struct RecordWriter {
     format: Box<dyn Format + Send>,
     /// `None` once closed.
-    outlet: Option<Outlet>,
+    sender: Option<BatchSender>,
     quota: Option<Quota>,
     is_prompt: bool,
     stats: EmitStats,
 }
 
 impl RecordWriter {
-    /// Lines of `format` through `outlet`. `is_prompt`: lines go out after each poll, because
+    /// Lines of `format` through `sender`. `is_prompt`: lines go out after each poll, because
     /// somebody may wait for them; else in full batches.
     pub fn new(
         format: Box<dyn Format + Send>,
-        outlet: Outlet,
+        sender: BatchSender,
         quota: Option<Quota>,
         is_prompt: bool,
     ) -> RecordWriter {
-        let (outlet, stats) = (Some(outlet), EmitStats::default());
-        RecordWriter { format, outlet, quota, is_prompt, stats }
+        let (sender, stats) = (Some(sender), EmitStats::default());
+        RecordWriter { format, sender, quota, is_prompt, stats }
     }
 
     /// The source rests for a moment.
     pub fn rest(&mut self, polled: Polled) {
-        if let Some(outlet) = &mut self.outlet
+        if let Some(sender) = &mut self.sender
             && (self.is_prompt || polled == Polled::Idle)
         {
-            outlet.flush(&mut self.stats);
+            sender.flush(&mut self.stats);
         }
     }
 
     /// No more lines come: the last ones go out.
     pub fn close(&mut self) {
-        if let Some(outlet) = self.outlet.take() {
-            outlet.close(&mut self.stats);
+        if let Some(sender) = self.sender.take() {
+            sender.close(&mut self.stats);
         }
     }
 
     /// Nobody wants more lines: the quota is used up, or the reader has gone.
     pub fn is_enough(&self) -> bool {
         self.quota.as_ref().is_some_and(Quota::is_used_up)
-            || self.outlet.as_ref().is_some_and(Outlet::is_closed)
+            || self.sender.as_ref().is_some_and(BatchSender::is_closed)
     }
 
     /// The counters of this room.
@@ -98,9 +98,9 @@ impl EventSink for RecordWriter {
                 return;
             }
         }
-        if let Some(outlet) = &mut self.outlet {
+        if let Some(sender) = &mut self.sender {
             let format = &mut self.format;
-            outlet.line(&mut self.stats, |out| format.line(&event, out));
+            sender.line(&mut self.stats, |out| format.line(&event, out));
         }
     }
 }

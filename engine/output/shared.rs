@@ -44,13 +44,13 @@ impl Sleeper {
     }
 }
 
-/// What outlets and writer tell each other beside batches.
+/// What senders and writer tell each other beside batches.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct WriterLink {
     /// The writer, where it waits for batches.
     pub(super) writer: Sleeper,
     /// Nobody takes lines any more.
     pub(super) is_closed: AtomicBool,
     /// Outlets that will hand over nothing more.
-    pub(super) outlets_closed: AtomicUsize,
+    pub(super) senders_closed: AtomicUsize,
 }

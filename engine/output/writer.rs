@@ -1,5 +1,6 @@
-//! Outputs and outlets of a run, and the thread that writes where no shard may wait: it takes
-//! batches from all shards in turn, has them appended ([`Desk`]), and gives the buffers back.
+//! Outputs and senders of a run, and the thread that writes where no shard may wait: it takes
+//! batches from all shards in turn, has them appended ([`OutputWriter`]), and gives the buffers
+//! back.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +10,10 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::ids::ShardId;
 use crate::output::batch::{Batch, Limits, Policy};
-use crate::output::desk::{Control, Desk, WriterStats};
+use crate::output::batch_sender::{BatchSender, Queue, Route};
 use crate::output::error::WriterError;
-use crate::output::outlet::{Outlet, Queue, Way};
-use crate::output::shared::{Shared, Sleeper};
+use crate::output::output_writer::{Control, OutputWriter, WriterStats};
+use crate::output::shared::{Sleeper, WriterLink};
 use crate::output::sink::Sink;
 
 /// Batches of one append at most. More wait for the next one, so that their buffers come back soon.
@@ -23,47 +24,49 @@ const APPEND_COUNT_MAX: usize = 32;
 pub struct Writer {
     /// Where shards do not write themselves.
     thread: Option<JoinHandle<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterLink>,
     control: Arc<Control>,
 }
 
 impl Writer {
-    /// Starts the thread, with one outlet for each shard, in order. `sinks` are one for all shards
+    /// Starts the thread, with one sender for each shard, in order. `sinks` are one for all shards
     /// or one for each.
     pub fn start(
         sinks: Vec<Box<dyn Sink>>,
         shard_count: u16,
         limits: Limits,
         policy: Policy,
-    ) -> Result<(Vec<Outlet>, Writer), WriterError> {
+    ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterLink::default());
         let control = Arc::new(Control::default());
-        let desks =
-            sinks.into_iter().map(|sink| Desk::new(sink, policy, shared.clone(), control.clone()));
-        let outlet = |shard, way| Outlet::new(ShardId(shard as u16), way, limits, shared.clone());
+        let writers = sinks
+            .into_iter()
+            .map(|sink| OutputWriter::new(sink, policy, shared.clone(), control.clone()));
+        let sender =
+            |shard, route| BatchSender::new(ShardId(shard as u16), route, limits, shared.clone());
         if policy == Policy::Wait {
-            let desks: Vec<_> = desks.map(|desk| Arc::new(Mutex::new(desk))).collect();
-            let ways = desks.iter().cycle().cloned().map(Way::Desk);
-            let outlets = ways.take(shard_count.into()).enumerate();
-            let outlets = outlets.map(|(shard, way)| outlet(shard, way)).collect();
-            return Ok((outlets, Writer { thread: None, shared, control }));
+            let writers: Vec<_> = writers.map(|writer| Arc::new(Mutex::new(writer))).collect();
+            let routes = writers.iter().cycle().cloned().map(Route::Direct);
+            let senders = routes.take(shard_count.into()).enumerate();
+            let senders = senders.map(|(shard, route)| sender(shard, route)).collect();
+            return Ok((senders, Writer { thread: None, shared, control }));
         }
-        let (queues, inlets): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
+        let (queues, receivers): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
         let queues = queues.into_iter().enumerate();
-        let outlets = queues.map(|(shard, queue)| outlet(shard, Way::Queue(queue))).collect();
-        let writing = Writing {
-            inlets,
-            desks: desks.collect(),
+        let senders = queues.map(|(shard, queue)| sender(shard, Route::Queue(queue))).collect();
+        let thread_state = WriterThread {
+            receivers,
+            writers: writers.collect(),
             batches: Vec::with_capacity(APPEND_COUNT_MAX),
             next: 0,
             shared: shared.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || writing.run())
+            .spawn(move || thread_state.run())
             .map_err(WriterError::Thread)?;
-        Ok((outlets, Writer { thread: Some(thread), shared, control }))
+        Ok((senders, Writer { thread: Some(thread), shared, control }))
     }
 
     /// Asks for the outputs to be opened anew (SIGHUP, after the file was renamed). Lines that are
@@ -85,7 +88,7 @@ impl Writer {
         self.shared.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until all outlets are closed and all lines are written or lost. A reader that has gone
+    /// Waits until all senders are closed and all lines are written or lost. A reader that has gone
     /// is no error.
     pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
         let result = match self.thread.map_or(Ok(()), JoinHandle::join) {
@@ -100,72 +103,72 @@ impl Writer {
 }
 
 /// The writer's end of one shard's queues.
-struct Inlet {
+struct BatchReceiver {
     queue: Consumer<Batch>,
     spares: Producer<Vec<u8>>,
     seat: Arc<Sleeper>,
 }
 
-fn connect(limits: Limits) -> (Queue, Inlet) {
+fn connect(limits: Limits) -> (Queue, BatchReceiver) {
     let batch_count_max = limits.batch_count_max.max(1);
     let (full, queue) = RingBuffer::new(batch_count_max);
     // All buffers of a shard: those in the queue, those being written, and the one in hand.
     let (producer, spares) = RingBuffer::new(batch_count_max + APPEND_COUNT_MAX + 1);
     let seat = Arc::new(Sleeper::default());
-    (Queue { full, spares, seat: seat.clone() }, Inlet { queue, spares: producer, seat })
+    (Queue { full, spares, seat: seat.clone() }, BatchReceiver { queue, spares: producer, seat })
 }
 
 /// All that the thread owns.
-struct Writing {
-    inlets: Vec<Inlet>,
-    desks: Vec<Desk>,
+struct WriterThread {
+    receivers: Vec<BatchReceiver>,
+    writers: Vec<OutputWriter>,
     /// Of one append.
     batches: Vec<Batch>,
     /// The shard whose turn it is.
     next: usize,
-    shared: Arc<Shared>,
+    shared: Arc<WriterLink>,
 }
 
-impl Writing {
+impl WriterThread {
     fn run(mut self) {
         // However this ends, even by a panic, no shard may wait for a writer that is gone.
         let _closer = Closer { shared: self.shared.clone(), seats: self.seats() };
         loop {
-            // Read before the queues are: what an outlet handed over before it closed is seen
+            // Read before the queues are: what an sender handed over before it closed is seen
             // below.
-            let closed = self.shared.outlets_closed.load(Ordering::Acquire);
-            self.desks.iter_mut().for_each(Desk::reopen_if_wanted);
+            let closed = self.shared.senders_closed.load(Ordering::Acquire);
+            self.writers.iter_mut().for_each(OutputWriter::reopen_if_wanted);
             if self.round() {
                 continue;
             }
-            if closed == self.inlets.len() {
+            if closed == self.receivers.len() {
                 return;
             }
-            let (inlets, desks, shared) = (&self.inlets, &self.desks, &self.shared);
+            let (receivers, writers, shared) = (&self.receivers, &self.writers, &self.shared);
             shared.writer.sleep_unless(|| {
-                inlets.iter().any(|inlet| !inlet.queue.is_empty())
-                    || desks.iter().any(Desk::is_reopen_wanted)
-                    || shared.outlets_closed.load(Ordering::Relaxed) != closed
+                receivers.iter().any(|receiver| !receiver.queue.is_empty())
+                    || writers.iter().any(OutputWriter::is_reopen_wanted)
+                    || shared.senders_closed.load(Ordering::Relaxed) != closed
             });
         }
     }
 
     fn seats(&self) -> Vec<Arc<Sleeper>> {
-        self.inlets.iter().map(|inlet| inlet.seat.clone()).collect()
+        self.receivers.iter().map(|receiver| receiver.seat.clone()).collect()
     }
 
     /// One append to each output that has batches; whether there were any.
     fn round(&mut self) -> bool {
         let mut is_any = false;
-        for output in 0..self.desks.len() {
-            if self.desks.len() == 1 {
+        for output in 0..self.writers.len() {
+            if self.writers.len() == 1 {
                 self.take_in_turn();
             } else {
-                take(&mut self.inlets[output], APPEND_COUNT_MAX, &mut self.batches);
+                take(&mut self.receivers[output], APPEND_COUNT_MAX, &mut self.batches);
             }
             if !self.batches.is_empty() {
                 is_any = true;
-                self.desks[output].append(&mut self.batches);
+                self.writers[output].append(&mut self.batches);
                 self.give_back();
             }
         }
@@ -175,31 +178,33 @@ impl Writing {
     /// Takes one batch of each shard, and again, until the append is full or all queues are empty.
     fn take_in_turn(&mut self) {
         let mut empty_count = 0;
-        while self.batches.len() < APPEND_COUNT_MAX && empty_count < self.inlets.len() {
-            let is_taken = take(&mut self.inlets[self.next], 1, &mut self.batches);
+        while self.batches.len() < APPEND_COUNT_MAX && empty_count < self.receivers.len() {
+            let is_taken = take(&mut self.receivers[self.next], 1, &mut self.batches);
             empty_count = if is_taken { 0 } else { empty_count + 1 };
-            self.next = (self.next + 1) % self.inlets.len();
+            self.next = (self.next + 1) % self.receivers.len();
         }
     }
 
     /// Returns the buffers of the last append to their shards, and wakes those that wait for room.
     fn give_back(&mut self) {
         for batch in self.batches.drain(..) {
-            let Some(inlet) = self.inlets.get_mut(usize::from(batch.shard.0)) else { continue };
+            let Some(receiver) = self.receivers.get_mut(usize::from(batch.shard.0)) else {
+                continue;
+            };
             let mut buffer = batch.bytes;
             buffer.clear();
             // The queue has room for every buffer there is; a buffer too many would just be freed.
-            let _ = inlet.spares.push(buffer);
-            inlet.seat.wake();
+            let _ = receiver.spares.push(buffer);
+            receiver.seat.wake();
         }
     }
 }
 
 /// Moves up to `count_max` batches from a shard's queue to `batches`; whether there were any.
-fn take(inlet: &mut Inlet, count_max: usize, batches: &mut Vec<Batch>) -> bool {
+fn take(receiver: &mut BatchReceiver, count_max: usize, batches: &mut Vec<Batch>) -> bool {
     let before = batches.len();
     while batches.len() - before < count_max {
-        let Ok(batch) = inlet.queue.pop() else { break };
+        let Ok(batch) = receiver.queue.pop() else { break };
         batches.push(batch);
     }
     batches.len() > before
@@ -207,7 +212,7 @@ fn take(inlet: &mut Inlet, count_max: usize, batches: &mut Vec<Batch>) -> bool {
 
 /// Lets the shards go when the writer ends.
 struct Closer {
-    shared: Arc<Shared>,
+    shared: Arc<WriterLink>,
     seats: Vec<Arc<Sleeper>>,
 }
 

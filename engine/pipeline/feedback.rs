@@ -3,8 +3,8 @@
 use crate::flow::{Connection, FlowIndex, FlowTable};
 use crate::ids::{Direction, FlowKey};
 use crate::protocol::{ConnectionState, Shared};
-use crate::stats::NoteStats;
-use crate::sys::notes::{GRANT_AHEAD_BYTES_MAX, Marks, NoteId, Notes};
+use crate::stats::HintStats;
+use crate::sys::flow_hints::{FlowHints, GRANT_AHEAD_BYTES_MAX, HintFlags, HintId};
 
 /// A grant that reaches so far ahead need not be renewed yet.
 const GRANT_AHEAD_BYTES_MIN: i32 = (GRANT_AHEAD_BYTES_MAX / 2) as i32;
@@ -17,39 +17,39 @@ const GRANT_BEHIND_BYTES_MAX: i32 = 1 << 30;
 pub(super) struct FlowState {
     pub protocol: ConnectionState,
     /// What the filter was told of it.
-    pub note: Note,
+    pub hint: Hint,
 }
 
 /// What was noted of a connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Note {
-    place: Option<NoteId>,
-    marks: Marks,
+pub(super) struct Hint {
+    place: Option<HintId>,
+    flags: HintFlags,
     /// There was no place for it.
     is_refused: bool,
 }
 
-impl Note {
+impl Hint {
     /// Whether it says that nothing of the connection is wanted.
     fn is_verdict(&self) -> bool {
-        self.marks.has(Marks::FOREIGN) || self.marks.has(Marks::OTHER)
+        self.flags.has(HintFlags::FOREIGN) || self.flags.has(HintFlags::OTHER)
     }
 }
 
-/// A shard's notes.
+/// A shard's hints.
 #[derive(Debug)]
 pub(super) struct Feedback {
-    notes: Notes,
+    hints: FlowHints,
     elide_bytes_min: Option<u64>,
-    stats: NoteStats,
+    stats: HintStats,
 }
 
 impl Feedback {
-    pub fn new(notes: Notes, elide_bytes_min: Option<u64>) -> Feedback {
-        Feedback { notes, elide_bytes_min, stats: NoteStats::default() }
+    pub fn new(hints: FlowHints, elide_bytes_min: Option<u64>) -> Feedback {
+        Feedback { hints, elide_bytes_min, stats: HintStats::default() }
     }
 
-    pub fn stats(&self) -> NoteStats {
+    pub fn stats(&self) -> HintStats {
         self.stats.clone()
     }
 
@@ -63,8 +63,8 @@ impl Feedback {
         shared: &mut Shared<S>,
     ) {
         let Some((key, connection, it)) = flows.link(index) else { return };
-        if it.note.place.is_none() && !it.note.is_refused {
-            self.begin(key, connection, &mut it.note);
+        if it.hint.place.is_none() && !it.hint.is_refused {
+            self.begin(key, connection, &mut it.hint);
         }
         for direction in [Direction::Forward, Direction::Reverse] {
             let until = self.elide_bytes_min.and_then(|bytes_min| {
@@ -82,35 +82,36 @@ impl Feedback {
                 }
                 (_, Some(until)) => until,
                 // Nothing but what has passed.
-                (_, None) if it.note.place.is_some() => next,
+                (_, None) if it.hint.place.is_some() => next,
                 (_, None) => continue,
             };
-            if it.note.place.is_none() {
+            if it.hint.place.is_none() {
                 // A place may have become free.
-                self.begin(key, connection, &mut it.note);
+                self.begin(key, connection, &mut it.hint);
             }
-            let (Some(place), Some(number)) = (it.note.place, connection.number(direction)) else {
+            let (Some(place), Some(number)) = (it.hint.place, connection.number(direction)) else {
                 continue;
             };
             self.stats.grants += u64::from(until != next);
             connection.grant(direction, until);
-            self.notes.grant(place, direction, number.0, until.0);
-            let marks = it.note.marks.with(Marks::isn(direction));
-            if it.note.marks != marks {
-                it.note.marks = marks;
-                self.notes.show(place, key, marks);
+            self.hints.grant(place, direction, number.0, until.0);
+            let flags = it.hint.flags.with(HintFlags::isn(direction));
+            if it.hint.flags != flags {
+                it.hint.flags = flags;
+                self.hints.show(place, key, flags);
             }
         }
     }
 
     /// Takes a place for a connection.
     #[cold]
-    fn begin(&mut self, key: &FlowKey, connection: &Connection, note: &mut Note) {
-        note.place = self.notes.take(key);
-        note.is_refused = note.place.is_none();
-        note.marks = if connection.is_joined_late() { Marks::LATE } else { Marks::default() };
-        self.stats.notes += u64::from(note.place.is_some());
-        self.stats.notes_refused += u64::from(note.is_refused);
+    fn begin(&mut self, key: &FlowKey, connection: &Connection, hint: &mut Hint) {
+        hint.place = self.hints.take(key);
+        hint.is_refused = hint.place.is_none();
+        hint.flags =
+            if connection.is_joined_late() { HintFlags::LATE } else { HintFlags::default() };
+        self.stats.hints += u64::from(hint.place.is_some());
+        self.stats.hints_refused += u64::from(hint.is_refused);
     }
 
     /// Nothing is expected of a connection: until its next SYN, or until something begins like a
@@ -118,38 +119,38 @@ impl Feedback {
     #[cold]
     pub fn dismiss(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex, is_final: bool) {
         let Some((key, connection, it)) = flows.link(index) else { return };
-        let note = &mut it.note;
-        if note.is_verdict() {
+        let hint = &mut it.hint;
+        if hint.is_verdict() {
             return;
         }
-        if note.place.is_none() {
-            self.begin(key, connection, note);
+        if hint.place.is_none() {
+            self.begin(key, connection, hint);
         }
-        let Some(place) = note.place else { return };
+        let Some(place) = hint.place else { return };
         for direction in [Direction::Forward, Direction::Reverse] {
             if let Some(number) = connection.number(direction) {
                 let until = connection.granted(direction).unwrap_or(number);
-                self.notes.grant(place, direction, number.0, until.0);
-                note.marks = note.marks.with(Marks::isn(direction));
+                self.hints.grant(place, direction, number.0, until.0);
+                hint.flags = hint.flags.with(HintFlags::isn(direction));
             }
         }
-        note.marks = note.marks.with(if is_final { Marks::FOREIGN } else { Marks::OTHER });
-        self.notes.show(place, key, note.marks);
+        hint.flags = hint.flags.with(if is_final { HintFlags::FOREIGN } else { HintFlags::OTHER });
+        self.hints.show(place, key, hint.flags);
         self.stats.verdicts += 1;
     }
 
     /// The connection is over. What was granted must not reach the next one on the same endpoints,
     /// whose handshake may pass unseen; a verdict is of all that comes until a SYN.
-    pub fn close(&mut self, note: &mut Note) {
-        if !note.is_verdict() {
-            self.forget(note);
+    pub fn close(&mut self, hint: &mut Hint) {
+        if !hint.is_verdict() {
+            self.forget(hint);
         }
     }
 
     /// The connection leaves the table.
-    pub fn forget(&mut self, note: &mut Note) {
-        if let Some(place) = note.place.take() {
-            self.notes.erase(place);
+    pub fn forget(&mut self, hint: &mut Hint) {
+        if let Some(place) = hint.place.take() {
+            self.hints.erase(place);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [`PipelineStats`]: all counters of one pipeline.
 
 use crate::protocol::ProtocolStats;
-use crate::stats::{DatagramStats, DecodeStats, FlowStats, NoteStats};
+use crate::stats::{DatagramStats, DecodeStats, FlowStats, HintStats};
 
 /// All counters of one pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct PipelineStats {
     /// Of connections, messages and exchanges.
     pub protocol: ProtocolStats,
     /// Of what was said to the filter.
-    pub notes: NoteStats,
+    pub hints: HintStats,
 }
 
 impl PipelineStats {
@@ -39,6 +39,6 @@ impl PipelineStats {
         self.datagrams.add(&other.datagrams);
         self.flow.add(&other.flow);
         self.protocol.add(&other.protocol);
-        self.notes.add(&other.notes);
+        self.hints.add(&other.hints);
     }
 }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::pipeline::Pipeline;
-use crate::protocol::http1::tests::Notes;
+use crate::protocol::http1::tests::Reported;
 use crate::time::TimestampNs;
 use Direction::{Forward, Reverse};
 use proptest::prelude::*;
@@ -26,11 +26,11 @@ struct Sent {
 }
 
 /// A pipeline behind its decoder.
-struct Wire(Pipeline<Notes>);
+struct Wire(Pipeline<Reported>);
 
 impl Wire {
     fn new() -> Wire {
-        Wire(Pipeline::new(&Config::default(), Notes::default()))
+        Wire(Pipeline::new(&Config::default(), Reported::default()))
     }
 
     fn take(&mut self, sent: &Sent) {

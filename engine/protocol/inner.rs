@@ -4,7 +4,7 @@
 
 use super::{ConnectionState, Context, FlowRef, Interest, Kind, Shared};
 use crate::decode::SeqNumber;
-use crate::flow::{Chunk, End, Origin, Origins};
+use crate::flow::{Chunk, End, Handshake, SegmentMeta};
 use crate::ids::Direction;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
@@ -14,7 +14,7 @@ use crate::time::TimestampNs;
 #[derive(Debug)]
 pub struct InnerStream {
     state: Box<ConnectionState>,
-    origins: Origins,
+    handshake: Handshake,
     /// What comes next, by direction.
     next: [SeqNumber; 2],
 }
@@ -31,23 +31,23 @@ impl InnerStream {
     }
 
     fn with<S>(cx: &Context<'_, S>, state: ConnectionState) -> InnerStream {
-        let origins = *cx.flow.origins;
-        InnerStream { state: Box::new(state), origins, next: [SeqNumber(0); 2] }
+        let handshake = *cx.flow.handshake;
+        InnerStream { state: Box::new(state), handshake, next: [SeqNumber(0); 2] }
     }
 
-    /// The next bytes of a direction, which came in `origin`.
+    /// The next bytes of a direction, which came in `meta`.
     pub fn bytes<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
         let seq = self.advance(direction, bytes.len() as u64);
         // The sender had read all that flow has delivered of the other direction.
         let ack = Some(self.next[direction.opposite().index()]);
-        let origin = Origin { seq, ack, ..*origin };
-        self.chunk(cx, direction, Chunk::Bytes(bytes, &origin));
+        let meta = SegmentMeta { seq, ack, ..*meta };
+        self.chunk(cx, direction, Chunk::Bytes(bytes, &meta));
     }
 
     /// So many of its bytes were lost.
@@ -68,7 +68,7 @@ impl InnerStream {
 
     /// It is over.
     pub fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
-        let flow = FlowRef { key: cx.flow.key, origins: &self.origins };
+        let flow = FlowRef { key: cx.flow.key, handshake: &self.handshake };
         self.state.end(&mut Context { flow, shared: cx.shared }, end);
     }
 
@@ -78,8 +78,8 @@ impl InnerStream {
     }
 
     /// How much memory is under way in it, weighed by for how long.
-    pub fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
-        self.state.burden(now, quiet_since)
+    pub fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+        self.state.memory_weight(now, quiet_since)
     }
 
     /// What is still wanted of it.
@@ -93,7 +93,7 @@ impl InnerStream {
         direction: Direction,
         chunk: Chunk<'_>,
     ) {
-        let flow = FlowRef { key: cx.flow.key, origins: &self.origins };
+        let flow = FlowRef { key: cx.flow.key, handshake: &self.handshake };
         self.state.chunk(&mut Context { flow, shared: cx.shared }, direction, chunk);
     }
 

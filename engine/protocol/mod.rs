@@ -16,7 +16,7 @@
 
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
-use crate::flow::{Chunk, End, Origin, Origins};
+use crate::flow::{Chunk, End, Handshake, SegmentMeta};
 use crate::ids::{Direction, FlowKey};
 use crate::record::EventSink;
 use crate::stats::ExchangeStats;
@@ -56,7 +56,7 @@ pub struct FlowRef<'a> {
     /// Its key.
     pub key: &'a FlowKey,
     /// How it began.
-    pub origins: &'a Origins,
+    pub handshake: &'a Handshake,
 }
 
 /// What a protocol needs beside its own state.
@@ -136,7 +136,7 @@ pub struct HandOver {
     /// The first byte that is its own, of the direction whose bytes were given last.
     pub at: SeqNumber,
     /// Bytes before `at` that are its own, too, and came in earlier chunks; a buffer of the pool.
-    pub kept: Option<(Vec<u8>, Origin)>,
+    pub kept: Option<(Vec<u8>, SegmentMeta)>,
 }
 
 /// What is still wanted of a connection: what the filter and the flow table are told.
@@ -209,7 +209,7 @@ pub trait Protocol: Default {
         cx: &mut Context<'_, S>,
         direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> Step;
 
     /// So many bytes of a direction passed that the filter cut off, as it was asked to
@@ -219,9 +219,9 @@ pub trait Protocol: Default {
         cx: &mut Context<'_, S>,
         direction: Direction,
         len_bytes: u32,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
-        self.gap(cx, direction, len_bytes.into(), origin.seq);
+        self.gap(cx, direction, len_bytes.into(), meta.seq);
     }
 
     /// So many bytes of a direction were lost, from `at` on.
@@ -253,9 +253,9 @@ pub trait Protocol: Default {
         false
     }
 
-    /// How much memory is under way, weighed by for how long ([`crate::flow::burden`]); 0 where
-    /// nothing is.
-    fn burden(&self, _now: TimestampNs, _quiet_since: TimestampNs) -> u64 {
+    /// How much memory is under way, weighed by for how long ([`crate::flow::memory_weight`]); 0
+    /// where nothing is.
+    fn memory_weight(&self, _now: TimestampNs, _quiet_since: TimestampNs) -> u64 {
         0
     }
 
@@ -315,12 +315,12 @@ impl ConnectionState {
         chunk: Chunk<'_>,
     ) {
         match chunk {
-            Chunk::Bytes(bytes, origin) => {
-                if self.bytes(cx, direction, bytes, origin) == Step::HandOver {
-                    self.succeed(cx, direction, bytes, origin);
+            Chunk::Bytes(bytes, meta) => {
+                if self.bytes(cx, direction, bytes, meta) == Step::HandOver {
+                    self.succeed(cx, direction, bytes, meta);
                 }
             }
-            Chunk::Elided { len_bytes, origin } => self.elided(cx, direction, len_bytes, origin),
+            Chunk::Elided { len_bytes, meta } => self.elided(cx, direction, len_bytes, meta),
             Chunk::Gap { len_bytes, at } => self.gap(cx, direction, len_bytes, at),
             Chunk::Fin => self.fin(cx, direction),
             Chunk::Reset => self.end(cx, End::Rst),
@@ -335,7 +335,7 @@ impl ConnectionState {
         cx: &mut Context<'_, S>,
         direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
         let Some(HandOver { to, at, kept }) = self.hand_over() else { return };
         let mut before = std::mem::replace(self, to.state());
@@ -350,11 +350,11 @@ impl ConnectionState {
             self.chunk(cx, direction, Chunk::Bytes(&buffer, &first));
             cx.shared.recorder.pool.give_buffer_back(buffer);
         }
-        let skip = usize::try_from(at.distance(origin.seq)).unwrap_or(0);
+        let skip = usize::try_from(at.distance(meta.seq)).unwrap_or(0);
         if let Some(rest @ [_, ..]) = bytes.get(skip..) {
-            let is_frame_start = origin.is_frame_start && skip == 0;
-            let origin = Origin { seq: at, is_frame_start, ..*origin };
-            self.chunk(cx, direction, Chunk::Bytes(rest, &origin));
+            let is_frame_start = meta.is_frame_start && skip == 0;
+            let meta = SegmentMeta { seq: at, is_frame_start, ..*meta };
+            self.chunk(cx, direction, Chunk::Bytes(rest, &meta));
         }
     }
 }

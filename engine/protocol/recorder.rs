@@ -3,7 +3,7 @@
 
 use super::FlowRef;
 use super::pool::{ExchangeId, ExchangePool};
-use crate::flow::{End, Origin};
+use crate::flow::{End, SegmentMeta};
 use crate::record::{
     Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome, Wants,
 };
@@ -37,7 +37,7 @@ impl<S: EventSink> Recorder<S> {
 
     /// An exchange begins with the message whose first byte came with `first`.
     #[inline(always)]
-    pub(crate) fn begin(&mut self, n: u32, first: &Origin) -> ExchangeId {
+    pub(crate) fn begin(&mut self, n: u32, first: &SegmentMeta) -> ExchangeId {
         let id = self.pool.take();
         let entry = self.pool.entry(id);
         entry.start = first.seq;
@@ -79,8 +79,8 @@ impl<S: EventSink> Recorder<S> {
         let exchange = self.pool.exchange(id);
         exchange.outcome = Some(outcome);
         exchange.end = end;
-        exchange.is_midstream = flow.origins.is_midstream();
-        exchange.connect_ns = (exchange.n == 0).then(|| flow.origins.connect_ns()).flatten();
+        exchange.is_midstream = flow.handshake.is_midstream();
+        exchange.connect_ns = (exchange.n == 0).then(|| flow.handshake.connect_ns()).flatten();
         forget_unended_times(exchange);
         let stats = &mut self.stats;
         *match outcome {

@@ -55,13 +55,13 @@ macro_rules! protocols {
                 cx: &mut Context<'_, S>,
                 direction: Direction,
                 bytes: &[u8],
-                origin: &Origin,
+                meta: &SegmentMeta,
             ) -> Step {
                 match self {
                     $($(#[$attribute])*
-                      ConnectionState::$kind(state) => state.bytes(cx, direction, bytes, origin),)*
+                      ConnectionState::$kind(state) => state.bytes(cx, direction, bytes, meta),)*
                     ConnectionState::Succession(both) => {
-                        both.now.chunk(cx, direction, Chunk::Bytes(bytes, origin));
+                        both.now.chunk(cx, direction, Chunk::Bytes(bytes, meta));
                         Step::Done
                     }
                 }
@@ -72,14 +72,14 @@ macro_rules! protocols {
                 cx: &mut Context<'_, S>,
                 direction: Direction,
                 len_bytes: u32,
-                origin: &Origin,
+                meta: &SegmentMeta,
             ) {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => {
-                        state.elided(cx, direction, len_bytes, origin);
+                        state.elided(cx, direction, len_bytes, meta);
                     })*
                     ConnectionState::Succession(both) => {
-                        both.now.elided(cx, direction, len_bytes, origin);
+                        both.now.elided(cx, direction, len_bytes, meta);
                     }
                 }
             }
@@ -142,13 +142,13 @@ macro_rules! protocols {
             }
 
             /// How much memory is under way, weighed by for how long; 0 where nothing is.
-            pub fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+            pub fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
                 match self {
                     $($(#[$attribute])*
-                      ConnectionState::$kind(state) => state.burden(now, quiet_since),)*
+                      ConnectionState::$kind(state) => state.memory_weight(now, quiet_since),)*
                     ConnectionState::Succession(both) => {
-                        let before = both.before.burden(now, quiet_since);
-                        before.saturating_add(both.now.burden(now, quiet_since))
+                        let before = both.before.memory_weight(now, quiet_since);
+                        before.saturating_add(both.now.memory_weight(now, quiet_since))
                     }
                 }
             }

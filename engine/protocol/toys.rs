@@ -22,10 +22,10 @@ impl Protocol for Relay {
         _cx: &mut Context<'_, S>,
         _direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> Step {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Step::Done };
-        let at = origin.seq.plus(end as u32 + 1);
+        let at = meta.seq.plus(end as u32 + 1);
         self.successor = Some(Box::new(HandOver { to: Kind::Http1, at, kept: None }));
         Step::HandOver
     }
@@ -72,7 +72,7 @@ impl Protocol for Mux {
         cx: &mut Context<'_, S>,
         direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> Step {
         let mut rest = bytes;
         if !std::mem::replace(&mut self.has_magic, true) {
@@ -85,7 +85,7 @@ impl Protocol for Mux {
                 self.streams.push((*number, InnerStream::detect(cx)));
                 self.streams.len() - 1
             });
-            self.streams[at].1.bytes(cx, direction, data, origin);
+            self.streams[at].1.bytes(cx, direction, data, meta);
             rest = behind;
         }
         Step::Done
@@ -110,8 +110,8 @@ impl Protocol for Mux {
         self.streams.iter_mut().for_each(|(_, stream)| stream.leave(shared));
     }
 
-    fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
-        self.streams.iter().map(|(_, stream)| stream.burden(now, quiet_since)).sum()
+    fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+        self.streams.iter().map(|(_, stream)| stream.memory_weight(now, quiet_since)).sum()
     }
 
     fn interest(&self) -> Interest {
@@ -154,13 +154,13 @@ impl Protocol for Cipher {
         cx: &mut Context<'_, S>,
         direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> Step {
         let begun = &mut self.begun[direction.index()];
         let magic = (Cipher::MAGIC.len() - *begun).min(bytes.len());
         *begun += magic;
         let inner = self.inner.get_or_insert_with(|| Box::new(InnerStream::detect(cx)));
-        inner.bytes(cx, direction, &Cipher::text(&bytes[magic..]), origin);
+        inner.bytes(cx, direction, &Cipher::text(&bytes[magic..]), meta);
         Step::Done
     }
 
@@ -194,8 +194,8 @@ impl Protocol for Cipher {
         }
     }
 
-    fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
-        self.inner.as_ref().map_or(0, |inner| inner.burden(now, quiet_since))
+    fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.memory_weight(now, quiet_since))
     }
 
     fn interest(&self) -> Interest {

@@ -11,8 +11,8 @@ mod digits;
 mod escape;
 mod exchange;
 mod json;
+mod line_buffer;
 mod mask;
-mod pen;
 mod text;
 
 pub use exchange::{Exchange, Fields, Header, Message, Outcome, Span};

@@ -1,7 +1,7 @@
 //! A file as memory, to be read: mmap(2). And what happens where the file is cut meanwhile.
 //!
 //! Who touches a page beyond the end of its file gets SIGBUS, which ends the process. So a handler
-//! puts zeroed memory in the place of what is gone and notes that; the reader goes on with zeros,
+//! puts zeroed memory in the slot of what is gone and notes that; the reader goes on with zeros,
 //! looks at the note ([`FileMap::is_cut`]), and stops. A SIGBUS that is not ours goes to whoever
 //! had the signal before us.
 //!
@@ -18,17 +18,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Maps that there can be at a time in a process. All shards of a run share one.
 const MAP_COUNT_MAX: usize = 64;
 
-/// The addresses of a map, for the handler: `end` is 0 where the place is free, and is written
+/// The addresses of a map, for the handler: `end` is 0 where the slot is free, and is written
 /// last.
-struct Place {
+struct MapSlot {
     is_taken: AtomicBool,
     start: AtomicUsize,
     end: AtomicUsize,
     is_cut: AtomicBool,
 }
 
-static PLACES: [Place; MAP_COUNT_MAX] = [const {
-    Place {
+static MAP_SLOTS: [MapSlot; MAP_COUNT_MAX] = [const {
+    MapSlot {
         is_taken: AtomicBool::new(false),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
@@ -42,7 +42,7 @@ pub struct FileMap {
     file: File,
     start: NonNull<u8>,
     bytes: usize,
-    place: usize,
+    slot: usize,
 }
 
 // SAFETY: the memory belongs to the map alone, and is no thread's in particular.
@@ -61,8 +61,8 @@ impl FileMap {
         if !matches!(INSTALLED.get(), Some(Ok(()))) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let is_free = |place: &Place| !place.is_taken.swap(true, Ordering::AcqRel);
-        let place = PLACES.iter().position(is_free).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let is_free = |slot: &MapSlot| !slot.is_taken.swap(true, Ordering::AcqRel);
+        let slot = MAP_SLOTS.iter().position(is_free).ok_or(io::ErrorKind::QuotaExceeded)?;
         // SAFETY: the kernel chooses an address that nothing else uses. Whoever writes to the file
         // changes the bytes that we look at; no length of ours depends on them but by a checked
         // slice, so that what is read may be wrong then, and nothing else.
@@ -72,14 +72,14 @@ impl FileMap {
         };
         let start = if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) };
         let Some(start) = start else {
-            PLACES[place].is_taken.store(false, Ordering::Release);
+            MAP_SLOTS[slot].is_taken.store(false, Ordering::Release);
             return Err(io::Error::last_os_error());
         };
         let address = start.as_ptr() as usize;
-        PLACES[place].is_cut.store(false, Ordering::Relaxed);
-        PLACES[place].start.store(address, Ordering::Relaxed);
-        PLACES[place].end.store(address + bytes, Ordering::Release);
-        Ok(FileMap { file, start, bytes, place })
+        MAP_SLOTS[slot].is_cut.store(false, Ordering::Relaxed);
+        MAP_SLOTS[slot].start.store(address, Ordering::Relaxed);
+        MAP_SLOTS[slot].end.store(address + bytes, Ordering::Release);
+        Ok(FileMap { file, start, bytes, slot })
     }
 
     /// The bytes of the file. Those that are gone are 0.
@@ -97,16 +97,16 @@ impl FileMap {
     /// Whether bytes were looked at that the file did not have any more.
     #[inline]
     pub fn is_cut(&self) -> bool {
-        PLACES[self.place].is_cut.load(Ordering::Relaxed)
+        MAP_SLOTS[self.slot].is_cut.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for FileMap {
     fn drop(&mut self) {
-        PLACES[self.place].end.store(0, Ordering::Release);
+        MAP_SLOTS[self.slot].end.store(0, Ordering::Release);
         // SAFETY: mapped by us at this address and length, and borrowed by nobody any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
-        PLACES[self.place].is_taken.store(false, Ordering::Release);
+        MAP_SLOTS[self.slot].is_taken.store(false, Ordering::Release);
     }
 }
 
@@ -157,9 +157,9 @@ extern "C" fn on_sigbus(
 ) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid `info`, and SIGBUS has an address.
     let address = unsafe { (*info).si_addr() } as usize;
-    for place in &PLACES {
-        let end = place.end.load(Ordering::Acquire);
-        let start = place.start.load(Ordering::Relaxed);
+    for slot in &MAP_SLOTS {
+        let end = slot.end.load(Ordering::Acquire);
+        let start = slot.start.load(Ordering::Relaxed);
         if !(start..end).contains(&address) {
             continue;
         }
@@ -168,11 +168,11 @@ extern "C" fn on_sigbus(
         // its page on all is replaced by zeros, which are as good to read.
         let is_replaced = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            let place = page as *mut libc::c_void;
-            libc::mmap(place, end - page, libc::PROT_READ, flags, -1, 0) != libc::MAP_FAILED
+            let slot = page as *mut libc::c_void;
+            libc::mmap(slot, end - page, libc::PROT_READ, flags, -1, 0) != libc::MAP_FAILED
         };
         if is_replaced {
-            place.is_cut.store(true, Ordering::Relaxed);
+            slot.is_cut.store(true, Ordering::Relaxed);
             return;
         }
     }

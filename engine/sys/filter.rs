@@ -14,8 +14,8 @@ use libbpf_rs::{ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, libb
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::counters::{FilterCounters, SLOT_WORDS};
+use super::flow_hints::FlowHints;
 use super::mmap::Mapping;
-use super::notes::Notes;
 use super::privileges;
 use super::program::LoadError;
 use super::restrict::{self, CHOICE_BYTES};
@@ -52,7 +52,7 @@ pub struct Filter {
     _parts: MapHandle,
     control: Mapping,
     counters: Mapping,
-    notes: Notes,
+    hints: FlowHints,
 }
 
 impl Filter {
@@ -78,8 +78,8 @@ impl Filter {
         open.maps.openings.set_max_entries(config.opening_count_max)?;
         let prefixes = restrict::prefixes(&decode.restrictions.networks);
         open.maps.networks.set_max_entries(prefixes.len().max(1) as u32)?;
-        let pair_count = Notes::pair_count(config.session_count_max);
-        open.maps.notes.set_max_entries(pair_count)?;
+        let pair_count = FlowHints::pair_count(config.session_count_max);
+        open.maps.hints.set_max_entries(pair_count)?;
         let loaded = open.load()?;
         restrict::choose(&Mapping::of_file(loaded.maps.choices.as_fd(), CHOICE_BYTES)?, decode);
         for (network, choices) in prefixes {
@@ -96,7 +96,7 @@ impl Filter {
             _parts: MapHandle::try_from(&loaded.maps.parts)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
-            notes: Notes::of_map(loaded.maps.notes.as_fd(), pair_count)?,
+            hints: FlowHints::of_map(loaded.maps.hints.as_fd(), pair_count)?,
         };
         filter.say(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
         filter.say(CONTROL_NOTE_MASK, pair_count - 1);
@@ -158,8 +158,8 @@ impl Filter {
     }
 
     /// What user space tells the filter of connections; shared by all that ask.
-    pub fn notes(&self) -> Notes {
-        self.notes.clone()
+    pub fn hints(&self) -> FlowHints {
+        self.hints.clone()
     }
 
     /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to `struct connection` of
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
         assert_eq!(CONTROL_RESTRICTIONS, offset_of!(types::control, restrictions));
-        assert_eq!(CONTROL_NOTE_MASK, offset_of!(types::control, note_mask));
+        assert_eq!(CONTROL_NOTE_MASK, offset_of!(types::control, hint_mask));
         assert_eq!(CONTROL_ELIDE_BYTES_MIN, offset_of!(types::control, elide_bytes_min));
     }
 

@@ -13,7 +13,7 @@
 //! - [`counters`]: what those counters are called.
 //! - [`notes`]: what user space tells the filter of connections, in mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
-//! - [`lanes`]: sixteen bytes at a time, by the CPU's own instructions.
+//! - [`simd`]: sixteen bytes at a time, by the CPU's own instructions.
 //! - [`memory`]: how much there is.
 //! - [`privileges`]: what we may do.
 //! - [`wait`]: waiting for sockets.
@@ -36,13 +36,12 @@ pub mod fanout;
 pub mod file_map;
 #[cfg(feature = "live")]
 pub mod filter;
+pub mod flow_hints;
 #[cfg(feature = "live")]
 pub mod interface;
-pub mod lanes;
 #[cfg(feature = "live")]
 pub mod memory;
 pub mod mmap;
-pub mod notes;
 #[cfg(feature = "live")]
 pub mod packet_socket;
 #[cfg(feature = "live")]
@@ -55,6 +54,7 @@ mod restrict;
 pub mod ring;
 #[cfg(feature = "live")]
 pub mod signals;
+pub mod simd;
 #[cfg(feature = "live")]
 pub mod uring;
 pub mod wait;

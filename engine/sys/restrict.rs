@@ -34,7 +34,7 @@ pub(super) fn kinds(restrictions: &Restrictions) -> u32 {
     bits(ports) | bits(vlans) << 2 | bits(networks) << 4
 }
 
-/// Notes in `words` what was chosen of ports and VLANs.
+/// FlowHints in `words` what was chosen of ports and VLANs.
 pub(super) fn choose(words: &Mapping, decode: &DecodeConfig) {
     let note = |number: usize, choice: u32| {
         let (byte, shift) = (number * CHOICE_BITS / 64 * 8, number * CHOICE_BITS % 64);

@@ -1,16 +1,16 @@
 //! Which file imports which: paths lead to the file that defines what they name, through `super`,
 //! imported modules, and whatever gives a name on (`pub use`).
 
-use super::modules::{Crate, Module, Place};
+use super::modules::{Crate, Module, ModulePath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What a path leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    Module(Place),
+    Module(ModulePath),
     /// Something that this module defines.
-    Item(Place),
+    Item(ModulePath),
 }
 
 /// Names are followed so often, and no further: one that stands for itself ends there.
@@ -107,19 +107,19 @@ impl Crate {
 
     /// The first names below the crate's root of all that the file at `file` names, tests too, each
     /// with its line.
-    pub fn rooms_named(&self, file: &Path) -> Vec<(String, usize)> {
-        let mut rooms = Vec::new();
+    pub fn modules_named(&self, file: &Path) -> Vec<(String, usize)> {
+        let mut modules = Vec::new();
         for (place, module) in self.modules.iter().filter(|(_, module)| module.file == file) {
             for (path, line) in named(module) {
-                let room = self.absolute(place, path).and_then(|path| path.into_iter().next());
-                rooms.extend(room.map(|room| (room, line)));
+                let module = self.absolute(place, path).and_then(|path| path.into_iter().next());
+                modules.extend(module.map(|module| (module, line)));
             }
         }
-        rooms
+        modules
     }
 
     /// A path from the crate's root, as far as it is written; `None`: of another crate.
-    fn absolute(&self, place: &[String], path: &[String]) -> Option<Place> {
+    fn absolute(&self, place: &[String], path: &[String]) -> Option<ModulePath> {
         let up = path.iter().take_while(|name| *name == "super").count();
         match path.first()?.as_str() {
             "crate" => Some(path[1..].to_vec()),

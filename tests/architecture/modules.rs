@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where a module is in its crate: `["flow", "table"]`; the root is empty.
-pub type Place = Vec<String>;
+pub type ModulePath = Vec<String>;
 
 /// What a `use` gives a name to.
 #[derive(Clone, Debug)]
@@ -44,13 +44,13 @@ pub struct Module {
 /// A crate.
 #[derive(Clone, Debug, Default)]
 pub struct Crate {
-    pub modules: BTreeMap<Place, Module>,
+    pub modules: BTreeMap<ModulePath, Module>,
 }
 
 /// Where the reader is.
 #[derive(Clone)]
 struct Context {
-    place: Place,
+    place: ModulePath,
     file: PathBuf,
     /// Where the files of this module's children are.
     folder: PathBuf,
@@ -76,7 +76,7 @@ impl Crate {
     pub fn read(root: &Path, read: Read<'_>) -> Crate {
         let mut krate = Crate::default();
         let context = Context {
-            place: Place::new(),
+            place: ModulePath::new(),
             file: root.to_path_buf(),
             folder: root.parent().unwrap_or(Path::new("")).to_path_buf(),
             is_test: false,

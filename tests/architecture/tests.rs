@@ -121,7 +121,7 @@ fn paths_lead_where_rust_finds_them() {
 }
 
 #[test]
-fn rooms_are_named_by_every_kind_of_path() {
+fn modules_are_named_by_every_kind_of_path() {
     let krate = of(&[
         ("lib.rs", "mod a;"),
         ("a.rs", "mod b;"),
@@ -133,7 +133,7 @@ fn rooms_are_named_by_every_kind_of_path() {
         ),
     ]);
     let mut named: Vec<String> =
-        krate.rooms_named(Path::new("a/b.rs")).into_iter().map(|(room, _)| room).collect();
+        krate.modules_named(Path::new("a/b.rs")).into_iter().map(|(module, _)| module).collect();
     named.sort();
     assert_eq!(named, ["a", "four", "one", "six", "two", "two"]);
 }

@@ -2,7 +2,7 @@
 
 use httplines::config::FlowConfig;
 use httplines::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
-use httplines::flow::{Chunk, End, FlowEvents, FlowTable, Origins};
+use httplines::flow::{Chunk, End, FlowEvents, FlowTable, Handshake};
 use httplines::ids::{Direction, FlowKey, IfaceId};
 use httplines::time::TimestampNs;
 
@@ -78,16 +78,16 @@ impl Watch {
     fn hear(&mut self, key: &FlowKey, passed: &mut [Passed; 2], way: Direction, chunk: Chunk<'_>) {
         let number = usize::from(key.port[0][1]) - 1;
         self.heard[number].push(match chunk {
-            Chunk::Bytes(bytes, origin) => {
+            Chunk::Bytes(bytes, meta) => {
                 let sum =
                     bytes.iter().fold(0u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
-                format!("{way:?} {} bytes {sum} {origin:?}", bytes.len())
+                format!("{way:?} {} bytes {sum} {meta:?}", bytes.len())
             }
             other => format!("{way:?} {other:?}"),
         });
         let passed = &mut passed[way.index()];
         let (at, len) = match chunk {
-            Chunk::Bytes(bytes, origin) => (origin.seq, bytes.len() as u64),
+            Chunk::Bytes(bytes, meta) => (meta.seq, bytes.len() as u64),
             Chunk::Gap { len_bytes, at } => (at, len_bytes),
             Chunk::Elided { .. } => panic!("bytes were elided that nobody granted"),
             Chunk::Reset => return passed.is_reset = true,
@@ -137,7 +137,7 @@ impl FlowEvents<[Passed; 2]> for Watch {
     fn chunk(
         &mut self,
         key: &FlowKey,
-        _: &Origins,
+        _: &Handshake,
         passed: &mut [Passed; 2],
         way: Direction,
         chunk: Chunk<'_>,
@@ -145,7 +145,7 @@ impl FlowEvents<[Passed; 2]> for Watch {
         self.hear(key, passed, way, chunk);
     }
 
-    fn ended(&mut self, _: &FlowKey, _: &Origins, passed: &mut [Passed; 2], _: End) {
+    fn ended(&mut self, _: &FlowKey, _: &Handshake, passed: &mut [Passed; 2], _: End) {
         self.check_whole(passed);
     }
 }
@@ -246,7 +246,7 @@ impl Segments {
             self.tidy();
         }
         assert!(self.table.len() <= self.limits.flow_count_max);
-        assert!(self.table.waiting_bytes() <= self.limits.reorder_bytes_shard_max);
+        assert!(self.table.buffered_bytes() <= self.limits.reorder_bytes_shard_max);
     }
 
     fn take(&mut self, segment: &Segment<'_>) {
@@ -283,7 +283,7 @@ impl Segments {
             self.table.end(index, End::Exit, None, &mut self.watch);
         }
         assert!(self.table.is_empty());
-        assert_eq!(self.table.waiting_bytes(), 0, "what waited was not given back");
+        assert_eq!(self.table.buffered_bytes(), 0, "what waited was not given back");
         let stats = self.table.stats();
         assert_eq!(stats.bytes_in_order, self.watch.heard_bytes);
         assert_eq!(stats.gap_bytes + stats.bytes_cut, self.watch.gap_bytes);

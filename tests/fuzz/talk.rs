@@ -2,7 +2,7 @@
 
 use httplines::config::HttpConfig;
 use httplines::decode::{SeqNumber, TunnelPath};
-use httplines::flow::{Chunk, End, Origin, Origins};
+use httplines::flow::{Chunk, End, SegmentMeta, Handshake};
 use httplines::ids::{Direction, FlowKey, IfaceId};
 use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
 use httplines::record::{Event, EventSink, ExchangeRecord, MessageRecord};
@@ -77,10 +77,10 @@ impl Tally {
 
 /// A conversation, piece by piece.
 #[derive(Debug)]
-pub struct Talk {
+pub struct Script {
     state: ConnectionState,
     shared: Shared<Tally>,
-    origins: Origins,
+    handshake: Handshake,
     sent: [u32; 2],
     now_ms: u64,
     mode: u8,
@@ -88,10 +88,10 @@ pub struct Talk {
     has_gap: bool,
 }
 
-impl Talk {
+impl Script {
     /// Bits of `mode`: joined late; narrow bounds, and rest between exchanges; parts are frames of
     /// their own; the others say how long parts are. `is_split`: bytes come in parts.
-    pub fn new(mode: u8, is_split: bool) -> Talk {
+    pub fn new(mode: u8, is_split: bool) -> Script {
         let mut limits = HttpConfig::default();
         if mode & 2 != 0 {
             limits = HttpConfig {
@@ -101,12 +101,12 @@ impl Talk {
             };
         }
         let client_isn = (mode & 1 == 0).then_some(SeqNumber(0)).into();
-        let origins = Origins { client: None, client_isn, ..Origins::default() };
+        let handshake = Handshake { client: None, client_isn, ..Handshake::default() };
         let shared = Shared::new(limits, Tally::default());
-        Talk {
+        Script {
             state: ConnectionState::default(),
             shared,
-            origins,
+            handshake,
             sent: [0; 2],
             now_ms: 0,
             mode,
@@ -126,7 +126,7 @@ impl Talk {
         let at = SeqNumber(self.sent[way.index()]);
         let peer_sent = self.sent[way.opposite().index()];
         let acked = if what & 32 != 0 { peer_sent / 2 } else { peer_sent };
-        let origin = Origin {
+        let meta = SegmentMeta {
             timestamp: TimestampNs(self.now_ms * MS),
             iface: IfaceId(0),
             tunnel: TunnelPath::default(),
@@ -136,7 +136,7 @@ impl Talk {
         };
         let is_reset = what & 6 == 6 && bytes == b"R";
         match what >> 1 & 3 {
-            0 | 1 => self.bytes(way, bytes, origin),
+            0 | 1 => self.bytes(way, bytes, meta),
             2 => {
                 let len = bytes.iter().take(3).fold(0, |sum, byte| sum << 7 | u32::from(*byte)) + 1;
                 self.has_gap = true;
@@ -149,24 +149,24 @@ impl Talk {
         !is_reset
     }
 
-    fn bytes(&mut self, way: Direction, bytes: &[u8], mut origin: Origin) {
+    fn bytes(&mut self, way: Direction, bytes: &[u8], mut meta: SegmentMeta) {
         let tally = &mut self.shared.recorder.sink;
         tally.streams[way.index()].extend_from_slice(bytes);
         if !bytes.is_empty() {
-            tally.began[way.index()].get_or_insert(origin.timestamp);
+            tally.began[way.index()].get_or_insert(meta.timestamp);
         }
         self.sent[way.index()] += bytes.len() as u32;
         let part_bytes = if self.is_split { usize::from(self.mode >> 3) + 1 } else { usize::MAX };
         for part in bytes.chunks(part_bytes) {
-            self.take(way, Chunk::Bytes(part, &origin));
-            origin.seq = origin.seq.plus(part.len() as u32);
-            origin.is_frame_start &= self.mode & 4 != 0;
+            self.take(way, Chunk::Bytes(part, &meta));
+            meta.seq = meta.seq.plus(part.len() as u32);
+            meta.is_frame_start &= self.mode & 4 != 0;
         }
     }
 
     fn take(&mut self, way: Direction, chunk: Chunk<'_>) {
         let key = FlowKey::default();
-        let flow = FlowRef { key: &key, origins: &self.origins };
+        let flow = FlowRef { key: &key, handshake: &self.handshake };
         self.state.chunk(&mut Context { flow, shared: &mut self.shared }, way, chunk);
         let (limits, count) = (&self.shared.limits, self.shared.exchanges_in_use());
         assert!(count <= limits.pending_count_max + 2, "{count} exchanges");
@@ -178,11 +178,11 @@ impl Talk {
     /// the exchanges, where it does not matter in which pieces the bytes came.
     pub fn finish(mut self) -> Option<Vec<String>> {
         let key = FlowKey::default();
-        let flow = FlowRef { key: &key, origins: &self.origins };
+        let flow = FlowRef { key: &key, handshake: &self.handshake };
         self.state.end(&mut Context { flow, shared: &mut self.shared }, End::Exit);
         self.state.leave(&mut self.shared);
         let now = TimestampNs(self.now_ms * MS);
-        assert_eq!(self.state.burden(now, now), 0, "something is still under way");
+        assert_eq!(self.state.memory_weight(now, now), 0, "something is still under way");
         assert_eq!(self.shared.exchanges_in_use(), 0, "an exchange was not given back");
         assert_eq!(self.shared.held_bytes(), 0, "bytes were not given back");
         let stats = self.shared.stats();

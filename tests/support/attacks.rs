@@ -1,7 +1,7 @@
 //! Attacks, each a rule that makes frame after frame.
 
+use super::attack_harness::{Attack, Blow, SERVER};
 use super::packet::{ACK, FIN, SYN};
-use super::siege::{Attack, Blow, SERVER};
 
 /// A client of its own for each number, 172.16.0.0 and up.
 pub fn client(number: u64) -> (u32, u16) {

@@ -63,21 +63,26 @@ pub fn forget(filter: &Filter) {
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum Heading {
     ToServer,
     ToClient,
 }
 
 /// A TCP segment with a header of 20 bytes.
-pub fn tcp(way: Way, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub fn tcp(way: Heading, flags: u8, payload: &[u8]) -> Vec<u8> {
     tcp_between(way, (CLIENT_PORT, SERVER_PORT), flags, payload)
 }
 
 /// A TCP segment between a client's and a server's port.
-pub fn tcp_between(way: Way, (client, server): (u16, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
+pub fn tcp_between(
+    way: Heading,
+    (client, server): (u16, u16),
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let (source, destination) = match way {
-        Way::ToServer => (client, server),
-        Way::ToClient => (server, client),
+        Heading::ToServer => (client, server),
+        Heading::ToClient => (server, client),
     };
     let mut segment = Vec::with_capacity(20 + payload.len());
     segment.extend(source.to_be_bytes());
@@ -89,7 +94,7 @@ pub fn tcp_between(way: Way, (client, server): (u16, u16), flags: u8, payload: &
 }
 
 /// A TCP segment at a sequence number, with `options` (a multiple of four bytes) in its header.
-pub fn tcp_at(way: Way, seq: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+pub fn tcp_at(way: Heading, seq: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut segment = tcp(way, flags, &[options, payload].concat());
     segment[4..8].copy_from_slice(&seq.to_be_bytes());
     segment[12] = ((20 + options.len()) as u8 / 4) << 4;
@@ -97,19 +102,19 @@ pub fn tcp_at(way: Way, seq: u32, flags: u8, options: &[u8], payload: &[u8]) -> 
 }
 
 /// An IPv4 packet without options.
-pub fn ipv4(way: Way, protocol: u8, body: &[u8]) -> Vec<u8> {
+pub fn ipv4(way: Heading, protocol: u8, body: &[u8]) -> Vec<u8> {
     ipv4_with_options(way, protocol, &[], body)
 }
 
 /// An IPv4 packet; `options` is a multiple of four bytes long.
-pub fn ipv4_with_options(way: Way, protocol: u8, options: &[u8], body: &[u8]) -> Vec<u8> {
+pub fn ipv4_with_options(way: Heading, protocol: u8, options: &[u8], body: &[u8]) -> Vec<u8> {
     let header_bytes = 20 + options.len();
     let mut packet = vec![0x40 | (header_bytes / 4) as u8, 0];
     packet.extend(((header_bytes + body.len()) as u16).to_be_bytes());
     packet.extend([0, 1, 0x40, 0, 64, protocol, 0, 0]);
     let (source, destination) = match way {
-        Way::ToServer => (CLIENT_V4, SERVER_V4),
-        Way::ToClient => (SERVER_V4, CLIENT_V4),
+        Heading::ToServer => (CLIENT_V4, SERVER_V4),
+        Heading::ToClient => (SERVER_V4, CLIENT_V4),
     };
     packet.extend(source);
     packet.extend(destination);
@@ -133,13 +138,13 @@ pub fn server_v6() -> [u8; 16] {
 }
 
 /// An IPv6 packet; `next` says what `body` begins with.
-pub fn ipv6(way: Way, next: u8, body: &[u8]) -> Vec<u8> {
+pub fn ipv6(way: Heading, next: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((body.len() as u16).to_be_bytes());
     packet.extend([next, 64]);
     let (source, destination) = match way {
-        Way::ToServer => (client_v6(), server_v6()),
-        Way::ToClient => (server_v6(), client_v6()),
+        Heading::ToServer => (client_v6(), server_v6()),
+        Heading::ToClient => (server_v6(), client_v6()),
     };
     packet.extend(source);
     packet.extend(destination);
@@ -168,7 +173,7 @@ pub fn ethernet(tags: &[(u16, u16)], ether_type: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// TCP over IPv4 over Ethernet.
-pub fn frame(way: Way, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(way: Heading, flags: u8, payload: &[u8]) -> Vec<u8> {
     ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &tcp(way, flags, payload)))
 }
 
@@ -211,7 +216,7 @@ const READING_BYTES: usize = 24;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Known {
     pub isn: [u32; 2],
-    pub marks: u32,
+    pub flags: u32,
     pub bytes: u32,
     pub settled: u64,
 }
@@ -219,7 +224,7 @@ pub struct Known {
 impl Known {
     /// As the maps have it.
     pub fn bytes(&self) -> Vec<u8> {
-        let words = [self.isn[0], self.isn[1], self.marks, self.bytes].map(u32::to_ne_bytes);
+        let words = [self.isn[0], self.isn[1], self.flags, self.bytes].map(u32::to_ne_bytes);
         [words.as_flattened(), &self.settled.to_ne_bytes(), &[0; READING_BYTES]].concat()
     }
 
@@ -227,7 +232,7 @@ impl Known {
     pub fn of(value: &[u8]) -> Known {
         let word = |at: usize| u32::from_ne_bytes(value[at..at + 4].try_into().expect("four"));
         let settled = u64::from_ne_bytes(value[16..24].try_into().expect("eight"));
-        Known { isn: [word(0), word(4)], marks: word(8), bytes: word(12), settled }
+        Known { isn: [word(0), word(4)], flags: word(8), bytes: word(12), settled }
     }
 }
 

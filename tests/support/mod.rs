@@ -1,6 +1,7 @@
 //! What integration tests share: packets, conversations, capture files, records, and a lab of
 //! namespaces. The tests of the harness take their part of it.
 
+pub mod attack_harness;
 pub mod attacks;
 pub mod capture_file;
 pub mod confine;
@@ -18,9 +19,8 @@ pub mod packet;
 pub mod pages;
 pub mod program;
 pub mod records;
-pub mod rooms;
+pub mod reported;
 pub mod schema;
-pub mod siege;
 pub mod skip;
 pub mod traffic;
 pub mod tshark;

@@ -97,7 +97,7 @@ pub struct Sent {
 
 /// A connection in segments.
 #[derive(Clone, Debug)]
-pub struct Talk {
+pub struct PlannedTraffic {
     pub plan: Plan,
     pub sent: Vec<Sent>,
     /// Exchanges between two moments at which nothing was unanswered.
@@ -306,7 +306,7 @@ impl Plan {
     }
 
     /// The connection in segments.
-    pub fn talk(self) -> Talk {
+    pub fn talk(self) -> PlannedTraffic {
         let (order, groups) = self.order();
         let mut writer = Writer {
             next: [0; 2],
@@ -347,7 +347,7 @@ impl Plan {
         writer.close();
         let sent = writer.sent;
         let addresses = ["10.0.0.1:4000", "10.0.0.2:80"].map(|text| text.parse().unwrap());
-        Talk { plan: self, sent, groups, addresses }
+        PlannedTraffic { plan: self, sent, groups, addresses }
     }
 }
 
@@ -435,7 +435,7 @@ impl Writer<'_> {
     }
 }
 
-impl Talk {
+impl PlannedTraffic {
     /// The frames, `ns_per_us` slowed down or sped up.
     pub fn frames_of(&self, sent: &[Sent], start_ns: u64, ns_per_us: u64) -> Vec<WrittenFrame> {
         let frame = |one: &Sent| {
@@ -490,7 +490,7 @@ pub fn marks(record: &Value) -> [Option<usize>; 2] {
 }
 
 /// Nothing is paired that does not belong together, no message is made up, nothing is told twice.
-pub fn invented(talk: &Talk, records: &[Value]) -> Option<String> {
+pub fn invented(talk: &PlannedTraffic, records: &[Value]) -> Option<String> {
     let mut seen = [BTreeSet::new(), BTreeSet::new()];
     for record in records {
         let [asked, answered] = marks(record);

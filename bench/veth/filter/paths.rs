@@ -1,6 +1,6 @@
 //! The ways of a frame through the filter, each with frames that go it.
 
-use super::packet::Way::{self, ToClient, ToServer};
+use super::packet::Heading::{self, ToClient, ToServer};
 use super::packet::*;
 use httplines::sys::counters::Reason;
 
@@ -75,13 +75,13 @@ fn fresh(flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// The same either way, with sequence number `seq` and acknowledging what is behind a SYN.
-fn fresh_at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
+fn fresh_at(way: Heading, seq: u32, flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
     let of = |client| numbered(way, client, [seq, SEQ + 1], flags, payload);
     (1024..1024 + FRESH_COUNT).map(of).collect()
 }
 
 /// A frame of the client at that port, with its sequence and acknowledgement number.
-fn numbered(way: Way, client: u16, numbers: [u32; 2], flags: u8, payload: &[u8]) -> Vec<u8> {
+fn numbered(way: Heading, client: u16, numbers: [u32; 2], flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut segment = tcp_between(way, (client, SERVER_PORT), flags, payload);
     segment[4..12].copy_from_slice(numbers.map(u32::to_be_bytes).as_flattened());
     ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))

@@ -8,7 +8,7 @@ use crate::sys::program::LoadError;
 
 /// Why a live capture cannot begin.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum LiveOpenError {
     /// No such interface.
     #[error("there is no interface {name}; there are: {known}, and any for all of them")]
     NoInterface {
@@ -94,34 +94,34 @@ fn this_program() -> String {
     }
 }
 
-impl OpenError {
+impl LiveOpenError {
     /// Whether more privileges would help: exit code 3.
     pub fn is_permission(&self) -> bool {
-        matches!(self, OpenError::Permission { .. })
+        matches!(self, LiveOpenError::Permission { .. })
     }
 
-    fn permission(capability: &'static str, purpose: &'static str) -> OpenError {
-        OpenError::Permission { capability, purpose, advice: "cap_net_raw,cap_bpf" }
+    fn permission(capability: &'static str, purpose: &'static str) -> LiveOpenError {
+        LiveOpenError::Permission { capability, purpose, advice: "cap_net_raw,cap_bpf" }
     }
 
-    pub(super) fn from_socket(iface: &str, source: io::Error) -> OpenError {
+    pub(super) fn from_socket(iface: &str, source: io::Error) -> LiveOpenError {
         match source.kind() {
             io::ErrorKind::PermissionDenied => {
-                OpenError::permission("CAP_NET_RAW", "the capture socket")
+                LiveOpenError::permission("CAP_NET_RAW", "the capture socket")
             }
-            io::ErrorKind::NetworkDown => OpenError::Down { name: iface.to_string() },
-            _ => OpenError::Socket { iface: iface.to_string(), source },
+            io::ErrorKind::NetworkDown => LiveOpenError::Down { name: iface.to_string() },
+            _ => LiveOpenError::Socket { iface: iface.to_string(), source },
         }
     }
 
-    pub(super) fn from_filter(source: LoadError) -> OpenError {
+    pub(super) fn from_filter(source: LoadError) -> LiveOpenError {
         // The verifier's no, EACCES, is of the same kind as EPERM.
         if source.is_permission() {
             if !Filter::is_permitted() {
-                return OpenError::permission("CAP_BPF", "the kernel filter");
+                return LiveOpenError::permission("CAP_BPF", "the kernel filter");
             }
             if !has_capability(CAP_PERFMON) {
-                return OpenError::Permission {
+                return LiveOpenError::Permission {
                     capability: "CAP_PERFMON",
                     purpose: "the filter on this kernel",
                     advice: "cap_net_raw,cap_bpf,cap_perfmon",
@@ -131,7 +131,7 @@ impl OpenError {
         // The number of the kernel's word says nothing more.
         let detail = source.to_string();
         let words = detail.split(" (os error").next().unwrap_or_default();
-        OpenError::Kernel { detail: words.to_string() }
+        LiveOpenError::Kernel { detail: words.to_string() }
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_kernel_without_bpf_is_no_matter_of_privileges() {
         for errno in [libc::EINVAL, libc::ENOSYS] {
-            let error = OpenError::from_filter(LoadError::of_errno(errno));
+            let error = LiveOpenError::from_filter(LoadError::of_errno(errno));
             assert!(!error.is_permission());
             assert!(error.to_string().contains("Linux 5.10 or later"), "{error}");
         }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_ring_without_memory_says_how_large_it_was() {
-        let error = OpenError::RingMemory { ring_mib: 64 };
+        let error = LiveOpenError::RingMemory { ring_mib: 64 };
         assert!(error.to_string().contains("a ring of 64 MiB"), "{error}");
     }
 }

@@ -1,10 +1,10 @@
-//! [`OpenError`]: why a capture cannot be opened, in sentences that say what to do.
+//! [`CaptureOpenError`]: why a capture cannot be opened, in sentences that say what to do.
 
 use std::io::{self, ErrorKind};
 
 /// Why a capture cannot be opened; each is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum CaptureOpenError {
     /// There is nothing of that name.
     #[error("{input}: no such file; check the path")]
     NotFound {
@@ -80,19 +80,19 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
+impl CaptureOpenError {
     /// Whether more privileges would help: exit code 3.
     pub fn is_permission(&self) -> bool {
-        matches!(self, OpenError::PermissionDenied { .. })
+        matches!(self, CaptureOpenError::PermissionDenied { .. })
     }
 
-    pub(super) fn io(input: &str, source: io::Error) -> OpenError {
+    pub(super) fn io(input: &str, source: io::Error) -> CaptureOpenError {
         let input = input.to_string();
         match source.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => OpenError::NotFound { input },
-            ErrorKind::IsADirectory => OpenError::IsDirectory { input },
-            ErrorKind::PermissionDenied => OpenError::PermissionDenied { input },
-            _ => OpenError::Read { input, source },
+            ErrorKind::NotFound | ErrorKind::NotADirectory => CaptureOpenError::NotFound { input },
+            ErrorKind::IsADirectory => CaptureOpenError::IsDirectory { input },
+            ErrorKind::PermissionDenied => CaptureOpenError::PermissionDenied { input },
+            _ => CaptureOpenError::Read { input, source },
         }
     }
 }

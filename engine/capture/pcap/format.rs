@@ -1,6 +1,6 @@
 //! Which format a capture has, from its first bytes.
 
-use super::error::OpenError;
+use super::error::CaptureOpenError;
 use super::legacy::Legacy;
 use super::ng::{self, Ng};
 use super::step::{PREFIX_BYTES, Step};
@@ -27,25 +27,25 @@ const COMPRESSED: [(&[u8], &str, &str); 5] = [
 impl Format {
     /// The format of the capture that begins with `prefix`: [`PREFIX_BYTES`], or fewer if there are
     /// no more. `input` is what an error calls the capture.
-    pub(super) fn detect(prefix: &[u8], input: &str) -> Result<Format, OpenError> {
+    pub(super) fn detect(prefix: &[u8], input: &str) -> Result<Format, CaptureOpenError> {
         let input = input.to_string();
         if prefix.is_empty() {
-            return Err(OpenError::Empty { input });
+            return Err(CaptureOpenError::Empty { input });
         }
         if let Some((_, kind, tool)) =
             COMPRESSED.iter().find(|(magic, _, _)| prefix.starts_with(magic))
         {
-            return Err(OpenError::Compressed { input, kind, tool });
+            return Err(CaptureOpenError::Compressed { input, kind, tool });
         }
         let is_ng = prefix.starts_with(&ng::SECTION_MAGIC);
         if !is_ng && !Legacy::is_magic(prefix) {
-            return Err(OpenError::NotACapture { input });
+            return Err(CaptureOpenError::NotACapture { input });
         }
         if prefix.len() < PREFIX_BYTES {
-            return Err(OpenError::HeaderCut { input });
+            return Err(CaptureOpenError::HeaderCut { input });
         }
         if is_ng {
-            let order = ng::section_order(prefix).ok_or(OpenError::NotACapture { input })?;
+            let order = ng::section_order(prefix).ok_or(CaptureOpenError::NotACapture { input })?;
             return Ok(Format::Ng(Ng::new(order)));
         }
         Legacy::parse(prefix, input).map(Format::Legacy)
@@ -82,11 +82,14 @@ impl Format {
 }
 
 /// The first bytes of a capture: [`PREFIX_BYTES`], or all there are.
-pub(super) fn read_prefix(reader: &mut impl Read, input: &str) -> Result<Vec<u8>, OpenError> {
+pub(super) fn read_prefix(
+    reader: &mut impl Read,
+    input: &str,
+) -> Result<Vec<u8>, CaptureOpenError> {
     let mut prefix = Vec::with_capacity(PREFIX_BYTES);
     reader
         .take(PREFIX_BYTES as u64)
         .read_to_end(&mut prefix)
-        .map_err(|source| OpenError::io(input, source))?;
+        .map_err(|source| CaptureOpenError::io(input, source))?;
     Ok(prefix)
 }

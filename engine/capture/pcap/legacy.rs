@@ -1,6 +1,6 @@
 //! pcap, the format of libpcap since 1998.
 
-use super::error::OpenError;
+use super::error::CaptureOpenError;
 use super::step::{ByteOrder, PREFIX_BYTES, RECORD_BYTES_MAX, Step, too_long};
 use crate::capture::{Frame, LinkType};
 use crate::ids::IfaceId;
@@ -43,16 +43,16 @@ impl Legacy {
     }
 
     /// Reads the file header; `input` is what an error calls the capture.
-    pub(super) fn parse(prefix: &[u8], input: String) -> Result<Legacy, OpenError> {
+    pub(super) fn parse(prefix: &[u8], input: String) -> Result<Legacy, CaptureOpenError> {
         let Some((magic, order)) = magic(prefix) else {
-            return Err(OpenError::NotACapture { input });
+            return Err(CaptureOpenError::NotACapture { input });
         };
         let Some(header) = prefix.first_chunk::<PREFIX_BYTES>() else {
-            return Err(OpenError::HeaderCut { input });
+            return Err(CaptureOpenError::HeaderCut { input });
         };
         let (major, minor) = (order.u16(header, 4), order.u16(header, 6));
         if major != 2 {
-            return Err(OpenError::Version { input, format: "pcap", major, minor });
+            return Err(CaptureOpenError::Version { input, format: "pcap", major, minor });
         }
         // The snap length of the header is not looked at: writers leave 0 or nonsense there.
         Ok(Legacy {

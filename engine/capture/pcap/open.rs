@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::OpenError;
+use super::error::CaptureOpenError;
 use super::format::{Format, read_prefix};
 use super::step::PREFIX_BYTES;
-use super::{MappedWindow, PcapSource, Supply, Window};
+use super::{MappedWindow, PcapSource, RecordBuffer, Window};
 use crate::capture::direct::DirectReader;
 use crate::capture::tee::{self, TeeReader};
-use crate::capture::{Frame, FrameSource, Polled, Sight, SourceError};
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::ids::IfaceNames;
 use crate::sys::file_map::FileMap;
 
@@ -65,7 +65,7 @@ enum Input {
     Tee(Window<TeeReader>),
 }
 
-impl Supply for CaptureWindow {
+impl RecordBuffer for CaptureWindow {
     #[inline]
     fn unread(&self) -> &[u8] {
         match &self.input {
@@ -120,8 +120,8 @@ impl CaptureFile {
     /// Opens the capture at `path`.
     ///
     /// # Errors
-    /// [`OpenError`], with `path` in it.
-    pub fn open(path: impl AsRef<Path>) -> Result<CaptureFile, OpenError> {
+    /// [`CaptureOpenError`], with `path` in it.
+    pub fn open(path: impl AsRef<Path>) -> Result<CaptureFile, CaptureOpenError> {
         let names = IfaceNames::default();
         let mut capture = open_file(path.as_ref(), READ_BYTES, 1, &names)?;
         match capture.sources.pop() {
@@ -144,7 +144,7 @@ impl FrameSource for CaptureFile {
     fn poll_ahead(
         &mut self,
         ahead_count: usize,
-        visit: &mut impl FnMut(Sight<&Frame<'_>>),
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
         self.source.poll_ahead(ahead_count, visit)
     }
@@ -157,19 +157,19 @@ impl FrameSource for CaptureFile {
 /// it is where it cannot be mapped. Anything else that can be read is read as [`open_stream`] does.
 ///
 /// # Errors
-/// [`OpenError`], with `path` in it.
+/// [`CaptureOpenError`], with `path` in it.
 pub fn open_file(
     path: &Path,
     read_bytes: usize,
     shard_count: u16,
     names: &IfaceNames,
-) -> Result<Capture, OpenError> {
+) -> Result<Capture, CaptureOpenError> {
     let input = path.display().to_string();
-    let io = |source| OpenError::io(&input, source);
+    let io = |source| CaptureOpenError::io(&input, source);
     let mut first = File::open(path).map_err(io)?;
     let metadata = first.metadata().map_err(io)?;
     if metadata.is_dir() {
-        return Err(OpenError::IsDirectory { input });
+        return Err(CaptureOpenError::IsDirectory { input });
     }
     if !metadata.is_file() {
         return open_stream(first, &input, read_bytes, shard_count, names);
@@ -193,7 +193,7 @@ pub fn open_file(
             let again = read_prefix(&mut file, &input)?;
             if again != prefix {
                 let source = io::Error::other("it was replaced while it was opened");
-                return Err(OpenError::Read { input, source });
+                return Err(CaptureOpenError::Read { input, source });
             }
             inputs.push(Input::File(Window::new(file.take(rest_bytes), read_bytes, unread)));
         }
@@ -206,14 +206,14 @@ pub fn open_file(
 /// long: [`crate::capture::tee::WAIT_MS`]. One shard reads it itself; for several a thread does.
 ///
 /// # Errors
-/// [`OpenError`], with `input` in it.
+/// [`CaptureOpenError`], with `input` in it.
 pub fn open_stream(
     mut stream: File,
     input: &str,
     read_bytes: usize,
     shard_count: u16,
     names: &IfaceNames,
-) -> Result<Capture, OpenError> {
+) -> Result<Capture, CaptureOpenError> {
     let prefix = read_prefix(&mut stream, input)?;
     let format = Format::detect(&prefix, input)?;
     let unread = &prefix[format.header_bytes().min(prefix.len())..];
@@ -221,7 +221,7 @@ pub fn open_stream(
         vec![Input::Direct(Window::new(DirectReader::new(stream), read_bytes, unread))]
     } else {
         let tees = tee::split(stream, read_bytes, shard_count)
-            .map_err(|source| OpenError::Read { input: input.to_string(), source })?;
+            .map_err(|source| CaptureOpenError::Read { input: input.to_string(), source })?;
         tees.into_iter().map(|tee| Input::Tee(Window::new(tee, read_bytes, unread))).collect()
     };
     Ok(capture(inputs, &format, None, names))

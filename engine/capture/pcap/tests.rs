@@ -88,12 +88,15 @@ fn enhanced(word: Word, iface: u32, ticks: u64, wire_bytes: u32, data: &[u8]) ->
     block(word, 6, &[&words.map(word).concat(), data].concat())
 }
 
-fn open(bytes: &[u8], read_bytes: usize) -> Result<PcapSource<Window<Cursor<Vec<u8>>>>, OpenError> {
+fn open(
+    bytes: &[u8],
+    read_bytes: usize,
+) -> Result<PcapSource<Window<Cursor<Vec<u8>>>>, CaptureOpenError> {
     PcapSource::new(Cursor::new(bytes.to_vec()), read_bytes, &IfaceNames::default())
 }
 
 /// Everything a source gives, and how it ended.
-fn drain<W: Supply>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceError>) {
+fn drain<W: RecordBuffer>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceError>) {
     let mut seen = Vec::new();
     loop {
         let polled = source.poll(&mut |frame: Frame<'_>| {
@@ -112,12 +115,12 @@ fn drain<W: Supply>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceE
 }
 
 /// What is told of the frames if they are shown ahead: the same, and each was shown before.
-fn drain_ahead<W: Supply>(mut source: PcapSource<W>, ahead_count: usize) -> Vec<Seen> {
+fn drain_ahead<W: RecordBuffer>(mut source: PcapSource<W>, ahead_count: usize) -> Vec<Seen> {
     let (mut shown, mut seen) = (VecDeque::new(), Vec::new());
     while source
-        .poll_ahead(ahead_count, &mut |sight| match sight {
-            Sight::Ahead(frame) => shown.push_back(frame.bytes.to_vec()),
-            Sight::Here(frame) => {
+        .poll_ahead(ahead_count, &mut |lookahead| match lookahead {
+            Lookahead::Ahead(frame) => shown.push_back(frame.bytes.to_vec()),
+            Lookahead::Here(frame) => {
                 // Not the first of a window.
                 if shown.front().is_some_and(|bytes| bytes == frame.bytes) {
                     shown.pop_front();
@@ -295,7 +298,11 @@ fn a_cut_at_any_byte_is_told_after_the_frames_before_it() {
         for cut in 1..24 {
             let error = open(&file[..cut], 1 << 16).unwrap_err();
             let is_magic_whole = cut >= 4;
-            assert_eq!(matches!(error, OpenError::HeaderCut { .. }), is_magic_whole, "{cut}");
+            assert_eq!(
+                matches!(error, CaptureOpenError::HeaderCut { .. }),
+                is_magic_whole,
+                "{cut}"
+            );
         }
     }
 }
@@ -415,11 +422,11 @@ fn a_file_is_opened_for_every_shard_and_counts_its_progress() {
     let open = |path: &std::path::Path| {
         open::open_file(path, 64, 1, &IfaceNames::default()).map(|_| ()).unwrap_err()
     };
-    assert!(matches!(open(directory.path()), OpenError::IsDirectory { .. }));
-    assert!(matches!(open(&directory.path().join("none")), OpenError::NotFound { .. }));
+    assert!(matches!(open(directory.path()), CaptureOpenError::IsDirectory { .. }));
+    assert!(matches!(open(&directory.path().join("none")), CaptureOpenError::NotFound { .. }));
     // Root may read anything, so the refusal is made and not met.
-    let refused = OpenError::io("x", ErrorKind::PermissionDenied.into());
-    assert!(matches!(refused, OpenError::PermissionDenied { .. }));
+    let refused = CaptureOpenError::io("x", ErrorKind::PermissionDenied.into());
+    assert!(matches!(refused, CaptureOpenError::PermissionDenied { .. }));
 }
 
 #[test]

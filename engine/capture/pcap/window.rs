@@ -10,7 +10,7 @@ use crate::sys::file_map::FileMap;
 const WINDOW_BYTES_MIN: usize = 64;
 
 /// Where a source has the bytes of its capture from.
-pub trait Supply {
+pub trait RecordBuffer {
     /// What came and was not consumed.
     fn unread(&self) -> &[u8];
 
@@ -47,7 +47,7 @@ impl<R> Window<R> {
     }
 }
 
-impl<R: Read> Supply for Window<R> {
+impl<R: Read> RecordBuffer for Window<R> {
     #[inline]
     fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
@@ -96,7 +96,7 @@ impl MappedWindow {
     }
 }
 
-impl Supply for MappedWindow {
+impl RecordBuffer for MappedWindow {
     #[inline]
     fn unread(&self) -> &[u8] {
         self.map.bytes().get(self.start..self.end).unwrap_or_default()

@@ -2,49 +2,49 @@
 
 use super::Connection;
 use crate::flow::ReorderPool;
-use crate::flow::odd::{Hole, Odd};
-use crate::flow::store::Store;
+use crate::flow::out_of_order::OutOfOrderBuffer;
+use crate::flow::reorder_state::{Hole, ReorderState};
 use crate::time::TimestampNs;
 
 impl Connection {
-    /// What is odd, to be added to.
-    pub(in crate::flow) fn odd_mut(&mut self, pool: &mut ReorderPool) -> &mut Odd {
-        self.odd.get_or_insert_with(|| pool.odd())
+    /// What is out of order, to be added to.
+    pub(in crate::flow) fn reorder_mut(&mut self, pool: &mut ReorderPool) -> &mut ReorderState {
+        self.reorder.get_or_insert_with(|| pool.state())
     }
 
-    /// Gives the memory back where nothing is odd any more.
+    /// Gives the memory back where nothing is out of order any more.
     #[inline]
-    pub(in crate::flow) fn ease(&mut self, pool: &mut ReorderPool) {
-        if let Some(odd) = self.odd.take_if(|odd| odd.is_blank()) {
-            pool.give_odd_back(odd);
+    pub(in crate::flow) fn free_if_blank(&mut self, pool: &mut ReorderPool) {
+        if let Some(reorder) = self.reorder.take_if(|reorder| reorder.is_blank()) {
+            pool.give_state_back(reorder);
         }
     }
 
     /// Gives it back whatever is left in it.
-    pub(in crate::flow) fn forget_oddities(&mut self, pool: &mut ReorderPool) {
+    pub(in crate::flow) fn forget_reorder_state(&mut self, pool: &mut ReorderPool) {
         self.release(pool);
-        if let Some(mut odd) = self.odd.take() {
-            *odd = Odd::default();
-            pool.give_odd_back(odd);
+        if let Some(mut reorder) = self.reorder.take() {
+            *reorder = ReorderState::default();
+            pool.give_state_back(reorder);
         }
     }
 
     /// What waits in a direction.
-    pub(in crate::flow) fn store(&self, own: usize) -> Option<&Store> {
-        self.odd.as_ref()?.stores[own].as_deref()
+    pub(in crate::flow) fn buffer(&self, own: usize) -> Option<&OutOfOrderBuffer> {
+        self.reorder.as_ref()?.buffers[own].as_deref()
     }
 
     pub(in crate::flow) fn is_waiting(&self) -> bool {
-        self.odd.as_ref().is_some_and(|odd| odd.stores.iter().any(Option::is_some))
+        self.reorder.as_ref().is_some_and(|reorder| reorder.buffers.iter().any(Option::is_some))
     }
 
     pub(in crate::flow) fn hole(&self, own: usize) -> Option<Hole> {
-        self.odd.as_ref()?.holes[own]
+        self.reorder.as_ref()?.holes[own]
     }
 
     /// There is no hole any more; gives the one that was there.
     pub(in crate::flow) fn take_hole(&mut self, own: usize) -> Option<Hole> {
-        self.odd.as_mut()?.holes[own].take()
+        self.reorder.as_mut()?.holes[own].take()
     }
 
     /// After progress: a hole that is left is a new one, known from now on.
@@ -57,8 +57,8 @@ impl Connection {
         let stream = &self.streams[own];
         let is_hole = stream.is_acked && stream.missing_until(stream.acked).is_some();
         let hole = is_hole.then_some(Hole { since: now, acked: stream.acked });
-        if is_hole || self.odd.is_some() {
-            self.odd_mut(pool).holes[own] = hole;
+        if is_hole || self.reorder.is_some() {
+            self.reorder_mut(pool).holes[own] = hole;
         }
     }
 

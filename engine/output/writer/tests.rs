@@ -1,4 +1,4 @@
-//! The writer and its outlets over sinks in memory.
+//! The writer and its senders over sinks in memory.
 
 use super::*;
 use crate::output::{MemorySink, Sink, SinkFault};
@@ -8,23 +8,23 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const LIMITS: Limits =
-    Limits { batch_bytes: 256, desk_batch_bytes: 256, batch_count_max: 4, line_bytes_max: 64 };
+    Limits { batch_bytes: 256, direct_batch_bytes: 256, batch_count_max: 4, line_bytes_max: 64 };
 
-fn start(sink: &MemorySink, shards: u16, policy: Policy) -> (Vec<Outlet>, Writer) {
+fn start(sink: &MemorySink, shards: u16, policy: Policy) -> (Vec<BatchSender>, Writer) {
     Writer::start(vec![Box::new(sink.clone())], shards, LIMITS, policy).unwrap()
 }
 
 /// Two shards, each with a sink of its own.
-fn start_each(policy: Policy) -> ([MemorySink; 2], Vec<Outlet>, Writer) {
+fn start_each(policy: Policy) -> ([MemorySink; 2], Vec<BatchSender>, Writer) {
     let sinks = [MemorySink::new(), MemorySink::new()];
     let boxed = sinks.iter().map(|sink| Box::new(sink.clone()) as Box<dyn Sink>).collect();
-    let (outlets, writer) = Writer::start(boxed, 2, LIMITS, policy).unwrap();
-    (sinks, outlets, writer)
+    let (senders, writer) = Writer::start(boxed, 2, LIMITS, policy).unwrap();
+    (sinks, senders, writer)
 }
 
-fn say(outlet: &mut Outlet, stats: &mut EmitStats, number: u64) {
-    let shard = outlet.shard().0;
-    outlet.line(stats, |out| out.extend_from_slice(format!("{shard} line {number}\n").as_bytes()));
+fn say(sender: &mut BatchSender, stats: &mut EmitStats, number: u64) {
+    let shard = sender.shard().0;
+    sender.line(stats, |out| out.extend_from_slice(format!("{shard} line {number}\n").as_bytes()));
 }
 
 /// The numbers of a shard's lines, in the order they are in.
@@ -46,16 +46,16 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn waiting_shards_lose_nothing_and_keep_their_order() {
     let sink = MemorySink::new();
-    let (outlets, writer) = start(&sink, 3, Policy::Wait);
-    let shards: Vec<_> = outlets
+    let (senders, writer) = start(&sink, 3, Policy::Wait);
+    let shards: Vec<_> = senders
         .into_iter()
-        .map(|mut outlet| {
+        .map(|mut sender| {
             std::thread::spawn(move || {
                 let mut stats = EmitStats::default();
                 for number in 0..20_000 {
-                    say(&mut outlet, &mut stats, number);
+                    say(&mut sender, &mut stats, number);
                 }
-                outlet.close(&mut stats);
+                sender.close(&mut stats);
                 stats
             })
         })
@@ -99,16 +99,16 @@ fn a_live_shard_never_waits_and_counts_what_it_drops() {
     let memory = MemorySink::new();
     let (release, go_on) = mpsc::channel();
     let sink = StuckSink { go_on, memory: memory.clone() };
-    let (mut outlets, writer) =
+    let (mut senders, writer) =
         Writer::start(vec![Box::new(sink)], 1, LIMITS, Policy::Drop).unwrap();
-    let mut outlet = outlets.pop().unwrap();
+    let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
     for number in 0..5_000 {
-        say(&mut outlet, &mut stats, number);
+        say(&mut sender, &mut stats, number);
     }
     assert!(stats.batches_dropped > 0 && stats.lines_dropped > 4_000);
     drop(release);
-    outlet.close(&mut stats);
+    sender.close(&mut stats);
     let (written, result) = writer.finish();
     result.unwrap();
     assert_eq!(written.lines_written + stats.lines_dropped, stats.lines);
@@ -121,15 +121,15 @@ fn a_live_shard_never_waits_and_counts_what_it_drops() {
 fn a_full_disk_drops_whole_lines_and_writing_resumes() {
     let sink = MemorySink::new();
     sink.set_room(1_000, io::ErrorKind::StorageFull);
-    let (mut outlets, writer) = start(&sink, 1, Policy::Drop);
-    let mut outlet = outlets.pop().unwrap();
+    let (mut senders, writer) = start(&sink, 1, Policy::Drop);
+    let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
     // The disk is tried again only where there is something to write.
     let (mut count, start) = (0, Instant::now());
     while writer.stats().write_errors < 2 {
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", writer.stats());
-        say(&mut outlet, &mut stats, count);
-        outlet.flush(&mut stats);
+        say(&mut sender, &mut stats, count);
+        sender.flush(&mut stats);
         count += 1;
         std::thread::sleep(Duration::from_micros(50));
     }
@@ -138,9 +138,9 @@ fn a_full_disk_drops_whole_lines_and_writing_resumes() {
     sink.set_room(usize::MAX, io::ErrorKind::StorageFull);
     let resumed = writer.stats().lines_written;
     for number in count..count + 100 {
-        say(&mut outlet, &mut stats, number);
+        say(&mut sender, &mut stats, number);
     }
-    outlet.close(&mut stats);
+    sender.close(&mut stats);
     let (written, result) = writer.finish();
     result.unwrap();
     assert!(written.lines_written > resumed);
@@ -155,14 +155,14 @@ fn a_full_disk_drops_whole_lines_and_writing_resumes() {
 fn a_full_disk_ends_a_run_that_waits() {
     let sink = MemorySink::new();
     sink.set_room(1_000, io::ErrorKind::StorageFull);
-    let (mut outlets, writer) = start(&sink, 1, Policy::Wait);
-    let mut outlet = outlets.pop().unwrap();
+    let (mut senders, writer) = start(&sink, 1, Policy::Wait);
+    let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
     for number in 0..5_000 {
-        say(&mut outlet, &mut stats, number);
+        say(&mut sender, &mut stats, number);
     }
-    assert!(outlet.is_closed() && writer.is_closed());
-    outlet.close(&mut stats);
+    assert!(sender.is_closed() && writer.is_closed());
+    sender.close(&mut stats);
     let totals = writer.stats();
     let error = writer.finish().1.unwrap_err();
     assert!(matches!(error, WriterError::Write { .. }), "{error}");
@@ -174,14 +174,14 @@ fn a_full_disk_ends_a_run_that_waits() {
 fn a_reader_that_went_is_an_orderly_end() {
     let sink = MemorySink::new();
     sink.set_room(1_000, io::ErrorKind::BrokenPipe);
-    let (mut outlets, writer) = start(&sink, 2, Policy::Wait);
+    let (mut senders, writer) = start(&sink, 2, Policy::Wait);
     let mut stats = EmitStats::default();
     for number in 0..5_000 {
-        say(&mut outlets[0], &mut stats, number);
+        say(&mut senders[0], &mut stats, number);
     }
-    wait_until("closing", || outlets[1].is_closed());
-    for outlet in outlets {
-        outlet.close(&mut stats);
+    wait_until("closing", || senders[1].is_closed());
+    for sender in senders {
+        sender.close(&mut stats);
     }
     let (written, result) = writer.finish();
     result.unwrap();
@@ -200,33 +200,33 @@ fn buffers_come_back() {
 
 fn come_back(policy: Policy, count_max: usize) {
     let sink = MemorySink::new();
-    let (mut outlets, writer) = start(&sink, 1, policy);
-    let mut outlet = outlets.pop().unwrap();
+    let (mut senders, writer) = start(&sink, 1, policy);
+    let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
     let mut places = std::collections::HashSet::new();
     for number in 0..10_000 {
-        say(&mut outlet, &mut stats, number);
-        outlet.line(&mut stats, |out| {
+        say(&mut sender, &mut stats, number);
+        sender.line(&mut stats, |out| {
             places.insert(out.as_ptr() as usize);
         });
     }
     // The first buffer grows a few times; after that only as many as there can be under way.
     assert!(places.len() <= count_max + 8, "{}", places.len());
-    outlet.close(&mut stats);
+    sender.close(&mut stats);
     writer.finish().1.unwrap();
 }
 
 #[test]
 fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
-    let (sinks, mut outlets, writer) = start_each(Policy::Drop);
+    let (sinks, mut senders, writer) = start_each(Policy::Drop);
     let mut stats = EmitStats::default();
-    for outlet in &mut outlets {
-        say(outlet, &mut stats, 7);
+    for sender in &mut senders {
+        say(sender, &mut stats, 7);
     }
     writer.reopen();
     wait_until("reopening", || sinks.iter().all(|sink| sink.reopened() == 1));
-    for outlet in outlets {
-        outlet.close(&mut stats);
+    for sender in senders {
+        sender.close(&mut stats);
     }
     assert_eq!(writer.finish().0.reopens, 2);
     assert_eq!(sinks[0].bytes(), b"0 line 7\n");
@@ -235,15 +235,15 @@ fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
 
 #[test]
 fn who_writes_itself_reopens_with_the_next_batch() {
-    let (sinks, mut outlets, writer) = start_each(Policy::Wait);
+    let (sinks, mut senders, writer) = start_each(Policy::Wait);
     let mut stats = EmitStats::default();
-    say(&mut outlets[0], &mut stats, 7);
+    say(&mut senders[0], &mut stats, 7);
     writer.reopen();
-    outlets[0].flush(&mut stats);
+    senders[0].flush(&mut stats);
     assert_eq!(sinks.each_ref().map(MemorySink::reopened), [1, 0]);
-    for mut outlet in outlets {
-        say(&mut outlet, &mut stats, 8);
-        outlet.close(&mut stats);
+    for mut sender in senders {
+        say(&mut sender, &mut stats, 8);
+        sender.close(&mut stats);
     }
     assert_eq!(writer.finish().0.reopens, 2);
     assert_eq!(sinks[0].bytes(), b"0 line 7\n0 line 8\n");

@@ -9,7 +9,7 @@ use super::missing_body;
 use super::pairer::Pairer;
 use super::{Http1Context, ParsedHead};
 use crate::decode::SeqNumber;
-use crate::flow::{self, End, Origin};
+use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::{self, Context, HandOver, Interest, Kind as ProtocolKind, Shared, Step};
 use crate::record::{EventSink, Exchange};
@@ -65,31 +65,31 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> Step {
-        if self.spoken == Spoken::Nothing && self.begin(cx, Some(data), origin) == Step::HandOver {
+        if self.spoken == Spoken::Nothing && self.begin(cx, Some(data), meta) == Step::HandOver {
             return Step::HandOver;
         }
-        self.go_on(cx, direction, data.len() as u32, origin);
+        self.go_on(cx, direction, data.len() as u32, meta);
         if data.is_empty() {
             return Step::Done;
         }
-        let used = self.piece(cx, direction, data, origin);
+        let used = self.piece(cx, direction, data, meta);
         if used < data.len() {
-            self.pieces_behind(cx, direction, (data, used), origin);
+            self.pieces_behind(cx, direction, (data, used), meta);
         }
         if self.successor.is_some() { Step::HandOver } else { Step::Done }
     }
 
     /// The first payload passes. `first` is what is there of it.
     #[cold]
-    fn begin<S>(&mut self, cx: &Context<'_, S>, first: Option<&[u8]>, origin: &Origin) -> Step {
+    fn begin<S>(&mut self, cx: &Context<'_, S>, first: Option<&[u8]>, meta: &SegmentMeta) -> Step {
         if let Some(to) = first.and_then(protocol::detect) {
-            self.leave_to(to, origin.seq, None);
+            self.leave_to(to, meta.seq, None);
             return Step::HandOver;
         }
         self.spoken = Spoken::Unclear;
-        if cx.flow.origins.is_midstream() {
+        if cx.flow.handshake.is_midstream() {
             // Nobody knows what stood before: this may be the middle of a body.
             self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
         }
@@ -98,7 +98,7 @@ impl Http1Connection {
 
     /// From `at` on the connection speaks another protocol.
     #[cold]
-    fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, Origin)>) {
+    fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, SegmentMeta)>) {
         self.successor = Some(Box::new(HandOver { to, at, kept }));
         self.leave();
     }
@@ -120,17 +120,17 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         len_bytes: u32,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
         if self.framers[direction.index()].seen_until.is_none() {
             let (pairer, mut cx) = self.parts(cx, direction);
-            pairer.charge_unseen_beginning(&mut cx, origin.seq);
+            pairer.charge_unseen_beginning(&mut cx, meta.seq);
         }
         if self.spoken == Spoken::Unclear {
             self.unclear_bytes += u64::from(len_bytes);
         }
-        self.pairer.note_answer(cx.flow, direction, origin);
-        let until = Some(origin.seq.plus(len_bytes));
+        self.pairer.note_answer(cx.flow, direction, meta);
+        let until = Some(meta.seq.plus(len_bytes));
         let framer = &mut self.framers[direction.index()];
         (framer.seen_until, framer.passed_until) = (until, until);
     }
@@ -143,12 +143,12 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         (data, mut done): (&[u8], usize),
-        from: &Origin,
+        from: &SegmentMeta,
     ) {
         while done < data.len() {
             let is_frame_start = from.is_frame_start && done == 0;
-            let origin = Origin { seq: from.seq.plus(done as u32), is_frame_start, ..*from };
-            done += self.piece(cx, direction, &data[done..], &origin);
+            let meta = SegmentMeta { seq: from.seq.plus(done as u32), is_frame_start, ..*from };
+            done += self.piece(cx, direction, &data[done..], &meta);
         }
     }
 
@@ -160,14 +160,14 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         match self.framers[direction.index()].state {
-            ParseState::Start => self.head(cx, direction, data, origin),
-            ParseState::Head { .. } => self.more_head(cx, direction, data, origin),
-            ParseState::Body(_) => self.body(cx, direction, data, origin),
-            ParseState::LongHead(_) => self.long_head(cx, direction, data, origin),
-            ParseState::Search => self.search(cx, direction, data, origin),
+            ParseState::Start => self.head(cx, direction, data, meta),
+            ParseState::Head { .. } => self.more_head(cx, direction, data, meta),
+            ParseState::Body(_) => self.body(cx, direction, data, meta),
+            ParseState::LongHead(_) => self.long_head(cx, direction, data, meta),
+            ParseState::Search => self.search(cx, direction, data, meta),
             ParseState::Off => data.len(),
         }
     }
@@ -179,20 +179,20 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         let expected = self.pairer.expected(direction);
         let framer = &mut self.framers[direction.index()];
         let (limits, pool) = (&cx.shared.limits, &mut cx.shared.recorder.pool);
         let mut head = Head::BLANK;
-        let found = framer.find_head((data, origin), expected, limits, pool, &mut head);
+        let found = framer.find_head((data, meta), expected, limits, pool, &mut head);
         if found == Found::Head {
             let bytes = &data[..head.len_bytes];
-            let last = origin.timestamp;
-            self.message(cx, direction, &ParsedHead { head: &head, bytes, first: origin, last });
+            let last = meta.timestamp;
+            self.message(cx, direction, &ParsedHead { head: &head, bytes, first: meta, last });
             return head.len_bytes;
         }
-        self.uncommon_head(cx, direction, (data, origin), found, &head)
+        self.uncommon_head(cx, direction, (data, meta), found, &head)
     }
 
     /// In a head that comes in pieces.
@@ -202,14 +202,14 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         let expected = self.pairer.expected(direction);
         let framer = &mut self.framers[direction.index()];
         let (limits, pool) = (&cx.shared.limits, &mut cx.shared.recorder.pool);
         let mut head = Head::BLANK;
         let found = framer.find_end_of_head(data, expected, limits, pool, &mut head);
-        self.uncommon_head(cx, direction, (data, origin), found, &head)
+        self.uncommon_head(cx, direction, (data, meta), found, &head)
     }
 
     /// What is not a head in one piece.
@@ -218,25 +218,25 @@ impl Http1Connection {
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
-        (data, origin): (&[u8], &Origin),
+        (data, meta): (&[u8], &SegmentMeta),
         found: Found,
         head: &Head,
     ) -> usize {
         match found {
             Found::Nothing(len_bytes) => len_bytes,
             Found::Partial => data.len(),
-            Found::NotAHead => self.not_a_head(cx, direction, data.len(), origin),
+            Found::NotAHead => self.not_a_head(cx, direction, data.len(), meta),
             Found::Head => head.len_bytes,
             Found::HeadInPieces(used) => {
                 let (partial, first) = self.framers[direction.index()].take_partial();
-                let (bytes, first) = (&partial[..head.len_bytes], first.unwrap_or(*origin));
-                let last = origin.timestamp;
+                let (bytes, first) = (&partial[..head.len_bytes], first.unwrap_or(*meta));
+                let last = meta.timestamp;
                 self.message(cx, direction, &ParsedHead { head, bytes, first: &first, last });
                 cx.shared.recorder.pool.give_buffer_back(partial);
                 used
             }
             Found::TooLong(used) => {
-                self.cut_head(cx, direction, origin);
+                self.cut_head(cx, direction, meta);
                 used
             }
             Found::Http2 => {
@@ -244,7 +244,7 @@ impl Http1Connection {
                 let kept = first.map(|first| (partial, first));
                 let at = kept
                     .as_ref()
-                    .map_or(origin.seq, |(bytes, first)| first.seq.plus(bytes.len() as u32));
+                    .map_or(meta.seq, |(bytes, first)| first.seq.plus(bytes.len() as u32));
                 self.leave_to(ProtocolKind::Http2, at, kept);
                 data.len()
             }
@@ -290,26 +290,26 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         let (pairer, mut http1) = self.parts(cx, direction);
-        if missing_body::is_absent(pairer, &mut http1, data, origin) {
+        if missing_body::is_absent(pairer, &mut http1, data, meta) {
             let last = pairer.last_of_open_message(&mut http1);
             pairer.end_message(&mut http1, last);
             return 0;
         }
         missing_body::tell_absent(pairer, &mut http1, || head::may_begin_answer(data));
         let Some(fed) = http1.framer().feed(data) else { return 0 };
-        pairer.count_body(&mut http1, fed.used as u64, fed.body_bytes, origin);
+        pairer.count_body(&mut http1, fed.used as u64, fed.body_bytes, meta);
         match fed.progress {
             Progress::More => fed.used,
             Progress::Done => {
-                missing_body::end_body(pairer, &mut http1, Some(origin.timestamp));
+                missing_body::end_body(pairer, &mut http1, Some(meta.timestamp));
                 fed.used
             }
             Progress::Broken => {
                 pairer.forget_body(&mut http1);
-                self.not_a_head(cx, direction, data.len(), origin)
+                self.not_a_head(cx, direction, data.len(), meta)
             }
         }
     }
@@ -321,10 +321,10 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
-        if !Framer::is_found(data, origin, self.pairer.expected(direction)) {
-            return self.pass_over(cx, direction, data.len(), origin);
+        if !Framer::is_found(data, meta, self.pairer.expected(direction)) {
+            return self.pass_over(cx, direction, data.len(), meta);
         }
         let (pairer, mut cx) = self.parts(cx, direction);
         pairer.end_message(&mut cx, None);
@@ -338,13 +338,13 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         len_bytes: usize,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         let framer = &mut self.framers[direction.index()];
         framer.drop_partial(&mut cx.shared.recorder.pool);
         framer.state = ParseState::Search;
         self.count_resync(cx);
-        self.pass_over(cx, direction, len_bytes, origin)
+        self.pass_over(cx, direction, len_bytes, meta)
     }
 
     /// Passes over so many bytes. There may have been messages in them, that did not begin where a
@@ -354,12 +354,12 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         len_bytes: usize,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         if self.spoken == Spoken::Http1 {
             cx.shared.stats.http1.bytes_skipped += len_bytes as u64;
         }
-        let until = origin.seq.plus(len_bytes as u32);
+        let until = meta.seq.plus(len_bytes as u32);
         self.pairer.lose_messages(cx.flow, direction, until, Cause::NotUnderstood);
         len_bytes
     }
@@ -398,14 +398,14 @@ impl Http1Connection {
 
     /// How much memory is under way here, and for how long; 0 where nothing is. A head counts from
     /// its first byte on, however often a piece of it comes.
-    pub fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+    pub fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
         let head = |framer: &Framer| {
-            let since = framer.partial_origin.map_or(quiet_since, |origin| origin.timestamp);
-            flow::burden(framer.partial.capacity() as u64, now, since)
+            let since = framer.partial_meta.map_or(quiet_since, |meta| meta.timestamp);
+            flow::memory_weight(framer.partial.capacity() as u64, now, since)
         };
         let exchanges = self.pairer.open_count() * size_of::<Exchange>();
         let heads = head(&self.framers[0]).saturating_add(head(&self.framers[1]));
-        heads.saturating_add(flow::burden(exchanges as u64, now, quiet_since))
+        heads.saturating_add(flow::memory_weight(exchanges as u64, now, quiet_since))
     }
 
     /// What is still wanted. Once it is neither [`Interest::Undecided`] nor [`Interest::Wanted`] it

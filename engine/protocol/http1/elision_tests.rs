@@ -1,9 +1,9 @@
 //! Which bodies need not come up, and that records do not show which did.
 
 use super::framer::ParseState;
-use super::tests::{Talk, talk};
+use super::tests::{TestConnection, connection};
 use crate::decode::{SeqNumber, TunnelPath};
-use crate::flow::{Chunk, End, Origin};
+use crate::flow::{Chunk, End, SegmentMeta};
 use crate::ids::{Direction, IfaceId};
 use crate::protocol::Interest;
 use crate::time::TimestampNs;
@@ -13,12 +13,12 @@ use proptest::prelude::*;
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 const AHEAD: u32 = 1 << 29;
 
-impl Talk {
+impl TestConnection {
     /// So many bytes passed that were asked not to come up.
-    fn elide(&mut self, direction: Direction, len_bytes: u32, at_ms: u64) -> &mut Talk {
+    fn elide(&mut self, direction: Direction, len_bytes: u32, at_ms: u64) -> &mut TestConnection {
         let seq = SeqNumber(self.sent[direction.index()]);
         self.sent[direction.index()] += len_bytes;
-        let origin = Origin {
+        let meta = SegmentMeta {
             timestamp: TimestampNs(at_ms * 1_000_000),
             iface: IfaceId(0),
             tunnel: TunnelPath::default(),
@@ -26,7 +26,7 @@ impl Talk {
             seq,
             is_frame_start: true,
         };
-        self.take(direction, Chunk::Elided { len_bytes, origin: &origin })
+        self.take(direction, Chunk::Elided { len_bytes, meta: &meta })
     }
 
     /// Whether so many bytes of `direction` may be a body's: the filter may know it before us.
@@ -86,13 +86,13 @@ fn the_rest_of_a_long_response_need_not_come_up() {
         (GET, "HTTP/1.1 200 OK\r\nContent-Length: x5000\r\n\r\n", None),
         (GET, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n", None),
     ] {
-        let mut talk = talk();
+        let mut connection = connection();
         if !request.is_empty() {
-            talk.ask(request);
+            connection.ask(request);
         }
-        talk.answer(response);
-        assert_eq!(talk.rest(Reverse), rest, "{request:?} {response:?}");
-        assert_eq!(talk.rest(Forward), None, "{request:?} {response:?}");
+        connection.answer(response);
+        assert_eq!(connection.rest(Reverse), rest, "{request:?} {response:?}");
+        assert_eq!(connection.rest(Forward), None, "{request:?} {response:?}");
     }
 }
 
@@ -107,9 +107,9 @@ fn the_rest_of_a_long_request_need_not_come_up() {
         ("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n", None),
         ("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\nab", Some(4998)),
     ] {
-        let mut talk = talk();
-        talk.ask(request);
-        assert_eq!(talk.rest(Forward), rest, "{request:?}");
+        let mut connection = connection();
+        connection.ask(request);
+        assert_eq!(connection.rest(Forward), rest, "{request:?}");
     }
 }
 
@@ -117,19 +117,19 @@ fn the_rest_of_a_long_request_need_not_come_up() {
 fn after_a_loss_only_what_is_certain_need_not_come_up() {
     const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n";
     // A hole inside the body leaves its end where it is.
-    let mut inside = talk();
+    let mut inside = connection();
     inside.ask(GET).answer(RESPONSE).lose(Reverse, 100);
     assert_eq!(inside.rest(Reverse), Some(4900));
     // A request was lost: which one the response answers is not certain.
-    let mut request = talk();
+    let mut request = connection();
     request.ask(GET).lose(Forward, 40).ask(GET).answer(RESPONSE);
     assert_eq!(request.rest(Reverse), None);
     // The response stream lost its place.
-    let mut response = talk();
+    let mut response = connection();
     response.ask(GET).lose(Reverse, 40).ask(GET).answer(RESPONSE);
     assert_eq!(response.rest(Reverse), Some(5000), "the second request had read past the hole");
     // A head with a hole.
-    let mut head = talk();
+    let mut head = connection();
     head.ask(GET).answer("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n").lose(Reverse, 20);
     assert_eq!(head.rest(Reverse), None);
 }
@@ -137,11 +137,11 @@ fn after_a_loss_only_what_is_certain_need_not_come_up() {
 #[test]
 fn what_connections_turn_out_to_be() {
     let interest = |pieces: &[(Direction, &[u8])]| {
-        let mut talk = talk();
+        let mut connection = connection();
         for (direction, bytes) in pieces {
-            talk.say(*direction, bytes);
+            connection.say(*direction, bytes);
         }
-        talk.interest()
+        connection.interest()
     };
     let noise = [0xff; 4096];
     let connect = b"CONNECT a:1 HTTP/1.1\r\n\r\n";
@@ -212,34 +212,34 @@ proptest! {
         is_late: bool,
     ) {
         let told = [false, true].map(|is_eliding| {
-            let mut talk = talk();
-            talk.is_restful = false;
+            let mut connection = connection();
+            connection.is_restful = false;
             if is_late {
-                talk.origins.client_isn.set(None);
+                connection.handshake.client_isn.set(None);
             }
             for (what, len_bytes, is_forward) in &steps {
                 let way = if *is_forward { Forward } else { Reverse };
                 match SAID.get(*what) {
                     Some((way, text)) => {
-                        talk.say(*way, text.as_bytes());
+                        connection.say(*way, text.as_bytes());
                     }
                     None if what % 4 == 0 => {
-                        talk.lose(way, *len_bytes);
+                        connection.lose(way, *len_bytes);
                     }
-                    None if !talk.may_be_body(way, *len_bytes) => {}
+                    None if !connection.may_be_body(way, *len_bytes) => {}
                     None if is_eliding => {
-                        talk.at_ms += 1;
-                        talk.elide(way, *len_bytes, talk.at_ms);
+                        connection.at_ms += 1;
+                        connection.elide(way, *len_bytes, connection.at_ms);
                     }
                     None => {
-                        talk.say(way, &vec![0xff; *len_bytes as usize]);
+                        connection.say(way, &vec![0xff; *len_bytes as usize]);
                     }
                 }
             }
-            let (interest, carried) = (talk.interest(), talk.carried());
-            let notes = talk.end(End::Idle);
-            let spans = talk.shared.recorder.sink.response_spans.clone();
-            format!("{interest:?} {carried:?} {notes:?} {spans:?} {:?}", talk.shared.stats())
+            let (interest, carried) = (connection.interest(), connection.carried());
+            let notes = connection.end(End::Idle);
+            let spans = connection.shared.recorder.sink.response_spans.clone();
+            format!("{interest:?} {carried:?} {notes:?} {spans:?} {:?}", connection.shared.stats())
         });
         prop_assert_eq!(&told[0], &told[1]);
     }
@@ -264,30 +264,30 @@ proptest! {
         let mut elided_bytes = 0;
         let mut results = Vec::new();
         for is_eliding in [false, true] {
-            let mut talk = talk();
-            talk.ask(GET).answer(&head);
+            let mut connection = connection();
+            connection.ask(GET).answer(&head);
             let mut at_ms = 2;
             for piece in &pieces {
                 at_ms += 1;
                 let piece = u32::from(*piece);
-                if is_eliding && talk.rest(Reverse).is_some_and(|rest| rest >= piece) {
-                    talk.elide(Reverse, piece, at_ms);
+                if is_eliding && connection.rest(Reverse).is_some_and(|rest| rest >= piece) {
+                    connection.elide(Reverse, piece, at_ms);
                     elided_bytes += piece;
                 } else {
-                    talk.at_ms = at_ms - 1;
-                    talk.say(Reverse, &vec![b'x'; piece as usize]);
+                    connection.at_ms = at_ms - 1;
+                    connection.say(Reverse, &vec![b'x'; piece as usize]);
                 }
             }
-            talk.at_ms = at_ms;
+            connection.at_ms = at_ms;
             if !is_cut_short && framing != 2 {
-                talk.answer(tail);
-                talk.ask("GET /next HTTP/1.1\r\n\r\n");
-                talk.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+                connection.answer(tail);
+                connection.ask("GET /next HTTP/1.1\r\n\r\n");
+                connection.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
             }
-            talk.take(Reverse, if is_reset { Chunk::Reset } else { Chunk::Fin });
-            let notes = talk.end(End::Exit);
-            let spans = talk.shared.recorder.sink.response_spans.clone();
-            results.push((notes, spans, talk.shared.stats()));
+            connection.take(Reverse, if is_reset { Chunk::Reset } else { Chunk::Fin });
+            let notes = connection.end(End::Exit);
+            let spans = connection.shared.recorder.sink.response_spans.clone();
+            results.push((notes, spans, connection.shared.stats()));
         }
         prop_assert_eq!(&results[0], &results[1]);
         if framing == 2 || total > 5000 {

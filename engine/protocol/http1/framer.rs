@@ -10,7 +10,7 @@ use super::head::{self, Expected, Head, Parsed};
 use super::long_head::LongHead;
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
-use crate::flow::Origin;
+use crate::flow::SegmentMeta;
 use crate::protocol::pool::ExchangePool;
 use crate::time::TimestampNs;
 
@@ -100,7 +100,7 @@ pub(super) struct Framer {
     pub last_at: Option<TimestampNs>,
     /// What there is of a head, or of the field of a long head that is not whole yet.
     pub(super) partial: Vec<u8>,
-    pub(super) partial_origin: Option<Origin>,
+    pub(super) partial_meta: Option<SegmentMeta>,
 }
 
 impl Framer {
@@ -109,7 +109,7 @@ impl Framer {
     #[inline(always)]
     pub fn find_head(
         &mut self,
-        (data, origin): (&[u8], &Origin),
+        (data, meta): (&[u8], &SegmentMeta),
         expected: Expected,
         limits: &HttpConfig,
         pool: &mut ExchangePool,
@@ -123,7 +123,7 @@ impl Framer {
             Parsed::Complete if head.len_bytes <= limits.head_bytes_max => Found::Head,
             Parsed::Complete | Parsed::Partial => {
                 self.partial = pool.take_buffer();
-                self.partial_origin = Some(*origin);
+                self.partial_meta = Some(*meta);
                 self.state = ParseState::Head { has_line: false };
                 *head = Head::BLANK;
                 self.find_end_of_head(data, expected, limits, pool, head)
@@ -187,10 +187,10 @@ impl Framer {
     }
 
     /// Goes on behind `kept`, if the head of which that is the beginning was taken for one.
-    pub fn go_on_behind(&mut self, kept: &[u8], origin: &Origin, pool: &mut ExchangePool) {
+    pub fn go_on_behind(&mut self, kept: &[u8], meta: &SegmentMeta, pool: &mut ExchangePool) {
         let ParseState::LongHead(rest) = &mut self.state else { return };
         let field = rest.go_on_behind(kept);
-        self.partial_origin = Some(*origin);
+        self.partial_meta = Some(*meta);
         pool.extend(&mut self.partial, field);
     }
 
@@ -228,9 +228,9 @@ impl Framer {
 
     /// Whether a head stands where the search has come to, behind so many empty lines: only the
     /// start of a frame may be one.
-    pub fn is_found(data: &[u8], origin: &Origin, expected: Expected) -> bool {
+    pub fn is_found(data: &[u8], meta: &SegmentMeta, expected: Expected) -> bool {
         let empty = head::empty_lines(data);
-        origin.is_frame_start && head::is_certain(&data[empty..], expected)
+        meta.is_frame_start && head::is_certain(&data[empty..], expected)
     }
 
     /// So many bytes from `at` on passed unseen.
@@ -268,13 +268,13 @@ impl Framer {
 
     /// The bytes of a head that came in pieces, or was cut, and where the first came from. They are
     /// to be given back to the pool.
-    pub fn take_partial(&mut self) -> (Vec<u8>, Option<Origin>) {
-        (std::mem::take(&mut self.partial), self.partial_origin.take())
+    pub fn take_partial(&mut self) -> (Vec<u8>, Option<SegmentMeta>) {
+        (std::mem::take(&mut self.partial), self.partial_meta.take())
     }
 
     /// Forgets what there is of a head. True where there was something.
     pub fn drop_partial(&mut self, pool: &mut ExchangePool) -> bool {
-        if self.partial_origin.take().is_none() {
+        if self.partial_meta.take().is_none() {
             return false;
         }
         pool.give_buffer_back(std::mem::take(&mut self.partial));
@@ -282,9 +282,9 @@ impl Framer {
     }
 
     /// Where the head under way began, whose start line is whole.
-    pub fn head_with_line(&self) -> Option<Origin> {
-        let origin = self.partial_origin?;
-        matches!(self.state, ParseState::Head { has_line: true }).then_some(origin)
+    pub fn head_with_line(&self) -> Option<SegmentMeta> {
+        let meta = self.partial_meta?;
+        matches!(self.state, ParseState::Head { has_line: true }).then_some(meta)
     }
 
     /// Whether a head is under way.

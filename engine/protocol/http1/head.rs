@@ -8,9 +8,9 @@
 use crate::record::{Fields, Span};
 use memchr::{memchr, memrchr};
 
+mod fast_path;
 mod fields;
 mod lines;
-mod plain;
 
 pub(super) use fields::{Expected, FramingFields, Head, Kind};
 pub(super) use lines::HeaderLines;
@@ -44,15 +44,15 @@ pub(super) enum Parsed {
 /// unless the head is complete.
 #[inline]
 pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
-    if plain::parse(bytes, expected, head).is_some() {
+    if fast_path::parse(bytes, expected, head).is_some() {
         return Parsed::Complete;
     }
     *head = Head::BLANK;
-    parse_with_care(bytes, expected, head)
+    parse_slow_path(bytes, expected, head)
 }
 
 /// The same for whatever senders write.
-fn parse_with_care(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
+fn parse_slow_path(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
     let Some(line_end) = memchr(b'\n', bytes) else {
         return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
     };

@@ -5,7 +5,7 @@
 use super::connection::{Http1Connection, Spoken, interest};
 use super::framer::ParseState;
 use crate::decode::SeqNumber;
-use crate::flow::{self, End, Origin};
+use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::pool::KEPT_COUNT;
 use crate::protocol::{Carried, Context, HandOver, Interest, Kind, Protocol, Shared, Step};
@@ -168,9 +168,9 @@ impl Protocol for Http1 {
         cx: &mut Context<'_, S>,
         direction: Direction,
         bytes: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> Step {
-        let step = self.wake(cx.shared).bytes(cx, direction, bytes, origin);
+        let step = self.wake(cx.shared).bytes(cx, direction, bytes, meta);
         self.settle(cx.shared);
         step
     }
@@ -180,9 +180,9 @@ impl Protocol for Http1 {
         cx: &mut Context<'_, S>,
         direction: Direction,
         len_bytes: u32,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
-        self.wake(cx.shared).elided(cx, direction, len_bytes, origin);
+        self.wake(cx.shared).elided(cx, direction, len_bytes, meta);
         self.settle(cx.shared);
     }
 
@@ -223,14 +223,14 @@ impl Protocol for Http1 {
         }
     }
 
-    fn burden(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
+    fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
         match self {
             Http1::Idle(_) => 0,
             // It is active because there is memory.
             Http1::Active(active) if active.0.idle_state().is_some() => 0,
             Http1::Active(active) => {
-                let own = flow::burden(CONNECTION_BYTES as u64, now, quiet_since);
-                active.0.burden(now, quiet_since).saturating_add(own)
+                let own = flow::memory_weight(CONNECTION_BYTES as u64, now, quiet_since);
+                active.0.memory_weight(now, quiet_since).saturating_add(own)
             }
         }
     }
@@ -289,7 +289,7 @@ impl Http1Connection {
         }
         let is_quiet = framers.iter().zip(&pairer.open).all(|(framer, open)| {
             open.id.is_none()
-                && framer.partial_origin.is_none()
+                && framer.partial_meta.is_none()
                 && framer.passed_until == framer.seen_until
         });
         let is_assigned = pairer.loss.is_assigned() || pairer.client.is_some();
@@ -335,7 +335,7 @@ mod tests {
     use crate::config::HttpConfig;
     use crate::flow::{Chunk, End};
     use crate::ids::Direction::{self, Forward, Reverse};
-    use crate::protocol::http1::tests::{Talk, talk_with};
+    use crate::protocol::http1::tests::{TestConnection, connection_with};
     use proptest::prelude::*;
 
     const PIECES: [&str; 16] = [
@@ -360,18 +360,18 @@ mod tests {
     /// What comes next: a piece of a message, a loss, or the end of a direction.
     type Step = (bool, u8, u8);
 
-    fn play(talk: &mut Talk, steps: &[Step]) -> String {
+    fn play(connection: &mut TestConnection, steps: &[Step]) -> String {
         for (is_forward, what, lost_bytes) in steps {
             let direction = if *is_forward { Forward } else { Reverse };
             match PIECES.get(usize::from(*what)) {
-                Some(piece) => talk.say(direction, piece.as_bytes()),
-                None if *what == 16 => talk.take(direction, Chunk::Fin),
-                None => talk.lose(direction, (*lost_bytes).into()),
+                Some(piece) => connection.say(direction, piece.as_bytes()),
+                None if *what == 16 => connection.take(direction, Chunk::Fin),
+                None => connection.lose(direction, (*lost_bytes).into()),
             };
         }
-        let (prospect, protocol) = (talk.interest(), talk.carried());
-        let notes = talk.end(End::Idle);
-        format!("{prospect:?} {protocol:?} {notes:?} {:?}", talk.shared.stats())
+        let (prospect, protocol) = (connection.interest(), connection.carried());
+        let notes = connection.end(End::Idle);
+        format!("{prospect:?} {protocol:?} {notes:?} {:?}", connection.shared.stats())
     }
 
     proptest! {
@@ -387,12 +387,12 @@ mod tests {
             });
             let steps: Vec<Step> = turns.chain(steps.iter().copied()).collect();
             let told = [true, false].map(|is_restful| {
-                let mut talk = talk_with(HttpConfig::default());
-                talk.is_restful = is_restful;
+                let mut connection = connection_with(HttpConfig::default());
+                connection.is_restful = is_restful;
                 if is_late {
-                    talk.origins.client_isn.set(None);
+                    connection.handshake.client_isn.set(None);
                 }
-                play(&mut talk, &steps)
+                play(&mut connection, &steps)
             });
             prop_assert_eq!(&told[0], &told[1]);
         }
@@ -400,20 +400,20 @@ mod tests {
 
     #[test]
     fn a_connection_rests_between_exchanges_only() {
-        let mut talk = talk_with(HttpConfig::default());
-        let is_resting = |talk: &Talk| talk.shared.held_bytes() == 0;
-        let say = |talk: &mut Talk, direction: Direction, text: &str| {
-            talk.say(direction, text.as_bytes());
+        let mut connection = connection_with(HttpConfig::default());
+        let is_resting = |connection: &TestConnection| connection.shared.held_bytes() == 0;
+        let say = |connection: &mut TestConnection, direction: Direction, text: &str| {
+            connection.say(direction, text.as_bytes());
         };
         for _ in 0..3 {
-            say(&mut talk, Forward, "GET /a HTTP/1.1\r\n\r\n");
-            assert!(!is_resting(&talk));
-            say(&mut talk, Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo");
-            assert!(!is_resting(&talk));
-            say(&mut talk, Reverse, "dy");
-            assert!(is_resting(&talk));
+            say(&mut connection, Forward, "GET /a HTTP/1.1\r\n\r\n");
+            assert!(!is_resting(&connection));
+            say(&mut connection, Reverse, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo");
+            assert!(!is_resting(&connection));
+            say(&mut connection, Reverse, "dy");
+            assert!(is_resting(&connection));
         }
-        say(&mut talk, Forward, "GET /ha");
-        assert!(!is_resting(&talk));
+        say(&mut connection, Forward, "GET /ha");
+        assert!(!is_resting(&connection));
     }
 }

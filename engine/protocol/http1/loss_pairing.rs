@@ -12,7 +12,7 @@
 
 use super::pending::PendingRequests;
 use crate::decode::SeqNumber;
-use crate::flow::Origin;
+use crate::flow::SegmentMeta;
 use crate::ids::Direction;
 use crate::protocol::pool::{Confidence, ExchangeId, ExchangePool};
 
@@ -116,15 +116,15 @@ impl LossPairing {
         self.lost_until = [None; 2];
     }
 
-    /// The server sends what came in `origin`, which may show that it has received what was lost of
+    /// The server sends what came in `meta`, which may show that it has received what was lost of
     /// the client.
     #[cold]
-    pub fn note_receipt(&mut self, origin: &Origin) {
+    pub fn note_receipt(&mut self, meta: &SegmentMeta) {
         if let Some(loss) = &mut self.request_loss
             && loss.received_at.is_none()
-            && origin.ack.is_some_and(|ack| !ack.precedes(loss.until))
+            && meta.ack.is_some_and(|ack| !ack.precedes(loss.until))
         {
-            loss.received_at = Some(origin.seq);
+            loss.received_at = Some(meta.seq);
         }
     }
 
@@ -203,7 +203,7 @@ impl LossPairing {
     pub fn choose(
         &mut self,
         pending: &PendingRequests,
-        head: &Origin,
+        head: &SegmentMeta,
         pool: &mut ExchangePool,
     ) -> Option<ExchangeId> {
         let first = pending.first()?;
@@ -223,7 +223,12 @@ impl LossPairing {
 
     /// Whether the response in `head` can answer no other request than the first, neither a pending
     /// one nor one that was lost behind it.
-    fn is_only_choice(&self, first: ExchangeId, head: &Origin, pool: &mut ExchangePool) -> bool {
+    fn is_only_choice(
+        &self,
+        first: ExchangeId,
+        head: &SegmentMeta,
+        pool: &mut ExchangePool,
+    ) -> bool {
         match pool.entry(first).next {
             Some(next) => !pool.entry(next).is_after_loss && !may_answer(next, head, pool),
             None => !self.request_loss.is_some_and(|loss| loss.is_of_bytes),
@@ -244,7 +249,7 @@ fn is_in_doubt(id: ExchangeId, pool: &mut ExchangePool) -> bool {
 
 /// Whether nothing speaks against a response in `head` to the request: it has none, it had been
 /// received when the response was sent, and its client had not read that before it sent it.
-fn may_answer(id: ExchangeId, head: &Origin, pool: &mut ExchangePool) -> bool {
+fn may_answer(id: ExchangeId, head: &SegmentMeta, pool: &mut ExchangePool) -> bool {
     let entry = pool.entry(id);
     !entry.exchange.response.is_seen
         && entry.read_until.is_some_and(|read_until| !head.seq.precedes(read_until))

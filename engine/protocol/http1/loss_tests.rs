@@ -1,7 +1,7 @@
 //! What a loss may do to pairing, places and times, and what it may not; and bodies that look like
 //! heads where a head may stand.
 
-use super::tests::{Talk, talk, talk_with};
+use super::tests::{TestConnection, connection, connection_with};
 use crate::config::HttpConfig;
 use crate::flow::Chunk;
 use crate::flow::End;
@@ -10,9 +10,9 @@ use Direction::{Forward, Reverse};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-impl Talk {
+impl TestConnection {
     /// Bytes of a direction that no chunk tells of: its stream had not begun for us.
-    fn miss(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
+    fn miss(&mut self, direction: Direction, len_bytes: u32) -> &mut TestConnection {
         self.sent[direction.index()] += len_bytes;
         self
     }
@@ -20,7 +20,7 @@ impl Talk {
 
 #[test]
 fn a_loss_before_a_batch_does_not_touch_its_pairing() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .lose(Reverse, 300)
         .ask("GET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")
@@ -32,7 +32,7 @@ fn a_loss_before_a_batch_does_not_touch_its_pairing() {
 
 #[test]
 fn a_request_lost_from_a_batch_leaves_no_wrong_pair() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .lose(Forward, 40)
         .ask("GET /3 HTTP/1.1\r\n\r\n")
@@ -54,7 +54,7 @@ fn a_request_lost_from_a_batch_leaves_no_wrong_pair() {
 
 #[test]
 fn the_first_request_of_a_batch_may_be_the_lost_one() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .answer(OK)
         .lose(Forward, 40)
@@ -67,9 +67,9 @@ fn the_first_request_of_a_batch_may_be_the_lost_one() {
 
 #[test]
 fn a_direction_that_is_seen_late_answers_what_it_can() {
-    let mut talk = talk();
-    talk.origins.client_isn.set(None);
-    let notes = talk
+    let mut connection = connection();
+    connection.handshake.client_isn.set(None);
+    let notes = connection
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .miss(Reverse, 300)
         .ask("GET /2 HTTP/1.1\r\n\r\n")
@@ -80,14 +80,15 @@ fn a_direction_that_is_seen_late_answers_what_it_can() {
 
 #[test]
 fn answers_to_requests_that_were_given_up_are_not_given_to_others() {
-    let mut talk = talk_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
+    let mut connection =
+        connection_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
     for number in 0..25 {
-        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+        connection.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
     }
     for number in 0..25 {
-        talk.answer(&format!("HTTP/1.1 {} OK\r\nContent-Length: 0\r\n\r\n", 200 + number));
+        connection.answer(&format!("HTTP/1.1 {} OK\r\nContent-Length: 0\r\n\r\n", 200 + number));
     }
-    let notes = talk.end(End::Exit);
+    let notes = connection.end(End::Exit);
     assert_eq!(notes[14], "GET /14 0 - - no_response");
     assert_eq!(notes[15], "- - - 200 0 no_request");
     assert_eq!(notes[30], "GET /15 0 215 0");
@@ -96,13 +97,14 @@ fn answers_to_requests_that_were_given_up_are_not_given_to_others() {
 
 #[test]
 fn a_response_under_way_is_not_given_up_for_want_of_room() {
-    let mut talk = talk_with(HttpConfig { pending_count_max: 3, ..HttpConfig::default() });
-    talk.ask("GET /0 HTTP/1.1\r\n\r\n");
-    talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234");
+    let mut connection =
+        connection_with(HttpConfig { pending_count_max: 3, ..HttpConfig::default() });
+    connection.ask("GET /0 HTTP/1.1\r\n\r\n");
+    connection.answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234");
     for number in 1..5 {
-        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+        connection.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
     }
-    talk.answer("56789").answer(&OK.repeat(3)).answer("HTTP/1.1 404 No\r\n\r\n");
+    connection.answer("56789").answer(&OK.repeat(3)).answer("HTTP/1.1 404 No\r\n\r\n");
     let expected = [
         "GET /1 0 - - no_response",
         "GET /2 0 - - no_response",
@@ -112,13 +114,13 @@ fn a_response_under_way_is_not_given_up_for_want_of_room() {
         "GET /3 0 200 0",
         "GET /4 0 404 0 truncated exit",
     ];
-    assert_eq!(talk.end(End::Exit), expected);
+    assert_eq!(connection.end(End::Exit), expected);
 }
 
 #[test]
 fn a_hole_in_the_head_of_an_answer_without_body_is_told() {
     for method in ["HEAD", "GET"] {
-        let notes = talk()
+        let notes = connection()
             .ask(&format!("{method} /1 HTTP/1.1\r\n\r\n"))
             .answer("HTTP/1.1 304 OK\r\nServer: ")
             .lose(Reverse, 40)
@@ -147,10 +149,11 @@ fn framing_that_stands_behind_the_cut_of_a_long_head_is_read() {
         for padding in (900..1024).chain([5000]) {
             let more = "x".repeat(padding);
             let head = format!("X: {more}\r\n{fields}\r\n{body}");
-            let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
-            talk.ask(&format!("POST /1 HTTP/1.1\r\n{head}")).answer(OK);
-            talk.ask("GET /2 HTTP/1.1\r\n\r\n");
-            let notes = talk.answer(&format!("HTTP/1.1 200 OK\r\n{head}")).end(End::Exit);
+            let mut connection =
+                connection_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+            connection.ask(&format!("POST /1 HTTP/1.1\r\n{head}")).answer(OK);
+            connection.ask("GET /2 HTTP/1.1\r\n\r\n");
+            let notes = connection.answer(&format!("HTTP/1.1 200 OK\r\n{head}")).end(End::Exit);
             // Where the lengths differ nobody can tell the end.
             let (known, open) = match note {
                 "" => (length.to_string(), ""),
@@ -167,20 +170,22 @@ fn framing_that_stands_behind_the_cut_of_a_long_head_is_read() {
 
 #[test]
 fn the_body_behind_a_target_that_is_longer_than_what_is_kept_is_no_head() {
-    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let mut connection =
+        connection_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
     let long = "x".repeat(5000);
-    talk.ask(&format!("POST /{long} HTTP/1.1\r\nHost: a\r\nContent-Length: 29\r\n\r\n"));
-    talk.ask("GET /in/the/body HTTP/1.1\r\n\r\n").ask("GET /2 HTTP/1.1\r\n\r\n");
-    let notes = talk.answer(OK).answer(OK).end(End::Exit);
+    connection.ask(&format!("POST /{long} HTTP/1.1\r\nHost: a\r\nContent-Length: 29\r\n\r\n"));
+    connection.ask("GET /in/the/body HTTP/1.1\r\n\r\n").ask("GET /2 HTTP/1.1\r\n\r\n");
+    let notes = connection.answer(OK).answer(OK).end(End::Exit);
     assert!(notes[0].starts_with("POST /xxx") && notes[0].ends_with("x 29 200 0"), "{}", notes[0]);
     assert_eq!(notes[1..], ["GET /2 0 200 0"]);
 }
 
 #[test]
 fn a_gap_in_a_long_head_leaves_its_body_unknown() {
-    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let mut connection =
+        connection_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
     let long = "x".repeat(2000);
-    let notes = talk
+    let notes = connection
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: {long}"))
         .lose(Reverse, 50)
@@ -193,16 +198,17 @@ fn a_gap_in_a_long_head_leaves_its_body_unknown() {
 #[test]
 fn the_end_of_a_long_head_may_stand_on_the_bound() {
     for padding in 980..1040 {
-        let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
-        talk.ask(&format!("GET /1 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(padding)));
-        let notes = talk.ask("GET /2 HTTP/1.1\r\n\r\n").end(End::Exit);
+        let mut connection =
+            connection_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+        connection.ask(&format!("GET /1 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(padding)));
+        let notes = connection.ask("GET /2 HTTP/1.1\r\n\r\n").end(End::Exit);
         assert_eq!(notes.len(), 2, "with {padding} bytes: {notes:?}");
     }
 }
 
 #[test]
 fn http2_leaves_no_exchange_behind() {
-    let notes = talk()
+    let notes = connection()
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
         .ask("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         .end(End::Exit);
@@ -212,16 +218,16 @@ fn http2_leaves_no_exchange_behind() {
 #[test]
 fn an_interim_answer_without_request_waits_for_the_final_one() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";
-    let notes = talk().answer(interim).answer(OK).end(End::Exit);
+    let notes = connection().answer(interim).answer(OK).end(End::Exit);
     assert_eq!(notes, ["- - - 200 0 no_request [100]"]);
     // What was lost may have been the final one.
-    let notes = talk().answer(interim).lose(Reverse, 38).answer(OK).end(End::Exit);
+    let notes = connection().answer(interim).lose(Reverse, 38).answer(OK).end(End::Exit);
     assert_eq!(notes, ["- - - - - no_request gap=38 [100]", "- - - 200 0 no_request"]);
 }
 
 #[test]
 fn a_chunked_body_that_is_withheld_is_not_waited_for() {
-    let notes = talk()
+    let notes = connection()
         .ask("PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
         .answer("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
         .ask("GET /next HTTP/1.1\r\n\r\n")
@@ -232,7 +238,7 @@ fn a_chunked_body_that_is_withheld_is_not_waited_for() {
 
 #[test]
 fn the_data_of_a_first_chunk_is_no_head() {
-    let notes = talk()
+    let notes = connection()
         .answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n")
         .answer("HTTP/1.1 599 fake\r\n\r\n")
         .answer("\r\n0\r\n\r\n")
@@ -242,21 +248,23 @@ fn the_data_of_a_first_chunk_is_no_head() {
 
 #[test]
 fn an_empty_body_until_close_ended_with_its_head() {
-    let mut talk = talk();
-    talk.ask("GET / HTTP/1.1\r\n\r\n").answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
-    talk.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\n");
-    talk.take(Reverse, Chunk::Fin);
-    let spans = talk.shared.recorder.sink.response_spans.clone();
+    let mut connection = connection();
+    connection
+        .ask("GET / HTTP/1.1\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+    connection.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\n");
+    connection.take(Reverse, Chunk::Fin);
+    let spans = connection.shared.recorder.sink.response_spans.clone();
     assert_eq!(spans, [(Some(2), Some(2)), (Some(4), Some(4))]);
 }
 
 #[test]
 fn a_body_until_close_whose_end_was_lost_has_no_last_byte() {
-    let mut talk = talk();
-    talk.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc").lose(Reverse, 7);
-    talk.take(Reverse, Chunk::Fin);
-    assert_eq!(talk.shared.recorder.sink.response_spans, [(Some(2), None)]);
-    assert_eq!(talk.end(End::Fin), ["GET / 0 200 10 gap=7"]);
+    let mut connection = connection();
+    connection.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc").lose(Reverse, 7);
+    connection.take(Reverse, Chunk::Fin);
+    assert_eq!(connection.shared.recorder.sink.response_spans, [(Some(2), None)]);
+    assert_eq!(connection.end(End::Fin), ["GET / 0 200 10 gap=7"]);
 }
 
 #[test]
@@ -264,7 +272,7 @@ fn a_body_that_was_asked_for_is_one_whatever_it_looks_like() {
     let head = "PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 19\r\n\r\n";
     let body = "GET /a HTTP/1.1\r\n\r\n";
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    let asked_for = talk()
+    let asked_for = connection()
         .ask(head)
         .answer("HTTP/1.1 100 Continue\r\n\r\n")
         .answer(ok)
@@ -275,20 +283,20 @@ fn a_body_that_was_asked_for_is_one_whatever_it_looks_like() {
 
 #[test]
 fn a_body_that_was_sent_before_the_answer_was_read_is_one_whatever_it_looks_like() {
-    let mut talk = talk();
-    talk.ask("PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 19\r\n\r\n");
-    let unread = talk.sent[1];
-    talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    let read = std::mem::replace(&mut talk.sent[1], unread);
-    talk.ask("GET /a HTTP/1.1\r\n\r\n");
-    talk.sent[1] = read;
-    let notes = talk.ask("GET /c HTTP/1.1\r\n\r\n").end(End::Exit);
+    let mut connection = connection();
+    connection.ask("PUT /b HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 19\r\n\r\n");
+    let unread = connection.sent[1];
+    connection.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let read = std::mem::replace(&mut connection.sent[1], unread);
+    connection.ask("GET /a HTTP/1.1\r\n\r\n");
+    connection.sent[1] = read;
+    let notes = connection.ask("GET /c HTTP/1.1\r\n\r\n").end(End::Exit);
     assert_eq!(notes, ["PUT /b 19 200 0 early", "GET /c 0 - - no_response exit"]);
 }
 
 #[test]
 fn a_body_that_goes_on_behind_the_servers_fin_is_no_head() {
-    let notes = talk()
+    let notes = connection()
         .ask("POST /1 HTTP/1.1\r\nContent-Length: 20\r\n\r\n")
         .answer(OK)
         .take(Reverse, Chunk::Fin)
@@ -302,7 +310,7 @@ fn a_body_that_goes_on_behind_the_servers_fin_is_no_head() {
 #[test]
 fn a_batch_that_nothing_shows_to_be_one_leaves_no_wrong_pair() {
     // The answer to 0 and request 1 are lost; 1 and 2 were sent together.
-    let notes = talk()
+    let notes = connection()
         .ask("GET /0 HTTP/1.1\r\n\r\n")
         .lose(Reverse, 49)
         .lose(Forward, 19)
@@ -324,7 +332,7 @@ fn a_batch_that_nothing_shows_to_be_one_leaves_no_wrong_pair() {
 
 #[test]
 fn what_was_lost_for_the_body_of_an_answer_to_head_may_have_been_an_answer() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /0 HTTP/1.1\r\n\r\n")
         .answer(OK)
         .lose(Forward, 20)
@@ -345,7 +353,7 @@ fn what_was_lost_for_the_body_of_an_answer_to_head_may_have_been_an_answer() {
 
 #[test]
 fn an_answer_that_was_passed_over_in_search_may_have_been_to_the_first_request() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /0 HTTP/1.1\r\n\r\n")
         .answer(OK)
         .lose(Forward, 19)
@@ -368,13 +376,13 @@ fn an_answer_that_was_passed_over_in_search_may_have_been_to_the_first_request()
 #[test]
 fn answers_alone_in_one_segment_are_all_told() {
     let one = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
-    let notes = talk().answer(&one.repeat(3)).end(End::Exit);
+    let notes = connection().answer(&one.repeat(3)).end(End::Exit);
     assert_eq!(notes, ["- - - 200 3 no_request"; 3]);
 }
 
 #[test]
 fn a_first_request_that_was_lost_in_part_leaves_the_batch_behind_it_whole() {
-    let notes = talk()
+    let notes = connection()
         .lose(Forward, 20)
         .ask("ntent-Length: 0\r\n\r\n")
         .answer(OK)
@@ -387,9 +395,9 @@ fn a_first_request_that_was_lost_in_part_leaves_the_batch_behind_it_whole() {
 
 #[test]
 fn what_was_passed_over_where_a_connection_was_joined_may_have_been_the_answer() {
-    let mut talk = talk();
-    talk.origins.client_isn.set(None);
-    let notes = talk
+    let mut connection = connection();
+    connection.handshake.client_isn.set(None);
+    let notes = connection
         .ask("GET /0 HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1")
         .answer(" 204 to 0\r\n\r\n")

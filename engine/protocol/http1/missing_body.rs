@@ -7,7 +7,7 @@ use super::head;
 use super::loss_pairing::Cause;
 use super::pairer::Pairer;
 use crate::decode::SeqNumber;
-use crate::flow::Origin;
+use crate::flow::SegmentMeta;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
@@ -19,10 +19,10 @@ pub(super) fn is_absent<S>(
     pairer: &Pairer,
     cx: &mut Http1Context<'_, S>,
     data: &[u8],
-    origin: &Origin,
+    meta: &SegmentMeta,
 ) -> bool {
     let (true, Some(id), Some(framing)) =
-        (origin.is_frame_start, pairer.open[cx.direction.index()].id, cx.framer().body())
+        (meta.is_frame_start, pairer.open[cx.direction.index()].id, cx.framer().body())
     else {
         return false;
     };
@@ -33,7 +33,7 @@ pub(super) fn is_absent<S>(
         entry.is_body_withheld
             && exchange.response.is_seen
             && exchange.request.body_bytes == Some(0)
-            && has_read_all(&cx.framers[cx.direction.opposite().index()], origin)
+            && has_read_all(&cx.framers[cx.direction.opposite().index()], meta)
     } else {
         !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
     };
@@ -42,8 +42,8 @@ pub(super) fn is_absent<S>(
 
 /// Whether the sender of this had read all that came before. What a client sends without having
 /// read the answer is the body, whatever it looks like.
-fn has_read_all(peer: &Framer, origin: &Origin) -> bool {
-    let read = origin.ack.zip(peer.seen_until);
+fn has_read_all(peer: &Framer, meta: &SegmentMeta) -> bool {
+    let read = meta.ack.zip(peer.seen_until);
     read.is_some_and(|(read_until, until)| !read_until.precedes(until))
 }
 

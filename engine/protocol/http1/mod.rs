@@ -34,7 +34,7 @@ pub use stats::Http1Stats;
 
 use super::pool::ExchangePool;
 use super::{FlowRef, Shared};
-use crate::flow::Origin;
+use crate::flow::SegmentMeta;
 use crate::ids::Direction;
 use crate::record::{Fields, Header};
 use crate::time::TimestampNs;
@@ -56,7 +56,7 @@ struct ParsedHead<'a> {
     head: &'a head::Head,
     bytes: &'a [u8],
     /// Where its first byte came from.
-    first: &'a Origin,
+    first: &'a SegmentMeta,
     /// When its last byte passed.
     last: TimestampNs,
 }

@@ -10,7 +10,7 @@ use super::loss_pairing::{Cause, LossPairing};
 use super::pending::PendingRequests;
 use super::{Http1Context, ParsedHead};
 use crate::decode::SeqNumber;
-use crate::flow::{End, Origin};
+use crate::flow::{End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::FlowRef;
 use crate::protocol::pool::ExchangeId;
@@ -206,7 +206,7 @@ impl Pairer {
     fn new_exchange<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
-        first: &Origin,
+        first: &SegmentMeta,
     ) -> ExchangeId {
         let id = cx.shared.recorder.begin(self.next_n, first);
         self.next_n = self.next_n.saturating_add(1);
@@ -326,9 +326,9 @@ impl Pairer {
         cx: &mut Http1Context<'_, S>,
         used_bytes: u64,
         body_bytes: u64,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
-        cx.framer().last_at = Some(origin.timestamp);
+        cx.framer().last_at = Some(meta.timestamp);
         let Some(message) = self.open_message(cx) else {
             // Of a message that was given up before its end: it is followed, for the next head.
             cx.shared.stats.http1.bytes_skipped += used_bytes;
@@ -384,7 +384,7 @@ impl Pairer {
     fn pair<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
-        head: &Origin,
+        head: &SegmentMeta,
     ) -> Option<ExchangeId> {
         if self.pending.overflow_count > 0 {
             // After a loss nobody can tell how many of those answers have passed, and nothing is
@@ -398,8 +398,8 @@ impl Pairer {
     /// A request comes whose first byte came with `first`: what that shows of when its client
     /// asks. True where requests before it may have passed unseen, since the connection was joined
     /// late.
-    pub fn learn_habit<S>(&mut self, cx: &mut Http1Context<'_, S>, first: &Origin) -> bool {
-        let is_joined = self.loss.last_read.is_none() && cx.flow.origins.is_midstream();
+    pub fn learn_habit<S>(&mut self, cx: &mut Http1Context<'_, S>, first: &SegmentMeta) -> bool {
+        let is_joined = self.loss.last_read.is_none() && cx.flow.handshake.is_midstream();
         let server = &cx.framers[cx.direction.opposite().index()];
         let stream = (server.seen_until, server.is_searching());
         let (waiting, pool) = (self.pending.first(), &mut cx.shared.recorder.pool);
@@ -414,7 +414,7 @@ impl Pairer {
     fn place_response<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
-        head: &Origin,
+        head: &SegmentMeta,
     ) -> Option<ExchangeId> {
         let first = self.pending.first()?;
         if !self.loss.is_response_lost() && !cx.pool().entry(first).is_after_loss {
@@ -428,7 +428,7 @@ impl Pairer {
     fn place_by_numbers<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
-        head: &Origin,
+        head: &SegmentMeta,
     ) -> Option<ExchangeId> {
         for _ in 0..self.loss.ended_windows(&self.pending, head.seq, cx.pool()) {
             self.give_up_first(cx, None);
@@ -445,17 +445,17 @@ impl Pairer {
         }
     }
 
-    /// The stream of `direction` goes on with what came in `origin`.
+    /// The stream of `direction` goes on with what came in `meta`.
     #[inline(always)]
-    pub fn note_answer(&mut self, flow: FlowRef<'_>, direction: Direction, origin: &Origin) {
+    pub fn note_answer(&mut self, flow: FlowRef<'_>, direction: Direction, meta: &SegmentMeta) {
         if self.loss.is_request_lost() && self.is_server(flow, direction) == Some(true) {
-            self.loss.note_receipt(origin);
+            self.loss.note_receipt(meta);
         }
     }
 
     /// Whether `direction` is the server's; `None` where nothing shows that yet.
     fn is_server(&self, flow: FlowRef<'_>, direction: Direction) -> Option<bool> {
-        Some(self.client.or(flow.origins.client)? != direction)
+        Some(self.client.or(flow.handshake.client)? != direction)
     }
 
     /// Messages of `direction` may have passed up to `until` that were lost, or not understood.
@@ -474,7 +474,7 @@ impl Pairer {
         }
     }
 
-    /// Notes whose bytes were lost, as far as that can be told.
+    /// FlowHints whose bytes were lost, as far as that can be told.
     pub fn charge_gap<S>(&mut self, cx: &mut Http1Context<'_, S>, len_bytes: u64, at: SeqNumber) {
         self.lose_messages(cx.flow, cx.direction, at.plus(len_bytes as u32), Cause::Lost);
         let is_server = self.is_server(cx.flow, cx.direction) == Some(true);
@@ -534,8 +534,8 @@ impl Pairer {
 
     /// Who the records of this connection are about.
     pub fn identity<'a>(&mut self, flow: FlowRef<'a>) -> FlowIdentity<'a> {
-        let client = self.client.or(flow.origins.client).unwrap_or(Direction::Forward);
-        let id = *self.flow_id.get_or_insert_with(|| flow.origins.flow_id(flow.key));
+        let client = self.client.or(flow.handshake.client).unwrap_or(Direction::Forward);
+        let id = *self.flow_id.get_or_insert_with(|| flow.handshake.flow_id(flow.key));
         FlowIdentity { key: flow.key, client, id }
     }
 

@@ -1,7 +1,7 @@
 //! The shapes that HTTP/1 messages have on the wire, each as a conversation: what RFC 9112 allows,
 //! and what senders do beside it.
 
-use super::tests::{Talk, talk};
+use super::tests::{TestConnection, connection};
 use crate::flow::Chunk;
 use crate::flow::End;
 use crate::ids::Direction::{Forward, Reverse};
@@ -12,10 +12,10 @@ const EMPTY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 #[track_caller]
 fn assert_request(request: &str, note: &str) {
     let whole = format!("{request}GET /next HTTP/1.1\r\n\r\n");
-    let notes = talk().ask(&whole).answer(EMPTY_OK).answer(EMPTY_OK).end(End::Exit);
+    let notes = connection().ask(&whole).answer(EMPTY_OK).answer(EMPTY_OK).end(End::Exit);
     assert_eq!(notes, [note, "GET /next 0 200 0"], "{request:?}");
     // The same byte by byte.
-    let mut slow = talk();
+    let mut slow = connection();
     whole.bytes().for_each(|byte| {
         slow.say(Forward, &[byte]);
     });
@@ -25,15 +25,15 @@ fn assert_request(request: &str, note: &str) {
 /// The same for a response to `GET /a`, and another one.
 #[track_caller]
 fn assert_response(response: &str, note: &str) {
-    let asked = |talk: &mut Talk| {
-        talk.ask("GET /a HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
+    let asked = |connection: &mut TestConnection| {
+        connection.ask("GET /a HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
     };
     let whole = format!("{response}{EMPTY_OK}");
-    let mut fast = talk();
+    let mut fast = connection();
     asked(&mut fast);
     let notes = fast.answer(&whole).end(End::Exit);
     assert_eq!(notes, [note, "GET /next 0 200 0"], "{response:?}");
-    let mut slow = talk();
+    let mut slow = connection();
     asked(&mut slow);
     whole.bytes().for_each(|byte| {
         slow.say(Reverse, &[byte]);
@@ -44,9 +44,9 @@ fn assert_response(response: &str, note: &str) {
 /// A response to `GET /a` that is none.
 #[track_caller]
 fn assert_no_response(response: &str) {
-    let mut talk = talk();
-    talk.ask("GET /a HTTP/1.1\r\n\r\n").answer(response);
-    let notes = talk.take(Reverse, Chunk::Fin).end(End::Exit);
+    let mut connection = connection();
+    connection.ask("GET /a HTTP/1.1\r\n\r\n").answer(response);
+    let notes = connection.take(Reverse, Chunk::Fin).end(End::Exit);
     assert_eq!(notes, ["GET /a 0 - - no_response fin"], "{response:?}");
 }
 
@@ -90,8 +90,8 @@ fn versions_are_those_that_senders_write() {
         );
     }
     for line in ["GET / HTTP/2.0", "GET / HTTP/x", "GET / RTSP/1.0", "HTTP/2.0 200 OK"] {
-        let mut talk = talk();
-        assert_eq!(talk.ask(&format!("{line}\r\n\r\n")).end(End::Exit), [""; 0], "{line}");
+        let mut connection = connection();
+        assert_eq!(connection.ask(&format!("{line}\r\n\r\n")).end(End::Exit), [""; 0], "{line}");
     }
 }
 
@@ -171,16 +171,16 @@ fn lengths_that_agree_are_one_and_others_are_no_length() {
     for value in
         ["+3", "-3", "0x3", "3 3", "", "3;", "3, 4", "18446744073709551616", "99999999999999999999"]
     {
-        let mut talk = talk();
-        talk.ask(&format!("POST /a HTTP/1.1\r\nContent-Length: {value}\r\n\r\nabc"));
-        talk.ask("GET /next HTTP/1.1\r\n\r\n").answer(EMPTY_OK).answer(EMPTY_OK);
-        let notes = talk.end(End::Exit);
+        let mut connection = connection();
+        connection.ask(&format!("POST /a HTTP/1.1\r\nContent-Length: {value}\r\n\r\nabc"));
+        connection.ask("GET /next HTTP/1.1\r\n\r\n").answer(EMPTY_OK).answer(EMPTY_OK);
+        let notes = connection.end(End::Exit);
         assert_eq!(notes, ["POST /a ? 200 0 conflict", "GET /next 0 200 0"], "{value:?}");
     }
     // 2^64 - 1 bytes are a length, though nobody will see their end.
-    let mut talk = talk();
-    talk.ask("POST /a HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n");
-    let notes = talk.ask("GET /in HTTP/1.1\r\n\r\n").end(End::Exit);
+    let mut connection = connection();
+    connection.ask("POST /a HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n");
+    let notes = connection.ask("GET /in HTTP/1.1\r\n\r\n").end(End::Exit);
     assert_eq!(notes, ["POST /a 20 - - truncated exit"]);
 }
 
@@ -201,10 +201,11 @@ fn transfer_codings_decide_where_chunked_is_the_last() {
     }
     // RFC 9112 section 6.3: the body of such a response ends where the server closes.
     for coding in ["chunked, identity", "gzip", "identity", "chunked\r\nTransfer-Encoding: gzip"] {
-        let mut talk = talk();
-        talk.ask("GET /a HTTP/1.1\r\n\r\n");
-        talk.answer(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n{EMPTY_OK}"));
-        let notes = talk.take(Reverse, Chunk::Fin).end(End::Exit);
+        let mut connection = connection();
+        connection.ask("GET /a HTTP/1.1\r\n\r\n");
+        connection
+            .answer(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n{EMPTY_OK}"));
+        let notes = connection.take(Reverse, Chunk::Fin).end(End::Exit);
         assert_eq!(notes, [format!("GET /a 0 200 {}", EMPTY_OK.len())], "{coding:?}");
     }
     assert_request(
@@ -233,10 +234,10 @@ fn chunk_lines_may_be_odd() {
     assert_response(&ten, &format!("GET /a 0 200 {}", 0xabcd));
     // What is no chunk leaves the place unknown, until a head begins a frame.
     for body in ["x", "3\r\nabcd", "-1\r\n", "11111111111111111\r\nabc"] {
-        let mut talk = talk();
-        talk.ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
-        talk.answer(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
-        let notes = talk.answer(EMPTY_OK).end(End::Exit);
+        let mut connection = connection();
+        connection.ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
+        connection.answer(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        let notes = connection.answer(EMPTY_OK).end(End::Exit);
         assert_eq!(notes[0], "GET /a 0 200 ?", "{body:?}");
         assert_eq!(notes.len(), 2 + usize::from(notes[1].starts_with('-')), "{notes:?}");
     }
@@ -262,7 +263,7 @@ fn statuses_without_body_have_none_whatever_the_head_says() {
         }
     }
     // A server that sends a body after HEAD all the same is out of step until its next frame.
-    let notes = talk()
+    let notes = connection()
         .ask("HEAD /a HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
         .ask("GET /b HTTP/1.1\r\n\r\n")
@@ -288,23 +289,24 @@ fn what_leaves_http_ends_it() {
             "GET /a 0 101 0",
         ),
     ] {
-        let notes = talk().ask(request).answer(response).ask(fake).answer(EMPTY_OK).end(End::Exit);
+        let notes =
+            connection().ask(request).answer(response).ask(fake).answer(EMPTY_OK).end(End::Exit);
         assert_eq!(notes, [format!("{note} switched")]);
     }
     // What was asked for and not granted.
     let request = "CONNECT a:1 HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nUpgrade: h2c\r\n\r\n";
     let response = "HTTP/1.1 502 No\r\nContent-Length: 1\r\n\r\nx";
-    let notes = talk().ask(request).answer(response).answer(EMPTY_OK).end(End::Exit);
+    let notes = connection().ask(request).answer(response).answer(EMPTY_OK).end(End::Exit);
     assert_eq!(notes, ["CONNECT a:1 0 502 1", "GET /b 0 200 0"]);
 }
 
 #[test]
 fn a_response_may_come_before_its_request_ends() {
-    let mut talk = talk();
-    talk.ask("POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc");
-    talk.answer("HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    talk.ask("def").take(Reverse, Chunk::Fin);
-    assert_eq!(talk.end(End::Exit), ["POST /a 6 413 0 truncated fin early"]);
+    let mut connection = connection();
+    connection.ask("POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc");
+    connection.answer("HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    connection.ask("def").take(Reverse, Chunk::Fin);
+    assert_eq!(connection.end(End::Exit), ["POST /a 6 413 0 truncated fin early"]);
 }
 
 /// A server need not wait for the end of a head that is too long for it.
@@ -314,24 +316,24 @@ fn a_response_may_come_before_the_head_of_its_request_ends() {
     let body = "GET /in/it HTTP/1.1\r\n\r\n";
     for body in ["", body] {
         let rest = format!("bc\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let mut talk = talk();
-        talk.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
-        talk.ask("POST /a HTTP/1.1\r\nCookie: a").answer(refused);
-        talk.ask(&rest).ask("GET /b HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+        let mut connection = connection();
+        connection.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+        connection.ask("POST /a HTTP/1.1\r\nCookie: a").answer(refused);
+        connection.ask(&rest).ask("GET /b HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
         let refused = format!("POST /a {} 431 0 early", body.len());
-        assert_eq!(talk.end(End::Exit), ["GET /0 0 200 0", &refused, "GET /b 0 200 0"]);
+        assert_eq!(connection.end(End::Exit), ["GET /0 0 200 0", &refused, "GET /b 0 200 0"]);
     }
     // Nothing had been read of the head: a server that was tired of waiting.
-    let mut talk = talk();
-    talk.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+    let mut connection = connection();
+    connection.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
     let timeout = "HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n";
-    talk.ask("GET /a HTTP/1.1\r\nCookie: a");
-    let (read, sent) = (19, talk.sent[0]);
-    talk.sent[0] = read;
-    talk.answer(timeout);
-    talk.sent[0] = sent;
-    talk.ask("b: c\r\n\r\n");
-    let notes = talk.end(End::Exit);
+    connection.ask("GET /a HTTP/1.1\r\nCookie: a");
+    let (read, sent) = (19, connection.sent[0]);
+    connection.sent[0] = read;
+    connection.answer(timeout);
+    connection.sent[0] = sent;
+    connection.ask("b: c\r\n\r\n");
+    let notes = connection.end(End::Exit);
     assert_eq!(
         notes,
         ["GET /0 0 200 0", "- - - 408 0 no_request", "GET /a 0 - - no_response exit"]
@@ -348,7 +350,7 @@ fn other_protocols_of_like_form_make_no_record() {
         ("REQMOD icap://a/b ICAP/1.0\r\n\r\nGET /in HTTP/1.1\r\n\r\n", "ICAP/1.0 204 No\r\n\r\n"),
         ("GET some key\r\n", "$-1\r\n"),
     ] {
-        assert_eq!(talk().ask(asked).answer(answered).end(End::Exit), [""; 0], "{asked:?}");
+        assert_eq!(connection().ask(asked).answer(answered).end(End::Exit), [""; 0], "{asked:?}");
     }
 }
 
@@ -367,9 +369,9 @@ fn bodies_may_hold_messages() {
     // Until the server closes, also where parts have lengths of their own.
     let parts = "HTTP/1.1 206 Part\r\nContent-Type: multipart/byteranges; boundary=b\r\n\r\n";
     for head in ["HTTP/1.0 206 OK\r\n\r\n", parts] {
-        let mut talk = talk();
-        talk.ask("GET /a HTTP/1.1\r\n\r\n").answer(head).answer(&inner).answer(&inner);
-        let notes = talk.take(Reverse, Chunk::Fin).end(End::Exit);
+        let mut connection = connection();
+        connection.ask("GET /a HTTP/1.1\r\n\r\n").answer(head).answer(&inner).answer(&inner);
+        let notes = connection.take(Reverse, Chunk::Fin).end(End::Exit);
         assert_eq!(notes, [format!("GET /a 0 206 {}", 2 * inner.len())]);
     }
 }
@@ -391,17 +393,22 @@ fn proxy_headers_are_passed_over() {
         let mut whole = header.clone();
         whole.extend(b"GET /a HTTP/1.1\r\n\r\n");
         for piece_bytes in [1, 5, 13, 16, 1000] {
-            let mut talk = talk();
+            let mut connection = connection();
             whole.chunks(piece_bytes).for_each(|piece| {
-                talk.say(Forward, piece);
+                connection.say(Forward, piece);
             });
-            assert_eq!(talk.answer(EMPTY_OK).end(End::Exit), ["GET /a 0 200 0"], "{piece_bytes}");
+            assert_eq!(
+                connection.answer(EMPTY_OK).end(End::Exit),
+                ["GET /a 0 200 0"],
+                "{piece_bytes}"
+            );
         }
-        let notes = talk().say(Forward, &header).ask("GET /a HTTP/1.1\r\n\r\n").end(End::Exit);
+        let notes =
+            connection().say(Forward, &header).ask("GET /a HTTP/1.1\r\n\r\n").end(End::Exit);
         assert_eq!(notes, ["GET /a 0 - - no_response exit"]);
     }
     // It is for who answers, not for who asks.
-    let notes = talk()
+    let notes = connection()
         .ask("GET /a HTTP/1.1\r\n\r\n")
         .answer(&format!("PROXY UNKNOWN\r\n{EMPTY_OK}"))
         .end(End::Exit);
@@ -410,7 +417,7 @@ fn proxy_headers_are_passed_over() {
 
 #[test]
 fn what_stands_between_messages_is_passed_over() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /a HTTP/1.1\r\n\r\n")
         .answer(EMPTY_OK)
         .ask("garbage\r\n\r\nGET /in/a/frame HTTP/1.1\r\n\r\n")
@@ -424,7 +431,7 @@ fn what_stands_between_messages_is_passed_over() {
 #[cfg_attr(miri, ignore = "takes minutes there")]
 fn a_thousand_requests_may_come_in_one_segment() {
     let requests: String = (0..1000).map(|n| format!("GET /{n} HTTP/1.1\r\n\r\n")).collect();
-    let notes = talk().ask(&requests).answer(&EMPTY_OK.repeat(1000)).end(End::Exit);
+    let notes = connection().ask(&requests).answer(&EMPTY_OK.repeat(1000)).end(End::Exit);
     let expected: Vec<String> = (0..1000).map(|n| format!("GET /{n} 0 200 0")).collect();
     assert_eq!(notes, expected);
 }

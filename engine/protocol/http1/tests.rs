@@ -6,7 +6,7 @@ use super::idle::Http1;
 use super::*;
 use crate::config::HttpConfig;
 use crate::decode::{SeqNumber, TunnelPath};
-use crate::flow::{Chunk, End, Origin, Origins};
+use crate::flow::{Chunk, End, Handshake, SegmentMeta};
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::protocol::{Carried, ConnectionState, Context, Interest, Kind as ProtocolKind, Shared};
 use crate::record::{Event, EventSink, Exchange, Message, Outcome};
@@ -16,14 +16,14 @@ use proptest::prelude::*;
 
 /// What a record says, as one line.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
+pub(crate) struct Reported {
     pub(crate) lines: Vec<String>,
     pub(crate) exchanges: Vec<String>,
     /// Milliseconds of the first and the last byte of each response.
     pub(super) response_spans: Vec<(Option<u64>, Option<u64>)>,
 }
 
-impl EventSink for Notes {
+impl EventSink for Reported {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Message(message) => {
@@ -34,7 +34,7 @@ impl EventSink for Notes {
     }
 }
 
-impl Notes {
+impl Reported {
     fn exchange(&mut self, exchange: &Exchange) {
         let (request, response) = (&exchange.request, &exchange.response);
         let text =
@@ -79,42 +79,42 @@ impl Notes {
     }
 }
 
-pub(super) struct Talk {
+pub(super) struct TestConnection {
     pub(super) state: ConnectionState,
     /// It goes to rest wherever it can.
     pub(super) is_restful: bool,
-    pub(super) shared: Shared<Notes>,
+    pub(super) shared: Shared<Reported>,
     key: FlowKey,
-    pub(super) origins: Origins,
+    pub(super) handshake: Handshake,
     pub(super) sent: [u32; 2],
     pub(super) at_ms: u64,
 }
 
-pub(super) fn talk_with(limits: HttpConfig) -> Talk {
-    let shared = Shared::new(limits, Notes::default());
+pub(super) fn connection_with(limits: HttpConfig) -> TestConnection {
+    let shared = Shared::new(limits, Reported::default());
     let client_isn = Some(SeqNumber(0)).into();
-    let origins = Origins { client: Some(Forward), client_isn, ..Origins::default() };
+    let handshake = Handshake { client: Some(Forward), client_isn, ..Handshake::default() };
     let (sent, at_ms) = ([0, 0], 0);
-    Talk {
+    TestConnection {
         state: ConnectionState::default(),
         is_restful: true,
         shared,
         key: FlowKey::default(),
-        origins,
+        handshake,
         sent,
         at_ms,
     }
 }
 
-pub(super) fn talk() -> Talk {
-    talk_with(HttpConfig::default())
+pub(super) fn connection() -> TestConnection {
+    connection_with(HttpConfig::default())
 }
 
-impl Talk {
+impl TestConnection {
     /// One segment of one direction, acknowledging all that the other has sent.
-    pub(super) fn say(&mut self, direction: Direction, bytes: &[u8]) -> &mut Talk {
+    pub(super) fn say(&mut self, direction: Direction, bytes: &[u8]) -> &mut TestConnection {
         self.at_ms += 1;
-        let origin = Origin {
+        let meta = SegmentMeta {
             timestamp: TimestampNs(self.at_ms * 1_000_000),
             iface: IfaceId(0),
             tunnel: TunnelPath::default(),
@@ -123,26 +123,26 @@ impl Talk {
             is_frame_start: true,
         };
         self.sent[direction.index()] += bytes.len() as u32;
-        self.take(direction, Chunk::Bytes(bytes, &origin))
+        self.take(direction, Chunk::Bytes(bytes, &meta))
     }
 
-    pub(super) fn ask(&mut self, text: &str) -> &mut Talk {
+    pub(super) fn ask(&mut self, text: &str) -> &mut TestConnection {
         self.say(Forward, text.as_bytes())
     }
 
-    pub(super) fn answer(&mut self, text: &str) -> &mut Talk {
+    pub(super) fn answer(&mut self, text: &str) -> &mut TestConnection {
         self.say(Reverse, text.as_bytes())
     }
 
-    pub(super) fn lose(&mut self, direction: Direction, len_bytes: u32) -> &mut Talk {
+    pub(super) fn lose(&mut self, direction: Direction, len_bytes: u32) -> &mut TestConnection {
         let at = SeqNumber(self.sent[direction.index()]);
         self.sent[direction.index()] += len_bytes;
         self.take(direction, Chunk::Gap { len_bytes: u64::from(len_bytes), at })
     }
 
-    pub(super) fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut Talk {
-        let Talk { state, shared, key, origins, .. } = self;
-        state.chunk(&mut Context { flow: FlowRef { key, origins }, shared }, direction, chunk);
+    pub(super) fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut TestConnection {
+        let TestConnection { state, shared, key, handshake, .. } = self;
+        state.chunk(&mut Context { flow: FlowRef { key, handshake }, shared }, direction, chunk);
         if let (true, ConnectionState::Http1(http1)) = (self.is_restful, &mut self.state) {
             http1.go_idle(&mut self.shared);
         }
@@ -150,8 +150,8 @@ impl Talk {
     }
 
     pub(super) fn end(&mut self, end: End) -> Vec<String> {
-        let Talk { state, shared, key, origins, .. } = self;
-        state.end(&mut Context { flow: FlowRef { key, origins }, shared }, end);
+        let TestConnection { state, shared, key, handshake, .. } = self;
+        state.end(&mut Context { flow: FlowRef { key, handshake }, shared }, end);
         state.leave(shared);
         assert_eq!(shared.exchanges_in_use(), 0, "every exchange was given back");
         std::mem::take(&mut shared.recorder.sink.exchanges)
@@ -176,7 +176,7 @@ impl Talk {
 
 #[test]
 fn keep_alive_and_pipelining_pair_in_order() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nHEAD /c HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         .answer(
@@ -191,27 +191,27 @@ fn keep_alive_and_pipelining_pair_in_order() {
 
 #[test]
 fn a_body_until_close_ends_with_the_fin_and_is_cut_by_a_reset() {
-    let mut closed = talk();
+    let mut closed = connection();
     closed.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc").answer("defg");
     assert_eq!(closed.take(Reverse, Chunk::Fin).end(End::Fin), ["GET / 0 200 7"]);
-    let mut reset = talk();
+    let mut reset = connection();
     reset.ask("GET / HTTP/1.0\r\n\r\n").answer("HTTP/1.0 200 OK\r\n\r\nabc");
     assert_eq!(reset.take(Reverse, Chunk::Reset).end(End::Exit), ["GET / 0 200 3 truncated rst"]);
 }
 
 #[test]
 fn a_head_that_the_servers_fin_cut_holds_nothing_when_it_goes_on() {
-    let mut talk = talk();
-    talk.ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHo").take(Reverse, Chunk::Fin);
-    talk.ask("st: example");
-    assert_eq!(talk.end(End::Exit), ["GET /a 0 - - no_response fin"]);
-    assert_eq!(talk.shared.held_bytes(), 0, "every head was given back");
-    assert_eq!(talk.shared.stats.http1.heads_unfinished, 1);
+    let mut connection = connection();
+    connection.ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHo").take(Reverse, Chunk::Fin);
+    connection.ask("st: example");
+    assert_eq!(connection.end(End::Exit), ["GET /a 0 - - no_response fin"]);
+    assert_eq!(connection.shared.held_bytes(), 0, "every head was given back");
+    assert_eq!(connection.shared.stats.http1.heads_unfinished, 1);
 }
 
 #[test]
 fn interim_answers_belong_to_the_exchange() {
-    let notes = talk()
+    let notes = connection()
         .ask("POST /u HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
         .answer("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
         .ask("abc")
@@ -222,7 +222,7 @@ fn interim_answers_belong_to_the_exchange() {
 
 #[test]
 fn a_body_that_is_withheld_after_a_refusal_is_not_waited_for() {
-    let notes = talk()
+    let notes = connection()
         .ask("PUT /big HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n")
         .answer("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
         .ask("GET /next HTTP/1.1\r\n\r\n")
@@ -233,7 +233,7 @@ fn a_body_that_is_withheld_after_a_refusal_is_not_waited_for() {
 
 #[test]
 fn what_follows_connect_and_upgrade_is_not_http() {
-    let notes = talk()
+    let notes = connection()
         .ask("CONNECT a.test:443 HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 407 Who\r\nContent-Length: 2\r\n\r\nno")
         .ask("CONNECT a.test:443 HTTP/1.1\r\n\r\n")
@@ -242,7 +242,7 @@ fn what_follows_connect_and_upgrade_is_not_http() {
         .end(End::Exit);
     let expected = ["CONNECT a.test:443 0 407 2", "CONNECT a.test:443 0 200 0 switched"];
     assert_eq!(notes, expected);
-    let notes = talk()
+    let notes = connection()
         .ask("GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
         .answer("HTTP/1.1 101 Switching Protocols\r\n\r\n")
         .answer("HTTP/1.1 599 fake\r\n\r\n")
@@ -253,7 +253,7 @@ fn what_follows_connect_and_upgrade_is_not_http() {
 #[test]
 fn bodies_are_not_taken_for_heads() {
     let fake = "GET /fake HTTP/1.1\r\n\r\n";
-    let notes = talk()
+    let notes = connection()
         .ask(&format!("POST /a HTTP/1.1\r\nContent-Length: {}\r\n\r\n", fake.len()))
         .ask(fake)
         .answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n")
@@ -265,7 +265,7 @@ fn bodies_are_not_taken_for_heads() {
 
 #[test]
 fn a_gap_inside_a_body_of_known_length_loses_nothing_else() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /a HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
         .lose(Reverse, 90)
@@ -277,7 +277,7 @@ fn a_gap_inside_a_body_of_known_length_loses_nothing_else() {
 
 #[test]
 fn a_lost_response_leaves_its_request_without_one() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .lose(Reverse, 300)
         .ask("GET /2 HTTP/1.1\r\n\r\n")
@@ -288,7 +288,7 @@ fn a_lost_response_leaves_its_request_without_one() {
 
 #[test]
 fn where_pairing_cannot_be_known_nothing_is_paired() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
         .lose(Reverse, 300)
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -303,7 +303,7 @@ fn where_pairing_cannot_be_known_nothing_is_paired() {
 
 #[test]
 fn the_answer_to_a_lost_request_is_not_given_to_the_next() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         .lose(Forward, 40)
@@ -316,7 +316,7 @@ fn the_answer_to_a_lost_request_is_not_given_to_the_next() {
 
 #[test]
 fn a_head_with_a_hole_is_told_with_what_came_before_it() {
-    let notes = talk()
+    let notes = connection()
         .ask("GET /1 HTTP/1.1\r\nUser-Ag")
         .lose(Forward, 50)
         .ask("\r\n\r\n")
@@ -329,7 +329,7 @@ fn a_head_with_a_hole_is_told_with_what_came_before_it() {
 
 #[test]
 fn contradicting_lengths_are_flagged_and_not_guessed() {
-    let notes = talk()
+    let notes = connection()
         .ask("POST /a HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde")
         .answer("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n")
         .ask(
@@ -342,44 +342,49 @@ fn contradicting_lengths_are_flagged_and_not_guessed() {
 
 #[test]
 fn unanswered_requests_are_bounded() {
-    let mut talk = talk_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
+    let mut connection =
+        connection_with(HttpConfig { pending_count_max: 10, ..HttpConfig::default() });
     for number in 0..100 {
-        talk.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
-        assert!(talk.shared.exchanges_in_use() <= 10);
+        connection.ask(&format!("GET /{number} HTTP/1.1\r\n\r\n"));
+        assert!(connection.shared.exchanges_in_use() <= 10);
     }
-    assert_eq!(talk.shared.stats.http1.pending_overflow, 90);
-    assert_eq!(talk.end(End::Exit).len(), 100);
+    assert_eq!(connection.shared.stats.http1.pending_overflow, 90);
+    assert_eq!(connection.end(End::Exit).len(), 100);
 }
 
 /// Many connections on one shard, each with its own conversation.
-fn crowd(count: usize, limits: &HttpConfig) -> Vec<Talk> {
-    (0..count).map(|_| talk_with(limits.clone())).collect()
+fn crowd(count: usize, limits: &HttpConfig) -> Vec<TestConnection> {
+    (0..count).map(|_| connection_with(limits.clone())).collect()
 }
 
-/// Lets `talk` speak with the memory that all share.
-fn among(shared: &mut Shared<Notes>, talk: &mut Talk, speak: impl FnOnce(&mut Talk)) {
-    std::mem::swap(shared, &mut talk.shared);
-    speak(talk);
-    std::mem::swap(shared, &mut talk.shared);
+/// Lets `connection` speak with the memory that all share.
+fn among(
+    shared: &mut Shared<Reported>,
+    connection: &mut TestConnection,
+    speak: impl FnOnce(&mut TestConnection),
+) {
+    std::mem::swap(shared, &mut connection.shared);
+    speak(connection);
+    std::mem::swap(shared, &mut connection.shared);
 }
 
 #[test]
 fn slow_heads_on_many_connections_are_bounded_and_honest_traffic_is_told() {
     let limits = HttpConfig { held_bytes_shard_max: 1 << 20, ..HttpConfig::default() };
-    let mut shared = talk_with(limits.clone()).shared;
+    let mut shared = connection_with(limits.clone()).shared;
     let mut attackers = crowd(200, &limits);
     for round in 0..60 {
         for attacker in &mut attackers {
             let piece = if round == 0 { "GET /slow HTTP/1.1\r\n".into() } else { "x".repeat(1000) };
-            among(&mut shared, attacker, |talk| _ = talk.ask(&piece));
+            among(&mut shared, attacker, |connection| _ = connection.ask(&piece));
             assert!(shared.held_bytes() <= limits.held_bytes_shard_max + 2000);
         }
     }
     assert!(shared.stats.http1.heads_cut > 0, "the slow heads are reported as far as they came");
-    let mut honest = talk_with(limits);
-    among(&mut shared, &mut honest, |talk| {
-        talk.ask("GET /honest HTTP/1.1\r\n\r\n");
-        talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let mut honest = connection_with(limits);
+    among(&mut shared, &mut honest, |connection| {
+        connection.ask("GET /honest HTTP/1.1\r\n\r\n");
+        connection.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     });
     assert_eq!(
         shared.recorder.sink.exchanges.last().map(String::as_str),
@@ -390,21 +395,21 @@ fn slow_heads_on_many_connections_are_bounded_and_honest_traffic_is_told() {
 #[test]
 fn unanswered_requests_of_many_connections_are_bounded_and_honest_traffic_is_told() {
     let limits = HttpConfig { held_bytes_shard_max: 1 << 20, ..HttpConfig::default() };
-    let mut shared = talk_with(limits.clone()).shared;
+    let mut shared = connection_with(limits.clone()).shared;
     let mut attackers = crowd(20, &limits);
     let request = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(500));
     for _ in 0..300 {
         for attacker in &mut attackers {
-            among(&mut shared, attacker, |talk| _ = talk.ask(&request));
+            among(&mut shared, attacker, |connection| _ = connection.ask(&request));
             assert!(shared.held_bytes() <= limits.held_bytes_shard_max);
         }
     }
     let told = shared.recorder.sink.exchanges.len() + shared.exchanges_in_use();
     assert_eq!(told, 20 * 300, "what was given up was reported");
-    let mut honest = talk_with(limits);
-    among(&mut shared, &mut honest, |talk| {
-        talk.ask("GET /honest HTTP/1.1\r\n\r\n");
-        talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let mut honest = connection_with(limits);
+    among(&mut shared, &mut honest, |connection| {
+        connection.ask("GET /honest HTTP/1.1\r\n\r\n");
+        connection.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     });
     assert_eq!(
         shared.recorder.sink.exchanges.last().map(String::as_str),
@@ -414,16 +419,17 @@ fn unanswered_requests_of_many_connections_are_bounded_and_honest_traffic_is_tol
 
 #[test]
 fn a_head_longer_than_what_is_kept_is_cut_and_the_place_is_kept() {
-    let mut talk = talk_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
+    let mut connection =
+        connection_with(HttpConfig { head_bytes_max: 1024, ..HttpConfig::default() });
     let long = "x".repeat(5000);
-    talk.ask(&format!("POST /a HTTP/1.1\r\nContent-Length: 4\r\nX: {long}\r\n\r\nbody"));
-    talk.ask(&format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"));
-    talk.ask("GET /b HTTP/1.1\r\n\r\n");
-    let notes = talk.end(End::Exit);
+    connection.ask(&format!("POST /a HTTP/1.1\r\nContent-Length: 4\r\nX: {long}\r\n\r\nbody"));
+    connection.ask(&format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    connection.ask("GET /b HTTP/1.1\r\n\r\n");
+    let notes = connection.end(End::Exit);
     assert_eq!(notes[0], "POST /a 4 - - no_response exit");
     assert!(notes[1].starts_with("GET /xxxx") && notes[1].ends_with("x 0 - - no_response exit"));
     assert_eq!(notes[2], "GET /b 0 - - no_response exit");
-    assert_eq!(talk.shared.stats.http1.heads_cut, 2);
+    assert_eq!(connection.shared.stats.http1.heads_cut, 2);
 }
 
 #[test]
@@ -436,10 +442,10 @@ fn what_is_not_http_makes_no_record() {
         ("GET key\r\n", Carried::Unknown),
         ("HTTP/1.1 hello\r\n\r\n", Carried::Unknown),
     ] {
-        let mut talk = talk();
-        talk.ask(text).ask("and more of it\r\n\r\n");
-        assert_eq!(talk.carried(), carried, "{text:?}");
-        assert_eq!(talk.end(End::Exit), [""; 0], "{text:?}");
+        let mut connection = connection();
+        connection.ask(text).ask("and more of it\r\n\r\n");
+        assert_eq!(connection.carried(), carried, "{text:?}");
+        assert_eq!(connection.end(End::Exit), [""; 0], "{text:?}");
     }
 }
 
@@ -505,7 +511,7 @@ proptest! {
         cuts in prop::collection::vec(1usize..400, 1..20),
         is_pipelined in any::<bool>(),
     ) {
-        let mut talk = talk();
+        let mut connection = connection();
         let mut cuts = cuts.iter().cycle();
         let mut turns: Vec<(Direction, Vec<u8>)> = Vec::new();
         if is_pipelined {
@@ -522,12 +528,12 @@ proptest! {
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
                 let size = cuts.next().map_or(1, |size| *size).min(rest.len());
-                talk.say(direction, &rest[..size]);
+                connection.say(direction, &rest[..size]);
                 rest = &rest[size..];
             }
         }
         let expected: Vec<String> = exchanges.iter().map(|held| held.note.clone()).collect();
-        prop_assert_eq!(talk.end(End::Exit), expected);
+        prop_assert_eq!(connection.end(End::Exit), expected);
     }
 
     /// Nothing on the wire panics or leaves an exchange behind.
@@ -543,19 +549,19 @@ proptest! {
             0..30,
         ),
     ) {
-        let mut talk = talk_with(HttpConfig {
+        let mut connection = connection_with(HttpConfig {
             head_bytes_max: 1024,
             pending_count_max: 3,
             held_bytes_shard_max: 8192,
         });
         for (is_forward, text, lost) in turns {
             let direction = if is_forward { Forward } else { Reverse };
-            talk.say(direction, text.as_bytes());
+            connection.say(direction, text.as_bytes());
             if lost > 6 {
-                talk.lose(direction, lost * 50);
+                connection.lose(direction, lost * 50);
             }
         }
-        talk.end(End::Idle);
+        connection.end(End::Idle);
     }
 
     /// The chunked coding in any pieces, against a twin that has it whole.

@@ -2,7 +2,7 @@
 
 use super::{Carried, Context, Interest, Kind, Protocol, Step};
 use crate::decode::SeqNumber;
-use crate::flow::{End, Origin};
+use crate::flow::{End, SegmentMeta};
 use crate::ids::Direction;
 use crate::record::EventSink;
 
@@ -25,7 +25,7 @@ impl Protocol for Tls {
         _cx: &mut Context<'_, S>,
         _direction: Direction,
         _bytes: &[u8],
-        _origin: &Origin,
+        _origin: &SegmentMeta,
     ) -> Step {
         Step::Done
     }

@@ -8,7 +8,7 @@ use crate::record::FlowIdentity;
 use crate::record::digits::{
     IP_BYTES_MAX, append_decimal, append_ip, append_list, eight_hex_digits,
 };
-use crate::record::pen::Pen;
+use crate::record::line_buffer::LineBuffer;
 
 /// Identities that are kept. With as many connections that speak in turn, each is rendered anew
 /// nearly every time, which is what it costs without them.
@@ -54,7 +54,7 @@ pub(super) struct Identities {
 impl Identities {
     /// Writes the identity of `flow` around the exchange's number.
     #[inline(always)]
-    pub(super) fn write(&mut self, flow: &FlowIdentity<'_>, n: u32, pen: &mut Pen<'_>) {
+    pub(super) fn write(&mut self, flow: &FlowIdentity<'_>, n: u32, buffer: &mut LineBuffer<'_>) {
         let at = flow.id as usize % KEPT_COUNT;
         let kept = match self.kept.get(at) {
             // Ids are a hash, which who chooses the endpoints may make equal.
@@ -65,11 +65,11 @@ impl Identities {
             }
             _ => self.render(at, flow),
         };
-        pen.put(&kept.flow);
-        pen.decimal(u64::from(n));
+        buffer.put(&kept.flow);
+        buffer.decimal(u64::from(n));
         match kept.rest.first_chunk::<USUAL_BYTES>() {
-            Some(usual) if kept.len <= USUAL_BYTES => pen.put_first(usual, kept.len),
-            _ => pen.put_first(&kept.rest, kept.len),
+            Some(usual) if kept.len <= USUAL_BYTES => buffer.put_first(usual, kept.len),
+            _ => buffer.put_first(&kept.rest, kept.len),
         }
     }
 
@@ -113,14 +113,14 @@ impl Identities {
 mod tests {
     use super::*;
     use crate::ids::REALM_IPV6;
-    use crate::record::pen::blank_page;
+    use crate::record::line_buffer::blank_line;
     use proptest::prelude::*;
 
     fn written(identities: &mut Identities, flow: &FlowIdentity<'_>, n: u32) -> Vec<u8> {
-        let mut page = blank_page();
-        let mut pen = Pen::new(&mut page);
-        identities.write(flow, n, &mut pen);
-        pen.line().to_vec()
+        let mut memory = blank_line();
+        let mut buffer = LineBuffer::new(&mut memory);
+        identities.write(flow, n, &mut buffer);
+        buffer.line().to_vec()
     }
 
     /// Endpoints as they are, or at their longest.

@@ -10,8 +10,8 @@
 
 use super::digits::{Rfc3339, append_decimal, append_list};
 use super::escape::{Fold, append_base64, append_escaped, plain_len};
+use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
 use super::mask::{MASK, before_query, is_secret, is_uri};
-use super::pen::{LINE_BYTES_MAX, Page, Pen, blank_page};
 use super::{Event, Exchange, FlowIdentity, Format, Message, Outcome, Span, Wants};
 use crate::config::EmitConfig;
 use crate::decode::TunnelPath;
@@ -57,15 +57,15 @@ pub struct JsonFormat {
     names: IfaceNames,
     ifaces: Vec<(IfaceId, Vec<u8>)>,
     /// Where a line is written; not there while one is.
-    page: Option<Box<Page>>,
-    care: Care,
+    memory: Option<Box<LineMemory>>,
+    slow: SlowPath,
     /// A value with its mask.
     masked: Vec<u8>,
 }
 
 /// For what cannot just be copied.
 #[derive(Debug, Default)]
-struct Care {
+struct SlowPath {
     /// A piece of a line.
     piece: Vec<u8>,
     /// Bytes that are left for texts beyond their reserves.
@@ -92,8 +92,8 @@ impl JsonFormat {
             identities: Identities::default(),
             names,
             ifaces: Vec::new(),
-            page: None,
-            care: Care::default(),
+            memory: None,
+            slow: SlowPath::default(),
             masked: Vec::new(),
         }
     }
@@ -114,7 +114,7 @@ impl JsonFormat {
         let mut rendered = Vec::new();
         if let Some(name) = self.names.get(id) {
             rendered.extend_from_slice(IFACE.open);
-            text_with_care(&IFACE, name.as_bytes(), name.len(), &mut 0, &mut rendered);
+            text_slow_path(&IFACE, name.as_bytes(), name.len(), &mut 0, &mut rendered);
         }
         self.ifaces.push((id, rendered));
         self.ifaces.len() - 1
@@ -127,8 +127,8 @@ impl JsonFormat {
         field: &TextField,
         message: &Message,
         span: Span,
-        care: &mut Care,
-        pen: &mut Pen<'_>,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
     ) {
         if self.is_query_redacted
             && let Some(value) = span.of(&message.text)
@@ -137,34 +137,34 @@ impl JsonFormat {
             self.masked.clear();
             self.masked.extend_from_slice(shown);
             self.masked.extend_from_slice(MASK);
-            pen.put(field.open);
-            return pen.put(care.text(field, &self.masked, value.len()));
+            buffer.put(field.open);
+            return buffer.put(slow.text(field, &self.masked, value.len()));
         }
-        text(field, message, span, care, pen);
+        text(field, message, span, slow, buffer);
     }
 
     #[inline(always)]
-    fn request(&mut self, request: &Message, care: &mut Care, pen: &mut Pen<'_>) {
+    fn request(&mut self, request: &Message, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
         let fields = &request.fields;
-        text(&METHOD, request, fields.method, care, pen);
-        self.uri(&TARGET, request, fields.target, care, pen);
-        text(&VERSION, request, fields.version, care, pen);
-        text(&HOST, request, fields.host, care, pen);
-        text(&USER_AGENT, request, fields.user_agent, care, pen);
-        self.uri(&REFERER, request, fields.referer, care, pen);
-        text(&REQUEST_TYPE, request, fields.content_type, care, pen);
+        text(&METHOD, request, fields.method, slow, buffer);
+        self.uri(&TARGET, request, fields.target, slow, buffer);
+        text(&VERSION, request, fields.version, slow, buffer);
+        text(&HOST, request, fields.host, slow, buffer);
+        text(&USER_AGENT, request, fields.user_agent, slow, buffer);
+        self.uri(&REFERER, request, fields.referer, slow, buffer);
+        text(&REQUEST_TYPE, request, fields.content_type, slow, buffer);
     }
 
     #[inline(always)]
-    fn response(&mut self, response: &Message, care: &mut Care, pen: &mut Pen<'_>) {
+    fn response(&mut self, response: &Message, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
         let fields = &response.fields;
         if response.status != 0 {
-            number(KEY_STATUS, u64::from(response.status), pen);
+            number(KEY_STATUS, u64::from(response.status), buffer);
         }
-        text(&REASON, response, fields.reason, care, pen);
-        text(&RESPONSE_TYPE, response, fields.content_type, care, pen);
-        text(&SERVER, response, fields.server, care, pen);
-        self.uri(&LOCATION, response, fields.location, care, pen);
+        text(&REASON, response, fields.reason, slow, buffer);
+        text(&RESPONSE_TYPE, response, fields.content_type, slow, buffer);
+        text(&SERVER, response, fields.server, slow, buffer);
+        self.uri(&LOCATION, response, fields.location, slow, buffer);
     }
 
     /// A line up to its lists of headers.
@@ -173,37 +173,37 @@ impl JsonFormat {
         &mut self,
         flow: &FlowIdentity<'_>,
         exchange: &Exchange,
-        care: &mut Care,
-        pen: &mut Pen<'_>,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
     ) {
-        pen.put(b"{");
+        buffer.put(b"{");
         if let Some(time) = earliest(exchange) {
             let (whole, most, last) = self.times.parts(time);
-            pen.put(KEY_TS);
-            pen.put(whole);
-            pen.put(&most);
-            pen.put(&last);
-            pen.put(b"\",");
+            buffer.put(KEY_TS);
+            buffer.put(whole);
+            buffer.put(&most);
+            buffer.put(&last);
+            buffer.put(b"\",");
         }
-        self.identities.write(flow, exchange.n, pen);
+        self.identities.write(flow, exchange.n, buffer);
         if !exchange.tunnel.is_empty() {
-            pen.put(care.piece(|out| tunnel(exchange.tunnel, out)));
+            buffer.put(slow.piece(|out| tunnel(exchange.tunnel, out)));
         }
         let iface = self.iface(exchange.iface);
         if !iface.is_empty() {
-            pen.put(iface);
+            buffer.put(iface);
         }
         let (request, response) = (&exchange.request, &exchange.response);
         if request.is_seen {
-            self.request(request, care, pen);
+            self.request(request, slow, buffer);
         } else {
-            text(&VERSION, response, response.fields.version, care, pen);
+            text(&VERSION, response, response.fields.version, slow, buffer);
         }
         if response.is_seen {
-            self.response(response, care, pen);
+            self.response(response, slow, buffer);
         }
-        sizes_and_times(exchange, care, pen);
-        fate(exchange, pen);
+        sizes_and_times(exchange, slow, buffer);
+        fate(exchange, buffer);
     }
 
     /// The lists of headers, in `room_bytes` beside [`HEADERS_FIXED_BYTES`]. The response's list
@@ -322,7 +322,7 @@ impl JsonFormat {
     }
 }
 
-impl Care {
+impl SlowPath {
     /// What `append` makes.
     #[cold]
     #[inline(never)]
@@ -337,7 +337,7 @@ impl Care {
     #[inline(never)]
     fn text(&mut self, field: &TextField, value: &[u8], wire_bytes: usize) -> &[u8] {
         self.piece.clear();
-        text_with_care(field, value, wire_bytes, &mut self.spare, &mut self.piece);
+        text_slow_path(field, value, wire_bytes, &mut self.spare, &mut self.piece);
         &self.piece
     }
 }
@@ -360,13 +360,13 @@ impl JsonFormat {
     fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange, out: &mut Vec<u8>) {
         out.reserve(self.line_bytes_max);
         let start = out.len();
-        let mut page = self.page.take().unwrap_or_else(blank_page);
-        let mut care = std::mem::take(&mut self.care);
-        care.spare = self.line_bytes_max - LINE_BYTES_MIN;
-        let mut pen = Pen::new(&mut page);
-        self.fields(flow, exchange, &mut care, &mut pen);
-        out.extend_from_slice(pen.line());
-        (self.page, self.care) = (Some(page), care);
+        let mut memory = self.memory.take().unwrap_or_else(blank_line);
+        let mut slow = std::mem::take(&mut self.slow);
+        slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
+        let mut buffer = LineBuffer::new(&mut memory);
+        self.fields(flow, exchange, &mut slow, &mut buffer);
+        out.extend_from_slice(buffer.line());
+        (self.memory, self.slow) = (Some(memory), slow);
         if !matches!(self.headers, HeaderChoice::None) {
             // All that comes before is there, so what it did not use is room as well.
             let room = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
@@ -412,12 +412,12 @@ fn tunnel(path: TunnelPath, out: &mut Vec<u8>) {
 
 /// From `request_body_bytes` to `interim`.
 #[inline(always)]
-fn sizes_and_times(exchange: &Exchange, care: &mut Care, pen: &mut Pen<'_>) {
+fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
     let (request, response) = (&exchange.request, &exchange.response);
     let between = |from: Option<TimestampNs>, to: Option<TimestampNs>| Some(to?.since(from?));
     let mut optional = |key: &[u8], value: Option<u64>| {
         if let Some(value) = value {
-            number(key, value, pen);
+            number(key, value, buffer);
         }
     };
     if request.is_seen {
@@ -438,32 +438,32 @@ fn sizes_and_times(exchange: &Exchange, care: &mut Care, pen: &mut Pen<'_>) {
     }
     if !exchange.interim.is_empty() {
         let statuses = exchange.interim.iter().take(INTERIM_COUNT_MAX).copied();
-        pen.put(care.piece(|out| append_list(KEY_INTERIM, statuses, out)));
+        buffer.put(slow.piece(|out| append_list(KEY_INTERIM, statuses, out)));
         if exchange.interim.len() > INTERIM_COUNT_MAX {
-            number(KEY_INTERIM_LEN, exchange.interim.len() as u64, pen);
+            number(KEY_INTERIM_LEN, exchange.interim.len() as u64, buffer);
         }
     }
 }
 
 /// From `outcome` to `early`.
 #[inline(always)]
-fn fate(exchange: &Exchange, pen: &mut Pen<'_>) {
+fn fate(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
     if let Some(outcome) = exchange.outcome {
-        pen.put(KEY_OUTCOME);
+        buffer.put(KEY_OUTCOME);
         // First what nearly all are: its length is known here.
         match outcome {
-            Outcome::Complete => pen.put(b"complete"),
-            other => pen.put(other.name().as_bytes()),
+            Outcome::Complete => buffer.put(b"complete"),
+            other => buffer.put(other.name().as_bytes()),
         }
-        pen.put(b"\"");
+        buffer.put(b"\"");
     }
     if let Some(end) = exchange.end {
-        pen.put(KEY_END);
-        pen.put(end.name().as_bytes());
-        pen.put(b"\"");
+        buffer.put(KEY_END);
+        buffer.put(end.name().as_bytes());
+        buffer.put(b"\"");
     }
     if exchange.gap_bytes > 0 {
-        number(KEY_GAP, exchange.gap_bytes, pen);
+        number(KEY_GAP, exchange.gap_bytes, buffer);
     }
     let flags = [
         (MIDSTREAM, exchange.is_midstream),
@@ -473,32 +473,38 @@ fn fate(exchange: &Exchange, pen: &mut Pen<'_>) {
     ];
     for (rendered, is_set) in flags {
         if is_set {
-            pen.put(rendered);
+            buffer.put(rendered);
         }
     }
 }
 
 #[inline(always)]
-fn number(key: &[u8], value: u64, pen: &mut Pen<'_>) {
-    pen.put(key);
-    pen.decimal(value);
+fn number(key: &[u8], value: u64, buffer: &mut LineBuffer<'_>) {
+    buffer.put(key);
+    buffer.decimal(value);
 }
 
 /// A text as it is on the wire, if it is there.
 #[inline(always)]
-fn text(field: &TextField, message: &Message, span: Span, care: &mut Care, pen: &mut Pen<'_>) {
+fn text(
+    field: &TextField,
+    message: &Message,
+    span: Span,
+    slow: &mut SlowPath,
+    buffer: &mut LineBuffer<'_>,
+) {
     let Some((rest, len)) = span.with_rest(&message.text) else { return };
-    pen.put(field.open);
-    if len <= field.reserve_bytes && pen.put_plain(rest, len) {
-        pen.put(b"\"");
+    buffer.put(field.open);
+    if len <= field.reserve_bytes && buffer.put_plain(rest, len) {
+        buffer.put(b"\"");
     } else {
-        pen.put(care.text(field, &rest[..len], len));
+        buffer.put(slow.text(field, &rest[..len], len));
     }
 }
 
 /// A text that is long, or has something to escape, or is not UTF-8. Its key is there already.
 #[inline(never)]
-fn text_with_care(
+fn text_slow_path(
     field: &TextField,
     value: &[u8],
     wire_bytes: usize,

@@ -4,13 +4,13 @@
 #![no_main]
 
 use httplines_fuzz::pieces;
-use httplines_fuzz::talk::Talk;
+use httplines_fuzz::talk::Script;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&mode, script)) = data.split_first() else { return };
     let exchanges = |is_split| {
-        let mut talk = Talk::new(mode, is_split);
+        let mut talk = Script::new(mode, is_split);
         let _ = pieces(script, &[0xff]).all(|piece| talk.step(piece));
         talk.finish()
     };

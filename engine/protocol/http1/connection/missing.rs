@@ -3,7 +3,7 @@
 
 use super::{Http1Connection, Spoken};
 use crate::decode::SeqNumber;
-use crate::flow::Origin;
+use crate::flow::SegmentMeta;
 use crate::ids::Direction;
 use crate::protocol::Context;
 use crate::protocol::http1::ParsedHead;
@@ -21,7 +21,7 @@ impl Http1Connection {
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
         let expected = self.pairer.expected(direction);
         let framer = &mut self.framers[direction.index()];
@@ -29,11 +29,11 @@ impl Http1Connection {
         framer.state = ParseState::Search;
         if let Some(head) = long_head::parse_kept(&kept, expected) {
             cx.shared.stats.http1.heads_cut += 1;
-            let (first, last) = (first.unwrap_or(*origin), origin.timestamp);
+            let (first, last) = (first.unwrap_or(*meta), meta.timestamp);
             let head = ParsedHead { head: &head, bytes: &kept, first: &first, last };
             self.message(cx, direction, &head);
             let pool = &mut cx.shared.recorder.pool;
-            self.framers[direction.index()].go_on_behind(&kept, origin, pool);
+            self.framers[direction.index()].go_on_behind(&kept, meta, pool);
         }
         cx.shared.recorder.pool.give_buffer_back(kept);
     }
@@ -45,7 +45,7 @@ impl Http1Connection {
         &mut self,
         cx: &mut Context<'_, S>,
         server: Direction,
-        answer: &Origin,
+        answer: &SegmentMeta,
     ) {
         let client = server.opposite();
         let Some(first) = self.framers[client.index()].head_with_line() else { return };
@@ -62,7 +62,7 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         data: &[u8],
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) -> usize {
         let is_request = self.pairer.client == Some(direction);
         let framer = &mut self.framers[direction.index()];
@@ -70,7 +70,7 @@ impl Http1Connection {
         let Some((used, rest)) = framer.find_end_of_long_head(data, is_request, pool) else {
             return data.len();
         };
-        self.end_long_head(cx, direction, &rest, origin.timestamp);
+        self.end_long_head(cx, direction, &rest, meta.timestamp);
         used
     }
 
@@ -182,27 +182,27 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         len_bytes: u32,
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
         if self.spoken == Spoken::Nothing {
             // Without bytes no other protocol is detected.
-            let _ = self.begin(cx, None, origin);
+            let _ = self.begin(cx, None, meta);
         }
         match self.framers[direction.index()].state {
             ParseState::Off => {}
             ParseState::Start => {
-                self.go_on(cx, direction, len_bytes, origin);
-                self.not_a_head(cx, direction, len_bytes as usize, origin);
+                self.go_on(cx, direction, len_bytes, meta);
+                self.not_a_head(cx, direction, len_bytes as usize, meta);
             }
             ParseState::Search => {
-                self.go_on(cx, direction, len_bytes, origin);
-                self.pass_over(cx, direction, len_bytes as usize, origin);
+                self.go_on(cx, direction, len_bytes, meta);
+                self.pass_over(cx, direction, len_bytes as usize, meta);
             }
             ParseState::Body(framing) => {
-                self.elided_of_body(cx, direction, (framing, len_bytes), origin)
+                self.elided_of_body(cx, direction, (framing, len_bytes), meta)
             }
             ParseState::Head { .. } | ParseState::LongHead(_) => {
-                self.gap(cx, direction, len_bytes.into(), origin.seq);
+                self.gap(cx, direction, len_bytes.into(), meta.seq);
             }
         }
     }
@@ -213,19 +213,19 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
         (mut framing, len_bytes): (BodyFraming, u32),
-        origin: &Origin,
+        meta: &SegmentMeta,
     ) {
         let body_bytes = len_bytes.into();
         let Some(is_done) = framing.skip_inside(body_bytes) else {
-            return self.gap(cx, direction, body_bytes, origin.seq);
+            return self.gap(cx, direction, body_bytes, meta.seq);
         };
-        self.go_on(cx, direction, len_bytes, origin);
+        self.go_on(cx, direction, len_bytes, meta);
         let (pairer, mut cx) = self.parts(cx, direction);
         missing_body::tell_absent(pairer, &mut cx, || false);
         cx.framer().state = ParseState::Body(framing);
-        pairer.count_body(&mut cx, body_bytes, body_bytes, origin);
+        pairer.count_body(&mut cx, body_bytes, body_bytes, meta);
         if is_done {
-            missing_body::end_body(pairer, &mut cx, Some(origin.timestamp));
+            missing_body::end_body(pairer, &mut cx, Some(meta.timestamp));
         }
     }
 

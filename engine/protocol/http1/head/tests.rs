@@ -8,9 +8,9 @@ use proptest::prelude::*;
 /// Whether the short way took the head; then the careful way must say the same.
 fn is_plain(bytes: &[u8], expected: Expected) -> bool {
     let (mut found, mut wanted) = (Head::BLANK, Head::BLANK);
-    let is_taken = plain::parse(bytes, expected, &mut found).is_some();
+    let is_taken = fast_path::parse(bytes, expected, &mut found).is_some();
     if is_taken {
-        assert_eq!(parse_with_care(bytes, expected, &mut wanted), Parsed::Complete);
+        assert_eq!(parse_slow_path(bytes, expected, &mut wanted), Parsed::Complete);
         assert_eq!(format!("{found:?}"), format!("{wanted:?}"));
     }
     is_taken
@@ -188,7 +188,7 @@ proptest! {
     fn lines_end_where_memchr_says(
         bytes in prop::collection::vec(prop_oneof![3 => Just(b'a'), 1 => Just(b'\n')], 0..300),
     ) {
-        let mut ends = plain::LineEnds::new(&bytes);
+        let mut ends = fast_path::LineEnds::new(&bytes);
         let found: Vec<usize> = std::iter::from_fn(|| ends.next()).collect();
         let wanted: Vec<usize> = memchr_iter(b'\n', &bytes).collect();
         prop_assert_eq!(found, wanted);

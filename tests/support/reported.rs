@@ -16,12 +16,12 @@ use super::capture_file::WrittenFrame;
 struct Records {
     format: JsonFormat,
     lines: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<ExchangeSpan>,
 }
 
 /// Where and when the exchange of a record was held.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct ExchangeSpan {
     pub key: FlowKey,
     /// When the first byte of its request and the last one of its response passed.
     pub span: Option<[TimestampNs; 2]>,
@@ -37,27 +37,27 @@ impl EventSink for Records {
         if let Event::Exchange(exchange) = event {
             let span = exchange.request.first.zip(exchange.response.last);
             let span = span.map(|(first, last)| [first, last]);
-            self.places.push(Place { key: *exchange.flow.key, span });
+            self.places.push(ExchangeSpan { key: *exchange.flow.key, span });
         }
     }
 }
 
 /// What came of a capture.
 #[derive(Debug)]
-pub struct Told {
+pub struct Reported {
     pub records: Vec<Value>,
     /// Of each record.
-    pub places: Vec<Place>,
+    pub places: Vec<ExchangeSpan>,
     pub stats: PipelineStats,
 }
 
 /// What is told of these Ethernet frames.
-pub fn told_of(frames: &[WrittenFrame]) -> Told {
-    told_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)))
+pub fn reported_of(frames: &[WrittenFrame]) -> Reported {
+    reported_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)))
 }
 
 /// What is told of these frames.
-pub fn told_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Told {
+pub fn reported_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Reported {
     let format = JsonFormat::new(&EmitConfig::default(), IfaceNames::default());
     let records = Records { format, lines: Vec::new(), places: Vec::new() };
     let mut pipeline = Pipeline::new(&Config::default(), records);
@@ -65,7 +65,7 @@ pub fn told_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Told {
     pipeline.finish();
     assert_eq!(pipeline.exchanges_in_use(), 0, "every exchange was given back");
     assert_eq!(pipeline.held_bytes(), [0, 0], "what was held was given back");
-    Told {
+    Reported {
         records: super::records::parse(&pipeline.sink().lines),
         places: std::mem::take(&mut pipeline.sink_mut().places),
         stats: pipeline.stats(),

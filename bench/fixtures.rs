@@ -19,19 +19,19 @@ const POLL_BYTES: usize = 1 << 20;
 
 /// The frames of a capture, one behind the other.
 #[derive(Debug, Default)]
-pub struct Canned {
+pub struct Fixture {
     bytes: Vec<u8>,
     /// Each without its bytes, and where they begin and end.
     frames: Vec<(Frame<'static>, usize, usize)>,
     names: IfaceNames,
 }
 
-impl Canned {
+impl Fixture {
     /// All that `source` has, whose interfaces are called `names`.
-    pub fn new(source: &mut impl FrameSource, names: &IfaceNames) -> Result<Canned, SourceError> {
-        let mut canned = Canned { names: names.clone(), ..Canned::default() };
-        while source.poll(&mut |frame| canned.push(&frame))? != Polled::End {}
-        Ok(canned)
+    pub fn new(source: &mut impl FrameSource, names: &IfaceNames) -> Result<Fixture, SourceError> {
+        let mut fixture = Fixture { names: names.clone(), ..Fixture::default() };
+        while source.poll(&mut |frame| fixture.push(&frame))? != Polled::End {}
+        Ok(fixture)
     }
 
     fn push(&mut self, frame: &Frame<'_>) {
@@ -83,10 +83,10 @@ impl Meetings {
     }
 }
 
-/// A shard's source over canned frames.
+/// A shard's source over fixture frames.
 #[derive(Debug)]
-struct CannedSource {
-    canned: Arc<Canned>,
+struct FixtureSource {
+    fixture: Arc<Fixture>,
     next: usize,
     /// Meetings attended so far; `None` in a run without.
     attended: usize,
@@ -94,7 +94,7 @@ struct CannedSource {
     shard_count: usize,
 }
 
-impl CannedSource {
+impl FixtureSource {
     fn attend(&mut self, meeting: usize) {
         if self.attended == meeting {
             self.attended += 1;
@@ -103,10 +103,10 @@ impl CannedSource {
     }
 }
 
-impl FrameSource for CannedSource {
+impl FrameSource for FixtureSource {
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
-        let canned = Arc::clone(&self.canned);
-        let (all, half) = (canned.frames.len(), canned.frames.len() / 2);
+        let fixture = Arc::clone(&self.fixture);
+        let (all, half) = (fixture.frames.len(), fixture.frames.len() / 2);
         if self.next >= half {
             self.attend(0);
         }
@@ -115,17 +115,17 @@ impl FrameSource for CannedSource {
             return Ok(Polled::End);
         }
         let (first, until) = (self.next, if self.next < half { half } else { all });
-        let bytes_end = canned.frames[first].1 + POLL_BYTES;
-        while self.next < until && canned.frames[self.next].1 < bytes_end {
-            let (frame, start, end) = &canned.frames[self.next];
+        let bytes_end = fixture.frames[first].1 + POLL_BYTES;
+        while self.next < until && fixture.frames[self.next].1 < bytes_end {
+            let (frame, start, end) = &fixture.frames[self.next];
             self.next += 1;
-            visit(Frame { bytes: &canned.bytes[*start..*end], ..*frame });
+            visit(Frame { bytes: &fixture.bytes[*start..*end], ..*frame });
         }
         Ok(Polled::Frames(self.next - first))
     }
 }
 
-impl Drop for CannedSource {
+impl Drop for FixtureSource {
     /// A shard that breaks off leaves nobody waiting.
     fn drop(&mut self) {
         self.meetings.lock().is_broken |= self.attended < 2;
@@ -160,20 +160,20 @@ pub struct Ran {
     pub allocations_steady: Allocations,
 }
 
-/// Runs the engine that `config` describes, from decoding to `sink`, on `canned`: one thread for
+/// Runs the engine that `config` describes, from decoding to `sink`, on `fixture`: one thread for
 /// each shard and the writer's. An error is a run that did not go well or does not add up.
-pub fn run(canned: &Arc<Canned>, config: &Config, sink: Box<dyn Sink>) -> anyhow::Result<Ran> {
+pub fn run(fixture: &Arc<Fixture>, config: &Config, sink: Box<dyn Sink>) -> anyhow::Result<Ran> {
     let (allocated, begun, cpu_ns) = (Allocations::so_far(), Instant::now(), process_cpu_ns());
     let count = config.shard_count;
-    let (outlets, writer) =
+    let (senders, writer) =
         Writer::start(vec![sink], count, Limits::from(&config.emit), Policy::Wait)?;
     let meetings = Arc::new(Meetings::default());
     let mut threads = Vec::new();
-    for (number, outlet) in (0..count).zip(outlets) {
-        let format = Box::new(JsonFormat::new(&config.emit, canned.names.clone()));
-        let records = RecordWriter::new(format, outlet, None, false);
-        let source = CannedSource {
-            canned: Arc::clone(canned),
+    for (number, sender) in (0..count).zip(senders) {
+        let format = Box::new(JsonFormat::new(&config.emit, fixture.names.clone()));
+        let records = RecordWriter::new(format, sender, None, false);
+        let source = FixtureSource {
+            fixture: Arc::clone(fixture),
             next: 0,
             attended: 0,
             meetings: Arc::clone(&meetings),

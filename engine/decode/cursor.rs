@@ -1,4 +1,4 @@
-//! [`Walk`]: how far decoding has come in a frame, and what it crossed on the way.
+//! [`Cursor`]: how far decoding has come in a frame, and what it encapsulations on the way.
 
 use super::tunnel::{Encapsulation, TunnelPath};
 use super::{DEPTH_MAX, Reject};
@@ -14,9 +14,10 @@ pub(super) struct VlanStack {
     len: usize,
 }
 
-/// What was crossed: all that is known of a frame beside the bytes that are still to be read.
+/// What was encapsulations: all that is known of a frame beside the bytes that are still to be
+/// read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Crossed {
+pub(super) struct EncapsulationStack {
     /// The tags of the frame, and after them those of the frames that were tunnelled in it.
     pub vlans: VlanStack,
     /// The overlay network, as in `FlowKey::realm` but without the bit for IPv6.
@@ -25,7 +26,7 @@ pub(super) struct Crossed {
     depth: u8,
 }
 
-impl Crossed {
+impl EncapsulationStack {
     pub fn vlan(&mut self, tci: u16) -> Result<(), Reject> {
         let id = tci & VLAN_ID_MASK;
         if id == 0 {
@@ -55,18 +56,22 @@ impl Crossed {
 
 /// A position in captured bytes. Every step is checked against them; nothing is read twice.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
+pub(super) struct Cursor<'a> {
     /// The captured bytes from here to the end of the layer that was entered last.
     rest: &'a [u8],
     /// Bytes of that layer that follow on the wire: the snap length cut them.
     cut_bytes: usize,
-    pub crossed: Crossed,
+    pub encapsulations: EncapsulationStack,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Cursor<'a> {
     #[inline]
-    pub fn new(bytes: &'a [u8], wire_bytes: usize, crossed: Crossed) -> Walk<'a> {
-        Walk { rest: bytes, cut_bytes: wire_bytes.saturating_sub(bytes.len()), crossed }
+    pub fn new(
+        bytes: &'a [u8],
+        wire_bytes: usize,
+        encapsulations: EncapsulationStack,
+    ) -> Cursor<'a> {
+        Cursor { rest: bytes, cut_bytes: wire_bytes.saturating_sub(bytes.len()), encapsulations }
     }
 
     /// The captured bytes that are still to be read, without what trails the layer.

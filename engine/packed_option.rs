@@ -9,11 +9,11 @@ struct Packed<T>(T);
 
 /// An `Option<T>` that takes a byte more than `T`, instead of as much again.
 #[derive(Clone, Copy)]
-pub struct Slim<T: Copy>(Option<Packed<T>>);
+pub struct PackedOption<T: Copy>(Option<Packed<T>>);
 
-impl<T: Copy> Slim<T> {
+impl<T: Copy> PackedOption<T> {
     /// Nothing.
-    pub const NONE: Slim<T> = Slim(None);
+    pub const NONE: PackedOption<T> = PackedOption(None);
 
     /// As an option.
     #[inline(always)]
@@ -40,19 +40,19 @@ impl<T: Copy> Slim<T> {
     }
 }
 
-impl<T: Copy> From<Option<T>> for Slim<T> {
-    fn from(value: Option<T>) -> Slim<T> {
-        Slim(value.map(Packed))
+impl<T: Copy> From<Option<T>> for PackedOption<T> {
+    fn from(value: Option<T>) -> PackedOption<T> {
+        PackedOption(value.map(Packed))
     }
 }
 
-impl<T: Copy> Default for Slim<T> {
-    fn default() -> Slim<T> {
-        Slim(None)
+impl<T: Copy> Default for PackedOption<T> {
+    fn default() -> PackedOption<T> {
+        PackedOption(None)
     }
 }
 
-impl<T: Copy + fmt::Debug> fmt::Debug for Slim<T> {
+impl<T: Copy + fmt::Debug> fmt::Debug for PackedOption<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
     }
@@ -64,15 +64,15 @@ mod tests {
 
     #[test]
     fn it_is_an_option_in_a_byte_more() {
-        assert_eq!((size_of::<Slim<u32>>(), size_of::<Slim<u64>>()), (5, 9));
-        let mut slim = Slim::NONE;
-        assert_eq!((slim.get(), slim.is_none()), (None, true));
-        slim.set_if_none(7_u64);
-        slim.set_if_none(8);
-        assert_eq!((slim.get(), slim.is_none()), (Some(7), false));
-        slim.set(None);
+        assert_eq!((size_of::<PackedOption<u32>>(), size_of::<PackedOption<u64>>()), (5, 9));
+        let mut packed = PackedOption::NONE;
+        assert_eq!((packed.get(), packed.is_none()), (None, true));
+        packed.set_if_none(7_u64);
+        packed.set_if_none(8);
+        assert_eq!((packed.get(), packed.is_none()), (Some(7), false));
+        packed.set(None);
         assert_eq!(
-            format!("{slim:?} {:?}", Slim::from(Some(u64::MAX))),
+            format!("{packed:?} {:?}", PackedOption::from(Some(u64::MAX))),
             "None Some(18446744073709551615)"
         );
     }

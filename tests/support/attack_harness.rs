@@ -176,7 +176,7 @@ pub fn honest(count: u64) -> Vec<WrittenFrame> {
 }
 
 /// The frames of an attack, with honest ones spread evenly among them.
-struct Besieged<A> {
+struct AttackSource<A> {
     attack: A,
     frame_count: u64,
     next: u64,
@@ -186,11 +186,11 @@ struct Besieged<A> {
     frame: Vec<u8>,
 }
 
-impl<A: Attack> Besieged<A> {
-    fn new(attack: A, frame_count: u64, honest: Vec<WrittenFrame>) -> Besieged<A> {
+impl<A: Attack> AttackSource<A> {
+    fn new(attack: A, frame_count: u64, honest: Vec<WrittenFrame>) -> AttackSource<A> {
         let frame = Vec::with_capacity(1 << 17);
         let (next, honest_next, now_ns) = (0, 0, START_NS);
-        Besieged { attack, frame_count, next, honest, honest_next, now_ns, frame }
+        AttackSource { attack, frame_count, next, honest, honest_next, now_ns, frame }
     }
 
     /// The next frame; `None` behind the last.
@@ -221,7 +221,7 @@ impl<A: Attack> Besieged<A> {
     }
 }
 
-impl<A: Attack> FrameSource for Besieged<A> {
+impl<A: Attack> FrameSource for AttackSource<A> {
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
         let mut count = 0;
         while count < 1000
@@ -253,7 +253,7 @@ impl Sink for HonestSink {
     }
 
     fn name(&self) -> String {
-        "the besieged".into()
+        "the attacked".into()
     }
 }
 
@@ -284,33 +284,33 @@ pub fn small() -> Config {
     config.decode.fragmented_count_max = 500;
     config.decode.fragment_bytes_max = 512 << 10;
     config.emit.batch_bytes = 32 << 10;
-    config.emit.desk_batch_bytes = 32 << 10;
+    config.emit.direct_batch_bytes = 32 << 10;
     config.emit.batch_count_max = 2;
     config.emit.format = LineFormat::Json;
     config
 }
 
 /// Lets `frame_count` frames of `attack` and `honest` through a shard of its own.
-pub fn besiege(
+pub fn run_attack(
     config: &Config,
     frame_count: u64,
     attack: impl Attack,
     honest: Vec<WrittenFrame>,
 ) -> Outcome {
     let sink = HonestSink::default();
-    let (mut outlets, writer) =
+    let (mut senders, writer) =
         Writer::start(vec![Box::new(sink.clone())], 1, Limits::from(&config.emit), Policy::Wait)
             .expect("a thread");
-    let outlet = outlets.pop().expect("an outlet for the shard");
-    let source = Besieged::new(attack, frame_count, honest);
+    let sender = senders.pop().expect("an sender for the shard");
+    let source = AttackSource::new(attack, frame_count, honest);
     let before = reset_peak();
     let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
-    let records = RecordWriter::new(format, outlet, None, false);
+    let records = RecordWriter::new(format, sender, None, false);
     let shard = Shard::new(config, source, Partition::All, records);
     let (stats, result) = shard.run(&StopSignal::default(), |_| {});
     result.expect("the source has no faults");
     let peak_bytes = (peak() - before) as usize;
-    drop(outlets);
+    drop(senders);
     writer.finish().1.expect("the sink has no faults");
     let mut kept = sink.0.lock().expect("nobody panics with it");
     let (mut honest, other_count, longest_bytes) = std::mem::take(&mut *kept);
@@ -361,7 +361,7 @@ pub fn storm(
     let mut pipe = BufWriter::with_capacity(1 << 16, child.stdin.take().expect("a pipe"));
     let kind = if link.is_empty() { 101 } else { 1 };
     pipe.write_all(&capture_file::pcap(Order::Little, Unit::Nano, kind, &[])).expect("it reads");
-    let mut source = Besieged::new(attack, frame_count, honest);
+    let mut source = AttackSource::new(attack, frame_count, honest);
     while let Some(frame) = source.frame() {
         let (seconds, rest) =
             (frame.timestamp.0 / 1_000_000_000, frame.timestamp.0 % 1_000_000_000);

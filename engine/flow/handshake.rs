@@ -1,8 +1,8 @@
-//! [`Origins`]: how a connection began, and the `flow` that its records have in common.
+//! [`Handshake`]: how a connection began, and the `flow` that its records have in common.
 
 use crate::decode::SeqNumber;
 use crate::ids::{Direction, FlowKey};
-use crate::slim::Slim;
+use crate::packed_option::PackedOption;
 use crate::time::TimestampNs;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
@@ -13,29 +13,29 @@ const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
 
 /// When and with what the connection began, as far as that was seen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Origins {
+pub struct Handshake {
     /// Who opened it.
     pub client: Option<Direction>,
     /// The client's initial sequence number.
-    pub client_isn: Slim<SeqNumber>,
+    pub client_isn: PackedOption<SeqNumber>,
     /// When the first SYN passed; of a connection without handshake, the payload that it was joined
     /// at.
     pub began_at: TimestampNs,
     /// The SYN passed.
     pub has_syn: bool,
     /// When the first SYN-ACK passed.
-    pub syn_ack_at: Slim<TimestampNs>,
+    pub syn_ack_at: PackedOption<TimestampNs>,
 }
 
-impl Origins {
+impl Handshake {
     /// A SYN of `client` with the number `isn` began it.
-    pub fn of_syn(client: Direction, isn: SeqNumber, syn_at: TimestampNs) -> Origins {
-        Origins {
+    pub fn of_syn(client: Direction, isn: SeqNumber, syn_at: TimestampNs) -> Handshake {
+        Handshake {
             client: Some(client),
             client_isn: Some(isn).into(),
             began_at: syn_at,
             has_syn: true,
-            syn_ack_at: Slim::NONE,
+            syn_ack_at: PackedOption::NONE,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The short way through what nearly all frames are: TCP in IPv4 in Ethernet, without tags, options
 //! of IP or fragments, and right. All offsets are known there, so that one look at the first bytes
-//! replaces the walk. The walk is the twin that tests compare it with: where this way says
-//! something, the walk says the same.
+//! replaces the cursor. The cursor is the twin that tests compare it with: where this way says
+//! something, the cursor says the same.
 
 use super::ip::{is_all_ones, sum_of};
 use super::{Segment, SeqNumber, TcpFlags, TunnelPath, protocol};
@@ -14,7 +14,7 @@ const TCP_AT: usize = IP_AT + 20;
 /// And with a TCP header that has none.
 const HEADER_BYTES_MIN: usize = TCP_AT + 20;
 
-/// The segment in `frame`; `None` where that is for the walk to say.
+/// The segment in `frame`; `None` where that is for the cursor to say.
 #[inline(always)]
 pub(super) fn segment<'a>(frame: &Frame<'a>) -> Option<Segment<'a>> {
     let bytes = frame.bytes;
@@ -73,7 +73,7 @@ mod tests {
     use crate::time::TimestampNs;
     use proptest::prelude::*;
 
-    /// Whether the short way took `bytes`; then the walk must say the same.
+    /// Whether the short way took `bytes`; then the cursor must say the same.
     fn is_taken(bytes: &[u8], wire_bytes: u32) -> bool {
         let frame = Frame {
             bytes,
@@ -85,7 +85,7 @@ mod tests {
         };
         let Some(found) = segment(&frame) else { return false };
         let mut decoder = Decoder::new(DecodeConfig::default());
-        let wanted = decoder.walk(&frame).unwrap();
+        let wanted = decoder.cursor(&frame).unwrap();
         assert_eq!(format!("{found:?}"), format!("{wanted:?}"));
         assert_eq!(decoder.stats().ipv4_checksums_wrong, 0);
         true

@@ -1,10 +1,10 @@
 //! The short way for the segments of a calm connection: nothing waits, nothing is missing, and
 //! nothing has begun to end it. A segment that goes on with its stream, or only acknowledges, asks
 //! none of the questions there that the others ask. Whatever else comes goes the careful way
-//! ([`Connection::accept_with_care`]), which would say the same of these, and after which it is
+//! ([`Connection::accept_slow_path`]), which would say the same of these, and after which it is
 //! looked at anew whether the connection is calm.
 
-use super::{Connection, Stream, Tools};
+use super::{Connection, ReassemblyContext, Stream};
 use crate::decode::{Segment, TcpFlags};
 use crate::flow::Chunk;
 use crate::ids::Direction;
@@ -12,26 +12,26 @@ use crate::ids::Direction;
 impl Connection {
     /// Whether the last segment left the connection calm.
     #[inline(always)]
-    pub fn is_calm(&self) -> bool {
-        self.is_calm
+    pub fn is_on_fast_path(&self) -> bool {
+        self.is_on_fast_path
     }
 
     pub(super) fn has_nothing_open(&self) -> bool {
         let is_quiet =
             self.streams.iter().all(|stream| stream.fin_at.is_none() && !stream.is_finished);
-        is_quiet && self.odd.is_none() && !self.is_reset && self.retired.is_none()
+        is_quiet && self.reorder.is_none() && !self.is_reset && self.bypassed.is_none()
     }
 
     /// Takes `segment`, if it may go the short way.
     #[inline(always)]
-    pub(super) fn take_calmly(
+    pub(super) fn take_fast_path(
         &mut self,
         segment: &Segment<'_>,
-        tools: &mut Tools,
+        context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
         const ENDS: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
-        if !self.is_calm || segment.flags.0 & ENDS != 0 {
+        if !self.is_on_fast_path || segment.flags.0 & ENDS != 0 {
             return false;
         }
         let own = segment.direction.index();
@@ -44,8 +44,8 @@ impl Connection {
             if !is_next || self.is_ahead_of_peer(own, segment.ack) {
                 return false;
             }
-            let (bytes, cut, origin) = Stream::piece_of(segment, 0, tools.is_filtered);
-            self.streams[own].pass(bytes, cut, &origin, segment.direction, &mut tools.stats, visit);
+            let (bytes, cut, meta) = Stream::piece_of(segment, 0, context.is_filtered);
+            self.streams[own].pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].note_ack(ack);
@@ -59,50 +59,50 @@ mod tests {
     use super::*;
     use crate::config::FlowConfig;
     use crate::flow::tests::{Heard, Sent, hear};
-    use crate::flow::{Origins, ReorderPool};
+    use crate::flow::{Handshake, ReorderPool};
     use crate::stats::FlowStats;
     use proptest::prelude::*;
 
     /// A connection, and what came of it.
     struct Watched {
         connection: Connection,
-        origins: Origins,
-        tools: Tools,
+        handshake: Handshake,
+        context: ReassemblyContext,
         heard: Vec<Heard>,
-        calm_count: usize,
+        fast_count: usize,
     }
 
     impl Watched {
         fn new() -> Watched {
             Watched {
                 connection: Connection::default(),
-                origins: Origins::default(),
-                tools: Tools {
+                handshake: Handshake::default(),
+                context: ReassemblyContext {
                     limits: FlowConfig::default(),
                     is_filtered: true,
                     pool: ReorderPool::new(1 << 20),
                     stats: FlowStats::default(),
                 },
                 heard: Vec::new(),
-                calm_count: 0,
+                fast_count: 0,
             }
         }
 
         /// As the table gives a segment to its connection.
         fn take(&mut self, segment: &Segment<'_>) {
-            let Watched { connection, origins, tools, heard, .. } = self;
-            if connection.is_replaced_by(segment, origins, &mut tools.pool) {
+            let Watched { connection, handshake, context, heard, .. } = self;
+            if connection.is_replaced_by(segment, handshake, &mut context.pool) {
                 return heard.push(Heard::Reset);
             }
-            connection.shake_hands(segment, origins);
+            connection.shake_hands(segment, handshake);
             let mut visit = |direction, chunk: Chunk<'_>| hear(heard, direction, chunk);
-            connection.accept(segment, tools, &mut visit);
-            self.calm_count += usize::from(self.connection.is_calm);
+            connection.accept(segment, context, &mut visit);
+            self.fast_count += usize::from(self.connection.is_on_fast_path);
         }
 
         fn state(&mut self) -> String {
-            self.connection.is_calm = false;
-            format!("{:?} {:?} {:?}", self.connection, self.heard, self.tools.stats)
+            self.connection.is_on_fast_path = false;
+            format!("{:?} {:?} {:?}", self.connection, self.heard, self.context.stats)
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
                 sent.cut_bytes = cut.into();
                 next[own] = offset.wrapping_add(u32::from(len) + u32::from(cut));
                 calm.take(&sent.segment());
-                careful.connection.is_calm = false;
+                careful.connection.is_on_fast_path = false;
                 careful.take(&sent.segment());
             }
             prop_assert_eq!(calm.state(), careful.state());
@@ -154,8 +154,8 @@ mod tests {
             watched.take(&Sent::data(Direction::Forward, turn, turn, b"a", 1).segment());
             watched.take(&Sent::data(Direction::Reverse, turn, turn + 1, b"b", 1).segment());
         }
-        assert_eq!(watched.calm_count, 20);
+        assert_eq!(watched.fast_count, 20);
         watched.take(&Sent::data(Direction::Forward, 11, 10, b"c", 1).segment());
-        assert!(!watched.connection.is_calm());
+        assert!(!watched.connection.is_on_fast_path());
     }
 }

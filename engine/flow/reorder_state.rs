@@ -1,17 +1,17 @@
-//! [`Odd`]: what a connection keeps only while something of it is out of order, missing or
+//! [`ReorderState`]: what a connection keeps only while something of it is out of order, missing or
 //! contradicted. Most have none of that, and a pointer to nothing in its place.
 
-use super::store::Store;
+use super::out_of_order::OutOfOrderBuffer;
 use crate::decode::SeqNumber;
 use crate::ids::Direction;
 use crate::time::TimestampNs;
 
 #[derive(Debug, Default)]
-pub(super) struct Odd {
+pub(super) struct ReorderState {
     /// What waits in each direction.
-    pub stores: [Option<Box<Store>>; 2],
+    pub buffers: [Option<Box<OutOfOrderBuffer>>; 2],
     pub holes: [Option<Hole>; 2],
-    pub rival: Option<Rival>,
+    pub pending_syn: Option<PendingSyn>,
 }
 
 /// Since when something waits for bytes that the peer has acknowledged, and how far it had
@@ -26,17 +26,17 @@ pub(super) struct Hole {
 /// A SYN with another initial sequence number that came while the connection lived. It may be a new
 /// connection or a forgery: what follows tells.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rival {
+pub(super) struct PendingSyn {
     pub client: Direction,
     pub isn: SeqNumber,
     pub syn_at: TimestampNs,
 }
 
-impl Odd {
+impl ReorderState {
     pub fn is_blank(&self) -> bool {
-        self.stores.iter().all(Option::is_none)
+        self.buffers.iter().all(Option::is_none)
             && self.holes.iter().all(Option::is_none)
-            && self.rival.is_none()
+            && self.pending_syn.is_none()
     }
 }
 
@@ -47,6 +47,6 @@ mod tests {
     /// What tests/bounds.rs and README count for it, with a word of the allocator's.
     #[test]
     fn it_takes_what_is_counted_for_it() {
-        assert!(size_of::<Odd>() <= 88, "{}", size_of::<Odd>());
+        assert!(size_of::<ReorderState>() <= 88, "{}", size_of::<ReorderState>());
     }
 }

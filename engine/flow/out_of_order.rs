@@ -1,13 +1,13 @@
 //! What waits: segments ahead of a hole, or of the bytes they acknowledge. Bounded by the
 //! connection's limit and by the shard's [`SegmentPool`].
 
-use super::Origin;
+use super::SegmentMeta;
 use crate::decode::SeqNumber;
 use std::collections::VecDeque;
 
 /// What one waiting segment takes beside its bytes, at most, so that tiny ones are bounded, too:
 /// itself 88, up to four places in the list 32, the allocator's share of its bytes 32, and, where
-/// it is the only one, the store 96.
+/// it is the only one, the buffer 96.
 const ENTRY_COST_BYTES: usize = 256;
 
 /// A list with less room than this does not shrink.
@@ -29,7 +29,7 @@ pub struct SegmentPool {
     pub used_bytes: usize,
     /// The bound.
     pub max_bytes: usize,
-    spares: Vec<Box<Waiting>>,
+    spares: Vec<Box<BufferedSegment>>,
 }
 
 impl SegmentPool {
@@ -39,20 +39,20 @@ impl SegmentPool {
     }
 
     /// A segment that waits, with a copy of `bytes`.
-    fn take(&mut self, bytes: &[u8], cut: Cut, origin: Origin) -> Box<Waiting> {
+    fn take(&mut self, bytes: &[u8], cut: Cut, meta: SegmentMeta) -> Box<BufferedSegment> {
         match self.spares.pop() {
             Some(mut spare) => {
                 spare.bytes.clear();
                 spare.bytes.extend_from_slice(bytes);
-                (spare.cut, spare.origin) = (cut, origin);
+                (spare.cut, spare.meta) = (cut, meta);
                 spare
             }
-            None => Box::new(Waiting { bytes: bytes.to_vec(), cut, origin }),
+            None => Box::new(BufferedSegment { bytes: bytes.to_vec(), cut, meta }),
         }
     }
 
     /// Takes a segment back that waits no more.
-    pub(super) fn give_back(&mut self, segment: Box<Waiting>) {
+    pub(super) fn give_back(&mut self, segment: Box<BufferedSegment>) {
         if self.spares.len() < SPARE_COUNT_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
             self.spares.push(segment);
         }
@@ -69,19 +69,19 @@ pub(super) struct Cut {
 
 /// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct BufferedSegment {
     pub bytes: Vec<u8>,
     pub cut: Cut,
-    pub origin: Origin,
+    pub meta: SegmentMeta,
 }
 
-impl Waiting {
+impl BufferedSegment {
     pub fn start(&self) -> SeqNumber {
-        self.origin.seq
+        self.meta.seq
     }
 
     pub fn end(&self) -> SeqNumber {
-        self.origin.seq.plus(self.bytes.len() as u32).plus(self.cut.bytes)
+        self.meta.seq.plus(self.bytes.len() as u32).plus(self.cut.bytes)
     }
 
     fn cost_bytes(&self) -> usize {
@@ -92,13 +92,13 @@ impl Waiting {
 /// The waiting segments of one direction, in stream order, without overlap. Boxed, so that making
 /// room among thousands moves little.
 #[derive(Debug, Default)]
-pub(super) struct Store {
-    entries: VecDeque<Box<Waiting>>,
+pub(super) struct OutOfOrderBuffer {
+    entries: VecDeque<Box<BufferedSegment>>,
     cost_bytes: usize,
 }
 
-impl Store {
-    pub fn first(&self) -> Option<&Waiting> {
+impl OutOfOrderBuffer {
+    pub fn first(&self) -> Option<&BufferedSegment> {
         self.entries.front().map(|first| &**first)
     }
 
@@ -110,7 +110,7 @@ impl Store {
         self.cost_bytes
     }
 
-    pub fn pop_first(&mut self, pool: &mut SegmentPool) -> Option<Box<Waiting>> {
+    pub fn pop_first(&mut self, pool: &mut SegmentPool) -> Option<Box<BufferedSegment>> {
         let first = self.entries.pop_front()?;
         self.cost_bytes -= first.cost_bytes();
         pool.used_bytes -= first.cost_bytes();
@@ -128,20 +128,20 @@ impl Store {
         &mut self,
         payload: &[u8],
         cut: Cut,
-        origin: Origin,
+        meta: SegmentMeta,
         pool: &mut SegmentPool,
     ) -> usize {
-        let end = origin.seq.plus(payload.len() as u32).plus(cut.bytes);
-        let mut start = origin.seq;
+        let end = meta.seq.plus(payload.len() as u32).plus(cut.bytes);
+        let mut start = meta.seq;
         let mut new_bytes = 0;
-        let mut index = self.entries.partition_point(|waiting| !origin.seq.precedes(waiting.end()));
+        let mut index = self.entries.partition_point(|waiting| !meta.seq.precedes(waiting.end()));
         while start.precedes(end) {
             let free_until = match self.entries.get(index) {
                 Some(next) if next.start().precedes(end) => next.start(),
                 _ => end,
             };
             if start.precedes(free_until) {
-                let piece = piece_of(payload, cut, origin, start, free_until, pool);
+                let piece = piece_of(payload, cut, meta, start, free_until, pool);
                 new_bytes += piece.bytes.len();
                 self.cost_bytes += piece.cost_bytes();
                 pool.used_bytes += piece.cost_bytes();
@@ -173,15 +173,15 @@ impl Store {
 fn piece_of(
     payload: &[u8],
     cut: Cut,
-    origin: Origin,
+    meta: SegmentMeta,
     start: SeqNumber,
     end: SeqNumber,
     pool: &mut SegmentPool,
-) -> Box<Waiting> {
-    let skip = start.distance(origin.seq) as usize;
-    let stop = end.distance(origin.seq) as usize;
+) -> Box<BufferedSegment> {
+    let skip = start.distance(meta.seq) as usize;
+    let stop = end.distance(meta.seq) as usize;
     let bytes = &payload[skip.min(payload.len())..stop.min(payload.len())];
     let cut = Cut { bytes: (stop - skip - bytes.len()) as u32, ..cut };
-    let is_frame_start = origin.is_frame_start && skip == 0;
-    pool.take(bytes, cut, Origin { seq: start, is_frame_start, ..origin })
+    let is_frame_start = meta.is_frame_start && skip == 0;
+    pool.take(bytes, cut, SegmentMeta { seq: start, is_frame_start, ..meta })
 }

@@ -1,64 +1,66 @@
-//! [`Pen`]: writes a line into memory that is there already. A vector asks for room with every
-//! piece and keeps its length in memory; a pen keeps its place in a register, and copies whole
-//! words and blocks of which only the first bytes are meant: what it writes next covers the rest.
+//! [`LineBuffer`]: writes a line into memory that is there already. A vector asks for room with
+//! every piece and keeps its length in memory; a buffer keeps its place in a register, and copies
+//! whole words and blocks of which only the first bytes are meant: what it writes next covers the
+//! rest.
 
-use crate::lanes::{LANES, last_block, unplain};
 use crate::record::digits::{eight_digits, three_digits};
+use crate::simd::{LANES, last_block, unplain};
 
 /// Bytes of the longest line there can be.
 pub const LINE_BYTES_MAX: usize = 1 << 15;
 
-/// Bytes behind the longest line that a pen may write to: no more than so many at once.
+/// Bytes behind the longest line that a buffer may write to: no more than so many at once.
 const MARGIN_BYTES: usize = 256;
 
 /// What a line is written on.
-pub type Page = [u8; LINE_BYTES_MAX + MARGIN_BYTES];
+pub type LineMemory = [u8; LINE_BYTES_MAX + MARGIN_BYTES];
 
-/// A page, for a pen to write on.
+/// Memory for a line.
 #[cold]
-pub fn blank_page() -> Box<Page> {
+pub fn blank_line() -> Box<LineMemory> {
     Box::new([0; LINE_BYTES_MAX + MARGIN_BYTES])
 }
 
 /// The least number that has more than eight digits.
 const EIGHT_DIGITS: u64 = 100_000_000;
 
-/// A place in a page. Who writes more than [`LINE_BYTES_MAX`] begins at the front again: that makes
-/// a wrong line, which the account of `json.rs` rules out, but needs no check with every piece.
+/// A place in a memory. Who writes more than [`LINE_BYTES_MAX`] begins at the front again: that
+/// makes a wrong line, which the account of `json.rs` rules out, but needs no check with every
+/// piece.
 #[derive(Debug)]
-pub struct Pen<'a> {
-    page: &'a mut Page,
+pub struct LineBuffer<'a> {
+    memory: &'a mut LineMemory,
     at: usize,
 }
 
-impl<'a> Pen<'a> {
-    /// At the beginning of `page`.
+impl<'a> LineBuffer<'a> {
+    /// At the beginning of `memory`.
     #[inline(always)]
-    pub fn new(page: &'a mut Page) -> Pen<'a> {
-        Pen { page, at: 0 }
+    pub fn new(memory: &'a mut LineMemory) -> LineBuffer<'a> {
+        LineBuffer { memory, at: 0 }
     }
 
     /// What was written.
     #[inline(always)]
     pub fn line(&self) -> &[u8] {
-        &self.page[..self.at]
+        &self.memory[..self.at]
     }
 
-    /// The next `N` bytes of the page, to be written on.
+    /// The next `N` bytes of the memory, to be written on.
     #[inline(always)]
     fn place<const N: usize>(&mut self, ahead_bytes: usize) -> &mut [u8; N] {
         const { assert!(N <= MARGIN_BYTES) };
         debug_assert!(self.at + ahead_bytes < LINE_BYTES_MAX);
         let at = (self.at + ahead_bytes) & (LINE_BYTES_MAX - 1);
         // Never fails, which the compiler sees.
-        self.page[at..].first_chunk_mut().unwrap_or_else(|| unreachable!())
+        self.memory[at..].first_chunk_mut().unwrap_or_else(|| unreachable!())
     }
 
     /// Bytes as they are. Cheap where their number is known when this is compiled.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
         let at = self.at & (LINE_BYTES_MAX - 1);
-        self.page[at..at + bytes.len()].copy_from_slice(bytes);
+        self.memory[at..at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
@@ -147,18 +149,18 @@ mod tests {
     use crate::record::escape::plain_len;
     use proptest::prelude::*;
 
-    fn written(write: impl FnOnce(&mut Pen<'_>)) -> Vec<u8> {
-        let mut page = [0xaa; LINE_BYTES_MAX + MARGIN_BYTES];
-        let mut pen = Pen::new(&mut page);
-        write(&mut pen);
-        pen.line().to_vec()
+    fn written(write: impl FnOnce(&mut LineBuffer<'_>)) -> Vec<u8> {
+        let mut memory = [0xaa; LINE_BYTES_MAX + MARGIN_BYTES];
+        let mut buffer = LineBuffer::new(&mut memory);
+        write(&mut buffer);
+        buffer.line().to_vec()
     }
 
     proptest! {
         #[test]
         fn numbers_are_those_of_std(value: u64, shift in 0..64_u32) {
             let value = value >> shift;
-            let found = written(|pen| pen.decimal(value));
+            let found = written(|buffer| buffer.decimal(value));
             prop_assert_eq!(String::from_utf8(found).unwrap(), value.to_string());
         }
 
@@ -170,10 +172,10 @@ mod tests {
         ) {
             let rest = [&text[..], &behind[..]].concat();
             let mut is_plain = false;
-            let found = written(|pen| {
-                pen.put(b"<");
-                is_plain = pen.put_plain(&rest, text.len());
-                pen.put(b">");
+            let found = written(|buffer| {
+                buffer.put(b"<");
+                is_plain = buffer.put_plain(&rest, text.len());
+                buffer.put(b">");
             });
             prop_assert_eq!(is_plain, plain_len(&text) == text.len());
             let wanted = if is_plain { &text[..] } else { &[] };
@@ -186,9 +188,9 @@ mod tests {
         for digits in 0..20 {
             let bound = 10_u64.pow(digits);
             for value in [bound - 1, bound, bound + 1] {
-                assert_eq!(written(|pen| pen.decimal(value)), value.to_string().as_bytes());
+                assert_eq!(written(|buffer| buffer.decimal(value)), value.to_string().as_bytes());
             }
         }
-        assert_eq!(written(|pen| pen.decimal(u64::MAX)), u64::MAX.to_string().as_bytes());
+        assert_eq!(written(|buffer| buffer.decimal(u64::MAX)), u64::MAX.to_string().as_bytes());
     }
 }

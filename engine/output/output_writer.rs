@@ -1,5 +1,5 @@
 //! Where batches become bytes of an output, and what follows where that fails. The writer's thread
-//! owns the desk, or the shards that may wait go to it one by one.
+//! owns the writer, or the shards that may wait go to it one by one.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::output::batch::{Batch, Policy};
 use crate::output::error::{WriterError, why};
-use crate::output::shared::Shared;
+use crate::output::shared::WriterLink;
 use crate::output::sink::{Sink, SinkFault};
 
-/// What the writer did. `lines_written + lines_lost` are all lines that outlets handed over.
+/// What the writer did. `lines_written + lines_lost` are all lines that senders handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WriterStats {
     /// Bytes of the lines that were written.
@@ -19,11 +19,11 @@ pub struct WriterStats {
     pub lines_written: u64,
     /// Lines that could not be written: the disk was full or failed, or the reader had gone.
     pub lines_lost: u64,
-    /// Appends that came from the outlets and were tried.
+    /// Appends that came from the senders and were tried.
     pub appends: u64,
     /// Appends that failed.
     pub write_errors: u64,
-    /// Times writing began to fail after it had gone well; each is said once.
+    /// Times thread_state began to fail after it had gone well; each is said once.
     pub faults: u64,
     /// Times the outputs were reopened.
     pub reopens: u64,
@@ -70,31 +70,31 @@ pub(super) struct Control {
 }
 
 /// One output of a run.
-pub(super) struct Desk {
+pub(super) struct OutputWriter {
     sink: Box<dyn Sink>,
     /// Its last append failed.
     is_faulty: bool,
     /// How often it was asked to begin anew, as far as it has heard.
     reopens: u64,
     policy: Policy,
-    shared: Arc<Shared>,
+    shared: Arc<WriterLink>,
     control: Arc<Control>,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for OutputWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("sink", &self.sink.name()).finish_non_exhaustive()
+        f.debug_struct("OutputWriter").field("sink", &self.sink.name()).finish_non_exhaustive()
     }
 }
 
-impl Desk {
+impl OutputWriter {
     pub(super) fn new(
         sink: Box<dyn Sink>,
         policy: Policy,
-        shared: Arc<Shared>,
+        shared: Arc<WriterLink>,
         control: Arc<Control>,
-    ) -> Desk {
-        Desk { sink, is_faulty: false, reopens: 0, policy, shared, control }
+    ) -> OutputWriter {
+        OutputWriter { sink, is_faulty: false, reopens: 0, policy, shared, control }
     }
 
     /// Appends batches, which are the same afterwards. What became of their lines is counted here.
@@ -115,7 +115,7 @@ impl Desk {
                     self.is_faulty = false;
                     let lost = counters.lines_lost.load(Ordering::Relaxed);
                     let name = self.sink.name();
-                    tracing::warn!("{name}: writing again; {lost} lines are lost so far");
+                    tracing::warn!("{name}: thread_state again; {lost} lines are lost so far");
                 }
             }
             Err(fault) => {

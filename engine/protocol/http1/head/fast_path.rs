@@ -1,12 +1,12 @@
 //! The short way through heads as nearly all are written: a start line with single spaces, and
 //! header lines of a name, a colon, a space, a value, CR LF, where the length of the name tells
 //! which one it may be. What is odd in any way is left to the careful way
-//! ([`super::parse_with_care`]), which is the twin that tests compare it with: where this way says
+//! ([`super::parse_slow_path`]), which is the twin that tests compare it with: where this way says
 //! something, that one says the same.
 
 use super::fields::{Expected, Head, Kind};
-use crate::lanes::{LANES, equal_to, equal_to_in_64, last_block, same_but_for};
 use crate::record::{Fields, Span};
+use crate::simd::{LANES, equal_to, equal_to_in_64, last_block, same_but_for};
 
 /// Bytes of `HTTP/1.1`, and where the reason stands behind it and the status.
 const VERSION_BYTES: usize = 8;

@@ -1,7 +1,7 @@
 //! One shard's end of the way to the writer: lines gather in a buffer, and a full buffer is handed
 //! over. Where the shard may not wait, it goes through a bounded queue to the writer's thread, and
 //! an empty one comes back through another; where it may, the shard writes it itself. In the steady
-//! state nothing is allocated either way.
+//! state nothing is allocated either route.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use crate::ids::ShardId;
 #[cfg(doc)]
 use crate::output::batch::Policy;
 use crate::output::batch::{Batch, Limits};
-use crate::output::desk::Desk;
-use crate::output::shared::{Shared, Sleeper};
+use crate::output::output_writer::OutputWriter;
+use crate::output::shared::{Sleeper, WriterLink};
 use crate::stats::EmitStats;
 
-/// At the end of a live run an outlet waits at most so long for room for its last batch.
+/// At the end of a live run an sender waits at most so long for room for its last batch.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
-/// The way of a shard's batches to the writer's thread.
+/// The route of a shard's batches to the writer's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) full: Producer<Batch>,
@@ -31,37 +31,42 @@ pub(super) struct Queue {
 
 /// Where a full batch goes.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum Route {
     /// To the writer's thread ([`Policy::Drop`]).
     Queue(Queue),
     /// Into the output, now ([`Policy::Wait`]).
-    Desk(Arc<Mutex<Desk>>),
+    Direct(Arc<Mutex<OutputWriter>>),
 }
 
 /// One shard's end. Its thread appends lines; nothing here is shared with other shards.
 #[derive(Debug)]
-pub struct Outlet {
+pub struct BatchSender {
     shard: ShardId,
     batch_bytes: usize,
     line_bytes_max: usize,
-    way: Way,
-    shared: Arc<Shared>,
+    route: Route,
+    shared: Arc<WriterLink>,
     buffer: Vec<u8>,
     line_count: u64,
 }
 
-impl Outlet {
-    pub(super) fn new(shard: ShardId, way: Way, limits: Limits, shared: Arc<Shared>) -> Outlet {
+impl BatchSender {
+    pub(super) fn new(
+        shard: ShardId,
+        route: Route,
+        limits: Limits,
+        shared: Arc<WriterLink>,
+    ) -> BatchSender {
         let line_bytes_max = limits.line_bytes_max;
-        let batch_bytes = match &way {
-            Way::Queue(_) => limits.batch_bytes,
-            Way::Desk(_) => limits.desk_batch_bytes,
+        let batch_bytes = match &route {
+            Route::Queue(_) => limits.batch_bytes,
+            Route::Direct(_) => limits.direct_batch_bytes,
         };
         let (buffer, line_count) = (Vec::new(), 0);
-        let mut outlet =
-            Outlet { shard, batch_bytes, line_bytes_max, way, shared, buffer, line_count };
-        outlet.buffer = outlet.empty_buffer();
-        outlet
+        let mut sender =
+            BatchSender { shard, batch_bytes, line_bytes_max, route, shared, buffer, line_count };
+        sender.buffer = sender.empty_buffer();
+        sender
     }
 
     /// Lets `append` add at most one whole line in place, counts it, and hands the batch over when
@@ -92,11 +97,11 @@ impl Outlet {
     }
 
     /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for room, since
-    /// nothing is captured any more. An outlet that is only dropped loses the lines that were not
+    /// nothing is captured any more. An sender that is only dropped loses the lines that were not
     /// flushed.
     pub fn close(mut self, stats: &mut EmitStats) {
         let until = Instant::now() + CLOSE_WAIT;
-        while let Way::Queue(queue) = &self.way
+        while let Route::Queue(queue) = &self.route
             && queue.full.is_full()
             && !self.is_closed()
             && Instant::now() < until
@@ -115,13 +120,13 @@ impl Outlet {
         self.shared.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Whose outlet it is.
+    /// Whose sender it is.
     pub fn shard(&self) -> ShardId {
         self.shard
     }
 
     fn is_queue_full(&self) -> bool {
-        matches!(&self.way, Way::Queue(queue) if queue.full.is_full())
+        matches!(&self.route, Route::Queue(queue) if queue.full.is_full())
     }
 
     #[cold]
@@ -130,12 +135,12 @@ impl Outlet {
         let line_count = std::mem::take(&mut self.line_count);
         let mut batch = Batch { bytes, line_count, shard: self.shard };
         let is_closed = self.is_closed();
-        match &mut self.way {
-            Way::Desk(desk) => {
+        match &mut self.route {
+            Route::Direct(writer) => {
                 let batches = std::slice::from_mut(&mut batch);
-                desk.lock().unwrap_or_else(PoisonError::into_inner).append(batches);
+                writer.lock().unwrap_or_else(PoisonError::into_inner).append(batches);
             }
-            Way::Queue(queue) => {
+            Route::Queue(queue) => {
                 let pushed = if is_closed { Err(batch) } else { queue.push(batch) };
                 let Err(dropped) = pushed else {
                     self.shared.writer.wake();
@@ -163,9 +168,9 @@ impl Queue {
     }
 }
 
-impl Drop for Outlet {
+impl Drop for BatchSender {
     fn drop(&mut self) {
-        self.shared.outlets_closed.fetch_add(1, Ordering::Release);
+        self.shared.senders_closed.fetch_add(1, Ordering::Release);
         self.shared.writer.wake();
     }
 }

@@ -1,8 +1,8 @@
-//! [`Notes`]: what user space tells the kernel filter of connections, in memory that both see.
+//! [`FlowHints`]: what user space tells the kernel filter of connections, in memory that both see.
 //!
-//! A note is a cache line: the connection's key with its marks, and a grant for each direction. The
+//! A hint is a cache line: the connection's key with its flags, and a grant for each direction. The
 //! filter compares the whole key, and a grant counts only under the initial sequence number that
-//! stands in the same word, so that neither a collision nor a note that comes late can touch
+//! stands in the same word, so that neither a collision nor a hint that comes late can touch
 //! another connection. To write one is a few stores; there is no system call.
 //!
 //! Shards share the table: each takes free places only, and writes to its own.
@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::mmap::Mapping;
 use crate::ids::{Direction, FlowKey};
 
-/// `struct note` of `bpf/shared.h`, in words of eight bytes: where the last word of the key is,
-/// which has the marks in it, and the grants behind it.
+/// `struct hint` of `bpf/shared.h`, in words of eight bytes: where the last word of the key is,
+/// which has the flags in it, and the grants behind it.
 const NOTE_WORDS: usize = 8;
 const LAST_KEY_WORD: usize = 5;
 const GRANT_WORDS: usize = 6;
 const NOTE_BYTES: usize = NOTE_WORDS * size_of::<u64>();
-/// Places among which a key's note is.
+/// Places among which a key's hint is.
 const WAYS: usize = 2;
 
 /// Nobody's place.
@@ -34,42 +34,42 @@ const TAKEN: u64 = u64::MAX;
 /// what was sent again or overtook other segments is covered, too.
 pub const GRANT_AHEAD_BYTES_MAX: u32 = 1 << 29;
 
-/// What a note says of a connection, in bits of its realm that keys leave free.
+/// What a hint says of a connection, in bits of its realm that keys leave free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Marks(u32);
+pub struct HintFlags(u32);
 
-impl Marks {
+impl HintFlags {
     /// It is not HTTP, whatever comes, until the next SYN.
-    pub const FOREIGN: Marks = Marks(1 << 26);
+    pub const FOREIGN: HintFlags = HintFlags(1 << 26);
     /// It is not HTTP, until a segment begins like a message.
-    pub const OTHER: Marks = Marks(1 << 27);
+    pub const OTHER: HintFlags = HintFlags(1 << 27);
     /// It was joined late: the sequence number of the segment that it was joined at stands for both
     /// initial ones.
-    pub const LATE: Marks = Marks(1 << 28);
+    pub const LATE: HintFlags = HintFlags(1 << 28);
 
     /// The initial sequence number of the sender is known.
-    pub fn isn(direction: Direction) -> Marks {
-        Marks(1 << (29 + direction.index()))
+    pub fn isn(direction: Direction) -> HintFlags {
+        HintFlags(1 << (29 + direction.index()))
     }
 
     /// All of both.
-    pub fn with(self, other: Marks) -> Marks {
-        Marks(self.0 | other.0)
+    pub fn with(self, other: HintFlags) -> HintFlags {
+        HintFlags(self.0 | other.0)
     }
 
     /// Whether it has all of `other`.
-    pub fn has(self, other: Marks) -> bool {
+    pub fn has(self, other: HintFlags) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// The place of a note, and 1: an option of it takes no more.
+/// The place of a hint, and 1: an option of it takes no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoteId(NonZeroU32);
+pub struct HintId(NonZeroU32);
 
-impl NoteId {
-    fn at(place: usize) -> NoteId {
-        NoteId(NonZeroU32::MIN.saturating_add(place as u32))
+impl HintId {
+    fn at(place: usize) -> HintId {
+        HintId(NonZeroU32::MIN.saturating_add(place as u32))
     }
 
     fn place(self) -> usize {
@@ -79,33 +79,33 @@ impl NoteId {
 
 /// The table, shared by its clones.
 #[derive(Clone, Debug)]
-pub struct Notes(Arc<Mapping>);
+pub struct FlowHints(Arc<Mapping>);
 
-impl Notes {
-    /// How many pairs of notes there are for so many sessions: a note for each at least, and a
+impl FlowHints {
+    /// How many pairs of hints there are for so many sessions: a hint for each at least, and a
     /// power of two.
     pub fn pair_count(session_count: u32) -> u32 {
         session_count.next_power_of_two().max(WAYS as u32) / WAYS as u32
     }
 
     /// The table in a map of the filter.
-    pub(super) fn of_map(map: BorrowedFd<'_>, pair_count: u32) -> io::Result<Notes> {
+    pub(super) fn of_map(map: BorrowedFd<'_>, pair_count: u32) -> io::Result<FlowHints> {
         let bytes = pair_count as usize * WAYS * NOTE_BYTES;
-        Ok(Notes(Arc::new(Mapping::of_file(map, bytes)?)))
+        Ok(FlowHints(Arc::new(Mapping::of_file(map, bytes)?)))
     }
 
     /// A table that no filter reads, for tests.
-    pub fn on_heap(pair_count: u32) -> Notes {
-        Notes(Arc::new(Mapping::on_heap(pair_count as usize * WAYS * NOTE_BYTES)))
+    pub fn on_heap(pair_count: u32) -> FlowHints {
+        FlowHints(Arc::new(Mapping::on_heap(pair_count as usize * WAYS * NOTE_BYTES)))
     }
 
-    /// Takes a place for the connection `key`, which the filter finds once the note is shown.
+    /// Takes a place for the connection `key`, which the filter finds once the hint is shown.
     /// `None`: both of its places are taken.
-    pub fn take(&self, key: &FlowKey) -> Option<NoteId> {
+    pub fn take(&self, key: &FlowKey) -> Option<HintId> {
         let words = key.words();
         let pair_count = self.0.len() / (WAYS * NOTE_BYTES);
         let pair = key.flow_hash() as usize & (pair_count - 1);
-        let id = (0..WAYS).map(|way| NoteId::at(pair * WAYS + way)).find(|id| {
+        let id = (0..WAYS).map(|way| HintId::at(pair * WAYS + way)).find(|id| {
             let word = self.word(*id, LAST_KEY_WORD);
             word.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
         })?;
@@ -116,22 +116,22 @@ impl Notes {
     }
 
     /// Says that data of `direction` up to `until` need not come up, on the connection on which the
-    /// initial sequence number of that direction is `isn`. To be written before the note is shown
-    /// with [`Marks::isn`], and anew before `until` lies 2^31 behind, where sequence numbers come
-    /// around.
-    pub fn grant(&self, id: NoteId, direction: Direction, isn: u32, until: u32) {
+    /// initial sequence number of that direction is `isn`. To be written before the hint is shown
+    /// with [`HintFlags::isn`], and anew before `until` lies 2^31 behind, where sequence numbers
+    /// come around.
+    pub fn grant(&self, id: HintId, direction: Direction, isn: u32, until: u32) {
         let word = u64::from(isn) << 32 | u64::from(until);
         self.word(id, GRANT_WORDS + direction.index()).store(word, Ordering::Release);
     }
 
-    /// Shows the note to the filter, or changes its marks.
-    pub fn show(&self, id: NoteId, key: &FlowKey, marks: Marks) {
-        let marked = FlowKey { realm: key.realm | marks.0, ..*key };
+    /// Shows the hint to the filter, or changes its flags.
+    pub fn show(&self, id: HintId, key: &FlowKey, flags: HintFlags) {
+        let marked = FlowKey { realm: key.realm | flags.0, ..*key };
         self.word(id, LAST_KEY_WORD).store(marked.words()[LAST_KEY_WORD], Ordering::Release);
     }
 
     /// Gives the place back.
-    pub fn erase(&self, id: NoteId) {
+    pub fn erase(&self, id: HintId) {
         self.word(id, LAST_KEY_WORD).store(TAKEN, Ordering::Relaxed);
         fence(Ordering::Release);
         self.word(id, GRANT_WORDS).store(0, Ordering::Relaxed);
@@ -142,26 +142,26 @@ impl Notes {
     /// Places that are taken, of all. It looks at each: for tests and totals.
     pub fn taken_count(&self) -> usize {
         let places = 0..self.0.len() / NOTE_BYTES;
-        let word = |place: usize| self.word(NoteId::at(place), LAST_KEY_WORD);
+        let word = |place: usize| self.word(HintId::at(place), LAST_KEY_WORD);
         places.filter(|place| word(*place).load(Ordering::Relaxed) != FREE).count()
     }
 
-    /// What the filter finds noted of `key`: the marks, and for each direction the number in the
+    /// What the filter finds noted of `key`: the flags, and for each direction the number in the
     /// upper half and the end of the grant in the lower.
     #[cfg(test)]
-    pub(crate) fn find(&self, key: &FlowKey) -> Option<(Marks, [u64; 2])> {
+    pub(crate) fn find(&self, key: &FlowKey) -> Option<(HintFlags, [u64; 2])> {
         let words = key.words();
         let places = 0..self.0.len() / NOTE_BYTES;
-        places.map(NoteId::at).find_map(|id| {
+        places.map(HintId::at).find_map(|id| {
             let word = |at| self.word(id, at).load(Ordering::Relaxed);
             let is_same = (0..LAST_KEY_WORD).all(|at| word(at) == words[at]);
             // The realm is the last word's upper half where numbers have their low end first.
-            let marks = Marks(((word(LAST_KEY_WORD) ^ words[LAST_KEY_WORD]) >> 32) as u32);
-            (is_same && marks != Marks::default()).then(|| (marks, [word(6), word(7)]))
+            let flags = HintFlags(((word(LAST_KEY_WORD) ^ words[LAST_KEY_WORD]) >> 32) as u32);
+            (is_same && flags != HintFlags::default()).then(|| (flags, [word(6), word(7)]))
         })
     }
 
-    fn word(&self, id: NoteId, at: usize) -> &AtomicU64 {
+    fn word(&self, id: HintId, at: usize) -> &AtomicU64 {
         self.0.word64(id.place() * NOTE_BYTES + at * size_of::<u64>())
     }
 }
@@ -176,21 +176,21 @@ mod tests {
 
     #[test]
     fn a_place_is_nobodys_until_it_is_taken_and_after_it_was_given_back() {
-        let notes = Notes::on_heap(1);
-        let (first, second) = (notes.take(&key(1)), notes.take(&key(2)));
+        let hints = FlowHints::on_heap(1);
+        let (first, second) = (hints.take(&key(1)), hints.take(&key(2)));
         assert!(first.is_some() && second.is_some() && first != second);
-        assert_eq!(notes.take(&key(3)), None, "both places are taken");
-        notes.show(second.unwrap(), &key(2), Marks::LATE);
-        notes.erase(second.unwrap());
-        assert_eq!(notes.taken_count(), 1);
-        assert_eq!(notes.take(&key(3)), second);
+        assert_eq!(hints.take(&key(3)), None, "both places are taken");
+        hints.show(second.unwrap(), &key(2), HintFlags::LATE);
+        hints.erase(second.unwrap());
+        assert_eq!(hints.taken_count(), 1);
+        assert_eq!(hints.take(&key(3)), second);
     }
 
     #[test]
     fn notes_spread_over_the_table() {
         // Connections of two hosts, as a proxy and its server have them.
-        let notes = Notes::on_heap(1 << 12);
-        let taken = (0..4096u16).filter(|port| notes.take(&key(port * 2)).is_some()).count();
+        let hints = FlowHints::on_heap(1 << 12);
+        let taken = (0..4096u16).filter(|port| hints.take(&key(port * 2)).is_some()).count();
         // Of keys thrown at random, a key to a pair, 10.4% find both of their places taken.
         assert!(taken > 3600, "{taken} of 4096 keys have a place in a table of 8192");
     }
@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn words_mean_the_same_on_both_sides() {
         let shared = include_str!("../../bpf/shared.h");
-        let value = |mark: Marks| mark.0.trailing_zeros();
+        let value = |mark: HintFlags| mark.0.trailing_zeros();
         let lines = [
-            ("MARK_FOREIGN", value(Marks::FOREIGN)),
-            ("MARK_OTHER", value(Marks::OTHER)),
-            ("MARK_LATE", value(Marks::LATE)),
-            ("MARK_ISN_0", value(Marks::isn(Direction::Forward))),
-            ("MARK_ISN_1", value(Marks::isn(Direction::Reverse))),
+            ("HINT_FOREIGN", value(HintFlags::FOREIGN)),
+            ("HINT_OTHER", value(HintFlags::OTHER)),
+            ("HINT_LATE", value(HintFlags::LATE)),
+            ("HINT_ISN_0", value(HintFlags::isn(Direction::Forward))),
+            ("HINT_ISN_1", value(HintFlags::isn(Direction::Reverse))),
         ];
         for (name, bit) in lines {
             let line = format!("#define {name} (1u << {bit})");

@@ -1,5 +1,5 @@
-//! What the kernel filter makes of user space's notes, packet by packet, through BPF_PROG_TEST_RUN:
-//! which data it cuts off, which connections it drops, and that no note reaches another connection
+//! What the kernel filter makes of user space's hints, packet by packet, through BPF_PROG_TEST_RUN:
+//! which data it cuts off, which connections it drops, and that no hint reaches another connection
 //! than its own.
 
 /// Needs CAP_BPF; elsewhere each test says that it was skipped.
@@ -8,9 +8,9 @@ mod root {
     use httplines::ids::{Direction, FlowKey, REALM_IPV6};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::{ConnectionMap, Filter};
-    use httplines::sys::notes::{Marks, NoteId, Notes};
+    use httplines::sys::flow_hints::{FlowHints, HintFlags, HintId};
 
-    use crate::support::kernel_packet::Way::{ToClient, ToServer};
+    use crate::support::kernel_packet::Heading::{ToClient, ToServer};
     use crate::support::kernel_packet::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -21,25 +21,25 @@ mod root {
     /// Of IPv4 and TCP: what a test run passes of an elided frame, which it counts from the IP
     /// header on.
     const HEADER_BYTES: u32 = 40;
-    const MARK_LATE: u32 = 1 << 28;
-    const MARK_ISNS: u32 = 3 << 29;
+    const HINT_LATE: u32 = 1 << 28;
+    const HINT_ISNS: u32 = 3 << 29;
 
     fn load() -> Option<Filter> {
         crate::support::kernel_packet::load(&room_for(64), &DecodeConfig::default())
     }
 
-    fn at(way: Way, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    fn at(way: Heading, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
         ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &tcp_at(way, seq, flags, &[], payload)))
     }
 
-    fn acknowledging(way: Way, seq: u32, flags: u8, ack: u32, payload: &[u8]) -> Vec<u8> {
+    fn acknowledging(way: Heading, seq: u32, flags: u8, ack: u32, payload: &[u8]) -> Vec<u8> {
         let mut segment = tcp_at(way, seq, flags, &[], payload);
         segment[8..12].copy_from_slice(&ack.to_be_bytes());
         ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))
     }
 
     /// Which endpoint of the key sends `way`: the server's address is the lower one.
-    fn sender(way: Way) -> Direction {
+    fn sender(way: Heading) -> Direction {
         if way == ToServer { Direction::Reverse } else { Direction::Forward }
     }
 
@@ -55,9 +55,9 @@ mod root {
     }
 
     /// As if it were loaded anew, which takes the kernel half a second.
-    fn clear(filter: &Filter, id: NoteId) {
+    fn clear(filter: &Filter, id: HintId) {
         forget(filter);
-        filter.notes().erase(id);
+        filter.hints().erase(id);
     }
 
     /// SYN, SYN-ACK and a request: a session whose numbers are `client` and `server`.
@@ -69,16 +69,16 @@ mod root {
         assert_eq!(reason_of(filter, &request), Reason::Admitted);
     }
 
-    /// A note on `key` whose grants are `isn` and `until` of each endpoint.
-    fn note(notes: &Notes, key: &FlowKey, grants: [(u32, u32); 2], more: Marks) -> NoteId {
-        let id = notes.take(key).expect("a place is free");
-        let mut marks = more;
+    /// A hint on `key` whose grants are `isn` and `until` of each endpoint.
+    fn hint(hints: &FlowHints, key: &FlowKey, grants: [(u32, u32); 2], more: HintFlags) -> HintId {
+        let id = hints.take(key).expect("a place is free");
+        let mut flags = more;
         for (direction, (isn, until)) in [Direction::Forward, Direction::Reverse].iter().zip(grants)
         {
-            notes.grant(id, *direction, isn, until);
-            marks = marks.with(Marks::isn(*direction));
+            hints.grant(id, *direction, isn, until);
+            flags = flags.with(HintFlags::isn(*direction));
         }
-        notes.show(id, key, marks);
+        hints.show(id, key, flags);
         id
     }
 
@@ -113,7 +113,7 @@ mod root {
                 grants[sender(way).index()] = (isn, until);
                 // The other direction's number is another: it has no grant.
                 grants[sender(way).opposite().index()] = (99, until);
-                let id = note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
+                let id = hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
                 for (end, is_covered) in positions() {
                     let seq = until.wrapping_add(end).wrapping_sub(1000);
                     let expected = if is_covered {
@@ -139,19 +139,19 @@ mod root {
         for flags in 0..=0xffu8 {
             forget(&filter);
             let key = key_v4(&[]);
-            let isns = Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() };
+            let isns = Known { isn: [22, 11], flags: HINT_ISNS, ..Known::default() };
             enter(&filter, &key, isns);
-            let notes = filter.notes();
-            let id = notes.take(&key).expect("a place is free");
-            notes.grant(id, Direction::Forward, 22, 10_000);
-            notes.show(id, &key, Marks::isn(Direction::Forward));
+            let hints = filter.hints();
+            let id = hints.take(&key).expect("a place is free");
+            hints.grant(id, Direction::Forward, 22, 10_000);
+            hints.show(id, &key, HintFlags::isn(Direction::Forward));
             let is_plain = flags & (SYN | FIN | RST | URG) == 0;
             let expected = if is_plain { Reason::Elided } else { Reason::Session };
             let reason = reason_of(&filter, &at(ToClient, 5000, flags, &BODY));
             assert_eq!(reason, expected, "flags {flags:#x}");
-            notes.erase(id);
+            hints.erase(id);
             let reason = reason_of(&filter, &at(ToClient, 5000, ACK, &BODY));
-            assert_eq!(reason, Reason::Session, "the note is gone");
+            assert_eq!(reason, Reason::Session, "the hint is gone");
         }
     }
 
@@ -161,8 +161,8 @@ mod root {
         let (v4, v6) = (key_v4(&[]), key_v6());
         let tagged = key_v4(&[100, 7]);
         for key in [v4, v6, tagged] {
-            enter(&filter, &key, Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() });
-            note(&filter.notes(), &key, [(22, 100_000), (11, 100_000)], Marks::default());
+            enter(&filter, &key, Known { isn: [22, 11], flags: HINT_ISNS, ..Known::default() });
+            hint(&filter.hints(), &key, [(22, 100_000), (11, 100_000)], HintFlags::default());
         }
         let cut = |frame: &[u8]| verdict_of(&filter, frame);
         for option_bytes in (0..=40).step_by(4) {
@@ -193,7 +193,7 @@ mod root {
 
     /// Keys that have the place of `key` and differ from it in one thing, of each thing a few.
     fn neighbours(key: &FlowKey) -> Vec<FlowKey> {
-        let place = |key: &FlowKey| Notes::on_heap(32).take(key);
+        let place = |key: &FlowKey| FlowHints::on_heap(32).take(key);
         let mut found = Vec::new();
         let mut try_all = |change: &dyn Fn(&mut FlowKey, u16)| {
             let changed = (1..2000u16).map(|by| {
@@ -225,22 +225,22 @@ mod root {
     fn a_note_reaches_no_other_connection() {
         let Some(filter) = load() else { return };
         let key = key_v4(&[]);
-        enter(&filter, &key, Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() });
+        enter(&filter, &key, Known { isn: [22, 11], flags: HINT_ISNS, ..Known::default() });
         let frame = at(ToClient, 5000, ACK, &BODY);
-        let notes = filter.notes();
+        let hints = filter.hints();
         let others = neighbours(&key);
         assert_eq!(others.len(), 3 * 24);
         for other in others {
             let reason = |noted: &[FlowKey]| {
                 let show = |key: &FlowKey| {
-                    let id = notes.take(key).expect("a place is free");
-                    notes.grant(id, Direction::Forward, 22, 100_000);
-                    notes.show(id, key, Marks::isn(Direction::Forward));
+                    let id = hints.take(key).expect("a place is free");
+                    hints.grant(id, Direction::Forward, 22, 100_000);
+                    hints.show(id, key, HintFlags::isn(Direction::Forward));
                     id
                 };
                 let ids: Vec<_> = noted.iter().map(show).collect();
                 let reason = reason_of(&filter, &frame);
-                ids.iter().for_each(|id| notes.erase(*id));
+                ids.iter().for_each(|id| hints.erase(*id));
                 reason
             };
             assert_eq!(reason(&[other]), Reason::Session, "{other:?}");
@@ -248,27 +248,33 @@ mod root {
         }
     }
 
-    /// Who knows which number, and which the note names.
+    /// Who knows which number, and which the hint names.
     #[test]
     fn a_grant_counts_under_its_own_number_only() {
         let Some(filter) = load() else { return };
-        let (notes, key) = (filter.notes(), key_v4(&[]));
-        let id = notes.take(&key).expect("a place is free");
-        let forward = Marks::isn(Direction::Forward);
-        let both = forward.with(Marks::isn(Direction::Reverse));
+        let (hints, key) = (filter.hints(), key_v4(&[]));
+        let id = hints.take(&key).expect("a place is free");
+        let forward = HintFlags::isn(Direction::Forward);
+        let both = forward.with(HintFlags::isn(Direction::Reverse));
         let mut row_count = 0;
-        for marks in 0..8u32 {
+        for flags in 0..8u32 {
             for isn in [22, 23, 0] {
-                for told in [Marks::default(), forward, both, Marks::LATE, both.with(Marks::LATE)] {
+                for told in [
+                    HintFlags::default(),
+                    forward,
+                    both,
+                    HintFlags::LATE,
+                    both.with(HintFlags::LATE),
+                ] {
                     for told_isn in [22, 23, 0] {
-                        let marks = marks << 28;
-                        let session = Known { isn: [isn, 11], marks, ..Known::default() };
+                        let flags = flags << 28;
+                        let session = Known { isn: [isn, 11], flags, ..Known::default() };
                         enter(&filter, &key, session);
-                        notes.grant(id, Direction::Forward, told_isn, 100_000);
-                        notes.show(id, &key, told);
+                        hints.grant(id, Direction::Forward, told_isn, 100_000);
+                        hints.show(id, &key, told);
                         let reason = reason_of(&filter, &at(ToClient, 5000, ACK, &BODY));
-                        let is_known = marks & 1 << 29 != 0 && told.has(forward);
-                        let is_same_kind = (marks & MARK_LATE != 0) == told.has(Marks::LATE);
+                        let is_known = flags & 1 << 29 != 0 && told.has(forward);
+                        let is_same_kind = (flags & HINT_LATE != 0) == told.has(HintFlags::LATE);
                         let is_cut = is_known && is_same_kind && isn == told_isn;
                         let expected = if is_cut { Reason::Elided } else { Reason::Session };
                         assert_eq!(reason, expected, "{session:?} {told:?} {told_isn}");
@@ -283,7 +289,7 @@ mod root {
     #[test]
     fn a_new_connection_on_the_same_endpoints_voids_all_that_was_said() {
         // Who sends which number and control bits, and what it acknowledges.
-        type Row = (&'static str, &'static [(Way, u32, u8, u32)], [bool; 2]);
+        type Row = (&'static str, &'static [(Heading, u32, u8, u32)], [bool; 2]);
         const ANSWER: u8 = SYN | ACK;
         let syns: [Row; 12] = [
             ("nothing", &[], [true, true]),
@@ -323,7 +329,7 @@ mod root {
         for (description, syns, is_cut) in syns {
             open(&filter, 11, 22);
             let grants = [(22, 1 << 20), (11, 1 << 20)];
-            let id = note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
+            let id = hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
             for (way, isn, flags, ack) in syns {
                 let frame = acknowledging(*way, *isn, *flags, *ack, b"");
                 assert_eq!(reason_of(&filter, &frame), Reason::Session);
@@ -344,7 +350,7 @@ mod root {
             let Some(filter) = load() else { return };
             open(&filter, 11, 22);
             let grants = [(22, 1 << 20), (11, 1 << 20)];
-            note(&filter.notes(), &key_v4(&[]), grants, Marks::default());
+            hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
             for is_ended in [false, true] {
                 for (way, is_cut) in [(ToClient, is_cut[0]), (ToServer, is_cut[1])] {
                     let is_cut = is_cut || !is_ended;
@@ -363,8 +369,8 @@ mod root {
         let key = key_v4(&[]);
         assert_eq!(reason_of(&filter, &at(ToServer, 777, ACK, GET)), Reason::Admitted);
         let session = known(&filter, &key).expect("a session");
-        assert_eq!((session.isn, session.marks), ([777, 777], MARK_LATE | MARK_ISNS));
-        note(&filter.notes(), &key, [(777, 1 << 20), (777, 1 << 20)], Marks::LATE);
+        assert_eq!((session.isn, session.flags), ([777, 777], HINT_LATE | HINT_ISNS));
+        hint(&filter.hints(), &key, [(777, 1 << 20), (777, 1 << 20)], HintFlags::LATE);
         assert_eq!(reason_of(&filter, &at(ToClient, 5000, ACK, &BODY)), Reason::Elided);
         assert_eq!(reason_of(&filter, &at(ToServer, 5000, ACK, &BODY)), Reason::Elided);
         // A SYN makes it another connection; its answer does not bring the old number back.
@@ -379,13 +385,13 @@ mod root {
     #[test]
     fn a_settled_connection_is_dropped_until_its_next_syn() {
         for (mark, is_session) in [
-            (Marks::FOREIGN, true),
-            (Marks::FOREIGN, false),
-            (Marks::OTHER, true),
-            (Marks::OTHER, false),
+            (HintFlags::FOREIGN, true),
+            (HintFlags::FOREIGN, false),
+            (HintFlags::OTHER, true),
+            (HintFlags::OTHER, false),
         ] {
             let Some(filter) = load() else { return };
-            let (notes, key) = (filter.notes(), key_v4(&[]));
+            let (hints, key) = (filter.hints(), key_v4(&[]));
             let reason =
                 |way, seq, flags, payload: &[u8]| reason_of(&filter, &at(way, seq, flags, payload));
             reason(ToServer, 11, SYN, b"");
@@ -394,12 +400,12 @@ mod root {
                 // Such as the greeting of an SSH server.
                 assert_eq!(reason(ToClient, 23, ACK, b"SSH-2.0 x"), Reason::Admitted);
             }
-            let id = notes.take(&key).expect("a place is free");
-            notes.grant(id, Direction::Forward, 22, 22);
-            notes.grant(id, Direction::Reverse, 11, 11);
-            let isns = Marks::isn(Direction::Forward).with(Marks::isn(Direction::Reverse));
-            notes.show(id, &key, isns.with(mark));
-            if mark == Marks::OTHER && is_session {
+            let id = hints.take(&key).expect("a place is free");
+            hints.grant(id, Direction::Forward, 22, 22);
+            hints.grant(id, Direction::Reverse, 11, 11);
+            let isns = HintFlags::isn(Direction::Forward).with(HintFlags::isn(Direction::Reverse));
+            hints.show(id, &key, isns.with(mark));
+            if mark == HintFlags::OTHER && is_session {
                 // The first segment that hears of it may be the one that begins like a message.
                 let before = known(&filter, &key).expect("a session");
                 assert_eq!(reason(ToServer, 40, ACK, GET), Reason::Admitted);
@@ -407,22 +413,22 @@ mod root {
                 enter(&filter, &key, before);
             }
             assert_eq!(reason(ToServer, 40, ACK, b"data"), Reason::Other);
-            notes.erase(id);
-            // The filter has noted it, and needs the note no more.
+            hints.erase(id);
+            // The filter has noted it, and needs the hint no more.
             for flags in [ACK, ACK | FIN, RST] {
                 assert_eq!(reason(ToClient, 40, flags, b""), Reason::Other);
                 assert_eq!(reason(ToClient, 40, flags, &BODY), Reason::Other);
             }
             // Nothing that user space writes later reaches it, unless it begins like a message.
-            if mark == Marks::FOREIGN {
+            if mark == HintFlags::FOREIGN {
                 assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Other);
             } else {
                 assert_eq!(reason(ToServer, 50, ACK, b"220 ready"), Reason::Other);
                 assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Admitted);
                 let session = known(&filter, &key).expect("it was joined");
                 assert_eq!((session.isn, session.settled), ([50, 50], 0));
-                // The old note, which may still stand, is of another connection.
-                note(&notes, &key, [(22, 22), (11, 11)], mark);
+                // The old hint, which may still stand, is of another connection.
+                hint(&hints, &key, [(22, 22), (11, 11)], mark);
                 assert_eq!(reason(ToServer, 60, ACK, &BODY), Reason::Session);
                 continue;
             }
@@ -434,13 +440,13 @@ mod root {
 
     #[test]
     fn a_verdict_that_comes_late_does_not_reach_the_next_connection() {
-        for mark in [Marks::FOREIGN, Marks::OTHER] {
+        for mark in [HintFlags::FOREIGN, HintFlags::OTHER] {
             let Some(filter) = load() else { return };
             open(&filter, 11, 22);
             // The old connection is found to be none when the new one has begun.
             reason_of(&filter, &at(ToServer, 5000, SYN, b""));
             reason_of(&filter, &at(ToClient, 6000, SYN | ACK, b""));
-            note(&filter.notes(), &key_v4(&[]), [(22, 22), (11, 11)], mark);
+            hint(&filter.hints(), &key_v4(&[]), [(22, 22), (11, 11)], mark);
             for (way, seq) in [(ToServer, 5001), (ToClient, 6001)] {
                 assert_eq!(reason_of(&filter, &at(way, seq, ACK, &BODY)), Reason::Session);
             }
@@ -482,25 +488,25 @@ mod root {
         }
     }
 
-    /// The table was too small, and the session is gone: the note brings it back, with its numbers.
+    /// The table was too small, and the session is gone: the hint brings it back, with its numbers.
     #[test]
     fn a_session_that_the_map_lost_comes_back_while_it_is_followed() {
         for (description, flags, payload) in
             [("data", ACK, &BODY[..]), ("FIN", ACK | FIN, b""), ("RST", RST, b"")]
         {
             let Some(filter) = load() else { return };
-            let (notes, key) = (filter.notes(), key_v4(&[]));
+            let (hints, key) = (filter.hints(), key_v4(&[]));
             open(&filter, 11, 22);
             forget(&filter);
             let frame = at(ToClient, 5000, flags, payload);
             let lost = if payload.is_empty() { Reason::NoPayload } else { Reason::Other };
             assert_eq!(reason_of(&filter, &frame), lost, "{description}, not followed");
-            note(&notes, &key, [(22, 1 << 20), (11, 11)], Marks::default());
+            hint(&hints, &key, [(22, 1 << 20), (11, 11)], HintFlags::default());
             assert_eq!(reason_of(&filter, &at(ToClient, 5000, ACK, b"")), Reason::NoPayload);
             assert_eq!(reason_of(&filter, &frame), Reason::Session, "{description}");
             let session = known(&filter, &key).expect("it is back");
             if flags == ACK {
-                assert_eq!((session.isn, session.marks), ([22, 11], MARK_ISNS));
+                assert_eq!((session.isn, session.flags), ([22, 11], HINT_ISNS));
             }
             assert_eq!(filter.counters().sessions_restored, 1);
             // Of who has closed nothing is cut any more.
@@ -512,48 +518,48 @@ mod root {
     #[test]
     fn what_is_followed_is_a_session_whatever_its_segments_look_like() {
         let Some(filter) = load() else { return };
-        let (notes, key) = (filter.notes(), key_v4(&[]));
+        let (hints, key) = (filter.hints(), key_v4(&[]));
         reason_of(&filter, &at(ToServer, 11, SYN, b""));
         // A head in two pieces, of which neither begins like a message.
         assert_eq!(reason_of(&filter, &at(ToServer, 12, ACK, b"GET")), Reason::Opening);
         assert_eq!(reason_of(&filter, &at(ToServer, 15, ACK, b" / HTTP/1.1")), Reason::Opening);
-        let id = notes.take(&key).expect("a place is free");
-        notes.grant(id, Direction::Reverse, 11, 12);
-        notes.show(id, &key, Marks::isn(Direction::Reverse));
+        let id = hints.take(&key).expect("a place is free");
+        hints.grant(id, Direction::Reverse, 11, 12);
+        hints.show(id, &key, HintFlags::isn(Direction::Reverse));
         assert_eq!(reason_of(&filter, &at(ToServer, 26, ACK, b"\r\n")), Reason::Session);
         assert_eq!(filter.openings().keys().count(), 0);
         assert_eq!(filter.sessions().keys().count(), 1);
-        // What another connection's note says does not make this opening a session.
+        // What another connection's hint says does not make this opening a session.
         forget(&filter);
         reason_of(&filter, &at(ToServer, 500, SYN, b""));
         assert_eq!(reason_of(&filter, &at(ToServer, 501, ACK, b"\r\n")), Reason::Opening);
         assert_eq!(filter.sessions().keys().count(), 0);
     }
 
-    /// A note knows one number, and the filter has heard both: it forgets neither, and a grant for
+    /// A hint knows one number, and the filter has heard both: it forgets neither, and a grant for
     /// the other direction counts.
     #[test]
     fn an_opening_that_is_followed_keeps_both_numbers() {
         for (way, isns) in [(ToServer, [22, 11]), (ToClient, [22, 11])] {
-            for opening_marks in [MARK_ISNS, 1 << (29 + sender(way).index())] {
+            for opening_marks in [HINT_ISNS, 1 << (29 + sender(way).index())] {
                 let Some(filter) = load() else { return };
-                let (notes, key) = (filter.notes(), key_v4(&[]));
-                let opening = Known { isn: isns, marks: opening_marks, bytes: 7, settled: 0 };
+                let (hints, key) = (filter.hints(), key_v4(&[]));
+                let opening = Known { isn: isns, flags: opening_marks, bytes: 7, settled: 0 };
                 let map = filter.openings();
                 map.update(&key_bytes(&key), &opening.bytes()).expect("room");
                 let (own, other) = (sender(way), sender(way).opposite());
-                let id = notes.take(&key).expect("a place is free");
-                notes.grant(id, own, isns[own.index()], isns[own.index()] + 1);
-                notes.show(id, &key, Marks::isn(own));
+                let id = hints.take(&key).expect("a place is free");
+                hints.grant(id, own, isns[own.index()], isns[own.index()] + 1);
+                hints.show(id, &key, HintFlags::isn(own));
                 assert_eq!(reason_of(&filter, &at(way, 26, ACK, b"\r\n")), Reason::Session);
                 let expected = Known { bytes: 0, ..opening };
                 assert_eq!(known(&filter, &key), Some(expected), "{way:?}");
                 assert_eq!(filter.openings().keys().count(), 0);
                 assert_eq!(filter.counters().sessions_made, 1);
-                notes.grant(id, other, isns[other.index()], 1 << 20);
-                notes.show(id, &key, Marks::isn(own).with(Marks::isn(other)));
+                hints.grant(id, other, isns[other.index()], 1 << 20);
+                hints.show(id, &key, HintFlags::isn(own).with(HintFlags::isn(other)));
                 let back = if way == ToServer { ToClient } else { ToServer };
-                let is_cut = opening_marks == MARK_ISNS;
+                let is_cut = opening_marks == HINT_ISNS;
                 let due = if is_cut { Reason::Elided } else { Reason::Session };
                 assert_eq!(reason_of(&filter, &at(back, 5000, ACK, &BODY)), due, "{back:?}");
             }
@@ -564,7 +570,7 @@ mod root {
     #[test]
     fn both_halves_find_a_note_in_the_same_place() {
         let Some(filter) = load() else { return };
-        let notes = filter.notes();
+        let hints = filter.hints();
         let mut found_count = 0;
         for port in 1..2000u16 {
             let segment = |payload| {
@@ -582,16 +588,16 @@ mod root {
                 (v4, ethernet(&tags, TYPE_IPV4, &packet_v4)),
                 (v6, ethernet(&[], TYPE_IPV6, &packet_v6)),
             ] {
-                enter(&filter, &key, Known { isn: [22, 11], marks: MARK_ISNS, ..Known::default() });
-                let id = notes.take(&key).expect("a place is free");
-                notes.grant(id, Direction::Forward, 22, 100_000);
-                notes.show(id, &key, Marks::isn(Direction::Forward));
+                enter(&filter, &key, Known { isn: [22, 11], flags: HINT_ISNS, ..Known::default() });
+                let id = hints.take(&key).expect("a place is free");
+                hints.grant(id, Direction::Forward, 22, 100_000);
+                hints.show(id, &key, HintFlags::isn(Direction::Forward));
                 assert_eq!(reason_of(&filter, &frame), Reason::Elided, "{key:?}");
-                notes.erase(id);
+                hints.erase(id);
                 found_count += 1;
             }
         }
         assert_eq!(found_count, 3998);
-        assert_eq!(notes.taken_count(), 0);
+        assert_eq!(hints.taken_count(), 0);
     }
 }
