@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share; sourced by them after `set -euo pipefail`, and they use its variables:
+# Shared by the scripts, which source it after `set -euo pipefail` and use its variables:
 # shellcheck disable=SC2034
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -12,9 +12,9 @@ die() {
     exit 1
 }
 
-# Where cargo puts what it builds. libbpf's Makefile takes no white space in a path, so where there
-# is some cargo goes through a link without any; the link is the same in every run, and so is what
-# cargo finds there.
+# The folder for cargo's output. libbpf's Makefile accepts no white space in a path. If the path has
+# some, cargo uses a link without any; the link is the same in every run, so cargo finds its previous
+# output there.
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 [[ $TARGET == /* ]] || TARGET=$PWD/$TARGET
 if [[ $TARGET == *[[:space:]]* ]]; then
@@ -28,8 +28,8 @@ if [[ $TARGET == *[[:space:]]* ]]; then
 fi
 export CARGO_TARGET_DIR=$TARGET
 
-# How to become root: nothing, or sudo; `can_root` fails where there is no way without a password
-# and a terminal to ask for it.
+# How to become root: nothing, or sudo. `can_root` fails if that needs a password and there is no
+# terminal to ask for it.
 SUDO=()
 if ((EUID != 0)); then
     SUDO=(sudo -n)
@@ -38,7 +38,7 @@ fi
 can_root() { ((EUID == 0)) || { command -v sudo >/dev/null && "${SUDO[@]}" true 2>/dev/null; }; }
 as_root() { "${SUDO[@]}" "$@"; }
 
-# What is needed: a program or a header, and the package that has it on Debian, Fedora and Arch.
+# Requirements: a program or a header, and its package on Debian, Fedora and Arch.
 NEEDS_BUILD='
 clang                        clang          clang                 clang
 gcc                          gcc            gcc                   gcc
@@ -63,7 +63,7 @@ tshark                       tshark         wireshark-cli         wireshark-cli
 node                         nodejs         nodejs                nodejs
 '
 
-# Prints the lines of a table of needs that this machine does not meet.
+# Prints the lines of a table of requirements that this machine does not meet.
 missing() {
     local need packages
     while read -r need packages; do
@@ -75,7 +75,7 @@ missing() {
     done <<<"$1"
 }
 
-# Installs what of a table of needs is missing; fails, having said what to do, where it cannot.
+# Installs what is missing from a table of requirements. If it cannot, it says what to do and fails.
 install_needs() {
     local absent family column packages
     absent=$(missing "$1")
@@ -103,8 +103,8 @@ install_needs() {
     return 1
 }
 
-# Installs Debian packages quietly. No service is started: Debian asks policy-rc.d, and for as long
-# as this runs it says no. The first try goes without an update, which most machines do not need.
+# Installs Debian packages quietly. No service is started: Debian asks policy-rc.d, which says no
+# while this runs. The first attempt is made without an update, which most machines do not need.
 apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive bash -s -- "$@" <<'EOS'
 set -uo pipefail
@@ -127,7 +127,7 @@ exit 1
 EOS
 }
 
-# Cargo and its compiler come from rustup or the distribution; they are the user's to choose.
+# Cargo and its compiler come from rustup or the distribution; the user chooses.
 need_cargo() {
     local least version
     least=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
