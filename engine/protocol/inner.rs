@@ -1,6 +1,6 @@
-//! [`InnerStream`]: a connection inside another: a stream of a multiplexer, a tunnel, or what TLS
-//! decrypts with keys. The protocol outside owns it, and gives it bytes as flow gives them to a
-//! connection.
+//! [`InnerStream`]: a connection inside another one, such as a stream of a multiplexer, a tunnel,
+//! or the bytes that TLS decrypts with keys. The outer protocol owns it and passes bytes to it, as
+//! the flow table does for a TCP connection.
 
 use super::{ConnectionState, Context, FlowRef, Interest, Kind, Shared};
 use crate::decode::SeqNumber;
@@ -9,23 +9,23 @@ use crate::ids::Direction;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
-/// A connection inside another, with sequence numbers of its own, which begin at 0: those of the
-/// connection outside count bytes that it does not have.
+/// A connection inside another one. It has its own sequence numbers, which start at 0: those of the
+/// outer connection also count bytes that are not in this one.
 #[derive(Debug)]
 pub struct InnerStream {
     state: Box<ConnectionState>,
     handshake: Handshake,
-    /// What comes next, by direction.
+    /// The next sequence number, by direction.
     next: [SeqNumber; 2],
 }
 
 impl InnerStream {
-    /// One that has yet to show what it speaks, inside the connection of `cx`.
+    /// A stream inside the connection of `cx` whose protocol is not known yet.
     pub fn detect<S>(cx: &Context<'_, S>) -> InnerStream {
         InnerStream::with(cx, ConnectionState::default())
     }
 
-    /// One that speaks `kind`.
+    /// A stream that speaks `kind`.
     pub fn of<S>(cx: &Context<'_, S>, kind: Kind) -> InnerStream {
         InnerStream::with(cx, kind.state())
     }
@@ -35,7 +35,7 @@ impl InnerStream {
         InnerStream { state: Box::new(state), handshake, next: [SeqNumber(0); 2] }
     }
 
-    /// The next bytes of a direction, which came in `meta`.
+    /// Takes the next bytes of a direction, which came in `meta`.
     pub fn bytes<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -44,13 +44,13 @@ impl InnerStream {
         meta: &SegmentMeta,
     ) {
         let seq = self.advance(direction, bytes.len() as u64);
-        // The sender had read all that flow has delivered of the other direction.
+        // The sender had read everything that has been delivered of the other direction.
         let ack = Some(self.next[direction.opposite().index()]);
         let meta = SegmentMeta { seq, ack, ..*meta };
         self.chunk(cx, direction, Chunk::Bytes(bytes, &meta));
     }
 
-    /// So many of its bytes were lost.
+    /// Takes the loss of `len_bytes`.
     pub fn gap<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -66,18 +66,18 @@ impl InnerStream {
         self.chunk(cx, direction, Chunk::Fin);
     }
 
-    /// It is over.
+    /// The stream has ended.
     pub fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
         let flow = FlowRef { key: cx.flow.key, handshake: &self.handshake };
         self.state.end(&mut Context { flow, shared: cx.shared }, end);
     }
 
-    /// It is forgotten, after its end.
+    /// The stream is removed, after its end.
     pub fn leave<S>(&mut self, shared: &mut Shared<S>) {
         self.state.leave(shared);
     }
 
-    /// How much memory is under way in it, weighed by for how long.
+    /// How much memory unfinished work in it takes, weighted by its age.
     pub fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
         self.state.memory_weight(now, quiet_since)
     }
@@ -97,7 +97,7 @@ impl InnerStream {
         self.state.chunk(&mut Context { flow, shared: cx.shared }, direction, chunk);
     }
 
-    /// The place of so many bytes in their stream.
+    /// The position of the next `len_bytes`; moves behind them.
     fn advance(&mut self, direction: Direction, len_bytes: u64) -> SeqNumber {
         let next = &mut self.next[direction.index()];
         let at = *next;

@@ -1,18 +1,18 @@
-//! What a connection speaks. Chunk → [`Event`](crate::record::Event): the bytes of a connection, in
-//! order, become messages and exchanges. Pure: bytes and packet times in, events out.
+//! What a connection speaks. Chunk → [`Event`](crate::record::Event): a protocol reads the bytes of
+//! a connection, in order, and reports messages and exchanges. Pure: bytes and packet times in,
+//! events out.
 //!
-//! One folder a protocol, behind one trait ([`Protocol`]). A connection's state is an enum
-//! ([`ConnectionState`]), so that nothing on the way of a chunk is a dynamic call. Every connection
-//! begins as [`http1`], which looks for its first message whatever comes, and hands over where the
-//! bytes show another protocol.
+//! Each protocol is one folder behind one trait ([`Protocol`]). The state of a connection is an
+//! enum ([`ConnectionState`]), not a trait object: a chunk causes no dynamic call. Every connection
+//! starts as [`http1`], which looks for a first message and hands the connection over if the bytes
+//! show another protocol.
 //!
-//! To add a protocol: write its folder, add its line to the registry below, and its record to
+//! To add a protocol, write its folder, add one line to the registry below, and add its record to
 //! [`record`](crate::record). A protocol may
-//! - hand its connection over to another ([`Step::HandOver`]): Upgrade, CONNECT, a preface;
-//! - carry others inside ([`InnerStream`]): a stream of a multiplexer, or the bytes that it
-//! decrypts;
-//! - say what it wants of the filter ([`Interest`], [`Protocol::elidable_until`]), how much memory
-//!   it holds, and how it gives some back.
+//! - hand its connection over to another one ([`Step::HandOver`]): Upgrade, CONNECT, a preface;
+//! - carry others inside ([`InnerStream`]): the streams of a multiplexer, or decrypted bytes;
+//! - decide which segments the filter still passes to user space ([`Interest`],
+//!   [`Protocol::elidable_until`]), report how much memory it holds, and free some of it.
 
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
@@ -55,14 +55,14 @@ protocols! {
 pub struct FlowRef<'a> {
     /// Its key.
     pub key: &'a FlowKey,
-    /// How it began.
+    /// How it began, as far as that was captured.
     pub handshake: &'a Handshake,
 }
 
-/// What a protocol needs beside its own state.
+/// What a protocol needs in addition to its own state.
 #[derive(Debug)]
 pub struct Context<'a, S> {
-    /// Whose bytes they are.
+    /// The connection that the bytes belong to.
     pub flow: FlowRef<'a>,
     /// What all connections of the shard share.
     pub shared: &'a mut Shared<S>,
@@ -71,17 +71,17 @@ pub struct Context<'a, S> {
 /// What the connections of a shard share.
 #[derive(Debug)]
 pub struct Shared<S> {
-    /// The bounds.
+    /// The limits.
     pub limits: HttpConfig,
-    /// Exchanges under way, and where they are reported to.
+    /// The open exchanges, and the sink that they are reported to.
     pub recorder: Recorder<S>,
-    /// What was counted.
+    /// The counters of the protocols. Those of the recorder are kept there; see [`Shared::stats`].
     pub stats: ProtocolStats,
     http1: http1::Spares,
 }
 
 impl<S: EventSink> Shared<S> {
-    /// Nothing is under way yet.
+    /// Starts without any open exchange.
     pub fn new(limits: HttpConfig, sink: S) -> Shared<S> {
         let stats = ProtocolStats::default();
         Shared { limits, recorder: Recorder::new(sink), stats, http1: http1::Spares::default() }
@@ -89,83 +89,84 @@ impl<S: EventSink> Shared<S> {
 }
 
 impl<S> Shared<S> {
-    /// Whether so much is under way that the quiet are to give way, before it is so much that
-    /// everybody must.
+    /// Whether memory is short: quiet connections should free some before the limit is reached, at
+    /// which every connection must.
     #[inline]
     pub fn is_short(&self) -> bool {
         self.recorder.pool.held_bytes() > self.limits.held_bytes_shard_max / 8 * 7
     }
 
-    /// Bytes that messages and connections under way hold.
+    /// Bytes held by unfinished messages and active connections.
     pub fn held_bytes(&self) -> usize {
         self.recorder.pool.held_bytes()
     }
 
-    /// Exchanges under way.
+    /// The number of open exchanges.
     pub fn exchanges_in_use(&self) -> usize {
         self.recorder.pool.in_use()
     }
 
-    /// A connection that leaves the table is counted by what it turned out to be.
+    /// Counts a connection that leaves the table by what it carried.
     pub fn count_flow(&mut self, carried: Carried) {
         self.stats.flows.count(carried);
     }
 
-    /// All counters; those of the recorder are among them.
+    /// All counters, including those of the recorder.
     pub fn stats(&self) -> ProtocolStats {
         ProtocolStats { exchanges: self.recorder.stats.clone(), ..self.stats.clone() }
     }
 }
 
-/// What followed from some bytes.
+/// The outcome of some bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Step {
-    /// They were taken.
+    /// The bytes were consumed.
     Done,
-    /// The connection goes on in another protocol; [`Protocol::hand_over`] says in which, and from
-    /// where on.
+    /// The connection continues in another protocol. [`Protocol::hand_over`] returns which one, and
+    /// from which byte on.
     HandOver,
 }
 
-/// Who goes on with a connection, and from where on.
+/// The protocol that takes a connection over, and the byte at which it starts.
 #[derive(Debug)]
 pub struct HandOver {
-    /// The protocol.
+    /// The new protocol.
     pub to: Kind,
-    /// The first byte that is its own, of the direction whose bytes were given last.
+    /// The first byte that belongs to it, in the direction of the last bytes.
     pub at: SeqNumber,
-    /// Bytes before `at` that are its own, too, and came in earlier chunks; a buffer of the pool.
+    /// Earlier bytes that belong to it as well and came in previous chunks, in a buffer of the
+    /// pool.
     pub kept: Option<(Vec<u8>, SegmentMeta)>,
 }
 
-/// What is still wanted of a connection: what the filter and the flow table are told.
+/// What is still wanted of a connection. The filter and the flow table act on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interest {
-    /// That is not decided yet.
+    /// Not decided yet.
     Undecided,
-    /// Its segments are wanted, but for bodies that can be elided.
+    /// Its segments are wanted, except for bodies that can be elided.
     Wanted,
-    /// Nothing: it is encrypted from its first byte on, which the filter sees by itself.
+    /// Nothing. It is encrypted from its first byte on, and the filter recognises that by itself.
     Encrypted,
-    /// Nothing, whatever comes, until the next handshake.
+    /// Nothing until the next handshake, whatever comes.
     Foreign,
-    /// Nothing, until a segment begins like a message.
+    /// Nothing until a segment starts like a message.
     Dormant,
 }
 
-/// What a connection turned out to carry.
+/// What a connection carried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carried {
     /// No payload.
     Nothing,
-    /// Payload that no protocol knows, or not yet.
+    /// Payload that no protocol has recognised so far.
     Unknown,
     /// This protocol.
     Protocol(Kind),
 }
 
-/// A row of the totals: its name, and its parts with their counts.
+/// A row of the totals: its name, then the name and count of each part.
 pub type Row = (&'static str, Vec<(&'static str, u64)>);
 
 /// The counters of a protocol.
@@ -176,13 +177,13 @@ pub trait Stats: Clone + std::fmt::Debug + Default + PartialEq + Eq {
     /// The rows of the totals that show them.
     fn rows(&self) -> Vec<Row>;
 
-    /// Whether messages were seen that are in no record.
+    /// Whether messages were seen that appear in no record.
     fn has_unreported(&self) -> bool {
         false
     }
 }
 
-/// For a protocol that counts nothing of its own.
+/// For a protocol without counters of its own.
 impl Stats for () {
     fn add(&mut self, (): &()) {}
 
@@ -191,19 +192,19 @@ impl Stats for () {
     }
 }
 
-/// One protocol on one connection. Its state begins as [`Default`].
+/// One protocol on one connection. A connection starts with the [`Default`] state.
 pub trait Protocol: Default {
-    /// As users know it.
+    /// The name shown to users.
     const NAME: &'static str;
-    /// Why it is not reported, for users who miss it. `None` where it is.
+    /// Why this protocol is not reported, for users who miss its records. `None` if it is reported.
     const UNREAD: Option<&'static str> = None;
-    /// What it counts beside exchanges.
+    /// Its counters, in addition to those of exchanges.
     type Stats: Stats;
 
-    /// Whether a connection speaks it whose first payload begins with `first`.
+    /// Whether `first`, the first payload of a connection, shows this protocol.
     fn probe(first: &[u8]) -> bool;
 
-    /// The next bytes of a direction, in order, each exactly once.
+    /// Takes the next bytes of a direction: in order, each byte exactly once.
     fn bytes<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -212,8 +213,9 @@ pub trait Protocol: Default {
         meta: &SegmentMeta,
     ) -> Step;
 
-    /// So many bytes of a direction passed that the filter cut off, as it was asked to
-    /// ([`Protocol::elidable_until`]), or as it had read itself.
+    /// Takes `len_bytes` of a direction that passed on the wire but were cut off by the filter,
+    /// either on our request ([`Protocol::elidable_until`]) or because the filter followed the body
+    /// itself.
     fn elided<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -224,7 +226,7 @@ pub trait Protocol: Default {
         self.gap(cx, direction, len_bytes.into(), meta.seq);
     }
 
-    /// So many bytes of a direction were lost, from `at` on.
+    /// Takes the loss of `len_bytes` of a direction, starting at `at`.
     fn gap<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -236,41 +238,41 @@ pub trait Protocol: Default {
     /// The sender closed its direction.
     fn fin<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _direction: Direction) {}
 
-    /// The connection is over: what is under way is reported. Late packets may still come.
+    /// The connection has ended: reports what is still open. Late packets may follow.
     fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End);
 
-    /// The connection is forgotten, after its end: memory goes back.
+    /// The connection is removed, after its end: frees its memory.
     fn leave<S>(&mut self, _shared: &mut Shared<S>) {}
 
-    /// What [`Step::HandOver`] means.
+    /// The details of a [`Step::HandOver`].
     fn hand_over(&mut self) -> Option<HandOver> {
         None
     }
 
-    /// Whether something is under way that must be reported at the end, should the connection go on
-    /// in another protocol.
+    /// Whether anything is open that must be reported at the end if another protocol takes the
+    /// connection over.
     fn has_open(&self) -> bool {
         false
     }
 
-    /// How much memory is under way, weighed by for how long ([`crate::flow::memory_weight`]); 0
-    /// where nothing is.
+    /// How much memory unfinished work takes, weighted by its age ([`crate::flow::memory_weight`]).
+    /// 0 if there is none.
     fn memory_weight(&self, _now: TimestampNs, _quiet_since: TimestampNs) -> u64 {
         0
     }
 
-    /// Gives memory back that it can do without. False where there is none: then the connection has
-    /// to end for it.
+    /// Frees memory that it can do without. Returns false if there is none; the connection must end
+    /// to free more.
     fn relieve<S: EventSink>(&mut self, _cx: &mut Context<'_, S>) -> bool {
         false
     }
 
-    /// What is still wanted of the connection. Once it is neither [`Interest::Undecided`] nor
-    /// [`Interest::Wanted`] it does not change.
+    /// What is still wanted of the connection. Any value other than [`Interest::Undecided`] and
+    /// [`Interest::Wanted`] is final.
     fn interest(&self) -> Interest;
 
-    /// Up to where the bytes of `direction` need not come up, if these are `bytes_min` or more, and
-    /// at most `ahead_bytes_max` ahead. `None` where anything speaks against it.
+    /// The position up to which the bytes of `direction` need not reach user space, if there are at
+    /// least `bytes_min` of them; at most `ahead_bytes_max` ahead. `None` if there is any doubt.
     fn elidable_until<S>(
         &self,
         _shared: &mut Shared<S>,
@@ -281,17 +283,17 @@ pub trait Protocol: Default {
         None
     }
 
-    /// What the connection turned out to carry.
+    /// What the connection carried, as far as is known.
     fn carried(&self) -> Carried;
 }
 
-/// The protocol whose first bytes these are, if any knows them.
+/// The protocol that recognises these first bytes, if any.
 #[cold]
 pub fn detect(first: &[u8]) -> Option<Kind> {
     Kind::ALL.iter().copied().find(|kind| kind.probe(first))
 }
 
-/// A connection that went on in another protocol while something was under way in the first.
+/// A connection that was taken over by another protocol while exchanges were open in the first one.
 #[derive(Debug)]
 pub struct Succession {
     before: ConnectionState,
@@ -299,7 +301,7 @@ pub struct Succession {
 }
 
 impl Default for ConnectionState {
-    /// Every connection begins so.
+    /// Every connection starts as HTTP/1.
     fn default() -> ConnectionState {
         ConnectionState::Http1(http1::Http1::default())
     }
@@ -327,8 +329,8 @@ impl ConnectionState {
         }
     }
 
-    /// The connection goes on in another protocol. What is under way in the one before stays until
-    /// the connection ends.
+    /// Switches to the other protocol. If the previous one has anything open, it is kept until the
+    /// connection ends.
     #[cold]
     fn succeed<S: EventSink>(
         &mut self,
@@ -359,11 +361,11 @@ impl ConnectionState {
     }
 }
 
-/// How many connections turned out to carry what.
+/// The number of connections, by what they carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounts {
     known: [u64; Kind::ALL.len()],
-    /// Payload that no protocol knows.
+    /// Payload that no protocol recognised.
     pub other: u64,
     /// No payload.
     pub empty: u64,
@@ -375,7 +377,7 @@ impl FlowCounts {
         self.known[kind as usize]
     }
 
-    /// All of them.
+    /// All connections.
     pub fn total(&self) -> u64 {
         self.known.iter().sum::<u64>() + self.other + self.empty
     }

@@ -1,60 +1,60 @@
-//! [`ExchangePool`]: the exchanges of a shard that are under way. Their memory is used again, so
-//! that none is allocated for an exchange in the steady state, and an idle connection holds none.
+//! [`ExchangePool`]: the open exchanges of a shard. Their memory is reused: in the steady state an
+//! exchange allocates nothing, and an idle connection holds none.
 
 use crate::decode::SeqNumber;
 use crate::record::{Exchange, Header};
 
-/// Texts longer than this give their memory back.
+/// A text with more capacity than this is freed when its exchange goes back to the pool.
 const KEPT_TEXT_BYTES: usize = 4096;
 
-/// Exchanges that are not under way and keep their memory; others give it back. So what is kept is
+/// Exchanges that keep their memory while they are not in use. Further ones are freed. This keeps
 /// at most 36 MiB.
 pub(super) const KEPT_COUNT: usize = 4096;
 
-/// Buffers of heads that came in pieces which are kept.
+/// Spare buffers that are kept. They hold heads that arrive in pieces.
 const KEPT_BUFFER_COUNT: usize = 64;
 
-/// What an exchange under way takes beside its texts: itself, its place in the lists, the statuses
-/// of interim answers, and what the allocator adds to these and to the texts.
+/// The memory of an open exchange, except for its texts: the entry, its slots in the lists, the
+/// statuses of interim responses, and the overhead of the allocator for these and the texts.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 128;
 
-/// The place of an exchange in the pool.
+/// The slot of an exchange in the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ExchangeId(u32);
 
-/// How sure it is that the answer to a request is the next one that nobody else waits for. Requests
-/// before it may have passed unseen.
+/// How certain it is that the response to a request is the next one that no other request waits
+/// for. Earlier requests may have passed unseen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Confidence {
     /// Nothing is missing before it.
     #[default]
     Full,
-    /// It is the first request that was seen of a connection that was joined late: full unless the
-    /// client turns out to send batches.
+    /// It is the first captured request of a connection whose beginning was not captured
+    /// (midstream). Full, unless the client turns out to send batches.
     UnlessBatched,
-    /// Requests may be missing whose answers come before its own.
+    /// Requests may be missing whose responses come before its own.
     None,
 }
 
-/// An exchange under way, and what pairing needs to know of it.
+/// An open exchange, and the state that pairing keeps for it.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub exchange: Exchange,
     /// The next request of the same connection.
     pub next: Option<ExchangeId>,
-    /// Where its first message begins in its sender's stream.
+    /// The position of its first message in the sender's stream.
     pub start: SeqNumber,
     /// How far the client had read the server's stream when it sent the request.
     pub read_until: Option<SeqNumber>,
     /// Requests before this one may have been lost.
     pub is_after_loss: bool,
-    /// Whether their answers may come before its own.
+    /// Whether the responses to those requests may come before its own.
     pub confidence: Confidence,
-    /// The request has `Expect: 100-continue`, and its client may withhold the body.
+    /// The request has `Expect: 100-continue`: the client may withhold the body.
     pub is_body_withheld: bool,
 }
 
-/// The entry at `id`, made if it is not there.
+/// The entry at `id`. Allocates it if there is none.
 #[inline]
 fn entry_of(entries: &mut [Option<Box<Entry>>], id: ExchangeId) -> &mut Entry {
     #[cold]
@@ -65,12 +65,13 @@ fn entry_of(entries: &mut [Option<Box<Entry>>], id: ExchangeId) -> &mut Entry {
     entries[id.0 as usize].get_or_insert_with(blank)
 }
 
-/// Bytes that the headers of a message hold.
+/// The memory of a list of headers.
 fn header_bytes(headers: &Vec<Header>) -> usize {
     headers.capacity() * size_of::<Header>()
 }
 
-/// Gives the memory of headers back where it is much; how much they held.
+/// Clears the headers of a message, and frees their memory if it is large. Returns the memory that
+/// they held.
 #[cold]
 fn shrink_headers(headers: &mut Vec<Header>) -> usize {
     let held_bytes = header_bytes(headers);
@@ -81,14 +82,14 @@ fn shrink_headers(headers: &mut Vec<Header>) -> usize {
     held_bytes
 }
 
-/// All exchanges under way in a shard, and the count of all memory that is held for messages.
+/// All open exchanges of a shard, and the sum of all memory held for messages.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct ExchangePool {
     entries: Vec<Option<Box<Entry>>>,
-    /// Places not in use whose entry is there.
+    /// Free slots that keep their entry.
     kept: Vec<ExchangeId>,
-    /// Places not in use without an entry.
+    /// Free slots without an entry.
     empty: Vec<ExchangeId>,
     buffers: Vec<Vec<u8>>,
     held_bytes: usize,
@@ -162,7 +163,7 @@ impl ExchangePool {
         &mut self.entry(id).exchange
     }
 
-    /// Copies a text into a message of the exchange, which is returned.
+    /// Copies a text into a message of the exchange. Returns the entry.
     #[inline(always)]
     pub(crate) fn set_text(
         &mut self,
@@ -182,7 +183,7 @@ impl ExchangePool {
         entry
     }
 
-    /// Sets the headers of a message whose text is set.
+    /// Sets the headers of a message whose text was set before.
     #[inline(never)]
     pub(crate) fn set_headers(
         &mut self,
@@ -198,14 +199,14 @@ impl ExchangePool {
         self.held_bytes += header_bytes(headers) - before_bytes;
     }
 
-    /// Adds to a head that comes in pieces.
+    /// Appends to a head that arrives in pieces.
     pub(crate) fn extend(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
         let before = buffer.capacity();
         buffer.extend_from_slice(bytes);
         self.held_bytes += buffer.capacity() - before;
     }
 
-    /// An empty buffer, for a head that comes in pieces.
+    /// An empty buffer, for a head that arrives in pieces.
     pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
         let buffer = self.buffers.pop().unwrap_or_default();
         self.held_bytes += buffer.capacity();
@@ -221,25 +222,25 @@ impl ExchangePool {
         }
     }
 
-    /// A protocol's state of a connection takes so many bytes from now on.
+    /// Adds memory that the state of a connection takes from now on.
     #[inline(always)]
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.held_bytes += bytes;
     }
 
-    /// They are free again.
+    /// Subtracts memory that was freed.
     #[inline(always)]
     pub(crate) fn release(&mut self, bytes: usize) {
         self.held_bytes -= bytes;
     }
 
-    /// Bytes that heads, exchanges and connections under way take, all connections together.
+    /// The memory of heads, exchanges and active connections, over all connections.
     #[inline]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// Exchanges under way, in all connections together.
+    /// The number of open exchanges, over all connections.
     pub fn in_use(&self) -> usize {
         self.entries.len() - self.kept.len() - self.empty.len()
     }

@@ -1,5 +1,4 @@
-//! [`Recorder`]: owns the exchanges that are under way in a shard and the sink that they are
-//! reported to.
+//! [`Recorder`]: owns the open exchanges of a shard, and the sink that they are reported to.
 
 use super::FlowRef;
 use super::pool::{ExchangeId, ExchangePool};
@@ -10,32 +9,32 @@ use crate::record::{
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
 
-/// What all protocols report by.
+/// All protocols report through it.
 #[derive(Debug)]
 pub struct Recorder<S> {
     pub(crate) pool: ExchangePool,
-    /// What was reported.
+    /// Counts of what was reported.
     pub stats: ExchangeStats,
-    /// What the sink makes use of.
+    /// What the sink uses.
     wants: Wants,
     /// Where events go.
     pub sink: S,
 }
 
 impl<S: EventSink> Recorder<S> {
-    /// Nothing is under way yet.
+    /// Starts without any open exchange.
     pub(super) fn new(sink: S) -> Recorder<S> {
         let (pool, stats) = (ExchangePool::default(), ExchangeStats::default());
         Recorder { pool, stats, wants: sink.wants(), sink }
     }
 
-    /// Whether all headers of a message are wanted.
+    /// Whether the sink uses all headers of a message.
     #[inline(always)]
     pub(crate) fn wants_headers(&self) -> bool {
         self.wants.headers
     }
 
-    /// An exchange begins with the message whose first byte came with `first`.
+    /// Starts an exchange. The first byte of its first message came in `first`.
     #[inline(always)]
     pub(crate) fn begin(&mut self, n: u32, first: &SegmentMeta) -> ExchangeId {
         let id = self.pool.take();
@@ -48,13 +47,13 @@ impl<S: EventSink> Recorder<S> {
         id
     }
 
-    /// Whether anybody listens to messages.
+    /// Whether the sink uses events for single messages.
     #[inline(always)]
     pub(crate) fn wants_messages(&self) -> bool {
         self.wants.messages
     }
 
-    /// The head of a message of the exchange is complete since `when`.
+    /// Reports a message of the exchange, whose head was complete at `when`.
     pub(crate) fn message(
         &mut self,
         flow: FlowIdentity<'_>,
@@ -66,7 +65,7 @@ impl<S: EventSink> Recorder<S> {
         self.sink.event(Event::Message(MessageRecord { flow, message, when }));
     }
 
-    /// The exchange is over, and leaves the pool.
+    /// Reports the exchange, which is over, and returns it to the pool.
     #[inline]
     pub(crate) fn report(
         &mut self,
@@ -95,7 +94,7 @@ impl<S: EventSink> Recorder<S> {
     }
 }
 
-/// A message that did not end has no last byte.
+/// An unfinished message has no last byte, so its time is removed.
 fn forget_unended_times(exchange: &mut Exchange) {
     for message in [&mut exchange.request, &mut exchange.response] {
         if !message.is_ended {

@@ -1,6 +1,7 @@
-//! The registry's macro: from the list of protocols to everything that names each of them.
+//! The registry's macro. It expands the list of protocols to everything that must name each of
+//! them.
 
-/// Declares the protocols that there are, each `Kind { counters: State }`: [`Kind`](super::Kind),
+/// Declares all protocols, each as `Kind { counters: State }`. Generates [`Kind`](super::Kind),
 /// [`ConnectionState`](super::ConnectionState) with its dispatch, and
 /// [`ProtocolStats`](super::ProtocolStats).
 macro_rules! protocols {
@@ -12,15 +13,15 @@ macro_rules! protocols {
         }
 
         impl Kind {
-            /// All there are.
+            /// All protocols.
             pub const ALL: &'static [Kind] = &[$($(#[$attribute])* Kind::$kind,)*];
 
-            /// As users know it.
+            /// The name shown to users.
             pub fn name(self) -> &'static str {
                 match self { $($(#[$attribute])* Kind::$kind => <$state as Protocol>::NAME,)* }
             }
 
-            /// Why it is not reported, for users who miss it.
+            /// Why it is not reported, for users who miss its records. `None` if it is reported.
             pub fn unread(self) -> Option<&'static str> {
                 match self { $($(#[$attribute])* Kind::$kind => <$state as Protocol>::UNREAD,)* }
             }
@@ -29,7 +30,7 @@ macro_rules! protocols {
                 match self { $($(#[$attribute])* Kind::$kind => <$state>::probe(first),)* }
             }
 
-            /// The state in which it begins.
+            /// The initial state.
             fn state(self) -> ConnectionState {
                 match self {
                     $($(#[$attribute])*
@@ -38,16 +39,17 @@ macro_rules! protocols {
             }
         }
 
-        /// What is kept of a connection beside its streams.
+        /// The protocol state of a connection.
         #[derive(Debug)]
         pub enum ConnectionState {
             $($(#[$attribute])* #[doc = concat!("It speaks [`", stringify!($state), "`].")]
               $kind($state),)*
-            /// It goes on in another protocol than it began in, and something is under way in that.
+            /// Another protocol took the connection over while exchanges were open in the first
+            /// one.
             Succession(Box<Succession>),
         }
 
-        /// Calls the same on the state of whichever protocol it is.
+        /// Dispatches each call to the state of the current protocol.
         impl ConnectionState {
             #[inline(always)]
             fn bytes<S: EventSink>(
@@ -105,7 +107,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// The connection is over: what is under way is reported.
+            /// The connection has ended: reports what is still open.
             pub fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.end(cx, end),)*
@@ -116,7 +118,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// The connection is forgotten, after its end.
+            /// The connection is removed, after its end.
             pub fn leave<S>(&mut self, shared: &mut Shared<S>) {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.leave(shared),)*
@@ -141,7 +143,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// How much memory is under way, weighed by for how long; 0 where nothing is.
+            /// How much memory unfinished work takes, weighted by its age; 0 if there is none.
             pub fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
                 match self {
                     $($(#[$attribute])*
@@ -153,7 +155,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// Gives memory back that it can do without. False where there is none.
+            /// Frees memory that it can do without. Returns false if there is none.
             pub fn relieve<S: EventSink>(&mut self, cx: &mut Context<'_, S>) -> bool {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.relieve(cx),)*
@@ -170,7 +172,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// Up to where the bytes of `direction` need not come up.
+            /// The position up to which the bytes of `direction` need not reach user space.
             #[inline(always)]
             pub fn elidable_until<S>(
                 &self,
@@ -189,7 +191,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// What the connection turned out to carry.
+            /// What the connection carried, as far as is known.
             pub fn carried(&self) -> Carried {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.carried(),)*
@@ -201,9 +203,9 @@ macro_rules! protocols {
         /// The counters of all protocols.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct ProtocolStats {
-            /// What connections turned out to be.
+            /// Connections, by what they carried.
             pub flows: FlowCounts,
-            /// Of messages and exchanges, whatever protocol they came in.
+            /// Messages and exchanges of all protocols together.
             pub exchanges: ExchangeStats,
             $($(#[$attribute])* #[doc = concat!("Of [`", stringify!($state), "`].")]
               pub $stats: <$state as Protocol>::Stats,)*
@@ -217,14 +219,14 @@ macro_rules! protocols {
                 $($(#[$attribute])* Stats::add(&mut self.$stats, &other.$stats);)*
             }
 
-            /// The rows of the totals that are the protocols' own.
+            /// The rows of the totals that belong to single protocols.
             pub fn rows(&self) -> Vec<Row> {
                 let mut rows = Vec::new();
                 $($(#[$attribute])* rows.extend(Stats::rows(&self.$stats));)*
                 rows
             }
 
-            /// Whether messages were seen that are in no record.
+            /// Whether messages were seen that appear in no record.
             pub fn has_unreported(&self) -> bool {
                 let mut has_any = false;
                 $($(#[$attribute])* {

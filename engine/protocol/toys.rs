@@ -1,9 +1,9 @@
-//! Three toy protocols, one for each thing that later ones need: to hand over to another, to nest
-//! others, and to yield chunks to another instead of events.
+//! Three toy protocols, one for each thing that later protocols need: hand over to another
+//! protocol, nest others, and pass chunks to another protocol instead of reporting events.
 
 use super::*;
 
-/// A greeting in a line, and then whatever the line does not say: as CONNECT and Upgrade do.
+/// A greeting line, then another protocol that the line does not name. Models CONNECT and Upgrade.
 #[derive(Debug, Default)]
 pub struct Relay {
     successor: Option<Box<HandOver>>,
@@ -47,8 +47,8 @@ impl Protocol for Relay {
     }
 }
 
-/// Streams by number: behind the magic each frame is a stream's number, a length, and its bytes. A
-/// frame is in one chunk. As WebSocket inside HTTP/2 is.
+/// Numbered streams. After the magic, each frame is the number of a stream, a length, and the
+/// bytes; a frame never spans two chunks. Models WebSocket inside HTTP/2.
 #[derive(Debug, Default)]
 pub struct Mux {
     streams: Vec<(u8, InnerStream)>,
@@ -98,7 +98,7 @@ impl Protocol for Mux {
         len_bytes: u64,
         _: SeqNumber,
     ) {
-        // Nobody knows whose they were.
+        // It is unknown which stream they belonged to.
         self.streams.iter_mut().for_each(|(_, it)| it.gap(cx, direction, len_bytes));
     }
 
@@ -123,12 +123,12 @@ impl Protocol for Mux {
     }
 }
 
-/// Bytes behind a key that is known: as TLS with keys is. It makes no events; what it decrypts goes
-/// to the protocol inside.
+/// Bytes encrypted with a known key. It reports no events itself: decrypted bytes go to the inner
+/// protocol. Models TLS with keys.
 #[derive(Debug, Default)]
 pub struct Cipher {
     inner: Option<Box<InnerStream>>,
-    /// Bytes of the magic that were taken, by direction.
+    /// Bytes of the magic that were read, by direction.
     begun: [usize; 2],
 }
 

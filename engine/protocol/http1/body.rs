@@ -3,44 +3,44 @@
 use super::head::{FramingFields, Kind};
 use memchr::memchr;
 
-/// Hex digits of a chunk size we follow: more than 2^64 bytes are none.
+/// Hex digits of a chunk size that are accepted. More would exceed 2^64 bytes.
 const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 
-/// How a body is framed, and how far it has come.
+/// How a body is framed, and how much of it is still to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyFraming {
     /// There is no body.
     None,
-    /// So many bytes are to come.
+    /// This many bytes are still to come.
     Length(u64),
-    /// Chunks, up to one of size 0 and the trailer behind it.
+    /// Chunks, up to one of size 0 and the trailer that follows it.
     Chunked(ChunkState),
-    /// All until the sender closes.
+    /// Everything until the sender closes.
     UntilClose,
 }
 
-/// Where in the chunked coding the next byte stands.
+/// The position within the chunked coding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChunkState {
-    /// In a chunk's size, after so many digits.
+    /// In a chunk's size.
     Size {
         /// The size so far.
         value: u64,
-        /// Digits read.
+        /// The number of digits read.
         digits: u8,
     },
-    /// Behind the size, before the line's end.
+    /// After the size, before the end of the line.
     Extension {
         /// The size.
         value: u64,
     },
-    /// In chunk data, with so many bytes to come.
+    /// In chunk data, with this many bytes to come.
     Data(u64),
-    /// Behind chunk data, before its line end.
+    /// After chunk data, before its line end.
     DataEnd,
     /// In the trailer.
     Trailer {
-        /// Nothing but CR stands in the line so far.
+        /// The current line contains nothing but CR so far.
         is_line_empty: bool,
     },
 }
@@ -50,12 +50,12 @@ impl ChunkState {
     pub const START: ChunkState = ChunkState::Size { value: 0, digits: 0 };
 }
 
-/// What a piece of a stream did to a body.
+/// The effect of a piece of a stream on a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Fed {
     /// Bytes of the piece that belong to the message.
     pub used: usize,
-    /// Of them, bytes of the body itself.
+    /// How many of them are bytes of the body itself.
     pub body_bytes: u64,
     pub progress: Progress,
 }
@@ -64,16 +64,16 @@ pub(super) struct Fed {
 pub(super) enum Progress {
     More,
     Done,
-    /// That was no chunked coding.
+    /// This is not chunked coding.
     Broken,
 }
 
-/// How many bytes went by unseen that the framing can account for.
+/// Whether the framing can account for bytes that passed unseen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Skipped {
-    /// All of them lie in the body; the message may have ended with them.
+    /// All of them are in the body. The message may have ended with them.
     Inside { is_done: bool },
-    /// The body ended among them, after so many.
+    /// The body ended within them, after `inside_bytes`.
     Beyond { inside_bytes: u64 },
     /// The framing itself was lost with them.
     Lost,
@@ -98,8 +98,8 @@ impl BodyFraming {
         })
     }
 
-    /// The framing of a final response's body, by the method of its request where that is known.
-    /// `None` where the fields are invalid, so that nobody can tell.
+    /// The framing of a final response's body, given the method of its request if that is known.
+    /// `None` if the fields are invalid, so that the end cannot be determined.
     pub(super) fn of_response(
         fields: &FramingFields,
         kind: Kind,
@@ -118,13 +118,12 @@ impl BodyFraming {
         BodyFraming::of_request(fields)
     }
 
-    /// Whether no byte of a chunked body has come. Other framings show that in the number of their
-    /// bytes.
+    /// Whether no byte of a chunked body has come. Other framings show this by their byte count.
     pub(super) fn is_untouched(&self) -> bool {
         !matches!(self, BodyFraming::Chunked(state) if *state != ChunkState::START)
     }
 
-    /// So many bytes at least are body before anything else can come.
+    /// At least this many bytes belong to the body before anything else can come.
     pub(super) fn rest_bytes(&self) -> u64 {
         match self {
             BodyFraming::UntilClose => u64::MAX,
@@ -133,10 +132,10 @@ impl BodyFraming {
         }
     }
 
-    /// Whether the message goes on behind the place that is `ahead_bytes` from here.
+    /// Whether the message continues past the position `ahead_bytes` from here.
     pub(super) fn goes_beyond(&self, ahead_bytes: i32) -> bool {
         let rest = i64::try_from(self.rest_bytes()).unwrap_or(i64::MAX);
-        // Behind the data of a chunk there is always more.
+        // The data of a chunk is always followed by more.
         let least = rest.saturating_add(i64::from(matches!(self, BodyFraming::Chunked(_))));
         least > i64::from(ahead_bytes)
     }
@@ -158,8 +157,8 @@ impl BodyFraming {
         }
     }
 
-    /// Takes note of `len_bytes` of the body that went by unseen, and says whether it ended with
-    /// them. `None` where they are not all of the body.
+    /// Takes `len_bytes` of the body that passed unseen. Returns whether the body ended with them,
+    /// or `None` if not all of them belong to the body.
     pub(super) fn skip_inside(&mut self, len_bytes: u64) -> Option<bool> {
         match self.skip(len_bytes) {
             Skipped::Inside { is_done } => Some(is_done),
@@ -167,7 +166,7 @@ impl BodyFraming {
         }
     }
 
-    /// Takes note of `len_bytes` that went by unseen.
+    /// Takes `len_bytes` that passed unseen.
     pub(super) fn skip(&mut self, len_bytes: u64) -> Skipped {
         match self {
             BodyFraming::UntilClose => Skipped::Inside { is_done: false },
@@ -240,13 +239,13 @@ fn feed_chunks(state: &mut ChunkState, data: &[u8]) -> Fed {
     Fed { used, body_bytes, progress: Progress::More }
 }
 
-/// One byte between chunks. `None` where it cannot stand there.
+/// Takes one byte between chunks. `None` if it is not allowed there.
 fn step(state: ChunkState, byte: u8) -> Option<ChunkState> {
     match (state, byte) {
         (ChunkState::DataEnd, b'\r') => Some(ChunkState::DataEnd),
         (ChunkState::DataEnd, b'\n') => Some(ChunkState::START),
         (ChunkState::Size { value, digits }, _) => match (byte as char).to_digit(16) {
-            // Leading zeros do not count towards the bound.
+            // Leading zeros do not count towards the limit.
             Some(digit) if value == 0 => {
                 Some(ChunkState::Size { value: u64::from(digit), digits: 1 })
             }

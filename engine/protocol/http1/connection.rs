@@ -1,5 +1,5 @@
-//! [`Http1Connection`]: the messages on one connection. Takes what the two framers report to the
-//! pairer, and what the pairer decides of a body back to the framer.
+//! [`Http1Connection`]: the messages on one connection. Passes what the two framers report to the
+//! pairer, and the framing that the pairer chooses for a body back to the framer.
 
 use super::body::{BodyFraming, Progress};
 use super::framer::{Found, Framer, ParseState};
@@ -17,37 +17,37 @@ use crate::time::TimestampNs;
 
 mod missing;
 
-/// Of a connection that has sent so much, both ways together, without a message, nothing more is
-/// expected. It is more than what stands before HTTP on some connections: SOCKS takes some tens of
-/// bytes, the PROXY protocol some hundreds.
+/// Bytes without a message, both directions together, after which no message is expected any more.
+/// More than precedes HTTP on some connections: SOCKS takes some tens of bytes, the PROXY protocol
+/// some hundreds.
 const UNCLEAR_BYTES_MAX: u64 = 4096;
 
-/// What the connection has turned out to carry, so far.
+/// What the connection has carried so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Spoken {
     /// No payload yet.
     #[default]
     Nothing,
-    /// Payload, and no message in it yet.
+    /// Payload, but no message in it yet.
     Unclear,
     /// HTTP/1.
     Http1,
 }
 
-/// One connection on which something is under way.
+/// A connection with unfinished work.
 #[derive(Debug, Default)]
 pub(crate) struct Http1Connection {
     pub(super) framers: [Framer; 2],
     pub(super) pairer: Pairer,
     pub(super) spoken: Spoken,
-    /// Bytes that have passed while no message was found.
+    /// Bytes that passed before the first message was found.
     pub(super) unclear_bytes: u64,
-    /// It turned out to speak another protocol.
+    /// Set if the connection turned out to speak another protocol.
     pub(super) successor: Option<Box<HandOver>>,
 }
 
 impl Http1Connection {
-    /// The pairer, and what it needs beside itself to take something that came in `direction`.
+    /// The pairer, and the context it needs to process input of `direction`.
     #[inline(always)]
     fn parts<'a, S>(
         &'a mut self,
@@ -58,7 +58,7 @@ impl Http1Connection {
         (&mut self.pairer, Http1Context { flow, shared, framers, direction })
     }
 
-    /// The next bytes of one direction.
+    /// Takes the next bytes of a direction.
     #[inline]
     pub fn bytes<S: EventSink>(
         &mut self,
@@ -70,18 +70,18 @@ impl Http1Connection {
         if self.spoken == Spoken::Nothing && self.begin(cx, Some(data), meta) == Step::HandOver {
             return Step::HandOver;
         }
-        self.go_on(cx, direction, data.len() as u32, meta);
+        self.advance(cx, direction, data.len() as u32, meta);
         if data.is_empty() {
             return Step::Done;
         }
         let used = self.piece(cx, direction, data, meta);
         if used < data.len() {
-            self.pieces_behind(cx, direction, (data, used), meta);
+            self.more_pieces(cx, direction, (data, used), meta);
         }
         if self.successor.is_some() { Step::HandOver } else { Step::Done }
     }
 
-    /// The first payload passes. `first` is what is there of it.
+    /// Handles the first payload. `first` holds its bytes, if they were captured.
     #[cold]
     fn begin<S>(&mut self, cx: &Context<'_, S>, first: Option<&[u8]>, meta: &SegmentMeta) -> Step {
         if let Some(to) = first.and_then(protocol::detect) {
@@ -90,13 +90,13 @@ impl Http1Connection {
         }
         self.spoken = Spoken::Unclear;
         if cx.flow.handshake.is_midstream() {
-            // Nobody knows what stood before: this may be the middle of a body.
+            // It is unknown what came before. This may be the middle of a body.
             self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
         }
         Step::Done
     }
 
-    /// From `at` on the connection speaks another protocol.
+    /// The connection speaks another protocol from `at` on.
     #[cold]
     fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, SegmentMeta)>) {
         self.successor = Some(Box::new(HandOver { to, at, kept }));
@@ -108,14 +108,14 @@ impl Http1Connection {
         self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Off);
     }
 
-    /// Who goes on from here, once [`Step::HandOver`] was said.
+    /// The protocol that takes over, after [`Step::HandOver`].
     pub fn take_successor(&mut self) -> Option<Box<HandOver>> {
         self.successor.take()
     }
 
-    /// So many bytes of a direction pass that are not lost.
+    /// Records that `len_bytes` of a direction passed and were not lost.
     #[inline(always)]
-    fn go_on<S>(
+    fn advance<S>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -129,16 +129,16 @@ impl Http1Connection {
         if self.spoken == Spoken::Unclear {
             self.unclear_bytes += u64::from(len_bytes);
         }
-        self.pairer.note_answer(cx.flow, direction, meta);
+        self.pairer.note_response_bytes(cx.flow, direction, meta);
         let until = Some(meta.seq.plus(len_bytes));
         let framer = &mut self.framers[direction.index()];
         (framer.seen_until, framer.passed_until) = (until, until);
     }
 
-    /// What is behind the first `done` bytes of a chunk. Apart, since nearly all chunks are one
-    /// piece, for which nothing need be kept.
+    /// Takes the rest of a chunk, after its first `done` bytes. In a function of its own, because
+    /// nearly every chunk is a single piece and needs no loop.
     #[inline(never)]
-    fn pieces_behind<S: EventSink>(
+    fn more_pieces<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -152,8 +152,7 @@ impl Http1Connection {
         }
     }
 
-    /// Takes what `data` begins with, and says how much that was. It may be nothing, where another
-    /// state began.
+    /// Takes the first part of `data` and returns its length. This is 0 if only the state changed.
     #[inline(always)]
     fn piece<S: EventSink>(
         &mut self,
@@ -195,7 +194,7 @@ impl Http1Connection {
         self.uncommon_head(cx, direction, (data, meta), found, &head)
     }
 
-    /// In a head that comes in pieces.
+    /// Inside a head that arrives in pieces.
     #[inline(never)]
     fn more_head<S: EventSink>(
         &mut self,
@@ -212,7 +211,7 @@ impl Http1Connection {
         self.uncommon_head(cx, direction, (data, meta), found, &head)
     }
 
-    /// What is not a head in one piece.
+    /// Anything other than a head in one piece.
     #[inline(never)]
     fn uncommon_head<S: EventSink>(
         &mut self,
@@ -251,7 +250,7 @@ impl Http1Connection {
         }
     }
 
-    /// A message's head has come.
+    /// Handles the head of a message.
     fn message<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -264,7 +263,7 @@ impl Http1Connection {
             Kind::Request => {
                 let (pairer, mut cx) = self.parts(cx, direction);
                 pairer.know_client(direction);
-                let is_joined = pairer.learn_habit(&mut cx, head.first);
+                let is_joined = pairer.learn_pipelining(&mut cx, head.first);
                 if pairer.open[direction.opposite().index()].may_be_missing {
                     missing_body::end_absent_body(pairer, &mut cx.turned(), head.first.ack);
                 }
@@ -275,7 +274,7 @@ impl Http1Connection {
                 pairer.know_client(direction.opposite());
                 let open = pairer.take_open_response(&mut http1);
                 if open.is_none() {
-                    self.cut_answered_head(cx, direction, head.first);
+                    self.cut_head_of_answered_request(cx, direction, head.first);
                 }
                 let (pairer, mut http1) = self.parts(cx, direction);
                 pairer.response(&mut http1, open, head, status);
@@ -283,7 +282,7 @@ impl Http1Connection {
         }
     }
 
-    /// A piece of a body, or the head behind it.
+    /// Takes a piece of a body, or the head that follows it.
     #[inline]
     fn body<S: EventSink>(
         &mut self,
@@ -298,7 +297,7 @@ impl Http1Connection {
             pairer.end_message(&mut http1, last);
             return 0;
         }
-        missing_body::tell_absent(pairer, &mut http1, || head::may_begin_answer(data));
+        missing_body::update_may_be_missing(pairer, &mut http1, || head::may_begin_response(data));
         let Some(fed) = http1.framer().feed(data) else { return 0 };
         pairer.count_body(&mut http1, fed.used as u64, fed.body_bytes, meta);
         match fed.progress {
@@ -314,7 +313,7 @@ impl Http1Connection {
         }
     }
 
-    /// In search of a head.
+    /// Searches for a head.
     #[inline(never)]
     fn search<S: EventSink>(
         &mut self,
@@ -324,14 +323,14 @@ impl Http1Connection {
         meta: &SegmentMeta,
     ) -> usize {
         if !Framer::is_found(data, meta, self.pairer.expected(direction)) {
-            return self.pass_over(cx, direction, data.len(), meta);
+            return self.skip_bytes(cx, direction, data.len(), meta);
         }
         let (pairer, mut cx) = self.parts(cx, direction);
         pairer.end_message(&mut cx, None);
         0
     }
 
-    /// What should be a head is none. So many bytes are passed over.
+    /// A head was expected, but this is none. Skips `len_bytes`.
     #[inline(never)]
     fn not_a_head<S>(
         &mut self,
@@ -344,12 +343,12 @@ impl Http1Connection {
         framer.drop_partial(&mut cx.shared.recorder.pool);
         framer.state = ParseState::Search;
         self.count_resync(cx);
-        self.pass_over(cx, direction, len_bytes, meta)
+        self.skip_bytes(cx, direction, len_bytes, meta)
     }
 
-    /// Passes over so many bytes. There may have been messages in them, that did not begin where a
-    /// frame did.
-    fn pass_over<S>(
+    /// Skips `len_bytes`. They may have contained messages that did not begin at the start of a
+    /// frame.
+    fn skip_bytes<S>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -386,7 +385,7 @@ impl Http1Connection {
         }
     }
 
-    /// Ends all that is under way on the connection.
+    /// Ends everything that is open on the connection.
     pub fn finish<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
         self.drop_partial_heads(cx);
         let (pairer, mut http1) = self.parts(cx, Direction::Forward);
@@ -396,8 +395,8 @@ impl Http1Connection {
         }
     }
 
-    /// How much memory is under way here, and for how long; 0 where nothing is. A head counts from
-    /// its first byte on, however often a piece of it comes.
+    /// How much memory unfinished work takes, weighted by its age; 0 if there is none. The age of a
+    /// head counts from its first byte, even if further pieces keep arriving.
     pub fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
         let head = |framer: &Framer| {
             let since = framer.partial_meta.map_or(quiet_since, |meta| meta.timestamp);
@@ -408,8 +407,8 @@ impl Http1Connection {
         heads.saturating_add(flow::memory_weight(exchanges as u64, now, quiet_since))
     }
 
-    /// What is still wanted. Once it is neither [`Interest::Undecided`] nor [`Interest::Wanted`] it
-    /// does not change, and the connection need not be followed.
+    /// What is still wanted. Any value other than [`Interest::Undecided`] and [`Interest::Wanted`]
+    /// is final, and the connection need not be followed any more.
     #[inline]
     pub fn interest(&self) -> Interest {
         let has_left = self.pairer.has_switched && self.pairer.pending.is_empty();
@@ -419,8 +418,8 @@ impl Http1Connection {
         }
     }
 
-    /// Up to where all of `direction` is the body of the message under way, if that is
-    /// `bytes_min` or more: no head begins before. `None` also where anything speaks against it.
+    /// The position up to which `direction` carries only the body of the current message, so that
+    /// no head begins before it. `None` if that is less than `bytes_min`, or if there is any doubt.
     #[inline]
     pub fn elidable_until<S>(
         &self,
@@ -437,14 +436,14 @@ impl Http1Connection {
         }
         let entry = shared.recorder.pool.entry(open.id?);
         if entry.is_body_withheld && entry.exchange.request.body_bytes == Some(0) {
-            // It may not come at all.
+            // The client may withhold the body.
             return None;
         }
         Some(framer.passed_until?.plus(rest_bytes.min(u64::from(ahead_bytes_max)) as u32))
     }
 }
 
-/// What is wanted of a connection where no head is under way.
+/// What is wanted of a connection while no head is in progress.
 #[inline]
 pub(super) fn interest(spoken: Spoken, has_left: bool, unclear_bytes: u64) -> Interest {
     match spoken {
@@ -457,7 +456,7 @@ pub(super) fn interest(spoken: Spoken, has_left: bool, unclear_bytes: u64) -> In
 }
 
 impl Pairer {
-    /// Which messages `direction` may carry.
+    /// The kind of message that `direction` may carry.
     #[inline(always)]
     pub(super) fn expected(&self, direction: Direction) -> Expected {
         match self.client {

@@ -1,9 +1,10 @@
 //! [`Framer`]: finds heads and follows bodies in one direction's stream, and reports what it found.
-//! It knows nothing of exchanges: which body a head has is told to it.
+//! It knows nothing of exchanges: the pairer decides how the body behind a head is framed.
 //!
-//! While a direction is in step, every byte belongs to a message and nothing is searched. After a
-//! loss that framing cannot account for it searches, and takes a head only at the start of a frame,
-//! and only one that is certain; so bytes of a body are not taken for a head.
+//! While a direction is synchronised, every byte belongs to a message and nothing is searched.
+//! After a loss that framing cannot account for, it searches. Then it accepts a head only at the
+//! start of a frame, and only if the head is certain, so that bytes of a body are not mistaken for
+//! one.
 
 use super::body::{BodyFraming, Fed, Skipped};
 use super::head::{self, Expected, Head, Parsed};
@@ -14,47 +15,47 @@ use crate::flow::SegmentMeta;
 use crate::protocol::pool::ExchangePool;
 use crate::time::TimestampNs;
 
-/// Bytes of an unfinished line that are looked at anew with each piece, to notice early that it is
-/// no start line.
+/// An unfinished line of up to this length is parsed again with each piece, to notice early that it
+/// is no start line.
 const DOUBTFUL_BYTES_MAX: usize = 128;
 
-/// A head of fewer bytes is left to come whole while the shard's memory is more than half full.
+/// A shorter head may still be completed while more than half of the shard's memory is used.
 const MODEST_BYTES: usize = 4096;
 
-/// Where a direction stands.
+/// The state of a direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum ParseState {
     /// Between messages: the next byte begins a head.
     #[default]
     Start,
-    /// In a head, whose bytes so far are kept.
+    /// In a head. Its bytes so far are kept.
     Head {
-        /// The start line is whole and valid.
+        /// The start line is complete and valid.
         has_line: bool,
     },
-    /// In a head that is longer than what is kept.
+    /// In a head that is longer than the part that is kept.
     LongHead(LongHead),
     /// In a body.
     Body(BodyFraming),
-    /// Synchronisation was lost: in search of a head.
+    /// Lost synchronisation: searching for a head.
     Search,
     /// Not HTTP/1, or no longer.
     Off,
 }
 
-/// What some bytes begin with where a head may stand.
+/// What was found where a head may begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
-    /// So many bytes that belong to no message: empty lines or a PROXY header.
+    /// This many bytes belong to no message: empty lines or a PROXY header.
     Nothing(usize),
-    /// A whole head, which is in the caller's [`Head`].
+    /// A complete head, in the caller's [`Head`].
     Head,
-    /// The end of a head that came in pieces, after so many bytes of this piece. The head is in the
-    /// caller's [`Head`], its bytes and where they came from in [`Framer::take_partial`].
+    /// The end of a head that came in pieces, after this many bytes of this piece. The head is in
+    /// the caller's [`Head`]; [`Framer::take_partial`] returns its bytes and its first segment.
     HeadInPieces(usize),
-    /// More of a head, which took all of the bytes.
+    /// More of a head. All bytes belong to it.
     Partial,
-    /// More of a head than is kept. So many bytes of this piece were.
+    /// More of a head than is kept. This many bytes of this piece were kept.
     TooLong(usize),
     /// No head.
     NotAHead,
@@ -62,25 +63,25 @@ pub(super) enum Found {
     Http2,
 }
 
-/// What lost bytes were part of.
+/// What the lost bytes were part of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Missing {
     /// Nothing that is followed: the connection has left HTTP/1.
     Ignored,
-    /// Something unknown: the framer was in search of a head.
+    /// Unknown: the framer was searching for a head.
     Unknown,
-    /// What stands between messages. The framer searches from here on.
+    /// Bytes between messages. The framer searches from here on.
     Messages,
-    /// A head, of which there is a part. The framer is to be told what becomes of it.
+    /// A head that has been received in part. The caller decides what becomes of it.
     Head,
-    /// The body, which may have ended with them.
+    /// The body, which may have ended with these bytes.
     Body {
         /// It has ended.
         is_done: bool,
     },
-    /// The body ended among them, after so many; the rest is of unknown messages.
+    /// The body ended within these bytes; the rest belongs to unknown messages.
     BodyAndMore {
-        /// Bytes of the body.
+        /// Bytes that belong to the body.
         inside_bytes: u64,
     },
     /// The framing of a body. The framer searches from here on.
@@ -91,21 +92,21 @@ pub(super) enum Missing {
 #[derive(Debug, Default)]
 pub(super) struct Framer {
     pub state: ParseState,
-    /// Behind the last byte that was seen, or where the first loss began. `None` until something
-    /// has passed.
+    /// The position behind the last byte that was seen, or where the first loss began. `None` until
+    /// something has passed.
     pub seen_until: Option<SeqNumber>,
-    /// Behind all that has passed, seen or lost.
+    /// The position behind everything that has passed, seen or lost.
     pub passed_until: Option<SeqNumber>,
-    /// When the last byte of the message under way passed, so far; `None` where it was lost.
+    /// When the latest byte of the current message passed. `None` if it was lost.
     pub last_at: Option<TimestampNs>,
-    /// What there is of a head, or of the field of a long head that is not whole yet.
+    /// The received part of a head, or of an incomplete field of a long head.
     pub(super) partial: Vec<u8>,
     pub(super) partial_meta: Option<SegmentMeta>,
 }
 
 impl Framer {
-    /// Where a head may begin. Empty lines before a start line are passed over (RFC 9112 section
-    /// 2.2). `head` is blank.
+    /// Parses a head where one may begin. Empty lines before a start line are skipped (RFC 9112
+    /// section 2.2). `head` is blank.
     #[inline(always)]
     pub fn find_head(
         &mut self,
@@ -134,7 +135,7 @@ impl Framer {
         }
     }
 
-    /// A piece of a head that comes in pieces. `head` is blank.
+    /// Parses the next piece of a head that arrives in pieces. `head` is blank.
     #[inline(never)]
     pub fn find_end_of_head(
         &mut self,
@@ -161,7 +162,7 @@ impl Framer {
                 _ => Found::NotAHead,
             };
         }
-        // A PROXY header that is not whole yet has no line.
+        // An incomplete PROXY header has no line.
         let is_proxy = self.partial.starts_with(&[0]);
         if !has_line && (known <= DOUBTFUL_BYTES_MAX || is_proxy || data.contains(&b'\n')) {
             match head::parse(&self.partial, expected, &mut { Head::BLANK }) {
@@ -186,16 +187,16 @@ impl Framer {
         Found::TooLong(data.len().min(free_bytes))
     }
 
-    /// Goes on behind `kept`, if the head of which that is the beginning was taken for one.
-    pub fn go_on_behind(&mut self, kept: &[u8], meta: &SegmentMeta, pool: &mut ExchangePool) {
+    /// Continues after `kept`, the beginning of a head, if that was accepted as one.
+    pub fn resume_after(&mut self, kept: &[u8], meta: &SegmentMeta, pool: &mut ExchangePool) {
         let ParseState::LongHead(rest) = &mut self.state else { return };
-        let field = rest.go_on_behind(kept);
+        let field = rest.resume_after(kept);
         self.partial_meta = Some(*meta);
         pool.extend(&mut self.partial, field);
     }
 
-    /// A piece of the part of a head that is not kept: how many bytes of `data` stand before its
-    /// end, and what was known of the head there. `None` where it goes on.
+    /// Scans a piece of the part of a head that is not kept. Returns the number of bytes of `data`
+    /// up to the end of the head, and its framing fields. `None` if the head continues.
     #[inline(never)]
     pub fn find_end_of_long_head(
         &mut self,
@@ -210,14 +211,14 @@ impl Framer {
         Some((used, rest))
     }
 
-    /// A piece of a body, and whether that ended with it.
+    /// Takes a piece of a body, and returns whether the body ended with it.
     #[inline(always)]
     pub fn feed(&mut self, data: &[u8]) -> Option<Fed> {
         let ParseState::Body(framing) = &mut self.state else { return None };
         Some(framing.feed(data))
     }
 
-    /// The framing of the body under way.
+    /// The framing of the current body.
     #[inline(always)]
     pub fn body(&self) -> Option<BodyFraming> {
         match self.state {
@@ -226,14 +227,14 @@ impl Framer {
         }
     }
 
-    /// Whether a head stands where the search has come to, behind so many empty lines: only the
-    /// start of a frame may be one.
+    /// Whether the search has found a head, possibly behind empty lines. Only the start of a frame
+    /// can be one.
     pub fn is_found(data: &[u8], meta: &SegmentMeta, expected: Expected) -> bool {
         let empty = head::empty_lines(data);
         meta.is_frame_start && head::is_certain(&data[empty..], expected)
     }
 
-    /// So many bytes from `at` on passed unseen.
+    /// Takes the loss of `len_bytes` that started at `at`.
     pub fn skip(&mut self, len_bytes: u64, at: SeqNumber, pool: &mut ExchangePool) -> Missing {
         self.seen_until.get_or_insert(at);
         self.passed_until = Some(at.plus(len_bytes as u32));
@@ -266,13 +267,13 @@ impl Framer {
         }
     }
 
-    /// The bytes of a head that came in pieces, or was cut, and where the first came from. They are
-    /// to be given back to the pool.
+    /// The bytes of a head that came in pieces or was cut, and its first segment. The caller gives
+    /// the buffer back to the pool.
     pub fn take_partial(&mut self) -> (Vec<u8>, Option<SegmentMeta>) {
         (std::mem::take(&mut self.partial), self.partial_meta.take())
     }
 
-    /// Forgets what there is of a head. True where there was something.
+    /// Drops the received part of a head. Returns whether there was one.
     pub fn drop_partial(&mut self, pool: &mut ExchangePool) -> bool {
         if self.partial_meta.take().is_none() {
             return false;
@@ -281,18 +282,18 @@ impl Framer {
         true
     }
 
-    /// Where the head under way began, whose start line is whole.
+    /// The first segment of the current head, if its start line is complete.
     pub fn head_with_line(&self) -> Option<SegmentMeta> {
         let meta = self.partial_meta?;
         matches!(self.state, ParseState::Head { has_line: true }).then_some(meta)
     }
 
-    /// Whether a head is under way.
+    /// Whether a head is in progress.
     pub fn is_in_head(&self) -> bool {
         matches!(self.state, ParseState::Head { .. } | ParseState::LongHead(_))
     }
 
-    /// Whether it is in search of a head.
+    /// Whether it is searching for a head.
     pub fn is_searching(&self) -> bool {
         matches!(self.state, ParseState::Search)
     }

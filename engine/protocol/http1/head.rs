@@ -1,9 +1,9 @@
-//! The head of a message: start line and header fields (RFC 9112 sections 2 to 5), found in one
+//! The head of a message: start line and header fields (RFC 9112 sections 2 to 5), parsed in one
 //! pass.
 //!
-//! Lenient where real senders are: bare LF, several spaces, raw bytes in targets, obsolete folds,
-//! white space around names. Strict in what makes a message a message: the start line's shape and
-//! its version.
+//! Lenient where real senders need it: bare LF, several spaces, raw bytes in targets, obsolete
+//! folds, white space around names. Strict about what makes a message a message: the shape of the
+//! start line, and its version.
 
 use crate::record::{Fields, Span};
 use memchr::{memchr, memrchr};
@@ -15,33 +15,34 @@ mod lines;
 pub(super) use fields::{Expected, FramingFields, Head, Kind};
 pub(super) use lines::HeaderLines;
 
-/// A method longer than this is none.
+/// A longer method is not accepted.
 const METHOD_BYTES_MAX: usize = 64;
-/// A version longer than this is none.
+/// A longer version is not accepted.
 const VERSION_BYTES_MAX: usize = 16;
 
-/// The longest line of a PROXY header; its version 2's signature behind the empty lines in front,
-/// and how much of one is waited for.
+/// The longest line of a PROXY header of version 1.
 const PROXY_LINE_BYTES_MAX: usize = 107;
+/// The signature of version 2, without the empty lines in front of it.
 const PROXY_SIGNATURE: &[u8] = b"\0\r\nQUIT\n";
+/// A longer PROXY header is not waited for.
 const PROXY_BYTES_MAX: usize = 4096;
 
-/// What some bytes begin with.
+/// What was found at the start of some bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Parsed {
-    /// A head, which is told beside.
+    /// A complete head, which is in the caller's [`Head`].
     Complete,
-    /// So far it may be a head.
+    /// May become a head.
     Partial,
     Invalid,
-    /// A PROXY header of so many bytes, as load balancers put it before what they pass on.
+    /// A PROXY header of this length, as load balancers send it before the data they pass on.
     Proxy(usize),
     /// The HTTP/2 connection preface (RFC 9113 section 3.4).
     Http2,
 }
 
-/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing
-/// unless the head is complete.
+/// Parses a head at the start of `bytes` into `head`, which is blank. `head` is valid only if it is
+/// complete.
 #[inline]
 pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
     if fast_path::parse(bytes, expected, head).is_some() {
@@ -51,7 +52,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed
     parse_slow_path(bytes, expected, head)
 }
 
-/// The same for whatever senders write.
+/// The same for everything that senders write.
 fn parse_slow_path(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed {
     let Some(line_end) = memchr(b'\n', bytes) else {
         return if may_begin(bytes, expected) { Parsed::Partial } else { proxy(bytes, expected) };
@@ -66,16 +67,16 @@ fn parse_slow_path(bytes: &[u8], expected: Expected, head: &mut Head) -> Parsed 
     Parsed::Complete
 }
 
-/// Parses what there is of a head whose rest was lost or is too long; a last line without an end is
-/// left out. `None` where not even the start line is whole.
+/// Parses the available part of a head whose rest was lost or is too long. An unfinished last line
+/// is left out. `None` if not even the start line is complete.
 pub(super) fn parse_cut(bytes: &[u8], expected: Expected) -> Option<Head> {
     let mut head = Head { len_bytes: bytes.len(), ..Head::BLANK };
     lines(bytes, memchr(b'\n', bytes)?, expected, &mut head).ok()?;
     Some(head)
 }
 
-/// The start line, which ends at `line_end`, and the header lines behind it; where the head ends,
-/// if it does.
+/// Parses the start line, which ends at `line_end`, and the header lines that follow. Returns where
+/// the head ends, if it does.
 fn lines(
     bytes: &[u8],
     line_end: usize,
@@ -87,8 +88,8 @@ fn lines(
     Ok(header_lines(bytes, line_end + 1, head))
 }
 
-/// Parses the beginning of a request line that is longer than what is kept: method and the target's
-/// beginning.
+/// Parses the beginning of a request line that is longer than the part that is kept: the method and
+/// the beginning of the target.
 pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     let method_end = memchr(b' ', bytes).filter(|_| may_begin_request(bytes))?;
     let mut head = Head { kind: Kind::Request, len_bytes: bytes.len(), ..Head::BLANK };
@@ -98,7 +99,7 @@ pub(super) fn parse_cut_request_line(bytes: &[u8]) -> Option<Head> {
     Some(head)
 }
 
-/// Takes note of what a whole field says of the body.
+/// Updates the framing with one complete field.
 pub(super) fn note_framing(field: &[u8], is_request: bool, fields: &mut FramingFields) {
     let kind = if is_request { Kind::Request } else { Kind::Response { status: 0 } };
     let mut head = Head { kind, framing: *fields, ..Head::BLANK };
@@ -106,9 +107,9 @@ pub(super) fn note_framing(field: &[u8], is_request: bool, fields: &mut FramingF
     *fields = head.framing;
 }
 
-/// What is no start line may be a PROXY header (haproxy's doc/proxy-protocol.txt): a line, or in
-/// its version 2 a signature, four bytes and so many as the last two say. The empty lines that the
-/// signature begins with have been passed over.
+/// Bytes that are no start line may be a PROXY header (haproxy's doc/proxy-protocol.txt): a line,
+/// or in version 2 a signature, four bytes, and as many bytes as the last two of these announce.
+/// The empty lines at the beginning of the signature have already been skipped.
 #[cold]
 fn proxy(bytes: &[u8], expected: Expected) -> Parsed {
     if expected == Expected::Response {
@@ -133,20 +134,20 @@ fn proxy(bytes: &[u8], expected: Expected) -> Parsed {
     }
 }
 
-/// Bytes of the empty lines in front of a start line (RFC 9112 section 2.2).
+/// The length of the empty lines before a start line (RFC 9112 section 2.2).
 pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(**byte, b'\r' | b'\n')).count()
 }
 
-/// Whether what begins with `bytes` may be an answer, with or without empty lines before it.
-pub(super) fn may_begin_answer(bytes: &[u8]) -> bool {
+/// Whether `bytes` may begin a response, with or without empty lines before it.
+pub(super) fn may_begin_response(bytes: &[u8]) -> bool {
     let text = &bytes[empty_lines(bytes)..];
     let begin = &text[..text.len().min(5)];
     begin.eq_ignore_ascii_case(&b"HTTP/"[..begin.len()])
 }
 
-/// Where the head ends that `bytes` begin with, looking from `from` on: behind the first empty
-/// line.
+/// Where the head at the start of `bytes` ends: behind the first empty line. Looks only from `from`
+/// on.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(3);
     while let Some(found) = memchr(b'\n', bytes.get(at..)?) {
@@ -161,10 +162,10 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// Whether a line that is not whole yet may become a start line.
+/// Whether an unfinished line may become a start line.
 pub(super) fn may_begin(bytes: &[u8], expected: Expected) -> bool {
     let as_response = expected != Expected::Request && {
-        // Of the version, what `status_of` asks for.
+        // The part of the version that `status_of` checks.
         let pattern: &[u8] = if expected == Expected::Response { b"HTTP/" } else { b"HTTP/1" };
         let len = bytes.len().min(pattern.len());
         bytes[..len].eq_ignore_ascii_case(&pattern[..len])
@@ -181,9 +182,10 @@ fn may_begin_request(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether the start of a frame is the start of a head, in a stream that lost its place. Nothing
-/// vouches for it but itself, so it must be what senders do write: a whole start line of the right
-/// shape, or the beginning of one whose method is in capitals and whose target has a known form.
+/// Whether the start of a frame is the start of a head, in a stream that lost synchronisation.
+/// Nothing else confirms it, so it must be what senders do write: a complete start line of the
+/// right shape, or the beginning of one whose method is in capitals and whose target has a known
+/// form.
 pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     if let Some(line_end) = memchr(b'\n', bytes) {
         let mut fields = Fields::NONE;
@@ -208,8 +210,8 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
             || method == b"CONNECT")
 }
 
-/// A method as senders do write it, in capitals or in none. The tail of a body that runs into a
-/// start line mostly makes another.
+/// A method as senders write it: all in capitals, or without any. If the tail of a body runs into a
+/// start line, the result usually looks different.
 fn is_usual_method(method: &[u8]) -> bool {
     let is_all =
         |of_case: fn(&u8) -> bool| method.iter().all(|byte| of_case(byte) || *byte == b'-');
@@ -232,8 +234,8 @@ fn start_line(line: &[u8], expected: Expected, fields: &mut Fields) -> Result<Ki
     request_line(line, fields).ok_or(Parsed::Invalid)
 }
 
-/// `method SP target SP HTTP/1.x` (RFC 9112 section 3). The target is all between the first space
-/// and the last, whatever bytes it holds.
+/// `method SP target SP HTTP/1.x` (RFC 9112 section 3). The target is everything between the first
+/// space and the last, whatever bytes it holds.
 fn request_line(line: &[u8], fields: &mut Fields) -> Option<Kind> {
     let len = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let line = &line[..len];
@@ -273,8 +275,8 @@ fn status_line(line: &[u8], expected: Expected, fields: &mut Fields) -> Option<K
     Some(Kind::Response { status })
 }
 
-/// The status and its place in what begins like a status line. Where nothing but a response can
-/// stand, any version is taken: clients look at the status.
+/// The status and its position in a possible status line. Where only a response is possible, any
+/// version is accepted: clients look at the status.
 fn status_of(line: &[u8], expected: Expected) -> Option<(u16, usize)> {
     let version = line.get(..version_bytes(line))?;
     let is_known = is_version(version)
@@ -294,46 +296,46 @@ fn status_of(line: &[u8], expected: Expected) -> Option<(u16, usize)> {
     (status >= 100).then_some((status, start))
 }
 
-/// Bytes of the version that a status line begins with: all before the first blank.
+/// The length of the version at the start of a status line: everything before the first blank.
 fn version_bytes(line: &[u8]) -> usize {
     line.iter().take_while(|byte| !is_blank(**byte)).count()
 }
 
-/// `HTTP/1` and what senders put behind it: one digit after a point is all there should be, but
-/// there are also `HTTP/1.0.8` and `HTTP/1.`.
+/// `HTTP/1` and what senders append to it. A point and one digit are correct, but `HTTP/1.0.8` and
+/// `HTTP/1.` also occur.
 fn is_version(word: &[u8]) -> bool {
     (6..=VERSION_BYTES_MAX).contains(&word.len())
         && word[..6].eq_ignore_ascii_case(b"HTTP/1")
         && word[6..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
-/// Reads header lines from `at` on; returns where the head ends, or `None` where it does not. The
-/// careful way, which takes all that senders write, and what there is of a head that was cut.
+/// Reads header lines from `at` on. Returns where the head ends, or `None` if it does not. This is
+/// the slow path. It accepts everything that senders write, and also a head that was cut.
 fn header_lines(bytes: &[u8], at: usize, head: &mut Head) -> Option<usize> {
     let (mut field_start, mut line_start) = (at, at);
     while let Some(len) = memchr(b'\n', &bytes[line_start..]) {
         let line_end = line_start + len;
-        // Two CR end the lines of text that was translated twice.
+        // Two CR end each line of text whose line ends were converted twice.
         if matches!(bytes[line_start..line_end], [] | [b'\r'] | [b'\r', b'\r']) {
             return Some(line_end + 1);
         }
         line_start = line_end + 1;
-        // A fold makes the field longer.
+        // A fold extends the field.
         if !matches!(bytes.get(line_start), Some(b' ' | b'\t')) {
             header_field(bytes, field_start, line_end, head);
             field_start = line_start;
         }
     }
     if field_start < line_start {
-        // Of a head that was cut, the last whole field counts.
+        // The last complete field of a head that was cut also counts.
         header_field(bytes, field_start, line_start - 1, head);
     }
     None
 }
 
-/// Takes note of the field in `bytes[start..end]` if it is one that records or framing need.
-/// Senders that put white space before the colon mean the same field (RFC 9112 section 5.1 has it
-/// refused).
+/// Stores the field in `bytes[start..end]` if records or framing need it. White space before the
+/// colon is accepted: senders that write it mean the same field (RFC 9112 section 5.1 requires
+/// servers to reject it).
 fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
     let line = &bytes[start..end];
     let Some(colon) = memchr(b':', line) else { return };
@@ -362,7 +364,7 @@ fn header_field(bytes: &[u8], start: usize, end: usize, head: &mut Head) {
     }
 }
 
-/// Where the value from `at` on begins and ends in `line`, without the white space around it.
+/// The bounds of the value that starts at `at` in `line`, without the white space around it.
 fn trimmed(line: &[u8], at: usize) -> (usize, usize) {
     let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let leading = line[at..].iter().take_while(is_space).count();
@@ -370,7 +372,7 @@ fn trimmed(line: &[u8], at: usize) -> (usize, usize) {
     (at + leading, line.len() - trailing)
 }
 
-/// A line without the CR at its end, or the two of text that was translated twice.
+/// A line without the CR at its end, or the two CR of text whose line ends were converted twice.
 fn trim_cr(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

@@ -1,6 +1,6 @@
-//! [`Http1`]: the state of one connection, as a shard keeps it. While nothing is under way there is
-//! little to know of it, and most connections are so at any time: a million of them are kept, but
-//! only those that speak need an [`Http1Connection`].
+//! [`Http1`]: the state of one connection, as a shard keeps it. While nothing is in progress there
+//! is little to keep, and most connections are in that state at any time. A shard may keep a
+//! million of them, but only the active ones need an [`Http1Connection`].
 
 use super::connection::{Http1Connection, Spoken, interest};
 use super::framer::ParseState;
@@ -12,41 +12,40 @@ use crate::protocol::{Carried, Context, HandOver, Interest, Kind, Protocol, Shar
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
-/// Connections without anything under way stay active while no more than this share of what a
-/// shard may hold is taken: 4 MiB, or some 8,000 of them. To go idle and to wake takes 150
-/// instructions of an exchange, which are 2% of all that it takes.
+/// Connections with nothing in progress stay active until this share (one part in 64) of a shard's
+/// memory limit is used: 4 MiB, or about 8,000 connections. Going idle and waking up takes 150
+/// instructions per exchange, 2% of the total.
 const ACTIVE_SHARE: usize = 64;
 
-/// What an active connection takes, with what the allocator adds. At most [`KEPT_COUNT`] of those
-/// that were active keep their memory.
+/// The memory of an active connection, with the overhead of the allocator. At most [`KEPT_COUNT`]
+/// unused ones keep their memory.
 const CONNECTION_BYTES: usize = size_of::<Http1Connection>() + 16;
 
-/// The HTTP/1 side of one connection. Every connection begins so: it turns out later what it
-/// speaks.
+/// The HTTP/1 state of one connection. Every connection starts with it; its protocol shows later.
 #[derive(Debug)]
 pub enum Http1 {
     /// Between exchanges.
     Idle(IdleState),
-    /// Something is under way, or was lost and may matter yet.
+    /// Something is in progress, or a loss may still matter.
     Active(ActiveConnection),
 }
 
-/// A connection on which something is under way, or may be.
+/// A connection on which something is or may be in progress.
 #[derive(Debug)]
 pub struct ActiveConnection(Box<Http1Connection>);
 
-/// Active connections that are not in use and keep their memory.
+/// Unused active connections that keep their memory.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct Spares(Vec<Box<Http1Connection>>);
 
-/// What is to be known of a connection between two exchanges.
+/// The state of a connection between two exchanges.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdleState {
-    /// Behind all that has passed.
+    /// The position behind everything that has passed.
     passed_until: [Option<SeqNumber>; 2],
     last_read: Option<SeqNumber>,
-    /// 0 where it was not asked for. (Where the hash is 0, it is made anew each time.)
+    /// 0 if it was not needed yet. (If the hash itself is 0, it is computed again each time.)
     flow_id: u64,
     next_n: u32,
     unclear_bytes: u32,
@@ -100,7 +99,7 @@ impl IdleState {
     }
 }
 
-/// Takes the memory of a connection back on which nothing is under way.
+/// Takes back the memory of a connection with nothing in progress.
 fn give_back<S>(connection: Box<Http1Connection>, shared: &mut Shared<S>) {
     shared.recorder.pool.release(CONNECTION_BYTES);
     if shared.http1.0.len() < KEPT_COUNT {
@@ -133,7 +132,7 @@ impl Http1 {
         }
     }
 
-    /// After something was taken: the connection goes idle where memory is wanted.
+    /// After input: lets the connection go idle if memory is wanted.
     #[inline(always)]
     fn settle<S>(&mut self, shared: &mut Shared<S>) {
         if shared.recorder.pool.held_bytes() > shared.limits.held_bytes_shard_max / ACTIVE_SHARE {
@@ -141,7 +140,7 @@ impl Http1 {
         }
     }
 
-    /// Keeps no more of the connection than must be known, if nothing is under way.
+    /// Reduces the connection to its idle state, if nothing is in progress.
     #[inline(never)]
     pub(super) fn go_idle<S>(&mut self, shared: &mut Shared<S>) {
         let Http1::Active(active) = self else { return };
@@ -156,8 +155,7 @@ impl Protocol for Http1 {
     const NAME: &'static str = "HTTP/1";
     type Stats = super::Http1Stats;
 
-    /// Never by its first bytes: it is what every connection is taken for until it turns out to be
-    /// something else.
+    /// Never detected by its first bytes. Every connection starts as HTTP/1.
     fn probe(_first: &[u8]) -> bool {
         false
     }
@@ -226,7 +224,7 @@ impl Protocol for Http1 {
     fn memory_weight(&self, now: TimestampNs, quiet_since: TimestampNs) -> u64 {
         match self {
             Http1::Idle(_) => 0,
-            // It is active because there is memory.
+            // It is active only because there is enough memory.
             Http1::Active(active) if active.0.idle_state().is_some() => 0,
             Http1::Active(active) => {
                 let own = flow::memory_weight(CONNECTION_BYTES as u64, now, quiet_since);
@@ -280,7 +278,7 @@ impl Protocol for Http1 {
 }
 
 impl Http1Connection {
-    /// What is left to know, if nothing is under way and nothing that was lost may matter yet.
+    /// The state to keep, if nothing is in progress and no loss matters any more.
     #[inline]
     fn idle_state(&self) -> Option<IdleState> {
         let Http1Connection { framers, pairer, .. } = self;
@@ -309,8 +307,8 @@ impl Http1Connection {
         })
     }
 
-    /// Goes on from an idle state, in a connection that was idle as well. What a body leaves behind
-    /// in framer and pairer is set anew where the next one begins.
+    /// Resumes from an idle state, in a connection object that was idle as well. What a body left
+    /// behind in framer and pairer is reset where the next one begins.
     #[inline]
     fn resume(&mut self, idle: &IdleState) {
         for (framer, (state, passed_until)) in
@@ -357,7 +355,7 @@ mod tests {
         "\x16\x03\x01",
     ];
 
-    /// What comes next: a piece of a message, a loss, or the end of a direction.
+    /// The next input: a piece of a message, a loss, or the end of a direction.
     type Step = (bool, u8, u8);
 
     fn play(connection: &mut TestConnection, steps: &[Step]) -> String {
@@ -375,7 +373,7 @@ mod tests {
     }
 
     proptest! {
-        /// A connection that rests wherever it can says what one says that never does.
+        /// A connection that goes idle whenever it can reports the same as one that never does.
         #[test]
         fn rest_changes_nothing(
             steps in prop::collection::vec((any::<bool>(), 0..18_u8, 1..9_u8), 0..30),

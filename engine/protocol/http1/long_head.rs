@@ -1,42 +1,42 @@
-//! Heads that are longer than what is kept. What fits is reported; the rest is read over, for what
-//! its fields say of the body.
+//! Heads that are longer than the part that is kept. The kept part is reported; the rest is only
+//! scanned for the fields that frame the body.
 
 use super::head::{self, Expected, FramingFields, Head};
 use crate::protocol::pool::ExchangePool;
 use memchr::memrchr;
 
-/// Of a field behind the part of a head that is kept, so much is looked at: those that tell where
-/// a body ends are shorter.
+/// Bytes of a field behind the kept part that are examined. The fields that frame a body are
+/// shorter.
 const REST_FIELD_BYTES_MAX: usize = 256;
 
-/// The rest of a head that is not kept, up to its empty line. Its fields are read for what they say
-/// of the body; the one that is not whole yet begins in the framer's `partial`.
+/// The part of a head that is not kept, up to its empty line. Its fields are scanned for the
+/// framing of the body. The start of an incomplete field is in the framer's `partial`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct LongHead {
-    /// What the fields say so far.
+    /// The framing according to the fields so far.
     pub fields: FramingFields,
-    /// It is a response without body, whatever they say.
+    /// It is a response that has no body, whatever its fields announce.
     pub is_bodiless: bool,
-    /// Nothing but CR stands in the line so far.
+    /// The current line contains nothing but CR so far.
     is_line_empty: bool,
 }
 
 impl LongHead {
-    /// Behind the part of a head whose fields are `fields`.
+    /// Continues a head whose kept part has these `fields`.
     pub fn new(fields: FramingFields, is_bodiless: bool) -> LongHead {
         LongHead { fields, is_bodiless, is_line_empty: false }
     }
 
-    /// It goes on behind `kept`. Returns what of that is the field which may go on, as far as it is
-    /// looked at.
-    pub fn go_on_behind<'a>(&mut self, kept: &'a [u8]) -> &'a [u8] {
+    /// Continues after `kept`. Returns the last field of `kept`, which may continue, as far as it
+    /// is examined.
+    pub fn resume_after<'a>(&mut self, kept: &'a [u8]) -> &'a [u8] {
         self.is_line_empty = kept.ends_with(b"\n") || kept.ends_with(b"\n\r");
         let field = last_field(kept);
         &field[..field.len().min(REST_FIELD_BYTES_MAX)]
     }
 
-    /// A piece of it: how many bytes of `data` stand before its end, or `None` where it goes on.
-    /// The field that is not whole yet is in `partial`.
+    /// Scans a piece. Returns the number of bytes of `data` up to the end of the head, or `None` if
+    /// the head continues. The incomplete field is in `partial`.
     pub fn find_end(
         &mut self,
         data: &[u8],
@@ -47,7 +47,7 @@ impl LongHead {
         for (index, byte) in data.iter().enumerate() {
             let is_blank = matches!(byte, b' ' | b'\t');
             if self.is_line_empty && !is_blank && *byte != b'\r' {
-                // That was no fold: the field before is whole.
+                // Not a fold: the previous field is complete.
                 head::note_framing(partial, is_request, &mut self.fields);
                 partial.clear();
             }
@@ -65,8 +65,8 @@ impl LongHead {
     }
 }
 
-/// Parses what is kept of a head that is too long. Its last field counts once it is whole: it may
-/// be folded.
+/// Parses the kept part of a head that is too long. Its last field counts only once it is complete,
+/// because it may be folded.
 pub(super) fn parse_kept(kept: &[u8], expected: Expected) -> Option<Head> {
     let head = head::parse_cut(kept, expected).or_else(|| {
         (expected != Expected::Response).then(|| head::parse_cut_request_line(kept))?
@@ -78,12 +78,11 @@ pub(super) fn parse_kept(kept: &[u8], expected: Expected) -> Option<Head> {
     Some(head)
 }
 
-/// The last field of what there is of a head, with the lines that it is folded over; its end may be
-/// missing.
+/// The last field of a partial head, including the lines it is folded over. Its end may be missing.
 fn last_field(bytes: &[u8]) -> &[u8] {
     let mut start = bytes.len();
     loop {
-        // A line that is empty so far belongs to the one before it: that may be folded.
+        // A line that is empty so far belongs to the previous one, which may be folded.
         let behind = start.saturating_sub(1);
         start = memrchr(b'\n', &bytes[..behind]).map_or(0, |at| at + 1);
         if start == 0 || !matches!(bytes[start], b' ' | b'\t' | b'\r') {

@@ -1,14 +1,15 @@
-//! [`LossPairing`]: which request a response answers where something was lost.
+//! [`LossPairing`]: which request a response belongs to after a loss.
 //!
-//! Without a loss responses come in the order of their requests, and this is not asked. With one,
-//! sequence numbers decide. A request says how far its client had read the responses when it sent
-//! it, and a client that waits for its answers, or sends batches of requests and waits for the
-//! answers to all of them, had by then read the answers to all that it asked before. So the
-//! response stream falls into windows, from one such place to the next. In a window are the
-//! answers to the requests that name its beginning, in their order, and no others. A client that
-//! asks for more before it has all answers (`is_sliding`) does not show where a window begins.
+//! Without a loss, responses come in the order of their requests, and this module is not used.
+//! After a loss, sequence numbers decide. A request's acknowledgement number shows how far its
+//! client had read the responses when it sent the request. A client that waits for each response,
+//! or that sends a batch of requests and waits for all of their responses, had then read the
+//! responses to all earlier requests. These positions therefore divide the response stream into
+//! windows. A window contains, in order, the responses to the requests that were sent at its
+//! beginning, and no others. A client that sends further requests before it has all responses
+//! (`is_sliding`) does not show where a window begins.
 //!
-//! What cannot be decided so is not paired.
+//! A response that this cannot decide is not paired.
 
 use super::pending::PendingRequests;
 use crate::decode::SeqNumber;
@@ -21,34 +22,35 @@ use crate::protocol::pool::{Confidence, ExchangeId, ExchangePool};
 pub(super) enum Cause {
     /// Bytes were lost.
     Lost,
-    /// Bytes were seen in which no message was found. Most likely there was none in them.
+    /// Bytes were seen, but no message was found in them. Most likely there was none.
     NotUnderstood,
 }
 
-/// What is known of the order of a connection's messages.
+/// What is known about the order of a connection's messages.
 #[derive(Debug, Default)]
 pub(super) struct LossPairing {
     /// How far the client had read when it sent the last request that was seen.
     pub last_read: Option<SeqNumber>,
-    /// The client asks on when it has read the answers to some of its requests, but not to all.
+    /// The client sends further requests after it has read some of the responses, but not all.
     pub is_sliding: bool,
-    /// Responses may be missing before this place; until a response can be placed again.
+    /// Responses may be missing before this position, until a response can be placed again.
     response_loss: Option<SeqNumber>,
-    /// Requests may be missing before the next; until one passes whose answer cannot be behind
-    /// theirs in one window.
+    /// Requests may be missing before the next one, until a request passes whose response cannot be
+    /// behind theirs in the same window.
     request_loss: Option<RequestLoss>,
-    /// Behind the last loss of a direction, before it was known who sends the requests.
+    /// The end of the last loss of each direction, while it is unknown which one sends the
+    /// requests.
     lost_until: [Option<SeqNumber>; 2],
 }
 
-/// Bytes of the client in which requests may have been.
+/// Bytes of the client that may have contained requests.
 #[derive(Clone, Copy, Debug)]
 struct RequestLoss {
-    /// They were lost, not only not understood.
+    /// The bytes were lost, rather than seen and not understood.
     is_of_bytes: bool,
-    /// Behind the last of them.
+    /// The position behind the last of them.
     until: SeqNumber,
-    /// The first place seen in the response stream that was sent by a server that had received
+    /// The first seen position in the response stream that the server sent after it had received
     /// them.
     received_at: Option<SeqNumber>,
 }
@@ -60,7 +62,7 @@ impl LossPairing {
         self.response_loss.is_none() && self.request_loss.is_none()
     }
 
-    /// Whether nothing of a direction was lost that is to be assigned once the client is known.
+    /// Whether no loss waits to be assigned to client or server.
     pub fn is_assigned(&self) -> bool {
         self.lost_until.iter().all(Option::is_none)
     }
@@ -71,7 +73,7 @@ impl LossPairing {
         self.response_loss.is_some()
     }
 
-    /// Whether requests may be missing before the next.
+    /// Whether requests may be missing before the next one.
     #[inline(always)]
     pub fn is_request_lost(&self) -> bool {
         self.request_loss.is_some()
@@ -82,8 +84,8 @@ impl LossPairing {
         self.response_loss.is_some_and(|until| place.precedes(until))
     }
 
-    /// A request was given up before its answer came; requests before it may be missing. How many
-    /// answers are to be passed over then cannot be told.
+    /// A request was given up before its response came, and requests before it may be missing. The
+    /// number of responses to skip is then unknown.
     pub fn lose_count(&mut self, read_until: Option<SeqNumber>) {
         self.response_loss = self.response_loss.or(Some(read_until.unwrap_or_default()));
     }
@@ -100,24 +102,25 @@ impl LossPairing {
         self.request_loss = Some(RequestLoss { is_of_bytes, until, received_at: None });
     }
 
-    /// Messages of a direction may be missing up to `until`, and nobody knows yet which they are.
+    /// Messages of a direction may be missing up to `until`. It is not known yet whether they are
+    /// requests or responses.
     pub fn lose_messages_of(&mut self, direction: Direction, until: SeqNumber) {
         self.lost_until[direction.index()] = Some(until);
     }
 
-    /// It is known now who sends the responses.
+    /// The sender of the responses is known from now on.
     pub fn know_server(&mut self, server: Direction) {
         self.response_loss = self.response_loss.or(self.lost_until[server.index()]);
     }
 
-    /// Goes on from a connection between exchanges.
+    /// Resumes a connection that was idle between exchanges.
     pub fn resume(&mut self, last_read: Option<SeqNumber>, is_sliding: bool) {
         (self.last_read, self.is_sliding) = (last_read, is_sliding);
         self.lost_until = [None; 2];
     }
 
-    /// The server sends what came in `meta`, which may show that it has received what was lost of
-    /// the client.
+    /// The server sends `meta`. It may show that the server has received the lost bytes of the
+    /// client.
     #[cold]
     pub fn note_receipt(&mut self, meta: &SegmentMeta) {
         if let Some(loss) = &mut self.request_loss
@@ -128,11 +131,11 @@ impl LossPairing {
         }
     }
 
-    /// A request passes whose client had read up to `read_until`: what that shows of when the
-    /// client asks. Of the server's stream it is told how far that was seen, and whether its
-    /// messages are searched for; `is_waiting` is whether a request waits that was surely not
-    /// answered.
-    pub fn learn_habit(
+    /// A request passes whose client had read up to `read_until`. Learns whether the client sends
+    /// requests before it has read all responses. `seen_until` and `is_searching` describe the
+    /// server's stream: how far it was seen, and whether a head is searched for in it. `is_waiting`
+    /// returns whether a request waits that certainly has no response yet.
+    pub fn learn_pipelining(
         &mut self,
         read_until: Option<SeqNumber>,
         (seen_until, is_searching): (Option<SeqNumber>, bool),
@@ -150,8 +153,8 @@ impl LossPairing {
         self.is_sliding = is_unread || is_known && is_waiting();
     }
 
-    /// A request passes: whether requests before it may be missing, and whether their answers may
-    /// come before its own.
+    /// A request passes. Returns whether requests before it may be missing, and whether their
+    /// responses may come before its own.
     pub fn place_request(
         &mut self,
         is_joined: bool,
@@ -159,8 +162,8 @@ impl LossPairing {
     ) -> (bool, Confidence) {
         let confidence = if is_joined { Confidence::UnlessBatched } else { Confidence::Full };
         let Some(loss) = self.request_loss else { return (is_joined, confidence) };
-        // A client that has read something which was sent after the loss has read all the answers
-        // to it.
+        // If the client has read something that was sent after the loss, it has read all responses
+        // to the lost requests.
         let read = loss.received_at.zip(read_until);
         let has_read = read.is_some_and(|(place, until)| place.precedes(until));
         if loss.is_of_bytes && (self.is_sliding || !has_read) {
@@ -170,8 +173,8 @@ impl LossPairing {
         (true, confidence)
     }
 
-    /// How many of the first requests can have no answer any more at `at`, since their windows have
-    /// ended before: a later request shows it.
+    /// How many of the first requests can no longer get a response at `at`: a later request shows
+    /// that their windows have ended before.
     pub fn ended_windows(
         &self,
         pending: &PendingRequests,
@@ -198,8 +201,8 @@ impl LossPairing {
         ended_count
     }
 
-    /// The pending request that the response in `head` answers, after those of ended windows were
-    /// given up.
+    /// The pending request that the response in `head` belongs to, after those of ended windows
+    /// were given up.
     pub fn choose(
         &mut self,
         pending: &PendingRequests,
@@ -221,8 +224,8 @@ impl LossPairing {
         Some(first)
     }
 
-    /// Whether the response in `head` can answer no other request than the first, neither a pending
-    /// one nor one that was lost behind it.
+    /// Whether the response in `head` can only belong to the first request: not to another pending
+    /// request, and not to a lost one behind it.
     fn is_only_choice(
         &self,
         first: ExchangeId,
@@ -236,7 +239,7 @@ impl LossPairing {
     }
 }
 
-/// Whether the answers to requests that passed unseen may come first in the request's window.
+/// Whether responses to unseen requests may come first in the window of this request.
 fn is_in_doubt(id: ExchangeId, pool: &mut ExchangePool) -> bool {
     let entry = pool.entry(id);
     let (confidence, next, begin) = (entry.confidence, entry.next, entry.read_until);
@@ -247,8 +250,9 @@ fn is_in_doubt(id: ExchangeId, pool: &mut ExchangePool) -> bool {
     }
 }
 
-/// Whether nothing speaks against a response in `head` to the request: it has none, it had been
-/// received when the response was sent, and its client had not read that before it sent it.
+/// Whether the response in `head` may belong to the request: it has no response yet, the server had
+/// received it when it sent the response, and its client had not read the response when it sent the
+/// request.
 fn may_answer(id: ExchangeId, head: &SegmentMeta, pool: &mut ExchangePool) -> bool {
     let entry = pool.entry(id);
     !entry.exchange.response.is_seen

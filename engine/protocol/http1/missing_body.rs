@@ -1,5 +1,5 @@
-//! Bodies that are announced and may be missing: that of an answer to a HEAD which was not seen,
-//! and that of a request whose client waits for `100 Continue`.
+//! Announced bodies that may never come: the body of a response whose request was not seen and may
+//! have been a HEAD, and the body of a request whose client waits for `100 Continue`.
 
 use super::Http1Context;
 use super::framer::{Framer, ParseState};
@@ -11,9 +11,9 @@ use crate::flow::SegmentMeta;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
-/// Whether a body that was announced does not come, though nothing of it was seen yet: the answer
-/// to a lost HEAD has none, and a client that waits for `100 Continue` withholds it when it reads
-/// another answer. What stands in its place is the next head.
+/// Whether an announced body does not come, although none of it was seen yet. The response to a
+/// lost HEAD has none, and a client that waits for `100 Continue` withholds it if it reads another
+/// response. The next head follows instead.
 #[inline(always)]
 pub(super) fn is_absent<S>(
     pairer: &Pairer,
@@ -40,20 +40,20 @@ pub(super) fn is_absent<S>(
     may_be && framing.is_untouched() && head::is_certain(data, pairer.expected(cx.direction))
 }
 
-/// Whether the sender of this had read all that came before. What a client sends without having
-/// read the answer is the body, whatever it looks like.
+/// Whether the sender of this segment had read everything before it. What a client sends without
+/// having read the response is the body, whatever it looks like.
 fn has_read_all(peer: &Framer, meta: &SegmentMeta) -> bool {
     let read = meta.ack.zip(peer.seen_until);
     read.is_some_and(|(read_until, until)| !read_until.precedes(until))
 }
 
-/// Behind an answer to a HEAD stands another answer or nothing: what begins otherwise is the body
+/// A response to a HEAD is followed by another response or by nothing. Anything else is the body
 /// that the head announces.
 #[inline(always)]
-pub(super) fn tell_absent<S>(
+pub(super) fn update_may_be_missing<S>(
     pairer: &mut Pairer,
     cx: &mut Http1Context<'_, S>,
-    may_begin_answer: impl FnOnce() -> bool,
+    may_begin_response: impl FnOnce() -> bool,
 ) {
     let open = &mut pairer.open[cx.direction.index()];
     if open.may_be_missing
@@ -62,12 +62,12 @@ pub(super) fn tell_absent<S>(
         && let Some(id) = open.id
         && cx.pool().exchange(id).response.body_bytes == Some(0)
     {
-        open.may_be_missing = may_begin_answer();
+        open.may_be_missing = may_begin_response();
     }
 }
 
-/// The body of the open message has ended, as far as its head says. If it may not have been sent,
-/// what passed for it may have been messages.
+/// The body of the open message has ended, according to its head. If it may never have been sent,
+/// the bytes counted as body may have been messages.
 pub(super) fn end_body<S: EventSink>(
     pairer: &mut Pairer,
     cx: &mut Http1Context<'_, S>,
@@ -83,9 +83,9 @@ pub(super) fn end_body<S: EventSink>(
     }
 }
 
-/// A request passes whose client had read up to `read_until`; the context is the server's. If the
-/// client had read all that it asked for, then no body goes on behind that place: a response whose
-/// request was lost was to a HEAD, and the body that it announces is not sent.
+/// A request passes whose client had read up to `read_until`; the context is that of the server. If
+/// the client had read everything it asked for, then no body continues past that position: a
+/// response whose request was lost was to a HEAD, and its announced body is not sent.
 #[cold]
 pub(super) fn end_absent_body<S: EventSink>(
     pairer: &mut Pairer,

@@ -1,13 +1,13 @@
-//! HTTP/1.0 and HTTP/1.1: heads, bodies, and which response answers which request.
+//! HTTP/1.0 and HTTP/1.1: heads, bodies, and which response belongs to which request.
 //!
-//! Three parts, each with a task of its own:
-//! - a [`framer`] a direction finds heads and follows bodies, and reports what it found;
-//! - the [`pairer`] decides which exchange that belongs to, and how a body is framed;
-//! - the [`Recorder`](crate::protocol::Recorder) owns the exchanges under way, and the sink that
-//!   they are reported to.
+//! Three parts, each with one task:
+//! - a [`framer`] for each direction finds heads, follows bodies, and reports what it found;
+//! - the [`pairer`] decides which exchange a message belongs to, and how its body is framed;
+//! - the [`Recorder`](crate::protocol::Recorder) owns the open exchanges, and the sink that they
+//!   are reported to.
 //!
-//! [`connection`] takes what one says to the other. [`idle`] is what is kept of a connection while
-//! nothing is under way.
+//! [`connection`] passes the results of one part to the next. [`idle`] is the reduced state of a
+//! connection while nothing is in progress.
 
 mod body;
 mod connection;
@@ -40,8 +40,8 @@ use crate::record::{Fields, Header};
 use crate::time::TimestampNs;
 use framer::Framer;
 
-/// Parses the head of a message, whole, from the first byte of `bytes`: how long it is, and where
-/// its fields are. For callers that hold a head outside a connection.
+/// Parses the complete head of a message at the start of `bytes`. Returns its length and where its
+/// fields are. For callers that hold a head outside a connection.
 pub fn parse_head(bytes: &[u8]) -> Option<(usize, Fields)> {
     let mut head = head::Head::BLANK;
     match head::parse(bytes, head::Expected::Either, &mut head) {
@@ -50,12 +50,12 @@ pub fn parse_head(bytes: &[u8]) -> Option<(usize, Fields)> {
     }
 }
 
-/// A head that has come: whole, or all there is of it.
+/// A head as far as it was received: complete, or cut.
 #[derive(Clone, Copy, Debug)]
 struct ParsedHead<'a> {
     head: &'a head::Head,
     bytes: &'a [u8],
-    /// Where its first byte came from.
+    /// The segment that held its first byte.
     first: &'a SegmentMeta,
     /// When its last byte passed.
     last: TimestampNs,
@@ -67,18 +67,18 @@ impl<'a> ParsedHead<'a> {
     }
 }
 
-/// What the pairer needs beside itself, to take what came in `direction`.
+/// What the pairer needs, in addition to its own state, to process input of `direction`.
 #[derive(Debug)]
 struct Http1Context<'a, S> {
     flow: FlowRef<'a>,
     shared: &'a mut Shared<S>,
-    /// Of both directions.
+    /// Those of both directions.
     framers: &'a mut [Framer; 2],
     direction: Direction,
 }
 
 impl<S> Http1Context<'_, S> {
-    /// The framer of the direction.
+    /// The framer of the current direction.
     #[inline(always)]
     fn framer(&mut self) -> &mut Framer {
         &mut self.framers[self.direction.index()]
@@ -89,7 +89,7 @@ impl<S> Http1Context<'_, S> {
         &mut self.shared.recorder.pool
     }
 
-    /// The same, for the other direction.
+    /// The same context for the other direction.
     fn turned(&mut self) -> Http1Context<'_, S> {
         let (flow, direction) = (self.flow, self.direction.opposite());
         Http1Context { flow, shared: self.shared, framers: self.framers, direction }

@@ -1,6 +1,6 @@
-//! [`Pairer`]: decides which response answers which request, and what becomes of the exchanges of a
-//! connection. In order, as RFC 9112 section 9.3.2 has it; after a loss, only where the sequence
-//! numbers show which request a response answers ([`LossPairing`]).
+//! [`Pairer`]: decides which response belongs to which request, and when an exchange is over. It
+//! pairs in order, as RFC 9112 section 9.3.2 defines; after a loss, only if the sequence numbers
+//! show which request a response belongs to ([`LossPairing`]).
 
 use super::body::BodyFraming;
 use super::framer::ParseState;
@@ -19,45 +19,44 @@ use crate::time::TimestampNs;
 
 mod give_up;
 
-/// A connection with so many unanswered requests may keep them while the shard's memory is more
-/// than half full.
+/// A connection may keep this many unanswered requests while more than half of the shard's memory
+/// is used.
 const MODEST_PENDING_COUNT: usize = 8;
 
-/// Interim responses that one record lists. No real server sends more.
+/// The number of interim responses that one record lists. No real server sends more.
 const INTERIM_COUNT_MAX: usize = 16;
 
-/// The message of one direction that is under way.
+/// The message of one direction that is in progress.
 #[derive(Debug, Default)]
 pub(super) struct OpenMessage {
     /// Its exchange.
     pub id: Option<ExchangeId>,
-    /// Nothing speaks against the framing of its body.
+    /// There is no doubt about the framing of its body.
     pub is_body_certain: bool,
-    /// It answers a request that was not seen, which may have been a HEAD: then its body is
-    /// missing.
+    /// It is the response to an unseen request, which may have been a HEAD. Then there is no body.
     pub may_be_missing: bool,
 }
 
 /// The exchanges of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pairer {
-    /// Who sends the requests: the first message shows it, not the handshake.
+    /// The direction that sends the requests. The first message determines it, not the handshake.
     pub client: Option<Direction>,
     /// By direction.
     pub open: [OpenMessage; 2],
     pub pending: PendingRequests,
-    /// What is known of the order of messages where something was lost.
+    /// What is known about the order of messages after a loss.
     pub loss: LossPairing,
     /// The number of the next exchange.
     pub next_n: u32,
-    /// The record's `flow`, once it was asked for.
+    /// The record's `flow`, once it was needed.
     pub flow_id: Option<u64>,
-    /// An exchange took the connection out of HTTP (CONNECT, Upgrade).
+    /// An exchange switched the connection to another protocol (CONNECT, Upgrade).
     pub has_switched: bool,
 }
 
 impl Pairer {
-    /// A request's head has come; `is_joined` is what [`Pairer::learn_habit`] said of it.
+    /// Handles the head of a request. `is_joined` is the result of [`Pairer::learn_pipelining`].
     pub fn request<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -78,15 +77,15 @@ impl Pairer {
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
             head.framing.expects_continue && framing.is_some_and(|it| it != BodyFraming::None);
-        self.note_message(cx, id, true, parsed);
+        self.store_headers_and_report(cx, id, true, parsed);
         self.pending.push(id, cx.pool());
         self.open[direction.index()].id = Some(id);
         self.begin_body(cx, head, framing, last);
-        self.make_room(cx);
+        self.enforce_limits(cx);
     }
 
-    /// A response's head comes: the exchange whose interim answers came before without a request,
-    /// if it belongs to that.
+    /// Before the head of a response is handled: returns the exchange of preceding interim
+    /// responses whose request was not seen, if the response belongs to it.
     pub fn take_open_response<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -94,14 +93,16 @@ impl Pairer {
         cx.shared.recorder.stats.responses += 1;
         let id = self.open[cx.direction.index()].id.take()?;
         if self.loss.is_response_lost_behind(cx.pool().entry(id).start) {
-            // Interim answers came, and then what may have been the final one.
+            // Interim responses came, and after them bytes were lost that may have contained the
+            // final one.
             self.report(cx, id, Outcome::NoRequest, None);
             return None;
         }
         Some(id)
     }
 
-    /// A response's head has come, to the exchange `open` or to one that is to be found.
+    /// Handles the head of a response. It belongs to the exchange `open`, or to one that is to be
+    /// found.
     pub fn response<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -126,17 +127,17 @@ impl Pairer {
         let method = request.is_seen.then(|| request.method()).flatten();
         let is_tunnel = status == 101 || method == Some(b"CONNECT") && matches!(status, 200..=299);
         let framing = BodyFraming::of_response(&head.framing, head.kind, method);
-        self.note_message(cx, id, false, parsed);
+        self.store_headers_and_report(cx, id, false, parsed);
         self.open[cx.direction.index()].id = Some(id);
         if is_tunnel {
             self.switch(cx, id, last);
         } else {
             self.begin_body(cx, head, framing, last);
-            self.make_room(cx);
+            self.enforce_limits(cx);
         }
     }
 
-    /// A 1xx answer: noted on its exchange, whose final response is still to come.
+    /// A 1xx response. Adds it to its exchange, whose final response is still to come.
     fn interim<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -146,7 +147,7 @@ impl Pairer {
     ) {
         let scratch = cx.pool().take();
         fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response, parsed);
-        self.note_message(cx, scratch, false, parsed);
+        self.store_headers_and_report(cx, scratch, false, parsed);
         cx.pool().give_back(scratch);
         let entry = cx.pool().entry(id);
         entry.is_body_withheld &= status != 100;
@@ -154,7 +155,7 @@ impl Pairer {
         if exchange.interim.len() < INTERIM_COUNT_MAX {
             exchange.interim.push(status);
         }
-        // An exchange without a request is known only here until its final response comes.
+        // An exchange without a request is only referenced here until its final response comes.
         if !exchange.request.is_seen {
             self.open[cx.direction.index()].id = Some(id);
         }
@@ -165,7 +166,7 @@ impl Pairer {
         }
     }
 
-    /// The connection leaves HTTP: the exchange is complete, and nothing that follows is looked at.
+    /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.
     fn switch<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -183,10 +184,10 @@ impl Pairer {
         cx.framers.iter_mut().for_each(|framer| framer.state = ParseState::Off);
     }
 
-    /// A message's head is noted on its exchange: its headers are, and the sink hears of it, as far
-    /// as it wants to.
+    /// Stores the headers of a message in its exchange, and reports the message, if the sink wants
+    /// these.
     #[inline(always)]
-    fn note_message<S: EventSink>(
+    fn store_headers_and_report<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
         id: ExchangeId,
@@ -213,7 +214,7 @@ impl Pairer {
         id
     }
 
-    /// The body behind a head, by its framing.
+    /// Enters the body behind a head, according to its framing.
     #[inline(always)]
     fn begin_body<S: EventSink>(
         &mut self,
@@ -233,7 +234,7 @@ impl Pairer {
         self.enter_body(cx, framing, last);
     }
 
-    /// A head that ended at `last` has passed whole, seen or not.
+    /// A head has passed completely, seen or not. It ended at `last`.
     #[inline]
     fn enter_body<S: EventSink>(
         &mut self,
@@ -245,7 +246,7 @@ impl Pairer {
             Some(BodyFraming::None) => self.end_message(cx, Some(last)),
             Some(framing) => cx.framer().state = ParseState::Body(framing),
             None => {
-                // Nobody can tell where this body ends: the next certain head does.
+                // It is unknown where this body ends. The next certain head ends it.
                 cx.framer().state = ParseState::Search;
                 cx.shared.stats.http1.resyncs += 1;
                 self.forget_body(cx);
@@ -253,8 +254,8 @@ impl Pairer {
         }
     }
 
-    /// Behind the part of a head that there is: its message stays open until the rest has passed.
-    /// Until then nobody can tell of a body, unless there can be none.
+    /// The rest of a head will not be kept. The message stays open until the rest has passed. Until
+    /// then its body is unknown, unless there can be none.
     fn begin_rest_of_head<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -268,7 +269,7 @@ impl Pairer {
         }
     }
 
-    /// The rest of a head passed at `last`, whose fields were these.
+    /// The rest of a head has passed at `last`. Its framing fields are `fields`.
     pub fn end_long_head<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -299,14 +300,14 @@ impl Pairer {
         self.client == Some(direction)
     }
 
-    /// Nobody can tell how long the body of the open message is.
+    /// The length of the open message's body is unknown.
     pub fn forget_body<S>(&mut self, cx: &mut Http1Context<'_, S>) {
         if let Some(message) = self.open_message(cx) {
             message.body_bytes = None;
         }
     }
 
-    /// The message under way in the context's direction, where its exchange is known.
+    /// The open message in the context's direction, if its exchange is known.
     #[inline(always)]
     fn open_message<'a, S>(&self, cx: &'a mut Http1Context<'_, S>) -> Option<&'a mut Message> {
         let (id, is_request) = (self.open[cx.direction.index()].id?, self.is_client(cx.direction));
@@ -318,8 +319,8 @@ impl Pairer {
         self.open_message(cx)?.last
     }
 
-    /// `used_bytes` of the open message have passed behind its head, of them `body_bytes` of the
-    /// body itself.
+    /// Counts `used_bytes` of the open message behind its head, including `body_bytes` of the body
+    /// itself.
     #[inline(always)]
     pub fn count_body<S>(
         &mut self,
@@ -330,7 +331,7 @@ impl Pairer {
     ) {
         cx.framer().last_at = Some(meta.timestamp);
         let Some(message) = self.open_message(cx) else {
-            // Of a message that was given up before its end: it is followed, for the next head.
+            // The message was given up before its end. It is still followed, to find the next head.
             cx.shared.stats.http1.bytes_skipped += used_bytes;
             return;
         };
@@ -339,7 +340,7 @@ impl Pairer {
         }
     }
 
-    /// So many bytes of the open message's body were lost.
+    /// Counts `len_bytes` of the open message's body that were lost.
     pub fn count_gap_in_body<S>(&mut self, cx: &mut Http1Context<'_, S>, len_bytes: u64) {
         let Some(id) = self.open[cx.direction.index()].id else { return };
         let is_request = self.is_client(cx.direction);
@@ -361,7 +362,7 @@ impl Pairer {
         let (Some(id), is_request) = (*open, self.client == Some(cx.direction)) else { return };
         let message = cx.pool().exchange(id).message_mut(is_request);
         if !message.is_seen {
-            // Only interim answers came: the final one belongs to the same exchange.
+            // Only interim responses came. The final one belongs to the same exchange.
             return;
         }
         *open = None;
@@ -370,7 +371,7 @@ impl Pairer {
         self.complete_if_ended(cx, id);
     }
 
-    /// The response has come, so the request is over, though nobody saw where it ended.
+    /// The response has come, so the request is over, although its end was not seen.
     fn end_lost_request<S>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
         let client = cx.direction.opposite().index();
         if cx.framers[client].is_searching() && self.open[client].id == Some(id) {
@@ -379,15 +380,15 @@ impl Pairer {
         }
     }
 
-    /// The request that a response answers whose head stands in `head`: the first pending one,
-    /// unless something was lost.
+    /// The request that the response in `head` belongs to: the first pending one, unless something
+    /// was lost.
     fn pair<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
         head: &SegmentMeta,
     ) -> Option<ExchangeId> {
         if self.pending.overflow_count > 0 {
-            // After a loss nobody can tell how many of those answers have passed, and nothing is
+            // After a loss it is unknown how many of those responses have passed, and nothing is
             // paired any more.
             self.pending.overflow_count -= u64::from(!self.loss.is_response_lost());
             return None;
@@ -395,22 +396,25 @@ impl Pairer {
         self.place_response(cx, head).filter(|id| !cx.pool().exchange(*id).response.is_seen)
     }
 
-    /// A request comes whose first byte came with `first`: what that shows of when its client
-    /// asks. True where requests before it may have passed unseen, since the connection was joined
-    /// late.
-    pub fn learn_habit<S>(&mut self, cx: &mut Http1Context<'_, S>, first: &SegmentMeta) -> bool {
+    /// A request passes whose first byte came in `first`. Learns from it whether the client
+    /// pipelines. Returns true if earlier requests may have passed unseen, because the beginning of
+    /// the connection was not captured.
+    pub fn learn_pipelining<S>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        first: &SegmentMeta,
+    ) -> bool {
         let is_joined = self.loss.last_read.is_none() && cx.flow.handshake.is_midstream();
         let server = &cx.framers[cx.direction.opposite().index()];
         let stream = (server.seen_until, server.is_searching());
         let (waiting, pool) = (self.pending.first(), &mut cx.shared.recorder.pool);
-        self.loss.learn_habit(first.ack, stream, || {
+        self.loss.learn_pipelining(first.ack, stream, || {
             waiting.is_some_and(|id| !pool.entry(id).is_after_loss)
         });
         is_joined
     }
 
-    /// The pending request that a response answers whose head stands in `head`; `None` where that
-    /// cannot be told.
+    /// The pending request that the response in `head` belongs to, or `None` if that is unknown.
     fn place_response<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -423,7 +427,7 @@ impl Pairer {
         self.place_by_numbers(cx, head)
     }
 
-    /// The same behind a loss.
+    /// The same after a loss.
     #[cold]
     fn place_by_numbers<S: EventSink>(
         &mut self,
@@ -436,7 +440,7 @@ impl Pairer {
         self.loss.choose(&self.pending, head, cx.pool())
     }
 
-    /// The first message shows who sends the requests.
+    /// Sets the direction that sends the requests, which the first message shows.
     #[inline(always)]
     pub fn know_client(&mut self, client: Direction) {
         if self.client.is_none() {
@@ -445,20 +449,25 @@ impl Pairer {
         }
     }
 
-    /// The stream of `direction` goes on with what came in `meta`.
+    /// The stream of `direction` continues with `meta`.
     #[inline(always)]
-    pub fn note_answer(&mut self, flow: FlowRef<'_>, direction: Direction, meta: &SegmentMeta) {
+    pub fn note_response_bytes(
+        &mut self,
+        flow: FlowRef<'_>,
+        direction: Direction,
+        meta: &SegmentMeta,
+    ) {
         if self.loss.is_request_lost() && self.is_server(flow, direction) == Some(true) {
             self.loss.note_receipt(meta);
         }
     }
 
-    /// Whether `direction` is the server's; `None` where nothing shows that yet.
+    /// Whether `direction` is that of the server. `None` if that is not known yet.
     fn is_server(&self, flow: FlowRef<'_>, direction: Direction) -> Option<bool> {
         Some(self.client.or(flow.handshake.client)? != direction)
     }
 
-    /// Messages of `direction` may have passed up to `until` that were lost, or not understood.
+    /// Messages of `direction` may have passed up to `until` that were lost or not understood.
     #[cold]
     pub fn lose_messages(
         &mut self,
@@ -474,7 +483,7 @@ impl Pairer {
         }
     }
 
-    /// FlowHints whose bytes were lost, as far as that can be told.
+    /// Charges lost bytes to the exchange that they belonged to, as far as that is known.
     pub fn charge_gap<S>(&mut self, cx: &mut Http1Context<'_, S>, len_bytes: u64, at: SeqNumber) {
         self.lose_messages(cx.flow, cx.direction, at.plus(len_bytes as u32), Cause::Lost);
         let is_server = self.is_server(cx.flow, cx.direction) == Some(true);
@@ -488,8 +497,9 @@ impl Pairer {
         }
     }
 
-    /// A direction is first seen at `at`, behind what the client had read when it sent its first
-    /// request: what lies between passed unseen, and may hold the answers to requests that wait.
+    /// A direction is first seen at `at`, behind the position that the client had read when it sent
+    /// its first request. The bytes in between passed unseen, and may contain the responses to
+    /// waiting requests.
     pub fn charge_unseen_beginning<S>(&mut self, cx: &mut Http1Context<'_, S>, at: SeqNumber) {
         let read_until = self.pending.first().and_then(|id| cx.pool().entry(id).read_until);
         if let Some(begin) = read_until
@@ -499,8 +509,8 @@ impl Pairer {
         }
     }
 
-    /// Whether nothing speaks against what a head says of the body behind it: its fields do not
-    /// contradict each other, and which request a response answers is certain.
+    /// Whether the framing that a head announces is beyond doubt: its fields do not contradict each
+    /// other, and it is certain which request a response belongs to.
     fn is_body_certain<S>(
         &self,
         cx: &mut Http1Context<'_, S>,
@@ -517,22 +527,22 @@ impl Pairer {
             }
     }
 
-    /// Whether every response so far was found by its place in the order.
+    /// Whether every response so far was paired by its order.
     pub fn is_in_order(&self) -> bool {
         self.loss.is_sure() && self.pending.overflow_count == 0
     }
 
-    /// Whether the next response is that of the next request.
+    /// Whether the next response belongs to the next request.
     pub fn is_next_first(&self) -> bool {
         self.pending.is_empty() && self.is_in_order()
     }
 
-    /// Exchanges of which something is under way.
+    /// The number of exchanges in progress.
     pub fn open_count(&self) -> usize {
         self.pending.count() + self.open.iter().filter(|open| open.id.is_some()).count()
     }
 
-    /// Who the records of this connection are about.
+    /// The connection that its records describe.
     pub fn identity<'a>(&mut self, flow: FlowRef<'a>) -> FlowIdentity<'a> {
         let client = self.client.or(flow.handshake.client).unwrap_or(Direction::Forward);
         let id = *self.flow_id.get_or_insert_with(|| flow.handshake.flow_id(flow.key));
@@ -565,7 +575,7 @@ impl Pairer {
     }
 }
 
-/// Sets what a head says of a message whose text is set.
+/// Copies what a head says into its message, whose text was set before.
 #[inline(always)]
 fn fill(message: &mut Message, parsed: &ParsedHead<'_>) {
     let ParsedHead { head, first, last, .. } = *parsed;

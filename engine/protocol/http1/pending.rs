@@ -1,5 +1,5 @@
-//! [`PendingRequests`]: the requests of a connection without their whole response, in order. A list
-//! through the pool of exchanges.
+//! [`PendingRequests`]: the requests of a connection whose responses are not complete, in order. A
+//! linked list through the pool of exchanges.
 
 use crate::protocol::pool::{ExchangeId, ExchangePool};
 
@@ -9,13 +9,13 @@ pub(super) struct PendingRequests {
     first: Option<ExchangeId>,
     last: Option<ExchangeId>,
     count: usize,
-    /// Requests given up for want of memory, whose answers are still to come, before those to the
-    /// ones that wait.
+    /// Requests that were given up for lack of memory and whose responses are still to come. These
+    /// come before the responses to the requests in the queue.
     pub overflow_count: u64,
 }
 
 impl PendingRequests {
-    /// How many there are.
+    /// The length of the queue.
     #[inline(always)]
     pub fn count(&self) -> usize {
         self.count
@@ -27,13 +27,13 @@ impl PendingRequests {
         self.first
     }
 
-    /// Whether no request waits for its answer.
+    /// Whether no request waits for its response.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// The last one so far.
+    /// Appends a request.
     pub fn push(&mut self, id: ExchangeId, pool: &mut ExchangePool) {
         match self.last {
             Some(last) => pool.entry(last).next = Some(id),
@@ -43,7 +43,7 @@ impl PendingRequests {
         self.count += 1;
     }
 
-    /// Takes the first one out.
+    /// Removes the first request.
     pub fn pop(&mut self, pool: &mut ExchangePool) -> Option<ExchangeId> {
         let first = self.first?;
         self.first = pool.entry(first).next.take();
@@ -54,7 +54,7 @@ impl PendingRequests {
         Some(first)
     }
 
-    /// Takes the one behind the first out.
+    /// Removes the second request.
     pub fn pop_second(&mut self, pool: &mut ExchangePool) -> Option<ExchangeId> {
         let first = self.first?;
         let second = pool.entry(first).next?;

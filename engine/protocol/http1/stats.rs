@@ -1,23 +1,23 @@
-//! What is counted of HTTP/1.
+//! The counters of HTTP/1.
 
 use crate::protocol::{Row, Stats};
 use crate::stats::counters;
 
 counters! {
-    /// What was noticed of messages and exchanges, beside their outcome.
+    /// Irregularities of messages and exchanges, in addition to their outcomes.
     Http1Stats {
-        /// Beginnings of messages whose head never ended, so that they were not reported.
+        /// Messages whose head started but never ended. They were not reported.
         heads_unfinished,
-        /// Heads longer than `head_bytes_max`, reported with what fits.
+        /// Heads longer than `head_bytes_max`, reported with the part that fits.
         heads_cut,
         /// Times a direction lost synchronisation and searched for the next head.
         resyncs,
-        /// Bytes of HTTP connections that belong to no message we know: skipped while searching for
-        /// a head.
+        /// Bytes of HTTP connections that belong to no known message: skipped in the search for a
+        /// head.
         bytes_skipped,
-        /// Requests that were given up because too many of a connection had no answer.
+        /// Requests that were given up because too many requests of a connection had no response.
         pending_overflow,
-        /// Exchanges that were given up in the midst of a message because the shard's memory was
+        /// Exchanges that were given up in the middle of a message because the shard's memory was
         /// used up.
         exchanges_at_bound,
     }
@@ -40,7 +40,7 @@ impl Stats for Http1Stats {
         vec![("doubts", doubts)]
     }
 
-    /// A message that was not reported is told of: "why there is no line" needs it.
+    /// Unreported messages are mentioned to users, because they explain missing lines.
     fn has_unreported(&self) -> bool {
         self.heads_unfinished > 0
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 in clear text. It is not read yet, and only counted.
+//! HTTP/2 in clear text. It is not read yet, only counted.
 
 use super::{Carried, Context, Interest, Kind, Protocol, Step};
 use crate::decode::SeqNumber;
@@ -15,8 +15,8 @@ impl Protocol for Http2 {
     const UNREAD: Option<&'static str> = Some("httplines does not read HTTP/2");
     type Stats = ();
 
-    /// Never by its first bytes: HTTP/1 finds the preface where a request line may stand, also
-    /// behind a PROXY header and in pieces, and hands over.
+    /// Never detected by its first bytes. HTTP/1 finds the preface wherever a request line may be,
+    /// also behind a PROXY header or in pieces, and hands the connection over.
     fn probe(_first: &[u8]) -> bool {
         false
     }

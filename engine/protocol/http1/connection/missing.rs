@@ -1,5 +1,5 @@
-//! What of a connection's messages is missing: heads that are longer than what is kept, bytes that
-//! were lost, and bytes that the filter cut off.
+//! Missing parts of messages: heads that are longer than the part that is kept, bytes that were
+//! lost, and bytes that the filter cut off.
 
 use super::{Http1Connection, Spoken};
 use crate::decode::SeqNumber;
@@ -16,7 +16,7 @@ use crate::record::EventSink;
 use crate::time::TimestampNs;
 
 impl Http1Connection {
-    /// The head is longer than what is kept: the message is reported with what there is.
+    /// The head is longer than the part that is kept. Reports the message with that part.
     pub(super) fn cut_head<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -33,15 +33,15 @@ impl Http1Connection {
             let head = ParsedHead { head: &head, bytes: &kept, first: &first, last };
             self.message(cx, direction, &head);
             let pool = &mut cx.shared.recorder.pool;
-            self.framers[direction.index()].go_on_behind(&kept, meta, pool);
+            self.framers[direction.index()].resume_after(&kept, meta, pool);
         }
         cx.shared.recorder.pool.give_buffer_back(kept);
     }
 
-    /// An answer passes to a request whose head is under way: servers refuse heads that are too
-    /// long for them before they end. What there is of the head is reported, and the rest read
-    /// over.
-    pub(super) fn cut_answered_head<S: EventSink>(
+    /// A response passes while the head of its request is still incomplete: servers refuse a head
+    /// that is too long for them before it ends. Reports the part of the head that there is. The
+    /// rest is only scanned.
+    pub(super) fn cut_head_of_answered_request<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         server: Direction,
@@ -55,7 +55,7 @@ impl Http1Connection {
         }
     }
 
-    /// The part of a head that is not kept.
+    /// Scans the part of a head that is not kept.
     #[inline(never)]
     pub(super) fn long_head<S: EventSink>(
         &mut self,
@@ -92,7 +92,7 @@ impl Http1Connection {
         pairer.end_long_head(&mut cx, &rest.fields, framing, last);
     }
 
-    /// Bytes that passed unseen.
+    /// Takes the loss of `len_bytes`.
     pub fn gap<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -135,7 +135,7 @@ impl Http1Connection {
         }
     }
 
-    /// A head with a hole is reported with what came before the hole, if that has a whole start
+    /// A head with a hole is reported with the part before the hole, if that has a complete start
     /// line.
     fn gap_in_head<S: EventSink>(
         &mut self,
@@ -160,7 +160,7 @@ impl Http1Connection {
         cx.shared.recorder.pool.give_buffer_back(partial);
     }
 
-    /// Bytes were lost, and nothing tells which message comes next, and where.
+    /// Bytes were lost, and it is unknown where the next message begins and which one it is.
     fn lose_messages<S>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -174,9 +174,9 @@ impl Http1Connection {
         pairer.charge_gap(&mut cx, len_bytes, at);
     }
 
-    /// Bytes passed that the filter cut off. It does so only where they are a body's, as far as we
-    /// have told it or it has read itself: so they count as any would that begin no message. Where
-    /// we know of no body, the head was lost before.
+    /// Takes `len_bytes` that passed but were cut off by the filter. The filter cuts only bodies
+    /// that we announced to it or that it follows itself, so these bytes count like any bytes that
+    /// begin no message. If no body is known here, its head was lost before.
     pub fn elided<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -185,18 +185,18 @@ impl Http1Connection {
         meta: &SegmentMeta,
     ) {
         if self.spoken == Spoken::Nothing {
-            // Without bytes no other protocol is detected.
+            // Other protocols are detected by bytes, and there are none.
             let _ = self.begin(cx, None, meta);
         }
         match self.framers[direction.index()].state {
             ParseState::Off => {}
             ParseState::Start => {
-                self.go_on(cx, direction, len_bytes, meta);
+                self.advance(cx, direction, len_bytes, meta);
                 self.not_a_head(cx, direction, len_bytes as usize, meta);
             }
             ParseState::Search => {
-                self.go_on(cx, direction, len_bytes, meta);
-                self.pass_over(cx, direction, len_bytes as usize, meta);
+                self.advance(cx, direction, len_bytes, meta);
+                self.skip_bytes(cx, direction, len_bytes as usize, meta);
             }
             ParseState::Body(framing) => {
                 self.elided_of_body(cx, direction, (framing, len_bytes), meta)
@@ -207,7 +207,7 @@ impl Http1Connection {
         }
     }
 
-    /// The same of the open message's body; where they do not fit into that, something was lost.
+    /// Elided bytes of the open message's body. If they do not fit into it, something was lost.
     fn elided_of_body<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -219,9 +219,9 @@ impl Http1Connection {
         let Some(is_done) = framing.skip_inside(body_bytes) else {
             return self.gap(cx, direction, body_bytes, meta.seq);
         };
-        self.go_on(cx, direction, len_bytes, meta);
+        self.advance(cx, direction, len_bytes, meta);
         let (pairer, mut cx) = self.parts(cx, direction);
-        missing_body::tell_absent(pairer, &mut cx, || false);
+        missing_body::update_may_be_missing(pairer, &mut cx, || false);
         cx.framer().state = ParseState::Body(framing);
         pairer.count_body(&mut cx, body_bytes, body_bytes, meta);
         if is_done {
@@ -229,8 +229,7 @@ impl Http1Connection {
         }
     }
 
-    /// Gives the memory of unfinished heads back and counts them. What may still come of one is no
-    /// beginning of a head.
+    /// Frees unfinished heads and counts them. What may still come of one does not begin a head.
     pub(super) fn drop_partial_heads<S>(&mut self, cx: &mut Context<'_, S>) {
         for framer in &mut self.framers {
             let is_reported = matches!(framer.state, ParseState::LongHead(_));

@@ -1,18 +1,18 @@
-//! The short way through heads as nearly all are written: a start line with single spaces, and
-//! header lines of a name, a colon, a space, a value, CR LF, where the length of the name tells
-//! which one it may be. What is odd in any way is left to the careful way
-//! ([`super::parse_slow_path`]), which is the twin that tests compare it with: where this way says
-//! something, that one says the same.
+//! The fast path for heads as nearly all are written: a start line with single spaces, and header
+//! lines of a name, a colon, a space, a value, CR LF. The length of a name tells which known field
+//! it can be. Anything unusual is left to the slow path ([`super::parse_slow_path`]). Tests compare
+//! the two: whenever the fast path returns a result, the slow path returns the same.
 
 use super::fields::{Expected, Head, Kind};
 use crate::record::{Fields, Span};
 use crate::simd::{LANES, equal_to, equal_to_in_64, last_block, same_but_for};
 
-/// Bytes of `HTTP/1.1`, and where the reason stands behind it and the status.
+/// The length of `HTTP/1.1`, and the position of the reason phrase, behind the version and the
+/// status.
 const VERSION_BYTES: usize = 8;
 const REASON_AT: usize = VERSION_BYTES + 5;
 
-/// The field whose name does not fit into a block: its last letter stands behind it.
+/// The only field name that does not fit into a block: its last letter follows the block.
 const LONG_NAME: &[u8; LANES] = b"transfer-encodin";
 const LONG_NAME_END: &[u8; 2] = b"g:";
 
@@ -35,21 +35,21 @@ impl Slot {
     const COUNT: usize = Slot::Expect as usize + 1;
 }
 
-/// Where the values of the fields stand that were found, without the white space around them.
+/// The positions of the values that were found, without the white space around them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values {
     spans: [Span; Slot::COUNT],
 }
 
 impl Values {
-    /// Of a field; absent where it was not there.
+    /// The value of a field, or an absent span if there is none.
     #[inline(always)]
     pub fn of(&self, slot: Slot) -> Span {
         self.spans[slot as usize]
     }
 
-    /// A field with its colon at `colon` and its line's end at `end`. `None` where it has no value,
-    /// was there before, or has other white space around it than nearly all have.
+    /// Stores a field whose colon is at `colon` and whose line ends at `end`. `None` if it has no
+    /// value, occurred before, or is not padded with exactly one space as usual.
     #[inline(always)]
     fn note(&mut self, slot: Slot, bytes: &[u8], colon: usize, end: usize) -> Option<()> {
         let [b' ', value @ .., b'\r'] = bytes.get(colon + 1..end)? else { return None };
@@ -63,20 +63,20 @@ impl Values {
     }
 }
 
-/// A name of a certain length.
+/// A field name of a certain length.
 #[derive(Clone, Copy)]
 struct Name {
     /// In lower case.
     letters: [u8; LANES],
     /// The bits that may differ: the case of letters.
     fold: [u8; LANES],
-    /// The bytes that count.
+    /// The bytes to compare.
     mask: u32,
     slot: Slot,
 }
 
 impl Name {
-    /// Of this length there is none.
+    /// No name has this length.
     const NONE: Name = Name { letters: [0; LANES], fold: [0; LANES], mask: 0, slot: Slot::Host };
 
     const fn new(name: &[u8], slot: Slot) -> Name {
@@ -91,7 +91,8 @@ impl Name {
     }
 }
 
-/// The names of each length: no two that are of interest in one kind of message have the same.
+/// The name of each length. Within one kind of message, no two fields of interest have names of the
+/// same length.
 type Names = [Name; LANES];
 
 static OF_REQUEST: Names = {
@@ -117,7 +118,7 @@ const fn of_both() -> Names {
     names
 }
 
-/// The lengths of the names, as bits.
+/// The lengths of the names, as a bit set.
 const LENGTHS_OF_REQUEST: u64 = lengths(&OF_REQUEST);
 const LENGTHS_OF_RESPONSE: u64 = lengths(&OF_RESPONSE);
 
@@ -131,7 +132,7 @@ const fn lengths(names: &Names) -> u64 {
 }
 
 impl Head {
-    /// Takes note of what the short way found.
+    /// Copies the values of the fast path into the head.
     #[inline(always)]
     fn note_values(&mut self, bytes: &[u8], values: &Values) {
         let fields = &mut self.fields;
@@ -153,8 +154,8 @@ impl Head {
     }
 }
 
-/// Parses a head from the first byte of `bytes` into `head`, which is blank, and means nothing
-/// where the answer is `None`: the head does not end, or something is odd.
+/// Parses a head at the start of `bytes` into `head`, which is blank. Returns `None` if the head
+/// does not end, or if something is unusual; `head` is then invalid.
 #[inline]
 pub(super) fn parse(bytes: &[u8], expected: Expected, head: &mut Head) -> Option<()> {
     let mut ends = LineEnds::new(bytes);
@@ -184,7 +185,7 @@ fn is_version(word: &[u8; VERSION_BYTES]) -> bool {
     is_one && minor.is_ascii_digit()
 }
 
-/// `HTTP/1.x SP status SP reason`, of which these are the digits and the reason.
+/// `HTTP/1.x SP status SP reason`, given the digits and the reason.
 #[inline(always)]
 fn status_line(digits: [u8; 3], reason: &[u8], fields: &mut Fields) -> Option<Kind> {
     let [hundreds, tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
@@ -198,7 +199,7 @@ fn status_line(digits: [u8; 3], reason: &[u8], fields: &mut Fields) -> Option<Ki
     Some(Kind::Response { status })
 }
 
-/// `METHOD SP target SP HTTP/1.x`, the method in capitals, at the beginning of `bytes`.
+/// `METHOD SP target SP HTTP/1.x` at the start of `bytes`. The method must be in capitals.
 #[inline(always)]
 fn request_line(bytes: &[u8], line: &[u8], fields: &mut Fields) -> Option<Kind> {
     let (start, version) = line.split_last_chunk()?;
@@ -207,7 +208,7 @@ fn request_line(bytes: &[u8], line: &[u8], fields: &mut Fields) -> Option<Kind> 
     let target = start.get(method_bytes + 1..target_end)?;
     let method = start.get(..method_bytes)?;
     let ([first, ..], [.., last]) = (target, target) else { return None };
-    // Of a method as long as a block, the space is not in it.
+    // A method that fills the whole block has no space within it.
     let is_method = (1..LANES).contains(&method_bytes) && method.iter().all(u8::is_ascii_uppercase);
     if !is_method || !is_version(version) || *first == b' ' || *last == b' ' {
         return None;
@@ -218,8 +219,8 @@ fn request_line(bytes: &[u8], line: &[u8], fields: &mut Fields) -> Option<Kind> 
     Some(Kind::Request)
 }
 
-/// Reads the header lines of a message from `start` on, whose ends come next: where the head ends,
-/// and the values.
+/// Reads the header lines from `start` on; `ends` yields the ends of these lines. Returns where the
+/// head ends, and the values.
 #[inline(always)]
 fn header_lines(
     bytes: &[u8],
@@ -237,8 +238,8 @@ fn header_lines(
         let end = ends.next()?;
         let rest = bytes.get(start..)?;
         if *rest.first()? <= b' ' {
-            // The end of the head, or of text that was translated twice, or a fold, which makes the
-            // field before it longer.
+            // The end of the head, or a line whose end was converted twice, or a fold, which
+            // extends the previous field.
             let is_end = matches!(bytes.get(start..end)?, [] | [b'\r']);
             return is_end.then_some((end + 1, values));
         }
@@ -269,8 +270,8 @@ fn header_lines(
     }
 }
 
-/// Of a line whose name is at least as long as a block: where the colon stands, if it is
-/// [`LONG_NAME`]. `None` where the line is odd.
+/// For a line whose name is at least as long as a block: the position of the colon if the name is
+/// [`LONG_NAME`], or `Some(None)` if it is another name. `None` if the line is unusual.
 #[cold]
 fn long_name(block: &[u8; LANES], rest: &[u8]) -> Option<Option<usize>> {
     if block.iter().any(|byte| *byte == b' ' || *byte == b'\t') {
@@ -283,10 +284,10 @@ fn long_name(block: &[u8; LANES], rest: &[u8]) -> Option<Option<usize>> {
     end.eq_ignore_ascii_case(LONG_NAME_END).then_some(Some(LANES + 1))
 }
 
-/// The ends of the lines in some bytes, one after the other.
+/// An iterator over the positions of line ends.
 pub(super) struct LineEnds<'a> {
     bytes: &'a [u8],
-    /// Where the block begins whose line feeds are in `mask`.
+    /// The start of the block that `mask` describes.
     block_start: usize,
     mask: u64,
 }
@@ -297,7 +298,7 @@ impl<'a> LineEnds<'a> {
         LineEnds { bytes, block_start: 0, mask: line_feeds(bytes, 0) }
     }
 
-    /// Where the next line feed stands.
+    /// The position of the next line feed.
     #[inline(always)]
     pub fn next(&mut self) -> Option<usize> {
         while self.mask == 0 {
@@ -313,13 +314,13 @@ impl<'a> LineEnds<'a> {
     }
 }
 
-/// The line feeds among the 64 bytes from `at` on, or as many as there are.
+/// The line feeds in the 64 bytes from `at` on, or in as many as there are.
 #[inline(always)]
 fn line_feeds(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or_default();
     match (rest.first_chunk::<64>(), bytes.last_chunk::<64>()) {
         (Some(block), _) => equal_to_in_64(block, b'\n'),
-        // The last ones are read together with the bytes before them.
+        // The last bytes are read together with those before them.
         (None, Some(block)) => equal_to_in_64(block, b'\n').unbounded_shr((64 - rest.len()) as u32),
         (None, None) => {
             let mut block = [0; 64];

@@ -1,8 +1,8 @@
-//! What is found in a head.
+//! The parsed parts of a head.
 
 use crate::record::Fields;
 
-/// What a head begins.
+/// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::protocol::http1) enum Kind {
     Request,
@@ -17,11 +17,11 @@ pub(in crate::protocol::http1) enum Expected {
     Either,
 }
 
-/// What the header fields say of the body (RFC 9112 section 6).
+/// What the header fields announce about the body (RFC 9112 section 6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::protocol::http1) struct FramingFields {
     pub content_length: Option<u64>,
-    /// Content-Length is no number, or there are several that differ.
+    /// Content-Length is not a number, or there are several different ones.
     pub is_length_invalid: bool,
     pub has_transfer_coding: bool,
     /// `chunked` is the last transfer coding.
@@ -32,17 +32,17 @@ pub(in crate::protocol::http1) struct FramingFields {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::protocol::http1) struct Head {
     pub kind: Kind,
-    /// The empty line behind it was found.
+    /// The empty line that ends the head was found.
     pub is_whole: bool,
     pub len_bytes: usize,
-    /// Its start line's, the line end included.
+    /// The length of the start line, including its line end.
     pub start_line_bytes: u32,
     pub fields: Fields,
     pub framing: FramingFields,
 }
 
 impl Head {
-    /// To be parsed into.
+    /// The initial value, to parse into.
     pub const BLANK: Head = Head {
         kind: Kind::Request,
         is_whole: false,
@@ -54,7 +54,7 @@ impl Head {
 }
 
 impl FramingFields {
-    /// They say nothing.
+    /// No framing fields.
     pub const NONE: FramingFields = FramingFields {
         content_length: None,
         is_length_invalid: false,
@@ -63,9 +63,10 @@ impl FramingFields {
         expects_continue: false,
     };
 
-    /// One Content-Length field. A list of equal values is one value (RFC 9110 section 8.6).
+    /// Adds a Content-Length field. A list of equal values counts as one value (RFC 9110 section
+    /// 8.6).
     pub(super) fn note_length(&mut self, value: &[u8]) {
-        // First what nearly all are: a number of a few digits, once.
+        // The usual case first: a single number of a few digits.
         if self.content_length.is_none()
             && let Some(number) = few_digits(value)
         {
@@ -89,8 +90,8 @@ impl FramingFields {
         }
     }
 
-    /// One Transfer-Encoding field. What counts is whether `chunked` is the last coding of the last
-    /// field; empty elements of a list are none (RFC 9110 section 5.6.1.2).
+    /// Adds a Transfer-Encoding field. What matters is whether `chunked` is the last coding of the
+    /// last field. Empty list elements are ignored (RFC 9110 section 5.6.1.2).
     pub(super) fn note_transfer_coding(&mut self, value: &[u8]) {
         self.has_transfer_coding = true;
         let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -99,7 +100,7 @@ impl FramingFields {
         }
     }
 
-    /// One Expect field (RFC 9110 section 10.1.1).
+    /// Adds an Expect field (RFC 9110 section 10.1.1).
     pub(super) fn note_expectation(&mut self, value: &[u8]) {
         self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
     }
@@ -110,7 +111,7 @@ impl FramingFields {
     }
 }
 
-/// The number in `value`, if that is up to eight digits and nothing else.
+/// The number in `value`, if it consists of one to eight digits.
 #[inline(always)]
 pub(super) fn few_digits(value: &[u8]) -> Option<u64> {
     if !(1..=8).contains(&value.len()) {

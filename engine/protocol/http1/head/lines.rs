@@ -1,11 +1,11 @@
-//! The header lines of a head, walked where somebody asks for all headers.
+//! Iterates over the header lines of a head. Used only if all headers are wanted.
 
 use crate::record::{Header, Span};
 use memchr::memchr;
 
-/// Name and value of each header line, in order, white space around both taken off (RFC 9112
-/// section 5). A value keeps its obs-folds. A line without a colon is a name without a value, so
-/// that nothing is hidden.
+/// The name and value of each header line, in order, without the white space around them (RFC 9112
+/// section 5). A value keeps its obs-folds. A line without a colon counts as a name without a
+/// value, so that nothing is hidden.
 #[derive(Clone, Debug)]
 pub(in crate::protocol::http1) struct HeaderLines<'a> {
     head: &'a [u8],
@@ -14,8 +14,8 @@ pub(in crate::protocol::http1) struct HeaderLines<'a> {
 }
 
 impl<'a> HeaderLines<'a> {
-    /// The lines of `head` from `at` on, behind the start line; they end at the empty line or where
-    /// the bytes end.
+    /// The lines of `head` from `at` on, which is behind the start line. They end at the empty
+    /// line, or where the bytes end.
     pub fn new(head: &'a [u8], at: usize) -> HeaderLines<'a> {
         HeaderLines { head, at }
     }

@@ -1,4 +1,4 @@
-//! What of a connection's exchanges is given up, and when.
+//! Which exchanges of a connection are given up, and when.
 
 use super::{MODEST_PENDING_COUNT, Pairer};
 use crate::flow::End;
@@ -8,18 +8,18 @@ use crate::protocol::pool::ExchangeId;
 use crate::record::{EventSink, Outcome};
 
 impl Pairer {
-    /// Gives up requests while there are more than may be: on this connection, or, where the
-    /// shard's memory runs short, for a connection with many, and at last all that is under way
-    /// on any.
+    /// Gives up requests while a limit is exceeded: that of this connection, a lower one for
+    /// connections with many requests if the shard's memory runs short, and finally everything in
+    /// progress.
     #[inline(always)]
-    pub(super) fn make_room<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
-        if !self.has_room(cx) {
+    pub(super) fn enforce_limits<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
+        if !self.is_within_limits(cx) {
             self.give_up_some(cx);
         }
     }
 
     #[inline(always)]
-    fn has_room<S>(&self, cx: &mut Http1Context<'_, S>) -> bool {
+    fn is_within_limits<S>(&self, cx: &mut Http1Context<'_, S>) -> bool {
         let (count, limits) = (self.pending.count(), &cx.shared.limits);
         let share = limits.held_share(count <= MODEST_PENDING_COUNT);
         count <= limits.pending_count_max && cx.shared.recorder.pool.held_bytes() <= share
@@ -27,7 +27,7 @@ impl Pairer {
 
     #[cold]
     fn give_up_some<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
-        while !self.has_room(cx) {
+        while !self.is_within_limits(cx) {
             let count = self.pending.count();
             self.give_up_unanswered(cx);
             if self.pending.count() == count {
@@ -41,7 +41,7 @@ impl Pairer {
         }
     }
 
-    /// Gives up the first pending request that has no answer yet, to make room.
+    /// Gives up the first pending request that has no response yet.
     fn give_up_unanswered<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
         let Some(first) = self.pending.first() else { return };
         let is_answered = cx.pool().exchange(first).response.is_seen;
@@ -93,7 +93,7 @@ impl Pairer {
         for (open, framer) in self.open.iter_mut().zip(&mut *cx.framers) {
             if open.id == Some(id) {
                 open.id = None;
-                // Else what is left of the message comes first, and is followed.
+                // Otherwise the rest of the message comes first, and is followed.
                 if may_be_withheld && framer.state != ParseState::Off {
                     framer.state = ParseState::Search;
                 }
@@ -102,7 +102,7 @@ impl Pairer {
         self.report(cx, id, outcome, end);
     }
 
-    /// Gives up the exchanges that are under way.
+    /// Gives up all exchanges in progress.
     pub fn give_up_all<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, end: Option<End>) {
         for direction in 0..2 {
             let Some(id) = self.open[direction].id else { continue };
@@ -110,7 +110,7 @@ impl Pairer {
             if exchange.request.is_seen {
                 continue;
             }
-            // A response without a request; it stands in no queue.
+            // A response without a request. It is not in the queue.
             let is_cut = exchange.response.is_seen;
             self.open[direction].id = None;
             let outcome = if is_cut { Outcome::Truncated } else { Outcome::NoRequest };
