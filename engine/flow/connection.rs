@@ -1,14 +1,14 @@
-//! [`Connection`]: one TCP connection, both directions. Reordering, overlap, loss, and the order
-//! between the two.
+//! [`Connection`]: one TCP connection, both directions. Handles reordering, overlap, loss, and the
+//! order between the two directions.
 //!
-//! Three rules decide everything, and each depends on the connection's own packets only, so that
-//! the same traffic gives the same chunks however it is captured, filtered or spread over shards:
-//! 1. First copy wins.
-//! 2. Data goes on when all before it in its direction has gone on, and all that it acknowledges of
-//!    the other direction. (On mirrors and multi-queue captures a response may come before its
-//!    request.)
-//! 3. A hole is given up once the peer has acknowledged past it, something waits behind it, and
-//!    `reorder_grace_ms` of packet time have gone by; or where too much waits.
+//! Three rules decide everything. Each depends only on the connection's own packets, so that the
+//! same traffic gives the same chunks however it is captured, filtered, or spread over shards:
+//! 1. The first copy wins.
+//! 2. Data is delivered once all data before it in its direction has been delivered, and all data
+//!    of the other direction that it acknowledges. (On mirrors and multi-queue captures a response
+//!    may come before its request.)
+//! 3. A hole is given up once the peer has acknowledged data behind it, something waits behind it,
+//!    and `reorder_grace_ms` of packet time have passed; or when too much data waits.
 
 use super::out_of_order::{BufferedSegment, OutOfOrderBuffer};
 use super::reorder_state::{Hole, PendingSyn, ReorderState};
@@ -25,36 +25,38 @@ mod bound;
 mod fast_path;
 mod reorder;
 
-/// A reset counts if its sequence number is so close to what is expected; others are forged or
-/// stray (RFC 5961 section 3 asks more of an endpoint, which knows its window).
+/// A reset counts if its sequence number is this close to the expected one. Others are forged or
+/// stray. (RFC 5961 section 3 is stricter, but an endpoint knows its window.)
 const RESET_WINDOW_BYTES: i32 = 1 << 20;
 
 /// One TCP connection.
 #[derive(Debug, Default)]
 pub struct Connection {
     pub(super) streams: [Stream; 2],
-    /// `None` in all but the rare connection.
+    /// `None` for nearly all connections.
     pub(super) reorder: Option<Box<ReorderState>>,
     is_reset: bool,
     bypassed: Option<Bypassed>,
-    /// Where it was joined, if its handshake was not seen.
+    /// The sequence number of the first captured segment, if the beginning of the connection was
+    /// not captured.
     joined_at: PackedOption<SeqNumber>,
-    /// Nothing waits, nothing is missing, nothing ends: see `fast_path.rs`.
+    /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
 }
 
-/// How long a connection is remembered whose bytes nobody wants.
+/// How long a connection is remembered after its bytes are no longer wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bypassed {
-    /// As long as a closed one, until the next handshake: its segments begin nothing.
+    /// As long as a closed one, until the next handshake. No segment of it begins a connection.
     Closed,
-    /// As long as a living one, until the next handshake.
+    /// As long as an open one, until the next handshake.
     Living,
-    /// As long as a living one, or until something begins like a message.
+    /// As long as an open one, or until a segment begins like a message.
     Dormant,
 }
 
-/// What a connection needs beside its own state to take a segment: a table's, for all of its own.
+/// What connections need in addition to their own state to take a segment. Shared by all
+/// connections of a table.
 #[derive(Debug)]
 pub(super) struct ReassemblyContext {
     pub limits: FlowConfig,
@@ -65,8 +67,8 @@ pub(super) struct ReassemblyContext {
 }
 
 impl Connection {
-    /// The connection that the pending_syn SYN announced, and how it began, if `segment` shows
-    /// that it came about.
+    /// The connection that the pending SYN announced, and its handshake, if `segment` shows that it
+    /// was established.
     pub(super) fn announced(&self, segment: &Segment<'_>) -> Option<(Connection, Handshake)> {
         let PendingSyn { client, isn, syn_at } =
             self.known_pending_syn().filter(|_| self.is_of_pending_syn(segment))?;
@@ -78,19 +80,20 @@ impl Connection {
         Some((connection, handshake))
     }
 
-    /// A connection that is joined at `segment`.
+    /// A connection whose first captured segment is `segment`.
     pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
         let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
         Connection { joined_at: joined_at.into(), ..Connection::default() }
     }
 
-    /// Whether no SYN of it was seen.
+    /// Whether it was joined midstream: no SYN of it was seen.
     pub fn is_joined_late(&self) -> bool {
         !self.joined_at.is_none() && self.streams.iter().all(|stream| stream.isn.is_none())
     }
 
-    /// The number that tells this connection from others on the same endpoints, for what is said of
-    /// `direction`: its SYN's, or where the connection was joined. `None`: that is not known.
+    /// The number that tells this connection from others on the same endpoints in flow hints for
+    /// `direction`: the sequence number of its SYN, or the one at which a midstream connection was
+    /// joined. `None` if it is not known.
     pub fn number(&self, direction: Direction) -> Option<SeqNumber> {
         match self.is_joined_late() {
             true => self.joined_at.get(),
@@ -98,37 +101,37 @@ impl Connection {
         }
     }
 
-    /// Where the next byte of `direction` stands, once something has passed.
+    /// The position of the next byte of `direction`, once something has passed.
     pub fn next(&self, direction: Direction) -> Option<SeqNumber> {
         let stream = &self.streams[direction.index()];
         stream.is_started.then_some(stream.next)
     }
 
-    /// Up to where data of `direction` need not come up, if that was asked for.
+    /// The position up to which data of `direction` need not reach user space, if that was granted.
     pub fn granted(&self, direction: Direction) -> Option<SeqNumber> {
         self.streams[direction.index()].granted.get()
     }
 
-    /// Data of `direction` up to `until` need not come up.
+    /// Data of `direction` up to `until` need not reach user space.
     pub fn grant(&mut self, direction: Direction, until: SeqNumber) {
         self.streams[direction.index()].granted.set(Some(until));
     }
 
-    /// What the pending_syn SYN announced has not come in time.
+    /// The connection that the pending SYN announced was not established in time.
     pub(super) fn forget_pending_syn(&mut self) {
         if let Some(reorder) = &mut self.reorder {
             reorder.pending_syn = None;
         }
     }
 
-    /// Both directions are closed, or it was reset, or nobody wants its bytes.
+    /// Both directions are closed, or it was reset, or its bytes are not wanted.
     pub fn is_closed(&self) -> bool {
         self.is_reset
             || self.bypassed.is_some()
             || self.streams.iter().all(|stream| stream.is_finished)
     }
 
-    /// Whether it is remembered no longer than a closed one.
+    /// Whether it is remembered no longer than a closed connection.
     pub(super) fn is_short_lived(&self) -> bool {
         match self.bypassed {
             Some(bypassed) => bypassed == Bypassed::Closed,
@@ -141,7 +144,8 @@ impl Connection {
         self.is_closed() && self.bypassed.is_none()
     }
 
-    /// Nobody wants its bytes: it is only known, so that they begin nothing.
+    /// Its bytes are no longer wanted. It is only remembered, so that they do not begin a new
+    /// connection.
     pub(super) fn bypass(&mut self, bypassed: Bypassed, pool: &mut ReorderPool) {
         self.bypassed = Some(bypassed);
         self.is_on_fast_path = false;
@@ -154,8 +158,8 @@ impl Connection {
         Some(holes.map(|hole| hole.since).min()?.plus_ms(limits.reorder_grace_ms))
     }
 
-    /// Whether `segment` shows that this connection has given way to another on the same endpoints.
-    /// A SYN alone shows nothing while this one lives: anybody can send one. The answer to it, or
+    /// Whether `segment` shows that a new connection on the same endpoints has replaced this one. A
+    /// SYN alone does not, while this one is open: anybody can send a SYN. The SYN-ACK to it, or
     /// data behind it, does.
     #[inline(always)]
     pub(super) fn is_replaced_by(
@@ -165,10 +169,10 @@ impl Connection {
         pool: &mut ReorderPool,
     ) -> bool {
         let is_plain = self.is_on_fast_path && !segment.flags.is_syn();
-        !is_plain && self.gives_way_to(segment, handshake, pool)
+        !is_plain && self.is_replaced_by_slow_path(segment, handshake, pool)
     }
 
-    fn gives_way_to(
+    fn is_replaced_by_slow_path(
         &mut self,
         segment: &Segment<'_>,
         handshake: &Handshake,
@@ -197,7 +201,7 @@ impl Connection {
         self.reorder.as_ref()?.pending_syn
     }
 
-    /// Whether `segment` belongs to the connection that the pending_syn SYN announced.
+    /// Whether `segment` belongs to the connection that the pending SYN announced.
     fn is_of_pending_syn(&self, segment: &Segment<'_>) -> bool {
         let Some(PendingSyn { client, isn, .. }) = self.known_pending_syn() else { return false };
         if segment.direction == client {
@@ -207,8 +211,9 @@ impl Connection {
         }
     }
 
-    /// Whether `segment` comes after the end of this closed connection: it belongs to the next one,
-    /// whose SYN we missed, or the end was not meant for this one, or forged, and it speaks on.
+    /// Whether `segment` comes after the end of this closed connection. Either it belongs to the
+    /// next one, whose SYN was missed, or the end was forged or belonged to another connection, and
+    /// this one continues.
     fn is_next(&self, segment: &Segment<'_>, handshake: &Handshake) -> bool {
         if segment.flags.is_syn() {
             let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
@@ -222,13 +227,13 @@ impl Connection {
         may_go_on && is_worth_joining(segment.payload)
     }
 
-    /// A SYN that stands right before what we have of its direction (its capture was late).
+    /// A SYN directly before the data captured so far in its direction (the SYN was captured late).
     fn is_near(&self, segment: &Segment<'_>) -> bool {
         let stream = &self.streams[segment.direction.index()];
         stream.is_started && (0..RESET_WINDOW_BYTES).contains(&stream.next.distance(segment.seq))
     }
 
-    /// Takes `segment`; what is in order now goes to `visit`.
+    /// Takes `segment`, and passes what is in order now to `visit`.
     #[inline(always)]
     pub(super) fn accept(
         &mut self,
@@ -243,7 +248,7 @@ impl Connection {
         }
     }
 
-    /// The same for any connection and any segment.
+    /// The same, for any state of the connection and any segment.
     #[inline(never)]
     fn accept_slow_path(
         &mut self,
@@ -265,7 +270,7 @@ impl Connection {
         }
         let may_ack = |ack| self.streams[1 - own].may_be_acked(ack);
         if !self.streams[own].is_started && !segment.ack.is_none_or(may_ack) {
-            // It is late, of the connection before on the same endpoints.
+            // It is a late segment of the previous connection on the same endpoints.
             context.stats.bytes_late += segment.payload.len() as u64;
             return;
         }
@@ -279,15 +284,15 @@ impl Connection {
             self.streams[own].fin_at.set_if_none(segment.payload_end());
         }
         if let Some(ack) = segment.ack {
-            self.streams[1 - own].note_ack(ack);
+            self.streams[1 - own].update_acked(ack);
         }
         self.advance(segment.timestamp, context, visit);
         self.relieve(segment.timestamp, context, visit);
-        self.note_holes(segment.timestamp, &mut context.pool);
+        self.watch_holes(segment.timestamp, &mut context.pool);
     }
 
-    /// Holes that something waits for, from now on.
-    fn note_holes(&mut self, now: TimestampNs, pool: &mut ReorderPool) {
+    /// Starts the grace of holes that something waits for.
+    fn watch_holes(&mut self, now: TimestampNs, pool: &mut ReorderPool) {
         let is_waiting = self.is_waiting();
         for own in 0..2 {
             if self.hole(own).is_none() && (is_waiting || !self.streams[own].fin_at.is_none()) {
@@ -297,7 +302,7 @@ impl Connection {
     }
 
     /// Learns from a SYN or SYN-ACK where the streams begin and who opened the connection.
-    pub(super) fn shake_hands(&mut self, segment: &Segment<'_>, handshake: &mut Handshake) {
+    pub(super) fn learn_handshake(&mut self, segment: &Segment<'_>, handshake: &mut Handshake) {
         if !segment.flags.is_syn() {
             return;
         }
@@ -329,7 +334,8 @@ impl Connection {
         }
     }
 
-    /// Payload goes on at once, borrowed, where nothing is missing before it; else a copy waits.
+    /// Payload is delivered immediately, borrowed, if nothing is missing before it. Otherwise a
+    /// copy waits.
     fn take_payload(
         &mut self,
         segment: &Segment<'_>,
@@ -342,8 +348,9 @@ impl Connection {
         let stream = &mut self.streams[own];
         let seen_bytes = stream.next.distance(segment.payload_seq());
         let unseen_bytes = i64::from(segment.payload_wire_bytes) - i64::from(seen_bytes);
-        // Half of the numbers lie behind what went on, half before it. On the border, where only a
-        // forger's segments are, they count as from before: what waits must have an order.
+        // Half of all sequence numbers are behind what was delivered, half before it. A segment at
+        // the border, which only a forger sends, counts as old: waiting segments need a defined
+        // order.
         if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.is_finished {
             stream.count_old(segment.payload_seq(), segment.payload.len(), &mut context.stats);
             return;
@@ -371,15 +378,15 @@ impl Connection {
         context.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
     }
 
-    /// Whether something that acknowledges `ack` must wait for bytes of the other direction.
+    /// Whether a segment that acknowledges `ack` must wait for bytes of the other direction.
     fn is_ahead_of_peer(&self, own: usize, ack: Option<SeqNumber>) -> bool {
         let peer = &self.streams[1 - own];
         let Some(ack) = ack else { return false };
         peer.is_started && !peer.is_finished && peer.missing_until(ack).is_some()
     }
 
-    /// Passes on what waits and has become due, in both directions, until nothing more is. True
-    /// where something was.
+    /// Delivers waiting segments that have become due, in both directions, until there are no more.
+    /// Returns whether any was delivered.
     fn advance(
         &mut self,
         now: TimestampNs,
@@ -408,9 +415,9 @@ impl Connection {
         has_moved
     }
 
-    /// The direction whose first waiting segment may go on. Where both are in order and each
-    /// acknowledges the other, one is a retransmission of bytes we missed, and it is the later one:
-    /// its bytes are the older.
+    /// The direction whose first waiting segment may be delivered. If both are in order and each
+    /// acknowledges the other, one of them retransmits bytes that were missed. That is the later
+    /// one, and its bytes are the older ones.
     fn due(&self) -> Option<usize> {
         let ready = |own: usize| {
             self.in_order(own).is_some_and(|first| !self.is_ahead_of_peer(own, first.meta.ack))
@@ -422,15 +429,15 @@ impl Connection {
         Some(usize::from(reverse.meta.timestamp > forward.meta.timestamp))
     }
 
-    /// The first waiting segment of a direction, if nothing is missing before it there.
+    /// The first waiting segment of a direction, if nothing before it is missing in that direction.
     fn in_order(&self, own: usize) -> Option<&BufferedSegment> {
         let first = self.buffer(own)?.first()?;
         (first.start().distance(self.streams[own].next) <= 0).then_some(first)
     }
 
-    /// Gives up holes whose grace is over at `now`. What follows from it is dated to the moment at
-    /// which the grace was over, not to the one at which that was noticed: this hangs on other
-    /// connections' packets, too.
+    /// Gives up holes whose grace has ended at `now`. The consequences are dated to the moment at
+    /// which the grace ended. The moment at which that is noticed also depends on packets of other
+    /// connections.
     pub(super) fn settle(
         &mut self,
         now: TimestampNs,
@@ -452,13 +459,13 @@ impl Connection {
                 self.advance(deadline, context, visit);
             }
             if has_moved {
-                self.note_holes(deadline, &mut context.pool);
+                self.watch_holes(deadline, &mut context.pool);
             }
         }
         self.free_if_blank(&mut context.pool);
     }
 
-    /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), as far as may be.
+    /// Skips the hole at the front of a direction ([`Stream::skip_hole`]), as far as is due.
     fn skip_hole(
         &mut self,
         own: usize,
@@ -471,30 +478,31 @@ impl Connection {
         self.streams[own].skip_hole(ack, buffer, direction_of(own), stats, visit)
     }
 
-    /// How far a hole of a direction that ends at `until` is given up at once: what waits in the
-    /// other direction for nothing but some of it has read that, and goes on before what is behind.
+    /// How much of a hole that ends at `until` is given up now. Data of the other direction that
+    /// waits only for a part of it, and has acknowledged that part, is delivered before what is
+    /// behind the part.
     fn until_due(&self, own: usize, until: SeqNumber) -> SeqNumber {
         let next = self.streams[own].next;
         let read = self.in_order(1 - own).and_then(|first| first.meta.ack);
         read.filter(|read| next.precedes(*read) && read.precedes(until)).unwrap_or(until)
     }
 
-    /// Whether the hole of a direction is one number that nothing waits for: more likely a FIN that
-    /// we missed, which takes a number of its own, than a byte.
+    /// Whether the hole of a direction is a single sequence number that nothing waits for. That is
+    /// more likely a missed FIN, which takes a number of its own, than a byte.
     fn may_be_fin(&self, own: usize) -> bool {
         let stream = &self.streams[own];
         stream.fin_at.is_none() && stream.acked.distance(stream.next) == 1 && !self.is_waiting()
     }
 
-    /// The connection is over for us: all that waits goes on, with the holes before it given up.
+    /// The connection is ending for us: gives up all holes and delivers everything that waits.
     pub(super) fn flush(
         &mut self,
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         if self.is_reset || self.bypassed.is_some() {
-            // All went on then, or nobody asks for it. What was acknowledged is of before, whatever
-            // begins behind it.
+            // Everything was delivered then, or is not wanted. Earlier acknowledgements belong to
+            // what came before, whatever begins behind it.
             return;
         }
         let now = TimestampNs(u64::MAX);
@@ -529,7 +537,7 @@ impl Connection {
         visit(segment.direction, Chunk::Reset);
     }
 
-    /// Frees what waits without passing it on.
+    /// Frees what waits, without delivering it.
     pub(super) fn release(&mut self, pool: &mut ReorderPool) {
         let buffers = self.reorder.iter_mut().flat_map(|reorder| &mut reorder.buffers);
         for mut buffer in buffers.filter_map(Option::take) {

@@ -1,18 +1,20 @@
-//! What came up without its data because we had asked for it, and connections nobody wants.
+//! Segments that reached user space without their data, as we had asked, and connections whose
+//! bytes are not wanted.
 
 use super::tests::{Heard, Sent, after_handshake, bytes, run};
 use super::*;
 use crate::decode::TcpFlags;
 use crate::ids::Direction::{self, Forward, Reverse};
 
-/// `len` bytes at `offset` that did not come up.
+/// `len` bytes at `offset` that did not reach user space.
 fn bare(direction: Direction, offset: u32, len: u32, at_ms: u64) -> Sent {
     let mut sent = Sent::data(direction, offset, 0, b"", at_ms);
     sent.cut_bytes = len;
     sent
 }
 
-/// What came behind a filter is elided where nothing of it came up; else somebody else cut it.
+/// A payload behind the filter is elided if nothing of it reached user space. Otherwise something
+/// else cut it.
 #[test]
 fn what_a_filter_cut_off_is_elided_and_the_rest_is_lost() {
     for is_filtered in [true, false] {
@@ -62,7 +64,7 @@ fn a_connection_is_told_from_others_by_its_own_numbers() {
     let first = |way| connection.next(way).map(|next| SeqNumber(next.0.wrapping_sub(1)));
     assert_eq!(connection.number(Forward), first(Forward));
     assert_eq!(connection.number(Reverse), first(Reverse));
-    // Joined late, where the first segment stands, for both directions.
+    // Midstream: the position of the first segment, for both directions.
     let mut late = run(&[
         Sent::data(Forward, 70, 0, b"GET / HTTP/1.1\r\n", 1),
         Sent::data(Reverse, 50, 86, b"HTTP/1.1 200 OK\r\n", 2),
@@ -75,7 +77,7 @@ fn a_connection_is_told_from_others_by_its_own_numbers() {
         (connection.number(Forward), connection.number(Reverse)),
         (Some(joined), Some(joined))
     );
-    // Of one whose answer was not seen, one number is known.
+    // Of a connection whose SYN-ACK was not seen, one number is known.
     let mut half = run(&[Sent::data(Forward, 0, 0, b"", 0).flags(TcpFlags::SYN)]);
     let index = half.table.indices()[0];
     let (_, connection, ()) = half.table.link(index).expect("a flow");

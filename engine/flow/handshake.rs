@@ -1,4 +1,4 @@
-//! [`Handshake`]: how a connection began, and the `flow` that its records have in common.
+//! [`Handshake`]: how a connection began, and the `flow` value that all of its records share.
 
 use crate::decode::SeqNumber;
 use crate::ids::{Direction, FlowKey};
@@ -7,28 +7,27 @@ use crate::time::TimestampNs;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-/// Keys of the fixed hash behind the record's `flow`. They never change: records of different runs
-/// must agree.
+/// The fixed keys of the hash behind the record's `flow`. They never change, so that records of
+/// different runs agree.
 const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
 
-/// When and with what the connection began, as far as that was seen.
+/// When and how the connection began, as far as that was captured.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Handshake {
-    /// Who opened it.
+    /// The endpoint that opened it.
     pub client: Option<Direction>,
     /// The client's initial sequence number.
     pub client_isn: PackedOption<SeqNumber>,
-    /// When the first SYN passed; of a connection without handshake, the payload that it was joined
-    /// at.
+    /// When the first SYN passed; for a midstream connection, when its first captured payload did.
     pub began_at: TimestampNs,
-    /// The SYN passed.
+    /// The SYN was captured.
     pub has_syn: bool,
     /// When the first SYN-ACK passed.
     pub syn_ack_at: PackedOption<TimestampNs>,
 }
 
 impl Handshake {
-    /// A SYN of `client` with the number `isn` began it.
+    /// A handshake that began with a SYN of `client` with the number `isn`.
     pub fn of_syn(client: Direction, isn: SeqNumber, syn_at: TimestampNs) -> Handshake {
         Handshake {
             client: Some(client),
@@ -39,8 +38,9 @@ impl Handshake {
         }
     }
 
-    /// The record's `flow`: a fixed-key hash of the key and the client's initial sequence number,
-    /// or of the time the connection was joined at where that is not known.
+    /// The record's `flow`: a hash with fixed keys of the flow key and the client's initial
+    /// sequence number. If that number is not known, the time at which the connection was joined
+    /// takes its place.
     pub fn flow_id(&self, key: &FlowKey) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
         hasher.write(&key.address[0]);
@@ -58,13 +58,13 @@ impl Handshake {
         hasher.finish()
     }
 
-    /// From SYN to SYN-ACK, where both were seen in that order.
+    /// The time from SYN to SYN-ACK, if both were captured in that order.
     pub fn connect_ns(&self) -> Option<u64> {
         let syn_ack_at = self.syn_ack_at.get().filter(|_| self.has_syn)?;
         syn_ack_at.0.checked_sub(self.began_at.0)
     }
 
-    /// Whether the handshake passed unseen.
+    /// Whether the connection is midstream: its beginning was not captured.
     pub fn is_midstream(&self) -> bool {
         self.client_isn.is_none()
     }

@@ -1,25 +1,25 @@
-//! [`Index`]: where in the table a flow is, by the hash of its key. A bucket is found in one cache
-//! line nearly always, and the line can be asked for before it is looked at: where there are a
-//! million flows, neither is in the CPU's caches.
+//! [`Index`]: finds the slot of a flow in the table by the hash of its key. A look-up nearly always
+//! needs one cache line, and that line can be prefetched. With a million flows, neither the index
+//! nor the flows are in the CPU's caches.
 
 use crate::simd;
 
-/// Places of an index without flows. A power of two, as their number always is.
+/// The buckets of an empty index. Their number is always a power of two.
 const BUCKET_COUNT_MIN: usize = 16;
 
-/// Where a flow is found. With its key's hash, so that neither the wrong flow is looked at, nor all
-/// of them where the index grows.
+/// The slot of a flow, with the hash of its key. With the hash, a look-up skips other flows without
+/// reading them, and growing the index reads no flow at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Bucket {
     slot: u32,
     hash: u32,
 }
 
-/// Nobody's bucket.
+/// An empty bucket.
 const FREE: Bucket = Bucket { slot: u32::MAX, hash: 0 };
 
-/// A hash table with the next bucket for the one that is taken; at most three of four are. What is
-/// removed leaves no mark: what stands behind it moves up.
+/// A hash table with linear probing. At most three of four buckets are in use. Removal leaves no
+/// tombstone: later entries move up.
 #[derive(Debug)]
 pub(super) struct Index {
     buckets: Vec<Bucket>,
@@ -35,7 +35,7 @@ impl Index {
         self.len
     }
 
-    /// The first bucket that is looked at for `hash`.
+    /// The bucket where the search for `hash` begins.
     #[inline(always)]
     fn home(&self, hash: u32) -> usize {
         hash as usize & (self.buckets.len() - 1)
@@ -46,13 +46,13 @@ impl Index {
         (at + 1) & (self.buckets.len() - 1)
     }
 
-    /// Asks the CPU for what [`Index::find`] will look at.
+    /// Prefetches what [`Index::find`] will read.
     #[inline]
     pub fn prefetch(&self, hash: u32) {
         simd::prefetch_item(&self.buckets[self.home(hash)]);
     }
 
-    /// The slot under `hash` of which `is_it` holds.
+    /// The slot with this `hash` for which `is_it` is true.
     #[inline]
     pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.bucket_of(hash, is_it).map(|at| self.buckets[at].slot)
@@ -73,7 +73,7 @@ impl Index {
         }
     }
 
-    /// Adds a slot that is not there.
+    /// Adds a slot that is not in the index.
     pub fn insert(&mut self, hash: u32, slot: u32) {
         if (self.len + 1) * 4 > self.buckets.len() * 3 {
             let twice = vec![FREE; self.buckets.len() * 2];
@@ -95,13 +95,14 @@ impl Index {
         self.buckets[at] = bucket;
     }
 
-    /// Takes a slot out.
+    /// Removes a slot.
     pub fn remove(&mut self, hash: u32, slot: u32) {
         let Some(mut gap) = self.bucket_of(hash, |it| it == slot) else { return };
         self.len -= 1;
         let mut at = self.next(gap);
         while self.buckets[at] != FREE {
-            // It may move up to the gap if that is not before the bucket where its search begins.
+            // An entry may move up to the gap unless the gap is before the bucket where its search
+            // begins.
             let way = |from: usize| at.wrapping_sub(from) & (self.buckets.len() - 1);
             if way(self.home(self.buckets[at].hash)) >= way(gap) {
                 self.buckets[gap] = self.buckets[at];
@@ -119,14 +120,14 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// As a list of pairs that is searched from its beginning.
+        /// It behaves like a list of pairs that is searched from its beginning.
         #[test]
         fn it_finds_what_a_list_finds(
             steps in prop::collection::vec((0..4_u8, 0..40_u32, any::<bool>()), 0..300),
         ) {
             let (mut index, mut list) = (Index::new(), Vec::new());
             for (number, (what, hash, is_high)) in steps.into_iter().enumerate() {
-                // Around the end of the buckets, and few enough to meet.
+                // Hashes around the end of the buckets, few enough to collide.
                 let hash = if is_high { u32::MAX - hash } else { hash };
                 if what > 0 {
                     index.insert(hash, number as u32);

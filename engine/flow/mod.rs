@@ -1,10 +1,10 @@
 //! Segment → [`Chunk`]: connections, their two byte streams in order, and what is missing in them.
 //! Pure: the only clock is packet time.
 //!
-//! A [`FlowTable`] finds the [`Connection`] of a segment; the connection puts the segment's bytes
-//! into the order in which the endpoints saw them, both directions together: what acknowledges
-//! bytes of the other side comes after those bytes. So a response never overtakes its request,
-//! whatever the capture did to them.
+//! A [`FlowTable`] finds the [`Connection`] of a segment. The connection puts the bytes of both
+//! directions into the order in which the endpoints saw them: data that acknowledges bytes of the
+//! other side comes after those bytes. So a response never overtakes its request, however the
+//! capture has reordered them.
 
 mod connection;
 #[cfg(test)]
@@ -32,7 +32,7 @@ use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::{Direction, IfaceId};
 use crate::time::TimestampNs;
 
-/// Where bytes come from: the frame that held their first captured copy.
+/// The origin of some bytes: the frame that held their first captured copy.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentMeta {
     /// When that frame passed.
@@ -41,13 +41,13 @@ pub struct SegmentMeta {
     pub iface: IfaceId,
     /// The encapsulations around it.
     pub tunnel: TunnelPath,
-    /// What it acknowledged: how far its sender had read the other direction.
+    /// The frame's acknowledgement number: how far its sender had read the other direction.
     pub ack: Option<SeqNumber>,
-    /// Position of the first of the bytes in their stream.
+    /// The position of the first byte in its stream.
     pub seq: SeqNumber,
-    /// Whether the bytes begin where the frame's payload begins. After a loss, only such places are
-    /// searched for the head of a message: senders write heads at the start of a segment, bodies
-    /// anywhere.
+    /// Whether the bytes begin where the frame's payload begins. After a loss, only such positions
+    /// are searched for the head of a message: senders write heads at the start of a segment,
+    /// bodies anywhere.
     pub is_frame_start: bool,
 }
 
@@ -56,20 +56,20 @@ pub struct SegmentMeta {
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
     Bytes(&'a [u8], &'a SegmentMeta),
-    /// So many bytes passed that the filter cut off: data of a body, as we had asked
-    /// ([`Connection::grant`]), or as it had read itself. Nothing is lost: when and where they
-    /// passed is known.
+    /// Bytes that passed on the wire but were cut off by the filter: part of a body, either on our
+    /// request ([`Connection::grant`]) or because the filter followed the body itself. They are not
+    /// lost: when and where they passed is known.
     Elided {
-        /// How many.
+        /// The number of bytes.
         len_bytes: u32,
-        /// Of the first of them.
+        /// The frame of the first of them.
         meta: &'a SegmentMeta,
     },
-    /// So many bytes passed that we never saw, from `at` on.
+    /// Bytes that passed but were not captured.
     Gap {
-        /// How many.
+        /// The number of bytes.
         len_bytes: u64,
-        /// Position of the first.
+        /// The position of the first one.
         at: SeqNumber,
     },
     /// The sender closed its direction.
@@ -78,10 +78,10 @@ pub enum Chunk<'a> {
     Reset,
 }
 
-/// Who hears of what the segments of a [`FlowTable`] come to, beside the chunks of the segment that
-/// is given to it: of what had waited, and of connections that leave the table.
+/// Receives what the segments of a [`FlowTable`] lead to, except for the chunks of the segment that
+/// is being accepted: chunks of segments that had waited, and connections that leave the table.
 pub trait FlowEvents<S> {
-    /// The next piece of one direction of a connection.
+    /// Takes the next piece of one direction of a connection.
     fn chunk(
         &mut self,
         key: &FlowKey,
@@ -91,18 +91,18 @@ pub trait FlowEvents<S> {
         chunk: Chunk<'_>,
     );
 
-    /// The connection leaves the table. All that waited was passed on.
+    /// The connection leaves the table. Everything that waited has been delivered.
     fn ended(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut S, end: End);
 }
 
-/// What ended a connection, and with it what was under way on it.
+/// What ended a connection, and everything in progress on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Both sides closed, or the side that was to speak.
+    /// Both sides closed, or the side whose data was expected.
     Fin,
     /// A reset.
     Rst,
-    /// Nothing came for the idle timeout.
+    /// Nothing came within the idle timeout.
     Idle,
     /// The table was full.
     Evicted,
@@ -113,7 +113,7 @@ pub enum End {
 }
 
 impl End {
-    /// As in the record.
+    /// The name used in records.
     pub fn name(self) -> &'static str {
         match self {
             End::Fin => "fin",

@@ -1,44 +1,44 @@
-//! What waits: segments ahead of a hole, or of the bytes they acknowledge. Bounded by the
-//! connection's limit and by the shard's [`SegmentPool`].
+//! Waiting segments: those behind a hole, and those whose acknowledged bytes are missing. Bounded
+//! by the connection's limit and by the shard's [`SegmentPool`].
 
 use super::SegmentMeta;
 use crate::decode::SeqNumber;
 use std::collections::VecDeque;
 
-/// What one waiting segment takes beside its bytes, at most, so that tiny ones are bounded, too:
-/// itself 88, up to four places in the list 32, the allocator's share of its bytes 32, and, where
-/// it is the only one, the buffer 96.
+/// The memory of one waiting segment in addition to its bytes, at most, so that tiny segments are
+/// bounded as well: 88 for itself, 32 for up to four slots in the list, 32 for the allocator's
+/// overhead on its bytes, and 96 for the buffer if it is the only one.
 const ENTRY_COST_BYTES: usize = 256;
 
-/// A list with less room than this does not shrink.
-const KEPT_PLACE_COUNT: usize = 16;
+/// A list with fewer slots than this does not shrink.
+const KEPT_SLOT_COUNT: usize = 16;
 
-/// Segments and lists that wait to be used again, each at most so many. What is swapped on its way
-/// waits for one packet; so few serve all that comes and goes.
+/// The number of spare segments, and of spare lists, that are kept for reuse. Segments that were
+/// swapped on their way wait for one packet only, so a few are enough.
 pub(super) const SPARE_COUNT_MAX: usize = 64;
 
-/// A segment with more room than this gives it back: no frame of a common link has more.
+/// A segment with more capacity than this is freed. No frame of a common link needs more.
 const SPARE_BYTES_MAX: usize = 2048;
 
-/// Bytes that wait in all connections of a shard, and how many may; and segments that waited
-/// before, so that in the steady state none is allocated.
+/// The bytes that wait in all connections of a shard, and their limit. Keeps spare segments, so
+/// that nothing is allocated in the steady state.
 #[derive(Debug)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct SegmentPool {
     /// In use now.
     pub used_bytes: usize,
-    /// The bound.
+    /// The limit.
     pub max_bytes: usize,
     spares: Vec<Box<BufferedSegment>>,
 }
 
 impl SegmentPool {
-    /// Nothing waits yet.
+    /// Starts without any waiting segment.
     pub fn new(max_bytes: usize) -> SegmentPool {
         SegmentPool { used_bytes: 0, max_bytes, spares: Vec::new() }
     }
 
-    /// A segment that waits, with a copy of `bytes`.
+    /// A segment with a copy of `bytes`.
     fn take(&mut self, bytes: &[u8], cut: Cut, meta: SegmentMeta) -> Box<BufferedSegment> {
         match self.spares.pop() {
             Some(mut spare) => {
@@ -51,7 +51,7 @@ impl SegmentPool {
         }
     }
 
-    /// Takes a segment back that waits no more.
+    /// Takes back a segment that no longer waits.
     pub(super) fn give_back(&mut self, segment: Box<BufferedSegment>) {
         if self.spares.len() < SPARE_COUNT_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
             self.spares.push(segment);
@@ -59,15 +59,15 @@ impl SegmentPool {
     }
 }
 
-/// What of a segment's payload did not come up, behind what did.
+/// The part of a segment's payload, behind the captured part, that did not reach user space.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cut {
     pub bytes: u32,
-    /// We asked for it, and it is all of the payload; else the snap length did it.
+    /// The filter cut off the whole payload on purpose. Otherwise the snap length cut it.
     pub is_elided: bool,
 }
 
-/// A copy of a segment's payload. `bytes` may be shorter than the place it takes in the stream.
+/// A copy of a segment's payload. `bytes` may be shorter than its length in the stream.
 #[derive(Debug)]
 pub(super) struct BufferedSegment {
     pub bytes: Vec<u8>,
@@ -89,8 +89,8 @@ impl BufferedSegment {
     }
 }
 
-/// The waiting segments of one direction, in stream order, without overlap. Boxed, so that making
-/// room among thousands moves little.
+/// The waiting segments of one direction, in stream order, without overlap. They are boxed, so that
+/// an insertion among thousands moves little memory.
 #[derive(Debug, Default)]
 pub(super) struct OutOfOrderBuffer {
     entries: VecDeque<Box<BufferedSegment>>,
@@ -114,16 +114,17 @@ impl OutOfOrderBuffer {
         let first = self.entries.pop_front()?;
         self.cost_bytes -= first.cost_bytes();
         pool.used_bytes -= first.cost_bytes();
-        // A list that was long once would keep its room for the few that wait now.
-        let (len, room) = (self.entries.len(), self.entries.capacity());
-        if room > KEPT_PLACE_COUNT && room > 4 * len {
+        // Otherwise a list that was long once would keep its memory for the few segments that wait
+        // now.
+        let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        if capacity > KEPT_SLOT_COUNT && capacity > 4 * len {
             self.entries.shrink_to(2 * len);
         }
         Some(first)
     }
 
-    /// Copies what of `payload` (and of what was `cut` behind it) no earlier copy holds: the first
-    /// copy wins. Returns how many bytes were new.
+    /// Copies the parts of `payload` (and of the `cut` behind it) that no earlier copy holds: the
+    /// first copy wins. Returns the number of new bytes.
     pub fn insert(
         &mut self,
         payload: &[u8],
@@ -158,7 +159,7 @@ impl OutOfOrderBuffer {
         new_bytes
     }
 
-    /// Gives up all that waits; returns its bytes.
+    /// Drops all waiting segments. Returns their bytes.
     pub fn clear(&mut self, pool: &mut SegmentPool) -> usize {
         let mut bytes = 0;
         while let Some(waiting) = self.pop_first(pool) {

@@ -1,5 +1,5 @@
-//! [`ReorderState`]: what a connection keeps only while something of it is out of order, missing or
-//! contradicted. Most have none of that, and a pointer to nothing in its place.
+//! [`ReorderState`]: the part of a connection's state that exists only while something is out of
+//! order, missing or contradictory. Most connections have a null pointer instead.
 
 use super::out_of_order::OutOfOrderBuffer;
 use crate::decode::SeqNumber;
@@ -8,23 +8,23 @@ use crate::time::TimestampNs;
 
 #[derive(Debug, Default)]
 pub(super) struct ReorderState {
-    /// What waits in each direction.
+    /// The segments that wait in each direction.
     pub buffers: [Option<Box<OutOfOrderBuffer>>; 2],
     pub holes: [Option<Hole>; 2],
     pub pending_syn: Option<PendingSyn>,
 }
 
-/// Since when something waits for bytes that the peer has acknowledged, and how far it had
-/// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may be
-/// ahead of its data, or wild.
+/// Since when something waits for bytes that the peer has acknowledged, and how far the peer had
+/// acknowledged then. While nothing waits, an acknowledgement alone gives up nothing: it may have
+/// overtaken its data, or be arbitrary.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hole {
     pub since: TimestampNs,
     pub acked: SeqNumber,
 }
 
-/// A SYN with another initial sequence number that came while the connection lived. It may be a new
-/// connection or a forgery: what follows tells.
+/// A SYN with another initial sequence number that came while the connection was open. It may be a
+/// new connection or a forgery; what follows decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingSyn {
     pub client: Direction,
@@ -44,7 +44,7 @@ impl ReorderState {
 mod tests {
     use super::*;
 
-    /// What tests/bounds.rs and README count for it, with a word of the allocator's.
+    /// The figure that tests/bounds.rs and README use for it, including one word of the allocator.
     #[test]
     fn it_takes_what_is_counted_for_it() {
         assert!(size_of::<ReorderState>() <= 88, "{}", size_of::<ReorderState>());

@@ -10,10 +10,10 @@ const ACK: u8 = TcpFlags::ACK;
 const FIN: u8 = TcpFlags::ACK | TcpFlags::FIN;
 const RST: u8 = TcpFlags::RST;
 const SYN: u8 = TcpFlags::SYN;
-/// A urgent byte is somewhere in the segment.
+/// An urgent byte is somewhere in the segment.
 const URG: u8 = 0x20;
 
-/// What is heard of these segments, after a handshake.
+/// What these segments deliver, after a handshake.
 fn heard(rest: &[Sent]) -> Vec<Heard> {
     run(&after_handshake(rest)).flushed()
 }
@@ -32,14 +32,15 @@ fn data_may_come_on_the_syn() {
     ];
     let expected = [bytes(Forward, "GET /"), bytes(Reverse, "early"), bytes(Forward, " more")];
     assert_eq!(run(&sent).flushed(), expected);
-    // The server did not take it, and it is sent again; or it is sent with every SYN.
+    // The server did not accept it, and it is sent again; or it is sent with every SYN.
     let again = [syn(0, b"GET /", 0), syn(0, b"GET /", 1), Sent::data(Forward, 0, 0, b"GET /", 2)];
     assert_eq!(run(&again).flushed(), [bytes(Forward, "GET /")]);
 }
 
 #[test]
 fn what_comes_late_of_the_connection_before_is_not_this_ones() {
-    // It acknowledges what was never sent here: behind the SYN, or more than a window ahead.
+    // It acknowledges something that was never sent here: a number behind the SYN, or more than a
+    // window ahead.
     for ack in [0u32.wrapping_sub(5000), 0x5000_0000] {
         let sent = [
             syn(0, b"", 0),
@@ -53,7 +54,7 @@ fn what_comes_late_of_the_connection_before_is_not_this_ones() {
         one.look(100_000);
         assert_eq!(one.flushed(), [bytes(Forward, "ask"), bytes(Reverse, "answer")]);
     }
-    // Of one whose answer to the SYN was missed, it is taken.
+    // If the SYN-ACK was missed, it is accepted.
     let missed = [syn(0, b"", 0), Sent::data(Reverse, 0, 3, b"answer", 1)];
     assert_eq!(run(&missed).flushed().last(), Some(&bytes(Reverse, "answer")));
 }
@@ -73,7 +74,7 @@ fn both_sides_may_open_at_once() {
 
 #[test]
 fn probes_bring_nothing() {
-    // Of a keep-alive, with an old byte or without; of a window that is shut, with the next byte.
+    // A keep-alive, with an old byte or without; a probe of a closed window, with the next byte.
     let mut probes = handshake();
     probes.push(Sent::data(Forward, u32::MAX, 0, b"\0", 1));
     probes.push(Sent::data(Forward, 0, 0, b"ask", 2));
@@ -89,7 +90,7 @@ fn probes_bring_nothing() {
 
 #[test]
 fn the_first_byte_may_have_the_number_of_the_syn() {
-    // So do captures that were written by hand.
+    // Captures that were written by hand do this as well.
     let sent = [
         Sent::data(Forward, u32::MAX, u32::MAX, b"GET /", 1),
         Sent::data(Reverse, u32::MAX, 4, b"HTTP/1.1", 2),
@@ -112,7 +113,7 @@ fn a_fin_may_carry_data_and_come_before_it() {
     let end = Sent::data(Forward, 3, 0, b"end", 1).flags(FIN);
     let begin = Sent::data(Forward, 0, 0, b"the", 2);
     assert_eq!(heard(&[end.clone(), begin]), [bytes(Forward, "theend"), Fin(Forward)]);
-    // The bytes before it are lost; and what comes behind a FIN is none of the stream.
+    // The bytes before it are lost, and what follows a FIN does not belong to the stream.
     let acked = Sent::data(Reverse, 0, 7, b"", 2);
     let behind = Sent::data(Forward, 6, 0, b"!", 30);
     let lost = [Gap(Forward, 3), bytes(Forward, "end"), Fin(Forward)];
@@ -132,7 +133,8 @@ fn a_reset_may_come_out_of_order_and_with_words() {
 
 #[test]
 fn a_connection_that_is_captured_twice_is_heard_once() {
-    // On a bridge, or on both ends of a loopback: each segment again, at once or after the next.
+    // On a bridge, or on both ends of a loopback: each segment twice, directly or after the next
+    // one.
     let sent = after_handshake(&[
         Sent::data(Forward, 0, 0, b"ask", 1),
         Sent::data(Reverse, 0, 3, b"answer", 2),
@@ -178,20 +180,20 @@ fn one_direction_alone_is_heard() {
     ];
     let expected = [bytes(Forward, "GET / oneGET / two"), Fin(Forward)];
     assert_eq!(run(&one).flushed(), expected);
-    // Where the handshake was seen, it is known how much of the other direction is missing.
-    let told = [
+    // If the handshake was seen, it is known how much of the other direction is missing.
+    let expected = [
         bytes(Forward, "GET / one"),
         Gap(Reverse, 50),
         bytes(Forward, "GET / two"),
         Fin(Forward),
         Gap(Reverse, 40),
     ];
-    assert_eq!(heard(&one), told);
+    assert_eq!(heard(&one), expected);
 }
 
 #[test]
 fn what_is_sent_again_after_the_end_begins_nothing() {
-    // The client does not hear the reset, and sends again at intervals that double.
+    // The client does not notice the reset, and retransmits at intervals that double.
     let mut sent = vec![
         Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n", 0),
         Sent::data(Reverse, 0, 16, b"", 100).flags(RST | ACK),
@@ -208,7 +210,7 @@ fn what_is_sent_again_after_the_end_begins_nothing() {
 
 #[test]
 fn the_same_connection_again_is_another() {
-    // Captures made by hand have the same numbers in each connection.
+    // Captures made by hand have the same numbers in every connection.
     let one = after_handshake(&[
         Sent::data(Forward, 0, 0, b"ask", 1).flags(FIN),
         Sent::data(Reverse, 0, 4, b"answer", 2).flags(FIN),
@@ -237,15 +239,15 @@ fn the_first_segments_that_are_captured_may_be_out_of_order() {
         bytes(Forward, "GET / more"),
     ];
     assert_eq!(run(&sent).flushed(), expected);
-    // The one that was overtaken is lost: that is told.
+    // The segment that was overtaken is lost, and this is reported.
     let lost = [sent[0].clone(), sent[1].clone(), sent[3].clone()];
-    let told = [
+    let expected = [
         bytes(Forward, "GET / HTTP/1.1\r\n"),
         Gap(Reverse, 8),
         bytes(Reverse, " 200 OK"),
         bytes(Forward, "GET / more"),
     ];
-    assert_eq!(run(&lost).flushed(), told);
+    assert_eq!(run(&lost).flushed(), expected);
 }
 
 #[test]
@@ -257,7 +259,7 @@ fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
         Sent::data(Reverse, 0, 23, b"", 2),
     ]);
     let pieces = [Sent::data(Reverse, 0, 23, b"", 26), Sent::data(Forward, 13, 0, b"1234567", 27)];
-    // A hole keeps it from being closed; a message long behind its end begins a new connection.
+    // A hole keeps it from being closed. A message long after its end begins a new connection.
     let closing = after_handshake(&[
         Sent::data(Forward, 10, 0, b"", 1).flags(FIN),
         Sent::data(Reverse, 0, 11, b"", 2).flags(FIN),
@@ -276,8 +278,8 @@ fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
 
 #[test]
 fn a_hole_across_a_request_is_given_up_in_two() {
-    // The end of one answer and the beginning of the next are lost, and the request between them
-    // has read the first. All is acknowledged before the hole in front of them is given up.
+    // The end of one response and the beginning of the next are lost, and the request between them
+    // has read the first. Everything is acknowledged before the hole in front of them is given up.
     let sent = after_handshake(&[
         Sent::data(Forward, 0, 0, b"ask 1", 1),
         Sent::data(Reverse, 4, 5, b"answer", 2),
@@ -297,7 +299,7 @@ fn a_hole_across_a_request_is_given_up_in_two() {
     let mut one = run(&sent);
     one.look(100);
     assert_eq!(one.flushed(), [&expected[..], &[bytes(Reverse, "answer")]].concat());
-    // Or because more waits than may.
+    // Or because too much data waits.
     let limits = FlowConfig { reorder_bytes_max: 1200, ..FlowConfig::default() };
     let more = (1..5).map(|at| Sent::data(Reverse, 46 + 6 * at, 10, b"answer", 4));
     let many: Vec<Sent> = sent[..sent.len() - 1].iter().cloned().chain(more).collect();

@@ -1,9 +1,9 @@
-//! [`Slots`]: a list that grows without moving what is in it. A table of a hundred thousand flows
-//! takes milliseconds to copy, in which the ring fills.
+//! [`Slots`]: a list that grows without moving its elements. Copying a table of a hundred thousand
+//! flows takes milliseconds, in which the capture ring fills up.
 
 use std::ops::{Index, IndexMut};
 
-/// Slots of a piece.
+/// The slots in one piece.
 const PIECE_SLOTS: usize = 1024;
 
 /// Slots, each with a value or none, in pieces.
@@ -18,12 +18,12 @@ impl<T> Slots<T> {
         Slots { pieces: Vec::new(), len: 0 }
     }
 
-    /// How many there are, with values or without.
+    /// The number of slots, with values or without.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds one with a value.
+    /// Adds a slot with a value.
     pub fn push(&mut self, value: T) {
         if self.len == self.pieces.len() * PIECE_SLOTS {
             let piece: Box<[Option<T>]> = (0..PIECE_SLOTS).map(|_| None).collect();

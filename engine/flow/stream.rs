@@ -1,5 +1,5 @@
-//! [`Stream`]: one direction of a connection: what went on, what waits, and what is missing
-//! between.
+//! [`Stream`]: one direction of a connection: what was delivered, what waits, and what is missing
+//! in between.
 
 use super::out_of_order::{Cut, OutOfOrderBuffer};
 use super::{Chunk, SegmentMeta};
@@ -9,29 +9,29 @@ use crate::packed_option::PackedOption;
 use crate::stats::FlowStats;
 use std::ops::Range;
 
-/// The largest window there is: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
+/// The largest possible window: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
 const WINDOW_BYTES_MAX: i32 = 1 << 30;
 
-/// How far behind what the peer has read the first payload may lie that is captured.
+/// How far ahead of what the peer has read the first captured payload may be.
 const JOIN_WINDOW_BYTES: i32 = 1 << 20;
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    /// The next byte to go on. Means nothing until `is_started`.
+    /// The next byte to deliver. Undefined until `is_started`.
     pub next: SeqNumber,
-    /// How far the peer has acknowledged. Means nothing until `is_acked`.
+    /// How far the peer has acknowledged. Undefined until `is_acked`.
     pub acked: SeqNumber,
-    /// Where the FIN stands, once it was seen.
+    /// The position of the FIN, once it was seen.
     pub fin_at: PackedOption<SeqNumber>,
-    /// The number of its SYN, if that was seen.
+    /// The sequence number of its SYN, if that was seen.
     pub isn: PackedOption<SeqNumber>,
-    /// Up to where its data need not come up, once that was asked for.
+    /// The position up to which its data need not reach user space, once that was granted.
     pub granted: PackedOption<SeqNumber>,
-    /// The hole that was given up last: what comes of it is late.
+    /// The last hole that was given up. Bytes of it that still arrive are late.
     pub lost: Range<SeqNumber>,
     pub is_started: bool,
-    /// It began behind its SYN, and nothing has gone on yet.
+    /// It began behind its SYN, and nothing has been delivered yet.
     pub is_at_syn: bool,
     pub is_acked: bool,
     pub is_finished: bool,
@@ -54,8 +54,9 @@ impl Stream {
         }
     }
 
-    /// The stream begins with a payload at `seq`, unless it has begun. Where the peer has read less
-    /// than that, it begins there: the first segment that is captured may have overtaken others.
+    /// The stream begins with a payload at `seq`, unless it has begun. If the peer has acknowledged
+    /// less than that, the stream begins there: the first captured segment may have overtaken
+    /// others.
     #[inline]
     pub fn join(&mut self, seq: SeqNumber) {
         if self.is_started {
@@ -65,31 +66,32 @@ impl Stream {
         self.start(if is_near { self.acked } else { seq });
     }
 
-    /// Crafted captures give the first byte the SYN's own number. A keep-alive probe has that, too,
-    /// but no more than one byte.
+    /// Crafted captures give the first byte the same number as the SYN. A keep-alive probe looks
+    /// like that as well, but has at most one byte.
     pub fn begin_at_syn(&mut self, seq: SeqNumber, wire_bytes: u32) {
         if self.is_at_syn && self.next.distance(seq) == 1 && wire_bytes > 1 {
             self.next = seq;
         }
     }
 
-    pub fn note_ack(&mut self, ack: SeqNumber) {
+    pub fn update_acked(&mut self, ack: SeqNumber) {
         if !self.is_acked || self.acked.precedes(ack) {
             self.acked = ack;
             self.is_acked = true;
         }
     }
 
-    /// Whether `ack` can be of this connection: it stands behind the SYN, where that was seen, and
-    /// not more than a window ahead. Of a stream longer than that nobody can tell.
+    /// Whether `ack` can belong to this connection: it is behind the SYN, if that was seen, and at
+    /// most one window ahead. For a stream that is longer than a window this is unknown, and true.
     pub fn may_be_acked(&self, ack: SeqNumber) -> bool {
         let Some(isn) = self.isn.get() else { return true };
         let is_short = (0..WINDOW_BYTES_MAX).contains(&self.next.distance(isn));
         !is_short || isn.precedes(ack) && ack.distance(self.next) <= WINDOW_BYTES_MAX
     }
 
-    /// How far data is missing that `ack` says has passed; `None` where none is. A FIN's own number
-    /// is no data, and nobody can acknowledge more than a window beyond what we have.
+    /// The end of missing data that, according to `ack`, has passed; `None` if nothing is missing.
+    /// The sequence number of a FIN is not data, and no acknowledgement can be more than a window
+    /// ahead of what we have.
     pub fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
         if !self.is_started || self.is_finished || ack.distance(self.next) > WINDOW_BYTES_MAX {
             return None;
@@ -101,8 +103,8 @@ impl Stream {
         self.next.precedes(until).then_some(until)
     }
 
-    /// The payload of `segment` from its byte `skip` on, what was cut off behind it, and where it
-    /// comes from.
+    /// The payload of `segment` from its byte `skip` on, the part that was cut off behind it, and
+    /// its origin.
     #[inline(always)]
     pub fn piece_of<'a>(
         segment: &Segment<'a>,
@@ -125,7 +127,7 @@ impl Stream {
         (bytes, cut, meta)
     }
 
-    /// Bytes go on.
+    /// Delivers bytes.
     pub fn pass(
         &mut self,
         bytes: &[u8],
@@ -153,8 +155,8 @@ impl Stream {
         }
     }
 
-    /// Skips the hole at the front: up to what waits, and no further than `ack`, which the peer has
-    /// seen. False where there is none.
+    /// Skips the hole at the front: up to the first waiting segment, and no further than `ack`,
+    /// which the peer has seen. Returns false if there is no hole.
     pub fn skip_hole(
         &mut self,
         ack: SeqNumber,
@@ -175,7 +177,7 @@ impl Stream {
         true
     }
 
-    /// What lies before `target` is lost.
+    /// The bytes before `target` are lost.
     pub fn skip_to(
         &mut self,
         target: SeqNumber,
@@ -194,7 +196,7 @@ impl Stream {
         visit(direction, Chunk::Gap { len_bytes, at });
     }
 
-    /// Counts bytes that went on before, or were given up.
+    /// Counts bytes that were delivered or given up before.
     #[cold]
     pub fn count_old(&self, from: SeqNumber, len_bytes: usize, stats: &mut FlowStats) {
         let len = i32::try_from(len_bytes).unwrap_or(i32::MAX);
@@ -219,7 +221,7 @@ impl Stream {
             visit(direction, Chunk::Fin);
         }
         if !self.is_finished && fin_at.precedes(self.next) {
-            // Data went on past it: that FIN was none of this stream.
+            // Data was delivered beyond it, so the FIN did not belong to this stream.
             self.fin_at.set(None);
         }
     }

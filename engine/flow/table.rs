@@ -1,5 +1,5 @@
-//! [`FlowTable`]: a shard's own connections, found by key. Bounded; idle ones are taken out as
-//! packet time goes.
+//! [`FlowTable`]: the connections of a shard, found by key. Bounded; idle connections are removed
+//! as packet time advances.
 
 use super::connection::{Bypassed, Connection, ReassemblyContext};
 use super::index::Index;
@@ -16,86 +16,87 @@ use foldhash::fast::RandomState;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
-/// How many flows are looked at to find one that is to give way: the best of a few is nearly the
-/// best of all.
+/// The number of flows that are compared to find one to evict. The best of a few is nearly the best
+/// of all.
 const SAMPLE_COUNT: usize = 16;
 
-/// A flow without payload gives way to the others as if it had been quiet for so many times as
-/// long. Not before all of them: every connection begins so, and a flood that sends payload would
-/// push out all that are beginning.
+/// A flow without payload is evicted as if it had been quiet for this many times as long. It is not
+/// always evicted first: every connection begins without payload, and a flood that sends payload
+/// would push out all new connections.
 const UNUSED_WEIGHT: u64 = 8;
-/// A closed one has nothing left to tell.
+/// Closed flows have nothing left to report and are evicted first.
 const CLOSED_WEIGHT: u64 = 1 << 40;
 
-/// Segments between the two steps in which what one needs is asked for, and between the second and
-/// itself: memory takes as long as one or two do.
+/// Segments between the two steps of a prefetch, and between the second step and the segment
+/// itself. Memory takes as long as one or two segments.
 const STEP_FRAMES: usize = 4;
 
-/// Later than all that happens.
+/// Later than any packet.
 const NEVER: TimestampNs = TimestampNs(u64::MAX);
 
-/// The place of a flow in its table.
+/// The slot of a flow in its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowIndex(u32);
 
-/// A connection, and the state that the next room keeps beside it. Four cache lines at most, whole
-/// ones: where there are a million, each that is touched comes from memory.
+/// A connection, and the state that the protocol layer keeps for it. At most four whole cache
+/// lines: with a million flows, every line that is touched comes from memory.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Flow<S> {
     key: FlowKey,
     last_seen: TimestampNs,
-    /// When the connection ended; never, as long as it has not.
+    /// When the connection ended; [`NEVER`] while it is open.
     over_at: TimestampNs,
     connection: Connection,
     handshake: Handshake,
     state: S,
-    /// Where the flow stands in `overdue`.
+    /// The flow's position in `overdue`.
     watched_until: PackedOption<TimestampNs>,
     /// Payload has passed.
     is_used: bool,
 }
 
-/// What is to be done with a segment.
+/// How to handle a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
     /// It belongs to this flow.
     Flow(FlowIndex),
-    /// This flow is over: end it (`flush`, `remove`), then ask again.
+    /// This flow has ended: end it (`flush`, `remove`), then ask again.
     Ended(FlowIndex, End),
-    /// The grace of a hole in this flow is over: `catch_up`, then ask again. What is given up may
-    /// close the flow, and whether it is closed decides whose segment this is.
+    /// The grace of a hole in this flow has ended: call `catch_up`, then ask again. Giving up the
+    /// hole may close the flow, and that decides which flow the segment belongs to.
     Overdue(FlowIndex),
-    /// It belongs to no flow, and begins none.
+    /// It belongs to no flow, and does not begin one.
     Unknown,
 }
 
-/// The connections of one shard, each with a state `S` of the next room.
+/// The connections of one shard, each with a state `S` of the protocol layer.
 #[derive(Debug)]
 pub struct FlowTable<S> {
     context: ReassemblyContext,
-    /// The lesser of the two timeouts: no flow that was quiet for less is over.
+    /// The smaller of the two timeouts. No flow that was quiet for less has expired.
     timeout_least_ns: u64,
-    /// Keyed with a random seed: who chooses the endpoints cannot choose the buckets.
+    /// Has a random seed, so that somebody who chooses the endpoints cannot choose the buckets.
     hasher: RandomState,
     index: Index,
     slots: Slots<Flow<S>>,
     free: Vec<u32>,
-    /// Where the next look for idle flows begins.
+    /// The slot where the next search for idle flows begins.
     cursor: usize,
-    /// Flows with a hole whose grace runs, each once, by the moment at which it will be over. A
-    /// set, since stamps of several interfaces or of a file are in no order. A last one, which
-    /// never comes, is always there: a set that becomes empty frees its memory, each time.
+    /// Flows with a hole whose grace is running, each once, sorted by the end of the grace. A
+    /// sorted set, because timestamps of several interfaces or of a file are not in order. It
+    /// always contains a last entry that is never due: a set frees its memory each time it becomes
+    /// empty.
     overdue: BTreeSet<(TimestampNs, u32)>,
-    /// Hashes of the keys that were announced last, and where the next one goes.
+    /// The hashes of the keys that were announced last, and the index of the next one.
     announced: ([u32; STEP_FRAMES], usize),
 }
 
 impl<S: Default> FlowTable<S> {
-    /// How many segments before itself one is best announced.
+    /// How many segments in advance a segment is best announced.
     pub const ANNOUNCED_FRAMES: usize = 2 * STEP_FRAMES;
 
-    /// Bytes of one flow in the table, whether anything is under way on it or not.
+    /// The memory of one flow in the table, whether it is active or not.
     pub const FLOW_BYTES: usize = size_of::<Option<Flow<S>>>();
 
     /// An empty table with these limits.
@@ -120,13 +121,13 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// Segments come through a filter that cuts off data of bodies: where nothing of a payload
-    /// comes up, it was left out, and not lost.
+    /// Segments come through a filter that cuts off data of bodies. A payload of which nothing
+    /// reaches user space was cut off and is not lost.
     pub fn set_filtered(&mut self) {
         self.context.is_filtered = true;
     }
 
-    /// Counters of this room.
+    /// The counters of this module.
     pub fn stats(&self) -> &FlowStats {
         &self.context.stats
     }
@@ -136,30 +137,30 @@ impl<S: Default> FlowTable<S> {
         self.index.len()
     }
 
-    /// Places for flows, taken or free.
+    /// The number of slots, in use or free.
     pub fn slot_count(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there is no flow.
+    /// Whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.index.len() == 0
     }
 
-    /// Flows whose holes are watched.
+    /// Flows whose holes have a running grace.
     #[cfg(test)]
     pub(super) fn watched_count(&self) -> usize {
         self.overdue.len() - 1
     }
 
-    /// What the segments cost that wait behind holes; at most `reorder_bytes_shard_max` and one
+    /// The memory of segments that wait behind holes: at most `reorder_bytes_shard_max` and one
     /// segment.
     pub fn buffered_bytes(&self) -> usize {
         self.context.pool.segments.used_bytes
     }
 
-    /// The flow of `segment`, once what stands in its way was ended or given up. `None` where it
-    /// belongs to no flow, and begins none.
+    /// The flow of `segment`, after obstacles have been ended or given up. `None` if the segment
+    /// belongs to no flow and does not begin one.
     #[inline(always)]
     pub fn enter(
         &mut self,
@@ -173,7 +174,7 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// The same where something stands in its way.
+    /// The same, with an obstacle.
     #[cold]
     #[inline(never)]
     fn enter_slow_path(
@@ -198,8 +199,8 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// Ends a flow: passes on all that waits in it, and takes it out of the table. `segment` is the
-    /// one that ended it, if one did.
+    /// Ends a flow: delivers everything that waits in it, and removes it from the table. `segment`
+    /// is the segment that ended it, if one did.
     #[cold]
     pub fn end(
         &mut self,
@@ -217,9 +218,9 @@ impl<S: Default> FlowTable<S> {
         self.remove(index, end, segment);
     }
 
-    /// Finds the flow of `segment`, or makes it: a handshake begins one, and so does payload that
-    /// begins like a message, which is also what the kernel filter lets through. Other segments of
-    /// unknown connections could not be placed.
+    /// Finds the flow of `segment`, or creates it. A handshake begins a flow, and so does payload
+    /// that begins like a message; the kernel filter uses the same rule. Other segments of unknown
+    /// connections could not be placed.
     #[inline(always)]
     fn admit(&mut self, segment: &Segment<'_>) -> Admission {
         let hash = self.hash(&segment.key);
@@ -235,7 +236,7 @@ impl<S: Default> FlowTable<S> {
         }
         let quiet_ns = segment.timestamp.since(flow.last_seen);
         if quiet_ns > self.timeout_least_ns {
-            // A SYN is no late packet: it begins something, if with an old number.
+            // A SYN is never a late packet: it begins something, even with an old number.
             let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
             if quiet_ns > timeout_ns(flow, &self.context.limits, late_ns) {
                 flow.connection.forget_pending_syn();
@@ -248,8 +249,9 @@ impl<S: Default> FlowTable<S> {
         Admission::Flow(FlowIndex(slot))
     }
 
-    /// A segment of `key` comes soon: what it will need is asked for, in two steps, since the first
-    /// says what the second is. The second is taken when a few more were announced.
+    /// A segment of `key` comes soon: prefetches the memory it will need. This takes two steps,
+    /// because the first one yields the address for the second. The second step follows after a few
+    /// more announcements.
     #[inline]
     pub fn announce(&mut self, key: &FlowKey) {
         let hash = self.hash(key);
@@ -258,9 +260,9 @@ impl<S: Default> FlowTable<S> {
         let before = std::mem::replace(&mut self.announced.0[step], hash);
         self.announced.1 = step + 1;
         if let Some(slot) = self.index.find(before, |_| true)
-            && let Some(place) = self.slots.get(slot as usize)
+            && let Some(slot) = self.slots.get(slot as usize)
         {
-            simd::prefetch_item(place);
+            simd::prefetch_item(slot);
         }
     }
 
@@ -313,8 +315,8 @@ impl<S: Default> FlowTable<S> {
         FlowIndex(slot)
     }
 
-    /// Gives `segment` to its flow; what is in order now goes to `visit`. True where that closed
-    /// the connection.
+    /// Passes `segment` to its flow, and what is in order now to `visit`. Returns whether the
+    /// connection is closed now.
     #[inline(always)]
     pub fn accept(
         &mut self,
@@ -326,7 +328,7 @@ impl<S: Default> FlowTable<S> {
         flow.last_seen = flow.last_seen.max(segment.timestamp);
         flow.is_used |= segment.payload_wire_bytes > 0;
         if segment.flags.is_syn() {
-            flow.connection.shake_hands(segment, &mut flow.handshake);
+            flow.connection.learn_handshake(segment, &mut flow.handshake);
         }
         let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
         flow.connection.accept(segment, &mut self.context, &mut |direction, chunk| {
@@ -345,7 +347,7 @@ impl<S: Default> FlowTable<S> {
         flow.connection.is_closed()
     }
 
-    /// Nobody wants the bytes of this flow: its segments are passed over from now on, and it is
+    /// The bytes of this flow are no longer wanted. Its segments are skipped from now on, and it is
     /// only remembered.
     pub fn bypass(&mut self, index: FlowIndex, bypassed: Bypassed) {
         if let Some(flow) = self.slots[index.0 as usize].as_mut() {
@@ -353,8 +355,8 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// Gives up the holes whose grace is over at `now`, in flows that get no packet to notice it
-    /// by.
+    /// Gives up the holes whose grace has ended at `now`, in flows that receive no packet of their
+    /// own.
     pub fn settle(
         &mut self,
         now: TimestampNs,
@@ -368,7 +370,7 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// The same for one flow, whoever gets a packet.
+    /// The same for one flow.
     pub fn catch_up(
         &mut self,
         index: FlowIndex,
@@ -387,7 +389,7 @@ impl<S: Default> FlowTable<S> {
         self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
     }
 
-    /// Passes on all that waits in a flow that is to end.
+    /// Delivers everything that waits in a flow that is about to end.
     pub fn flush(
         &mut self,
         index: FlowIndex,
@@ -400,8 +402,8 @@ impl<S: Default> FlowTable<S> {
         });
     }
 
-    /// Takes a flow out of the table. Where a pending_syn SYN ended it, the flow that this one
-    /// announced takes its place.
+    /// Removes a flow from the table. If a pending SYN ended it, the flow that the SYN announced
+    /// takes its slot.
     pub fn remove(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
         let Some(mut flow) = self.slots[index.0 as usize].take() else { return };
         let next = segment
@@ -425,21 +427,21 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// The state of a flow, with its key and handshake, to end what is under way on it.
+    /// The state of a flow, with its key and handshake, to end what is in progress on it.
     pub fn parts(&mut self, index: FlowIndex) -> Option<(&FlowKey, &Handshake, &mut S)> {
         let flow = self.slots[index.0 as usize].as_mut()?;
         Some((&flow.key, &flow.handshake, &mut flow.state))
     }
 
-    /// The connection of a flow, with its key and state, for what is said of it to the source.
+    /// The connection of a flow, with its key and state, to send flow hints to the source.
     pub fn link(&mut self, index: FlowIndex) -> Option<(&FlowKey, &mut Connection, &mut S)> {
         let flow = self.slots[index.0 as usize].as_mut()?;
         Some((&flow.key, &mut flow.connection, &mut flow.state))
     }
 
-    /// The next flow whose timeout is over at `now`, among the next `effort` slots; takes what it
-    /// looked at off `effort`. Flows that are looked at late are not treated otherwise: `admit`
-    /// knows the timeouts, too.
+    /// The next flow whose timeout has expired at `now`, among the next `effort` slots. Reduces
+    /// `effort` by the slots it looked at. When a flow is looked at makes no difference to the
+    /// records: `admit` checks the timeouts as well.
     pub fn next_expired(
         &mut self,
         now: TimestampNs,
@@ -460,13 +462,13 @@ impl<S: Default> FlowTable<S> {
         None
     }
 
-    /// All flows, in the order of their places, which is nearly the order they came in.
+    /// All flows, in the order of their slots. This is nearly the order in which they came.
     pub fn indices(&self) -> Vec<FlowIndex> {
         let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
         taken.map(|(slot, _)| FlowIndex(slot as u32)).collect()
     }
 
-    /// Whom to evict where the table is full.
+    /// The flow to evict when the table is full.
     fn eviction_choice(&mut self, now: TimestampNs) -> FlowIndex {
         let mut effort = self.slots.len();
         let choice = self.heaviest(&mut effort, |flow| {
@@ -480,16 +482,17 @@ impl<S: Default> FlowTable<S> {
         choice.unwrap_or(FlowIndex(0))
     }
 
-    /// Of a few of the next `effort` slots the flow with the greatest memory_weight; one of
-    /// memory_weight 0 is not meant. Takes what it looked at off `effort`. Where the slots are
-    /// nearly empty nothing is chosen, for what has come last stands alone there.
+    /// The flow with the greatest memory weight among a few in the next `effort` slots. A weight of
+    /// 0 means that the flow is not eligible. Reduces `effort` by the slots it looked at. If the
+    /// slots are nearly empty, nothing is chosen, because only the newest flow might be found
+    /// there.
     fn heaviest(
         &mut self,
         effort: &mut usize,
         memory_weight: impl Fn(&Flow<S>) -> u64,
     ) -> Option<FlowIndex> {
         let is_all = *effort >= self.slots.len();
-        let (mut best, mut best_burden, mut seen_count) = (None, 0, 0);
+        let (mut best, mut best_weight, mut seen_count) = (None, 0, 0);
         while seen_count < SAMPLE_COUNT && *effort > 0 && self.slots.len() > 0 {
             *effort -= 1;
             let slot = self.cursor % self.slots.len();
@@ -497,23 +500,23 @@ impl<S: Default> FlowTable<S> {
             let Some(flow) = &self.slots[slot] else { continue };
             let memory_weight = memory_weight(flow);
             seen_count += usize::from(memory_weight > 0);
-            if memory_weight > best_burden {
-                (best, best_burden) = (Some(FlowIndex(slot as u32)), memory_weight);
+            if memory_weight > best_weight {
+                (best, best_weight) = (Some(FlowIndex(slot as u32)), memory_weight);
             }
         }
         best.filter(|_| is_all || seen_count == SAMPLE_COUNT)
     }
 
-    /// Whether so much waits behind holes that the quiet are to give way ([`FlowTable::relieve`]),
-    /// before it is so much that everybody must.
+    /// Whether memory for waiting segments is short: quiet flows should give up their holes
+    /// ([`FlowTable::relieve`]) before the limit is reached, at which every flow must.
     #[inline]
     pub fn is_short(&self) -> bool {
         self.context.pool.segments.used_bytes > self.context.pool.segments.max_bytes / 8 * 7
     }
 
-    /// Gives up the holes of the flow that has most waiting for longest, of a few among the next
-    /// `effort` slots. False where none has, or where all of the few have little: there is room
-    /// left for them, and the next look finds others.
+    /// Gives up the holes of one flow: the one with the most and oldest waiting data, among a few
+    /// in the next `effort` slots. Returns false if none has any, or if all of these have little:
+    /// there is memory left for them, and the next call looks at others.
     pub fn relieve(
         &mut self,
         now: TimestampNs,
@@ -522,8 +525,8 @@ impl<S: Default> FlowTable<S> {
     ) -> bool {
         let grace_ns = self.context.limits.reorder_grace_ms.saturating_mul(1_000_000);
         let choice = self.heaviest(effort, |flow| {
-            // All are quiet for a moment when they wait: who has sent much at this very time is no
-            // lighter than who was quiet for a few packets.
+            // Every flow is quiet for a moment while it waits. A flow that has just sent a lot must
+            // not weigh less than one that was quiet for a few packets.
             let buffered_bytes = flow.connection.buffered_bytes() as u64;
             memory_weight(
                 buffered_bytes,
@@ -542,14 +545,14 @@ impl<S: Default> FlowTable<S> {
             return false;
         }
         let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
-        flow.connection.give_way(now, &mut self.context, &mut |direction, chunk| {
+        flow.connection.give_up_all_holes(now, &mut self.context, &mut |direction, chunk| {
             visit(key, handshake, state, direction, chunk);
         });
         true
     }
 
-    /// The flow whose state is the greatest `memory_weight`, of a few among the next `effort`
-    /// slots; it is told since when the flow was quiet.
+    /// The flow whose state has the greatest memory weight, among a few in the next `effort` slots.
+    /// The second argument of `memory_weight` is the time since which the flow was quiet.
     pub fn heaviest_state(
         &mut self,
         effort: &mut usize,
@@ -559,23 +562,23 @@ impl<S: Default> FlowTable<S> {
     }
 }
 
-/// What `weight` is that was there since then: both count.
+/// The weight of something that has existed since `since`: its size multiplied by its age.
 pub fn memory_weight(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
     weight.saturating_mul(now.since(since).saturating_add(1))
 }
 
-/// A closed connection has ended before whatever ends it now.
+/// A closed connection has already ended, whatever ends it now.
 fn unless_closed<S>(flow: &Flow<S>, end: End) -> End {
     if flow.connection.is_closed() { End::Fin } else { end }
 }
 
-/// How long after the end of the connection packets still came.
+/// How long after the end of the connection packets still arrived.
 fn late_ns<S>(flow: &Flow<S>) -> u64 {
     flow.last_seen.since(flow.over_at)
 }
 
-/// How long the flow may be quiet. Who does not hear that the connection is over sends again at
-/// intervals that double; each is about as long as all before it.
+/// How long the flow may be quiet. A sender that does not notice the end of the connection
+/// retransmits at intervals that double; each one is about as long as all before it.
 fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig, late_ns: u64) -> u64 {
     let idle_ns = limits.idle_timeout_ms.saturating_mul(1_000_000);
     if !flow.connection.is_short_lived() {

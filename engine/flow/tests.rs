@@ -11,7 +11,7 @@ const FORWARD_ISN: u32 = u32::MAX - 20;
 const REVERSE_ISN: u32 = 5_000;
 const MS: u64 = 1_000_000;
 
-/// A segment of the one connection of these tests; offsets count from the first payload byte.
+/// A segment of the only connection of these tests. Offsets count from the first payload byte.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     direction: Direction,
@@ -105,7 +105,7 @@ pub(super) fn run(sent: &[Sent]) -> Run {
     run_with(FlowConfig::default(), sent)
 }
 
-/// Keeps what the table tells beside.
+/// Records what the table reports in addition.
 struct HeardEvents<'a>(&'a mut Vec<Heard>);
 
 impl FlowEvents<()> for HeardEvents<'_> {
@@ -126,7 +126,7 @@ impl Run {
         });
     }
 
-    /// A look at the clock, without a segment.
+    /// Advances the clock without a segment.
     pub(super) fn look(&mut self, now_ms: u64) {
         let heard = &mut self.heard;
         self.table.settle(TimestampNs((1_000 + now_ms) * MS), |_, _, (), way, chunk| {
@@ -134,7 +134,7 @@ impl Run {
         });
     }
 
-    /// How the one connection in the table began.
+    /// How the only connection in the table began.
     pub(super) fn handshake(mut self) -> Handshake {
         let index = self.table.indices()[0];
         *self.table.parts(index).expect("a flow").1
@@ -204,7 +204,7 @@ fn a_response_waits_for_the_request_it_acknowledges() {
 
 #[test]
 fn a_retransmission_of_what_we_missed_does_not_wait_for_its_own_answer() {
-    // The first copy of the request was lost to us; the second acknowledges the response already.
+    // The first copy of the request was not captured; the second already acknowledges the response.
     let heard = run(&after_handshake(&[
         Sent::data(Reverse, 0, 7, b"response", 1),
         Sent::data(Forward, 0, 8, b"request", 2),
@@ -222,7 +222,7 @@ fn a_hole_is_given_up_once_acknowledged_and_after_the_grace() {
     assert_eq!(run(&sent).heard, [], "the grace of 10 ms is not over");
     sent.push(Sent::data(Reverse, 0, 16, b"", 13));
     assert_eq!(run(&sent).heard, [Heard::Gap(Forward, 10), bytes(Forward, "behind")]);
-    // What comes after that is late, even if it is the missing piece itself.
+    // What comes afterwards is late, even if it is the missing piece itself.
     sent.push(Sent::data(Forward, 0, 0, b"0123456789be", 14));
     sent.push(Sent::data(Forward, 8, 0, b"89behind", 15));
     let late = run(&sent);
@@ -458,7 +458,7 @@ fn a_syn_before_the_last_fin_begins_the_next_connection() {
     assert_eq!(handshake.connect_ns(), Some(MS));
 }
 
-/// A dialogue as it was sent: turns of bytes, each direction in its turn.
+/// A dialogue as it was sent: turns of bytes, alternating between the directions.
 fn dialogue() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(b'a'..=b'z', 1..200), 1..12)
 }
@@ -491,8 +491,8 @@ fn heard_of(turns: &[Vec<u8>]) -> Vec<Heard> {
 }
 
 proptest! {
-    /// Whatever order and number of copies the segments arrive in: the dialogue comes out as it was
-    /// held, turn after turn, both directions in order.
+    /// In whatever order and number of copies the segments arrive, the dialogue is delivered as it
+    /// was held: turn after turn, both directions in order.
     #[test]
     fn any_order_and_duplication_gives_the_dialogue(
         turns in dialogue(),
@@ -514,7 +514,7 @@ proptest! {
         prop_assert_eq!(run.flushed(), heard_of(&turns));
     }
 
-    /// Overlaps by equal data, with other borders, change nothing.
+    /// Overlaps with equal data, but other borders, change nothing.
     #[test]
     fn overlaps_by_equal_data_change_nothing(
         stream in prop::collection::vec(b'a'..=b'z', 1..400),
@@ -532,7 +532,7 @@ proptest! {
         prop_assert_eq!(run.flushed(), heard_of(&[stream]));
     }
 
-    /// With losses: what comes out is the stream, in order, with gaps of exactly what was lost.
+    /// With losses, the stream is delivered in order, with gaps of exactly the lost bytes.
     #[test]
     fn losses_are_told_to_the_byte(
         turns in dialogue(),
@@ -568,7 +568,7 @@ proptest! {
                 Heard::Fin(_) | Heard::Reset => {}
             }
         }
-        // A single byte at the very end may as well have been a FIN, and is not told.
+        // A single byte at the very end may as well have been a FIN, and is not reported.
         for way in 0..2 {
             prop_assert!(u64::from(totals[way]) - seen[way] <= 1);
         }

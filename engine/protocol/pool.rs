@@ -99,7 +99,7 @@ impl ExchangePool {
     #[inline]
     pub(crate) fn take(&mut self) -> ExchangeId {
         self.held_bytes += ENTRY_BYTES;
-        let id = self.kept.pop().unwrap_or_else(|| self.new_place());
+        let id = self.kept.pop().unwrap_or_else(|| self.new_slot());
         let Exchange { request, response, .. } = self.exchange(id);
         let text_bytes = request.text.capacity() + response.text.capacity();
         let has_headers = request.headers.capacity() + response.headers.capacity() > 0;
@@ -118,7 +118,7 @@ impl ExchangePool {
     }
 
     #[cold]
-    fn new_place(&mut self) -> ExchangeId {
+    fn new_slot(&mut self) -> ExchangeId {
         self.empty.pop().unwrap_or_else(|| {
             self.entries.push(None);
             ExchangeId((self.entries.len() - 1) as u32)

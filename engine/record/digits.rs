@@ -1,10 +1,10 @@
-//! Times, addresses and numbers → digits, without `fmt` and without allocation.
+//! Formats times, addresses and numbers without `fmt` and without allocation.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::time::TimestampNs;
 
-/// Seconds of a day.
+/// The seconds of a day.
 const DAY_S: u64 = 86_400;
 
 /// Appends `value` in decimal.
@@ -13,9 +13,10 @@ pub fn append_decimal(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// The eight decimal digits of `value`, which is below 10^8, the first one in the lowest byte. All
-/// at once: two numbers of four digits, four of two, eight of one, each in a lane of its own, and
-/// each quotient by a product that is exact for numbers of so many digits.
+/// The eight decimal digits of `value`, which is below 10^8, with the first one in the lowest byte.
+/// All digits are computed together: two numbers of four digits, then four of two, then eight of
+/// one, each in a lane of its own. Each quotient is a product that is exact for numbers of that
+/// many digits.
 #[inline(always)]
 pub fn eight_digits(value: u32) -> u64 {
     let fours = u64::from(value / 10_000) | u64::from(value % 10_000) << 32;
@@ -25,7 +26,7 @@ pub fn eight_digits(value: u32) -> u64 {
     (tens | (twos - tens * 10) << 8) + u64::from_ne_bytes([b'0'; 8])
 }
 
-/// The eight hexadecimal digits of `value`, the first one in the lowest byte.
+/// The eight hexadecimal digits of `value`, with the first one in the lowest byte.
 #[inline(always)]
 pub fn eight_hex_digits(value: u32) -> u64 {
     let word = u64::from(value.swap_bytes());
@@ -36,7 +37,7 @@ pub fn eight_hex_digits(value: u32) -> u64 {
     nibbles + u64::from_ne_bytes([b'0'; 8]) + letters * u64::from(b'a' - b'0' - 10)
 }
 
-/// The digits of each number of up to three, and in the last byte how many they are.
+/// The digits of each number of up to three digits, and their count in the last byte.
 static SMALL: [[u8; 4]; 1000] = {
     let mut small = [[0; 4]; 1000];
     let mut value = 0;
@@ -54,7 +55,7 @@ static SMALL: [[u8; 4]; 1000] = {
     small
 };
 
-/// The digits of `value`, which is below 1000, in the first bytes, and how many they are.
+/// The digits of `value`, which is below 1000, in the first bytes, and their count.
 #[inline(always)]
 pub fn three_digits(value: u32) -> ([u8; 4], usize) {
     let digits = SMALL.get(value as usize).copied().unwrap_or_default();
@@ -62,7 +63,7 @@ pub fn three_digits(value: u32) -> ([u8; 4], usize) {
 }
 
 /// Writes RFC 3339 times in UTC with nanoseconds. Exchanges come nearly in order, so the part down
-/// to the second is kept and only made anew when the second changes.
+/// to the second is cached, and only computed again when the second changes.
 #[derive(Debug)]
 pub struct Rfc3339 {
     second: u64,
@@ -71,7 +72,7 @@ pub struct Rfc3339 {
 }
 
 impl Rfc3339 {
-    /// Bytes of every time it writes: the year has four digits until 2554, where 64 bits end.
+    /// The length of every time it writes. The year has four digits until 2554, where 64 bits end.
     pub const BYTES: usize = 30;
 
     /// Appends `time`.
@@ -83,9 +84,9 @@ impl Rfc3339 {
         out.extend_from_slice(&last);
     }
 
-    /// `time` in three parts: up to the point, eight digits behind it, and the last one with what
-    /// ends the time. Apart, since who puts them into one place to copy it from there waits until
-    /// they have reached the cache.
+    /// `time` in three parts: up to the point, the next eight digits, and the last digit with the
+    /// end of the time. They are separate because copying them from one buffer would have to wait
+    /// until the writes to it have reached the cache.
     #[inline(always)]
     pub fn parts(&mut self, time: TimestampNs) -> (&[u8; 20], [u8; 8], [u8; 2]) {
         let second = time.0 / 1_000_000_000;
@@ -126,9 +127,8 @@ fn put_decimal(digits: &mut [u8], mut value: u32) {
     }
 }
 
-/// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar.
-/// Counts years from March, so that the leap day is the last of its year, in eras of 400 years or
-/// 146,097 days.
+/// The Gregorian date of the day that is `days` after 1970-01-01. Counts years from March, so that
+/// the leap day is the last day of its year, in eras of 400 years or 146,097 days.
 fn civil_from_days(days: u64) -> (u32, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
@@ -143,10 +143,10 @@ fn civil_from_days(days: u64) -> (u32, u32, u32) {
     (year as u32, month as u32, day as u32)
 }
 
-/// Longest address: `ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`.
+/// The length of the longest address: `ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff`.
 pub const IP_BYTES_MAX: usize = 39;
 
-/// Appends an address: dotted decimal, or RFC 5952.
+/// Appends an address, in dotted decimal or as defined in RFC 5952.
 #[inline]
 pub fn append_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
@@ -187,8 +187,8 @@ fn append_ipv6(ip: Ipv6Addr, out: &mut Vec<u8>) {
     }
 }
 
-/// The longest run of zero groups, the first of equals (RFC 5952 section 4.2): where it is and how
-/// long.
+/// The start and length of the longest run of zero groups; the first one if several are equally
+/// long (RFC 5952 section 4.2).
 fn longest_zeros(groups: &[u16; 8]) -> (usize, usize) {
     let mut longest = (0, 0);
     let mut current = (0, 0);
@@ -221,7 +221,7 @@ fn append_group(group: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// A list of numbers behind its key, which opens it.
+/// Appends a list of numbers after `key`, which contains the opening bracket.
 pub fn append_list(key: &[u8], values: impl Iterator<Item = u16>, out: &mut Vec<u8>) {
     out.extend_from_slice(key);
     for (index, value) in values.enumerate() {

@@ -1,23 +1,23 @@
 //! Bytes from the wire → the inside of a JSON string (RFC 8259 section 7), and base64 (RFC 4648).
 //!
-//! Nearly every value on the wire is plain ASCII without quotes, so the one question that must be
-//! fast is "is there anything to escape?": [`plain_len`] asks it eight bytes at a time. All that is
-//! rarer goes byte by byte through a table.
+//! Nearly every value on the wire is plain ASCII without quotes. So only one question must be fast,
+//! whether there is anything to escape: [`plain_len`] answers it eight bytes at a time. Everything
+//! else is processed byte by byte with a table.
 
 /// 0x01 in each byte of a word.
 const ONES: u64 = 0x0101_0101_0101_0101;
 /// The high bit of each byte of a word.
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// U+FFFD, shown for what is not UTF-8.
+/// U+FFFD, which replaces bytes that are not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 /// The first of the two bytes of U+0080 to U+00BF in UTF-8.
 const LATIN_LEAD: u8 = 0xc2;
 
-/// Whether a byte needs an escape in a JSON string, or may be the first of two that do. DEL and the
-/// controls from U+0080 to U+009F need none by the RFC; they are escaped because a line may end up
-/// on a terminal, which may obey them.
+/// Whether a byte needs an escape in a JSON string, or may be the first of two bytes that do. The
+/// RFC requires none for DEL and the controls from U+0080 to U+009F. They are escaped because a
+/// line may be shown on a terminal that obeys them.
 const fn is_escaped(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f || byte == LATIN_LEAD
 }
@@ -33,8 +33,8 @@ static ESCAPED: [bool; 256] = {
     table
 };
 
-/// Flags, in the high bit of each byte, the bytes of `word` that are not plain. The lowest flag is
-/// exact; those above it may be the borrow or carry of a flagged byte below.
+/// Flags the bytes of `word` that are not plain, in the high bit of each byte. The lowest flag is
+/// exact. Higher ones may be the borrow or carry of a flagged byte below.
 #[inline(always)]
 fn flags(word: u64) -> u64 {
     let control = word.wrapping_sub(0x20 * ONES);
@@ -44,8 +44,8 @@ fn flags(word: u64) -> u64 {
     (control | quote | backslash | delete | word) & HIGHS
 }
 
-/// Bytes at the start of `value` that are plain: ASCII, and the same inside a JSON string as
-/// outside.
+/// The number of bytes at the start of `value` that are plain: ASCII, and unchanged in a JSON
+/// string.
 #[inline]
 pub fn plain_len(value: &[u8]) -> usize {
     let (words, tail) = value.as_chunks::<8>();
@@ -55,7 +55,7 @@ pub fn plain_len(value: &[u8]) -> usize {
             return index * 8 + flags.trailing_zeros() as usize / 8;
         }
     }
-    // A tail is read together with the bytes before it, which are known to be plain.
+    // The tail is read together with the bytes before it, which are known to be plain.
     if let Some(last) = value.last_chunk::<8>() {
         let flags = flags(u64::from_le_bytes(*last));
         if flags == 0 {
@@ -73,11 +73,11 @@ pub fn plain_len(value: &[u8]) -> usize {
 pub enum Fold {
     /// In header values.
     Space,
-    /// In start lines, where there is no such thing.
+    /// In start lines, where obs-folds do not exist.
     Keep,
 }
 
-/// Length of the obs-fold at the start of `bytes`: CR LF or LF, then at least one space or tab.
+/// The length of the obs-fold at the start of `bytes`: CR LF or LF, then at least one space or tab.
 fn fold_len(bytes: &[u8]) -> Option<usize> {
     let line_end = match bytes {
         [b'\r', b'\n', ..] => 2,
@@ -88,9 +88,9 @@ fn fold_len(bytes: &[u8]) -> Option<usize> {
     (white > 0).then_some(line_end + white)
 }
 
-/// Appends `value` to `out` as inside a JSON string, at most `limit_bytes` of it, cut between
-/// characters and never inside an escape; U+FFFD stands for what is not UTF-8. Returns how many
-/// bytes of `value` are shown.
+/// Appends `value` to `out` as the inside of a JSON string, in at most `limit_bytes`. Cuts only
+/// between characters, never inside an escape. U+FFFD replaces bytes that are not UTF-8. Returns
+/// how many bytes of `value` are shown.
 pub fn append_escaped(value: &[u8], fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -> usize {
     let stop = out.len() + limit_bytes;
     let mut shown = 0;
@@ -121,9 +121,9 @@ fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -
         let rest = &bytes[at..];
         let mut run = plain_len(rest);
         run += rest[run..].iter().take_while(|byte| !ESCAPED[**byte as usize]).count();
-        let room = stop - out.len();
-        if run > room {
-            let mut cut = at + room;
+        let free_bytes = stop - out.len();
+        if run > free_bytes {
+            let mut cut = at + free_bytes;
             while !text.is_char_boundary(cut) {
                 cut -= 1;
             }
@@ -133,7 +133,7 @@ fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -
         out.extend_from_slice(&rest[..run]);
         at += run;
         let Some(&byte) = bytes.get(at) else { return at };
-        let room = room - run;
+        let free_bytes = free_bytes - run;
         let (escape, taken): (&[u8], usize) = match (byte, fold) {
             (b'"', _) => (b"\\\"", 1),
             (b'\\', _) => (b"\\\\", 1),
@@ -145,7 +145,7 @@ fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -
             (LATIN_LEAD, _) => (&bytes[at..at + 2], 2),
             _ => (&control_escape(byte), 1),
         };
-        if escape.len() > room {
+        if escape.len() > free_bytes {
             return at;
         }
         out.extend_from_slice(escape);
@@ -160,9 +160,9 @@ fn control_escape(byte: u8) -> [u8; 6] {
     [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
 }
 
-/// Appends `value` in standard base64 with padding (RFC 4648 section 4), at most `limit_bytes` of
-/// it. What is cut is cut to whole groups of three bytes. Returns how many bytes of `value` are in
-/// it.
+/// Appends `value` in standard base64 with padding (RFC 4648 section 4), in at most `limit_bytes`.
+/// A longer value is cut to whole groups of three bytes. Returns how many bytes of `value` are
+/// encoded.
 pub fn append_base64(value: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> usize {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |bits: u32, shift: u32| ALPHABET[(bits >> shift & 63) as usize];
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The obvious escaper: character by character, no limit, no runs.
+    /// The obvious implementation: character by character, without limit or runs.
     fn naive(value: &[u8], fold: Fold) -> String {
         let text = String::from_utf8_lossy(value);
         let characters: Vec<char> = text.chars().collect();
@@ -224,7 +224,7 @@ mod tests {
         out
     }
 
-    /// Bytes in which everything special is frequent.
+    /// Bytes in which all special cases are frequent.
     fn mixed_bytes() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             8 => "[ -~]{0,20}".prop_map(String::into_bytes),
@@ -264,7 +264,7 @@ mod tests {
             prop_assert_eq!(shown == value.len(), whole.len() <= limit_bytes);
             let quoted = format!("\"{}\"", std::str::from_utf8(&cut).unwrap());
             prop_assert!(serde_json::from_str::<String>(&quoted).is_ok());
-            // Nothing is cut that would have fitted: no escape or character is longer than 6 bytes.
+            // Nothing is cut that would fit: no escape or character is longer than 6 bytes.
             prop_assert!(shown == value.len() || cut.len() + 6 > limit_bytes);
         }
     }

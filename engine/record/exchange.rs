@@ -1,12 +1,12 @@
-//! [`Exchange`]: a request and its response, and all that a record says of them, whatever protocol
-//! they came in.
+//! [`Exchange`]: a request and its response, with everything that records report about them, in any
+//! protocol.
 
 use crate::decode::TunnelPath;
 use crate::flow::End;
 use crate::ids::IfaceId;
 use crate::time::TimestampNs;
 
-/// A range of a message's [`text`](Message::text). Absent where there is no such field.
+/// A range of a message's [`text`](Message::text). Absent if there is no such field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {
     start: u32,
@@ -17,12 +17,12 @@ impl Span {
     /// No such field.
     pub const ABSENT: Span = Span { start: u32::MAX, len: 0 };
 
-    /// The range `start..end`. Texts are bounded by `head_bytes_max`, far below 4 GiB.
+    /// The range `start..end`. A text is at most `head_bytes_max` long, far below 4 GiB.
     pub fn new(start: usize, end: usize) -> Span {
         Span { start: start as u32, len: end.saturating_sub(start) as u32 }
     }
 
-    /// `len` bytes from `start` on; the same bound.
+    /// `len` bytes from `start` on, with the same limit.
     pub(crate) fn at(start: usize, len: usize) -> Span {
         Span { start: start as u32, len: len as u32 }
     }
@@ -33,7 +33,7 @@ impl Span {
         self.start == u32::MAX
     }
 
-    /// The bytes of the range in `text`, or `None` where the field is absent.
+    /// The bytes of the range in `text`, or `None` if the field is absent.
     pub fn of(self, text: &[u8]) -> Option<&[u8]> {
         if self.is_absent() {
             return None;
@@ -41,7 +41,8 @@ impl Span {
         text.get(self.start as usize..)?.get(..self.len as usize)
     }
 
-    /// All bytes of `text` from the beginning of the range on, and how many of them the range has.
+    /// The bytes of `text` from the start of the range to the end of the text, and the length of
+    /// the range.
     #[inline(always)]
     pub fn with_rest(self, text: &[u8]) -> Option<(&[u8], usize)> {
         // An absent field begins behind every text.
@@ -50,8 +51,8 @@ impl Span {
     }
 }
 
-/// Where the named fields of a message are in its text. Those that a kind of message does not have
-/// are absent: a response has no method.
+/// The positions of the named fields in the text of a message. Fields that a kind of message does
+/// not have are absent: a response has no method.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields {
     /// The request's method.
@@ -62,7 +63,7 @@ pub struct Fields {
     pub version: Span,
     /// The response's reason phrase.
     pub reason: Span,
-    /// The authority that is asked: the `Host` header.
+    /// The requested authority: the `Host` header.
     pub host: Span,
     /// `User-Agent`.
     pub user_agent: Span,
@@ -77,7 +78,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Nothing known.
+    /// No fields.
     pub const NONE: Fields = Fields {
         method: Span::ABSENT,
         target: Span::ABSENT,
@@ -92,38 +93,38 @@ impl Fields {
     };
 }
 
-/// Where the name and the value of one header are in a message's text.
+/// The positions of the name and the value of a header in the text of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// The name, as sent.
     pub name: Span,
-    /// The value, without white space around it. An HTTP/1 value may hold an obsolete fold (line
-    /// feed and white space), to be shown as one space.
+    /// The value, without white space around it. An HTTP/1 value may contain an obsolete fold (line
+    /// feed and white space), which is shown as one space.
     pub value: Span,
 }
 
-/// One message of an exchange: its fields, times, and its body's length.
+/// One message of an exchange: its fields, its times, and the length of its body.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Whether the message was seen at all. The other fields mean nothing where it was not.
+    /// Whether the message was seen at all. If not, the other fields are undefined.
     pub is_seen: bool,
     /// The bytes that `fields` and `headers` are ranges of, at most `head_bytes_max`. The start
     /// line is at the front. (HTTP/1 keeps the head here as it was on the wire.)
     pub text: Vec<u8>,
-    /// Bytes of the start line at the front of `text`, its line end included.
+    /// The length of the start line at the front of `text`, including its line end.
     pub start_line_bytes: u32,
-    /// The fields that records name.
+    /// The fields that records show by name.
     pub fields: Fields,
-    /// All headers, in the order in which they were sent. Empty where nobody asked for them
+    /// All headers, in the order in which they were sent. Empty unless the sink wants them
     /// ([`Wants::headers`](super::Wants)).
     pub headers: Vec<Header>,
     /// The response's status, 100 to 999; 0 for a request.
     pub status: u16,
-    /// Body bytes after framing; `None` where they cannot be known.
+    /// The length of the body after decoding of its framing; `None` if it cannot be known.
     pub body_bytes: Option<u64>,
-    /// When its first byte was captured; `None` where that byte was lost.
+    /// When its first byte was captured; `None` if that byte was lost.
     pub first: Option<TimestampNs>,
-    /// When its last byte was captured; `None` where it was lost or never came.
+    /// When its last byte was captured; `None` if it was lost or never came.
     pub last: Option<TimestampNs>,
     /// Whether its last byte passed, seen or not.
     pub is_ended: bool,
@@ -148,7 +149,7 @@ impl Message {
         version
         /// The response's reason phrase.
         reason
-        /// The `Host` header, or what stands for it.
+        /// The `Host` header, or its equivalent.
         host
         /// The `User-Agent` header.
         user_agent
@@ -167,7 +168,8 @@ impl Message {
         self.status != 0
     }
 
-    /// Not seen yet. `text` and `headers` keep their memory for the next message.
+    /// Resets to a message that was not seen. `text` and `headers` keep their memory for the next
+    /// message.
     pub fn clear(&mut self) {
         self.is_seen = false;
         self.text.clear();
@@ -181,14 +183,15 @@ impl Message {
         self.is_ended = false;
     }
 
-    /// Name and value of each header, in order; see [`Message::headers`](field@Message::headers).
+    /// The name and value of each header, in order; see
+    /// [`Message::headers`](field@Message::headers).
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let pair =
             |header: &Header| Some((header.name.of(&self.text)?, header.value.of(&self.text)?));
         self.headers.iter().filter_map(pair)
     }
 
-    /// The value of the first header called `name`, in any case.
+    /// The value of the first header with this `name`, in upper or lower case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         let is_it = |(known, _): &(&[u8], _)| known.eq_ignore_ascii_case(name.as_bytes());
         self.headers().find(is_it).map(|(_, value)| value)
@@ -219,21 +222,21 @@ impl Default for Message {
     }
 }
 
-/// What became of an exchange.
+/// The outcome of an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Both messages passed whole, but for gaps that the record reports.
+    /// Both messages passed completely, except for gaps that the record reports.
     Complete,
     /// The request has no response.
     NoResponse,
     /// The response has no request.
     NoRequest,
-    /// A message was cut by the end of its connection.
+    /// A message was cut off by the end of its connection.
     Truncated,
 }
 
 impl Outcome {
-    /// As in the record.
+    /// The name used in records.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Complete => "complete",
@@ -253,17 +256,17 @@ pub struct Exchange {
     pub request: Message,
     /// The final response.
     pub response: Message,
-    /// Statuses of the 1xx answers before the final one, in order.
+    /// The statuses of the 1xx responses before the final one, in order.
     pub interim: Vec<u16>,
-    /// Bytes of this exchange that were lost on the way to us.
+    /// Bytes of this exchange that were not captured.
     pub gap_bytes: u64,
-    /// From SYN to SYN-ACK, on the connection's first exchange.
+    /// The time from SYN to SYN-ACK, on the connection's first exchange.
     pub connect_ns: Option<u64>,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Option<Outcome>,
-    /// Why it ended, where it is not complete.
+    /// Why it ended, if it is not complete.
     pub end: Option<End>,
-    /// The connection was joined late.
+    /// The connection is midstream: its beginning was not captured.
     pub is_midstream: bool,
     /// The connection left HTTP with this exchange (CONNECT, Upgrade).
     pub is_switched: bool,
@@ -278,7 +281,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Ready for the next exchange; keeps the memory of its buffers.
+    /// Resets it for the next exchange. The buffers keep their memory.
     pub fn clear(&mut self) {
         self.request.clear();
         self.response.clear();
@@ -296,7 +299,7 @@ impl Exchange {
         self.tunnel = TunnelPath::default();
     }
 
-    /// The host that was asked, as sent; empty where the request does not say or was not seen.
+    /// The requested host, as sent. Empty if the request does not name it or was not seen.
     pub fn host(&self) -> &[u8] {
         self.request.host().unwrap_or_default()
     }

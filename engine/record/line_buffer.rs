@@ -1,32 +1,32 @@
-//! [`LineBuffer`]: writes a line into memory that is there already. A vector asks for room with
-//! every piece and keeps its length in memory; a buffer keeps its place in a register, and copies
-//! whole words and blocks of which only the first bytes are meant: what it writes next covers the
+//! [`LineBuffer`]: writes a line into preallocated memory. A vector checks its capacity for every
+//! piece and keeps its length in memory. This buffer keeps its position in a register, and copies
+//! whole words and blocks of which only the first bytes are wanted: the next write overwrites the
 //! rest.
 
 use crate::record::digits::{eight_digits, three_digits};
 use crate::simd::{LANES, last_block, unplain};
 
-/// Bytes of the longest line there can be.
+/// The length of the longest possible line.
 pub const LINE_BYTES_MAX: usize = 1 << 15;
 
-/// Bytes behind the longest line that a buffer may write to: no more than so many at once.
+/// Bytes behind the longest line that may be written to. A single write is at most this long.
 const MARGIN_BYTES: usize = 256;
 
-/// What a line is written on.
+/// The memory of a line.
 pub type LineMemory = [u8; LINE_BYTES_MAX + MARGIN_BYTES];
 
-/// Memory for a line.
+/// Allocates the memory of a line.
 #[cold]
 pub fn blank_line() -> Box<LineMemory> {
     Box::new([0; LINE_BYTES_MAX + MARGIN_BYTES])
 }
 
-/// The least number that has more than eight digits.
+/// The smallest number with more than eight digits.
 const EIGHT_DIGITS: u64 = 100_000_000;
 
-/// A place in a memory. Who writes more than [`LINE_BYTES_MAX`] begins at the front again: that
-/// makes a wrong line, which the account of `json.rs` rules out, but needs no check with every
-/// piece.
+/// A write position in the memory of a line. After more than [`LINE_BYTES_MAX`] bytes it wraps to
+/// the front. That would produce a wrong line, but the byte budget of the JSON format rules it out,
+/// and no write needs a check.
 #[derive(Debug)]
 pub struct LineBuffer<'a> {
     memory: &'a mut LineMemory,
@@ -34,29 +34,29 @@ pub struct LineBuffer<'a> {
 }
 
 impl<'a> LineBuffer<'a> {
-    /// At the beginning of `memory`.
+    /// Starts at the beginning of `memory`.
     #[inline(always)]
     pub fn new(memory: &'a mut LineMemory) -> LineBuffer<'a> {
         LineBuffer { memory, at: 0 }
     }
 
-    /// What was written.
+    /// The line so far.
     #[inline(always)]
     pub fn line(&self) -> &[u8] {
         &self.memory[..self.at]
     }
 
-    /// The next `N` bytes of the memory, to be written on.
+    /// The `N` bytes of memory that are `ahead_bytes` behind the position.
     #[inline(always)]
     fn place<const N: usize>(&mut self, ahead_bytes: usize) -> &mut [u8; N] {
         const { assert!(N <= MARGIN_BYTES) };
         debug_assert!(self.at + ahead_bytes < LINE_BYTES_MAX);
         let at = (self.at + ahead_bytes) & (LINE_BYTES_MAX - 1);
-        // Never fails, which the compiler sees.
+        // Never fails, and the compiler can tell.
         self.memory[at..].first_chunk_mut().unwrap_or_else(|| unreachable!())
     }
 
-    /// Bytes as they are. Cheap where their number is known when this is compiled.
+    /// Appends bytes. Cheap if their number is known at compile time.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
         let at = self.at & (LINE_BYTES_MAX - 1);
@@ -64,15 +64,15 @@ impl<'a> LineBuffer<'a> {
         self.at += bytes.len();
     }
 
-    /// The first `len` bytes of `bytes`.
+    /// Appends the first `len` bytes of `bytes`.
     #[inline(always)]
     pub fn put_first<const N: usize>(&mut self, bytes: &[u8; N], len: usize) {
         *self.place(0) = *bytes;
         self.at += len;
     }
 
-    /// The first `len` bytes of `rest`, all of them plain; else nothing is written, and the answer
-    /// is false.
+    /// Appends the first `len` bytes of `rest` if all of them are plain. Otherwise appends nothing
+    /// and returns false.
     #[inline(always)]
     pub fn put_plain(&mut self, mut rest: &[u8], len: usize) -> bool {
         let mut done = 0;
@@ -92,8 +92,8 @@ impl<'a> LineBuffer<'a> {
         self.end_plain(unplain(&block), done, len)
     }
 
-    /// The last block of a plain text of `len` bytes begins behind `done` of them, and of its bytes
-    /// `odd` are not plain. Those behind the text do not count.
+    /// Ends a plain text of `len` bytes. Its last block begins after `done` of them; the bits of
+    /// `odd` mark bytes of that block that are not plain. Those behind the text do not count.
     #[inline(always)]
     fn end_plain(&mut self, odd: u32, done: usize, len: usize) -> bool {
         let is_plain = odd & ((1 << (len - done)) - 1) == 0;
@@ -103,7 +103,7 @@ impl<'a> LineBuffer<'a> {
         is_plain
     }
 
-    /// `value` in decimal.
+    /// Appends `value` in decimal.
     #[inline(always)]
     pub fn decimal(&mut self, value: u64) {
         if value < 1000 {
@@ -121,17 +121,18 @@ impl<'a> LineBuffer<'a> {
         }
     }
 
-    /// Up to eight digits, without the zeros before the first other one.
+    /// Appends up to eight digits, without leading zeros.
     #[inline(always)]
     fn leading_digits(&mut self, value: u32) {
         let digits = eight_digits(value);
-        // '0' is 0x30: what is left of a digit is its value.
+        // '0' is 0x30, so the low four bits of a digit are its value.
         let zeros = ((digits & 0x0f0f_0f0f_0f0f_0f0f).trailing_zeros() / 8).min(7);
         self.put_first(&(digits >> (8 * zeros)).to_le_bytes(), 8 - zeros as usize);
     }
 }
 
-/// The digits above the last eight, and those between them and the last eight.
+/// The digits above the last eight. If these are more than eight, they are split: the highest ones,
+/// and the eight below.
 #[cold]
 #[inline(never)]
 fn above_eight_digits(value: u64) -> (u32, Option<u32>) {

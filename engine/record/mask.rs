@@ -1,13 +1,13 @@
-//! What of a record is not to be shown: credentials and queries.
+//! The parts of a record that must not be shown: credentials and queries.
 
 use memchr::memchr;
 
-/// Stands for what is masked.
+/// Replaces what is masked.
 pub const MASK: &[u8] = b"***";
 
 /// Headers whose values are credentials.
 const SECRETS: [&[u8]; 4] = [b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"];
-/// Headers whose values are URIs, with a query perhaps.
+/// Headers whose values are URIs, which may have a query.
 const URIS: [&[u8]; 2] = [b"referer", b"location"];
 
 /// Whether `name` is one of Authorization, Cookie, Set-Cookie, Proxy-Authorization.
@@ -15,7 +15,8 @@ pub fn is_secret(name: &[u8]) -> bool {
     SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name))
 }
 
-/// Whether `name` is one of Referer, Location.
+/// The part of `target` that is shown before [`MASK`]: up to and including its `?`. `None` if there
+/// is no query.
 pub fn is_uri(name: &[u8]) -> bool {
     URIS.iter().any(|uri| uri.eq_ignore_ascii_case(name))
 }

@@ -1,7 +1,7 @@
-//! What is reported, whatever protocol it came from: [`Event`]s, and the records in them with named
-//! fields; and the formats that make lines of records.
+//! What is reported, for every protocol: [`Event`]s, the records in them with named fields, and the
+//! formats that turn records into lines.
 //!
-//! Formats see records only. To add a record is to add a variant of [`Event`] and its struct here.
+//! Formats see only records. To add a record, add a variant of [`Event`] and its struct here.
 
 use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
@@ -22,29 +22,29 @@ pub use text::TextFormat;
 /// The connection that a record belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowIdentity<'a> {
-    /// Endpoints, VLANs, overlay network.
+    /// Its endpoints, VLANs and overlay network.
     pub key: &'a FlowKey,
-    /// Which way requests go: the client is endpoint `client.index()` of the key.
+    /// The direction of requests: the client is endpoint `client.index()` of the key.
     pub client: Direction,
     /// The record's `flow`.
     pub id: u64,
 }
 
-/// Something that was found on a connection. It lasts as long as the call that it is passed to.
+/// Something that was found on a connection. Valid only during the call that it is passed to.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// The head of a message is complete. Its exchange follows once it is over.
+    /// The head of a message is complete. Its exchange is reported when it is over.
     Message(MessageRecord<'a>),
     /// An exchange is over.
     Exchange(ExchangeRecord<'a>),
 }
 
-/// A message whose head is complete. Stands for its [`Message`].
+/// A message whose head is complete. Dereferences to its [`Message`].
 #[derive(Clone, Copy, Debug)]
 pub struct MessageRecord<'a> {
     /// Its connection.
     pub flow: FlowIdentity<'a>,
-    /// The message, so far.
+    /// The message, as far as it is known.
     pub message: &'a Message,
     /// When the last byte of its head passed.
     pub when: TimestampNs,
@@ -58,7 +58,7 @@ impl Deref for MessageRecord<'_> {
     }
 }
 
-/// An exchange that is over. Stands for its [`Exchange`].
+/// An exchange that is over. Dereferences to its [`Exchange`].
 #[derive(Clone, Copy, Debug)]
 pub struct ExchangeRecord<'a> {
     /// Its connection.
@@ -75,12 +75,12 @@ impl Deref for ExchangeRecord<'_> {
     }
 }
 
-/// What a sink makes use of. What it does not want is not made.
+/// What a sink uses. Anything else is not produced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wants {
     /// [`Event::Message`].
     pub messages: bool,
-    /// All headers of a message, beside those that have fields of their own.
+    /// All headers of a message, in addition to those with fields of their own.
     pub headers: bool,
 }
 
@@ -89,14 +89,14 @@ impl Wants {
     pub const ALL: Wants = Wants { messages: true, headers: true };
 }
 
-/// Where events go. A closure that takes an [`Event`] is one, and wants everything.
+/// Receives events. A closure that takes an [`Event`] is a sink, and wants everything.
 pub trait EventSink {
-    /// What it makes use of. Asked once, before the first event.
+    /// What the sink uses. Asked once, before the first event.
     fn wants(&self) -> Wants {
         Wants::ALL
     }
 
-    /// Something was found.
+    /// Takes an event.
     fn event(&mut self, event: Event<'_>);
 }
 
@@ -106,11 +106,11 @@ impl<F: FnMut(Event<'_>)> EventSink for F {
     }
 }
 
-/// Makes lines. Appends at most one whole line, its line feed included, for an event.
+/// Turns events into lines. Appends at most one complete line per event, including its line feed.
 pub trait Format: std::fmt::Debug {
-    /// What it makes use of.
+    /// What the format uses.
     fn wants(&self) -> Wants;
 
-    /// Appends the line of `event`, if there is one, to `out`.
+    /// Appends the line of `event` to `out`, if it has one.
     fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>);
 }

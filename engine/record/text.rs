@@ -1,4 +1,5 @@
-//! The first line of a message, as it was sent: what the ancestor prints.
+//! The text format: the start line of each message, as it was sent. The ancestor, bcc's
+//! http-parse-complete, prints the same.
 
 use memchr::memchr;
 
@@ -9,32 +10,32 @@ use crate::record::mask::{MASK, before_query};
 use crate::record::{Event, FlowIdentity, Format, MessageRecord, Wants};
 use crate::time::TimestampNs;
 
-/// Makes a text line of each message: its start line, and with `-v` time, client and server in
-/// front:
+/// Makes one text line for each message: its start line, with `-v` preceded by time, client and
+/// server:
 ///
 /// ```text
 /// 2026-11-23T14:00:00.123456789Z 10.0.0.1:4242 > 10.0.0.2:80  GET / HTTP/1.1
 /// 2026-11-23T14:00:00.124000000Z 10.0.0.1:4242 < 10.0.0.2:80  HTTP/1.1 200 OK
 /// ```
 ///
-/// The client is always on the left, the arrow shows the way the message goes; IPv6 addresses stand
-/// in brackets. To a terminal control characters (C0, DEL, and the C1 that terminals obey) and
-/// bytes that are not UTF-8 are written as `\x1b`; a backslash that was sent is left alone, since
-/// the line is for people and the JSON format is the exact one. Elsewhere the bytes go out as they
-/// came. A line is as long as the start line, at most `head_bytes_max` (four times that where every
-/// byte is escaped).
+/// The client is always on the left, and the arrow shows the direction of the message. IPv6
+/// addresses are in brackets. On a terminal, control characters (C0, DEL, and the C1 that terminals
+/// obey) and bytes that are not UTF-8 are written as `\x1b`. A backslash that was sent is left
+/// alone: the line is for people, and the JSON format is the exact one. Elsewhere the bytes are
+/// written as they came. A line is as long as the start line, at most `head_bytes_max` (four times
+/// that if every byte is escaped).
 #[derive(Debug)]
 pub struct TextFormat {
     is_verbose: bool,
     is_terminal: bool,
     is_query_redacted: bool,
     times: Rfc3339,
-    /// A start line with its mask.
+    /// A start line whose query was masked.
     masked: Vec<u8>,
 }
 
 impl TextFormat {
-    /// Lines for standard output, which is a terminal or is not; `is_verbose` is `-v`.
+    /// Creates the format. `is_verbose` is `-v`; `is_terminal` is whether the output is a terminal.
     pub fn new(config: &EmitConfig, is_verbose: bool, is_terminal: bool) -> TextFormat {
         TextFormat {
             is_verbose,
@@ -81,7 +82,7 @@ impl TextFormat {
             self.front(&message.flow, is_response, message.when, out);
         }
         let line = message.start_line();
-        // A line is one line, even if the ranges of the fields should be wrong.
+        // Ensures a single line, even if the ranges of the fields were wrong.
         let mut line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
         if self.is_query_redacted && !is_response {
             self.masked.clear();
@@ -98,7 +99,7 @@ impl TextFormat {
     }
 }
 
-/// Address and port of endpoint `index`.
+/// The address and port of endpoint `index`.
 fn endpoint(flow: &FlowIdentity<'_>, index: usize, out: &mut Vec<u8>) {
     let is_ipv6 = flow.key.realm & REALM_IPV6 != 0;
     if is_ipv6 {
@@ -112,11 +113,12 @@ fn endpoint(flow: &FlowIdentity<'_>, index: usize, out: &mut Vec<u8>) {
     append_decimal(u64::from(flow.key.port(index)), out);
 }
 
-/// Appends `line` with the query of its target masked to `out`; false, and nothing appended, where
-/// there is none. Where the target is not known, all behind the first `?` is masked.
+/// Appends `line` to `out` with the query of its target masked. If there is no query, appends
+/// nothing and returns false. If the target is not known, everything behind the first `?` is
+/// masked.
 fn mask_query(line: &[u8], target: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
     let target = target.and_then(|target| {
-        // The target is a part of the line: its place follows from the addresses.
+        // The target is a part of the line, so its position follows from the addresses.
         let start = (target.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
         line.get(start..start + target.len()).map(|_| start..start + target.len())
     });
@@ -128,7 +130,7 @@ fn mask_query(line: &[u8], target: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Appends `line` as a terminal may see it.
+/// Appends `line` in a form that is safe for terminals.
 fn append_visible(line: &[u8], out: &mut Vec<u8>) {
     for chunk in line.utf8_chunks() {
         let mut clean_start = 0;

@@ -1,4 +1,4 @@
-//! What is given up where more waits than may.
+//! Gives up holes when too much data waits behind them.
 
 use super::{Connection, OutOfOrderBuffer, ReassemblyContext, direction_of};
 use crate::flow::Chunk;
@@ -6,7 +6,7 @@ use crate::ids::Direction;
 use crate::time::TimestampNs;
 
 impl Connection {
-    /// What all that waits costs, in both directions.
+    /// The memory of all waiting segments, in both directions.
     pub(in crate::flow) fn buffered_bytes(&self) -> usize {
         self.buffered_bytes_of(0) + self.buffered_bytes_of(1)
     }
@@ -15,12 +15,12 @@ impl Connection {
         self.buffer(own).map_or(0, OutOfOrderBuffer::cost_bytes)
     }
 
-    /// The direction in which more waits.
+    /// The direction in which more data waits.
     fn fuller(&self) -> usize {
         usize::from(self.buffered_bytes_of(1) > self.buffered_bytes_of(0))
     }
 
-    /// Gives up holes while more waits behind them than may.
+    /// Gives up holes while more data waits behind them than the limits allow.
     pub(super) fn relieve(
         &mut self,
         now: TimestampNs,
@@ -43,8 +43,8 @@ impl Connection {
         }
     }
 
-    /// Gives up all holes: the shard needs the memory.
-    pub(in crate::flow) fn give_way(
+    /// Gives up all holes, because the shard needs the memory.
+    pub(in crate::flow) fn give_up_all_holes(
         &mut self,
         now: TimestampNs,
         context: &mut ReassemblyContext,
@@ -59,8 +59,8 @@ impl Connection {
         self.free_if_blank(&mut context.pool);
     }
 
-    /// Lets the first waiting segment of a direction go on, whatever it waits for, or what goes on
-    /// before it. False where nothing moved.
+    /// Delivers the first waiting segment of a direction, whatever it waits for, or what must be
+    /// delivered before it. Returns false if nothing changed.
     pub(super) fn force(
         &mut self,
         own: usize,

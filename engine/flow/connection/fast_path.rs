@@ -1,8 +1,8 @@
-//! The short way for the segments of a calm connection: nothing waits, nothing is missing, and
-//! nothing has begun to end it. A segment that goes on with its stream, or only acknowledges, asks
-//! none of the questions there that the others ask. Whatever else comes goes the careful way
-//! ([`Connection::accept_slow_path`]), which would say the same of these, and after which it is
-//! looked at anew whether the connection is calm.
+//! The fast path, for connections on which nothing waits, nothing is missing, and nothing has begun
+//! to end. A segment that continues its stream, or only acknowledges, skips all checks that other
+//! segments need. Everything else takes the slow path ([`Connection::accept_slow_path`]), which
+//! would give the same result for these segments. After each segment on the slow path it is checked
+//! whether the connection may return to the fast path.
 
 use super::{Connection, ReassemblyContext, Stream};
 use crate::decode::{Segment, TcpFlags};
@@ -10,7 +10,7 @@ use crate::flow::Chunk;
 use crate::ids::Direction;
 
 impl Connection {
-    /// Whether the last segment left the connection calm.
+    /// Whether the connection was on the fast path after the last segment.
     #[inline(always)]
     pub fn is_on_fast_path(&self) -> bool {
         self.is_on_fast_path
@@ -22,7 +22,7 @@ impl Connection {
         is_quiet && self.reorder.is_none() && !self.is_reset && self.bypassed.is_none()
     }
 
-    /// Takes `segment`, if it may go the short way.
+    /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.
     #[inline(always)]
     pub(super) fn take_fast_path(
         &mut self,
@@ -37,7 +37,7 @@ impl Connection {
         let own = segment.direction.index();
         if segment.payload_wire_bytes > 0 {
             let stream = &self.streams[own];
-            // What is longer than half of all numbers is not of this stream.
+            // A length above half of all sequence numbers does not belong to this stream.
             let is_next = stream.is_started
                 && stream.next == segment.seq
                 && segment.payload_wire_bytes <= i32::MAX as u32;
@@ -48,7 +48,7 @@ impl Connection {
             self.streams[own].pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
         }
         if let Some(ack) = segment.ack {
-            self.streams[1 - own].note_ack(ack);
+            self.streams[1 - own].update_acked(ack);
         }
         true
     }
@@ -63,7 +63,7 @@ mod tests {
     use crate::stats::FlowStats;
     use proptest::prelude::*;
 
-    /// A connection, and what came of it.
+    /// A connection, and everything that it delivered.
     struct Watched {
         connection: Connection,
         handshake: Handshake,
@@ -88,13 +88,13 @@ mod tests {
             }
         }
 
-        /// As the table gives a segment to its connection.
+        /// Passes a segment to the connection as the table does.
         fn take(&mut self, segment: &Segment<'_>) {
             let Watched { connection, handshake, context, heard, .. } = self;
             if connection.is_replaced_by(segment, handshake, &mut context.pool) {
                 return heard.push(Heard::Reset);
             }
-            connection.shake_hands(segment, handshake);
+            connection.learn_handshake(segment, handshake);
             let mut visit = |direction, chunk: Chunk<'_>| hear(heard, direction, chunk);
             connection.accept(segment, context, &mut visit);
             self.fast_count += usize::from(self.connection.is_on_fast_path);
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    /// What comes next: mostly what should.
+    /// The next segment: mostly the expected one.
     type Step = (bool, i8, i8, u8, u8, u8, u8);
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -122,11 +122,11 @@ mod tests {
     }
 
     proptest! {
-        /// A connection that takes the short way where it may is, after each segment, what one is
-        /// that never does.
+        /// After each segment, a connection that takes the fast path whenever possible is in the
+        /// same state as one that never does.
         #[test]
         fn the_short_way_leaves_what_the_careful_way_leaves(steps in steps()) {
-            let (mut calm, mut careful) = (Watched::new(), Watched::new());
+            let (mut fast, mut slow) = (Watched::new(), Watched::new());
             let (mut next, mut at_ms) = ([0_u32; 2], 0);
             for (is_forward, ahead, read_ahead, len, flags, cut, pause_ms) in steps {
                 let direction = if is_forward { Direction::Forward } else { Direction::Reverse };
@@ -139,11 +139,11 @@ mod tests {
                     Sent::data(direction, offset, ack, payload, at_ms).flags(flags);
                 sent.cut_bytes = cut.into();
                 next[own] = offset.wrapping_add(u32::from(len) + u32::from(cut));
-                calm.take(&sent.segment());
-                careful.connection.is_on_fast_path = false;
-                careful.take(&sent.segment());
+                fast.take(&sent.segment());
+                slow.connection.is_on_fast_path = false;
+                slow.take(&sent.segment());
             }
-            prop_assert_eq!(calm.state(), careful.state());
+            prop_assert_eq!(fast.state(), slow.state());
         }
     }
 

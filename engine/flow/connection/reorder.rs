@@ -1,4 +1,4 @@
-//! What a connection keeps of what is out of order, and when it gives that back.
+//! The out-of-order state of a connection: when it is allocated, and when it is given back.
 
 use super::Connection;
 use crate::flow::ReorderPool;
@@ -7,12 +7,12 @@ use crate::flow::reorder_state::{Hole, ReorderState};
 use crate::time::TimestampNs;
 
 impl Connection {
-    /// What is out of order, to be added to.
+    /// The out-of-order state. Allocates it if there is none.
     pub(in crate::flow) fn reorder_mut(&mut self, pool: &mut ReorderPool) -> &mut ReorderState {
         self.reorder.get_or_insert_with(|| pool.state())
     }
 
-    /// Gives the memory back where nothing is out of order any more.
+    /// Gives the state back to the pool, if nothing is out of order any more.
     #[inline]
     pub(in crate::flow) fn free_if_blank(&mut self, pool: &mut ReorderPool) {
         if let Some(reorder) = self.reorder.take_if(|reorder| reorder.is_blank()) {
@@ -20,7 +20,7 @@ impl Connection {
         }
     }
 
-    /// Gives it back whatever is left in it.
+    /// Gives the state back, whatever is left in it.
     pub(in crate::flow) fn forget_reorder_state(&mut self, pool: &mut ReorderPool) {
         self.release(pool);
         if let Some(mut reorder) = self.reorder.take() {
@@ -29,7 +29,7 @@ impl Connection {
         }
     }
 
-    /// What waits in a direction.
+    /// The segments that wait in a direction.
     pub(in crate::flow) fn buffer(&self, own: usize) -> Option<&OutOfOrderBuffer> {
         self.reorder.as_ref()?.buffers[own].as_deref()
     }
@@ -42,12 +42,12 @@ impl Connection {
         self.reorder.as_ref()?.holes[own]
     }
 
-    /// There is no hole any more; gives the one that was there.
+    /// Removes the hole of a direction, and returns it.
     pub(in crate::flow) fn take_hole(&mut self, own: usize) -> Option<Hole> {
         self.reorder.as_mut()?.holes[own].take()
     }
 
-    /// After progress: a hole that is left is a new one, known from now on.
+    /// After progress: a remaining hole counts as a new one, known from now on.
     pub(in crate::flow) fn refresh_hole(
         &mut self,
         own: usize,

@@ -1,4 +1,4 @@
-//! Which bodies need not come up, and that records do not show which did.
+//! Which bodies need not reach user space, and that records do not show which did.
 
 use super::framer::ParseState;
 use super::tests::{TestConnection, connection};
@@ -14,7 +14,7 @@ const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 const AHEAD: u32 = 1 << 29;
 
 impl TestConnection {
-    /// So many bytes passed that were asked not to come up.
+    /// `len_bytes` passed that were asked to be elided.
     fn elide(&mut self, direction: Direction, len_bytes: u32, at_ms: u64) -> &mut TestConnection {
         let seq = SeqNumber(self.sent[direction.index()]);
         self.sent[direction.index()] += len_bytes;
@@ -29,7 +29,8 @@ impl TestConnection {
         self.take(direction, Chunk::Elided { len_bytes, meta: &meta })
     }
 
-    /// Whether so many bytes of `direction` may be a body's: the filter may know it before us.
+    /// Whether the next `len_bytes` of `direction` may belong to a body: the filter may know it
+    /// before us.
     fn may_be_body(&self, direction: Direction, len_bytes: u32) -> bool {
         let Some(connection) = self.active() else { return false };
         match &connection.framers[direction.index()].state {
@@ -38,7 +39,7 @@ impl TestConnection {
         }
     }
 
-    /// How many bytes of `direction` need not come up, from where it is.
+    /// How many bytes of `direction` need not reach user space, from its current position.
     fn rest(&mut self, direction: Direction) -> Option<u32> {
         let until = self.state.elidable_until(&mut self.shared, direction, 1000, AHEAD)?;
         Some(until.0.wrapping_sub(self.sent[direction.index()]))
@@ -103,7 +104,7 @@ fn the_rest_of_a_long_request_need_not_come_up() {
         ("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n", Some(2048)),
         ("PUT / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", None),
         ("PUT / HTTP/1.1\r\n\r\n", None),
-        // Whether the body comes shows when it does.
+        // Whether the body comes is only known when it does.
         ("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n", None),
         ("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\nab", Some(4998)),
     ] {
@@ -116,15 +117,15 @@ fn the_rest_of_a_long_request_need_not_come_up() {
 #[test]
 fn after_a_loss_only_what_is_certain_need_not_come_up() {
     const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n";
-    // A hole inside the body leaves its end where it is.
+    // A hole inside the body does not move its end.
     let mut inside = connection();
     inside.ask(GET).answer(RESPONSE).lose(Reverse, 100);
     assert_eq!(inside.rest(Reverse), Some(4900));
-    // A request was lost: which one the response answers is not certain.
+    // A request was lost, so it is not certain which one the response belongs to.
     let mut request = connection();
     request.ask(GET).lose(Forward, 40).ask(GET).answer(RESPONSE);
     assert_eq!(request.rest(Reverse), None);
-    // The response stream lost its place.
+    // The response stream lost synchronisation.
     let mut response = connection();
     response.ask(GET).lose(Reverse, 40).ask(GET).answer(RESPONSE);
     assert_eq!(response.rest(Reverse), Some(5000), "the second request had read past the hole");
@@ -156,7 +157,7 @@ fn what_connections_turn_out_to_be() {
     let refused: &[(Direction, &[u8])] =
         &[(Forward, connect), (Reverse, b"HTTP/1.1 403 No\r\n\r\n")];
     assert_eq!(interest(refused), Interest::Wanted);
-    // Others were asked before it left: their answers are still told.
+    // Earlier requests were sent before it left HTTP: their responses are still reported.
     let ahead: &[(Direction, &[u8])] =
         &[(Forward, connect), (Forward, GET.as_bytes()), (Reverse, b"HTTP/1.1 200 OK\r\n\r\n")];
     assert_eq!(interest(ahead), Interest::Wanted);
@@ -166,7 +167,7 @@ fn what_connections_turn_out_to_be() {
         interest(&[(Forward, &noise[2048..]), (Reverse, &noise[2048..])]),
         Interest::Dormant
     );
-    // A long head is not over yet.
+    // A long head has not ended yet.
     let long = [GET.trim_end().as_bytes(), b"\r\nCookie: ", &[b'x'; 5000]].concat();
     assert_eq!(interest(&[(Forward, &long)]), Interest::Undecided);
     // A prefix in front of HTTP, as SOCKS has it.
@@ -175,12 +176,13 @@ fn what_connections_turn_out_to_be() {
     assert_eq!(interest(socks), Interest::Wanted);
 }
 
-/// A chunk's size, or `None` for a body until the connection closes, and how its bytes are cut.
+/// The size of a chunk, or `None` for a body until the connection closes, and how its bytes are
+/// cut.
 fn bodies() -> impl Strategy<Value = (u8, Vec<u16>)> {
     (0..3u8, prop::collection::vec(1..4000u16, 1..12))
 }
 
-/// What is said on a connection, whatever came before: whole messages, and beginnings of some.
+/// Pieces of a connection, whatever came before: complete messages, and beginnings of some.
 const SAID: [(Direction, &str); 16] = [
     (Forward, GET),
     (Forward, "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
@@ -201,8 +203,8 @@ const SAID: [(Direction, &str); 16] = [
 ];
 
 proptest! {
-    /// Whatever was lost before, and whatever we know of it: bytes that the filter cut off count as
-    /// bytes of a body do.
+    /// Whatever was lost before, and whatever is known of it, bytes that the filter cut off count
+    /// as bytes of a body.
     #[test]
     fn bytes_that_were_cut_off_count_as_those_of_a_body(
         steps in prop::collection::vec(
@@ -211,7 +213,7 @@ proptest! {
         ),
         is_late: bool,
     ) {
-        let told = [false, true].map(|is_eliding| {
+        let reported = [false, true].map(|is_eliding| {
             let mut connection = connection();
             connection.is_restful = false;
             if is_late {
@@ -241,10 +243,10 @@ proptest! {
             let spans = connection.shared.recorder.sink.response_spans.clone();
             format!("{interest:?} {carried:?} {notes:?} {spans:?} {:?}", connection.shared.stats())
         });
-        prop_assert_eq!(&told[0], &told[1]);
+        prop_assert_eq!(&reported[0], &reported[1]);
     }
 
-    /// Whatever need not come up does not; records, times and counters are the same.
+    /// Everything that may be elided is; records, times and counters stay the same.
     #[test]
     fn records_do_not_show_what_did_not_come_up(
         (framing, pieces) in bodies(),

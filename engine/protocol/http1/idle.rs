@@ -384,7 +384,7 @@ mod tests {
                 [(true, (*request % 5) as u8, 0), (false, *response as u8, 0)]
             });
             let steps: Vec<Step> = turns.chain(steps.iter().copied()).collect();
-            let told = [true, false].map(|is_restful| {
+            let reported = [true, false].map(|is_restful| {
                 let mut connection = connection_with(HttpConfig::default());
                 connection.is_restful = is_restful;
                 if is_late {
@@ -392,7 +392,7 @@ mod tests {
                 }
                 play(&mut connection, &steps)
             });
-            prop_assert_eq!(&told[0], &told[1]);
+            prop_assert_eq!(&reported[0], &reported[1]);
         }
     }
 

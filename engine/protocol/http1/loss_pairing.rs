@@ -5,9 +5,9 @@
 //! client had read the responses when it sent the request. A client that waits for each response,
 //! or that sends a batch of requests and waits for all of their responses, had then read the
 //! responses to all earlier requests. These positions therefore divide the response stream into
-//! windows. A window contains, in order, the responses to the requests that were sent at its
-//! beginning, and no others. A client that sends further requests before it has all responses
-//! (`is_sliding`) does not show where a window begins.
+//! windows. A window contains, in order, the responses to the requests whose acknowledgement number
+//! is its beginning, and no others. A client that sends further requests before it has all
+//! responses (`is_sliding`) does not show where a window begins.
 //!
 //! A response that this cannot decide is not paired.
 
@@ -184,17 +184,17 @@ impl LossPairing {
         if self.is_sliding {
             return 0;
         }
-        let (mut place, mut ended_count) = (0, 0);
+        let (mut count, mut ended_count) = (0, 0);
         let mut id = pending.first();
         let mut begin = id.and_then(|id| pool.entry(id).read_until);
         while let Some(next) = id.and_then(|id| pool.entry(id).next) {
-            place += 1;
+            count += 1;
             let next_begin = pool.entry(next).read_until;
             if let (Some(before), Some(after)) = (begin, next_begin)
                 && before.precedes(after)
                 && !at.precedes(after)
             {
-                ended_count = place;
+                ended_count = count;
             }
             (id, begin) = (Some(next), next_begin.or(begin));
         }

@@ -1,5 +1,5 @@
-//! What a loss may do to pairing, places and times, and what it may not; and bodies that look like
-//! heads where a head may stand.
+//! What a loss may do to pairing, positions and times, and what it must not do; and bodies that
+//! look like heads at positions where a head may begin.
 
 use super::tests::{TestConnection, connection, connection_with};
 use crate::config::HttpConfig;
@@ -11,7 +11,7 @@ use Direction::{Forward, Reverse};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 impl TestConnection {
-    /// Bytes of a direction that no chunk tells of: its stream had not begun for us.
+    /// Bytes of a direction that no chunk reports: the stream had not started for us.
     fn miss(&mut self, direction: Direction, len_bytes: u32) -> &mut TestConnection {
         self.sent[direction.index()] += len_bytes;
         self
@@ -132,7 +132,7 @@ fn a_hole_in_the_head_of_an_answer_without_body_is_told() {
     }
 }
 
-/// Wherever the cut is, also in the fields themselves.
+/// Wherever the cut is, also within the fields themselves.
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes there")]
 fn framing_that_stands_behind_the_cut_of_a_long_head_is_read() {
@@ -154,7 +154,7 @@ fn framing_that_stands_behind_the_cut_of_a_long_head_is_read() {
             connection.ask(&format!("POST /1 HTTP/1.1\r\n{head}")).answer(OK);
             connection.ask("GET /2 HTTP/1.1\r\n\r\n");
             let notes = connection.answer(&format!("HTTP/1.1 200 OK\r\n{head}")).end(End::Exit);
-            // Where the lengths differ nobody can tell the end.
+            // If the lengths differ, the end is unknown.
             let (known, open) = match note {
                 "" => (length.to_string(), ""),
                 _ => ("?".to_string(), " truncated exit"),
@@ -220,7 +220,7 @@ fn an_interim_answer_without_request_waits_for_the_final_one() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\n";
     let notes = connection().answer(interim).answer(OK).end(End::Exit);
     assert_eq!(notes, ["- - - 200 0 no_request [100]"]);
-    // What was lost may have been the final one.
+    // The lost bytes may have contained the final response.
     let notes = connection().answer(interim).lose(Reverse, 38).answer(OK).end(End::Exit);
     assert_eq!(notes, ["- - - - - no_request gap=38 [100]", "- - - 200 0 no_request"]);
 }
@@ -309,7 +309,7 @@ fn a_body_that_goes_on_behind_the_servers_fin_is_no_head() {
 
 #[test]
 fn a_batch_that_nothing_shows_to_be_one_leaves_no_wrong_pair() {
-    // The answer to 0 and request 1 are lost; 1 and 2 were sent together.
+    // The response to 0 and request 1 are lost; 1 and 2 were sent together.
     let notes = connection()
         .ask("GET /0 HTTP/1.1\r\n\r\n")
         .lose(Reverse, 49)

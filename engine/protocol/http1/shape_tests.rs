@@ -1,5 +1,5 @@
 //! The shapes that HTTP/1 messages have on the wire, each as a conversation: what RFC 9112 allows,
-//! and what senders do beside it.
+//! and what senders do in addition.
 
 use super::tests::{TestConnection, connection};
 use crate::flow::Chunk;
@@ -8,7 +8,8 @@ use crate::ids::Direction::{Forward, Reverse};
 
 const EMPTY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// What the records say of a conversation that begins with `request`, and goes on with another.
+/// What the records show for a conversation that begins with `request` and continues with another
+/// one.
 #[track_caller]
 fn assert_request(request: &str, note: &str) {
     let whole = format!("{request}GET /next HTTP/1.1\r\n\r\n");
@@ -41,7 +42,7 @@ fn assert_response(response: &str, note: &str) {
     assert_eq!(slow.end(End::Exit), notes, "{response:?}");
 }
 
-/// A response to `GET /a` that is none.
+/// A response to `GET /a` that is not accepted as one.
 #[track_caller]
 fn assert_no_response(response: &str) {
     let mut connection = connection();
@@ -82,7 +83,7 @@ fn versions_are_those_that_senders_write() {
             "GET /a 0 200 0",
         );
     }
-    // Where a response must stand, its version is nothing to lose it for.
+    // Where only a response is possible, its version does not matter.
     for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/1.x", "http/3"] {
         assert_response(
             &format!("{version} 404 No\r\nContent-Length: 2\r\n\r\nno"),
@@ -133,7 +134,7 @@ fn lines_end_in_what_senders_send() {
     }
     let mixed = "POST /a HTTP/1.1\nHost: b\r\nContent-Length: 3\n\r\r\nabc";
     assert_request(mixed, "POST /a 3 200 0");
-    // Empty lines before and between messages; a line end that old browsers send behind a body.
+    // Empty lines before and between messages; a line end that old browsers send after a body.
     assert_request("\r\n\r\n\nGET /a HTTP/1.1\r\n\r\n\r\n", "GET /a 0 200 0");
     assert_request("POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nx\r\n", "POST /a 1 200 0");
     assert_response(&format!("\r\n{EMPTY_OK}\r\n\n"), "GET /a 0 200 0");
@@ -177,7 +178,7 @@ fn lengths_that_agree_are_one_and_others_are_no_length() {
         let notes = connection.end(End::Exit);
         assert_eq!(notes, ["POST /a ? 200 0 conflict", "GET /next 0 200 0"], "{value:?}");
     }
-    // 2^64 - 1 bytes are a length, though nobody will see their end.
+    // 2^64 - 1 bytes are a valid length, even though nobody will see the end of the body.
     let mut connection = connection();
     connection.ask("POST /a HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n");
     let notes = connection.ask("GET /in HTTP/1.1\r\n\r\n").end(End::Exit);
@@ -232,7 +233,7 @@ fn chunk_lines_may_be_odd() {
     let ten = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\naBcd\r\n";
     let ten = format!("{ten}{}\r\n0\r\n\r\n", "x".repeat(0xabcd));
     assert_response(&ten, &format!("GET /a 0 200 {}", 0xabcd));
-    // What is no chunk leaves the place unknown, until a head begins a frame.
+    // After an invalid chunk synchronisation is lost, until a head begins a frame.
     for body in ["x", "3\r\nabcd", "-1\r\n", "11111111111111111\r\nabc"] {
         let mut connection = connection();
         connection.ask("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
@@ -262,7 +263,7 @@ fn statuses_without_body_have_none_whatever_the_head_says() {
             assert_response(&head, &format!("GET /a 0 {status} 0"));
         }
     }
-    // A server that sends a body after HEAD all the same is out of step until its next frame.
+    // A server that sends a body after HEAD anyway is not synchronised until its next frame.
     let notes = connection()
         .ask("HEAD /a HTTP/1.1\r\n\r\n")
         .answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
@@ -293,7 +294,7 @@ fn what_leaves_http_ends_it() {
             connection().ask(request).answer(response).ask(fake).answer(EMPTY_OK).end(End::Exit);
         assert_eq!(notes, [format!("{note} switched")]);
     }
-    // What was asked for and not granted.
+    // Requested, but not granted.
     let request = "CONNECT a:1 HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nUpgrade: h2c\r\n\r\n";
     let response = "HTTP/1.1 502 No\r\nContent-Length: 1\r\n\r\nx";
     let notes = connection().ask(request).answer(response).answer(EMPTY_OK).end(End::Exit);
@@ -323,7 +324,7 @@ fn a_response_may_come_before_the_head_of_its_request_ends() {
         let refused = format!("POST /a {} 431 0 early", body.len());
         assert_eq!(connection.end(End::Exit), ["GET /0 0 200 0", &refused, "GET /b 0 200 0"]);
     }
-    // Nothing had been read of the head: a server that was tired of waiting.
+    // The server had read nothing of the head: it timed out.
     let mut connection = connection();
     connection.ask("GET /0 HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
     let timeout = "HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n";
@@ -366,7 +367,7 @@ fn bodies_may_hold_messages() {
         let response = format!("HTTP/1.1 200 OK\r\n{rest}");
         assert_response(&response, &format!("GET /a 0 200 {}", inner.len()));
     }
-    // Until the server closes, also where parts have lengths of their own.
+    // Until the server closes, even if parts have lengths of their own.
     let parts = "HTTP/1.1 206 Part\r\nContent-Type: multipart/byteranges; boundary=b\r\n\r\n";
     for head in ["HTTP/1.0 206 OK\r\n\r\n", parts] {
         let mut connection = connection();
@@ -407,7 +408,7 @@ fn proxy_headers_are_passed_over() {
             connection().say(Forward, &header).ask("GET /a HTTP/1.1\r\n\r\n").end(End::Exit);
         assert_eq!(notes, ["GET /a 0 - - no_response exit"]);
     }
-    // It is for who answers, not for who asks.
+    // This rule applies to the sender of responses, not to the client.
     let notes = connection()
         .ask("GET /a HTTP/1.1\r\n\r\n")
         .answer(&format!("PROXY UNKNOWN\r\n{EMPTY_OK}"))

@@ -1,4 +1,4 @@
-//! Conversations as they are held, cut into any pieces; heads against httparse; framing against a
+//! Conversations cut into arbitrary pieces; heads compared with httparse; framing compared with a
 //! naive twin.
 
 use super::body::{BodyFraming, ChunkState, Progress};
@@ -14,12 +14,12 @@ use crate::time::TimestampNs;
 use Direction::{Forward, Reverse};
 use proptest::prelude::*;
 
-/// What a record says, as one line.
+/// The content of a record, as one line.
 #[derive(Debug, Default)]
 pub(crate) struct Reported {
     pub(crate) lines: Vec<String>,
     pub(crate) exchanges: Vec<String>,
-    /// Milliseconds of the first and the last byte of each response.
+    /// The times of the first and the last byte of each response, in milliseconds.
     pub(super) response_spans: Vec<(Option<u64>, Option<u64>)>,
 }
 
@@ -81,7 +81,7 @@ impl Reported {
 
 pub(super) struct TestConnection {
     pub(super) state: ConnectionState,
-    /// It goes to rest wherever it can.
+    /// It goes idle whenever it can.
     pub(super) is_restful: bool,
     pub(super) shared: Shared<Reported>,
     key: FlowKey,
@@ -111,7 +111,7 @@ pub(super) fn connection() -> TestConnection {
 }
 
 impl TestConnection {
-    /// One segment of one direction, acknowledging all that the other has sent.
+    /// One segment of one direction that acknowledges everything the other direction has sent.
     pub(super) fn say(&mut self, direction: Direction, bytes: &[u8]) -> &mut TestConnection {
         self.at_ms += 1;
         let meta = SegmentMeta {
@@ -165,7 +165,7 @@ impl TestConnection {
         self.state.carried()
     }
 
-    /// The connection of HTTP/1, on which something is under way.
+    /// The active state of the HTTP/1 connection.
     pub(super) fn active(&self) -> Option<&super::connection::Http1Connection> {
         match &self.state {
             ConnectionState::Http1(Http1::Active(active)) => Some(active.connection()),
@@ -357,7 +357,7 @@ fn crowd(count: usize, limits: &HttpConfig) -> Vec<TestConnection> {
     (0..count).map(|_| connection_with(limits.clone())).collect()
 }
 
-/// Lets `connection` speak with the memory that all share.
+/// Runs `connection` with the memory that all of them share.
 fn among(
     shared: &mut Shared<Reported>,
     connection: &mut TestConnection,
@@ -404,8 +404,8 @@ fn unanswered_requests_of_many_connections_are_bounded_and_honest_traffic_is_tol
             assert!(shared.held_bytes() <= limits.held_bytes_shard_max);
         }
     }
-    let told = shared.recorder.sink.exchanges.len() + shared.exchanges_in_use();
-    assert_eq!(told, 20 * 300, "what was given up was reported");
+    let reported = shared.recorder.sink.exchanges.len() + shared.exchanges_in_use();
+    assert_eq!(reported, 20 * 300, "what was given up was reported");
     let mut honest = connection_with(limits);
     among(&mut shared, &mut honest, |connection| {
         connection.ask("GET /honest HTTP/1.1\r\n\r\n");
@@ -449,7 +449,7 @@ fn what_is_not_http_makes_no_record() {
     }
 }
 
-/// An exchange to be held, with the truth of it.
+/// An exchange to be held, with its expected record.
 #[derive(Clone, Debug)]
 struct Held {
     request: Vec<u8>,
@@ -503,7 +503,7 @@ fn held() -> impl Strategy<Value = Held> {
 }
 
 proptest! {
-    /// Whatever pieces the streams come in: the exchanges are those that were held.
+    /// However the streams are cut into pieces, the exchanges are those that were held.
     #[test]
     #[cfg_attr(miri, ignore = "takes minutes under Miri")]
     fn any_segmentation_gives_the_same_exchanges(
@@ -564,7 +564,7 @@ proptest! {
         connection.end(End::Idle);
     }
 
-    /// The chunked coding in any pieces, against a twin that has it whole.
+    /// Chunked coding in any pieces, compared with a twin that has all of it at once.
     #[test]
     fn chunks_in_any_pieces(
         body in prop::collection::vec(any::<u8>(), 0..500),

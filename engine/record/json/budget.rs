@@ -1,4 +1,5 @@
-//! What is in a line and how many bytes each part of it may take: the account that `json.rs` keeps.
+//! The parts of a line, and how many bytes each of them may take: the byte budget of the JSON
+//! format.
 
 use crate::decode::TunnelPath;
 use crate::ids::VLAN_DEPTH_MAX;
@@ -7,22 +8,22 @@ use crate::record::escape::Fold;
 
 /// A field whose value is text.
 pub(super) struct TextField {
-    /// Comma, key, colon and opening quote.
+    /// The comma, key, colon and opening quote.
     pub(super) open: &'static [u8],
-    /// The same for the twin with the exact bytes.
+    /// The same for the twin field with the exact bytes in base64.
     pub(super) open_b64: &'static [u8],
-    /// Comma, key and colon of the length on the wire.
+    /// The comma, key and colon of the field with the length on the wire.
     pub(super) open_len: &'static [u8],
-    /// Rendered bytes that it can always have.
+    /// Rendered bytes that are always available for it.
     pub(super) reserve_bytes: usize,
-    /// Rendered bytes that it has at most.
+    /// The maximum of rendered bytes.
     pub(super) cap_bytes: usize,
-    /// Whether it is a header's value.
+    /// Whether folds are shown as a space: it is the value of a header.
     pub(super) fold: Fold,
 }
 
 impl TextField {
-    /// What keys, quotes and the length take at most.
+    /// The maximum size of its keys, quotes and length.
     const fn fixed_bytes(&self) -> usize {
         self.open.len() + 1 + self.open_b64.len() + 1 + self.open_len.len() + DECIMAL_BYTES_MAX
     }
@@ -71,15 +72,15 @@ const TEXTS: [&TextField; 12] = [
 
 /// Digits of the largest u64.
 pub(super) const DECIMAL_BYTES_MAX: usize = 20;
-/// Statuses of interim answers that are listed; `interim_len` counts them all where there are more.
+/// The number of interim statuses that are listed. If there are more, `interim_len` is their total.
 pub(super) const INTERIM_COUNT_MAX: usize = 32;
-/// Rendered bytes that each list of headers can always have.
+/// Rendered bytes that are always available for each list of headers.
 pub(super) const HEADERS_RESERVE_BYTES: usize = 1024;
-/// Rendered bytes of one header's value at most, base64 included.
+/// The maximum of rendered bytes of one header's value, base64 included.
 pub(super) const HEADER_VALUE_BYTES_MAX: usize = 2048;
-/// Rendered bytes of one header's name at most.
+/// The maximum of rendered bytes of one header's name.
 pub(super) const HEADER_NAME_BYTES_MAX: usize = 256;
-/// Names of interfaces that are remembered; a capture file can have any number of them.
+/// The number of interface names that are remembered. A capture file can have any number of them.
 pub(super) const IFACE_COUNT_MAX: usize = 256;
 
 pub(super) const KEY_TS: &[u8] = b"\"ts\":\"";
@@ -91,7 +92,7 @@ pub(super) const KEY_SERVER_IP: &[u8] = b",\"server_ip\":\"";
 pub(super) const KEY_SERVER_PORT: &[u8] = b"\",\"server_port\":";
 pub(super) const KEY_VLAN: &[u8] = b",\"vlan\":[";
 pub(super) const KEY_TUNNEL: &[u8] = b",\"tunnel\":[";
-/// Stands for encapsulations that a path had no room for.
+/// Replaces encapsulations that did not fit into the path.
 pub(super) const TUNNEL_CUT: &[u8] = b"\"...\",";
 pub(super) const KEY_STATUS: &[u8] = b",\"status\":";
 pub(super) const KEY_REQUEST_BODY: &[u8] = b",\"request_body_bytes\":";
@@ -113,13 +114,13 @@ pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":[";
 pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":[";
 pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
 
-/// Longest rendered encapsulation, `"l2tp:65535:65535",`.
+/// The longest rendered encapsulation, `"l2tp:65535:65535",`.
 const ENCAPSULATION_BYTES_MAX: usize = 19;
-/// Longest name of an outcome or an end.
+/// The longest name of an outcome or an end.
 pub(super) const NAME_BYTES_MAX: usize = 16;
 
-/// Keys and brackets of the lists of headers, the count of those left out, the closing brace and
-/// line feed.
+/// The keys and brackets of the lists of headers, the count of omitted headers, the closing brace,
+/// and the line feed.
 pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
     + 1
     + KEY_RESPONSE_HEADERS.len()
@@ -128,7 +129,7 @@ pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
     + DECIMAL_BYTES_MAX
     + 2;
 
-/// Bytes of all that is not text, at most: every key at once, every number at its longest.
+/// The maximum size of everything that is not text: every key, and every number at its longest.
 pub const FIXED_BYTES_MAX: usize = {
     let mut bytes = 1 + KEY_TS.len() + Rfc3339::BYTES + 2 + KEY_FLOW.len() + 16;
     bytes += KEY_N.len() + 10;
@@ -163,7 +164,7 @@ pub const FIXED_BYTES_MAX: usize = {
     bytes + HEADERS_FIXED_BYTES
 };
 
-/// Bytes of all reserves.
+/// The sum of all reserves.
 const RESERVE_BYTES: usize = {
     let mut bytes = 2 * HEADERS_RESERVE_BYTES;
     let mut index = 0;
@@ -175,9 +176,9 @@ const RESERVE_BYTES: usize = {
     bytes
 };
 
-/// The least `line_bytes_max` that can be kept in every case; a smaller one is taken as this.
+/// The smallest `line_bytes_max` that can always be kept. Smaller values are raised to it.
 pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + RESERVE_BYTES;
 
-// With lines of 16 KiB a target of 7 KiB is shown whole, even if every other text takes its
+// In a line of 16 KiB, a target of 7 KiB is shown completely, even if every other text uses its
 // reserve.
 const _: () = assert!(LINE_BYTES_MIN + 7 * 1024 - TARGET.reserve_bytes <= 16 << 10);

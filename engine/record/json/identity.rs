@@ -1,6 +1,6 @@
 //! From `flow` to `vlan`: the part of a line that is the same for all exchanges of a connection,
-//! but for its number. Those that were written last are kept, so that a connection that says much
-//! is rendered once.
+//! except for the exchange's number. The most recent ones are cached, so that a busy connection is
+//! rendered once.
 
 use super::budget::*;
 use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
@@ -10,11 +10,11 @@ use crate::record::digits::{
 };
 use crate::record::line_buffer::LineBuffer;
 
-/// Identities that are kept. With as many connections that speak in turn, each is rendered anew
-/// nearly every time, which is what it costs without them.
+/// The number of cached identities. If more connections than this are active in turn, nearly every
+/// identity is rendered again, which costs the same as no cache.
 const KEPT_COUNT: usize = 1024;
 
-/// What an identity nearly always takes, and what it takes at most, behind its number.
+/// The usual and the maximum size of the part after the exchange's number.
 const USUAL_BYTES: usize = 96;
 const BYTES_MAX: usize = 192;
 
@@ -29,10 +29,10 @@ const _: () = assert!(
         < BYTES_MAX
 );
 
-/// Bytes up to its number.
+/// The size of the part before the number.
 const FLOW_BYTES: usize = KEY_FLOW.len() + 16 + KEY_N.len();
 
-/// One that was written, and whose it is.
+/// A rendered identity, and the connection it belongs to.
 #[derive(Clone, Debug)]
 struct Kept {
     key: FlowKey,
@@ -43,10 +43,10 @@ struct Kept {
     rest: [u8; BYTES_MAX],
 }
 
-/// Those that were written last.
+/// The cache of rendered identities.
 #[derive(Debug, Default)]
 pub(super) struct Identities {
-    /// By the low bits of their flow's id. Empty until the first was written.
+    /// Indexed by the low bits of the flow's id. Empty until the first identity is rendered.
     kept: Vec<Option<Kept>>,
     text: Vec<u8>,
 }
@@ -57,7 +57,7 @@ impl Identities {
     pub(super) fn write(&mut self, flow: &FlowIdentity<'_>, n: u32, buffer: &mut LineBuffer<'_>) {
         let at = flow.id as usize % KEPT_COUNT;
         let kept = match self.kept.get(at) {
-            // Ids are a hash, which who chooses the endpoints may make equal.
+            // Ids are hashes, and somebody who chooses the endpoints can make two of them equal.
             Some(Some(kept))
                 if kept.id == flow.id && kept.key == *flow.key && kept.client == flow.client =>
             {
@@ -123,7 +123,7 @@ mod tests {
         buffer.line().to_vec()
     }
 
-    /// Endpoints as they are, or at their longest.
+    /// Endpoints as given, or with the longest rendering.
     fn key((low, high, port, vlan, is_long): (u8, u8, u16, u16, bool)) -> FlowKey {
         let address = [low, high].map(|byte| [if is_long { byte | 0x80 } else { byte }; 16]);
         FlowKey {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is kept is never shown for another connection, whatever ids they have.
+        /// A cached identity is never shown for another connection, even if ids collide.
         #[test]
         fn an_identity_is_that_of_its_own_flow(
             flows in prop::collection::vec(
@@ -147,7 +147,7 @@ mod tests {
             for (ends, id, is_forward) in flows {
                 let key = key(ends);
                 let client = if is_forward { Direction::Forward } else { Direction::Reverse };
-                // Three ids of one place, and the same of many keys.
+                // Three ids share one cache slot, and each is used by many keys.
                 let id = id << 32 | 0xabcd;
                 let flow = FlowIdentity { key: &key, client, id };
                 let wanted = written(&mut Identities::default(), &flow, n);

@@ -1,12 +1,12 @@
-//! One JSON object per exchange, on one line: DESIGN.md section 5 and `docs/schema.json`.
+//! One JSON object per exchange, on one line, as `docs/schema.json` defines it.
 //!
-//! A line is never longer than `line_bytes_max`, whatever was on the wire. The proof is an account:
-//! what is not text (keys, numbers, punctuation) is at most [`FIXED_BYTES_MAX`]; each text has a
-//! reserve of its own; what is then left of the line is the spare, and a text longer than its
-//! reserve takes the rest from the spare, up to its cap. So the texts together take at most the sum
-//! of the reserves and the spare, and the line at most its maximum. Bytes of a text are counted as
-//! they appear, escapes and base64 included. Lists of headers come last and have what is left by
-//! then, which is never less than their reserves.
+//! A line is never longer than `line_bytes_max`, whatever was on the wire. A byte budget ensures
+//! this. Everything that is not text (keys, numbers, punctuation) takes at most
+//! [`FIXED_BYTES_MAX`]. Each text has a reserve of its own. The rest of the line is the spare: a
+//! text longer than its reserve takes bytes from the spare, up to its cap. So all texts together
+//! take at most the sum of the reserves and the spare. Bytes of a text are counted as rendered,
+//! including escapes and base64. Lists of headers come last and use what is left then, which is
+//! never less than their reserves.
 
 use super::digits::{Rfc3339, append_decimal, append_list};
 use super::escape::{Fold, append_base64, append_escaped, plain_len};
@@ -26,7 +26,7 @@ use budget::*;
 pub use budget::{FIXED_BYTES_MAX, LINE_BYTES_MIN};
 use identity::Identities;
 
-/// Which headers are listed beside those that records name.
+/// The headers that are listed, in addition to those that records show by name.
 #[derive(Clone, Debug)]
 enum HeaderChoice {
     None,
@@ -34,18 +34,18 @@ enum HeaderChoice {
     All,
 }
 
-/// Makes the JSON lines. Nothing is allocated for a line; what it keeps is bounded.
+/// Makes the JSON lines. Nothing is allocated for a line; the memory that is kept is bounded.
 ///
-/// Choices that DESIGN.md leaves open:
-/// - `ts` of an exchange whose first byte was lost is the time of the first byte or else the last
-///   byte that is known, in the order request's first, request's last, response's first, response's
-///   last. Where no time is known there is no `ts`: it is never invented.
-/// - Times between stamps that run backwards are 0.
-/// - More headers are listed as `"request_headers":[[name,value],…]` and `"response_headers"`, the
-///   same for `--header` and `--all-headers`. A value that is not shown exactly has a third
-///   element, `{"b64":…,"len":…}`: the bytes where they are not UTF-8, the length on the wire where
+/// Details:
+/// - `ts` is the time of the exchange's first byte. If that byte was lost, it is the first known
+///   time in this order: request's first byte, request's last, response's first, response's last.
+///   If no time is known, there is no `ts`; it is never invented.
+/// - A duration between timestamps that run backwards is 0.
+/// - Further headers are listed as `"request_headers":[[name,value],…]` and `"response_headers"`,
+///   the same for `--header` and `--all-headers`. A value that is not shown exactly has a third
+///   element, `{"b64":…,"len":…}`: the bytes if they are not UTF-8, and the length on the wire if
 ///   it was cut. Names are cut at 256 bytes.
-/// - A query that is redacted is shown as `?***`, and `_len` tells the length on the wire.
+/// - A redacted query is shown as `?***`, and `_len` is the length on the wire.
 #[derive(Debug)]
 pub struct JsonFormat {
     line_bytes_max: usize,
@@ -56,24 +56,24 @@ pub struct JsonFormat {
     identities: Identities,
     names: IfaceNames,
     ifaces: Vec<(IfaceId, Vec<u8>)>,
-    /// Where a line is written; not there while one is.
+    /// The memory for a line; `None` while one is written.
     memory: Option<Box<LineMemory>>,
     slow: SlowPath,
-    /// A value with its mask.
+    /// A value whose secret part was masked.
     masked: Vec<u8>,
 }
 
-/// For what cannot just be copied.
+/// For values that cannot simply be copied.
 #[derive(Debug, Default)]
 struct SlowPath {
     /// A piece of a line.
     piece: Vec<u8>,
-    /// Bytes that are left for texts beyond their reserves.
+    /// The bytes left for texts beyond their reserves.
     spare: usize,
 }
 
 impl JsonFormat {
-    /// Lines as `config` wants them; `names` is asked once for each interface.
+    /// Creates the format from `config`. `names` is asked once for each interface.
     pub fn new(config: &EmitConfig, names: IfaceNames) -> JsonFormat {
         let headers = if config.is_all_headers {
             HeaderChoice::All
@@ -98,7 +98,7 @@ impl JsonFormat {
         }
     }
 
-    /// `iface`, rendered once for each interface.
+    /// The rendered `iface` field, cached for each interface.
     #[inline]
     fn iface(&mut self, id: IfaceId) -> &[u8] {
         let at = self.ifaces.iter().position(|(known, _)| *known == id);
@@ -120,7 +120,7 @@ impl JsonFormat {
         self.ifaces.len() - 1
     }
 
-    /// A text that may have a query to hide.
+    /// A text that may have a query to redact.
     #[inline(always)]
     fn uri(
         &mut self,
@@ -203,24 +203,23 @@ impl JsonFormat {
             self.response(response, slow, buffer);
         }
         sizes_and_times(exchange, slow, buffer);
-        fate(exchange, buffer);
+        outcome_and_flags(exchange, buffer);
     }
 
-    /// The lists of headers, in `room_bytes` beside [`HEADERS_FIXED_BYTES`]. The response's list
-    /// has half of the room, or what twice the bytes of its head fill, if the request's wants the
-    /// rest.
+    /// Appends the lists of headers, in `free_bytes` without [`HEADERS_FIXED_BYTES`]. The request's
+    /// list leaves half of this to the response's list, or less if twice the size of the response's
+    /// head is enough.
     #[cold]
-    fn headers(&mut self, exchange: &Exchange, room_bytes: usize, out: &mut Vec<u8>) {
+    fn headers(&mut self, exchange: &Exchange, mut free_bytes: usize, out: &mut Vec<u8>) {
         let (request, response) = (&exchange.request, &exchange.response);
         let mut omitted = 0;
-        let mut room = room_bytes;
         if request.is_seen {
             let kept = if response.is_seen { 2 * response.text.len() } else { 0 };
-            let limit = room - kept.min(room / 2);
-            room -= self.header_list(KEY_REQUEST_HEADERS, request, limit, &mut omitted, out);
+            let limit = free_bytes - kept.min(free_bytes / 2);
+            free_bytes -= self.header_list(KEY_REQUEST_HEADERS, request, limit, &mut omitted, out);
         }
         if response.is_seen {
-            self.header_list(KEY_RESPONSE_HEADERS, response, room, &mut omitted, out);
+            self.header_list(KEY_RESPONSE_HEADERS, response, free_bytes, &mut omitted, out);
         }
         if omitted > 0 {
             out.extend_from_slice(KEY_OMITTED);
@@ -228,8 +227,8 @@ impl JsonFormat {
         }
     }
 
-    /// A list of headers in at most `limit_bytes` beside its key and brackets. Returns the bytes it
-    /// took.
+    /// Appends a list of headers in at most `limit_bytes` without its key and brackets. Returns the
+    /// bytes used.
     fn header_list(
         &mut self,
         key: &[u8],
@@ -248,8 +247,8 @@ impl JsonFormat {
             if !is_full {
                 out.extend_from_slice(if pair_start == list_start { key } else { b"," });
                 self.header(name, value, out);
-                // All that comes after the first header without room is left out, so that order
-                // tells.
+                // After the first header that does not fit all others are omitted, so that the list
+                // is a prefix.
                 is_full = out.len() - list_start - key.len() > limit_bytes;
             }
             if is_full {
@@ -323,7 +322,7 @@ impl JsonFormat {
 }
 
 impl SlowPath {
-    /// What `append` makes.
+    /// The bytes that `append` appends.
     #[cold]
     #[inline(never)]
     fn piece(&mut self, append: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
@@ -332,7 +331,7 @@ impl SlowPath {
         &self.piece
     }
 
-    /// A text behind its key.
+    /// A text after its key.
     #[cold]
     #[inline(never)]
     fn text(&mut self, field: &TextField, value: &[u8], wire_bytes: usize) -> &[u8] {
@@ -368,16 +367,16 @@ impl JsonFormat {
         out.extend_from_slice(buffer.line());
         (self.memory, self.slow) = (Some(memory), slow);
         if !matches!(self.headers, HeaderChoice::None) {
-            // All that comes before is there, so what it did not use is room as well.
-            let room = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
-            self.headers(exchange, room, out);
+            // All other fields are written, so bytes that they did not use are available as well.
+            let free_bytes = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
+            self.headers(exchange, free_bytes, out);
         }
         out.extend_from_slice(b"}\n");
         debug_assert!(out.len() - start <= self.line_bytes_max);
     }
 }
 
-/// The time a record begins with: see [`JsonFormat`].
+/// The time at which a record begins; see [`JsonFormat`].
 fn earliest(exchange: &Exchange) -> Option<TimestampNs> {
     let of = |message: &Message| {
         if message.is_seen { message.first.or(message.last) } else { None }
@@ -385,7 +384,7 @@ fn earliest(exchange: &Exchange) -> Option<TimestampNs> {
     of(&exchange.request).or_else(|| of(&exchange.response))
 }
 
-/// Takes what is formatted.
+/// Receives formatted text.
 struct Ascii<'a>(&'a mut Vec<u8>);
 
 impl Write for Ascii<'_> {
@@ -395,7 +394,7 @@ impl Write for Ascii<'_> {
     }
 }
 
-/// `tunnel`: the encapsulations, and `...` where there were more than a path holds.
+/// `tunnel`: the encapsulations, and `...` if there were more than a path holds.
 #[cold]
 fn tunnel(path: TunnelPath, out: &mut Vec<u8>) {
     out.extend_from_slice(KEY_TUNNEL);
@@ -447,10 +446,10 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
 
 /// From `outcome` to `early`.
 #[inline(always)]
-fn fate(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
+fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
     if let Some(outcome) = exchange.outcome {
         buffer.put(KEY_OUTCOME);
-        // First what nearly all are: its length is known here.
+        // The usual case first: its length is known at compile time.
         match outcome {
             Outcome::Complete => buffer.put(b"complete"),
             other => buffer.put(other.name().as_bytes()),
@@ -484,7 +483,7 @@ fn number(key: &[u8], value: u64, buffer: &mut LineBuffer<'_>) {
     buffer.decimal(value);
 }
 
-/// A text as it is on the wire, if it is there.
+/// A text as it is on the wire, if it is present.
 #[inline(always)]
 fn text(
     field: &TextField,
@@ -502,7 +501,7 @@ fn text(
     }
 }
 
-/// A text that is long, or has something to escape, or is not UTF-8. Its key is there already.
+/// A text that is long, needs escapes, or is not UTF-8. Its key was already written.
 #[inline(never)]
 fn text_slow_path(
     field: &TextField,
@@ -531,8 +530,8 @@ fn text_slow_path(
     *spare -= used.saturating_sub(field.reserve_bytes);
 }
 
-/// How much of an allowance the shown text may take: where it has a twin in base64, which takes 4
-/// bytes for 3, both get what the same bytes need.
+/// How much of an allowance the shown text may take. If it has a base64 twin, which takes 4 bytes
+/// for 3, both get what the same bytes need.
 const fn text_limit(allowance_bytes: usize, is_utf8: bool) -> usize {
     if is_utf8 { allowance_bytes } else { allowance_bytes * 3 / 7 }
 }

@@ -1,11 +1,11 @@
-//! The fast ways through a head beside their naive twins.
+//! The fast paths through a head, compared with their naive twins.
 
 use super::fields::few_digits;
 use super::*;
 use memchr::memchr_iter;
 use proptest::prelude::*;
 
-/// Whether the short way took the head; then the careful way must say the same.
+/// Whether the fast path accepted the head. The slow path must then return the same.
 fn is_plain(bytes: &[u8], expected: Expected) -> bool {
     let (mut found, mut wanted) = (Head::BLANK, Head::BLANK);
     let is_taken = fast_path::parse(bytes, expected, &mut found).is_some();
@@ -19,7 +19,7 @@ fn is_plain(bytes: &[u8], expected: Expected) -> bool {
 const REQUEST: &str = "GET / HTTP/1.1\r\n";
 const RESPONSE: &str = "HTTP/1.1 200 OK\r\n";
 
-/// Any of these, in any case.
+/// One of these words, in any mix of cases.
 fn word(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     (prop::sample::select(words), any::<u64>()).prop_map(|(word, cases)| {
         let upper = |(n, byte): (usize, u8)| match cases >> (n % 64) & 1 {
@@ -30,7 +30,7 @@ fn word(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Header lines, plain or odd, and now and then a byte changed.
+/// Header lines, usual or unusual, sometimes with a changed byte.
 fn lines() -> impl Strategy<Value = Vec<u8>> {
     let name = word(&[
         "host",
@@ -84,7 +84,7 @@ fn methods_of_every_length() {
     }
 }
 
-/// Start lines, plain or odd.
+/// Start lines, usual or unusual.
 fn start_lines() -> impl Strategy<Value = Vec<u8>> {
     let usual = prop::sample::select(vec![
         "GET / HTTP/1.1\r\n",
@@ -156,7 +156,7 @@ fn a_space_before_the_colon_is_odd() {
     }
 }
 
-/// What is common goes the short way, or it would be short for nobody.
+/// Common heads take the fast path; otherwise it would be useless.
 #[test]
 fn common_heads_go_the_short_way() {
     for (start, lines) in [
@@ -211,7 +211,7 @@ proptest! {
 }
 
 proptest! {
-    /// Heads: what httparse accepts, we accept, with the same parts.
+    /// We accept every head that httparse accepts, with the same parts.
     #[test]
     fn heads_agree_with_httparse(
         text in "(GET|POST|x-y) /[!-~]{0,20} HTTP/1\\.[01]\r\n\
@@ -235,8 +235,8 @@ proptest! {
         prop_assert_eq!(field(head.fields.host), host.map(|header| header.value));
     }
 
-    /// Whether a head is whole never depends on what comes behind it, and a part of a head is no
-    /// head.
+    /// Whether a head is complete never depends on the bytes behind it, and a part of a head is not
+    /// a head.
     #[test]
     fn a_part_of_a_head_is_partial(cut in 0usize..60) {
         let whole = b"GET /path HTTP/1.1\r\nHost: a.test\r\nX: folded\r\n  on\r\n\r\n";
