@@ -215,7 +215,7 @@ proptest! {
     ) {
         let reported = [false, true].map(|is_eliding| {
             let mut connection = connection();
-            connection.is_restful = false;
+            connection.is_idling = false;
             if is_late {
                 connection.handshake.client_isn.set(None);
             }

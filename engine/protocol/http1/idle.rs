@@ -128,7 +128,7 @@ impl Http1 {
         }
         match self {
             Http1::Active(active) => &mut active.0,
-            Http1::Idle(_) => unreachable!("it was woken"),
+            Http1::Idle(_) => unreachable!("wake makes it active"),
         }
     }
 
@@ -367,9 +367,9 @@ mod tests {
                 None => connection.lose(direction, (*lost_bytes).into()),
             };
         }
-        let (prospect, protocol) = (connection.interest(), connection.carried());
+        let (interest, protocol) = (connection.interest(), connection.carried());
         let notes = connection.end(End::Idle);
-        format!("{prospect:?} {protocol:?} {notes:?} {:?}", connection.shared.stats())
+        format!("{interest:?} {protocol:?} {notes:?} {:?}", connection.shared.stats())
     }
 
     proptest! {
@@ -384,9 +384,9 @@ mod tests {
                 [(true, (*request % 5) as u8, 0), (false, *response as u8, 0)]
             });
             let steps: Vec<Step> = turns.chain(steps.iter().copied()).collect();
-            let reported = [true, false].map(|is_restful| {
+            let reported = [true, false].map(|is_idling| {
                 let mut connection = connection_with(HttpConfig::default());
-                connection.is_restful = is_restful;
+                connection.is_idling = is_idling;
                 if is_late {
                     connection.handshake.client_isn.set(None);
                 }

@@ -1,12 +1,12 @@
 //! HTTP/1.0 and HTTP/1.1: heads, bodies, and which response belongs to which request.
 //!
 //! Three parts, each with one task:
-//! - a [`framer`] for each direction finds heads, follows bodies, and reports what it found;
-//! - the [`pairer`] decides which exchange a message belongs to, and how its body is framed;
+//! - a `framer` for each direction finds heads, follows bodies, and reports what it found;
+//! - the `pairer` decides which exchange a message belongs to, and how its body is framed;
 //! - the [`Recorder`](crate::protocol::Recorder) owns the open exchanges, and the sink that they
 //!   are reported to.
 //!
-//! [`connection`] passes the results of one part to the next. [`idle`] is the reduced state of a
+//! `connection` passes the results of one part to the next. `idle` is the reduced state of a
 //! connection while nothing is in progress.
 
 mod body;

@@ -82,7 +82,7 @@ impl Reported {
 pub(super) struct TestConnection {
     pub(super) state: ConnectionState,
     /// It goes idle whenever it can.
-    pub(super) is_restful: bool,
+    pub(super) is_idling: bool,
     pub(super) shared: Shared<Reported>,
     key: FlowKey,
     pub(super) handshake: Handshake,
@@ -97,7 +97,7 @@ pub(super) fn connection_with(limits: HttpConfig) -> TestConnection {
     let (sent, at_ms) = ([0, 0], 0);
     TestConnection {
         state: ConnectionState::default(),
-        is_restful: true,
+        is_idling: true,
         shared,
         key: FlowKey::default(),
         handshake,
@@ -143,7 +143,7 @@ impl TestConnection {
     pub(super) fn take(&mut self, direction: Direction, chunk: Chunk<'_>) -> &mut TestConnection {
         let TestConnection { state, shared, key, handshake, .. } = self;
         state.chunk(&mut Context { flow: FlowRef { key, handshake }, shared }, direction, chunk);
-        if let (true, ConnectionState::Http1(http1)) = (self.is_restful, &mut self.state) {
+        if let (true, ConnectionState::Http1(http1)) = (self.is_idling, &mut self.state) {
             http1.go_idle(&mut self.shared);
         }
         self
