@@ -46,7 +46,7 @@ fn segments_adds_up_payload_by_connection() {
     let Some(path) = example("segments") else {
         skip!("needs the examples, which cargo test builds")
     };
-    let wanted = "10.0.0.1:4000 66 > < 80 10.0.0.2:80\n10.0.0.1:4001 33 > < 40 10.0.0.2:80\n";
+    let wanted = "10.0.0.1:4000 64 > < 80 10.0.0.2:80\n10.0.0.1:4001 32 > < 40 10.0.0.2:80\n";
     assert_eq!(printed(&path), wanted);
 }
 
