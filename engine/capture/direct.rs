@@ -1,5 +1,5 @@
-//! One reader for one shard of what can be read only once. Reading a pipe may wait for ever, and a
-//! source must not; so it is asked first whether there is something.
+//! The reader for one shard of an input that can be read only once. Reading a pipe may block for
+//! ever, which a source must not, so the reader first polls for data.
 
 use super::tee::WAIT_MS;
 use crate::sys::wait::WaitSet;
@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 
-/// Reads what is there. [`Read::read`] says [`ErrorKind::WouldBlock`] where nothing came within
-/// [`WAIT_MS`].
+/// Reads what is available. [`Read::read`] returns [`ErrorKind::WouldBlock`] if nothing arrives
+/// within [`WAIT_MS`].
 #[derive(Debug)]
 pub struct DirectReader {
     file: File,
@@ -16,7 +16,7 @@ pub struct DirectReader {
 }
 
 impl DirectReader {
-    /// Reads `file`, which nobody else reads: else what was there may be gone.
+    /// Reads `file`. There must be no other reader: it could take the data between poll and read.
     pub fn new(file: File) -> DirectReader {
         DirectReader { file, waits: WaitSet::default() }
     }

@@ -1,8 +1,8 @@
 //! The live source: rings of AF_PACKET sockets behind the kernel filter.
 //!
-//! Each interface has a fanout group, and each shard one socket with a ring in every group. Shards
-//! join in the same order everywhere, so that a connection that is seen on two interfaces meets one
-//! shard. The gate of the filter is shut until [`LiveControl::open_gate`].
+//! Each interface has a fanout group, and each shard has one socket with a ring in every group.
+//! Shards join the groups in the same order everywhere, so a connection that is seen on two
+//! interfaces reaches one shard. The filter's gate is shut until [`LiveControl::open_gate`].
 
 use std::io;
 use std::os::fd::AsFd;
@@ -25,11 +25,11 @@ mod control;
 mod error;
 mod totals;
 
-/// A shard to which nothing comes wakes up so often: an idle link must not cost what the shortest
-/// retire timeout does.
+/// The minimum wait of a shard without traffic. With the shortest retire timeout an idle link would
+/// otherwise cost too many wake-ups.
 const IDLE_WAIT_MS_MIN: u32 = 10;
 
-/// How much later than handed over a frame may be walked, at least.
+/// The minimum assumed delay between the hand-over of a frame and its walk.
 const WALK_MS_MIN: u32 = 18;
 
 pub use control::{LiveControl, softnet_dropped};
@@ -42,10 +42,10 @@ pub struct LiveCapture;
 
 impl LiveCapture {
     /// Loads the filter and opens a ring for every shard on every one of `interfaces` (`any` is all
-    /// of them), with the gate shut. The sources come in the order of the shards; `names` learns
-    /// the interfaces' names.
+    /// of them), with the gate shut. The sources are in the order of the shards; `names` learns the
+    /// interfaces' names.
     ///
-    /// An error is a sentence for the user.
+    /// The error is a sentence for the user.
     pub fn open(
         config: &CaptureConfig,
         decode: &DecodeConfig,
@@ -63,7 +63,8 @@ impl LiveCapture {
         }
         let mut watched = Vec::with_capacity(found.len());
         let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
-        // The least that is missing is told first: a socket needs one capability, the filter two.
+        // Report the smallest missing privilege first: a socket needs one capability, the filter
+        // two.
         PacketSocket::open()
             .map_err(|source| LiveOpenError::from_socket("any interface", source))?;
         let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
@@ -94,7 +95,7 @@ impl LiveCapture {
     }
 }
 
-/// The number of the interface called `name`, 0 for all.
+/// The index of the interface called `name`, 0 for all.
 fn find(name: &str, present: &[Interface]) -> Result<u32, LiveOpenError> {
     if name == ANY_INTERFACE {
         return Ok(0);
@@ -113,8 +114,8 @@ fn ring_bytes(config: &CaptureConfig) -> u64 {
     u64::from(config.block_bytes) * u64::from(config.block_count)
 }
 
-/// Refuses rings that would take more than seven eighths of the memory there is. The kernel would
-/// not: it reclaims for them until it begins to end processes, ours or others.
+/// Refuses rings that would take more than seven eighths of the available memory. The kernel would
+/// not refuse: it reclaims memory for them until it begins to kill processes, ours or others.
 fn check_memory(
     config: &CaptureConfig,
     shard_count: u16,
@@ -136,8 +137,8 @@ fn check_memory(
     })
 }
 
-/// Opens a socket with a ring for every shard on one interface and gives each shard its own.
-/// Returns the same sockets again, for the statistics.
+/// Opens one socket with a ring for every shard on one interface, and gives each shard its own.
+/// Also returns duplicates of the sockets, for the statistics.
 fn open_group(
     config: &CaptureConfig,
     filter: &Filter,
@@ -168,7 +169,8 @@ fn open_group(
     Ok(sockets)
 }
 
-/// The group of an interface, which sends a frame to the right shard from its first member on.
+/// Creates the fanout group of an interface. It sends frames to the right shard from its first
+/// member on.
 fn found_group(
     config: &CaptureConfig,
     socket: &PacketSocket,
@@ -176,7 +178,7 @@ fn found_group(
 ) -> io::Result<FanoutGroup> {
     let kind = match (config.fanout, fanout) {
         (FanoutMode::Flow, Some(_)) => FanoutKind::Program,
-        // For one shard any will do.
+        // With one shard any kind will do.
         (FanoutMode::Flow | FanoutMode::Hash, _) => FanoutKind::Hash,
         (FanoutMode::Cpu, _) => FanoutKind::Cpu,
         (FanoutMode::Queue, _) => FanoutKind::Queue,
@@ -209,9 +211,10 @@ fn open_ring(
 struct ShardRing {
     ring: Ring,
     socket: PacketSocket,
-    /// As the user called it.
+    /// As the user wrote it.
     name: String,
-    /// Whether an error of its socket needs no telling: it was told, or is by the first shard.
+    /// Whether errors of its socket are not logged: one was logged already, or the first shard logs
+    /// it.
     is_silent: bool,
 }
 
@@ -222,15 +225,15 @@ pub struct LiveSource {
     rings: Vec<ShardRing>,
     retire_timeout_ms: u32,
     names: IfaceNames,
-    /// Interfaces whose names are known or were looked for, in ascending order.
+    /// Interfaces whose names are known or were looked up, in ascending order.
     known: Vec<u32>,
-    /// The filter's, where it looks for HTTP.
+    /// The hint map of the filter, if the filter looks for HTTP.
     hints: Option<FlowHints>,
 }
 
 impl LiveSource {
-    /// Visits the frames of at most one block of every ring, and shows each so many before. `None`:
-    /// no block was ready.
+    /// Visits the frames of at most one block of every ring, and shows each frame `ahead_count`
+    /// frames ahead. `None`: no block was ready.
     #[inline(always)]
     fn walk(
         &mut self,
@@ -256,7 +259,8 @@ impl LiveSource {
         frame_count
     }
 
-    /// Waits until a ring has a block, but not longer than holes and lines may wait.
+    /// Waits until a ring has a block, but no longer than the deadlines for holes and output lines
+    /// allow.
     fn wait(&mut self) -> Result<(), SourceError> {
         let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
         let sockets = self.rings.iter().map(|ring| ring.socket.as_fd());
@@ -266,7 +270,7 @@ impl LiveSource {
             if !self.waits.has_failed(index) {
                 continue;
             }
-            // Reading the error takes it away. One that stays would end every wait at once.
+            // Reading the error clears it. A pending error would end every wait immediately.
             let error = ring.socket.take_error();
             if error.is_none() {
                 self.waits.leave_out(index);
@@ -286,8 +290,8 @@ impl LiveSource {
 }
 
 impl FrameSource for LiveSource {
-    /// Never ends: shut the gate, and poll until the ring statistics say that all has been
-    /// delivered.
+    /// Never ends. To finish, shut the gate and poll until the ring statistics show that every
+    /// frame was delivered.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
         self.poll_ahead(0, &mut here(visit))
     }
@@ -305,8 +309,8 @@ impl FrameSource for LiveSource {
         Ok(self.walk(ahead_count, visit).map_or(Polled::Idle, Polled::Frames))
     }
 
-    /// The clock, less the time a frame may wait in a block, and as much again for the walk; or
-    /// more, since a busy machine lets us wait for a CPU.
+    /// The clock, minus the time a frame may wait in a block, and minus the same again for the
+    /// walk. The second part has a minimum, since on a busy machine we may wait for a CPU.
     fn now(&self) -> Option<TimestampNs> {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         let now = TimestampNs::from_parts(clock.as_secs(), clock.subsec_nanos().into());
@@ -319,7 +323,7 @@ impl FrameSource for LiveSource {
     }
 }
 
-/// Visits all of `frames`, and shows each so many before; how many there are.
+/// Visits all of `frames`, and shows each frame `ahead_count` frames ahead. Returns their number.
 #[inline(always)]
 fn look_ahead<F: Iterator + Clone>(
     frames: F,
@@ -361,7 +365,7 @@ fn as_frame(frame: RingFrame<'_>) -> Frame<'_> {
 }
 
 /// What frames of an interface of this ARPHRD_ kind begin with (linux/if_arp.h). Loopback has an
-/// Ethernet header, all zeros but for its type; tunnels and tun devices have none.
+/// Ethernet header that is all zeros except for its type; tunnels and tun devices have none.
 fn link_of(hardware_type: u16) -> LinkType {
     const ARPHRD_RAWIP: u16 = 519;
     match hardware_type {

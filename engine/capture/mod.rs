@@ -1,8 +1,9 @@
-//! Wire or file → [`Frame`]. The first room: where bytes come from, and nothing of what they mean.
+//! Wire or file → [`Frame`]. This is the first module of the data path: it fetches bytes and does
+//! not interpret them.
 //!
-//! Two sources stand behind one trait: [`live`] (rings of AF_PACKET sockets behind our kernel
-//! filter) and [`pcap`] (capture files). The engine behind them cannot tell which it has.
-//! The first of them is there with the feature `live` only.
+//! Two sources implement one trait: [`live`] (rings of AF_PACKET sockets behind our kernel filter)
+//! and [`pcap`] (capture files). The engine cannot tell which of them it reads from. The live
+//! source exists with the feature `live` only.
 
 use crate::ids::IfaceId;
 use crate::sys::flow_hints::FlowHints;
@@ -14,7 +15,7 @@ pub mod live;
 pub mod pcap;
 pub mod tee;
 
-/// What the first byte of a frame belongs to: <https://www.tcpdump.org/linktypes.html>.
+/// What a frame's first byte belongs to: <https://www.tcpdump.org/linktypes.html>.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkType {
     /// Ethernet II or 802.3 (1).
@@ -28,7 +29,7 @@ pub enum LinkType {
     LinuxSll,
     /// Linux cooked capture, version 2 (276).
     LinuxSll2,
-    /// PPP, with or without HDLC's address and control (9).
+    /// PPP, with or without HDLC's address and control fields (9).
     Ppp,
     /// PPP in HDLC-like framing, or Cisco's HDLC (50).
     PppHdlc,
@@ -42,13 +43,13 @@ pub enum LinkType {
     Radiotap,
     /// IEEE 802.11 behind a header of Prism or AVS (119, 163).
     Prism,
-    /// A header that tells the link type behind it: PPI (192).
+    /// PPI: a header that contains the link type of what follows (192).
     Ppi,
-    /// The same by macOS: PKTAP (258).
+    /// PKTAP, the same by macOS (258).
     Pktap,
-    /// PPP behind a byte that tells the direction (204), or with that byte for an address (166).
+    /// PPP behind a direction byte (204), or with that byte in place of the address (166).
     PppDirected,
-    /// Cisco's HDLC behind such a byte (205).
+    /// Cisco's HDLC behind a direction byte (205).
     CiscoHdlcDirected,
     /// Linux netfilter's log (239).
     Nflog,
@@ -59,8 +60,8 @@ pub enum LinkType {
 }
 
 impl LinkType {
-    /// From the LINKTYPE_ value of a pcap or pcapng file. The value is 16 bits; the upper half of a
-    /// pcap header's word holds other things and must be masked before.
+    /// Converts the LINKTYPE_ value of a pcap or pcapng file. The value has 16 bits; the upper half
+    /// of the word in a pcap header has other uses and must be masked off first.
     pub fn from_file(value: u16) -> LinkType {
         match value {
             0 | 108 => LinkType::Null,
@@ -95,33 +96,33 @@ pub struct VlanTag {
     pub tpid: u16,
 }
 
-/// One captured frame: a loan of ring or file memory, as short as the call it is passed to.
+/// One captured frame. It borrows ring or file memory, for the duration of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     /// The captured bytes, from the link layer on.
     pub bytes: &'a [u8],
-    /// Length on the wire, at least `bytes.len()`; more where a snap length cut the frame.
+    /// Length on the wire, at least `bytes.len()`; it is more if a snap length cut the frame.
     pub wire_bytes: u32,
-    /// When the frame passed.
+    /// When the frame was captured.
     pub timestamp: TimestampNs,
     /// What `bytes` begins with.
     pub link: LinkType,
-    /// A tag that was taken out of `bytes`; it is the outermost.
+    /// A tag that was taken out of `bytes`; it is the outermost one.
     pub vlan: Option<VlanTag>,
-    /// Where it was captured.
+    /// The interface it was captured on.
     pub iface: IfaceId,
 }
 
-/// A frame as a source that looks ahead shows it.
+/// A frame from a source that can look ahead.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookahead<F> {
-    /// It comes soon, as [`Lookahead::Here`].
+    /// The frame comes soon, as [`Lookahead::Here`].
     Ahead(F),
-    /// It has come.
+    /// It is this frame's turn.
     Here(F),
 }
 
-/// What `visit` sees of a source that looks ahead: the frames that have come.
+/// Passes on the frames whose turn it is and drops those that are only shown ahead.
 #[inline(always)]
 fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Lookahead<&Frame<'_>>) {
     |lookahead: Lookahead<&Frame<'_>>| {
@@ -134,18 +135,18 @@ fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Lookahead<&Frame<'_>>) 
 /// What one call of [`FrameSource::poll`] brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polled {
-    /// So many frames were visited; there may be more at once.
+    /// This many frames were visited; more may be ready.
     Frames(usize),
-    /// Nothing came within the source's wait.
+    /// Nothing arrived within the source's wait.
     Idle,
-    /// There is no more and never will be.
+    /// There are no more frames and never will be.
     End,
 }
 
-/// Why a source cannot go on.
+/// Why a source cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The capture ends in the middle of a record; all before it was visited.
+    /// The capture ends in the middle of a record; all frames before it were visited.
     #[error("the capture is cut off after {frames} frames: {detail}; everything before was read")]
     Truncated {
         /// Whole frames before the cut.
@@ -153,7 +154,7 @@ pub enum SourceError {
         /// What was missing.
         detail: String,
     },
-    /// The capture is damaged; all before the damage was visited.
+    /// The capture is damaged; all frames before the damage were visited.
     #[error("the capture is damaged after {frames} frames: {detail}; everything before was read")]
     Damaged {
         /// Whole frames before the damage.
@@ -164,13 +165,13 @@ pub enum SourceError {
     /// Reading failed.
     #[error("cannot read the capture: {0}")]
     Read(#[source] std::io::Error),
-    /// Every interface was removed, or went to another network namespace.
+    /// Every interface was removed, or was moved to another network namespace.
     #[error(
         "{names} has gone, and there is nothing left to capture on; start httplines again when \
          it is back"
     )]
     Gone {
-        /// What they were called.
+        /// Their names.
         names: String,
     },
     /// A ring or its socket failed.
@@ -178,20 +179,19 @@ pub enum SourceError {
     Ring {
         /// The interface's name.
         iface: String,
-        /// What the kernel said.
+        /// The error from the kernel.
         source: std::io::Error,
     },
 }
 
 /// Where a shard's frames come from.
 pub trait FrameSource {
-    /// Visits the frames that are there, in order, a bounded number of them (one ring block per
-    /// interface, or one read buffer); waits a bounded time (the retire timeout) where there are
-    /// none.
+    /// Visits the frames that are ready, in order, up to a bound (one ring block per interface, or
+    /// one read buffer). Waits a bounded time (the retire timeout) if none is ready.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError>;
 
-    /// The same; a source that can shows each frame so many frames ahead, so that what it will need
-    /// can be fetched meanwhile.
+    /// Like [`FrameSource::poll`]. A source that can do so also shows each frame `_frame_count`
+    /// frames ahead of its turn, so that the caller can prefetch the memory it will need.
     fn poll_ahead(
         &mut self,
         _frame_count: usize,
@@ -200,14 +200,13 @@ pub trait FrameSource {
         self.poll(&mut |frame| visit(Lookahead::Here(&frame)))
     }
 
-    /// A moment before which no frame is still to come, where the source can tell without a frame:
-    /// a live one knows the clock and how far its rings lag behind; a file knows nothing but its
-    /// frames.
+    /// A time before which no further frame is stamped, if the source knows one without a frame. A
+    /// live source knows the clock and how far its rings lag behind; a file only knows its frames.
     fn now(&self) -> Option<TimestampNs> {
         None
     }
 
-    /// Where to hint what the source need not bring, if it can make use of that.
+    /// Where to hint which frames the source may leave out, if it can use such hints.
     fn hints(&self) -> Option<FlowHints> {
         None
     }

@@ -1,13 +1,13 @@
-//! Capture files → [`Frame`]: pcap and pcapng, from anything that can be read.
+//! Capture files → [`Frame`]: pcap and pcapng, from any reader.
 //!
-//! [`open`] turns a path or standard input into one [`PcapSource`] a shard; `legacy` and `ng` know
-//! the two formats. The source walks the records in a window, over a mapped file or over large
-//! reads, so that a frame is a borrow and nothing is allocated or copied for a record. What a file
-//! claims is never believed before its bytes are there: a window over reads grows as they arrive,
+//! [`open`] turns a path or standard input into one [`PcapSource`] per shard; `legacy` and `ng`
+//! know the two formats. The source walks the records in a window, over a mapped file or over large
+//! reads. A frame is a borrow of that window; nothing is allocated or copied per record. A length
+//! in the file is not trusted before its bytes are there: a window over reads grows as they arrive,
 //! up to [`RECORD_BYTES_MAX`].
 //!
-//! Files are read, unless the program has called [`install_sigbus_handler`]: then they are mapped,
-//! which takes less time. A library sets no handler of a signal unasked.
+//! Files are read by default. If the program has called [`install_sigbus_handler`] they are mapped,
+//! which takes less time. A library must not install a signal handler unasked.
 
 use std::io::{ErrorKind, Read};
 
@@ -34,21 +34,21 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-/// How far ahead headers are asked for: records are mostly as long as the one before. It halves the
-/// time that mapped frames of full length take, of which nothing but the headers is looked at.
+/// How many records ahead headers are prefetched; most records are as long as the one before. This
+/// halves the time for mapped frames of full length, of which only the headers are read.
 const PREFETCH_RECORDS: usize = 2;
-/// Shorter records are looked at as a whole, and the CPU sees by itself what comes next.
+/// Shorter records are read as a whole, and the CPU prefetches the next one by itself.
 const PREFETCHED_BYTES_MIN: usize = 512;
 
-/// What is told of a file that became shorter while it was read.
+/// The error for a file that became shorter while it was read.
 const CUT: &str = "the file was cut while it was read";
 
 /// The frames of one capture, in the order of the file.
 ///
 /// Reads pcap (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-04.html>: both byte orders,
 /// micro- and nanoseconds, and the longer record headers of the "modified" magic) and pcapng
-/// (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>). An error is told once,
-/// after all frames before it were visited; from then on [`Polled::End`] is all there is.
+/// (<https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>). An error is returned once,
+/// after all frames before it were visited; after that, [`Polled::End`] is returned for ever.
 #[derive(Debug)]
 pub struct PcapSource<W> {
     window: W,
@@ -56,20 +56,22 @@ pub struct PcapSource<W> {
     names: IfaceNames,
     /// Frames visited since the beginning.
     frames: u64,
-    /// Bytes that are still to be passed over before the next record.
+    /// Bytes to skip before the next record.
     pass_bytes: u64,
-    /// Bytes the record at the front of the window needs; 0 before any was looked at.
+    /// Bytes that the record at the front of the window needs; 0 before the first record was looked
+    /// at.
     need_bytes: usize,
     is_over: bool,
 }
 
 impl<R: Read> PcapSource<Window<R>> {
-    /// A source over `reader`, which stands at the first byte of a capture. `read_bytes` is the
-    /// size of one read; the names of a pcapng's interfaces go to `names`. Reads the first few
-    /// bytes, and waits for them.
+    /// A source over `reader`, which must be positioned at the first byte of a capture.
+    /// `read_bytes` is the size of one read; the interface names of a pcapng go to `names`. Reads
+    /// the first few bytes, and waits for them.
     ///
     /// # Errors
-    /// Those of [`CaptureOpenError`] that concern content; they name the input "the capture".
+    /// Those variants of [`CaptureOpenError`] that concern the content; they name the input "the
+    /// capture".
     pub fn new(
         mut reader: R,
         read_bytes: usize,
@@ -83,7 +85,7 @@ impl<R: Read> PcapSource<Window<R>> {
 }
 
 impl<W: RecordBuffer> PcapSource<W> {
-    /// A source over a capture whose header was read and recognised before.
+    /// A source over a capture whose header was already read and recognised.
     fn resume(window: W, format: Format, names: &IfaceNames) -> PcapSource<W> {
         PcapSource {
             window,
@@ -96,8 +98,8 @@ impl<W: RecordBuffer> PcapSource<W> {
         }
     }
 
-    /// Visits every whole record in the window, and shows each so many before; what is left in the
-    /// window is less than one record.
+    /// Visits every whole record in the window, and shows each frame `ahead_count` frames ahead.
+    /// Less than one record is left in the window.
     #[inline(always)]
     fn visit_window(
         &mut self,
@@ -105,7 +107,8 @@ impl<W: RecordBuffer> PcapSource<W> {
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<usize, SourceError> {
         let mut count = 0;
-        // Where the next record is that was not shown, and how many before it were.
+        // The offset of the next record that was not shown ahead, and the number of records shown
+        // ahead of `at`.
         let (mut far, mut shown_count) = (0, 0);
         let unread = self.window.unread();
         let mut at = self.pass_bytes.min(unread.len() as u64) as usize;
@@ -116,7 +119,7 @@ impl<W: RecordBuffer> PcapSource<W> {
             }
             let rest = &unread[at..];
             match self.format.step(rest, &self.names) {
-                // What was read of it may be zeros that stand for bytes which are gone.
+                // The bytes of this record may be zeros in place of bytes that are gone.
                 _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
                     if record_bytes > PREFETCHED_BYTES_MIN {
@@ -160,7 +163,7 @@ impl<W: RecordBuffer> PcapSource<W> {
         }
     }
 
-    /// The reader has no more: a clean end, or one in the middle of a record.
+    /// The reader has no more bytes: a clean end, or an end in the middle of a record.
     fn end(&mut self) -> Result<Polled, SourceError> {
         self.is_over = true;
         let there = self.window.unread().len();
@@ -174,9 +177,9 @@ impl<W: RecordBuffer> PcapSource<W> {
 }
 
 impl<W: RecordBuffer> FrameSource for PcapSource<W> {
-    /// One read, and the frames it completed: [`Polled::Frames`] may say 0. A reader that has
-    /// nothing yet says so with `WouldBlock` or `TimedOut`, which is [`Polled::Idle`] here; so is a
-    /// signal's `Interrupted`, so that whoever polls can look whether to stop.
+    /// Does one read and visits the frames it completed, so [`Polled::Frames`] may be 0. A reader
+    /// without data returns `WouldBlock` or `TimedOut`, which becomes [`Polled::Idle`]. So does
+    /// `Interrupted` by a signal, which lets the caller check whether to stop.
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
         self.poll_ahead(0, &mut here(visit))
     }

@@ -1,5 +1,5 @@
-//! One reader for several shards: what can be read only once is read by a thread and handed on in
-//! chunks that all shards share.
+//! One reader for several shards. A thread reads an input that can be read only once, and passes it
+//! on in chunks that all shards share.
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -7,24 +7,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// Milliseconds a [`TeeReader`] waits before it says that there is nothing yet.
+/// Milliseconds a [`TeeReader`] waits before it reports that nothing has arrived.
 pub const WAIT_MS: u32 = 100;
 
-/// Chunks that may wait for one shard. The reader waits for the slowest shard; nothing is dropped.
+/// Chunks that may be queued for one shard. The reader waits for the slowest shard; nothing is
+/// dropped.
 const CHUNK_COUNT_MAX: usize = 4;
 
-/// Bytes of a chunk at most: what a pipe holds. Larger ones cost twice the time, since each is
-/// memory fresh from the kernel.
+/// Maximum size of a chunk: the capacity of a pipe. Larger chunks take twice the time, since each
+/// is memory fresh from the kernel.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 
-/// Milliseconds between two looks at an input that does not wait by itself.
+/// Milliseconds between two attempts to read an input that does not block.
 const NONBLOCKING_PAUSE_MS: u64 = 10;
 
 /// Some bytes of the input, or why there are no more.
 type Chunk = Result<Arc<[u8]>, Arc<io::Error>>;
 
-/// One of several readers that all give the same bytes. [`Read::read`] says
-/// [`ErrorKind::WouldBlock`] where none came within [`WAIT_MS`].
+/// One of several readers that all return the same bytes. [`Read::read`] returns
+/// [`ErrorKind::WouldBlock`] if none arrive within [`WAIT_MS`].
 #[derive(Debug)]
 pub struct TeeReader {
     chunks: Receiver<Chunk>,
@@ -32,11 +33,12 @@ pub struct TeeReader {
     at: usize,
 }
 
-/// Gives `count` readers of what `reader` reads, at most `read_bytes` at a time. The thread that
-/// reads ends with its input, or with the last of its readers (after the read it is in).
+/// Returns `count` readers of the bytes of `reader`, which is read at most `read_bytes` at a time.
+/// The reading thread ends with its input, or with the last of the readers (after the read in
+/// progress).
 ///
 /// # Errors
-/// That of starting a thread.
+/// Starting a thread failed.
 pub fn split(
     reader: impl Read + Send + 'static,
     read_bytes: usize,
@@ -54,7 +56,7 @@ pub fn split(
     Ok(readers)
 }
 
-/// Reads until the input or all who listen have ended.
+/// Reads until the input ends or all readers are dropped.
 fn hand_on(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSender<Chunk>>) {
     let mut buffer = vec![0; read_bytes];
     while !senders.is_empty() {
@@ -62,7 +64,7 @@ fn hand_on(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSender
             Ok(0) => return,
             Ok(count) => Ok(Arc::from(&buffer[..count])),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // Another program may have left the pipe non-blocking for all who share it.
+            // Another program may have set the pipe to non-blocking for all that share it.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(NONBLOCKING_PAUSE_MS));
                 continue;
@@ -98,7 +100,7 @@ impl Read for TeeReader {
 mod tests {
     use super::*;
 
-    /// Reads all, waiting where there is nothing yet.
+    /// Reads everything, and waits while nothing is available.
     fn read_all(reader: &mut TeeReader) -> io::Result<Vec<u8>> {
         let (mut all, mut buffer) = (Vec::new(), [0; 7]);
         loop {

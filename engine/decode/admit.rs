@@ -1,27 +1,28 @@
-//! Which payloads look like the beginning of a message: the twin of the kernel filter's rule.
+//! Which payloads look like the beginning of a message. The kernel filter has the same rule.
 
-/// CR and LF bytes that may stand in front of a message (RFC 9112 section 2.2 asks for tolerance).
+/// CR and LF bytes that may precede a message (RFC 9112 section 2.2 asks for tolerance).
 const LEADING_BREAKS_MAX: usize = 4;
-/// Bytes of a method at most. The longest registered one, `UPDATEREDIRECTREF`, has 17.
+/// Maximum length of a method. The longest registered one, `UPDATEREDIRECTREF`, has 17 bytes.
 const TOKEN_BYTES_MAX: usize = 24;
 
 /// Whether `payload` begins like an HTTP/1 message: up to four CR or LF bytes, and then either
 /// `HTTP/` in any case, or 1 to 24 token characters (RFC 9110 section 5.6.2), one space, and a byte
 /// from 0x21 on, the first of a target.
 ///
-/// Loose on purpose: a false yes costs some frames, a false no loses an exchange. A payload that
-/// ends before the rule is met is a no; the segments of an opening connection pass without it.
+/// The rule is loose on purpose: a false positive costs some frames, a false negative loses an
+/// exchange. A payload that ends before the rule is met does not match; the segments of an opening
+/// connection pass without the rule.
 ///
-/// The kernel filter has this rule for connections whose SYN it saw, and the stricter one of
-/// [`is_worth_joining`] for all others: `bpf/message.h`. `tests/filter.rs` compares the two.
+/// The kernel filter applies this rule to connections whose SYN it saw, and the stricter one of
+/// [`is_worth_joining`] to all others: `bpf/message.h`. `tests/filter.rs` compares the two.
 pub fn begins_like_message(payload: &[u8]) -> bool {
     message_start(payload).is_some()
 }
 
-/// Whether a connection of which nothing is known may be joined at `payload`: it begins like a
-/// message, whose method, if it has one, begins with three capital letters or hyphens. Of random
-/// bytes, such as encrypted ones, one segment in 600 has a token and a space in front, and one in
-/// 200,000 such a method.
+/// Whether to join an unknown connection at `payload`: the payload begins like a message, and its
+/// method, if it has one, begins with three capital letters or hyphens. In random bytes, such as
+/// encrypted ones, one segment in 600 begins with a token and a space, and one in 200,000 with such
+/// a method.
 pub fn is_worth_joining(payload: &[u8]) -> bool {
     let is_usual = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
     message_start(payload).is_some_and(|text| is_version(text) || text.iter().take(3).all(is_usual))
@@ -31,7 +32,7 @@ fn is_version(text: &[u8]) -> bool {
     text.get(..5).is_some_and(|version| version.eq_ignore_ascii_case(b"HTTP/"))
 }
 
-/// The payload behind its leading breaks, where it begins like a message.
+/// The payload after its leading line breaks, if it begins like a message.
 fn message_start(payload: &[u8]) -> Option<&[u8]> {
     let breaks = payload.iter().take(LEADING_BREAKS_MAX).take_while(|b| is_break(**b)).count();
     let text = &payload[breaks..];

@@ -8,7 +8,7 @@ use super::{Reject, protocol};
 /// Operations that carry a packet: forward, echo request and forward.
 const FORWARD: [u8; 2] = [1, 3];
 
-/// Steps over the header, the identity and the signature.
+/// Skips the header, the identity and the signature.
 pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let [identity, signature, operation, next, ..] = *cursor.take::<8>()?;
     let network = match next {
@@ -19,7 +19,7 @@ pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     if !FORWARD.contains(&(operation & 0x0f)) {
         return Err(Reject::NotTcp);
     }
-    // The identity's length is a power of two, the signature's counts words of 4 bytes.
+    // The identity's length is a power of two; the signature's is in words of 4 bytes.
     cursor.skip((1 << (identity >> 4)) + usize::from(signature >> 4) * 4)?;
     cursor.encapsulations.enter(Encapsulation::Ayiya)?;
     Ok(network)

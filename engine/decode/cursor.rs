@@ -1,4 +1,4 @@
-//! [`Cursor`]: how far decoding has come in a frame, and what it encapsulations on the way.
+//! [`Cursor`]: the position of decoding in a frame, and the encapsulations around it.
 
 use super::tunnel::{Encapsulation, TunnelPath};
 use super::{DEPTH_MAX, Reject};
@@ -7,18 +7,18 @@ use crate::ids::VLAN_DEPTH_MAX;
 /// The low bits of a tag's control information: the VLAN id (IEEE 802.1Q).
 const VLAN_ID_MASK: u16 = 0x0fff;
 
-/// The VLAN ids of a frame, outermost first. Priority tags (id 0) are no VLANs.
+/// The VLAN ids of a frame, outermost first. Priority tags (id 0) are not VLANs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct VlanStack {
     pub ids: [u16; VLAN_DEPTH_MAX],
     len: usize,
 }
 
-/// What was encapsulations: all that is known of a frame beside the bytes that are still to be
-/// read.
+/// The encapsulations around the current layer: all that is known of a frame apart from the bytes
+/// that are still to be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct EncapsulationStack {
-    /// The tags of the frame, and after them those of the frames that were tunnelled in it.
+    /// The tags of the frame, followed by those of the frames tunnelled in it.
     pub vlans: VlanStack,
     /// The overlay network, as in `FlowKey::realm` but without the bit for IPv6.
     pub realm: u32,
@@ -37,14 +37,14 @@ impl EncapsulationStack {
         Ok(())
     }
 
-    /// An encapsulation begins: what bounds every way through a frame.
+    /// Enters an encapsulation. The depth limit bounds every path through a frame.
     pub fn enter(&mut self, encapsulation: Encapsulation) -> Result<(), Reject> {
         self.deepen()?;
         self.path.push(encapsulation);
         Ok(())
     }
 
-    /// A step inwards that has no name of its own in the record.
+    /// Goes one level deeper without an entry of its own in the record.
     pub fn deepen(&mut self) -> Result<(), Reject> {
         if self.depth == DEPTH_MAX {
             return Err(Reject::TooDeep);
@@ -54,12 +54,12 @@ impl EncapsulationStack {
     }
 }
 
-/// A position in captured bytes. Every step is checked against them; nothing is read twice.
+/// A position in captured bytes. Every step is checked against their length; nothing is read twice.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     /// The captured bytes from here to the end of the layer that was entered last.
     rest: &'a [u8],
-    /// Bytes of that layer that follow on the wire: the snap length cut them.
+    /// Bytes at the end of that layer that were on the wire but cut off by the snap length.
     cut_bytes: usize,
     pub encapsulations: EncapsulationStack,
 }
@@ -74,25 +74,25 @@ impl<'a> Cursor<'a> {
         Cursor { rest: bytes, cut_bytes: wire_bytes.saturating_sub(bytes.len()), encapsulations }
     }
 
-    /// The captured bytes that are still to be read, without what trails the layer.
+    /// The captured bytes that are still to be read, without the trailer of the layer.
     #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// How many bytes of the layer are left on the wire.
+    /// How many bytes of the layer are left, as it was on the wire.
     #[inline]
     pub fn wire_bytes(&self) -> usize {
         self.rest.len() + self.cut_bytes
     }
 
-    /// The snap length cut the layer.
+    /// Whether the snap length cut the layer.
     pub fn is_cut(&self) -> bool {
         self.cut_bytes > 0
     }
 
-    /// Whether what is still to be read begins with `prefix`, without a step. Where the snap length
-    /// cut it before that shows, nobody can tell.
+    /// Whether the unread bytes begin with `prefix`; the cursor does not move. If the snap length
+    /// cut them too early to decide, the error is [`Reject::Truncated`].
     pub fn begins_with(&self, prefix: &[u8]) -> Result<bool, Reject> {
         if self.is_cut() && self.rest.len() < prefix.len() && prefix.starts_with(self.rest) {
             return Err(Reject::Truncated);
@@ -123,14 +123,14 @@ impl<'a> Cursor<'a> {
         self.take().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
-    /// The next byte, without a step.
+    /// The next byte; the cursor does not move.
     #[inline]
     pub fn peek(&self) -> Result<u8, Reject> {
         self.rest.first().copied().ok_or(Reject::Truncated)
     }
 
-    /// The layer ends `wire_bytes` from here: what comes behind is padding, or belongs to the layer
-    /// around. More than that one holds is taken at its word: what is missing then was lost.
+    /// Ends the layer `wire_bytes` from here: what follows is padding, or belongs to the outer
+    /// layer. A length beyond the outer layer is believed: the missing bytes count as lost.
     #[inline]
     pub fn limit(&mut self, wire_bytes: usize) {
         match self.rest.get(..wire_bytes) {

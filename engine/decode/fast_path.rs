@@ -1,20 +1,20 @@
-//! The short way through what nearly all frames are: TCP in IPv4 in Ethernet, without tags, options
-//! of IP or fragments, and right. All offsets are known there, so that one look at the first bytes
-//! replaces the cursor. The cursor is the twin that tests compare it with: where this way says
-//! something, the cursor says the same.
+//! The fast path for almost all frames: a valid TCP segment in IPv4 in Ethernet, without tags, IP
+//! options or fragments. All offsets are fixed, so one look at the first bytes replaces the cursor.
+//! Tests compare this path with the cursor: where the fast path gives a result, the cursor gives
+//! the same.
 
 use super::ip::{is_all_ones, sum_of};
 use super::{Segment, SeqNumber, TcpFlags, TunnelPath, protocol};
 use crate::capture::{Frame, LinkType};
 use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
 
-/// Bytes of an Ethernet header, and of it with an IPv4 header that has no options.
+/// Size of an Ethernet header, alone and with an IPv4 header without options.
 const IP_AT: usize = 14;
 const TCP_AT: usize = IP_AT + 20;
-/// And with a TCP header that has none.
+/// The same with a TCP header without options.
 const HEADER_BYTES_MIN: usize = TCP_AT + 20;
 
-/// The segment in `frame`; `None` where that is for the cursor to say.
+/// The segment in `frame`; `None` if the slow path has to decide.
 #[inline(always)]
 pub(super) fn segment<'a>(frame: &Frame<'a>) -> Option<Segment<'a>> {
     let bytes = frame.bytes;
@@ -37,7 +37,7 @@ pub(super) fn segment<'a>(frame: &Frame<'a>) -> Option<Segment<'a>> {
         return None;
     }
     let payload = bytes.get(start..end.min(bytes.len()))?;
-    // Endpoints are ordered as in `FlowKey::new`, whose addresses have zeros behind.
+    // Endpoints are ordered as in `FlowKey::new`, which pads addresses with zeros at the end.
     let (source, destination) = (be32(26), be32(30));
     let order = |address: u32, port: u16| u64::from(address) << 16 | u64::from(port);
     let is_forward = order(source, be16(34)) <= order(destination, be16(36));
@@ -73,7 +73,7 @@ mod tests {
     use crate::time::TimestampNs;
     use proptest::prelude::*;
 
-    /// Whether the short way took `bytes`; then the cursor must say the same.
+    /// Whether the fast path decoded `bytes`. If so, the cursor must give the same result.
     fn is_taken(bytes: &[u8], wire_bytes: u32) -> bool {
         let frame = Frame {
             bytes,
@@ -85,13 +85,13 @@ mod tests {
         };
         let Some(found) = segment(&frame) else { return false };
         let mut decoder = Decoder::new(DecodeConfig::default());
-        let wanted = decoder.cursor(&frame).unwrap();
+        let wanted = decoder.decode_slow(&frame).unwrap();
         assert_eq!(format!("{found:?}"), format!("{wanted:?}"));
         assert_eq!(decoder.stats().ipv4_checksums_wrong, 0);
         true
     }
 
-    /// A frame that the short way takes.
+    /// A frame that the fast path decodes.
     fn plain(ends: [u8; 12], options: u8, payload: &[u8]) -> Vec<u8> {
         let tcp_bytes = 20 + 4 * usize::from(options);
         let mut bytes = vec![0; TCP_AT + tcp_bytes];
@@ -103,13 +103,13 @@ mod tests {
         bytes[34..38].copy_from_slice(&ends[8..]);
         bytes[46] = (5 + options) << 4;
         bytes[47] = TcpFlags::ACK;
-        mend(&mut bytes);
+        fix_checksum(&mut bytes);
         bytes.extend_from_slice(payload);
         bytes
     }
 
-    /// Makes the checksum right.
-    fn mend(bytes: &mut [u8]) {
+    /// Corrects the IPv4 checksum.
+    fn fix_checksum(bytes: &mut [u8]) {
         bytes[24..26].fill(0);
         let words = bytes[IP_AT..TCP_AT].as_chunks::<2>().0;
         let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
@@ -143,7 +143,7 @@ mod tests {
                 }
             }
             if is_mended {
-                mend(&mut bytes);
+                fix_checksum(&mut bytes);
             }
             is_taken(&bytes, bytes.len() as u32);
             let kept = bytes.len().saturating_sub(cut);

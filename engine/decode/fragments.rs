@@ -1,4 +1,4 @@
-//! [`FragmentTable`]: datagrams of which only parts have come. Bounded in number, bytes and age.
+//! [`FragmentTable`]: datagrams that are still incomplete. Their number, bytes and age are bounded.
 
 use super::Reject;
 use super::cursor::EncapsulationStack;
@@ -10,26 +10,25 @@ use crate::time::TimestampNs;
 use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
 
-/// The payload of an IP packet ends here at the latest; a jumbogram is never fragmented (RFC 2675
-/// section 4).
+/// The maximum end of an IP packet's payload; a jumbogram is never fragmented (RFC 2675 section 4).
 const DATAGRAM_BYTES_MAX: usize = 65_535;
-/// Pieces of one datagram that wait: enough for 64 KiB in pieces of an IPv4 minimum MTU of 68
-/// bytes.
+/// Maximum number of buffered pieces of one datagram: enough for 64 KiB in pieces of an IPv4
+/// minimum MTU of 68 bytes.
 const PIECE_COUNT_MAX: usize = 2048;
-/// What a piece takes beside its bytes, at most: its place in a list that doubles, and the
-/// allocator's share.
+/// Maximum overhead of a piece: its slot in a list that doubles, and the allocator's share.
 const PIECE_OVERHEAD_BYTES: usize = 64;
-/// What a datagram takes beside its pieces: itself, its key in the map, and empty places in both.
+/// Overhead of a datagram without its pieces: the set itself, its key in the map, and unused slots
+/// in both.
 const SET_OVERHEAD_BYTES: usize = 512;
 
-/// What makes fragments belong together: RFC 791 section 3.2, RFC 8200 section 4.5, and the network
-/// they were captured in.
+/// Identifies the datagram of a fragment: RFC 791 section 3.2, RFC 8200 section 4.5, and the
+/// network it was captured in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Key {
     source: [u8; 16],
     destination: [u8; 16],
     id: u32,
-    /// 0 for IPv6, where the first fragment's says what the datagram carries.
+    /// 0 for IPv6, where the first fragment determines the protocol.
     protocol: u8,
     vlans: [u16; VLAN_DEPTH_MAX],
     realm: u32,
@@ -59,27 +58,27 @@ impl Piece {
         self.start + self.bytes.len()
     }
 
-    /// Whether it is the same as `bytes`, which begin at `start`, where both are.
+    /// Whether the piece equals `bytes`, which begin at `start`, in their common range.
     fn agrees(&self, start: usize, bytes: &[u8]) -> bool {
         let (from, to) = (self.start.max(start), self.end().min(start + bytes.len()));
         self.bytes.get(from - self.start..to - self.start) == bytes.get(from - start..to - start)
     }
 }
 
-/// What has come of one datagram.
+/// The fragments received of one datagram.
 #[derive(Debug)]
 struct Set {
     key: Key,
     since: TimestampNs,
-    /// In order, no two of them over the same bytes.
+    /// In order and without overlaps.
     pieces: Vec<Piece>,
     /// Bytes in `pieces`.
     held_bytes: usize,
-    /// How long the datagram is, once its last fragment has come.
+    /// Length of the datagram, once its last fragment has arrived.
     total_bytes: Option<usize>,
-    /// What the first fragment says that the datagram carries.
+    /// The protocol of the datagram, according to its first fragment.
     protocol: u8,
-    /// Why it was dropped: what still comes of it goes the way of the rest.
+    /// Why the datagram was dropped. Its later fragments are rejected for the same reason.
     dropped: Option<Reject>,
 }
 
@@ -88,8 +87,8 @@ impl Set {
         SET_OVERHEAD_BYTES + self.held_bytes + self.pieces.len() * PIECE_OVERHEAD_BYTES
     }
 
-    /// Adds what is new of a fragment. Where two fragments claim the same bytes they must agree on
-    /// them; and all must agree where the datagram ends.
+    /// Adds the new bytes of a fragment. Fragments that overlap must agree on the common bytes, and
+    /// all must agree on the end of the datagram.
     fn add(&mut self, fragment: Fragment, bytes: &[u8]) -> Result<(), Reject> {
         let (start, end) = (fragment.offset, fragment.offset + bytes.len());
         let last_end = self.pieces.last().map_or(0, Piece::end);
@@ -102,7 +101,8 @@ impl Set {
         if fragment.is_last {
             self.total_bytes = Some(end);
         }
-        // Fragments mostly come in order: then this is the end of the list, and one turn does.
+        // Fragments mostly arrive in order: then this is the end of the list, and one iteration
+        // suffices.
         let mut index = self.pieces.partition_point(|piece| piece.end() <= start);
         let mut at = start;
         while at < end {
@@ -146,24 +146,24 @@ impl Set {
     }
 }
 
-/// The datagrams of which only parts have come.
+/// The datagrams that are still incomplete.
 ///
-/// Policy: fragments of one datagram that claim the same bytes and agree on them, whole duplicates
-/// or not, are harmless; where they disagree the whole datagram is dropped, as RFC 5722 asks for
-/// IPv6 and Linux does for both, for nobody can know which bytes the receiver would have taken.
-/// What is older than `fragment_age_ms_max` of packet time is given up, and so is the oldest where
-/// a bound is reached.
+/// Policy: overlapping fragments of one datagram that agree on the common bytes are harmless,
+/// whether they are exact duplicates or not. If they disagree, the whole datagram is dropped, as
+/// RFC 5722 demands for IPv6 and as Linux does for both versions: nobody can know which bytes the
+/// receiver used. Datagrams older than `fragment_age_ms_max` of packet time are evicted, and so is
+/// the oldest one if a bound is reached.
 #[derive(Debug)]
 pub(super) struct FragmentTable {
     datagram_count_max: usize,
     bytes_max: usize,
     age_ms_max: u64,
-    /// In the order in which they began; `None` where one was completed. The first is number
+    /// In the order in which they began; `None` for completed ones. The first has number
     /// `first_number`.
     sets: VecDeque<Option<Set>>,
     first_number: u64,
-    /// The number of each set. Keyed with a random seed: who chooses addresses cannot choose the
-    /// buckets.
+    /// The number of each set. The hash has a random seed, so that a sender who chooses addresses
+    /// cannot choose the buckets.
     numbers: HashMap<Key, u64, RandomState>,
     used_bytes: usize,
 }
@@ -181,9 +181,9 @@ impl FragmentTable {
         }
     }
 
-    /// Takes a fragment with its `bytes`, of which `wire_bytes` were sent. Returns the payload of
-    /// the whole datagram and what it carries, if this was its last missing part; else what became
-    /// of the fragment.
+    /// Accepts a fragment with its `bytes`, of which `wire_bytes` were sent. If it completes a
+    /// datagram, returns the whole payload and the protocol in it; otherwise the fate of the
+    /// fragment.
     pub fn accept(
         &mut self,
         (packet, fragment): (&Packet, Fragment),
@@ -195,8 +195,8 @@ impl FragmentTable {
         if bytes.len() < wire_bytes {
             return Err(Reject::Truncated);
         }
-        // All but the last end on a multiple of 8; none is empty, and none ends beyond what IP can
-        // hold.
+        // All but the last end on a multiple of 8; none is empty, and none ends beyond the IP
+        // maximum.
         let is_odd = !fragment.is_last && bytes.len() % 8 != 0;
         if is_odd || bytes.is_empty() || fragment.offset + bytes.len() > DATAGRAM_BYTES_MAX {
             return Err(Reject::BadHeader);
@@ -229,12 +229,12 @@ impl FragmentTable {
         Ok(whole)
     }
 
-    /// Bytes that all parts take, with what is needed to keep them.
+    /// Memory of all fragments, including overhead.
     pub fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 
-    /// The number of the set with `key`, which is made if there is none.
+    /// The number of the set with `key`; creates the set if there is none.
     fn number_of(&mut self, key: Key, now: TimestampNs, stats: &mut DatagramStats) -> u64 {
         if let Some(&number) = self.numbers.get(&key) {
             if !self.is_old(number, now) {
@@ -268,8 +268,8 @@ impl FragmentTable {
         set.is_some_and(|set| set.since.plus_ms(self.age_ms_max) < now)
     }
 
-    /// Gives up the sets that are too old. Those before them in the queue are older still, unless
-    /// the capture's times run backwards; then the bounds hold all the same.
+    /// Evicts the sets that are too old. Those before them in the queue are older still, unless the
+    /// capture's times run backwards; the bounds hold even then.
     fn expire(&mut self, now: TimestampNs, stats: &mut DatagramStats) {
         while self.is_old(self.first_number, now) {
             stats.datagrams_expired += u64::from(!self.is_first_dropped());
@@ -281,7 +281,7 @@ impl FragmentTable {
         self.sets.front().and_then(Option::as_ref).is_some_and(|set| set.dropped.is_some())
     }
 
-    /// Gives up the oldest sets until the bytes are within their bound.
+    /// Evicts the oldest sets until the bytes are within their bound.
     fn relieve(&mut self, stats: &mut DatagramStats) {
         while self.used_bytes > self.bytes_max && !self.sets.is_empty() {
             self.evict(stats);

@@ -1,5 +1,5 @@
-//! GRE (RFC 2784, RFC 2890, the routing of RFC 1701) and what it carries: IP, MPLS, Ethernet,
-//! ERSPAN, 802.11; its version 1 with PPP (PPTP, RFC 2637).
+//! GRE (RFC 2784, RFC 2890, the routing of RFC 1701) and its payloads: IP, MPLS, Ethernet, ERSPAN,
+//! 802.11; and version 1 with PPP (PPTP, RFC 2637).
 
 use super::cursor::Cursor;
 use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};
@@ -13,30 +13,31 @@ const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
 const ACKNOWLEDGMENT: u16 = 0x0080;
 const VERSION_MASK: u16 = 0x0007;
-/// Source route entries of one header: it was never used much, and is obsolete.
+/// Maximum number of source route entries in one header. The feature was never used much, and is
+/// obsolete.
 const ROUTE_COUNT_MAX: usize = 8;
 
 /// Protocols of version 0 that are not EtherTypes of IP or MPLS.
 const PROTOCOL_ETHERNET: u16 = 0x6558;
 const PROTOCOL_ERSPAN: u16 = 0x88be;
 const PROTOCOL_ERSPAN_THREE: u16 = 0x22eb;
-/// A web cache's redirected packets, version 2 of the protocol with a word of its own before IP
+/// Redirected packets of a web cache; version 2 of the protocol puts a word before IP
 /// (draft-wilson-wrec-wccp-v2-01 section 4.12.1).
 const PROTOCOL_WCCP: u16 = 0x883e;
-/// Frames of access points to their controller (Aruba): the upper half and the lowest bits are
+/// Frames from access points to their controller (Aruba): the upper half and the lowest bits are
 /// fixed.
 const PROTOCOL_WIFI_MASK: u16 = 0xff0f;
 const PROTOCOL_WIFI: u16 = 0x8200;
 /// The protocol of version 1.
 const PROTOCOL_PPP: u16 = 0x880b;
 
-/// ERSPAN's session id, in the second word's lower half of type II and III alike
+/// ERSPAN's session id, in the lower half of the second word of types II and III alike
 /// (draft-foschiano-erspan-03 section 4).
 const SESSION_MASK: u16 = 0x03ff;
-/// Type III ends with a bit that announces 8 more bytes.
+/// This bit at the end of type III announces 8 more bytes.
 const SUBHEADER: u8 = 0x01;
 
-/// Steps over GRE and all that it announces.
+/// Skips the GRE header and all optional fields it announces.
 pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let flags = cursor.u16()?;
     let protocol = cursor.u16()?;
@@ -45,7 +46,7 @@ pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
         1 => return point_to_point(cursor, flags, protocol),
         _ => return Err(Reject::NotTcp),
     }
-    // With either bit both words are there: checksum and offset.
+    // Either bit announces both words: checksum and offset.
     if flags & (CHECKSUM | ROUTING) != 0 {
         cursor.skip(4)?;
     }
@@ -78,7 +79,7 @@ pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
             cursor.encapsulations.enter(gre)?;
             wifi::data(cursor, wifi::Padding::None)
         }
-        // Keep-alives, ISO protocols, and more that are no EtherType.
+        // Keep-alives, ISO protocols, and other values that are not EtherTypes.
         other if other < ETHERTYPE_MIN => Err(Reject::NotTcp),
         ethertype => {
             cursor.encapsulations.enter(gre)?;
@@ -87,8 +88,8 @@ pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     }
 }
 
-/// Source route entries: family, offset, length, route; one that is all zero is the last (RFC
-/// 1701).
+/// Skips source route entries: family, offset, length, route. An entry of all zeros is the last
+/// (RFC 1701).
 fn skip_routes(cursor: &mut Cursor<'_>) -> Result<(), Reject> {
     for _ in 0..ROUTE_COUNT_MAX {
         let [a, b, _, length] = *cursor.take::<4>()?;
@@ -100,7 +101,7 @@ fn skip_routes(cursor: &mut Cursor<'_>) -> Result<(), Reject> {
     Err(Reject::TooDeep)
 }
 
-/// The header of ERSPAN type II or III, then the mirrored Ethernet frame.
+/// Skips the header of ERSPAN type II or III, then the mirrored Ethernet header.
 fn erspan(cursor: &mut Cursor<'_>, protocol: u16) -> Result<Network, Reject> {
     let [_, _, high, low, ..] = *cursor.take::<8>()?;
     let session = u16::from_be_bytes([high, low]) & SESSION_MASK;
@@ -114,8 +115,8 @@ fn erspan(cursor: &mut Cursor<'_>, protocol: u16) -> Result<Network, Reject> {
     ethernet(cursor)
 }
 
-/// Version 1: always with a key, which holds length and call id; PPP only where there is a sequence
-/// number.
+/// Version 1: it always has a key, which holds length and call id; PPP follows only if there is a
+/// sequence number.
 fn point_to_point(cursor: &mut Cursor<'_>, flags: u16, protocol: u16) -> Result<Network, Reject> {
     if protocol != PROTOCOL_PPP || flags & KEY == 0 || flags & SEQUENCE == 0 {
         return Err(Reject::NotTcp);

@@ -1,28 +1,27 @@
-//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers: addresses, what they carry, and whether it is a
-//! fragment.
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers: addresses, protocol, and fragmentation.
 
 use super::cursor::Cursor;
 use super::{Reject, protocol};
 use crate::stats::DatagramStats;
 use std::ops::Range;
 
-/// Extension headers we step over before we give up: more are not seen outside attacks.
+/// Maximum number of extension headers before we give up; more occur only in attacks.
 const EXTENSION_COUNT_MAX: usize = 8;
 
-/// What IP says of the bytes behind it.
+/// What the IP header states about its payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet {
     pub source: [u8; 16],
     pub destination: [u8; 16],
     pub is_v6: bool,
-    /// What comes next: an IP protocol number.
+    /// The protocol of the payload: an IP protocol number.
     pub protocol: u8,
-    /// The bytes are a part of a datagram only.
+    /// Set if the payload is only a part of a datagram.
     pub fragment: Option<Fragment>,
 }
 
 impl Packet {
-    /// A whole TCP segment follows.
+    /// Whether a whole TCP segment follows.
     #[inline]
     pub fn is_tcp(&self) -> bool {
         self.protocol == protocol::TCP && self.fragment.is_none()
@@ -33,7 +32,7 @@ impl Packet {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Fragment {
     pub id: u32,
-    /// Where in the datagram its bytes begin: a multiple of 8, at most 65,528.
+    /// The offset of its bytes in the datagram: a multiple of 8, at most 65,528.
     pub offset: usize,
     pub is_last: bool,
 }
@@ -53,8 +52,8 @@ mod v4 {
     pub const OFFSET_MASK: u16 = 0x1fff;
 }
 
-/// Steps over an IPv4 header. Where it holds a total length of 0, as offloaded superpackets do (BIG
-/// TCP; `ip_hdr(skb)->tot_len` in net/ipv4/ip_output.c), the layer around tells how long it is.
+/// Skips an IPv4 header. If its total length is 0, as in offloaded superpackets (BIG TCP;
+/// `ip_hdr(skb)->tot_len` in net/ipv4/ip_output.c), the outer layer determines the length.
 #[inline(always)]
 pub(super) fn v4(cursor: &mut Cursor<'_>, stats: &mut DatagramStats) -> Result<Packet, Reject> {
     let wire_bytes = cursor.wire_bytes();
@@ -92,23 +91,23 @@ pub(super) fn v4(cursor: &mut Cursor<'_>, stats: &mut DatagramStats) -> Result<P
     })
 }
 
-/// The sum of the 32-bit words in `bytes`. Folded, it is that of the 16-bit words, in any order of
-/// bytes (RFC 1071 section 2).
+/// The sum of the 32-bit words in `bytes`. Folded, it equals the sum of the 16-bit words, in either
+/// byte order (RFC 1071 section 2).
 #[inline(always)]
 pub(super) fn sum_of(bytes: &[u8]) -> u64 {
     bytes.as_chunks().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
 }
 
-/// Whether `sum`, folded to 16 bits, is that of a header whose checksum is right.
+/// Whether `sum`, folded to 16 bits, is that of a header with a valid checksum.
 #[inline]
 pub(super) fn is_all_ones(sum: u64) -> bool {
-    // No sum of a header is 0, for its version is not; and what is congruent to 0 otherwise folds
-    // to all ones.
+    // The sum of a header is never 0, since its version is not. Every other multiple of 0xffff
+    // folds to all ones.
     sum.is_multiple_of(0xffff)
 }
 
-/// Steps over an authentication header (RFC 4302 section 2); returns what it protects. Whether that
-/// is encrypted, too, its number tells.
+/// Skips an authentication header (RFC 4302 section 2) and returns the protocol of the protected
+/// payload. That number also shows whether the payload is encrypted.
 pub(super) fn authentication(cursor: &mut Cursor<'_>) -> Result<u8, Reject> {
     cursor.encapsulations.deepen()?;
     let [next, words, ..] = *cursor.take::<8>()?;
@@ -135,8 +134,8 @@ mod v6 {
     pub const OFFSET_MASK: u16 = 0xfff8;
 }
 
-/// Steps over an IPv6 header and its extensions. A payload length of 0 is that of a jumbogram or of
-/// a BIG TCP superpacket (RFC 2675): the layer around tells how long it is.
+/// Skips an IPv6 header and its extensions. A payload length of 0 marks a jumbogram or a BIG TCP
+/// superpacket (RFC 2675): the outer layer determines the length.
 #[inline(always)]
 pub(super) fn v6(cursor: &mut Cursor<'_>) -> Result<Packet, Reject> {
     let header = cursor.take::<{ v6::HEADER_BYTES }>()?;
@@ -160,8 +159,8 @@ pub(super) fn v6(cursor: &mut Cursor<'_>) -> Result<Packet, Reject> {
     })
 }
 
-/// Steps over extension headers, of which the first is of kind `next`, up to what the packet
-/// carries or to a fragment header. One that fragments nothing is stepped over (RFC 6946).
+/// Skips extension headers, of which the first is of type `next`, up to the payload or to a
+/// fragment header. A fragment header of an unfragmented packet is skipped (RFC 6946).
 pub(super) fn extensions(
     cursor: &mut Cursor<'_>,
     mut next: u8,
@@ -191,7 +190,7 @@ pub(super) fn extensions(
                     return Ok((next, Some(fragment)));
                 }
             }
-            // Its length counts words of 4 bytes, less two (RFC 4302 section 2.2).
+            // Its length is in words of 4 bytes, minus two (RFC 4302 section 2.2).
             v6::AUTHENTICATION => cursor.skip(usize::from(extension[1]) * 4)?,
             _ => cursor.skip(usize::from(extension[1]) * 8)?,
         }

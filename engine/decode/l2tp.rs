@@ -15,14 +15,14 @@ const VERSION_MASK: u16 = 0x000f;
 const VERSION_TWO: u16 = 2;
 const VERSION_THREE: u16 = 3;
 
-/// Bytes that may stand before the frame in version 3: a cookie of 0, 4 or 8 bytes, and a sublayer
-/// of 4. Only the signalling tells, so the place of the EtherType must.
+/// Possible numbers of bytes before the frame in version 3: a cookie of 0, 4 or 8 bytes, and a
+/// sublayer of 4. Only the signalling announces them, so we look for the EtherType at each offset.
 const BEFORE_FRAME_BYTES: [usize; 4] = [0, 4, 8, 12];
 
-/// With so many bytes the EtherType shows, wherever the frame begins.
+/// This many bytes include the EtherType, wherever the frame begins.
 const FRAME_SHOWS_BYTES: usize = 12 + 14;
 
-/// Steps over the header of a data message and over PPP.
+/// Skips the header of a data message, and PPP.
 pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let flags = cursor.u16()?;
     if flags & CONTROL != 0 {
@@ -37,7 +37,7 @@ pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
         _ => return Err(Reject::NotTcp),
     }
     if flags & LENGTH != 0 {
-        // It counts from the first byte of the header, and itself.
+        // It counts from the first byte of the header, and includes itself.
         let length = usize::from(cursor.u16()?);
         cursor.limit(length.checked_sub(4).ok_or(Reject::NotTcp)?);
     }
@@ -54,14 +54,14 @@ pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     ppp::protocol(cursor)
 }
 
-/// Steps over a session's header of version 3 and the Ethernet header behind it.
+/// Skips a session header of version 3 and the Ethernet header after it.
 pub(super) fn session(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let session = cursor.u32()?;
     // Session 0 is the signalling.
     let is_frame = |before: &usize| cursor.rest().get(*before..).is_some_and(link::is_ethernet);
     let before = match BEFORE_FRAME_BYTES.into_iter().find(is_frame) {
         Some(before) if session > 0 => before,
-        // The snap length cut it before that could show.
+        // The snap length cut the packet before the EtherType.
         None if session > 0 && cursor.is_cut() && cursor.rest().len() < FRAME_SHOWS_BYTES => {
             return Err(Reject::Truncated);
         }

@@ -1,5 +1,4 @@
-//! The link layer and what stands between it and IP: how far it is to the network header, and of
-//! what kind.
+//! The link layer, and everything between it and IP: finds the network header and its version.
 
 use super::cursor::Cursor;
 use super::{Reject, mpls, nflog, ppp, wifi};
@@ -11,12 +10,12 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const ETHERTYPE_MPLS: [u16; 2] = [0x8847, 0x8848];
 const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
-/// Below it, what stands in the place of an EtherType is a length, and LLC follows (IEEE 802.3).
+/// A smaller number at the place of an EtherType is a length, and LLC follows (IEEE 802.3).
 pub(super) const ETHERTYPE_MIN: u16 = 0x0600;
-/// What Linux' cooked capture says where LLC follows (`ETH_P_802_2`).
+/// The protocol number in Linux's cooked capture if LLC follows (`ETH_P_802_2`).
 const SLL_PROTOCOL_LLC: u16 = 0x0004;
 
-/// LLC's header where SNAP follows: both access points 0xaa, unnumbered information (IEEE 802.2).
+/// The LLC header before SNAP: both access points 0xaa, unnumbered information (IEEE 802.2).
 const LLC_SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
 /// The organizations whose SNAP protocol numbers are EtherTypes (RFC 1042; IEEE 802.1H).
 const SNAP_ORGANIZATIONS: [[u8; 3]; 2] = [[0, 0, 0], [0, 0, 0xf8]];
@@ -28,7 +27,7 @@ pub(super) enum Network {
     V6,
 }
 
-/// Steps over all that stands before the network header.
+/// Skips everything before the network header.
 #[inline]
 pub(super) fn network_of(cursor: &mut Cursor<'_>, frame: &Frame<'_>) -> Result<Network, Reject> {
     if let Some(tag) = frame.vlan {
@@ -68,7 +67,7 @@ fn behind(cursor: &mut Cursor<'_>, link: LinkType) -> Result<Network, Reject> {
         LinkType::Radiotap => wifi::radiotap(cursor),
         LinkType::Prism => wifi::prism(cursor),
         LinkType::Ppi => {
-            // Version and flags, length, link type; then fields that tell nothing of the packet.
+            // Version and flags, length, link type; then fields that do not describe the packet.
             let [_, _, c, d, low, high, _, _] = *cursor.take::<8>()?;
             named(cursor, 8, u16::from_le_bytes([c, d]).into(), u16::from_le_bytes([low, high]))
         }
@@ -84,8 +83,8 @@ fn behind(cursor: &mut Cursor<'_>, link: LinkType) -> Result<Network, Reject> {
     }
 }
 
-/// What follows a header of `header_bytes`, of which `read_bytes` are read, that names its link
-/// type: not another such header.
+/// What follows a header that names its link type. The header has `header_bytes`, of which
+/// `read_bytes` were read. A second such header is not followed.
 #[cold]
 #[inline(never)]
 fn named(
@@ -106,7 +105,7 @@ fn named(
 pub(super) fn ethernet(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let [.., high, low] = *cursor.take::<14>()?;
     match u16::from_be_bytes([high, low]) {
-        // First what nearly all frames are.
+        // The most common case first.
         ETHERTYPE_IPV4 => Ok(Network::V4),
         ETHERTYPE_IPV6 => Ok(Network::V6),
         length if length < ETHERTYPE_MIN => {
@@ -117,7 +116,7 @@ pub(super) fn ethernet(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     }
 }
 
-/// What an EtherType announces, through all tags.
+/// The network header after an EtherType and any number of tags.
 pub(super) fn by_ethertype(cursor: &mut Cursor<'_>, mut ethertype: u16) -> Result<Network, Reject> {
     while ETHERTYPE_VLAN.contains(&ethertype) {
         let tci = cursor.u16()?;
@@ -134,8 +133,7 @@ pub(super) fn by_ethertype(cursor: &mut Cursor<'_>, mut ethertype: u16) -> Resul
     }
 }
 
-/// Whether `bytes` look like an Ethernet frame: what stands in the place of the EtherType leads to
-/// IP.
+/// Whether `bytes` look like an Ethernet frame: the EtherType at its usual place leads to IP.
 pub(super) fn is_ethernet(bytes: &[u8]) -> bool {
     let Some(&[high, low]) = bytes.get(12..14) else { return false };
     let ethertype = u16::from_be_bytes([high, low]);
@@ -144,7 +142,7 @@ pub(super) fn is_ethernet(bytes: &[u8]) -> bool {
         || ETHERTYPE_MPLS.contains(&ethertype)
 }
 
-/// LLC with SNAP, which has an EtherType; other LLC carries no IP.
+/// LLC with SNAP, which contains an EtherType; other LLC carries no IP.
 pub(super) fn llc(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let [destination, source, control, a, b, c, high, low] = *cursor.take::<8>()?;
     let is_snap = [destination, source, control] == LLC_SNAP;
@@ -165,8 +163,9 @@ fn sll_protocol(cursor: &mut Cursor<'_>, protocol: u16) -> Result<Network, Rejec
     }
 }
 
-/// The address family of a BSD loopback header. Its byte order is the writing host's, which nobody
-/// noted; the values are small, so the order shows. AF_INET6 is 10, 24, 28 or 30, by system.
+/// The address family of a BSD loopback header. It is in the byte order of the writing host, which
+/// is not recorded; the values are small, so they reveal the order. AF_INET6 is 10, 24, 28 or 30,
+/// depending on the system.
 fn null_family(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let little = u32::from_le_bytes(*cursor.take()?);
     let family = if little > 0xffff { little.swap_bytes() } else { little };
@@ -177,7 +176,7 @@ fn null_family(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     }
 }
 
-/// IP, of the version that its first four bits tell.
+/// IP, of the version in its first four bits.
 pub(super) fn by_version(cursor: &Cursor<'_>) -> Result<Network, Reject> {
     match cursor.peek()? >> 4 {
         4 => Ok(Network::V4),

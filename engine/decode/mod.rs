@@ -2,17 +2,18 @@
 //!
 //! ```text
 //!  link ─► (VLAN, MPLS, PPPoE …) ─► ip ─► tcp ─► Segment
-//!                  ▲                 │ └─► fragments ─► the whole datagram, again from behind ip
-//!                  └── gre, udp … ◄──┘ what is a tunnel begins anew inside, to a bounded depth
+//!                  ▲                 │ └─► fragments ─► the whole datagram, decoded from its payload on
+//!                  └── gre, udp … ◄──┘ a tunnel starts over inside, to a bounded depth
 //! ```
 //!
-//! A frame that is no TCP segment is a [`Reject`], which is counted; it is never an error. Nothing
-//! here trusts a length it read: every step is checked against the captured bytes. Nothing is
-//! allocated but for fragments.
+//! A frame that is not a TCP segment is a [`Reject`], which is counted; it is never an error. No
+//! length in a frame is trusted: every step is checked against the captured bytes. Nothing is
+//! allocated, except for fragments.
 //!
-//! Checksums: that of each IPv4 header is computed, and a wrong one counted
-//! ([`DatagramStats::ipv4_checksums_wrong`]); the packet goes on, for captures of a sender with
-//! offloads have such. That of TCP is not: it would read every byte of every payload.
+//! Checksums: the checksum of each IPv4 header is verified, and wrong ones are counted
+//! ([`DatagramStats::ipv4_checksums_wrong`]). The packet is used all the same, since captures on a
+//! sender with offloads contain such packets. TCP checksums are not verified: that would read every
+//! byte of every payload.
 
 mod admit;
 mod ayiya;
@@ -51,11 +52,11 @@ use fragments::FragmentTable;
 use ip::{Fragment, Packet};
 use link::Network;
 
-/// Encapsulations that are followed into each other: tunnels, label stacks, PPPoE. More are seen in
-/// attacks only.
+/// Maximum depth of nested encapsulations: tunnels, label stacks, PPPoE. More occur only in
+/// attacks.
 const DEPTH_MAX: u8 = 8;
 
-/// Numbers of IP's protocol field: <https://www.iana.org/assignments/protocol-numbers>.
+/// Values of IP's protocol field: <https://www.iana.org/assignments/protocol-numbers>.
 mod protocol {
     pub const IPV4: u8 = 4;
     pub const TCP: u8 = 6;
@@ -67,68 +68,68 @@ mod protocol {
     pub const MPLS: u8 = 137;
 }
 
-/// One TCP segment: which flow, which way, where in the stream, and its payload, borrowed from the
+/// One TCP segment: its flow, direction, position in the stream, and payload, borrowed from the
 /// frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     /// The flow it belongs to.
     pub key: FlowKey,
-    /// Which way it goes.
+    /// The direction it travels in.
     pub direction: Direction,
-    /// Sequence number of its first byte (of the SYN, where it has one).
+    /// Sequence number of its first byte (of the SYN, if it has one).
     pub seq: SeqNumber,
-    /// What it acknowledges, where the ACK bit is set.
+    /// Its acknowledgment number, if the ACK bit is set.
     pub ack: Option<SeqNumber>,
     /// Its control bits.
     pub flags: TcpFlags,
     /// The captured payload.
     pub payload: &'a [u8],
-    /// Length of the payload on the wire; more than `payload.len()` where the snap length cut it.
+    /// Length of the payload on the wire; more than `payload.len()` if the snap length cut it.
     pub payload_wire_bytes: u32,
-    /// When it passed.
+    /// When it was captured.
     pub timestamp: TimestampNs,
-    /// Where it was captured.
+    /// The interface it was captured on.
     pub iface: IfaceId,
     /// The encapsulations around it.
     pub tunnel: TunnelPath,
 }
 
 impl Segment<'_> {
-    /// Sequence number of the first payload byte: a SYN takes the one before.
+    /// Sequence number of the first payload byte; a SYN occupies the number before it.
     pub fn payload_seq(&self) -> SeqNumber {
         self.seq.plus(u32::from(self.flags.is_syn()))
     }
 
-    /// Sequence number behind the last payload byte: where a FIN stands.
+    /// Sequence number after the last payload byte, which is that of a FIN.
     pub fn payload_end(&self) -> SeqNumber {
         self.payload_seq().plus(self.payload_wire_bytes)
     }
 }
 
-/// Why a frame is no segment. Each has its counter in [`DecodeStats`].
+/// Why a frame is not a segment. Each reason has its counter in [`DecodeStats`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reject {
     /// Neither IPv4 nor IPv6.
     NotIp,
     /// IP, but not TCP.
     NotTcp,
-    /// A fragment that waits for the rest of its datagram.
+    /// A fragment that is held until the rest of its datagram arrives.
     FragmentHeld,
     /// A fragment of a datagram whose fragments contradict each other.
     FragmentOverlap,
-    /// A fragment of a datagram in more pieces than are kept.
+    /// A fragment of a datagram in more pieces than we keep.
     FragmentAtBound,
-    /// Cut inside the headers; or a fragment that was cut anywhere.
+    /// Cut by the snap length inside the headers; or a fragment that was cut anywhere.
     Truncated,
     /// A header that contradicts itself or the frame.
     BadHeader,
     /// Too many tags, extension headers or encapsulations.
     TooDeep,
-    /// The link encrypted it.
+    /// Encrypted by the link layer.
     Encrypted,
     /// A link type, or a form of it, that we do not decode.
     UnsupportedLink,
-    /// Of a port, network or VLAN that the user does not want.
+    /// A port, network or VLAN that the user does not want.
     Unwanted,
 }
 
@@ -161,16 +162,15 @@ impl DecodeStats {
     }
 }
 
-/// Finds the TCP segments in frames. Its only memory is that of datagrams whose fragments come one
-/// by one; the frames of a flow must go through one decoder, in the order in which they were
-/// captured.
+/// Finds the TCP segments in frames. Its only state is that of incomplete datagrams; the frames of
+/// a flow must go through one decoder, in the order in which they were captured.
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecodeConfig,
-    /// Where there are any.
+    /// The user's restrictions, if there are any.
     restrictions: Option<Restrictions>,
     fragments: FragmentTable,
-    /// The datagram that was completed last: what the segment borrows that is returned for it.
+    /// The datagram that was completed last. The segment returned for it borrows from here.
     datagram: Vec<u8>,
     stats: DatagramStats,
 }
@@ -178,12 +178,12 @@ pub struct Decoder {
 /// What a tunnel or a fragment leads to.
 enum Found {
     Tcp(Packet),
-    /// A datagram that is whole now, and what its fragments said of it.
+    /// A completed datagram, and the packet that its fragments describe.
     Datagram(Vec<u8>, Packet),
 }
 
 impl Decoder {
-    /// A decoder that remembers nothing yet.
+    /// A decoder without any state.
     pub fn new(limits: DecodeConfig) -> Decoder {
         let fragments = FragmentTable::new(&limits);
         let restrictions = Some(limits.restrictions.clone()).filter(|it| !it.is_empty());
@@ -196,18 +196,18 @@ impl Decoder {
         }
     }
 
-    /// What was noticed of datagrams so far, beside the outcome of each frame.
+    /// Counts about datagrams so far, apart from the outcome of each frame.
     pub fn stats(&self) -> &DatagramStats {
         &self.stats
     }
 
-    /// Bytes that fragments take which wait for the rest of their datagrams; at most
+    /// Memory of the fragments that are held until their datagrams are complete; at most
     /// `fragment_bytes_max`.
     pub fn fragment_bytes(&self) -> usize {
         self.fragments.used_bytes()
     }
 
-    /// The flow of `frame`, before its turn, where that is plain to see. Nothing is counted.
+    /// The flow of `frame`, ahead of its turn, if the fast path can read it. Nothing is counted.
     #[inline(always)]
     pub fn flow_ahead(frame: &Frame<'_>) -> Option<FlowKey> {
         fast_path::segment(frame).map(|segment| segment.key)
@@ -218,13 +218,13 @@ impl Decoder {
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         match fast_path::segment(frame) {
             Some(segment) if self.restrictions.is_none() => Ok(segment),
-            _ => self.cursor(frame),
+            _ => self.decode_slow(frame),
         }
     }
 
-    /// The same for any frame, layer by layer.
+    /// The slow path, for any frame: layer by layer.
     #[inline(never)]
-    fn cursor<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
+    fn decode_slow<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         let mut cursor =
             Cursor::new(frame.bytes, frame.wire_bytes as usize, EncapsulationStack::default());
         let network = link::network_of(&mut cursor, frame)?;
@@ -248,8 +248,8 @@ impl Decoder {
         }
     }
 
-    /// Goes on in a datagram that `frame` completed. It may hold a fragment of another one, and so
-    /// on.
+    /// Continues in a datagram that `frame` completed. It may contain a fragment of another
+    /// datagram, and so on.
     #[cold]
     fn decode_datagram<'a>(
         &'a mut self,
@@ -259,7 +259,7 @@ impl Decoder {
         mut encapsulations: EncapsulationStack,
     ) -> Result<Segment<'a>, Reject> {
         let tcp = loop {
-            // Each turn is an encapsulation deeper, so that there is an end.
+            // Each iteration is one encapsulation deeper, so the loop ends.
             let mut cursor = Cursor::new(&datagram, datagram.len(), encapsulations);
             if packet.is_v6 {
                 (packet.protocol, packet.fragment) = ip::extensions(&mut cursor, packet.protocol)?;
@@ -282,8 +282,7 @@ impl Decoder {
         segment(frame, &packet, cursor, self.restrictions.as_ref())
     }
 
-    /// Through tunnels, from behind the headers of `packet` on, up to TCP or a datagram that is
-    /// whole now.
+    /// Follows tunnels, starting after the headers of `packet`, until TCP or a completed datagram.
     #[cold]
     fn find(
         &mut self,
@@ -307,8 +306,8 @@ impl Decoder {
         }
     }
 
-    /// The network header inside a packet that is no TCP. Each kind counts as an encapsulation,
-    /// which ends every way inwards.
+    /// The network header inside a packet that is not TCP. Each kind counts as an encapsulation,
+    /// which bounds the depth.
     fn network_inside(&self, cursor: &mut Cursor<'_>, packet: &Packet) -> Result<Network, Reject> {
         let (encapsulation, network) = match (packet.protocol, packet.is_v6) {
             (protocol::UDP, _) => return udp::network_of(cursor, &self.limits),
@@ -325,8 +324,8 @@ impl Decoder {
         Ok(network)
     }
 
-    /// A fragment is held until its datagram is whole. Those of datagrams that cannot lead to TCP
-    /// are not.
+    /// Holds a fragment until its datagram is complete. Datagrams that cannot lead to TCP are not
+    /// held.
     fn join(
         &mut self,
         cursor: &Cursor<'_>,
@@ -350,7 +349,7 @@ impl Decoder {
     }
 }
 
-/// Whether TCP may be in what an IP packet of this protocol carries.
+/// Whether a payload of this IP protocol may contain TCP.
 fn leads_to_tcp(protocol: u8) -> bool {
     matches!(
         protocol,
@@ -365,7 +364,7 @@ fn leads_to_tcp(protocol: u8) -> bool {
     )
 }
 
-/// The segment at which `cursor` stands.
+/// The segment at the position of `cursor`.
 #[inline]
 fn segment<'a>(
     frame: &Frame<'_>,

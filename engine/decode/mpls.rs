@@ -1,4 +1,4 @@
-//! MPLS label stacks (RFC 3032). Nothing says what follows them: the first bits must tell (RFC
+//! MPLS label stacks (RFC 3032). No field announces their payload: its first bits must show it (RFC
 //! 4928).
 
 use super::Reject;
@@ -8,10 +8,10 @@ use super::tunnel::Encapsulation;
 
 /// The last entry of a stack has this bit.
 const BOTTOM: u32 = 1 << 8;
-/// Entries of one stack. Networks use up to about six.
+/// Maximum number of entries of one stack. Networks use up to about six.
 const LABEL_COUNT_MAX: usize = 16;
 
-/// Steps over a label stack and, where a pseudowire is in it, over the Ethernet header there.
+/// Skips a label stack and, if it contains a pseudowire, the Ethernet header in it.
 pub(super) fn labels(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     cursor.encapsulations.deepen()?;
     for _ in 0..LABEL_COUNT_MAX {
@@ -28,12 +28,12 @@ fn behind_labels(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     match cursor.peek()? >> 4 {
         4 => Ok(Network::V4),
         6 => Ok(Network::V6),
-        // A pseudowire's associated channel carries no user's data (RFC 4385 section 5).
+        // A pseudowire's associated channel carries no user data (RFC 4385 section 5).
         1 => Err(Reject::NotIp),
         nibble => {
             cursor.encapsulations.deepen()?;
             // A control word begins with four zero bits (RFC 4385 section 3), and so do many
-            // Ethernet addresses: the place of the EtherType tells.
+            // Ethernet addresses: the EtherType decides.
             if nibble == 0 && !is_ethernet(cursor.rest()) {
                 cursor.skip(4)?;
             }

@@ -7,10 +7,10 @@ use super::tunnel::Encapsulation;
 use super::{Reject, mpls};
 use crate::ids::{REALM_GENEVE, REALM_VXLAN};
 
-/// The flag that says that there is a network identifier.
+/// This flag announces a network identifier.
 const VXLAN_HAS_VNI: u8 = 0x08;
-/// The Generic Protocol Extension's flag that says that the fourth byte tells what is inside
-/// (draft-ietf-nvo3-vxlan-gpe-13). In plain VXLAN both are reserved, and to be ignored.
+/// The Generic Protocol Extension's flag: the fourth byte contains the inner protocol
+/// (draft-ietf-nvo3-vxlan-gpe-13). In plain VXLAN both are reserved and must be ignored.
 const GPE_HAS_PROTOCOL: u8 = 0x04;
 const GPE_IPV4: u8 = 1;
 const GPE_IPV6: u8 = 2;
@@ -19,18 +19,18 @@ const GPE_MPLS: u8 = 5;
 
 /// The EtherType of Geneve's Ethernet payload (Transparent Ethernet Bridging).
 const GENEVE_ETHERNET: u16 = 0x6558;
-/// Of Geneve's first byte: the version, and the length of the options in words of 4 bytes.
+/// Fields of Geneve's first byte: the version, and the length of the options in words of 4 bytes.
 const GENEVE_VERSION_MASK: u8 = 0xc0;
 const GENEVE_OPTIONS_MASK: u8 = 0x3f;
 
-/// Steps over VXLAN's header and the Ethernet header inside.
+/// Skips VXLAN's header and the inner Ethernet header.
 pub(super) fn vxlan(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     vxlan_header(cursor)?;
     ethernet(cursor)
 }
 
-/// Steps over the header of VXLAN's Generic Protocol Extension, and the Ethernet header inside, if
-/// it is Ethernet.
+/// Skips the header of VXLAN's Generic Protocol Extension, and the inner Ethernet header, if the
+/// payload is Ethernet.
 pub(super) fn vxlan_gpe(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let [flags, _, _, protocol, ..] = *vxlan_header(cursor)?;
     match protocol {
@@ -55,7 +55,8 @@ fn vxlan_header<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8; 8], Reject> {
     Ok(header)
 }
 
-/// Steps over Geneve's header with its options, and the Ethernet header inside, if it is Ethernet.
+/// Skips Geneve's header with its options, and the inner Ethernet header, if the payload is
+/// Ethernet.
 pub(super) fn geneve(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let [first, _, high, low, a, b, c, _] = *cursor.take::<8>()?;
     if first & GENEVE_VERSION_MASK != 0 {

@@ -7,12 +7,13 @@ use super::link::{Network, by_ethertype};
 use super::mpls;
 use super::tunnel::Encapsulation;
 
-/// All stations, unnumbered information: what HDLC-like framing puts before the protocol (RFC
-/// 1662), and what both ends may agree to leave out.
+/// All stations, unnumbered information: the two bytes that HDLC-like framing puts before the
+/// protocol (RFC 1662), and that both ends may agree to leave out.
 const ADDRESS_CONTROL: [u8; 2] = [0xff, 0x03];
-/// What is left of it where the direction took the address' place. As a protocol it is reserved.
+/// The rest of them if the direction byte replaced the address. As a protocol number it is
+/// reserved.
 const CONTROL: [u8; 1] = [0x03];
-/// The addresses of Cisco's HDLC: unicast and broadcast (RFC 4349 section 2 describes them).
+/// The address bytes of Cisco's HDLC: unicast and broadcast (RFC 4349 section 2 describes them).
 const CISCO_ADDRESSES: [u8; 2] = [0x0f, 0x8f];
 
 /// PPP protocol numbers: <https://www.iana.org/assignments/ppp-numbers>.
@@ -21,7 +22,7 @@ const PROTOCOL_IPV6: u16 = 0x0057;
 const PROTOCOL_MPLS: [u16; 2] = [0x0281, 0x0283];
 
 /// PPP, with or without address and control, or with control alone. A protocol number may have one
-/// byte or two: its last byte is odd, the one before even (RFC 1661 section 2).
+/// byte or two: its last byte is odd, the one before it even (RFC 1661 section 2).
 pub(super) fn protocol(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     if cursor.begins_with(&ADDRESS_CONTROL)? {
         cursor.skip(ADDRESS_CONTROL.len())?;
@@ -62,7 +63,7 @@ pub(super) fn pppoe(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
         return Err(Reject::NotIp);
     }
     cursor.encapsulations.enter(Encapsulation::Pppoe(u16::from_be_bytes([s, t])))?;
-    // An offloaded superpacket's length does not fit; IP tells it then.
+    // An offloaded superpacket's length does not fit; the IP header has it then.
     match u16::from_be_bytes([high, low]) {
         0 => {}
         length => cursor.limit(length.into()),

@@ -5,7 +5,7 @@ use crate::config::Restrictions;
 use crate::ids::FlowKey;
 
 impl Restrictions {
-    /// Whether nothing is refused.
+    /// Whether there are no restrictions.
     pub fn is_empty(&self) -> bool {
         self.ports.is_empty() && self.networks.is_empty() && self.vlans.is_empty()
     }

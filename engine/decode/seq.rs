@@ -1,26 +1,25 @@
 //! TCP sequence numbers (RFC 9293 section 3.4): positions in a stream, modulo 2^32.
 
-/// A sequence number. It has no order of its own, only a distance to another one; so there is no
-/// `Ord`.
+/// A sequence number. Sequence numbers have a distance but no total order, so there is no `Ord`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct SeqNumber(pub u32);
 
 impl SeqNumber {
-    /// How far `self` lies after `other`: negative where it lies before. Right for distances below
-    /// 2^31, which is twice the largest window TCP has (RFC 7323).
+    /// How far `self` lies after `other`; negative if it lies before. Correct for distances below
+    /// 2^31, which is twice the largest TCP window (RFC 7323).
     #[inline]
     pub fn distance(self, other: SeqNumber) -> i32 {
         self.0.wrapping_sub(other.0) as i32
     }
 
-    /// Whether `self` lies before `other`. Of two numbers that are 2^31 apart, which only a forger
-    /// sends, neither does.
+    /// Whether `self` lies before `other`. If two numbers are 2^31 apart, which only forged
+    /// segments are, neither precedes the other.
     #[inline]
     pub fn precedes(self, other: SeqNumber) -> bool {
         other.distance(self) > 0
     }
 
-    /// The number `bytes` further on.
+    /// The sequence number `bytes` further on.
     #[inline]
     pub fn plus(self, bytes: u32) -> SeqNumber {
         SeqNumber(self.0.wrapping_add(bytes))

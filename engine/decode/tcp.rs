@@ -16,31 +16,31 @@ const HEADER_BYTES_MIN: usize = 20;
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {
-    /// The bits, by name, to be joined with `|`.
+    /// The bits, by name, to be combined with `|`.
     pub const FIN: u8 = 0x01;
     /// Synchronize.
     pub const SYN: u8 = 0x02;
     /// Reset.
     pub const RST: u8 = 0x04;
-    /// The acknowledgment number is meant.
+    /// The acknowledgment number is valid.
     pub const ACK: u8 = 0x10;
 
-    /// The sender has no more data.
+    /// Whether the sender has no more data.
     pub fn is_fin(self) -> bool {
         self.0 & Self::FIN != 0
     }
 
-    /// The sequence number is an initial one.
+    /// Whether the sequence number is an initial one.
     pub fn is_syn(self) -> bool {
         self.0 & Self::SYN != 0
     }
 
-    /// The connection is broken off.
+    /// Whether the connection is aborted.
     pub fn is_rst(self) -> bool {
         self.0 & Self::RST != 0
     }
 
-    /// The acknowledgment number is meant.
+    /// Whether the acknowledgment number is valid.
     pub fn is_ack(self) -> bool {
         self.0 & Self::ACK != 0
     }
@@ -55,7 +55,7 @@ pub(super) struct Header {
     pub flags: TcpFlags,
 }
 
-/// Steps over the header; the whole of it, options included, must have been captured.
+/// Skips the header; all of it, options included, must have been captured.
 #[inline]
 pub(super) fn header(cursor: &mut Cursor<'_>) -> Result<Header, Reject> {
     let wire_bytes = cursor.wire_bytes();

@@ -5,11 +5,11 @@ use super::cursor::Cursor;
 use super::link::Network;
 use super::tunnel::Encapsulation;
 
-/// What the indications in front of the IPv6 header begin with.
+/// The first bytes of the indications before the IPv6 header.
 const AUTHENTICATION: [u8; 2] = [0, 1];
 const ORIGIN: [u8; 2] = [0, 0];
 
-/// Steps over the authentication and the origin indication, which come in this order, if at all.
+/// Skips the authentication and the origin indication; both are optional, and come in this order.
 pub(super) fn network_of(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     if cursor.begins_with(&AUTHENTICATION)? {
         let [_, _, id_bytes, value_bytes] = *cursor.take::<4>()?;

@@ -1,9 +1,9 @@
-//! [`TunnelPath`]: the encapsulations that a frame encapsulations, small enough to travel with
-//! every segment.
+//! [`TunnelPath`]: the encapsulations around a frame's segment, small enough to travel with every
+//! segment.
 
 use std::fmt;
 
-/// One encapsulation, with the number by which its packets tell their tunnel.
+/// One encapsulation, with the number that identifies its tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encapsulation {
     /// GRE without a key (RFC 2784).
@@ -44,13 +44,13 @@ pub enum Encapsulation {
     Pppoe(u16),
 }
 
-/// Bits of the number that says which encapsulation a code is of; 0 is none.
+/// Bits of the field that identifies the kind of an encapsulation; 0 means none.
 const KIND_BITS: u32 = 5;
-/// This bit says that encapsulations were left out for want of room.
+/// This bit is set if encapsulations were left out because the path was full.
 const CUT: u128 = 1 << 127;
 
 impl Encapsulation {
-    /// Its kind, the bits of its number and the number.
+    /// Its kind, the width of its number in bits, and the number.
     fn code(self) -> (u8, u32, u32) {
         match self {
             Encapsulation::Gre => (1, 0, 0),
@@ -76,7 +76,7 @@ impl Encapsulation {
         }
     }
 
-    /// The encapsulation whose code ends `codes`, and the codes before it.
+    /// The encapsulation whose code is the last of `codes`, and the codes before it.
     fn last_of(codes: u128) -> Option<(Encapsulation, u128)> {
         let kind = codes & ((1 << KIND_BITS) - 1);
         let number = (codes >> KIND_BITS) as u32;
@@ -108,7 +108,7 @@ impl Encapsulation {
 }
 
 impl fmt::Display for Encapsulation {
-    /// As in the record: `gre`, `vxlan:42`, `l2tp:7:1`.
+    /// The form in records: `gre`, `vxlan:42`, `l2tp:7:1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Encapsulation::Gre => f.write_str("gre"),
@@ -133,24 +133,24 @@ impl fmt::Display for Encapsulation {
     }
 }
 
-/// The encapsulations that a frame encapsulations, in 16 bytes: a code for each, the innermost in
-/// the lowest bits.
+/// The encapsulations around a segment, in 16 bytes: a code for each, the innermost in the lowest
+/// bits.
 ///
-/// It is a value and no index into a table, so that shards need to share nothing and no flood of
-/// tunnels can fill anything. Room is for 25 codes without number, or for 5 MPLS labels; the
-/// outermost ones that fit are kept, and [`TunnelPath::is_cut`] tells that there were more.
+/// It is a value rather than an index into a table, so shards share nothing, and a flood of tunnels
+/// cannot fill anything. It has space for 25 codes without a number, or for 5 MPLS labels. The
+/// outermost ones that fit are kept, and [`TunnelPath::is_cut`] shows that there were more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TunnelPath(u128);
 
 impl TunnelPath {
-    /// Encapsulations that a path can hold, at most.
+    /// Maximum number of encapsulations in a path.
     pub const LEN_MAX: usize = u128::BITS.div_ceil(KIND_BITS) as usize;
 
-    /// Adds an encapsulation inside those that are there.
+    /// Adds an encapsulation inside the existing ones.
     pub fn push(&mut self, inner: Encapsulation) {
         let (kind, number_bits, number) = inner.code();
         let code_bits = KIND_BITS + number_bits;
-        // One bit is for the mark; and nothing may follow where something was left out.
+        // One bit is the mark for a cut, and nothing may follow an encapsulation that was left out.
         if self.0.leading_zeros() <= code_bits {
             self.0 |= CUT;
             return;
@@ -158,13 +158,13 @@ impl TunnelPath {
         self.0 = self.0 << code_bits | u128::from(number) << KIND_BITS | u128::from(kind);
     }
 
-    /// Nothing was encapsulations.
+    /// Whether there are no encapsulations.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Encapsulations further inside are not listed.
+    /// Whether there are further encapsulations inside that are not listed.
     pub fn is_cut(self) -> bool {
         self.0 & CUT != 0
     }
@@ -229,7 +229,7 @@ mod tests {
         }
         assert!(!path.is_cut());
         path.push(E::Mpls(5));
-        // Two bits are left, but nothing goes behind what was left out.
+        // Two bits are left, but nothing may follow an encapsulation that was left out.
         path.push(E::Gre);
         assert!(path.is_cut());
         assert_eq!(path.outermost_first().collect::<Vec<_>>(), [0, 1, 2, 3, 4].map(E::Mpls));

@@ -1,6 +1,5 @@
-//! UDP (RFC 768), as far as its port promises a tunnel: VXLAN, Geneve, GTP-U, Teredo, L2TP, GRE,
-//! MPLS, AYIYA. A payload that is not what the port promises is no TCP, and nothing more is said of
-//! it.
+//! UDP (RFC 768) on the ports of tunnels: VXLAN, Geneve, GTP-U, Teredo, L2TP, GRE, MPLS, AYIYA. A
+//! payload that does not match its port is counted as not TCP, without a further reason.
 
 use super::cursor::Cursor;
 use super::link::Network;
@@ -18,7 +17,7 @@ const PORT_GENEVE: u16 = 6081;
 /// RFC 7510.
 const PORT_MPLS: u16 = 6635;
 
-/// Steps over UDP and the tunnel's own header.
+/// Skips UDP and the tunnel's own header.
 pub(super) fn network_of(
     cursor: &mut Cursor<'_>,
     limits: &DecodeConfig,
@@ -33,7 +32,7 @@ pub(super) fn network_of(
     }
     let is_cut = cursor.is_cut();
     match tunnel(cursor, limits, source, destination) {
-        // It is all there, and too short for the tunnel: keep-alives of NATs, other protocols.
+        // The payload is complete, but too short for the tunnel: NAT keep-alives, other protocols.
         Err(Reject::Truncated) if !is_cut => Err(Reject::NotTcp),
         found => found,
     }
@@ -45,7 +44,7 @@ fn tunnel(
     source: u16,
     destination: u16,
 ) -> Result<Network, Reject> {
-    // Overlays vary the source port (RFC 7348 section 5); the others may answer to any port from
+    // Overlays vary the source port (RFC 7348 section 5); the others may respond to any port from
     // their own.
     if limits.vxlan_ports.contains(&destination) {
         return overlay::vxlan(cursor);

@@ -1,4 +1,4 @@
-//! 802.11 data frames (IEEE 802.11-2020 section 9.3.2), bare or behind a header of the driver.
+//! 802.11 data frames (IEEE 802.11-2020 section 9.3.2), bare or after a header from the driver.
 
 use super::Reject;
 use super::cursor::Cursor;
@@ -7,7 +7,7 @@ use super::link::{Network, llc};
 /// Bits of the first byte of the frame control field: version 0 and the type of data frames.
 const VERSION_TYPE_MASK: u8 = 0x0f;
 const DATA: u8 = 0x08;
-/// Subtype bits: the frame has no data, has a QoS control field.
+/// Subtype bits: the frame has no data; it has a QoS control field.
 const NO_DATA: u8 = 0x40;
 const QOS: u8 = 0x80;
 /// Bits of the second byte.
@@ -18,8 +18,7 @@ const ORDER: u8 = 0x80;
 /// Bit of the QoS control field's first byte: several MSDUs follow, each with a header of its own.
 const AGGREGATED: u8 = 0x80;
 
-/// Whether the driver put bytes between header and body, so that the body begins on a multiple of
-/// 4.
+/// Whether the driver inserted bytes between header and body to align the body to a multiple of 4.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Padding {
     None,
@@ -31,10 +30,10 @@ const PRESENT_TSFT: u32 = 1 << 0;
 const PRESENT_FLAGS: u32 = 1 << 1;
 const PRESENT_MORE: u32 = 1 << 31;
 const FLAG_PADDED: u8 = 0x20;
-/// Presence words of one header; each antenna adds one.
+/// Maximum number of presence words of one header; each antenna adds one.
 const PRESENT_COUNT_MAX: usize = 32;
 
-/// Steps over a radiotap header (little-endian), then over the frame's own.
+/// Skips a radiotap header (little-endian), then the frame's own.
 pub(super) fn radiotap(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let header = cursor.rest();
     let [version, _, low, high] = *cursor.take::<4>()?;
@@ -65,12 +64,12 @@ pub(super) fn radiotap(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     data(cursor, if is_padded { Padding::ToWords } else { Padding::None })
 }
 
-/// How the header of AVS begins, but for its version; it has network order.
+/// The magic of an AVS header, without its version; it has network byte order.
 const AVS_MAGIC: u32 = 0x8021_1000;
 const AVS_MAGIC_MASK: u32 = 0xffff_f000;
 
-/// Steps over a header of Prism or of AVS, which both begin with a kind and a length, then over the
-/// frame's own. Prism's is in the byte order of the host; the length is small, so the order shows.
+/// Skips a header of Prism or of AVS, which both begin with a type and a length, then the frame's
+/// own. Prism's is in the byte order of the host; the length is small, so it reveals the order.
 pub(super) fn prism(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     let kind = cursor.u32()?;
     let length = cursor.u32()?;
@@ -80,10 +79,10 @@ pub(super) fn prism(cursor: &mut Cursor<'_>) -> Result<Network, Reject> {
     data(cursor, Padding::None)
 }
 
-/// Steps over the header of a data frame, then over LLC and SNAP.
+/// Skips the header of a data frame, then LLC and SNAP.
 ///
-/// What is encrypted is told apart. Frames that hold several MSDUs, or a part of one, are counted
-/// as forms of the link that we do not decode: drivers hand up whole, single ones.
+/// Encrypted frames have a reason of their own. Frames with several MSDUs, or with a part of one,
+/// are counted as forms of the link that we do not decode: drivers pass up whole, single ones.
 pub(super) fn data(cursor: &mut Cursor<'_>, padding: Padding) -> Result<Network, Reject> {
     let start_bytes = cursor.rest().len();
     // Frame control, duration, three addresses, sequence control.

@@ -8,32 +8,32 @@ use crate::sys::filter::{Filter, Gate};
 use crate::sys::interface::{self, Interface};
 use crate::sys::packet_socket::PacketSocket;
 
-/// The gate and the totals of a live capture. It may be used from any thread while shards poll.
+/// The gate and the totals of a live capture. Any thread may use it while shards poll.
 #[derive(Debug)]
 pub struct LiveControl {
     filter: Filter,
     fanout: Option<Fanout>,
     watched: Vec<Watched>,
     totals: LiveTotals,
-    /// What `/proc/net/softnet_stat` said at the last look.
+    /// The value of `/proc/net/softnet_stat` at the last look.
     softnet_seen: u64,
 }
 
-/// An interface, its sockets, and what its counters said at the last look.
+/// An interface, its sockets, and its counters at the last look.
 #[derive(Debug)]
 struct Watched {
-    /// 0 is all.
+    /// 0 means all interfaces.
     ifindex: u32,
-    /// It was removed. A new one of its name has another number.
+    /// The interface was removed. A new one of the same name has another index.
     is_gone: bool,
-    /// By other descriptors than those of the shards.
+    /// Duplicates of the shards' descriptors.
     sockets: Vec<PacketSocket>,
-    /// Interface number, `rx_dropped`, `rx_missed`.
+    /// Interface index, `rx_dropped`, `rx_missed`.
     seen: Vec<(u32, u32, u32)>,
 }
 
 impl LiveControl {
-    /// Of the interfaces `opened`: name, number and sockets of each.
+    /// For the interfaces `opened`: name, index and sockets of each.
     pub(super) fn new(
         filter: Filter,
         fanout: Option<Fanout>,
@@ -51,35 +51,35 @@ impl LiveControl {
         LiveControl { filter, fanout, watched, totals, softnet_seen: softnet_dropped() }
     }
 
-    /// Whether our own program chooses the shards.
+    /// Whether our own BPF program chooses the shards.
     pub fn has_fanout_program(&self) -> bool {
         self.fanout.is_some()
     }
 
-    /// From now on frames are judged and counted.
+    /// From now on the filter judges and counts frames.
     pub fn open_gate(&self) {
         self.filter.gate(Gate::Open);
     }
 
-    /// When this returns no frame passes any more. What has passed comes up until
-    /// [`LiveTotals::packets`] equals the frames delivered and the drops; the last block within
-    /// about two retire timeouts.
+    /// When this returns, no further frame passes. Frames that have passed still reach user space,
+    /// until [`LiveTotals::packets`] equals the delivered frames plus the drops; the last block
+    /// arrives within about two retire timeouts.
     pub fn shut_gate(&self) {
         self.filter.gate(Gate::Shut);
     }
 
-    /// The names of the interfaces, where the last look at the totals found that none of them is
-    /// left.
+    /// The names of the interfaces, if the last call of [`LiveControl::totals`] found that all are
+    /// gone.
     pub fn all_gone(&self) -> Option<String> {
         let is_deserted = self.watched.iter().all(|watched| watched.is_gone);
         let names = self.totals.interfaces.iter().map(|interface| interface.name.as_str());
         is_deserted.then(|| names.collect::<Vec<_>>().join(", "))
     }
 
-    /// Everything so far. To be called now and then in long runs: the kernel's counters have 32
+    /// All counts so far. Long captures must call this now and then: the kernel's counters have 32
     /// bits.
     pub fn totals(&mut self) -> io::Result<&LiveTotals> {
-        // A frame is counted by the filter before it is by its socket.
+        // The filter counts a frame before its socket does.
         let present = interface::interfaces()?;
         let mut gone = Vec::new();
         for (watched, totals) in self.watched.iter_mut().zip(&mut self.totals.interfaces) {
@@ -97,7 +97,7 @@ impl LiveControl {
                 gone.push(totals.name.as_str());
             }
         }
-        // Where none is left the capture ends, and says so itself.
+        // If no interface is left, the capture ends and reports that itself.
         if !gone.is_empty() && self.watched.iter().any(|watched| !watched.is_gone) {
             let names = gone.join(", ");
             tracing::warn!("{names} has gone; capturing goes on without it, even if it comes back");
@@ -113,8 +113,9 @@ impl LiveControl {
 }
 
 impl Watched {
-    /// Whether the interface was removed. The sockets know: a list of interfaces that is read while
-    /// others come and go may lack one that is there, or show a new one under the old number.
+    /// Whether the interface was removed. Only the sockets know for sure: a list of interfaces that
+    /// is read while others come and go may lack one that exists, or show a new one under the old
+    /// index.
     fn is_deserted(&self) -> io::Result<bool> {
         match self.sockets.first() {
             Some(socket) if self.ifindex != 0 => Ok(!socket.is_bound_to(self.ifindex)?),
@@ -122,7 +123,8 @@ impl Watched {
         }
     }
 
-    /// What the interfaces have lost since the last look; an interface that is new starts here.
+    /// The frames that the interfaces have lost since the last look; a new interface starts at its
+    /// current counters.
     fn see(&mut self, present: &[Interface]) -> (u64, u64) {
         let (mut dropped, mut missed) = (0, 0);
         for now in present {
@@ -143,7 +145,7 @@ impl Watched {
 }
 
 /// Frames that found a CPU's backlog full, on all CPUs since boot: the second column of
-/// softnet_stat, proc(5). 0 where there is none to read.
+/// softnet_stat, proc(5). 0 if the file cannot be read.
 pub fn softnet_dropped() -> u64 {
     sum_softnet_dropped(&std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Why a live capture cannot begin, in sentences that say what to do.
+//! Why a live capture cannot begin. Each message says what to do.
 
 use std::io;
 
@@ -12,9 +12,9 @@ pub enum LiveOpenError {
     /// No such interface.
     #[error("there is no interface {name}; there are: {known}, and any for all of them")]
     NoInterface {
-        /// What was asked for.
+        /// The name the user gave.
         name: String,
-        /// The names there are.
+        /// The names of the interfaces that exist.
         known: String,
     },
     /// The interface is down.
@@ -34,19 +34,19 @@ pub enum LiveOpenError {
         capability: &'static str,
         /// What needs it.
         purpose: &'static str,
-        /// All that this kernel asks for, as setcap(8) takes it.
+        /// All capabilities that this kernel demands, in the syntax of setcap(8).
         advice: &'static str,
     },
-    /// The kernel does not take the filter.
+    /// The kernel rejects the filter.
     #[error(
         "the kernel does not take the filter ({detail}); httplines needs Linux 5.10 or later, \
          built with CONFIG_BPF_SYSCALL; here it can only read files: -r FILE"
     )]
     Kernel {
-        /// What the kernel said, and to what.
+        /// The failed step, and the kernel's error.
         detail: String,
     },
-    /// The rings do not fit into memory.
+    /// The rings do not fit into the available memory.
     #[error(
         "the rings need {needed_mib} MiB of memory (shards: {shard_count}, interfaces: \
          {interface_count}, each ring: {ring_mib} MiB), and {available_mib} MiB are free; make \
@@ -55,13 +55,13 @@ pub enum LiveOpenError {
     Memory {
         /// Size of one ring.
         ring_mib: u64,
-        /// Size of all.
+        /// Size of all rings.
         needed_mib: u64,
-        /// What the kernel could give.
+        /// The memory that the kernel could give.
         available_mib: u64,
-        /// How many shards.
+        /// Number of shards.
         shard_count: u64,
-        /// On how many interfaces.
+        /// Number of interfaces.
         interface_count: u64,
     },
     /// The kernel refuses the memory for a ring.
@@ -76,12 +76,12 @@ pub enum LiveOpenError {
     /// The interfaces cannot be listed.
     #[error("cannot list the interfaces: {0}")]
     Interfaces(#[source] io::Error),
-    /// A call failed for a reason that we have no advice for.
+    /// A call failed for a reason for which we have no advice.
     #[error("cannot capture from {iface}: {source}")]
     Socket {
         /// The interface.
         iface: String,
-        /// What the kernel said.
+        /// The error from the kernel.
         source: io::Error,
     },
 }
@@ -115,7 +115,7 @@ impl LiveOpenError {
     }
 
     pub(super) fn from_filter(source: LoadError) -> LiveOpenError {
-        // The verifier's no, EACCES, is of the same kind as EPERM.
+        // A rejection by the verifier (EACCES) has the same error kind as EPERM.
         if source.is_permission() {
             if !Filter::is_permitted() {
                 return LiveOpenError::permission("CAP_BPF", "the kernel filter");
@@ -128,7 +128,7 @@ impl LiveOpenError {
                 };
             }
         }
-        // The number of the kernel's word says nothing more.
+        // The errno after the kernel's message adds nothing.
         let detail = source.to_string();
         let words = detail.split(" (os error").next().unwrap_or_default();
         LiveOpenError::Kernel { detail: words.to_string() }

@@ -1,29 +1,29 @@
-//! [`CaptureOpenError`]: why a capture cannot be opened, in sentences that say what to do.
+//! [`CaptureOpenError`]: why a capture cannot be opened. Each message says what to do.
 
 use std::io::{self, ErrorKind};
 
-/// Why a capture cannot be opened; each is one sentence that says what to do.
+/// Why a capture cannot be opened. Each message is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureOpenError {
-    /// There is nothing of that name.
+    /// No file of that name exists.
     #[error("{input}: no such file; check the path")]
     NotFound {
         /// What was to be opened.
         input: String,
     },
-    /// The name is that of a directory.
+    /// The path is a directory.
     #[error("{input} is a directory; name a capture file in it")]
     IsDirectory {
         /// What was to be opened.
         input: String,
     },
-    /// The file may not be read by this user. Exit code 3.
+    /// This user may not read the file. Exit code 3.
     #[error("{input}: permission denied; make it readable for this user")]
     PermissionDenied {
         /// What was to be opened.
         input: String,
     },
-    /// There is not one byte.
+    /// The input has no bytes.
     #[error(
         "{input} is empty; a capture has at least a file header (is its writer still buffering?)"
     )]
@@ -31,7 +31,7 @@ pub enum CaptureOpenError {
         /// What was to be opened.
         input: String,
     },
-    /// It begins like neither format.
+    /// The input begins like neither format.
     #[error(
         "{input} is not a capture that httplines reads (pcap, pcapng); \
          `editcap -F pcapng IN OUT` converts others"
@@ -40,23 +40,23 @@ pub enum CaptureOpenError {
         /// What was to be opened.
         input: String,
     },
-    /// It is compressed.
+    /// The input is compressed.
     #[error("{input} is {kind} compressed; unpack it on the way: `{tool} FILE | httplines -r -`")]
     Compressed {
         /// What was to be opened.
         input: String,
-        /// What compressed it.
+        /// The compression format.
         kind: &'static str,
         /// The command that unpacks it to standard output.
         tool: &'static str,
     },
-    /// It ends before its file header does.
+    /// The input ends inside its file header.
     #[error("{input} is cut off inside its file header; no frame is in it, capture again")]
     HeaderCut {
         /// What was to be opened.
         input: String,
     },
-    /// A version that nobody has written in this century.
+    /// A version that no tool has written in this century.
     #[error(
         "{input} is {format} version {major}.{minor}, which is not read; convert it with editcap"
     )]
@@ -75,7 +75,7 @@ pub enum CaptureOpenError {
     Read {
         /// What was to be opened.
         input: String,
-        /// What the kernel said.
+        /// The error from the kernel.
         source: io::Error,
     },
 }

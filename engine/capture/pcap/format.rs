@@ -1,4 +1,4 @@
-//! Which format a capture has, from its first bytes.
+//! Detects the format of a capture by its first bytes.
 
 use super::error::CaptureOpenError;
 use super::legacy::Legacy;
@@ -8,14 +8,14 @@ use crate::capture::Frame;
 use crate::ids::IfaceNames;
 use std::io::Read;
 
-/// What is known of a capture between two of its records.
+/// The state of a capture between two records.
 #[derive(Clone, Debug)]
 pub(super) enum Format {
     Legacy(Legacy),
     Ng(Ng),
 }
 
-/// How files begin that hold a compressed capture, what that is called, and who unpacks it.
+/// The first bytes of compressed files, the name of the compression, and the tool that unpacks it.
 const COMPRESSED: [(&[u8], &str, &str); 5] = [
     (b"\x1f\x8b", "gzip", "zcat"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
@@ -25,8 +25,8 @@ const COMPRESSED: [(&[u8], &str, &str); 5] = [
 ];
 
 impl Format {
-    /// The format of the capture that begins with `prefix`: [`PREFIX_BYTES`], or fewer if there are
-    /// no more. `input` is what an error calls the capture.
+    /// The format of the capture that begins with `prefix`: [`PREFIX_BYTES`], or fewer if the input
+    /// is shorter. Errors call the capture `input`.
     pub(super) fn detect(prefix: &[u8], input: &str) -> Result<Format, CaptureOpenError> {
         let input = input.to_string();
         if prefix.is_empty() {
@@ -59,7 +59,7 @@ impl Format {
         }
     }
 
-    /// The frame at the front of `bytes`, if one is there, before its turn.
+    /// The frame at the front of `bytes`, if it is there, ahead of its turn. No state changes.
     #[inline]
     pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
         match self {
@@ -71,7 +71,7 @@ impl Format {
         }
     }
 
-    /// What stands at the front of `bytes`.
+    /// The next step: what is at the front of `bytes`.
     #[inline]
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
         match self {
@@ -81,7 +81,7 @@ impl Format {
     }
 }
 
-/// The first bytes of a capture: [`PREFIX_BYTES`], or all there are.
+/// The first bytes of a capture: [`PREFIX_BYTES`], or all if it is shorter.
 pub(super) fn read_prefix(
     reader: &mut impl Read,
     input: &str,

@@ -14,14 +14,14 @@ const MAGIC_NANO: u32 = 0xa1b2_3c4d;
 /// type).
 const MAGIC_MODIFIED: u32 = 0xa1b2_cd34;
 
-/// Bytes of a record header that every kind of pcap has.
+/// Size of the part of a record header that every kind of pcap has.
 const RECORD_HEADER_BYTES: usize = 16;
 
-/// What the file header said about all records.
+/// The fields of the file header that apply to all records.
 #[derive(Clone, Debug)]
 pub(super) struct Legacy {
     order: ByteOrder,
-    /// Nanoseconds of one unit of a record's second time word.
+    /// Nanoseconds per unit of a record's second time word.
     unit_ns: u64,
     record_header_bytes: usize,
     link: LinkType,
@@ -37,12 +37,12 @@ fn magic(prefix: &[u8]) -> Option<(u32, ByteOrder)> {
 }
 
 impl Legacy {
-    /// Whether a capture that begins so is a pcap.
+    /// Whether a capture that begins with `prefix` is a pcap.
     pub(super) fn is_magic(prefix: &[u8]) -> bool {
         magic(prefix).is_some()
     }
 
-    /// Reads the file header; `input` is what an error calls the capture.
+    /// Reads the file header. Errors call the capture `input`.
     pub(super) fn parse(prefix: &[u8], input: String) -> Result<Legacy, CaptureOpenError> {
         let Some((magic, order)) = magic(prefix) else {
             return Err(CaptureOpenError::NotACapture { input });
@@ -54,7 +54,7 @@ impl Legacy {
         if major != 2 {
             return Err(CaptureOpenError::Version { input, format: "pcap", major, minor });
         }
-        // The snap length of the header is not looked at: writers leave 0 or nonsense there.
+        // The snap length of the header is ignored: writers leave 0 or nonsense there.
         Ok(Legacy {
             order,
             unit_ns: if magic == MAGIC_NANO { 1 } else { 1_000 },
@@ -63,8 +63,8 @@ impl Legacy {
         })
     }
 
-    /// The record at the front of `bytes`. A length that no record has is damage, and its bytes are
-    /// not waited for.
+    /// The record at the front of `bytes`. An impossible length is damage, and its bytes are not
+    /// waited for.
     #[inline]
     pub(super) fn step<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {

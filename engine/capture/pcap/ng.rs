@@ -15,9 +15,9 @@ const OBSOLETE_PACKET_BLOCK: u32 = 2;
 const SIMPLE_PACKET_BLOCK: u32 = 3;
 const ENHANCED_PACKET_BLOCK: u32 = 6;
 
-/// Type, length and trailing length: what every block has, and the least a block is.
+/// Type, length and trailing length: every block has these, so this is the minimum size of a block.
 const BLOCK_BYTES_MIN: usize = 12;
-/// The least a section header block is.
+/// The minimum size of a section header block.
 const SECTION_BYTES_MIN: u64 = 28;
 /// Bytes of an enhanced or obsolete packet block before its data.
 const PACKET_HEADER_BYTES: usize = 28;
@@ -30,14 +30,14 @@ const SIMPLE_HEADER_BYTES: usize = 12;
 const IF_NAME: u16 = 2;
 const IF_TSRESOL: u16 = 9;
 const IF_TSOFFSET: u16 = 14;
-/// What an interface without `if_tsresol` counts in: 10^-6 seconds.
+/// The resolution of an interface without `if_tsresol`: 10^-6 seconds.
 const RESOLUTION_DEFAULT: u8 = 6;
 
-/// Interfaces of one section.
+/// Maximum number of interfaces of one section.
 const INTERFACE_COUNT_MAX: usize = 1 << 16;
-/// Bytes of an interface description, with its options.
+/// Maximum size of an interface description, with its options.
 const INTERFACE_BYTES_MAX: usize = 1 << 20;
-/// Interfaces of a capture whose names are kept; a hostile file has any number of them.
+/// Interfaces of a capture whose names are kept; a hostile file may have any number of them.
 const NAME_COUNT_MAX: u32 = 4096;
 /// Bytes of a name that are kept.
 const NAME_BYTES_MAX: usize = 256;
@@ -47,24 +47,24 @@ const NAME_BYTES_MAX: usize = 256;
 pub(super) struct Ng {
     order: ByteOrder,
     interfaces: Vec<Interface>,
-    /// Interfaces of the sections before this one: so that every interface of the capture has its
-    /// own id.
+    /// Number of interfaces in the sections before this one. It gives every interface of the
+    /// capture an id of its own.
     interfaces_before: u32,
-    /// The last packet's time. A simple packet block has none of its own and takes this one, so
-    /// that packet time does not run backwards.
+    /// The last packet's time. A simple packet block has no time and takes this one, so that packet
+    /// time does not run backwards.
     last: TimestampNs,
 }
 
-/// What an interface description block said.
+/// The content of an interface description block.
 #[derive(Clone, Copy, Debug)]
 struct Interface {
     link: LinkType,
-    /// Bytes of a frame that were kept at most; 0 for all.
+    /// Maximum number of bytes kept of a frame; 0 means all.
     snap_bytes: u32,
     clock: Clock,
 }
 
-/// How the 64-bit time of a packet becomes nanoseconds.
+/// How to convert the 64-bit time of a packet to nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Clock {
     tick: Tick,
@@ -74,15 +74,15 @@ struct Clock {
 /// The length of one unit of time, by how it is converted without a wide division.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Tick {
-    /// So many nanoseconds.
+    /// This many nanoseconds.
     Nanoseconds(u64),
-    /// So many make a nanosecond.
+    /// This many units make a nanosecond.
     PerNanosecond(u64),
     /// 2 to the power of minus this, in seconds.
     PowerOfTwo(u32),
 }
 
-/// The byte order of the section whose header begins with `bytes`; none if that is no section
+/// The byte order of the section whose header begins with `bytes`; `None` if it is no section
 /// header.
 pub(super) fn section_order(bytes: &[u8]) -> Option<ByteOrder> {
     let head = bytes.first_chunk::<12>()?;
@@ -100,7 +100,7 @@ impl Clock {
         } else if exponent <= 9 {
             Tick::Nanoseconds(10u64.pow(9 - exponent))
         } else {
-            // Beyond 10^19 to a nanosecond no 64-bit time amounts to one.
+            // With more than 10^19 units per nanosecond, no 64-bit time amounts to one nanosecond.
             10u64.checked_pow(exponent - 9).map_or(Tick::PowerOfTwo(127), Tick::PerNanosecond)
         };
         Clock { tick, offset_ns: offset_seconds.saturating_mul(1_000_000_000) }
@@ -126,7 +126,7 @@ impl Ng {
         Ng { order, interfaces: Vec::new(), interfaces_before: 0, last: TimestampNs(0) }
     }
 
-    /// The block at the front of `bytes`. Nobody looks at the options of packets.
+    /// The block at the front of `bytes`. Options of packets are ignored.
     #[inline]
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
@@ -151,7 +151,7 @@ impl Ng {
                 Ok(block) => self.interface(block, names),
                 Err(step) => step,
             },
-            // A block we do not know may be longer than any record we would keep: it is never kept.
+            // A block of an unknown type may be longer than any record we keep, so it is skipped.
             _ => match block_bytes(head, self.order) {
                 Ok(total) => Step::Pass(total),
                 Err(step) => step,
@@ -159,8 +159,8 @@ impl Ng {
         }
     }
 
-    /// The packet block at the front of `bytes`, if one is there and right. What is known between
-    /// two blocks stays as it is.
+    /// The packet block at the front of `bytes`, if a valid one is there. The state between two
+    /// blocks does not change.
     #[inline]
     pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
         let kind = self.order.u32(bytes.first_chunk::<4>()?, 0);
@@ -177,7 +177,7 @@ impl Ng {
         }
     }
 
-    /// A new section: its own byte order, and none of the interfaces before.
+    /// A new section: it has its own byte order, and none of the interfaces before.
     fn section<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
         let Some(order) = section_order(bytes) else {
             return Step::Damaged("a section does not say in which byte order it is".into());
@@ -201,7 +201,7 @@ impl Ng {
         Step::Pass(block.len() as u64)
     }
 
-    /// An interface of this section, numbered in the order of their descriptions.
+    /// An interface of this section. Interfaces are numbered in the order of their descriptions.
     fn interface<'a>(&mut self, block: &'a [u8], names: &IfaceNames) -> Step<'a> {
         let Some(options) = block.get(INTERFACE_HEADER_BYTES..block.len() - 4) else {
             return Step::Damaged("an interface description cannot be read".into());
@@ -238,8 +238,8 @@ impl Ng {
         Step::Pass(block.len() as u64)
     }
 
-    /// An enhanced packet block, or the obsolete one: they differ in how wide the interface's
-    /// number is.
+    /// An enhanced packet block, or the obsolete one: they differ in the width of the interface
+    /// number.
     #[inline]
     fn packet<'a>(&mut self, kind: u32, block: &'a [u8]) -> Step<'a> {
         let Some(room) = block.get(PACKET_HEADER_BYTES..block.len() - 4) else {
@@ -276,8 +276,7 @@ impl Ng {
         Step::Frame(frame, block.len())
     }
 
-    /// A simple packet block: of interface 0, without a time, as long as the snap length lets it
-    /// be.
+    /// A simple packet block: interface 0, no time, and the length is limited by the snap length.
     fn simple_packet<'a>(&mut self, block: &'a [u8]) -> Step<'a> {
         let Some(interface) = self.interfaces.first() else {
             return Step::Damaged("a simple packet comes before any interface description".into());
@@ -302,14 +301,14 @@ impl Ng {
         Step::Frame(frame, block.len())
     }
 
-    /// The id, unique in the capture, of an interface of this section.
+    /// The id of an interface of this section, unique in the capture.
     #[inline]
     fn iface_id(&self, number: usize) -> IfaceId {
         IfaceId(self.interfaces_before.wrapping_add(number as u32))
     }
 }
 
-/// The length a block says it has, if blocks can be that long.
+/// The announced length of a block, if blocks can be that long.
 #[inline]
 fn block_bytes(head: &[u8; BLOCK_BYTES_MIN], order: ByteOrder) -> Result<u64, Step<'static>> {
     let total = order.u32(head, 4);
@@ -319,8 +318,8 @@ fn block_bytes(head: &[u8; BLOCK_BYTES_MIN], order: ByteOrder) -> Result<u64, St
     Ok(total.into())
 }
 
-/// The block at the front of `bytes`, whole, its two lengths equal and at most `bytes_max`; or why
-/// not.
+/// The whole block at the front of `bytes`, if its two lengths are equal and at most `bytes_max`;
+/// or else the step to take.
 #[inline]
 fn whole_block(bytes: &[u8], order: ByteOrder, bytes_max: usize) -> Result<&[u8], Step<'static>> {
     let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
@@ -343,8 +342,8 @@ fn whole_block(bytes: &[u8], order: ByteOrder, bytes_max: usize) -> Result<&[u8]
     Ok(block)
 }
 
-/// The options at the end of a block: each a code, a length, so many bytes, and padding to a
-/// multiple of four.
+/// The options at the end of a block. Each is a code, a length, a value of that length, and padding
+/// to a multiple of four.
 #[derive(Clone, Copy, Debug)]
 struct Options<'a> {
     order: ByteOrder,
@@ -361,8 +360,8 @@ impl<'a> Options<'a> {
 impl<'a> Iterator for Options<'a> {
     type Item = (u16, &'a [u8]);
 
-    /// The code and the value of the next option. One that does not fit ends them, as the option
-    /// that says so does.
+    /// The code and the value of the next option. An option that does not fit ends the list, as the
+    /// end-of-options code does.
     fn next(&mut self) -> Option<(u16, &'a [u8])> {
         const END: u16 = 0;
         let (head, rest) = self.rest.split_first_chunk::<4>()?;
@@ -391,7 +390,7 @@ mod tests {
         let behind_the_end = [&two[..], b"\0\0\0\0", two].concat();
         assert_eq!(options(&behind_the_end), read);
         assert_eq!(options(&[]), []);
-        // Not even a head; a value that is not there; and one of which the padding is missing.
+        // An incomplete header; a missing value; and a value without its padding.
         for torn in [&b"\0\x02\0"[..], b"\0\x02\xff\xffeth0", b"\0\x02\0\x05eth01"] {
             assert_eq!(options(&[&two[..], torn].concat()), read, "{torn:?}");
             assert_eq!(options(torn), [], "{torn:?}");
@@ -399,14 +398,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bytes: no panic, and no more than is there.
+        /// Any bytes: no panic, and no value beyond the input.
         #[test]
         fn any_bytes_are_options(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let taken: usize = options(&bytes).iter().map(|(_, value)| 4 + value.len()).sum();
             prop_assert!(taken <= bytes.len());
         }
 
-        /// What is written is read back.
+        /// Written options are read back.
         #[test]
         fn options_are_read_back(
             written in proptest::collection::vec(

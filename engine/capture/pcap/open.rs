@@ -1,7 +1,7 @@
 //! Opening a capture for all shards of a run.
 //!
-//! Every shard reads all frames and keeps its own flows, so a file is opened once for each. What
-//! can be read only once (standard input, a FIFO) is read by a thread and shared:
+//! Every shard reads all frames and keeps only its own flows, so a file is opened once per shard.
+//! An input that can be read only once (standard input, a FIFO) is read by a thread and shared:
 //! [`crate::capture::tee`].
 
 use std::fs::File;
@@ -20,21 +20,21 @@ use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::ids::IfaceNames;
 use crate::sys::file_map::FileMap;
 
-/// How far the shards are in a capture; cheap to clone and to ask.
+/// How far the shards have read; cheap to clone and to query.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// For each shard.
+    /// One counter per shard.
     read_bytes: Arc<[AtomicU64]>,
     size_bytes: Option<u64>,
 }
 
 impl Progress {
-    /// Bytes that every shard has read: where the slowest is.
+    /// Bytes that every shard has read: the position of the slowest.
     pub fn read_bytes(&self) -> u64 {
         self.read_bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
-    /// Bytes there are to read, if the input has an end that is known.
+    /// The size of the input, if it is known.
     pub fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
     }
@@ -43,13 +43,13 @@ impl Progress {
 /// A capture, open for every shard.
 #[derive(Debug)]
 pub struct Capture {
-    /// One source a shard; each gives all frames.
+    /// One source per shard; each yields all frames.
     pub sources: Vec<PcapSource<CaptureWindow>>,
-    /// How far they are.
+    /// How far the sources have read.
     pub progress: Progress,
 }
 
-/// What one shard sees a capture through. Counts for [`Progress`].
+/// One shard's window on a capture. It counts for [`Progress`].
 #[derive(Debug)]
 pub struct CaptureWindow {
     input: Input,
@@ -92,7 +92,7 @@ impl RecordBuffer for CaptureWindow {
             Input::Direct(window) => window.fill()?,
             Input::Tee(window) => window.fill()?,
         };
-        // One store a fill, to a word only this shard writes.
+        // One store per fill, to a word that only this shard writes.
         self.progress[self.shard].fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
@@ -103,13 +103,13 @@ impl RecordBuffer for CaptureWindow {
     }
 }
 
-/// Bytes of one read of a [`CaptureFile`].
+/// Size of one read of a [`CaptureFile`].
 const READ_BYTES: usize = 1 << 20;
 
-/// A capture file, for one pipeline: pcap or pcapng, whatever wrote it.
+/// A capture file for one pipeline: pcap or pcapng, from any tool.
 ///
-/// Its frames are read; where [`install_sigbus_handler`](super::install_sigbus_handler) was called
-/// before, the file is mapped, which is faster.
+/// The file is read. If [`install_sigbus_handler`](super::install_sigbus_handler) was called
+/// before, it is mapped, which is faster.
 #[derive(Debug)]
 pub struct CaptureFile {
     source: PcapSource<CaptureWindow>,
@@ -130,7 +130,7 @@ impl CaptureFile {
         }
     }
 
-    /// The names of its interfaces, as far as it was read: a pcapng has them.
+    /// The names of its interfaces in the part that was read; only a pcapng has names.
     pub fn names(&self) -> IfaceNames {
         self.names.clone()
     }
@@ -150,11 +150,14 @@ impl FrameSource for CaptureFile {
     }
 }
 
-/// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time; names of
-/// interfaces go to `names`. The size of a regular file is taken here, once: all shards see the
-/// same frames even where something still writes to it. It is mapped, once for all shards, if the
-/// program has called [`install_sigbus_handler`](super::install_sigbus_handler), and else read; so
-/// it is where it cannot be mapped. Anything else that can be read is read as [`open_stream`] does.
+/// Opens the capture at `path` for `shard_count` shards that read `read_bytes` at a time. Names of
+/// interfaces go to `names`.
+///
+/// The size of a regular file is read here, once, so all shards see the same frames even if a
+/// program still writes to the file. If the program has called
+/// [`install_sigbus_handler`](super::install_sigbus_handler), the file is mapped once for all
+/// shards; otherwise, or if it cannot be mapped, it is read. Any other readable file is read like
+/// in [`open_stream`].
 ///
 /// # Errors
 /// [`CaptureOpenError`], with `path` in it.
@@ -201,9 +204,10 @@ pub fn open_file(
     Ok(capture(inputs, &format, Some(metadata.len()), names))
 }
 
-/// Opens the capture that `stream` (standard input, a FIFO) gives, for `shard_count` shards;
-/// `input` is what errors call it. Waits for the first bytes. From then on no shard ever waits
-/// long: [`crate::capture::tee::WAIT_MS`]. One shard reads it itself; for several a thread does.
+/// Opens the capture in `stream` (standard input, a FIFO) for `shard_count` shards. Errors call it
+/// `input`. Waits for the first bytes; after that no shard waits longer than
+/// [`crate::capture::tee::WAIT_MS`]. One shard reads the stream itself; for several shards a thread
+/// does.
 ///
 /// # Errors
 /// [`CaptureOpenError`], with `input` in it.
@@ -227,7 +231,7 @@ pub fn open_stream(
     Ok(capture(inputs, &format, None, names))
 }
 
-/// A source for each of `inputs`, which all stand behind the header.
+/// A source for each of `inputs`, which are all positioned after the header.
 fn capture(
     inputs: Vec<Input>,
     format: &Format,

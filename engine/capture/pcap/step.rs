@@ -1,15 +1,15 @@
-//! What the two formats have in common: byte order, and what stands next in a capture.
+//! What the two formats have in common: byte order, and the next step in a capture.
 
 use crate::capture::Frame;
 
-/// Bytes of the longest record that is read, its header included. Frames are at most 256 KiB in any
-/// file that a capture tool writes; a record beyond this is damage.
+/// Size of the longest record that is accepted, its header included. Capture tools write frames of
+/// at most 256 KiB; a longer record is damage.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of a pcap file header; a pcapng begins with a longer block.
+/// Size of a pcap file header; a pcapng begins with a longer block.
 pub(super) const PREFIX_BYTES: usize = 24;
 
-/// The order of a capture's bytes: that of the machine which wrote it.
+/// The byte order of a capture: that of the machine that wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ByteOrder {
     Little,
@@ -38,19 +38,19 @@ impl ByteOrder {
     }
 }
 
-/// What stands next in a capture, seen from the first byte of a record.
+/// What comes next in a capture, at the first byte of a record.
 pub(super) enum Step<'a> {
-    /// A frame, and how many bytes its whole record takes.
+    /// A frame, and the size of its whole record.
     Frame(Frame<'a>, usize),
-    /// No frame; so many bytes are to be passed over, possibly more than are there yet.
+    /// No frame. Skip this many bytes, possibly more than are there yet.
     Pass(u64),
-    /// The record cannot be read until so many bytes of it are there.
+    /// The record cannot be read before this many bytes of it are there.
     Need(usize),
-    /// What is there contradicts the format.
+    /// The bytes contradict the format.
     Damaged(String),
 }
 
-/// The step at a record that says it is longer than any can be.
+/// The step for a record whose announced length exceeds the maximum.
 #[cold]
 pub(super) fn too_long(record: &str, bytes: u64) -> Step<'static> {
     Step::Damaged(format!(

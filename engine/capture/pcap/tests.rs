@@ -1,4 +1,4 @@
-//! Captures built byte by byte and read back.
+//! Captures that are built byte by byte and read back.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,7 +10,7 @@ use super::*;
 use crate::capture::LinkType;
 use crate::ids::IfaceId;
 
-/// What was visited of a frame.
+/// The parts of a visited frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Seen {
     bytes: Vec<u8>,
@@ -95,7 +95,7 @@ fn open(
     PcapSource::new(Cursor::new(bytes.to_vec()), read_bytes, &IfaceNames::default())
 }
 
-/// Everything a source gives, and how it ended.
+/// Everything a source returns, and how it ended.
 fn drain<W: RecordBuffer>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceError>) {
     let mut seen = Vec::new();
     loop {
@@ -114,14 +114,14 @@ fn drain<W: RecordBuffer>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), S
     }
 }
 
-/// What is told of the frames if they are shown ahead: the same, and each was shown before.
+/// The visited frames if they are also shown ahead: the same, and each was shown before its turn.
 fn drain_ahead<W: RecordBuffer>(mut source: PcapSource<W>, ahead_count: usize) -> Vec<Seen> {
     let (mut shown, mut seen) = (VecDeque::new(), Vec::new());
     while source
         .poll_ahead(ahead_count, &mut |lookahead| match lookahead {
             Lookahead::Ahead(frame) => shown.push_back(frame.bytes.to_vec()),
             Lookahead::Here(frame) => {
-                // Not the first of a window.
+                // The first frame of a window is not shown ahead.
                 if shown.front().is_some_and(|bytes| bytes == frame.bytes) {
                     shown.pop_front();
                 }
@@ -145,7 +145,7 @@ fn read(bytes: &[u8]) -> Vec<Seen> {
     seen
 }
 
-/// What a run over `bytes` says went wrong.
+/// The error of a run over `bytes`.
 fn error_of(bytes: &[u8]) -> String {
     drain(open(bytes, 1 << 16).unwrap()).1.unwrap_err().to_string()
 }
@@ -154,7 +154,7 @@ fn ethernet(data: &[u8], wire_bytes: u32, ns: u64) -> Seen {
     Seen { bytes: data.to_vec(), wire_bytes, ns, link: LinkType::Ethernet, iface: 0 }
 }
 
-/// A pcapng with both orders, three interfaces and every kind of packet block; and its frames.
+/// A pcapng with both byte orders, three interfaces and every kind of packet block; and its frames.
 fn mixed_ng() -> (Vec<u8>, Vec<Seen>) {
     let [le, be] = ORDERS;
     let obsolete = [&half(le, 1)[..], &half(le, 9), &[0; 4], &le(7), &le(3), &le(3), b"old"];
@@ -309,7 +309,7 @@ fn a_cut_at_any_byte_is_told_after_the_frames_before_it() {
 
 #[test]
 fn small_reads_and_windows_change_nothing() {
-    /// Gives one byte a read, with an interruption between.
+    /// Returns one byte per read, with an interruption between two reads.
     struct Drip(Cursor<Vec<u8>>, bool);
     impl Read for Drip {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -424,7 +424,7 @@ fn a_file_is_opened_for_every_shard_and_counts_its_progress() {
     };
     assert!(matches!(open(directory.path()), CaptureOpenError::IsDirectory { .. }));
     assert!(matches!(open(&directory.path().join("none")), CaptureOpenError::NotFound { .. }));
-    // Root may read anything, so the refusal is made and not met.
+    // Root may read any file, so this error is constructed rather than provoked.
     let refused = CaptureOpenError::io("x", ErrorKind::PermissionDenied.into());
     assert!(matches!(refused, CaptureOpenError::PermissionDenied { .. }));
 }
@@ -555,7 +555,7 @@ fn a_file_that_shrinks_under_our_eyes_ends_with_an_error() {
     let mut count = 0;
     let end = source.poll(&mut |_: Frame<'_>| {
         count += 1;
-        // Most of what this poll still goes through is gone.
+        // Most of what this poll still walks is gone.
         file.as_file().set_len(4096).unwrap();
     });
     assert!(end.unwrap_err().to_string().contains("was cut while it was read"));

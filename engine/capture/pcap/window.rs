@@ -1,4 +1,4 @@
-//! The bytes of a capture that came and were not walked yet.
+//! The bytes of a capture that were read and not walked yet.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -6,30 +6,30 @@ use std::sync::Arc;
 use super::step::RECORD_BYTES_MAX;
 use crate::sys::file_map::FileMap;
 
-/// A window is never smaller, so that any record header fits.
+/// The minimum size of a window, so that any record header fits.
 const WINDOW_BYTES_MIN: usize = 64;
 
-/// Where a source has the bytes of its capture from.
+/// Where a source gets the bytes of its capture from.
 pub trait RecordBuffer {
-    /// What came and was not consumed.
+    /// The bytes that were read and not consumed.
     fn unread(&self) -> &[u8];
 
-    /// Gives up the first `count` bytes of what is unread.
+    /// Consumes the first `count` unread bytes.
     fn consume(&mut self, count: usize);
 
-    /// Brings more behind what is unread, and says how many bytes came; 0 is the end.
+    /// Appends more bytes to the unread ones and returns how many; 0 is the end.
     ///
     /// # Errors
     /// Those of [`Read::read`].
     fn fill(&mut self) -> io::Result<usize>;
 
-    /// What is unread cannot be trusted any more: the file was cut while it was looked at.
+    /// Whether the unread bytes cannot be trusted any more: the file was cut while it was read.
     fn is_cut(&self) -> bool {
         false
     }
 }
 
-/// A buffer that is filled by large reads at its end and consumed at its front.
+/// A buffer that large reads fill at its end and that is consumed at its front.
 #[derive(Debug)]
 pub struct Window<R> {
     reader: R,
@@ -39,7 +39,7 @@ pub struct Window<R> {
 }
 
 impl<R> Window<R> {
-    /// A window for reads of `read_bytes` from `reader` that begins with `unread`.
+    /// A window that begins with `unread` and continues with reads of `read_bytes` from `reader`.
     pub(super) fn new(reader: R, read_bytes: usize, unread: &[u8]) -> Window<R> {
         let mut bytes = vec![0; read_bytes.clamp(WINDOW_BYTES_MIN, RECORD_BYTES_MAX)];
         bytes[..unread.len()].copy_from_slice(unread);
@@ -60,11 +60,12 @@ impl<R: Read> RecordBuffer for Window<R> {
 
     /// Reads once.
     ///
-    /// A window that is full of one unfinished record doubles. The walker refuses records beyond
-    /// [`RECORD_BYTES_MAX`] before it asks for more, so it ends at twice that at the latest.
+    /// If one unfinished record fills the window, the window doubles. The walker refuses records
+    /// beyond [`RECORD_BYTES_MAX`] before it asks for more, so the window grows to twice that at
+    /// most.
     fn fill(&mut self) -> io::Result<usize> {
-        // The unfinished record moves to the front: at most once a fill, and not at all while it
-        // stands there.
+        // The unfinished record moves to the front: at most once per fill, and not if it is already
+        // there.
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -79,8 +80,8 @@ impl<R: Read> RecordBuffer for Window<R> {
     }
 }
 
-/// A mapped file, of which a step more is looked at with each fill. Nothing is copied, and pages of
-/// which nobody looks at a byte are not even mapped.
+/// A mapped file; each fill makes one more step of it visible. Nothing is copied, and pages that
+/// are never read are not even mapped.
 #[derive(Debug)]
 pub struct MappedWindow {
     map: Arc<FileMap>,
@@ -90,7 +91,7 @@ pub struct MappedWindow {
 }
 
 impl MappedWindow {
-    /// From byte `start` of `map` on.
+    /// A window that begins at byte `start` of `map`.
     pub(super) fn new(map: Arc<FileMap>, step_bytes: usize, start: usize) -> MappedWindow {
         MappedWindow { map, step_bytes: step_bytes.max(WINDOW_BYTES_MIN), start, end: start }
     }
