@@ -1,4 +1,4 @@
-//! bpf/*.bpf.c → skeletons in OUT_DIR; nothing without the feature `live`.
+//! Builds skeletons from bpf/*.bpf.c in OUT_DIR; does nothing without the feature `live`.
 
 fn main() {
     println!("cargo:rerun-if-changed=bpf");
@@ -20,8 +20,7 @@ mod live {
         for program in ["http_filter", "fanout"] {
             SkeletonBuilder::new()
                 .source(format!("bpf/{program}.bpf.c"))
-                // Version 2 of the instruction set is what Linux 5.10 knows, whatever clang's
-                // choice.
+                // Linux 5.10 knows version 2 of the instruction set, whatever clang's default is.
                 .clang_args([include.as_str(), "-mcpu=v2", "-Wall", "-Wextra"])
                 .build_and_generate(out.join(format!("{program}.skel.rs")))
                 .expect("clang makes the kernel half (needs clang, libelf-dev and kernel headers)");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the user chose: ports, VLANs and networks that are wanted or not, and the ports of VXLAN.
- * Written before the gate opens, and never after.
+ * The user's choices: ports, VLANs and networks that are wanted or not, and the ports of VXLAN.
+ * They are written before the gate opens, and never after.
  */
 #ifndef HTTPLINES_CHOICE_H
 #define HTTPLINES_CHOICE_H
@@ -12,7 +12,7 @@
 
 #include "shared.h"
 
-/* CHOICE_BITS for each port, and behind them for each VLAN id. */
+/* CHOICE_BITS for each port, followed by those for each VLAN id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

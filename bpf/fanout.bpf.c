@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Which shard a frame goes to: by a hash of its innermost connection, the same for both directions.
+ * Chooses the shard of a frame: by a hash of its innermost connection, the same for both
+ * directions.
  *
- * The kernel's own hash (PACKET_FANOUT_HASH) does not look into UDP, so that it parts the two
- * directions of what a tunnel carries; and a fragment has no ports to hash. Here fragments follow
- * their first one. The kernel takes the result modulo the members of the group.
+ * The kernel's own hash (PACKET_FANOUT_HASH) does not look into UDP, so it separates the two
+ * directions of a tunnelled connection; and a fragment has no ports to hash. Here fragments follow
+ * the first one of their datagram. The kernel takes the result modulo the members of the group.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -13,7 +14,7 @@
 #include "shared.h"
 #include "tunnel.h"
 
-/* A datagram in fragments, by who sends it. */
+/* Identifies a fragmented datagram of a sender. */
 struct datagram {
 	__be32 address[2][4];
 	__u32 id;
@@ -28,7 +29,7 @@ struct {
 	__type(value, __u32);
 } datagrams SEC(".maps");
 
-/* A word for each possible CPU, in cache lines of their own. The size is set before the load. */
+/* A word for each possible CPU, each in cache lines of its own. The size is set before the load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -46,7 +47,7 @@ static __always_inline void count_misplaced(void)
 		__sync_fetch_and_add(counter, 1);
 }
 
-/* The ports of a first fragment, into the key; not 0 where they are not there. */
+/* Reads the ports of a first fragment into the key; returns non-zero if they are missing. */
 static __always_inline long read_ports(struct segment *segment)
 {
 	__be16 *ports = segment->key.port;
@@ -57,7 +58,7 @@ static __always_inline long read_ports(struct segment *segment)
 		cursor_peek(at, WHOLE, ports, sizeof(segment->key.port)));
 }
 
-/* The hash of whom a packet is from and to, where nothing more can be told. */
+/* The hash of a packet's addresses, if nothing more is known. */
 static __always_inline __u32 address_hash(struct segment *segment)
 {
 	segment->key.port[0] = segment->key.port[1] = 0;
@@ -84,7 +85,7 @@ static __always_inline __u32 fragment_hash(struct segment *segment)
 	found = bpf_map_lookup_elem(&datagrams, &datagram);
 	if (found)
 		return *found;
-	/* The first one comes later, or it is a tunnel's. */
+	/* The first fragment comes later, or it is in a tunnel. */
 	count_misplaced();
 	return address_hash(segment);
 }
@@ -105,7 +106,7 @@ int fanout(struct __sk_buff *skb)
 		return flow_hash(&segment.key);
 	if (reason == REASON_FRAGMENT)
 		return fragment_hash(&segment);
-	/* What only user space can tell: the ends of the tunnel are the same both ways. */
+	/* Only user space can decode it. The ends of the tunnel are the same in both directions. */
 	return reason >= REASON_PASS_FIRST ? address_hash(&segment) : 0;
 }
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the filter reads of heads itself: where a large body ends, so that all of it can be left out
- * at once. User space knows it too, but only when it has seen the head, some hundred microseconds
- * later; on a fast link that is a good part of a download of some megabytes.
+ * What the filter reads of heads itself: it finds the end of a large body, so that it can elide all
+ * of it from the start. User space finds it, too, but only after it has seen the head, some hundred
+ * microseconds later; on a fast link that is a large part of a download of some megabytes.
  *
- * Only what cannot be read in two ways is read: from the handshake on, in turn, one GET alone in
- * its segment, and the answer to it, whose head is whole in the segment that begins it, with the
- * status 200 or 206, one Content-Length, and no transfer coding. Anything else, or a body that is
- * not large, and the filter reads no more of the connection. User space goes on as always: it
- * takes what was left out for a body's only where it knows of that body.
+ * The filter reads only what is unambiguous. From the handshake on, it reads in turn a single GET
+ * alone in its segment, and the response to it. The response's head must be whole in the segment
+ * that begins it, and have the status 200 or 206, one Content-Length, and no transfer coding. After
+ * anything else, or a body that is not large, the filter reads no more of the connection. User
+ * space works as always: it treats elided bytes as a body only if it knows of that body itself.
  */
 #ifndef HTTPLINES_HEAD_H
 #define HTTPLINES_HEAD_H
@@ -16,24 +16,24 @@
 #include "connection.h"
 #include "parse.h"
 
-/* A line's name and what it says are in its first piece, if we are to understand it. */
+/* A header line's name and value must be in its first piece, or else we do not read it. */
 #define PIECE_BYTES 64
 #define PIECES_MAX 32
-#define BODY_BYTES_MAX (1u << 29)	/* beyond, user space moves its grants on */
-#define FULL_BYTES_MIN 1000	/* of a segment's payload, if there was more to send */
+#define BODY_BYTES_MAX (1u << 29)	/* for larger bodies user space extends its grants */
+#define FULL_BYTES_MIN 1000	/* minimum payload of a segment if there was more to send */
 
 #define LINE_END_BYTES 2
-#define LENGTH_AT 16		/* behind "Content-Length: " */
+#define LENGTH_AT 16		/* after "Content-Length: " */
 #define LENGTH_DIGITS_MAX 9	/* enough for BODY_BYTES_MAX */
 #define METHOD_BYTES 4		/* "GET " */
-#define VERSION_LINE_BYTES 11	/* of a request line: " HTTP/1.1\r\n" */
+#define VERSION_LINE_BYTES 11	/* end of a request line: " HTTP/1.1\r\n" */
 
-/* Eight characters as they lie in memory, in a word whose low end is the first. */
+/* Eight characters in memory order, as a word whose low end is the first. */
 #define WORD(a, b, c, d, e, f, g, h)                                                         \
 	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | \
 	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
 
-/* The bit that tells capitals from others, in each byte that is a letter. */
+/* The bit that distinguishes lower case from capitals, in each byte that is a letter. */
 #define CASE 0x20
 #define LETTERS_7 WORD(CASE, CASE, CASE, CASE, CASE, CASE, CASE, 0)
 #define LETTERS_6 WORD(CASE, CASE, CASE, CASE, CASE, CASE, 0, 0)
@@ -53,7 +53,7 @@ static __always_inline __u64 word_of(__u64 memory)
 #endif
 }
 
-/* How many bytes there are up to the first LF, with it; 0 where there is none. */
+/* The number of bytes up to and including the first LF; 0 if there is none. */
 static __always_inline __u32 bytes_to_break(__u64 word)
 {
 	const __u64 low = 0x7f7f7f7f7f7f7f7full, ones = 0x0101010101010101ull;
@@ -63,7 +63,7 @@ static __always_inline __u32 bytes_to_break(__u64 word)
 	return breaks ? ((breaks - 1) & ~breaks & ones) * ones >> 56 : 0;
 }
 
-/* The same in a piece. */
+/* The same for a piece. */
 static __always_inline __u32 line_bytes(const struct piece *piece)
 {
 #pragma unroll
@@ -91,8 +91,8 @@ static __always_inline int is_readable(const struct piece *piece, __u32 is_reque
 }
 
 /*
- * Whether a request line from `begin` to `end` behind skb->data ends with a version of HTTP/1, and
- * has a target before it.
+ * Whether a request line from `begin` to `end`, relative to skb->data, ends with a version of
+ * HTTP/1 after a target.
  */
 static __always_inline int is_http1_line(struct __sk_buff *skb, __u32 begin, __u32 end)
 {
@@ -106,8 +106,9 @@ static __always_inline int is_http1_line(struct __sk_buff *skb, __u32 begin, __u
 }
 
 /*
- * Whether the answer from `begin` to `end` behind skb->data may be one with a large body: who has
- * that to send fills a segment, unless the head goes alone. This spares most connections the reading.
+ * Whether the response from `begin` to `end`, relative to skb->data, may have a large body: a
+ * server with a large body to send fills the segment, unless it sends the head alone. This check
+ * spares most connections the reading.
  */
 static __always_inline int may_be_large(struct __sk_buff *skb, __u32 begin, __u32 end)
 {
@@ -118,7 +119,7 @@ static __always_inline int may_be_large(struct __sk_buff *skb, __u32 begin, __u3
 		last == bpf_htonl(0x0d0a0d0a));
 }
 
-/* What a header line says of the body. */
+/* What a header line states about the body. */
 enum line { LINE_NOTHING, LINE_LENGTH, LINE_UNREADABLE };
 
 static __always_inline enum line line_of(const struct piece *piece)
@@ -126,7 +127,7 @@ static __always_inline enum line line_of(const struct piece *piece)
 	__u64 first = word_of(piece->word[0]), second = word_of(piece->word[1]);
 	__u8 byte = first;
 
-	/* What continues a line, and an empty line as few write it. */
+	/* A continuation line, or an unusual form of the empty line. */
 	if (byte <= ' ')
 		return LINE_UNREADABLE;
 	if ((first | LETTERS_8) == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r'))
@@ -140,8 +141,8 @@ static __always_inline enum line line_of(const struct piece *piece)
 }
 
 /*
- * The number in a Content-Length line, of which `bytes` are there; 0 where it is none that counts.
- * Every byte is loaded on the one way through the loop: see is_request_line().
+ * The number in a Content-Length line, of which `bytes` are there; 0 if it is not a usable one.
+ * Every byte is loaded on the one path through the loop: see is_request_line().
  */
 static __always_inline __u32 length_of(const struct piece *piece, __u32 bytes)
 {
@@ -168,29 +169,29 @@ static __always_inline __u32 length_of(const struct piece *piece, __u32 bytes)
 }
 
 /*
- * What the reading takes and knows, in skb->cb: five words that are a filter's own, and of which the
- * verifier does not follow the values; there would be too many.
+ * The state of reading a head, in skb->cb: five words that belong to a filter. The verifier does
+ * not track their values, of which there would be too many.
  */
-enum place {
-	PLACE_BEGIN,	/* where the payload begins, behind skb->data */
-	PLACE_END,	/* where it ends; then the head's Content-Length, 0 without */
-	PLACE_STATE,	/* see below */
-	PLACE_AT,	/* where the next piece is */
-	PLACE_BYTES,	/* of it */
-	PLACE_SEQ = PLACE_AT,	/* before: the payload's sequence number, */
-	PLACE_READING = PLACE_BYTES,	/* and the session's `reading` */
+enum cb_word {
+	CB_BEGIN,	/* where the payload begins, relative to skb->data */
+	CB_END,	/* where it ends; later the head's Content-Length, 0 without */
+	CB_STATE,	/* see below */
+	CB_AT,	/* where the next piece is */
+	CB_BYTES,	/* the size of that piece */
+	CB_SEQ = CB_AT,	/* before reading: the payload's sequence number, */
+	CB_READING = CB_BYTES,	/* and the session's `reading` */
 };
 
 /* What is read next. */
 enum state {
 	STATE_REQUEST,		/* a request line */
 	STATE_REQUEST_INSIDE,	/* the rest of one */
-	STATE_ANSWER,		/* a status line */
+	STATE_RESPONSE,		/* a status line */
 	STATE_LINE,		/* a header line, or the empty one */
 	STATE_INSIDE,		/* the rest of one, or of a status line */
 };
 
-/* Notes what a head line says; 0 where we cannot tell what that is. */
+/* Records what a header line states; returns 0 if we cannot read it reliably. */
 static __always_inline int take_line(const struct piece *piece, __u32 bytes, __u32 *length)
 {
 	enum line line = line_of(piece);
@@ -203,67 +204,70 @@ static __always_inline int take_line(const struct piece *piece, __u32 bytes, __u
 	return *length != 0;
 }
 
-/* Whether the piece, of which `bytes` are there, may be what comes next. */
-static __always_inline int is_expected(volatile __u32 *place, enum state state,
+/* Whether the piece, of which `bytes` are there, is acceptable in this state. */
+static __always_inline int is_expected(volatile __u32 *cb, enum state state,
 				       const struct piece *piece, __u32 bytes)
 {
 	__u32 length;
 
-	if (state == STATE_REQUEST || state == STATE_ANSWER)
+	if (state == STATE_REQUEST || state == STATE_RESPONSE)
 		return is_readable(piece, state == STATE_REQUEST);
 	if (state != STATE_LINE)
 		return 1;
-	length = place[PLACE_END];
+	length = cb[CB_END];
 	if (!take_line(piece, bytes, &length))
 		return 0;
-	place[PLACE_END] = length;
+	cb[CB_END] = length;
 	return 1;
 }
 
 /*
- * Reads the head in the bytes that the places name; how long it is, or 0 where we cannot tell for
- * sure.
+ * Reads the head in the range given in skb->cb. Returns its length, or 0 if we cannot read it
+ * reliably.
  */
 static __always_inline __u32 read_head(struct __sk_buff *skb)
 {
-	volatile __u32 *place = skb->cb;
-	__u32 begin = place[PLACE_BEGIN], end = place[PLACE_END];
+	volatile __u32 *cb = skb->cb;
+	__u32 begin = cb[CB_BEGIN], end = cb[CB_END];
 	struct piece piece;
 
-	/* By plain stores: no helper may write where an untrusted program has kept a pointer before. */
+	/*
+	 * By plain stores: a helper must not write where an untrusted program has kept a pointer
+	 * before.
+	 */
 	__builtin_memset(&piece, 0, sizeof(piece));
 	asm volatile("" : : "r"(&piece) : "memory");
-	place[PLACE_END] = 0;
-	place[PLACE_AT] = begin;
+	cb[CB_END] = 0;
+	cb[CB_AT] = begin;
 #pragma clang loop unroll(disable)
 	for (int index = 0; index < PIECES_MAX; index++) {
-		__u32 at = place[PLACE_AT], bytes = end - at, step;
-		enum state state = place[PLACE_STATE];
+		__u32 at = cb[CB_AT], bytes = end - at, step;
+		enum state state = cb[CB_STATE];
 
 		if (!bytes || bytes > end - begin)
 			return 0;
-		place[PLACE_BYTES] = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
-		/* Which changes nothing: see look(). */
-		bytes = ((place[PLACE_BYTES] - 1) & (PIECE_BYTES - 1)) + 1;
+		cb[CB_BYTES] = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+		/* This changes nothing: see look(). */
+		bytes = ((cb[CB_BYTES] - 1) & (PIECE_BYTES - 1)) + 1;
 		if (bpf_skb_load_bytes(skb, at, &piece, bytes))
 			return 0;
 		if (state == STATE_LINE && bytes >= LINE_END_BYTES &&
 		    (__u16)word_of(piece.word[0]) == ('\r' | '\n' << 8))
 			return at + LINE_END_BYTES - begin;
-		if (!is_expected(place, state, &piece, bytes))
+		if (!is_expected(cb, state, &piece, bytes))
 			return 0;
 		step = line_bytes(&piece);
 		if (step > bytes)
 			return 0;
-		place[PLACE_AT] = at + (step ? step : PIECE_BYTES);
+		cb[CB_AT] = at + (step ? step : PIECE_BYTES);
 		if (!step) {
-			place[PLACE_STATE] = state <= STATE_REQUEST_INSIDE ? STATE_REQUEST_INSIDE
+			cb[CB_STATE] = state <= STATE_REQUEST_INSIDE ? STATE_REQUEST_INSIDE
 									   : STATE_INSIDE;
 			continue;
 		}
 		if (state <= STATE_REQUEST_INSIDE && !is_http1_line(skb, begin, at + step))
 			return 0;
-		place[PLACE_STATE] = STATE_LINE;
+		cb[CB_STATE] = STATE_LINE;
 	}
 	return 0;
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * The socket filter of every ring: which frames go up to user space, and how much of them.
+ * The socket filter of every ring: it decides which frames reach user space, and how much of each.
  *
- * It passes the TCP segments of connections that speak HTTP and of those that may yet turn out to,
- * rejects everything else, and gives every frame exactly one counted reason. When in doubt, it
- * passes. Of bodies that user space has told it of, it passes the headers only. Linux 5.10 and
- * later, no BTF: so no variable offsets into the stack, no bpf_loop, no spin lock, no
- * compare-and-swap.
+ * It passes the TCP segments of connections that speak HTTP, and of those whose protocol is not
+ * known yet. It rejects everything else, and gives every frame exactly one counted reason. When in
+ * doubt, it passes. Of bodies for which user space has written a grant, it passes the headers of
+ * frames only. It runs on Linux 5.10 and later without BTF: so no variable offsets into the stack,
+ * no bpf_loop, no spin lock, no compare-and-swap.
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
@@ -23,13 +23,17 @@
 #define WHOLE_FRAME 0x7fffffff
 
 /*
- * Payload of an opening that passes, both ways together, before it is given up. User space knows
- * far sooner, and says so in a hint. This is for when it is behind, and must hold all that can come
- * before the first segment of a message: a window's worth that overtook it, and any prefix.
+ * Payload of an opening that passes, in both directions together, before the opening is dropped.
+ * User space decides much sooner, and writes a hint. This limit is for when it is behind, and must
+ * cover all data that can arrive before the first segment of a message: a window's worth that
+ * overtook it, and any prefix.
  */
 #define OPENING_BYTES_MAX (256 << 10)
 
-/* Connections that speak HTTP, and what user space found to be none. Its size: before the load. */
+/*
+ * Connections that speak HTTP, and those that user space found not to. The size is set before the
+ * load.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -38,8 +42,8 @@ struct {
 } sessions SEC(".maps");
 
 /*
- * Connections whose SYN was seen and whose protocol is not known, or was found not to be HTTP.
- * Apart from the sessions, so that a flood of SYNs evicts openings and never sessions.
+ * Connections whose SYN was seen and whose protocol is not known, or was found not to be HTTP. They
+ * have a map of their own, so that a flood of SYNs evicts openings and never sessions.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -49,8 +53,9 @@ struct {
 } openings SEC(".maps");
 
 /*
- * SLOT_WORDS words for each CPU: PERCPU_ARRAY cannot be mapped. Words and not structs, because
- * without CAP_PERFMON no variable may be added to a pointer. The size is set before the load.
+ * SLOT_WORDS words for each CPU: PERCPU_ARRAY cannot be mapped. They are words rather than structs,
+ * because without CAP_PERFMON no variable may be added to a pointer. The size is set before the
+ * load.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -76,11 +81,11 @@ static __always_inline int is_wanted(const struct __sk_buff *skb, __u32 directio
 		return !is_outgoing;
 	if (direction == DIRECTION_OUT)
 		return is_outgoing;
-	/* On loopback every frame comes twice. */
+	/* On loopback every frame is captured twice. */
 	return !is_outgoing || skb->ifindex != LOOPBACK_IFINDEX;
 }
 
-/* Adds to a reason or a counter, on this CPU. */
+/* Adds to a reason or a counter, for this CPU. */
 static __always_inline void add(__u32 word, __u64 amount)
 {
 	__u32 index = bpf_get_smp_processor_id() * SLOT_WORDS + word;
@@ -90,13 +95,13 @@ static __always_inline void add(__u32 word, __u64 amount)
 		__sync_fetch_and_add(counter, amount);
 }
 
-/* A SYN of no session. */
-static __always_inline enum reason open(const struct segment *segment)
+/* A SYN that belongs to no session. */
+static __always_inline enum reason judge_syn(const struct segment *segment)
 {
 	struct connection begun, *opening = bpf_map_lookup_elem(&openings, &segment->key);
 
 	if (opening) {
-		hear_syn(opening, segment);
+		update_on_syn(opening, segment);
 		return REASON_OPENING;
 	}
 	begin(&begun, segment);
@@ -107,9 +112,9 @@ static __always_inline enum reason open(const struct segment *segment)
 	return REASON_OPENING;
 }
 
-/* Enters a session; `how` counts them. */
-static __always_inline void enter(const struct segment *segment, const struct connection *session,
-				  __u32 how)
+/* Adds a session to the map; `how` is its counter. */
+static __always_inline void add_session(const struct segment *segment,
+					const struct connection *session, __u32 how)
 {
 	if (bpf_map_update_elem(&sessions, &segment->key, session, BPF_ANY)) {
 		add(COUNTER_SESSIONS_FAILED, 1);
@@ -119,8 +124,8 @@ static __always_inline void enter(const struct segment *segment, const struct co
 	add(how, 1);
 }
 
-/* The session that an opening becomes: all that the filter has heard of it is kept. */
-static __always_inline void grow(struct connection *session, const struct connection *opening)
+/* Turns an opening into a session, with everything that the filter knows of it. */
+static __always_inline void promote(struct connection *session, const struct connection *opening)
 {
 	*session = *opening;
 	session->bytes = 0;
@@ -128,8 +133,8 @@ static __always_inline void grow(struct connection *session, const struct connec
 }
 
 /*
- * The heads of a session are read from its first payload on, of which the filter must have heard
- * all: then it knows where messages begin.
+ * Starts reading the heads of a session, at its first payload. The filter must have seen the
+ * connection from its start, since only then it knows where messages begin.
  */
 static __always_inline void begin_reading(struct connection *session, const struct segment *segment,
 					  const struct connection *opening)
@@ -143,7 +148,10 @@ static __always_inline void begin_reading(struct connection *session, const stru
 	session->reading = READS_REQUEST | (segment->sender ? READS_CLIENT_1 : 0);
 }
 
-/* A connection becomes a session: the one that opened, else one that is joined here. */
+/*
+ * Turns a connection into a session: the opening if there is one, or else one that is joined
+ * midstream here.
+ */
 static __always_inline enum reason admit(const struct segment *segment,
 					 const struct connection *opening,
 					 const struct control *words)
@@ -152,31 +160,33 @@ static __always_inline enum reason admit(const struct segment *segment,
 
 	join(&session, segment);
 	if (opening) {
-		grow(&session, opening);
+		promote(&session, opening);
 		if (words->elide_bytes_min)
 			begin_reading(&session, segment, opening);
 	}
-	enter(segment, &session, COUNTER_SESSIONS_MADE);
+	add_session(segment, &session, COUNTER_SESSIONS_MADE);
 	return REASON_ADMITTED;
 }
 
 /*
- * User space follows the connection: an opening is a session, and so is one that a map has lost. Of
- * an opening the hint may know one number only, and the filter has heard both.
+ * Restores a session from a hint: user space follows the connection, which was an opening, or was
+ * evicted from a map. For an opening, the hint may have one initial sequence number only, while the
+ * filter has seen both.
  */
-static __always_inline enum reason restore(const struct segment *segment, const struct told *told,
+static __always_inline enum reason restore(const struct segment *segment,
+					   const struct hint_copy *hint,
 					   const struct connection *opening)
 {
 	struct connection session = {
-		.isn = { told->grant[0] >> 32, told->grant[1] >> 32 },
-		.flags = told->flags,
+		.isn = { hint->grant[0] >> 32, hint->grant[1] >> 32 },
+		.flags = hint->flags,
 	};
 
 	if (opening)
-		grow(&session, opening);
+		promote(&session, opening);
 	if (segment->tcp.fin || segment->tcp.rst)
-		hear_end(&session, segment);
-	enter(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
+		update_on_end(&session, segment);
+	add_session(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
 	return REASON_SESSION;
 }
 
@@ -185,17 +195,17 @@ static __always_inline enum reason reason_of(__u32 kind)
 	return kind == SETTLED_TLS ? REASON_TLS : REASON_OTHER;
 }
 
-/* The kind of connection that a hint makes of it, 0 for HTTP. */
-static __always_inline __u32 kind_told(const struct told *told)
+/* What a hint reports the connection to be; 0 for HTTP. */
+static __always_inline __u32 hinted_kind(const struct hint_copy *hint)
 {
-	if (told->flags & HINT_FOREIGN)
+	if (hint->flags & HINT_FOREIGN)
 		return SETTLED_FOREIGN;
-	return told->flags & HINT_OTHER ? SETTLED_OTHER : 0;
+	return hint->flags & HINT_OTHER ? SETTLED_OTHER : 0;
 }
 
 /*
- * How many bytes of an elided frame go up: its headers. 0 where it goes up whole, as all do that
- * tell more than their data, or whose data lie beyond what the grant covers.
+ * How many bytes of an elided frame pass: its headers. 0 if it passes whole: if it has information
+ * besides its data, or its data lie beyond the grant.
  */
 static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 {
@@ -214,9 +224,10 @@ static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 }
 
 /*
- * Whether the filter has found itself that what `sender` sends at `seq` is a body's, up to `until`.
- * Unlike a hint, which user space writes when it has the head, this is known before any copy of the
- * head is in a ring: what begins before the body goes up whole, however often it comes.
+ * Whether the filter itself has found that the data of `sender` at `seq` belong to a body, which
+ * ends at `until`. User space writes a hint after it has the head; this grant exists before any
+ * copy of the head is in a ring. So segments that begin before the body must pass whole, however
+ * often they are sent.
  */
 static __always_inline int has_own_grant(const struct connection *session, __u32 sender,
 					 __u32 seq, __u32 *until)
@@ -232,8 +243,9 @@ static __always_inline int has_own_grant(const struct connection *session, __u32
 }
 
 /*
- * Whether a segment without data acknowledges some of a body that the filter has found, and one
- * that acknowledged nearly as much has passed. By those that pass holes become known.
+ * Whether a segment without data acknowledges part of a body that the filter has found, after an
+ * acknowledgement of almost as much has passed. The acknowledgements that still reach user space
+ * reveal holes.
  */
 static __always_inline int is_body_ack(const struct segment *segment, struct connection *session)
 {
@@ -247,7 +259,7 @@ static __always_inline int is_body_ack(const struct segment *segment, struct con
 	return 0;
 }
 
-/* Whether it is its sender's turn to send a head, and this segment begins where that does. */
+/* Whether its sender is to send a head next, and this segment begins with it. */
 static __always_inline int is_head_due(const struct segment *segment,
 				       const struct connection *session)
 {
@@ -257,16 +269,16 @@ static __always_inline int is_head_due(const struct segment *segment,
 }
 
 /*
- * A segment of a session whose heads are read, and which goes up whole: whether it begins with the
- * head that comes next. Else it is part of what was read before, or we cannot tell what it is, nor
- * what comes behind it. Places are exact, so that whatever was missed ends the reading.
+ * For a segment of a session whose heads are read, if it passes whole: whether it begins with the
+ * next head. If not, it is a part of bytes that were read before, or we know neither what it is nor
+ * what follows it. Positions are exact, so any missed byte ends the reading.
  */
 static __always_inline int begins_with_head(const struct segment *segment,
 					    struct connection *session)
 {
 	__u32 seq = word_of_sender(session->begin, segment->sender), offset, begin, end;
 	__u32 is_request = session->reading & READS_REQUEST;
-	volatile __u32 *place = segment->at.skb->cb;
+	volatile __u32 *cb = segment->at.skb->cb;
 
 	if ((__s32)(bpf_ntohl(segment->tcp.seq) + payload_bytes(segment) - seq) <= 0)
 		return 0;
@@ -278,31 +290,31 @@ static __always_inline int begins_with_head(const struct segment *segment,
 		stop_reading(session);
 		return 0;
 	}
-	place[PLACE_BEGIN] = begin;
-	place[PLACE_END] = end;
-	place[PLACE_STATE] = is_request ? STATE_REQUEST : STATE_ANSWER;
-	place[PLACE_SEQ] = seq;
-	place[PLACE_READING] = session->reading;
+	cb[CB_BEGIN] = begin;
+	cb[CB_END] = end;
+	cb[CB_STATE] = is_request ? STATE_REQUEST : STATE_RESPONSE;
+	cb[CB_SEQ] = seq;
+	cb[CB_READING] = session->reading;
 	return 1;
 }
 
 /*
- * Reads the head that begins_with_head() has noted. All it takes is in skb->cb and the session: so
- * to the verifier the ways that lead here are one.
+ * Reads the head that begins_with_head() has found. Its input is in skb->cb and the session only:
+ * so for the verifier all paths that lead here are the same.
  */
 static __always_inline void read_on(struct __sk_buff *skb, struct connection *session,
 				    __u32 elide_bytes_min)
 {
-	volatile __u32 *place = skb->cb;
-	__u32 bytes = place[PLACE_END] - place[PLACE_BEGIN], seq = place[PLACE_SEQ];
-	__u32 reading = place[PLACE_READING], is_request = reading & READS_REQUEST;
+	volatile __u32 *cb = skb->cb;
+	__u32 bytes = cb[CB_END] - cb[CB_BEGIN], seq = cb[CB_SEQ];
+	__u32 reading = cb[CB_READING], is_request = reading & READS_REQUEST;
 	__u32 sender = next_sender(reading), isn = isn_of(session, sender);
-	__u32 head_bytes = read_head(skb), length = place[PLACE_END];
+	__u32 head_bytes = read_head(skb), length = cb[CB_END];
 	__u32 end = seq + head_bytes + length;
 	int is_found;
 
 	if (session->reading != reading || word_of_sender(session->begin, sender) != seq)
-		return;	/* another CPU had a copy, or the entry is another connection's now */
+		return;	/* another CPU had a copy, or the entry was reused for another connection */
 	if (is_request)
 		is_found = head_bytes == bytes && !length;
 	else
@@ -315,25 +327,27 @@ static __always_inline void read_on(struct __sk_buff *skb, struct connection *se
 	set_word_of_sender(session->begin, sender, end);
 	if (!is_request) {
 		session->body_begin = seq + head_bytes;
-		session->acked = session->body_begin - ACK_STEP_BYTES;	/* the next goes up */
+		session->acked = session->body_begin - ACK_STEP_BYTES;	/* the next passes */
 		session->own_grant = (__u64)isn << 32 | end;
 		add(COUNTER_BODIES_FOUND, 1);
 	}
-	session->reading = reading ^ (READS_REQUEST | READS_ANSWER);
+	session->reading = reading ^ (READS_REQUEST | READS_RESPONSE);
 }
 
 /*
- * A segment of a session that may be cut, or be the first to learn that its session is none: then
- * `kind` says what it is instead, and nothing is decided.
+ * Handles a segment of a session. It may be cut; or a hint may show that the connection is not HTTP
+ * after all. Then `kind` is set, and the segment is yet to be judged.
  */
-static __always_inline enum reason carry(const struct segment *segment, struct connection *session,
-					 const struct control *words, __u32 *bytes_up, __u32 *kind)
+static __always_inline enum reason judge_session(const struct segment *segment,
+						 struct connection *session,
+						 const struct control *words,
+						 __u32 *pass_bytes, __u32 *kind)
 {
-	struct told told;
+	struct hint_copy hint;
 	__u32 until;
 
 	if (segment->tcp.fin || segment->tcp.rst) {
-		hear_end(session, segment);
+		update_on_end(session, segment);
 		return REASON_SESSION;
 	}
 	if (segment->tcp.urg)
@@ -341,25 +355,25 @@ static __always_inline enum reason carry(const struct segment *segment, struct c
 	if (!payload_bytes(segment))
 		return is_body_ack(segment, session) ? REASON_BODY_ACK : REASON_SESSION;
 	if (has_own_grant(session, segment->sender, bpf_ntohl(segment->tcp.seq), &until)) {
-		*bytes_up = elide(segment, until);
-		if (*bytes_up)
+		*pass_bytes = elide(segment, until);
+		if (*pass_bytes)
 			return REASON_ELIDED;
 	}
-	hear(segment, words, &told);
-	if (!is_told_of(&told, session, segment->sender))
+	find_hint(segment, words, &hint);
+	if (!is_hint_of(&hint, session, segment->sender))
 		return REASON_SESSION;
-	*kind = kind_told(&told);
+	*kind = hinted_kind(&hint);
 	if (*kind) {
 		settle(session, segment, *kind);
 		return REASON_SESSION;
 	}
-	*bytes_up = elide(segment, grant_of(&told, segment->sender));
-	return *bytes_up ? REASON_ELIDED : REASON_SESSION;
+	*pass_bytes = elide(segment, grant_of(&hint, segment->sender));
+	return *pass_bytes ? REASON_ELIDED : REASON_SESSION;
 }
 
 /*
- * Whether the opening's first payload is here, of both ends: nothing has come before, and its sender
- * has read nothing. User space judges a connection by the same bytes.
+ * Whether the segment is the first payload of the opening, from either end: nothing was received
+ * before it, and its sender has received nothing. User space judges a connection by the same bytes.
  */
 static __always_inline int is_first(const struct segment *segment, const struct connection *opening)
 {
@@ -372,22 +386,25 @@ static __always_inline int is_first(const struct segment *segment, const struct 
 	       isn_of(opening, other) + 1 == bpf_ntohl(segment->tcp.ack_seq);
 }
 
-/* Payload of no session: what hint there is, what it begins like, what is known of an opening. */
+/*
+ * Judges payload of no session: by a hint if there is one, by what it begins like, and by the
+ * opening.
+ */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
 						 const struct control *words)
 {
 	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
 	__u32 bytes = payload_bytes(segment);
-	struct told told;
+	struct hint_copy hint;
 	int is_tls;
 
 	if (!kind) {
-		hear(segment, words, &told);
-		if (told.flags && (!known || is_told_of(&told, known, segment->sender))) {
-			kind = kind_told(&told);
+		find_hint(segment, words, &hint);
+		if (hint.flags && (!known || is_hint_of(&hint, known, segment->sender))) {
+			kind = hinted_kind(&hint);
 			if (!kind)
-				return restore(segment, &told, known);
+				return restore(segment, &hint, known);
 			if (known)
 				settle(known, segment, kind);
 			if (kind != SETTLED_OTHER)
@@ -408,14 +425,19 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		bpf_map_delete_elem(&openings, &segment->key);
 		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
-	/* The very first bytes of a connection are TLS: this segment still tells user space so. */
+	/*
+	 * The very first bytes of a connection are TLS. This segment still passes, to show that to
+	 * user space.
+	 */
 	if (is_tls && text[0] <= 0x16 && text[0] >= 0x15 && is_first(segment, known))
 		settle(known, segment, SETTLED_TLS);
 	__sync_fetch_and_add(&known->bytes, bytes);
 	return REASON_OPENING;
 }
 
-/* A segment of no session, or of one that turned out to be none: of the `kind`, if not 0. */
+/*
+ * Judges a segment of no session, or of one that turned out not to be HTTP: then `kind` is not 0.
+ */
 static __always_inline enum reason judge(const struct segment *segment, struct connection *known,
 					 __u32 kind, const struct control *words)
 {
@@ -427,24 +449,27 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 		return reason_of(kind);
 	if (known)
 		return REASON_OPENING;
-	/* The end of a connection that is followed counts; for the sake of a bare ACK no map is asked. */
+	/*
+	 * The end of a followed connection matters. A bare ACK does not, so it costs no map
+	 * look-up.
+	 */
 	if (segment->tcp.fin || segment->tcp.rst) {
-		struct told told;
+		struct hint_copy hint;
 
-		hear(segment, words, &told);
-		if (told.flags && !kind_told(&told))
-			return restore(segment, &told, 0);
+		find_hint(segment, words, &hint);
+		if (hint.flags && !hinted_kind(&hint))
+			return restore(segment, &hint, 0);
 	}
 	return REASON_NO_PAYLOAD;
 }
 
 /*
- * What is to be done with the segment that `parse` finds; if it begins with a head that is to be
- * read, the session to which that belongs is in `reads`. Where that is 0 no heads are read: the part
- * for tunnels takes the verifier long enough, and all of the stack.
+ * Decides about the segment that `parse` finds. If it begins with a head to be read, `reads` is set
+ * to its session. Without `reads` no heads are read: the part for tunnels already takes the
+ * verifier long enough, and all of the stack.
  */
 static __always_inline enum reason decide(struct __sk_buff *skb, const struct control *words,
-					  enum reason (*parse)(struct segment *), __u32 *bytes_up,
+					  enum reason (*parse)(struct segment *), __u32 *pass_bytes,
 					  struct connection **reads)
 {
 	struct segment segment __attribute__((aligned(8)));
@@ -469,18 +494,18 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 	if (known) {
 		kind = settled(known);
 		if (!kind && segment.tcp.syn) {
-			hear_syn(known, &segment);
+			update_on_syn(known, &segment);
 			return REASON_SESSION;
 		}
 		if (!kind)
-			reason = carry(&segment, known, words, bytes_up, &kind);
+			reason = judge_session(&segment, known, words, pass_bytes, &kind);
 		if (!kind)
 			goto read;
 		if (segment.tcp.syn)
 			bpf_map_delete_elem(&sessions, &segment.key);
 	}
 	if (segment.tcp.syn)
-		return open(&segment);
+		return judge_syn(&segment);
 	if (!known) {
 		known = bpf_map_lookup_elem(&openings, &segment.key);
 		kind = known ? settled(known) : 0;
@@ -497,12 +522,12 @@ read:
 	return reason;
 }
 
-/* Counts the frame; returns how many bytes of it go up: all, its headers, or none. */
-static __always_inline int judged(enum reason reason, __u32 bytes_up)
+/* Counts the frame, and returns how many bytes of it pass: all, its headers, or none. */
+static __always_inline int count_verdict(enum reason reason, __u32 pass_bytes)
 {
 	add(reason, 1);
 	if (reason == REASON_ELIDED)
-		return bytes_up;
+		return pass_bytes;
 	return reason >= REASON_PASS_FIRST ? WHOLE_FRAME : 0;
 }
 
@@ -513,8 +538,8 @@ int filter_tunnel(struct __sk_buff *skb);
 #define PART_TUNNEL 1
 
 /*
- * The filter's parts, which call each other. Before Linux 6.9 a socket takes no program of more
- * than net.core.optmem_max, 20 KiB or 2,500 instructions; what a program calls does not count.
+ * The filter's parts, joined by tail calls. Before Linux 6.9 a socket rejects a program of more
+ * than net.core.optmem_max, 20 KiB or 2,500 instructions; tail-called programs do not count.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -532,48 +557,48 @@ struct {
 SEC("socket")
 int filter_plain(struct __sk_buff *skb)
 {
-	__u32 zero = 0, bytes_up = WHOLE_FRAME;
+	__u32 zero = 0, pass_bytes = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
 	struct connection *reads = 0;
 	enum reason reason;
 
 	if (!words)
-		return 0;	/* not so: the array has this word */
+		return 0;	/* cannot happen: the array has this word */
 	if (words->gate != GATE_OPEN)
-		return judged(REASON_GATED, 0);
+		return count_verdict(REASON_GATED, 0);
 	if (!is_wanted(skb, words->direction))
-		return judged(REASON_DIRECTION, 0);
-	reason = decide(skb, words, parse_plain, &bytes_up, &reads);
+		return count_verdict(REASON_DIRECTION, 0);
+	reason = decide(skb, words, parse_plain, &pass_bytes, &reads);
 	if (reason == TUNNELLED) {
 		bpf_tail_call(skb, &parts, PART_TUNNEL);
 		reason = REASON_TUNNEL;
 	}
-	bytes_up = judged(reason, bytes_up);
+	pass_bytes = count_verdict(reason, pass_bytes);
 	if (reads)
 		read_on(skb, reads, words->elide_bytes_min);
-	return bytes_up;
+	return pass_bytes;
 }
 
-/* Frames with one, from there on. */
+/* Frames with a tunnel, from the tunnel on. */
 SEC("socket")
 int filter_tunnel(struct __sk_buff *skb)
 {
-	__u32 zero = 0, bytes_up = WHOLE_FRAME;
+	__u32 zero = 0, pass_bytes = WHOLE_FRAME;
 	struct control *words = bpf_map_lookup_elem(&control, &zero);
 	enum reason reason;
 
 	if (!words)
 		return 0;
-	reason = decide(skb, words, parse_inner, &bytes_up, 0);
-	return judged(reason, bytes_up);
+	reason = decide(skb, words, parse_inner, &pass_bytes, 0);
+	return count_verdict(reason, pass_bytes);
 }
 
-/* What sockets are given. */
+/* The entry point, which is attached to sockets. */
 SEC("socket")
 int http_filter(struct __sk_buff *skb)
 {
 	bpf_tail_call(skb, &parts, PART_PLAIN);
-	return 0;	/* not so: the part is there */
+	return 0;	/* cannot happen: the part exists */
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

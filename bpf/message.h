@@ -7,13 +7,13 @@
 
 #include "parse.h"
 
-#define LEADING_BREAKS_MAX 4	/* CR and LF in front of a message */
+#define LEADING_BREAKS_MAX 4	/* CR and LF before a message */
 #define TOKEN_BYTES_MAX 24
-#define LOOK_BYTES 32		/* of a payload: a token, a space, a byte, and some */
+#define LOOK_BYTES 32		/* bytes we read of a payload: a token, a space, a byte, and some */
 
 /*
- * Copies the beginning of the payload behind its first `skip` bytes, with zeros after its end; not
- * 0 where the frame does not hold what its headers promise.
+ * Copies the beginning of the payload after its first `skip` bytes, padded with zeros. Returns
+ * non-zero if the frame is shorter than its headers announce.
  */
 static __always_inline long look(const struct segment *segment, __u32 skip, __u8 to[LOOK_BYTES])
 {
@@ -32,11 +32,11 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 		return 0;
 	if (bytes > LOOK_BYTES)
 		bytes = LOOK_BYTES;
-	/* The compiler knows that this changes nothing; verifiers before 6.8 must be shown. */
+	/* The compiler knows that this changes nothing; verifiers before 6.8 need to see it. */
 	asm volatile("" : "+r"(bytes));
 	bytes = ((bytes - 1) & (LOOK_BYTES - 1)) + 1;
 
-	/* Of a cursor that counts from skb->data this fails, and the next way is its own. */
+	/* This fails if the cursor counts from skb->data; the load below handles that. */
 	if (segment->bytes - ahead < LOOK_BYTES && !cursor_peek(&at, LINEAR, to, bytes))
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
@@ -65,8 +65,9 @@ static __always_inline int is_http_version(const __u8 *text)
 }
 
 /*
- * A token, a space, a target. Unrolled, and every byte is loaded on the one way through the loop:
- * before Linux 5.12, and without CAP_PERFMON on any, the stack takes no variable offset.
+ * A token, a space, a target. The loop is unrolled, and every byte is loaded on its one path:
+ * before Linux 5.12, and without CAP_PERFMON on any version, stack accesses with a variable offset
+ * are rejected.
  */
 static __always_inline int is_request_line(const __u8 *text)
 {
@@ -93,10 +94,10 @@ static __always_inline int is_usual_byte(__u8 byte)
 }
 
 /*
- * Whether the payload begins like a message: engine/decode/admit.rs has the rule in words, and a
- * test holds the two together. Where nothing is known of the connection, a method has to look like
- * one: of random bytes, one segment in 600 has a token and a space in front. `text` is the
- * beginning of the payload and is used up.
+ * Whether the payload begins like a message. engine/decode/admit.rs explains the rule, and a test
+ * compares the two. If nothing is known of the connection, the method must look usual: of random
+ * bytes, one segment in 600 begins with a token and a space. `text` is the beginning of the
+ * payload; it is overwritten.
  */
 static __always_inline int begins_like_message(const struct segment *segment, __u8 *text,
 					       int is_opening)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/*
- * The headers of a frame that has no tunnel: VLAN tags, IP, TCP, and the flow's key.
- */
+/* The headers of a frame without a tunnel: VLAN tags, IP, TCP; and the flow's key. */
 #ifndef HTTPLINES_PARSE_H
 #define HTTPLINES_PARSE_H
 
@@ -18,7 +16,7 @@
 #include "shared.h"
 
 #define VLAN_ID_MASK 0x0fff
-#define VLAN_TAGS_MAX 8		/* steps, priority tags included */
+#define VLAN_TAGS_MAX 8		/* tags we follow, including priority tags */
 #define IP_FRAGMENT_MASK 0x3fff	/* more fragments, or an offset */
 #define IP_OFFSET_MASK 0x1fff
 #define IPV6_FRAGMENT 44
@@ -26,14 +24,14 @@
 #define IPPROTO_L2TP 115	/* linux/in.h since 6.0 */
 #endif
 #define EXTENSIONS_MAX 6
-#define EXTENSIONS_INSIDE_MAX 1	/* in a tunnel: more take the verifier too long */
+#define EXTENSIONS_INSIDE_MAX 1	/* in a tunnel; more would take the verifier too long */
 #define LENGTH_UNKNOWN 0	/* BIG TCP: the length does not fit the IP header's field */
 
-/* What the headers tell of a segment. */
+/* The parsed headers of a segment. */
 struct segment {
 	struct flow_key key;
 	struct cursor at;	/* where its TCP header begins */
-	/* In one piece, so that one load brings both headers where nothing is between them. */
+	/* Adjacent, so that one load fills both headers if nothing is between them. */
 	union {
 		struct ipv6hdr ipv6;
 		struct {
@@ -43,30 +41,30 @@ struct segment {
 		};
 	};
 	struct tcphdr tcp;
-	__u32 tcp_offset;	/* the cursor's, if it was loaded so, else 0 */
+	__u32 tcp_offset;	/* the cursor's offset if TCP was loaded with IP, else 0 */
 	__u64 vlans;		/* ids, the outermost in the lowest 16 bits */
 	__u32 vlan_depth;
 	__u32 zero;		/* see opaque() */
 	__u32 bytes;		/* of TCP header and payload, or LENGTH_UNKNOWN */
-	__u32 sender;		/* which endpoint of the key sent it: 0 or 1 */
-	__u32 fragment_id;	/* of a fragment, at which the cursor is behind IP's headers */
+	__u32 sender;		/* which endpoint of the key is the sender: 0 or 1 */
+	__u32 fragment_id;	/* of a fragment; then the cursor is after IP's headers */
 	__u32 fragment_offset;
 	__u8 fragment_protocol;
 };
 
-/* Every parsing step returns the reason to stop, or this one to go on. */
+/* Every parsing step returns the reason to stop, or this to continue. */
 #define PARSED REASON_COUNT
 
 /*
- * `value`, of which the verifier knows nothing: `zero` comes from a map. It follows every way
- * through the program for each value that it does know, and there would be too many.
+ * Returns `value`, hidden from the verifier: `zero` comes from a map. The verifier follows every
+ * path through the program for each value that it knows, and there would be too many.
  */
 static __always_inline __u32 opaque(const struct segment *segment, __u32 value)
 {
 	return value | segment->zero;
 }
 
-/* What TCP may be in: itself, and the tunnels that IP announces. */
+/* Protocols that may contain TCP: itself, and the tunnels over IP. */
 static __always_inline int leads_to_tcp(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_GRE ||
@@ -80,7 +78,7 @@ static __always_inline int is_vlan(__be16 protocol)
 	       protocol == bpf_htons(ETH_P_QINQ1);
 }
 
-/* Notes a tag inside those that are there; 0 where a key has no room for it. */
+/* Adds a tag inside the existing ones; returns 0 if the key is full. */
 static __always_inline int push_vlan(struct segment *segment, __u16 control)
 {
 	__u64 id = control & VLAN_ID_MASK;
@@ -94,7 +92,7 @@ static __always_inline int push_vlan(struct segment *segment, __u16 control)
 	return 1;
 }
 
-/* Puts the tags that were noted into the key. */
+/* Writes the collected tags to the key. */
 static __always_inline void fill_vlans(struct segment *segment)
 {
 	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
@@ -102,8 +100,9 @@ static __always_inline void fill_vlans(struct segment *segment)
 }
 
 /*
- * Loads the end of `tag`, or all of it, and steps over it; but for a LINEAR cursor with an IPv4
- * header and TCP's, if so much is there: `is_loaded` says whether. Not 0 where the tag is not.
+ * Loads the rest of `tag`, or all of it, and skips it. With a LINEAR cursor it also loads an IPv4
+ * and a TCP header, if there is that much: `is_loaded` is set then. Returns non-zero if the tag is
+ * missing.
  */
 static __always_inline long take_tag(struct segment *segment, enum reach reach, __be16 *from,
 				     __u32 bytes, int *is_loaded)
@@ -117,10 +116,10 @@ static __always_inline long take_tag(struct segment *segment, enum reach reach, 
 }
 
 /*
- * Notes the VLAN tags and leaves the cursor at the network header, and the protocol there in
- * `protocol`; `is_loaded` is take_tag's. The outer tag is in the skb; what is left in band is found
- * from the MAC header: on the way in the network header is the first tag in band, on the way out it
- * is the IP header behind all of them.
+ * Collects the VLAN tags, leaves the cursor at the network header, and sets `protocol` to its
+ * EtherType; `is_loaded` is take_tag's. The outer tag is in the skb; in-band tags are found from
+ * the MAC header: for incoming frames the skb's network header is the first in-band tag, for
+ * outgoing ones it is the IP header after all tags.
  */
 static __always_inline enum reason parse_vlan(struct segment *segment, enum reach reach,
 					      __be16 *protocol, int *is_loaded)
@@ -146,8 +145,8 @@ static __always_inline enum reason parse_vlan(struct segment *segment, enum reac
 }
 
 /*
- * Loads an IP header; but for a LINEAR cursor with TCP's, if that comes next and is there. Not 0
- * where the first is not.
+ * Loads an IP header; with a LINEAR cursor also TCP's, if that is next and there. Returns non-zero
+ * if the IP header is missing.
  */
 static __always_inline long load_ip(struct segment *segment, enum reach reach, void *ip,
 				    __u32 bytes)
@@ -160,12 +159,18 @@ static __always_inline long load_ip(struct segment *segment, enum reach reach, v
 	return cursor_peek(&segment->at, reach, ip, bytes);
 }
 
-/* The IPv4 header at the cursor, or loaded if `is_loaded`; `protocol` is what it carries. */
+/*
+ * Parses the IPv4 header at the cursor, which is already loaded if `is_loaded`; sets `protocol` to
+ * its payload's.
+ */
 static __always_inline enum reason parse_ipv4(struct segment *segment, enum reach reach,
 					      int is_loaded, __u8 *protocol)
 {
 	struct flow_key *key = &segment->key;
-	/* Of its own where that is enough: verifiers go the more ways the more is in the segment. */
+	/*
+	 * A local copy if that is enough: the more is in the segment, the more paths the verifier
+	 * follows.
+	 */
 	struct iphdr own, *ip = reach != LINEAR ? &segment->ipv4 : &own;
 	__u32 header_bytes, total_bytes;
 
@@ -201,10 +206,10 @@ static __always_inline int is_ipv6_extension(__u8 header)
 	       header == IPPROTO_DSTOPTS || header == IPPROTO_AH;
 }
 
-/* Bytes of the extension header of kind `header`, by its own length field. */
+/* Size of the extension header of type `header`, by its length field. */
 static __always_inline __u32 extension_bytes(__u8 header, __u8 length)
 {
-	/* In eights, less one; AH in fours, less two: RFC 4302 section 2.2 */
+	/* in units of 8, minus one; AH in units of 4, minus two: RFC 4302 section 2.2 */
 	return header == IPPROTO_AH ? (length + 2) * 4 : (length + 1) * 8;
 }
 
@@ -226,7 +231,7 @@ static __always_inline enum reason parse_ipv6_fragment(struct segment *segment, 
 										: REASON_NOT_TCP;
 }
 
-/* The IPv6 header at the cursor and its extensions; `protocol` is what it carries. */
+/* Parses the IPv6 header at the cursor and its extensions; sets `protocol` to its payload's. */
 static __always_inline enum reason parse_ipv6(struct segment *segment, enum reach reach,
 					      __u8 *protocol)
 {
@@ -243,7 +248,7 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 	header = ip->nexthdr;
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < extension_count_max && is_ipv6_extension(header); step++) {
-		__u8 extension[2];	/* the header behind, and the length */
+		__u8 extension[2];	/* the next header, and the length */
 		__u32 step_bytes;
 
 		if (cursor_peek(&segment->at, reach, extension, sizeof(extension)))
@@ -268,7 +273,7 @@ static __always_inline enum reason parse_ipv6(struct segment *segment, enum reac
 	return PARSED;
 }
 
-/* Whether the first endpoint of the key is the greater one; addresses before ports. */
+/* Whether the first endpoint of the key is the greater one: addresses first, then ports. */
 static __always_inline int is_reversed(const struct flow_key *key)
 {
 	for (int word = 0; word < 4; word++) {
@@ -281,7 +286,7 @@ static __always_inline int is_reversed(const struct flow_key *key)
 	return bpf_ntohs(key->port[0]) > bpf_ntohs(key->port[1]);
 }
 
-/* Orders the endpoints, of which the first was the sender's; returns which one is now. */
+/* Orders the endpoints, of which the first is the sender; returns the sender's new index. */
 static __always_inline __u32 order_endpoints(struct flow_key *key)
 {
 	__be16 port = key->port[0];
@@ -325,9 +330,9 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 }
 
 /*
- * A hash of the key, the same for both directions: which pair of hints a connection has, and which
- * shard. The sum of three products takes them as fast as they come; the last product brings what
- * differs anywhere into the upper half. engine/ids.rs has the twin.
+ * A hash of the key, the same for both directions: it selects a connection's pair of hints, and its
+ * shard. The three products are independent, so they overlap in the CPU; the last product spreads
+ * every difference into the upper half. engine/ids.rs has the same function.
  */
 static __always_inline __u32 flow_hash(const struct flow_key *key)
 {

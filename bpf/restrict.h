@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Which flows the user wants to see, by port, network and VLAN: engine/decode/restrict.rs has the
- * same rule for what comes from files.
+ * Which flows the user wants to see, by port, network and VLAN. engine/decode/restrict.rs has the
+ * same rule for frames from files.
  */
 #ifndef HTTPLINES_RESTRICT_H
 #define HTTPLINES_RESTRICT_H
 
 #include "choice.h"
 
-/* Networks by prefix, with the choices of all networks around them. The size is set before. */
+/*
+ * Networks by prefix; each has the choices of all networks that contain it. The size is set before
+ * the load.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -29,7 +32,7 @@ static __always_inline __u32 choices_of_address(const struct flow_key *key, int 
 	return found ? *found : 0;
 }
 
-/* Whether a kind of choice refuses a flow of which `found` was chosen. */
+/* Whether one kind of restriction refuses a flow with the choices `found`. */
 static __always_inline int is_refused(__u32 found, __u32 restrictions, __u32 must_be_wanted)
 {
 	return found & CHOICE_UNWANTED ||

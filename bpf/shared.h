@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The one contract between the kernel half and Rust (engine/ids.rs, and counters.rs,
- * filter.rs and hints.rs in engine/sys hold the twins; their tests read this file).
+ * The interface between the kernel half and Rust. The Rust side is in engine/ids.rs, and in
+ * counters.rs, filter.rs, restrict.rs and flow_hints.rs in engine/sys; their tests read this file.
  */
 #ifndef HTTPLINES_SHARED_H
 #define HTTPLINES_SHARED_H
 
 #include <linux/types.h>
 
-/* VLAN tags a key can hold; a frame with more passes as REASON_TOO_DEEP. */
+/* Maximum number of VLAN tags in a key; a frame with more passes as REASON_TOO_DEEP. */
 #define VLAN_DEPTH_MAX 4
 
 /* Bit of flow_key.realm: the addresses are IPv6. */
@@ -19,7 +19,7 @@
 
 /*
  * ids::FlowKey, byte for byte. Endpoints are ordered by address, then port, as big-endian numbers,
- * so that both directions of a connection have one key. An IPv4 address is in the first word.
+ * so that both directions of a connection have the same key. An IPv4 address is in the first word.
  */
 struct flow_key {
 	__be32 address[2][4];
@@ -30,39 +30,39 @@ struct flow_key {
 
 _Static_assert(sizeof(struct flow_key) == 48, "flow_key is shared with Rust");
 
-/* What became of a frame: exactly one of these. Rejections come first. */
+/* What happened to a frame: exactly one of these. Rejections come first. */
 enum reason {
-	REASON_GATED,		/* came while the gate was shut: belongs to no total */
-	REASON_DIRECTION,	/* goes the way that is not wanted, or is loopback's second copy */
+	REASON_GATED,		/* arrived while the gate was shut: belongs to no total */
+	REASON_DIRECTION,	/* travels in an unwanted direction, or is loopback's second copy */
 	REASON_NOT_IP,		/* neither IPv4 nor IPv6 */
-	REASON_NOT_TCP,		/* IP that carries something else */
-	REASON_UNWANTED,	/* of a port, network or VLAN that the user does not want */
-	REASON_NO_PAYLOAD,	/* a segment without data, of no session and no opening */
-	REASON_TLS,		/* of a connection that began with a TLS record, or data like one */
-	REASON_OTHER,		/* of a connection found to be something else, or other data */
-	REASON_BODY_ACK,	/* a bare acknowledgement of a session, within a body known to be one */
-	REASON_FILTER_OFF,	/* passes: TCP, and the filter was told to take all of it */
-	REASON_SESSION,		/* passes: of an HTTP session */
-	REASON_ELIDED,		/* passes, cut to its headers: its data are known to be a body's */
-	REASON_OPENING,		/* passes: of a connection whose protocol is not known yet */
-	REASON_ADMITTED,	/* passes: began a message, so that its session is known now */
+	REASON_NOT_TCP,		/* IP, but not TCP */
+	REASON_UNWANTED,	/* a port, network or VLAN that the user does not want */
+	REASON_NO_PAYLOAD,	/* a segment without data, of neither a session nor an opening */
+	REASON_TLS,		/* the connection began with a TLS record, or the data do */
+	REASON_OTHER,		/* the connection, or the data, were found not to be HTTP */
+	REASON_BODY_ACK,	/* a bare acknowledgement in a body that the filter has found */
+	REASON_FILTER_OFF,	/* passes: TCP, and the filter is configured to pass all of it */
+	REASON_SESSION,		/* passes: part of an HTTP session */
+	REASON_ELIDED,		/* passes, cut to its headers: the data are known to be a body's */
+	REASON_OPENING,		/* passes: the connection's protocol is not known yet */
+	REASON_ADMITTED,	/* passes: begins a message, which made its session known */
 	REASON_FRAGMENT,	/* passes: a fragment that may be TCP */
-	REASON_TUNNEL,		/* passes: a tunnel that only user space can look into */
-	REASON_TOO_DEEP,	/* passes: more VLAN tags or tunnels than are followed */
-	REASON_UNPARSED,	/* passes: headers we could not read exactly */
+	REASON_TUNNEL,		/* passes: a tunnel that only user space can decode */
+	REASON_TOO_DEEP,	/* passes: more VLAN tags or tunnels than we follow */
+	REASON_UNPARSED,	/* passes: headers that we could not parse exactly */
 	REASON_COUNT,
 };
 
 #define REASON_PASS_FIRST REASON_FILTER_OFF
 
-/* What is counted beside frames, behind the reasons. */
+/* What is counted apart from frames. The numbers follow those of the reasons. */
 enum counter {
-	COUNTER_SESSIONS_MADE = REASON_COUNT,	/* sessions entered */
-	COUNTER_SESSIONS_FAILED,	/* sessions the full map refused */
-	COUNTER_SESSIONS_RESTORED,	/* sessions the map had lost and a hint brought back */
-	COUNTER_OPENINGS_MADE,		/* SYNs entered */
-	COUNTER_OPENINGS_FAILED,	/* SYNs the full map refused */
-	COUNTER_ELIDED_BYTES,	/* payload that was cut off elided frames */
+	COUNTER_SESSIONS_MADE = REASON_COUNT,	/* sessions added to the map */
+	COUNTER_SESSIONS_FAILED,	/* sessions not added: the map was full */
+	COUNTER_SESSIONS_RESTORED,	/* sessions the map had evicted, restored by a hint */
+	COUNTER_OPENINGS_MADE,		/* SYNs added to the map of openings */
+	COUNTER_OPENINGS_FAILED,	/* SYNs not added: the map was full */
+	COUNTER_ELIDED_BYTES,	/* payload bytes that were cut off elided frames */
 	COUNTER_BODIES_FOUND,	/* bodies whose end the filter found itself */
 	COUNTER_COUNT,
 };
@@ -90,7 +90,10 @@ _Static_assert(COUNTER_COUNT <= SLOT_WORDS && SLOT_WORDS % 8 == 0, "slots are ca
 #define DIRECTION_IN 1
 #define DIRECTION_OUT 2
 
-/* control.restrictions: whether there are choices of a kind, and whether they say what is wanted. */
+/*
+ * control.restrictions: for each kind, whether there are choices, and whether they list what is
+ * wanted.
+ */
 #define RESTRICT_PORTS 1
 #define RESTRICT_TO_PORTS 2
 #define RESTRICT_VLANS 4
@@ -104,24 +107,24 @@ struct control {
 	__u32 mode;
 	__u32 direction;
 	__u32 restrictions;
-	__u32 hint_mask;	/* pairs of hints, less one: a power of two */
-	__u32 zero;	/* is 0, which the verifier does not know */
-	__u32 elide_bytes_min;	/* bodies of so many bytes the filter may elide itself; 0: none */
+	__u32 hint_mask;	/* pairs of hints, minus one: they are a power of two */
+	__u32 zero;	/* always 0, which the verifier does not know */
+	__u32 elide_bytes_min;	/* minimum body that the filter may elide itself; 0: none */
 };
 
-/* What was chosen of a port, a VLAN id or a network. */
+/* The choice for a port, a VLAN id or a network. */
 #define CHOICE_WANTED 1
 #define CHOICE_UNWANTED 2
 #define CHOICE_VXLAN 4
-#define CHOICE_NONE 8	/* nothing has this, which the verifier does not know */
+#define CHOICE_NONE 8	/* never set, which the verifier does not know */
 
-/* The choices of ports and VLANs are in words, so many bits for each number; VLANs behind ports. */
+/* The choices of ports and VLANs are packed in words, this many bits each; VLANs follow ports. */
 #define CHOICE_BITS 4
 #define CHOICE_MASK 15
 #define CHOICE_VLANS 65536
 #define CHOICE_WORDS 4352
 
-/* A prefix: of the realm's 32 bits and the address. */
+/* A prefix of the realm (32 bits) and the address. */
 struct network {
 	__u32 prefix_bits;
 	__u32 realm;	/* REALM_IPV6, or 0 */
@@ -129,23 +132,24 @@ struct network {
 };
 
 /*
- * Marks of a connection, in bits that flow_key.realm leaves free. HINT_ISN_0 and HINT_ISN_1: the
- * initial sequence number of that endpoint is known, from its SYN; with HINT_LATE, from where the
- * connection was joined: its first segment that begins like a message stands for both.
+ * Flags of a connection, in bits that flow_key.realm leaves free. HINT_ISN_0 and HINT_ISN_1: the
+ * initial sequence number of that endpoint is known, from its SYN. HINT_LATE: the connection was
+ * joined midstream (its beginning was not captured); the sequence number of its first segment that
+ * begins like a message is used for both endpoints.
  */
-#define HINT_FOREIGN (1u << 26)	/* hints only: not HTTP, whatever comes, until the next SYN */
-#define HINT_OTHER (1u << 27)	/* hints only: not HTTP, until something begins like a message */
+#define HINT_FOREIGN (1u << 26)	/* hints only: not HTTP, whatever arrives, until the next SYN */
+#define HINT_OTHER (1u << 27)	/* hints only: not HTTP, until a segment begins like a message */
 #define HINT_LATE (1u << 28)
 #define HINT_ISN_0 (1u << 29)
 #define HINT_ISN_1 (1u << 30)
 #define HINT_FLAGS (HINT_FOREIGN | HINT_OTHER | HINT_LATE | HINT_ISN_0 | HINT_ISN_1)
 
 /*
- * What user space says of a connection that it follows: a cache line that only user space writes.
- * The key's realm has the connection's flags in it; a hint without any is none. A grant is the
- * endpoint's initial sequence number in the upper half, and in the lower the sequence number up to
- * which its data need not come up: one word, so that it never belongs to another connection than
- * the number says.
+ * What user space reports about a connection that it follows: a cache line that only user space
+ * writes. The key's realm includes the connection's flags; without any, the slot holds no hint. A
+ * grant has the endpoint's initial sequence number in its upper half; in the lower half it has the
+ * sequence number up to which the endpoint's data need not reach user space. Both are in one word,
+ * so the grant cannot be applied to another connection.
  */
 struct flow_hint {
 	struct flow_key key;
@@ -154,18 +158,18 @@ struct flow_hint {
 
 _Static_assert(sizeof(struct flow_hint) == 64, "a hint is a cache line");
 
-/* A key's hints are looked for in one pair. */
+/* A key's hint is in one of the two slots of its pair. */
 struct hint_pair {
 	struct flow_hint way[2];
 };
 
-/* A grant covers segments that end so many bytes before its end at most. */
+/* A grant covers segments that end at most this many bytes before its end. */
 #define GRANT_BYTES_MAX (1u << 30)
 
-/* Segments with less payload go up whole: it would save next to nothing. */
+/* Segments with less payload pass whole: eliding them would save almost nothing. */
 #define ELIDE_SEGMENT_BYTES_MIN 256
 
-/* Of a body's acknowledgements one goes up for so many bytes. */
+/* During a body, one acknowledgement passes for each of this many bytes. */
 #define ACK_STEP_BYTES (64 << 10)
 
 #endif

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * The load generator: an XDP program that is run with BPF_F_TEST_XDP_LIVE_FRAMES (Linux 5.18) and
- * makes one frame a run, when the frame's time has come. XDP_PASS puts it into the receive path of
- * the interface that the run names, as if it had come from the wire.
+ * The load generator: an XDP program that is run with BPF_F_TEST_XDP_LIVE_FRAMES (Linux 5.18). Each
+ * run builds one frame when the frame is due. XDP_PASS puts it into the receive path of the
+ * interface given for the run, as if it had arrived from the wire.
  *
- * The kernel hands the same pages back again and again with what was left in them, so that every
- * frame is written whole, from its template. bench/veth/frame.rs makes the same frames; a test
- * compares them. Little-endian machines only, like all of the harness.
+ * The kernel reuses the same pages with their old content, so every frame is written whole, from
+ * its template. bench/veth/frame.rs builds the same frames; a test compares them. Little-endian
+ * machines only, like all of the harness.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -59,7 +59,7 @@ struct tcp_frame {
 	struct tcphdr tcp;
 } __attribute__((packed));
 
-/* The sum of the words of two bytes in `words`. */
+/* The sum of the two-byte words in `words`. */
 static __always_inline __u64 sum_of(__u64 words)
 {
 	return (words & 0xffff) + (words >> 16 & 0xffff) + (words >> 32 & 0xffff) + (words >> 48);
@@ -84,13 +84,13 @@ static __always_inline __u64 digits_of(__u32 number)
 	       ((digits + 0x0606060606060606ull) >> 4 & 0x0101010101010101ull) * ('a' - '0' - 10);
 }
 
-/* Where what changes begins: the headers of the tunnel are before it. */
+/* Where the fields that change begin: after the headers of the tunnel. */
 static __always_inline __u8 *behind_tunnel(struct xdp_md *ctx, const struct traffic *traffic)
 {
 	return (__u8 *)(long)ctx->data + (traffic->prefix_bytes & PREFIX_BYTES_MAX);
 }
 
-/* Writes what the frame says of its request; returns the sum of the words written. */
+/* Writes the frame's request number and time; returns the sum of the words written. */
 static __always_inline __u64 write_text(struct xdp_md *ctx, const struct traffic *traffic,
 					const struct step *step, __u64 time_ns)
 {
@@ -115,7 +115,7 @@ static __always_inline __u64 write_text(struct xdp_md *ctx, const struct traffic
 	return sum_of(text[0]) + sum_of(text[1]) + sum_of(text[2]);
 }
 
-/* The headers that change; 0 where the frame is too short for them. */
+/* The headers that change; 0 if the frame is too short for them. */
 static __always_inline struct tcp_frame *inner(struct xdp_md *ctx, const struct traffic *traffic)
 {
 	__u8 *data = behind_tunnel(ctx, traffic);
@@ -124,8 +124,8 @@ static __always_inline struct tcp_frame *inner(struct xdp_md *ctx, const struct 
 }
 
 /*
- * Templates have zeros where frames differ, and in place of each checksum the sum of all the words
- * it covers.
+ * Writes the fields that change. Templates have zeros there, and in place of each checksum the sum
+ * of all the words it covers.
  */
 static __always_inline int patch(struct xdp_md *ctx, const struct traffic *traffic,
 				 const struct step *step, __u64 time_ns)
@@ -178,7 +178,7 @@ static __always_inline void correct(struct xdp_md *ctx, __u32 at, __u32 from, __
 	bpf_xdp_store_bytes(ctx, at, &check, sizeof(check));
 }
 
-/* Another client's address in each round. */
+/* Sets a different client address in each round. */
 static __always_inline int readdress(struct xdp_md *ctx, const struct traffic *traffic,
 				     const struct step *step)
 {
@@ -201,7 +201,7 @@ static __always_inline int make(struct xdp_md *ctx, const struct traffic *traffi
 
 	if (!template || bytes < ETH_HLEN || bytes > TEMPLATE_BYTES)
 		return -1;
-	/* A frame comes to us as long as the longest. */
+	/* The kernel provides a frame of the maximum size. */
 	if (bpf_xdp_adjust_tail(ctx, (int)bytes - (int)traffic->frame_bytes_max))
 		return -1;
 	if (bpf_xdp_store_bytes(ctx, 0, template->bytes, bytes))
@@ -213,18 +213,20 @@ static __always_inline int make(struct xdp_md *ctx, const struct traffic *traffi
 	return patch(ctx, traffic, step, time_ns);
 }
 
-/* Whether the next frame's time has come; if so, `due_ns` is that time. */
+/* Whether the next frame is due; if so, sets `due_ns` to its time. */
 static __always_inline int is_due(struct traffic *traffic, __u64 now_ns, __u64 *due_ns)
 {
 	__u64 late_ns;
 
-	/* Between two batches the kernel takes in the frames of the first: that is no waiting. */
+	/*
+	 * Between two batches the kernel receives the frames of the first: this is not idle time.
+	 */
 	if (traffic->attempt++ % BATCH_ATTEMPTS == 0) {
 		if (traffic->batch_frames)
 			traffic->early_ns = 0;
 		traffic->batch_frames = 0;
 	}
-	/* In a longer pause something else had the CPU. */
+	/* During a longer pause another task had the CPU. */
 	if (traffic->early_ns && now_ns - traffic->early_ns < IDLE_NS_MAX)
 		traffic->idle_ns += now_ns - traffic->early_ns;
 	*due_ns = traffic->interval ? traffic->start_ns + (traffic->due >> INTERVAL_SHIFT) : now_ns;

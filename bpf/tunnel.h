@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * From a frame to its TCP segment, through tunnels: what engine/decode does for captured frames.
- * What only it can tell goes up to it (REASON_TUNNEL).
+ * Anything that only engine/decode can determine is passed to it (REASON_TUNNEL).
  *
- * The headers inside may lie behind the skb's linear part, so from the first tunnel on the cursor
- * counts from skb->data, where all of the frame is in reach. Usual tunnels whose headers do not are
- * followed without that (parse_near), at less than a third of the cost.
+ * The inner headers may be beyond the skb's linear part, so from the first tunnel on the cursor
+ * counts from skb->data, from where the whole frame is in reach. Usual tunnels whose headers are in
+ * the linear part are followed without that (parse_near), at less than a third of the cost.
  */
 #ifndef HTTPLINES_TUNNEL_H
 #define HTTPLINES_TUNNEL_H
@@ -13,8 +13,8 @@
 #include "choice.h"
 #include "parse.h"
 
-#define TUNNEL_DEPTH_MAX 2	/* tunnels in tunnels; more are for user space */
-#define TUNNEL_TAGS_MAX 2	/* VLAN tags of a frame inside */
+#define TUNNEL_DEPTH_MAX 2	/* nested tunnels; more are left to user space */
+#define TUNNEL_TAGS_MAX 2	/* VLAN tags of an inner frame */
 #define LABELS_MAX 4		/* of a stack; networks use up to about six, mirrors two */
 
 #define ETHERTYPE_MIN 0x0600	/* below it the field is a length: IEEE 802.3 */
@@ -36,7 +36,7 @@
 /* What comes next. */
 enum layer {
 	LAYER_NONE,	/* nothing that leads to TCP */
-	LAYER_DOUBT,	/* something that only user space can tell */
+	LAYER_UNCLEAR,	/* only user space can determine it */
 	LAYER_TCP,
 	LAYER_IPV4,
 	LAYER_IPV6,
@@ -65,8 +65,8 @@ static __always_inline enum layer layer_of_ethertype(__u16 ethertype)
 	case ETH_P_PPP_SES:
 		return LAYER_PPPOE;
 	}
-	/* LLC may have SNAP behind it. */
-	return ethertype < ETHERTYPE_MIN ? LAYER_DOUBT : LAYER_NONE;
+	/* LLC may be followed by SNAP. */
+	return ethertype < ETHERTYPE_MIN ? LAYER_UNCLEAR : LAYER_NONE;
 }
 
 static __always_inline enum layer layer_of_protocol(__u8 protocol)
@@ -86,21 +86,21 @@ static __always_inline enum layer layer_of_protocol(__u8 protocol)
 		return LAYER_MPLS;
 	case IPPROTO_AH:
 	case IPPROTO_L2TP:
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	}
 	return LAYER_NONE;
 }
 
-/* Nothing says what follows a label stack (RFC 4928), nor what is in GTP-U. */
+/* No field announces what follows a label stack (RFC 4928), or what is in GTP-U. */
 static __always_inline enum layer layer_by_version(struct cursor *at)
 {
 	__u8 first;
 
 	if (cursor_peek(at, WHOLE, &first, sizeof(first)))
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	if (first >> 4 == 4)
 		return LAYER_IPV4;
-	return first >> 4 == 6 ? LAYER_IPV6 : LAYER_DOUBT;
+	return first >> 4 == 6 ? LAYER_IPV6 : LAYER_UNCLEAR;
 }
 
 static __always_inline enum layer step_mpls(struct cursor *at)
@@ -110,33 +110,33 @@ static __always_inline enum layer step_mpls(struct cursor *at)
 		__be32 label;
 
 		if (cursor_take(at, WHOLE, &label, sizeof(label)))
-			return LAYER_DOUBT;
-		if (label & bpf_htonl(0x100))	/* the last: RFC 3032 */
+			return LAYER_UNCLEAR;
+		if (label & bpf_htonl(0x100))	/* the last entry: RFC 3032 */
 			return layer_by_version(at);
 	}
-	return LAYER_DOUBT;
+	return LAYER_UNCLEAR;
 }
 
-/* RFC 2516 section 4, and PPP with a protocol of two bytes behind it. */
+/* RFC 2516 section 4, followed by PPP with a protocol of two bytes. */
 static __always_inline enum layer step_pppoe(struct cursor *at)
 {
 	__be16 header[4];
 
 	if (cursor_take(at, WHOLE, header, sizeof(header)))
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	if (header[0] != bpf_htons(0x1100))
 		return LAYER_NONE;
 	if (header[3] == bpf_htons(0x0021))
 		return LAYER_IPV4;
 	if (header[3] == bpf_htons(0x0057))
 		return LAYER_IPV6;
-	/* A protocol of one byte; address and control in front; MPLS: RFC 1661, RFC 1662. */
+	/* A protocol of one byte; address and control first; MPLS: RFC 1661, RFC 1662. */
 	return header[3] & bpf_htons(0x0100) || header[3] == bpf_htons(0xff03) ||
 	       header[3] == bpf_htons(0x0281) || header[3] == bpf_htons(0x0283) ?
-	       LAYER_DOUBT : LAYER_NONE;
+	       LAYER_UNCLEAR : LAYER_NONE;
 }
 
-/* RFC 2784 and RFC 2890; routing (RFC 1701) and version 1 (PPTP) are for user space. */
+/* RFC 2784 and RFC 2890; routing (RFC 1701) and version 1 (PPTP) are left to user space. */
 static __always_inline enum layer step_gre(struct cursor *at)
 {
 	__be16 header[2];
@@ -144,11 +144,11 @@ static __always_inline enum layer step_gre(struct cursor *at)
 	__u8 last;
 
 	if (cursor_take(at, WHOLE, header, sizeof(header)))
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	flags = bpf_ntohs(header[0]);
 	protocol = bpf_ntohs(header[1]);
 	if (flags & 0x4007)
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	at->offset += (flags & 0x8000 ? 4 : 0) + (flags & 0x2000 ? 4 : 0) +
 		      (flags & 0x1000 ? 4 : 0);
 	if (protocol == ETHERTYPE_TEB)
@@ -160,13 +160,13 @@ static __always_inline enum layer step_gre(struct cursor *at)
 	if (protocol == ETHERTYPE_ERSPAN_3) {
 		at->offset += 11;
 		if (cursor_take(at, WHOLE, &last, sizeof(last)))
-			return LAYER_DOUBT;
+			return LAYER_UNCLEAR;
 		at->offset += last & 1 ? 8 : 0;
 		return LAYER_ETHERNET;
 	}
 	/* The second is 802.11, from access points. */
 	if (protocol == ETHERTYPE_WCCP || (protocol & 0xff0f) == 0x8200)
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	return protocol < ETHERTYPE_MIN ? LAYER_NONE : layer_of_ethertype(protocol);
 }
 
@@ -200,7 +200,7 @@ static __always_inline enum layer step_geneve(struct cursor *at, __u32 *realm)
 	return first < ETHERTYPE_MIN ? LAYER_NONE : layer_of_ethertype(first);
 }
 
-/* An extension header of GTP-U; `kind` becomes that of the next, or 0. */
+/* Skips an extension header of GTP-U; sets `kind` to the type of the next, or 0. */
 static __always_inline long skip_gtpu_extension(struct cursor *at, __u8 *kind)
 {
 	__u8 words;
@@ -227,18 +227,20 @@ static __always_inline enum layer step_gtpu(struct cursor *at)
 		return LAYER_NONE;
 	if (!(header[0] & 0x04))
 		kind = 0;
-	/* Networks use one, 5G's PDU session container; a loop would be too much for verifiers. */
+	/*
+	 * Networks use one, 5G's PDU session container; a loop would be too much for the verifier.
+	 */
 	if (kind && skip_gtpu_extension(at, &kind))
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	if (kind && skip_gtpu_extension(at, &kind))
-		return LAYER_DOUBT;
-	return kind ? LAYER_DOUBT : layer_by_version(at);
+		return LAYER_UNCLEAR;
+	return kind ? LAYER_UNCLEAR : layer_by_version(at);
 }
 
-/* The tunnel that a UDP header promises. */
-enum overlay { OVERLAY_NONE, OVERLAY_DOUBT, OVERLAY_VXLAN, OVERLAY_GENEVE, OVERLAY_GTPU };
+/* The tunnel that a UDP header's ports announce. */
+enum overlay { OVERLAY_NONE, OVERLAY_UNCLEAR, OVERLAY_VXLAN, OVERLAY_GENEVE, OVERLAY_GTPU };
 
-/* Overlays vary the source port (RFC 7348 section 5); the others may answer to any. */
+/* Overlays vary the source port (RFC 7348 section 5); the others may respond to any port. */
 static __always_inline enum overlay overlay_of(const __be16 ports[2])
 {
 	__u16 source = bpf_ntohs(ports[0]), destination = bpf_ntohs(ports[1]);
@@ -252,7 +254,7 @@ static __always_inline enum overlay overlay_of(const __be16 ports[2])
 	return destination == PORT_TEREDO || source == PORT_TEREDO ||
 	       destination == PORT_L2TP || source == PORT_L2TP ||
 	       destination == PORT_AYIYA || source == PORT_AYIYA || destination == PORT_GRE ||
-	       destination == PORT_VXLAN_GPE || destination == PORT_MPLS ? OVERLAY_DOUBT :
+	       destination == PORT_VXLAN_GPE || destination == PORT_MPLS ? OVERLAY_UNCLEAR :
 									    OVERLAY_NONE;
 }
 
@@ -262,7 +264,7 @@ static __always_inline enum layer step_udp(struct cursor *at, __u32 *realm)
 	enum overlay overlay;
 
 	if (cursor_take(at, WHOLE, ports, sizeof(ports)))
-		return LAYER_DOUBT;
+		return LAYER_UNCLEAR;
 	at->offset += 4;
 	overlay = overlay_of(ports);
 	if (overlay == OVERLAY_VXLAN)
@@ -271,10 +273,10 @@ static __always_inline enum layer step_udp(struct cursor *at, __u32 *realm)
 		return step_geneve(at, realm);
 	if (overlay == OVERLAY_GTPU)
 		return step_gtpu(at);
-	return overlay == OVERLAY_DOUBT ? LAYER_DOUBT : LAYER_NONE;
+	return overlay == OVERLAY_UNCLEAR ? LAYER_UNCLEAR : LAYER_NONE;
 }
 
-/* The Ethernet header inside a tunnel and its tags, or the tags alone. */
+/* Skips the inner Ethernet header and its tags, or the tags alone. */
 static __always_inline enum layer step_ethernet(struct segment *segment, enum layer layer)
 {
 	struct cursor *at = &segment->at;
@@ -284,21 +286,22 @@ static __always_inline enum layer step_ethernet(struct segment *segment, enum la
 
 		at->offset += ETH_HLEN - sizeof(ethertype);
 		if (cursor_take(at, WHOLE, &ethertype, sizeof(ethertype)))
-			return LAYER_DOUBT;
+			return LAYER_UNCLEAR;
 		layer = layer_of_ethertype(bpf_ntohs(ethertype));
 	}
 #pragma unroll
 	for (int index = 0; index < TUNNEL_TAGS_MAX && layer == LAYER_VLAN; index++) {
 		__be16 tag[2];
 
-		if (cursor_take(at, WHOLE, tag, sizeof(tag)) || !push_vlan(segment, bpf_ntohs(tag[0])))
-			return LAYER_DOUBT;
+		if (cursor_take(at, WHOLE, tag, sizeof(tag)) ||
+		    !push_vlan(segment, bpf_ntohs(tag[0])))
+			return LAYER_UNCLEAR;
 		layer = layer_of_ethertype(bpf_ntohs(tag[1]));
 	}
-	return layer == LAYER_VLAN ? LAYER_DOUBT : layer;
+	return layer == LAYER_VLAN ? LAYER_UNCLEAR : layer;
 }
 
-/* Steps over the header of one tunnel, and over what link is in it. */
+/* Skips the header of one tunnel, and the link layer in it. */
 static __always_inline enum layer step_in(struct segment *segment, enum layer layer)
 {
 	struct cursor *at = &segment->at;
@@ -316,7 +319,10 @@ static __always_inline enum layer step_in(struct segment *segment, enum layer la
 	return layer;
 }
 
-/* The IP header at the cursor, or loaded if `is_loaded`; `layer` becomes what it carries. */
+/*
+ * Parses the IP header at the cursor, which is already loaded if `is_loaded`; sets `layer` to its
+ * payload's.
+ */
 static __always_inline enum reason parse_ip(struct segment *segment, enum reach reach,
 					    int is_loaded, enum layer *layer)
 {
@@ -332,8 +338,8 @@ static __always_inline enum reason parse_ip(struct segment *segment, enum reach 
 }
 
 /*
- * From the header of a tunnel, `layer`, to the TCP header inside. A function of its own, so that
- * frames without a tunnel carry none of its registers.
+ * From the header of a tunnel, `layer`, to the inner TCP header. It is not inlined, so that frames
+ * without a tunnel do not pay for its registers.
  */
 static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
 {
@@ -347,7 +353,7 @@ static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
 			return REASON_NOT_TCP;
 		if (layer != LAYER_IPV4 && layer != LAYER_IPV6)
 			return REASON_TUNNEL;
-		/* What the outer packet left in the key. */
+		/* Clear the outer packet's part of the key. */
 		clear(segment->at.skb, segment->key.address, sizeof(segment->key.address));
 		segment->key.realm = opaque(segment, segment->key.realm & ~REALM_IPV6);
 		reason = parse_ip(segment, WHOLE, 0, &layer);
@@ -360,14 +366,14 @@ static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
 	return REASON_TOO_DEEP;
 }
 
-/* The same for the frame's first tunnel, whose header may be out of a relative cursor's reach. */
+/* The same for the frame's first tunnel, whose header may be out of reach of a relative cursor. */
 static __always_inline enum reason enter_tunnel(struct segment *segment, enum layer layer)
 {
 	__u32 known[2], offset;
 
 	if (layer == LAYER_NONE)
 		return REASON_NOT_TCP;
-	if (layer == LAYER_DOUBT)
+	if (layer == LAYER_UNCLEAR)
 		return REASON_TUNNEL;
 	if (cursor_peek(&segment->at, LINEAR, known, sizeof(known)))
 		return REASON_UNPARSED;
@@ -379,21 +385,21 @@ static __always_inline enum reason enter_tunnel(struct segment *segment, enum la
 	return parse_tunnel(segment, layer);
 }
 
-/* The tunnel that the UDP header at the cursor may have behind it. Most have none. */
-static __always_inline enum overlay promised(const struct segment *segment)
+/* The tunnel that may follow the UDP header at the cursor. Most have none. */
+static __always_inline enum overlay announced_tunnel(const struct segment *segment)
 {
 	__be16 ports[2];
 
-	/* What was loaded behind an IP header as TCP's is UDP's. */
+	/* The bytes after the IP header were loaded as TCP's header, but they are UDP's. */
 	ports[0] = segment->tcp.source;
 	ports[1] = segment->tcp.dest;
 	if (segment->tcp_offset != segment->at.offset &&
 	    cursor_peek(&segment->at, LINEAR, ports, sizeof(ports)))
-		return OVERLAY_DOUBT;
+		return OVERLAY_UNCLEAR;
 	return overlay_of(ports);
 }
 
-/* LLC with SNAP (RFC 1042; IEEE 802.1H) may lead to IP: user space knows. */
+/* LLC with SNAP (RFC 1042; IEEE 802.1H) may lead to IP: user space finds out. */
 static __always_inline enum reason parse_llc(struct segment *segment)
 {
 	__u8 llc[6];
@@ -405,7 +411,7 @@ static __always_inline enum reason parse_llc(struct segment *segment)
 	return llc[5] == 0 || llc[5] == 0xf8 ? REASON_TUNNEL : REASON_NOT_IP;
 }
 
-/* Up to the first tunnel, or to TCP; `layer` is what comes there. */
+/* Up to the first tunnel, or to TCP; sets `layer` to what follows. */
 static __always_inline enum reason parse_outer(struct segment *segment, enum reach reach,
 					       enum layer *layer)
 {
@@ -423,15 +429,15 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum rea
 	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
 }
 
-/* parse_plain: the frame has a tunnel. */
+/* Result of parse_plain: the frame has a tunnel. */
 #define TUNNELLED (REASON_COUNT + 1)
 
 /*
- * What is known of a frame at its first tunnel, for the program that goes on there: skb->cb is the
- * only memory that goes along with a tail call. The kernel clears it for every program that has
- * such calls: bpf_prog_run_clear_cb() in linux/filter.h.
+ * Saves the state of parsing at a frame's first tunnel, for the program that continues there:
+ * skb->cb is the only memory that survives a tail call. The kernel clears it before every program
+ * that has tail calls: bpf_prog_run_clear_cb() in linux/filter.h.
  */
-static __always_inline void hand_on(const struct segment *segment, enum layer layer)
+static __always_inline void save_state(const struct segment *segment, enum layer layer)
 {
 	struct __sk_buff *skb = segment->at.skb;
 
@@ -442,8 +448,8 @@ static __always_inline void hand_on(const struct segment *segment, enum layer la
 }
 
 /*
- * What is behind GRE or UDP, if that is of the usual kind: without options, and loaded as TCP's
- * header with the IP header before it. The cursor is led there.
+ * The layer after GRE or UDP if it is of the usual kind: without options, and loaded as TCP's
+ * header together with the IP header. Moves the cursor there.
  */
 static __always_inline enum layer step_near(struct segment *segment, enum layer layer,
 					    enum overlay overlay)
@@ -456,7 +462,7 @@ static __always_inline enum layer step_near(struct segment *segment, enum layer 
 		segment->at.offset += 4;
 		if (first == ETHERTYPE_TEB)
 			return LAYER_ETHERNET;
-		return first < 0x10000 ? layer_of_ethertype(first) : LAYER_DOUBT;
+		return first < 0x10000 ? layer_of_ethertype(first) : LAYER_UNCLEAR;
 	}
 	first = bpf_ntohl(header[2]);
 	segment->at.offset += 16;
@@ -470,15 +476,14 @@ static __always_inline enum layer step_near(struct segment *segment, enum layer 
 	}
 	if (overlay == OVERLAY_GTPU && (first & 0xf7ff0000) == 0x30ff0000) {
 		first = bpf_ntohl(header[4]) >> 28;
-		return first == 4 ? LAYER_IPV4 : first == 6 ? LAYER_IPV6 : LAYER_DOUBT;
+		return first == 4 ? LAYER_IPV4 : first == 6 ? LAYER_IPV6 : LAYER_UNCLEAR;
 	}
-	return LAYER_DOUBT;
+	return LAYER_UNCLEAR;
 }
 
 /*
- * The segment inside a tunnel of the usual kind, where all headers are in the skb's linear part; or
- * that the tunnel is one for user space. TUNNELLED is anything else, whatever it is: the part for
- * tunnels tells, from what was handed on.
+ * The segment inside a tunnel of the usual kind, if all headers are in the skb's linear part; or
+ * REASON_TUNNEL. Anything else is TUNNELLED: the part for tunnels continues from the saved state.
  */
 static __always_inline enum reason parse_near(struct segment *segment, enum layer layer,
 					      enum overlay overlay)
@@ -487,7 +492,7 @@ static __always_inline enum reason parse_near(struct segment *segment, enum laye
 
 	if (segment->tcp_offset != segment->at.offset)
 		return TUNNELLED;
-	if (overlay == OVERLAY_DOUBT)
+	if (overlay == OVERLAY_UNCLEAR)
 		return REASON_TUNNEL;
 	if (layer == LAYER_GRE || layer == LAYER_UDP)
 		layer = opaque(segment, step_near(segment, layer, overlay));
@@ -499,7 +504,7 @@ static __always_inline enum reason parse_near(struct segment *segment, enum laye
 	}
 	if (layer != LAYER_IPV4 && layer != LAYER_IPV6)
 		return TUNNELLED;
-	/* What the outer packet left in the key. */
+	/* Clear the outer packet's part of the key. */
 	clear(segment->at.skb, segment->key.address, sizeof(segment->key.address));
 	segment->key.realm = opaque(segment, segment->key.realm & ~REALM_IPV6);
 	if (parse_ip(segment, PAIRS, is_loaded, &layer) != PARSED || layer != LAYER_TCP)
@@ -507,7 +512,7 @@ static __always_inline enum reason parse_near(struct segment *segment, enum laye
 	return parse_tcp(segment, PAIRS) == PARSED ? PARSED : TUNNELLED;
 }
 
-/* From the frame to its segment, if it has no tunnel, or a usual one. */
+/* From the frame to its segment, if it has no tunnel or a usual one. */
 static __always_inline enum reason parse_plain(struct segment *segment)
 {
 	enum overlay overlay = OVERLAY_NONE;
@@ -520,31 +525,31 @@ static __always_inline enum reason parse_plain(struct segment *segment)
 		return parse_tcp(segment, PAIRS);
 	if (layer == LAYER_NONE)
 		return REASON_NOT_TCP;
-	if (layer == LAYER_DOUBT)
+	if (layer == LAYER_UNCLEAR)
 		return REASON_TUNNEL;
 	if (layer == LAYER_UDP) {
-		overlay = promised(segment);
+		overlay = announced_tunnel(segment);
 		if (overlay == OVERLAY_NONE)
 			return REASON_NOT_TCP;
 	}
-	hand_on(segment, layer);
+	save_state(segment, layer);
 	return parse_near(segment, layer, overlay);
 }
 
-/* From where parse_plain met a tunnel. */
+/* Continues where parse_plain found a tunnel. */
 static __always_inline enum reason parse_inner(struct segment *segment)
 {
 	struct __sk_buff *skb = segment->at.skb;
-	__u32 place = skb->cb[1];
+	__u32 cursor = skb->cb[1];
 
 	segment->vlans = (__u64)skb->cb[3] << 32 | skb->cb[2];
-	segment->vlan_depth = place >> 4 & 15;
-	segment->at.start = place & 15;
-	segment->at.offset = place >> 8;
+	segment->vlan_depth = cursor >> 4 & 15;
+	segment->at.start = cursor & 15;
+	segment->at.offset = cursor >> 8;
 	return enter_tunnel(segment, skb->cb[0]);
 }
 
-/* From the frame to its segment, through tunnels if it has some. */
+/* From the frame to its segment, through any tunnels. */
 static __always_inline enum reason parse_tunnelled(struct segment *segment)
 {
 	enum layer layer = LAYER_NONE;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  link ─► (VLAN, MPLS, PPPoE …) ─► ip ─► tcp ─► Segment
-//!                  ▲                 │ └─► fragments ─► the whole datagram, decoded from its payload on
+//!                  ▲                 │ └─► fragments ─► the whole datagram, again from its payload
 //!                  └── gre, udp … ◄──┘ a tunnel starts over inside, to a bounded depth
 //! ```
 //!

@@ -1,11 +1,11 @@
-//! Which CPUs this process may use, and staying on one of them: sched_setaffinity(2).
+//! The CPUs that this process may use, and pinning to one of them: sched_setaffinity(2).
 
 /// A CPU, by the kernel's number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct CpuId(pub usize);
 
-/// The CPUs this process may run on, in ascending order; empty where the kernel does not say. A
-/// container or `taskset` may leave fewer than the machine has.
+/// The CPUs this process may run on, in ascending order; empty if the kernel does not report them.
+/// A container or `taskset` may leave fewer than the machine has.
 pub fn allowed_cpus() -> Vec<CpuId> {
     let mut cpus: Vec<CpuId> = core_affinity::get_core_ids()
         .unwrap_or_default()
@@ -16,8 +16,8 @@ pub fn allowed_cpus() -> Vec<CpuId> {
     cpus
 }
 
-/// Keeps the calling thread on `cpu`; `false` where the kernel refuses, and then nothing has
-/// changed.
+/// Pins the calling thread to `cpu`. Returns `false` if the kernel refuses; nothing has changed
+/// then.
 pub fn pin_to(cpu: CpuId) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu.0 })
 }

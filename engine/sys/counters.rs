@@ -1,10 +1,10 @@
-//! What the kernel filter counts: the names behind the numbers of `bpf/shared.h`.
+//! The counters of the kernel filter: names for the numbers in `bpf/shared.h`.
 
 /// Declares [`Reason`] with each variant's name and documentation, in the order of the C enum.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// What became of a frame in the kernel filter: exactly one of these. `enum reason` in
-        /// `bpf/shared.h` is its twin.
+        /// What happened to a frame in the kernel filter: exactly one of these. `enum reason` in
+        /// `bpf/shared.h` is the same list.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         pub enum Reason { $($(#[$doc])* $variant,)* }
 
@@ -12,7 +12,7 @@ macro_rules! reasons {
             /// All of them, rejections first.
             pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
 
-            /// As in totals.
+            /// The name in the totals.
             pub fn name(self) -> &'static str {
                 match self { $(Reason::$variant => $name,)* }
             }
@@ -21,98 +21,98 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Came while the gate was shut; belongs to no total.
+    /// Arrived while the gate was shut; belongs to no total.
     Gated = "gated",
-    /// Rejected: goes the way that is not wanted, or is loopback's second copy.
+    /// Rejected: travels in an unwanted direction, or is loopback's second copy.
     Direction = "direction",
     /// Rejected: neither IPv4 nor IPv6.
     NotIp = "not_ip",
-    /// Rejected: IP that carries something else than TCP.
+    /// Rejected: IP, but not TCP.
     NotTcp = "not_tcp",
-    /// Rejected: of a port, network or VLAN that the user does not want.
+    /// Rejected: a port, network or VLAN that the user does not want.
     Unwanted = "unwanted",
-    /// Rejected: a segment without data, of no session and no opening.
+    /// Rejected: a segment without data, of neither a session nor an opening.
     NoPayload = "no_payload",
-    /// Rejected: of a connection that began with a TLS record, or data that begins like one.
+    /// Rejected: the connection began with a TLS record, or these data begin like one.
     Tls = "tls",
-    /// Rejected: of a connection that was found to be something else, or other data.
+    /// Rejected: the connection was found not to be HTTP, or these data do not begin like HTTP.
     Other = "other",
-    /// Rejected: an acknowledgement without data, of a session, within a body that is known to be
-    /// one. The first of a body and one in each 64 KiB pass.
+    /// Rejected: an acknowledgement without data, of a session, within a body that the filter has
+    /// found. The first of a body and one in each 64 KiB pass.
     BodyAck = "body_ack",
-    /// Passed: TCP, and the filter was told to take all of it.
+    /// Passed: TCP, and the filter is configured to pass all of it.
     FilterOff = "filter_off",
-    /// Passed: of an HTTP session.
+    /// Passed: part of an HTTP session.
     Session = "session",
-    /// Passed, cut to its headers: its data are known to be a body.
+    /// Passed, cut to its headers: the data are known to be part of a body.
     Elided = "elided",
-    /// Passed: of a connection whose protocol is not known yet.
+    /// Passed: the connection's protocol is not known yet.
     Opening = "opening",
-    /// Passed: began a message, so that its session is known now.
+    /// Passed: begins a message, which made its session known.
     Admitted = "admitted",
     /// Passed: a fragment that may be TCP.
     Fragment = "fragment",
-    /// Passed: a tunnel that only user space can look into.
+    /// Passed: a tunnel that only user space can decode.
     Tunnel = "tunnel",
-    /// Passed: more VLAN tags or tunnels than are followed.
+    /// Passed: more VLAN tags or tunnels than the filter follows.
     TooDeep = "too_deep",
-    /// Passed: headers that the filter could not read exactly.
+    /// Passed: headers that the filter could not parse exactly.
     Unparsed = "unparsed",
 }
 
 impl Reason {
-    /// How many there are: `REASON_COUNT`.
+    /// Number of reasons: `REASON_COUNT`.
     pub const COUNT: usize = Reason::ALL.len();
 
-    /// Whether such frames go up to user space.
+    /// Whether frames with this reason reach user space.
     pub fn is_pass(self) -> bool {
         self as usize >= Reason::FilterOff as usize
     }
 }
 
-/// Words of one CPU's slot, unused ones included: `SLOT_WORDS`.
+/// Words of one CPU's slot, including unused ones: `SLOT_WORDS`.
 pub(super) const SLOT_WORDS: usize = 32;
 
-/// What the filter has counted since it was loaded, on all CPUs. Its words are added up one by one,
-/// so that while frames flow two of them may differ by the frames of a moment; behind a shut gate
-/// they are exact.
+/// Counts of the filter since it was loaded, summed over all CPUs. The words are read one by one,
+/// so while frames flow two of them may be a few frames apart; behind a shut gate they are exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilterCounters {
     /// Frames by [`Reason`], in the order of [`Reason::ALL`].
     pub frames: [u64; Reason::COUNT],
-    /// Sessions entered.
+    /// Sessions added to the map.
     pub sessions_made: u64,
-    /// Sessions that the full map refused.
+    /// Sessions that were not added because the map was full.
     pub sessions_failed: u64,
-    /// Sessions that the map had lost, and that came back because their connection is followed.
+    /// Sessions that the map had evicted, and that were restored because user space follows their
+    /// connection.
     pub sessions_restored: u64,
-    /// SYNs entered.
+    /// SYNs added to the map of openings.
     pub openings_made: u64,
-    /// SYNs that the full map refused.
+    /// SYNs that were not added because the map was full.
     pub openings_failed: u64,
-    /// Payload that was cut off elided frames.
+    /// Payload bytes that were cut off elided frames.
     pub elided_bytes: u64,
     /// Bodies whose end the filter found itself.
     pub bodies_found: u64,
 }
 
 impl FilterCounters {
-    /// Frames that met `reason`.
+    /// Frames counted under `reason`.
     pub fn of(&self, reason: Reason) -> u64 {
         self.frames[reason as usize]
     }
 
-    /// Frames the filter judged: those that came while its gate was open.
+    /// Frames that the filter judged: those that arrived while its gate was open.
     pub fn offered(&self) -> u64 {
         self.rejected() + self.passed()
     }
 
-    /// Frames that were kept from user space while the gate was open.
+    /// Frames that were rejected while the gate was open.
     pub fn rejected(&self) -> u64 {
         self.sum(|reason| !reason.is_pass() && reason != Reason::Gated)
     }
 
-    /// Frames that went to the ring; the kernel's `tp_packets` says the same.
+    /// Frames that went to the ring; the kernel's `tp_packets` has the same number.
     pub fn passed(&self) -> u64 {
         self.sum(Reason::is_pass)
     }
@@ -157,7 +157,8 @@ mod tests {
 
     const SHARED: &str = include_str!("../../bpf/shared.h");
 
-    /// The words that open a line of `text` between `from` and `to`, without what follows a comma.
+    /// The first word of each line of `text` between `from` and `to`, without anything after a
+    /// comma.
     fn entries<'a>(from: &str, to: &str) -> Vec<&'a str> {
         let text = SHARED.split_once(from).expect("shared.h has it").1;
         let text = text.split_once(to).expect("and its end").0;

@@ -1,4 +1,4 @@
-//! The fanout program of `bpf/fanout.bpf.c`, loaded: bpf(2).
+//! Loads the fanout program of `bpf/fanout.bpf.c`: bpf(2).
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ super::skeleton!("fanout");
 /// Words of eight bytes of one CPU's slot: `FANOUT_SLOT_WORDS` of `bpf/shared.h`.
 const SLOT_WORDS: usize = 8;
 
-/// The program, and what it counts.
+/// The program and its counters.
 #[derive(Clone, Debug)]
 pub struct Fanout {
     program: Arc<OwnedFd>,
@@ -26,7 +26,7 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Loads the program. It knows the ports of VXLAN from `filter`.
+    /// Loads the program. It takes the VXLAN ports from `filter`.
     pub fn load(filter: &Filter) -> Result<Fanout, LoadError> {
         Fanout::try_load(filter).map_err(LoadError::new)
     }
@@ -50,13 +50,14 @@ impl Fanout {
         })
     }
 
-    /// The program, to direct groups.
+    /// The program, for
+    /// [`PacketSocket::direct_group`](super::packet_socket::PacketSocket::direct_group).
     pub fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
     }
 
-    /// Fragments that came before their datagram's first one, or of a tunnel, and so may have gone
-    /// to another shard than their connection.
+    /// Fragments that arrived before the first one of their datagram, or inside a tunnel, and so
+    /// may have gone to another shard than their connection.
     pub fn misplaced_fragments(&self) -> u64 {
         let slot_bytes = SLOT_WORDS * size_of::<u64>();
         let slots = (0..self.misplaced.len()).step_by(slot_bytes);

@@ -1,12 +1,13 @@
-//! A file as memory, to be read: mmap(2). And what happens where the file is cut meanwhile.
+//! A file mapped as memory, for reading: mmap(2). It also handles a file that is cut while it is
+//! mapped.
 //!
-//! Who touches a page beyond the end of its file gets SIGBUS, which ends the process. So a handler
-//! puts zeroed memory in the slot of what is gone and notes that; the reader goes on with zeros,
-//! looks at the note ([`FileMap::is_cut`]), and stops. A SIGBUS that is not ours goes to whoever
-//! had the signal before us.
+//! An access beyond the end of a mapped file raises SIGBUS, which would end the process. Our
+//! handler replaces the missing pages by zeroed memory and records that. The reader continues with
+//! zeros, checks [`FileMap::is_cut`], and stops. A SIGBUS with another cause is passed to the
+//! previous handler.
 //!
-//! The handler is the whole process's, so it is not set unasked: files are mapped only after
-//! [`install_sigbus_handler`].
+//! A signal handler belongs to the whole process, so it is not set unasked: files are mapped only
+//! after [`install_sigbus_handler`].
 
 use std::fs::File;
 use std::io;
@@ -15,11 +16,10 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Maps that there can be at a time in a process. All shards of a run share one.
+/// Maximum number of maps in a process at a time. All shards of a run share one.
 const MAP_COUNT_MAX: usize = 64;
 
-/// The addresses of a map, for the handler: `end` is 0 where the slot is free, and is written
-/// last.
+/// The addresses of a map, for the handler. `end` is 0 if the slot is free, and is written last.
 struct MapSlot {
     is_taken: AtomicBool,
     start: AtomicUsize,
@@ -36,7 +36,7 @@ static MAP_SLOTS: [MapSlot; MAP_COUNT_MAX] = [const {
     }
 }; MAP_COUNT_MAX];
 
-/// A regular file, mapped.
+/// A mapped regular file.
 #[derive(Debug)]
 pub struct FileMap {
     file: File,
@@ -45,17 +45,17 @@ pub struct FileMap {
     slot: usize,
 }
 
-// SAFETY: the memory belongs to the map alone, and is no thread's in particular.
+// SAFETY: the memory belongs to the map alone, and is not bound to a thread.
 unsafe impl Send for FileMap {}
-// SAFETY: it is only read.
+// SAFETY: the memory is only read.
 unsafe impl Sync for FileMap {}
 
 impl FileMap {
     /// Maps the first `bytes` bytes of `file`.
     ///
     /// # Errors
-    /// Before [`install_sigbus_handler`]; and where the file cannot be mapped, is empty, or too
-    /// many are. It can still be read.
+    /// [`install_sigbus_handler`] was not called; or the file cannot be mapped, is empty, or there
+    /// are too many maps. The file can still be read.
     pub fn new(file: File, bytes: u64) -> io::Result<FileMap> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if !matches!(INSTALLED.get(), Some(Ok(()))) {
@@ -63,9 +63,9 @@ impl FileMap {
         }
         let is_free = |slot: &MapSlot| !slot.is_taken.swap(true, Ordering::AcqRel);
         let slot = MAP_SLOTS.iter().position(is_free).ok_or(io::ErrorKind::QuotaExceeded)?;
-        // SAFETY: the kernel chooses an address that nothing else uses. Whoever writes to the file
-        // changes the bytes that we look at; no length of ours depends on them but by a checked
-        // slice, so that what is read may be wrong then, and nothing else.
+        // SAFETY: the kernel chooses an unused address. Another process that writes to the file
+        // changes the bytes that we read. No length in our code depends on them without a bounds
+        // check, so the values may be wrong, and nothing else.
         let start = unsafe {
             let (protection, flags) = (libc::PROT_READ, libc::MAP_SHARED);
             libc::mmap(std::ptr::null_mut(), bytes, protection, flags, file.as_raw_fd(), 0)
@@ -82,19 +82,19 @@ impl FileMap {
         Ok(FileMap { file, start, bytes, slot })
     }
 
-    /// The bytes of the file. Those that are gone are 0.
+    /// The bytes of the file. Missing ones are 0.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: mapped as long as `self` lives, at this address and length.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
-    /// How long the file is now, if that is less than what was mapped.
+    /// The current length of the file, if it is less than what was mapped.
     pub fn cut_bytes(&self) -> Option<u64> {
         let bytes = self.file.metadata().ok()?.len();
         (bytes < self.bytes as u64).then_some(bytes)
     }
 
-    /// Whether bytes were looked at that the file did not have any more.
+    /// Whether bytes were read that the file no longer has.
     #[inline]
     pub fn is_cut(&self) -> bool {
         MAP_SLOTS[self.slot].is_cut.load(Ordering::Relaxed)
@@ -104,25 +104,25 @@ impl FileMap {
 impl Drop for FileMap {
     fn drop(&mut self) {
         MAP_SLOTS[self.slot].end.store(0, Ordering::Release);
-        // SAFETY: mapped by us at this address and length, and borrowed by nobody any more.
+        // SAFETY: we mapped it at this address and length, and no borrow is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
         MAP_SLOTS[self.slot].is_taken.store(false, Ordering::Release);
     }
 }
 
-/// What SIGBUS did before.
+/// The previous action for SIGBUS.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Whether the handler was set up, or why it could not be.
+/// Whether the handler was installed, or the errno of the failure.
 static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
 
-/// Bytes of a page, for the handler, which may ask for nothing.
+/// Page size, for the handler, which may not query it.
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets a handler for SIGBUS up, once in a process: from then on capture files are mapped, which
-/// takes less time than reading them, and one that is cut while it is read is an error and does not
-/// end the process. A SIGBUS that has nothing to do with such a file goes to the handler that was
-/// there before. Without this call files are read.
+/// Installs a handler for SIGBUS, once per process. From then on capture files are mapped, which
+/// takes less time than reading them. A file that is cut while it is read becomes an error and does
+/// not end the process. A SIGBUS that has nothing to do with such a file goes to the previous
+/// handler. Without this call files are read.
 ///
 /// # Errors
 /// That of sigaction(2).
@@ -148,8 +148,8 @@ pub fn install_sigbus_handler() -> io::Result<()> {
     result.map_err(io::Error::from_raw_os_error)
 }
 
-/// Runs in whichever thread touched memory that is not there. It calls nothing but mmap(2) and
-/// sigaction(2), and allocates nothing.
+/// Runs in the thread that accessed missing memory. It calls only mmap(2) and sigaction(2), and
+/// allocates nothing.
 extern "C" fn on_sigbus(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
@@ -164,8 +164,8 @@ extern "C" fn on_sigbus(
             continue;
         }
         let page = address - address % PAGE_BYTES.load(Ordering::Relaxed).max(1);
-        // SAFETY: `address` lies in a map that somebody reads at this moment, so it is there; from
-        // its page on all is replaced by zeros, which are as good to read.
+        // SAFETY: `address` lies in a map that is being read at this moment, so the map exists.
+        // Everything from its page on is replaced by zeros, which are readable, too.
         let is_replaced = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
             let slot = page as *mut libc::c_void;
@@ -179,7 +179,7 @@ extern "C" fn on_sigbus(
     pass_on(signal, info, context);
 }
 
-/// A SIGBUS that is not ours.
+/// Passes on a SIGBUS with another cause.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     let before = BEFORE.get().filter(|before| {
@@ -187,12 +187,12 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
             && !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
     });
     match before {
-        // SAFETY: with SA_SIGINFO it is a function with these arguments, which stood for this
-        // signal before.
+        // SAFETY: with SA_SIGINFO it is a function with these arguments, and it was the previous
+        // handler of this signal.
         Some(before) => unsafe {
             std::mem::transmute::<usize, Handler>(before.sa_sigaction)(signal, info, context);
         },
-        // SAFETY: changes one disposition; the fault comes again and ends the process.
+        // SAFETY: changes one disposition; the fault recurs and ends the process.
         None => unsafe {
             libc::signal(signal, libc::SIG_DFL);
         },
@@ -203,8 +203,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
 pub(crate) mod tests {
     use super::*;
 
-    /// Of a test that other tests must not be beside in its process: runs `name` in one of its own
-    /// and says whether it was this one's turn to go on.
+    /// For a test that must not share its process with other tests: runs test `name` in a process
+    /// of its own. Returns whether the caller is that process, and so should run the test.
     pub fn is_alone(name: &str) -> bool {
         const ALONE: &str = "HTTPLINES_TEST_ALONE";
         if std::env::var_os(ALONE).is_some() {

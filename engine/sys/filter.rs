@@ -1,7 +1,7 @@
-//! The kernel filter of `bpf/http_filter.bpf.c`, loaded: bpf(2).
+//! Loads and controls the kernel filter of `bpf/http_filter.bpf.c`: bpf(2).
 //!
-//! Loading needs CAP_BPF. Afterwards no bpf call is made (before Linux 5.19 every one would need
-//! the capability again): the gate and the counters are mapped memory.
+//! Loading needs CAP_BPF. After that no bpf call is made (before Linux 5.19 each one would need the
+//! capability again): the gate and the counters are mapped memory.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -23,32 +23,32 @@ use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
 
 super::skeleton!("http_filter");
 
-/// Words of `struct control`, as byte offsets.
+/// Byte offsets of words in `struct control`.
 const CONTROL_GATE: usize = 0;
 const CONTROL_MODE: usize = 4;
 const CONTROL_DIRECTION: usize = 8;
 const CONTROL_RESTRICTIONS: usize = 12;
-const CONTROL_NOTE_MASK: usize = 16;
+const CONTROL_HINT_MASK: usize = 16;
 const CONTROL_ELIDE_BYTES_MIN: usize = 24;
 const CONTROL_BYTES: usize = 28;
 
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gate {
-    /// No frame passes, and none counts.
+    /// No frame passes, and none is counted.
     Shut = 0,
-    /// Frames are judged.
+    /// Frames are judged and counted.
     Open = 1,
 }
 
-/// The filter. Without this the sockets it is attached to get nothing any more.
+/// The loaded filter. Once it is dropped, the sockets it is attached to receive nothing more.
 #[derive(Debug)]
 pub struct Filter {
     program: OwnedFd,
     sessions: ConnectionMap,
     openings: ConnectionMap,
     choices: MapHandle,
-    /// Held only: the kernel empties an array of programs when nobody has it open any more.
+    /// Only kept open: the kernel empties a program array when its last descriptor is closed.
     _parts: MapHandle,
     control: Mapping,
     counters: Mapping,
@@ -56,11 +56,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Loads the filter for `config`, with its gate shut. What of `decode` it applies, too, are the
-    /// restrictions and the ports of VXLAN.
+    /// Loads the filter for `config`, with its gate shut. From `decode` it applies the restrictions
+    /// and the VXLAN ports.
     ///
     /// # Errors
-    /// [`LoadError::is_permission`]: without CAP_BPF (CAP_SYS_ADMIN before Linux 5.8).
+    /// [`LoadError::is_permission`] if CAP_BPF is missing (CAP_SYS_ADMIN before Linux 5.8).
     pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Result<Filter, LoadError> {
         Filter::try_load(config, decode).map_err(LoadError::new)
     }
@@ -98,18 +98,18 @@ impl Filter {
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
             hints: FlowHints::of_map(loaded.maps.hints.as_fd(), pair_count)?,
         };
-        filter.say(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
-        filter.say(CONTROL_NOTE_MASK, pair_count - 1);
+        filter.write_word(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
+        filter.write_word(CONTROL_HINT_MASK, pair_count - 1);
         let elide_bytes_min = config.elide_bytes_min.unwrap_or(0);
-        filter.say(CONTROL_ELIDE_BYTES_MIN, elide_bytes_min.try_into().unwrap_or(0));
-        filter.say(
+        filter.write_word(CONTROL_ELIDE_BYTES_MIN, elide_bytes_min.try_into().unwrap_or(0));
+        filter.write_word(
             CONTROL_MODE,
             match config.filter {
                 FilterMode::Http => 0,
                 FilterMode::Off => 1,
             },
         );
-        filter.say(
+        filter.write_word(
             CONTROL_DIRECTION,
             match config.direction {
                 PacketDirection::InOut => 0,
@@ -120,8 +120,8 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Whether this thread may load the filter. It tries with a map of a type that the unprivileged
-    /// may not make, whatever kernel.unprivileged_bpf_disabled says.
+    /// Whether this thread may load the filter. Tries to create a map of a type that needs the
+    /// privilege, whatever kernel.unprivileged_bpf_disabled is set to.
     pub fn is_permitted() -> bool {
         let options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
@@ -131,10 +131,10 @@ impl Filter {
             .map_or_else(|error| error.kind() != ErrorKind::PermissionDenied, |_| true)
     }
 
-    /// Opens or shuts the gate. Once it is shut no frame is being judged any more, on any CPU:
-    /// all that passed have been counted, by the filter and by their sockets.
+    /// Opens or shuts the gate. After it was shut, no CPU is judging a frame any more: all frames
+    /// that passed have been counted, by the filter and by their sockets.
     pub fn gate(&self, gate: Gate) {
-        self.say(CONTROL_GATE, gate as u32);
+        self.write_word(CONTROL_GATE, gate as u32);
         fence(Ordering::SeqCst);
         if gate == Gate::Shut {
             await_readers();
@@ -152,12 +152,12 @@ impl Filter {
         sum
     }
 
-    /// The program, to be attached to sockets.
+    /// The program, for attaching to sockets.
     pub fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
     }
 
-    /// What user space tells the filter of connections; shared by all that ask.
+    /// The table of hints from user space to the filter; all callers share it.
     pub fn hints(&self) -> FlowHints {
         self.hints.clone()
     }
@@ -168,22 +168,22 @@ impl Filter {
         &self.sessions
     }
 
-    /// The map of openings, the same. For tests and tools.
+    /// The map of openings, likewise. For tests and tools.
     pub fn openings(&self) -> &ConnectionMap {
         &self.openings
     }
 
-    /// What was chosen of ports and VLANs, for the fanout program.
+    /// The user's choices of ports and VLANs, for the fanout program.
     pub(super) fn choices(&self) -> &MapHandle {
         &self.choices
     }
 
-    fn say(&self, word: usize, value: u32) {
+    fn write_word(&self, word: usize, value: u32) {
         self.control.word32(word).store(value, Ordering::Release);
     }
 }
 
-/// A map of the filter's: what it knows of connections, as bytes. For tests and tools.
+/// A map of the filter with its state of connections, as bytes. For tests and tools.
 #[derive(Debug)]
 pub struct ConnectionMap(MapHandle);
 
@@ -193,25 +193,25 @@ impl ConnectionMap {
         self.0.keys()
     }
 
-    /// What is known under `key`.
+    /// The value of `key`.
     pub fn lookup(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         self.0.lookup(key, MapFlags::ANY).map_err(io::Error::other)
     }
 
-    /// Puts `value` under `key`.
+    /// Sets the value of `key`.
     pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.0.update(key, value, MapFlags::ANY).map_err(io::Error::other)
     }
 
-    /// Removes what is known under `key`.
+    /// Removes `key`.
     pub fn delete(&self, key: &[u8]) -> io::Result<()> {
         self.0.delete(key).map_err(io::Error::other)
     }
 }
 
-/// Waits until every CPU has left what it was in the midst of: frames go through filter and socket
-/// under the RCU read lock, for whose holders membarrier(2) waits with this command. Where that is
-/// refused (nohz_full, seccomp) a pause must do, far longer than a frame takes.
+/// Waits until every CPU has finished its current frame. Frames go through filter and socket under
+/// the RCU read lock, and membarrier(2) with this command waits for its holders. If it is refused
+/// (nohz_full, seccomp), we sleep for far longer than a frame takes.
 fn await_readers() {
     const PAUSE: Duration = Duration::from_millis(20);
     // MEMBARRIER_CMD_GLOBAL, Linux 4.3.
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(CONTROL_MODE, offset_of!(types::control, mode));
         assert_eq!(CONTROL_DIRECTION, offset_of!(types::control, direction));
         assert_eq!(CONTROL_RESTRICTIONS, offset_of!(types::control, restrictions));
-        assert_eq!(CONTROL_NOTE_MASK, offset_of!(types::control, hint_mask));
+        assert_eq!(CONTROL_HINT_MASK, offset_of!(types::control, hint_mask));
         assert_eq!(CONTROL_ELIDE_BYTES_MIN, offset_of!(types::control, elide_bytes_min));
     }
 

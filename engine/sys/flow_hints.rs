@@ -1,11 +1,12 @@
-//! [`FlowHints`]: what user space tells the kernel filter of connections, in memory that both see.
+//! [`FlowHints`]: what user space reports to the kernel filter about connections, in shared memory.
 //!
-//! A hint is a cache line: the connection's key with its flags, and a grant for each direction. The
-//! filter compares the whole key, and a grant counts only under the initial sequence number that
-//! stands in the same word, so that neither a collision nor a hint that comes late can touch
-//! another connection. To write one is a few stores; there is no system call.
+//! A hint is a cache line: the connection's key with its flags, and a grant for each direction. A
+//! grant tells the filter up to which sequence number data need not reach user space. The filter
+//! compares the whole key, and a grant is valid only with the initial sequence number in the same
+//! word. So neither a collision nor a late hint can affect another connection. Writing one takes a
+//! few stores and no system call.
 //!
-//! Shards share the table: each takes free places only, and writes to its own.
+//! Shards share the table: each claims free slots only, and writes only to its own.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -16,43 +17,43 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::mmap::Mapping;
 use crate::ids::{Direction, FlowKey};
 
-/// `struct hint` of `bpf/shared.h`, in words of eight bytes: where the last word of the key is,
-/// which has the flags in it, and the grants behind it.
-const NOTE_WORDS: usize = 8;
+/// `struct hint` of `bpf/shared.h`, in words of eight bytes: the index of the key's last word,
+/// which contains the flags, and of the grants after it.
+const HINT_WORDS: usize = 8;
 const LAST_KEY_WORD: usize = 5;
 const GRANT_WORDS: usize = 6;
-const NOTE_BYTES: usize = NOTE_WORDS * size_of::<u64>();
-/// Places among which a key's hint is.
+const HINT_BYTES: usize = HINT_WORDS * size_of::<u64>();
+/// Number of slots in which a key's hint may be.
 const WAYS: usize = 2;
 
-/// Nobody's place.
+/// The slot is free.
 const FREE: u64 = 0;
-/// A place that is being written: the last word of no key.
+/// The slot is being written. No key has this last word.
 const TAKEN: u64 = u64::MAX;
 
-/// How far ahead of what has passed a grant may reach. The filter takes grants for twice as far:
-/// what was sent again or overtook other segments is covered, too.
+/// How far a grant may reach beyond the data that have passed. The filter accepts grants for twice
+/// that distance, which covers retransmissions and segments that overtook others.
 pub const GRANT_AHEAD_BYTES_MAX: u32 = 1 << 29;
 
-/// What a hint says of a connection, in bits of its realm that keys leave free.
+/// What a hint states about a connection, in bits of its realm that keys leave free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HintFlags(u32);
 
 impl HintFlags {
-    /// It is not HTTP, whatever comes, until the next SYN.
+    /// The connection is not HTTP, whatever arrives, until the next SYN.
     pub const FOREIGN: HintFlags = HintFlags(1 << 26);
-    /// It is not HTTP, until a segment begins like a message.
+    /// The connection is not HTTP, until a segment begins like a message.
     pub const OTHER: HintFlags = HintFlags(1 << 27);
-    /// It was joined late: the sequence number of the segment that it was joined at stands for both
-    /// initial ones.
+    /// The connection was joined midstream: its beginning was not captured. The sequence number of
+    /// the segment at which it was joined is used for both initial ones.
     pub const LATE: HintFlags = HintFlags(1 << 28);
 
-    /// The initial sequence number of the sender is known.
+    /// The initial sequence number of the sender of `direction` is known.
     pub fn isn(direction: Direction) -> HintFlags {
         HintFlags(1 << (29 + direction.index()))
     }
 
-    /// All of both.
+    /// The flags of both.
     pub fn with(self, other: HintFlags) -> HintFlags {
         HintFlags(self.0 | other.0)
     }
@@ -63,16 +64,16 @@ impl HintFlags {
     }
 }
 
-/// The place of a hint, and 1: an option of it takes no more.
+/// The slot of a hint, plus 1: this makes an `Option` of it no larger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HintId(NonZeroU32);
 
 impl HintId {
-    fn at(place: usize) -> HintId {
-        HintId(NonZeroU32::MIN.saturating_add(place as u32))
+    fn at(slot: usize) -> HintId {
+        HintId(NonZeroU32::MIN.saturating_add(slot as u32))
     }
 
-    fn place(self) -> usize {
+    fn slot(self) -> usize {
         self.0.get() as usize - 1
     }
 }
@@ -82,7 +83,7 @@ impl HintId {
 pub struct FlowHints(Arc<Mapping>);
 
 impl FlowHints {
-    /// How many pairs of hints there are for so many sessions: a hint for each at least, and a
+    /// The number of slot pairs for `session_count` sessions: at least one hint for each, and a
     /// power of two.
     pub fn pair_count(session_count: u32) -> u32 {
         session_count.next_power_of_two().max(WAYS as u32) / WAYS as u32
@@ -90,20 +91,20 @@ impl FlowHints {
 
     /// The table in a map of the filter.
     pub(super) fn of_map(map: BorrowedFd<'_>, pair_count: u32) -> io::Result<FlowHints> {
-        let bytes = pair_count as usize * WAYS * NOTE_BYTES;
+        let bytes = pair_count as usize * WAYS * HINT_BYTES;
         Ok(FlowHints(Arc::new(Mapping::of_file(map, bytes)?)))
     }
 
     /// A table that no filter reads, for tests.
     pub fn on_heap(pair_count: u32) -> FlowHints {
-        FlowHints(Arc::new(Mapping::on_heap(pair_count as usize * WAYS * NOTE_BYTES)))
+        FlowHints(Arc::new(Mapping::on_heap(pair_count as usize * WAYS * HINT_BYTES)))
     }
 
-    /// Takes a place for the connection `key`, which the filter finds once the hint is shown.
-    /// `None`: both of its places are taken.
+    /// Claims a slot for the connection `key`. The filter finds the hint once it is shown. `None`:
+    /// both slots of the key are taken.
     pub fn take(&self, key: &FlowKey) -> Option<HintId> {
         let words = key.words();
-        let pair_count = self.0.len() / (WAYS * NOTE_BYTES);
+        let pair_count = self.0.len() / (WAYS * HINT_BYTES);
         let pair = key.flow_hash() as usize & (pair_count - 1);
         let id = (0..WAYS).map(|way| HintId::at(pair * WAYS + way)).find(|id| {
             let word = self.word(*id, LAST_KEY_WORD);
@@ -115,22 +116,22 @@ impl FlowHints {
         Some(id)
     }
 
-    /// Says that data of `direction` up to `until` need not come up, on the connection on which the
-    /// initial sequence number of that direction is `isn`. To be written before the hint is shown
-    /// with [`HintFlags::isn`], and anew before `until` lies 2^31 behind, where sequence numbers
-    /// come around.
+    /// Grants the data of `direction` up to `until`: they need not reach user space. The grant is
+    /// for the connection in which the initial sequence number of that direction is `isn`. It must
+    /// be written before the hint is shown with [`HintFlags::isn`], and again before `until` is
+    /// 2^31 behind, where sequence numbers wrap.
     pub fn grant(&self, id: HintId, direction: Direction, isn: u32, until: u32) {
         let word = u64::from(isn) << 32 | u64::from(until);
         self.word(id, GRANT_WORDS + direction.index()).store(word, Ordering::Release);
     }
 
-    /// Shows the hint to the filter, or changes its flags.
+    /// Makes the hint visible to the filter, or changes its flags.
     pub fn show(&self, id: HintId, key: &FlowKey, flags: HintFlags) {
         let marked = FlowKey { realm: key.realm | flags.0, ..*key };
         self.word(id, LAST_KEY_WORD).store(marked.words()[LAST_KEY_WORD], Ordering::Release);
     }
 
-    /// Gives the place back.
+    /// Frees the slot.
     pub fn erase(&self, id: HintId) {
         self.word(id, LAST_KEY_WORD).store(TAKEN, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -139,30 +140,30 @@ impl FlowHints {
         self.word(id, LAST_KEY_WORD).store(FREE, Ordering::Release);
     }
 
-    /// Places that are taken, of all. It looks at each: for tests and totals.
+    /// Number of taken slots. It reads every slot: for tests and totals.
     pub fn taken_count(&self) -> usize {
-        let places = 0..self.0.len() / NOTE_BYTES;
-        let word = |place: usize| self.word(HintId::at(place), LAST_KEY_WORD);
-        places.filter(|place| word(*place).load(Ordering::Relaxed) != FREE).count()
+        let slots = 0..self.0.len() / HINT_BYTES;
+        let word = |slot: usize| self.word(HintId::at(slot), LAST_KEY_WORD);
+        slots.filter(|slot| word(*slot).load(Ordering::Relaxed) != FREE).count()
     }
 
-    /// What the filter finds noted of `key`: the flags, and for each direction the number in the
-    /// upper half and the end of the grant in the lower.
+    /// The hint that the filter finds for `key`: the flags, and for each direction the initial
+    /// sequence number in the upper half and the end of the grant in the lower.
     #[cfg(test)]
     pub(crate) fn find(&self, key: &FlowKey) -> Option<(HintFlags, [u64; 2])> {
         let words = key.words();
-        let places = 0..self.0.len() / NOTE_BYTES;
-        places.map(HintId::at).find_map(|id| {
+        let slots = 0..self.0.len() / HINT_BYTES;
+        slots.map(HintId::at).find_map(|id| {
             let word = |at| self.word(id, at).load(Ordering::Relaxed);
             let is_same = (0..LAST_KEY_WORD).all(|at| word(at) == words[at]);
-            // The realm is the last word's upper half where numbers have their low end first.
+            // On little-endian machines the realm is the upper half of the last word.
             let flags = HintFlags(((word(LAST_KEY_WORD) ^ words[LAST_KEY_WORD]) >> 32) as u32);
             (is_same && flags != HintFlags::default()).then(|| (flags, [word(6), word(7)]))
         })
     }
 
     fn word(&self, id: HintId, at: usize) -> &AtomicU64 {
-        self.0.word64(id.place() * NOTE_BYTES + at * size_of::<u64>())
+        self.0.word64(id.slot() * HINT_BYTES + at * size_of::<u64>())
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
         let hints = FlowHints::on_heap(1);
         let (first, second) = (hints.take(&key(1)), hints.take(&key(2)));
         assert!(first.is_some() && second.is_some() && first != second);
-        assert_eq!(hints.take(&key(3)), None, "both places are taken");
+        assert_eq!(hints.take(&key(3)), None, "both slots are taken");
         hints.show(second.unwrap(), &key(2), HintFlags::LATE);
         hints.erase(second.unwrap());
         assert_eq!(hints.taken_count(), 1);
@@ -188,11 +189,11 @@ mod tests {
 
     #[test]
     fn notes_spread_over_the_table() {
-        // Connections of two hosts, as a proxy and its server have them.
+        // Connections of two hosts, as between a proxy and its server.
         let hints = FlowHints::on_heap(1 << 12);
         let taken = (0..4096u16).filter(|port| hints.take(&key(port * 2)).is_some()).count();
-        // Of keys thrown at random, a key to a pair, 10.4% find both of their places taken.
-        assert!(taken > 3600, "{taken} of 4096 keys have a place in a table of 8192");
+        // With random keys and one key per pair, 10.4% find both of their slots taken.
+        assert!(taken > 3600, "{taken} of 4096 keys have a slot in a table of 8192");
     }
 
     #[test]

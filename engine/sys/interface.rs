@@ -1,8 +1,6 @@
-//! The machine's interfaces as this thread's network namespace has them: getifaddrs(3),
-//! netdevice(7).
+//! The interfaces in this thread's network namespace: getifaddrs(3), netdevice(7).
 //!
-//! The counters come from there too, and not from /sys/class/net, which shows the namespace that
-//! mounted it.
+//! The counters come from there, too. /sys/class/net would show the namespace that mounted it.
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -15,19 +13,19 @@ use std::os::fd::OwnedFd;
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// The kernel's number for it, from 1.
+    /// The kernel's index for it, from 1.
     pub ifindex: u32,
-    /// Whether it was brought up.
+    /// Whether it is up.
     pub is_up: bool,
     /// Whether it is the loopback interface.
     pub is_loopback: bool,
     /// Frames dropped before the stack saw them (`rx_dropped`), modulo 2^32.
     pub rx_dropped: u32,
-    /// Frames that the NIC had no room for (`rx_missed_errors`), modulo 2^32.
+    /// Frames dropped because the NIC's buffers were full (`rx_missed_errors`), modulo 2^32.
     pub rx_missed: u32,
 }
 
-/// `struct rtnl_link_stats` of linux/if_link.h, up to what we read.
+/// `struct rtnl_link_stats` of linux/if_link.h, up to the last field we read.
 #[repr(C)]
 struct LinkStatistics {
     before: [u32; 6],
@@ -39,7 +37,7 @@ struct LinkStatistics {
 /// All interfaces, in the kernel's order.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     let mut first = std::ptr::null_mut();
-    // SAFETY: getifaddrs writes a list to `first`, which freeifaddrs below takes back.
+    // SAFETY: getifaddrs writes a list to `first`, which freeifaddrs below frees.
     super::cvt(unsafe { libc::getifaddrs(&mut first) })?;
     let mut found = Vec::new();
     let mut entry = first;
@@ -49,7 +47,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         // SAFETY: `interface` is an entry of the list.
         found.extend(unsafe { link_of(interface) });
     }
-    // SAFETY: the list came from getifaddrs, and nothing of it is borrowed any more.
+    // SAFETY: the list came from getifaddrs, and nothing in it is borrowed any more.
     unsafe { libc::freeifaddrs(first) };
     Ok(found)
 }
@@ -64,7 +62,8 @@ unsafe fn link_of(entry: &libc::ifaddrs) -> Option<Interface> {
     if libc::c_int::from(family) != libc::AF_PACKET {
         return None;
     }
-    // SAFETY: addresses of this family are `sockaddr_ll`, their data link statistics or null.
+    // SAFETY: addresses of this family are `sockaddr_ll`, and their data are link statistics or
+    // null.
     let (address, statistics) = unsafe {
         let address = entry.ifa_addr.cast::<libc::sockaddr_ll>().read_unaligned();
         (address, entry.ifa_data.cast::<LinkStatistics>().as_ref())
@@ -82,11 +81,11 @@ unsafe fn link_of(entry: &libc::ifaddrs) -> Option<Interface> {
     })
 }
 
-/// The name of interface `ifindex`: netdevice(7). `None` where it has gone.
+/// The name of interface `ifindex`: netdevice(7). `None` if it is gone.
 pub fn name_of(ifindex: u32) -> Option<String> {
     match netdevice::index_to_name(any_socket()?, ifindex) {
         Ok(name) => Some(name),
-        // The kernel takes any bytes for a name.
+        // The kernel accepts any bytes as a name.
         Err(Errno::ILSEQ) => {
             let present = interfaces().unwrap_or_default();
             let ours = present.into_iter().find(|interface| interface.ifindex == ifindex);
@@ -96,12 +95,12 @@ pub fn name_of(ifindex: u32) -> Option<String> {
     }
 }
 
-/// The number of the interface called `name`: netdevice(7). `None` where there is none.
+/// The index of the interface called `name`: netdevice(7). `None` if there is none.
 pub fn index_of(name: &str) -> Option<u32> {
     netdevice::name_to_index(any_socket()?, name).ok()
 }
 
-/// Of its network namespace the kernel tells whoever shows a socket of any kind.
+/// A socket of any kind: the kernel answers queries about its network namespace.
 fn any_socket() -> Option<OwnedFd> {
     let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
     socket_with(family, SocketType::DGRAM, flags, None).ok()

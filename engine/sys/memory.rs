@@ -1,7 +1,7 @@
-//! How much memory there is: proc(5).
+//! How much memory is available: proc(5).
 
-/// Bytes that could be had without swapping (`MemAvailable`, since Linux 3.14). `None` where the
-/// kernel does not say.
+/// Memory available without swapping (`MemAvailable`, since Linux 3.14). `None` if the kernel does
+/// not report it.
 pub fn available_bytes() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }

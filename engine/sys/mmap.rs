@@ -1,4 +1,4 @@
-//! Memory shared with the kernel, or heap memory that stands in for it: mmap(2).
+//! Memory shared with the kernel, or heap memory in its place: mmap(2).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
@@ -7,15 +7,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// What a [`Mapping`] gives back when it is dropped.
+/// What to free when a [`Mapping`] is dropped.
 #[derive(Debug)]
 enum Backing {
     Kernel,
     Heap(Layout),
 }
 
-/// Memory that somebody else may write to at any time: it is read and written word by word,
-/// atomically, or as bytes by whoever knows that the other side keeps still.
+/// Memory that another party may write to at any time. It is read and written word by word,
+/// atomically; or as bytes, by callers who know that the other side does not write.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<u8>,
@@ -23,19 +23,19 @@ pub struct Mapping {
     backing: Backing,
 }
 
-// SAFETY: the memory belongs to the mapping alone, and is no thread's in particular.
+// SAFETY: the memory belongs to the mapping alone, and is not bound to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: shared access is atomic, but for `bytes`, whose caller vouches that nobody writes.
+// SAFETY: shared access is atomic, except for `bytes`, whose caller guarantees that nobody writes.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `bytes` bytes of `file`, shared, readable and writable. With `MAP_LOCKED` or
-    /// `MAP_POPULATE` nothing is gained: a packet ring and a BPF array are kernel memory already.
+    /// Maps the first `bytes` bytes of `file`, shared, readable and writable. `MAP_LOCKED` or
+    /// `MAP_POPULATE` would gain nothing: a packet ring and a BPF array are kernel memory already.
     ///
-    /// For this room only: two mappings of one file are the same memory, of which a
+    /// For this module only: two mappings of one file are the same memory, of which a
     /// [`Ring`](super::ring::Ring) makes slices.
     pub(super) fn of_file(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Mapping> {
-        // SAFETY: the kernel chooses an address that nothing else uses.
+        // SAFETY: the kernel chooses an unused address.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -56,7 +56,7 @@ impl Mapping {
     /// Zeroed heap memory with the same interface, for tests and instruments without the kernel.
     ///
     /// # Panics
-    /// Where `bytes` is 0.
+    /// If `bytes` is 0.
     pub fn on_heap(bytes: usize) -> Mapping {
         assert!(bytes > 0, "a mapping holds something");
         let layout = Layout::from_size_align(bytes, 4096).expect("no more than the address space");
@@ -66,7 +66,7 @@ impl Mapping {
         Mapping { start, bytes, backing: Backing::Heap(layout) }
     }
 
-    /// How long the mapping is.
+    /// The length of the mapping.
     pub fn len(&self) -> usize {
         self.bytes
     }
@@ -79,7 +79,7 @@ impl Mapping {
     /// The 32-bit word at `offset` bytes.
     ///
     /// # Panics
-    /// Where the word is not inside, or `offset` is not a multiple of 4.
+    /// If the word is not inside, or `offset` is not a multiple of 4.
     pub fn word32(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: `place` checks bounds and alignment; the memory lives as long as `self`.
         unsafe { AtomicU32::from_ptr(self.place::<u32>(offset)) }
@@ -88,7 +88,7 @@ impl Mapping {
     /// The 64-bit word at `offset` bytes.
     ///
     /// # Panics
-    /// Where the word is not inside, or `offset` is not a multiple of 8.
+    /// If the word is not inside, or `offset` is not a multiple of 8.
     pub fn word64(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: `place` checks bounds and alignment; the memory lives as long as `self`.
         unsafe { AtomicU64::from_ptr(self.place::<u64>(offset)) }
@@ -100,27 +100,27 @@ impl Mapping {
     /// While the slice is alive, neither the kernel nor anybody else writes to these bytes.
     ///
     /// # Panics
-    /// Where the range is not inside.
+    /// If the range is not inside.
     pub unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
         assert!(range.start <= range.end && range.end <= self.bytes, "inside the mapping");
-        // SAFETY: the range is inside; the caller vouches that nobody writes.
+        // SAFETY: the range is inside; the caller guarantees that nobody writes.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) }
     }
 
-    /// Whether it stands in for memory of the kernel, so that nobody else writes to it.
+    /// Whether it is heap memory in place of kernel memory, so that nobody else writes to it.
     pub fn is_on_heap(&self) -> bool {
         matches!(self.backing, Backing::Heap(_))
     }
 
-    /// Copies `data` to `offset`, in heap memory: what the kernel would have written.
+    /// Copies `data` to `offset`, in heap memory, in place of the kernel.
     ///
     /// # Panics
-    /// Where the data does not fit, or the memory is the kernel's.
+    /// If the data do not fit, or the memory is the kernel's.
     pub fn write(&mut self, offset: usize, data: &[u8]) {
         assert!(self.is_on_heap(), "the kernel's memory is for the kernel to write");
         let room = self.bytes.checked_sub(data.len());
         assert!(room.is_some_and(|last| offset <= last), "inside the mapping");
-        // SAFETY: inside, and `&mut self` means that nobody else looks.
+        // SAFETY: inside, and `&mut self` means that there is no other access.
         unsafe {
             self.start.as_ptr().add(offset).copy_from_nonoverlapping(data.as_ptr(), data.len());
         }
@@ -138,11 +138,11 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         match self.backing {
-            // SAFETY: mapped by us at this address and length, and borrowed by nobody any more.
+            // SAFETY: we mapped it at this address and length, and no borrow is left.
             Backing::Kernel => unsafe {
                 libc::munmap(self.start.as_ptr().cast(), self.bytes);
             },
-            // SAFETY: allocated by us with this layout.
+            // SAFETY: we allocated it with this layout.
             Backing::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
         }
     }

@@ -1,29 +1,29 @@
-//! The only room with unsafe code: what the kernel offers, as safe values.
+//! The only module with unsafe code: services of the kernel, as safe values.
 //!
-//! The rule: an unsafe block is as small as the call it is for, and its `SAFETY` comment says who
-//! keeps which promise. What leaves this room is safe to use in any order, from any thread that can
-//! name it. Nothing here knows of shards, segments or HTTP.
+//! The rule: an unsafe block is as small as the call it is for, and its `SAFETY` comment states who
+//! keeps which promise. Everything this module exports is safe to use in any order, from any thread
+//! that can name it. Nothing here knows of shards, segments or HTTP.
 //!
-//! - [`mmap`]: a mapping that unmaps itself; heap memory stands in for it in tests.
+//! - [`mmap`]: a mapping that unmaps itself; tests use heap memory in its place.
 //! - [`packet_socket`]: an AF_PACKET socket, from its filter to its fanout group.
 //! - [`ring`]: the walk over the blocks of a TPACKET_V3 ring, which trusts no offset in them.
-//! - [`file_map`]: a file as memory, and what happens where it is cut.
-//! - [`filter`]: the kernel filter of `bpf/`, loaded; its gate and counters are mapped memory.
-//! - [`fanout`]: the program that chooses the shard of a frame, loaded.
-//! - [`counters`]: what those counters are called.
-//! - [`notes`]: what user space tells the filter of connections, in mapped memory, too.
+//! - [`file_map`]: a file as memory, and what happens if it is cut meanwhile.
+//! - [`filter`]: loads the kernel filter of `bpf/`; its gate and counters are mapped memory.
+//! - [`fanout`]: loads the program that chooses the shard of a frame.
+//! - [`counters`]: the names of the filter's counters.
+//! - [`flow_hints`]: what user space reports to the filter about connections; mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
-//! - [`simd`]: sixteen bytes at a time, by the CPU's own instructions.
-//! - [`memory`]: how much there is.
-//! - [`privileges`]: what we may do.
+//! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
+//! - [`memory`]: how much memory is available.
+//! - [`privileges`]: the capabilities of this thread.
 //! - [`wait`]: waiting for sockets.
 //! - [`uring`]: appending buffers to a file by io_uring.
-//! - [`signals`]: the one signal that must not end us.
-//! - [`affinity`]: which CPUs we may use, and staying on one of them.
-//! - [`program`]: what a program says of a frame in memory.
+//! - [`signals`]: the one signal that must not end the process.
+//! - [`affinity`]: the CPUs that we may use, and pinning to one of them.
+//! - [`program`]: the verdict of a program on a frame in memory.
 //!
-//! What loads programs into the kernel or has memory in common with it is there with the feature
-//! `live` only.
+//! Modules that load programs into the kernel or share memory with it exist with the feature `live`
+//! only.
 
 use std::io;
 
@@ -59,13 +59,13 @@ pub mod simd;
 pub mod uring;
 pub mod wait;
 
-/// The one door for the C library's convention: a negative result means that `errno` tells why.
+/// Converts results by the C library's convention: if negative, `errno` has the reason.
 fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[cfg(feature = "live")]
-/// Declares `mod skeleton`: what libbpf-cargo made of a program of `bpf/` (`build.rs`).
+/// Declares `mod skeleton`, which libbpf-cargo generated from a program of `bpf/` (`build.rs`).
 macro_rules! skeleton {
     ($name:literal) => {
         #[allow(
@@ -84,14 +84,14 @@ macro_rules! skeleton {
 use skeleton;
 
 #[cfg(feature = "live")]
-/// Lets libbpf talk to the log: the verifier's words are for us, not for users.
+/// Sends libbpf's messages to the debug log: the verifier's output is for us, not for users.
 fn hush_libbpf() {
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| {
         tracing::debug!("libbpf: {}", text.trim_end());
     })));
 }
 
-/// That `bpf/shared.h` has each of these lines.
+/// Asserts that `bpf/shared.h` contains each of these lines.
 #[cfg(all(test, feature = "live"))]
 fn assert_shared(lines: &[&str]) {
     let shared = include_str!("../../bpf/shared.h");

@@ -15,69 +15,69 @@ use super::cvt;
 use super::mmap::Mapping;
 use super::ring::Ring;
 
-/// PACKET_STATISTICS, linux/if_packet.h; libc does not have it.
+/// PACKET_STATISTICS of linux/if_packet.h; libc does not define it.
 const PACKET_STATISTICS: libc::c_int = 6;
-/// TPACKET_V3 packs frames as they come and uses this number only to check that the sizes agree.
+/// TPACKET_V3 packs frames of any size, and uses this number only to check that the sizes agree.
 const FRAME_BYTES: u32 = 2048;
 
-/// How large a ring is and how long a block waits.
+/// The size of a ring and the timeout of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct RingSize {
-    /// Bytes of a block: a power of two, a multiple of the page size.
+    /// Size of a block: a power of two, and a multiple of the page size.
     pub block_bytes: u32,
-    /// How many blocks.
+    /// Number of blocks.
     pub block_count: u32,
-    /// After so long the kernel hands over a block that holds frames but is not full.
+    /// After this time the kernel hands over a block that holds frames but is not full.
     pub retire_timeout_ms: u32,
 }
 
-/// How a fanout group shares its frames.
+/// How a fanout group distributes frames to its members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum FanoutKind {
-    /// By a hash that both directions of a connection have in common.
+    /// By a hash that is the same for both directions of a connection.
     Hash = libc::PACKET_FANOUT_HASH,
-    /// By the CPU they came in on.
+    /// By the CPU that received them.
     Cpu = libc::PACKET_FANOUT_CPU,
-    /// By the queue of the NIC they came in on.
+    /// By the NIC queue that received them.
     Queue = libc::PACKET_FANOUT_QM,
-    /// As a program says.
+    /// By the result of a program.
     Program = libc::PACKET_FANOUT_EBPF,
 }
 
-/// A fanout group: its number, one for each network namespace and interface, and its kind.
+/// A fanout group: its number, which is unique in its network namespace, and its kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FanoutGroup {
     id: u16,
     kind: FanoutKind,
 }
 
-/// What a ring has taken and lost since it was last asked: PACKET_STATISTICS.
+/// The frames a ring has received and lost since the last call: PACKET_STATISTICS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RingStatistics {
     /// Frames that the filter passed: those in the ring and those dropped.
     pub packets: u32,
-    /// Frames for which the ring had no room.
+    /// Frames dropped because the ring was full.
     pub drops: u32,
     /// Times the ring was full and stopped.
     pub freezes: u32,
 }
 
-/// The socket. Dropped, it leaves its group and promiscuous mode.
+/// The socket. When it is dropped, it leaves its group and promiscuous mode.
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
 }
 
 impl PacketSocket {
-    /// A raw socket of protocol 0, which nothing reaches until it is bound. Needs CAP_NET_RAW:
-    /// EPERM.
+    /// Opens a raw socket of protocol 0, which receives nothing until it is bound. Needs
+    /// CAP_NET_RAW: EPERM.
     pub fn open() -> io::Result<PacketSocket> {
         let (family, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
         Ok(PacketSocket { fd: socket_with(family, SocketType::RAW, flags, None)? })
     }
 
-    /// The same socket by another descriptor, for whoever reads its statistics.
+    /// The same socket by another descriptor, for reading its statistics.
     pub fn try_clone(&self) -> io::Result<PacketSocket> {
         Ok(PacketSocket { fd: self.fd.try_clone()? })
     }
@@ -87,12 +87,12 @@ impl PacketSocket {
         self.set(libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd())
     }
 
-    /// The program stays, and so does that of the socket's group: SO_LOCK_FILTER, socket(7).
+    /// Prevents changes of the program and of the group's program: SO_LOCK_FILTER, socket(7).
     pub fn lock(&self) -> io::Result<()> {
         self.set(libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1i32)
     }
 
-    /// Makes the socket's ring. ENOMEM: the kernel has no room for it.
+    /// Creates the socket's ring. ENOMEM: the kernel has no memory for it.
     pub fn ring(&self, size: RingSize) -> io::Result<Ring> {
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         self.set(libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
@@ -103,7 +103,7 @@ impl PacketSocket {
             tp_frame_nr: (size.block_bytes / FRAME_BYTES).saturating_mul(size.block_count),
             tp_retire_blk_tov: size.retire_timeout_ms,
             tp_sizeof_priv: 0,
-            // No hash is asked for: the kernel would compute it under the ring's lock.
+            // No hash is requested: the kernel would compute it under the ring's lock.
             tp_feature_req_word: 0,
         };
         self.set(libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
@@ -112,8 +112,8 @@ impl PacketSocket {
         Ok(Ring::new(memory, block_bytes))
     }
 
-    /// Takes all frames of interface `ifindex` (0: of every interface), whatever their protocol. A
-    /// member of a fanout group cannot be bound again (EINVAL).
+    /// Starts receiving all frames of interface `ifindex` (0: of every interface), whatever their
+    /// protocol. A member of a fanout group cannot be bound again (EINVAL).
     pub fn bind(&self, ifindex: u32) -> io::Result<()> {
         let address = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as libc::c_ushort,
@@ -131,8 +131,8 @@ impl PacketSocket {
     }
 
     /// Whether the socket is still bound to interface `ifindex`. The kernel unbinds it when the
-    /// interface is removed, or goes to another network namespace, and never binds it again: not
-    /// to a new one of the same name, nor of the same number.
+    /// interface is removed, or moved to another network namespace, and never rebinds it: not even
+    /// to a new interface with the same name or index.
     pub fn is_bound_to(&self, ifindex: u32) -> io::Result<bool> {
         // SAFETY: any bytes, zeros too, are a `sockaddr_ll`.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -154,7 +154,7 @@ impl PacketSocket {
         self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
-    /// Founds a fanout group of this kind and joins it as its first member. The kernel chooses a
+    /// Creates a fanout group of this kind and joins it as its first member. The kernel chooses a
     /// number that no other process has (PACKET_FANOUT_FLAG_UNIQUEID, Linux 4.12).
     pub fn found_group(&self, kind: FanoutKind) -> io::Result<FanoutGroup> {
         self.join(0, kind as u32 | libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
@@ -162,26 +162,27 @@ impl PacketSocket {
         Ok(FanoutGroup { id: value as u16, kind })
     }
 
-    /// Joins `group` as its last member. IPv4 fragments are joined before its members share the
-    /// frames.
+    /// Joins `group` as its last member. IPv4 fragments are reassembled before the group
+    /// distributes the frames.
     pub fn join_group(&self, group: FanoutGroup) -> io::Result<()> {
         self.join(group.id, group.kind as u32)
     }
 
-    /// Has `program` choose the members of this socket's group, of [`FanoutKind::Program`]: its
-    /// result counts modulo their number. Until then the first gets all.
+    /// Lets `program` choose the members of this socket's group, which must be of
+    /// [`FanoutKind::Program`]. The result is taken modulo the number of members. Before this call
+    /// the first member gets every frame.
     pub fn direct_group(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         self.set(libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &program.as_raw_fd())
     }
 
-    /// What has happened since the last call, which the kernel forgets with this one.
+    /// The counts since the last call; reading them resets them.
     pub fn statistics(&self) -> io::Result<RingStatistics> {
         let words: [u32; 3] = self.get(libc::SOL_PACKET, PACKET_STATISTICS)?;
         Ok(RingStatistics { packets: words[0], drops: words[1], freezes: words[2] })
     }
 
-    /// The error that poll(2) reported, which the kernel forgets with this call: SO_ERROR. ENETDOWN
-    /// where the interface went down or vanished.
+    /// The error that poll(2) reported; reading it clears it: SO_ERROR. ENETDOWN if the interface
+    /// went down or vanished.
     pub fn take_error(&self) -> Option<io::Error> {
         match socket_error(&self.fd) {
             Ok(Ok(())) => None,

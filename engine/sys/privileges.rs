@@ -1,9 +1,9 @@
-//! What this thread may do: capabilities(7).
+//! The privileges of this thread: capabilities(7).
 
-/// CAP_PERFMON, linux/capability.h: the verifier then leaves out what guards against speculation.
+/// CAP_PERFMON, linux/capability.h: with it the verifier skips its guards against speculation.
 pub const CAP_PERFMON: u32 = 38;
 
-/// Whether this thread has a capability in effect, by its number. Where nobody tells, it may.
+/// Whether this thread has a capability in effect, by its number. If that is unknown, assume so.
 pub fn has_capability(number: u32) -> bool {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -11,9 +11,9 @@ pub fn has_capability(number: u32) -> bool {
     mask.is_none_or(|mask| mask & 1 << number != 0)
 }
 
-/// Whether the verifier trusts what this thread loads with speculation.
+/// Whether the verifier skips its speculation guards for programs of this thread.
 pub(super) fn is_trusted() -> bool {
-    /// What had all such rights before CAP_PERFMON had, and has it still.
+    /// It included all such rights before CAP_PERFMON existed, and still does.
     const CAP_SYS_ADMIN: u32 = 21;
     has_capability(CAP_PERFMON) || has_capability(CAP_SYS_ADMIN)
 }
@@ -31,7 +31,7 @@ mod tests {
         assert!(!has_none || !has_capability(CAP_PERFMON));
         assert!(!has_all || is_trusted());
         assert!(!has_none || !is_trusted());
-        // No kernel has so many.
+        // No kernel has this many capabilities.
         assert!(!has_capability(63));
     }
 }

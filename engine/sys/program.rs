@@ -1,4 +1,4 @@
-//! A program of the kernel: why it was not taken, and what it says of a frame in memory. bpf(2).
+//! A BPF program in the kernel: why it was rejected, and a test run on a frame in memory. bpf(2).
 
 use std::fmt;
 use std::io;
@@ -8,8 +8,8 @@ use libbpf_rs::libbpf_sys;
 
 use super::cvt;
 
-/// Why the kernel did not take a program, or what belongs to it. Its sentence is the chain of
-/// causes, the kernel's word last.
+/// Why the kernel rejected a program, or one of its maps. The message is the chain of causes, the
+/// kernel's error last.
 #[derive(Debug)]
 pub struct LoadError(libbpf_rs::Error);
 
@@ -18,13 +18,14 @@ impl LoadError {
         LoadError(error)
     }
 
-    /// As the kernel says it.
+    /// The error for a kernel's errno.
     #[cfg(test)]
     pub(crate) fn of_errno(errno: i32) -> LoadError {
         LoadError(libbpf_rs::Error::from_raw_os_error(errno))
     }
 
-    /// The kernel said no for want of a right. (The verifier's no is of the same kind.)
+    /// Whether the kernel refused for lack of privileges. (A rejection by the verifier has the same
+    /// error kind.)
     pub fn is_permission(&self) -> bool {
         self.0.kind() == libbpf_rs::ErrorKind::PermissionDenied
     }
@@ -38,10 +39,10 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// What a program said of a frame, and how long it took.
+/// The verdict of a program on a frame, and how long it took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TestRun {
-    /// Bytes of the frame that go up; 0 rejects it.
+    /// Bytes of the frame that pass to user space; 0 rejects it.
     pub passed_bytes: u32,
     /// Mean time of one run, in whole nanoseconds.
     pub mean_ns: u32,
@@ -57,7 +58,7 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Resul
         repeat: repeat as i32,
         ..Default::default()
     };
-    // SAFETY: the options point to `frame`, which lives through the call, and ask for no output.
+    // SAFETY: the options point to `frame`, which lives through the call, and request no output.
     cvt(unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) })?;
     Ok(TestRun { passed_bytes: options.retval, mean_ns: options.duration })
 }

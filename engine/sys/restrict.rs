@@ -1,4 +1,4 @@
-//! What the user chose, in the words of the kernel half: `bpf/choice.h` and `bpf/restrict.h`.
+//! The user's restrictions, in the layout of the kernel half: `bpf/choice.h` and `bpf/restrict.h`.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -7,24 +7,24 @@ use super::mmap::Mapping;
 use crate::config::{Choice, DecodeConfig, Network, Restrictions};
 use crate::ids::REALM_IPV6;
 
-/// What was chosen of a port, a VLAN id or a network: `CHOICE_*`.
+/// The choice for a port, a VLAN id or a network: `CHOICE_*`.
 const WANTED: u32 = 1;
 const UNWANTED: u32 = 2;
 const VXLAN: u32 = 4;
 
-/// Bits that each number has in the words of `choices`, where VLANs come behind the ports.
+/// Bits per number in the words of `choices`, where VLANs follow the ports.
 const CHOICE_BITS: usize = 4;
 const CHOICE_VLANS: usize = 65_536;
-/// Bytes of those words.
+/// Size of those words in bytes.
 pub(super) const CHOICE_BYTES: usize = (CHOICE_VLANS + 4096) * CHOICE_BITS / 8;
 
 /// `struct network`: bits of the prefix, realm, address.
 pub(super) type NetworkKey = [u8; 24];
 
-/// Bits of the realm in front of the address, which a prefix always holds.
+/// Bits of the realm before the address; a prefix always includes them.
 const REALM_BITS: u32 = 32;
 
-/// `control.restrictions`: of each kind, whether there is a choice and whether it says what is
+/// `control.restrictions`: for each kind, whether there is a choice, and whether it lists what is
 /// wanted.
 pub(super) fn kinds(restrictions: &Restrictions) -> u32 {
     fn bits<T>(choice: &Choice<T>) -> u32 {
@@ -34,7 +34,7 @@ pub(super) fn kinds(restrictions: &Restrictions) -> u32 {
     bits(ports) | bits(vlans) << 2 | bits(networks) << 4
 }
 
-/// FlowHints in `words` what was chosen of ports and VLANs.
+/// Writes the choices of ports and VLANs to `words`.
 pub(super) fn choose(words: &Mapping, decode: &DecodeConfig) {
     let note = |number: usize, choice: u32| {
         let (byte, shift) = (number * CHOICE_BITS / 64 * 8, number * CHOICE_BITS % 64);
@@ -50,8 +50,8 @@ pub(super) fn choose(words: &Mapping, decode: &DecodeConfig) {
     decode.vxlan_ports.iter().for_each(|port| note((*port).into(), VXLAN));
 }
 
-/// The prefixes of `networks`. A look-up finds the longest only, so that each has the choices of
-/// all that hold it.
+/// The prefixes of `networks`. A look-up finds only the longest, so each has the choices of all
+/// prefixes that contain it, too.
 pub(super) fn prefixes(networks: &Choice<Network>) -> Vec<(NetworkKey, u32)> {
     let all = || networks.wanted.iter().chain(&networks.unwanted);
     let holds = |outer: &Network, inner: &Network| {

@@ -1,36 +1,35 @@
 //! The walk over a TPACKET_V3 ring: linux/if_packet.h and Documentation/networking/packet_mmap.rst.
 //!
-//! The ring is a row of blocks. The kernel fills one after the other and hands each over by its
-//! status word; we read it and hand it back the same way. Offsets inside a block are the kernel's,
-//! but we trust none of them: a frame that does not lie inside its block ends the walk of that
-//! block.
+//! The ring is a row of blocks. The kernel fills them in turn and hands each over by its status
+//! word; we read it and hand it back the same way. The offsets inside a block come from the kernel,
+//! but we trust none of them: a frame that is not inside its block ends the walk of that block.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::mmap::Mapping;
 use crate::time::TimestampNs;
 
-/// `struct tpacket_block_desc`: its length, and where its words are.
+/// `struct tpacket_block_desc`: its size, and the offsets of its words.
 const BLOCK_HEADER_BYTES: usize = 48;
 const BLOCK_STATUS: usize = 8;
 const BLOCK_FRAMES: usize = 12;
 const BLOCK_FIRST_FRAME: usize = 16;
 
-/// `struct tpacket3_hdr` and the `struct sockaddr_ll` behind it.
+/// `struct tpacket3_hdr` and the `struct sockaddr_ll` after it.
 const FRAME_HEADER_BYTES: usize = 48;
 const FRAME_ADDRESS_BYTES: usize = 20;
 
-/// 802.1Q, where the kernel does not say which protocol a tag had.
+/// 802.1Q, if the kernel does not report the protocol of a tag.
 const TPID_DEFAULT: u16 = 0x8100;
 
-/// One captured frame, a loan of its block.
+/// One captured frame, borrowed from its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingFrame<'a> {
-    /// The captured bytes, from the link header on where the interface has one.
+    /// The captured bytes, from the link header on if the interface has one.
     pub bytes: &'a [u8],
     /// Length on the wire, without a tag that was taken out.
     pub wire_bytes: u32,
-    /// When the kernel saw it.
+    /// The kernel's receive time.
     pub timestamp: TimestampNs,
     /// Control information and protocol of the VLAN tag that was taken out of the frame.
     pub vlan: Option<(u16, u16)>,
@@ -38,11 +37,11 @@ pub struct RingFrame<'a> {
     pub ifindex: u32,
     /// The interface's kind: an ARPHRD_ value of linux/if_arp.h.
     pub hardware_type: u16,
-    /// Which way the frame went: a PACKET_ value of packet(7).
+    /// The direction of the frame: a PACKET_ value of packet(7).
     pub packet_type: u8,
 }
 
-/// The ring and our place in it.
+/// The ring and our position in it.
 #[derive(Debug)]
 pub struct Ring {
     memory: Mapping,
@@ -51,20 +50,20 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The ring in `memory`, whose blocks have `block_bytes` bytes each.
+    /// The ring in `memory`, with blocks of `block_bytes` bytes each.
     ///
     /// # Panics
-    /// Where the memory is not a whole number of blocks, or a block has no room for its header.
+    /// If the memory is not a whole number of blocks, or a block is too small for its header.
     pub fn new(memory: Mapping, block_bytes: usize) -> Ring {
         assert!(block_bytes >= BLOCK_HEADER_BYTES && memory.len().is_multiple_of(block_bytes));
         Ring { memory, block_bytes, next: 0 }
     }
 
-    /// A ring on heap memory whose blocks hold `blocks`, as the kernel would lay them out, all of
-    /// them handed over. For instruments and tests without the kernel.
+    /// A ring on heap memory whose blocks contain `blocks`, in the kernel's layout, all of them
+    /// handed over. For instruments and tests without the kernel.
     ///
     /// # Panics
-    /// Where the frames of a block do not fit into `block_bytes`.
+    /// If the frames of a block do not fit into `block_bytes`.
     pub fn on_heap(block_bytes: usize, blocks: &[Vec<RingFrame<'_>>]) -> Ring {
         let mut memory = Mapping::on_heap(block_bytes * blocks.len());
         for (number, frames) in blocks.iter().enumerate() {
@@ -85,10 +84,10 @@ impl Ring {
         ring
     }
 
-    /// Hands every block over, as the kernel would, to be walked anew.
+    /// Hands over every block, as the kernel would, to be walked again.
     ///
     /// # Panics
-    /// Where the ring is the kernel's.
+    /// If the ring is the kernel's.
     pub fn hand_over(&mut self) {
         assert!(self.memory.is_on_heap(), "the kernel hands over its own blocks");
         for start in (0..self.memory.len()).step_by(self.block_bytes) {
@@ -101,16 +100,16 @@ impl Ring {
     pub fn next_block(&mut self) -> Option<Block<'_>> {
         let start = self.next;
         let status = self.memory.word32(start + BLOCK_STATUS);
-        // Acquire: what the kernel wrote before the status is there.
+        // Acquire: everything the kernel wrote before the status is visible.
         if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
             return None;
         }
         self.next = (start + self.block_bytes) % self.memory.len();
         let word = |offset| self.memory.word32(start + offset).load(Ordering::Relaxed);
         let (frame_count, first) = (word(BLOCK_FRAMES), word(BLOCK_FIRST_FRAME));
-        // SAFETY: the kernel has given the block up until its status says otherwise, which `Block`
-        // writes when it is dropped; it borrows the ring, so there is no second one. The status
-        // word is outside of the range.
+        // SAFETY: the kernel does not write to the block until its status changes, which `Block`
+        // does when it is dropped; it borrows the ring, so there is no second one. The status word
+        // is outside of the range.
         let bytes =
             unsafe { self.memory.bytes(start + BLOCK_HEADER_BYTES..start + self.block_bytes) };
         Some(Block { status, bytes, frame_count, first: first as usize })
@@ -121,15 +120,15 @@ impl Ring {
 #[derive(Debug)]
 pub struct Block<'ring> {
     status: &'ring AtomicU32,
-    /// What is behind the block's header.
+    /// The bytes after the block's header.
     bytes: &'ring [u8],
     frame_count: u32,
-    /// Where the first frame is, counted from the block's start.
+    /// Offset of the first frame, counted from the block's start.
     first: usize,
 }
 
 impl Block<'_> {
-    /// How many frames the kernel put into it.
+    /// Number of frames in it, according to the kernel.
     pub fn frame_count(&self) -> u32 {
         self.frame_count
     }
@@ -151,7 +150,7 @@ impl Drop for Block<'_> {
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
     bytes: &'a [u8],
-    /// Where the next frame's header is, counted from the block's start.
+    /// Offset of the next frame's header, counted from the block's start.
     at: usize,
     left: u32,
 }
@@ -178,7 +177,8 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// The frame whose header `rest` begins with, and how far the next one is (0: there is none).
+/// The frame whose header is at the front of `rest`, and the distance to the next frame (0: there
+/// is none).
 #[inline]
 fn read_frame(rest: &[u8]) -> Option<(usize, RingFrame<'_>)> {
     let (header, behind) = rest.split_first_chunk::<FRAME_HEADER_BYTES>()?;
@@ -205,7 +205,7 @@ fn read_frame(rest: &[u8]) -> Option<(usize, RingFrame<'_>)> {
     Some((word(0) as usize, frame))
 }
 
-/// A frame as the kernel lays it out: header, address, a gap, the bytes, padding to 8.
+/// A frame in the kernel's layout: header, address, a gap, the bytes, padding to 8.
 fn laid_out(frame: &RingFrame<'_>, is_last: bool) -> Vec<u8> {
     let mut place = vec![0u8; 80];
     let link_offset = place.len() as u16;
@@ -254,7 +254,7 @@ mod tests {
         Ring::new(Mapping::on_heap(BLOCK_BYTES * block_count), BLOCK_BYTES)
     }
 
-    /// A frame with a tag that counts where `status` says so.
+    /// A frame with a tag, which is valid if `status` marks it so.
     fn frame(payload: &[u8], status: u32, is_last: bool) -> Vec<u8> {
         let frame = RingFrame { bytes: payload, vlan: Some((0x2064, 0x88a8)), ..FIRST };
         let mut bytes = laid_out(&frame, is_last);

@@ -1,13 +1,14 @@
-//! Sixteen bytes at a time. Which of them are of interest is a mask, whose lowest bit is
-//! for the first byte.
+//! Operations on sixteen bytes at a time. A mask marks the matching bytes; its lowest bit is for
+//! the first byte.
 //!
-//! On x86-64 with the SSE2 that every such CPU has; elsewhere, and as the twin in tests, byte by
-//! byte. A call of memchr costs more than most of what is looked for here is long.
+//! On x86-64 they use SSE2, which every such CPU has; elsewhere, and for comparison in tests, they
+//! go byte by byte. A call of memchr costs more than most searches here, since the inputs are
+//! short.
 
-/// Bytes of a block.
+/// Size of a block in bytes.
 pub const LANES: usize = 16;
 
-/// A block that begins with `rest`, which is shorter; zeros behind it.
+/// A block that begins with `rest`, which is shorter, and is padded with zeros.
 #[cold]
 #[inline(never)]
 pub fn last_block(rest: &[u8]) -> [u8; LANES] {
@@ -16,13 +17,13 @@ pub fn last_block(rest: &[u8]) -> [u8; LANES] {
     block
 }
 
-/// Which bytes are `byte`.
+/// Which bytes equal `byte`.
 #[inline(always)]
 pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
     chosen::equal_to(block, byte)
 }
 
-/// Which bytes are those of `wanted`, where the bits in `fold` are taken as set.
+/// Which bytes equal those of `wanted`, with the bits in `fold` ignored by setting them.
 #[inline(always)]
 pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
     chosen::same_but_for(block, fold, wanted)
@@ -34,21 +35,21 @@ pub fn unplain(block: &[u8; LANES]) -> u32 {
     chosen::unplain(block)
 }
 
-/// Asks the CPU for the 128 bytes from `at` on, if they are in `bytes`, so that they are there when
-/// they are looked at. It asks for nothing that is not mapped.
+/// Prefetches the 128 bytes from `at` on, if they are in `bytes`. Unmapped memory is never
+/// accessed.
 #[inline(always)]
 pub fn prefetch(bytes: &[u8], at: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in [at, at + 64] {
         if let Some(byte) = bytes.get(line) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every x86-64 CPU has SSE; this reads nothing that anybody could notice.
+            // SAFETY: every x86-64 CPU has SSE; a prefetch has no observable effect.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
         }
     }
 }
 
-/// Asks the CPU for all of `item`.
+/// Prefetches all of `item`.
 #[inline(always)]
 pub fn prefetch_item<T>(item: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -56,7 +57,7 @@ pub fn prefetch_item<T>(item: &T) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let first = std::ptr::from_ref(item).cast::<i8>();
         for line in 0..size_of::<T>().div_ceil(64) {
-            // SAFETY: as above; no line begins behind the item.
+            // SAFETY: as above; no line begins after the item.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(first.add(line * 64)) };
         }
     }
@@ -64,7 +65,7 @@ pub fn prefetch_item<T>(item: &T) {
     let _ = item;
 }
 
-/// Which of 64 bytes are `byte`.
+/// Which of 64 bytes equal `byte`.
 #[inline(always)]
 pub fn equal_to_in_64(block: &[u8; 64], byte: u8) -> u64 {
     let (blocks, _) = block.as_chunks::<LANES>();
@@ -92,7 +93,7 @@ mod chosen {
 
     #[inline(always)]
     pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
-        // SAFETY: as above, of each of the three.
+        // SAFETY: as above, for each of the three.
         unsafe {
             let [block, fold, wanted] = [block, fold, wanted]
                 .map(|bytes| _mm_loadu_si128(std::ptr::from_ref(bytes).cast::<__m128i>()));
@@ -106,7 +107,7 @@ mod chosen {
         unsafe {
             let lanes = _mm_loadu_si128(std::ptr::from_ref(block).cast::<__m128i>());
             let is = |byte: u8| _mm_cmpeq_epi8(lanes, _mm_set1_epi8(byte as i8));
-            // Bytes beyond ASCII are negative here, and so is what comes after DEL.
+            // Bytes beyond ASCII are negative here, and so is the successor of DEL.
             let next = _mm_add_epi8(lanes, _mm_set1_epi8(1));
             let low = _mm_cmplt_epi8(next, _mm_set1_epi8(0x21));
             let marks = _mm_or_si128(is(b'"'), is(b'\\'));

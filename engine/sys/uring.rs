@@ -1,10 +1,10 @@
 //! Appends by io_uring(7): several buffers in one system call, as a chain of linked writes.
 //!
-//! Linked writes run one after the other, and a write that fails or is short severs the chain
-//! (io_uring_enter(2), IOSQE_IO_LINK): what comes later is cancelled, so no buffer can land behind
-//! a hole. The kernel reads the buffers while the chain runs; [`Uring::append`] therefore takes
-//! them by value and gives them back only when every completion has come. Needs Linux 5.6
-//! (IORING_OP_WRITE, writes at the current position).
+//! Linked writes run one after the other. A write that fails or is short breaks the chain
+//! (io_uring_enter(2), IOSQE_IO_LINK): later writes are cancelled, so no buffer can land behind a
+//! hole. The kernel reads the buffers while the chain runs; [`Uring::append`] therefore takes them
+//! by value and returns them only after every completion. Needs Linux 5.6 (IORING_OP_WRITE, writes
+//! at the current position).
 
 use std::fmt;
 use std::io;
@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-/// Writes of one chain: the buffers of one system call.
+/// Maximum number of writes in one chain: the buffers of one system call.
 pub const CHAIN_COUNT_MAX: usize = 32;
 
-/// Bytes of one write. The kernel's own limit is 2^31 less a page.
+/// Maximum size of one write. The kernel's own limit is 2^31 minus a page.
 const WRITE_BYTES_MAX: usize = 1 << 30;
 
-/// How long to wait where the kernel cannot take a request or a byte at the moment.
+/// How long to wait if the kernel cannot accept a request or a byte at the moment.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 
-/// A ring of its own for appending; one thread uses it.
+/// An io_uring for appending; one thread uses it.
 pub struct Uring {
     ring: IoUring,
 }
@@ -34,45 +34,44 @@ impl fmt::Debug for Uring {
     }
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug)]
 pub struct Appended {
-    /// The buffers as they were given. Empty in the one case that the kernel could not be asked
-    /// whether it still reads them: then they are leaked.
+    /// The buffers that were passed in. Empty in one case: we could not find out whether the kernel
+    /// still reads them. Then they are leaked.
     pub buffers: Vec<Vec<u8>>,
     /// Bytes that were written, of all buffers together, from the first on without a hole.
     pub written_bytes: usize,
-    /// Why it is not all of them.
+    /// Why not all of them were written.
     pub error: Option<io::Error>,
 }
 
-/// How far a chain came.
+/// How far a chain got.
 enum Chain {
-    /// This many bytes; the rest may be tried again.
+    /// This many bytes; the rest may be retried.
     Bytes(usize),
     /// This many bytes, then an error.
     Failed(usize, io::Error),
-    /// The ring itself failed while requests were under way.
+    /// The ring itself failed while requests were in flight.
     Broken(io::Error),
 }
 
 impl Uring {
-    /// Sets up a ring. Fails where io_uring is not there or not allowed: ENOSYS, EPERM (seccomp,
+    /// Sets up a ring. Fails if io_uring is missing or not allowed: ENOSYS, EPERM (seccomp,
     /// `kernel.io_uring_disabled`), ENOMEM (locked memory, before Linux 5.12).
     pub fn new() -> io::Result<Uring> {
         Ok(Uring { ring: IoUring::new(CHAIN_COUNT_MAX as u32)? })
     }
 
-    /// Writes `buffers` one after the other at the end of `file` (which is open with O_APPEND, or
-    /// whose position is where to write). Returns when the kernel holds none of them any more.
-    /// Short writes are continued; EINTR and EAGAIN are tried again; any other error ends the
-    /// append.
+    /// Writes `buffers` one after the other at the end of `file`, which must be open with O_APPEND
+    /// or positioned at its end. Returns when the kernel no longer uses any of them. Short writes
+    /// are continued; EINTR and EAGAIN are retried; any other error ends the append.
     pub fn append(&mut self, file: BorrowedFd<'_>, buffers: Vec<Vec<u8>>) -> Appended {
         let total_bytes: usize = buffers.iter().map(Vec::len).sum();
         let mut written_bytes = 0;
         while written_bytes < total_bytes {
             match self.chain(file, &buffers, written_bytes) {
-                // EAGAIN on a descriptor that does not block: its reader is behind.
+                // EAGAIN on a non-blocking descriptor: its reader is behind.
                 Chain::Bytes(0) => std::thread::sleep(BUSY_WAIT),
                 Chain::Bytes(bytes) => written_bytes += bytes,
                 Chain::Failed(bytes, error) => {
@@ -80,7 +79,7 @@ impl Uring {
                     return Appended { buffers, written_bytes, error: Some(error) };
                 }
                 Chain::Broken(error) => {
-                    // The kernel may still read the buffers: they must never be freed.
+                    // The kernel may still read the buffers, so they must never be freed.
                     mem::forget(buffers);
                     return Appended { buffers: Vec::new(), written_bytes, error: Some(error) };
                 }
@@ -89,16 +88,16 @@ impl Uring {
         Appended { buffers, written_bytes, error: None }
     }
 
-    /// Submits the writes of one chain, from byte `skip_bytes` of `buffers` on, and waits for them
-    /// all.
+    /// Submits the writes of one chain, from byte `skip_bytes` of `buffers` on, and waits for all
+    /// of them.
     fn chain(&mut self, file: BorrowedFd<'_>, buffers: &[Vec<u8>], skip_bytes: usize) -> Chain {
         let mut wanted = [0; CHAIN_COUNT_MAX];
         let count = match self.push(file, buffers, skip_bytes, &mut wanted) {
             Ok(count) => count,
             Err(error) => return Chain::Broken(error),
         };
-        // Completions may come in any order; each has the number of its write. What is never
-        // submitted counts as cancelled.
+        // Completions may arrive in any order; each carries the number of its write. Writes that
+        // are never submitted count as cancelled.
         let mut results = [-libc::ECANCELED; CHAIN_COUNT_MAX];
         let (mut submitted, mut completed) = (0, 0);
         while submitted == 0 || completed < submitted {
@@ -125,8 +124,8 @@ impl Uring {
             }
         }
         if submitted < count {
-            // The kernel took a part (it was short of memory). The rest would be a chain of its own
-            // and could land behind a hole, so it goes down with its ring.
+            // The kernel accepted only a part (it was short of memory). The rest would be a chain
+            // of its own and could land behind a hole, so it is discarded with its ring.
             match IoUring::new(CHAIN_COUNT_MAX as u32) {
                 Ok(ring) => self.ring = ring,
                 Err(error) => return Chain::Broken(error),
@@ -145,7 +144,7 @@ impl Uring {
     }
 
     /// Puts the writes of a chain into the submission queue and their lengths into `wanted`;
-    /// returns how many there are.
+    /// returns their number.
     fn push(
         &mut self,
         file: BorrowedFd<'_>,
@@ -166,7 +165,7 @@ impl Uring {
             parts[count] = &part[..part.len().min(WRITE_BYTES_MAX)];
             wanted[count] = parts[count].len();
             count += 1;
-            // What is behind a part that was cut must wait for the next chain, as must a 33rd
+            // Anything after a part that was cut must wait for the next chain, as must a 33rd
             // buffer.
             if count == CHAIN_COUNT_MAX || part.len() > WRITE_BYTES_MAX {
                 break;
@@ -183,7 +182,7 @@ impl Uring {
                     .flags(flags)
                     .user_data(index as u64);
             // SAFETY: `part` lies in a buffer that `append` owns and neither changes nor frees
-            // before the completion of this entry has been reaped (or ever, where the ring broke);
+            // before the completion of this entry has been reaped (or ever, if the ring broke);
             // `file` is borrowed for as long. The entry itself is copied.
             unsafe { queue.push(&entry) }.map_err(io::Error::other)?;
         }
@@ -191,7 +190,7 @@ impl Uring {
     }
 }
 
-/// What the results of a chain come to: the bytes up to the first write that is short.
+/// Summarises the results of a chain: the bytes up to the first write that is short.
 fn outcome(wanted: &[usize], results: &[i32]) -> Chain {
     let mut bytes = 0;
     for (wanted, result) in wanted.iter().zip(results) {
@@ -204,7 +203,7 @@ fn outcome(wanted: &[usize], results: &[i32]) -> Chain {
                 }
             }
             Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) => return Chain::Bytes(bytes),
-            // Nothing before this write failed, and yet it was cancelled: try it again.
+            // No write before this one failed, and yet it was cancelled: retry it.
             Err(_) if -result == libc::ECANCELED => return Chain::Bytes(bytes),
             Err(_) => return Chain::Failed(bytes, io::Error::from_raw_os_error(-result)),
         }
@@ -246,7 +245,7 @@ mod tests {
     #[test]
     fn short_writes_are_continued() {
         let Some(mut ring) = ring() else { return };
-        // A pipe that is not waited on takes 64 KiB at a time: short writes and EAGAIN in plenty.
+        // A non-blocking pipe accepts 64 KiB at a time, which causes many short writes and EAGAIN.
         let (mut reader, writer) = io::pipe().unwrap();
         let buffers: Vec<Vec<u8>> = (0..8).map(|index| vec![b'a' + index; 100_000]).collect();
         let expected = buffers.concat();

@@ -6,11 +6,11 @@ use std::os::fd::BorrowedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// What is known of sockets, or what else can be polled, that are waited for together, always in
-/// the same order.
+/// The state of sockets, or other pollable descriptors, that are waited for together, always in the
+/// same order.
 #[derive(Debug, Default)]
 pub struct WaitSet {
-    /// By index; those behind its end, too, are waited for.
+    /// By index; sockets beyond its end are waited for, too.
     entries: Vec<Entry>,
 }
 
@@ -21,8 +21,8 @@ struct Entry {
 }
 
 impl WaitSet {
-    /// Waits until one of `sockets` is readable or has failed, and says whether one is; at most
-    /// `timeout_ms` milliseconds. A signal ends the wait early, like the timeout.
+    /// Waits until one of `sockets` is readable or has failed, at most `timeout_ms` milliseconds,
+    /// and returns whether one is. A signal ends the wait early, like the timeout.
     pub fn wait<'a>(
         &mut self,
         sockets: impl IntoIterator<Item = BorrowedFd<'a>>,
@@ -54,12 +54,12 @@ impl WaitSet {
         result
     }
 
-    /// Whether the last wait found socket `index` with an error.
+    /// Whether the last wait found an error on socket `index`.
     pub fn has_failed(&self, index: usize) -> bool {
         self.entries.get(index).is_some_and(|entry| entry.has_failed)
     }
 
-    /// Waits no more for socket `index`: its error would end every wait at once.
+    /// Stops waiting for socket `index`: its error would end every wait immediately.
     pub fn leave_out(&mut self, index: usize) {
         if let Some(entry) = self.entries.get_mut(index) {
             *entry = Entry { has_failed: false, is_left_out: true };
@@ -86,7 +86,7 @@ mod tests {
         assert!(!set.has_failed(0) && !set.has_failed(1));
         set.leave_out(0);
         assert!(!set.wait(both(), 1).unwrap());
-        // The end for writing of a pipe that nobody reads has failed.
+        // The write end of a pipe without a reader has failed.
         let (receive, send) = io::pipe().unwrap();
         drop(receive);
         assert!(set.wait([quiet.as_fd(), send.as_fd()], 10_000).unwrap());
