@@ -1,5 +1,5 @@
-//! What is allocated while something runs, by all threads. To be included by the one root of a
-//! program: it takes the place of the allocator.
+//! Counts what is allocated while something runs, by all threads. Only the root module of a program
+//! may include this: it replaces the global allocator.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
@@ -13,12 +13,12 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 pub struct Allocations {
     /// Allocations and reallocations.
     pub count: usize,
-    /// Bytes; of a reallocation, those it added.
+    /// Bytes; for a reallocation, the growth.
     pub bytes: usize,
 }
 
 impl Allocations {
-    /// Since the program began.
+    /// Counts since the program began.
     pub fn so_far() -> Allocations {
         let stats = ALLOCATOR.stats();
         Allocations { count: stats.allocations + stats.reallocations, bytes: stats.bytes_allocated }

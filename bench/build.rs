@@ -1,4 +1,4 @@
-//! `bpf/traffic.bpf.c` → its skeleton in OUT_DIR.
+//! Builds the skeleton of `bpf/traffic.bpf.c` in OUT_DIR.
 
 use std::{env, path::PathBuf};
 
@@ -7,7 +7,7 @@ use libbpf_cargo::SkeletonBuilder;
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
-    // As the package httplines builds its programs: see there.
+    // Like the package httplines, for the reasons given in its build.rs.
     let include = format!("-I/usr/include/{arch}-linux-gnu");
     SkeletonBuilder::new()
         .source("../bpf/traffic.bpf.c")

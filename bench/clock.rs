@@ -1,17 +1,16 @@
-//! Clocks that the standard library does not show as numbers: clock_gettime(2).
+//! Clocks that the standard library does not offer as numbers: clock_gettime(2).
 
-// Each program uses its part of this.
+// Each program uses a part of this.
 #![allow(dead_code)]
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of the monotonic clock, the one that programs in the kernel read.
+/// Nanoseconds of the monotonic clock, which BPF programs read, too.
 pub fn monotonic_ns() -> u64 {
     read(ClockId::Monotonic)
 }
 
-/// CPU time of the calling thread so far, in nanoseconds; the interrupts it was charged with
-/// included.
+/// CPU time of the calling thread so far, in nanoseconds, including interrupts charged to it.
 pub fn thread_cpu_ns() -> u64 {
     read(ClockId::ThreadCPUTime)
 }

@@ -1,4 +1,5 @@
-//! Frames in memory, and the whole engine run on them: no file, no kernel, no clock to wait for.
+//! Frames in memory, and runs of the whole engine on them: without file, kernel, or clock to wait
+//! for.
 
 use crate::allocations::Allocations;
 use crate::clock::process_cpu_ns;
@@ -14,20 +15,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Frames that one poll brings: as many as a ring block of the default size has room for.
+/// Frames per poll: as many as fit into a ring block of the default size.
 const POLL_BYTES: usize = 1 << 20;
 
-/// The frames of a capture, one behind the other.
+/// The frames of a capture, one after the other.
 #[derive(Debug, Default)]
 pub struct Fixture {
     bytes: Vec<u8>,
-    /// Each without its bytes, and where they begin and end.
+    /// Each frame without its bytes, and the begin and end of these.
     frames: Vec<(Frame<'static>, usize, usize)>,
     names: IfaceNames,
 }
 
 impl Fixture {
-    /// All that `source` has, whose interfaces are called `names`.
+    /// All frames of `source`, whose interfaces are called `names`.
     pub fn new(source: &mut impl FrameSource, names: &IfaceNames) -> Result<Fixture, SourceError> {
         let mut fixture = Fixture { names: names.clone(), ..Fixture::default() };
         while source.poll(&mut |frame| fixture.push(&frame))? != Polled::End {}
@@ -51,8 +52,8 @@ impl Fixture {
     }
 }
 
-/// Where the shards of a run wait for each other, halfway and at the end, so that what is allocated
-/// in between belongs to the second half of the frames and to nothing else.
+/// Barriers for the shards of a run, halfway and at the end. They ensure that allocations between
+/// them belong to the second half of the frames only.
 #[derive(Debug, Default)]
 struct Meetings {
     state: Mutex<Arrived>,
@@ -62,7 +63,7 @@ struct Meetings {
 #[derive(Debug, Default)]
 struct Arrived {
     count: usize,
-    /// When the last shard had come to a meeting.
+    /// The counts when the last shard had arrived at each barrier.
     marks: [Allocations; 2],
     is_broken: bool,
 }
@@ -83,12 +84,12 @@ impl Meetings {
     }
 }
 
-/// A shard's source over fixture frames.
+/// A shard's source of fixture frames.
 #[derive(Debug)]
 struct FixtureSource {
     fixture: Arc<Fixture>,
     next: usize,
-    /// Meetings attended so far; `None` in a run without.
+    /// Barriers passed so far; `None` in a run without barriers.
     attended: usize,
     meetings: Arc<Meetings>,
     shard_count: usize,
@@ -126,14 +127,14 @@ impl FrameSource for FixtureSource {
 }
 
 impl Drop for FixtureSource {
-    /// A shard that breaks off leaves nobody waiting.
+    /// A shard that ends early must not block the others.
     fn drop(&mut self) {
         self.meetings.lock().is_broken |= self.attended < 2;
         self.meetings.all_there.notify_all();
     }
 }
 
-/// Takes lines and forgets them.
+/// A sink that discards lines.
 #[derive(Debug)]
 pub struct Nowhere;
 
@@ -152,16 +153,16 @@ impl Sink for Nowhere {
 pub struct Ran {
     /// All counters, and the time from before the first thread to after the last.
     pub totals: Totals,
-    /// Of all threads.
+    /// CPU time of all threads.
     pub cpu: Duration,
-    /// From beginning to end.
+    /// In the whole run.
     pub allocations: Allocations,
-    /// While the second half of the frames went through.
+    /// During the second half of the frames.
     pub allocations_steady: Allocations,
 }
 
 /// Runs the engine that `config` describes, from decoding to `sink`, on `fixture`: one thread for
-/// each shard and the writer's. An error is a run that did not go well or does not add up.
+/// each shard, and the writer's. Fails if the run fails or its counters do not add up.
 pub fn run(fixture: &Arc<Fixture>, config: &Config, sink: Box<dyn Sink>) -> anyhow::Result<Ran> {
     let (allocated, begun, cpu_ns) = (Allocations::so_far(), Instant::now(), process_cpu_ns());
     let count = config.shard_count;

@@ -1,4 +1,4 @@
-//! A benchmark that tells allocations beside time.
+//! A benchmark that reports allocations as well as time.
 
 use crate::allocations::Allocations;
 use criterion::BenchmarkGroup;
@@ -6,12 +6,12 @@ use criterion::measurement::WallTime;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Calls that are counted, where they do not take too long.
+/// Calls whose allocations are counted, if that does not take too long.
 const COUNTED_CALLS: u32 = 1000;
 const COUNTED_TIME: Duration = Duration::from_millis(200);
 
-/// Benches `routine`, then says what a call of it allocates once it has been called often: the
-/// counted calls come after as many that are not.
+/// Benches `routine`, then prints the allocations of a call in steady state: the counted calls come
+/// after as many uncounted ones.
 pub fn measure<T>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,

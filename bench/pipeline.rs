@@ -1,5 +1,5 @@
-//! What the whole shard costs, from a frame in memory to a JSON line that the writer takes: one
-//! group, a workload each.
+//! The cost of a whole shard, from a frame in memory to a JSON line that the writer accepts: one
+//! group, one benchmark per workload.
 
 #![deny(unsafe_code)]
 
@@ -14,7 +14,7 @@ use httplines::ids::IfaceNames;
 use std::sync::Arc;
 
 mod allocations;
-// Of what a run tells, `httplines-bench replay` uses more.
+// `httplines-bench replay` uses more of a run's results.
 #[path = "../tests/support/capture_file.rs"]
 #[allow(dead_code)]
 mod capture_file;
@@ -29,7 +29,7 @@ mod fixtures;
 mod packet;
 
 const START_NS: u64 = 1_795_442_400_000_000_000;
-/// From one packet of a connection to the next.
+/// Time between two packets of a connection.
 const STEP_NS: u64 = 100_000;
 
 const REQUEST: &str = "GET /api/v1/items/4711?page=3&sort=asc HTTP/1.1\r\nHost: 10.0.0.1\r\n\
@@ -40,53 +40,55 @@ const RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: nginx/1.29.3\r\n\
     Date: Mon, 23 Nov 2026 14:00:00 GMT\r\n\
     Content-Type: application/json\r\nConnection: keep-alive\r\n";
 
-/// What one connection says, between its handshake and its end.
+/// The messages of one connection, between its handshake and its end.
 type Script = fn(&mut Conversation);
 
-fn small(talk: &mut Conversation) {
+fn small(conversation: &mut Conversation) {
     for _ in 0..40 {
-        talk.client(REQUEST.as_bytes());
+        conversation.client(REQUEST.as_bytes());
         let body = "x".repeat(80);
-        talk.server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        conversation
+            .server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
     }
 }
 
-/// As `small`, and one segment in ten comes late.
-fn reordered(talk: &mut Conversation) {
-    small(talk);
+/// Like `small`, but one segment in ten arrives late.
+fn reordered(conversation: &mut Conversation) {
+    small(conversation);
     for late in 0..4 {
-        talk.delay(Side::Client, late * 10 + 5, 3);
-        talk.delay(Side::Server, late * 10, 3);
+        conversation.delay(Side::Client, late * 10 + 5, 3);
+        conversation.delay(Side::Server, late * 10, 3);
     }
 }
 
-fn bulk(talk: &mut Conversation) {
+fn bulk(conversation: &mut Conversation) {
     for _ in 0..4 {
         let body = "x".repeat(256 << 10);
-        talk.client(REQUEST.as_bytes());
-        talk.server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        conversation.client(REQUEST.as_bytes());
+        conversation
+            .server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
     }
 }
 
-fn chunked(talk: &mut Conversation) {
+fn chunked(conversation: &mut Conversation) {
     for _ in 0..4 {
         let body = format!("1000\r\n{}\r\n", "x".repeat(4096)).repeat(64);
-        talk.client(REQUEST.as_bytes());
-        talk.server(
+        conversation.client(REQUEST.as_bytes());
+        conversation.server(
             format!("{RESPONSE}Transfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n").as_bytes(),
         );
     }
 }
 
-/// So many connections at once.
+/// This many concurrent connections.
 fn fixture(connections: u8, script: Script) -> Arc<Fixture> {
     let mut frames: Vec<WrittenFrame> = Vec::new();
     for number in 0..connections {
-        let mut talk = Conversation::new(&format!("10.0.{number}.9:40000"), "10.0.0.1:80");
-        talk.handshake();
-        script(&mut talk);
-        talk.finish();
-        frames.extend(talk.frames(START_NS + u64::from(number) * 700, STEP_NS));
+        let mut conversation = Conversation::new(&format!("10.0.{number}.9:40000"), "10.0.0.1:80");
+        conversation.handshake();
+        script(&mut conversation);
+        conversation.finish();
+        frames.extend(conversation.frames(START_NS + u64::from(number) * 700, STEP_NS));
     }
     frames.sort_by_key(|frame| frame.ns);
     let file = pcap(Order::Little, Unit::Nano, 1, &frames);

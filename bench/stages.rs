@@ -1,4 +1,4 @@
-//! What each stage costs alone, in the order of the data's way: one group a stage.
+//! The cost of each stage alone, in the order of the data path: one group per stage.
 
 #![deny(unsafe_code)]
 
@@ -34,7 +34,7 @@ const SEGMENT_BYTES: usize = 1460;
 
 const NOW: TimestampNs = TimestampNs(exchange::START_NS);
 
-/// Blocks of a ring are walked and handed back; of each frame the header is read.
+/// Walks the blocks of a ring and hands them back; the header of each frame is read.
 fn ring_walk(criterion: &mut Criterion) {
     const BLOCK_BYTES: usize = 1 << 20;
     let mut group = criterion.benchmark_group("ring_walk");
@@ -67,7 +67,7 @@ fn ring_walk(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A frame becomes a segment.
+/// Decodes a frame to a segment.
 fn decode(criterion: &mut Criterion) {
     let (v4, v6) = (("10.0.0.1:4242", "10.0.0.2:80"), ("[fd00::1]:4242", "[fd00::2]:80"));
     let tcp = |(client, server): (&str, &str)| {
@@ -100,7 +100,7 @@ fn decode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The segment of a client's connection `number`, with `payload` at `seq`.
+/// A segment of client connection `number`, with `payload` at `seq`.
 fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
     let mut client = [0; 16];
     client[..4].copy_from_slice(&(0x0a00_0000 | number).to_be_bytes());
@@ -121,10 +121,10 @@ fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
     }
 }
 
-/// Hears of nothing: nothing waits or ends here.
-struct Deaf;
+/// A reassembly consumer that ignores everything: nothing is pending or ended here.
+struct IgnoreAll;
 
-impl FlowEvents<ConnectionState> for Deaf {
+impl FlowEvents<ConnectionState> for IgnoreAll {
     fn chunk(
         &mut self,
         _: &FlowKey,
@@ -138,20 +138,21 @@ impl FlowEvents<ConnectionState> for Deaf {
     fn ended(&mut self, _: &FlowKey, _: &Handshake, _: &mut ConnectionState, _: End) {}
 }
 
-/// A table in which `flow_count` clients have sent a SYN of sequence number 0; the last one's flow.
+/// A table in which `flow_count` clients have sent a SYN of sequence number 0; and the last one's
+/// flow.
 fn table(flow_count: u32) -> (FlowTable<ConnectionState>, FlowIndex) {
     let mut table = FlowTable::new(FlowConfig::default());
     let mut last = None;
     for number in 0..flow_count {
         let syn = segment(number, 0, TcpFlags::SYN, b"");
-        let index = table.enter(&syn, &mut Deaf).expect("a SYN begins a flow");
+        let index = table.enter(&syn, &mut IgnoreAll).expect("a SYN begins a flow");
         table.accept(index, &syn, |_, _, _, _, _| {});
         last = Some(index);
     }
     (table, last.expect("some flows"))
 }
 
-/// The flow of a segment is found among a million: one of a few that were looked up just before, or
+/// Looks up the flow of a segment among a million: one of a few that were looked up just before, or
 /// any.
 fn flow_lookup(criterion: &mut Criterion) {
     const FLOW_COUNT: u32 = 1 << 20;
@@ -163,7 +164,7 @@ fn flow_lookup(criterion: &mut Criterion) {
         measure(&mut group, name, || {
             // Numerical Recipes' generator, which visits all numbers below a power of two.
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) % among;
-            let found = table.enter(&segment(number, 1, TcpFlags::ACK, b""), &mut Deaf);
+            let found = table.enter(&segment(number, 1, TcpFlags::ACK, b""), &mut IgnoreAll);
             debug_assert!(found.is_some());
             found
         });
@@ -171,7 +172,7 @@ fn flow_lookup(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Payload of one connection goes on in order; a call is two full segments.
+/// Reassembles in-order payload of one connection; a call is two full segments.
 fn reassembly(criterion: &mut Criterion) {
     let payload = vec![b'x'; SEGMENT_BYTES];
     let step = SEGMENT_BYTES as u32;
@@ -190,12 +191,12 @@ fn reassembly(criterion: &mut Criterion) {
             }
             seq = seq.wrapping_add(2 * step);
         });
-        assert_eq!(passed, sent, "every segment goes on");
+        assert_eq!(passed, sent, "every segment is delivered");
     }
     group.finish();
 }
 
-/// A head is parsed from its first byte to its empty line.
+/// Parses a head from its first byte to its empty line.
 fn head(criterion: &mut Criterion) {
     let exchange = exchange::typical();
     let mut group = criterion.benchmark_group("head");
@@ -208,7 +209,7 @@ fn head(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Counts what it hears.
+/// Counts events.
 #[derive(Debug, Default)]
 struct Tally(u64);
 
@@ -222,7 +223,7 @@ impl EventSink for Tally {
     }
 }
 
-/// A conversation that is fed in order.
+/// A connection that receives bytes in order.
 struct FedConnection {
     key: FlowKey,
     handshake: Handshake,
@@ -239,7 +240,7 @@ impl FedConnection {
         FedConnection { key: exchange::key_v4(), handshake, state, shared, next: [1, 1] }
     }
 
-    fn say(&mut self, direction: Direction, bytes: &[u8]) {
+    fn receive(&mut self, direction: Direction, bytes: &[u8]) {
         let own = direction.index();
         let meta = SegmentMeta {
             timestamp: NOW,
@@ -256,7 +257,7 @@ impl FedConnection {
     }
 }
 
-/// A request and its response without a body, from bytes in order to an exchange that is over.
+/// A request and its response without a body, from in-order bytes to a finished exchange.
 fn conversation(criterion: &mut Criterion) {
     let exchange = exchange::typical();
     let request = exchange.request.text;
@@ -266,15 +267,15 @@ fn conversation(criterion: &mut Criterion) {
     let mut fed = FedConnection::new();
     let mut calls = 0;
     measure(&mut group, "two heads", || {
-        fed.say(Direction::Forward, black_box(&request));
-        fed.say(Direction::Reverse, black_box(response));
+        fed.receive(Direction::Forward, black_box(&request));
+        fed.receive(Direction::Reverse, black_box(response));
         calls += 1;
     });
     assert_eq!(fed.shared.recorder.sink.0, calls, "each is an exchange");
     group.finish();
 }
 
-/// Bytes of a body that never ends go by, in segments.
+/// Skips bytes of an endless body, in segments.
 fn framing(criterion: &mut Criterion) {
     let plain = vec![b'x'; 3 * SEGMENT_BYTES];
     let chunks =
@@ -286,12 +287,12 @@ fn framing(criterion: &mut Criterion) {
         ("chunks of 64 B", "Transfer-Encoding: chunked", chunks(64, 60).into_bytes()),
     ] {
         let mut fed = FedConnection::new();
-        fed.say(Direction::Forward, b"GET / HTTP/1.1\r\n\r\n");
-        fed.say(Direction::Reverse, format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").as_bytes());
+        fed.receive(Direction::Forward, b"GET / HTTP/1.1\r\n\r\n");
+        fed.receive(Direction::Reverse, format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").as_bytes());
         group.throughput(Throughput::Bytes(stream.len() as u64));
         measure(&mut group, name, || {
             for segment in stream.chunks(SEGMENT_BYTES) {
-                fed.say(Direction::Reverse, black_box(segment));
+                fed.receive(Direction::Reverse, black_box(segment));
             }
         });
         assert_eq!(fed.shared.recorder.sink.0, 0, "the body has not ended");
@@ -300,7 +301,7 @@ fn framing(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An exchange becomes a JSON line, in a batch of 256 KiB that begins anew when it is full.
+/// Formats an exchange as a JSON line, in a batch of 256 KiB that starts over when it is full.
 fn json_line(criterion: &mut Criterion) {
     let key = exchange::key_v4();
     let flow = exchange::flow(&key);

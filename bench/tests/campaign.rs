@@ -1,12 +1,13 @@
-//! `httplines-bench veth` and `compare`: what they write holds together, and is what was measured.
-//! Never on speed: on a machine that is busy enough every rate may be 0.
+//! `httplines-bench veth` and `compare`: their output is consistent, and is what was measured.
+//! Nothing here depends on speed: on a busy machine every rate may be 0.
 
 use crate::bench;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Beside the null reader of the same round, and how far that was apart by itself.
+/// Each rate is compared with the null reader's of the same round, and the null reader's own
+/// variation is shown.
 #[test]
 fn rates_are_told_beside_the_null_reader() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -17,19 +18,19 @@ fn rates_are_told_beside_the_null_reader() {
     null["ndr"] = json!({"rate": spread([100.0, 160.0, 200.0]), "limit": ["generator"]});
     run["searches"].as_array_mut().expect("a list").push(null);
     let path = folder.path().join("run").display().to_string();
-    std::fs::write(&path, run.to_string()).expect("room for it");
+    std::fs::write(&path, run.to_string()).expect("enough disk space");
     let output = bench(&["veth", "--from", &path]);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
     for words in ["100 (80 to 120)", "0.75 (0.50 to 0.80)", "\u{2265} 160 (100 to 200)", "by 100%"]
     {
-        assert!(said.contains(words), "{words:?} is not in {said}");
+        assert!(printed.contains(words), "{words:?} is not in {printed}");
     }
     assert!(
-        said.contains("httplines takes 100 frames a second of \u{201c}small\u{201d}"),
-        "{said}"
+        printed.contains("httplines takes 100 frames a second of \u{201c}small\u{201d}"),
+        "{printed}"
     );
-    assert!(said.lines().all(|line| line.chars().count() <= 110), "{said}");
+    assert!(printed.lines().all(|line| line.chars().count() <= 110), "{printed}");
 }
 
 fn spread(values: [f64; 3]) -> Value {
@@ -63,7 +64,7 @@ fn a_change_is_told_from_noise() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, results: &Value| {
         let path = folder.path().join(name);
-        std::fs::write(&path, results.to_string()).expect("room for it");
+        std::fs::write(&path, results.to_string()).expect("enough disk space");
         path.display().to_string()
     };
     let old = file("old", &results([90.0, 100.0, 110.0], [500.0, 510.0, 520.0], "6.1"));
@@ -78,14 +79,14 @@ fn a_change_is_told_from_noise() {
         ),
     ] {
         let output = bench(&["compare", &old, &file("new", &new)]);
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(code), "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{printed}");
         for words in words {
-            assert!(said.contains(words), "{words:?} is not in {said}");
+            assert!(printed.contains(words), "{words:?} is not in {printed}");
         }
-        assert!(code == 1 || !said.contains("WORSE"), "{said}");
+        assert!(code == 1 || !printed.contains("WORSE"), "{printed}");
     }
-    // Who reads only the beginning has seen enough.
+    // The reader closes the pipe after the beginning.
     let mut veth = Command::new(crate::bench_path());
     veth.args(["veth", "--from", &old]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = veth.spawn().expect("httplines-bench starts");
@@ -95,13 +96,13 @@ fn a_change_is_told_from_noise() {
     let no_results = file("none", &json!({"machine": 1}));
     for (path, sentence) in [("/nowhere", "cannot read /nowhere"), (&no_results, "is not what")] {
         let output = bench(&["compare", &old, path]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(sentence) && said.lines().count() == 1, "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains(sentence) && printed.lines().count() == 1, "{printed}");
     }
 }
 
-/// Needs root, for network namespaces; elsewhere each test says that it was skipped.
+/// Needs root, for network namespaces; otherwise each test reports that it was skipped.
 mod root {
     use super::*;
     use crate::needs_root;
@@ -116,13 +117,13 @@ mod root {
         value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
     }
 
-    /// A rate without loss was tried without any.
+    /// The rate without loss was tried, and the trial had no loss.
     fn assert_rates_were_measured(searched: &Value) {
         let rate = &searched["ndr"]["rate"];
         let points = searched["points"].as_array().expect("a list");
         let is_whole = |point: &&Value| number(&point["loss"]) == 0.0 && point["is_late"] == false;
         for rate in [&rate["min"], &rate["max"]] {
-            // What was asked for, or what the generator reached where it sent as fast as it could.
+            // The requested rate, or the rate that the generator reached at full speed.
             let asked = |point: &&Value| {
                 let asked = point["asked"].as_f64().unwrap_or(number(&point["rate"]));
                 asked.floor() == number(rate).floor()
@@ -140,7 +141,7 @@ mod root {
         needs_root!();
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
-        // Finds every second request, by its number, however slowly they come.
+        // Finds every second request, by its number, however slowly they arrive.
         let half = "exec 3>{dir}/half; exec tcpdump -i {iface} -B 65536 -A -l -Z root tcp port 80 \
                     | awk '/\\/qq?\\/.......[02468ace]/' >&3";
         let output = bench(&[
@@ -167,8 +168,8 @@ mod root {
             "-B",
             "16384",
         ]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{printed}");
         let results: Value = serde_json::from_str(&text_of(&folder.path().join("json"))).unwrap();
         let searches = results["searches"].as_array().expect("a list");
         let names: Vec<_> = searches.iter().map(|it| (&it["workload"], &it["receiver"])).collect();
@@ -177,7 +178,7 @@ mod root {
             assert_eq!(*name, (&json!("small"), &json!(receiver)));
         }
         searches.iter().for_each(assert_rates_were_measured);
-        // Who loses half finds no rate at which nothing is lost.
+        // A receiver that loses half has no rate without loss.
         let peer = &searches[2];
         assert_eq!(number(&peer["ndr"]["rate"]["max"]), 0.0, "{peer}");
         for cost in results["costs"].as_array().expect("a list") {
@@ -189,20 +190,20 @@ mod root {
         assert_eq!(results["parameters"]["arguments"], json!(["-B", "16384"]));
         assert_page(folder.path(), &String::from_utf8_lossy(&output.stdout));
 
-        // What was written tells the same again.
+        // The written results give the same report again.
         let again = path("again");
         let output_again = bench(&["veth", "--from", &path("json"), "--html", &again]);
         assert_eq!(output_again.status.code(), Some(0));
         assert_eq!(output_again.stdout, output.stdout);
         assert_eq!(text_of(Path::new(&again)), text_of(&folder.path().join("html")));
 
-        // The same run twice is the same.
+        // A run compared with itself is the same.
         let output = bench(&["compare", &path("json"), &path("json")]);
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(0), "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{printed}");
     }
 
-    /// One page that needs nothing beside it, with all pictures in it; each is a file, too.
+    /// One self-contained page, with all charts in it; each is a file, too.
     fn assert_page(folder: &Path, table: &str) {
         let page = text_of(&folder.join("html"));
         for outside in ["<script", "<link", "<img", "src=", "@import", "url("] {
@@ -232,9 +233,9 @@ mod root {
         let mut nothing_installed = Command::new(crate::bench_path());
         nothing_installed.args(["veth", "--peer", "tcpflow"]).env("PATH", "/nowhere");
         let output = nothing_installed.output().expect("httplines-bench starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-        assert!(said.contains("tcpflow is not installed"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), printed.lines().count()), (Some(1), 1), "{printed}");
+        assert!(printed.contains("tcpflow is not installed"), "{printed}");
         for (args, code, sentence) in [
             (&["--peer", "nobody"][..], 1, "neither a program that is known nor a command"),
             (&["--json", "/nowhere/file"], 1, "cannot write /nowhere/file"),
@@ -242,13 +243,13 @@ mod root {
             (&["-w", "nothing"], 2, "possible values"),
         ] {
             let output = bench(&[&["veth"], args].concat());
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(code), "{said}");
-            assert!(said.contains(sentence), "{said}");
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{printed}");
+            assert!(printed.contains(sentence), "{printed}");
         }
     }
 
-    /// An interruption half way leaves no file, no process, and nothing in the temporary folder.
+    /// An interruption halfway leaves no file, no process, and nothing in the temporary folder.
     #[test]
     fn an_interruption_leaves_nothing_behind() {
         needs_root!();
@@ -259,11 +260,11 @@ mod root {
             bench.args(["veth", "--quick", "--json", &path("json"), "--html", &path("html")]);
             bench.args(["--pictures", &path("pictures")]).env("TMPDIR", folder.path());
             let mut child = bench.stderr(Stdio::piped()).spawn().expect("it starts");
-            let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+            let mut printed = BufReader::new(child.stderr.take().expect("a pipe")).lines();
             let is_third = |line: &String| line.contains("bulk, rate of httplines");
-            assert!(said.by_ref().map_while(Result::ok).any(|line| is_third(&line)));
+            assert!(printed.by_ref().map_while(Result::ok).any(|line| is_third(&line)));
             lab::run(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]));
-            let last: Vec<String> = said.map_while(Result::ok).collect();
+            let last: Vec<String> = printed.map_while(Result::ok).collect();
             assert_eq!(child.wait().expect("it ends").code(), Some(1), "{last:?}");
             assert_eq!(last, ["httplines-bench: interrupted"]);
             let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
@@ -278,9 +279,9 @@ mod root {
         command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
         command.args([crate::bench_path(), "veth", "--quick"]);
         let output = command.output().expect("setpriv(1) is there");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains("a trial needs root"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{printed}");
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+        assert!(printed.contains("a trial needs root"), "{printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! Holds the pages that name flags of `httplines-bench` to its `--help`.
+//! Compares the flags of `httplines-bench` on the pages with its `--help`.
 
 use crate::bench_path;
 use crate::support::pages::{check_flags, flags_of_help, flags_of_httplines};

@@ -1,6 +1,6 @@
 //! The tests of the harness, `httplines-bench`: one binary, a module for each subject.
 //!
-//! The harness starts `httplines`, which is another package's program: see [`program`].
+//! The harness starts `httplines`, which is the program of another package: see [`program`].
 
 use std::process::{Command, Output};
 
@@ -27,17 +27,17 @@ mod trial;
 
 use program::httplines;
 
-/// The harness.
+/// The path of the harness.
 fn bench_path() -> &'static str {
     env!("CARGO_BIN_EXE_httplines-bench")
 }
 
-/// What `httplines-bench` does with these arguments.
+/// Runs `httplines-bench` with these arguments.
 fn bench(args: &[&str]) -> Output {
     Command::new(bench_path()).args(args).output().expect("httplines-bench starts")
 }
 
-/// Ends a test where it may not make network namespaces.
+/// Ends a test if it may not create network namespaces.
 macro_rules! needs_root {
     () => {
         if !$crate::support::lab::is_root() {

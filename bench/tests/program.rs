@@ -1,13 +1,13 @@
-//! `httplines` itself. Cargo tells a test where the programs of its own package are, and builds
-//! them; this one is of another package. It is expected beside `httplines-bench`, where `cargo test
-//! --workspace` puts both, and built there if it is missing or older than its sources.
+//! `httplines` itself. Cargo builds the programs of a test's own package and passes their paths;
+//! this one belongs to another package. It is expected next to `httplines-bench`, where `cargo test
+//! --workspace` puts both. If it is missing, or older than its sources, it is built there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
-/// The program, as new as its sources.
+/// The path of the program, which is built if necessary.
 pub fn httplines() -> &'static str {
     static PROGRAM: LazyLock<String> = LazyLock::new(|| {
         let folder = Path::new(crate::bench_path()).parent().expect("a program is in a folder");
@@ -25,8 +25,8 @@ fn changed(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Whether `program` is missing, or one of the files that it was made of is gone or newer. Cargo
-/// leaves their names beside it, as a rule of make(1).
+/// Whether `program` is missing, or one of its source files is gone or newer. Cargo leaves their
+/// names next to the program, as a rule of make(1).
 fn is_stale(program: &Path) -> bool {
     let rule = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
     let Some((_, sources)) = rule.split_once(": ") else { return true };
@@ -35,13 +35,13 @@ fn is_stale(program: &Path) -> bool {
     built.is_none() || sources.any(|source| changed(&source) > built || !source.exists())
 }
 
-/// The names in a rule, which are apart by a blank; one inside a name has a backslash before it.
+/// The names in a rule, separated by blanks; a blank inside a name follows a backslash.
 fn sources_of(names: &str) -> Vec<PathBuf> {
     let kept = names.trim().replace("\\ ", "\0");
     kept.split_whitespace().map(|name| name.replace('\0', " ").into()).collect()
 }
 
-/// Builds `httplines` with the profile whose folder this is.
+/// Builds `httplines` with the profile that this folder belongs to.
 fn build_into(folder: &Path) {
     let name = folder.file_name().and_then(|name| name.to_str()).expect("the profile's folder");
     let profile = if name == "debug" { "dev" } else { name };
@@ -65,11 +65,11 @@ fn a_program_is_stale_that_is_missing_or_older_than_a_source() {
     let program = path("program");
     assert!(is_stale(&program), "it is missing");
     at("program", 20);
-    assert!(is_stale(&program), "nobody knows what it was made of");
+    assert!(is_stale(&program), "its sources are not known");
     let [first, second] = ["a.rs", "b c.rs"].map(path);
     let rule = format!("{}: {} {}\n", program.display(), first.display(), second.display());
     let rule = rule.replace("b c", "b\\ c");
-    std::fs::write(path("program.d"), rule).expect("room for it");
+    std::fs::write(path("program.d"), rule).expect("enough disk space");
     at("a.rs", 10);
     assert!(is_stale(&program), "a source is gone");
     at("b c.rs", 20);

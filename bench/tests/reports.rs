@@ -1,5 +1,5 @@
-//! `httplines-bench`: what it says of captures and of the filter is what they hold and do. Nothing
-//! here depends on how fast that was.
+//! `httplines-bench`: its reports on captures and on the filter are correct. Nothing here depends
+//! on speed.
 
 use crate::bench;
 use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
@@ -20,26 +20,26 @@ fn report(args: &[&str]) -> Value {
     lines.remove(0)
 }
 
-/// Connections of many exchanges, one after the other, so that the second half is as the first.
+/// Connections of many exchanges, one after the other, so that both halves are alike.
 fn frames(connections: u8, exchanges: usize) -> Vec<WrittenFrame> {
     let mut frames = Vec::new();
     for number in 0..connections {
-        let mut talk = Conversation::new(&format!("10.0.0.{number}:4000"), "10.0.1.1:80");
-        talk.handshake();
+        let mut conversation = Conversation::new(&format!("10.0.0.{number}:4000"), "10.0.1.1:80");
+        conversation.handshake();
         for _ in 0..exchanges {
-            talk.client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-            talk.server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            conversation.client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            conversation.server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         }
-        talk.finish();
-        frames.extend(talk.frames(START_NS + u64::from(number) * 1_000_000_000, 1_000_000));
+        conversation.finish();
+        frames.extend(conversation.frames(START_NS + u64::from(number) * 1_000_000_000, 1_000_000));
     }
     frames
 }
 
-/// A file of its own.
+/// A temporary file with these bytes.
 fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(bytes).expect("room for it");
+    file.write_all(bytes).expect("enough disk space");
     file
 }
 
@@ -88,7 +88,7 @@ fn replay_counts_allocations_and_those_of_the_steady_state_apart() {
         let number = |part: &Value, name: &str| part[name].as_f64().expect("a number");
         assert_eq!(all["packets"], frames.len());
         assert_eq!(steady["packets"], frames.len() / 2);
-        // Threads, tables and batches are allocated, and belong to the beginning.
+        // Threads, tables and batches are allocated at the beginning.
         assert!(number(all, "count") >= 10.0, "{all}");
         assert!(number(steady, "count") < number(all, "count"), "{steady} of {all}");
         for part in [all, steady] {
@@ -99,8 +99,8 @@ fn replay_counts_allocations_and_those_of_the_steady_state_apart() {
     }
 }
 
-/// What a run over `frames`, which hold 3,000 exchanges, allocates in its second half: that belongs
-/// to batches of lines, of which there are three at most.
+/// Checks the allocations in the second half of a run over `frames`, which contain 3,000 exchanges:
+/// they are only for batches of lines, of which there are three at most.
 fn assert_allocates_for_batches_only(frames: &[WrittenFrame]) {
     let capture = file(&pcap(Order::Little, Unit::Nano, 1, frames));
     let report = report(&["replay", path_of(&capture), "--runs", "1", "--json"]);
@@ -110,13 +110,13 @@ fn assert_allocates_for_batches_only(frames: &[WrittenFrame]) {
     assert!(steady["count"].as_u64().is_some_and(|count| count <= 6), "{steady}");
 }
 
-/// In the steady state nothing is allocated for a packet, nor for an exchange.
+/// In steady state nothing is allocated per packet, or per exchange.
 #[test]
 fn the_engine_allocates_nothing_for_a_packet_in_the_steady_state() {
     assert_allocates_for_batches_only(&frames(1, 3000));
 }
 
-/// Nor for packets that overtake each other: what waited before waits again.
+/// Nor for packets that overtake each other: buffers are reused.
 #[test]
 fn the_engine_allocates_nothing_for_what_is_out_of_order_in_the_steady_state() {
     let mut frames = frames(1, 3000);
@@ -133,7 +133,7 @@ fn replay_appends_the_lines_of_every_run() {
     let lines = file(b"");
     let args = ["replay", path_of(&capture), "--runs", "2", "-o", path_of(&lines), "--json"];
     assert_eq!(report(&args)["results"][0]["lines"], 6);
-    // The run that is counted, and the two that are timed.
+    // One counted run, and two timed ones.
     let written = std::fs::read(lines.path()).expect("it is there");
     assert_eq!(records::parse(&written).len(), 3 * 6);
 }
@@ -152,7 +152,7 @@ fn replay_prints_a_table_for_people() {
 fn replay_refuses_what_it_cannot_replay_in_one_sentence() {
     let empty = file(&pcap(Order::Little, Unit::Nano, 1, &[]));
     let text = file(b"this is no capture at all, is it?");
-    for (args, said) in [
+    for (args, printed) in [
         (vec!["replay", "/nowhere/at.all"], "no such file"),
         (vec!["replay", path_of(&empty)], "holds no packet"),
         (vec!["replay", path_of(&text)], "not a capture"),
@@ -161,7 +161,7 @@ fn replay_refuses_what_it_cannot_replay_in_one_sentence() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.starts_with("httplines-bench: ") && stderr.contains(said), "{stderr}");
+        assert!(stderr.starts_with("httplines-bench: ") && stderr.contains(printed), "{stderr}");
         assert!(output.stdout.is_empty());
     }
     for wrong in [["--shards", "0"], ["--runs", "0"], ["--shards", "x"]] {
@@ -170,7 +170,7 @@ fn replay_refuses_what_it_cannot_replay_in_one_sentence() {
     }
 }
 
-/// Needs CAP_BPF, and for the live part a network namespace.
+/// Needs CAP_BPF, and a network namespace for the live part.
 mod root {
     use super::{Value, bench, report};
     use httplines::sys::counters::Reason;
@@ -180,7 +180,7 @@ mod root {
     const RUNS: u64 = 2;
     const REPEAT: u64 = 500;
     const PACKETS: u64 = 300;
-    /// Frames of a path on which each is of another connection.
+    /// Frames of a path on which each belongs to another connection.
     const FRESH: u64 = 4096;
 
     const ARGS: [&str; 5] = ["filter", "--repeat", "500", "--packets", "300"];
@@ -224,7 +224,7 @@ mod root {
             assert_eq!(reason, expected.name(), "{name}");
             let verdict = if expected.is_pass() { "pass" } else { "reject" };
             assert_eq!(path["verdict"], verdict, "{name}");
-            // All that was measured was counted under that reason: the program looks after that.
+            // Every measured frame was counted under that reason: the program ensures that.
             let (in_memory, live) = if word == "new" { (FRESH, FRESH) } else { (REPEAT, PACKETS) };
             let live = if is_live { live } else { 0 };
             assert_eq!(path["frames"], RUNS * (in_memory + live), "{name}");

@@ -1,5 +1,5 @@
-//! `httplines-bench trial`: what it sends is found to the exchange, and a defect that is planted is
-//! blamed on its place. Never on speed: only the generator may be late here.
+//! `httplines-bench trial`: what it sends is found to the exchange, and a planted defect is blamed
+//! on its place. Nothing here depends on speed: only the generator may be late.
 
 mod root {
     use crate::needs_root;
@@ -34,7 +34,7 @@ mod root {
         "tunnel",
         "hostile",
     ];
-    /// The arguments of the receiver that plays a lossy engine: `interface output`.
+    /// The arguments of the receiver that simulates a lossy engine: `interface output`.
     const LOSSY: &str = "HTTPLINES_TRIAL_LOSSY";
 
     fn bench(args: &[&str]) -> Command {
@@ -46,11 +46,11 @@ mod root {
     /// The report of a trial, which need not be valid.
     fn trial(args: &[&str]) -> Value {
         let output = bench(args).output().expect("httplines-bench runs");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stderr);
         let report: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{args:?}: {error}: {said}"));
+            .unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"));
         let is_valid = report["invalid"].as_array().is_some_and(Vec::is_empty);
-        assert_eq!(output.status.code(), Some(if is_valid { 0 } else { 1 }), "{said}");
+        assert_eq!(output.status.code(), Some(if is_valid { 0 } else { 1 }), "{printed}");
         report
     }
 
@@ -59,13 +59,13 @@ mod root {
         value.unwrap_or_else(|| panic!("{path} is no number in {report}"))
     }
 
-    /// Where losses are blamed on, but for the generator, which a busy machine may slow down.
+    /// The places that are blamed, except for the generator, which a busy machine may slow down.
     fn blamed(report: &Value) -> Vec<&str> {
         let places = report["blamed"].as_array().expect("a list").iter();
         places.filter_map(Value::as_str).filter(|place| *place != "generator").collect()
     }
 
-    /// Why the trial may not be believed, but for the generator's being late.
+    /// Why the trial is not valid, except that the generator was late.
     fn doubts(report: &Value) -> Vec<&str> {
         let doubts = report["invalid"].as_array().expect("a list").iter();
         doubts.filter_map(Value::as_str).filter(|doubt| !doubt.starts_with("generator")).collect()
@@ -79,7 +79,7 @@ mod root {
         assert_eq!(number(report, "/exchanges/extra"), 0, "{report}");
     }
 
-    /// What the scripts below share. A wait ends early with a signal.
+    /// The common part of the scripts below. A signal ends a wait early.
     const RELAY: &str = r#"
         mkfifo "$folder/err"
         wait_ready() {
@@ -96,9 +96,9 @@ mod root {
             wait $relay
         }"#;
 
-    /// A script that is called in place of httplines. `$program` is the real one; `wait_ready`
-    /// reads its standard error from the pipe `$folder/err` until it captures, and `relay` passes
-    /// on what it says, to its end with its `status`.
+    /// A script in place of httplines. `$program` is the real one; `wait_ready` reads its standard
+    /// error from the pipe `$folder/err` until it captures, and `relay` passes on its further
+    /// output, to its end with its `status`.
     fn shim(folder: &Path, body: &str) -> String {
         let path = folder.join("shim");
         let program = crate::httplines();
@@ -107,8 +107,8 @@ mod root {
              {RELAY}\n{body}\n",
             folder.display()
         );
-        // By sh(1): a file that this process holds open to write, or a child that another test is
-        // about to start, cannot be run (ETXTBSY).
+        // Written by sh(1): a file that this process has open for writing, or a child that another
+        // test is about to start, cannot be run (ETXTBSY).
         let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
         lab::run(Command::new("sh").args(["-c", write]).arg(&path).arg(text));
         path.display().to_string()
@@ -120,7 +120,7 @@ mod root {
         for workload in WORKLOADS {
             let report = trial(&["-w", workload, "-r", "20000", "-t", "0.1"]);
             assert_all_right(&report);
-            // A line comes after the frame that completes it.
+            // A line arrives after the frame that completes it.
             for delay in ["to_line", "from_timestamp"] {
                 assert!(number(&report, &format!("/delay/{delay}/p50_ns")) > 0, "{report}");
             }
@@ -130,8 +130,8 @@ mod root {
             let has_large_bodies = ["pages", "bulk"].contains(&workload);
             assert_eq!(acks > 0, has_large_bodies, "{workload}: {report}");
             if workload == "bulk" {
-                // Of 342 in a body of 1 MB, each of two segments, the first comes up and each 23rd
-                // behind it: 22 tell of less than 64 KiB.
+                // A body of 1 MB has 342 acknowledgements, one per two segments. The first and each
+                // 23rd after it reach user space: 22 of them cover less than 64 KiB.
                 let bodies = number(&report, "/exchanges/sent");
                 assert_eq!(acks, (342 - 15) * bodies, "{report}");
             }
@@ -140,7 +140,7 @@ mod root {
         }
     }
 
-    /// Its runs are as many as frames, and it is found by name beside other filters.
+    /// It ran once per frame, and is found by name among other filters.
     #[test]
     fn the_filter_is_timed_where_that_is_asked_for() {
         needs_root!();
@@ -180,7 +180,7 @@ mod root {
             let report = trial(&args);
             assert_eq!((doubts(&report), blamed(&report)), (vec![], vec![]), "{report}");
             let (captured, sent) = ("/totals/captured", number(&report, "/sent/frames"));
-            // Without the filter datagrams stay below, too: it takes all TCP.
+            // Without the filter all TCP passes, but datagrams do not.
             assert_eq!(number(&report, captured) > sent / 2, has_all, "{report}");
         }
     }
@@ -190,7 +190,7 @@ mod root {
         if let Some(reason) = lab::missing() {
             skip!(reason);
         }
-        // Its ring has room for few frames, if they may be long.
+        // Its ring holds few frames, if they may be long.
         let tcpdump = "exec tcpdump -i {iface} -s 2000 -B 32768 --immediate-mode \
                        -w {dir}/all.pcap -U -Z root";
         let args = ["-r", "20000", "-t", "0.1", "--drain-s", "0.2", "--receiver", tcpdump];
@@ -199,7 +199,7 @@ mod root {
         assert!(sent > 0 && number(&report, right) == sent, "{report}");
     }
 
-    /// IPv4, IPv6 and a VLAN, each connection from another client, in turn.
+    /// IPv4, IPv6 and a VLAN in turn, each connection from another client.
     fn capture(segment_bytes: usize) -> Vec<u8> {
         let talk = |client: &str, server: &str, vlans: &[u16], target: &str| {
             let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -219,7 +219,7 @@ mod root {
         pcap(Order::Little, Unit::Nano, 1, &frames)
     }
 
-    /// What a capture holds is found as often as it is sent, and no round disturbs another.
+    /// The contents of a capture are found as often as it is sent, and no round disturbs another.
     #[test]
     fn a_capture_is_sent_over_and_over() {
         needs_root!();
@@ -239,7 +239,7 @@ mod root {
     #[test]
     fn a_generator_that_cannot_keep_its_pace_is_blamed() {
         needs_root!();
-        // Ten nanoseconds a frame are too few for any machine.
+        // Ten nanoseconds per frame are too few for any machine.
         let report = trial(&["-r", "100000000", "-t", "0.0002"]);
         let doubts = report["invalid"].as_array().expect("a list");
         let words = doubts[0].as_str().expect("a sentence");
@@ -269,7 +269,7 @@ mod root {
         assert_eq!(number(&report, "/lost/veth"), sent, "{report}");
     }
 
-    /// The filter's table of sessions is too small, so that it forgets some that go on.
+    /// The filter's table of sessions is too small, so it evicts some that continue.
     #[test]
     fn a_filter_that_forgets_is_blamed() {
         needs_root!();
@@ -283,7 +283,7 @@ mod root {
         assert!(number(&report, "/exchanges/damaged") > 0, "{report}");
     }
 
-    /// The ring has 2 MiB, and nobody reads it until all was sent.
+    /// The ring has 2 MiB, and is not read until everything was sent.
     #[test]
     fn a_ring_that_is_too_small_is_blamed() {
         needs_root!();
@@ -307,7 +307,7 @@ mod root {
         assert_eq!(captured + lost + acks, number(&report, "/sent/frames"), "{report}");
     }
 
-    /// The output is a pipe that nobody reads until all was sent.
+    /// The output is a pipe that is not read until everything was sent.
     #[test]
     fn a_writer_that_is_too_slow_is_blamed() {
         needs_root!();
@@ -323,7 +323,7 @@ mod root {
             trap 'cat <&3 >"$output" & copy=$!' INT
             relay; wait $copy; exit $status"#,
         );
-        // Lines of 30 MB; 64 batches of 256 KiB may wait, and the writer has taken 32.
+        // Lines of 30 MB; the queue holds 64 batches of 256 KiB, and the writer has taken 32.
         let args = ["-r", "180000", "-t", "0.5", "--httplines", &shim, "--", "--all-headers"];
         let more = ["--shards", "1", "-B", "262144"];
         let report = trial(&[&args[..], &more].concat());
@@ -353,7 +353,7 @@ mod root {
         assert_eq!(number(&report, "/lost/output"), lost, "{report}");
     }
 
-    /// An engine that makes no line of one exchange in ten thousand, and otherwise is httplines.
+    /// An engine that omits one exchange in ten thousand, and otherwise is httplines.
     #[test]
     fn an_engine_that_drops_one_exchange_in_ten_thousand_is_blamed() {
         needs_root!();
@@ -371,7 +371,7 @@ mod root {
         assert_eq!(number(&report, "/lost/engine"), 1, "{report}");
     }
 
-    /// Not a test but that engine, where the test above asks for it.
+    /// Not a test but that engine, when the test above requests it.
     #[test]
     fn lossy_engine() {
         let Some(words) = std::env::var_os(LOSSY) else { return };
@@ -436,7 +436,7 @@ mod root {
         eprint!("{}", Totals { shards, live, writer, elapsed, is_running: false });
     }
 
-    /// A frame that the generator did not send is on the wire: an ARP request of the receiver.
+    /// A frame that the generator did not send is on the wire: an ARP request from the receiver.
     #[test]
     fn a_trial_that_does_not_add_up_is_not_valid() {
         needs_root!();
@@ -457,7 +457,7 @@ mod root {
         assert!(doubts[0].starts_with("sums: sent "), "{report}");
     }
 
-    /// The receiver's process, whose arguments name `folder`.
+    /// The receiver's processes, whose arguments contain `folder`.
     fn processes_of(folder: &Path) -> usize {
         let name = folder.display().to_string();
         let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
@@ -508,9 +508,9 @@ mod root {
         command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
         let output = command.arg(crate::bench_path()).arg("trial").output();
         let output = output.expect("setpriv(1) is there");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{said}");
-        assert!(said.contains("a trial needs root"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{printed}");
+        assert!(printed.contains("a trial needs root"), "{printed}");
     }
 
     #[test]
@@ -527,9 +527,9 @@ mod root {
             (&["-w", "nothing"], 2, "possible values"),
         ] {
             let output = bench(args).output().expect("it runs");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
-            assert!(said.contains(sentence), "{args:?}: {said}");
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{args:?}: {printed}");
+            assert!(printed.contains(sentence), "{args:?}: {printed}");
         }
     }
 }

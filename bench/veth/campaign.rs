@@ -1,6 +1,6 @@
-//! All trials of `httplines-bench veth`, in rounds: each round sees every kind of traffic and every
-//! receiver once, so that measurements of the same thing are spread over the whole run, and those
-//! that are held against each other lie close together.
+//! All trials of `httplines-bench veth`, in rounds. Each round runs every workload and every
+//! receiver once, so that repeated measurements are spread over the whole run, and those that are
+//! compared with each other are close together.
 
 use crate::machine::Machine;
 use crate::measured::{self, allocations_per_exchange};
@@ -21,52 +21,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Shares of the highest rate without loss at which delays are measured.
+/// Percentages of the highest rate without loss at which delays are measured.
 const LATENCY_PERCENT: [u32; 3] = [10, 50, 90];
-/// At which share a frame's cost is, and where there is little time delays, too.
+/// The percentage at which a frame's cost is measured; with --quick delays, too.
 const COST_PERCENT: u32 = 50;
-/// Rounds of programs beside us, where there is little time: theirs take longer.
+/// Rounds of other programs with --quick: their trials take longer.
 const QUICK_RIVAL_ROUNDS: u32 = 3;
-/// What is measured without further arguments.
+/// The name of a measurement without further arguments.
 pub const DEFAULT: &str = "default";
-/// Trials that measure at a rate the generator does not keep, before they are given up.
+/// Trials in which the generator missed its rate before a measurement is given up.
 const ATTEMPTS: u32 = 3;
 
-/// A program beside us.
+/// A program to compare with.
 #[derive(Clone, Debug)]
 pub struct Rival {
-    /// What it is called in what is found.
+    /// Its name in the results.
     pub name: String,
     /// As `httplines-bench trial --receiver` takes it.
     pub command: String,
-    /// How long it may take to begin, and must be idle at the end.
+    /// Time it may take to start, and must be idle at the end.
     pub drain: Duration,
-    /// How its searches go.
+    /// The rules of its searches.
     pub rules: Rules,
 }
 
-/// What is to be measured, and how.
+/// What to measure, and how.
 #[derive(Debug)]
 pub struct Campaign {
     /// Kinds of traffic.
     pub workloads: Vec<Workload>,
-    /// Programs beside us.
+    /// Programs to compare with.
     pub rivals: Vec<Rival>,
-    /// What traffic they take part in.
+    /// The workloads they take part in.
     pub rival_workloads: Vec<Workload>,
-    /// There is little time: delays at half of the rate, costs without further arguments only.
+    /// Quick: delays at half of the rate, costs without further arguments only.
     pub is_quick: bool,
-    /// How a search goes.
+    /// The rules of a search.
     pub rules: Rules,
     /// Rounds of searches, and then of delays and costs.
     pub rounds: u32,
-    /// What all trials have in common.
+    /// The common part of all trials.
     pub base: Trial,
-    /// Ends it.
+    /// Ends the run if set.
     pub is_interrupted: Arc<AtomicBool>,
 }
 
-/// A receiver and what it receives: a search in each round.
+/// A receiver and its workload: one search per round.
 struct Entry {
     name: String,
     search: Search<Bench>,
@@ -74,7 +74,8 @@ struct Entry {
     partial: Option<Found>,
 }
 
-/// Trials at a share of the highest rate: delays, and at one share what a frame costs, too.
+/// Trials at a percentage of the highest rate, for delays; and at one percentage for a frame's
+/// cost, too.
 struct Measurement {
     workload: Workload,
     percent: u32,
@@ -84,7 +85,7 @@ struct Measurement {
 }
 
 impl Campaign {
-    /// Makes all trials.
+    /// Runs all trials.
     pub fn run(&self) -> anyhow::Result<Results> {
         let (begun, begun_at) = (Instant::now(), SystemTime::now());
         let begun_s = begun_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -99,7 +100,8 @@ impl Campaign {
             for entry in entries.iter_mut().filter(|entry| round < rounds_of(entry)) {
                 let workload = entry.search.runner.trial.workload.name();
                 let (name, of) = (&entry.name, self.rounds);
-                progress.say(format!("round {} of {of}: {workload}, rate of {name}", round + 1));
+                progress
+                    .advance(format!("round {} of {of}: {workload}, rate of {name}", round + 1));
                 entry.search()?;
             }
         }
@@ -137,14 +139,15 @@ impl Campaign {
         })
     }
 
-    /// In the order of a round: receivers of the same traffic behind each other.
+    /// In the order of a round: receivers of the same workload one after the other.
     fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         for workload in &self.workloads {
             let ours = Trial { workload: *workload, ..self.base.clone() };
             let null = Trial { receiver: Kind::Null, arguments: Vec::new(), ..ours.clone() };
             let is_theirs = self.rival_workloads.contains(workload);
-            // Beside others our trials are as long as theirs; of slow ones it is they that gain.
+            // Next to other programs our trials are as long as theirs; slow programs need the
+            // longer trials.
             let theirs = self.rivals.iter().filter(|_| is_theirs).map(|rival| &rival.rules);
             let rules = theirs.min_by_key(|rules| rules.long).map_or(self.rules, |theirs| Rules {
                 short: theirs.short.max(self.rules.short),
@@ -172,15 +175,15 @@ impl Campaign {
         Entry { name: name.into(), search, ndr: Vec::new(), partial: None }
     }
 
-    /// Delays and costs at shares of the rates that were found, in rounds, too.
+    /// Measures delays and costs at percentages of the rates found, in rounds, too.
     fn measure(&self, results: &mut Results, progress: &Progress) -> anyhow::Result<()> {
         let mut all = self.wanted(results);
         progress.bar.inc_length(all.len() as u64 * u64::from(self.rounds));
         for round in 0..self.rounds {
             for it in &mut all {
                 let (what, of) = (it.what(), self.rounds);
-                progress.say(format!("round {} of {of}: {what}", round + 1));
-                // What is different with other arguments is plain enough from one trial.
+                progress.advance(format!("round {} of {of}: {what}", round + 1));
+                // One trial is enough to show the effect of other arguments.
                 if round == 0 || it.variant == DEFAULT {
                     it.reports.extend(self.attempt(&it.trial)?);
                 }
@@ -233,7 +236,7 @@ impl Campaign {
         all
     }
 
-    /// What is measured beside the defaults.
+    /// Arguments to measure in addition to the defaults.
     fn variants(&self, workload: Workload) -> Vec<(&'static str, Vec<String>)> {
         let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
         let mut variants = Vec::new();
@@ -247,7 +250,7 @@ impl Campaign {
         variants
     }
 
-    /// A trial that measures; none where the generator does not keep its rate.
+    /// A measuring trial; `None` if the generator missed its rate.
     fn attempt(&self, trial: &Trial) -> anyhow::Result<Option<Report>> {
         for _ in 0..ATTEMPTS {
             let (report, point) = once(trial, &self.is_interrupted)?;
@@ -261,14 +264,14 @@ impl Campaign {
 
 impl Entry {
     fn search(&mut self) -> anyhow::Result<()> {
-        // Who took nothing at any rate need not be asked again.
+        // A receiver that handled no rate at all need not be tried again.
         if self.ndr.last().is_some_and(|found| found.rate == 0.0) {
             return Ok(());
         }
         let search = &mut self.search;
         let found = search.find(LOSS_NONE, self.ndr.last())?;
-        // Where the generator is the limit no more can be found out, and no more than is known
-        // where the rate above it lost that much, too.
+        // If the generator is the limit, there is no more to find out. Nor is there if the rate
+        // above already exceeded this loss, too.
         let is_known = is_generators(&found.limit) || search.is_last(LOSS_PARTIAL, &found);
         if self.ndr.is_empty() && !is_known && search.is_held(LOSS_PARTIAL) {
             self.partial = Some(search.find(LOSS_PARTIAL, Some(&found))?);
@@ -281,7 +284,7 @@ impl Entry {
         let Bench { trial, last, .. } = self.search.runner;
         let report = last.context("a search has trials")?;
         let frames = report.sent.frames as f64;
-        // Where nothing is lost, no more than some is.
+        // A rate without loss is also a rate with at most partial loss.
         let pdr: Vec<Found> = match self.partial {
             None => self.ndr.clone(),
             Some(partial) => {
@@ -318,7 +321,7 @@ impl Measurement {
     }
 }
 
-/// Says what is done, on a terminal as a bar.
+/// Shows the current step, on a terminal as a bar.
 struct Progress {
     bar: ProgressBar,
 }
@@ -328,13 +331,13 @@ impl Progress {
         let bar = ProgressBar::new(steps);
         let style = "{elapsed_precise} [{bar:30}] {pos}/{len} {wide_msg}";
         bar.set_style(ProgressStyle::with_template(style)?.progress_chars("=> "));
-        // A trial takes a while, in which the clock goes on.
+        // A trial takes a while, in which the clock keeps running.
         bar.enable_steady_tick(Duration::from_millis(500));
         Ok(Progress { bar })
     }
 
-    /// A step further than before, and at this.
-    fn say(&self, what: String) {
+    /// Advances by one step, and shows the next.
+    fn advance(&self, what: String) {
         if self.bar.is_hidden() {
             eprintln!("httplines-bench: {what}");
         }
@@ -343,7 +346,7 @@ impl Progress {
     }
 }
 
-/// Makes trials for a search.
+/// Runs the trials of a search.
 struct Bench {
     trial: Trial,
     is_interrupted: Arc<AtomicBool>,
@@ -359,7 +362,7 @@ impl Runner for Bench {
     }
 }
 
-/// A trial that adds up.
+/// One trial; fails if its counters do not add up.
 fn once(trial: &Trial, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<(Report, Point)> {
     let report = trial.run(is_interrupted, || ())?;
     if is_interrupted.load(Ordering::Relaxed) {
@@ -388,12 +391,12 @@ fn once(trial: &Trial, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<(Repo
 
 fn highest(found: &[Found]) -> Highest {
     let rate = Spread::of(found.iter().map(|found| found.rate));
-    // That of the least: the others were stopped later.
+    // The limit of the lowest rate: the others were stopped later.
     let least = found.iter().min_by(|one, other| one.rate.total_cmp(&other.rate));
     Highest { rate, limit: least.map(|found| found.limit.clone()).unwrap_or_default() }
 }
 
-/// As httplines will have it with these arguments.
+/// The value that httplines uses with these arguments.
 fn retire_timeout_ms(arguments: &[String]) -> u32 {
     let is_it = |word: &String| word == "--retire-timeout-ms";
     let at = arguments.iter().position(is_it);
@@ -401,9 +404,10 @@ fn retire_timeout_ms(arguments: &[String]) -> u32 {
     given.unwrap_or(CaptureConfig::default().retire_timeout_ms)
 }
 
-/// The features of a veth pair like those of the trials, by ethtool(8).
+/// The features of a veth pair like those of the trials, from ethtool(8).
 fn features() -> anyhow::Result<BTreeMap<String, String>> {
-    let (_client, server) = Namespace::pair().context("cannot make a wire of our own")?;
+    let (_client, server) =
+        Namespace::pair().context("cannot create network namespaces with a veth pair")?;
     let output = server.run(|| Command::new("ethtool").args(["-k", receiver::IFACE]).output());
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let text = text.unwrap_or_default();

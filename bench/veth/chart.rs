@@ -1,32 +1,31 @@
-//! Charts as SVG: lines over two axes, and bars with parts. Readable on a phone, on paper, in the
-//! dark: colours that differ in lightness, too, and text that takes the page's colour.
+//! Charts as SVG: lines over two axes, and bars with parts. They are readable on a phone, on paper,
+//! and in the dark: colours differ in lightness, too, and text takes the page's colour.
 
 use std::fmt::Write;
 
-/// Of all charts, in SVG's units.
-/// Narrow, so that letters are large enough on a phone.
+/// Width of all charts, in SVG's units. Narrow, so that letters are large enough on a phone.
 const WIDTH: f64 = 440.0;
 const LINES_HEIGHT: f64 = 340.0;
 const BAR_HEIGHT: f64 = 18.0;
-/// From a bar to the next: of the same name, and of another.
+/// Distance between bars: of the same name, and of different ones.
 const BAR_PITCH: f64 = 21.0;
 const GROUP_PITCH: f64 = 31.0;
 const TOP: f64 = 44.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 26.0;
 
-/// Told apart also by who sees fewer colours (Okabe and Ito), darkest first.
+/// Distinguishable with colour blindness, too (Okabe and Ito); darkest first.
 pub const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"];
 
-/// How numbers lie along an axis.
+/// How numbers are placed along an axis.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scale {
     /// Evenly.
     Linear,
     /// By their powers of ten.
     Log,
-    /// A percentile by how much is beyond it: 90, 99, 99.9 are as far from each other.
+    /// A percentile by how much is beyond it: 90, 99, 99.9 are at equal distances.
     Percentile,
 }
 
@@ -40,19 +39,20 @@ impl Scale {
     }
 }
 
-/// An axis: what it shows, and where its ticks are.
+/// An axis: its quantity and its ticks.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What, with its unit.
+    /// The quantity, with its unit.
     pub title: String,
-    /// How.
+    /// The scale.
     pub scale: Scale,
-    /// Values with their texts, from the least to the greatest; the outer ones are its ends.
+    /// Values with their labels, from the least to the greatest; the outer ones are the ends of the
+    /// axis.
     pub ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// From 0 in round steps to `max` or above.
+    /// From 0 in round steps to at least `max`.
     pub fn from_zero(title: &str, max: f64) -> Axis {
         let max = if max > 0.0 { max } else { 1.0 };
         let rough = max / 5.0;
@@ -68,8 +68,7 @@ impl Axis {
         }
     }
 
-    /// Around what lies between `min` and `max`: powers of ten, or 1, 2, 5 of each where those are
-    /// few.
+    /// Around the range from `min` to `max`: powers of ten, or 1, 2, 5 of each if those are few.
     pub fn powers(title: &str, min: f64, max: f64, text: impl Fn(f64) -> String) -> Axis {
         let (min, max) = (min.max(1e-9), max.max(1e-9));
         let (first, last) = (min.log10().floor() as i32, max.log10().ceil() as i32);
@@ -89,7 +88,7 @@ impl Axis {
         }
     }
 
-    /// From 0 to 1: where a value lies.
+    /// The position of a value, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         let end = |tick: Option<&(f64, String)>| self.scale.place(tick.map_or(0.0, |tick| tick.0));
         let (first, last) = (end(self.ticks.first()), end(self.ticks.last()));
@@ -104,7 +103,7 @@ pub struct Line {
     pub name: String,
     /// x and y.
     pub points: Vec<(f64, f64)>,
-    /// Dots, and no line through them: several measurements of the same thing.
+    /// Draw dots without a line: several measurements of the same thing.
     pub is_dots: bool,
 }
 
@@ -146,16 +145,16 @@ pub fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> String {
     svg.finish()
 }
 
-/// A bar with parts, and what is written behind it.
+/// A bar with parts, and a text after it.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// What it is called; empty: as the one above it.
+    /// Its name; empty: the same as the bar above.
     pub name: String,
-    /// How long each part is, in the order of the legend.
+    /// The length of each part, in the order of the legend.
     pub parts: Vec<f64>,
-    /// From where to where measurements lay.
+    /// The range of the measurements.
     pub range: Option<(f64, f64)>,
-    /// Behind it.
+    /// The text after it.
     pub text: String,
 }
 
@@ -165,7 +164,7 @@ pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
     let top = TOP + legend.height() - 8.0;
     let longest = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0);
     let left = 14.0 + 7.6 * longest as f64;
-    // Room for what is written behind the longest bar.
+    // Space for the text after the longest bar.
     let behind = bars.iter().map(|bar| bar.text.chars().count()).max().unwrap_or(0);
     let right = WIDTH - RIGHT - 7.2 * behind as f64;
     let mut places = Vec::with_capacity(bars.len());
@@ -208,7 +207,7 @@ pub fn bars(title: &str, x: &Axis, parts: &[&str], bars: &[Bar]) -> String {
     svg.finish()
 }
 
-/// Names with their colours, as many in a row as there is room for.
+/// Names with their colours, as many per row as fit.
 struct Legend {
     /// Name, x and row.
     entries: Vec<(String, f64, usize)>,
@@ -246,14 +245,14 @@ impl Legend {
     }
 }
 
-/// A picture that is being drawn.
+/// A chart that is being drawn.
 struct Svg(String);
 
 impl Svg {
     fn new(title: &str, height: f64) -> Svg {
         let title = escaped(title);
-        // By itself it is white, or dark where the reader's screen is; inside our page it takes the
-        // page's ground.
+        // Alone it is white, or dark if the reader's screen is; inside our page it takes the page's
+        // background.
         let mut svg = Svg(format!(
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' role='img' \
              aria-label='{title}' font-family='DejaVu Sans, Helvetica, Arial, sans-serif' \
@@ -287,7 +286,7 @@ impl Svg {
     }
 }
 
-/// For XML and HTML.
+/// Escapes text for XML and HTML.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -365,7 +364,7 @@ mod tests {
         }
     }
 
-    /// What a peer is called may hold anything.
+    /// The name of a peer may contain anything.
     #[test]
     fn text_is_text() {
         let line =

@@ -1,4 +1,4 @@
-//! What a receiver found, held against what was sent.
+//! Compares what a receiver found with what was sent.
 
 use crate::arrivals::{Mark, arrival_ns};
 use crate::delay::{Delaying, Delays};
@@ -14,16 +14,16 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Exchanges, by what the receiver made of them.
+/// Exchanges, by what the receiver reported of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Exchanges {
-    /// Whose last frame was sent.
+    /// Exchanges whose last frame was sent.
     pub sent: u64,
-    /// Found, with all that is checked.
+    /// Found, and correct in all checked fields.
     pub right: u64,
-    /// Found, and told to be incomplete: an outcome that is not `complete`, or a gap.
+    /// Found, and reported as incomplete: an outcome that is not `complete`, or a gap.
     pub damaged: u64,
-    /// Found, told to be complete, and not what was sent.
+    /// Found, reported as complete, and different from what was sent.
     pub wrong: u64,
     /// Not found.
     pub missing: u64,
@@ -33,7 +33,7 @@ pub struct Exchanges {
     pub lines: u64,
 }
 
-/// What became of one exchange.
+/// The fate of one exchange.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Fate {
     Missing,
@@ -78,7 +78,7 @@ impl Record<'_> {
         Some(start_ns + self.request_ns? + self.ttfb_ns? + self.response_ns?)
     }
 
-    /// What is the same in every round.
+    /// The fields that are the same in every round.
     fn gist(&self) -> String {
         format!(
             "{:?} {:?} {:?} {:?} {:?} {} {:?}",
@@ -93,7 +93,7 @@ impl Record<'_> {
     }
 }
 
-/// Visits the records in a file, each with the place behind it, and counts them.
+/// Visits the records in a file, each with the offset of its end, and counts them.
 fn each_record(path: &Path, mut visit: impl FnMut(&Record<'_>, u64)) -> anyhow::Result<u64> {
     let opened = File::open(path).with_context(|| format!("{}", path.display()))?;
     let mut reader = BufReader::with_capacity(1 << 20, opened);
@@ -110,7 +110,7 @@ fn each_record(path: &Path, mut visit: impl FnMut(&Record<'_>, u64)) -> anyhow::
 }
 
 impl<'a> Check<'a> {
-    /// Of a trial that sent so many whole rounds.
+    /// For a trial that sent this many whole rounds.
     pub fn new(round: &'a Round, round_count: u64) -> Check<'a> {
         let sent = round.expected.len() as u64 * round_count;
         Check {
@@ -121,14 +121,15 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Holds the records of httplines against what was sent; `flags` tell when lines came.
+    /// Compares the records of httplines with what was sent; `marks` are the arrival times of
+    /// lines.
     pub fn records(
         mut self,
         output: &Path,
         sent: &Sent,
-        flags: &[Mark],
+        marks: &[Mark],
     ) -> anyhow::Result<(Exchanges, Option<Delays>)> {
-        let visit = |record: &Record<'_>, end| self.record(record, sent, arrival_ns(flags, end));
+        let visit = |record: &Record<'_>, end| self.record(record, sent, arrival_ns(marks, end));
         self.exchanges.lines = each_record(output, visit)?;
         let delays = self.delaying.sum();
         Ok((self.sum(), delays))
@@ -154,7 +155,7 @@ impl<'a> Check<'a> {
         };
         let is_half = fate == Fate::Damaged;
         match self.fates.get_mut(number as usize) {
-            // The two halves of one that was torn may come as two records.
+            // The two halves of a damaged exchange may be reported as two records.
             Some(known) if *known == Fate::Missing || (is_half && *known == Fate::Damaged) => {
                 *known = fate;
             }
@@ -196,8 +197,8 @@ impl<'a> Check<'a> {
             && record.response_body_bytes == Some(expected.response_body_bytes)
     }
 
-    /// Holds the records of httplines against those that the capture that was sent has, in as many
-    /// rounds.
+    /// Compares the records of httplines with those of the capture that was sent, times the number
+    /// of rounds.
     pub fn recorded(
         mut self,
         output: &Path,
@@ -219,7 +220,7 @@ impl<'a> Check<'a> {
         Ok(self.exchanges)
     }
 
-    /// Searches all files in `directory` for requests' numbers, as any program may print them.
+    /// Searches all files in `directory` for the numbers of requests, in the form of any program.
     pub fn mentions(mut self, directory: &Path) -> anyhow::Result<Exchanges> {
         for path in files_in(directory) {
             let mut bytes = Vec::new();
@@ -255,7 +256,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Since 1970, of `2026-11-23T14:58:27.974638772Z`.
+/// Parses `2026-11-23T14:58:27.974638772Z` to nanoseconds since 1970.
 fn nanoseconds(text: &str) -> Option<u64> {
     let part = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
     let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
@@ -310,13 +311,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("output");
         std::fs::write(&output, lines.concat()).unwrap();
-        // The first line is there a millisecond after the first frame was due, the others later.
+        // The first line arrives a millisecond after the first frame was due, the others later.
         let bytes = lines[0].len() as u64;
-        let flags =
+        let marks =
             [Mark { time_ns: 1_001_000_000, bytes }, Mark { time_ns: 2_000_000_000, bytes: 9000 }];
         let epoch_ns = 1_000_000_000 - round.expected[0].last_step as u64 * 1000;
         let sent = Sent { epoch_ns, interval: 1000 << INTERVAL_SHIFT, ..Sent::default() };
-        let (found, delays) = Check::new(&round, 2).records(&output, &sent, &flags).unwrap();
+        let (found, delays) = Check::new(&round, 2).records(&output, &sent, &marks).unwrap();
         let sent = round.expected.len() as u64 * 2;
         let wanted = Exchanges {
             sent,
@@ -332,7 +333,7 @@ mod tests {
         let (first, to_line) = (&delays.to_timestamp, delays.to_line.unwrap());
         assert_eq!((first.p50_ns, first.max_ns), (1000, 1000));
         assert_eq!((to_line.p50_ns, to_line.max_ns), (1_000_447, 1_000_447));
-        // Its first frame came at the second, its last 30 ns later.
+        // Its first frame arrived at the second, its last 30 ns later.
         assert_eq!(delays.from_timestamp.unwrap().max_ns, 1_000_447);
         let mentioned = Check::new(&round, 2).mentions(folder.path()).unwrap();
         assert_eq!((mentioned.right, mentioned.missing), (4, sent - 4));

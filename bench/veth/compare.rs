@@ -3,35 +3,35 @@
 use crate::chart::short;
 use crate::results::{self, Results};
 use crate::spread::Spread;
-use crate::veth::tell;
+use crate::veth::print_text;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What changed between two runs of veth, and whether it is more than the noise
 ///
-/// A change is more than the noise where the ranges of the two runs' measurements do not touch.
-/// Exit code 1 where something is worse by more than the noise.
+/// A change is more than the noise if the ranges of the two runs' measurements do not overlap. Exit
+/// code 1 if something is worse by more than the noise.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What `veth --json` wrote before
+    /// The output of `veth --json` before the change
     old: PathBuf,
-    /// And now
+    /// The output after it
     new: PathBuf,
 }
 
-/// One thing that both runs measured.
+/// A quantity that both runs measured.
 #[derive(Debug)]
 struct Pair {
     what: String,
     old: Spread,
     new: Spread,
-    /// Whether more is better.
+    /// Whether a greater value is better.
     is_rate: bool,
-    /// Both are what the generator reaches, and not what the receiver does.
+    /// Whether the generator was the limit both times, and not the receiver.
     is_open: bool,
 }
 
-/// What a pair tells.
+/// The result for a pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Better,
@@ -39,23 +39,23 @@ enum Verdict {
     Noise,
     /// The generator was the limit both times.
     Open,
-    /// One measurement each: how much they vary nobody knows.
+    /// One measurement each: their noise is not known.
     Unknown,
 }
 
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (old, new) = (results::read(&args.old)?, results::read(&args.new)?);
-    let mut said = String::new();
+    let mut printed = String::new();
     for (what, old, new) in settings(&old, &new) {
         if old != new {
-            said += &format!("not the same {what}: {old}, now {new}\n");
+            printed += &format!("not the same {what}: {old}, now {new}\n");
         }
     }
     let pairs = pairs(&old, &new);
-    said += &format!("{:<44} {:>10} {:>10} {:>8}\n", "", "old", "new", "ratio");
+    printed += &format!("{:<44} {:>10} {:>10} {:>8}\n", "", "old", "new", "ratio");
     for pair in &pairs {
-        said += &format!(
+        printed += &format!(
             "{:<44} {:>10} {:>10} {:>7.3}x  {}\n",
             pair.what,
             short(pair.old.median),
@@ -70,12 +70,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         );
     }
-    tell(&said)?;
+    print_text(&printed)?;
     let is_worse = pairs.iter().any(|pair| pair.verdict() == Verdict::Worse);
     Ok(if is_worse { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-/// What should be the same for a comparison.
+/// Parameters that should be the same for a comparison.
 fn settings(old: &Results, new: &Results) -> [(&'static str, String, String); 6] {
     let both = |of: fn(&Results) -> String| (of(old), of(new));
     let row = |what, (old, new): (String, String)| (what, old, new);
@@ -89,7 +89,7 @@ fn settings(old: &Results, new: &Results) -> [(&'static str, String, String); 6]
     ]
 }
 
-/// What both have, in the order of the old one.
+/// The quantities that both have, in the order of the old one.
 fn pairs(old: &Results, new: &Results) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for it in &old.searches {

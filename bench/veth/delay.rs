@@ -1,10 +1,10 @@
-//! Delays of exchanges: where they are counted from and to, and their percentiles.
+//! Delays of exchanges: from where to where they are measured, and their percentiles.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Percentiles that a curve is drawn through.
+/// The percentiles of a curve.
 const PERCENTILES: [f64; 14] =
     [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 100.0];
 
@@ -21,7 +21,7 @@ pub struct Delay {
     pub p999_ns: u64,
     /// The longest.
     pub max_ns: u64,
-    /// Percentile and nanoseconds, up to those that the number of exchanges can tell.
+    /// Percentile and nanoseconds, up to the last percentile that the number of exchanges supports.
     pub curve: Vec<(f64, u64)>,
 }
 
@@ -29,7 +29,7 @@ impl Delay {
     fn of(Samples(histogram): &Samples) -> Option<Delay> {
         let count = histogram.len();
         let at = |percentile: f64| histogram.value_at_quantile(percentile / 100.0);
-        // Of less than one exchange beyond it a percentile tells nothing but the greatest.
+        // With less than one exchange beyond it, a percentile only repeats the maximum.
         let is_told = |percentile: &f64| {
             *percentile == 100.0 || count as f64 * (1.0 - percentile / 100.0) >= 1.0
         };
@@ -64,23 +64,22 @@ impl fmt::Display for Delay {
 /// The delays of a trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delays {
-    /// From the time that a request was meant to be sent to its record's `ts`.
+    /// From the time that a request was due to its record's `ts`.
     pub to_timestamp: Delay,
-    /// From the time that the last frame of an exchange was meant to be sent to its line in the
-    /// file.
+    /// From the time that the last frame of an exchange was due to its line in the file.
     pub to_line: Option<Delay>,
     /// From the kernel's timestamp of that frame to the line.
     pub from_timestamp: Option<Delay>,
 }
 
-/// Takes in a delay, each to three digits.
+/// Collects delays, each to three digits.
 #[derive(Debug)]
 pub struct Samples(Histogram<u64>);
 
 impl Samples {
-    /// One more.
+    /// Adds a delay.
     pub fn record(&mut self, ns: u64) {
-        // The histogram grows, so that there is room for every number.
+        // The histogram resizes itself, so every number fits.
         let _ = self.0.record(ns);
     }
 }
@@ -91,19 +90,19 @@ impl Default for Samples {
     }
 }
 
-/// Takes in the [`Delays`] of a trial.
+/// Collects the [`Delays`] of a trial.
 #[derive(Debug, Default)]
 pub struct Delaying {
-    /// See there.
+    /// See [`Delays::to_timestamp`].
     pub to_timestamp: Samples,
-    /// See there.
+    /// See [`Delays::to_line`].
     pub to_line: Samples,
-    /// See there.
+    /// See [`Delays::from_timestamp`].
     pub from_timestamp: Samples,
 }
 
 impl Delaying {
-    /// Their percentiles; none where no exchange was found.
+    /// Their percentiles; `None` if no exchange was found.
     pub fn sum(&self) -> Option<Delays> {
         Some(Delays {
             to_timestamp: Delay::of(&self.to_timestamp)?,

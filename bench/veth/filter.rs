@@ -20,21 +20,21 @@ mod live;
 mod packet;
 mod paths;
 
-/// What a filter returns for a frame that goes up whole.
+/// The return value of a filter for a frame that passes whole.
 const WHOLE: u32 = 0x7fff_ffff;
 /// The same for a frame that is cut to its headers, of IP and TCP: a test run has no link header.
 const HEADERS: u32 = 40;
 
-/// The exit code of who lacks a privilege.
+/// The exit code for a missing privilege.
 const NO_PERMISSION: u8 = 3;
 
 /// Nanoseconds of the kernel filter for a packet, by path
 ///
-/// Each path is run with BPF_PROG_TEST_RUN, on a frame in memory again and again, and live, on
-/// frames that arrive through a veth pair in a network namespace of its own; both beside a program
-/// that does nothing. Every run is checked by the filter's own counters. Paths named "new" change
-/// what the filter knows: there each frame is of another connection. Needs root; without the right
-/// to make a namespace nothing is measured live.
+/// Each path is run with BPF_PROG_TEST_RUN, on a frame in memory again and again; and live, on
+/// frames that arrive through a veth pair in a network namespace of its own. Both are compared with
+/// a program that does nothing. Every run is checked by the filter's own counters. Paths named
+/// "new" change the filter's state, so each frame belongs to another connection. Needs root;
+/// without the right to create a namespace nothing is measured live.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Measurements of each path
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, default_value_t = 16_384, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     packets: u32,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -60,7 +60,7 @@ struct Report {
     runs: u32,
     /// The program that does nothing, on one frame again and again.
     empty: Cost,
-    /// The same, on frames each of which comes once.
+    /// The same, on frames that are used once each.
     empty_new: Cost,
     paths: Vec<Row>,
 }
@@ -69,7 +69,7 @@ struct Report {
 struct Cost {
     /// In memory: BPF_PROG_TEST_RUN.
     test_run_ns: Spread,
-    /// Frames that arrived.
+    /// On arriving frames.
     live_ns: Option<Spread>,
 }
 
@@ -78,16 +78,16 @@ struct Row {
     path: &'static str,
     reason: &'static str,
     verdict: &'static str,
-    /// Frames that were counted under the reason, and no other, in all measurements.
+    /// Frames that were counted under the reason, and under no other, in all measurements.
     frames: u64,
     #[serde(flatten)]
     cost: Cost,
-    /// Times the program that does nothing, by the medians.
+    /// As a multiple of the program that does nothing, by the medians.
     test_run_ratio: f64,
     live_ratio: Option<f64>,
 }
 
-/// The filters that are loaded, by their setting.
+/// The loaded filters, by their setting.
 struct Filters {
     http: Filter,
     off: Filter,
@@ -114,7 +114,7 @@ impl Filters {
         })
     }
 
-    /// The filter of a setting, which knows of no connection.
+    /// The filter of a setting, with no state of any connection.
     fn set(&self, setting: Setting) -> anyhow::Result<&Filter> {
         let filter = match setting {
             Setting::Http | Setting::Shut => &self.http,
@@ -134,7 +134,7 @@ impl Filters {
     }
 }
 
-/// The filter, told that what the client sends of the connection is a body.
+/// The filter with a grant: the client's data of the connection are a body.
 fn granted(filter: Filter) -> Filter {
     let (key, client) = (packet::key_v4(&[]), Direction::Reverse);
     if let Some(hint) = filter.hints().take(&key) {
@@ -199,7 +199,7 @@ impl Bench<'_> {
         if path.is_fresh() { 1 } else { self.args.repeat }
     }
 
-    /// What the empty program takes for the frames of `path`.
+    /// The time of the empty program for the frames of `path`.
     fn baseline(&mut self, empty: BorrowedFd<'_>, path: &Path) -> anyhow::Result<Cost> {
         let (count, repeat) = (self.live_count(path), self.repeat(path));
         let (mut test_run_ns, mut live_ns) = (Vec::new(), Vec::new());
@@ -213,7 +213,7 @@ impl Bench<'_> {
         Ok(cost(test_run_ns, live_ns))
     }
 
-    /// What the filter takes for the frames of `path`, all of which must go it.
+    /// The time of the filter for the frames of `path`, all of which must take that path.
     fn row(&mut self, path: &Path, empty: &Cost) -> anyhow::Result<Row> {
         let (count, repeat) = (self.live_count(path), self.repeat(path));
         let (mut test_run_ns, mut live_ns, mut frames) = (Vec::new(), Vec::new(), 0);
@@ -278,8 +278,8 @@ fn in_memory(
     Ok(sum_ns / path.frames.len() as f64)
 }
 
-/// Does `measure`, which has the filter judge as many frames as it says, and sees that each of them
-/// was counted under `reason`.
+/// Runs `measure`, in which the filter judges `expected` frames, and ensures that each of them was
+/// counted under `reason`.
 fn counted(
     filter: &Filter,
     reason: Reason,

@@ -1,17 +1,17 @@
-//! Frames: templates, and what a round makes of them. `bpf/traffic.bpf.c` makes the same frames in
-//! the kernel; here they are made for packet sockets, and as its naive twin.
+//! Frames: templates, and the frames that a round makes from them. `bpf/traffic.bpf.c` makes the
+//! same frames in the kernel; here they are made for packet sockets, and for comparison in tests.
 
 use crate::traffic::Step;
 
 /// Ethernet, IPv4 and TCP headers without options.
 pub const HEADER_BYTES: usize = 54;
-/// The longest payload of a segment at an MTU of 1500.
+/// The maximum payload of a segment at an MTU of 1500.
 pub const SEGMENT_BYTES: usize = 1460;
 
-/// Ethernet, IPv4, UDP and VXLAN headers (RFC 7348), before the frame in the tunnel.
+/// Ethernet, IPv4, UDP and VXLAN headers (RFC 7348), before the tunnelled frame.
 pub const TUNNEL_BYTES: usize = 50;
 
-/// `KIND_…` of bpf/traffic.h: what of its template a frame changes.
+/// `KIND_…` of bpf/traffic.h: which fields of its template a frame changes.
 pub mod kind {
     /// Nothing.
     pub const VERBATIM: u8 = 0;
@@ -21,11 +21,11 @@ pub mod kind {
     pub const SERVER: u8 = 2;
     /// UDP over IPv4 without checksum, from the client: endpoints.
     pub const DATAGRAM: u8 = 3;
-    /// A word to whose upper half the round is added.
+    /// A word; the round is added to its upper half.
     pub const REPLAY: u8 = 4;
 }
 
-/// `TEXT_…` of bpf/traffic.h: where a frame says which request it belongs to.
+/// `TEXT_…` of bpf/traffic.h: where a frame names its request.
 pub mod text {
     /// Nowhere.
     pub const NONE: u8 = 0;
@@ -37,11 +37,12 @@ pub mod text {
 
 /// Where a request's digits are: `REQUEST_TEXT_AT`.
 pub const REQUEST_AT: usize = 62;
-/// How many: 8 of its number and 16 of its intended time, in nanoseconds since 1970.
+/// Number of digits: 8 of the request's number and 16 of its intended time, in nanoseconds since
+/// 1970.
 pub const REQUEST_DIGITS: usize = 24;
 /// Where a response's digits are: `RESPONSE_TEXT_AT`.
 pub const RESPONSE_AT: usize = 80;
-/// How many: those of its request's number.
+/// Number of digits: those of its request's number.
 pub const RESPONSE_DIGITS: usize = 8;
 
 /// TCP flags.
@@ -50,27 +51,27 @@ pub mod flag {
     pub const FIN: u8 = 1;
     /// The first.
     pub const SYN: u8 = 2;
-    /// The connection is broken off.
+    /// The connection is aborted.
     pub const RST: u8 = 4;
     /// Data for the application.
     pub const PSH: u8 = 8;
-    /// The acknowledgement number counts.
+    /// The acknowledgement number is valid.
     pub const ACK: u8 = 16;
 }
 
 const CLIENT_NETWORK: u32 = 0x0a00_0000;
 const CLIENT_PORT_FIRST: u32 = 10_000;
 const CLIENT_PORT_COUNT: u32 = 50_000;
-/// Of no interface here: the stack drops what is for another host, as behind a mirror port.
+/// Of no interface here: the stack drops frames for other hosts, as behind a mirror port.
 const SERVER_MAC: [u8; 6] = [2, 0x68, 0x74, 0x74, 0x70, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0x68, 0x74, 0x74, 0x70, 2];
 const SERVER: [u8; 4] = [172, 16, 0, 1];
-/// The ends of the tunnel, that of the clients first.
+/// The endpoints of the tunnel; the clients' side first.
 const TUNNEL: [[u8; 4]; 2] = [[172, 17, 0, 1], [172, 17, 0, 2]];
 const VXLAN_PORT: u16 = 4789;
 const VXLAN_NETWORK: u8 = 42;
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Heading {
     /// From the client.
@@ -80,7 +81,7 @@ pub enum Heading {
 }
 
 impl Heading {
-    /// The [`kind`] of a TCP frame that goes this way.
+    /// The [`kind`] of a TCP frame in this direction.
     pub fn kind(self) -> u8 {
         match self {
             Heading::ToServer => kind::CLIENT,
@@ -89,8 +90,8 @@ impl Heading {
     }
 }
 
-/// A TCP frame with zeros for all that differs from frame to frame, and for each checksum the sum
-/// of the words it covers.
+/// A TCP frame with zeros in all fields that differ from frame to frame, and for each checksum the
+/// sum of the words it covers.
 pub fn tcp(way: Heading, flags: u8, server_port: u16, payload: &[u8]) -> Vec<u8> {
     let port = server_port.to_be_bytes();
     let ports = match way {
@@ -105,7 +106,7 @@ pub fn tcp(way: Heading, flags: u8, server_port: u16, payload: &[u8]) -> Vec<u8>
     let pseudo = sum(&SERVER) + u64::from(6u16.to_be()) + halves(length.to_be().into());
     let of_tcp = fold(pseudo + sum(&frame[34..]));
     frame[50..52].copy_from_slice(&of_tcp.to_ne_bytes());
-    // No frame on Ethernet is shorter.
+    // The minimum length of a frame on Ethernet.
     frame.resize(frame.len().max(60), 0);
     frame
 }
@@ -115,7 +116,7 @@ pub fn payload_bytes(frame: &[u8]) -> u32 {
     u32::from(u16::from_be_bytes([frame[16], frame[17]]) - 40)
 }
 
-/// How far a TCP frame brings its sender's sequence number.
+/// How much a TCP frame advances its sender's sequence number.
 pub fn sequence_length(frame: &[u8]) -> u32 {
     payload_bytes(frame) + u32::from(frame[47] & (flag::SYN | flag::FIN) != 0)
 }
@@ -128,7 +129,7 @@ pub fn datagram(server_port: u16, payload: &[u8]) -> Vec<u8> {
     frame.extend(((8 + payload.len()) as u16).to_be_bytes());
     frame.extend([0, 0]);
     frame.extend(payload);
-    // No frame on Ethernet is shorter.
+    // The minimum length of a frame on Ethernet.
     frame.resize(frame.len().max(60), 0);
     frame
 }
@@ -166,7 +167,7 @@ fn headers(way: Heading, protocol: u8, body_bytes: usize) -> Vec<u8> {
     frame
 }
 
-/// What makes the frames of one round differ from those of another.
+/// The values in which the frames of one round differ from those of another.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     /// The round, from 0.
@@ -175,20 +176,20 @@ pub struct Turn {
     pub connection_count: u32,
     /// Requests of a round.
     pub request_count: u32,
-    /// Bytes of a tunnel's headers, before what changes.
+    /// Size of a tunnel's headers, before the fields that change.
     pub prefix_bytes: usize,
 }
 
-/// How a frame's TCP checksum is left.
+/// The state of a frame's TCP checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Checksum {
-    /// Right.
+    /// Complete.
     Whole,
-    /// For whoever cuts the frame into segments to complete: the sum of the pseudo header.
+    /// The sum of the pseudo header, to be completed by the segmentation of the frame.
     Partial,
 }
 
-/// Makes the frame of `step` of a copy of its template.
+/// Makes the frame of `step` from a copy of its template.
 pub fn finish(frame: &mut [u8], step: &Step, turn: &Turn, time_ns: u64, checksum: Checksum) {
     match step.kind {
         kind::REPLAY => readdress(frame, step, turn.round),
@@ -255,7 +256,7 @@ fn readdress(frame: &mut [u8], step: &Step, round: u32) {
         if at == 0 || at + 2 > frame.len() {
             continue;
         }
-        // RFC 1624: the sum less the old word, plus the new.
+        // RFC 1624: the sum minus the old word, plus the new.
         let old = from.map(|byte| !byte);
         let check = !fold(u64::from(!word(frame, at)) + sum(&old) + sum(&to));
         put(frame, at, &check.to_ne_bytes());
@@ -270,7 +271,7 @@ fn word(frame: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([frame[at], frame[at + 1]])
 }
 
-/// The sum of words of two bytes, as they lie in memory: RFC 1071.
+/// The sum of two-byte words in memory order: RFC 1071.
 fn sum(bytes: &[u8]) -> u64 {
     let word = |pair: &[u8]| u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
     bytes.chunks(2).map(|pair| u64::from(word(pair))).sum()
@@ -345,7 +346,7 @@ mod tests {
         use super::*;
         use crate::traffic::{Schedule, Traffic, Verdict};
 
-        /// A template as if it had been recorded, with another client's address in each round.
+        /// A template as if it had been recorded, with another client address in each round.
         fn recorded(round: &Round) -> Round {
             let mut made = Round::default();
             for index in 0..round.steps.len() {
@@ -379,7 +380,7 @@ mod tests {
                 };
                 let (connection_count, request_count) =
                     (round.connection_count, round.expected.len() as u32);
-                // All are due: frame n at the start and n times 3.5 ns.
+                // All are due: frame n at the start plus n times 3.5 ns.
                 let (start_ns, epoch_ns) = (1000, 0x1234_5678_9abc_def0);
                 traffic.schedule(&Schedule {
                     start_ns,

@@ -1,7 +1,7 @@
 //! The load: rounds of frames, each at its time, whether or not the receiver keeps up.
 //!
-//! Two means send the same frames: [`kernel`] makes them in the kernel, in the receiver's
-//! namespace; [`socket`] sends them from the other end of the veth pair.
+//! There are two ways to send the same frames: [`kernel`] makes them in the kernel, in the
+//! receiver's namespace; [`socket`] sends them from the other end of the veth pair.
 
 use super::round::Round;
 use crate::traffic::INTERVAL_SHIFT;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub mod kernel;
 pub mod socket;
 
-/// How frames come onto the wire.
+/// How frames are put onto the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Means {
     /// Made in the kernel and put into the receiver's interface (Linux 5.18)
@@ -20,7 +20,7 @@ pub enum Means {
 }
 
 impl Means {
-    /// As on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Means::Kernel => "kernel",
@@ -32,18 +32,18 @@ impl Means {
 /// What is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Frames a second; none: as many as it can.
+    /// Frames per second; `None`: as many as possible.
     pub rate: Option<u64>,
-    /// For so long, up to the end of a round.
+    /// Duration, extended to the end of a round.
     pub duration: Duration,
 }
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Sent {
-    /// Frames that the schedule had.
+    /// Frames in the schedule.
     pub planned_frames: u64,
-    /// Frames that went out.
+    /// Frames that were sent.
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -51,28 +51,28 @@ pub struct Sent {
     pub epoch_ns: u64,
     /// Between two frames, in 2^-[`INTERVAL_SHIFT`] ns; 0: there was no schedule.
     pub interval: u64,
-    /// From the first frame's time to the last frame, or to the end of the schedule where that is
-    /// later.
+    /// From the due time of the first frame to the last frame, or to the end of the schedule if
+    /// that is later.
     pub elapsed_ns: u64,
-    /// The most that a frame was behind its time.
+    /// The maximum delay of a frame.
     pub late_ns_max: u64,
-    /// CPU time of the generator's thread: making frames, waiting, and what of the receive path
-    /// runs on it.
+    /// CPU time of the generator's thread: making frames, waiting, and the part of the receive path
+    /// that runs on it.
     pub cpu_ns: u64,
-    /// Of that, waiting for the next frame's time.
+    /// The part of it spent waiting for the next frame's time.
     pub idle_ns: u64,
-    /// Of that, making frames.
+    /// The part of it spent making frames.
     pub make_ns: u64,
 }
 
 impl Sent {
-    /// When frame `number` was meant to go, since 1970.
+    /// When frame `number` was due, since 1970.
     pub fn due_ns(&self, number: u64) -> Option<u64> {
         (self.interval > 0).then(|| self.epoch_ns + behind_ns(self.interval, number))
     }
 }
 
-/// How far frame `number` is behind the first.
+/// How much later than the first frame `number` is due.
 fn behind_ns(interval: u64, number: u64) -> u64 {
     ((u128::from(interval) * u128::from(number)) >> INTERVAL_SHIFT) as u64
 }
@@ -82,9 +82,9 @@ fn behind_ns(interval: u64, number: u64) -> u64 {
 struct Schedule {
     start_ns: u64,
     epoch_ns: u64,
-    /// In 2^-[`INTERVAL_SHIFT`] ns; 0: at once.
+    /// In 2^-[`INTERVAL_SHIFT`] ns; 0: immediately.
     interval: u64,
-    /// In whole rounds; where there is no rate it is known only once the time is over.
+    /// In whole rounds; without a rate it is known only when the time is over.
     frame_count: Option<u64>,
 }
 
@@ -103,7 +103,7 @@ impl Schedule {
         Schedule { start_ns, epoch_ns, interval, frame_count }
     }
 
-    /// When frame `number` is due; `now_ns` where there is no rate.
+    /// When frame `number` is due; `now_ns` if there is no rate.
     fn due_ns(&self, number: u64, now_ns: u64) -> u64 {
         match self.interval {
             0 => now_ns,
@@ -111,14 +111,14 @@ impl Schedule {
         }
     }
 
-    /// When the last frame's time is over.
+    /// When the last frame's interval is over.
     fn elapsed_ns(&self, frame_count: u64, last_ns: u64) -> u64 {
-        // Where it was interrupted before the first frame there is no last one.
+        // If it was interrupted before the first frame, there is no last one.
         self.due_ns(frame_count, last_ns).max(last_ns).saturating_sub(self.start_ns)
     }
 }
 
-/// So many frames, up to the end of a round.
+/// Rounds `frame_count` up to the end of a round.
 fn whole_rounds(frame_count: u64, round: &Round) -> u64 {
     let steps = round.steps.len() as u64;
     frame_count.div_ceil(steps).max(1) * steps

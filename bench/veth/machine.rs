@@ -1,4 +1,4 @@
-//! Where figures come from: what must be told beside them to make them again.
+//! Where figures come from: what a reader needs to reproduce them.
 
 use httplines::sys::affinity;
 use serde::{Deserialize, Serialize};
@@ -9,20 +9,20 @@ use std::process::Command;
 pub struct Machine {
     /// httplines' version.
     pub version: String,
-    /// The commit of the checkout that this program lies in, with `-dirty` where it was changed.
+    /// The commit of the checkout that this program is in, with `-dirty` if it was changed.
     pub commit: Option<String>,
     /// uname(1) -r.
     pub kernel: String,
     /// The CPU's name.
     pub cpu: String,
-    /// CPUs that may be used.
+    /// CPUs that this process may use.
     pub cpu_count: usize,
-    /// Of memory.
+    /// Size of memory.
     pub memory_bytes: u64,
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     pub fn look() -> Machine {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");

@@ -1,9 +1,9 @@
 //! `httplines-bench`: what can this machine capture, and where do packets, exchanges and time go?
 //!
-//! - [`veth`]: highest rates without loss, delays, costs, beside other programs.
-//! - [`compare`]: two runs of it.
+//! - [`veth`]: highest rates without loss, delays, costs, compared with other programs.
+//! - [`compare`]: compares two runs of it.
 //! - [`trial`]: traffic that is known to the exchange, on a wire of its own, into a receiver.
-//! - [`replay`]: a capture in memory through the whole engine, as fast as it goes.
+//! - [`replay`]: a capture in memory through the whole engine, as fast as possible.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
 
 #![deny(unsafe_code)]

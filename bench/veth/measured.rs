@@ -1,4 +1,4 @@
-//! What several trials at one rate tell together: delays, costs, allocations.
+//! The combined result of several trials at one rate: delays, costs, allocations.
 
 use crate::delay::Delay;
 use crate::fixtures::{self, Fixture, Nowhere};
@@ -15,17 +15,17 @@ use httplines::time::TimestampNs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What allocations are counted on.
-const CANNED_FRAMES: usize = 40_000;
+/// Number of frames in memory on which allocations are counted.
+const FRAMES_IN_MEMORY: usize = 40_000;
 
-/// The one in the middle by `key`; none of none.
+/// The median element by `key`; `None` if there are none.
 fn middle<T>(all: &[T], key: impl Fn(&T) -> f64) -> Option<&T> {
     let mut sorted: Vec<&T> = all.iter().collect();
     sorted.sort_by(|one, other| key(one).total_cmp(&key(other)));
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// Delays at a share of the highest rate; none where no line was found.
+/// Delays at a percentage of the highest rate; `None` if no line was found.
 pub fn latency(workload: &str, percent: u32, reports: &[Report]) -> Option<Latency> {
     let lines = |report: &Report| report.delay.as_ref()?.to_line.clone();
     let of = |key: fn(&Delay) -> u64| {
@@ -43,7 +43,7 @@ pub fn latency(workload: &str, percent: u32, reports: &[Report]) -> Option<Laten
     })
 }
 
-/// What a frame costs; none of no trial.
+/// The cost of a frame; `None` without trials.
 pub fn cost(workload: &str, variant: &str, reports: &[Report]) -> Option<Cost> {
     let of = |report: &Report| FrameCost::new(&report.cpu, report.sent.frames);
     let report = middle(reports, |report| of(report).total_ns())?;
@@ -88,9 +88,9 @@ impl FrameSource for Made {
     }
 }
 
-/// What the engine allocates for an exchange, once it is warm, on frames in memory.
+/// The engine's allocations per exchange in steady state, on frames in memory.
 pub fn allocations_per_exchange(workload: Workload, seed: u64) -> anyhow::Result<f64> {
-    let mut made = Made { round: workload.round(seed, CANNED_FRAMES), next: 0 };
+    let mut made = Made { round: workload.round(seed, FRAMES_IN_MEMORY), next: 0 };
     let fixture = Arc::new(Fixture::new(&mut made, &IfaceNames::default())?);
     let mut config = Config::new(Input::File(PathBuf::new()));
     config.shard_count = 1;

@@ -1,5 +1,5 @@
-//! Network namespaces without names: each is a thread's own and goes when the thread, its sockets
-//! and its processes have gone, so that no two runs can meet and none leaves anything behind.
+//! Network namespaces without names. Each belongs to a thread, and disappears when the thread, its
+//! sockets and its processes are gone. So no two runs can meet, and none leaves anything behind.
 
 use super::sys::unshare_network;
 use std::io;
@@ -9,7 +9,7 @@ use std::thread;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A network namespace, by the thread that lives in it.
+/// A network namespace, represented by the thread in it.
 #[derive(Debug)]
 pub struct Namespace {
     jobs: mpsc::Sender<Job>,
@@ -37,11 +37,11 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Runs `job` in the namespace and waits for it. A thread or process that it starts is in there
-    /// too.
+    /// Runs `job` in the namespace and waits for it. Threads and processes that it starts are in
+    /// the namespace, too.
     ///
     /// # Panics
-    /// Where the job does.
+    /// If the job panics.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, result) = mpsc::channel();
         self.jobs
@@ -55,7 +55,7 @@ impl Namespace {
         self.call("ip", arguments)
     }
 
-    /// Runs `program` with `arguments`, to its end; an error has what it said.
+    /// Runs `program` with `arguments`, to its end; an error contains its output.
     pub fn call(&self, program: &'static str, arguments: &str) -> io::Result<()> {
         let words: Vec<String> = arguments.split(' ').map(String::from).collect();
         let output = self.run(move || Command::new(program).args(words).output());
@@ -74,7 +74,7 @@ impl Namespace {
         let peer = &server.thread;
         client.ip(&format!("link add veth0 type veth peer name veth1 netns {peer}"))?;
         for (namespace, device) in [(&client, "veth0"), (&server, "veth1")] {
-            // IPv6 would speak at its own times.
+            // IPv6 would send packets of its own.
             namespace.ip(&format!("link set {device} addrgenmode none"))?;
             namespace.ip(&format!("link set {device} up"))?;
         }

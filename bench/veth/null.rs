@@ -1,5 +1,5 @@
-//! The null reader: rings, filter and shards like those of httplines, and nothing behind them. What
-//! it cannot keep up with, nobody can who reads rings.
+//! The null reader: rings, filter and shards like those of httplines, and nothing after them. No
+//! program that reads rings can keep up with more.
 
 use anyhow::Context;
 use httplines::capture::live::{LiveCapture, LiveControl, LiveSource};
@@ -36,22 +36,22 @@ pub struct Args {
     /// How long a frame waits for its block to fill [default: 2]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     retire_timeout_ms: Option<u32>,
-    /// Take all TCP
+    /// Pass all TCP to user space
     #[arg(long)]
     unfiltered: bool,
 }
 
-/// How long frames that passed the filter may take to come up at the end.
+/// Time that frames which passed the filter may take to reach user space at the end.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 
-/// What a shard has walked over.
+/// The frames that a shard has walked.
 #[derive(Debug, Default)]
 struct Walked {
     frames: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Runs until SIGINT, then tells what it walked over, in the words of httplines.
+/// Runs until SIGINT, then reports what it walked, in the format of httplines.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = CaptureConfig::default();
     if args.unfiltered {

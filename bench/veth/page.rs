@@ -1,4 +1,4 @@
-//! What was found, as pictures and as one page that needs nothing beside it.
+//! The results, as charts and as one self-contained page.
 
 use crate::campaign::DEFAULT;
 use crate::chart::{self, Axis, Bar, Line, Scale, escaped, short};
@@ -109,7 +109,7 @@ fn rates(results: &Results) -> Option<String> {
         .then(|| chart::bars("Highest rate without loss", &x, &["httplines", "null reader"], &all))
 }
 
-/// Us beside others.
+/// httplines compared with other programs.
 fn peers(results: &Results) -> Option<String> {
     let is_peer = |it: &&Searched| it.command.is_some();
     let workload = &results.searches.iter().find(is_peer)?.workload;
@@ -127,7 +127,7 @@ fn peers(results: &Results) -> Option<String> {
     Some(chart::bars(&format!("Beside others: {workload}"), &x, &[""], &all))
 }
 
-/// Loss over rate, of all receivers of the first traffic that several take part in.
+/// Loss over rate, for all receivers of the first workload that several take part in.
 fn loss(results: &Results) -> Option<String> {
     let is_peer = |it: &&Searched| it.command.is_some();
     let workload = match results.searches.iter().find(is_peer) {
@@ -145,14 +145,14 @@ fn loss(results: &Results) -> Option<String> {
     let min_rate = all().map(|point| point.0).fold(f64::MAX, f64::min);
     let x = Axis::powers("frames a second", min_rate, max_rate, short);
     let y = Axis::from_zero("% lost", all().map(|point| point.1).fold(1.0, f64::max));
-    // Where nobody lost anything there is nothing to see.
+    // Without any loss there is nothing to see.
     let is_lost = all().any(|point| point.1 > 0.0);
     is_lost
         .then(|| chart::lines(&format!("Loss over rate, each trial: {workload}"), &x, &y, &lines))
 }
 
-/// From the last frame's time to the line: of the first traffic at each share of its rate, or of
-/// all traffic where there is one share only.
+/// From the last frame's time to the line: for the first workload at each percentage of its rate,
+/// or for all workloads if there is one percentage only.
 fn latency(results: &Results) -> Option<String> {
     let first = results.latencies.first()?;
     let of_first = || results.latencies.iter().filter(|it| it.workload == first.workload);
@@ -185,12 +185,13 @@ fn latency(results: &Results) -> Option<String> {
 
 /// Where the nanoseconds go.
 fn cost(results: &Results) -> Option<String> {
-    // A superpacket is as much as 40 frames: beside it the others could not be told apart.
+    // A superpacket costs as much as 40 frames: next to it the others would be too short to
+    // compare.
     let is_shown = |it: &&Cost| it.variant == DEFAULT && it.workload != "superpackets";
     costs("Where the nanoseconds go", results.costs.iter().filter(is_shown), |it| &it.workload)
 }
 
-/// What other arguments do to that, where it is more than a little.
+/// The effect of other arguments on that, if it is more than small.
 fn variants(results: &Results) -> Option<String> {
     const WORKLOADS: [&str; 2] = ["small", "bulk"];
     let is_shown = |it: &&Cost| WORKLOADS.contains(&it.workload.as_str());

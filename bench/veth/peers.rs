@@ -1,27 +1,27 @@
-//! Other programs that capture, with their best settings for this: whole frames, a large ring,
+//! Other programs that capture, with their best settings for this task: whole frames, a large ring,
 //! every request printed or written.
 
 use std::path::Path;
 
-/// A program beside us.
+/// A program to compare with.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
-    /// What it is called; of those that are known, its program's name.
+    /// Its name; for known ones, the name of the program.
     pub name: &'a str,
-    /// How it is called: for [`crate::receiver::Kind::Command`].
+    /// Its command line: for [`crate::receiver::Kind::Command`].
     pub command: &'a str,
-    /// How long it takes to begin, and to work off what it has.
+    /// Time it takes to start, and to finish its backlog.
     pub drain_s: f64,
-    /// How long a trial must be at least, so that its beginning and its end are not most of it.
+    /// Minimum length of a trial, so that its start and end are not most of it.
     pub trial_s: f64,
 }
 
-/// Of most: what came last the kernel hands over to them after a second, by libpcap's timeout.
+/// For most: libpcap's timeout delays the last packets by a second.
 pub const DRAIN_S: f64 = 1.2;
-/// Of most.
+/// For most.
 pub const TRIAL_S: f64 = 0.5;
 
-/// All that are known.
+/// All known peers.
 pub const PEERS: [Peer<'static>; 7] = [
     Peer {
         name: "tcpdump",
@@ -32,7 +32,7 @@ pub const PEERS: [Peer<'static>; 7] = [
     },
     Peer {
         name: "tcpflow",
-        // It leaves a report where it runs.
+        // It leaves a report in its working directory.
         command: "cd {dir} && exec tcpflow -i {iface} -c -B tcp dst port 80",
         drain_s: DRAIN_S,
         trial_s: TRIAL_S,
@@ -51,7 +51,7 @@ pub const PEERS: [Peer<'static>; 7] = [
     },
     Peer {
         name: "tshark",
-        // What it captures waits in a file for what it dissects; it begins late.
+        // Its capture process writes to a file, which it dissects later; it starts late.
         command: "exec tshark -q -n -l -i {iface} -B 64 -Y http.request -T fields \
                   -e http.request.full_uri -e http.request.uri",
         drain_s: 1.5,
@@ -59,7 +59,7 @@ pub const PEERS: [Peer<'static>; 7] = [
     },
     Peer {
         name: "suricata",
-        // Checksums are not looked at, responses are reassembled to their end, no rule is loaded.
+        // Checksums are ignored, responses are reassembled to their end, no rule is loaded.
         command: "exec suricata --af-packet={iface} -k none -l {dir} -S /dev/null \
                   --set stream.reassembly.depth=0 --set af-packet.0.ring-size=200000 \
                   --set af-packet.0.use-mmap=yes --set af-packet.0.tpacket-v3=yes",
@@ -75,12 +75,12 @@ pub const PEERS: [Peer<'static>; 7] = [
 ];
 
 impl Peer<'static> {
-    /// The one of that name.
+    /// The peer of that name.
     pub fn named(name: &str) -> Option<&'static Peer<'static>> {
         PEERS.iter().find(|peer| peer.name == name)
     }
 
-    /// Whether its program is there.
+    /// Whether its program is installed.
     pub fn is_installed(&self) -> bool {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| Path::new(&folder).join(self.name).is_file())

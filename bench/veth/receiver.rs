@@ -17,23 +17,23 @@ use std::time::{Duration, Instant};
 
 /// The receiver's end of the wire.
 pub const IFACE: &str = "veth1";
-/// A receiver that is not ready or not over by then never will be.
+/// A receiver that is not ready, or has not ended, by then never will.
 const WAIT: Duration = Duration::from_secs(30);
-/// Between two looks at something that is awaited.
+/// Pause between two checks while waiting.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long what a receiver said before it ended may take to come.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time that output of an ended receiver may take to arrive.
+const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
-/// Who receives.
+/// The kind of receiver.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// httplines, whose records are checked one by one.
     Httplines,
     /// The null reader.
     Null,
-    /// The null reader, taking all TCP.
+    /// The null reader, with all TCP passed to user space.
     NullUnfiltered,
-    /// Any command; what it prints or writes is searched for the requests' numbers.
+    /// Any command; its output and files are searched for the numbers of requests.
     Command(String),
 }
 
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// Whether its totals tell what it saw and lost.
+    /// Whether its totals report what it received and lost.
     pub fn has_totals(&self) -> bool {
         !matches!(self, Kind::Command(_))
     }
@@ -68,22 +68,22 @@ impl fmt::Display for Kind {
 /// How a receiver is started.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Who.
+    /// The kind of receiver.
     pub kind: Kind,
-    /// The program that is called httplines.
+    /// The program to use as httplines.
     pub httplines: PathBuf,
     /// More arguments for httplines or the null reader.
     pub arguments: Vec<String>,
-    /// Where it may write.
+    /// Directory for its output.
     pub directory: PathBuf,
-    /// The CPU it is kept on; none: any.
+    /// The CPU it is pinned to; `None`: any.
     pub cpu: Option<CpuId>,
-    /// CPU time below which a receiver without totals counts as idle, for so long, at the end.
+    /// How long the CPU time of a receiver without totals must stay low at the end.
     pub drain: Duration,
 }
 
 impl Setup {
-    /// Where records or anything else that is found goes.
+    /// Where records, or other output, go.
     pub fn output(&self) -> PathBuf {
         self.directory.join("output")
     }
@@ -119,7 +119,8 @@ impl Setup {
     }
 }
 
-/// A receiver that runs; killed, with all it started, where it is dropped before it was stopped.
+/// A running receiver. If it is dropped before it was stopped, it is killed with everything it
+/// started.
 #[derive(Debug)]
 pub struct Receiver {
     kind: Kind,
@@ -127,25 +128,25 @@ pub struct Receiver {
     directory: PathBuf,
     child: Child,
     stderr: Lines<String>,
-    said: Vec<String>,
+    stderr_lines: Vec<String>,
     /// CPU time before the trial.
     cpu_before: Vec<(String, u64)>,
-    /// CPU time when the last frame had come.
+    /// CPU time when the last frame had arrived.
     cpu_sent_ns: Option<u64>,
 }
 
 /// How a receiver ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// What it counted, if it told.
+    /// Its counters, if it reports them.
     pub totals: Option<Totals>,
     /// CPU time by its threads' names, since it was ready.
     pub cpu: Vec<(String, u64)>,
-    /// The part of that which it took after the last frame had come: 0 to 1.
+    /// The part of that which it used after the last frame had arrived: 0 to 1.
     pub left: f64,
-    /// The most memory it held.
+    /// Its peak memory.
     pub memory_bytes_max: u64,
-    /// It did not end with exit code 0.
+    /// Set if its exit code was not 0.
     pub failure: Option<String>,
 }
 
@@ -154,7 +155,7 @@ impl Receiver {
     pub fn start(setup: &Setup, namespace: &Namespace) -> anyhow::Result<Receiver> {
         let (mut command, cpu) = (setup.command()?, setup.cpu);
         let program = command.get_program().to_string_lossy().into_owned();
-        // It is born on its CPU: the thread that starts it stays there only for that.
+        // It is started on its CPU: the thread that starts it is pinned there only for that.
         let child = namespace.run(move || {
             let before = affinity::allowed_cpus();
             if let Some(cpu) = cpu {
@@ -182,7 +183,7 @@ impl Receiver {
             directory: setup.directory.clone(),
             child,
             stderr,
-            said: Vec::new(),
+            stderr_lines: Vec::new(),
             cpu_before: Vec::new(),
             cpu_sent_ns: None,
         };
@@ -191,42 +192,47 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// httplines and the null reader say that they capture; of others a packet socket is seen.
+    /// httplines and the null reader report that they capture; for others we wait for a packet
+    /// socket.
     fn await_ready(&mut self, namespace: &Namespace) -> anyhow::Result<()> {
         let until = Instant::now() + WAIT;
         while Instant::now() < until {
             if self.kind.has_totals() {
                 match self.stderr.recv_timeout(PAUSE) {
-                    Ok(line) => self.said.push(line),
+                    Ok(line) => self.stderr_lines.push(line),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PAUSE),
                 }
-                if self.said.iter().any(|line| line.contains("capturing on")) {
+                if self.stderr_lines.iter().any(|line| line.contains("capturing on")) {
                     return Ok(());
                 }
             } else if namespace.run(has_packet_socket) {
-                // The socket is there before its filter and ring are.
+                // The socket exists before its filter and ring do.
                 std::thread::sleep(self.drain);
                 return Ok(());
             } else {
                 std::thread::sleep(PAUSE);
             }
             if let Some(status) = self.child.try_wait()? {
-                // Its last words may still be on their way.
-                self.said.extend(std::iter::from_fn(|| self.stderr.recv_timeout(LAST_WORDS).ok()));
-                bail!("the receiver ended before it began, {status}: {}", self.said.join("; "));
+                // Its last output may still be on its way.
+                self.stderr_lines
+                    .extend(std::iter::from_fn(|| self.stderr.recv_timeout(LAST_OUTPUT_WAIT).ok()));
+                bail!(
+                    "the receiver ended before it began, {status}: {}",
+                    self.stderr_lines.join("; ")
+                );
             }
         }
-        bail!("the receiver does not capture after {WAIT:?}: {}", self.said.join("; "))
+        bail!("the receiver does not capture after {WAIT:?}: {}", self.stderr_lines.join("; "))
     }
 
-    /// The last frame has come: what it does from now on was left.
+    /// Records that the last frame has arrived: what it does from now on was left.
     pub fn note_sent(&mut self) {
         self.cpu_sent_ns = Some(self.cpu_ns());
     }
 
-    /// Waits until it has worked off what it was given: httplines and the null reader do so by
-    /// themselves when they are asked to end; others must have been idle for a while.
+    /// Waits until it has finished its work. httplines and the null reader do that by themselves
+    /// when they are asked to end; others must have been idle for a while.
     pub fn await_idle(&mut self) {
         let window = match self.kind.has_totals() {
             true => Duration::from_millis(30),
@@ -239,7 +245,7 @@ impl Receiver {
             std::thread::sleep(window);
             let now = look(self);
             let share = (now.0.saturating_sub(before.0)) as f64 / window.as_nanos() as f64;
-            // On a busy machine it may want to run and get no CPU.
+            // On a busy machine it may be ready to run without getting a CPU.
             if share < 0.1 && now.1 == before.1 && !self.is_running() {
                 return;
             }
@@ -270,11 +276,12 @@ impl Receiver {
             std::thread::sleep(PAUSE);
         };
         while let Ok(line) = self.stderr.recv_timeout(WAIT) {
-            self.said.push(line);
+            self.stderr_lines.push(line);
         }
-        let totals = self.kind.has_totals().then(|| Totals::parse(&self.said)).transpose()?;
+        let totals =
+            self.kind.has_totals().then(|| Totals::parse(&self.stderr_lines)).transpose()?;
         let failure = (self.kind.has_totals() && !status.success())
-            .then(|| format!("the receiver ended with {status}: {}", self.said.join("; ")));
+            .then(|| format!("the receiver ended with {status}: {}", self.stderr_lines.join("; ")));
         Ok(Finished { totals, cpu, left, memory_bytes_max, failure })
     }
 
@@ -284,7 +291,7 @@ impl Receiver {
         processes.iter().flat_map(|process| entries(&process.join("task"))).collect()
     }
 
-    /// Whether one of its threads runs, or waits for a CPU or a disk.
+    /// Whether one of its threads is running, or waits for a CPU or a disk.
     fn is_running(&self) -> bool {
         self.threads().iter().any(|thread| {
             let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
@@ -324,7 +331,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // After `stop` the group is gone, unless it left something behind.
+        // After `stop` the group is gone, unless a process of it was left behind.
         let _ = send_signal_to_group(self.child.id(), Signal::KILL);
         let _ = self.child.wait();
     }
@@ -334,7 +341,7 @@ impl Drop for Receiver {
 fn processes_of(group: u32) -> Vec<PathBuf> {
     let is_member = |process: &PathBuf| {
         let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
-        // The name in brackets may hold anything; behind it: state, parent, group.
+        // The name in brackets may contain anything; after it: state, parent, group.
         let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         rest.split(' ').nth(2).and_then(|word| word.parse().ok()) == Some(group)
     };

@@ -1,4 +1,5 @@
-//! A capture file as a round: its frames in their order, and in every round other clients.
+//! A capture file as a round: its frames in their order, with other client addresses in every
+//! round.
 
 use crate::frame::kind;
 use crate::round::Round;
@@ -43,7 +44,7 @@ pub fn round(path: &Path) -> anyhow::Result<Round> {
     Ok(round)
 }
 
-/// The address that changes, of the two that talk: that of whoever was heard first.
+/// The address that changes, of each pair of addresses: that of the first sender.
 type Clients = HashMap<[Vec<u8>; 2], Vec<u8>>;
 
 fn push(round: &mut Round, clients: &mut Clients, frame: &[u8]) {
@@ -68,7 +69,7 @@ fn push(round: &mut Round, clients: &mut Clients, frame: &[u8]) {
     round.templates.push(frame.to_vec());
 }
 
-/// Where the addresses of an IP packet and the checksums over them are.
+/// Offsets of the addresses in an IP packet, and of the checksums over them.
 struct Packet {
     ends: [usize; 2],
     address_bytes: usize,

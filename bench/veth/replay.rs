@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// A capture in memory through the whole engine, as fast as it goes
+/// A capture in memory through the whole engine, as fast as possible
 ///
-/// Frames are read into memory once. Each run takes all of them through decoding, flows, HTTP and
-/// JSON lines, and hands the lines to the writer. One run more comes first, of which allocations
-/// are told and times are not.
+/// Frames are read into memory once. Each run passes all of them through decoding, flows, HTTP and
+/// JSON lines, and hands the lines to the writer. An additional first run is for counting
+/// allocations and is not timed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The capture: pcap or pcapng
@@ -30,11 +30,11 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Every run appends its lines here (/dev/null: the writer's system calls and no disk);
-    /// without it the writer forgets them
+    /// Append the lines of every run to this file (/dev/null: the writer's system calls and no
+    /// disk); without it the writer discards them
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +51,7 @@ struct Report {
     results: Vec<Row>,
 }
 
-/// What a number of shards gave.
+/// The results for a number of shards.
 #[derive(Debug, Serialize)]
 struct Row {
     shards: u16,
@@ -59,12 +59,12 @@ struct Row {
     packets_per_s: f64,
     bytes_per_s: f64,
     exchanges_per_s: f64,
-    /// Of the clock.
+    /// Wall-clock time.
     ns_per_packet: Spread,
-    /// Of all threads together.
+    /// CPU time of all threads together.
     cpu_ns_per_packet: Spread,
     allocations: Allocated,
-    /// While the second half of the packets went through.
+    /// During the second half of the packets.
     allocations_steady: Allocated,
 }
 
@@ -88,7 +88,7 @@ impl Allocated {
     }
 }
 
-/// What every run must find, however many shards there are.
+/// The results that every run must have, whatever the number of shards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Found {
     packets: u64,
@@ -144,7 +144,7 @@ fn read(path: &Path, read_bytes: usize) -> anyhow::Result<Fixture> {
     Ok(Fixture::new(&mut source, &names)?)
 }
 
-/// One run. It must find what the first one found, and every packet.
+/// One run. Its results must equal those of the first run, and include every packet.
 fn once(
     fixture: &Arc<Fixture>,
     config: &Config,

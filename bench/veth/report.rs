@@ -1,5 +1,5 @@
-//! What a trial found: where frames and exchanges were lost, what it cost, and whether it may be
-//! believed.
+//! The result of a trial: where frames and exchanges were lost, what it cost, and whether it is
+//! valid.
 
 use crate::check::Exchanges;
 use crate::delay::Delays;
@@ -9,10 +9,10 @@ use crate::totals::Totals;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A generator that was further behind its schedule than this part of the trial is no open loop.
+/// If the generator was late by more than this part of the trial, the load was no open loop.
 const BEHIND_MAX: f64 = 0.01;
 
-/// Where something was lost, in the order of the data's way.
+/// Where something was lost, in the order of the data path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -20,19 +20,19 @@ pub enum Place {
     Generator,
     /// Frames between the two ends of the wire.
     Veth,
-    /// Frames for which the CPU's backlog had no room.
+    /// Frames dropped because the CPU's backlog was full.
     Backlog,
-    /// Frames of HTTP connections that the filter rejected, but for acknowledgements of bodies.
+    /// Frames of HTTP connections that the filter rejected, except for acknowledgements of bodies.
     Filter,
-    /// Frames for which the rings had no room.
+    /// Frames dropped because the rings were full.
     Ring,
-    /// Exchanges whose frames all came up, and that did not become right lines.
+    /// Exchanges whose frames all reached user space, and that did not become correct lines.
     Engine,
-    /// Lines that were made and did not reach the output.
+    /// Lines that were formatted and did not reach the output.
     Output,
 }
 
-/// Losses by place: of frames down to the ring, of exchanges behind it.
+/// Losses by place: frames up to the ring, exchanges after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
     /// See [`Place::Generator`].
@@ -65,14 +65,14 @@ impl Lost {
     }
 }
 
-/// CPU time by side, in nanoseconds.
+/// CPU time by component, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Cpu {
     /// Making frames.
     pub generator_ns: u64,
     /// Receiving them, on the generator's CPU: the stack, the filter, the copy into the ring.
     pub softirq_ns: u64,
-    /// Of that, the filter's, where it was timed.
+    /// The filter's part of it, if it was timed.
     pub filter_ns: Option<u64>,
     /// Threads of the receiver that are called `shard-`.
     pub workers_ns: u64,
@@ -83,7 +83,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// From the generator's account and the times of the receiver's threads.
+    /// From the generator's counters and the times of the receiver's threads.
     pub fn new(sent: &Sent, threads: &[(String, u64)]) -> Cpu {
         let busy_ns = sent.cpu_ns.saturating_sub(sent.idle_ns);
         let mut cpu = Cpu {
@@ -102,10 +102,10 @@ impl Cpu {
     }
 }
 
-/// What the kernel counted on the wire during the trial.
+/// The kernel's counters of the wire during the trial.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Wire {
-    /// Frames that the receiver's end of the wire took; none where they are put into it.
+    /// Frames that the receiver's end of the wire received; `None` if they are injected there.
     pub received: Option<u64>,
     /// Frames that found a CPU's backlog full, on the whole machine.
     pub backlog_dropped: u64,
@@ -116,15 +116,15 @@ pub struct Wire {
 pub struct Setting {
     /// The workload or the capture file.
     pub workload: String,
-    /// What its order comes from.
+    /// The seed of its order.
     pub seed: u64,
     /// The receiver.
     pub receiver: String,
     /// Its further arguments.
     pub receiver_arguments: Vec<String>,
-    /// How frames come onto the wire.
+    /// How frames were put onto the wire.
     pub means: &'static str,
-    /// Frames a second that were asked for; none: as many as go.
+    /// Requested frames per second; `None`: as many as possible.
     pub rate: Option<u64>,
     /// Frames of a round.
     pub round_frames: u64,
@@ -134,11 +134,11 @@ pub struct Setting {
     pub generator_cpu: Option<usize>,
     /// The receiver's.
     pub receiver_cpu: Option<usize>,
-    /// Where.
+    /// The machine.
     pub machine: Machine,
 }
 
-/// All that is known at the end of a trial.
+/// All results of a trial.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// How it was set up.
@@ -147,34 +147,34 @@ pub struct Report {
     pub sent: Sent,
     /// Frames a second that were sent.
     pub achieved_rate: f64,
-    /// Of which HTTP connections.
+    /// The part of them that belongs to HTTP connections.
     pub http_frames: u64,
-    /// Exchanges that were sent whole, where frames carry numbers.
+    /// Exchanges that were sent completely, if frames carry numbers.
     pub exchanges_sent: u64,
     /// What the wire did.
     pub wire: Wire,
-    /// What the receiver counted, if it told.
+    /// The receiver's counters, if it reports them.
     pub totals: Option<Totals>,
-    /// What was found in its output, where that is looked at.
+    /// What its output contained, if that is examined.
     pub exchanges: Option<Exchanges>,
-    /// Of exchanges, where records tell.
+    /// Delays of exchanges, if records show them.
     pub delay: Option<Delays>,
-    /// By side.
+    /// By component.
     pub cpu: Cpu,
-    /// The part of the receiver's work that was left when the last frame had come: 0 to 1.
+    /// The part of the receiver's work that was left when the last frame had arrived: 0 to 1.
     pub left: f64,
     /// The receiver's peak memory.
     pub memory_bytes_max: u64,
     /// Losses by place.
     pub lost: Lost,
-    /// The places where something was lost, the first on the way first.
+    /// The places where something was lost, in the order of the data path.
     pub blamed: Vec<Place>,
-    /// Why the trial may not be believed; empty where it may.
+    /// Why the trial is not valid; empty if it is.
     pub invalid: Vec<String>,
 }
 
 impl Report {
-    /// Adds up: fills in losses, blame and doubts from the rest.
+    /// Completes the report: derives losses, places and doubts from the rest.
     pub fn judge(&mut self) {
         self.judge_generator();
         let sent = &self.sent;
@@ -215,7 +215,7 @@ impl Report {
         self.invalid.extend(totals.violation.clone().map(|sums| format!("receiver: sums {sums}")));
         let sent = self.sent.frames;
         if let Some(received) = self.wire.received {
-            // Where the backlog is full the frame counts as dropped by the wire, too.
+            // If the backlog is full, the frame counts as dropped by the wire, too.
             let before = sent.saturating_sub(received);
             self.lost.backlog = before.min(self.wire.backlog_dropped);
             self.lost.veth = before - self.lost.backlog;
@@ -253,15 +253,16 @@ impl Report {
         let not_right = exchanges.sent - exchanges.right;
         let is_whole = lost.veth + lost.backlog + lost.filter + lost.ring == 0;
         self.lost.engine = match is_whole {
-            // What the output lost was a right line before.
+            // A line that the output lost was a correct line before.
             true => not_right.saturating_sub(lost.output) + exchanges.extra,
-            // Of exchanges that lack frames nothing right can be asked, but nothing wrong either.
+            // Exchanges that lack frames cannot be required to be correct, but they must not be
+            // wrong.
             false => exchanges.wrong,
         };
     }
 
-    /// The greater part of what was lost, of frames or of exchanges: 0 to 1. What the generator did
-    /// not send was not lost.
+    /// The greater of the lost parts, of frames or of exchanges: 0 to 1. Frames that the generator
+    /// did not send were not lost.
     pub fn loss(&self) -> f64 {
         let lost = &self.lost;
         let frames = lost.veth + lost.backlog + lost.filter + lost.ring;
@@ -271,7 +272,7 @@ impl Report {
         part(frames, self.sent.frames).max(part(not_right, exchanges.sent))
     }
 
-    /// Whether it may be believed.
+    /// Whether it is valid.
     pub fn is_valid(&self) -> bool {
         self.invalid.is_empty()
     }
@@ -421,7 +422,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
 mod tests {
     use super::*;
 
-    /// Of 1000 frames and 100 exchanges, in a second.
+    /// 1000 frames and 100 exchanges, in a second.
     fn report(received: Option<u64>, backlog_dropped: u64, offered: u64, right: u64) -> Report {
         let setting = Setting {
             workload: String::new(),
@@ -476,7 +477,7 @@ mod tests {
     fn frames_are_lost_on_the_wire_or_in_the_backlog() {
         for (received, backlog_dropped, offered, right, blamed) in [
             (Some(1000), 0, 1000, 100, vec![]),
-            // Counted on the whole machine: somebody else's.
+            // Counted on the whole machine: these belong to other traffic.
             (Some(1000), 50, 1000, 100, vec![]),
             (Some(990), 10, 990, 90, vec![Place::Backlog]),
             (Some(990), 4, 990, 90, vec![Place::Veth, Place::Backlog]),

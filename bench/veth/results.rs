@@ -1,4 +1,4 @@
-//! What `httplines-bench veth` found: as it is written, read again and compared.
+//! The results of `httplines-bench veth`: written, read again and compared.
 
 use crate::chart::short;
 use crate::delay::Delays;
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A machine that is faster by more than this factor in one round than in another is not steady.
+/// A machine is not steady if one round is faster than another by more than this factor.
 const STEADY: f64 = 1.1;
 
-/// All of it.
+/// All results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// How.
+    /// The parameters.
     pub parameters: Parameters,
     /// When it began, in seconds since 1970.
     pub begun_s: u64,
-    /// For how long it went on.
+    /// How long it took.
     pub seconds: f64,
     /// Highest rates, by workload and receiver.
     pub searches: Vec<Searched>,
@@ -35,20 +35,20 @@ pub struct Results {
     pub allocations_per_exchange: BTreeMap<String, f64>,
 }
 
-/// What a run can be repeated with.
+/// The parameters that are needed to repeat a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
-    /// What order and sizes come from.
+    /// The seed of order and sizes.
     pub seed: u64,
     /// Seconds of a trial that closes in.
     pub short_s: f64,
     /// Seconds of the trial that confirms.
     pub long_s: f64,
-    /// Searches of each.
+    /// Searches of each kind.
     pub repeats: u32,
-    /// The bracket is narrow enough when its ends differ by this part.
+    /// A search ends when the ends of the bracket differ by this part.
     pub resolution: f64,
-    /// After how long the kernel hands over a block that is not full.
+    /// The timeout after which the kernel hands over a block that is not full.
     pub retire_timeout_ms: u32,
     /// The generator's CPU.
     pub generator_cpu: Option<usize>,
@@ -56,87 +56,87 @@ pub struct Parameters {
     pub receiver_cpu: Option<usize>,
     /// More arguments for httplines.
     pub arguments: Vec<String>,
-    /// Features of the receiver's interface, as ethtool(8) tells; empty without it.
+    /// Features of the receiver's interface, from ethtool(8); empty if it is missing.
     pub features: BTreeMap<String, String>,
 }
 
 /// The highest rates of a receiver.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Searched {
-    /// Of which traffic.
+    /// The workload.
     pub workload: String,
-    /// Who.
+    /// The receiver.
     pub receiver: String,
-    /// How it was called, if it is a command.
+    /// Its command line, if it is a command.
     pub command: Option<String>,
-    /// Frames a second at which nothing was lost, in each round.
+    /// Frames per second at which nothing was lost, in each round.
     #[serde(default)]
     pub rounds: Vec<f64>,
-    /// At which nothing was lost.
+    /// Without loss.
     pub ndr: Highest,
-    /// At which no more than one in 200 was lost.
+    /// With a loss of at most one in 200.
     pub pdr: Highest,
-    /// Bytes of a frame, on average.
+    /// Mean size of a frame.
     pub frame_bytes: f64,
-    /// Exchanges of a frame, on average.
+    /// Mean number of exchanges per frame.
     pub exchanges_per_frame: f64,
-    /// All trials, in their order.
+    /// All trials, in the order in which they ran.
     pub points: Vec<Point>,
 }
 
 /// A highest rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Highest {
-    /// Frames a second.
+    /// Frames per second.
     pub rate: Spread,
-    /// Where more is lost; of the generator it is known only that there is no more.
+    /// Where more would be lost. If it is the generator, the receiver may be faster.
     pub limit: Vec<Place>,
 }
 
 /// Delays at a rate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Latency {
-    /// Of which traffic.
+    /// The workload.
     pub workload: String,
     /// Percent of the highest rate without loss.
     pub percent: u32,
-    /// Frames a second.
+    /// Frames per second.
     pub rate: f64,
-    /// How long it took, in the trial in the middle.
+    /// The delays in the median trial.
     pub delays: Delays,
-    /// From the last frame's intended time to the line: half of the exchanges, in nanoseconds.
+    /// From the due time of the last frame to the line: half of the exchanges, in nanoseconds.
     pub p50_ns: Spread,
     /// 99 of 100.
     pub p99_ns: Spread,
 }
 
-/// What a frame costs.
+/// The cost of a frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cost {
-    /// Of which traffic.
+    /// The workload.
     pub workload: String,
-    /// What is different.
+    /// The variant of the arguments.
     pub variant: String,
-    /// Frames a second.
+    /// Frames per second.
     pub rate: f64,
-    /// By side, for a frame on the wire, in the trial in the middle.
+    /// By component, per frame on the wire, in the median trial.
     pub frame: FrameCost,
-    /// All sides together.
+    /// All components together.
     pub total_ns: Spread,
-    /// Frames that came up for one on the wire.
+    /// Frames that reached user space, per frame on the wire.
     pub ring_frames: f64,
-    /// Bytes that came up for one on the wire.
+    /// Bytes that reached user space, per byte on the wire.
     pub ring_bytes: f64,
-    /// Exchanges that were not right, of all.
+    /// The part of all exchanges that were not correct.
     pub not_right: f64,
     /// The receiver's peak memory.
     pub memory_bytes_max: u64,
 }
 
-/// Nanoseconds of CPU time for a frame on the wire.
+/// Nanoseconds of CPU time per frame on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameCost {
-    /// The kernel's way of a frame, without the filter.
+    /// The kernel's receive path, without the filter.
     pub kernel_ns: f64,
     /// The filter.
     pub filter_ns: f64,
@@ -149,7 +149,7 @@ pub struct FrameCost {
 }
 
 impl FrameCost {
-    /// Of so many frames.
+    /// For this many frames.
     pub fn new(cpu: &Cpu, frames: u64) -> FrameCost {
         let each = |ns: u64| ns as f64 / frames.max(1) as f64;
         let filter_ns = cpu.filter_ns.unwrap_or(0);
@@ -162,12 +162,12 @@ impl FrameCost {
         }
     }
 
-    /// All together.
+    /// All components together.
     pub fn total_ns(&self) -> f64 {
         self.parts().iter().map(|(_, ns)| ns).sum()
     }
 
-    /// The parts, with what they are called.
+    /// The components, with their names.
     pub fn parts(&self) -> [(&'static str, f64); 5] {
         [
             ("kernel", self.kernel_ns),
@@ -185,26 +185,26 @@ impl Searched {
         self.ndr.rate.median * self.frame_bytes * 8e-9
     }
 
-    /// Exchanges a second there, of who tells exchanges.
+    /// Exchanges per second at that rate, if the receiver reports exchanges.
     pub fn exchanges_s(&self) -> Option<f64> {
         (self.receiver != "null").then_some(self.ndr.rate.median * self.exchanges_per_frame)
     }
 }
 
 impl Highest {
-    /// `at least` where the generator is the limit.
+    /// Whether the rate is a lower bound, because the generator is the limit.
     pub fn is_open(&self) -> bool {
         is_generators(&self.limit) && self.rate.median > 0.0
     }
 
-    /// Where more is lost, in words.
+    /// Where more would be lost, in words.
     pub fn limit_text(&self) -> String {
         let names: Vec<String> = self.limit.iter().map(Place::to_string).collect();
         if names.is_empty() { "receiver".into() } else { names.join(", ") }
     }
 }
 
-/// What `veth --json` wrote.
+/// Reads the output of `veth --json`.
 pub fn read(path: &Path) -> anyhow::Result<Results> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text)
@@ -212,7 +212,7 @@ pub fn read(path: &Path) -> anyhow::Result<Results> {
 }
 
 impl Results {
-    /// What was found of a workload and a receiver.
+    /// The search of a workload and a receiver.
     pub fn searched(&self, workload: &str, receiver: &str) -> Option<&Searched> {
         let is_it = |it: &&Searched| it.workload == workload && it.receiver == receiver;
         self.searches.iter().find(is_it)
@@ -229,7 +229,7 @@ impl Results {
         names
     }
 
-    /// A rate divided by the null reader's of the same round.
+    /// A rate divided by the null reader's in the same round.
     pub fn beside_null(&self, it: &Searched) -> Option<Spread> {
         let null = self.searched(&it.workload, "null").filter(|null| !std::ptr::eq(*null, it))?;
         let pairs = it.rounds.iter().zip(&null.rounds).filter(|(_, null)| **null > 0.0);
@@ -237,8 +237,8 @@ impl Results {
         (!ratios.is_empty()).then(|| Spread::of(ratios))
     }
 
-    /// By which factor the null reader's greatest rate of the same traffic is above its least (in
-    /// the middle of all traffic): what the machine does by itself. None of one round.
+    /// The null reader's greatest rate divided by its least for the same workload (the median over
+    /// all workloads): the variation of the machine itself. `None` with one round.
     pub fn unsteadiness(&self) -> Option<f64> {
         let nulls = self.searches.iter().filter(|it| it.receiver == "null" && it.rounds.len() > 1);
         let factors = nulls.map(|it| it.ndr.rate.max / it.ndr.rate.min);
@@ -246,7 +246,7 @@ impl Results {
         (!factors.is_empty()).then(|| Spread::of(factors).median)
     }
 
-    /// What a user wants to know first.
+    /// The most important result in a sentence.
     pub fn answer(&self) -> String {
         let ours: Vec<&Searched> =
             self.searches.iter().filter(|it| it.receiver == "httplines").collect();
@@ -277,7 +277,7 @@ impl Results {
         answer + "."
     }
 
-    /// What the rates claim, and what they do not.
+    /// What the rates mean, and what they do not.
     pub fn claim(&self) -> String {
         let mut claim = String::from(
             "A rate is one at which every frame came up and every exchange became its line: the \

@@ -1,6 +1,6 @@
-//! A round: the frames of whole connections, woven into each other. A trial is rounds behind each
-//! other, so that every connection it begins it also ends, and what a receiver should find is known
-//! to the exchange.
+//! A round: the frames of whole connections, interleaved. A trial is a sequence of rounds. So every
+//! connection that a trial opens is also closed, and the exchanges that a receiver should find are
+//! known one by one.
 
 use super::frame::{
     self, HEADER_BYTES, Heading, SEGMENT_BYTES, TUNNEL_BYTES, Turn, flag, kind, text,
@@ -8,7 +8,7 @@ use super::frame::{
 use crate::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
-/// What a receiver should find of an exchange.
+/// The properties of an exchange that a receiver should find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
     /// Its request's method.
@@ -23,7 +23,7 @@ pub struct Expected {
     pub last_step: usize,
 }
 
-/// The frames of a round, and what they say.
+/// The frames of a round, and what a receiver should find.
 #[derive(Debug, Default)]
 pub struct Round {
     /// Frames, in order.
@@ -45,7 +45,7 @@ pub struct Round {
 }
 
 impl Round {
-    /// What makes the frames of round `round` differ from those of others.
+    /// The values in which the frames of round `round` differ from those of others.
     pub fn turn(&self, round: u32) -> Turn {
         Turn {
             round,
@@ -55,7 +55,7 @@ impl Round {
         }
     }
 
-    /// So many frames are how many whole rounds.
+    /// How many whole rounds `frames` frames are.
     pub fn count_in(&self, frames: u64) -> u64 {
         frames / self.steps.len() as u64
     }
@@ -82,7 +82,7 @@ struct Thread {
     is_http: bool,
 }
 
-/// Takes in connections, and weaves them into a round.
+/// Collects connections, and interleaves them into a round.
 #[derive(Debug)]
 pub struct Weaver {
     random: u64,
@@ -90,14 +90,14 @@ pub struct Weaver {
     round: Round,
     /// Templates, by their bytes.
     known: HashMap<Vec<u8>, u32>,
-    /// Templates of whole answers, by what they are made from: long ones are made once.
+    /// Templates of whole responses, by their parameters: long ones are built once.
     answers: HashMap<String, Vec<u32>>,
     threads: Vec<Thread>,
     planned: usize,
 }
 
 impl Weaver {
-    /// An empty round, of which so many connections will be open at a time.
+    /// An empty round with up to `concurrency` open connections.
     pub fn new(seed: u64, concurrency: usize) -> Weaver {
         Weaver {
             random: seed,
@@ -110,7 +110,7 @@ impl Weaver {
         }
     }
 
-    /// All that comes from now on goes through a VXLAN tunnel.
+    /// Everything added from now on goes through a VXLAN tunnel.
     pub fn enter_tunnel(&mut self) {
         self.round.prefix_bytes = TUNNEL_BYTES;
     }
@@ -135,7 +135,7 @@ impl Weaver {
         self.round.connection_count - 1
     }
 
-    /// A new TCP connection to `server_port`; it is there once the script is dropped.
+    /// A new TCP connection to `server_port`; it is added to the round when the script is dropped.
     pub fn script(&mut self, server_port: u16) -> Script<'_> {
         let connection = self.connection();
         Script {
@@ -148,7 +148,7 @@ impl Weaver {
         }
     }
 
-    /// Frames of one sender that are no TCP of ours: template and connection of each.
+    /// Frames of one sender that are not TCP connections of ours: template and connection of each.
     pub fn frames(&mut self, kind: u8, frames: Vec<(Vec<u8>, u32)>) {
         let mut thread = Thread::default();
         for (template, connection) in frames {
@@ -180,8 +180,8 @@ impl Weaver {
         self.threads.push(thread);
     }
 
-    /// The round: at each place the next frame of a connection that is picked among those open. New
-    /// ones open one by one, so that a round does not begin with a flood of SYNs.
+    /// Builds the round: each position gets the next frame of an open connection that is picked at
+    /// random. Connections open one by one, so that a round does not begin with a flood of SYNs.
     pub fn weave(mut self) -> Round {
         let mut waiting = std::mem::take(&mut self.threads).into_iter();
         let mut open: Vec<(std::vec::IntoIter<Step>, bool)> = Vec::new();
@@ -215,7 +215,7 @@ impl Weaver {
     }
 }
 
-/// A connection as it is written, one message after the other.
+/// A connection that is being written, one message after the other.
 #[derive(Debug)]
 pub struct Script<'a> {
     weaver: &'a mut Weaver,
@@ -223,32 +223,32 @@ pub struct Script<'a> {
     connection: u32,
     server_port: u16,
     segment_bytes: usize,
-    /// The next sequence number of client and server, less their initial ones.
+    /// The next sequence numbers of client and server, relative to their initial ones.
     next: [u32; 2],
 }
 
 impl Script<'_> {
-    /// No segment has more payload.
+    /// Sets the maximum payload of a segment.
     pub fn set_segment_bytes(&mut self, segment_bytes: usize) {
         self.segment_bytes = segment_bytes;
     }
 
     /// SYN, SYN and ACK, ACK.
     pub fn open(&mut self) {
-        self.knock();
+        self.send_syn();
         self.frame(Heading::ToClient, flag::SYN | flag::ACK, &[], text::NONE);
         self.acknowledge(Heading::ToServer);
     }
 
-    /// Both sides end.
+    /// Both sides close.
     pub fn close(&mut self) {
         self.frame(Heading::ToServer, flag::FIN | flag::ACK, &[], text::NONE);
         self.frame(Heading::ToClient, flag::FIN | flag::ACK, &[], text::NONE);
         self.acknowledge(Heading::ToServer);
     }
 
-    /// A SYN, which may never be answered.
-    pub fn knock(&mut self) {
+    /// A SYN that may never be answered.
+    pub fn send_syn(&mut self) {
         self.frame(Heading::ToServer, flag::SYN, &[], text::NONE);
     }
 
@@ -262,7 +262,7 @@ impl Script<'_> {
         self.frame(way, flag::ACK | flags, payload, text::NONE);
     }
 
-    /// A request in one segment: `rest` is what follows its first line, the body apart.
+    /// A request in one segment: `rest` is what follows its first line, without the body.
     pub fn request(&mut self, method: &'static str, rest: &str, body_bytes: usize) {
         let place = if method.len() == 3 { "/qq/" } else { "/q/" };
         let digits = "\0".repeat(frame::REQUEST_DIGITS);
@@ -280,7 +280,7 @@ impl Script<'_> {
         self.frame(Heading::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);
     }
 
-    /// A request without body whose payload has so many bytes.
+    /// A request without a body and with a payload of this size.
     pub fn request_of(&mut self, method: &'static str, payload_bytes: usize) {
         let fixed = "GET /qq/ HTTP/1.1\r\n".len() + frame::REQUEST_DIGITS;
         let around = "Host: www.example.com\r\nCookie: \r\n\r\n".len();
@@ -288,8 +288,8 @@ impl Script<'_> {
         self.request(method, &format!("Host: www.example.com\r\nCookie: {cookie}\r\n\r\n"), 0);
     }
 
-    /// The answer to the last request: `status` is the code and a reason of two letters. The client
-    /// acknowledges every second segment.
+    /// The response to the last request: `status` is the code and a reason of two letters. The
+    /// client acknowledges every second segment.
     pub fn response(&mut self, status: &str, kind: &str, answer: &Answer) {
         let (Answer::Length(body_bytes) | Answer::Chunked(body_bytes)) = *answer;
         self.expect(status, body_bytes);
@@ -317,13 +317,14 @@ impl Script<'_> {
         }
     }
 
-    /// An answer whose first segment has so many bytes of payload, the second so many of body.
+    /// A response whose first segment has a payload of `payload_bytes`, and the second `more_bytes`
+    /// of body.
     pub fn response_of(&mut self, payload_bytes: usize, more_bytes: usize) {
         let whole_bytes = payload_bytes + more_bytes;
         let head_bytes = |body_bytes| {
             response_bytes("200 OK", "a/b", &Answer::Length(body_bytes)).len() - body_bytes
         };
-        // The longer the body, the longer its length is to write.
+        // The longer the body, the more digits its length has.
         let body_bytes = whole_bytes - head_bytes(whole_bytes - head_bytes(whole_bytes));
         let payload = response_bytes("200 OK", "a/b", &Answer::Length(body_bytes));
         let (first, rest) = payload.split_at(payload_bytes.min(payload.len()));
@@ -368,7 +369,7 @@ impl Script<'_> {
     }
 }
 
-/// A response's head and body; zeros stand for its request's number.
+/// A response's head and body, with zeros in place of its request's number.
 fn response_bytes(status: &str, kind: &str, answer: &Answer) -> Vec<u8> {
     let framing = match answer {
         Answer::Length(bytes) => format!("Content-Length: {bytes}"),

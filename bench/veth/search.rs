@@ -1,45 +1,47 @@
-//! The highest rate at which a receiver loses nothing, or no more than some: short trials at rates
-//! that close in on it, and a long one that confirms it (RFC 2544 section 26.1, with fewer steps).
+//! Finds the highest rate at which a receiver loses nothing, or no more than a given part: short
+//! trials at rates that close in on it, and a long one that confirms it (RFC 2544 section 26.1,
+//! with fewer steps).
 
 use crate::report::Place;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// At which rate nothing may be lost: NDR.
+/// Accepted loss of the rate without loss: NDR.
 pub const LOSS_NONE: f64 = 0.0;
-/// At which rate one in 200 may be lost: PDR.
+/// Accepted loss of the rate with partial loss, one in 200: PDR.
 pub const LOSS_PARTIAL: f64 = 0.005;
 
-/// Trials at one rate that the generator cannot keep, before the rate counts as one it cannot make:
-/// something else may have had the CPU.
+/// Trials in which the generator missed a rate before that rate counts as impossible: another
+/// process may have had the CPU.
 const ATTEMPTS: u32 = 3;
-/// Of the frames a second that the generator reaches flat out, what it is asked for at most: nearer
-/// its end every pause is a rate that it did not keep.
+/// The maximum rate we ask for, as a share of what the generator reaches at full speed: closer to
+/// its limit, every pause makes it miss its rate.
 const GENERATOR_SHARE: f64 = 0.9;
-/// More than this part of a receiver's work left when the last frame has come, and it does not keep
-/// up: what it has put off it would lose in the end.
+/// If more than this part of a receiver's work is left when the last frame has arrived, it does not
+/// keep up: it would lose the backlog in the end.
 const LEFT_MAX: f64 = 0.1;
-/// What is always left: blocks of a ring that are not full, a CPU that somebody else has.
+/// Seconds of work that are always left: ring blocks that are not full, a CPU that another process
+/// has.
 const LEFT_MAX_S: f64 = 0.03;
-/// Who loses some at this part of the generator's rate is not looked at further down.
+/// The search does not look below this part of the generator's rate.
 const LEAST_SHARE: f64 = 0.001;
-/// Steps of a search: the bracket is far below the resolution by then.
+/// Maximum number of steps of a search: by then the bracket is far below the resolution.
 const STEPS_MAX: usize = 30;
 
-/// What a trial found.
+/// The result of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Frames a second that were sent.
+    /// Frames per second that were sent.
     pub rate: f64,
-    /// Frames a second that were asked for; none: as many as go.
+    /// Requested frames per second; `None`: as many as possible.
     pub asked: Option<u64>,
-    /// The greater part of what was lost, of frames or of exchanges: 0 to 1.
+    /// The greater of the lost parts, of frames or of exchanges: 0 to 1.
     pub loss: f64,
-    /// The generator did not keep its pace, so that nothing follows for this rate.
+    /// Whether the generator missed its pace, so that the trial shows nothing about this rate.
     pub is_late: bool,
     /// Where something was lost.
     pub blamed: Vec<Place>,
-    /// The part of the receiver's work that was left when the last frame had come: 0 to 1.
+    /// The part of the receiver's work that was left when the last frame had arrived: 0 to 1.
     #[serde(default)]
     pub left: f64,
     /// How long frames were sent.
@@ -52,73 +54,75 @@ impl Point {
         !self.is_late && self.loss <= loss_max && !self.is_behind()
     }
 
-    /// Whether it was lost time, and not frames, because buffers are large.
+    /// Whether the receiver did not keep up although it lost no frames, because its buffers are
+    /// large.
     fn is_behind(&self) -> bool {
         self.left > LEFT_MAX && self.left * self.seconds > LEFT_MAX_S
     }
 }
 
-/// Whether it is the generator, and not the receiver, that goes no further.
+/// Whether the generator, rather than the receiver, is the limit.
 pub fn is_generators(limit: &[Place]) -> bool {
     limit == [Place::Generator]
 }
 
-/// What ends a search.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// Frames a second, confirmed by a long trial; 0: not at any rate.
+    /// Frames per second, confirmed by a long trial; 0: loss at every rate.
     pub rate: f64,
-    /// Where more would be lost: the generator, where it sends no more.
+    /// Where more would be lost; the generator, if it cannot send more.
     pub limit: Vec<Place>,
 }
 
-/// How a search goes.
+/// The rules of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Of a trial that closes in.
+    /// Duration of a trial that closes in.
     pub short: Duration,
-    /// Of the trial that confirms.
+    /// Duration of the trial that confirms.
     pub long: Duration,
-    /// The bracket is narrow enough when its ends differ by this part.
+    /// The search ends when the ends of the bracket differ by this part.
     pub resolution: f64,
 }
 
-/// Runs trials: at a rate, or at as many as go, for so long.
+/// Runs trials: at a rate, or at full speed, for a duration.
 pub trait Runner {
-    /// An error is a trial that could not be made, or that does not add up.
+    /// An error is a trial that could not run, or that does not add up.
     fn run(&mut self, rate: Option<u64>, time: Duration) -> anyhow::Result<Point>;
 }
 
-/// All trials of a workload and a receiver, and what they tell.
+/// All trials of a workload and a receiver, and the search over them.
 #[derive(Debug)]
 pub struct Search<R> {
-    /// Who makes them.
+    /// Runs the trials.
     pub runner: R,
     rules: Rules,
-    /// In the order in which they were made.
+    /// In the order in which they ran.
     pub points: Vec<Point>,
-    /// The most frames a second that are asked for.
+    /// The maximum rate to ask for, in frames per second.
     top: f64,
 }
 
 impl<R: Runner> Search<R> {
-    /// Nothing is known yet.
+    /// A search without results yet.
     pub fn new(runner: R, rules: Rules) -> Search<R> {
         Search { runner, rules, points: Vec::new(), top: 0.0 }
     }
 
-    /// The highest rate at which no more than `loss_max` is lost: what the generator reaches, where
-    /// that is not too much. From what was found `before` on, if it was: another measurement of the
-    /// same thing. Where the generator's end was the limit, that is measured again.
+    /// Finds the highest rate at which no more than `loss_max` is lost; or the generator's limit,
+    /// if the loss there is small enough. If there is an earlier result `before` of the same
+    /// measurement, the search starts from it. If the generator was the limit there, its limit is
+    /// measured again.
     pub fn find(&mut self, loss_max: f64, before: Option<&Found>) -> anyhow::Result<Found> {
-        // Whose own end was seen need not see the generator's again.
+        // If the receiver's own limit is known, the generator's need not be measured again.
         let is_own = |found: &&Found| found.rate > 0.0 && !is_generators(&found.limit);
         if let Some(found) = before.filter(is_own) {
             return self.close_in_again(loss_max, found);
         }
         let mut flat = self.send_flat_out()?;
         if flat.loss <= loss_max && flat.is_behind() {
-            // Somebody else may have had its CPU at the end.
+            // Another process may have had its CPU at the end.
             flat = self.send_flat_out()?;
         }
         if flat.holds(loss_max) {
@@ -127,7 +131,7 @@ impl<R: Runner> Search<R> {
         self.close_in(loss_max, guess(&flat).min(self.top), flat.blamed)
     }
 
-    /// As many frames as go.
+    /// A trial at full speed.
     fn send_flat_out(&mut self) -> anyhow::Result<Point> {
         let point = self.runner.run(None, self.rules.long)?;
         self.top = GENERATOR_SHARE * point.rate;
@@ -135,12 +139,12 @@ impl<R: Runner> Search<R> {
         Ok(point)
     }
 
-    /// Whether some trial holds that was not late.
+    /// Whether the rate of some trial held, in which the generator was not late.
     pub fn is_held(&self, loss_max: f64) -> bool {
         self.points.iter().any(|point| point.holds(loss_max))
     }
 
-    /// Whether it is known already that at little more than `found` more than `loss_max` is lost.
+    /// Whether it is known already that slightly above `found` more than `loss_max` is lost.
     pub fn is_last(&self, loss_max: f64, found: &Found) -> bool {
         let near = found.rate * (1.0 + 2.0 * self.rules.resolution);
         let is_near = |point: &Point| {
@@ -150,8 +154,9 @@ impl<R: Runner> Search<R> {
         self.points.iter().any(|point| is_near(point) && is_too_much(point))
     }
 
-    /// Short trials from `first` on, and a long one that confirms. What rings hold for a moment a
-    /// short trial does not see; where the long one does, long ones go on.
+    /// Short trials, starting with `first`, and a long one that confirms. A short trial does not
+    /// notice frames that rings hold for a moment; if the long one does, the search continues with
+    /// long ones.
     fn close_in(&mut self, loss_max: f64, first: f64, limit: Vec<Place>) -> anyhow::Result<Found> {
         let mut bracket = Bracket { low: None, high: self.top, limit, growth: f64::INFINITY };
         if first < self.top {
@@ -168,7 +173,7 @@ impl<R: Runner> Search<R> {
         Ok(bracket.found())
     }
 
-    /// Long trials around what was found before: it is not far, so few are needed.
+    /// Long trials around the earlier result: the rate is close to it, so few are needed.
     fn close_in_again(&mut self, loss_max: f64, before: &Found) -> anyhow::Result<Found> {
         let limit = vec![Place::Generator];
         let growth = 1.0 + self.rules.resolution;
@@ -178,7 +183,7 @@ impl<R: Runner> Search<R> {
         Ok(bracket.found())
     }
 
-    /// Trials at `ask` and then in the middle, until the bracket is narrow.
+    /// Trials at `ask` and then at the midpoint, until the bracket is narrow.
     fn halve(
         &mut self,
         loss_max: f64,
@@ -196,7 +201,7 @@ impl<R: Runner> Search<R> {
         Ok(())
     }
 
-    /// A trial at `rate`, again where the generator did not keep it.
+    /// A trial at `rate`, repeated if the generator missed it.
     fn reach(&mut self, rate: f64, time: Duration) -> anyhow::Result<Point> {
         let mut attempt = 1;
         loop {
@@ -210,18 +215,18 @@ impl<R: Runner> Search<R> {
     }
 }
 
-/// A rate that holds and one that does not.
+/// A rate that holds, and one that does not.
 struct Bracket {
     low: Option<f64>,
     high: f64,
     /// Why `high` does not hold.
     limit: Vec<Place>,
-    /// By how much more the next trial asks for as long as none has failed.
+    /// The factor for the next trial, as long as no rate has failed.
     growth: f64,
 }
 
 impl Bracket {
-    /// Takes in a trial at `rate`; returns the rate to try next.
+    /// Adds a trial at `rate`; returns the rate to try next.
     fn narrow(&mut self, rate: f64, point: &Point, loss_max: f64) -> f64 {
         if point.holds(loss_max) {
             self.low = Some(rate);
@@ -247,7 +252,7 @@ impl Bracket {
     }
 }
 
-/// What a receiver took of a rate at which it lost some.
+/// An estimate of the rate that a receiver handles, from a rate at which it lost some.
 fn guess(point: &Point) -> f64 {
     0.98 * point.rate * (1.0 - point.loss.max(point.left))
 }
@@ -257,12 +262,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Takes so many frames a second in the long run, and holds some; a generator with an end.
+    /// A model of a receiver that handles `capacity` frames per second in the long run and buffers
+    /// some; and of a generator with a limit.
     struct Model {
         capacity: f64,
         held: f64,
         top: f64,
-        /// Of how many trials one is disturbed.
+        /// One trial out of this many is disturbed.
         disturbed_each: usize,
         trials: usize,
     }
@@ -304,7 +310,7 @@ mod tests {
         assert_eq!((again.rate, search.points.len()), (0.8e6, 2));
     }
 
-    /// What a ring holds for a moment does not count: the long trial finds it out.
+    /// Frames that a ring holds for a moment do not count: the long trial shows that.
     #[test]
     fn a_long_trial_confirms() {
         let mut search = Search::new(model(300_000.0, 50_000.0), RULES);
@@ -313,7 +319,7 @@ mod tests {
         assert!(!is_generators(&found.limit), "{found:?}");
     }
 
-    /// A buffer without end loses nothing, and does not make its owner faster.
+    /// An unlimited buffer loses nothing, and does not make its owner faster.
     #[test]
     fn who_puts_work_off_does_not_keep_up() {
         let mut search = Search::new(model(300_000.0, f64::INFINITY), RULES);
@@ -322,12 +328,12 @@ mod tests {
         assert!(!is_generators(&found.limit), "{found:?}");
     }
 
-    /// What is known makes the next search short, also where it is not true any more.
+    /// An earlier result makes the next search short, even if it is no longer true.
     #[test]
     fn a_search_goes_on_from_what_was_found() {
         let mut search = Search::new(model(300_000.0, 0.0), RULES);
         let found = search.find(LOSS_NONE, None).unwrap();
-        // A step above it more than nothing is lost, and little more.
+        // A step above it, more than nothing is lost, but not much more.
         assert!(search.is_last(LOSS_NONE, &found) && !search.is_last(0.1, &found));
         for (capacity, trials) in [(300_000.0, 3), (306_000.0, 4), (150_000.0, 9), (600_000.0, 11)]
         {
@@ -348,8 +354,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the receiver can take, it is found to the resolution, also where one trial in
-        /// five is disturbed, and a second search agrees.
+        /// Whatever the receiver's capacity, the search finds it to the resolution, even if one
+        /// trial in five is disturbed, and a second search agrees.
         #[test]
         fn the_capacity_is_found(
             capacity in 10_000.0..1_100_000.0f64,
@@ -361,7 +367,8 @@ mod tests {
                 let found = search.find(loss_max, None).unwrap();
                 let again = search.find(loss_max, Some(&found)).unwrap();
                 for found in [&found, &again] {
-                    // Between what is asked for at most and the generator's end is nothing.
+                    // There is nothing between the maximum rate to ask for and the generator's
+                    // limit.
                     let most = capacity / (1.0 - loss_max);
                     let most = if most < 1e6 { most.min(0.9e6) } else { 1e6 };
                     let share = found.rate / most;

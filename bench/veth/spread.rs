@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The one in the middle, and how far others were from it.
+/// The median of several measurements, and their range.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Spread {
-    /// Half of the values are not below it.
+    /// The median; half of the values are not below it.
     pub median: f64,
     /// The least.
     pub min: f64,
@@ -15,7 +15,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of `values`, of which there is at least one.
+    /// The spread of `values`, which must not be empty.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Spread {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

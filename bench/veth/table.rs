@@ -1,11 +1,11 @@
-//! What `httplines-bench veth` found, as a table for a terminal.
+//! The results of `httplines-bench veth`, as a table for a terminal.
 
 use crate::chart::short;
 use crate::results::{Highest, Results};
 use crate::spread::Spread;
 use std::fmt;
 
-/// Of a line of text.
+/// Width of a line of text.
 const COLUMNS: usize = 100;
 
 impl fmt::Display for Results {
@@ -155,12 +155,12 @@ impl Results {
     }
 }
 
-/// Behind a median: from where to where.
+/// The range, to be printed after a median.
 fn within(spread: &Spread, text: impl Fn(f64) -> String) -> String {
     format!(" ({} to {})", text(spread.min), text(spread.max))
 }
 
-/// In lines that are not too long.
+/// Wraps text to the width.
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let mut line = String::new();
     for word in text.split(' ') {

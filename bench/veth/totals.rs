@@ -1,4 +1,4 @@
-//! What httplines and the null reader say at their end, as numbers.
+//! The totals that httplines and the null reader print at their end, as numbers.
 
 use anyhow::{Context, bail};
 
@@ -9,26 +9,26 @@ pub struct Totals {
     pub offered: u64,
     /// Frames it kept in the kernel.
     pub rejected: u64,
-    /// Of these, acknowledgements of HTTP connections, which are not wanted.
+    /// Those among them that are acknowledgements of HTTP connections, which are not wanted.
     pub body_acks: u64,
     /// Frames it passed.
     pub passed: u64,
-    /// Frames that came up.
+    /// Frames that reached user space.
     pub captured: u64,
     /// Bytes of them.
     pub captured_bytes: u64,
-    /// Frames for which the rings had no room.
+    /// Frames dropped because the rings were full.
     pub ring_drops: u64,
     /// Lines that reached the output.
     pub lines_written: u64,
-    /// Lines that were made and did not.
+    /// Lines that were formatted and did not.
     pub lines_lost: u64,
-    /// What it says does not add up.
+    /// Set if its totals do not add up.
     pub violation: Option<String>,
 }
 
 impl Totals {
-    /// From the lines on standard error.
+    /// Parses the lines on standard error.
     pub fn parse(said: &[String]) -> anyhow::Result<Totals> {
         let text = |name: &str| {
             let label = format!("  {name:<10} ");
@@ -50,7 +50,7 @@ impl Totals {
             }
         };
         let (offered, passed) = (row("offered", 3)?, row("passed", 3)?);
-        // A reason that no frame met is left out.
+        // Reasons with a count of 0 are left out.
         let reasons = text("rejected").unwrap_or_default();
         let body_acks = reasons.split(", ").find_map(|part| part.strip_suffix(" body ack"));
         // The null reader writes nothing.

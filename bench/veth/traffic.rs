@@ -1,5 +1,5 @@
-//! The load generator of `bpf/traffic.bpf.c`: frames made in the kernel, each at its time, and put
-//! into the receive path of an interface as if they had come from the wire. bpf(2),
+//! The load generator of `bpf/traffic.bpf.c`. It makes frames in the kernel, each at its time, and
+//! puts them into the receive path of an interface as if they had arrived from the wire. bpf(2),
 //! `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` (Linux 5.18).
 
 use std::io;
@@ -12,41 +12,41 @@ use libbpf_rs::{ErrorExt, Xdp, XdpFlags};
 
 use super::sys::{self, ArrayMap, skeleton};
 
-/// Bytes that a template has room for: `TEMPLATE_BYTES`.
+/// Maximum size of a template: `TEMPLATE_BYTES`.
 pub const TEMPLATE_BYTES: usize = 2048;
 /// No tunnel's headers are longer: `PREFIX_BYTES_MAX`.
 pub const PREFIX_BYTES_MAX: u32 = 63;
-/// Attempts after which the kernel takes in what was sent in them: `BATCH_ATTEMPTS`.
+/// Attempts after which the kernel receives the frames sent in them: `BATCH_ATTEMPTS`.
 const BATCH_ATTEMPTS: u32 = 64;
-/// Nanoseconds are counted in parts of this many bits: `INTERVAL_SHIFT`.
+/// Times are in units of 2^-this nanoseconds: `INTERVAL_SHIFT`.
 pub const INTERVAL_SHIFT: u32 = 10;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
-/// What a run counts in `struct traffic`, by their places there.
+/// Size of `struct traffic`, in which a run keeps its counters.
 const STATE_BYTES: usize = size_of::<skeleton::types::traffic>();
 
 /// A frame of a round: `struct step`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Step {
-    /// Which template.
+    /// Index of its template.
     pub template: u32,
-    /// Which connection of the round, from 0.
+    /// Index of its connection in the round, from 0.
     pub connection: u32,
-    /// The sequence number, less the sender's initial one; of a replayed frame, where the word is
-    /// to whose upper half the round is added.
+    /// The sequence number, relative to the sender's initial one; for a replayed frame, the offset
+    /// of the word to whose upper half the round is added.
     pub seq: u32,
-    /// The acknowledgement number, less the other side's initial one; of a replayed frame, where
-    /// the checksums are that cover the word.
+    /// The acknowledgement number, relative to the other side's initial one; for a replayed frame,
+    /// the offsets of the checksums that cover the word.
     pub ack: u32,
-    /// Which request of the round, from 0.
+    /// Index of its request in the round, from 0.
     pub number: u32,
     /// Length of the frame.
     pub frame_bytes: u16,
-    /// What the frame changes of its template: `KIND_…`.
+    /// Which fields of its template the frame changes: `KIND_…`.
     pub kind: u8,
-    /// Where the frame says which request it belongs to: `TEXT_…`.
+    /// Where the frame names its request: `TEXT_…`.
     pub text: u8,
 }
 
@@ -55,7 +55,7 @@ pub struct Step {
 pub enum Verdict {
     /// They are received by the interface.
     Pass,
-    /// They are made and thrown away, which tells what making them costs.
+    /// They are made and dropped, which shows the cost of making them.
     Drop,
 }
 
@@ -64,9 +64,9 @@ pub enum Verdict {
 pub struct Schedule {
     /// When the first frame is due, on the monotonic clock.
     pub start_ns: u64,
-    /// The time of day then.
+    /// The time of day at that moment.
     pub epoch_ns: u64,
-    /// Between two frames, in 2^-[`INTERVAL_SHIFT`] ns; 0: as fast as it goes.
+    /// Between two frames, in 2^-[`INTERVAL_SHIFT`] ns; 0: as fast as possible.
     pub interval: u64,
     /// No more frames than this.
     pub frame_count_max: u64,
@@ -74,7 +74,7 @@ pub struct Schedule {
     pub connection_count: u32,
     /// Requests of a round.
     pub request_count: u32,
-    /// Bytes of a tunnel's headers, before what changes: at most [`PREFIX_BYTES_MAX`].
+    /// Size of a tunnel's headers, before the fields that change: at most [`PREFIX_BYTES_MAX`].
     pub prefix_bytes: u32,
     /// Whether frames are sent.
     pub verdict: Verdict,
@@ -89,9 +89,9 @@ pub struct Sent {
     pub byte_count: u64,
     /// Frames that could not be made.
     pub failed_count: u64,
-    /// Time the program waited for the next frame's time.
+    /// Time the program waited until the next frame was due.
     pub idle_ns: u64,
-    /// The most that a frame was behind its time.
+    /// The maximum delay of a frame.
     pub late_ns_max: u64,
     /// The monotonic clock at the last frame.
     pub last_ns: u64,
@@ -99,7 +99,7 @@ pub struct Sent {
     pub due_ns: u64,
 }
 
-/// The generator, loaded, with its round.
+/// The loaded generator, with its round.
 #[derive(Debug)]
 pub struct Traffic {
     program: OwnedFd,
@@ -109,7 +109,7 @@ pub struct Traffic {
     step_count: u32,
 }
 
-/// The words of `struct traffic` that are used here.
+/// The offset of a field in `struct traffic`.
 macro_rules! place {
     ($field:ident) => {
         std::mem::offset_of!(skeleton::types::traffic, $field)
@@ -120,7 +120,7 @@ impl Traffic {
     /// Loads the generator with a round. Needs CAP_BPF and CAP_NET_ADMIN.
     ///
     /// # Panics
-    /// Where there are no steps, or a template is too long.
+    /// If there are no steps, or a template is too long.
     pub fn load(steps: &[Step], templates: &[Vec<u8>]) -> libbpf_rs::Result<Traffic> {
         assert!(!steps.is_empty() && !templates.is_empty(), "a round has frames");
         libbpf_rs::set_print(None);
@@ -148,17 +148,18 @@ impl Traffic {
         })
     }
 
-    /// Attaches the program to an interface of this thread's network namespace on which no packet
-    /// passes. A run of a program that is attached nowhere lets the kernel wait twice until every
-    /// CPU has looked up (`bpf_prog_change_xdp`, kernel/bpf/dispatcher.c): 10 ms and more.
+    /// Attaches the program to an interface of this thread's network namespace that carries no
+    /// traffic. Otherwise, in each run of a program that is attached nowhere, the kernel waits
+    /// twice for a grace period of all CPUs (`bpf_prog_change_xdp`, kernel/bpf/dispatcher.c): 10 ms
+    /// and more.
     pub fn settle(&self, ifindex: u32) -> libbpf_rs::Result<()> {
         Xdp::new(self.program.as_fd()).attach(ifindex as i32, XdpFlags::SKB_MODE)
     }
 
-    /// Begins anew, with this schedule, from the first frame of the first round.
+    /// Starts over with this schedule, from the first frame of the first round.
     ///
     /// # Panics
-    /// Where the headers of the tunnel are too long.
+    /// If the headers of the tunnel are too long.
     pub fn schedule(&self, schedule: &Schedule) {
         assert!(schedule.prefix_bytes <= PREFIX_BYTES_MAX, "no tunnel's headers are longer");
         let Schedule { start_ns, epoch_ns, interval, frame_count_max, .. } = *schedule;
@@ -197,15 +198,15 @@ impl Traffic {
         fence(Ordering::SeqCst);
     }
 
-    /// Lets the schedule end with frame `frame_count`.
+    /// Ends the schedule with frame `frame_count`.
     pub fn end_at(&self, frame_count: u64) {
         self.state.word64(place!(frame_count_max)).store(frame_count, Ordering::Relaxed);
     }
 
     /// Sends the frames that are due, into interface `ifindex` of this thread's network namespace.
-    /// The program runs `attempts` times; at those where no frame is due it waits for a moment.
+    /// The program runs `attempts` times; if no frame is due, it waits for a moment.
     pub fn run(&self, ifindex: u32, attempts: u32) -> io::Result<()> {
-        // Time that passes between calls is not spent here.
+        // Time between calls is not idle time.
         self.state.word64(place!(early_ns)).store(0, Ordering::Relaxed);
         self.state.word32(place!(attempt)).store(0, Ordering::Relaxed);
         self.state.word32(place!(batch_frames)).store(0, Ordering::Relaxed);
@@ -213,7 +214,7 @@ impl Traffic {
         sys::run_live(self.program.as_fd(), &page, ifindex, attempts, BATCH_ATTEMPTS)
     }
 
-    /// The next frame as bytes, made by the program and sent nowhere: for tests.
+    /// The next frame as bytes, which the program makes and does not send: for tests.
     #[cfg(test)]
     pub fn next_frame(&self) -> io::Result<Vec<u8>> {
         let mut made = vec![0u8; TEMPLATE_BYTES];

@@ -24,44 +24,44 @@ use std::time::Duration;
 
 /// One workload at one rate into one receiver: what was lost, where, and at what cost
 ///
-/// It makes two network namespaces and a veth pair of its own, which are gone when it ends, and
-/// touches no other interface. Needs root. Exit codes: 0 the trial is valid, whatever was lost; 1
-/// it is not, or could not be made; 2 wrong usage; 3 no permission.
+/// Creates two network namespaces and a veth pair, which disappear when it ends, and touches no
+/// other interface. Needs root. Exit codes: 0 the trial is valid, whatever was lost; 1 it is not,
+/// or could not run; 2 wrong usage; 3 no permission.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What traffic is made of
+    /// The kind of traffic
     #[arg(short = 'w', long, value_enum, default_value = "small")]
     workload: Workload,
     /// Send the frames of a capture instead, with other clients in each round
     ///
-    /// Of Ethernet frames, whole; in their order, at --rate. What httplines finds in the file is
-    /// what it should find on the wire, as often as there are rounds.
+    /// The capture must have whole Ethernet frames. They are sent in their order, at --rate. Each
+    /// round should give the records that httplines finds in the file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["workload", "seed"])]
     pcap: Option<PathBuf>,
-    /// What the order of frames and the sizes of messages come from
+    /// Seed for the order of frames and the sizes of messages
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Frames a second [default: as many as the generator can]
+    /// Frames per second [default: as many as the generator can send]
     #[arg(short = 'r', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// For so long, up to the end of a round
+    /// Duration, extended to the end of a round
     #[arg(short = 't', long, value_name = "SECONDS", default_value = "2")]
     #[arg(value_parser = seconds)]
     time_s: Duration,
-    /// Who receives: httplines, null, null-unfiltered, or a command with {iface} in it
+    /// The receiver: httplines, null, null-unfiltered, or a command with {iface} in it
     ///
     /// The command runs in the receiver's namespace, by sh. {iface} is the interface, {dir} a
-    /// directory where it may write. Requests are counted whose number it prints or writes. It is
-    /// ready once it has a packet socket, and over when it has been idle for --drain-s; SIGINT ends
-    /// it.
+    /// directory for its output. A request counts as found if its number is printed or written. The
+    /// command is ready once it has a packet socket, and finished when it has been idle for
+    /// --drain-s; SIGINT ends it.
     #[arg(long, value_name = "WHO", default_value = "httplines")]
     receiver: String,
-    /// The program that is called httplines [default: the one beside this program]
+    /// The program to use as httplines [default: the one next to this program]
     #[arg(long, value_name = "PATH")]
     httplines: Option<PathBuf>,
-    /// How frames come onto the wire [default: kernel, where it can]
+    /// How to put frames onto the wire [default: kernel, if possible]
     ///
-    /// The kernel's means need Linux 5.18 and make no superpackets.
+    /// The kernel's generator needs Linux 5.18 and cannot send superpackets.
     #[arg(long, value_enum)]
     means: Option<Means>,
     /// The generator's CPU [default: the first]
@@ -70,13 +70,13 @@ pub struct Args {
     /// The receiver's CPU [default: of two CPUs the other one, of more any]
     #[arg(long, value_name = "CPU")]
     receiver_cpu: Option<usize>,
-    /// How long a command may take to begin, and must be idle at the end
+    /// Time a command may take to start, and must be idle at the end
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     drain_s: Duration,
-    /// Keep the receiver's output here, in a directory that is made
+    /// Keep the receiver's output in this directory, which is created
     #[arg(long, value_name = "DIRECTORY")]
     keep: Option<PathBuf>,
-    /// Have the kernel time the filter, which makes each of its runs dearer
+    /// Let the kernel time the filter, which makes each of its runs more expensive
     #[arg(long)]
     time_filter: bool,
     /// Print the report as one JSON object
@@ -87,52 +87,52 @@ pub struct Args {
     receiver_arguments: Vec<String>,
 }
 
-/// Frames of a round at most.
+/// Maximum number of frames in a round.
 const ROUND_FRAMES: u64 = 1 << 17;
-/// Where there is no rate a round is for as long as at this one, or less.
+/// Without a rate, a round lasts as long as at this rate, or less.
 const FLAT_OUT_RATE: u64 = 2_000_000;
 const CLIENT_IFACE: &str = "veth0";
 const MTU_MAX: u32 = 65_535;
 const EXIT_PERMISSION: u8 = 3;
 
-/// A length of time from the command line.
+/// Parses a duration from the command line.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
     seconds.map(Duration::from_secs_f64).ok_or("more than 0 and at most 86400 seconds".into())
 }
 
-/// What a trial is made of.
+/// The parameters of a trial.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// What traffic is made of.
+    /// The kind of traffic.
     pub workload: Workload,
-    /// A capture that is sent instead.
+    /// A capture to send instead.
     pub pcap: Option<PathBuf>,
-    /// What order and sizes come from.
+    /// Seed of order and sizes.
     pub seed: u64,
-    /// Frames a second; none: as many as go.
+    /// Frames per second; `None`: as many as possible.
     pub rate: Option<u64>,
-    /// For so long, up to the end of a round.
+    /// Duration, extended to the end of a round.
     pub time: Duration,
-    /// Who receives.
+    /// The receiver.
     pub receiver: Kind,
-    /// The program that is called httplines.
+    /// The program to use as httplines.
     pub httplines: PathBuf,
     /// More arguments for httplines or the null reader.
     pub arguments: Vec<String>,
-    /// How frames come onto the wire; none: by the kernel, where it can.
+    /// How to put frames onto the wire; `None`: by the kernel, if possible.
     pub means: Option<Means>,
-    /// Who runs where.
+    /// The CPUs of generator and receiver.
     pub cpus: Cpus,
-    /// How long a command may take to begin, and must be idle at the end.
+    /// Time a command may take to start, and must be idle at the end.
     pub drain: Duration,
-    /// The receiver's output stays here.
+    /// Where to keep the receiver's output.
     pub keep: Option<PathBuf>,
-    /// The kernel counts the time of the filter, which makes every run of it dearer.
+    /// Whether the kernel times the filter, which makes every run of it more expensive.
     pub times_filter: bool,
 }
 
-/// The httplines beside this program.
+/// The httplines next to this program.
 pub fn httplines_beside() -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("httplines"))
 }
@@ -173,7 +173,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// Becomes true at SIGINT and SIGTERM.
+/// A flag that is set by SIGINT and SIGTERM.
 pub fn interruption() -> io::Result<Arc<AtomicBool>> {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -182,20 +182,20 @@ pub fn interruption() -> io::Result<Arc<AtomicBool>> {
     Ok(is_interrupted)
 }
 
-/// Whether we may not do what a trial needs.
+/// Whether a trial failed for lack of permission.
 pub fn is_permission(error: &anyhow::Error) -> bool {
     let root = error.root_cause().downcast_ref::<io::Error>();
     root.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// Says so.
+/// Reports that on standard error.
 pub fn without_permission(error: &anyhow::Error) -> ExitCode {
     eprintln!("httplines-bench: {error:#}; a trial needs root");
     ExitCode::from(EXIT_PERMISSION)
 }
 
 impl Trial {
-    /// Runs it, and says so once all is ready. An error is a trial that could not be made.
+    /// Runs it, and reports when all is ready. An error is a trial that could not run.
     pub fn run(
         &self,
         is_interrupted: &Arc<AtomicBool>,
@@ -205,11 +205,12 @@ impl Trial {
             Some(path) => recording::round(path)?,
             None => self.workload.round(self.seed, self.round_frames()),
         });
-        let (client, server) = Namespace::pair().context("cannot make a wire of our own")?;
+        let (client, server) =
+            Namespace::pair().context("cannot create network namespaces with a veth pair")?;
         let directory = Directory::new(self.keep.as_deref())?;
         let load = self.load(&round)?;
         if self.pcap.is_some() {
-            // Superpackets go as one frame each, and not as something to be cut.
+            // Superpackets are sent as one frame each, and not segmented.
             client.ip(&format!("link set {CLIENT_IFACE} mtu {MTU_MAX}"))?;
             server.ip(&format!("link set {} mtu {MTU_MAX}", receiver::IFACE))?;
         }
@@ -244,8 +245,8 @@ impl Trial {
         let round_count = round.count_in(sent.frames);
         report.http_frames = round.http_frame_count * round_count;
         report.exchanges_sent = round.expected.len() as u64 * round_count;
-        let flags = arrivals.map(Arrivals::finish).unwrap_or_default();
-        self.examine(&setup, &directory, &round, &flags, &mut report)?;
+        let marks = arrivals.map(Arrivals::finish).unwrap_or_default();
+        self.examine(&setup, &directory, &round, &marks, &mut report)?;
         report.invalid.extend(finished.failure);
         if is_interrupted.load(Ordering::Relaxed) {
             report.invalid.push("interrupted".into());
@@ -254,20 +255,20 @@ impl Trial {
         Ok(report)
     }
 
-    /// Holds the receiver's output against what was sent.
+    /// Compares the receiver's output with what was sent.
     fn examine(
         &self,
         setup: &receiver::Setup,
         directory: &Directory,
         round: &Round,
-        flags: &[Mark],
+        marks: &[Mark],
         report: &mut Report,
     ) -> anyhow::Result<()> {
         let round_count = round.count_in(report.sent.frames);
         let check = Check::new(round, round_count);
         match (&self.receiver, &self.pcap) {
             (Kind::Httplines, None) => {
-                let (exchanges, delays) = check.records(&setup.output(), &report.sent, flags)?;
+                let (exchanges, delays) = check.records(&setup.output(), &report.sent, marks)?;
                 (report.exchanges, report.delay) = (Some(exchanges), delays);
             }
             (Kind::Httplines, Some(path)) => {
@@ -285,21 +286,21 @@ impl Trial {
             (Kind::Command(_), None) => {
                 report.exchanges = Some(check.mentions(&directory.receiver)?);
             }
-            // A null reader finds nothing; what others find in a capture of any kind is not known.
+            // A null reader finds nothing; what other receivers should find in an arbitrary capture
+            // is not known.
             (Kind::Null | Kind::NullUnfiltered | Kind::Command(_), _) => {}
         }
         Ok(())
     }
 
-    /// A round is as long as the trial, or one of several that are equally long.
+    /// A round is as long as the trial, or one of several of equal length.
     fn round_frames(&self) -> usize {
         let rate = self.rate.unwrap_or(FLAT_OUT_RATE);
         let frames = (rate as f64 * self.time.as_secs_f64()) as u64;
         frames.div_ceil(frames.div_ceil(ROUND_FRAMES).max(1)).max(1) as usize
     }
 
-    /// The kernel's generator where it can make the frames; otherwise, or where that was asked for,
-    /// a packet socket.
+    /// The kernel's generator if it can make the frames; otherwise, or on request, a packet socket.
     fn load(&self, round: &Round) -> anyhow::Result<Load> {
         let is_super = round.has_superpackets();
         match self.means {
@@ -313,7 +314,7 @@ impl Trial {
         match Traffic::load(&round.steps, &round.templates) {
             Ok(traffic) => Ok(Load::Kernel(traffic)),
             Err(error) if self.means.is_some() => {
-                Err(error).context("the kernel does not take the generator (it needs Linux 5.18)")
+                Err(error).context("the kernel rejects the generator (it needs Linux 5.18)")
             }
             Err(error) => {
                 eprintln!("httplines-bench: {error:#}; frames come from a packet socket");
@@ -342,7 +343,7 @@ impl Trial {
     }
 }
 
-/// The generator, ready.
+/// The loaded generator.
 enum Load {
     Kernel(Traffic),
     Socket,
@@ -368,7 +369,7 @@ fn send(
 ) -> anyhow::Result<Sent> {
     let (round, is_interrupted) = (round.clone(), is_interrupted.clone());
     let pin = move || {
-        // A schedule is kept only by who gets the CPU when it wants it.
+        // Only a thread that gets the CPU when it wants it can keep a schedule.
         crate::sys::outrank();
         cpu.is_none_or(affinity::pin_to)
     };
@@ -385,17 +386,17 @@ fn send(
     sent.context("the generator broke off")
 }
 
-/// Who runs where; none: anywhere.
+/// Where generator and receiver run; `None`: anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
-    /// The generator, and what of the receive path runs with it.
+    /// The generator, and the part of the receive path that runs with it.
     pub generator: Option<CpuId>,
     /// The receiver.
     pub receiver: Option<CpuId>,
 }
 
 impl Cpus {
-    /// Generator and receiver apart, where there are two CPUs.
+    /// Different CPUs for generator and receiver, if there are two.
     pub fn choose(generator: Option<usize>, receiver: Option<usize>) -> Cpus {
         let allowed = affinity::allowed_cpus();
         let generator = generator.map(CpuId).or(allowed.first().copied());
@@ -407,7 +408,7 @@ impl Cpus {
     }
 }
 
-/// The kernel's counters at a moment.
+/// A snapshot of the kernel's counters.
 struct Seen {
     received: u64,
     backlog_dropped: u64,
@@ -447,10 +448,10 @@ fn report(setting: Setting, sent: Sent, wire: Wire, finished: &Finished) -> Repo
     }
 }
 
-/// A directory of the trial, gone with this unless it is to be kept.
+/// The directory of the trial, removed on drop unless it is to be kept.
 struct Directory {
     path: PathBuf,
-    /// In it, where the receiver may write.
+    /// Inside it, for the receiver's output.
     receiver: PathBuf,
     is_kept: bool,
 }

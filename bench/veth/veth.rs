@@ -1,4 +1,5 @@
-//! `httplines-bench veth`: what can this machine capture? Trials of all kinds, in a sensible order.
+//! `httplines-bench veth`: what can this machine capture? It runs trials of all kinds, in a
+//! sensible order.
 
 use crate::campaign::{Campaign, Rival};
 use crate::page;
@@ -20,16 +21,16 @@ use std::time::Duration;
 
 /// What can this machine capture? Rates without loss, delays, and what a frame costs
 ///
-/// For each workload it looks for the highest rate at which nothing is lost, then measures how long
-/// lines take at parts of that rate, and what a frame costs whom. It makes two network namespaces
-/// and a veth pair for each trial, which are gone when it ends, and touches no other interface.
-/// Needs root. Exit codes: 0 done; 1 not done; 2 wrong usage; 3 no permission.
+/// For each workload it searches for the highest rate without loss, then measures the delay of
+/// lines at parts of that rate, and the cost of a frame by component. It creates two network
+/// namespaces and a veth pair for each trial, which disappear when it ends, and touches no other
+/// interface. Needs root. Exit codes: 0 done; 1 not done; 2 wrong usage; 3 no permission.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Be done in about a minute: five workloads, short trials, delays at half of the rate
     #[arg(long)]
     quick: bool,
-    /// What traffic is made of; may be repeated [default: all]
+    /// The kind of traffic; may be repeated [default: all]
     #[arg(short = 'w', long = "workload", value_enum, value_name = "WORKLOAD")]
     workloads: Vec<Workload>,
     /// Rounds, each with a search of every highest rate [default: 5]
@@ -41,37 +42,37 @@ pub struct Args {
     /// Length of a trial that confirms or measures [default: 2; quick: 0.3]
     #[arg(long, value_name = "SECONDS", value_parser = trial::seconds)]
     long_s: Option<Duration>,
-    /// What order of frames and sizes of messages come from
+    /// Seed for the order of frames and the sizes of messages
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Measure this program beside us, too: tcpdump, tcpflow, httpry, ngrep, tshark, suricata,
+    /// Measure this program for comparison, too: tcpdump, tcpflow, httpry, ngrep, tshark, suricata,
     /// zeek, all (that are installed), or a command with {iface} in it; may be repeated
     ///
-    /// With --quick all are tcpdump, tcpflow, httpry and ngrep: the others take longer. A command
-    /// is what `httplines-bench trial --receiver` takes. Exchanges are counted whose
-    /// request it prints or writes.
+    /// With --quick, all means tcpdump, tcpflow, httpry and ngrep: the others take longer. For
+    /// commands see `httplines-bench trial --receiver`. An exchange counts as found if its request
+    /// is printed or written.
     #[arg(long = "peer", value_name = "PEER")]
     peers: Vec<String>,
-    /// What traffic peers take part in; may be repeated [default: the first]
+    /// The workload that peers take part in; may be repeated [default: the first]
     #[arg(long = "peer-workload", value_enum, value_name = "WORKLOAD")]
     peer_workloads: Vec<Workload>,
-    /// How long a command may take to begin, and must be idle at the end [default: 2,
-    /// or what suits a peer that is known]
+    /// Time a command may take to start, and must be idle at the end [default: 2, or a known peer's
+    /// own]
     #[arg(long, value_name = "SECONDS", value_parser = trial::seconds)]
     drain_s: Option<Duration>,
-    /// Write all that was found here, with all that is needed to repeat it
+    /// Write all results to this file, with everything needed to repeat the run
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write it as one page that needs nothing beside it
+    /// Write them as one self-contained page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write its curves as SVG files into this directory
+    /// Write the charts as SVG files into this directory
     #[arg(long, value_name = "DIRECTORY")]
     pictures: Option<PathBuf>,
-    /// Measure nothing: tell again what --json wrote here
+    /// Measure nothing: report the results that --json wrote to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "workloads", "peers", "json"])]
     from: Option<PathBuf>,
-    /// The program that is called httplines [default: the one beside this program]
+    /// The program to use as httplines [default: the one next to this program]
     #[arg(long, value_name = "PATH")]
     httplines: Option<PathBuf>,
     /// The generator's CPU [default: the first]
@@ -85,14 +86,14 @@ pub struct Args {
     arguments: Vec<String>,
 }
 
-/// What is measured where there is little time and nothing was asked for.
+/// The workloads of --quick if none is given.
 const QUICK_WORKLOADS: [Workload; 5] =
     [Workload::Small, Workload::Bulk, Workload::Superpackets, Workload::Noise, Workload::Hostile];
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let is_interrupted = trial::interruption()?;
     let campaign = args.campaign(is_interrupted)?;
-    // Who cannot be given the result need not wait for it.
+    // Check first whether the results can be written.
     [&args.json, &args.html].into_iter().flatten().try_for_each(|path| ensure_writable(path))?;
     let results = match args.from.as_deref().map_or_else(|| campaign.run(), results::read) {
         Err(error) if trial::is_permission(&error) => return Ok(trial::without_permission(&error)),
@@ -114,19 +115,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             write(&folder.join(format!("{name}.svg")), picture)?;
         }
     }
-    tell(&results.to_string())?;
+    print_text(&results.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints it; who reads may have seen enough before its end.
-pub fn tell(text: &str) -> io::Result<()> {
+/// Prints it; the reader may close the pipe before the end.
+pub fn print_text(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
 }
 
-/// Leaves the file as it was.
+/// Checks that the file can be written, without changing it.
 fn ensure_writable(path: &Path) -> anyhow::Result<()> {
     let is_new = !path.exists();
     let opened = OpenOptions::new().append(true).create(true).open(path);
@@ -137,7 +138,7 @@ fn ensure_writable(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who is meant: peers that are known, or a command with what suits most.
+/// The peers of that name: known programs, or a command with the usual settings.
 fn peers(text: &str, is_quick: bool) -> anyhow::Result<Vec<Peer<'_>>> {
     if text == "all" {
         let is_in_time = |peer: &Peer<'_>| !is_quick || peer.trial_s <= peers::TRIAL_S;
@@ -177,7 +178,7 @@ impl Args {
             true => workloads[..1].to_vec(),
             false => self.peer_workloads.clone(),
         };
-        // Peers are seen beside us.
+        // Peers are compared with httplines.
         for workload in rival_workloads.iter().filter(|_| !rivals.is_empty()) {
             if !workloads.contains(workload) {
                 workloads.push(*workload);

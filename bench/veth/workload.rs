@@ -1,13 +1,13 @@
-//! Workloads: what kinds of connections there are, and in what mixture. Deterministic: the same
-//! name, seed and length give the same round.
+//! Workloads: the kinds of connections, and their mixture. They are deterministic: the same name,
+//! seed and length give the same round.
 
 use super::frame::{self, HEADER_BYTES, Heading, SEGMENT_BYTES, datagram, flag, kind};
 use super::round::{Answer, Round, Script, Weaver};
 
-/// What traffic is made of.
+/// The kind of traffic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Workload {
-    /// Keep-alive connections of small requests and answers, a frame each
+    /// Keep-alive connections of small requests and responses, a frame each
     Small,
     /// Pages of 2 to 60 KB, half of them chunked
     Pages,
@@ -15,7 +15,7 @@ pub enum Workload {
     Bulk,
     /// The same downloads in superpackets of 64 KB, as veth pairs carry them
     Superpackets,
-    /// Small requests, with nine frames of other protocols for each of theirs
+    /// Small requests, with nine frames of other protocols for each HTTP frame
     Noise,
     /// A new connection for every request
     Connections,
@@ -23,18 +23,18 @@ pub enum Workload {
     Imix,
     /// The small requests, in a VXLAN tunnel
     Tunnel,
-    /// Small requests, and three frames of a flood of SYNs, of garbage and of broken headers for
-    /// each of theirs
+    /// Small requests, with three frames of a flood of SYNs, of garbage and of broken headers for
+    /// each HTTP frame
     Hostile,
 }
 
-/// Payload of a superpacket: what fits an IPv4 packet, in whole segments.
+/// Payload of a superpacket: whole segments that fit into an IPv4 packet.
 const SUPER_BYTES: usize = 44 * SEGMENT_BYTES;
 const HTTP: u16 = 80;
 const TLS: u16 = 443;
 
 impl Workload {
-    /// As on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Workload::Small => "small",
@@ -49,12 +49,12 @@ impl Workload {
         }
     }
 
-    /// Whether there are bodies long enough to stay in the kernel.
+    /// Whether there are bodies that are long enough for elision in the kernel.
     pub fn has_bodies(self) -> bool {
         matches!(self, Workload::Pages | Workload::Bulk | Workload::Superpackets)
     }
 
-    /// For how many frames there is one of HTTP.
+    /// Frames in total per frame of HTTP.
     fn frames_for_one(self) -> usize {
         match self {
             Workload::Noise => 10,
@@ -63,7 +63,7 @@ impl Workload {
         }
     }
 
-    /// Connections that are open at a time, where the round is long enough.
+    /// Concurrent connections, if the round is long enough.
     fn concurrency(self) -> usize {
         match self {
             Workload::Bulk | Workload::Superpackets => 64,
@@ -102,7 +102,7 @@ impl Workload {
     }
 }
 
-/// Kinds of small requests: head and body behind the digits, and the answer.
+/// Kinds of small requests: head and body after the digits, and the response.
 fn small_exchange(script: &mut Script<'_>, which: u64) {
     let agent = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101\r\n";
     let accept = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n\
@@ -141,7 +141,7 @@ fn small(weaver: &mut Weaver) {
     script.open();
     for (index, which) in picks.drain(..).enumerate() {
         small_exchange(&mut script, which);
-        // The next request acknowledges the answer, but now and then a pause comes first.
+        // The next request acknowledges the response, but sometimes a pause comes first.
         if index % 4 == 3 {
             script.acknowledge(Heading::ToServer);
         }
@@ -184,7 +184,7 @@ fn bulk(weaver: &mut Weaver, segment_bytes: usize) {
     script.close();
 }
 
-/// For each twelve frames seven of 60 bytes, four of 570 and one of 1514.
+/// Of every twelve frames, seven have 60 bytes, four 570 and one 1514.
 fn imix(weaver: &mut Weaver) {
     const HALF: usize = 570 - HEADER_BYTES;
     let mut script = weaver.script(HTTP);
@@ -202,7 +202,7 @@ fn imix(weaver: &mut Weaver) {
     script.close();
 }
 
-/// What is not HTTP: TLS, another protocol on TCP, and datagrams.
+/// Traffic other than HTTP: TLS, another protocol on TCP, and datagrams.
 fn other(weaver: &mut Weaver) {
     let (which, count) = (weaver.pick(3), 50 + weaver.pick(200));
     if which == 0 {
@@ -228,11 +228,11 @@ fn other(weaver: &mut Weaver) {
     script.close();
 }
 
-/// What nobody wants: connections that never go on, bytes that mean nothing, headers that lie.
+/// Unwanted traffic: connections that never continue, meaningless bytes, false headers.
 fn hostile(weaver: &mut Weaver) {
     let which = weaver.pick(8);
     match which {
-        0..4 => (0..24).for_each(|_| weaver.script(HTTP).knock()),
+        0..4 => (0..24).for_each(|_| weaver.script(HTTP).send_syn()),
         4 | 5 => {
             let garbage: Vec<u8> = (0..400).map(|_| weaver.pick(256) as u8).collect();
             let mut script = weaver.script(HTTP);
@@ -250,7 +250,7 @@ fn hostile(weaver: &mut Weaver) {
             let broken = (0..16).map(|_| {
                 let mut frame = whole.clone();
                 let at = 14 + weaver.pick(HEADER_BYTES as u64 - 14) as usize;
-                // Versions, lengths, protocols, offsets: whatever is said there.
+                // Versions, lengths, protocols, offsets: with arbitrary values.
                 frame[at] = weaver.pick(256) as u8;
                 frame.truncate(HEADER_BYTES - 20 + weaver.pick(20) as usize);
                 (frame, 0)
@@ -289,7 +289,7 @@ mod tests {
         assert_ne!(Workload::Small.round(7, 3000).steps, Workload::Small.round(8, 3000).steps);
     }
 
-    /// The last frame of an exchange is of its answer, and none behind it is.
+    /// The last frame of an exchange belongs to its response, and no later one does.
     #[test]
     fn an_exchange_ends_with_its_last_frame() {
         for workload in ALL {
@@ -306,7 +306,8 @@ mod tests {
         }
     }
 
-    /// Every connection's segments follow each other without a hole, and acknowledge what came.
+    /// Every connection's segments follow each other without a hole, and acknowledge what was
+    /// received.
     #[test]
     fn numbers_are_those_of_a_tcp_that_loses_nothing() {
         for workload in ALL {

@@ -248,8 +248,8 @@ impl LiveSource {
                     Lookahead::Ahead(frame) => return visit(Lookahead::Ahead(&as_frame(frame))),
                     Lookahead::Here(frame) => frame,
                 };
-                if let Err(place) = self.known.binary_search(&frame.ifindex) {
-                    self.known.insert(place, frame.ifindex);
+                if let Err(index) = self.known.binary_search(&frame.ifindex) {
+                    self.known.insert(index, frame.ifindex);
                     learn(frame.ifindex, &self.names);
                 }
                 visit(Lookahead::Here(&as_frame(frame)));
@@ -282,7 +282,7 @@ impl LiveSource {
                     Some(libc::ENETDOWN) => "the interface went down".into(),
                     _ => error.to_string(),
                 };
-                tracing::warn!("{}: {why}; capturing goes on when it is up again", ring.name);
+                tracing::warn!("{}: {why}; capturing continues when it is up again", ring.name);
             }
         }
         Ok(())

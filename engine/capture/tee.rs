@@ -52,12 +52,12 @@ pub fn split(
         .unzip();
     thread::Builder::new()
         .name("httplines-read".into())
-        .spawn(move || hand_on(reader, read_bytes.clamp(1, CHUNK_BYTES_MAX), senders))?;
+        .spawn(move || distribute(reader, read_bytes.clamp(1, CHUNK_BYTES_MAX), senders))?;
     Ok(readers)
 }
 
 /// Reads until the input ends or all readers are dropped.
-fn hand_on(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSender<Chunk>>) {
+fn distribute(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSender<Chunk>>) {
     let mut buffer = vec![0; read_bytes];
     while !senders.is_empty() {
         let chunk = match reader.read(&mut buffer) {

@@ -203,8 +203,8 @@ impl FragmentTable {
         }
         self.expire(now, stats);
         let number = self.number_of(Key::of(packet, fragment.id, encapsulations), now, stats);
-        let place = (number - self.first_number) as usize;
-        let Some(Some(set)) = self.sets.get_mut(place) else { return Err(Reject::FragmentAtBound) };
+        let index = (number - self.first_number) as usize;
+        let Some(Some(set)) = self.sets.get_mut(index) else { return Err(Reject::FragmentAtBound) };
         if let Some(reason) = set.dropped {
             return Err(reason);
         }
@@ -263,8 +263,8 @@ impl FragmentTable {
     }
 
     fn is_old(&self, number: u64, now: TimestampNs) -> bool {
-        let place = (number - self.first_number) as usize;
-        let set = self.sets.get(place).and_then(Option::as_ref);
+        let index = (number - self.first_number) as usize;
+        let set = self.sets.get(index).and_then(Option::as_ref);
         set.is_some_and(|set| set.since.plus_ms(self.age_ms_max) < now)
     }
 
@@ -294,8 +294,8 @@ impl FragmentTable {
     }
 
     fn remove(&mut self, number: u64) {
-        let place = (number - self.first_number) as usize;
-        if let Some(set) = self.sets.get_mut(place).and_then(Option::take) {
+        let index = (number - self.first_number) as usize;
+        if let Some(set) = self.sets.get_mut(index).and_then(Option::take) {
             self.numbers.remove(&set.key);
             self.used_bytes -= set.cost_bytes();
         }

@@ -173,9 +173,9 @@ impl TunnelPath {
     pub fn outermost_first(self) -> impl Iterator<Item = Encapsulation> {
         let mut path = [None; TunnelPath::LEN_MAX];
         let mut codes = self.0 & !CUT;
-        for place in path.iter_mut().rev() {
+        for slot in path.iter_mut().rev() {
             let Some((found, before)) = Encapsulation::last_of(codes) else { break };
-            *place = Some(found);
+            *slot = Some(found);
             codes = before;
         }
         path.into_iter().flatten()

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn words_mean_the_same_on_both_sides() {
         let shared = include_str!("../../bpf/shared.h");
-        let value = |mark: HintFlags| mark.0.trailing_zeros();
+        let value = |flags: HintFlags| flags.0.trailing_zeros();
         let lines = [
             ("HINT_FOREIGN", value(HintFlags::FOREIGN)),
             ("HINT_OTHER", value(HintFlags::OTHER)),

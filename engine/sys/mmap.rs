@@ -81,8 +81,8 @@ impl Mapping {
     /// # Panics
     /// If the word is not inside, or `offset` is not a multiple of 4.
     pub fn word32(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: `place` checks bounds and alignment; the memory lives as long as `self`.
-        unsafe { AtomicU32::from_ptr(self.place::<u32>(offset)) }
+        // SAFETY: `pointer_to` checks bounds and alignment; the memory lives as long as `self`.
+        unsafe { AtomicU32::from_ptr(self.pointer_to::<u32>(offset)) }
     }
 
     /// The 64-bit word at `offset` bytes.
@@ -90,8 +90,8 @@ impl Mapping {
     /// # Panics
     /// If the word is not inside, or `offset` is not a multiple of 8.
     pub fn word64(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: `place` checks bounds and alignment; the memory lives as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.place::<u64>(offset)) }
+        // SAFETY: `pointer_to` checks bounds and alignment; the memory lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.pointer_to::<u64>(offset)) }
     }
 
     /// The bytes of `range`.
@@ -118,15 +118,15 @@ impl Mapping {
     /// If the data do not fit, or the memory is the kernel's.
     pub fn write(&mut self, offset: usize, data: &[u8]) {
         assert!(self.is_on_heap(), "the kernel's memory is for the kernel to write");
-        let room = self.bytes.checked_sub(data.len());
-        assert!(room.is_some_and(|last| offset <= last), "inside the mapping");
+        let end = self.bytes.checked_sub(data.len());
+        assert!(end.is_some_and(|last| offset <= last), "inside the mapping");
         // SAFETY: inside, and `&mut self` means that there is no other access.
         unsafe {
             self.start.as_ptr().add(offset).copy_from_nonoverlapping(data.as_ptr(), data.len());
         }
     }
 
-    fn place<T>(&self, offset: usize) -> *mut T {
+    fn pointer_to<T>(&self, offset: usize) -> *mut T {
         assert!(offset.is_multiple_of(size_of::<T>()), "words are aligned");
         let last = self.bytes.checked_sub(size_of::<T>());
         assert!(last.is_some_and(|last| offset <= last), "inside the mapping");

@@ -137,9 +137,9 @@ impl PacketSocket {
         // SAFETY: any bytes, zeros too, are a `sockaddr_ll`.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         let mut length = size_of_val(&address) as libc::socklen_t;
-        let place = (&raw mut address).cast();
+        let pointer = (&raw mut address).cast();
         // SAFETY: the pointer and the length describe `address`.
-        cvt(unsafe { libc::getsockname(self.fd.as_raw_fd(), place, &mut length) })?;
+        cvt(unsafe { libc::getsockname(self.fd.as_raw_fd(), pointer, &mut length) })?;
         Ok(address.sll_ifindex == ifindex as libc::c_int)
     }
 
@@ -206,10 +206,10 @@ impl PacketSocket {
     fn get<T: Words>(&self, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
         let mut value = T::default();
         let mut length = size_of::<T>() as libc::socklen_t;
-        let place: *mut T = &mut value;
+        let pointer: *mut T = &mut value;
         // SAFETY: the pointer and the length describe `value`, and any bytes make a `Words`.
         cvt(unsafe {
-            libc::getsockopt(self.fd.as_raw_fd(), level, name, place.cast(), &mut length)
+            libc::getsockopt(self.fd.as_raw_fd(), level, name, pointer.cast(), &mut length)
         })?;
         Ok(value)
     }

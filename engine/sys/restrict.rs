@@ -36,18 +36,18 @@ pub(super) fn kinds(restrictions: &Restrictions) -> u32 {
 
 /// Writes the choices of ports and VLANs to `words`.
 pub(super) fn choose(words: &Mapping, decode: &DecodeConfig) {
-    let note = |number: usize, choice: u32| {
+    let set = |number: usize, choice: u32| {
         let (byte, shift) = (number * CHOICE_BITS / 64 * 8, number * CHOICE_BITS % 64);
         words.word64(byte).fetch_or(u64::from(choice) << shift, Ordering::Relaxed);
     };
     let Restrictions { ports, vlans, .. } = &decode.restrictions;
     for (ranges, choice) in [(&ports.wanted, WANTED), (&ports.unwanted, UNWANTED)] {
-        ranges.iter().cloned().flatten().for_each(|port| note(port.into(), choice));
+        ranges.iter().cloned().flatten().for_each(|port| set(port.into(), choice));
     }
     for (ids, choice) in [(&vlans.wanted, WANTED), (&vlans.unwanted, UNWANTED)] {
-        ids.iter().for_each(|id| note(CHOICE_VLANS + usize::from(id & 0x0fff), choice));
+        ids.iter().for_each(|id| set(CHOICE_VLANS + usize::from(id & 0x0fff), choice));
     }
-    decode.vxlan_ports.iter().for_each(|port| note((*port).into(), VXLAN));
+    decode.vxlan_ports.iter().for_each(|port| set((*port).into(), VXLAN));
 }
 
 /// The prefixes of `networks`. A look-up finds only the longest, so each has the choices of all

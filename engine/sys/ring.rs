@@ -207,15 +207,15 @@ fn read_frame(rest: &[u8]) -> Option<(usize, RingFrame<'_>)> {
 
 /// A frame in the kernel's layout: header, address, a gap, the bytes, padding to 8.
 fn laid_out(frame: &RingFrame<'_>, is_last: bool) -> Vec<u8> {
-    let mut place = vec![0u8; 80];
-    let link_offset = place.len() as u16;
-    let total = (place.len() + frame.bytes.len()).next_multiple_of(8);
+    let mut laid = vec![0u8; 80];
+    let link_offset = laid.len() as u16;
+    let total = (laid.len() + frame.bytes.len()).next_multiple_of(8);
     let (seconds, nanoseconds) =
         (frame.timestamp.0 / 1_000_000_000, frame.timestamp.0 % 1_000_000_000);
     let (tci, tpid) = frame.vlan.unwrap_or_default();
     let tagged = libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_VLAN_TPID_VALID;
     let status = if frame.vlan.is_some() { tagged } else { 0 };
-    let mut put = |at: usize, value: &[u8]| place[at..at + value.len()].copy_from_slice(value);
+    let mut put = |at: usize, value: &[u8]| laid[at..at + value.len()].copy_from_slice(value);
     put(0, &(if is_last { 0 } else { total as u32 }).to_ne_bytes());
     put(4, &(seconds as u32).to_ne_bytes());
     put(8, &(nanoseconds as u32).to_ne_bytes());
@@ -228,9 +228,9 @@ fn laid_out(frame: &RingFrame<'_>, is_last: bool) -> Vec<u8> {
     put(52, &frame.ifindex.to_ne_bytes());
     put(56, &frame.hardware_type.to_ne_bytes());
     put(58, &[frame.packet_type]);
-    place.extend_from_slice(frame.bytes);
-    place.resize(total, 0);
-    place
+    laid.extend_from_slice(frame.bytes);
+    laid.resize(total, 0);
+    laid
 }
 
 #[cfg(test)]

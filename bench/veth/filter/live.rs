@@ -1,4 +1,5 @@
-//! Frames that really arrive: a veth pair in a namespace of its own, a packet socket behind it.
+//! Frames that really arrive: a veth pair in a namespace of its own, with a packet socket at one
+//! end.
 
 use crate::namespace::Namespace;
 use crate::sys::{self, RunCount};
@@ -10,11 +11,11 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Frames that may be under way: fewer than the kernel queues for a CPU (net.core.
+/// Frames that may be in flight: fewer than the kernel queues for a CPU (net.core.
 /// netdev_max_backlog is 1000), so that none is lost.
 const BATCH_COUNT: usize = 256;
 
-/// For frames that do not come. A machine that takes longer has other troubles.
+/// Time to wait for frames that do not arrive. A machine that takes longer has other problems.
 const ARRIVE_WAIT: Duration = Duration::from_secs(20);
 
 /// A veth pair.
@@ -30,7 +31,7 @@ impl Wire {
         let namespace = Namespace::new()?;
         namespace.ip("link add near type veth peer name far")?;
         for device in ["near", "far"] {
-            // IPv6 would speak at its own times.
+            // IPv6 would send packets of its own.
             namespace.ip(&format!("link set {device} addrgenmode none"))?;
             namespace.ip(&format!("link set {device} up"))?;
         }
@@ -41,7 +42,7 @@ impl Wire {
         Ok(Wire { namespace, near })
     }
 
-    /// What `program` takes for `count` frames, which are `frames` one after the other, and again.
+    /// The time of `program` for `count` frames, which are `frames` in turn, repeatedly.
     pub fn measure(
         &mut self,
         program: BorrowedFd<'_>,
@@ -51,7 +52,7 @@ impl Wire {
         let (far, ifindex) = open(&self.namespace, "far")?;
         far.attach(program)?;
         far.bind(ifindex)?;
-        // Here only: all other runs would take longer, those in memory too.
+        // Enabled only here: it would slow down all other runs, those in memory too.
         let _counting = sys::count_runs().context("the kernel does not count runs")?;
         let start = sys::run_count(program)?;
         self.send(program, frames.iter().cycle().take(count))?;

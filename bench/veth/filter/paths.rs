@@ -1,15 +1,15 @@
-//! The ways of a frame through the filter, each with frames that go it.
+//! The paths of a frame through the filter, each with frames that take it.
 
 use super::packet::Heading::{self, ToClient, ToServer};
 use super::packet::*;
 use httplines::sys::counters::Reason;
 
-/// Frames of a path that changes what the filter knows, so that none can go it twice: each is of
-/// another connection.
+/// Frames of a path that changes the filter's state, so that no frame can take it twice: each
+/// belongs to another connection.
 const FRESH_COUNT: u16 = 4096;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-/// Heads of answers, as nginx writes them: of a body that is left out, and of one that is not.
+/// Heads of responses, as nginx writes them: with a body that is elided, and with one that is not.
 const LARGE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n\
     Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Type: application/octet-stream\r\n\
     Content-Length: 8388608\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
@@ -20,33 +20,33 @@ const SMALL: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n\
     ETag: \"6592008e-267\"\r\nAccept-Ranges: bytes\r\n\r\n";
 const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-/// How the filter is set.
+/// A configuration of the filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Setting {
-    /// As by default.
+    /// The default.
     Http,
     /// Its gate is shut.
     Shut,
-    /// It takes all TCP: `--filter off`.
+    /// All TCP passes: `--filter off`.
     Off,
-    /// It takes what the host sends only: `-Q out`.
+    /// Only frames that the host sends pass: `-Q out`.
     Out,
-    /// It leaves the server's port out: `--exclude-port`.
+    /// The server's port is excluded: `--exclude-port`.
     Excluding,
-    /// As by default, and user space has noted that the client's data are a body.
+    /// The default, with a grant of user space for the client's data, as a body.
     Granted,
 }
 
-/// A way through the filter.
+/// A path through the filter.
 #[derive(Clone, Debug)]
 pub struct Path {
     pub name: &'static str,
     pub setting: Setting,
-    /// What it counts there.
+    /// The reason that it counts.
     pub reason: Reason,
-    /// Frames that must have passed before.
+    /// Frames that must pass first.
     pub before: Vec<Vec<u8>>,
-    /// One frame, which can go this way again and again; or many, each of which can once.
+    /// One frame, which can take this path repeatedly; or many, each of which can take it once.
     pub frames: Vec<Vec<u8>>,
 }
 
@@ -63,7 +63,7 @@ impl Path {
         Path { setting, ..self }
     }
 
-    /// Whether its frames are of many connections.
+    /// Whether each of its frames belongs to another connection.
     pub fn is_fresh(&self) -> bool {
         self.frames.len() > 1
     }
@@ -74,7 +74,7 @@ fn fresh(flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
     fresh_at(ToServer, SEQ, flags, payload)
 }
 
-/// The same either way, with sequence number `seq` and acknowledging what is behind a SYN.
+/// The same in either direction, with sequence number `seq`, and acknowledging a SYN.
 fn fresh_at(way: Heading, seq: u32, flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
     let of = |client| numbered(way, client, [seq, SEQ + 1], flags, payload);
     (1024..1024 + FRESH_COUNT).map(of).collect()
@@ -87,7 +87,7 @@ fn numbered(way: Heading, client: u16, numbers: [u32; 2], flags: u8, payload: &[
     ethernet(&[], TYPE_IPV4, &ipv4(way, PROTOCOL_TCP, &segment))
 }
 
-/// An acknowledgement within a body that the filter has found, behind the first of them.
+/// An acknowledgement within a body that the filter has found, after the first of them.
 fn body_ack() -> Path {
     let (asked, begin) = (SEQ + 1 + GET.len() as u32, SEQ + 1 + LARGE.len() as u32);
     let of = |way, numbers, flags, payload| numbered(way, 1023, numbers, flags, payload);
@@ -102,8 +102,8 @@ fn body_ack() -> Path {
     Path { before, ..path("body: ACK", Reason::BodyAck, ack(begin + 2920)) }
 }
 
-/// Requests and answers on connections of which the filter has seen the handshake: it reads their
-/// heads itself.
+/// Requests and responses on connections whose handshake the filter has seen: it reads their heads
+/// itself.
 fn read() -> Vec<Path> {
     let shaken = [fresh(SYN, b""), fresh_at(ToClient, SEQ, SYN | ACK, b"")].concat();
     let asked = [shaken.clone(), fresh_at(ToServer, SEQ + 1, ACK, GET)].concat();
@@ -179,7 +179,7 @@ fn gre(frame: &[u8]) -> Vec<u8> {
     ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_GRE, &header))
 }
 
-/// UDP between a port of no meaning and another.
+/// UDP from an arbitrary port to another.
 fn udp(port: u16, body: &[u8]) -> Vec<u8> {
     let words = [50_000, port, 8 + body.len() as u16, 0].map(u16::to_be_bytes);
     let datagram = [words.as_flattened(), body].concat();

@@ -9,10 +9,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often the generator looks at the clock in one call: a fraction of a millisecond, so that an
-/// interruption is heard.
+/// Clock checks of the generator per call: a fraction of a millisecond, so that an interruption is
+/// noticed.
 const ATTEMPTS: u32 = 8192;
-/// A wait that is longer than this is slept through, up to half of this before its end.
+/// A longer wait than this is slept through, until half of this before its end.
 const SLEEP_OVER: Duration = Duration::from_micros(300);
 
 /// Sends what is planned into `interface` of this thread's namespace.
@@ -84,12 +84,12 @@ fn begin(traffic: &Traffic, round: &Round, schedule: &Schedule, verdict: Verdict
     });
 }
 
-/// Nanoseconds to make a frame and send it nowhere.
+/// Nanoseconds to make a frame without sending it.
 fn cost_of_making(traffic: &Traffic, round: &Round, ifindex: u32) -> io::Result<f64> {
     const FRAMES: u32 = 20_000;
     let plan = Plan { rate: None, duration: Duration::ZERO };
     begin(traffic, round, &Schedule::begin(&plan, round), Verdict::Drop);
-    // The first call brings pages and caches into place.
+    // The first call warms up pages and caches.
     traffic.run(ifindex, FRAMES / 10)?;
     let before_ns = thread_cpu_ns();
     traffic.run(ifindex, FRAMES)?;

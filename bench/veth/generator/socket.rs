@@ -11,11 +11,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Frames of one system call.
+/// Frames per system call.
 const BATCH: usize = 64;
-/// A wait that is longer than this is slept through, up to half of this before its end.
+/// A longer wait than this is slept through, until half of this before its end.
 const SLEEP_OVER: Duration = Duration::from_micros(300);
-/// The longest frame that is not to be cut.
+/// The maximum size of a frame that is not segmented.
 const WHOLE_BYTES: usize = HEADER_BYTES + SEGMENT_BYTES;
 /// `struct virtio_net_hdr` of linux/virtio_net.h.
 const VNET_HEADER_BYTES: usize = 10;
@@ -67,7 +67,7 @@ pub fn send(
         }
         sent.make_ns += thread_cpu_ns() - before_ns;
         let went = match sys::send(&socket, &batch[..count]) {
-            // Sent, and lost on the wire; the kernel tells of one frame at a time.
+            // Sent, and lost on the wire; the kernel reports one frame at a time.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => 1,
             result => result?,
         };
@@ -82,7 +82,7 @@ pub fn send(
     Ok(sent)
 }
 
-/// Keeps the CPU where the wait is short.
+/// Spins if the wait is short.
 fn wait(ns: u64) {
     let wait = Duration::from_nanos(ns);
     if wait > SLEEP_OVER {
@@ -92,12 +92,12 @@ fn wait(ns: u64) {
     }
 }
 
-/// Frame `number` of the trial, behind the header that says how it is to be cut.
+/// Frame `number` of the trial, after the header that describes its segmentation.
 fn write_frame(to: &mut Vec<u8>, round: &Round, number: u64, time_ns: u64) {
     let steps = round.steps.len() as u64;
     let step = &round.steps[(number % steps) as usize];
     let template = &round.templates[step.template as usize];
-    // Recorded frames go as they are, however long, and what is in a tunnel is short.
+    // Recorded frames are sent unchanged, whatever their length, and frames in a tunnel are short.
     let may_be_cut = step.kind != kind::REPLAY && round.prefix_bytes == 0;
     let is_super = template.len() > WHOLE_BYTES && may_be_cut;
     let checksum = if is_super { Checksum::Partial } else { Checksum::Whole };
@@ -109,7 +109,7 @@ fn write_frame(to: &mut Vec<u8>, round: &Round, number: u64, time_ns: u64) {
         to[0..2].copy_from_slice(&[NEEDS_CSUM, GSO_TCPV4]);
         to[2..4].copy_from_slice(&half(HEADER_BYTES));
         to[4..6].copy_from_slice(&half(SEGMENT_BYTES));
-        // Where the checksum begins to sum, and where it stands from there.
+        // Where the checksum begins to sum, and its offset from there.
         to[6..8].copy_from_slice(&half(34));
         to[8..10].copy_from_slice(&half(16));
     }

@@ -45,7 +45,7 @@ impl LiveControl {
         for (name, ifindex, sockets) in opened {
             totals.interfaces.push(InterfaceTotals { name, ..InterfaceTotals::default() });
             let mut entry = Watched { ifindex, is_gone: false, sockets, seen: Vec::new() };
-            entry.see(present);
+            entry.update(present);
             watched.push(entry);
         }
         LiveControl { filter, fanout, watched, totals, softnet_seen: softnet_dropped() }
@@ -71,9 +71,9 @@ impl LiveControl {
     /// The names of the interfaces, if the last call of [`LiveControl::totals`] found that all are
     /// gone.
     pub fn all_gone(&self) -> Option<String> {
-        let is_deserted = self.watched.iter().all(|watched| watched.is_gone);
+        let is_removed = self.watched.iter().all(|watched| watched.is_gone);
         let names = self.totals.interfaces.iter().map(|interface| interface.name.as_str());
-        is_deserted.then(|| names.collect::<Vec<_>>().join(", "))
+        is_removed.then(|| names.collect::<Vec<_>>().join(", "))
     }
 
     /// All counts so far. Long captures must call this now and then: the kernel's counters have 32
@@ -89,10 +89,10 @@ impl LiveControl {
                 totals.drops += u64::from(new.drops);
                 totals.freezes += u64::from(new.freezes);
             }
-            let (rx_dropped, rx_missed) = watched.see(&present);
+            let (rx_dropped, rx_missed) = watched.update(&present);
             totals.rx_dropped += rx_dropped;
             totals.rx_missed += rx_missed;
-            if !watched.is_gone && watched.is_deserted()? {
+            if !watched.is_gone && watched.is_removed()? {
                 watched.is_gone = true;
                 gone.push(totals.name.as_str());
             }
@@ -116,7 +116,7 @@ impl Watched {
     /// Whether the interface was removed. Only the sockets know for sure: a list of interfaces that
     /// is read while others come and go may lack one that exists, or show a new one under the old
     /// index.
-    fn is_deserted(&self) -> io::Result<bool> {
+    fn is_removed(&self) -> io::Result<bool> {
         match self.sockets.first() {
             Some(socket) if self.ifindex != 0 => Ok(!socket.is_bound_to(self.ifindex)?),
             _ => Ok(false),
@@ -125,7 +125,7 @@ impl Watched {
 
     /// The frames that the interfaces have lost since the last look; a new interface starts at its
     /// current counters.
-    fn see(&mut self, present: &[Interface]) -> (u64, u64) {
+    fn update(&mut self, present: &[Interface]) -> (u64, u64) {
         let (mut dropped, mut missed) = (0, 0);
         for now in present {
             if self.ifindex != 0 && self.ifindex != now.ifindex {
@@ -178,10 +178,10 @@ mod tests {
         };
         let mut watched =
             Watched { ifindex: 0, is_gone: false, sockets: Vec::new(), seen: Vec::new() };
-        assert_eq!(watched.see(&[state(1, 5, u32::MAX)]), (0, 0));
-        assert_eq!(watched.see(&[state(1, 7, 1), state(2, 100, 100)]), (2, 2));
-        assert_eq!(watched.see(&[state(2, 101, 100)]), (1, 0));
+        assert_eq!(watched.update(&[state(1, 5, u32::MAX)]), (0, 0));
+        assert_eq!(watched.update(&[state(1, 7, 1), state(2, 100, 100)]), (2, 2));
+        assert_eq!(watched.update(&[state(2, 101, 100)]), (1, 0));
         watched.ifindex = 2;
-        assert_eq!(watched.see(&[state(1, 90, 90), state(2, 102, 100)]), (1, 0));
+        assert_eq!(watched.update(&[state(1, 90, 90), state(2, 102, 100)]), (1, 0));
     }
 }

@@ -242,7 +242,7 @@ impl Ng {
     /// number.
     #[inline]
     fn packet<'a>(&mut self, kind: u32, block: &'a [u8]) -> Step<'a> {
-        let Some(room) = block.get(PACKET_HEADER_BYTES..block.len() - 4) else {
+        let Some(rest) = block.get(PACKET_HEADER_BYTES..block.len() - 4) else {
             return Step::Damaged(format!("a packet block has only {} bytes", block.len()));
         };
         let head = &block[..PACKET_HEADER_BYTES];
@@ -256,7 +256,7 @@ impl Ng {
             ));
         };
         let captured = self.order.u32(head, 20);
-        let Some(data) = room.get(..captured as usize) else {
+        let Some(data) = rest.get(..captured as usize) else {
             return Step::Damaged(format!(
                 "a packet says that it has {captured} bytes, in a block of {}",
                 block.len()

@@ -382,8 +382,8 @@ fn damage_is_told_with_what_is_wrong() {
         (with(block(le, 0x0a0d_0d0a, &[0; 16])), "in which byte order"),
         ([section(le), block(le, 3, &[0; 8])].concat(), "before any interface"),
     ] {
-        let said = error_of(&file);
-        assert!(said.contains(words), "{said:?} does not say {words:?}");
+        let message = error_of(&file);
+        assert!(message.contains(words), "{message:?} lacks {words:?}");
     }
 }
 
@@ -399,8 +399,8 @@ fn opening_errors_say_what_to_do() {
         (b"\xd4\xc3\xb2\xa1\x02\x00", "cut off inside its file header"),
         (&old, "pcap version 1.4"),
     ] {
-        let said = open(bytes, 1 << 16).unwrap_err().to_string();
-        assert!(said.contains(words), "{said:?} does not say {words:?}");
+        let message = open(bytes, 1 << 16).unwrap_err().to_string();
+        assert!(message.contains(words), "{message:?} lacks {words:?}");
     }
 }
 
