@@ -246,7 +246,7 @@ static __always_inline void read_hint(const struct flow_hint *hint, const struct
 }
 
 static __always_inline void find_hint(const struct segment *segment, const struct control *words,
-				 struct hint_copy *hint)
+				      struct hint_copy *hint)
 {
 	__u32 index = flow_hash(&segment->key) & words->hint_mask;
 	const struct hint_pair *pair = bpf_map_lookup_elem(&hints, &index);

@@ -30,10 +30,7 @@
  */
 #define OPENING_BYTES_MAX (256 << 10)
 
-/*
- * Connections that speak HTTP, and those that user space found not to. The size is set before the
- * load.
- */
+/* Connections that speak HTTP, and those that user space found not to. Sized before the load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -148,10 +145,7 @@ static __always_inline void begin_reading(struct connection *session, const stru
 	session->reading = READS_REQUEST | (segment->sender ? READS_CLIENT_1 : 0);
 }
 
-/*
- * Turns a connection into a session: the opening if there is one, or else one that is joined
- * midstream here.
- */
+/* Turns a connection into a session: the opening, or else one that is joined midstream here. */
 static __always_inline enum reason admit(const struct segment *segment,
 					 const struct connection *opening,
 					 const struct control *words)
@@ -386,10 +380,7 @@ static __always_inline int is_first(const struct segment *segment, const struct 
 	       isn_of(opening, other) + 1 == bpf_ntohl(segment->tcp.ack_seq);
 }
 
-/*
- * Judges payload of no session: by a hint if there is one, by what it begins like, and by the
- * opening.
- */
+/* Judges payload of no session: by a hint, by its beginning, and by the opening. */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
 						 const struct control *words)
@@ -435,9 +426,7 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 	return REASON_OPENING;
 }
 
-/*
- * Judges a segment of no session, or of one that turned out not to be HTTP: then `kind` is not 0.
- */
+/* Judges a segment of no session, or of one that turned out not to be HTTP: `kind` is not 0. */
 static __always_inline enum reason judge(const struct segment *segment, struct connection *known,
 					 __u32 kind, const struct control *words)
 {
@@ -449,10 +438,7 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 		return reason_of(kind);
 	if (known)
 		return REASON_OPENING;
-	/*
-	 * The end of a followed connection matters. A bare ACK does not, so it costs no map
-	 * look-up.
-	 */
+	/* The end of a followed connection matters; a bare ACK is not worth a look-up. */
 	if (segment->tcp.fin || segment->tcp.rst) {
 		struct hint_copy hint;
 
