@@ -19,10 +19,11 @@ use std::str::FromStr;
 /// HTTP traffic on the wire, as lines: the first line of every message, or a JSON line for every
 /// exchange
 ///
-/// httplines captures on interfaces, behind a filter in the kernel, or reads capture files. Without
-/// -o it prints the first line of every request and response as soon as its head is complete; with
-/// -o it writes one JSON object for every exchange, request and response together. At the end it
-/// says on standard error what it saw and what it lost. It cannot read encrypted traffic.
+/// httplines captures on interfaces, through a filter in the kernel, or reads capture files.
+/// Without -o it prints the first line of every request and response as soon as its head is
+/// complete. With -o it writes one JSON object for every exchange: a request and its response. At
+/// the end it reports on standard error what it saw and what it lost. It cannot read encrypted
+/// traffic.
 #[derive(Debug, Parser)]
 #[command(
     name = "httplines",
@@ -37,30 +38,31 @@ use std::str::FromStr;
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
-    /// Capture on this interface, any: on all (repeatable)
+    /// Capture on this interface, or on `any` (repeatable)
     ///
-    /// Repeat it to capture on several; `any` is all of them, those to come included. -D lists
-    /// them. Needs root, or the capabilities CAP_NET_RAW and CAP_BPF.
+    /// Repeat the option to capture on several. `any` captures on all interfaces, including those
+    /// that appear later. -D lists them. Requires root, or the capabilities CAP_NET_RAW and
+    /// CAP_BPF.
     #[arg(short = 'i', long = "interface", value_name = "IFACE", help_heading = "Input")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     interfaces: Vec<String>,
 
     /// Read a capture file (- is standard input)
     ///
-    /// pcap or pcapng, as tcpdump and Wireshark write them. Of one that is cut off, all before the
-    /// cut is reported, and the exit code is 1.
+    /// pcap or pcapng, as tcpdump and Wireshark write them. If the file is cut off, everything
+    /// before the cut is reported and the exit code is 1.
     #[arg(short = 'r', long = "read", value_name = "FILE", help_heading = "Input")]
     read: Option<PathBuf>,
 
-    /// List the interfaces and end
+    /// List the interfaces and exit
     #[arg(short = 'D', long = "list-interfaces", help_heading = "Input")]
     pub list: bool,
 
-    /// Packets: in, out or inout [default: inout]
+    /// Packet direction: in, out or inout [default: inout]
     ///
-    /// By the way they take through the interface. On loopback, where every packet comes twice,
-    /// `inout` counts the received copy only.
-    #[arg(short = 'Q', long = "direction", value_name = "WAY", help_heading = "Input")]
+    /// `in` captures packets that the host receives, `out` those that it sends. On loopback, where
+    /// every packet appears twice, `inout` captures only the received copy.
+    #[arg(short = 'Q', long = "direction", value_name = "DIR", help_heading = "Input")]
     #[arg(hide_possible_values = true)]
     direction: Option<DirectionArg>,
 
@@ -68,36 +70,36 @@ pub struct Args {
     #[arg(short = 'p', long = "no-promiscuous-mode", help_heading = "Input")]
     no_promiscuous: bool,
 
-    /// Only connections of these ports: 80,8000-8100
+    /// Only connections on these ports: 80,8000-8100
     ///
-    /// Either end may have it. Repeat it, or list several with commas. The kernel filter applies
-    /// this and the other restrictions before anything else; inside tunnels, it is the innermost
-    /// connection they mean.
+    /// Either end may use the port. Repeat the option, or separate ports with commas. The kernel
+    /// filter applies this and the other restrictions before anything else. In tunnels they apply
+    /// to the innermost connection.
     #[arg(long = "port", value_name = "PORTS", help_heading = "Input")]
     #[arg(value_parser = ports, value_delimiter = ',')]
     ports: Vec<RangeInclusive<u16>>,
 
-    /// Only connections of these networks: 10.0.0.0/8
+    /// Only connections in these networks: 10.0.0.0/8
     ///
-    /// Either end may be in it. An address alone is a network of one.
+    /// Either end may be in the network. A single address is a network, too.
     #[arg(long = "net", value_name = "NETS", help_heading = "Input")]
     #[arg(value_parser = Network::from_str, value_delimiter = ',')]
     networks: Vec<Network>,
 
     /// Only connections in these VLANs
     ///
-    /// By any of the tags, where there are several.
+    /// If a packet has several tags, any of them may match.
     #[arg(long = "vlan", value_name = "IDS", help_heading = "Input", hide_short_help = true)]
     #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
     vlans: Vec<u16>,
 
-    /// No connections of these ports
+    /// No connections on these ports
     #[arg(long = "exclude-port", value_name = "PORTS", help_heading = "Input")]
     #[arg(hide_short_help = true)]
     #[arg(value_parser = ports, value_delimiter = ',')]
     excluded_ports: Vec<RangeInclusive<u16>>,
 
-    /// No connections of these networks
+    /// No connections in these networks
     #[arg(long = "exclude-net", value_name = "NETS", help_heading = "Input")]
     #[arg(hide_short_help = true)]
     #[arg(value_parser = Network::from_str, value_delimiter = ',')]
@@ -111,34 +113,34 @@ pub struct Args {
 
     /// Append JSON lines to this file (-: standard output)
     ///
-    /// A new file gets mode 0640. SIGHUP opens it anew, for log rotation.
+    /// A new file gets mode 0640. SIGHUP reopens the file, for log rotation.
     #[arg(short = 'o', long = "output", value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 
-    /// What a line is [default: json with -o, else text]
+    /// Format of lines [default: json with -o, else text]
     #[arg(long, value_name = "text|json", hide_possible_values = true, help_heading = "Output")]
     format: Option<FormatArg>,
 
-    /// Time, client and server in front of text lines
+    /// Start text lines with time, client and server
     #[arg(short = 'v', long, help_heading = "Output")]
     verbose: bool,
 
-    /// No totals and no progress
+    /// Print neither totals nor progress
     #[arg(short = 'q', long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// End after N exchanges
+    /// Stop after N exchanges
     #[arg(short = 'c', long = "count", value_name = "N", help_heading = "Output")]
     #[arg(value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
 
-    /// A file for each shard: http.0.jsonl, http.1.jsonl
+    /// One file per shard: http.0.jsonl, http.1.jsonl
     ///
-    /// The shard's number stands before the extension of the name given with -o.
+    /// The shard's number is put before the extension of the name given with -o.
     #[arg(long, help_heading = "Output")]
     output_per_shard: bool,
 
-    /// Report this header, too (repeatable; JSON)
+    /// Also report this header (repeatable; JSON)
     #[arg(long = "header", value_name = "NAME", help_heading = "Output")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     headers: Vec<String>,
@@ -149,8 +151,8 @@ pub struct Args {
 
     /// Show credentials and cookies (JSON)
     ///
-    /// The values of Authorization, Proxy-Authorization, Cookie and Set-Cookie are masked
-    /// otherwise.
+    /// Without this option the values of Authorization, Proxy-Authorization, Cookie and Set-Cookie
+    /// are masked.
     #[arg(long, help_heading = "Output")]
     show_secrets: bool,
 
@@ -165,53 +167,55 @@ pub struct Args {
 
     /// Size of one ring in KiB [default: 65536]
     ///
-    /// Every shard has a ring on every interface; all of them together must fit into memory.
+    /// Each shard has a ring on each interface. All rings together must fit into memory.
     #[arg(short = 'B', long = "buffer-size", value_name = "KIB", help_heading = "Limits")]
     #[arg(value_parser = number::<u32, 2048, 4_194_303>)]
     buffer_kib: Option<u32>,
 
-    /// Size of one block of a ring in KiB, a power of two [default: 256]
+    /// Size of a ring's blocks in KiB, a power of two [default: 256]
     ///
-    /// The kernel hands over whole blocks: with smaller ones lines come sooner, and more of a long
-    /// body stays in the kernel. What does not fit is cut off a frame, and its exchange tells a
-    /// gap: superpackets take 128, of BIG TCP up to 512, frames of MTU size 16.
+    /// The kernel hands over whole blocks. With smaller blocks, lines appear sooner and more of a
+    /// long body stays in the kernel. A frame that does not fit into a block is cut, and its
+    /// exchange reports a gap. Superpackets need 128, superpackets of BIG TCP up to 512, frames of
+    /// MTU size 16.
     #[arg(long, value_name = "KIB", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u32, 16, 65_536>)]
     block_kib: Option<u32>,
 
-    /// How long a frame waits for its block to fill [default: 2]
+    /// Longest time a frame waits for its block to fill [default: 2]
     ///
-    /// Text lines come at most so much later than their packets; a larger value costs less CPU
-    /// time where little comes.
+    /// Text lines appear at most this much later than their packets. A larger value saves CPU time
+    /// when there is little traffic.
     #[arg(long, value_name = "MS", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u32, 1, 10_000>)]
     retire_timeout_ms: Option<u32>,
 
-    /// off: take all TCP up, not HTTP only [default: http]
+    /// off: pass all TCP to user space [default: http]
     ///
-    /// The filter in the kernel keeps what is not HTTP away from httplines. Without it the result
-    /// is the same and costs more.
+    /// By default the filter in the kernel passes only HTTP to httplines. With `off` the result is
+    /// the same, but costs more.
     #[arg(long, value_name = "http|off", hide_possible_values = true)]
     #[arg(help_heading = "Limits")]
     filter: Option<FilterArg>,
 
-    /// Take the bodies of messages up, too
+    /// Pass message bodies to user space, too
     ///
-    /// Once it is certain how far a body goes, the kernel filter cuts its packets to their headers.
-    /// No head is touched, and lengths and times are the same; this is for comparison.
+    /// Once it is certain where a body ends, the kernel filter cuts its packets to their headers.
+    /// It never cuts heads, and lengths and times stay exact. This option is for comparison.
     #[arg(long, help_heading = "Limits", hide_short_help = true)]
     no_elide: bool,
 
-    /// Leave bodies in the kernel of which so many bytes are to come [default: 8192]
+    /// Keep bodies in the kernel if at least this many bytes are to come [default: 8192]
     #[arg(long, value_name = "BYTES", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u64, 1, { u64::MAX }>)]
     elide_min_bytes: Option<u64>,
 
     /// How the kernel spreads connections over the shards [default: flow]
     ///
-    /// `flow`: by the innermost connection, through tunnels; fragments follow their first. `hash`:
-    /// by the outermost connection, which parts the directions of a tunnel. `cpu` and `queue`: by
-    /// where a frame came in, for NICs that take both directions of a connection in one place.
+    /// `flow`: by the innermost connection, also inside tunnels; fragments follow the first
+    /// fragment of their datagram. `hash`: by the outermost connection, which separates the two
+    /// directions of a VXLAN tunnel. `cpu` and `queue`: by the CPU or NIC queue that received the
+    /// frame, for NICs that deliver both directions of a connection to the same one.
     #[arg(long, value_name = "flow|hash|cpu|queue", hide_possible_values = true)]
     #[arg(help_heading = "Limits", hide_short_help = true)]
     fanout: Option<FanoutArg>,
@@ -221,7 +225,7 @@ pub struct Args {
     #[arg(value_parser = number::<u32, 64, 16_777_216>)]
     sessions: Option<u32>,
 
-    /// Another UDP port that carries VXLAN, beside 4789 and 8472 (repeat it for more)
+    /// Another UDP port for VXLAN, besides 4789 and 8472 (repeatable)
     #[arg(long = "vxlan-port", value_name = "PORT", help_heading = "Limits")]
     #[arg(hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -232,20 +236,20 @@ pub struct Args {
     #[arg(value_parser = number::<u32, 16, 16_777_216>)]
     flows: Option<u32>,
 
-    /// End connections quiet for S seconds [default: 300]
+    /// End connections idle for S seconds [default: 300]
     #[arg(long, value_name = "S", help_heading = "Limits")]
     #[arg(value_parser = number::<u64, 1, 604_800>)]
     idle_timeout_s: Option<u64>,
 
-    /// This page
+    /// Print this help
     #[arg(short = 'h', long, help_heading = "Help", action = ArgAction::HelpShort)]
     help: Option<bool>,
 
-    /// All options, at length
+    /// Print help on all options, with details
     #[arg(long, help_heading = "Help", action = ArgAction::HelpLong)]
     help_all: Option<bool>,
 
-    /// The version
+    /// Print the version
     #[arg(short = 'V', long, help_heading = "Help", action = ArgAction::Version)]
     version: Option<bool>,
 }
@@ -256,18 +260,18 @@ httplines -i eth0                 first lines of messages, live
        httplines -r trace.pcap [-o -]    the same from a capture file";
 
 const AFTER_HELP: &str = "\
-Signals: INT and TERM end in order, USR1 prints totals, HUP reopens the output.
+Signals: INT and TERM stop cleanly, USR1 prints totals, HUP reopens the output.
 Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
 
 const AFTER_LONG_HELP: &str = "\
 Signals:
-  INT, TERM  end in order: what was captured is written, then the totals are printed
-  USR1       print the totals so far and go on
-  HUP        open the output file anew, after it was renamed
+  INT, TERM  stop cleanly: write what was captured, then print the totals
+  USR1       print the totals so far and continue
+  HUP        reopen the output file, after it was renamed
 
 Exit codes:
-  0  all went well
-  1  failed while running: an input that is cut off or gone, an output that is full
+  0  success
+  1  failed while running: the input is cut off or gone, the output is full
   2  wrong usage
   3  no permission";
 
@@ -275,7 +279,7 @@ Exit codes:
 fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| (MIN..=MAX).contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
-        u64::MAX => format!("a whole number from {MIN} on"),
+        u64::MAX => format!("a whole number of at least {MIN}"),
         _ => format!("a whole number from {MIN} to {MAX}"),
     })
 }
@@ -338,7 +342,7 @@ impl Args {
                  httplines --help shows examples"
             }
             (Some(_), true) => {
-                "-i captures and -r reads a file, and one run does one of them: leave one out"
+                "-i captures and -r reads a file, and one run does only one of them: leave one out"
             }
             (Some(path), _) if path.as_os_str().is_empty() => {
                 "-r needs the name of a capture file, or - for standard input"
@@ -346,8 +350,8 @@ impl Args {
             (Some(_), _)
                 if matches!(self.direction, Some(DirectionArg::In | DirectionArg::Out)) =>
             {
-                "-Q in and -Q out are for capturing with -i; a file does not say which way its \
-                 packets went: leave it out"
+                "-Q in and -Q out are for capturing with -i; a file does not record the direction \
+                 of its packets: leave it out"
             }
             _ if self.output.as_ref().is_some_and(|path| path.as_os_str().is_empty()) => {
                 "-o needs the name of a file, or - for standard output"

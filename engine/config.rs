@@ -369,34 +369,34 @@ impl Default for EmitConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// [`CaptureConfig::block_bytes`].
-    #[error("a ring block is a power of two and at least 16 KiB")]
+    #[error("a ring block must be a power of two and at least 16 KiB")]
     BlockBytes,
     /// [`CaptureConfig::block_count`].
-    #[error("a ring has at least 2 blocks: one to fill while one is read")]
+    #[error("a ring needs at least 2 blocks: one fills while one is read")]
     BlockCount,
     /// [`CaptureConfig::retire_timeout_ms`].
-    #[error("the retire timeout is at least 1 ms")]
+    #[error("the retire timeout must be at least 1 ms")]
     RetireTimeout,
     /// [`FlowConfig::flow_count_max`] and [`HttpConfig::pending_count_max`].
-    #[error("a shard holds at least one connection, and that one request")]
+    #[error("a shard must hold at least one connection with one request")]
     NoRoom,
     /// [`Input::Live`] names none.
     #[error("there is no interface to capture on; name one")]
     NoInterface,
     /// [`Input::Live`] names [`ANY_INTERFACE`] and others.
-    #[error("-i any holds all other interfaces: name it alone")]
+    #[error("-i any includes all other interfaces: use it alone")]
     AnyAndOthers,
     /// [`Config::shard_count`].
-    #[error("there is at least one shard")]
+    #[error("at least one shard is needed")]
     NoShard,
     /// [`DecodeConfig::fragmented_count_max`] and [`DecodeConfig::fragment_bytes_max`].
-    #[error("fragments have room for a datagram, at least 128 KiB")]
+    #[error("the memory for fragments must hold one datagram: at least 128 KiB")]
     FragmentBytes,
     /// [`EmitConfig::batch_bytes`] and [`EmitConfig::direct_batch_bytes`].
-    #[error("a batch holds at least two of the longest lines")]
+    #[error("a batch must hold at least two lines of maximum length")]
     BatchBytes,
     /// [`HttpConfig::head_bytes_max`].
-    #[error("at least 1024 bytes of a head are kept")]
+    #[error("the limit for a head must be at least 1024 bytes")]
     HeadBytes,
 }
 

@@ -341,7 +341,10 @@ impl Running {
             if let Some(cpu) = cpu
                 && !affinity::pin_to(cpu)
             {
-                tracing::warn!("shard {number} cannot stay on CPU {}; it runs anywhere", cpu.0);
+                tracing::warn!(
+                    "shard {number} cannot be pinned to CPU {}; it runs anywhere",
+                    cpu.0
+                );
             }
             let mut has_said_enough = false;
             shard.run(&stop, |view| {

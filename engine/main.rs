@@ -84,7 +84,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         code = ExitCode::from(EXIT_RUNTIME);
     };
     if ending.is_shard_lost {
-        fail(&"a worker thread broke off; its lines and counters are missing");
+        fail(&"a worker thread failed; its lines and counters are missing");
     }
     if let Some(error) = ending.input_error {
         fail(&error);
@@ -132,7 +132,7 @@ fn forward_signals(handle: Handle) -> std::io::Result<()> {
                 SIGUSR1 => Command::Report,
                 SIGHUP => Command::Reopen,
                 _ if is_stopping => {
-                    say(format_args!("httplines: asked twice to stop; lines that wait are lost\n"));
+                    say(format_args!("httplines: asked twice to stop; unwritten lines are lost\n"));
                     std::process::exit(EXIT_RUNTIME.into());
                 }
                 _ => {

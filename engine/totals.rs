@@ -67,7 +67,7 @@ impl Totals {
             return None;
         }
         if flows.of(Kind::Http1) > 0 || protocol.has_unreported() {
-            return Some("HTTP/1 was seen, but no message from its beginning to its end".into());
+            return Some("HTTP/1 was seen, but no complete message".into());
         }
         let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
         let no_tcp = decode.not_tcp + decode.not_ip;
@@ -89,7 +89,11 @@ impl Totals {
             (kernel(Reason::Other), "frame of another protocol", "frames of other protocols"),
             (flows.empty, "connection without data", "connections without data"),
             (no_tcp, "frame that is not TCP", "frames that are not TCP"),
-            (decode.unsupported_link, "frame of an unknown link", "frames of unknown links"),
+            (
+                decode.unsupported_link,
+                "frame of an unknown link type",
+                "frames of unknown link types",
+            ),
         ]));
         if seen.is_empty() {
             // Next to any of the above these would only confuse.
@@ -98,16 +102,16 @@ impl Totals {
             seen = told(&[
                 (
                     late,
-                    "segment in the midst of a connection",
-                    "segments in the midst of connections",
+                    "segment from the middle of a connection",
+                    "segments from the middle of connections",
                 ),
-                (other_way, "frame that goes the other way", "frames that go the other way"),
+                (other_way, "frame in the other direction", "frames in the other direction"),
             ]);
         }
         let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
         Some(match (seen.as_slice(), &self.live) {
-            ([], Some(_)) => "no packet came; is it the right interface? -D lists them, \
-                              -i any takes all"
+            ([], Some(_)) => "no packet arrived; is it the right interface? -D lists them, \
+                              -i any captures on all"
                 .into(),
             ([], None) => "the capture holds no packet".into(),
             (seen, _) => format!("no HTTP/1 was seen: {}{advice}", seen.join(", ")),
@@ -156,18 +160,18 @@ impl Totals {
         let elided = [
             ("frames cut to their headers", filter.of(Reason::Elided)),
             ("bytes of bodies left in the kernel", filter.elided_bytes),
-            ("ends of bodies found by the filter itself", filter.bodies_found),
+            ("ends of bodies found by the filter", filter.bodies_found),
         ];
         row_of_parts(f, "elided", &elided)?;
         let pressure = [
-            ("sessions that the table had lost and a hint brought back", filter.sessions_restored),
-            ("connections without room for a hint", pipeline.hints.hints_refused),
+            ("evicted sessions restored by flow hints", filter.sessions_restored),
+            ("connections not hinted: the hint table was full", pipeline.hints.hints_refused),
             ("SYNs refused by a full table", filter.openings_failed),
         ];
         row_of_parts(f, "pressure", &pressure)?;
         let misplaced = [
-            ("fragments without their first", live.misplaced_fragments),
-            ("segments at another shard", pipeline.segments_misplaced),
+            ("fragments without their first fragment", live.misplaced_fragments),
+            ("segments on the wrong shard", pipeline.segments_misplaced),
         ];
         row_of_parts(f, "misplaced", &misplaced)
     }
@@ -206,7 +210,7 @@ impl fmt::Display for Totals {
         row_of_parts(f, "decoded", &pipeline.decode.each())?;
         let datagrams = &pipeline.datagrams;
         let noticed = [
-            ("joined of fragments", datagrams.datagrams_joined),
+            ("reassembled from fragments", datagrams.datagrams_joined),
             ("dropped", datagrams.datagrams_dropped),
             ("expired", datagrams.datagrams_expired),
             ("evicted", datagrams.datagrams_evicted),

@@ -125,22 +125,26 @@ fn wrong_usage() {
     let rows = [
         row("", 2, "name an interface with -i (-D lists them) or a capture file with -r"),
         row("-o out.jsonl", 2, "name an interface with -i"),
-        row("eth0", 2, "\"eth0\" stands alone; put -i before an interface"),
-        row("-i lo tcp port 80", 2, "\"tcp\" stands alone"),
-        row("-r good.pcap -i lo -o out.jsonl", 2, "one run does one of them: leave one out"),
+        row("eth0", 2, "\"eth0\" is not an option; put -i before an interface"),
+        row("-i lo tcp port 80", 2, "\"tcp\" is not an option"),
+        row("-r good.pcap -i lo -o out.jsonl", 2, "one run does only one of them: leave one out"),
         row("-r good.pcap -r text", 2, "--read was given more than once"),
-        row("-i any -i lo -o out.jsonl", 2, "-i any holds all other interfaces: name it alone"),
+        row("-i any -i lo -o out.jsonl", 2, "-i any includes all other interfaces: use it alone"),
         row("--sesions 100 -i lo", 2, "there is no option --sesions; did you mean --sessions?"),
-        row("-x", 2, "there is no option -x; httplines --help lists those there are"),
-        row("-i", 2, "--interface needs a value behind it"),
-        row("-r good.pcap -o", 2, "--output needs a value behind it"),
+        row("-x", 2, "there is no option -x; httplines --help lists the options"),
+        row("-i", 2, "--interface needs a value; see"),
+        row("-r good.pcap -o", 2, "--output needs a value; see"),
         row("--quiet=yes -i lo", 2, "--quiet takes no value; leave it out"),
         row("-r good.pcap --shards 0", 2, "--shards takes a whole number from 1 to 1024, not 0"),
         row("-r good.pcap --shards 1025", 2, "from 1 to 1024, not 1025"),
         row("-r good.pcap --shards two", 2, "from 1 to 1024, not two"),
         row("-r good.pcap --shards -1", 2, "from 1 to 1024, not -1"),
-        row("-r good.pcap -c 0", 2, "--count takes a whole number from 1 on, not 0"),
-        row("-r good.pcap -c 99999999999999999999", 2, "--count takes a whole number from 1 on"),
+        row("-r good.pcap -c 0", 2, "--count takes a whole number of at least 1, not 0"),
+        row(
+            "-r good.pcap -c 99999999999999999999",
+            2,
+            "--count takes a whole number of at least 1",
+        ),
         row("-r good.pcap --port 0-65536", 2, "--port takes ports from 0 to 65535, such as 80"),
         row("-r good.pcap --port 90-80", 2, "--port takes ports from 0 to 65535, such as 80"),
         row("-r good.pcap --exclude-port http", 2, "such as 80 or 8000-8100, not http"),
@@ -153,7 +157,7 @@ fn wrong_usage() {
         row("-i lo --idle-timeout-s 0", 2, "--idle-timeout-s takes a whole number from 1 to"),
         row("-i lo -Q sideways", 2, "--direction takes in or out or inout, not sideways"),
         row("-i lo --format xml", 2, "--format takes text or json, not xml"),
-        row("-r good.pcap -Q in", 2, "a file does not say which way its packets went"),
+        row("-r good.pcap -Q in", 2, "a file does not record the direction of"),
         row("-r good.pcap --all-headers", 2, "are for JSON lines: add -o FILE"),
         row("-r good.pcap --header a --format text -o out.jsonl", 2, "are for JSON lines"),
         row("-r good.pcap --output-per-shard", 2, "needs the name of a file: add -o http.jsonl"),
@@ -187,7 +191,7 @@ fn inputs_that_cannot_be_read() {
         row("-r empty -o out.jsonl", 1, "empty is empty; a capture has at least a file header"),
         row("-r - -o out.jsonl < empty", 1, "standard input is empty"),
         row("-r - -o out.jsonl", 1, "standard input is empty"),
-        row("-r packed.gz -o out.jsonl", 1, "gzip compressed; unpack it on the way: `zcat"),
+        row("-r packed.gz -o out.jsonl", 1, "gzip compressed; decompress it: `zcat"),
         row("-r header.pcap -o out.jsonl", 1, "is cut off inside its file header"),
     ];
     check_all(&rows, program);
@@ -199,7 +203,7 @@ fn outputs_that_cannot_be_written() {
         row("-r good.pcap -o no/dir/out.jsonl", 1, "there is no directory no/dir; make it first"),
         row("-r good.pcap -o dir", 1, "dir is a directory; name a file in it"),
         row("-r good.pcap -o dir/", 1, "is a directory; name a file in it"),
-        row("-r good.pcap -o text/out.jsonl", 1, "text is no directory; name another place"),
+        row("-r good.pcap -o text/out.jsonl", 1, "text is not a directory; name another path"),
         row("-r good.pcap -o good.pcap", 2, "the output is the input; name another file"),
         row("-r good.pcap -o symlink", 2, "the output is the input"),
         row("-r symlink -o hardlink", 2, "the output is the input"),
@@ -361,7 +365,8 @@ mod root {
     fn interfaces_that_cannot_be_captured_on() {
         let Some(namespace) = Namespace::new() else { skip!("needs root") };
         namespace.ip("link add veth0 type veth peer name veth1");
-        let there_are = "there is no interface eth7; there are: lo, veth1, veth0, and any for all";
+        let there_are =
+            "there is no interface eth7; there are: lo, veth1, veth0, and `any` for all";
         let rows = vec![
             row("-i eth7 -o out.jsonl", 1, there_are),
             row("-i lo -i veth0 -o out.jsonl", 1, "veth0 is down; bring it up with: ip link set"),
@@ -511,7 +516,7 @@ mod root {
         command.args(["-i", "veth1", "-i", "lo"]);
         let mut running = start(&server, command);
         server.ip("link delete veth1");
-        running.await_stderr("httplines: veth1 has gone; capturing goes on without it");
+        running.await_stderr("httplines: veth1 has gone; capturing continues without it");
         let finished = running.stop();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     }
@@ -541,7 +546,11 @@ mod root {
         command.args(["-i", "veth1", "-Q", "in"]);
         let finished = start(&server, command).stop();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-        assert!(finished.stderr.contains("no packet came; is it the right"), "{}", finished.stderr);
+        assert!(
+            finished.stderr.contains("no packet arrived; is it the right"),
+            "{}",
+            finished.stderr
+        );
 
         let mut command = program();
         command.args(["-i", "veth1"]);

@@ -118,7 +118,7 @@ mod root {
                 // comes, of the range and of IPv6, and one that is broken off. Of these and of
                 // what it was surely told nothing comes up but ends of segments; of others, what
                 // comes before the shard has seen the head and told it.
-                let found = number_of(totals, " ends of bodies found by the filter itself");
+                let found = number_of(totals, " ends of bodies found by the filter");
                 let sure_bytes = 3 * BIG_BYTES + (64 << 10) + 5_999_001 + told_bytes;
                 assert_eq!(found, 6, "{totals}");
                 assert!(bytes > sure_bytes / 100 * 99, "{bytes} of {sure_bytes}: {totals}");

@@ -352,7 +352,8 @@ mod root {
                 .expect_err("it cannot be opened")
         };
         let error = open(small(), "eth9");
-        let sentence = "there is no interface eth9; there are: lo, veth0, and any for all of them";
+        let sentence =
+            "there is no interface eth9; there are: lo, veth0, and `any` for all of them";
         assert_eq!(error.to_string(), sentence);
         assert!(!error.is_permission());
         let error = open(small(), "veth0");

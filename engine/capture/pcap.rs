@@ -41,7 +41,7 @@ const PREFETCH_RECORDS: usize = 2;
 const PREFETCHED_BYTES_MIN: usize = 512;
 
 /// The error for a file that became shorter while it was read.
-const CUT: &str = "the file was cut while it was read";
+const CUT: &str = "the file was cut while it was being read";
 
 /// The frames of one capture, in the order of the file.
 ///
@@ -170,7 +170,7 @@ impl<W: RecordBuffer> PcapSource<W> {
         let detail = match (there, self.pass_bytes) {
             (0, 0) => return Ok(Polled::End),
             (_, 0) => format!("the last record has {there} of its {} bytes", self.need_bytes),
-            (_, missing) => format!("the last block lacks {missing} bytes"),
+            (_, missing) => format!("the last block is {missing} bytes short"),
         };
         Err(SourceError::Truncated { frames: self.frames, detail })
     }

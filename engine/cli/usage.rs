@@ -19,7 +19,7 @@ pub fn sentence(error: &Error) -> String {
             format!("{} was given more than once; give it once", option(error))
         }
         ErrorKind::InvalidUtf8 => {
-            "an argument is not valid UTF-8, which only the names of files may be".to_string()
+            "an argument is not valid UTF-8; only file names may contain other bytes".to_string()
         }
         ErrorKind::TooManyValues => format!("{} takes no value; leave it out", option(error)),
         _ => first_line(error),
@@ -30,13 +30,13 @@ fn unknown(error: &Error) -> String {
     let word = text(error, ContextKind::InvalidArg).unwrap_or_default();
     if !word.starts_with('-') {
         return format!(
-            "{word:?} stands alone; put -i before an interface, -r before a capture file \
-             (filter expressions are not known here)"
+            "{word:?} is not an option; put -i before an interface, -r before a capture file \
+             (filter expressions are not supported)"
         );
     }
     match text(error, ContextKind::SuggestedArg) {
         Some(similar) => format!("there is no option {word}; did you mean {similar}?"),
-        None => format!("there is no option {word}; httplines --help lists those there are"),
+        None => format!("there is no option {word}; httplines --help lists the options"),
     }
 }
 
@@ -44,7 +44,7 @@ fn invalid(error: &Error) -> String {
     let option = option(error);
     let value = text(error, ContextKind::InvalidValue).unwrap_or_default();
     if value.is_empty() {
-        return format!("{option} needs a value behind it; httplines --help says which");
+        return format!("{option} needs a value; see httplines --help");
     }
     if let Some(ContextValue::Strings(known)) = error.get(ContextKind::ValidValue) {
         return format!("{option} takes {}, not {value}", known.join(" or "));

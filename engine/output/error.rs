@@ -53,7 +53,7 @@ fn cannot_open(path: &Path, error: &io::Error) -> String {
             format!("cannot write {path}: there is no directory {directory}; make it first")
         }
         io::ErrorKind::NotADirectory => {
-            format!("cannot write {path}: {directory} is no directory; name another place")
+            format!("cannot write {path}: {directory} is not a directory; name another path")
         }
         io::ErrorKind::IsADirectory => {
             format!("{path} is a directory; name a file in it, such as {path}/http.jsonl")
@@ -71,10 +71,10 @@ fn cannot_open(path: &Path, error: &io::Error) -> String {
 /// What the system said, in words where it has common causes.
 pub(super) fn why(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::StorageFull => "the disk is full; make room for it".into(),
-        io::ErrorKind::QuotaExceeded => "the disk quota is used up; make room for it".into(),
+        io::ErrorKind::StorageFull => "the disk is full; free some space".into(),
+        io::ErrorKind::QuotaExceeded => "the disk quota is used up; free some space".into(),
         io::ErrorKind::FileTooLarge => {
-            "the file is as large as it may be (ulimit -f); name another".into()
+            "the file has reached the size limit (ulimit -f); name another file".into()
         }
         _ => error.to_string(),
     }

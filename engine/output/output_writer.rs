@@ -23,7 +23,7 @@ pub struct WriterStats {
     pub appends: u64,
     /// Appends that failed.
     pub write_errors: u64,
-    /// Times thread_state began to fail after it had gone well; each is said once.
+    /// Times writing began to fail after it had gone well; each is said once.
     pub faults: u64,
     /// Times the outputs were reopened.
     pub reopens: u64,
@@ -115,7 +115,7 @@ impl OutputWriter {
                     self.is_faulty = false;
                     let lost = counters.lines_lost.load(Ordering::Relaxed);
                     let name = self.sink.name();
-                    tracing::warn!("{name}: thread_state again; {lost} lines are lost so far");
+                    tracing::warn!("{name}: writing again; {lost} lines were lost so far");
                 }
             }
             Err(fault) => {
@@ -147,7 +147,7 @@ impl OutputWriter {
             add(&counters.faults, 1);
             let error = fault.error;
             let why = why(&error);
-            tracing::warn!("cannot write {name}: {why}; until then lines are lost and counted");
+            tracing::warn!("cannot write {name}: {why}; until then lines are dropped and counted");
         }
     }
 
@@ -166,7 +166,7 @@ impl OutputWriter {
             Ok(()) => add(&self.control.counters.reopens, 1),
             Err(error) => {
                 let name = self.sink.name();
-                tracing::warn!("cannot reopen {name}: {error}; going on with the old file");
+                tracing::warn!("cannot reopen {name}: {error}; continuing with the old file");
             }
         }
     }

@@ -154,7 +154,7 @@ impl FileSink {
             Err(error) => {
                 static SAID: Once = Once::new();
                 SAID.call_once(|| {
-                    tracing::info!("io_uring cannot be used here ({error}): plain writes instead");
+                    tracing::info!("io_uring cannot be used here ({error}): using write(2)");
                 });
                 None
             }
@@ -190,7 +190,7 @@ impl FileSink {
         let appended = ring.append(self.output.file.as_fd(), buffers);
         if appended.buffers.is_empty() && !batches.is_empty() {
             // The ring broke and kept the lines; what is in the file is not known to the byte.
-            tracing::warn!("io_uring failed: plain writes from now on");
+            tracing::warn!("io_uring failed: using write(2) from now on");
             self.ring = None;
         }
         for (batch, bytes) in batches.iter_mut().zip(appended.buffers) {

@@ -100,7 +100,7 @@ impl LiveControl {
         // If no interface is left, the capture ends and reports that itself.
         if !gone.is_empty() && self.watched.iter().any(|watched| !watched.is_gone) {
             let names = gone.join(", ");
-            tracing::warn!("{names} has gone; capturing goes on without it, even if it comes back");
+            tracing::warn!("{names} has gone; capturing continues without it, even if it returns");
         }
         let softnet = softnet_dropped();
         self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);

@@ -10,7 +10,7 @@ use crate::sys::program::LoadError;
 #[derive(Debug, thiserror::Error)]
 pub enum LiveOpenError {
     /// No such interface.
-    #[error("there is no interface {name}; there are: {known}, and any for all of them")]
+    #[error("there is no interface {name}; there are: {known}, and `any` for all of them")]
     NoInterface {
         /// The name the user gave.
         name: String,
@@ -25,7 +25,7 @@ pub enum LiveOpenError {
     },
     /// A capability is missing.
     #[error(
-        "{capability} is missing, which {purpose} needs; run as root, or once: \
+        "{capability} is missing, which {purpose} requires; run as root, or once: \
          sudo setcap {advice}+ep {}",
         this_program()
     )]
@@ -39,7 +39,7 @@ pub enum LiveOpenError {
     },
     /// The kernel rejects the filter.
     #[error(
-        "the kernel does not take the filter ({detail}); httplines needs Linux 5.10 or later, \
+        "the kernel rejects the filter ({detail}); httplines needs Linux 5.10 or later, \
          built with CONFIG_BPF_SYSCALL; here it can only read files: -r FILE"
     )]
     Kernel {

@@ -41,7 +41,7 @@ pub enum CaptureOpenError {
         input: String,
     },
     /// The input is compressed.
-    #[error("{input} is {kind} compressed; unpack it on the way: `{tool} FILE | httplines -r -`")]
+    #[error("{input} is {kind} compressed; decompress it: `{tool} FILE | httplines -r -`")]
     Compressed {
         /// What was to be opened.
         input: String,
@@ -51,14 +51,14 @@ pub enum CaptureOpenError {
         tool: &'static str,
     },
     /// The input ends inside its file header.
-    #[error("{input} is cut off inside its file header; no frame is in it, capture again")]
+    #[error("{input} is cut off inside its file header and holds no frame; capture again")]
     HeaderCut {
         /// What was to be opened.
         input: String,
     },
     /// A version that no tool has written in this century.
     #[error(
-        "{input} is {format} version {major}.{minor}, which is not read; convert it with editcap"
+        "{input} is {format} version {major}.{minor}, which is unsupported; convert it with editcap"
     )]
     Version {
         /// What was to be opened.

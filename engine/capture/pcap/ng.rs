@@ -180,7 +180,7 @@ impl Ng {
     /// A new section: it has its own byte order, and none of the interfaces before.
     fn section<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
         let Some(order) = section_order(bytes) else {
-            return Step::Damaged("a section does not say in which byte order it is".into());
+            return Step::Damaged("a section does not specify its byte order".into());
         };
         let block = match whole_block(bytes, order, RECORD_BYTES_MAX) {
             Ok(block) => block,
@@ -192,7 +192,7 @@ impl Ng {
         let (major, minor) = (order.u16(block, 12), order.u16(block, 14));
         if major != 1 {
             return Step::Damaged(format!(
-                "a section has version {major}.{minor}, and 1.x is known"
+                "a section has version {major}.{minor}, but only 1.x is supported"
             ));
         }
         self.order = order;
@@ -252,13 +252,13 @@ impl Ng {
         };
         let Some(interface) = self.interfaces.get(number) else {
             return Step::Damaged(format!(
-                "a packet is of interface {number}, which is not described"
+                "a packet belongs to interface {number}, which is not described"
             ));
         };
         let captured = self.order.u32(head, 20);
         let Some(data) = rest.get(..captured as usize) else {
             return Step::Damaged(format!(
-                "a packet says that it has {captured} bytes, in a block of {}",
+                "a packet claims to have {captured} bytes, in a block of {}",
                 block.len()
             ));
         };
@@ -313,7 +313,7 @@ impl Ng {
 fn block_bytes(head: &[u8; BLOCK_BYTES_MIN], order: ByteOrder) -> Result<u64, Step<'static>> {
     let total = order.u32(head, 4);
     if (total as usize) < BLOCK_BYTES_MIN || !total.is_multiple_of(4) {
-        return Err(Step::Damaged(format!("a block says that it has {total} bytes")));
+        return Err(Step::Damaged(format!("a block claims to have {total} bytes")));
     }
     Ok(total.into())
 }
@@ -336,7 +336,7 @@ fn whole_block(bytes: &[u8], order: ByteOrder, bytes_max: usize) -> Result<&[u8]
     let trailer = order.u32(block, total - 4);
     if trailer as usize != total {
         return Err(Step::Damaged(format!(
-            "a block says that it has {total} bytes in front and {trailer} at its end"
+            "a block gives its length as {total} bytes in front and {trailer} at its end"
         )));
     }
     Ok(block)

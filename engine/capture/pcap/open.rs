@@ -195,7 +195,7 @@ pub fn open_file(
             let mut file = File::open(path).map_err(io)?;
             let again = read_prefix(&mut file, &input)?;
             if again != prefix {
-                let source = io::Error::other("it was replaced while it was opened");
+                let source = io::Error::other("it was replaced while it was being opened");
                 return Err(CaptureOpenError::Read { input, source });
             }
             inputs.push(Input::File(Window::new(file.take(rest_bytes), read_bytes, unread)));

@@ -54,6 +54,6 @@ pub(super) enum Step<'a> {
 #[cold]
 pub(super) fn too_long(record: &str, bytes: u64) -> Step<'static> {
     Step::Damaged(format!(
-        "{record} says that it has {bytes} bytes, and {RECORD_BYTES_MAX} are the most there can be"
+        "{record} claims to have {bytes} bytes, more than the maximum of {RECORD_BYTES_MAX}"
     ))
 }

@@ -369,17 +369,17 @@ fn damage_is_told_with_what_is_wrong() {
     let mut captured = enhanced(le, 0, 0, 1, b"x");
     captured[20] = 200;
     for (file, words) in [
-        ([pcap, huge].concat(), "after 3 frames: a record says that it has 4294967311 bytes"),
+        ([pcap, huge].concat(), "after 3 frames: a record claims to have 4294967311 bytes"),
         (with(enhanced(le, 1, 0, 1, b"x")), "interface 1, which is not described"),
         (with(trailer), "at its end"),
-        (with(captured), "a packet says that it has 200 bytes"),
+        (with(captured), "a packet claims to have 200 bytes"),
         (with(block(le, 6, b"short")), "only 20 bytes"),
         (with(block(le, 3, b"")), "only 12 bytes"),
-        (with([le(6), le(8), le(8)].concat()), "a block says that it has 8 bytes"),
-        (with([le(0x777), le(0), le(0)].concat()), "a block says that it has 0 bytes"),
-        (with([le(6), le(1 << 30), le(0)].concat()), "a block says that it has 1073741824"),
+        (with([le(6), le(8), le(8)].concat()), "a block claims to have 8 bytes"),
+        (with([le(0x777), le(0), le(0)].concat()), "a block claims to have 0 bytes"),
+        (with([le(6), le(1 << 30), le(0)].concat()), "a block claims to have 1073741824"),
         (with(block(le, 1, b"")), "an interface description cannot be read"),
-        (with(block(le, 0x0a0d_0d0a, &[0; 16])), "in which byte order"),
+        (with(block(le, 0x0a0d_0d0a, &[0; 16])), "does not specify its byte order"),
         ([section(le), block(le, 3, &[0; 8])].concat(), "before any interface"),
     ] {
         let message = error_of(&file);
@@ -558,6 +558,6 @@ fn a_file_that_shrinks_under_our_eyes_ends_with_an_error() {
         // Most of what this poll still walks is gone.
         file.as_file().set_len(4096).unwrap();
     });
-    assert!(end.unwrap_err().to_string().contains("was cut while it was read"));
+    assert!(end.unwrap_err().to_string().contains("was cut while it was being read"));
     assert!((1..300).contains(&count));
 }

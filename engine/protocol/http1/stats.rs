@@ -32,7 +32,7 @@ impl Stats for Http1Stats {
         let doubts = vec![
             ("heads unfinished", self.heads_unfinished),
             ("heads cut", self.heads_cut),
-            ("times out of step", self.resyncs),
+            ("losses of synchronisation", self.resyncs),
             ("bytes skipped", self.bytes_skipped),
             ("requests beyond the bound", self.pending_overflow),
             ("exchanges beyond the bound", self.exchanges_at_bound),
