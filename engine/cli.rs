@@ -275,7 +275,7 @@ Exit codes:
   2  wrong usage
   3  no permission";
 
-/// A number from `MIN` to `MAX`; the error is what stands behind "takes" in a sentence.
+/// A number from `MIN` to `MAX`. The error completes a sentence that ends with "takes".
 fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| (MIN..=MAX).contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
@@ -284,7 +284,7 @@ fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result
     })
 }
 
-/// A port, or the first and the last of several.
+/// A port, or the first and the last of a range.
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = first.parse().ok().zip(last.parse().ok()).map(|(first, last)| first..=last);
@@ -331,8 +331,8 @@ impl Args {
         Ok(args)
     }
 
-    /// What contradicts itself, or would quietly give another result than was asked for, is
-    /// refused.
+    /// Refuses arguments that contradict each other, or would silently give another result than
+    /// requested.
     fn check(&self) -> Result<(), String> {
         let is_live = !self.interfaces.is_empty();
         let refusal = match (&self.read, is_live) {
@@ -382,7 +382,7 @@ impl Args {
         self.format.unwrap_or(default)
     }
 
-    /// The run that was asked for.
+    /// The configuration of the requested run.
     pub fn config(&self) -> Config {
         let mut config = Config::new(self.input());
         config.exchange_count_max = self.count;

@@ -1,12 +1,12 @@
-//! Every limit and choice of a run, its unit last in its name. [`Config::check`] states how they
-//! relate.
+//! All limits and options of a run. The unit is the last part of a name. [`Config::check`] states
+//! how they relate.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The name that stands for all interfaces, those to come included.
+/// The name for all interfaces, including those that appear later.
 pub const ANY_INTERFACE: &str = "any";
 
 /// Where frames come from.
@@ -29,26 +29,26 @@ pub enum Output {
     File(PathBuf),
 }
 
-/// What a line is.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
     /// A message's first line, as soon as its head is complete.
     Text {
-        /// With time, client and server in front.
+        /// Starts with time, client and server.
         is_verbose: bool,
     },
     /// One JSON object for each exchange.
     Json,
 }
 
-/// Which frames of an interface count, by the way they go through it (`-Q`).
+/// Which frames of an interface are captured, by their direction (`-Q`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketDirection {
-    /// Only those the host receives.
+    /// Only frames that the host receives.
     In,
-    /// Only those the host sends.
+    /// Only frames that the host sends.
     Out,
-    /// Both; on loopback only the received copy of each, since every packet comes twice there.
+    /// Both; on loopback only the received copy of each, since every packet appears twice there.
     InOut,
 }
 
@@ -61,10 +61,10 @@ pub enum FilterMode {
     Off,
 }
 
-/// What is wanted of one kind, and what is not.
+/// Wanted and unwanted values of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice<T> {
-    /// Only these, if there are any.
+    /// Only these, unless the list is empty.
     pub wanted: Vec<T>,
     /// None of these.
     pub unwanted: Vec<T>,
@@ -75,19 +75,19 @@ pub struct Choice<T> {
 pub struct Network {
     /// One of its addresses.
     pub address: IpAddr,
-    /// How many bits they have in common: at most 32, or 128 for IPv6.
+    /// The number of bits they have in common: at most 32, or 128 for IPv6.
     pub prefix_bits: u8,
 }
 
-/// Which connections are wanted, by their innermost endpoints and all their VLANs. Of each kind
-/// there is a choice; a connection is wanted where no kind refuses it.
+/// Which connections are wanted, by their innermost endpoints and all their VLANs. There is one
+/// choice for each kind. A connection is wanted if no kind refuses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restrictions {
     /// By the port of either endpoint.
     pub ports: Choice<RangeInclusive<u16>>,
     /// By the address of either endpoint.
     pub networks: Choice<Network>,
-    /// By any tag.
+    /// By any VLAN tag.
     pub vlans: Choice<u16>,
 }
 
@@ -98,12 +98,12 @@ impl<T> Default for Choice<T> {
 }
 
 impl<T> Choice<T> {
-    /// Nothing is refused.
+    /// Whether nothing is refused.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 
-    /// Whether this kind refuses a connection, of which `is_of` tells whether a choice is its own.
+    /// Whether this kind refuses a connection. `is_of` returns whether the connection has a value.
     pub fn refuses(&self, is_of: impl Fn(&T) -> bool) -> bool {
         self.unwanted.iter().any(&is_of)
             || !self.wanted.is_empty() && !self.wanted.iter().any(&is_of)
@@ -125,7 +125,7 @@ impl Network {
     }
 }
 
-/// This is no network. Its sentence is what stands behind "takes" in another one.
+/// A text that is no network. The message completes a sentence that ends with "takes".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an address or a network such as 10.0.0.0/8 or 2001:db8::/32")]
 pub struct NetworkError;
@@ -133,7 +133,7 @@ pub struct NetworkError;
 impl FromStr for Network {
     type Err = NetworkError;
 
-    /// `10.0.0.0/8`, `2001:db8::/32`; an address alone is a network of one.
+    /// `10.0.0.0/8`, `2001:db8::/32`; a single address is a network of one address.
     fn from_str(text: &str) -> Result<Network, NetworkError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -152,40 +152,43 @@ impl FromStr for Network {
 /// How the kernel spreads the frames of an interface over the shards (`--fanout`): packet(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanoutMode {
-    /// Our own program: by the innermost connection, through tunnels; fragments follow their first.
+    /// By the innermost connection, also inside tunnels; fragments follow the first fragment. This
+    /// is our own BPF program.
     Flow,
-    /// The kernel's hash of the outermost connection. It parts the directions of a VXLAN tunnel.
+    /// The kernel's hash of the outermost connection. It separates the directions of a VXLAN
+    /// tunnel.
     Hash,
-    /// The CPU that the frame came in on: for NICs that send both directions of a connection to
-    /// one.
+    /// The CPU that received the frame, for NICs that send both directions of a connection to the
+    /// same CPU.
     Cpu,
-    /// The queue of the NIC that it came in on, the same (symmetric RSS).
+    /// The queue of the NIC that received the frame, for NICs that use one queue for both
+    /// directions (symmetric RSS).
     Queue,
 }
 
-/// Of the rings and the kernel filter.
+/// Limits and options of the rings and the kernel filter.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// Bytes of one ring block: a power of two and a multiple of the page size. What does not fit
-    /// is cut off a frame. So much of a body comes up at least before its head is read: the kernel
-    /// hands over whole blocks.
+    /// Bytes of one ring block: a power of two and a multiple of the page size. A frame that does
+    /// not fit is cut. At least this much of a body reaches user space before its head is parsed,
+    /// because the kernel hands over whole blocks.
     pub block_bytes: u32,
-    /// Blocks of one ring (one ring a shard and interface).
+    /// Blocks of one ring (one ring for each shard and interface).
     pub block_count: u32,
     /// After this time the kernel hands over a block that is not full.
     pub retire_timeout_ms: u32,
     /// HTTP sessions the filter can hold.
     pub session_count_max: u32,
-    /// Connections the filter can hold whose first payload has not come.
+    /// Connections the filter can hold whose first payload has not arrived.
     pub opening_count_max: u32,
-    /// Which frames count.
+    /// Which frames are captured.
     pub direction: PacketDirection,
     /// Whether the filter looks for HTTP.
     pub filter: FilterMode,
-    /// Which shard a frame goes to.
+    /// How frames are spread over the shards.
     pub fanout: FanoutMode,
-    /// Bodies of so many bytes to come stay in the kernel, but for their headers; `None`: all come
-    /// up.
+    /// Bodies with at least this many bytes to come stay in the kernel; only packet headers are
+    /// passed on. `None`: all bodies are passed to user space.
     pub elide_bytes_min: Option<u64>,
     /// Whether the interfaces are put into promiscuous mode.
     pub is_promiscuous: bool,
@@ -193,29 +196,29 @@ pub struct CaptureConfig {
     pub read_bytes: usize,
 }
 
-/// Of the way from frames to segments; each bound holds for one shard.
+/// Limits and options of decoding, from frames to segments. Each bound holds for one shard.
 #[derive(Clone, Debug)]
 pub struct DecodeConfig {
     /// Which connections are wanted; the kernel filter applies this first.
     pub restrictions: Restrictions,
     /// UDP destination ports that carry VXLAN.
     pub vxlan_ports: Vec<u16>,
-    /// Datagrams of which parts may wait for the rest: of more, the oldest is given up.
+    /// Incomplete datagrams that may wait for the rest. Beyond that, the oldest is given up.
     pub fragmented_count_max: usize,
-    /// Bytes that such parts may take: beyond it, the oldest datagrams are given up.
+    /// Bytes that incomplete datagrams may take. Beyond that, the oldest datagrams are given up.
     pub fragment_bytes_max: usize,
-    /// A datagram that is not whole after so much packet time is given up. (Linux waits 30 s.)
+    /// A datagram that is not complete after this much packet time is given up. (Linux waits 30 s.)
     pub fragment_age_ms_max: u64,
 }
 
-/// Of the flow table and the reassemblers; each bound holds for one shard.
+/// Limits of the flow table and the reassemblers. Each bound holds for one shard.
 #[derive(Clone, Debug)]
 pub struct FlowConfig {
     /// Connections in the table.
     pub flow_count_max: usize,
-    /// A connection without a packet for so long is over.
+    /// A connection without a packet for this long is over.
     pub idle_timeout_ms: u64,
-    /// A connection that was closed is remembered so long, for its late packets.
+    /// A closed connection is remembered for this long, for its late packets.
     pub closed_timeout_ms: u64,
     /// A hole that the peer has acknowledged past is given up after this much packet time.
     pub reorder_grace_ms: u64,
@@ -225,44 +228,44 @@ pub struct FlowConfig {
     pub reorder_bytes_shard_max: usize,
 }
 
-/// Of messages and exchanges.
+/// Limits of messages and exchanges.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Bytes of a head that are kept; of longer ones the record says how long they were.
+    /// Bytes of a head that are kept. For longer heads the record reports their length.
     pub head_bytes_max: usize,
-    /// Requests of one connection that may wait for their answers.
+    /// Requests of one connection that may wait for their responses.
     pub pending_count_max: usize,
-    /// Bytes that heads, exchanges and conversations under way may take in all connections of a
-    /// shard. Beyond half of it those that take much are cut short, beyond all of it every one.
+    /// Bytes that open heads, exchanges and connection states may take in all connections of a
+    /// shard. Beyond half of it, those that take much are cut short; beyond all of it, every one.
     pub held_bytes_shard_max: usize,
 }
 
 impl HttpConfig {
-    /// Up to how many bytes in all a connection may take more.
+    /// The total up to which a connection may take more memory.
     pub fn held_share(&self, is_modest: bool) -> usize {
         if is_modest { self.held_bytes_shard_max } else { self.held_bytes_shard_max / 2 }
     }
 }
 
-/// Of lines and the writer.
+/// Limits and options of lines and the writer.
 #[derive(Clone, Debug)]
 pub struct EmitConfig {
     /// Where lines go.
     pub output: Output,
-    /// What a line is.
+    /// The format of a line.
     pub format: LineFormat,
-    /// A file for each shard: `http.jsonl` becomes `http.0.jsonl`, `http.1.jsonl`, …
+    /// One file per shard: `http.jsonl` becomes `http.0.jsonl`, `http.1.jsonl`, …
     pub is_per_shard: bool,
-    /// Bytes at which a batch of lines goes to the writer.
+    /// Bytes at which a batch of lines is handed to the writer.
     pub batch_bytes: usize,
-    /// The same where a shard writes its lines itself. The kernel keeps a file in pages as large as
-    /// the writes that make it, and few large ones cost it less.
+    /// The same if a shard writes its lines itself. The kernel keeps a file in pages as large as
+    /// the writes that create it, and few large pages cost less.
     pub direct_batch_bytes: usize,
     /// Batches that may wait for the writer, for one shard.
     pub batch_count_max: usize,
-    /// Bytes of one line at most.
+    /// Maximum bytes of one line.
     pub line_bytes_max: usize,
-    /// More request and response headers to report, by name.
+    /// Additional request and response headers to report, by name.
     pub extra_headers: Vec<String>,
     /// Report all headers.
     pub is_all_headers: bool,
@@ -277,19 +280,19 @@ pub struct EmitConfig {
 pub struct Config {
     /// Where frames come from.
     pub input: Input,
-    /// How many shards.
+    /// The number of shards.
     pub shard_count: u16,
-    /// Stop after so many exchanges (`-c`).
+    /// Stop after this many exchanges (`-c`).
     pub exchange_count_max: Option<u64>,
-    /// Rings and filter.
+    /// Limits and options of rings and filter.
     pub capture: CaptureConfig,
-    /// Tunnels and fragments.
+    /// Limits and options of tunnels and fragments.
     pub decode: DecodeConfig,
-    /// Flow table.
+    /// Limits of the flow table.
     pub flow: FlowConfig,
-    /// Messages.
+    /// Limits of messages.
     pub http: HttpConfig,
-    /// Lines.
+    /// Limits and options of lines.
     pub emit: EmitConfig,
 }
 
@@ -315,7 +318,7 @@ impl Default for DecodeConfig {
     fn default() -> Self {
         DecodeConfig {
             restrictions: Restrictions::default(),
-            // The registered port, and the one that Linux used before there was one.
+            // The registered port, and the one that Linux used before it was registered.
             vxlan_ports: vec![4789, 8472],
             fragmented_count_max: 8192,
             fragment_bytes_max: 16 << 20,
@@ -365,44 +368,44 @@ impl Default for EmitConfig {
     }
 }
 
-/// What contradicts itself in a [`Config`]: a sentence for the user.
+/// A contradiction in a [`Config`]. The message is a sentence for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// [`CaptureConfig::block_bytes`].
+    /// [`CaptureConfig::block_bytes`] is out of range.
     #[error("a ring block must be a power of two and at least 16 KiB")]
     BlockBytes,
-    /// [`CaptureConfig::block_count`].
+    /// [`CaptureConfig::block_count`] is too small.
     #[error("a ring needs at least 2 blocks: one fills while one is read")]
     BlockCount,
-    /// [`CaptureConfig::retire_timeout_ms`].
+    /// [`CaptureConfig::retire_timeout_ms`] is zero.
     #[error("the retire timeout must be at least 1 ms")]
     RetireTimeout,
-    /// [`FlowConfig::flow_count_max`] and [`HttpConfig::pending_count_max`].
+    /// [`FlowConfig::flow_count_max`] or [`HttpConfig::pending_count_max`] is zero.
     #[error("a shard must hold at least one connection with one request")]
     NoRoom,
-    /// [`Input::Live`] names none.
+    /// [`Input::Live`] names no interface.
     #[error("there is no interface to capture on; name one")]
     NoInterface,
     /// [`Input::Live`] names [`ANY_INTERFACE`] and others.
     #[error("-i any includes all other interfaces: use it alone")]
     AnyAndOthers,
-    /// [`Config::shard_count`].
+    /// [`Config::shard_count`] is zero.
     #[error("at least one shard is needed")]
     NoShard,
-    /// [`DecodeConfig::fragmented_count_max`] and [`DecodeConfig::fragment_bytes_max`].
+    /// [`DecodeConfig::fragmented_count_max`] or [`DecodeConfig::fragment_bytes_max`] is too small.
     #[error("the memory for fragments must hold one datagram: at least 128 KiB")]
     FragmentBytes,
-    /// [`EmitConfig::batch_bytes`] and [`EmitConfig::direct_batch_bytes`].
+    /// [`EmitConfig::batch_bytes`] or [`EmitConfig::direct_batch_bytes`] is too small.
     #[error("a batch must hold at least two lines of maximum length")]
     BatchBytes,
-    /// [`HttpConfig::head_bytes_max`].
+    /// [`HttpConfig::head_bytes_max`] is too small.
     #[error("the limit for a head must be at least 1024 bytes")]
     HeadBytes,
 }
 
 impl Default for Config {
-    /// The defaults, for a capture on standard input. Who brings frames to a
-    /// [`Pipeline`](crate::pipeline::Pipeline) needs no other input.
+    /// The defaults, for a capture on standard input. Callers that pass frames to a
+    /// [`Pipeline`](crate::pipeline::Pipeline) themselves need no other input.
     fn default() -> Config {
         Config::new(Input::Stdin)
     }
@@ -426,7 +429,7 @@ impl Config {
     /// The relations between limits that the code relies on.
     ///
     /// # Errors
-    /// The first that does not hold.
+    /// Returns the first relation that does not hold.
     pub fn check(&self) -> Result<(), ConfigError> {
         let capture = &self.capture;
         if !capture.block_bytes.is_power_of_two() || capture.block_bytes < 16 << 10 {

@@ -24,37 +24,38 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often the engine looks up: moves a progress bar, takes in the kernel's 32-bit counters.
-const LOOK_UP: Duration = Duration::from_millis(200);
+/// How often the engine wakes up to move a progress bar and to read the kernel's 32-bit counters.
+const WAKE_UP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long frames that passed the filter may take to come up after the gate was shut. They come
-/// within two retire timeouts; a machine that does not schedule us for seconds has other troubles.
+/// How long frames that passed the filter may take to reach user space after the gate was closed.
+/// They arrive within two retire timeouts; a machine that does not schedule us for seconds has
+/// other problems.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 
-/// What a run can be told from outside.
+/// A command to a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// End in order: drain, flush, add up.
+    /// Stop cleanly: drain, flush, add up.
     Stop,
-    /// Tell the totals so far ([`Notice::Report`]).
+    /// Report the totals so far ([`Notice::Report`]).
     Report,
-    /// Open the output files anew.
+    /// Reopen the output files.
     Reopen,
 }
 
-/// What a run tells while it runs.
+/// A notification from a run.
 #[derive(Debug)]
 pub enum Notice<'a> {
     /// The gate is open: from now on frames count.
     Capturing {
         /// The interfaces' names.
         interfaces: &'a [String],
-        /// On so many shards.
+        /// The number of shards.
         shard_count: u16,
     },
-    /// So far in a capture file.
+    /// Progress in a capture file.
     Progress(&'a Progress),
-    /// The totals so far, as asked for by [`Command::Report`].
+    /// The totals so far, requested by [`Command::Report`].
     Report(&'a Totals),
 }
 
@@ -64,7 +65,7 @@ pub enum EngineError {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Input and output are one file.
+    /// Input and output are the same file.
     #[error("the output is the input; name another file")]
     SameFile,
     /// The interfaces could not be opened.
@@ -81,15 +82,15 @@ pub enum EngineError {
     Thread(std::io::Error),
 }
 
-/// How a run ended: its totals, and what went wrong on the way. Both are there: a capture that is
-/// cut off has totals of what came before.
+/// How a run ended: its totals, and what went wrong. A capture that is cut off has both: the error,
+/// and the totals of everything before.
 #[derive(Debug)]
 pub struct Ending {
     /// All counters.
     pub totals: Totals,
-    /// The input ended badly.
+    /// The input failed.
     pub input_error: Option<SourceError>,
-    /// The output ended badly.
+    /// The output failed.
     pub output_error: Option<WriterError>,
     /// A shard's thread panicked; its counters are missing.
     pub is_shard_lost: bool,
@@ -98,24 +99,24 @@ pub struct Ending {
 #[derive(Debug)]
 enum Event {
     Command(Command),
-    /// A shard has lines enough.
+    /// A shard needs no more lines.
     Enough,
-    /// A shard's thread is over.
+    /// A shard's thread has ended.
     ShardEnded,
 }
 
-/// Tells a run what to do; may be cloned into other threads.
+/// Sends commands to a run. It may be cloned into other threads.
 #[derive(Clone, Debug)]
 pub struct Handle(Sender<Event>);
 
 impl Handle {
-    /// Has no effect once the run is over.
+    /// Sends a command. It has no effect once the run is over.
     pub fn send(&self, command: Command) {
         let _ = self.0.send(Event::Command(command));
     }
 }
 
-/// What a shard shows while it runs.
+/// The state that a shard publishes while it runs.
 #[derive(Debug, Default)]
 struct ShardStatus {
     frame_count: AtomicU64,
@@ -135,7 +136,7 @@ impl ShardStatus {
 
 type ShardResult = (ShardStats, Result<(), SourceError>);
 
-/// One run: everything open, nothing started.
+/// A run that is open, but not started.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
@@ -178,7 +179,7 @@ impl Engine {
                 (Opened::File(capture), Policy::Wait)
             }
             Input::Stdin => {
-                // A descriptor of its own, so that nothing is kept in the buffer of `Stdin`.
+                // A descriptor of its own, to bypass the buffer of `Stdin`.
                 let input = "standard input";
                 let stdin = duplicate(&std::io::stdin()).map_err(|source| {
                     pcap::CaptureOpenError::Read { input: input.into(), source }
@@ -195,7 +196,7 @@ impl Engine {
         Ok(Engine { config, names, input, writer, senders, events, sender })
     }
 
-    /// To command the run from other threads.
+    /// A handle that sends commands to the run from other threads.
     pub fn handle(&self) -> Handle {
         Handle(self.sender.clone())
     }
@@ -235,8 +236,8 @@ impl Engine {
     }
 }
 
-/// Reading and appending to one file would feed the run its own output. Files are the same by
-/// number, whatever they are called.
+/// Refuses to read and append to the same file: the run would read its own output. Files are
+/// compared by device and inode, not by name.
 fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result<(), EngineError> {
     let Ok(input) = input else { return Ok(()) };
     let is_same = |output: Metadata| {
@@ -256,12 +257,12 @@ fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result
     Ok(())
 }
 
-/// What is open, as a file of our own: the shell may have opened one for us.
+/// Duplicates an open descriptor as a file of our own: the shell may have opened one for us.
 fn duplicate(open: &impl AsFd) -> std::io::Result<File> {
     Ok(File::from(open.as_fd().try_clone_to_owned()?))
 }
 
-/// The shards before they start.
+/// Shards that have not started.
 struct Shards<'a> {
     config: &'a Config,
     names: IfaceNames,
@@ -269,7 +270,7 @@ struct Shards<'a> {
     sender: Sender<Event>,
 }
 
-/// The shards while they run.
+/// Shards that run.
 struct Running {
     threads: Vec<JoinHandle<ShardResult>>,
     statuses: Vec<Arc<ShardStatus>>,
@@ -306,7 +307,7 @@ impl<'a> Shards<'a> {
             let shard = Shard::new(self.config, source, partition, records);
             let cpu = cpus.get(number % cpus.len().max(1)).copied();
             if let Err(error) = running.spawn(number, shard, cpu) {
-                // Those that did start would capture for nobody, for ever.
+                // The threads that did start would run forever.
                 running.stop.stop();
                 return Err(error);
             }
@@ -368,17 +369,17 @@ impl Running {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// A shard broke off. What its rings hold will never come.
+    /// Whether a shard's thread panicked. The frames in its rings will never be read.
     fn has_lost_one(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// The counters as they stand, of every shard that answers within a few polls.
+    /// The current counters of every shard that responds within a few polls.
     fn stats(&self) -> ShardStats {
         for status in &self.statuses {
             status.is_wanted.store(true, Ordering::Relaxed);
         }
-        let until = Instant::now() + LOOK_UP;
+        let until = Instant::now() + WAKE_UP_INTERVAL;
         let is_open = |status: &Arc<ShardStatus>| status.is_wanted.load(Ordering::Acquire);
         while self.statuses.iter().any(is_open) && Instant::now() < until && !self.is_over() {
             std::thread::sleep(Duration::from_millis(1));
@@ -391,7 +392,7 @@ impl Running {
     }
 }
 
-/// Tells the engine that a shard is over, also where it panicked.
+/// Reports the end of a shard to the engine, even if it panicked.
 struct SendOnDrop(Sender<Event>);
 
 impl Drop for SendOnDrop {
@@ -400,36 +401,36 @@ impl Drop for SendOnDrop {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run {
     events: Receiver<Event>,
     writer: Writer,
     begun: Instant,
 }
 
-/// What an event asks for.
+/// What the engine does after an event.
 enum Turn {
-    GoOn,
+    Continue,
     Report,
     End,
 }
 
 impl Run {
     fn next_turn(&self) -> Turn {
-        match self.events.recv_timeout(LOOK_UP) {
+        match self.events.recv_timeout(WAKE_UP_INTERVAL) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {
                 self.writer.reopen();
-                Turn::GoOn
+                Turn::Continue
             }
             Ok(Event::Command(Command::Stop) | Event::Enough | Event::ShardEnded) => Turn::End,
-            Err(RecvTimeoutError::Timeout) => Turn::GoOn,
+            Err(RecvTimeoutError::Timeout) => Turn::Continue,
             Err(RecvTimeoutError::Disconnected) => Turn::End,
         }
     }
 
     fn totals_so_far(&self, shards: &Running, control: Option<&mut LiveControl>) -> Totals {
-        // The shards first: a frame counts in the kernel before it does here.
+        // The shards are read first: the kernel counts a frame before we do.
         let shards = shards.stats();
         Totals {
             shards,
@@ -448,15 +449,14 @@ impl Run {
     ) -> Ending {
         let mut gone = None;
         loop {
-            // The kernel's counters have 32 bits; they are taken in long before they could go
-            // around.
+            // The kernel's counters have 32 bits. They are read long before they could wrap around.
             let _ = control.totals();
             if let Some(names) = control.all_gone() {
                 gone = Some(SourceError::Gone { names });
                 break;
             }
             match self.next_turn() {
-                Turn::GoOn => {}
+                Turn::Continue => {}
                 Turn::Report => {
                     notify(Notice::Report(&self.totals_so_far(&shards, Some(&mut control))));
                 }
@@ -488,7 +488,7 @@ impl Run {
     ) -> Ending {
         let mut ended_count = 0;
         while ended_count < shards.threads.len() {
-            match self.events.recv_timeout(LOOK_UP) {
+            match self.events.recv_timeout(WAKE_UP_INTERVAL) {
                 Ok(Event::ShardEnded) => ended_count += 1,
                 Ok(Event::Command(Command::Stop) | Event::Enough) => shards.stop.stop(),
                 Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),

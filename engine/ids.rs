@@ -1,4 +1,5 @@
-//! A leaf: the identities that several rooms share. Types, so that two integers are never swapped.
+//! A leaf: the identities that several modules share. They are types, so that two integers are
+//! never swapped.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,7 +15,8 @@ pub struct ShardId(pub u16);
 pub struct IfaceId(pub u32);
 
 /// The names of the run's interfaces, in no order. A source adds a name before its first frame from
-/// there; an emitter reads it once and remembers. An interface without a name has no entry.
+/// that interface. A formatter reads it once and remembers it. An interface without a name has no
+/// entry.
 #[derive(Clone, Debug, Default)]
 pub struct IfaceNames(Arc<RwLock<Vec<(IfaceId, String)>>>);
 
@@ -33,7 +35,7 @@ impl IfaceNames {
     }
 }
 
-/// Which way a segment goes, seen from the order of the endpoints in its [`FlowKey`].
+/// The direction of a segment, by the order of the endpoints in its [`FlowKey`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Direction {
     /// From endpoint 0 (the lower) to endpoint 1.
@@ -43,7 +45,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The other way.
+    /// The other direction.
     pub fn opposite(self) -> Direction {
         match self {
             Direction::Forward => Direction::Reverse,
@@ -58,7 +60,8 @@ impl Direction {
     }
 }
 
-/// VLAN tags a key can hold. A frame with more is told as `vlan_too_deep`, here and in the kernel.
+/// VLAN tags a key can hold. A frame with more is counted as `vlan_too_deep`, here and in the
+/// kernel.
 pub const VLAN_DEPTH_MAX: usize = 4;
 
 /// Bit of [`FlowKey::realm`]: the addresses are IPv6.
@@ -68,8 +71,8 @@ pub const REALM_VXLAN: u32 = 1 << 24;
 /// Bits of [`FlowKey::realm`]: the low 24 are a Geneve network identifier.
 pub const REALM_GENEVE: u32 = 2 << 24;
 
-/// What makes two segments belong together: the innermost endpoints, the VLAN stack and the VXLAN
-/// or Geneve network. The same bytes in kernel and user space: `struct flow_key` in `bpf/shared.h`.
+/// The identity of a connection: the innermost endpoints, the VLAN stack and the VXLAN or Geneve
+/// network. It has the same bytes in kernel and user space: `struct flow_key` in `bpf/shared.h`.
 ///
 /// Endpoints are ordered (address, then port, as big-endian bytes), so that both directions have
 /// one key.
@@ -88,7 +91,7 @@ pub struct FlowKey {
 }
 
 impl Hash for FlowKey {
-    /// The same as deriving it, but in six words instead of thirteen pieces.
+    /// The same as the derived hash, but in six words instead of thirteen pieces.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [[a, b], [c, d]] = self.port;
         let ports = u32::from_ne_bytes([a, b, c, d]);
@@ -101,7 +104,7 @@ impl Hash for FlowKey {
 }
 
 impl FlowKey {
-    /// The key of a segment from `source` to `destination`, and which way that is.
+    /// The key of a segment from `source` to `destination`, and its direction.
     #[inline]
     pub fn new(
         (source, source_port): ([u8; 16], [u8; 2]),
@@ -129,7 +132,7 @@ impl FlowKey {
         }
     }
 
-    /// The key as the kernel half reads it: six words in the host's order.
+    /// The key as the kernel reads it: six words in the host's byte order.
     pub fn words(&self) -> [u64; 6] {
         let mut bytes = [0; 48];
         bytes[..32].copy_from_slice(self.address.as_flattened());
@@ -143,7 +146,7 @@ impl FlowKey {
     }
 
     /// A hash that is the same for both directions, in every run, and in the kernel: the twin of
-    /// `flow_hash` in `bpf/parse.h`. Who chooses the endpoints can choose it.
+    /// `flow_hash` in `bpf/parse.h`. Whoever chooses the endpoints can choose the hash.
     pub fn flow_hash(&self) -> u32 {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         let product = |first: u64, add: u64, second: u64, add_second: u64| {

@@ -15,7 +15,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// A file that is read within this time needs no progress bar.
+/// A file that is read within this time gets no progress bar.
 const BAR_AFTER: Duration = Duration::from_secs(1);
 
 const EXIT_RUNTIME: u8 = 1;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
-            // An EngineError's sentence holds its causes already.
+            // The message of an EngineError already includes its causes.
             match error.downcast_ref::<EngineError>() {
                 Some(error) => say(format_args!("httplines: {error}\n")),
                 None => say(format_args!("httplines: {error:#}\n")),
@@ -49,12 +49,12 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         return list_interfaces();
     }
     signals::ignore_file_size_signal();
-    // Where it cannot be set, files are read and not mapped.
+    // If it cannot be installed, files are read instead of mapped.
     let _ = install_sigbus_handler();
     let engine = Engine::open(args.config())?;
     forward_signals(engine.handle()).context("cannot listen for signals")?;
     let mut bar = None;
-    // A bar among the lines of one terminal would be neither.
+    // A progress bar among lines on the same terminal would garble both.
     let is_apart = args.is_to_file() || !std::io::stdout().is_terminal();
     let is_watched = !args.quiet && is_apart && std::io::stderr().is_terminal();
     let begun = Instant::now();
@@ -115,7 +115,7 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
     }
     lines += "any (all interfaces)\n";
     match std::io::stdout().write_all(lines.as_bytes()) {
-        // Who has seen enough is not told so.
+        // A reader that closed the pipe has seen enough; that is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             anyhow::bail!("cannot write standard output: {}", error.kind())
         }

@@ -1,13 +1,13 @@
-//! A leaf: an option in as few bytes as it can have, for what is kept a million times.
+//! A leaf: an option in as few bytes as possible, for structures that exist a million times.
 
 use std::fmt;
 
-/// A value without alignment.
+/// A value without alignment padding.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 struct Packed<T>(T);
 
-/// An `Option<T>` that takes a byte more than `T`, instead of as much again.
+/// An `Option<T>` that takes one byte more than `T`, instead of `T`'s alignment more.
 #[derive(Clone, Copy)]
 pub struct PackedOption<T: Copy>(Option<Packed<T>>);
 
@@ -15,25 +15,25 @@ impl<T: Copy> PackedOption<T> {
     /// Nothing.
     pub const NONE: PackedOption<T> = PackedOption(None);
 
-    /// As an option.
+    /// The value as an `Option`.
     #[inline(always)]
     pub fn get(self) -> Option<T> {
         self.0.map(|packed| packed.0)
     }
 
-    /// Whether there is nothing.
+    /// Whether there is no value.
     #[inline(always)]
     pub fn is_none(self) -> bool {
         self.0.is_none()
     }
 
-    /// Takes `value` instead of what is there.
+    /// Replaces the content with `value`.
     #[inline(always)]
     pub fn set(&mut self, value: Option<T>) {
         self.0 = value.map(Packed);
     }
 
-    /// Takes `value` if there is nothing.
+    /// Stores `value` if there is none yet.
     #[inline(always)]
     pub fn set_if_none(&mut self, value: T) {
         self.0.get_or_insert(Packed(value));

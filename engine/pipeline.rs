@@ -1,5 +1,6 @@
-//! THE page: a segment goes in, events come out. Admission, reassembly, protocol, sweep and memory
-//! relief, for everybody: shards, tests, fuzz targets and users of the library.
+//! The data path on one page: segments go in, events come out. It does admission, reassembly,
+//! protocol, sweep and memory relief. Shards, tests, fuzz targets and users of the library all run
+//! this code.
 //!
 //! ```no_run
 //! use httplines::{CaptureFile, Config, Event, Pipeline};
@@ -42,30 +43,30 @@ mod wire_tests;
 pub use partition::{Part, Partition};
 pub use stats::PipelineStats;
 
-/// Slots of the flow table that are looked at for idle flows after each poll, beside two for each
-/// frame.
+/// Slots of the flow table that are checked for idle flows after each poll, in addition to two for
+/// each frame.
 const SWEEP_SLOTS_MIN: usize = 256;
 
-/// Slots of the flow table that are looked at after a frame for flows to take memory from, where it
-/// runs short.
+/// When memory runs short, this many slots of the flow table are searched after a frame for flows
+/// to take memory from.
 const RELIEF_SLOTS: usize = 256;
 
-/// So many flows are more than the CPU's own caches hold. With fewer, to look ahead costs what it
-/// saves (20,000 flows) or more (8,000: 6% of the time).
+/// More flows than this do not fit into the CPU's own caches, so it pays to prefetch. With fewer,
+/// looking ahead costs what it saves (20,000 flows) or more (8,000: 6% of the time).
 const CROWD_FLOWS: usize = 1 << 15;
 
-/// All stages between a source of frames and a sink of events, of one thread.
+/// All stages between a source of frames and a sink of events, in one thread.
 #[derive(Debug)]
 pub struct Pipeline<S> {
-    /// Apart from the rest: a segment may borrow from it, for it owns the datagrams that were put
-    /// together of fragments.
+    /// Separate from the rest, because a segment may borrow from it: it owns the datagrams that
+    /// were reassembled from fragments.
     decoder: Decoder,
     connections: Connections<S>,
 }
 
 impl<S: EventSink> Pipeline<S> {
-    /// One with the limits of `config`. What is found goes to `sink`. Input and output of `config`
-    /// are not looked at.
+    /// A pipeline with the limits of `config`. It sends its events to `sink`. It does not use the
+    /// input and output of `config`.
     pub fn new(config: &Config, sink: S) -> Pipeline<S> {
         let connections = Connections {
             partition: Partition::All,
@@ -78,15 +79,15 @@ impl<S: EventSink> Pipeline<S> {
         Pipeline { decoder: Decoder::new(config.decode.clone()), connections }
     }
 
-    /// Takes only a part of the flows.
+    /// Processes only a part of the flows.
     pub fn with_partition(mut self, partition: Partition) -> Pipeline<S> {
         self.connections.partition = partition;
         self
     }
 
-    /// Frames come through a kernel filter that reads `hints`, if there are any
-    /// ([`FrameSource::hints`]): bodies of `elide_bytes_min` bytes and more to come stay in the
-    /// kernel (`None`: no bodies do), and connections that are not wanted.
+    /// For frames that come through a kernel filter. The filter reads `hints`
+    /// ([`FrameSource::hints`]), if there are any. They keep unwanted connections in the kernel,
+    /// and bodies with at least `elide_bytes_min` bytes to come (`None`: no bodies).
     pub fn with_filter(
         mut self,
         hints: Option<FlowHints>,
@@ -99,19 +100,20 @@ impl<S: EventSink> Pipeline<S> {
         self
     }
 
-    /// Takes all that `source` has, to its end. (A live source has none: see [`Pipeline::poll`].)
+    /// Reads `source` to its end. (A live source has no end: see [`Pipeline::poll`].)
     ///
     /// # Errors
-    /// Those of the source. All frames before were taken.
+    /// Those of the source. All frames before the error were processed.
     pub fn read(&mut self, mut source: impl FrameSource) -> Result<(), SourceError> {
         while self.poll(&mut source)? != Polled::End {}
         Ok(())
     }
 
-    /// Takes what `source` has now, and ends what was quiet too long.
+    /// Processes the frames that `source` has now, and ends connections that were idle for too
+    /// long.
     ///
     /// # Errors
-    /// Those of the source. All frames before were taken.
+    /// Those of the source. All frames before the error were processed.
     #[inline(always)]
     pub fn poll(&mut self, source: &mut impl FrameSource) -> Result<Polled, SourceError> {
         self.connections.oldest = None;
@@ -127,7 +129,8 @@ impl<S: EventSink> Pipeline<S> {
         Ok(polled)
     }
 
-    /// The same; what a frame will need of many flows is fetched while frames before it are taken.
+    /// The same for many flows: the flow of a frame is prefetched while the frames before it are
+    /// processed.
     #[inline(never)]
     fn poll_ahead(&mut self, source: &mut impl FrameSource) -> Result<Polled, SourceError> {
         source.poll_ahead(
@@ -143,25 +146,26 @@ impl<S: EventSink> Pipeline<S> {
         )
     }
 
-    /// Takes one frame.
+    /// Processes one frame.
     #[inline(always)]
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.connections.frame(frame, &self.decoder.decode(frame));
     }
 
-    /// Takes one segment, for callers that decode frames themselves.
+    /// Processes one segment, for callers that decode frames themselves.
     #[inline]
     pub fn segment(&mut self, segment: &Segment<'_>) {
         self.connections.segment(segment);
     }
 
-    /// Packet time has come to `now`: gives up holes whose grace is over, and looks at a few flows,
-    /// to end those that were quiet too long. [`Pipeline::poll`] does it after each poll.
+    /// Packet time has reached `now`: gives up holes whose grace period is over, and checks a few
+    /// flows, to end those that were idle for too long. [`Pipeline::poll`] does this after each
+    /// poll.
     pub fn sweep(&mut self, now: TimestampNs) {
         self.connections.sweep(now, 0);
     }
 
-    /// No more frames come: every connection ends.
+    /// Ends every connection, since no more frames come.
     pub fn finish(&mut self) {
         for index in self.connections.flows.indices() {
             self.connections.end(index, End::Exit);
@@ -178,7 +182,7 @@ impl<S: EventSink> Pipeline<S> {
         &mut self.connections.shared.recorder.sink
     }
 
-    /// Frames taken so far.
+    /// Frames processed so far.
     pub fn frame_count(&self) -> u64 {
         self.connections.stats.frames
     }
@@ -196,32 +200,32 @@ impl<S: EventSink> Pipeline<S> {
         }
     }
 
-    /// Bytes that are held now: of what waits behind holes, and of messages under way.
+    /// Bytes that are held now: segments that wait behind holes, and messages in progress.
     pub fn held_bytes(&self) -> [usize; 2] {
         [self.connections.flows.buffered_bytes(), self.connections.shared.held_bytes()]
     }
 
-    /// Exchanges under way.
+    /// Exchanges in progress.
     pub fn exchanges_in_use(&self) -> usize {
         self.connections.shared.exchanges_in_use()
     }
 }
 
-/// What is behind the decoder.
+/// The stages after the decoder.
 #[derive(Debug)]
 struct Connections<S> {
     partition: Partition,
     flows: FlowTable<FlowState>,
     shared: Shared<S>,
-    /// The way back to the filter, where there is one.
+    /// The feedback to the filter, if there is one.
     feedback: Option<Feedback>,
     stats: PipelineStats,
-    /// The least timestamp of the frames of this poll.
+    /// The smallest timestamp of this poll's frames.
     oldest: Option<TimestampNs>,
 }
 
 impl<S: EventSink> Connections<S> {
-    /// One frame, with what decoding found in it.
+    /// Processes one frame, given the outcome of decoding it.
     #[inline(always)]
     fn frame(&mut self, frame: &Frame<'_>, outcome: &Result<Segment<'_>, Reject>) {
         self.oldest = Some(self.oldest.map_or(frame.timestamp, |old| old.min(frame.timestamp)));
@@ -238,7 +242,7 @@ impl<S: EventSink> Connections<S> {
         self.segment(segment);
     }
 
-    /// One segment: through its flow, and what is in order now through its protocol.
+    /// Passes a segment to its flow, and the bytes that are now in order to the protocol.
     #[inline(always)]
     fn segment(&mut self, segment: &Segment<'_>) {
         let Connections { flows, shared, feedback, .. } = self;
@@ -266,8 +270,8 @@ impl<S: EventSink> Connections<S> {
         }
     }
 
-    /// Memory runs short. Those give way that have had much for long, so that there is room for
-    /// those that come and go.
+    /// Memory runs short: the largest and oldest are dropped first. This leaves memory for
+    /// connections that come and go.
     #[cold]
     fn relieve(&mut self, now: TimestampNs) {
         let Connections { flows, shared, feedback, .. } = self;
@@ -289,7 +293,7 @@ impl<S: EventSink> Connections<S> {
         }
     }
 
-    /// Nothing is wanted of the connection any more, and the filter hears of it.
+    /// Stops processing the connection, and reports that to the filter.
     fn dismiss(&mut self, index: FlowIndex, bypassed: Bypassed) {
         if let Some(feedback) = &mut self.feedback {
             feedback.dismiss(&mut self.flows, index, bypassed == Bypassed::Living);
@@ -297,19 +301,19 @@ impl<S: EventSink> Connections<S> {
         self.flows.bypass(index, bypassed);
     }
 
-    /// Packet time has come to `now`, with so many frames.
+    /// Packet time has reached `now`, and `frame_count` frames came.
     fn sweep(&mut self, now: TimestampNs, frame_count: usize) {
         let Connections { flows, shared, feedback, .. } = self;
         let mut events = Events { shared, feedback: feedback.as_mut() };
         flows.settle(now, events.chunks());
-        // Once around is enough: nothing gets older meanwhile.
+        // One round is enough: nothing ages in the meantime.
         let mut effort = flows.slot_count().min(SWEEP_SLOTS_MIN + 2 * frame_count);
         while let Some((index, end)) = flows.next_expired(now, &mut effort) {
             flows.end(index, end, None, &mut events);
         }
     }
 
-    /// All that is under way on a connection is over; the connection is remembered for its late
+    /// Ends everything in progress on a connection. The connection is remembered for its late
     /// packets.
     fn close(&mut self, index: FlowIndex, end: End) {
         let Connections { flows, shared, feedback, .. } = self;
@@ -318,14 +322,14 @@ impl<S: EventSink> Connections<S> {
         }
     }
 
-    /// The connection leaves the table.
+    /// Removes the connection from the table.
     fn end(&mut self, index: FlowIndex, end: End) {
         let Connections { flows, shared, feedback, .. } = self;
         flows.end(index, end, None, &mut Events { shared, feedback: feedback.as_mut() });
     }
 }
 
-/// What the flow table tells of connections goes on to their protocols and to the filter.
+/// Passes the flow table's events on to the connections' protocols and to the filter.
 struct Events<'a, S> {
     shared: &'a mut Shared<S>,
     feedback: Option<&'a mut Feedback>,

@@ -8,7 +8,7 @@ use crate::pipeline::{Partition, Pipeline, PipelineStats};
 use crate::stats::EmitStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What the engine wants of its shards; it only ever goes up.
+/// The stop state that the engine requests. It only ever increases.
 #[derive(Debug, Default)]
 pub struct StopSignal(AtomicU8);
 
@@ -16,17 +16,17 @@ impl StopSignal {
     const DRAIN: u8 = 1;
     const STOP: u8 = 2;
 
-    /// End once the source is empty.
+    /// Requests the end once the source is empty.
     pub fn drain(&self) {
         self.0.fetch_max(Self::DRAIN, Ordering::Release);
     }
 
-    /// End now.
+    /// Requests the end now.
     pub fn stop(&self) {
         self.0.fetch_max(Self::STOP, Ordering::Release);
     }
 
-    /// Whether a shard whose source said `polled` is to end.
+    /// Whether a shard whose source returned `polled` must end.
     pub fn is_over(&self, polled: Polled) -> bool {
         match self.0.load(Ordering::Acquire) {
             Self::STOP => true,
@@ -39,9 +39,9 @@ impl StopSignal {
 /// All counters of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {
-    /// From frames to events.
+    /// Counters from frames to events.
     pub pipeline: PipelineStats,
-    /// Of the lines.
+    /// Counters of lines.
     pub emit: EmitStats,
 }
 
@@ -74,7 +74,8 @@ impl<F: FrameSource> Shard<F> {
         Shard { source, pipeline }
     }
 
-    /// Runs until the source or the engine ends it. `report` sees the shard after each poll.
+    /// Runs until the source ends or the engine stops it. `report` is called with the shard after
+    /// each poll.
     pub fn run(
         self,
         stop: &StopSignal,
@@ -98,19 +99,19 @@ impl<F: FrameSource> Shard<F> {
     }
 }
 
-/// A shard between two polls.
+/// A view of a shard between two polls.
 #[derive(Debug)]
 pub struct ShardView<'a> {
     pipeline: &'a Pipeline<RecordWriter>,
 }
 
 impl ShardView<'_> {
-    /// Frames taken so far.
+    /// Frames processed so far.
     pub fn frame_count(&self) -> u64 {
         self.pipeline.frame_count()
     }
 
-    /// Nobody wants more lines.
+    /// Whether no more lines are needed.
     pub fn is_enough(&self) -> bool {
         self.pipeline.sink().is_enough()
     }

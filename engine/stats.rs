@@ -1,8 +1,7 @@
-//! A leaf: the counters of the stages, and their names. Each shard counts in its own; nothing here
-//! is shared.
+//! A leaf: the counters of the stages, and their names. Each shard has its own; nothing here is
+//! shared.
 
-/// Declares a struct of `u64` counters with their documentation, a sum, and a list of names and
-/// values.
+/// Declares a documented struct of `u64` counters, with a sum and a list of names and values.
 macro_rules! counters {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
         $(#[$doc])*
@@ -25,20 +24,22 @@ macro_rules! counters {
 pub(crate) use counters;
 
 counters! {
-    /// What became of the frames that reached user space: exactly one of these for each.
+    /// Outcomes of the frames that reached user space: exactly one for each frame.
     DecodeStats {
-        /// TCP segments, the frames that go on.
+        /// TCP segments: these frames are passed on.
         segments,
-        /// Neither IPv4 nor IPv6: ARP, LLDP, and what else a link carries.
+        /// Neither IPv4 nor IPv6: ARP, LLDP, and other protocols of a link.
         not_ip,
         /// IP, but not TCP.
         not_tcp,
         /// A fragment that waits for the rest of its datagram; the frame that completes it is a
-        /// segment. (The kernel joins IPv4 fragments on live rings.)
+        /// segment. (On live rings the kernel reassembles IPv4 fragments.)
         fragment_held,
-        /// A fragment of a datagram whose fragments contradict each other: all of it is dropped.
+        /// A fragment of a datagram whose fragments contradict each other. The whole datagram is
+        /// dropped.
         fragment_overlap,
-        /// A fragment of a datagram that came in more pieces than are kept: all of it is dropped.
+        /// A fragment of a datagram with more fragments than are kept. The whole datagram is
+        /// dropped.
         fragment_at_bound,
         /// The snap length or the sender cut the frame inside its headers, or a fragment anywhere.
         truncated,
@@ -46,26 +47,26 @@ counters! {
         bad_header,
         /// More VLAN tags, extension headers or encapsulations than we follow.
         too_deep,
-        /// The link encrypted it (802.11).
+        /// The frame is encrypted on the link (802.11).
         encrypted,
-        /// A link type that we do not decode, or a form of one: 802.11 frames that hold several
-        /// packets or a part of one, netlink frames of several messages.
+        /// A link type that we do not decode, or a variant of one: 802.11 frames with several
+        /// packets or a part of a packet, netlink frames with several messages.
         unsupported_link,
-        /// Of a port, network or VLAN that the user does not want.
+        /// A port, network or VLAN that the user does not want.
         unwanted,
     }
 }
 
 counters! {
-    /// What was noticed of IP datagrams, beside the outcome of their frames.
+    /// Events of IP datagrams, in addition to the outcome of their frames.
     DatagramStats {
-        /// IPv4 headers whose checksum is wrong, at any depth. The packets count like others.
+        /// IPv4 headers with a wrong checksum, at any depth. The packets are processed like others.
         ipv4_checksums_wrong,
-        /// Datagrams put together of fragments.
+        /// Datagrams reassembled from fragments.
         datagrams_joined,
-        /// Datagrams given up because fragments contradict each other or are too many.
+        /// Datagrams given up because their fragments contradict each other or are too many.
         datagrams_dropped,
-        /// Datagrams given up because a part of them did not come in time.
+        /// Datagrams given up because a part of them did not arrive in time.
         datagrams_expired,
         /// Datagrams given up because too many, or too many bytes, were waiting.
         datagrams_evicted,
@@ -73,29 +74,29 @@ counters! {
 }
 
 counters! {
-    /// What became of TCP segments and their bytes.
+    /// Outcomes of TCP segments and their bytes.
     FlowStats {
-        /// Connections that were entered into the table.
+        /// Connections added to the table.
         flows,
         /// Segments of connections that are not in the table and do not begin a message.
         segments_unknown,
-        /// Payload bytes that went on, in order, as first copies.
+        /// Payload bytes passed on in order, first copies only.
         bytes_in_order,
         /// Payload bytes that had been seen before (retransmissions, second captures, overlaps).
         bytes_duplicate,
-        /// Segments that came ahead of a hole and waited.
+        /// Segments that arrived behind a hole and waited.
         segments_out_of_order,
         /// Holes that were given up.
         gaps,
-        /// Bytes in them.
+        /// Bytes in these holes.
         gap_bytes,
-        /// Holes that were given up because the out-of-order store was full.
+        /// Holes that were given up because the out-of-order buffer was full.
         gaps_at_bound,
-        /// Bytes that came after their hole had been given up.
+        /// Bytes that arrived after their hole had been given up.
         bytes_late,
-        /// Bytes the snap length kept from us.
+        /// Bytes cut off by the snap length.
         bytes_cut,
-        /// Bytes that did not come up because they were known to be of a body.
+        /// Body bytes that the kernel filter elided.
         bytes_elided,
         /// Resets whose sequence number was outside the window, ignored.
         resets_ignored,
@@ -109,11 +110,11 @@ counters! {
 }
 
 counters! {
-    /// What became of messages and exchanges, whatever protocol they came in.
+    /// Outcomes of messages and exchanges of all protocols.
     ExchangeStats {
         /// Request heads.
         requests,
-        /// Response heads, interim ones included.
+        /// Response heads, including interim responses.
         responses,
         /// Exchanges whose outcome is `complete`.
         exchanges_complete,
@@ -129,7 +130,7 @@ counters! {
 }
 
 impl ExchangeStats {
-    /// Exchanges, whatever became of them.
+    /// All exchanges, whatever their outcome.
     pub fn exchanges(&self) -> u64 {
         self.exchanges_complete
             + self.exchanges_no_response
@@ -139,13 +140,13 @@ impl ExchangeStats {
 }
 
 counters! {
-    /// What was said to the kernel filter of connections.
+    /// Flow hints given to the kernel filter.
     HintStats {
-        /// Connections of which something was noted.
+        /// Connections for which a hint was stored.
         hints,
-        /// Times a hint found no place, so that its connection comes up whole.
+        /// Times the hint table was full; the whole connection is passed to user space.
         hints_refused,
-        /// Grants: how far a body need not come up.
+        /// Grants: how far the filter may keep a body in the kernel.
         grants,
         /// Connections that were found not to be HTTP/1.
         verdicts,
@@ -153,15 +154,15 @@ counters! {
 }
 
 counters! {
-    /// What became of the lines of a shard.
+    /// Outcomes of a shard's lines.
     EmitStats {
-        /// Lines made.
+        /// Lines formatted.
         lines,
-        /// Bytes of them.
+        /// Bytes of these lines.
         line_bytes,
         /// Lines dropped because the writer was behind (live capture does not wait).
         lines_dropped,
-        /// Batches of lines dropped so.
+        /// Batches dropped for the same reason.
         batches_dropped,
     }
 }

@@ -1,8 +1,8 @@
-//! A leaf: the one notion of time. Every time in httplines is packet time, in nanoseconds.
+//! A leaf: the only kind of time. Every time in httplines is packet time, in nanoseconds.
 
 /// Nanoseconds since the Unix epoch, as the kernel or the capture file stamped a frame.
 ///
-/// 64 bits reach the year 2554; arithmetic saturates, because stamps are read from untrusted files.
+/// 64 bits reach the year 2554; arithmetic saturates, because timestamps come from untrusted files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct TimestampNs(pub u64);
 
@@ -12,7 +12,7 @@ impl TimestampNs {
         TimestampNs(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
     }
 
-    /// Nanoseconds from `earlier` to `self`; 0 where the stamps run backwards.
+    /// Nanoseconds from `earlier` to `self`; 0 if the timestamps run backwards.
     pub fn since(self, earlier: TimestampNs) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

@@ -1,5 +1,5 @@
-//! [`Totals`]: what a run saw, lost and wrote, and whether it adds up. Whoever sees no line learns
-//! why here.
+//! [`Totals`]: what a run saw, lost and wrote, and whether it adds up. If there is no line, it says
+//! why.
 
 use crate::capture::live::LiveTotals;
 use crate::output::WriterStats;
@@ -12,21 +12,21 @@ use std::time::Duration;
 /// All counters of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Of all shards.
+    /// The sum over all shards.
     pub shards: ShardStats,
-    /// Of the kernel, where the input was live.
+    /// The kernel's counters, if the input was live.
     pub live: Option<LiveTotals>,
-    /// Of the writer.
+    /// The writer's counters.
     pub writer: WriterStats,
-    /// Since the start.
+    /// Time since the start.
     pub elapsed: Duration,
-    /// The run goes on: counters were read one after the other, and need not agree.
+    /// The run continues: counters were read one after the other and need not agree.
     pub is_running: bool,
 }
 
 impl Totals {
-    /// The laws that a run's counters keep; each that does not hold is a sentence with both sides
-    /// of it.
+    /// Checks the sums that a run's counters must satisfy. Each violation is a sentence with both
+    /// sides.
     pub fn violations(&self) -> Vec<String> {
         let mut violations = Vec::new();
         let mut law = |left_name: &str, left: u64, right_name: &str, right: u64| {
@@ -39,7 +39,7 @@ impl Totals {
             law("passed by the filter", live.filter.passed(), "tp_packets", live.packets());
             let up = pipeline.frames + live.drops();
             law("tp_packets", live.packets(), "delivered + dropped by the kernel", up);
-            // Of frames that were dropped nobody knows what they were.
+            // Nobody knows what the dropped frames contained.
             if live.drops() == 0 {
                 let elided = live.filter.of(Reason::Elided);
                 law("elided by the filter", elided, "delivered bare", pipeline.frames_bare);
@@ -59,7 +59,8 @@ impl Totals {
         self.shards.pipeline.protocol.exchanges.exchanges()
     }
 
-    /// Why there is no line, for who expected some: the most telling of what was seen instead.
+    /// Explains why there is no line: the most likely cause among the things that were seen
+    /// instead.
     fn why_nothing(&self) -> Option<String> {
         let (protocol, decode) = (&self.shards.pipeline.protocol, &self.shards.pipeline.decode);
         let (flows, exchanges) = (&protocol.flows, &protocol.exchanges);
@@ -76,7 +77,7 @@ impl Totals {
         for kind in Kind::ALL.iter().filter(|kind| kind.unread().is_some()) {
             let of_kernel = if *kind == Kind::Tls { kernel(Reason::Tls) } else { 0 };
             let name = kind.name();
-            seen.extend(told(&[
+            seen.extend(in_words(&[
                 (flows.of(*kind), &format!("{name} connection"), &format!("{name} connections")),
                 (of_kernel, "frame of TLS", "frames of TLS"),
             ]));
@@ -84,7 +85,7 @@ impl Totals {
                 advice = advice.or(kind.unread());
             }
         }
-        seen.extend(told(&[
+        seen.extend(in_words(&[
             (flows.other, "connection of another kind", "connections of other kinds"),
             (kernel(Reason::Other), "frame of another protocol", "frames of other protocols"),
             (flows.empty, "connection without data", "connections without data"),
@@ -96,10 +97,10 @@ impl Totals {
             ),
         ]));
         if seen.is_empty() {
-            // Next to any of the above these would only confuse.
+            // Next to any of the above, these would only confuse.
             let late = self.shards.pipeline.flow.segments_unknown + kernel(Reason::NoPayload);
             let other_way = kernel(Reason::Direction);
-            seen = told(&[
+            seen = in_words(&[
                 (
                     late,
                     "segment from the middle of a connection",
@@ -195,7 +196,7 @@ impl Totals {
 }
 
 impl fmt::Display for Totals {
-    /// A table of counters; those that are zero are left out, except where zero is the news.
+    /// A table of counters. Those that are zero are left out, unless zero is the news.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (pipeline, emit) = (&self.shards.pipeline, &self.shards.emit);
         let (flow, protocol) = (&pipeline.flow, &pipeline.protocol);
@@ -248,8 +249,8 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Each count that is not zero, with the words for one or for more.
-fn told(counts: &[(u64, &str, &str)]) -> Vec<String> {
+/// Each count that is not zero, with the singular or plural words.
+fn in_words(counts: &[(u64, &str, &str)]) -> Vec<String> {
     let of_some = counts.iter().filter(|(count, ..)| *count > 0);
     let words = of_some.map(|(count, one, more)| match count {
         1 => format!("1 {one}"),
@@ -263,12 +264,12 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
 }
 
 fn row_of_parts(f: &mut fmt::Formatter<'_>, name: &str, parts: &[(&str, u64)]) -> fmt::Result {
-    let told: Vec<String> = parts
+    let nonzero: Vec<String> = parts
         .iter()
         .filter(|(_, count)| *count > 0)
         .map(|(part, count)| format!("{count} {}", part.replace('_', " ")))
         .collect();
-    if told.is_empty() { Ok(()) } else { row(f, name, &told.join(", ")) }
+    if nonzero.is_empty() { Ok(()) } else { row(f, name, &nonzero.join(", ")) }
 }
 
 fn sum(parts: &[(&str, u64)]) -> u64 {

@@ -1,4 +1,4 @@
-//! Stops at segments: bytes of TCP payload by connection, from a capture file.
+//! Uses the decoder only: TCP payload bytes by connection, from a capture file.
 //! `cargo run --example segments -- trace.pcap`
 //!
 //! Needs no feature: `--no-default-features` builds it without a C compiler.
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut connections: HashMap<FlowKey, [u64; 2]> = HashMap::new();
     let mut capture = CaptureFile::open(path)?;
     let mut count = |frame: Frame<'_>| {
-        // What is no segment has a reason, which is not asked for here.
+        // A frame that is no segment has a reason, which is ignored here.
         let Ok(segment) = decoder.decode(&frame) else { return };
         let bytes = connections.entry(segment.key).or_default();
         bytes[segment.direction.index()] += u64::from(segment.payload_wire_bytes);

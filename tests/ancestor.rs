@@ -1,7 +1,7 @@
 //! What the ancestor, bcc's http-parse-complete, gets wrong: one live test on a veth pair for each
 //! row of `docs/ancestor.md`.
 
-/// A row without a test, or a test without a row, would be a claim that nothing holds.
+/// Every row needs a test and every test a row, or the page would make an untested claim.
 #[test]
 fn every_row_has_its_test() {
     let page = include_str!("../docs/ancestor.md");
@@ -15,7 +15,7 @@ fn every_row_has_its_test() {
     assert_eq!(named, tests);
 }
 
-/// Needs root; elsewhere each test says that it was skipped.
+/// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -34,13 +34,13 @@ mod root {
     use crate::support::{records, skip};
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    /// A connection of its own, behind which nothing of the test is under way.
+    /// The request of a last connection; after it, nothing of the test is in flight.
     const END: &str = "GET /end HTTP/1.1";
 
-    /// Of the connections that only tell how far httplines is.
+    /// The request of connections that only show how far httplines is.
     const PACE: &str = "GET /pace HTTP/1.1";
 
-    /// httplines at one end of a wire, and a hand that puts frames on it at the other.
+    /// httplines at one end of a wire, and an injector of frames at the other.
     struct Wire {
         client: Namespace,
         server: Namespace,
@@ -49,7 +49,7 @@ mod root {
     }
 
     impl Wire {
-        /// `None` where there is no root.
+        /// `None` without root.
         fn new(arguments: &str) -> Option<Wire> {
             let command = Command::new(crate::httplines());
             Wire::with(command, &format!("-i veth1 -B 8192 --shards 1 {arguments}"))
@@ -73,8 +73,8 @@ mod root {
             self.send(&talk.frames(0, 0));
         }
 
-        /// Waits until httplines is not behind: neither the ring nor the kernel's backlog before it
-        /// holds what a hand can put on the wire while a busy machine leaves httplines no CPU.
+        /// Waits until httplines has caught up. While a busy machine leaves httplines no CPU,
+        /// frames could be injected faster than the ring and the kernel's backlog can hold.
         fn pace(&self, paces: &mut u16) {
             *paces += 1;
             let mut talk = conversation(60_000 + *paces);
@@ -86,7 +86,7 @@ mod root {
             });
         }
 
-        /// Ends httplines once it has seen everything, and gives what it said.
+        /// Stops httplines once it has seen everything, and returns what it printed.
         fn finish(self) -> Finished {
             let mut last = conversation(65_000);
             last.client(format!("{END}\r\nHost: a\r\n\r\n").as_bytes()).server(OK).finish();
@@ -101,7 +101,7 @@ mod root {
             finished
         }
 
-        /// The lines of requests, but for the last.
+        /// The lines of requests, except the last.
         fn requests(self) -> Vec<String> {
             let stdout = String::from_utf8(self.finish().stdout).expect("it was UTF-8");
             let requests = stdout.lines().filter(|line| !line.starts_with("HTTP/"));
@@ -109,7 +109,7 @@ mod root {
         }
     }
 
-    /// A connection that is open, from `port` to 80.
+    /// An open connection from `port` to 80.
     fn conversation(port: u16) -> Conversation {
         let mut talk = Conversation::new(&format!("10.0.0.9:{port}"), "10.0.0.1:80");
         talk.handshake();
@@ -137,7 +137,7 @@ mod root {
         assert_eq!(record["target_b64"], "L2NhZuk=");
     }
 
-    /// script(1) makes a terminal. httplines' own words go past it.
+    /// script(1) provides a terminal. The messages of httplines bypass it.
     #[test]
     fn escape_bytes_never_reach_a_terminal() {
         let program = crate::httplines();
@@ -175,7 +175,7 @@ mod root {
             let mut talk = conversation(2000 + number).segment_bytes(12);
             talk.client(&head).server(OK);
             let frames = talk.frames(0, 0);
-            // The handshake, twelve bytes, and for now no more.
+            // The handshake and twelve bytes; the rest comes later.
             wire.send(&frames[..4]);
             later.push(frames[4..].to_vec());
         }
@@ -193,7 +193,8 @@ mod root {
         assert_eq!(requests, (0..COUNT).map(all).collect::<Vec<_>>());
     }
 
-    /// By real TCP, since only that makes superpackets, mostly; so it asks until one was whole.
+    /// Uses real TCP, since only that produces superpackets, and not always; so it repeats the
+    /// request until one arrived whole.
     #[test]
     fn a_long_request_line_in_one_superpacket() {
         let Some(wire) = Wire::new("") else { skip!("needs root") };
@@ -223,7 +224,7 @@ mod root {
         assert_eq!(wire.requests(), vec![line; asked_count]);
     }
 
-    /// One connection to 10.0.0.1:8080: sends `head` at once, and waits for the answer.
+    /// One connection to 10.0.0.1:8080: sends `head` in one write, and waits for the response.
     fn ask(client: &Namespace, listener: &TcpListener, head: &[u8]) {
         const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
         let mut stream = client.run(|| TcpStream::connect("10.0.0.1:8080").expect("it listens"));
@@ -311,7 +312,7 @@ mod root {
     fn a_body_that_begins_like_a_request() {
         let Some(wire) = Wire::new("") else { skip!("needs root") };
         let mut talk = conversation(4000);
-        // In a segment of its own, as a client does that sends head and body apart.
+        // In a segment of its own, as from a client that sends head and body separately.
         let body = request("GET /in-the-body HTTP/1.1");
         let length = body.len();
         talk.client(format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n").as_bytes());
@@ -320,7 +321,7 @@ mod root {
         assert_eq!(wire.requests(), ["POST / HTTP/1.1"]);
     }
 
-    /// A link that goes down is told, but not where the lines are.
+    /// A link that goes down is reported, but not among the lines.
     #[test]
     fn errors_stay_off_the_data() {
         for options in ["", "-o -"] {
@@ -333,7 +334,7 @@ mod root {
             wire.server.ip("link set veth1 down");
             wire.httplines.await_stderr("veth1: the interface went down");
             wire.server.ip("link set veth1 up");
-            // A socket learns of its own end, too: a new one sends.
+            // The injector's socket gets an error for its own end, too: a new one sends.
             wire.injector = wire.client.run(|| Injector::new("veth0"));
             let stdout = wire.finish().stdout;
             if options.is_empty() {

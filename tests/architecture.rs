@@ -1,5 +1,5 @@
-//! The house rules that a machine can hold: which module may import which, where unsafe code
-//! stands, and how long a file, a function and a line may be.
+//! The house rules that a test can check: which module may import which, where unsafe code is, and
+//! how long a file, a function and a line may be.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,24 +13,23 @@ mod modules;
 mod tests;
 mod tokens;
 
-/// The modules in the order of the data's way. A module may import modules before it and the
-/// leaves.
+/// The modules in the order of the data path. A module may import modules before it and the leaves.
 const MODULES: [&str; 9] =
     ["sys", "capture", "decode", "flow", "record", "protocol", "pipeline", "output", "shard"];
-/// What any module may import. `config` and `stats` know nothing of modules.
+/// Files that any module may import. `config` and `stats` do not import modules.
 const LEAVES: [&str; 6] = ["config", "ids", "packed_option", "simd", "stats", "time"];
-/// What stands above the modules.
+/// The control plane, above the modules.
 const CONTROL: [&str; 2] = ["engine", "totals"];
-/// Rooms that see bytes and packet times only.
+/// Modules that see bytes and packet times only.
 const PURE: [&str; 4] = ["decode", "flow", "record", "protocol"];
 
-/// Where files may import each other, and why. One circle each.
+/// Where files may import each other, and why: one circle for each row.
 const CIRCLES: [(&str, &str); 2] = [
     ("engine/decode", "Ethernet carries MPLS and PPP, and these carry Ethernet or IP again"),
     ("engine/protocol", "a protocol names the one it hands over to, and the registry names all"),
 ];
 
-/// Folders whose files must all be declared, and the files that begin with.
+/// Folders whose files must all be declared, and their root files.
 const ROOTS: [(&str, &[&str]); 3] = [
     ("engine", &["engine/lib.rs", "engine/main.rs"]),
     ("tests", &["tests/main.rs"]),
@@ -79,7 +78,7 @@ fn crate_of(root: &str) -> Crate {
     Crate::read(&root, &|path| fs::read_to_string(path).ok())
 }
 
-/// Below the package.
+/// The path below the package.
 fn name_of(path: &Path) -> String {
     let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path);
     path.display().to_string()
@@ -112,7 +111,7 @@ fn the_leaves_import_no_module() {
     }
 }
 
-/// Files that import each other are one file to whoever reads them.
+/// Files that import each other can only be read as one.
 #[test]
 fn files_import_each_other_only_where_that_is_explained() {
     let imports = library().imports();
@@ -122,7 +121,7 @@ fn files_import_each_other_only_where_that_is_explained() {
         let names: Vec<String> = circle.iter().map(|file| name_of(file)).collect();
         let is_of = |place: &str| names.iter().all(|name| is_below(name, place));
         let places = CIRCLES.iter().enumerate().filter(|(_, (place, _))| is_of(place));
-        // Of a folder and one in it, the one in it.
+        // Of two nested folders, the inner one counts.
         match places.max_by_key(|(_, (place, _))| place.len()) {
             Some((at, _)) => counts[at] += 1,
             None => unexplained.push(told(&circle, &imports)),
@@ -165,7 +164,7 @@ fn every_file_is_declared() {
     }
 }
 
-/// Nor do those of a root that no manifest names.
+/// Nor do the tests of a root that no manifest names.
 #[test]
 fn every_root_of_tests_is_a_target() {
     for (manifest, path) in TEST_TARGETS {

@@ -1,5 +1,5 @@
-//! Whatever arrives, memory is bounded, what was given up is counted, and honest traffic beside the
-//! attack is reported as if it were alone.
+//! Whatever arrives, memory is bounded, everything given up is counted, and honest traffic next to
+//! the attack is reported as if it were alone.
 //!
 //! The tests attack one shard with small bounds, so that a few thousand frames are far more than it
 //! may hold. `cargo test --release --test main bounds::full_size -- --ignored --nocapture` attacks
@@ -19,9 +19,9 @@ static ALLOCATOR: Counting = Counting;
 
 const HONEST_COUNT: u64 = 200;
 
-/// What a connection takes on which nothing is under way: itself, and what it is found by.
+/// The memory of an idle connection: its entry and its index slot.
 const IDLE_FLOW_BYTES: usize = 256 + 32;
-/// The same, and what is odd of it while its packets are out of order or contradict each other.
+/// The same, plus its reordering state while its packets are out of order or contradict each other.
 const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 96;
 /// Everything else in a shard: buffers of one frame or one batch.
 const REST_BYTES: usize = 1 << 20;
@@ -37,7 +37,8 @@ fn shard_bytes_max(config: &Config) -> usize {
         + REST_BYTES
 }
 
-/// The attack leaves the shard within its bounds, and the honest traffic as it is alone.
+/// Asserts that the attack leaves the shard within its bounds, and the honest traffic as if it were
+/// alone.
 fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> Outcome {
     let alone = run_attack(config, 0, attacks::syns(), honest(HONEST_COUNT));
     assert_eq!(alone.honest.len() as u64, HONEST_COUNT);
@@ -51,7 +52,7 @@ fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> Outcome {
     outcome
 }
 
-/// The counter of what an attack made the shard give up, which must be one.
+/// Asserts that `counter` counts what the attack made the shard give up, and returns it.
 fn given_up<T>(outcome: &Outcome, counters: fn(&ShardStats) -> &T, counter: fn(&T) -> u64) -> u64 {
     let count = counter(counters(&outcome.stats));
     assert!(count > 0, "nothing was given up: {:?}", outcome.stats);
@@ -83,8 +84,7 @@ fn more_connections_than_the_table_holds() {
     assert!(outcome.other_count > 30_000, "requests without an answer are told, too");
 }
 
-/// Of a connection between two exchanges nothing is kept but its place in the table and what it is
-/// found by.
+/// Between two exchanges, a connection keeps nothing but its table entry and its index slot.
 #[test]
 fn idle_connections() {
     const COUNT: u64 = 1 << 16;
@@ -137,7 +137,7 @@ fn bodies_without_end() {
 
 #[test]
 fn segments_out_of_order() {
-    // Of 200 some have much waiting and others, that gave way, next to nothing.
+    // Of 200, some have much waiting; the others were evicted and have next to nothing.
     for flow_count in [1, 100, 200, 300, 1900] {
         let outcome = hold(&small(), 60_000, attacks::scattered(flow_count));
         given_up(&outcome, of_flow, |flow| flow.gaps);
@@ -150,8 +150,8 @@ fn segments_out_of_order() {
     );
 }
 
-/// Many of the attack's segments come at each time that honest ones have: who is quiet for so short
-/// is not the one to give way.
+/// Many of the attack's segments share each timestamp with honest ones: a connection that is idle
+/// this briefly must not be dropped first.
 #[test]
 fn holes_without_end() {
     for flow_count in [20, 60] {
@@ -202,8 +202,8 @@ fn fragments_in_crumbs_and_in_contradiction() {
     given_up(&outcome, of_datagrams, |datagrams| datagrams.datagrams_dropped);
 }
 
-/// Who chooses the endpoints cannot choose the buckets of the table: the hash is keyed anew in each
-/// run. Connections that all have one hash under a fixed key are no slower to find.
+/// Whoever chooses the endpoints cannot choose the buckets of the table: the hash has a new key in
+/// each run. Connections that share one hash under a fixed key are no slower to find.
 #[test]
 fn endpoints_of_one_hash_are_spread() {
     use httplines::ids::FlowKey;
@@ -229,8 +229,8 @@ fn endpoints_of_one_hash_are_spread() {
     assert_eq!(outcome.stats.pipeline.protocol.exchanges.requests, 3000 + HONEST_COUNT);
 }
 
-/// What attacks of full size take of the program with its default bounds. All of them are made
-/// before one that failed is told.
+/// The memory and time that full-size attacks take from the program with its default bounds. All
+/// attacks run before a failure is reported.
 #[test]
 #[ignore = "measures; run it alone"]
 fn full_size() {
@@ -255,8 +255,8 @@ fn full_size() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// What a packet costs where there are a million connections, beside a thousand. Rounds go through
-/// them in orders that have nothing to do with each other.
+/// The cost of a packet with a million connections, compared with a thousand. Each round visits
+/// them in an unrelated order.
 #[test]
 #[ignore = "measures; run it alone"]
 fn many_connections() {
@@ -272,7 +272,7 @@ fn many_connections() {
     }
 }
 
-/// Name, frames and rule of each attack.
+/// Name, number of frames and rule of each attack.
 fn of_full_size() -> Vec<(&'static str, u64, Box<dyn Attack>)> {
     vec![
         ("SYNs", 10_000_000, Box::new(attacks::syns())),

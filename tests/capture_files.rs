@@ -21,7 +21,7 @@ const ETHERNET: u32 = 1;
 /// The first moment that the 32-bit seconds of a pcap cannot express.
 const NS_END: u64 = (1 << 32) * 1_000_000_000;
 
-/// Everything a source gives.
+/// All frames of a source.
 fn read_all(mut source: impl FrameSource) -> Vec<WrittenFrame> {
     let mut frames = Vec::new();
     let mut visit = |frame: Frame<'_>| {
@@ -40,7 +40,7 @@ fn read_back(file: Vec<u8>) -> Vec<WrittenFrame> {
     read_all(PcapSource::new(Cursor::new(file), 4096, &IfaceNames::default()).unwrap())
 }
 
-/// A dialogue over either family, with everything a conversation can do.
+/// A conversation over either address family, with all features.
 fn dialogue(client: &str, server: &str) -> Vec<WrittenFrame> {
     let mut talk = Conversation::new(client, server)
         .isn(u32::MAX - 20, u32::MAX)
@@ -53,7 +53,7 @@ fn dialogue(client: &str, server: &str) -> Vec<WrittenFrame> {
     talk.frames(START_NS, 1_001_000)
 }
 
-/// Dialogues over both families.
+/// Conversations over both address families.
 fn dialogues() -> [Vec<WrittenFrame>; 2] {
     [dialogue("10.0.0.1:1234", "10.0.0.2:80"), dialogue("[fd00::1]:1234", "[fd00::2]:80")]
 }
@@ -78,8 +78,7 @@ fn every_kind_of_pcapng_is_read_back() {
     for order in [Order::Little, Order::Big] {
         assert_eq!(read_back(pcapng(order, &interfaces, &frames)), frames);
     }
-    // Two sections of different byte order, as concatenation makes them: new interfaces in the
-    // second.
+    // Two sections of different byte order, as from concatenation; the second has new interfaces.
     let little = pcapng(Order::Little, &interfaces, &frames);
     let big = pcapng(Order::Big, &interfaces, &frames);
     let mut expected = frames.clone();
@@ -183,18 +182,19 @@ proptest! {
     }
 }
 
-/// What needs root.
+/// Tests that need root.
 mod root {
     use super::*;
     use crate::support::lab::{End, Lab, Offload, SERVER_IFACE};
 
-    /// How often a request of wrk or curl begins in `bytes`.
+    /// How many requests of wrk or curl begin in `bytes`.
     fn heads(bytes: &[u8]) -> usize {
         let word = b" HTTP/1.1\r\nHost";
         bytes.windows(word.len()).filter(|window| window == word).count()
     }
 
-    /// A capture by tcpdump of a real server's traffic has every request that the server logged.
+    /// A capture by tcpdump of a real server's traffic contains every request that the server
+    /// logged.
     #[test]
     fn what_tcpdump_wrote_in_the_lab_is_read() {
         if let Some(reason) = lab::missing() {
@@ -215,7 +215,8 @@ mod root {
             lab.curl(&["-6", "-g", &format!("http://[{}]/small/six", lab::SERVER[1])]);
             let log = lab.access_log();
             assert_eq!(log.len(), 504);
-            // tcpdump loses its last, unfinished ring block at SIGINT; so it is asked late enough.
+            // At SIGINT tcpdump loses its last, unfinished ring block; so it is stopped late
+            // enough.
             lab::wait_until("every request is in the file", || {
                 heads(&std::fs::read(&file).unwrap_or_default()) == log.len()
             });

@@ -10,14 +10,14 @@ use crate::support::capture_file::{Order, Unit, pcap};
 use crate::support::conversation::Conversation;
 use tempfile::TempDir;
 
-/// A command and what must come of it.
+/// A command and its expected outcome.
 struct Row {
-    /// The arguments, between blanks. `<` and `>>` redirect as the shell does.
+    /// The arguments, separated by blanks. `<` and `>>` redirect as the shell does.
     line: &'static str,
     code: i32,
-    /// What the last line on standard error must contain.
+    /// The text that the last line on standard error must contain.
     says: &'static str,
-    /// Files that must not be there afterwards.
+    /// Files that must not exist afterwards.
     absent: &'static [&'static str],
 }
 
@@ -26,7 +26,7 @@ const fn row(line: &'static str, code: i32, says: &'static str) -> Row {
     Row { line, code, says, absent: &["out.jsonl", "out.0.jsonl"] }
 }
 
-/// A capture of `requests` requests and their answers.
+/// A capture of `requests` requests and their responses.
 fn capture(requests: usize) -> Vec<u8> {
     let mut talk = Conversation::new("10.0.0.1:4000", "10.0.0.2:80");
     talk.handshake();
@@ -38,7 +38,7 @@ fn capture(requests: usize) -> Vec<u8> {
     pcap(Order::Little, Unit::Nano, 1, &talk.frames(1_700_000_000_000_000_000, 1000))
 }
 
-/// A directory with inputs of all kinds, which anyone may enter.
+/// A directory with all kinds of inputs that every user may enter.
 fn place() -> TempDir {
     let place = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| place.path().join(name);
@@ -83,7 +83,7 @@ fn run(mut command: Command, line: &str, place: &Path) -> Output {
     command.stderr(Stdio::piped()).spawn().and_then(|child| child.wait_with_output()).expect("runs")
 }
 
-/// Holds what came of a row against it.
+/// Checks the outcome of a row.
 fn check(row: &Row, output: &Output, place: &Path) {
     let told = String::from_utf8_lossy(&output.stderr);
     let what = format!("httplines {}\n{told}", row.line);
@@ -93,11 +93,11 @@ fn check(row: &Row, output: &Output, place: &Path) {
     for line in told.lines() {
         assert!(line.starts_with("httplines: ") || line.starts_with("  "), "{line}: {what}");
     }
-    // A number of the system's is no explanation.
+    // An error number is no explanation.
     for word in ["panicked", "backtrace", "os error"] {
         assert!(!told.contains(word), "{what}");
     }
-    // Where nothing was read there are no totals, only the sentence.
+    // If nothing was read, there are no totals, only the sentence.
     if !told.contains("frames") && row.code != 0 {
         assert_eq!(told.lines().count(), 1, "{what}");
         assert!(output.stdout.is_empty(), "{what}");
@@ -229,7 +229,7 @@ fn everything_before_a_cut_is_reported() {
     assert_eq!(lines.lines().filter(|line| line.starts_with("GET /")).count(), 3, "{lines}");
 }
 
-/// A reader that has seen enough ends the run, silently and well.
+/// A reader that has seen enough ends the run silently and with success.
 #[test]
 fn closed_pipes() {
     let place = place();
@@ -247,7 +247,7 @@ fn closed_pipes() {
     }
 }
 
-/// Where nobody hears the totals the lines are no less worth.
+/// If the totals cannot be printed, the lines are still complete.
 #[test]
 fn standard_error_may_be_full_or_closed() {
     let place = place();
@@ -297,7 +297,7 @@ fn the_totals_say_why_there_is_no_line() {
     }
 }
 
-/// Needs root; elsewhere each test says that it was skipped.
+/// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use super::*;
     use crate::support::confine::forbid;
@@ -306,16 +306,17 @@ mod root {
     use crate::support::packet::{ACK, Packet};
     use crate::support::skip;
 
-    /// The program where every user may run it: a build directory may be root's alone.
+    /// A copy of the program that every user may run: a build directory may be accessible to root
+    /// only.
     fn copy(place: &Path) -> String {
         let copy = place.join("httplines");
-        // By cp(1): a file that this process holds open to write, or a child that another test is
-        // about to start, cannot be run (ETXTBSY).
+        // Copied by cp(1): a file that this process, or a child that another test is about to
+        // start, holds open for writing cannot be run (ETXTBSY).
         lab::run(Command::new("cp").arg(crate::httplines()).arg(&copy));
         copy.display().to_string()
     }
 
-    /// `program` run by nobody, with some capabilities.
+    /// Runs `program` as the user nobody, with some capabilities.
     fn nobody(program: &str, capabilities: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
@@ -375,7 +376,7 @@ mod root {
         check_in(&namespace, rows, program);
     }
 
-    /// Nothing of such rings is ever asked of the kernel, which would not refuse them.
+    /// Such rings are refused before the kernel is asked, which would not refuse them.
     #[test]
     fn rings_larger_than_memory() {
         let Some(namespace) = Namespace::new() else { skip!("needs root") };
@@ -387,7 +388,7 @@ mod root {
         check_in(&namespace, rows, program);
     }
 
-    /// bpf(2) is not there, and is refused to who may call it.
+    /// bpf(2) does not exist, or is refused although the caller has the capability.
     #[test]
     fn a_kernel_without_bpf() {
         let Some(namespace) = Namespace::new() else { skip!("needs root") };
@@ -403,7 +404,7 @@ mod root {
         namespace.run(move || check_all(&rows, || without(libc::EPERM)));
     }
 
-    /// A capture file's run does not even ask for it; a live one says what it does without.
+    /// A run on a capture file does not even try io_uring. A live run reports what it uses instead.
     #[test]
     fn io_uring_forbidden_is_said_once_and_does_no_harm() {
         let Some((_client, server)) = Namespace::pair() else { skip!("needs root") };
@@ -432,7 +433,7 @@ mod root {
         assert_eq!((finished.code, said(told)), (Some(0), 1), "{told}");
     }
 
-    /// httplines with a file system of 64 KiB at `full/`, which is gone with it.
+    /// httplines with a file system of 64 KiB at `full/`, which is removed with the process.
     fn with_small_disk(place: &Path) -> Command {
         std::fs::create_dir(place.join("full")).expect("a directory");
         let mut command = Command::new("unshare");
@@ -455,7 +456,7 @@ mod root {
         assert!(told.contains("every frame, flow and line is accounted for"), "{told}");
     }
 
-    /// A request of connection `number` from 10.0.0.9 to 10.0.0.1, and the answer.
+    /// A request of connection `number` from 10.0.0.9 to 10.0.0.1, and the response.
     fn exchange(injector: &Injector, number: u16) {
         let client = (std::net::Ipv4Addr::new(10, 0, 0, 9), 1024 + number).into();
         let server = (std::net::Ipv4Addr::new(10, 0, 0, 1), 80).into();
@@ -521,7 +522,7 @@ mod root {
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     }
 
-    /// The reader of a live capture leaves: the next line ends it.
+    /// The reader of a live capture has gone: the next line ends the run.
     #[test]
     fn a_closed_pipe_ends_a_live_capture() {
         let Some((client, server)) = Namespace::pair() else { skip!("needs root") };

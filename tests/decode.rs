@@ -1,4 +1,4 @@
-//! Every link type, and IP with all that may stand before TCP: the segment is found.
+//! The segment is found on every link type, and in IP with everything that may precede TCP.
 
 use crate::support::found::*;
 use crate::support::oracle::{oracle, told};
@@ -68,7 +68,7 @@ fn linux_cooked_captures() {
     let sll2 = |inner: &[u8]| [&ethertype_of(inner).to_be_bytes()[..], &[0; 18], inner].concat();
     assert_found(276, &[], sll2);
     assert_found(113, &[], |inner| [&[0; 14], &[0, 4][..], &snap(inner)].concat());
-    // With a tag, as on `any` where the NIC takes none out.
+    // With a tag, as on `any` if the NIC does not remove tags.
     let tagged = |inner: &[u8]| [&[0, 30], &ethertype_of(inner).to_be_bytes()[..], inner].concat();
     assert_found(113, &[], |inner| [&[0; 14], &[0x81, 0][..], &tagged(inner)].concat());
     assert_found(276, &[], |inner| [&[0x81, 0], &[0; 18][..], &tagged(inner)].concat());
@@ -98,7 +98,7 @@ fn ppp_with_and_without_framing() {
         assert_found(link, &["mpls:9"], |inner| [&[2, 0x81], &mpls(&[9], inner)[..]].concat());
         assert_rejected(link, &[0xff, 3, 0xc0, 0x21, 1, 2, 3, 4], Reject::NotIp);
     }
-    // The direction before it, or in place of the address.
+    // With the direction before it, or in place of the address.
     for direction in [0, 1] {
         assert_found(204, &[], |inner| [&[direction, 0xff, 3], &ppp(inner)[..]].concat());
         assert_found(204, &[], |inner| [&[direction], &ppp(inner)[..]].concat());
@@ -138,7 +138,7 @@ fn wifi_data_frames() {
 
 #[test]
 fn radiotap_headers() {
-    // Nothing but flags; time and flags that tell of padding; two presence words.
+    // Flags only; a time, and flags that announce padding; two presence words.
     let plain = [0, 0, 9, 0, 2, 0, 0, 0, 0x10];
     assert_found(127, &[], |inner| [&plain, &wifi([0x08, 1], &[], inner)[..]].concat());
     let padded = [&[0, 0, 17, 0, 3, 0, 0, 0][..], &[0; 8], &[0x20]].concat();
@@ -182,7 +182,7 @@ fn headers_that_name_their_link() {
     assert_rejected(258, &[pktap(147), vec![0; 60]].concat(), Reject::UnsupportedLink);
 }
 
-/// A record of netfilter's log, from its attributes on, in either order of bytes.
+/// A record of netfilter's log, from its attributes onwards, in either byte order.
 fn attributes(is_big: bool, inner: &[u8]) -> Vec<u8> {
     let number = |value: u16| if is_big { value.to_be_bytes() } else { value.to_le_bytes() };
     let mut bytes = vec![2, 0, 0, 1];
@@ -213,7 +213,7 @@ fn netlink_messages_with_a_record() {
     };
     let cooked = [&[0, 4, 3, 0x38][..], &[0; 10], &[0, 12]].concat();
     assert_found(253, &[], |inner| [&cooked[..], &message(inner)].concat());
-    // What waits in a queue for the verdict of a program.
+    // A packet that waits in a queue for the verdict of a program.
     assert_found(253, &[], |inner| {
         let header = [&[11, 0, 1, 0][..], &[0; 7], &[0]].concat();
         let payload = [(4 + inner.len() as u16).to_le_bytes(), [10, 0]].concat();
@@ -231,7 +231,7 @@ fn netlink_messages_with_a_record() {
 fn superpackets_without_a_length() {
     let payload = vec![b'x'; 100_000];
     for (from, to) in [("10.0.0.1:1", "10.0.0.2:2"), ("[fd00::1]:1", "[fd00::2]:2")] {
-        // BIG TCP: more than the length can tell, which is 0 then.
+        // BIG TCP: longer than the length field can express, which is 0 then.
         let small = Packet::tcp(from.parse().unwrap(), to.parse().unwrap()).ip();
         let mut bytes = [&small[..], &payload].concat();
         let length = if bytes[0] >> 4 == 4 { 2..4 } else { 4..6 };
@@ -239,7 +239,7 @@ fn superpackets_without_a_length() {
         let mut decoder = decoder();
         let mut whole = frame(101, &bytes);
         assert_eq!(decoder.decode(&whole).unwrap().payload.len(), payload.len());
-        // Cut by the snap length: what is missing is told.
+        // Cut by the snap length: the missing bytes are reported.
         whole.bytes = &bytes[..200];
         let segment = decoder.decode(&whole).unwrap();
         assert_eq!(segment.payload_wire_bytes as usize, payload.len());
@@ -276,7 +276,7 @@ fn ipv4_options_and_wrong_checksums() {
     let mut short = inner.clone();
     short[0] = 0x44;
     assert_rejected(101, &short, Reject::BadHeader);
-    // A header longer than the packet it is in.
+    // A header longer than its packet.
     [short[0], short[3]] = [0x4f, 40];
     assert_rejected(101, &short, Reject::BadHeader);
 }
@@ -296,7 +296,8 @@ fn ipv6_extension_headers() {
     let [_, v6] = requests();
     let tcp = &v6[40..];
     let options = |next: u8| [next, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    // Authentication has a length of its own kind; the fragment header fragments nothing.
+    // The authentication header has a length in other units; this fragment header fragments
+    // nothing.
     let authentication = [&[60, 4][..], &[0; 22]].concat();
     let atomic = [6, 0, 0, 0, 1, 2, 3, 4];
     let chain = [&options(43)[..], &options(51), &authentication, &options(44), &atomic, tcp];
@@ -308,7 +309,7 @@ fn ipv6_extension_headers() {
     assert_rejected(101, &ipv6(59, &[]), Reject::NotTcp);
 }
 
-/// A link type that we decode, or any.
+/// A link type that we decode, or any other.
 fn link() -> impl Strategy<Value = u16> {
     let known = [0, 1, 9, 50, 51, 101, 104, 105, 108, 113, 127, 239, 253, 276];
     prop_oneof![9 => prop::sample::select(known.to_vec()), 1 => any::<u16>()]
@@ -317,7 +318,7 @@ fn link() -> impl Strategy<Value = u16> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Where etherparse finds TCP, so do we, and the same; with a few bytes changed, too.
+    /// If etherparse finds TCP, we find the same; also with a few bytes changed.
     #[test]
     fn etherparse_finds_the_same(
         is_v6: bool,

@@ -1,20 +1,20 @@
 //! Real servers and real clients, and two readers that share no code: httplines and tshark must
-//! find the same messages, the same answers to the same requests, the same bodies and times.
+//! find the same messages, the same responses to the same requests, the same bodies and times.
 //!
-//! tshark's verdict holds but where it is known to err, each case by its own condition:
+//! tshark's result counts, except where it is known to be wrong. Each case has its own condition:
 //!
-//! - It shows a message when its body has ended. One whose body never ends it hides; a run that
-//!   does not put bodies together shows the head (`is_cut` below).
-//! - A chunked message whose last CRLF comes in two segments it cannot read, and says so
+//! - It shows a message when its body has ended. It hides a message whose body never ends; a run
+//!   that does not reassemble bodies shows its head (`is_cut` below).
+//! - It cannot read a chunked message whose last CRLF comes in two segments, and says so
 //!   (`is_malformed`).
-//! - It gives a response to the last request that it has shown, so it errs where requests are
-//!   pipelined, and where a response comes before the end of its request (`hold_pair`).
-//! - It looks into what CONNECT tunnels carry; to httplines that is no HTTP any more (`switched`).
+//! - It pairs a response with the last request that it has shown. So it is wrong if requests are
+//!   pipelined, and if a response comes before the end of its request (`hold_pair`).
+//! - It reads the content of CONNECT tunnels; httplines does not treat that as HTTP (`switched`).
 //!
-//! Whose answer is whose in these cases is held by the server: it names in `Location` the target
-//! that it answers.
+//! In these cases the server shows which request a response belongs to: it names the target in
+//! `Location`.
 //!
-//! `HTTPLINES_LAB_REQUESTS=20000 cargo test --release --test main differential::` makes so many
+//! `HTTPLINES_LAB_REQUESTS=20000 cargo test --release --test main differential::` makes this many
 //! requests of mixed kinds over each address family instead of the few that a test needs.
 
 mod root {
@@ -35,7 +35,7 @@ mod root {
         let reason = lab::missing().or_else(|| lab::missing_program("tshark"));
         let reason = reason.or_else(|| lab::missing_program("node"));
         reason.or_else(|| {
-            // The youngest of what the peer needs; Node 18.11 has it.
+            // The newest function that the peer needs; Node 18.11 has it.
             let has = "'writeEarlyHints' in require('http').ServerResponse.prototype";
             let script = format!("process.exit({has} ? 0 : 1)");
             let done = Command::new("node").args(["-e", &script]).status();
@@ -48,7 +48,7 @@ mod root {
         std::env::var("HTTPLINES_LAB_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(32)
     }
 
-    /// What curl asks of nginx.
+    /// Requests of curl to nginx.
     fn ask_nginx(lab: &Lab) {
         let v6 = format!("http://[{}]/1m", SERVER[1]);
         for asked in [
@@ -72,7 +72,7 @@ mod root {
         }
     }
 
-    /// What curl sends to both servers, and asks through a proxy.
+    /// Requests of curl to both servers, and through a proxy.
     fn send(lab: &Lab) {
         let form = lab.path().join("form");
         std::fs::write(&form, vec![b'x'; 300_000]).expect("a file to send");
@@ -105,11 +105,11 @@ mod root {
             peer.args([format!("{address}:80"), format!("{address}:{NODE_PORT}")]);
         }
         lab::run(&mut peer);
-        // The last one: when this is there, so is all before it.
+        // The last one: when this has arrived, so have all before it.
         lab.curl(&["/small/last"]);
     }
 
-    /// When each frame of one of tcpdump's files came, in nanoseconds.
+    /// The times of the frames in a file of tcpdump, in nanoseconds.
     fn frame_times(capture: &Path) -> Vec<u64> {
         let file = std::fs::read(capture).expect("a capture");
         let word = |at: usize| {
@@ -130,10 +130,10 @@ mod root {
         (number(11, 2) * 3600 + number(14, 2) * 60 + number(17, 2)) * 1_000_000_000 + number(20, 9)
     }
 
-    /// tshark takes no request for one whose method it does not know.
+    /// tshark does not recognise a request with an unknown method.
     const UNKNOWN_METHOD: &str = "BREW";
 
-    /// Records keep of interim answers no more than the status.
+    /// Records keep only the status of interim responses.
     const INTERIM_REASONS: [(u16, &str); 3] =
         [(100, "Continue"), (102, "Processing"), (103, "Early Hints")];
 
@@ -146,32 +146,32 @@ mod root {
         }
     }
 
-    /// The address and port that messages go from, and those that they go to.
+    /// The address and port of the sender, and those of the receiver.
     type Endpoints = (String, String);
 
     fn way(message: &Message) -> Endpoints {
         (message.from.clone(), message.to.clone())
     }
 
-    /// A message as a record has it.
+    /// A message as in a record.
     struct Told {
         line: String,
         body_bytes: Option<u64>,
-        /// When its first byte came, where the record says so: nanoseconds since midnight.
+        /// The time of its first byte, if the record has it: nanoseconds since midnight.
         first_ns: Option<u64>,
-        /// Its end did not come.
+        /// Its end was not captured.
         is_cut: bool,
     }
 
-    /// Holds records to what tshark shows.
+    /// Compares records with what tshark shows.
     struct Judge<'a> {
-        /// What tshark shows that has no record yet, in the order of showing.
+        /// Messages of tshark that have no record yet, in tshark's order.
         left: BTreeMap<Endpoints, VecDeque<&'a Message>>,
-        /// What it shows where it does not wait for bodies.
+        /// The messages it shows when it does not wait for bodies.
         apart: &'a [Message],
-        /// When each frame came.
+        /// The time of each frame.
         times: Vec<u64>,
-        /// Where tshark shows the final answer to the last request that went this way.
+        /// The frame where tshark shows the final response to the last request of these endpoints.
         answered: BTreeMap<Endpoints, u64>,
         counts: Counts,
     }
@@ -187,8 +187,8 @@ mod root {
     }
 
     impl<'a> Judge<'a> {
-        /// tshark's next message on this way, if it is what the record tells; none where tshark
-        /// hides it.
+        /// tshark's next message between these endpoints, if it matches the record; `None` if
+        /// tshark hides it.
         fn take(&mut self, to: &Endpoints, told: &Told) -> Result<Option<&'a Message>, String> {
             let Told { line, body_bytes, .. } = told;
             if line.starts_with(UNKNOWN_METHOD) {
@@ -218,7 +218,7 @@ mod root {
             Ok(Some(message))
         }
 
-        /// Holds one record to what tshark shows.
+        /// Compares one record with what tshark shows.
         fn record(&mut self, record: &Value) -> Result<(), String> {
             let address = |who: &str| {
                 let (ip, port) = (format!("{who}_ip"), format!("{who}_port"));
@@ -231,7 +231,7 @@ mod root {
             if record.get("method").is_some() {
                 let line = ["method", "target", "version"].map(|name| text(record, name)).join(" ");
                 let body_bytes = record["request_body_bytes"].as_u64();
-                // The server did not want the body, and the client kept it back.
+                // The server did not want the body, and the client withheld it.
                 let is_withheld = record["early"] == true && body_bytes == Some(0);
                 let is_cut = request_ns.is_none() || is_withheld;
                 request = self.take(&there, &Told { line, body_bytes, first_ns: ts, is_cut })?;
@@ -263,14 +263,14 @@ mod root {
                 self.answered.insert(there.clone(), response.frame);
             }
             if record["switched"] == true {
-                // What tshark shows of the connection from here on is not looked at.
+                // From here on, tshark's messages of the connection are ignored.
                 self.left.remove(&there);
                 self.left.remove(&back);
             }
             Ok(())
         }
 
-        /// All times of a record are differences of frames' times, and tshark tells which frames
+        /// All times of a record are differences of frames' times, and tshark reports which frames
         /// hold a message.
         fn hold_times(
             &self,
@@ -279,7 +279,7 @@ mod root {
             response: Option<&Message>,
         ) -> Result<(), String> {
             let at = |frame: u64| self.times[frame as usize];
-            // Stamps of two processors may run backwards; that is no time.
+            // Timestamps of two CPUs may run backwards; that counts as no time.
             let from_to = |from: u64, to: u64| at(to).saturating_sub(at(from));
             let [ts, request_ns, ttfb_ns, response_ns] = times_of(record);
             let mut held = Vec::new();
@@ -305,9 +305,9 @@ mod root {
             }
         }
 
-        /// tshark's pairs, and the time between what it shows of them. It goes by the order of
-        /// showing, and so is held to nothing where a request is shown behind its answer, or
-        /// another request before that answer or before the one to the request before.
+        /// Compares tshark's pairs, and the times between their messages. tshark pairs by its order
+        /// of showing. So nothing is compared if it shows a request after its response, or another
+        /// request before that response or before the response to the previous request.
         fn hold_pair(
             &mut self,
             there: &Endpoints,
@@ -326,13 +326,13 @@ mod root {
                 return Err(format!("it answers frame {}; tshark: {answer:?}", request.frame));
             }
             self.counts.pairs += 1;
-            // A body until close it shows at the FIN, and overtaken segments where the hole is
+            // It shows a body until close at the FIN, and reordered segments when the hole is
             // filled: then its time is not that of the last byte.
             let shown = (request.frame, answer.frame);
             let (Some(waited_ns), Some(_)) = (waited_ns, answer.since_request_ns) else {
                 return Ok(());
             };
-            // Where the stamps run backwards, each time of ours is 0 for itself.
+            // If timestamps run backwards, each of our times is set to 0 separately.
             let frames = [request.last_frame, answer.first_frame, answer.last_frame];
             let is_forward = frames.map(|frame| self.times[frame as usize]).is_sorted();
             if is_forward && shown == (request.last_frame, answer.last_frame) {
@@ -352,8 +352,8 @@ mod root {
         [Some(of_day(&text(record, "ts"))), request_ns, ttfb_ns, response_ns]
     }
 
-    /// All disagreements between the records of a capture and what tshark shows of it, and how much
-    /// was compared.
+    /// All disagreements between the records of a capture and tshark's messages, and how much was
+    /// compared.
     fn disagreements(capture: &Path, records: &[Value]) -> (Vec<String>, Counts) {
         let whole = tshark::messages(capture, Bodies::Whole);
         let apart = tshark::messages(capture, Bodies::Apart);
@@ -375,7 +375,8 @@ mod root {
         for records in &mut connections {
             records.sort_by_key(|record| record["n"].as_u64());
         }
-        // Ports come again when many connections were closed: then the one before comes first.
+        // Ports are reused after many connections were closed: then the earlier connection comes
+        // first.
         connections.sort_by_key(|records| text(records[0], "ts"));
         let mut found = Vec::new();
         for records in connections {
@@ -417,7 +418,7 @@ mod root {
             let _ = std::fs::copy(&capture, &kept);
             panic!("{} disagreements, in {}:\n{}", found.len(), kept.display(), found.join("\n"));
         }
-        // There must be more that tshark can answer for than what it cannot.
+        // tshark must be able to confirm more than half.
         let (count, half) = (records.len(), records.len() / 2);
         let is_much = counts.pairs > half && counts.waits > half;
         assert!(is_much && counts.malformed_messages * 20 < count, "{count} records, {counts:?}");
@@ -429,7 +430,7 @@ mod root {
                 assert_eq!(*location, record["target"], "{record}");
             }
         }
-        // Which of an answer and the end of its request comes first, two captures may differ in.
+        // Two captures may differ in whether a response or the end of its request comes first.
         let [live, file] = [live, records].map(|records| {
             let other = [&OF_THE_CAPTURE[..], &["early"]].concat();
             records::without(records::without_crossings(records), &other)
@@ -437,8 +438,8 @@ mod root {
         records::assert_same("live, and from a capture", &live, &file);
     }
 
-    /// A request and its answer on a connection of their own. The request comes in pieces of which
-    /// some come again, in other pieces; the answer behind so many of them.
+    /// A request and its response on a connection of their own. The request comes in pieces, and
+    /// some of its bytes come again in other pieces. The response comes after `answer_at` of them.
     fn sent_again(number: u16, pieces: &[(usize, usize)], answer_at: usize) -> Vec<WrittenFrame> {
         let body = "x".repeat(3000);
         let head = "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -464,7 +465,7 @@ mod root {
         frames.map(|(place, it)| WrittenFrame::new(at_ns(place), &it.ethernet())).collect()
     }
 
-    /// The time of a byte is that of its first copy, whatever comes again and in which pieces.
+    /// The time of a byte is that of its first copy, whatever is sent again and in which pieces.
     #[test]
     fn the_same_as_tshark_of_what_is_sent_again() {
         if let Some(reason) = lab::missing_program("tshark") {

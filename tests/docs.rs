@@ -1,5 +1,5 @@
-//! Holds README and docs/ to what they describe: the schema, `--help`, the defaults, the names of
-//! counters.
+//! Checks README and docs/ against what they describe: the schema, `--help`, the defaults, the
+//! names of counters.
 
 use crate::support::pages::{check_flags, code_spans, flags_of_httplines};
 use httplines::config::{Config, Input};
@@ -26,7 +26,7 @@ fn schema() -> serde_json::Value {
     serde_json::from_str(include_str!("../docs/schema.json")).expect("the schema is JSON")
 }
 
-/// The cells of the rows of the table under `heading`, its own head left out.
+/// The cells of the rows of the table under `heading`, without its header.
 fn table<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     let head = format!("{heading}\n");
     let below = page.split_once(&head).unwrap_or_else(|| panic!("there is no {heading}")).1;
@@ -140,7 +140,7 @@ fn limits_are_the_defaults() {
     assert_eq!(told, expected);
 }
 
-/// Links between our own pages lead somewhere, and so do the paths of the directory index.
+/// Links between our own pages and the paths of the directory index lead to existing targets.
 #[test]
 fn paths_on_the_pages_exist() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,7 +1,7 @@
 //! Bodies that stay in the kernel: real servers and clients on a veth pair, with elision and
 //! without, and what a capture file of the same traffic says.
 
-/// Needs root; elsewhere each test says that it was skipped.
+/// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use crate::support::lab::{self, End, Lab, Offload, Running, SERVER, SERVER_IFACE};
     use crate::support::{records, skip};
@@ -9,14 +9,14 @@ mod root {
     use std::io::Write;
     use std::process::Stdio;
 
-    /// All that passes fits into one ring, so that nothing is dropped however slow the machine is.
+    /// All traffic fits into one ring, so that nothing is dropped, however slow the machine is.
     const BIG_BYTES: u64 = 8 << 20;
-    /// What is sent at a time until the filter is known to have been told.
+    /// Bytes sent at a time until the filter is known to have its hint.
     const PIECE_BYTES: u64 = 1 << 10;
-    /// Times are of a capture's own stamps.
+    /// Times depend on a capture's own timestamps.
     const TIMES: [&str; 5] = ["ts", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
-    /// Behind the bytes that were cut, in the totals.
+    /// The words after the number of elided bytes in the totals.
     const LEFT_OUT: &str = " bytes of bodies left in the kernel";
 
     /// The number in front of `words` in the newest totals, or 0.
@@ -26,7 +26,7 @@ mod root {
         number.map_or(0, |number| number.parse().expect("a number"))
     }
 
-    /// Downloads and uploads of all kinds; how many requests.
+    /// Makes downloads and uploads of all kinds. Returns the number of requests.
     fn make_traffic(lab: &Lab) -> usize {
         let big = lab.path().join("www/big");
         std::fs::write(&big, vec![b'x'; BIG_BYTES as usize]).expect("a file to serve");
@@ -42,8 +42,8 @@ mod root {
         11
     }
 
-    /// An upload, of which the filter knows only what each of `all` tells it, and no more than its
-    /// beginning is sent until it does. How many bytes come behind.
+    /// An upload that the filter knows only from the hints of each of `all`. Only its beginning is
+    /// sent until they have given them. Returns how many bytes follow.
     fn upload_told(lab: &Lab, all: &mut [&mut Running]) -> u64 {
         let left_out = |running: &mut Running| {
             running.signal("USR1");
@@ -114,10 +114,11 @@ mod root {
             if *name == "whole.jsonl" {
                 assert_eq!((bytes, frames), (0, 0), "{totals}");
             } else {
-                // These the filter has found itself: of the first connection until a small one
-                // comes, of the range and of IPv6, and one that is broken off. Of these and of
-                // what it was surely told nothing comes up but ends of segments; of others, what
-                // comes before the shard has seen the head and told it.
+                // The filter has found these itself: those of the first connection until a small
+                // one comes, those of the range and of IPv6, and one that is aborted. Of these, and
+                // of those it surely has a hint for, only ends of segments reach user space. Of
+                // others, everything before the shard has parsed the head and given a hint reaches
+                // it, too.
                 let found = number_of(totals, " ends of bodies found by the filter");
                 let sure_bytes = 3 * BIG_BYTES + (64 << 10) + 5_999_001 + told_bytes;
                 assert_eq!(found, 6, "{totals}");

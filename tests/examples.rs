@@ -1,6 +1,8 @@
-//! The programs of `examples/`: they do what they say, and are as short as a stranger's.
+//! Tests of the programs in `examples/`: they do what they describe, and are as short as a user's
+//! program would be.
 //!
-//! `cargo test` builds them; of its parts (`cargo test --test main`) only those that are there run.
+//! `cargo test` builds them. `cargo test --test main` alone tests only those that were built
+//! before.
 
 use crate::support::capture_file::{Order, Unit, pcap};
 use crate::support::conversation::Conversation;
@@ -9,14 +11,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Where cargo puts the examples: beside the directory of this program.
+/// The path of an example: next to the directory of this program.
 fn example(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().expect("its own path");
     let path = own.parent()?.parent()?.join("examples").join(name);
     path.exists().then_some(path)
 }
 
-/// What an example prints of a capture with three exchanges on two connections.
+/// The output of an example for a capture with three exchanges on two connections.
 fn printed(path: &PathBuf) -> String {
     let mut frames = Vec::new();
     for (port, hosts) in [(4000, &["a.test", "b.test"][..]), (4001, &["a.test"])] {

@@ -1,6 +1,7 @@
-//! Which shard a frame goes to: both directions of a connection to one, whatever is around it.
+//! Which shard a frame goes to: both directions of a connection go to the same shard, whatever
+//! encapsulates them.
 
-/// Needs root; elsewhere each test says that it was skipped.
+/// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use std::collections::{HashMap, HashSet};
     use std::net::SocketAddr;
@@ -37,14 +38,15 @@ mod root {
         ]
     }
 
-    /// VXLAN as switches send it: the source port is a hash of what is inside, the direction too.
+    /// VXLAN as switches send it: the source port is a hash of the inner packet, including its
+    /// direction.
     fn switched(ip: &[u8], way: usize) -> Vec<u8> {
         let head = [&word(0x0800_0000)[..], &word(42 << 8), &bridged(ip)].concat();
         bridged(&udp4(50_000 + 777 * way as u16, 4789, &head))
     }
 
-    /// Sends `frames` from one end of a wire and returns what a capture of the other end made of
-    /// them: the totals, and which shards each connection went to.
+    /// Sends `frames` from one end of a wire and captures at the other end. Returns the totals, and
+    /// the shards that each connection went to.
     fn spread(
         (client, server): &(Namespace, Namespace),
         fanout: FanoutMode,
@@ -59,7 +61,8 @@ mod root {
         let totals = capture.settle();
         assert_eq!(totals.drops(), 0);
         let mut shards: HashMap<FlowKey, HashSet<usize>> = HashMap::new();
-        // One decoder for all, so that datagrams are joined wherever their fragments went.
+        // One decoder for all shards, so that datagrams are reassembled wherever their fragments
+        // went.
         let mut decoder = Decoder::new(DecodeConfig::default());
         for kept in &capture.kept {
             let frame = httplines::capture::Frame {
@@ -77,7 +80,7 @@ mod root {
         (totals, shards)
     }
 
-    /// Every connection went to the shard that its hash names, and all shards got some.
+    /// Asserts that every connection went to the shard of its hash, and that all shards got some.
     fn assert_placed(shards: &HashMap<FlowKey, HashSet<usize>>, what: &str) {
         assert_eq!(shards.len(), usize::from(CONNECTIONS), "{what}");
         for (key, shards) in shards {
@@ -127,7 +130,7 @@ mod root {
         }
     }
 
-    /// Why there is a program of ours: the kernel's hash stops at UDP.
+    /// Why we have a program of our own: the kernel's hash stops at UDP.
     #[test]
     fn the_kernels_hash_parts_the_directions_of_a_tunnel() {
         let Some(wire) = Namespace::pair() else { return };
@@ -142,7 +145,7 @@ mod root {
         assert!(shards.values().all(|shards| shards.len() == 1), "{shards:?}");
     }
 
-    /// An IPv6 packet in two fragments, of which the first has the TCP header and all flags.
+    /// An IPv6 packet in two fragments; the first has the TCP header with its flags.
     fn fragments(ip: &[u8], id: u32) -> [Vec<u8>; 2] {
         let (header, body) = ip.split_at(40);
         let (first, last) = body.split_at(24);
@@ -169,7 +172,7 @@ mod root {
             .collect();
         let Some(wire) = Namespace::pair() else { return };
         let (totals, shards) = spread(&wire, FanoutMode::Flow, frames);
-        // The shards of fragments are those of their last; the first went before it.
+        // The shards of datagrams are those of their last fragments; the first ones came earlier.
         assert_placed(&shards, "fragments");
         assert_eq!(totals.filter.of(Reason::Fragment), 2 * u64::from(CONNECTIONS));
         assert_eq!(totals.misplaced_fragments, 0);

@@ -1,6 +1,6 @@
 //! The kernel filter, packet by packet, through BPF_PROG_TEST_RUN: no interface, no traffic.
 
-/// Needs CAP_BPF; elsewhere each test says that it was skipped.
+/// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
     use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
     use httplines::decode::{begins_like_message, is_worth_joining};
@@ -23,11 +23,11 @@ mod root {
         crate::support::kernel_packet::load(config, &DecodeConfig::default())
     }
 
-    /// What the filter's maps know of a connection.
+    /// The state of a connection in the filter's maps.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum State {
         Unknown,
-        /// With so many bytes of payload seen.
+        /// An opening, with the number of payload bytes seen.
         Opening(u32),
         Session,
     }
@@ -48,7 +48,7 @@ mod root {
         }
     }
 
-    /// The state of `key`, which no other key may share the maps with.
+    /// The state of `key`, which must be the only key in the maps.
     fn state(filter: &Filter, key: &FlowKey) -> State {
         let sessions: Vec<_> = filter.sessions().keys().collect();
         let openings: Vec<_> = filter.openings().keys().collect();
@@ -320,7 +320,7 @@ mod root {
         assert_eq!(reason_of(&filter, &udp), Reason::NotTcp);
         assert_eq!(filter.sessions().keys().count(), 0);
 
-        // A test run's frame comes in; tests/live.rs has those that go out.
+        // A test run's frame is incoming; tests/live.rs tests outgoing ones.
         for (direction, reason) in [
             (PacketDirection::In, Reason::Admitted),
             (PacketDirection::Out, Reason::Direction),
@@ -346,7 +346,7 @@ mod root {
         assert_eq!(counters.openings_made + counters.openings_failed, 5000);
     }
 
-    /// Payloads that come near to a message, or are anything.
+    /// Payloads that resemble a message, or are arbitrary.
     fn payloads() -> impl Strategy<Value = Vec<u8>> {
         let near = "[\r\n]{0,6}[A-Za-z!|~:(0-9\u{e9}]{0,27}[ \t]{0,2}[ -~]{0,3}";
         let version = "[\r\n]{0,5}[hH][tT]{2}[pP][/ ]?[0-9]?";

@@ -1,11 +1,11 @@
-//! Whatever passes on the wire, the kernel filter costs no byte that an exchange needs: random
-//! sessions, frame by frame through the filter, and what it passes through a shard that tells it
-//! back what it need not bring. The records are those of the same frames without a filter.
+//! Whatever passes on the wire, the kernel filter withholds no byte that an exchange needs. Random
+//! sessions pass frame by frame through the filter, and what it passes goes through a shard that
+//! returns flow hints. The records equal those of the same frames without a filter.
 //!
 //! `PROPTEST_CASES=20000 cargo test --release --test main filter_exact::` tries more than a test
 //! run does.
 
-/// Needs CAP_BPF; elsewhere the test says that it was skipped.
+/// Needs CAP_BPF; otherwise the test reports that it was skipped.
 mod root {
     use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
     use httplines::config::{CaptureConfig, Config, DecodeConfig, Input};
@@ -32,21 +32,21 @@ mod root {
     use crate::support::traffic::{Body, Plan, Sent, Shape, Style, plan};
     use crate::support::{records, skip};
 
-    /// Arbitrary; packet time begins here.
+    /// The start of packet time; the value is arbitrary.
     const START_NS: u64 = 1_700_000_000_000_000_000;
-    /// A test run counts the bytes that pass from the IP header on.
+    /// The link header: a test run counts passed bytes from the IP header onwards.
     const LINK_BYTES: usize = 14;
-    /// A test run takes a frame of somewhat less than a page.
+    /// A test run accepts a frame of somewhat less than a page.
     const TEST_RUN_BYTES_MAX: usize = 3000;
     /// Bytes of a fragment's payload: a whole number of eights.
     const FRAGMENT_BYTES: usize = 64;
 
-    /// How long a hole that was acknowledged is waited for: `reorder_grace_ms`.
+    /// How long an acknowledged hole is kept open: `reorder_grace_ms`.
     const REORDER_GRACE_US: u64 = 10_000;
-    /// No frame comes so many frames late, nor a copy of it.
+    /// Frames and copies of them arrive fewer frames late than this.
     const LAG_FRAMES_MAX: u64 = 32;
 
-    /// What comes before HTTP on a connection: who says what.
+    /// Data before HTTP on a connection: whether the client sends it, and the bytes.
     type Prefix = Vec<(bool, Vec<u8>)>;
 
     /// A connection.
@@ -59,28 +59,29 @@ mod root {
             prefix: Prefix,
             /// Segments that passed before the capture began.
             missed: usize,
-            /// Which frames come in fragments, again and again.
+            /// Which frames come in fragments, repeated cyclically.
             torn: Vec<bool>,
         },
-        /// Something else, in segments.
+        /// Another protocol, in segments.
         Other { said: Vec<(bool, Vec<u8>)>, isn: [u32; 2], is_opened: bool },
     }
 
-    /// What passes on the wire.
+    /// The traffic on the wire.
     #[derive(Clone, Debug)]
     struct Traffic {
         /// Connections one after the other on each pair of endpoints.
         lanes: Vec<Vec<Kind>>,
-        /// Which pair the next frame is of.
+        /// The pair of the next frame.
         turns: Vec<usize>,
-        /// How many frames later a frame comes, again and again, and how much later a copy of it.
+        /// How many frames late a frame arrives, and how much later a copy of it, repeated
+        /// cyclically.
         lags: Vec<usize>,
         copies: Vec<Option<usize>>,
-        /// Which frames pass the filter and never reach the shard, as where the ring is full.
+        /// Which frames pass the filter but never reach the shard, as if the ring were full.
         dropped: Vec<bool>,
-        /// Which of the server's segments a client acknowledges at once, again and again.
+        /// Which of the server's segments the client acknowledges immediately, repeated cyclically.
         acked: Vec<bool>,
-        /// Between two frames.
+        /// The time between two frames.
         step_us: u64,
         /// Frames that the filter sees before the shard sees the first of them.
         block_counts: Vec<usize>,
@@ -105,7 +106,7 @@ mod root {
     }
 
     /// Connections that begin with downloads whose ends the filter finds itself. No segment begins
-    /// with what looks like a head and is none: see defuse().
+    /// with bytes that only look like a head: see defuse().
     fn downloads() -> impl Strategy<Value = Plan> {
         let bytes = prop_oneof![7 => 1usize..60_000, 1 => 60_000usize..250_000];
         let download = (prop::sample::select(vec![200u16, 206]), bytes);
@@ -170,9 +171,9 @@ mod root {
             1 => vec(prop::bool::weighted(0.05), 1..60),
             1 => vec(prop::bool::weighted(0.3), 1..60),
         ];
-        // Of a body's acknowledgements the filter passes some. So what comes later behind its own
-        // than the grace for that, which with all of them is a gap, may not be one; nothing does
-        // here.
+        // The filter passes only some of a body's acknowledgements. So data that arrive later than
+        // the grace period after their acknowledgement are a gap without the filter, but maybe not
+        // with it. Nothing arrives that late here.
         let acked = prop_oneof![
             (Just(vec![false]), 10..2000_u64),
             (vec(any::<bool>(), 1..40), 10..REORDER_GRACE_US / LAG_FRAMES_MAX),
@@ -200,8 +201,8 @@ mod root {
                         block_counts,
                     };
                     if traffic.is_lossy() {
-                        // Where a handshake is dropped, its connection runs into the one before
-                        // on the same endpoints, and nobody can tell which bytes are whose.
+                        // If a handshake is dropped, its connection merges with the one before on
+                        // the same endpoints, and nobody can tell their bytes apart.
                         traffic.lanes.iter_mut().for_each(|lane| lane.truncate(1));
                     }
                     traffic
@@ -225,7 +226,7 @@ mod root {
         plan
     }
 
-    /// The segments with what comes before HTTP put in behind the handshake.
+    /// The segments, with the data before HTTP inserted after the handshake.
     fn behind(prefix: &Prefix, mut sent: Vec<Sent>) -> Vec<Sent> {
         let (mut lens, mut front) = ([0u32; 2], Vec::new());
         for (is_client, bytes) in prefix {
@@ -250,7 +251,8 @@ mod root {
         sent
     }
 
-    /// The segments, and behind those that the client acknowledges at once what it says.
+    /// The segments, with the client's acknowledgement after those that it acknowledges
+    /// immediately.
     fn with_acks(sent: Vec<Sent>, acked: &[bool]) -> Vec<Sent> {
         let (mut client_next, mut count) = (0, 0);
         let mut answer = |one: Sent| {
@@ -274,7 +276,7 @@ mod root {
         sent.into_iter().flat_map(&mut answer).flatten().collect()
     }
 
-    /// The packet in two fragments of IPv4, where it is large enough.
+    /// The packet in two IPv4 fragments, if it is large enough.
     fn tear(frame: &[u8], id: u16) -> Vec<Vec<u8>> {
         let (head, body) = frame.split_at(LINK_BYTES + 20);
         if frame[LINK_BYTES] != 0x45 || body.len() <= FRAGMENT_BYTES {
@@ -293,7 +295,8 @@ mod root {
     }
 
     impl Kind {
-        /// The frames of the connection, in order. No two of an address have the same `serial`.
+        /// The frames of the connection, in order. No two connections of an address have the same
+        /// `serial`.
         fn frames(&self, ends: [SocketAddr; 2], serial: u16, acked: &[bool]) -> Vec<Vec<u8>> {
             match self {
                 Kind::Http { plan, scale, prefix, missed, torn } => {
@@ -304,7 +307,7 @@ mod root {
                     let whole = talk.frames_of(kept, START_NS, 1);
                     let frame =
                         |(at, frame): (usize, &crate::support::capture_file::WrittenFrame)| {
-                            // Of a connection without handshake the filter knows nothing yet.
+                            // The filter does not know a connection without handshake yet.
                             match *missed == 0 && at > 2 && torn[at % torn.len()] {
                                 true => tear(&frame.bytes, serial.wrapping_add(at as u16)),
                                 false => vec![frame.bytes.clone()],
@@ -351,8 +354,9 @@ mod root {
         frames
     }
 
-    /// What looks like a head in a body no longer does. Where the head before was dropped it would
-    /// be taken for one if it came up, and only then: of the two the filter is right.
+    /// Changes bytes of a body that look like a head. If the body's own head was dropped, they
+    /// would be taken for a head, but only without the filter, because it keeps them in the kernel:
+    /// the filter is right.
     fn defuse(frame: &mut [u8]) {
         const FAKE: &[u8] = b"HTTP/1.1 599";
         while let Some(at) = frame.windows(FAKE.len()).position(|bytes| bytes == FAKE) {
@@ -366,7 +370,7 @@ mod root {
             self.dropped.contains(&true)
         }
 
-        /// All frames in the order in which they pass.
+        /// All frames in the order of their arrival.
         fn frames(&self) -> Vec<(u64, Vec<u8>)> {
             let mut lanes: Vec<_> = self
                 .lanes
@@ -408,8 +412,8 @@ mod root {
         }
     }
 
-    /// Frames, through the filter if there is one; so many at a time have passed it before the
-    /// shard sees the first of them.
+    /// A source that passes frames through the filter, if there is one, block by block: the whole
+    /// block has passed before the shard sees its first frame.
     struct Source<'a> {
         filter: Option<&'a Filter>,
         frames: &'a [(u64, Vec<u8>)],
@@ -429,7 +433,7 @@ mod root {
             let keep = |frame: &[u8]| match self.filter {
                 None => frame.len(),
                 Some(filter) => {
-                    // Of a frame that is cut short the filter reads the same.
+                    // The filter reads the same bytes if the frame is cut short.
                     let front = &frame[..frame.len().min(TEST_RUN_BYTES_MAX)];
                     let ran = test_run(filter.program(), front, 1).expect("a test run");
                     match ran.passed_bytes as usize {
@@ -507,14 +511,15 @@ mod root {
         let mut config = ProptestConfig::default();
         if std::env::var_os("PROPTEST_CASES").is_none() {
             config.cases = 64;
-            // Always the same ones: of a thousand about one differs, mostly where the ring drops
-            // frames of both directions in one place: which exchange a hole is of then depends on
-            // when it becomes known.
+            // Always the same cases. About one random case of a thousand differs, mostly if the
+            // ring drops frames of both directions at the same point: then the exchange of a hole
+            // depends on when the hole becomes known.
             config.rng_seed = RngSeed::Fixed(1);
         }
         proptest!(config, |(traffic in traffic())| {
             let frames = traffic.frames();
-            // Where the ring drops frames, those that the filter rejects would tell something, too.
+            // If the ring drops frames, the frames that the filter rejects would be informative,
+            // too.
             let twin = whole.filter(|_| traffic.is_lossy()).map(|(_, filter)| filter);
             if let Some(filter) = twin {
                 forget(filter);

@@ -1,5 +1,6 @@
-//! What the kernel filter reads of heads itself, through BPF_PROG_TEST_RUN: which bodies it leaves
-//! out before user space can know of them, and that it finds none where the engine finds none.
+//! The heads that the kernel filter parses itself, through BPF_PROG_TEST_RUN: which bodies it
+//! elides before user space can know of them, and that it finds no body where the engine finds
+//! none.
 
 use crate::support::capture_file::WrittenFrame;
 use crate::support::kernel_packet as packet;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 const CLIENT_ISN: u32 = 0xffff_ffc0;
-/// Long bodies end behind the last number.
+/// Long bodies end after sequence numbers have wrapped around.
 const SERVER_ISN: u32 = 0xffff_8000;
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The filter's bounds, in bpf/head.h.
@@ -19,8 +20,8 @@ const LENGTH_DIGITS_MAX: usize = 9;
 const BODY_BYTES_MAX: u32 = 1 << 29;
 const FULL_BYTES_MIN: usize = 1000;
 
-/// The head that `bytes` begin with, by lines: what is behind it, and the length it gives. `None`:
-/// not one that the filter reads. The naive twin of bpf/head.h.
+/// Parses the head at the start of `bytes`, line by line. Returns the bytes after it, and the
+/// length it announces. `None`: not a head that the filter parses. The naive twin of bpf/head.h.
 fn read_head(bytes: &[u8], is_request: bool) -> Option<(&[u8], Option<u32>)> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let (start, mut at, mut length) = (lines.next()?, 0, None);
@@ -57,7 +58,7 @@ fn read_head(bytes: &[u8], is_request: bool) -> Option<(&[u8], Option<u32>)> {
     None
 }
 
-/// How long the body is that the filter finds behind an answer to a request, if it does.
+/// The length of the body that the filter finds in the response to a request, if it finds one.
 fn body_bytes(request: &[u8], answer: &[u8]) -> Option<u32> {
     let (behind, length) = read_head(request, true)?;
     let may_be_large = answer.len() >= FULL_BYTES_MIN || answer.ends_with(b"\r\n\r\n");
@@ -68,7 +69,7 @@ fn body_bytes(request: &[u8], answer: &[u8]) -> Option<u32> {
     length.filter(|length| (body.len() as u32..=BODY_BYTES_MAX).contains(length))
 }
 
-/// Header lines, of which some say what the body is, and some nearly do.
+/// Header lines. Some frame the body, and some nearly do.
 fn header_line() -> impl Strategy<Value = Vec<u8>> {
     let name = select(vec![
         "Content-Length: ",
@@ -98,7 +99,7 @@ fn header_line() -> impl Strategy<Value = Vec<u8>> {
     (name, number, end).prop_map(|(name, number, end)| [name, &number, end].concat().into_bytes())
 }
 
-/// A head that begins with one of these lines, has `lines` behind it, and one byte of which may be
+/// A head that begins with one of these lines, followed by `lines`. One byte may be changed to
 /// anything.
 fn head(
     starts: Vec<&'static str>,
@@ -157,7 +158,7 @@ fn answer() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(head, more)| [head, vec![b'x'; more]].concat())
 }
 
-/// What the engine says of the answer's body, if it is so long.
+/// The lengths that the engine reports for the response's body, given one of `body_bytes`.
 fn told_body_bytes(request: &[u8], answer: &[u8], body_bytes: u32) -> Vec<Option<u64>> {
     let ends = ["10.0.0.9:4000", "10.0.0.1:80"].map(|end| end.parse().expect("an address"));
     let (client, server) = (CLIENT_ISN.wrapping_add(1), SERVER_ISN + 1);
@@ -183,7 +184,7 @@ fn told_body_bytes(request: &[u8], answer: &[u8], body_bytes: u32) -> Vec<Option
 }
 
 proptest! {
-    /// Where the filter would find a body, the engine finds the same.
+    /// If the filter finds a body, the engine finds the same.
     #[test]
     fn the_engine_finds_every_body_that_the_filter_finds(
         request in request(),
@@ -196,7 +197,7 @@ proptest! {
     }
 }
 
-/// Needs CAP_BPF; elsewhere each test says that it was skipped.
+/// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
     use super::*;
     use crate::support::kernel_packet::Heading::{self, ToClient, ToServer};
@@ -211,13 +212,13 @@ mod root {
         crate::support::kernel_packet::load(&config, &DecodeConfig::default())
     }
 
-    /// Puts a segment into a frame.
+    /// Wraps a segment in a frame.
     type Wrap = fn(Heading, &[u8]) -> Vec<u8>;
 
     /// A connection, as the filter sees it.
     struct Talk<'a> {
         filter: &'a Filter,
-        /// What each end sends next: the client, then the server.
+        /// The next sequence number of each end: the client, then the server.
         next: [u32; 2],
         wrap: Wrap,
     }
@@ -227,7 +228,7 @@ mod root {
     }
 
     impl<'a> Talk<'a> {
-        /// Behind the handshake; nothing else is known to the filter.
+        /// A connection after its handshake. The filter knows no other connection.
         fn open(filter: &'a Filter) -> Talk<'a> {
             Talk::open_in(filter, in_ipv4)
         }
@@ -244,7 +245,7 @@ mod root {
             talk
         }
 
-        /// A segment `ahead` of what comes next, and nothing is to be behind it.
+        /// Sends a segment `ahead` bytes from the next sequence number, without advancing it.
         fn say_at(&self, way: Heading, ahead: i32, flags: u8, payload: &[u8]) -> Reason {
             let seq = self.next[usize::from(way == ToClient)].wrapping_add_signed(ahead);
             self.segment(way, seq, self.next[usize::from(way == ToServer)], flags, payload)
@@ -256,7 +257,7 @@ mod root {
             reason_of(self.filter, &(self.wrap)(way, &segment))
         }
 
-        /// The next segment.
+        /// Sends the next segment.
         fn say(&mut self, way: Heading, flags: u8, payload: &[u8]) -> Reason {
             let reason = self.say_at(way, 0, flags, payload);
             let next = &mut self.next[usize::from(way == ToClient)];
@@ -264,14 +265,14 @@ mod root {
             reason
         }
 
-        /// A request and the head of its answer.
+        /// Sends a request and the head of its response.
         fn ask(&mut self, request: &[u8], head: &[u8]) {
             let reason = self.say(ToServer, ACK, request);
             assert!([Reason::Admitted, Reason::Session].contains(&reason), "{reason:?}");
             assert_eq!(self.say(ToClient, ACK, head), Reason::Session, "a head comes up");
         }
 
-        /// Whether data of the server's are cut, so many bytes from what comes next.
+        /// Whether the server's data are cut, `ahead` bytes from the next sequence number.
         fn is_cut(&self, ahead: i32, bytes: usize) -> bool {
             match self.say_at(ToClient, ahead, ACK, &vec![b'x'; bytes]) {
                 Reason::Elided => true,
@@ -320,17 +321,17 @@ mod root {
                 break;
             }
             talk.next[1] = talk.next[1].wrapping_add(1_000_000);
-            // What is sent again changes nothing.
+            // A retransmission changes nothing.
             assert_eq!(talk.say_at(ToServer, -(GET.len() as i32), ACK, GET), Reason::Session);
             assert!(talk.is_cut(-1400, 1400));
-            // Nor is the head cut, however often it comes: the first copy may be lost yet, or come
-            // by another interface and be read later.
+            // The head is not cut either, however often it comes: the first copy may still be lost,
+            // or arrive on another interface and be read later.
             let again = [answer_of(1_000_000), vec![b'x'; 1000]].concat();
             let ahead = -1_000_000 - (again.len() as i32 - 1000);
             assert_eq!(talk.say_at(ToClient, ahead, ACK, &again), Reason::Session);
         }
         assert_eq!(filter.counters().bodies_found, 5);
-        // A body that is not large is the last one.
+        // A body that is not large ends the parsing in the filter.
         let mut talk = Talk::open(&filter);
         talk.ask(GET, &answer_of(999));
         assert!(!talk.is_cut(0, 999));
@@ -339,7 +340,7 @@ mod root {
         assert!(!talk.is_cut(0, 1400));
     }
 
-    /// Of a body's acknowledgements one goes up for so many bytes: bpf/shared.h.
+    /// One acknowledgement of a body is passed to user space for this many bytes: bpf/shared.h.
     const ACK_STEP_BYTES: u32 = 64 << 10;
 
     #[test]
@@ -359,7 +360,7 @@ mod root {
             let begin = talk.next[1];
             let (mut last, mut at) = (None::<u32>, 0_i32);
             for (jump, step, kind) in steps {
-                // Most go on from where the one before was.
+                // Most continue where the previous one was.
                 at = if kind < 2 { jump } else { (at + step).min(BODY_BYTES as i32 + 9) };
                 let ack = begin.wrapping_add_signed(at);
                 let (way, flags) = match kind {
@@ -389,7 +390,7 @@ mod root {
     fn frames_of_every_plain_kind_are_read() {
         let Some(filter) = load(Some(1)) else { return };
         let kinds: [Wrap; 4] = [
-            // A usual tunnel is followed where it is met.
+            // Common tunnels are followed by the filter's first part.
             |way, segment| {
                 let inner = ipv4(way, PROTOCOL_TCP, segment);
                 let gre = [&[0, 0, 8, 0], &inner[..]].concat();
@@ -412,10 +413,10 @@ mod root {
         }
     }
 
-    /// Who sends what, so far from what comes next, with which flags.
+    /// The direction, distance from the next sequence number, flags and payload of a segment.
     type Said<'a> = (Heading, i32, u8, &'a [u8]);
 
-    /// Whatever may mean that a head is not the answer to the request before it.
+    /// Everything that may mean that a head is not the response to the request before it.
     #[test]
     fn where_anything_is_in_doubt_nothing_is_found() {
         let Some(filter) = load(Some(1)) else { return };
@@ -459,7 +460,7 @@ mod root {
         assert!(talk.is_cut(0, 1000), "where nothing is");
     }
 
-    /// What was found ends with the connection, and with what comes behind it.
+    /// A found body ends with the connection, and with the next message.
     #[test]
     fn what_was_found_of_a_connection_ends_with_it() {
         let Some(filter) = load(Some(1)) else { return };
@@ -477,7 +478,7 @@ mod root {
             talk.say_at(way, ahead, flags, b"");
             assert!(!talk.is_cut(0, 1000), "{what}");
         }
-        // Nor is anything cut of what the client sends, wherever that stands among the numbers.
+        // Nothing of the client's data is cut either, whatever its sequence number.
         let mut talk = Talk::open(&filter);
         talk.ask(GET, &answer_of(5000));
         let ahead = talk.next[1].wrapping_sub(talk.next[0]) as i32;
@@ -494,7 +495,7 @@ mod root {
         }
     }
 
-    /// Bounds of what is read.
+    /// Limits of the parser.
     #[test]
     fn long_heads_and_the_greatest_lengths() {
         let Some(filter) = load(Some(1)) else { return };

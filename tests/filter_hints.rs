@@ -1,8 +1,8 @@
-//! What the kernel filter makes of user space's hints, packet by packet, through BPF_PROG_TEST_RUN:
-//! which data it cuts off, which connections it drops, and that no hint reaches another connection
-//! than its own.
+//! How the kernel filter applies user space's flow hints, packet by packet, through
+//! BPF_PROG_TEST_RUN: which data it cuts, which connections it drops, and that no hint applies to
+//! another connection.
 
-/// Needs CAP_BPF; elsewhere each test says that it was skipped.
+/// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
     use httplines::config::DecodeConfig;
     use httplines::ids::{Direction, FlowKey, REALM_IPV6};
@@ -18,8 +18,8 @@ mod root {
     const BODY: [u8; 1000] = [b'x'; 1000];
     /// Payload of the shortest segment that is cut.
     const CUT_BYTES_MIN: usize = 256;
-    /// Of IPv4 and TCP: what a test run passes of an elided frame, which it counts from the IP
-    /// header on.
+    /// IPv4 and TCP headers: the bytes of an elided frame that a test run passes, which it counts
+    /// from the IP header onwards.
     const HEADER_BYTES: u32 = 40;
     const HINT_LATE: u32 = 1 << 28;
     const HINT_ISNS: u32 = 3 << 29;
@@ -54,7 +54,7 @@ mod root {
         found.or(look(filter.openings()).unwrap()).map(|value| Known::of(&value))
     }
 
-    /// As if it were loaded anew, which takes the kernel half a second.
+    /// Resets the filter. Loading it again would take the kernel half a second.
     fn clear(filter: &Filter, id: HintId) {
         forget(filter);
         filter.hints().erase(id);
@@ -100,8 +100,8 @@ mod root {
         ]
     }
 
-    /// Every position of a segment around the end of its grant, wherever that stands among the
-    /// numbers, both ways.
+    /// Every position of a segment around the end of its grant, at any sequence number, in both
+    /// directions.
     #[test]
     fn what_lies_below_the_grant_is_cut_and_nothing_else() {
         let Some(filter) = load() else { return };
@@ -191,7 +191,7 @@ mod root {
         assert_eq!(filter.counters().elided_bytes - before.elided_bytes, 1000);
     }
 
-    /// Keys that have the place of `key` and differ from it in one thing, of each thing a few.
+    /// Keys that share the slot of `key` and differ from it in one field, a few for each field.
     fn neighbours(key: &FlowKey) -> Vec<FlowKey> {
         let place = |key: &FlowKey| FlowHints::on_heap(32).take(key);
         let mut found = Vec::new();
@@ -220,7 +220,7 @@ mod root {
         found
     }
 
-    /// The same place in the table, the same numbers, and one thing in the key is another.
+    /// The same slot in the table, the same sequence numbers, and one field of the key differs.
     #[test]
     fn a_note_reaches_no_other_connection() {
         let Some(filter) = load() else { return };
@@ -248,7 +248,7 @@ mod root {
         }
     }
 
-    /// Who knows which number, and which the hint names.
+    /// Which sequence numbers the filter knows, and which the hint contains.
     #[test]
     fn a_grant_counts_under_its_own_number_only() {
         let Some(filter) = load() else { return };
@@ -288,7 +288,7 @@ mod root {
 
     #[test]
     fn a_new_connection_on_the_same_endpoints_voids_all_that_was_said() {
-        // Who sends which number and control bits, and what it acknowledges.
+        // Direction, sequence number, control bits and acknowledgement.
         type Row = (&'static str, &'static [(Heading, u32, u8, u32)], [bool; 2]);
         const ANSWER: u8 = SYN | ACK;
         let syns: [Row; 12] = [
@@ -373,7 +373,7 @@ mod root {
         hint(&filter.hints(), &key, [(777, 1 << 20), (777, 1 << 20)], HintFlags::LATE);
         assert_eq!(reason_of(&filter, &at(ToClient, 5000, ACK, &BODY)), Reason::Elided);
         assert_eq!(reason_of(&filter, &at(ToServer, 5000, ACK, &BODY)), Reason::Elided);
-        // A SYN makes it another connection; its answer does not bring the old number back.
+        // A SYN makes it another connection; the SYN-ACK does not restore the old number.
         assert_eq!(reason_of(&filter, &at(ToServer, 777, SYN, b"")), Reason::Session);
         assert_eq!(reason_of(&filter, &at(ToClient, 777, SYN | ACK, b"")), Reason::Session);
         for way in [ToClient, ToServer] {
@@ -381,7 +381,7 @@ mod root {
         }
     }
 
-    /// What user space says of a connection that is not HTTP holds until its next SYN.
+    /// User space's verdict that a connection is not HTTP holds until its next SYN.
     #[test]
     fn a_settled_connection_is_dropped_until_its_next_syn() {
         for (mark, is_session) in [
@@ -406,7 +406,7 @@ mod root {
             let isns = HintFlags::isn(Direction::Forward).with(HintFlags::isn(Direction::Reverse));
             hints.show(id, &key, isns.with(mark));
             if mark == HintFlags::OTHER && is_session {
-                // The first segment that hears of it may be the one that begins like a message.
+                // The first segment that meets the hint may be the one that begins like a message.
                 let before = known(&filter, &key).expect("a session");
                 assert_eq!(reason(ToServer, 40, ACK, GET), Reason::Admitted);
                 assert_eq!(known(&filter, &key).map(|session| session.isn), Some([40, 40]));
@@ -414,12 +414,12 @@ mod root {
             }
             assert_eq!(reason(ToServer, 40, ACK, b"data"), Reason::Other);
             hints.erase(id);
-            // The filter has noted it, and needs the hint no more.
+            // The filter has stored it, and does not need the hint any more.
             for flags in [ACK, ACK | FIN, RST] {
                 assert_eq!(reason(ToClient, 40, flags, b""), Reason::Other);
                 assert_eq!(reason(ToClient, 40, flags, &BODY), Reason::Other);
             }
-            // Nothing that user space writes later reaches it, unless it begins like a message.
+            // Later data do not reach user space, unless they begin like a message.
             if mark == HintFlags::FOREIGN {
                 assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Other);
             } else {
@@ -427,7 +427,7 @@ mod root {
                 assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Admitted);
                 let session = known(&filter, &key).expect("it was joined");
                 assert_eq!((session.isn, session.settled), ([50, 50], 0));
-                // The old hint, which may still stand, is of another connection.
+                // The old hint, which may still be there, belongs to another connection.
                 hint(&hints, &key, [(22, 22), (11, 11)], mark);
                 assert_eq!(reason(ToServer, 60, ACK, &BODY), Reason::Session);
                 continue;
@@ -443,7 +443,7 @@ mod root {
         for mark in [HintFlags::FOREIGN, HintFlags::OTHER] {
             let Some(filter) = load() else { return };
             open(&filter, 11, 22);
-            // The old connection is found to be none when the new one has begun.
+            // The verdict on the old connection comes when the new one has begun.
             reason_of(&filter, &at(ToServer, 5000, SYN, b""));
             reason_of(&filter, &at(ToClient, 6000, SYN | ACK, b""));
             hint(&filter.hints(), &key_v4(&[]), [(22, 22), (11, 11)], mark);
@@ -453,8 +453,8 @@ mod root {
         }
     }
 
-    /// What is TLS from the first byte is settled: the filter judges by the bytes that user space
-    /// judges by. What overtakes what the other end has said before is not the first.
+    /// A connection that begins with TLS is settled: the filter judges by the same bytes as user
+    /// space. Data that overtake earlier data of the other end do not count as the first bytes.
     #[test]
     fn tls_from_the_first_byte_settles_itself() {
         let said = |way, seq, ack, payload: &[u8]| acknowledging(way, seq, ACK, ack, payload);
@@ -488,7 +488,8 @@ mod root {
         }
     }
 
-    /// The table was too small, and the session is gone: the hint brings it back, with its numbers.
+    /// The table was too small and the session was evicted: the hint restores it, with its sequence
+    /// numbers.
     #[test]
     fn a_session_that_the_map_lost_comes_back_while_it_is_followed() {
         for (description, flags, payload) in
@@ -509,7 +510,7 @@ mod root {
                 assert_eq!((session.isn, session.flags), ([22, 11], HINT_ISNS));
             }
             assert_eq!(filter.counters().sessions_restored, 1);
-            // Of who has closed nothing is cut any more.
+            // Nothing is cut in a direction that is closed.
             let due = if flags == ACK { Reason::Elided } else { Reason::Session };
             assert_eq!(reason_of(&filter, &at(ToClient, 6000, ACK, &BODY)), due);
         }
@@ -529,15 +530,15 @@ mod root {
         assert_eq!(reason_of(&filter, &at(ToServer, 26, ACK, b"\r\n")), Reason::Session);
         assert_eq!(filter.openings().keys().count(), 0);
         assert_eq!(filter.sessions().keys().count(), 1);
-        // What another connection's hint says does not make this opening a session.
+        // Another connection's hint does not make this opening a session.
         forget(&filter);
         reason_of(&filter, &at(ToServer, 500, SYN, b""));
         assert_eq!(reason_of(&filter, &at(ToServer, 501, ACK, b"\r\n")), Reason::Opening);
         assert_eq!(filter.sessions().keys().count(), 0);
     }
 
-    /// A hint knows one number, and the filter has heard both: it forgets neither, and a grant for
-    /// the other direction counts.
+    /// A hint knows one sequence number, and the filter has seen both: it forgets neither, and a
+    /// grant for the other direction counts.
     #[test]
     fn an_opening_that_is_followed_keeps_both_numbers() {
         for (way, isns) in [(ToServer, [22, 11]), (ToClient, [22, 11])] {
@@ -566,7 +567,7 @@ mod root {
         }
     }
 
-    /// Places of keys are where the kernel looks for them, for every kind of key.
+    /// The slots of keys are where the kernel looks for them, for every kind of key.
     #[test]
     fn both_halves_find_a_note_in_the_same_place() {
         let Some(filter) = load() else { return };

@@ -1,13 +1,14 @@
-//! The integration tests of the library and of the program: one binary, a module for each subject.
+//! The integration tests of the library and the program: one binary, with a module for each
+//! subject.
 //!
-//! Tests that need root stand in modules named `root`. `cargo test --test main decode::` runs one
+//! Tests that need root are in modules named `root`. `cargo test --test main decode::` runs one
 //! module.
 //!
-//! All tests run in one process, each on a thread of its own. What belongs to a process is nobody's
-//! to change here: its environment, its directory, its mounts, its signals. A test that needs that
-//! starts a program, or this binary again with `--exact` and its own name (see `sink`). Network
-//! namespaces and capabilities are those of a thread that the test starts. Memory is counted by
-//! thread (`support::attack_harness::Counting`, the allocator of all tests here).
+//! All tests run in one process, each on a thread of its own. No test may change the state of the
+//! process: its environment, working directory, mounts and signals. A test that needs to starts a
+//! program, or this binary again with `--exact` and its own name (see `sink`). Network namespaces
+//! and capabilities belong to a thread that the test starts. Memory is counted by thread
+//! (`support::attack_harness::Counting`, the allocator of all tests here).
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! The manual page, made from the options' own words.
+//! The manual page, generated from the help of the options.
 
 use super::Args;
 use clap::CommandFactory;
@@ -9,7 +9,7 @@ const WRITE: &str = "HTTPLINES_WRITE_MANUAL";
 
 fn page() -> Vec<u8> {
     let mut page = Vec::new();
-    // What --help leaves to --help-all has its place here.
+    // Options that only --help-all shows are listed here, too.
     let command = Args::command().mut_args(|arg| arg.hide_short_help(false));
     // Without a version: the page is committed, and a release must not make it stale.
     let manual = clap_mangen::Man::new(command).source("httplines").date("");

@@ -1,4 +1,4 @@
-//! What is said on standard error: sentences that begin with the program's name.
+//! Messages on standard error: sentences that begin with the program's name.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -8,14 +8,13 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Says `text`. Where nobody can hear it (a full device, a closed pipe) that is no reason to fail,
-/// as it would be to `eprint!`.
+/// Prints `text`. An error (a full device, a closed pipe) is ignored; `eprint!` would panic.
 pub fn say(text: fmt::Arguments<'_>) {
-    // In one write, so that the words of two threads do not mix.
+    // One write, so that the messages of two threads do not mix.
     let _ = std::io::stderr().write_all(text.to_string().as_bytes());
 }
 
-/// From now on warnings of the engine are said, and without `is_quiet` its remarks too.
+/// From now on prints the engine's warnings and, without `is_quiet`, its informational messages.
 pub fn start(is_quiet: bool) {
     let level = if is_quiet { Level::WARN } else { Level::INFO };
     tracing_subscriber::fmt()
@@ -26,7 +25,7 @@ pub fn start(is_quiet: bool) {
         .init();
 }
 
-/// An event as a sentence, without its level: the words say how grave it is.
+/// Formats an event as a sentence, without its level: the words say how serious it is.
 struct Sentence;
 
 impl<S, N> FormatEvent<S, N> for Sentence

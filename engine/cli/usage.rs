@@ -1,15 +1,15 @@
-//! What clap objects to, as one sentence that says what to do.
+//! Turns an error of clap into one sentence that says what to do.
 
 use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error as _;
 
-/// The sentence for an error of parsing. Where help or the version was asked for, which clap calls
-/// errors too, prints that and ends the process.
+/// The sentence for a parse error. If help or the version was requested (clap calls these errors,
+/// too), prints it and exits.
 pub fn sentence(error: &Error) -> String {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Whoever closed standard output does not want the page.
+            // If standard output is closed, nobody wants the help.
             let _ = error.print();
             std::process::exit(0);
         }

@@ -1,16 +1,15 @@
-//! [`Batch`]: whole lines on their route to an output, and how many may be.
+//! [`Batch`]: whole lines on their way to an output, and the limits on batches.
 
 use crate::config::EmitConfig;
 use crate::ids::ShardId;
 
-/// What an sender does where the writer is behind and the queue is full.
+/// What a sender does when the writer is behind and the queue is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
-    /// Drops the batch and counts its lines; never waits (live capture). A thread of its own
-    /// writes.
+    /// Drops the batch and counts its lines; never waits (live capture). A separate thread writes.
     Drop,
-    /// Waits until the batch is written (file input), and so may write it itself: what was just
-    /// made is in its CPU's caches, and not in those of the writer's.
+    /// Waits until the batch is written (file input). The shard writes it itself, because the new
+    /// lines are in its own CPU's caches.
     Wait,
 }
 
@@ -19,22 +18,22 @@ pub enum Policy {
 pub struct Batch {
     /// The lines, each with its line feed.
     pub bytes: Vec<u8>,
-    /// How many they are.
+    /// The number of lines.
     pub line_count: u64,
-    /// Whose they are.
+    /// The shard that they come from.
     pub shard: ShardId,
 }
 
-/// Bounds of the route from senders to writer.
+/// Limits of the queues from senders to writer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes at which a batch is handed over.
     pub batch_bytes: usize,
-    /// Bytes at which a batch is written by the shard itself.
+    /// Bytes at which a shard that writes itself writes a batch.
     pub direct_batch_bytes: usize,
     /// Batches of one shard that may wait for the writer.
     pub batch_count_max: usize,
-    /// Bytes of one line, for the room a buffer keeps.
+    /// Maximum bytes of one line, for the spare capacity of a buffer.
     pub line_bytes_max: usize,
 }
 

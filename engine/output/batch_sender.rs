@@ -1,7 +1,7 @@
-//! One shard's end of the way to the writer: lines gather in a buffer, and a full buffer is handed
-//! over. Where the shard may not wait, it goes through a bounded queue to the writer's thread, and
-//! an empty one comes back through another; where it may, the shard writes it itself. In the steady
-//! state nothing is allocated either route.
+//! A shard's end of the path to the writer. Lines gather in a buffer, and a full buffer is handed
+//! over. If the shard must not wait, the buffer goes through a bounded queue to the writer's
+//! thread, and an empty one comes back through another queue. If it may wait, the shard writes the
+//! buffer itself. In the steady state neither route allocates.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +17,16 @@ use crate::output::output_writer::OutputWriter;
 use crate::output::shared::{Sleeper, WriterLink};
 use crate::stats::EmitStats;
 
-/// At the end of a live run an sender waits at most so long for room for its last batch.
+/// At the end of a live run a sender waits at most this long for space for its last batch.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
-/// The route of a shard's batches to the writer's thread.
+/// The queues between a shard and the writer's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) full: Producer<Batch>,
     pub(super) spares: Consumer<Vec<u8>>,
-    /// This shard, where it waits for room.
-    pub(super) seat: Arc<Sleeper>,
+    /// Wakes this shard when it waits for space.
+    pub(super) sleeper: Arc<Sleeper>,
 }
 
 /// Where a full batch goes.
@@ -34,11 +34,12 @@ pub(super) struct Queue {
 pub(super) enum Route {
     /// To the writer's thread ([`Policy::Drop`]).
     Queue(Queue),
-    /// Into the output, now ([`Policy::Wait`]).
+    /// Directly into the output ([`Policy::Wait`]).
     Direct(Arc<Mutex<OutputWriter>>),
 }
 
-/// One shard's end. Its thread appends lines; nothing here is shared with other shards.
+/// Sends the lines of one shard to the writer. The shard's thread appends lines; nothing here is
+/// shared with other shards.
 #[derive(Debug)]
 pub struct BatchSender {
     shard: ShardId,
@@ -70,7 +71,7 @@ impl BatchSender {
     }
 
     /// Lets `append` add at most one whole line in place, counts it, and hands the batch over when
-    /// it is full. This is what a [`Format`](crate::record::Format) is called in.
+    /// it is full. A [`Format`](crate::record::Format) is called here.
     #[inline]
     pub fn line(&mut self, stats: &mut EmitStats, append: impl FnOnce(&mut Vec<u8>)) {
         let before = self.buffer.len();
@@ -88,17 +89,17 @@ impl BatchSender {
         }
     }
 
-    /// Hands over what is there. With [`Policy::Drop`] and a full queue the lines stay where they
-    /// are, since the batch has room for more.
+    /// Hands over the lines that are there. With [`Policy::Drop`] and a full queue the lines stay
+    /// in the buffer, since it has space for more.
     pub fn flush(&mut self, stats: &mut EmitStats) {
         if self.line_count > 0 && !self.is_queue_full() {
             self.hand_over(stats);
         }
     }
 
-    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for room, since
-    /// nothing is captured any more. An sender that is only dropped loses the lines that were not
-    /// flushed.
+    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for space,
+    /// since nothing is captured any more. A sender that is only dropped loses the lines that were
+    /// not flushed.
     pub fn close(mut self, stats: &mut EmitStats) {
         let until = Instant::now() + CLOSE_WAIT;
         while let Route::Queue(queue) = &self.route
@@ -106,21 +107,21 @@ impl BatchSender {
             && !self.is_closed()
             && Instant::now() < until
         {
-            queue.seat.sleep_unless(|| !queue.full.is_full() || self.is_closed());
+            queue.sleeper.sleep_unless(|| !queue.full.is_full() || self.is_closed());
         }
         if self.line_count > 0 {
             self.hand_over(stats);
         }
     }
 
-    /// Whether nobody takes lines any more: the reader of standard output has gone, or a file could
-    /// not be written and the run waits for the writer. Lines are dropped and counted from then on;
+    /// Whether lines are no longer written: the reader of standard output has gone, or a file could
+    /// not be written and the run waits for the writer. From then on lines are dropped and counted;
     /// the shard may as well stop.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Whose sender it is.
+    /// The shard of this sender.
     pub fn shard(&self) -> ShardId {
         self.shard
     }
@@ -156,7 +157,7 @@ impl BatchSender {
         self.buffer.clear();
     }
 
-    /// A batch grows past `batch_bytes` by less than one line, and a format may reserve one more.
+    /// A batch exceeds `batch_bytes` by less than one line, and a format may reserve one more.
     fn empty_buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.batch_bytes + 2 * self.line_bytes_max)
     }

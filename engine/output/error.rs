@@ -1,4 +1,4 @@
-//! [`WriterError`]: why lines cannot be written, in sentences that say what to do.
+//! [`WriterError`]: why lines cannot be written, in sentences that say what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,21 @@ pub enum WriterError {
     /// An output could not be opened.
     #[error("{}", cannot_open(path, source))]
     Open {
-        /// Which.
+        /// The output.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard output could not be used.
     #[error("cannot use standard output: {0}")]
     Stdout(#[source] io::Error),
-    /// An output could not be written, and the run does not go on without ([`Policy::Wait`]).
+    /// An output could not be written, and the run does not continue without it
+    /// ([`Policy::Wait`](crate::output::Policy::Wait)).
     #[error("cannot write {name}: {}", why(source))]
     Write {
-        /// Which.
+        /// The output.
         name: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The writer thread could not be started.
@@ -68,7 +69,7 @@ fn cannot_open(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// What the system said, in words where it has common causes.
+/// The system's error, in plain words for common causes.
 pub(super) fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull => "the disk is full; free some space".into(),

@@ -1,7 +1,6 @@
-//! Line → file. A [`RecordWriter`] makes lines of events, an [`BatchSender`] gathers them into
-//! batches, and a writer appends batches to its [`Sink`]: in the writer's thread where a shard may
-//! not wait, else in the shard's own. Lines are whole from the first byte to the last, or not
-//! there.
+//! Line → file. A [`RecordWriter`] formats events as lines, a [`BatchSender`] gathers them into
+//! batches, and a writer appends batches to its [`Sink`]: in the writer's thread if shards must not
+//! wait, otherwise in the shard's own thread. A line is written completely or not at all.
 
 mod batch;
 mod batch_sender;

@@ -1,4 +1,4 @@
-//! The outputs of a run: which files they are, and opening them.
+//! The outputs of a run: their file names, and opening them.
 
 use crate::config::{EmitConfig, Output};
 use crate::output::batch::Policy;
@@ -6,10 +6,10 @@ use crate::output::error::WriterError;
 use crate::output::sink::{FileSink, Sink, StdoutSink};
 use std::path::{Path, PathBuf};
 
-/// The outputs of a run, open: standard output, or what [`output_paths`] names.
+/// Opens the outputs of a run: standard output, or the files of [`output_paths`].
 ///
-/// A run that waits for its writer gains nothing by a ring: the kernel hands each write to a file
-/// to a thread of its own, which costs more than the system call.
+/// A run that waits for its writer gains nothing from io_uring: the kernel hands each write to a
+/// file to a thread of its own, which costs more than the system call.
 pub fn open_sinks(
     config: &EmitConfig,
     shard_count: u16,
@@ -32,7 +32,7 @@ pub fn open_sinks(
     }
 }
 
-/// The files a run writes: none, one, or one for each shard where `is_per_shard` is set.
+/// The files a run writes: none, one, or one per shard if `is_per_shard` is set.
 pub fn output_paths(config: &EmitConfig, shard_count: u16) -> Vec<PathBuf> {
     match &config.output {
         Output::Stdout => Vec::new(),
@@ -43,8 +43,8 @@ pub fn output_paths(config: &EmitConfig, shard_count: u16) -> Vec<PathBuf> {
     }
 }
 
-/// `http.jsonl` → `http.0.jsonl`: the number stands before the extension, where log rotation does
-/// not put one of its own.
+/// `http.jsonl` → `http.0.jsonl`: the number is put before the extension, because log rotation puts
+/// its own number at the end.
 fn shard_path(path: &Path, shard: u16) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string();
     name.push(format!(".{shard}"));

@@ -1,5 +1,5 @@
-//! Where batches become bytes of an output, and what follows where that fails. The writer's thread
-//! owns the writer, or the shards that may wait go to it one by one.
+//! Appends batches to an output, and decides what follows when that fails. The writer's thread owns
+//! it, or shards that may wait use it one at a time.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::output::error::{WriterError, why};
 use crate::output::shared::WriterLink;
 use crate::output::sink::{Sink, SinkFault};
 
-/// What the writer did. `lines_written + lines_lost` are all lines that senders handed over.
+/// Counters of the writer. `lines_written + lines_lost` are all lines that senders handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WriterStats {
     /// Bytes of the lines that were written.
@@ -19,17 +19,17 @@ pub struct WriterStats {
     pub lines_written: u64,
     /// Lines that could not be written: the disk was full or failed, or the reader had gone.
     pub lines_lost: u64,
-    /// Appends that came from the senders and were tried.
+    /// Appends that were tried.
     pub appends: u64,
     /// Appends that failed.
     pub write_errors: u64,
-    /// Times writing began to fail after it had gone well; each is said once.
+    /// Times writing began to fail after it had succeeded; each is reported once.
     pub faults: u64,
     /// Times the outputs were reopened.
     pub reopens: u64,
 }
 
-/// [`WriterStats`], to be read while the writer runs. Only the writer adds.
+/// [`WriterStats`] that can be read while the writer runs. Only the writer adds to them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     bytes_written: AtomicU64,
@@ -60,11 +60,11 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
-/// What engine and writer tell each other.
+/// State shared by engine and writer.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     pub(super) counters: Counters,
-    /// How often the outputs were to be opened anew.
+    /// How often a reopening of the outputs was requested.
     pub(super) reopens_wanted: AtomicU64,
     pub(super) error: Mutex<Option<WriterError>>,
 }
@@ -72,9 +72,9 @@ pub(super) struct Control {
 /// One output of a run.
 pub(super) struct OutputWriter {
     sink: Box<dyn Sink>,
-    /// Its last append failed.
+    /// The last append failed.
     is_faulty: bool,
-    /// How often it was asked to begin anew, as far as it has heard.
+    /// The number of reopenings requested, as of the last one that was carried out.
     reopens: u64,
     policy: Policy,
     shared: Arc<WriterLink>,
@@ -97,7 +97,7 @@ impl OutputWriter {
         OutputWriter { sink, is_faulty: false, reopens: 0, policy, shared, control }
     }
 
-    /// Appends batches, which are the same afterwards. What became of their lines is counted here.
+    /// Appends batches, which are the same afterwards, and counts the outcome of their lines.
     pub(super) fn append(&mut self, batches: &mut [Batch]) {
         self.reopen_if_wanted();
         let line_count: u64 = batches.iter().map(|batch| batch.line_count).sum();
@@ -128,7 +128,7 @@ impl OutputWriter {
         }
     }
 
-    /// What follows from a fault: an orderly end, the end of the run, or a word and another try
+    /// Handles a fault: a clean end, the end of the run with an error, or a warning and another try
     /// with the next batches.
     fn fault(&mut self, fault: SinkFault) {
         let counters = &self.control.counters;
@@ -151,12 +151,12 @@ impl OutputWriter {
         }
     }
 
-    /// Whether somebody asked for the output to begin anew.
+    /// Whether a reopening of the output was requested.
     pub(super) fn is_reopen_wanted(&self) -> bool {
         self.reopens != self.control.reopens_wanted.load(Ordering::Relaxed)
     }
 
-    /// Begins the output anew, if somebody asked for it.
+    /// Reopens the output, if that was requested.
     pub(super) fn reopen_if_wanted(&mut self) {
         if !self.is_reopen_wanted() {
             return;
@@ -172,7 +172,7 @@ impl OutputWriter {
     }
 }
 
-/// Line feeds in the first `bytes` of `batches`.
+/// Counts the line feeds in the first `bytes` of `batches`.
 fn count_lines(batches: &[Batch], bytes: usize) -> u64 {
     let mut left = bytes;
     let mut lines = 0;

@@ -1,4 +1,4 @@
-//! [`RecordWriter`]: where the events of a shard go. Joins a [`Format`] to an [`BatchSender`].
+//! [`RecordWriter`]: the sink for a shard's events. Joins a [`Format`] to a [`BatchSender`].
 
 use super::BatchSender;
 use crate::capture::Polled;
@@ -7,17 +7,17 @@ use crate::stats::EmitStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Exchanges that may still be reported, in all shards (`-c`).
+/// The number of exchanges that may still be reported, by all shards together (`-c`).
 #[derive(Clone, Debug)]
 pub struct Quota(Arc<AtomicU64>);
 
 impl Quota {
-    /// So many exchanges.
+    /// A quota of `exchange_count` exchanges.
     pub fn new(exchange_count: u64) -> Quota {
         Quota(Arc::new(AtomicU64::new(exchange_count)))
     }
 
-    /// Takes one; false where none is left.
+    /// Takes one; false if none is left.
     fn take(&self) -> bool {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
@@ -29,7 +29,7 @@ impl Quota {
     }
 }
 
-/// The lines of one shard.
+/// Writes the events of one shard as lines.
 #[derive(Debug)]
 pub struct RecordWriter {
     format: Box<dyn Format + Send>,
@@ -41,8 +41,8 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Lines of `format` through `sender`. `is_prompt`: lines go out after each poll, because
-    /// somebody may wait for them; else in full batches.
+    /// Sends lines of `format` through `sender`. With `is_prompt`, lines are handed over after each
+    /// poll, because a reader may wait for them; otherwise in full batches.
     pub fn new(
         format: Box<dyn Format + Send>,
         sender: BatchSender,
@@ -53,7 +53,7 @@ impl RecordWriter {
         RecordWriter { format, sender, quota, is_prompt, stats }
     }
 
-    /// The source rests for a moment.
+    /// Called after each poll of the source.
     pub fn rest(&mut self, polled: Polled) {
         if let Some(sender) = &mut self.sender
             && (self.is_prompt || polled == Polled::Idle)
@@ -62,20 +62,20 @@ impl RecordWriter {
         }
     }
 
-    /// No more lines come: the last ones go out.
+    /// Hands over the last lines, since no more come.
     pub fn close(&mut self) {
         if let Some(sender) = self.sender.take() {
             sender.close(&mut self.stats);
         }
     }
 
-    /// Nobody wants more lines: the quota is used up, or the reader has gone.
+    /// Whether no more lines are needed: the quota is used up, or the reader has gone.
     pub fn is_enough(&self) -> bool {
         self.quota.as_ref().is_some_and(Quota::is_used_up)
             || self.sender.as_ref().is_some_and(BatchSender::is_closed)
     }
 
-    /// The counters of this room.
+    /// The counters of this shard's lines.
     pub fn stats(&self) -> &EmitStats {
         &self.stats
     }
@@ -89,7 +89,7 @@ impl EventSink for RecordWriter {
     #[inline]
     fn event(&mut self, event: Event<'_>) {
         if let Some(quota) = &self.quota {
-            // Messages do not count, but those of exchanges that do not either have no line.
+            // Messages do not use up the quota, but once it is used up they get no line either.
             let is_left = match event {
                 Event::Message(_) => !quota.is_used_up(),
                 Event::Exchange(_) => quota.take(),

@@ -1,18 +1,18 @@
-//! What the two ends of the way to the writer tell each other beside batches, and how they wait.
+//! What senders and writer share in addition to batches, and how they wait for each other.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// At most so long a thread sleeps before it looks again. Whoever has news wakes it; this is the
-/// net beneath.
+/// A thread sleeps at most this long before it checks again. Normally it is woken; this is a safety
+/// net.
 const PARK: Duration = Duration::from_millis(100);
 
-/// A thread that sleeps until there is something for it to do.
+/// Lets a thread sleep until there is something for it to do.
 ///
-/// The sleeper says that it sleeps, then looks once more; the waker makes its news, then looks
-/// whether somebody sleeps. The fences order each pair, so at least one sees the other.
+/// The sleeper announces that it sleeps, then checks once more. The waker publishes its news, then
+/// checks whether a thread sleeps. The fences order each pair, so at least one sees the other.
 #[derive(Debug, Default)]
 pub(super) struct Sleeper {
     is_asleep: AtomicBool,
@@ -44,13 +44,13 @@ impl Sleeper {
     }
 }
 
-/// What senders and writer tell each other beside batches.
+/// What senders and writer share in addition to batches.
 #[derive(Debug, Default)]
 pub(super) struct WriterLink {
-    /// The writer, where it waits for batches.
+    /// Wakes the writer when it waits for batches.
     pub(super) writer: Sleeper,
-    /// Nobody takes lines any more.
+    /// Lines are no longer written.
     pub(super) is_closed: AtomicBool,
-    /// Outlets that will hand over nothing more.
+    /// Senders that will hand over nothing more.
     pub(super) senders_closed: AtomicUsize,
 }

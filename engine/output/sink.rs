@@ -1,6 +1,6 @@
-//! Where batches end up. A [`Sink`] appends whole lines: after a fault nothing of a torn line is
-//! left in a file, and where that cannot be undone (a pipe), the rest of the line goes out first as
-//! soon as it can.
+//! The destination of batches. A [`Sink`] appends whole lines. After a fault a partially written
+//! line is removed from a file. If it cannot be removed (a pipe), the rest of the line is written
+//! first as soon as possible.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,26 +22,26 @@ use crate::sys::uring::Uring;
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SinkFault {
-    /// Bytes of the batches, from the first on, that are in the sink, or will be before anything
-    /// else: they end with a whole line. All that comes after them is not.
+    /// Bytes of the batches, from the first one, that are in the sink, or will be before anything
+    /// else. They end with a whole line. Everything after them is lost.
     pub written_bytes: usize,
-    /// What the system said.
+    /// The system's error.
     pub error: io::Error,
 }
 
-/// Takes lines. The writer thread owns it.
+/// An output for lines. The writer owns it.
 pub trait Sink: Send {
-    /// Appends `batches` in order; they are the same afterwards. A fault is not the end: the next
+    /// Appends `batches` in order; they are the same afterwards. A fault is not final: the next
     /// append tries again.
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault>;
 
-    /// Starts over under the same name, for who renamed the file (SIGHUP). Where that fails the
-    /// sink goes on as it was.
+    /// Reopens the output under the same name, after the file was renamed (SIGHUP). If that fails,
+    /// the sink continues with the old file.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// For messages.
+    /// The name of the output, for messages.
     fn name(&self) -> String;
 }
 
@@ -62,8 +62,7 @@ fn whole_lines(batches: &[Batch], written_bytes: usize) -> usize {
     whole
 }
 
-/// The bytes of `batches` from `start` to the end of the line that is there, the line feed
-/// included.
+/// The bytes of `batches` from `start` to the end of that line, including the line feed.
 fn rest_of_line(batches: &[Batch], start: usize) -> &[u8] {
     let mut skip = start;
     for batch in batches {
@@ -77,7 +76,8 @@ fn rest_of_line(batches: &[Batch], start: usize) -> &[u8] {
     &[]
 }
 
-/// write(2) until all is written; the bytes that were, and why not all.
+/// Calls write(2) until everything is written. Returns the bytes that were written, and why not
+/// all.
 fn write_plain<'a>(
     file: &mut File,
     buffers: impl Iterator<Item = &'a [u8]>,
@@ -92,7 +92,7 @@ fn write_plain<'a>(
                     buffer = &buffer[bytes..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A pipe that another program made non-blocking: its reader is behind.
+                // Another program made the pipe non-blocking, and its reader is behind.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(BEHIND_WAIT);
                 }
@@ -103,8 +103,7 @@ fn write_plain<'a>(
     (written_bytes, None)
 }
 
-/// A descriptor, and what is owed to it: the rest of a line that was torn and could not be cut
-/// back.
+/// A descriptor, and the bytes owed to it: the rest of a torn line that could not be removed.
 #[derive(Debug)]
 struct Descriptor {
     file: File,
@@ -112,7 +111,7 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    /// Writes what is owed.
+    /// Writes the owed bytes.
     fn settle(&mut self) -> Result<(), SinkFault> {
         let (written, error) = write_plain(&mut self.file, std::iter::once(&self.owed[..]));
         self.owed.drain(..written);
@@ -122,7 +121,7 @@ impl Descriptor {
         }
     }
 
-    /// After `written_bytes` of `batches` and then `error`: what is torn will be owed.
+    /// Handles `error` after `written_bytes` of `batches`: the rest of a torn line becomes owed.
     fn torn(&mut self, batches: &[Batch], written_bytes: usize, error: io::Error) -> SinkFault {
         let whole = whole_lines(batches, written_bytes);
         if whole == written_bytes {
@@ -138,15 +137,15 @@ impl Descriptor {
 pub struct FileSink {
     path: PathBuf,
     output: Descriptor,
-    /// How the file is written; where there is none, by write(2).
+    /// The ring that writes the file; without one, write(2) does.
     #[cfg(feature = "live")]
     ring: Option<Box<Uring>>,
 }
 
 impl FileSink {
-    /// Opens `path` with O_APPEND, O_CREAT, O_CLOEXEC and mode 0640; what is there is kept. If it
-    /// does not end with a line feed (something else was cut off), the first line begins with one.
-    /// Appends by io_uring, or by write(2) where that is forbidden, which is said.
+    /// Opens `path` with O_APPEND, O_CREAT, O_CLOEXEC and mode 0640; existing content is kept. If
+    /// it does not end with a line feed (another writer was cut off), one is written before the
+    /// first line. Appends by io_uring, or by write(2) if io_uring is forbidden, which is logged.
     #[cfg(feature = "live")]
     pub fn open(path: &Path) -> io::Result<FileSink> {
         let ring = match Uring::new() {
@@ -162,7 +161,7 @@ impl FileSink {
         Ok(FileSink { ring, ..FileSink::open_plain(path)? })
     }
 
-    /// The same, by write(2).
+    /// The same, but appends by write(2).
     pub fn open_plain(path: &Path) -> io::Result<FileSink> {
         Ok(FileSink {
             path: path.to_path_buf(),
@@ -172,7 +171,7 @@ impl FileSink {
         })
     }
 
-    /// The batches' bytes; how many of them were written, and why not all.
+    /// Writes the batches. Returns how many bytes were written, and why not all.
     fn write(&mut self, batches: &mut [Batch]) -> (usize, Option<io::Error>) {
         #[cfg(feature = "live")]
         if self.ring.is_some() {
@@ -182,14 +181,14 @@ impl FileSink {
         write_plain(&mut self.output.file, buffers)
     }
 
-    /// The same, in one chain of writes after the other.
+    /// The same through io_uring, in one chain of writes after the other.
     #[cfg(feature = "live")]
     fn write_by_ring(&mut self, batches: &mut [Batch]) -> (usize, Option<io::Error>) {
         let Some(ring) = &mut self.ring else { return (0, None) };
         let buffers = batches.iter_mut().map(|batch| std::mem::take(&mut batch.bytes)).collect();
         let appended = ring.append(self.output.file.as_fd(), buffers);
         if appended.buffers.is_empty() && !batches.is_empty() {
-            // The ring broke and kept the lines; what is in the file is not known to the byte.
+            // The ring failed and kept the buffers. How many bytes are in the file is unknown.
             tracing::warn!("io_uring failed: using write(2) from now on");
             self.ring = None;
         }
@@ -199,8 +198,8 @@ impl FileSink {
         (appended.written_bytes, appended.error)
     }
 
-    /// Takes the torn line at the end of the file away, if the end is where this sink put it.
-    /// Somebody else who appends or truncates must not lose lines by it.
+    /// Removes the torn line from the end of the file, if the end is where this sink put it.
+    /// Another process that appends or truncates must not lose lines.
     fn cut_back(&self, length_before: u64, written_bytes: usize, whole_bytes: usize) -> bool {
         let file = &self.output.file;
         let is_ours = file.metadata().is_ok_and(|metadata| {
@@ -226,8 +225,8 @@ impl Sink for FileSink {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        // The old file has its last line whole, if it has room for it. Before the new one is looked
-        // at, for they may be the same.
+        // Completes the last line of the old file, if the disk has space. This comes before the new
+        // file is examined, because both may be the same file.
         let _ = self.output.settle();
         self.output = open_output(&self.path)?;
         Ok(())
@@ -244,7 +243,7 @@ fn open_output(path: &Path) -> io::Result<Descriptor> {
     Ok(Descriptor { file, owed: if is_torn { b"\n".to_vec() } else { Vec::new() } })
 }
 
-/// The last byte of a file, if it has one and may be read.
+/// The last byte of a file, if it has one and is readable.
 fn last_byte(path: &Path) -> Option<u8> {
     let mut file = File::open(path).ok()?;
     file.seek(SeekFrom::End(-1)).ok()?;
@@ -253,21 +252,21 @@ fn last_byte(path: &Path) -> Option<u8> {
     Some(byte[0])
 }
 
-/// Standard output. What it is (a pipe, a terminal, a file of the shell's) is not ours to cut: a
-/// torn line is continued.
+/// Standard output. It may be a pipe, a terminal or a file that the shell opened, which we must not
+/// truncate: a torn line is continued.
 #[derive(Debug)]
 pub struct StdoutSink {
     output: Descriptor,
 }
 
 impl StdoutSink {
-    /// On a descriptor of its own, so that nothing is kept in the buffer of [`std::io::stdout`].
+    /// Uses a descriptor of its own, to bypass the buffer of [`std::io::stdout`].
     pub fn new() -> io::Result<StdoutSink> {
         let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
         Ok(StdoutSink::on(File::from(descriptor)))
     }
 
-    /// On any descriptor that is not to be cut, such as a pipe.
+    /// Uses any descriptor that must not be truncated, such as a pipe.
     pub fn on(file: File) -> StdoutSink {
         StdoutSink { output: Descriptor { file, owed: Vec::new() } }
     }
@@ -290,7 +289,7 @@ impl Sink for StdoutSink {
     }
 }
 
-/// Memory, for tests: keeps what it is given while it has room.
+/// A sink in memory, for tests: keeps what it is given while it has space.
 #[derive(Clone, Debug, Default)]
 pub struct MemorySink {
     memory: Arc<Mutex<Memory>>,
@@ -316,7 +315,7 @@ impl Default for Memory {
 }
 
 impl MemorySink {
-    /// With room for everything. A clone is the same memory.
+    /// A sink with unlimited space. A clone shares its memory.
     pub fn new() -> MemorySink {
         MemorySink::default()
     }
@@ -325,7 +324,7 @@ impl MemorySink {
         self.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// What was written so far.
+    /// The bytes written so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.lock().bytes.clone()
     }
@@ -335,7 +334,7 @@ impl MemorySink {
         self.lock().reopened
     }
 
-    /// From now on it takes up to `room_bytes` in all, and then fails with `fault`.
+    /// From now on the sink takes up to `room_bytes` in total, and then fails with `fault`.
     pub fn set_room(&self, room_bytes: usize, fault: io::ErrorKind) {
         let mut memory = self.lock();
         memory.room_bytes = room_bytes;
@@ -380,7 +379,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("http.jsonl");
         let mut sink = FileSink::open_plain(&path).unwrap();
-        // What a disk that was full leaves where somebody else appends to the file too.
+        // What a full disk leaves behind if another process appends to the file, too.
         std::fs::write(&path, "to").unwrap();
         sink.output.owed = b"rn\n".to_vec();
         sink.reopen().unwrap();

@@ -1,6 +1,5 @@
-//! Outputs and senders of a run, and the thread that writes where no shard may wait: it takes
-//! batches from all shards in turn, has them appended ([`OutputWriter`]), and gives the buffers
-//! back.
+//! The outputs and senders of a run, and the thread that writes if no shard may wait. It takes
+//! batches from all shards in turn, appends them ([`OutputWriter`]), and returns the buffers.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,21 +15,22 @@ use crate::output::output_writer::{Control, OutputWriter, WriterStats};
 use crate::output::shared::{Sleeper, WriterLink};
 use crate::output::sink::Sink;
 
-/// Batches of one append at most. More wait for the next one, so that their buffers come back soon.
+/// Maximum number of batches in one append. More wait for the next one, so that buffers come back
+/// soon.
 const APPEND_COUNT_MAX: usize = 32;
 
-/// The writer thread, seen from the engine.
+/// The engine's handle of the writer.
 #[derive(Debug)]
 pub struct Writer {
-    /// Where shards do not write themselves.
+    /// The thread, unless shards write themselves.
     thread: Option<JoinHandle<()>>,
     shared: Arc<WriterLink>,
     control: Arc<Control>,
 }
 
 impl Writer {
-    /// Starts the thread, with one sender for each shard, in order. `sinks` are one for all shards
-    /// or one for each.
+    /// Starts the writer. Returns one sender for each shard, in order. `sinks` has one sink for all
+    /// shards, or one for each.
     pub fn start(
         sinks: Vec<Box<dyn Sink>>,
         shard_count: u16,
@@ -69,27 +69,27 @@ impl Writer {
         Ok((senders, Writer { thread: Some(thread), shared, control }))
     }
 
-    /// Asks for the outputs to be opened anew (SIGHUP, after the file was renamed). Lines that are
-    /// under way may land in either; where shards write themselves, each output does it with its
-    /// next batch.
+    /// Requests that the outputs are reopened (SIGHUP, after the file was renamed). Lines in flight
+    /// may land in either file. If shards write themselves, each output is reopened with its next
+    /// batch.
     pub fn reopen(&self) {
         self.control.reopens_wanted.fetch_add(1, Ordering::Release);
         self.shared.writer.wake();
     }
 
-    /// What was done so far.
+    /// The counters so far.
     pub fn stats(&self) -> WriterStats {
         self.control.counters.snapshot()
     }
 
     /// Whether lines are no longer written: the reader of standard output has gone, or, with
-    /// [`Policy::Wait`], an output failed ([`Writer::finish`] tells).
+    /// [`Policy::Wait`], an output failed ([`Writer::finish`] returns the error).
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until all senders are closed and all lines are written or lost. A reader that has gone
-    /// is no error.
+    /// Waits until all senders are closed and all lines are written or lost. A closed pipe is no
+    /// error.
     pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
         let result = match self.thread.map_or(Ok(()), JoinHandle::join) {
             Ok(()) => {
@@ -102,27 +102,30 @@ impl Writer {
     }
 }
 
-/// The writer's end of one shard's queues.
+/// The writer's end of a shard's queues.
 struct BatchReceiver {
     queue: Consumer<Batch>,
     spares: Producer<Vec<u8>>,
-    seat: Arc<Sleeper>,
+    sleeper: Arc<Sleeper>,
 }
 
 fn connect(limits: Limits) -> (Queue, BatchReceiver) {
     let batch_count_max = limits.batch_count_max.max(1);
     let (full, queue) = RingBuffer::new(batch_count_max);
-    // All buffers of a shard: those in the queue, those being written, and the one in hand.
+    // All buffers of a shard: those in the queue, those being written, and the one being filled.
     let (producer, spares) = RingBuffer::new(batch_count_max + APPEND_COUNT_MAX + 1);
-    let seat = Arc::new(Sleeper::default());
-    (Queue { full, spares, seat: seat.clone() }, BatchReceiver { queue, spares: producer, seat })
+    let sleeper = Arc::new(Sleeper::default());
+    (
+        Queue { full, spares, sleeper: sleeper.clone() },
+        BatchReceiver { queue, spares: producer, sleeper },
+    )
 }
 
-/// All that the thread owns.
+/// The state of the thread.
 struct WriterThread {
     receivers: Vec<BatchReceiver>,
     writers: Vec<OutputWriter>,
-    /// Of one append.
+    /// The batches of one append.
     batches: Vec<Batch>,
     /// The shard whose turn it is.
     next: usize,
@@ -131,11 +134,11 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(mut self) {
-        // However this ends, even by a panic, no shard may wait for a writer that is gone.
-        let _closer = Closer { shared: self.shared.clone(), seats: self.seats() };
+        // No shard may wait for a writer that has ended, even by a panic.
+        let _closer = Closer { shared: self.shared.clone(), sleepers: self.sleepers() };
         loop {
-            // Read before the queues are: what an sender handed over before it closed is seen
-            // below.
+            // Read before the queues, so that everything a sender handed over before it closed is
+            // seen below.
             let closed = self.shared.senders_closed.load(Ordering::Acquire);
             self.writers.iter_mut().for_each(OutputWriter::reopen_if_wanted);
             if self.round() {
@@ -153,11 +156,11 @@ impl WriterThread {
         }
     }
 
-    fn seats(&self) -> Vec<Arc<Sleeper>> {
-        self.receivers.iter().map(|receiver| receiver.seat.clone()).collect()
+    fn sleepers(&self) -> Vec<Arc<Sleeper>> {
+        self.receivers.iter().map(|receiver| receiver.sleeper.clone()).collect()
     }
 
-    /// One append to each output that has batches; whether there were any.
+    /// Appends once to each output that has batches. Returns whether there were any.
     fn round(&mut self) -> bool {
         let mut is_any = false;
         for output in 0..self.writers.len() {
@@ -175,7 +178,7 @@ impl WriterThread {
         is_any
     }
 
-    /// Takes one batch of each shard, and again, until the append is full or all queues are empty.
+    /// Takes one batch of each shard in turn, until the append is full or all queues are empty.
     fn take_in_turn(&mut self) {
         let mut empty_count = 0;
         while self.batches.len() < APPEND_COUNT_MAX && empty_count < self.receivers.len() {
@@ -185,7 +188,8 @@ impl WriterThread {
         }
     }
 
-    /// Returns the buffers of the last append to their shards, and wakes those that wait for room.
+    /// Returns the buffers of the last append to their shards, and wakes shards that wait for
+    /// space.
     fn give_back(&mut self) {
         for batch in self.batches.drain(..) {
             let Some(receiver) = self.receivers.get_mut(usize::from(batch.shard.0)) else {
@@ -193,14 +197,15 @@ impl WriterThread {
             };
             let mut buffer = batch.bytes;
             buffer.clear();
-            // The queue has room for every buffer there is; a buffer too many would just be freed.
+            // The queue has space for every buffer. One too many would just be freed.
             let _ = receiver.spares.push(buffer);
-            receiver.seat.wake();
+            receiver.sleeper.wake();
         }
     }
 }
 
-/// Moves up to `count_max` batches from a shard's queue to `batches`; whether there were any.
+/// Moves up to `count_max` batches from a shard's queue to `batches`. Returns whether there were
+/// any.
 fn take(receiver: &mut BatchReceiver, count_max: usize, batches: &mut Vec<Batch>) -> bool {
     let before = batches.len();
     while batches.len() - before < count_max {
@@ -210,17 +215,17 @@ fn take(receiver: &mut BatchReceiver, count_max: usize, batches: &mut Vec<Batch>
     batches.len() > before
 }
 
-/// Lets the shards go when the writer ends.
+/// Releases waiting shards when the writer ends.
 struct Closer {
     shared: Arc<WriterLink>,
-    seats: Vec<Arc<Sleeper>>,
+    sleepers: Vec<Arc<Sleeper>>,
 }
 
 impl Drop for Closer {
     fn drop(&mut self) {
         self.shared.is_closed.store(true, Ordering::Relaxed);
-        for seat in &self.seats {
-            seat.wake();
+        for sleeper in &self.sleepers {
+            sleeper.wake();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Feedback`]: the way back, from what a shard has found to what the kernel need not bring.
+//! [`Feedback`]: tells the kernel filter, by flow hints, what it need not pass to user space.
 
 use crate::flow::{Connection, FlowIndex, FlowTable};
 use crate::ids::{Direction, FlowKey};
@@ -6,31 +6,32 @@ use crate::protocol::{ConnectionState, Shared};
 use crate::stats::HintStats;
 use crate::sys::flow_hints::{FlowHints, GRANT_AHEAD_BYTES_MAX, HintFlags, HintId};
 
-/// A grant that reaches so far ahead need not be renewed yet.
+/// A grant that reaches this far ahead need not be renewed yet.
 const GRANT_AHEAD_BYTES_MIN: i32 = (GRANT_AHEAD_BYTES_MAX / 2) as i32;
 
-/// A grant whose end lies so far behind is moved on, before sequence numbers come around to it.
+/// A grant whose end lies this far behind is moved forward, before sequence numbers wrap around to
+/// it.
 const GRANT_BEHIND_BYTES_MAX: i32 = 1 << 30;
 
-/// What is kept of a connection beside its streams.
+/// The state of a connection apart from its streams.
 #[derive(Debug, Default)]
 pub(super) struct FlowState {
     pub protocol: ConnectionState,
-    /// What the filter was told of it.
+    /// The hint that the filter has for it.
     pub hint: Hint,
 }
 
-/// What was noted of a connection.
+/// The hint for a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hint {
     place: Option<HintId>,
     flags: HintFlags,
-    /// There was no place for it.
+    /// The hint table was full.
     is_refused: bool,
 }
 
 impl Hint {
-    /// Whether it says that nothing of the connection is wanted.
+    /// Whether it is a verdict: nothing of the connection is wanted.
     fn is_verdict(&self) -> bool {
         self.flags.has(HintFlags::FOREIGN) || self.flags.has(HintFlags::OTHER)
     }
@@ -53,8 +54,8 @@ impl Feedback {
         self.stats.clone()
     }
 
-    /// A segment of an HTTP connection has gone through all rooms: the filter hears that it is one,
-    /// and how far the bodies under way go.
+    /// A segment of an HTTP connection has been processed: the hint tells the filter that it is
+    /// HTTP, and how far the current bodies reach.
     #[inline]
     pub fn follow<S>(
         &mut self,
@@ -81,12 +82,12 @@ impl Feedback {
                     continue;
                 }
                 (_, Some(until)) => until,
-                // Nothing but what has passed.
+                // Grants nothing beyond what has passed.
                 (_, None) if it.hint.place.is_some() => next,
                 (_, None) => continue,
             };
             if it.hint.place.is_none() {
-                // A place may have become free.
+                // A slot may have become free.
                 self.begin(key, connection, &mut it.hint);
             }
             let (Some(place), Some(number)) = (it.hint.place, connection.number(direction)) else {
@@ -103,7 +104,7 @@ impl Feedback {
         }
     }
 
-    /// Takes a place for a connection.
+    /// Takes a slot for a connection.
     #[cold]
     fn begin(&mut self, key: &FlowKey, connection: &Connection, hint: &mut Hint) {
         hint.place = self.hints.take(key);
@@ -114,7 +115,7 @@ impl Feedback {
         self.stats.hints_refused += u64::from(hint.is_refused);
     }
 
-    /// Nothing is expected of a connection: until its next SYN, or until something begins like a
+    /// Nothing more is expected of a connection until its next SYN, or until data begins like a
     /// message.
     #[cold]
     pub fn dismiss(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex, is_final: bool) {
@@ -139,15 +140,15 @@ impl Feedback {
         self.stats.verdicts += 1;
     }
 
-    /// The connection is over. What was granted must not reach the next one on the same endpoints,
-    /// whose handshake may pass unseen; a verdict is of all that comes until a SYN.
+    /// The connection is over. A grant must not apply to the next connection on the same endpoints,
+    /// whose handshake we may miss. A verdict applies to everything until a SYN.
     pub fn close(&mut self, hint: &mut Hint) {
         if !hint.is_verdict() {
             self.forget(hint);
         }
     }
 
-    /// The connection leaves the table.
+    /// The connection is removed from the table.
     pub fn forget(&mut self, hint: &mut Hint) {
         if let Some(place) = hint.place.take() {
             self.hints.erase(place);

@@ -1,26 +1,27 @@
-//! Which flows are a pipeline's own. A ring brings a shard its own flows only; of a file each shard
-//! reads all.
+//! The flows that a pipeline processes. A ring delivers to a shard its own flows only. A file is
+//! read by each shard as a whole.
 
 use crate::decode::{Reject, Segment};
 use crate::ids::{FlowKey, ShardId};
 
-/// Which flows are a pipeline's own.
+/// The flows that a pipeline processes.
 #[derive(Clone, Copy, Debug)]
 pub enum Partition {
-    /// All that comes.
+    /// All flows.
     All,
-    /// All that comes, which should be this part: what is of another was sent to the wrong shard.
+    /// All flows that arrive, which should be this part. Those of another part were sent to the
+    /// wrong shard.
     Sent(Part),
-    /// This part.
+    /// This part only.
     Part(Part),
 }
 
-/// One part of all flows, by the hash that the fanout program takes, too.
+/// One part of all flows, by the hash that the fanout program uses, too.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Whose.
+    /// The shard that this part belongs to.
     pub shard: ShardId,
-    /// Of how many.
+    /// The number of shards.
     pub count: u16,
 }
 
@@ -40,13 +41,14 @@ impl Partition {
         }
     }
 
-    /// Whether the segment should have gone to another shard.
+    /// Whether the segment should have been sent to another shard.
     #[inline]
     pub(super) fn is_misplaced(&self, segment: &Segment<'_>) -> bool {
         matches!(self, Partition::Sent(part) if !part.holds(&segment.key))
     }
 
-    /// Somebody must count what belongs to no flow: where each shard reads all, the first does.
+    /// One shard must count the frames that belong to no flow. If each shard reads everything, the
+    /// first one does.
     pub(super) fn counts_strays(&self) -> bool {
         !matches!(self, Partition::Part(part) if part.shard != ShardId(0))
     }

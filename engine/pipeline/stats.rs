@@ -10,21 +10,21 @@ pub struct PipelineStats {
     pub frames: u64,
     /// Bytes of those frames, as captured.
     pub frame_bytes: u64,
-    /// Segments that the fanout sent here though their connection is another shard's: such of
-    /// which a fragment came before its first. Counted where our own program does the fanout.
+    /// Segments that the fanout sent here although their connection belongs to another shard: a
+    /// fragment of their datagram arrived before the first one. Counted if our own program does the
+    /// fanout.
     pub segments_misplaced: u64,
-    /// Frames of which no payload came up, though they had some: elided ones, if the source is
-    /// live.
+    /// Frames whose payload did not reach user space: elided frames, if the source is live.
     pub frames_bare: u64,
-    /// By outcome of decoding; their sum is `frames`.
+    /// Frames by outcome of decoding; their sum is `frames`.
     pub decode: DecodeStats,
-    /// Of IP datagrams, fragments above all.
+    /// Counters of IP datagrams, mainly of fragments.
     pub datagrams: DatagramStats,
-    /// Of the flow table and the reassemblers.
+    /// Counters of the flow table and the reassemblers.
     pub flow: FlowStats,
-    /// Of connections, messages and exchanges.
+    /// Counters of connections, messages and exchanges.
     pub protocol: ProtocolStats,
-    /// Of what was said to the filter.
+    /// Counters of the hints given to the filter.
     pub hints: HintStats,
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A flow must not grow unnoticed: a million of them are in memory where there are so many.
+/// The size of a flow must not grow unnoticed: memory may hold a million of them.
 #[test]
 fn a_flow_takes_what_it_takes() {
     let flow_bytes = FlowTable::<FlowState>::FLOW_BYTES;

@@ -15,8 +15,8 @@ const GET_B: &[u8] = b"GET /b HTTP/1.1\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const NO: &[u8] = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
 
-/// What is told of a connection on which these payloads pass, in turn, and which ends with the run:
-/// target and status of each exchange, and what the connection was counted as.
+/// Reports of a connection that carries these payloads, in this order, and ends with the run:
+/// target and status of each exchange, and the kind that the connection was counted as.
 fn told(payloads: &[(Direction, &[u8])]) -> (Vec<String>, Vec<Kind>) {
     let sink = |told: &mut Vec<String>, event: Event<'_>| {
         if let Event::Exchange(exchange) = event {
@@ -89,7 +89,8 @@ fn a_protocol_yields_chunks_to_the_one_inside() {
     assert_eq!(told_of, (exchanges, vec![Kind::Cipher]));
 }
 
-/// What a protocol has under way when the connection goes on in another is told at the end.
+/// If a connection switches to another protocol, exchanges that are still open in the first one are
+/// reported at the end.
 #[test]
 fn what_was_under_way_before_the_preface_of_http2_is_told_at_the_end() {
     let told_of = told(&[(Forward, GET_A), (Forward, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]);

@@ -1,5 +1,5 @@
-//! From segments to exchanges: whatever is lost, overtaken or looked at in between, an exchange
-//! that the loss did not touch is the one that was held, and one that it touched says so.
+//! From segments to exchanges, whatever is lost, reordered or swept in between: an exchange that
+//! the loss did not touch is reported as it happened, and one that it touched says so.
 
 use crate::config::Config;
 use crate::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
@@ -21,11 +21,11 @@ struct Sent {
     payload: Vec<u8>,
     flags: u8,
     at_ms: u64,
-    /// Whose message it carries a piece of, for all exchanges in it.
+    /// The exchanges that it carries a piece of.
     exchanges: Vec<usize>,
 }
 
-/// A pipeline behind its decoder.
+/// A pipeline without its decoder.
 struct Wire(Pipeline<Reported>);
 
 impl Wire {
@@ -79,7 +79,7 @@ fn body(len: usize, is_chunked: bool) -> String {
     }
 }
 
-/// The segments of the batches, and the note of each exchange.
+/// The segments of the batches, and the expected report of each exchange.
 fn held(batches: &[Vec<(usize, usize, bool)>], cuts: &[usize]) -> (Vec<Sent>, Vec<String>) {
     let syn = |direction, ack, flags| Sent {
         direction,
@@ -112,7 +112,8 @@ fn held(batches: &[Vec<(usize, usize, bool)>], cuts: &[usize]) -> (Vec<Sent>, Ve
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
                 let mut size = (*cuts.next().unwrap_or(&1)).clamp(1, rest.len());
-                // No sender tears a method apart; what is left of one would pass for another.
+                // No sender splits a method across segments; the rest of one could look like
+                // another.
                 while is_torn(&rest[size..]) {
                     size += 1;
                 }
@@ -155,8 +156,9 @@ fn is_told(note: &str) -> bool {
     note.contains("gap=") || note.contains("no_re") || note.contains("truncated")
 }
 
-/// A connection that was joined late is reset, and another handshake follows on its endpoints: the
-/// bytes of the server that the client had acknowledged are those of before, and no loss.
+/// A connection that was captured midstream is reset, and another handshake follows on its
+/// endpoints. The bytes that the client had acknowledged belong to the old connection and are no
+/// loss.
 #[test]
 fn a_handshake_behind_a_reset_tells_no_loss() {
     let sent = |direction, seq, ack, payload: &[u8], flags| Sent {
@@ -178,8 +180,8 @@ fn a_handshake_behind_a_reset_tells_no_loss() {
 }
 
 proptest! {
-    /// One segment is lost. What that did not touch is as it was held; whatever is told as whole is
-    /// true.
+    /// One segment is lost. Exchanges that this did not touch are reported as they happened.
+    /// Whatever is reported as complete is true.
     #[test]
     fn losses_are_told_and_touch_nothing_else(
         batches in batches(),
@@ -208,7 +210,7 @@ proptest! {
                 prop_assert!(!notes.contains(note), "not told: {note}\n{notes:#?}");
             }
         }
-        // A batch none of whose exchanges was touched is whole.
+        // A batch with no touched exchange is complete.
         let mut number = 0;
         for batch in &batches {
             let own = number..number + batch.len();
@@ -223,7 +225,7 @@ proptest! {
         }
     }
 
-    /// When somebody looks for holes whose grace is over changes nothing.
+    /// The moments at which a sweep looks for expired holes change nothing.
     #[test]
     fn looks_change_nothing(
         batches in batches(),

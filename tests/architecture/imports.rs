@@ -1,26 +1,26 @@
-//! Which file imports which: paths lead to the file that defines what they name, through `super`,
-//! imported modules, and whatever gives a name on (`pub use`).
+//! Which file imports which. A path leads to the file that defines what it names, through `super`,
+//! imported modules, and re-exports (`pub use`).
 
 use super::modules::{Crate, Module, ModulePath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Module(ModulePath),
-    /// Something that this module defines.
+    /// An item that this module defines.
     Item(ModulePath),
 }
 
-/// Names are followed so often, and no further: one that stands for itself ends there.
+/// A name is followed this many times at most, so that one that refers to itself ends.
 const STEPS_MAX: usize = 16;
 
-/// The files that each file imports, each with a line that does.
+/// The files that each file imports, each with a line that imports it.
 pub type Imports = BTreeMap<PathBuf, BTreeMap<PathBuf, usize>>;
 
 impl Crate {
-    /// What `path` leads to, as it is written in the module at `place`; `None`: to another crate.
+    /// The target of `path`, as written in the module at `place`. `None`: another crate.
     pub fn resolve(&self, place: &[String], path: &[String]) -> Option<Target> {
         self.follow(place, path, STEPS_MAX)
     }
@@ -43,7 +43,7 @@ impl Crate {
             match self.look_up(&at, name, behind.is_empty(), steps) {
                 Some(Target::Module(place)) => at = place,
                 Some(item) => return Some(item),
-                // A macro may have made it.
+                // A macro may define it.
                 None => return is_of_this_crate.then_some(Target::Item(at)),
             }
             (rest, is_of_this_crate) = (behind, true);
@@ -51,7 +51,8 @@ impl Crate {
         Some(Target::Module(at))
     }
 
-    /// What `name` is in the module at `place`; the last of a path is an item rather than a module.
+    /// The target of `name` in the module at `place`. The last name of a path is an item rather
+    /// than a module.
     fn look_up(&self, place: &[String], name: &str, is_last: bool, steps: usize) -> Option<Target> {
         let module = self.modules.get(place)?;
         let child = [place, &[name.to_string()]].concat();
@@ -74,9 +75,9 @@ impl Crate {
         direct.chain(through).next()
     }
 
-    /// Which file imports which, tests left out. To give on what another module defines imports
-    /// nothing, unless it is used here too; nor does the name of a module, but what is named
-    /// through it.
+    /// Which file imports which, without tests. A re-export imports nothing, unless the name is
+    /// also used here. The name of a module imports nothing either, but names reached through it
+    /// do.
     pub fn imports(&self) -> Imports {
         let mut imports = Imports::new();
         for (place, module) in &self.modules {
@@ -105,7 +106,7 @@ impl Crate {
         imports
     }
 
-    /// The first names below the crate's root of all that the file at `file` names, tests too, each
+    /// The top-level modules of everything that the file at `file` names, including tests, each
     /// with its line.
     pub fn modules_named(&self, file: &Path) -> Vec<(String, usize)> {
         let mut modules = Vec::new();
@@ -118,7 +119,7 @@ impl Crate {
         modules
     }
 
-    /// A path from the crate's root, as far as it is written; `None`: of another crate.
+    /// A path from the crate's root, as written. `None`: in another crate.
     fn absolute(&self, place: &[String], path: &[String]) -> Option<ModulePath> {
         let up = path.iter().take_while(|name| *name == "super").count();
         match path.first()?.as_str() {
@@ -135,7 +136,7 @@ fn named(module: &Module) -> impl Iterator<Item = (&[String], usize)> {
     uses.chain(module.mentions.iter().map(|one| (one.path.as_slice(), one.line)))
 }
 
-/// The files that import each other, directly or through others, by circles.
+/// The circles of files that import each other, directly or through others.
 pub fn circles(imports: &Imports) -> Vec<BTreeSet<&Path>> {
     let reach = |from: &Path| {
         let (mut seen, mut left) = (BTreeSet::new(), vec![from.to_path_buf()]);

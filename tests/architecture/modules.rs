@@ -4,19 +4,19 @@ use super::tokens::{Spot, Token, tokens};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Where a module is in its crate: `["flow", "table"]`; the root is empty.
+/// The path of a module in its crate: `["flow", "table"]`; the root is empty.
 pub type ModulePath = Vec<String>;
 
-/// What a `use` gives a name to.
+/// A name that a `use` introduces.
 #[derive(Clone, Debug)]
 pub struct Use {
-    /// As it is written: it may begin with `crate`, `self` and `super`.
+    /// The path as written: it may begin with `crate`, `self` and `super`.
     pub path: Vec<String>,
-    /// Its name here; `None` where all of a module is imported.
+    /// Its name here; `None` for a glob import.
     pub name: Option<String>,
-    /// Whether it is given on: `pub use`.
+    /// Whether it is re-exported: `pub use`.
     pub is_given_on: bool,
-    /// Whether it is of test code.
+    /// Whether it is in test code.
     pub is_test: bool,
     pub line: usize,
 }
@@ -29,7 +29,7 @@ pub struct Mention {
     pub line: usize,
 }
 
-/// A module, which is a file or stands in one.
+/// A module: a file, or inline in one.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
     pub file: PathBuf,
@@ -37,7 +37,7 @@ pub struct Module {
     pub items: BTreeSet<String>,
     pub uses: Vec<Use>,
     pub mentions: Vec<Mention>,
-    /// Every word of its code, but for those of tests and of `use`.
+    /// Every word of its code, except tests and `use`.
     pub words: BTreeSet<String>,
 }
 
@@ -47,15 +47,15 @@ pub struct Crate {
     pub modules: BTreeMap<ModulePath, Module>,
 }
 
-/// Where the reader is.
+/// The position of the reader.
 #[derive(Clone)]
 struct Context {
     place: ModulePath,
     file: PathBuf,
-    /// Where the files of this module's children are.
+    /// The folder of this module's children.
     folder: PathBuf,
     is_test: bool,
-    /// Whether what is defined here belongs to the module, and to no function or block.
+    /// Whether definitions here belong to the module, and not to a function or block.
     is_top: bool,
 }
 
@@ -64,7 +64,7 @@ struct Context {
 struct Named {
     /// `#[path = ...]`
     path: Option<String>,
-    /// `#[cfg_attr(..., path = ...)]`: one that may stand in its place.
+    /// `#[cfg_attr(..., path = ...)]`: an alternative.
     other: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl Crate {
         module
     }
 
-    /// Reads `spots`, in front of which attributes gave `named`.
+    /// Reads `spots`; the attributes in front of them gave `named`.
     fn code(&mut self, spots: &[Spot], context: &Context, named: Named, read: Read<'_>) {
         let (mut at, mut named) = (0, named);
         let mut is_of_tests = false;
@@ -126,7 +126,7 @@ impl Crate {
         }
     }
 
-    /// Reads what is at `at`; how many tokens that was.
+    /// Reads the item at `at`. Returns the number of its tokens.
     fn step(
         &mut self,
         spots: &[Spot],
@@ -139,7 +139,7 @@ impl Crate {
         let before = |back: usize| at.checked_sub(back).map(|at| &spots[at]);
         if here[0].is('{') {
             let len = group_len(here);
-            // What a macro is given stands for items of the module.
+            // The arguments of a macro count as items of the module.
             let is_of_macro = before(1).is_some_and(|spot| spot.is('!'));
             let inner = Context { is_top: context.is_top && is_of_macro, ..context.clone() };
             self.code(&here[1..len - 1], &inner, Named::default(), read);
@@ -183,7 +183,7 @@ impl Crate {
         named
     }
 
-    /// Reads a module that is declared or stands here.
+    /// Reads a module that is declared or inline here.
     fn child(
         &mut self,
         here: &[Spot],
@@ -221,7 +221,7 @@ impl Crate {
         };
         self.file(&inner, read);
         if let Some(other) = named.other {
-            // A module beside it, so that what it imports is seen.
+            // A sibling module, so that its imports are seen.
             inner.place.pop();
             inner.place.push(format!("{name} ({other})"));
             inner.file = plain(&own_folder.join(other));
@@ -242,7 +242,7 @@ impl Crate {
     }
 }
 
-/// What is imported by the tree `spots` behind `prefix`, each with its name.
+/// The imports of the tree `spots` after `prefix`, each with its name.
 fn tree(spots: &[Spot], prefix: &[String], found: &mut Vec<(Vec<String>, Option<String>)>) {
     let mut path = prefix.to_vec();
     let mut at = 0;
@@ -271,7 +271,7 @@ fn tree(spots: &[Spot], prefix: &[String], found: &mut Vec<(Vec<String>, Option<
     }
 }
 
-/// The parts of a list, which commas divide.
+/// The parts of a list, separated by commas.
 fn parts(spots: &[Spot]) -> impl Iterator<Item = &[Spot]> {
     let mut depth = 0;
     spots.split(move |spot| {
@@ -280,7 +280,7 @@ fn parts(spots: &[Spot]) -> impl Iterator<Item = &[Spot]> {
     })
 }
 
-/// How many tokens the path has that `here` begins with; 1 where it is none.
+/// The number of tokens of the path at the start of `here`; 1 if there is none.
 fn path_len(here: &[Spot]) -> usize {
     let mut len = 1;
     while here.get(len).is_some_and(Spot::is_colons)
@@ -291,7 +291,7 @@ fn path_len(here: &[Spot]) -> usize {
     len
 }
 
-/// How many tokens the group has that `here` begins with, both brackets included.
+/// The number of tokens of the group at the start of `here`, including both brackets.
 fn group_len(here: &[Spot]) -> usize {
     let mut depth = 0;
     for (at, spot) in here.iter().enumerate() {
@@ -307,7 +307,7 @@ fn group_len(here: &[Spot]) -> usize {
     panic!("line {}: a bracket is not closed", here[0].line);
 }
 
-/// How many tokens the item has that `here` begins with, behind its attributes.
+/// The number of tokens of the item at the start of `here`, after its attributes.
 fn item_len(here: &[Spot]) -> usize {
     let is_import = here.iter().take(8).any(|spot| spot.word() == Some("use"));
     let is_field = here.get(1).is_some_and(|spot| spot.is(':'));
@@ -331,7 +331,7 @@ fn item_len(here: &[Spot]) -> usize {
     at
 }
 
-/// The attribute that `here` begins with: its tokens, and what is in its brackets.
+/// The attribute at the start of `here`: the number of its tokens, and the content of its brackets.
 fn attribute(here: &[Spot]) -> Option<(usize, &[Spot])> {
     let start = 1 + usize::from(here.get(1)?.is('!'));
     if !here[0].is('#') || !here.get(start)?.is('[') {
@@ -361,7 +361,7 @@ impl Named {
     }
 }
 
-/// Whether what is behind `before` is public to anybody.
+/// Whether the item after `before` is public to anybody.
 fn is_given_on(before: &[Spot]) -> bool {
     match before.last() {
         Some(last) if last.is(')') => before
@@ -373,7 +373,7 @@ fn is_given_on(before: &[Spot]) -> bool {
     }
 }
 
-/// Without `..`.
+/// The path without `..`.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! The resolver itself, on crates made up here.
+//! Tests of the resolver itself, on small generated crates.
 
 use super::imports::{Target, circles};
 use super::modules::Crate;
@@ -24,7 +24,7 @@ fn words(path: &str) -> Vec<String> {
     path.split("::").filter(|name| !name.is_empty()).map(str::to_string).collect()
 }
 
-/// Rooms `a` and `b` with files in them; `text` is the file `a/deep/one.rs`.
+/// Modules `a` and `b` with files in them; `text` is the file `a/deep/one.rs`.
 fn with(text: &str) -> Vec<String> {
     let all = imports(&[
         ("lib.rs", "pub mod a; pub mod b;"),
@@ -50,7 +50,7 @@ fn trees_of_imports_are_read_to_their_leaves() {
         with(
             "pub struct One;
             use crate::{
-                // One for each file.
+                // One import for each file.
                 a::{self, Own, deep::{Deep}},
                 b::{
                     c::C,
@@ -77,7 +77,7 @@ fn paths_in_code_import_too() {
     assert_eq!(with("fn f(x: super::Deep) {}"), ["a/deep.rs"]);
     assert_eq!(with("use crate::b::{self, c as see}; fn f() { see::call() }"), ["b/c.rs"]);
     assert_eq!(with("fn f() { use crate::b::*; let x = d::D { x: 1 }; }"), ["b.rs", "b/d.rs"]);
-    // A module's name alone imports nothing, and this says who may see it.
+    // A module's name alone imports nothing; here it only restricts visibility.
     assert_eq!(with("use crate::b; pub(in crate::a) struct One; pub(super) fn f() {}"), [""; 0]);
     assert_eq!(
         with("use std::io; fn f() { io::stdin(); \"crate::b::c::C\"; } // crate::b::c::C"),

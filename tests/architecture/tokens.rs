@@ -1,11 +1,11 @@
-//! Rust text as words and marks: as much of it as it takes to read `mod`, `use` and paths.
+//! A small tokenizer for Rust: just enough to read `mod`, `use` and paths.
 
 /// A word or a mark of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
     /// A name, a keyword, or a number.
     Word(String),
-    /// What is in a string.
+    /// The content of a string.
     Text(String),
     /// `::`
     Colons,
@@ -26,7 +26,7 @@ impl Spot {
         self.token == Token::Mark(mark)
     }
 
-    /// The word that this is.
+    /// The word, if this is one.
     pub fn word(&self) -> Option<&str> {
         match &self.token {
             Token::Word(word) => Some(word),
@@ -66,7 +66,8 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// What begins with `first`; `None` for blanks, comments and what is of no interest.
+    /// The token that begins with `first`; `None` for blanks, comments and other text of no
+    /// interest.
     fn next(&mut self, first: char) -> Option<Token> {
         if let Some(hashes) = raw_string(self.rest) {
             let start = self.rest.find('"').expect("a raw string has quotes") + 1;
@@ -115,14 +116,14 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// How many `#` the raw string has that `rest` begins with, if one does.
+/// The number of `#` of the raw string at the start of `rest`, if there is one.
 fn raw_string(rest: &str) -> Option<usize> {
     let behind = ["r", "br", "cr"].iter().find_map(|start| rest.strip_prefix(start))?;
     let quoted = behind.trim_start_matches('#');
     quoted.starts_with('"').then_some(behind.len() - quoted.len())
 }
 
-/// How long the string is that `rest` begins with.
+/// The length of the string at the start of `rest`.
 fn string_bytes(rest: &str) -> usize {
     let mut is_escaped = false;
     let end = rest.char_indices().skip(1).find(|(_, c)| {
@@ -133,7 +134,7 @@ fn string_bytes(rest: &str) -> usize {
     end.map_or(rest.len(), |(at, _)| at + 1)
 }
 
-/// How long the comment is that `rest` begins with; it may have others inside.
+/// The length of the comment at the start of `rest`; it may be nested.
 fn comment_bytes(rest: &str) -> usize {
     let (mut depth, mut at) = (0, 0);
     while at < rest.len() {
@@ -149,7 +150,7 @@ fn comment_bytes(rest: &str) -> usize {
     rest.len()
 }
 
-/// How long the character is that `rest` begins with, or the quote of a lifetime.
+/// The length of the character at the start of `rest`, or of the quote of a lifetime.
 fn quoted_bytes(rest: &str) -> usize {
     let mut chars = rest.char_indices().skip(1);
     match (chars.next(), chars.next()) {

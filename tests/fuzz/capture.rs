@@ -1,4 +1,4 @@
-//! Any bytes as a capture file.
+//! Arbitrary bytes as a capture file.
 
 use httplines::capture::pcap::PcapSource;
 use httplines::capture::{Frame, FrameSource, LinkType, Polled};
@@ -6,10 +6,10 @@ use httplines::ids::{IfaceId, IfaceNames};
 use httplines::time::TimestampNs;
 use std::io::{ErrorKind, Read};
 
-/// What a record or a block takes at least, beside its frame.
+/// The minimum size of a record or a block, without its frame.
 const RECORD_BYTES_MIN: usize = 16;
 
-/// A reader that gives a few bytes at a time, and every now and then nothing yet.
+/// A reader that returns a few bytes at a time, and now and then "nothing yet".
 #[derive(Debug)]
 struct Trickle<'a>(&'a [u8], usize, bool);
 
@@ -24,7 +24,7 @@ impl Read for Trickle<'_> {
     }
 }
 
-/// The frames of a capture and how it ended, as text; `None` where it is none.
+/// The frames of a capture and how it ended, as text; `None` if it is no capture.
 pub fn capture_of(data: &[u8], read_bytes: usize) -> Option<(Vec<String>, String)> {
     let reader = Trickle(data, read_bytes, false);
     let names = IfaceNames::default();
@@ -53,7 +53,7 @@ pub fn capture_of(data: &[u8], read_bytes: usize) -> Option<(Vec<String>, String
     Some((frames, end))
 }
 
-/// The frames of a little-endian classic capture, as plainly as it can be said; `None` for other
+/// The frames of a little-endian classic capture, read as plainly as possible; `None` for other
 /// captures.
 pub fn plain_frames(data: &[u8]) -> Option<Vec<String>> {
     let word = |bytes: &[u8], at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));

@@ -1,4 +1,4 @@
-//! Scripts of frames, through one decoder and each alone.
+//! Scripts of frames, through one shared decoder and each frame alone.
 
 use httplines::capture::{Frame, LinkType, VlanTag};
 use httplines::config::DecodeConfig;
@@ -14,7 +14,7 @@ mod oracle;
 /// Nanoseconds between two frames: a fragment is given up after a few.
 const STEP_NS: u64 = 7_000_000_000;
 
-/// Frames of any link type on their way through one decoder, so that fragments meet.
+/// Passes frames of any link type through one decoder, so that fragments meet.
 #[derive(Debug)]
 pub struct Frames {
     limits: DecodeConfig,
@@ -36,8 +36,8 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// A frame of a script: its link type, bits (a tag that was taken out, what the snap length
-    /// cut), then its bytes.
+    /// A frame of a script: its link type, flags (a tag that was removed, a cut by the snap
+    /// length), then its bytes.
     pub fn step(&mut self, piece: &[u8]) {
         let [link, bits, bytes @ ..] = piece else { return };
         let cut_bytes = if bits & 2 == 0 { 0 } else { 1 << (bits >> 3) };
@@ -65,14 +65,14 @@ impl Frames {
         compare_with_cut(&frame, bytes.len() * usize::from(bits >> 3) / 32);
     }
 
-    /// Each frame had one outcome.
+    /// Asserts that each frame had one outcome.
     pub fn finish(self) {
         let sum: u64 = self.stats.each().iter().map(|(_, count)| count).sum();
         assert_eq!(sum, self.count);
     }
 }
 
-/// Where etherparse finds a segment so do we, and the same.
+/// If etherparse finds a segment, we must find the same.
 fn compare_with_oracle(frame: &Frame<'_>) {
     if frame.link != LinkType::Ethernet || frame.vlan.is_some() {
         return;
@@ -84,8 +84,8 @@ fn compare_with_oracle(frame: &Frame<'_>) {
     assert_eq!(told(&segment), expected);
 }
 
-/// A frame of which only `kept_bytes` were captured is the same segment with less of its payload,
-/// or cut inside its headers; it is never another segment.
+/// A frame of which only `kept_bytes` were captured is the same segment with less payload, or is
+/// cut inside its headers. It is never another segment.
 fn compare_with_cut(frame: &Frame<'_>, kept_bytes: usize) {
     let cut = Frame { bytes: &frame.bytes[..kept_bytes], ..*frame };
     let (mut decoder, mut cut_decoder) =

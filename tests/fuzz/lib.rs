@@ -1,5 +1,5 @@
-//! What the fuzz targets share: scripts of bytes, and what must hold whatever they say. A target
-//! panics where it does not.
+//! Shared by the fuzz targets: scripts of bytes, and invariants that hold for any script. A target
+//! panics if one is violated.
 
 pub mod capture;
 pub mod frames;
@@ -7,7 +7,8 @@ pub mod record;
 pub mod segments;
 pub mod talk;
 
-/// The pieces of an input. A mark and no lengths: what is cut or put in leaves the rest as it was.
+/// The pieces of an input. They are separated by a mark and have no lengths, so that a deletion or
+/// insertion leaves the rest unchanged.
 pub fn pieces<'a>(data: &'a [u8], mark: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = Some(data);
     std::iter::from_fn(move || {

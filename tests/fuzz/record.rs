@@ -1,4 +1,4 @@
-//! Exchanges of any content, as lines: JSON that gives every byte back.
+//! Exchanges of any content, as lines: JSON must reproduce every byte.
 
 use exchange::header;
 use fields::{FIELDS, Shown, check_field, exchange_of};
@@ -16,15 +16,15 @@ mod fields;
 #[path = "../support/keys.rs"]
 mod keys;
 
-/// Fields whose query may be hidden.
+/// Fields whose query may be masked.
 const URIS: [&str; 3] = ["target", "referer", "location"];
 const SECRETS: [&str; 4] = ["authorization", "cookie", "set-cookie", "proxy-authorization"];
-/// More than is ever shown of a text.
+/// More bytes than are ever shown of a text.
 const TEXT_BYTES_MAX: usize = 10_000;
-/// Statuses of interim answers that are listed.
+/// Maximum number of interim statuses that are listed.
 const INTERIM_COUNT_MAX: usize = 32;
 
-/// Values out of an input; nothing but zeros behind its end.
+/// Values from an input; only zeros after its end.
 #[derive(Debug)]
 struct Values<'a>(&'a [u8]);
 
@@ -37,7 +37,7 @@ impl Values<'_> {
         number
     }
 
-    /// Bytes of any length that matters: a few of the input, and those again and again.
+    /// Bytes of any relevant length: a few of the input, repeated.
     fn bytes(&mut self) -> Vec<u8> {
         let [len, times] = self.number();
         let (own, rest) = self.0.split_at(usize::from(len).min(self.0.len()));
@@ -48,7 +48,7 @@ impl Values<'_> {
     }
 }
 
-/// A line of an exchange whose fields are any values, and whether it tells them.
+/// Formats an exchange with arbitrary fields, and checks that the line reproduces them.
 pub fn check_line_of(data: &[u8]) {
     let mut values = Values(data);
     let texts: Vec<_> = FIELDS.iter().map(|_| values.bytes()).collect();
@@ -84,7 +84,7 @@ pub fn check_line_of(data: &[u8]) {
     check_headers(&record, &exchange, &config);
 }
 
-/// Any values in the other fields of `exchange`, and any choice of what is shown.
+/// Sets the other fields of `exchange` to arbitrary values, and chooses arbitrary output options.
 fn fill(exchange: &mut Exchange, values: &mut Values<'_>) -> EmitConfig {
     let [mode, interim, status, mask] = values.number();
     for time in [
@@ -114,13 +114,13 @@ fn fill(exchange: &mut Exchange, values: &mut Values<'_>) -> EmitConfig {
     }
 }
 
-/// Nothing of what stands behind `before` is shown, but a mask.
+/// Checks that everything after `before` is masked.
 fn check_hidden(shown: &Value, before: &[u8]) {
     let hidden = [&String::from_utf8_lossy(before), "***"].concat();
     assert!(unfolded_eq(shown.as_str().expect("a text"), &hidden), "{shown} shows a query");
 }
 
-/// Whether `shown` is `text` or its beginning, but for white space, of which folds leave one.
+/// Whether `shown` is `text` or a prefix of it, where a fold becomes a single space.
 fn unfolded_eq(shown: &str, text: &str) -> bool {
     let plain = |text: &str| text.chars().filter(|c| !c.is_ascii_whitespace()).collect::<String>();
     plain(text).starts_with(&plain(shown))
@@ -153,7 +153,7 @@ fn check_numbers(record: &Value, exchange: &Exchange, flow: &FlowIdentity<'_>) {
     assert_eq!(number("interim_len").unwrap_or(listed as u64), interim.len() as u64);
 }
 
-/// Header lines as plainly as it can be said: names and values.
+/// Header lines, parsed as plainly as possible: names and values.
 fn header_lines(message: &Message) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
     let headers = &message.text[message.start_line_bytes as usize..];
@@ -172,7 +172,7 @@ fn header_lines(message: &Message) -> Vec<(Vec<u8>, Vec<u8>)> {
     parts.collect()
 }
 
-/// The headers that are listed are those that stand in the heads, in order, and those without room
+/// Checks that the listed headers are those of the heads, in order, and that headers without space
 /// are counted.
 fn check_headers(record: &Value, exchange: &Exchange, config: &EmitConfig) {
     let mut omitted = 0;

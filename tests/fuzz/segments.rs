@@ -1,4 +1,4 @@
-//! Segments of a few connections, through a flow table.
+//! Passes segments of a few connections through a flow table.
 
 use httplines::config::FlowConfig;
 use httplines::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
@@ -8,7 +8,8 @@ use httplines::time::TimestampNs;
 
 const MS: u64 = 1_000_000;
 
-/// The byte at an offset of any honest stream: lines that begin like messages, each its own.
+/// The byte at an offset of any honest stream: lines that begin like messages, each of them
+/// different.
 fn content(offset: u32) -> u8 {
     let line = (offset / 16) as u8;
     match offset % 16 {
@@ -17,7 +18,7 @@ fn content(offset: u32) -> u8 {
     }
 }
 
-/// One end of a connection that keeps to the rules: how far it has sent, and whether it closed.
+/// One end of an honest connection: how far it has sent, and whether it closed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sender {
     sent: u32,
@@ -34,10 +35,10 @@ impl Sender {
 /// Offsets of a stream, from one to before another.
 type Part = std::ops::Range<u32>;
 
-/// What is known of one direction of a flow.
+/// The test's knowledge of one direction of a flow.
 #[derive(Debug, Default)]
 struct Passed {
-    /// How far it went on, in bytes and gaps.
+    /// How far it was delivered, in bytes and gaps.
     next: Option<SeqNumber>,
     /// Parts that were captured, and parts that the snap length cut.
     taken: Vec<Part>,
@@ -45,8 +46,8 @@ struct Passed {
     is_reset: bool,
 }
 
-/// Segments of four connections on their way through a flow table. Honest ends send each byte once
-/// or again the same, and acknowledge nothing that was not sent; wild ones say anything.
+/// Passes segments of four connections through a flow table. Honest ends send each byte once or
+/// repeat it unchanged, and acknowledge nothing that was not sent. Wild ends send anything.
 #[derive(Debug)]
 pub struct Segments {
     table: FlowTable<[Passed; 2]>,
@@ -57,7 +58,7 @@ pub struct Segments {
     now_ms: u64,
 }
 
-/// What is known of what was sent, and what was heard of it.
+/// What was sent, and what the flow table delivered.
 #[derive(Debug)]
 struct Watch {
     is_honest: bool,
@@ -109,7 +110,7 @@ impl Watch {
         }
     }
 
-    /// Bytes are those that were sent; what was captured is no gap.
+    /// Delivered bytes are those that were sent, and a gap covers no captured bytes.
     fn check_honest(passed: &Passed, part: Part, chunk: Chunk<'_>) {
         let overlaps = |other: &Part| other.start < part.end && part.start < other.end;
         if let Chunk::Bytes(bytes, _) = chunk {
@@ -119,13 +120,13 @@ impl Watch {
         }
     }
 
-    /// The end of a flow: all that was captured of it has gone on.
+    /// At the end of a flow, everything that was captured has been delivered.
     fn check_whole(&self, passed: &[Passed; 2]) {
         if !self.is_honest || passed.iter().any(|passed| passed.is_reset) {
             return;
         }
         for (way, passed) in [Direction::Forward, Direction::Reverse].into_iter().zip(passed) {
-            // Where nothing has gone on there was nothing behind the place at which it was joined.
+            // If nothing was delivered, nothing was captured after the start of tracking.
             let Some(next) = passed.next else { continue };
             let end = Self::offset(next, way);
             assert!(passed.taken.iter().all(|part| part.end <= end), "not all passed: {passed:?}");
@@ -151,8 +152,8 @@ impl FlowEvents<[Passed; 2]> for Watch {
 }
 
 impl Segments {
-    /// Bits of `mode`: wild ends; narrow bounds; stamps in order. `is_tidied`: now and then holes
-    /// and timeouts are looked for beside the segments.
+    /// Bits of `mode`: wild ends; narrow bounds; timestamps in order. With `is_tidied`, holes and
+    /// timeouts are also swept now and then between segments.
     pub fn new(mode: u8, is_tidied: bool) -> Segments {
         let mut limits = FlowConfig { idle_timeout_ms: 2_000, ..FlowConfig::default() };
         limits.closed_timeout_ms = 100;
@@ -173,14 +174,14 @@ impl Segments {
         Segments { table, watch, mode, is_tidied, limits, now_ms: 1_000 }
     }
 
-    /// Whether what is heard hangs on the connections' own packets only: nothing is given up for
-    /// want of room, and packet time does not run backwards.
+    /// Whether the result depends on each connection's own packets only: nothing is given up for
+    /// lack of memory, and packet time does not run backwards.
     pub fn is_independent(mode: u8) -> bool {
         mode & 6 == 4
     }
 
-    /// A step of the script. The first byte says which way, whose and what; bits of the third
-    /// say how.
+    /// A step of the script. The first byte selects direction, connection and action; bits of the
+    /// third modify it.
     pub fn step(&mut self, step: [u8; 6]) {
         let [what, back, how, len, lag, ms] = step;
         self.now_ms += u64::from(ms) * if how & 16 != 0 { 16 } else { 1 };
@@ -256,7 +257,8 @@ impl Segments {
         self.table.accept(index, segment, |key, _, passed, way, chunk| {
             watch.hear(key, passed, way, chunk);
         });
-        // Only now: the segment may have shown first that the grace of a hole was over.
+        // This comes last, because the segment may first have shown that the grace period of a hole
+        // was over.
         if let Some((_, _, passed)) = self.table.parts(index) {
             let start = Watch::offset(segment.payload_seq(), segment.direction);
             let middle = start.wrapping_add(segment.payload.len() as u32);
@@ -276,8 +278,8 @@ impl Segments {
         }
     }
 
-    /// The end of the capture: nothing waits any more, and the counters tell what was heard.
-    /// Returns that, by connection.
+    /// The end of the capture: nothing waits any more, and the counters match the delivered data.
+    /// Returns the deliveries by connection.
     pub fn finish(mut self) -> [Vec<String>; 4] {
         for index in self.table.indices() {
             self.table.end(index, End::Exit, None, &mut self.watch);

@@ -1,4 +1,4 @@
-//! Both directions of a connection, piece by piece, through a conversation.
+//! Passes both directions of a connection, piece by piece, through an HTTP/1 connection state.
 
 use httplines::config::HttpConfig;
 use httplines::decode::{SeqNumber, TunnelPath};
@@ -10,20 +10,20 @@ use httplines::time::TimestampNs;
 
 const MS: u64 = 1_000_000;
 
-/// Stands for bytes that were lost; no piece of a script holds it.
+/// Marks lost bytes; no piece of a script contains it.
 const LOST: u8 = 0xff;
 
-/// Hears of a conversation and counts.
+/// Counts the events of a connection.
 #[derive(Debug, Default)]
 struct Tally {
-    /// What passed in each direction, and when it began.
+    /// The bytes of each direction, and when they began.
     streams: [Vec<u8>; 2],
     began: [Option<TimestampNs>; 2],
     /// When the first byte of each direction's first message passed.
     first: [Option<TimestampNs>; 2],
     request_heads: Vec<Vec<u8>>,
     exchange_heads: Vec<Vec<u8>>,
-    /// Bytes of heads and bodies, by direction.
+    /// Reported bytes of heads and bodies, by direction.
     told_bytes: [u64; 2],
     exchanges: Vec<String>,
     is_request_missing: bool,
@@ -75,7 +75,7 @@ impl Tally {
     }
 }
 
-/// A conversation, piece by piece.
+/// A connection, piece by piece.
 #[derive(Debug)]
 pub struct Script {
     state: ConnectionState,
@@ -89,8 +89,9 @@ pub struct Script {
 }
 
 impl Script {
-    /// Bits of `mode`: joined late; narrow bounds, and rest between exchanges; parts are frames of
-    /// their own; the others say how long parts are. `is_split`: bytes come in parts.
+    /// Bits of `mode`: captured midstream; narrow bounds, and pauses between exchanges; parts are
+    /// frames of their own; the others give the length of parts. With `is_split`, bytes come in
+    /// parts.
     pub fn new(mode: u8, is_split: bool) -> Script {
         let mut limits = HttpConfig::default();
         if mode & 2 != 0 {
@@ -115,10 +116,10 @@ impl Script {
         }
     }
 
-    /// A piece of the script. Its first byte says what it is, in letters: `@` and `A` are bytes of
-    /// the one and the other direction, `D` and `E` gaps, `F` and `G` ends; 8 more: in the middle
-    /// of a frame; 16 more: without acknowledgement; 32 more: it acknowledges half.
-    /// False where the connection is over.
+    /// A piece of the script. Its first byte is a letter that gives its kind: `@` and `A` are bytes
+    /// of either direction, `D` and `E` gaps, `F` and `G` ends; plus 8: in the middle of a frame;
+    /// plus 16: without acknowledgement; plus 32: it acknowledges half. Returns false if the
+    /// connection is over.
     pub fn step(&mut self, piece: &[u8]) -> bool {
         let Some((&what, bytes)) = piece.split_first() else { return true };
         self.now_ms += 1;
@@ -174,8 +175,8 @@ impl Script {
         assert!(self.shared.held_bytes() <= limits.held_bytes_shard_max + slack_bytes);
     }
 
-    /// The end of the connection: nothing is held any more, and each request was told once. Returns
-    /// the exchanges, where it does not matter in which pieces the bytes came.
+    /// The end of the connection: nothing is held any more, and each request was reported once.
+    /// Returns the exchanges, if they do not depend on how the bytes were split.
     pub fn finish(mut self) -> Option<Vec<String>> {
         let key = FlowKey::default();
         let flow = FlowRef { key: &key, handshake: &self.handshake };
@@ -196,9 +197,10 @@ impl Script {
         for (told_bytes, sent_bytes) in tally.told_bytes.into_iter().zip(self.sent) {
             assert!(told_bytes <= sent_bytes.into(), "{told_bytes} told of {sent_bytes}");
         }
-        // Behind a loss, or where the place is lost, heads are only taken where frames begin. So is
-        // a head in the place of a body that a client kept back, or the answer to HEAD had not, and
-        // one behind a head that was cut and whose rest did not come.
+        // After a loss, or when the parser has lost synchronisation, heads are only accepted at the
+        // start of frames. The same holds for a head in place of a body that the client withheld or
+        // that the response to HEAD did not have, and for a head after one that was cut and whose
+        // rest did not arrive.
         let is_in_place = stats.resyncs + stats.bytes_skipped == 0
             && stats.heads_unfinished + stats.heads_cut == 0
             && tally.began == tally.first

@@ -1,6 +1,5 @@
-//! Attacks on one shard: any number of frames, made one by one, with honest traffic spread among
-//! them; how much memory that took at most, what was counted, and what became of the honest
-//! traffic.
+//! Attacks on one shard: any number of frames, generated one by one, with honest traffic spread
+//! among them. The outcome is the peak memory, the counters, and the records of the honest traffic.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -22,8 +21,8 @@ use httplines::time::TimestampNs;
 use super::capture_file::{self, Order, Unit, WrittenFrame};
 use super::conversation::{Conversation, Side};
 
-/// The system's allocator, and what each thread holds of it: a shard is one thread, so this is
-/// exact, whatever other tests do at the same time.
+/// The system's allocator, which also counts the memory that each thread holds. A shard is one
+/// thread, so the count is exact, whatever other tests do at the same time.
 pub struct Counting;
 
 thread_local! {
@@ -31,21 +30,21 @@ thread_local! {
     static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
-/// What glibc takes for `size` bytes: a word in front, and multiples of 16.
+/// The bytes that glibc needs for `size` bytes: a word in front, rounded up to multiples of 16.
 fn chunk_bytes(size: usize) -> isize {
     (size + 8).next_multiple_of(16).max(32) as isize
 }
 
 fn count(bytes: isize) {
-    // A thread that ends frees memory when its own is gone already.
+    // A thread that ends still frees memory after its thread-locals are gone.
     let _ = HELD.try_with(|held| {
         let (now, peak) = held.get();
         held.set((now + bytes, peak.max(now + bytes)));
     });
 }
 
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing, for the
-// cell is made without and has nothing to drop.
+// SAFETY: every call is passed to the system's allocator unchanged. Counting allocates nothing,
+// because the cell has a constant initialiser and nothing to drop.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(chunk_bytes(layout.size()));
@@ -72,7 +71,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Bytes held now; from here on the peak is taken anew.
+/// Returns the bytes held now, and restarts the peak from there.
 fn reset_peak() -> isize {
     HELD.with(|held| {
         let (now, _) = held.get();
@@ -85,9 +84,9 @@ fn peak() -> isize {
     HELD.with(|held| held.get().1)
 }
 
-/// Makes the frames of an attack, one after the other, as raw IP packets.
+/// Generates the frames of an attack, one after the other, as raw IP packets.
 pub trait Attack {
-    /// Frame `number`, from 0, into the empty `frame`.
+    /// Writes frame `number`, from 0, into the empty `frame`.
     fn frame(&mut self, number: u64, frame: &mut Vec<u8>);
 }
 
@@ -108,26 +107,26 @@ impl<F: FnMut(u64, &mut Vec<u8>)> Attack for F {
 pub struct Blow {
     /// Address and port of the client.
     pub client: (u32, u16),
-    /// From the server to it.
+    /// Whether it goes from the server to the client.
     pub is_answer: bool,
     /// Sequence number.
     pub seq: u32,
-    /// What it acknowledges.
+    /// Acknowledgement number.
     pub ack: u32,
     /// TCP's control bits.
     pub flags: u8,
 }
 
-/// Who is attacked.
+/// The attacked server.
 pub const SERVER: (u32, u16) = (0x0a09_0001, 80);
 
 impl Blow {
-    /// From the client, with these control bits.
+    /// A segment from the client, with these control bits.
     pub fn from(client: (u32, u16), flags: u8) -> Blow {
         Blow { client, is_answer: false, seq: 0, ack: 0, flags }
     }
 
-    /// Writes it with `payload` behind.
+    /// Writes the segment with `payload`.
     pub fn write(&self, payload: &[u8], frame: &mut Vec<u8>) {
         let (from, to) = if self.is_answer { (SERVER, self.client) } else { (self.client, SERVER) };
         let bytes = 40 + payload.len() as u32;
@@ -234,7 +233,7 @@ impl<A: Attack> FrameSource for AttackSource<A> {
     }
 }
 
-/// Keeps the lines about honest traffic, counts the others, and notes the longest line.
+/// Keeps the lines about honest traffic, counts the others, and records the longest line.
 #[derive(Clone, Debug, Default)]
 struct HonestSink(Arc<Mutex<(Vec<String>, u64, usize)>>);
 
@@ -257,7 +256,7 @@ impl Sink for HonestSink {
     }
 }
 
-/// What came of an attack.
+/// The outcome of an attack.
 #[derive(Debug)]
 pub struct Outcome {
     /// All counters of the shard.
@@ -272,7 +271,7 @@ pub struct Outcome {
     pub longest_bytes: usize,
 }
 
-/// Bounds so small that an attack meets them soon.
+/// Bounds so small that an attack reaches them soon.
 pub fn small() -> Config {
     let mut config = Config::new(Input::Stdin);
     config.flow.flow_count_max = 2000;
@@ -290,7 +289,7 @@ pub fn small() -> Config {
     config
 }
 
-/// Lets `frame_count` frames of `attack` and `honest` through a shard of its own.
+/// Sends `frame_count` frames of `attack`, and `honest`, through a shard of their own.
 pub fn run_attack(
     config: &Config,
     frame_count: u64,
@@ -318,12 +317,12 @@ pub fn run_attack(
     Outcome { stats, peak_bytes, honest, other_count, longest_bytes }
 }
 
-/// What came of an attack on the program.
+/// The outcome of an attack on the program.
 #[derive(Debug)]
 pub struct Storm {
     /// The most memory that the process held, as the kernel counts it.
     pub peak_bytes: u64,
-    /// Processor time of the process for a frame.
+    /// CPU time of the process per frame.
     pub frame_ns: u64,
     /// Records about honest traffic, in order of their text.
     pub honest: Vec<String>,
@@ -331,11 +330,11 @@ pub struct Storm {
     pub totals: String,
 }
 
-/// What stands before an IPv4 packet in Ethernet.
+/// The Ethernet header of an IPv4 packet.
 pub const ETHERNET: &[u8] = &[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
 
-/// Lets the program read the same from a pipe, with `args` beside; each frame behind `link`, which
-/// is empty or [`ETHERNET`].
+/// Lets the program read the same from a pipe, with the additional `args`. Each frame starts with
+/// `link`, which is empty or [`ETHERNET`].
 pub fn storm(
     args: &[&str],
     link: &[u8],
@@ -381,11 +380,11 @@ pub fn storm(
     Storm { peak_bytes, frame_ns: cpu_ns / all_count, honest, totals }
 }
 
-/// Waits for the end of `child`; its greatest size in bytes, and its processor time in nanoseconds.
+/// Waits for the end of `child`. Returns its peak size in bytes, and its CPU time in nanoseconds.
 fn used_by(child: Child) -> (u64, u64) {
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel writes to both, which live, and all zeroes is a usage.
+    // SAFETY: the kernel writes to both, which are alive, and all zeroes is a valid rusage.
     let usage = unsafe {
         let pid = libc::wait4(child.id() as i32, &mut status, 0, usage.as_mut_ptr());
         assert_eq!(pid, child.id() as i32);

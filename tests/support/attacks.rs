@@ -1,9 +1,9 @@
-//! Attacks, each a rule that makes frame after frame.
+//! Attacks: each is a rule that generates frame after frame.
 
 use super::attack_harness::{Attack, Blow, SERVER};
 use super::packet::{ACK, FIN, SYN};
 
-/// A client of its own for each number, 172.16.0.0 and up.
+/// A different client for each number, from 172.16.0.0 upwards.
 pub fn client(number: u64) -> (u32, u16) {
     (0xac10_0000 + (number / 50_000) as u32, 1024 + (number % 50_000) as u16)
 }
@@ -13,24 +13,24 @@ fn head(start: &str, bytes: usize) -> Vec<u8> {
     format!("{start}\r\nX: {}\r\n\r\n", "x".repeat(bytes)).into_bytes()
 }
 
-/// A handshake begins, from ever other clients.
+/// SYNs, each from another client.
 pub fn syns() -> impl Attack {
     |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), SYN).write(b"", frame)
 }
 
-/// A request, from ever other clients, that nobody answers.
+/// Requests without a response, each from another client.
 pub fn requests() -> impl Attack {
     let request = head("GET / HTTP/1.1", 20);
     move |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), ACK).write(&request, frame)
 }
 
-/// No attack: exchanges, one on each of `flow_count` connections in each round, in another order in
-/// every other one.
+/// No attack: exchanges, one on each of `flow_count` connections in each round. Every other round
+/// has another order.
 pub fn exchanges(flow_count: u64) -> impl Attack {
     let (request, response) = (head("GET / HTTP/1.1", 20), head("HTTP/1.1 204 None", 20));
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, place) = (number / 2 / flow_count, number / 2 % flow_count);
-        // A prime, which is no divisor of the count.
+        // A prime that does not divide the count.
         let flow = if round % 2 == 0 { place } else { place * 611_953 % flow_count };
         let mut blow = Blow::from(client(flow), ACK);
         blow.is_answer = number % 2 == 1;
@@ -71,7 +71,7 @@ pub fn slow_heads(flow_count: u64, bytes: usize) -> impl Attack {
     }
 }
 
-/// Requests without answers, many in a segment, on `flow_count` connections in turn.
+/// Requests without responses, many in a segment, on `flow_count` connections in turn.
 pub fn pipelined(flow_count: u64) -> impl Attack {
     let requests = b"GET /many HTTP/1.1\r\n\r\n".repeat(60);
     move |number: u64, frame: &mut Vec<u8>| {
@@ -81,8 +81,7 @@ pub fn pipelined(flow_count: u64) -> impl Attack {
     }
 }
 
-/// Answers that nobody asked for, or where `is_asked`, requests and their answers; no body of them
-/// ends.
+/// Responses without requests or, with `is_asked`, requests and their responses. No body ends.
 pub fn bodies(flow_count: u64, is_asked: bool) -> impl Attack {
     let request = head("POST / HTTP/1.1\r\nContent-Length: 100000", 900);
     let response = head("HTTP/1.1 200 OK\r\nContent-Length: 100000", 900);
@@ -94,8 +93,8 @@ pub fn bodies(flow_count: u64, is_asked: bool) -> impl Attack {
     }
 }
 
-/// One byte in each segment, none next to another, in an order without order, of `flow_count`
-/// connections in turn.
+/// One byte in each segment, no two of them adjacent, in no order, on `flow_count` connections in
+/// turn.
 pub fn scattered(flow_count: u64) -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, flow) = (number / flow_count, number % flow_count);
@@ -108,8 +107,8 @@ pub fn scattered(flow_count: u64) -> impl Attack {
     }
 }
 
-/// One byte in each segment and a missing one before it, on `flow_count` connections in turn: all
-/// of it waits.
+/// One byte in each segment after a missing one, on `flow_count` connections in turn: all of them
+/// wait.
 pub fn holes(flow_count: u64) -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, flow) = (number / flow_count, number % flow_count);
@@ -119,7 +118,7 @@ pub fn holes(flow_count: u64) -> impl Attack {
     }
 }
 
-/// Many segments wait, and then all but one go on: on one connection after the other.
+/// Many segments wait, and then all but one are delivered, on one connection after the other.
 pub fn drained(waiting_count: u64) -> impl Attack {
     let filler = vec![b'x'; 2 * waiting_count as usize];
     move |number: u64, frame: &mut Vec<u8>| {
@@ -139,7 +138,7 @@ pub fn drained(waiting_count: u64) -> impl Attack {
     }
 }
 
-/// Interim answers without end to one request after the other.
+/// Endless interim responses, to one request after the other.
 pub fn interim() -> impl Attack {
     let answers = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50);
     move |number: u64, frame: &mut Vec<u8>| {
@@ -153,8 +152,8 @@ pub fn interim() -> impl Attack {
     }
 }
 
-/// A thousand requests on each connection, then small answers behind a loss, so that each answer
-/// may be to any of them.
+/// A thousand requests on each connection, then small responses after a loss. Each response may
+/// belong to any of the requests.
 pub fn doubtful_answers() -> impl Attack {
     let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(50);
     let answers = b"HTTP/1.1 204\r\n\r\n".repeat(80);
@@ -181,7 +180,7 @@ pub fn doubtful_answers() -> impl Attack {
     }
 }
 
-/// Chunks of one byte, and a trailer of one line after the other.
+/// Chunks of one byte, and trailers of one line after the other.
 pub fn crumbled_bodies() -> impl Attack {
     let chunks = b"1\r\nx\r\n".repeat(200);
     move |number: u64, frame: &mut Vec<u8>| {
@@ -194,7 +193,7 @@ pub fn crumbled_bodies() -> impl Attack {
     }
 }
 
-/// A fragment of `bytes` at `offset`, of datagram `id` from ever other hosts.
+/// A fragment of `bytes` at `offset`, of datagram `id`, each from another host.
 fn fragment(id: u32, offset: usize, bytes: &[u8], frame: &mut Vec<u8>) {
     frame.extend([0x45, 0]);
     frame.extend((20 + bytes.len() as u16).to_be_bytes());
@@ -206,13 +205,14 @@ fn fragment(id: u32, offset: usize, bytes: &[u8], frame: &mut Vec<u8>) {
     frame.extend_from_slice(bytes);
 }
 
-/// First fragments of ever other datagrams, of `bytes`.
+/// First fragments of `bytes` bytes, each of another datagram.
 pub fn first_fragments(bytes: usize) -> impl Attack {
     let bytes = vec![0; bytes];
     move |number: u64, frame: &mut Vec<u8>| fragment(number as u32, 0, &bytes, frame)
 }
 
-/// Eight bytes in each fragment, every other place, back to front: as many pieces as there can be.
+/// Eight bytes in each fragment, at every other offset, from back to front: as many pieces as
+/// possible.
 pub fn crumbs() -> impl Attack {
     |number: u64, frame: &mut Vec<u8>| {
         let place = 2000 - (number % 2000) as usize;
@@ -220,7 +220,7 @@ pub fn crumbs() -> impl Attack {
     }
 }
 
-/// Fragments that claim the same bytes and do not agree on them, after many that do.
+/// Fragments that contradict each other on the same bytes, after many that agree.
 pub fn overlapping() -> impl Attack {
     |number: u64, frame: &mut Vec<u8>| {
         let (id, step) = ((number / 100) as u32, (number % 100) as usize);

@@ -4,12 +4,12 @@ use httplines::capture::{Frame, LinkType};
 use httplines::ids::IfaceId;
 use httplines::time::TimestampNs;
 
-/// The order of bytes in a file.
+/// The byte order of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// As x86 writes.
+    /// The order of x86.
     Little,
-    /// As s390x writes.
+    /// The order of s390x.
     Big,
 }
 
@@ -32,7 +32,7 @@ impl Order {
 /// The unit of a pcap's times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
-    /// Microseconds; what is below is lost.
+    /// Microseconds; the rest is lost.
     Micro,
     /// Nanoseconds.
     Nano,
@@ -43,7 +43,7 @@ pub enum Unit {
 pub struct WrittenFrame {
     /// Nanoseconds since 1970.
     pub ns: u64,
-    /// What was captured of it.
+    /// The captured bytes.
     pub bytes: Vec<u8>,
     /// Its length on the wire.
     pub wire_bytes: u32,
@@ -57,7 +57,7 @@ impl WrittenFrame {
         WrittenFrame { ns, bytes: bytes.to_vec(), wire_bytes: bytes.len() as u32, interface: 0 }
     }
 
-    /// The frame as a source brings it that has one interface.
+    /// The frame as a source with one interface delivers it.
     pub fn as_frame(&self, link: LinkType) -> Frame<'_> {
         Frame {
             bytes: &self.bytes,

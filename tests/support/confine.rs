@@ -1,10 +1,10 @@
-//! A kernel that lacks something, for one program: seccomp(2).
+//! Runs a program as if the kernel lacked something: seccomp(2).
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The system calls numbered `calls` fail in `command` with `errno`; all others go on as ever.
+/// The system calls numbered `calls` fail in `command` with `errno`; all others work as usual.
 /// Needs root.
 pub fn forbid(command: &mut Command, calls: &[libc::c_long], errno: i32) {
     let step = |code: u32, skip_if_so: usize, k: u32| libc::sock_filter {
@@ -13,7 +13,7 @@ pub fn forbid(command: &mut Command, calls: &[libc::c_long], errno: i32) {
         jf: 0,
         k,
     };
-    // The number of the call is the first word of what the filter sees.
+    // The number of the call is the first word of the filter's input.
     let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
     for (index, call) in calls.iter().enumerate() {
         let to_refusal = calls.len() - index;

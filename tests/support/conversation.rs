@@ -1,16 +1,16 @@
-//! A TCP connection as a script: who says what, and what goes wrong on the way.
+//! A TCP connection as a script: what each side sends, and what goes wrong.
 
 use std::net::SocketAddr;
 
 use super::capture_file::WrittenFrame;
 use super::packet::{ACK, FIN, PSH, Packet, RST, SYN};
 
-/// Who sends.
+/// The sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// The one that connects.
+    /// The side that connects.
     Client = 0,
-    /// The one that is connected to.
+    /// The side that accepts.
     Server = 1,
 }
 
@@ -102,14 +102,14 @@ impl Conversation {
         self
     }
 
-    /// The `nth` segment with payload of `side` comes after `count` packets that followed it.
+    /// The `nth` segment with payload of `side` arrives after the `count` packets that followed it.
     pub fn delay(&mut self, side: Side, nth: usize, count: usize) -> &mut Conversation {
         let at = self.data_segment(side, nth);
         self.packets[at..=at + count].rotate_left(1);
         self
     }
 
-    /// The `nth` segment with payload of `side` comes twice.
+    /// The `nth` segment with payload of `side` appears twice.
     pub fn duplicate(&mut self, side: Side, nth: usize) -> &mut Conversation {
         let at = self.data_segment(side, nth);
         self.packets.insert(at, self.packets[at].clone());

@@ -1,4 +1,4 @@
-//! Exchanges made of fields, as the parser would make them of packets.
+//! Exchanges built from fields, as the parser would build them from packets.
 
 use httplines::ids::{Direction, FlowKey};
 use httplines::record::{
@@ -7,7 +7,7 @@ use httplines::record::{
 };
 use httplines::time::TimestampNs;
 
-/// The moment of the first byte of every request made here: 2026-11-23T14:00:00Z.
+/// The time of the first byte of every request built here: 2026-11-23T14:00:00Z.
 pub const START_NS: u64 = 1_795_442_400_000_000_000;
 
 /// 10.0.0.1:4242 and 10.0.0.2:80.
@@ -37,14 +37,14 @@ pub fn line(
     format.line(&Event::Exchange(ExchangeRecord { flow: *flow, exchange }), out);
 }
 
-/// Appends `bytes` to the text and says where they are.
+/// Appends `bytes` to the text and returns where they are.
 pub fn put(message: &mut Message, bytes: &[u8]) -> Span {
     let start = message.text.len();
     message.text.extend_from_slice(bytes);
     Span::new(start, message.text.len())
 }
 
-/// A request line.
+/// Sets the request line.
 pub fn request_line(message: &mut Message, method: &[u8], target: &[u8], version: &[u8]) {
     message.fields.method = put(message, method);
     put(message, b" ");
@@ -54,7 +54,7 @@ pub fn request_line(message: &mut Message, method: &[u8], target: &[u8], version
     end_start_line(message);
 }
 
-/// A status line.
+/// Sets the status line.
 pub fn status_line(message: &mut Message, version: &[u8], status: u16, reason: &[u8]) {
     message.status = status;
     message.fields.version = put(message, version);
@@ -69,7 +69,7 @@ fn end_start_line(message: &mut Message) {
     message.start_line_bytes = message.text.len() as u32;
 }
 
-/// A header; the fields that records name are noted as the parser would.
+/// Adds a header. Fields that records name are recorded as the parser would.
 pub fn header(message: &mut Message, name: &str, value: &[u8]) {
     let name_span = put(message, name.as_bytes());
     put(message, b": ");
@@ -88,7 +88,7 @@ pub fn header(message: &mut Message, name: &str, value: &[u8]) {
     }
 }
 
-/// An exchange as browsers and servers make them, complete.
+/// A complete exchange, as browsers and servers have them.
 pub fn typical() -> Exchange {
     let mut exchange = Exchange { outcome: Some(Outcome::Complete), ..Exchange::default() };
     let request = &mut exchange.request;

@@ -1,4 +1,4 @@
-//! The text fields of a line: exchanges made of them, and whether a line gives them back.
+//! The text fields of a line: builds exchanges from them, and checks that a line reproduces them.
 
 use super::exchange::{header, put, typical};
 use httplines::record::Exchange;
@@ -38,7 +38,7 @@ pub fn exchange_of(values: &[Vec<u8>]) -> Exchange {
     exchange
 }
 
-/// The standard's decoder, as plainly as it can be said.
+/// A base64 decoder, written as plainly as possible.
 fn from_base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',
@@ -57,7 +57,7 @@ fn from_base64(text: &str) -> Vec<u8> {
     bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
 }
 
-/// What a header value is shown as: folds are one space.
+/// A header value as it is shown: folds become one space.
 fn unfolded(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -79,8 +79,8 @@ fn unfolded(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A text as a record shows it: beside it the bytes in base64, where it is no UTF-8, and the length
-/// on the wire, where it was cut.
+/// A text as a record shows it, with the bytes in base64 if it is not UTF-8, and the length on the
+/// wire if it was cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     pub text: &'a Value,
@@ -89,8 +89,8 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Panics unless `value` can be had from it, or a prefix where it was cut. In a header's value
-    /// a fold is shown as a space.
+    /// Panics unless it yields `value`, or a prefix of it if it was cut. In a header's value a fold
+    /// is shown as a space.
     pub fn check(self, name: &str, value: &[u8], is_header: bool) {
         let shown = self.text.as_str().unwrap_or_else(|| panic!("{name} is not there"));
         let expected = if is_header { unfolded(value) } else { value.to_vec() };
@@ -113,8 +113,7 @@ impl Shown<'_> {
     }
 }
 
-/// Panics unless the field's bytes can be had from the record, or a prefix of them where it was
-/// cut.
+/// Panics unless the record yields the field's bytes, or a prefix of them if it was cut.
 pub fn check_field(record: &Value, name: &str, value: &[u8]) {
     let beside = |what: &str| record.get(format!("{name}_{what}"));
     let shown = Shown { text: &record[name], b64: beside("b64"), len: beside("len") };

@@ -1,4 +1,4 @@
-//! What a decoder finds in frames.
+//! Checks what a decoder finds in frames.
 
 use super::packet::Packet;
 use httplines::capture::{Frame, LinkType};
@@ -7,7 +7,7 @@ use httplines::decode::{Decoder, Reject, Segment};
 use httplines::ids::{IfaceId, REALM_IPV6};
 use httplines::time::TimestampNs;
 
-/// What the packets here carry.
+/// The payload of the packets here.
 pub const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The same request over both families, as IP packets.
@@ -30,7 +30,7 @@ pub fn frame(link: u16, bytes: &[u8]) -> Frame<'_> {
     }
 }
 
-/// A decoder without memory.
+/// A decoder with empty state.
 pub fn decoder() -> Decoder {
     Decoder::new(DecodeConfig::default())
 }
@@ -40,8 +40,8 @@ pub fn path_of(segment: &Segment<'_>) -> Vec<String> {
     segment.tunnel.outermost_first().map(|one| one.to_string()).collect()
 }
 
-/// Both requests are found in what `wrap` makes of them, behind the encapsulations `path`. What
-/// follows the packet on the wire, as padding does, is no part of it.
+/// Asserts that both requests are found after `wrap` encapsulated them, with the encapsulations
+/// `path`. Bytes after the packet, such as padding, are not part of it.
 #[track_caller]
 pub fn assert_found(link: u16, path: &[&str], wrap: impl Fn(&[u8]) -> Vec<u8>) {
     for inner in requests() {
@@ -58,8 +58,8 @@ pub fn assert_found(link: u16, path: &[&str], wrap: impl Fn(&[u8]) -> Vec<u8>) {
     }
 }
 
-/// A frame of which the snap length kept so many bytes is the same segment with less of its
-/// payload, or was cut inside its headers.
+/// Asserts that a frame cut to the snap length is the same segment with less payload, or was cut
+/// inside its headers.
 #[track_caller]
 fn assert_cut(whole: &Frame<'_>, kept_bytes: usize) {
     let cut = Frame { bytes: &whole.bytes[..kept_bytes], ..*whole };
@@ -72,7 +72,7 @@ fn assert_cut(whole: &Frame<'_>, kept_bytes: usize) {
     }
 }
 
-/// The frame is no segment, for this reason.
+/// Asserts that the frame is rejected for this reason.
 #[track_caller]
 pub fn assert_rejected(link: u16, bytes: &[u8], reason: Reject) {
     assert_eq!(decoder().decode(&frame(link, bytes)).unwrap_err(), reason);

@@ -1,6 +1,7 @@
-//! Packets as the kernel filter meets them, built from the inside out, and the filter run on them.
+//! Packets as the kernel filter sees them, built from the inside out, and runs of the filter on
+//! them.
 
-// The harness uses its part of this.
+// The benchmark harness uses only a part of this.
 #![allow(dead_code)]
 
 use httplines::config::{CaptureConfig, DecodeConfig};
@@ -23,23 +24,23 @@ pub const TYPE_IPV4: u16 = 0x0800;
 pub const TYPE_IPV6: u16 = 0x86dd;
 pub const TYPE_VLAN: u16 = 0x8100;
 pub const TYPE_QINQ: u16 = 0x88a8;
-/// Of outer tags before 802.1ad had a number; the kernel leaves these in the frame.
+/// The type of outer tags before 802.1ad had its own; the kernel leaves these tags in the frame.
 pub const TYPE_OLD_QINQ: u16 = 0x9100;
 
 pub const CLIENT_V4: [u8; 4] = [10, 0, 0, 9];
 pub const SERVER_V4: [u8; 4] = [10, 0, 0, 1];
-/// The sequence number of segments that are given none.
+/// The default sequence number of segments.
 pub const SEQ: u32 = 7;
 pub const CLIENT_PORT: u16 = 40_000;
 pub const SERVER_PORT: u16 = 8080;
 
-/// For a filter that has room for so many sessions, and as many openings.
+/// The configuration of a filter whose tables hold this many sessions, and as many openings.
 pub fn room_for(connection_count: u32) -> CaptureConfig {
     let (session_count_max, opening_count_max) = (connection_count, connection_count);
     CaptureConfig { session_count_max, opening_count_max, ..Default::default() }
 }
 
-/// A filter whose gate is open, or nothing where we may not load one.
+/// A filter whose gate is open, or `None` where we may not load one.
 pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Option<Filter> {
     match Filter::load(config, decode) {
         Err(error) if error.is_permission() => {
@@ -54,14 +55,14 @@ pub fn load(config: &CaptureConfig, decode: &DecodeConfig) -> Option<Filter> {
     }
 }
 
-/// The filter knows no connection any more.
+/// Makes the filter forget all connections.
 pub fn forget(filter: &Filter) {
     for map in [filter.sessions(), filter.openings()] {
         map.keys().for_each(|key| map.delete(&key).expect("it was there"));
     }
 }
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Heading {
     ToServer,
@@ -152,7 +153,7 @@ pub fn ipv6(way: Heading, next: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An IPv6 extension header of `eights` times eight bytes, with `body` behind.
+/// An IPv6 extension header of `eights` times eight bytes, followed by `body`.
 pub fn extension(next: u8, eights: u8, body: &[u8]) -> Vec<u8> {
     let mut header = vec![0; usize::from(eights) * 8];
     (header[0], header[1]) = (next, eights - 1);
@@ -199,7 +200,7 @@ fn key(client: [u8; 16], server: [u8; 16], vlan: &[u16], realm: u32) -> FlowKey 
     FlowKey::new(client, (server, SERVER_PORT.to_be_bytes()), stack, realm).0
 }
 
-/// The bytes of a key as the kernel's maps have it.
+/// The bytes of a key as in the kernel's maps.
 pub fn key_bytes(key: &FlowKey) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(48);
     bytes.extend(key.address.as_flattened());
@@ -209,7 +210,7 @@ pub fn key_bytes(key: &FlowKey) -> Vec<u8> {
     bytes
 }
 
-/// Of `struct connection`, behind [`Known`]: what the filter knows of a session's heads.
+/// The part of `struct connection` after [`Known`]: the state of parsing a session's heads.
 const READING_BYTES: usize = 24;
 
 /// `struct connection` of bpf/connection.h: what the filter knows of a connection.
@@ -222,7 +223,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// As the maps have it.
+    /// The bytes as in the maps.
     pub fn bytes(&self) -> Vec<u8> {
         let words = [self.isn[0], self.isn[1], self.flags, self.bytes].map(u32::to_ne_bytes);
         [words.as_flattened(), &self.settled.to_ne_bytes(), &[0; READING_BYTES]].concat()
@@ -236,13 +237,14 @@ impl Known {
     }
 }
 
-/// Runs the filter once and tells which reason it counted. Checks that it counted exactly one, and
-/// that the verdict is the reason's.
+/// Runs the filter once and returns the reason that it counted. Checks that it counted exactly one,
+/// and that the verdict is the reason's.
 pub fn reason_of(filter: &Filter, frame: &[u8]) -> Reason {
     verdict_of(filter, frame).0
 }
 
-/// The same, with how many bytes it passed: of an elided frame some, of others all or none.
+/// The same, with the number of bytes that it passed: some of an elided frame, all or none of
+/// others.
 pub fn verdict_of(filter: &Filter, frame: &[u8]) -> (Reason, u32) {
     let before = filter.counters();
     let passed_bytes = test_run(filter.program(), frame, 1).expect("a test run").passed_bytes;

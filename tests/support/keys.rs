@@ -1,6 +1,6 @@
-//! The keys of an object, as they stand in its text.
+//! The keys of an object, in the order of its text.
 
-/// The keys of the object in `text`, in order; panics where one comes twice.
+/// The keys of the object in `text`, in order; panics if one appears twice.
 pub fn key_order(text: &str) -> Vec<String> {
     struct Keys(Vec<String>);
     impl<'de> serde::Deserialize<'de> for Keys {

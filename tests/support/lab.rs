@@ -26,14 +26,14 @@ pub const CLIENT: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
 /// The server's addresses.
 pub const SERVER: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
 
-/// Two captures of the same packets are stamped apart, one after the other, and carry the names of
-/// their own interfaces.
+/// Fields in which two captures of the same packets differ: each has its own timestamps and
+/// interface names.
 pub const OF_THE_CAPTURE: [&str; 6] =
     ["ts", "iface", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
-/// Nothing in a lab takes longer, unless it hangs.
+/// No step in a lab takes longer, unless it hangs.
 const WAIT: Duration = Duration::from_secs(20);
-/// Between two looks at something that is awaited.
+/// The interval of polling for something.
 const PAUSE: Duration = Duration::from_millis(10);
 
 static LAB_COUNT: AtomicU32 = AtomicU32::new(0);
@@ -43,7 +43,7 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-/// Why there can be no lab here, if so: for `skip!`.
+/// Why a lab is impossible here, if it is: for `skip!`.
 pub fn missing() -> Option<String> {
     if !is_root() {
         return Some("needs root, for network namespaces".into());
@@ -61,7 +61,7 @@ pub fn missing() -> Option<String> {
     None
 }
 
-/// Why `program` cannot be used here, if so: for `skip!`.
+/// Why `program` cannot be used here, if it cannot: for `skip!`.
 pub fn missing_program(program: &str) -> Option<String> {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let is_there = found.is_ok_and(|found| found.status.success());
@@ -80,13 +80,14 @@ pub enum Offload {
 /// Which namespace a program runs in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Where the client is.
+    /// The client's namespace.
     Client,
-    /// Where the server is.
+    /// The server's namespace.
     Server,
 }
 
-/// Two namespaces and the wire between them. Dropping it ends what runs there and removes all.
+/// Two namespaces and the wire between them. Dropping it ends the programs in it and removes
+/// everything.
 #[derive(Debug)]
 pub struct Lab {
     namespaces: [String; 2],
@@ -103,7 +104,8 @@ impl Lab {
             nginx: None,
         };
         let [client, server] = &lab.namespaces;
-        // The guard exists before the first of them, so that a failure half-way is cleaned up too.
+        // The guard exists before the first namespace, so that a failure half-way is cleaned up,
+        // too.
         for namespace in &lab.namespaces {
             run(Command::new("ip").args(["netns", "add", namespace]));
         }
@@ -126,7 +128,7 @@ impl Lab {
         lab
     }
 
-    /// A directory that is gone with the lab.
+    /// A directory that is removed with the lab.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -141,8 +143,7 @@ impl Lab {
 
     /// Starts nginx on port 80 of the server's addresses and waits until it accepts connections. It
     /// serves `/small…` (200 and a few bytes, any method), `/64k`, `/1m` (files), `/chunked` (a
-    /// chunked answer), `/gzip` (64k, packed where that is asked for), `/old` (301), `/empty`
-    /// (204).
+    /// chunked response), `/gzip` (64k, compressed on request), `/old` (301), `/empty` (204).
     pub fn start_nginx(&mut self) {
         let root = self.path().join("www");
         std::fs::create_dir(&root).expect("a directory");
@@ -164,14 +165,15 @@ impl Lab {
         });
     }
 
-    /// What nginx served, a line a request: port of the client, method, target, status, body bytes.
+    /// The requests that nginx served, one per line: port of the client, method, target, status,
+    /// body bytes.
     pub fn access_log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.path().join("access.log")).unwrap_or_default();
         log.lines().map(str::to_string).collect()
     }
 
-    /// Runs curl at the client; its arguments are paths on the server, as URLs where they begin
-    /// with `/`.
+    /// Runs curl at the client; arguments that begin with `/` are paths on the server and become
+    /// URLs.
     pub fn curl(&self, args: &[&str]) -> Output {
         let mut curl = self.command(End::Client, "curl");
         curl.args(["-sS", "--max-time", "20"]);
@@ -194,10 +196,11 @@ impl Lab {
         let mut wrk = self.command(End::Client, "wrk");
         wrk.args(["-t1", "-d60s", &format!("-c{connections}"), "-s"]).arg(script);
         let host = if address.contains(':') { format!("[{address}]") } else { address.into() };
-        // With its port: without one wrk asks /etc/services, which a bare Debian does not have.
+        // The port is explicit: without one, wrk looks it up in /etc/services, which a bare Debian
+        // does not have.
         wrk.arg(format!("http://{host}:80/small")).stdout(Stdio::null());
         let mut wrk = wrk.spawn().expect("wrk starts");
-        // wrk stays for its whole duration, whatever its script says.
+        // wrk runs for its whole duration, whatever its script does.
         wait_until("all of wrk's requests are answered", || {
             self.access_log().len() >= before + request_count
         });
@@ -212,8 +215,8 @@ impl Lab {
         self.start(command, args, "capturing")
     }
 
-    /// Starts tcpdump at the server's end; its capture file is the second of what it gives. What is
-    /// in its last block it leaves unread when it is stopped.
+    /// Starts tcpdump at the server's end; returns it and its capture file. When tcpdump is
+    /// stopped, it leaves its last block unread.
     pub fn start_tcpdump(&self) -> (Running, PathBuf) {
         let mut tcpdump = self.command(End::Server, "tcpdump");
         tcpdump.args(["-i", SERVER_IFACE, "-s0", "-B", "262144", "-U", "--nano", "-Z", "root"]);
@@ -230,7 +233,7 @@ impl Lab {
         records::parse(&std::fs::read(&output).expect("the output is there"))
     }
 
-    /// The same of a file that is still written: whoever writes it may be in the middle of a frame.
+    /// The same for a file that is still being written: it may end in the middle of a frame.
     pub fn replay_so_far(&self, capture: &Path) -> Vec<Value> {
         let (mut command, output) = self.replay_command(capture, &[]);
         command.output().expect("the program is there");
@@ -265,7 +268,7 @@ impl Drop for Lab {
     }
 }
 
-/// A program that runs in a lab; killed where it is dropped before it was stopped.
+/// A program that runs in a lab. It is killed if it is dropped before it was stopped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -275,10 +278,10 @@ pub struct Running {
     stderr: String,
 }
 
-/// How a program ended and what it said.
+/// How a program ended and what it printed.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit code; none where a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// All of its standard output.
     pub stdout: Vec<u8>,
@@ -287,13 +290,13 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Asserts that it said `what`.
+    /// Asserts that its totals contain `what`.
     pub fn told(&self, what: &str) {
         told(&self.stderr, what);
     }
 
-    /// The records that httplines wrote to `output`, each held to the schema; of a run that ended
-    /// well, lost nothing, and adds up.
+    /// The records that httplines wrote to `output`, each checked against the schema. Asserts that
+    /// the run succeeded, lost nothing, and adds up.
     pub fn records(&self, output: &Path) -> Vec<Value> {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self.told("every frame, flow and line is accounted for");
@@ -313,7 +316,7 @@ impl Running {
             let stdout = Arc::clone(&stdout);
             thread::spawn(move || {
                 let mut part = [0; 4096];
-                // A terminal whose other end was closed gives an error, a pipe nothing.
+                // If the other end was closed, a terminal gives an error and a pipe gives nothing.
                 while let Ok(bytes @ 1..) = pipe.read(&mut part) {
                     stdout.lock().expect("nobody panics with it").extend(&part[..bytes]);
                 }
@@ -350,35 +353,35 @@ impl Running {
         }
     }
 
-    /// What was heard of its stderr so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> &str {
         &self.stderr
     }
 
-    /// Sends it a signal, by its name.
+    /// Sends it a signal, by name.
     pub fn signal(&self, name: &str) {
         send_signal(&self.child, name);
     }
 
-    /// What it has printed so far.
+    /// Its standard output so far.
     pub fn stdout(&self) -> Vec<u8> {
         self.stdout.lock().expect("nobody panics with it").clone()
     }
 
-    /// Waits until it has printed so many lines.
+    /// Waits until it has printed `count` lines.
     pub fn wait_for_lines(&self, count: usize) {
         wait_until(&format!("{count} lines"), || {
             self.stdout().iter().filter(|byte| **byte == b'\n').count() >= count
         });
     }
 
-    /// Asks the program to end (SIGINT), and gives what it said.
+    /// Stops the program (SIGINT), and returns what it printed.
     pub fn stop(self) -> Finished {
         interrupt(&self.child);
         self.wait()
     }
 
-    /// Waits until the program ends by itself, and gives what it said.
+    /// Waits until the program ends by itself, and returns what it printed.
     pub fn wait(mut self) -> Finished {
         let mut status = None;
         wait_until("the program ends", || {
@@ -407,12 +410,12 @@ impl Drop for Running {
     }
 }
 
-/// Sends SIGINT to a child that was not waited for yet.
+/// Sends SIGINT to a child that is not reaped yet.
 fn interrupt(child: &Child) {
     send_signal(child, "INT");
 }
 
-/// To a child that was not waited for yet.
+/// Sends a signal to a child that is not reaped yet.
 fn send_signal(child: &Child, name: &str) {
     run(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]));
 }
@@ -421,7 +424,7 @@ fn told(totals: &str, what: &str) {
     assert!(totals.contains(what), "the totals do not say {what:?}:\n{totals}");
 }
 
-/// Runs a command to its end; panics with what it said where it fails.
+/// Runs a command to its end. If it fails, panics with its output.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("the program is there");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -448,8 +451,8 @@ fn remove(namespace: &str) {
     let _ = Command::new("ip").args(["netns", "del", namespace]).output();
 }
 
-/// One process and no master, so that ending the child that was started ends all of it. `ssi` takes
-/// the length from an answer, which makes it chunked.
+/// One process without a master, so that ending the child ends all of nginx. `ssi` removes the
+/// length of a response, which makes it chunked.
 const NGINX_CONF: &str = r#"
 daemon off; master_process off; worker_processes 1;
 pid "DIRECTORY/nginx.pid"; error_log "DIRECTORY/error.log";
@@ -473,8 +476,8 @@ http {
 }
 "#;
 
-/// wrk knows durations only. `delay` is asked before each request: once the limit is reached it
-/// puts every further one off beyond the end of the run.
+/// wrk supports durations only. `delay` is called before each request: once the limit is reached,
+/// it delays every further request beyond the end of the run.
 const WRK_SCRIPT: &str = r#"
 local asked, made = 0, 0
 function delay()

@@ -1,4 +1,4 @@
-//! A live capture in a namespace, through the library, and all that it has brought.
+//! A live capture in a namespace, through the library, and all frames that it delivered.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use httplines::ids::{IfaceId, IfaceNames};
 
 use super::namespace::Namespace;
 
-/// Far beyond what any step takes; only a failure waits so long.
+/// Far longer than any step takes; only a failure waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Small rings and maps, and a short wait for blocks.
@@ -34,7 +34,7 @@ pub struct Kept {
     pub shard: usize,
 }
 
-/// A capture in a namespace, and all that it has brought.
+/// A capture in a namespace, and all frames that it delivered.
 pub struct Capture {
     pub control: LiveControl,
     pub sources: Vec<LiveSource>,
@@ -43,7 +43,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// With the gate open.
+    /// Opens a capture, with the gate open.
     pub fn open(
         place: &Namespace,
         config: CaptureConfig,
@@ -91,7 +91,7 @@ impl Capture {
         }
     }
 
-    /// Shuts the gate, takes what is left, and holds every sum to the others.
+    /// Closes the gate, reads the remaining frames, and checks that all sums agree.
     pub fn settle(&mut self) -> LiveTotals {
         self.control.shut_gate();
         let start = Instant::now();

@@ -1,5 +1,5 @@
-//! What integration tests share: packets, conversations, capture files, records, and a lab of
-//! namespaces. The tests of the harness take their part of it.
+//! Shared by the integration tests: packets, conversations, capture files, records, and a lab of
+//! namespaces. The tests of the benchmark harness use a part of it.
 
 pub mod attack_harness;
 pub mod attacks;

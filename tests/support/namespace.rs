@@ -1,5 +1,5 @@
-//! Network namespaces for tests: those of the harness, with addresses, and skipping where we may
-//! not make one.
+//! Network namespaces for tests: those of the benchmark harness, with addresses, and skipped where
+//! we may not create one.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 #[path = "../../bench/veth/namespace.rs"]
 mod nameless;
 
-/// What `nameless` needs of the kernel.
+/// The system call that `nameless` needs.
 mod sys {
     /// Gives the calling thread a new network namespace: unshare(2).
     pub fn unshare_network() -> std::io::Result<()> {
@@ -19,16 +19,17 @@ mod sys {
     }
 }
 
-/// A network namespace, by the thread that lives in it.
+/// A network namespace, kept by the thread that lives in it.
 pub struct Namespace(nameless::Namespace);
 
 impl Namespace {
-    /// A new namespace with loopback up; `None`, said once, where we may not make one.
+    /// A new namespace with loopback up; `None`, reported once, where we may not create one.
     pub fn new() -> Option<Namespace> {
         made(nameless::Namespace::new()).map(Namespace)
     }
 
-    /// Runs `job` in the namespace and waits for it. A thread that it starts is in there too.
+    /// Runs `job` in the namespace and waits for it. A thread that it starts is in the namespace,
+    /// too.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         self.0.run(job)
     }
@@ -38,8 +39,8 @@ impl Namespace {
         self.0.ip(arguments).expect("ip(8) is there and does it");
     }
 
-    /// Takes all capabilities but those in `kept` (numbers of linux/capability.h) from the
-    /// namespace's thread, and from nobody else.
+    /// Drops all capabilities except those in `kept` (numbers of linux/capability.h) from the
+    /// namespace's thread only.
     pub fn keep_capabilities(&self, kept: &[u32]) {
         let mask = kept.iter().fold(0u64, |mask, number| mask | 1 << number);
         self.run(move || {
@@ -80,7 +81,7 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Of `device` in the calling thread's namespace.
+    /// An injector for `device` in the calling thread's namespace.
     pub fn new(device: &str) -> Injector {
         let socket = httplines::sys::packet_socket::PacketSocket::open().expect("we are root");
         let ifindex = httplines::sys::interface::index_of(device).expect("the device is there");

@@ -1,4 +1,4 @@
-//! etherparse as an oracle of decoding.
+//! etherparse as an oracle for decoding.
 
 use etherparse::{LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
 use httplines::decode::Segment;
@@ -7,8 +7,8 @@ use httplines::ids::REALM_IPV6;
 /// Addresses, ports, sequence number and payload.
 pub type Told = (Vec<u8>, [u16; 2], u32, Vec<u8>);
 
-/// What etherparse finds in an Ethernet frame; nothing in fragments, and in MACsec, which we do not
-/// read.
+/// What etherparse finds in an Ethernet frame; `None` for fragments, and for MACsec, which we do
+/// not read.
 pub fn oracle(bytes: &[u8]) -> Option<Told> {
     let packet = SlicedPacket::from_ethernet(bytes).ok()?;
     if packet.link_exts.iter().any(|ext| matches!(ext, LinkExtSlice::Macsec(_))) {
@@ -28,7 +28,7 @@ pub fn oracle(bytes: &[u8]) -> Option<Told> {
     Some((addresses, ports, tcp.sequence_number(), tcp.payload().to_vec()))
 }
 
-/// A segment in the oracle's words.
+/// A segment in the oracle's form.
 pub fn told(segment: &Segment<'_>) -> Told {
     let (own, peer) = (segment.direction.index(), segment.direction.opposite().index());
     let (key, width) = (&segment.key, if segment.key.realm & REALM_IPV6 != 0 { 16 } else { 4 });

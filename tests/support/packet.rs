@@ -42,12 +42,12 @@ impl Packet {
         }
     }
 
-    /// Adds an 802.1Q tag inside those that are there.
+    /// Adds an 802.1Q tag inside the existing tags.
     pub fn vlan(self, id: u16) -> Packet {
         self.tag(0x8100, id)
     }
 
-    /// Adds a tag of any kind (0x88a8 for 802.1ad) inside those that are there.
+    /// Adds a tag of any kind (0x88a8 for 802.1ad) inside the existing tags.
     pub fn tag(mut self, ethertype: u16, tci: u16) -> Packet {
         self.tags.push((ethertype, tci));
         self
@@ -80,7 +80,7 @@ impl Packet {
         Packet { payload: payload.to_vec(), ..self }
     }
 
-    /// The bytes from the Ethernet header on.
+    /// The bytes from the Ethernet header onwards.
     pub fn ethernet(&self) -> Vec<u8> {
         let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
         for (ethertype, tci) in &self.tags {
@@ -92,7 +92,7 @@ impl Packet {
         bytes
     }
 
-    /// The bytes from the IP header on.
+    /// The bytes from the IP header onwards.
     pub fn ip(&self) -> Vec<u8> {
         let tcp = self.segment();
         let header = match (self.source.ip(), self.destination.ip()) {

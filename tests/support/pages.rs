@@ -1,9 +1,9 @@
-//! Flags that our pages name.
+//! Flags that our documentation pages name.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// What stands in backticks.
+/// The text in backticks.
 pub fn code_spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -22,7 +22,7 @@ pub fn flags_of_httplines() -> BTreeSet<String> {
     ["--help", "--help-all"].into_iter().flat_map(help).collect()
 }
 
-/// A page names `count_min` flags and more, and no other than `known`.
+/// Asserts that a page names at least `count_min` flags, and none that is not in `known`.
 pub fn check_flags(page: &str, text: &str, known: &BTreeSet<String>, count_min: usize) {
     let named = flags_in(text);
     let unknown: Vec<_> = named.difference(known).collect();
@@ -40,8 +40,8 @@ fn flags_of(text: &str) -> Vec<String> {
     words.filter(is_flag).map(str::to_string).collect()
 }
 
-/// What follows `httplines` in the commands of a page, up to the end of each; and code spans that
-/// begin with a dash.
+/// The flags that follow `httplines` in the commands of a page, and code spans that begin with a
+/// dash.
 fn flags_in(page: &str) -> BTreeSet<String> {
     let mut is_code = false;
     let mut flags = BTreeSet::new();

@@ -24,9 +24,9 @@ pub fn without(mut records: Vec<Value>, fields: &[&str]) -> Vec<Value> {
     records
 }
 
-/// The records without what two captures of one interface may differ in: packets of both
-/// directions cross on the wire, and either may see a reset before or after what the other side
-/// still sent.
+/// The records without the fields in which two captures of one interface may differ: packets of
+/// both directions cross on the wire, and each capture may see a reset before or after the last
+/// packets of the other side.
 pub fn without_crossings(records: Vec<Value>) -> Vec<Value> {
     let (cut, mut kept): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|record| record["outcome"] == "truncated");
@@ -34,7 +34,8 @@ pub fn without_crossings(records: Vec<Value>) -> Vec<Value> {
     kept
 }
 
-/// Asserts that both have the same records, each as often, in any order; says which differ.
+/// Asserts that both have the same records, each equally often, in any order. Reports those that
+/// differ.
 pub fn assert_same(what: &str, left: &[Value], right: &[Value]) {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for record in left {

@@ -1,4 +1,4 @@
-//! Frames through the rooms of a shard, without threads, source or output: records out.
+//! Runs frames through a pipeline, without threads, source or output, and returns the records.
 
 use httplines::capture::{Frame, LinkType};
 use httplines::config::EmitConfig;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::capture_file::WrittenFrame;
 
-/// Hears of exchanges and keeps their lines.
+/// An event sink that keeps the lines of exchanges.
 #[derive(Debug)]
 struct Records {
     format: JsonFormat,
@@ -19,7 +19,7 @@ struct Records {
     places: Vec<ExchangeSpan>,
 }
 
-/// Where and when the exchange of a record was held.
+/// Where and when the exchange of a record took place.
 #[derive(Clone, Copy, Debug)]
 pub struct ExchangeSpan {
     pub key: FlowKey,
@@ -42,21 +42,21 @@ impl EventSink for Records {
     }
 }
 
-/// What came of a capture.
+/// The reports of a capture.
 #[derive(Debug)]
 pub struct Reported {
     pub records: Vec<Value>,
-    /// Of each record.
+    /// The connection and time of each record.
     pub places: Vec<ExchangeSpan>,
     pub stats: PipelineStats,
 }
 
-/// What is told of these Ethernet frames.
+/// The reports of these Ethernet frames.
 pub fn reported_of(frames: &[WrittenFrame]) -> Reported {
     reported_of_any(frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)))
 }
 
-/// What is told of these frames.
+/// The reports of these frames.
 pub fn reported_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Reported {
     let format = JsonFormat::new(&EmitConfig::default(), IfaceNames::default());
     let records = Records { format, lines: Vec::new(), places: Vec::new() };

@@ -1,4 +1,4 @@
-//! Holds output to `docs/schema.json`.
+//! Checks output against `docs/schema.json`.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::keys::key_order;
 
-/// Bytes of a line at most, as the schema's description says.
+/// Maximum bytes of a line, as in the schema's description.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {

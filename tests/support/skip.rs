@@ -1,9 +1,9 @@
-//! Tests that cannot run here, and say so.
+//! Skips tests that cannot run here, and reports it.
 
 use std::io::Write;
 
-/// Says on stderr, past the test harness's capture, that the running test was skipped; and in the
-/// file that `HTTPLINES_SKIP_LOG` names, from which `scripts/test` counts.
+/// Reports that the running test was skipped: on stderr, past the test harness's capture, and in
+/// the file that `HTTPLINES_SKIP_LOG` names, from which `scripts/test` counts.
 pub fn say_skipped(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_string();
     // A line that cannot be written is no reason to fail.

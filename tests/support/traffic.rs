@@ -1,6 +1,6 @@
-//! Made-up HTTP connections: what clients and servers say to each other, in which order, and the
-//! segments that carry it, as honest endpoints would send them. Each exchange carries its number in
-//! its target and in its reason phrase, so that a wrong pair shows.
+//! Generated HTTP connections: the messages of clients and servers, their order, and the segments
+//! that carry them, as honest endpoints would send them. Each exchange has its number in its target
+//! and in its reason phrase, so that a wrong pair is visible.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use super::packet::{ACK, FIN, Packet, RST, SYN};
 /// How a body is framed, and how long it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body {
-    /// None is announced.
+    /// No body is announced.
     None,
     /// By Content-Length.
     Length(usize),
@@ -28,24 +28,24 @@ pub enum Body {
 /// What the last exchange does to its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Last {
-    /// As any other.
+    /// Nothing special.
     Plain,
     /// Its response has no length and ends with the connection.
     UntilClose,
-    /// It is a CONNECT, and what follows is no HTTP.
+    /// It is a CONNECT; the bytes after it are not HTTP.
     Connect,
-    /// It is an Upgrade that is granted.
+    /// It is an Upgrade that the server accepts.
     Upgrade,
 }
 
-/// When a client asks.
+/// When a client sends a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Style {
-    /// When it has the answer to all that it asked.
+    /// When it has the responses to all its requests.
     Waiting,
-    /// In batches of such sizes, each when the last one is answered.
+    /// In batches of these sizes, each after the responses to the last one.
     Batches(Vec<usize>),
-    /// Whenever it likes: true where the client's turn is next.
+    /// At any time: true if the client sends next.
     Sliding(Vec<bool>),
 }
 
@@ -67,18 +67,18 @@ pub struct Plan {
     pub style: Style,
     pub shapes: Vec<Shape>,
     pub last: Last,
-    /// Bytes of segments, again and again.
+    /// Bytes of the segments, repeated cyclically.
     pub cuts: Vec<usize>,
     /// Initial sequence numbers.
     pub isn: [u32; 2],
-    /// How far a pipelining client's acknowledgement stays behind, in bytes.
+    /// How far a pipelining client's acknowledgement lags behind, in bytes.
     pub lags: Vec<u32>,
-    /// Where the receiver answers with a segment without data, and where a pause follows.
+    /// Whether the receiver sends a bare acknowledgement, and whether a pause follows.
     pub beats: Vec<(bool, bool)>,
-    /// Heads begin segments and nothing else that looks like one does. (Of a method that is torn
-    /// apart, the rest is another method. No sender tears one apart but in a stream of requests.)
+    /// Every head begins a segment, and no other segment begins like a head. (The rest of a split
+    /// method may look like another method. Senders split one only in a stream of requests.)
     pub is_tidy: bool,
-    /// The client resets what it could close.
+    /// The client resets the connection instead of closing it.
     pub is_reset: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Sent {
 pub struct PlannedTraffic {
     pub plan: Plan,
     pub sent: Vec<Sent>,
-    /// Exchanges between two moments at which nothing was unanswered.
+    /// Ranges of exchanges between two moments at which no request was unanswered.
     pub groups: Vec<Range<usize>>,
     pub addresses: [SocketAddr; 2],
 }
@@ -123,7 +123,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             is_expecting: is_expecting && asked != Body::None && asked != Body::Length(0),
             interim_count,
             status,
-            // Without a length a response would end with the connection.
+            // Without a length, the response would end with the connection.
             got: if got == Body::None { Body::Length(0) } else { got },
         },
     )
@@ -165,14 +165,14 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         })
 }
 
-/// A piece of a conversation: who says it, and to which exchange it belongs.
+/// A piece of a conversation: its sender and its exchange.
 struct Turn {
     is_client: bool,
     exchange: usize,
     bytes: Vec<u8>,
 }
 
-/// Bytes of a body. What looks like a message in it is none.
+/// Bytes of a body. Some of them look like a message, but are not.
 fn filling(len: usize, is_client: bool) -> Vec<u8> {
     let fake: &[u8] = match is_client {
         true => b"b=1\r\n\r\nGET /fake HTTP/1.1\r\n\r\n",
@@ -268,7 +268,8 @@ impl Plan {
         turns
     }
 
-    /// Whose request or response is next, exchange after exchange, and where nothing is unanswered.
+    /// The order of requests and responses, and the ranges between moments at which no request is
+    /// unanswered.
     fn order(&self) -> (Vec<(bool, usize)>, Vec<Range<usize>>) {
         let count = self.shapes.len();
         let (mut asked, mut answered, mut order) = (0, 0, Vec::new());
@@ -290,7 +291,7 @@ impl Plan {
                 asked += 1;
             }
             while answered < asked {
-                // Whoever leaves HTTP has read all the answers before.
+                // A client that leaves HTTP has read all earlier responses.
                 let is_to_ask = asked + 1 < count || asked < count && self.last == Last::Plain;
                 if is_to_ask && turns.next() == Some(true) {
                     order.push((true, asked));
@@ -335,7 +336,7 @@ impl Plan {
             let mut bytes: Vec<(u8, usize)> =
                 turn.bytes.iter().map(|byte| (*byte, turn.exchange)).collect();
             let mut heads = vec![0];
-            // What one side says without a word of the other may share segments.
+            // Consecutive messages of one side may share segments.
             while let Some(more) =
                 turns.next_if(|next| next.is_client == turn.is_client && !self.beats[0].0)
             {
@@ -351,11 +352,11 @@ impl Plan {
     }
 }
 
-/// Puts what is said into segments. Index 0 is the client.
+/// Writes messages into segments. Index 0 is the client.
 struct Writer<'a> {
     next: [u32; 2],
     acked: [u32; 2],
-    /// What a side must have read by now.
+    /// The position that a side must have read by now.
     floor: [u32; 2],
     at_us: u64,
     sent: Vec<Sent>,
@@ -367,12 +368,12 @@ impl Writer<'_> {
     fn push(&mut self, is_client: bool, flags: u8, payload: Vec<u8>, exchanges: Vec<usize>) {
         let own = usize::from(!is_client);
         let mut ack = self.next[1 - own];
-        // Who speaks behind the end of HTTP has read that it has ended.
+        // A side that sends after the end of HTTP has read that HTTP has ended.
         let last = self.plan.shapes.len() - 1;
         let has_left = matches!(self.plan.last, Last::Connect | Last::Upgrade)
             && self.sent.iter().any(|sent| !sent.is_client && sent.exchanges.contains(&last));
         if is_client && !payload.is_empty() && self.plan.style != Style::Waiting && !has_left {
-            // What the server said last may be under way still.
+            // The server's last bytes may still be in flight.
             let lag = self.plan.lags[self.sent.len() % self.plan.lags.len()];
             ack = ack.saturating_sub(lag).max(self.acked[own]).max(self.floor[own]);
         }
@@ -383,7 +384,7 @@ impl Writer<'_> {
         self.at_us += 1000;
     }
 
-    /// Nothing is unanswered: who asks now has read everything.
+    /// No request is unanswered: the next request is sent after everything was read.
     fn rest(&mut self) {
         self.floor[0] = self.next[1];
         if self.plan.beats[self.sent.len() % self.plan.beats.len()].1 {
@@ -453,7 +454,7 @@ impl PlannedTraffic {
         sent.iter().map(frame).collect()
     }
 
-    /// What each record says if all is seen: method, target, status, body bytes.
+    /// The content of each record if everything is captured: method, target, status, body bytes.
     pub fn truth(&self) -> Vec<String> {
         let plan = &self.plan;
         let len = |body| match body {
@@ -478,18 +479,18 @@ impl PlannedTraffic {
     }
 }
 
-/// What a loss may change of an exchange that it did not touch: numbers count what was seen, and
-/// who did not see the handshake says so.
+/// The fields that a loss may change in an exchange that it did not touch: numbers count the
+/// captured exchanges, and a missed handshake is reported.
 pub const OF_THE_LOSS: [&str; 4] = ["n", "flow", "midstream", "connect_ns"];
 
-/// The number of the exchange that a request, and that a response is of.
+/// The number of the exchange that the request belongs to, and that of the response.
 pub fn marks(record: &Value) -> [Option<usize>; 2] {
     let number =
         |text: &str| text.trim_start_matches("a.test:").trim_start_matches('/').parse().ok();
     [record["target"].as_str().and_then(number), record["reason"].as_str().and_then(number)]
 }
 
-/// Nothing is paired that does not belong together, no message is made up, nothing is told twice.
+/// Checks that no wrong pair, no invented message and no duplicate is reported.
 pub fn invented(talk: &PlannedTraffic, records: &[Value]) -> Option<String> {
     let mut seen = [BTreeSet::new(), BTreeSet::new()];
     for record in records {

@@ -1,4 +1,4 @@
-//! tshark, as another reader of HTTP: the messages that it finds in a capture file.
+//! tshark as a second reader of HTTP: the messages that it finds in a capture file.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,32 +11,32 @@ pub struct Message {
     pub from: String,
     /// Address and port it went to.
     pub to: String,
-    /// `GET / HTTP/1.1` of a request, `200 OK` of a response.
+    /// `GET / HTTP/1.1` for a request, `200 OK` for a response.
     pub line: String,
-    /// tshark says that it cannot read what is there, in whole or in part.
+    /// tshark reports that it cannot read the message, in whole or in part.
     pub is_malformed: bool,
     /// Whether it is a request.
     pub is_request: bool,
-    /// Bytes of its body, behind framing and before any decompression.
+    /// Bytes of its body, without framing and before any decompression.
     pub body_bytes: u64,
     /// The frame that holds its first byte.
     pub first_frame: u64,
     /// The frame that holds its last byte.
     pub last_frame: u64,
-    /// The frame where tshark shows it: where its last byte was there, and all before.
+    /// The frame where tshark shows it: the one that completes all bytes up to its last one.
     pub frame: u64,
-    /// `http.request_in`: where tshark shows the request that a response answers.
+    /// `http.request_in`: the frame where tshark shows the request of a response.
     pub request_in: Option<u64>,
     /// `http.time`: from there to where it shows the response, in nanoseconds.
     pub since_request_ns: Option<u64>,
 }
 
-/// Whether tshark puts bodies together before it looks at them.
+/// Whether tshark reassembles bodies before it looks at them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bodies {
     /// It shows a message where it ends.
     Whole,
-    /// It shows a head where that ends, and may take what a body holds for heads.
+    /// It shows a head where that ends, and may mistake parts of a body for heads.
     Apart,
 }
 
@@ -44,7 +44,7 @@ pub enum Bodies {
 pub fn messages(capture: &Path, bodies: Bodies) -> Vec<Message> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(capture).args(["-Y", "http.request || http.response || _ws.malformed"]);
-    // PDML alone keeps the messages of a frame apart. `-J` leaves other protocols' fields out.
+    // Only PDML keeps the messages of a frame apart. `-J` leaves other protocols' fields out.
     tshark.args(["-T", "pdml", "-J", "ip ipv6 tcp tcp.segments http"]);
     let desegment = if bodies == Bodies::Whole { "TRUE" } else { "FALSE" };
     for preference in [
@@ -54,8 +54,8 @@ pub fn messages(capture: &Path, bodies: Bodies) -> Vec<Message> {
     ] {
         tshark.args(["-o", preference]);
     }
-    // Much comes out for little: it is read as it comes. What tshark says on stderr is that root
-    // runs it.
+    // The output is large, so it is read as it comes. On stderr tshark only reports that it runs as
+    // root.
     let pipe = tshark.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut tshark = pipe.spawn().expect("tshark starts");
     let found = parse(BufReader::new(tshark.stdout.take().expect("a pipe")));
@@ -68,8 +68,8 @@ pub fn messages(capture: &Path, bodies: Bodies) -> Vec<Message> {
 fn parse(mut pdml: impl BufRead) -> Vec<Message> {
     let mut found: Vec<Message> = Vec::new();
     let mut frame = Message::default();
-    // Of which segments the frame's next message is made: the frame of each, where in the message
-    // it begins and where it ends.
+    // The segments of the frame's next message: the frame of each, and where in the message it
+    // begins and ends.
     let mut segments: Vec<(u64, u64, u64)> = Vec::new();
     let mut is_http = false;
     let mut line = Vec::new();
@@ -121,8 +121,8 @@ fn parse(mut pdml: impl BufRead) -> Vec<Message> {
     found
 }
 
-/// The frames with the first copies of a message's first byte and of its last one. tshark lists
-/// segments that were sent again, in other pieces, too, by their place in the message.
+/// The frames with the first copies of a message's first byte and of its last one. tshark also
+/// lists retransmitted segments, even in other pieces, by their position in the message.
 fn first_copies(segments: &[(u64, u64, u64)]) -> Option<(u64, u64)> {
     let until = segments.iter().map(|(_, _, end)| *end).max()?;
     let first = segments.iter().filter(|(_, start, _)| *start == 0).map(|(frame, ..)| *frame).min();
@@ -130,7 +130,7 @@ fn first_copies(segments: &[(u64, u64, u64)]) -> Option<(u64, u64)> {
     first.zip(last)
 }
 
-/// Takes a field of the HTTP protocol.
+/// Stores a field of the HTTP protocol.
 fn fill(message: &mut Message, name: &str, line: &str) {
     let show = || text(line, "show");
     let size = || number(&text(line, "size"));
@@ -144,7 +144,7 @@ fn fill(message: &mut Message, name: &str, line: &str) {
             message.line += &format!(" {}", show());
         }
         "http.file_data" => message.body_bytes = size(),
-        // A compressed body that stays so has no `http.file_data`.
+        // A body that stays compressed has no `http.file_data`.
         "" if show().starts_with("Content-encoded entity body") => message.body_bytes = size(),
         "http.request_in" => message.request_in = Some(number(&show())),
         "http.time" => message.since_request_ns = nanoseconds(&show()),
@@ -152,11 +152,11 @@ fn fill(message: &mut Message, name: &str, line: &str) {
     }
 }
 
-/// The value of an attribute in a line of XML; empty where it is not there.
+/// The value of an attribute in a line of XML; empty if it is missing.
 fn text(line: &str, name: &str) -> String {
     let marks = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&amp;", "&")];
     let rest = line.split_once(&format!(" {name}=\"")).map_or("", |(_, rest)| rest);
-    // It may go on in the next line: what is here is its beginning.
+    // It may continue in the next line; this is its beginning.
     let written = rest.split('"').next().unwrap_or_default();
     marks.iter().fold(written.to_string(), |text, (mark, plain)| text.replace(mark, plain))
 }
@@ -165,8 +165,8 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
 }
 
-/// Of `SECONDS.NANOSECONDS`, all nine digits being there; none of what is negative, as where the
-/// stamps of frames run backwards.
+/// Parses `SECONDS.NANOSECONDS`, with all nine digits; `None` for negative values, which occur if
+/// the timestamps of frames run backwards.
 fn nanoseconds(text: &str) -> Option<u64> {
     let (seconds, fraction) = text.split_once('.').expect("a fraction");
     assert_eq!(fraction.len(), 9, "{text}");

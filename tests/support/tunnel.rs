@@ -1,9 +1,8 @@
-//! What packets travel in: each function puts the headers of one encapsulation before what it
-//! carries.
+//! Encapsulations: each function puts the headers of one in front of its payload.
 
 use super::packet::checksum;
 
-/// The protocols of the packets made here, by IP's numbers.
+/// The IP protocol numbers of the packets built here.
 pub const IPIP: u8 = 4;
 /// See [`IPIP`].
 pub const UDP: u8 = 17;
@@ -12,7 +11,7 @@ pub const SIX_IN_FOUR: u8 = 41;
 /// See [`IPIP`].
 pub const GRE: u8 = 47;
 
-/// What announces the IP packet `inner` in place of an EtherType.
+/// The EtherType of the IP packet `inner`.
 pub fn ethertype_of(inner: &[u8]) -> u16 {
     if inner[0] >> 4 == 4 { 0x0800 } else { 0x86dd }
 }
@@ -65,13 +64,13 @@ pub fn udp4(source: u16, destination: u16, inner: &[u8]) -> Vec<u8> {
     ipv4(UDP, &udp(source, destination, inner))
 }
 
-/// GRE in IPv4: `fields` are those that `flags` announce.
+/// GRE in IPv4: `fields` are the fields that `flags` announce.
 pub fn gre(flags: u16, protocol: u16, fields: &[u8], inner: &[u8]) -> Vec<u8> {
     let head = [flags, protocol].map(u16::to_be_bytes).concat();
     ipv4(GRE, &[&head, fields, inner].concat())
 }
 
-/// A 32-bit word, as it is on the wire.
+/// A 32-bit word in network byte order.
 pub fn word(value: u32) -> [u8; 4] {
     value.to_be_bytes()
 }
@@ -90,7 +89,7 @@ pub fn ppp(inner: &[u8]) -> Vec<u8> {
     [&protocol, inner].concat()
 }
 
-/// PPPoE, behind its EtherType.
+/// PPPoE, after its EtherType.
 pub fn pppoe(session: u16, ppp: &[u8]) -> Vec<u8> {
     let words = [session, ppp.len() as u16].map(u16::to_be_bytes).concat();
     [&[0x11, 0], &words[..], ppp].concat()
@@ -107,15 +106,15 @@ pub fn geneve(vni: u32, options: &[u8], protocol: u16, inner: &[u8]) -> Vec<u8> 
     udp4(49152, 6081, &[&first, &word(vni << 8), options, inner].concat())
 }
 
-/// A G-PDU of GTP-U; `optional` is what `flags` announce.
+/// A G-PDU of GTP-U; `optional` holds the fields that `flags` announce.
 pub fn gtpu(flags: u8, teid: u32, optional: &[u8], inner: &[u8]) -> Vec<u8> {
     let length = ((optional.len() + inner.len()) as u16).to_be_bytes();
     let head = [0x30 | flags, 255, length[0], length[1]];
     udp4(2152, 2152, &[&head, &word(teid)[..], optional, inner].concat())
 }
 
-/// 802.11 with LLC and SNAP: `control` is the frame control field, `more` what follows the sequence
-/// control.
+/// 802.11 with LLC and SNAP: `control` is the frame control field, `more` are the bytes after the
+/// sequence control.
 pub fn wifi(control: [u8; 2], more: &[u8], inner: &[u8]) -> Vec<u8> {
     let mut header = control.to_vec();
     header.resize(24, 0);

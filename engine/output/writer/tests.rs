@@ -27,7 +27,7 @@ fn say(sender: &mut BatchSender, stats: &mut EmitStats, number: u64) {
     sender.line(stats, |out| out.extend_from_slice(format!("{shard} line {number}\n").as_bytes()));
 }
 
-/// The numbers of a shard's lines, in the order they are in.
+/// The numbers of a shard's lines, in their order.
 fn numbers(bytes: &[u8], shard: u16) -> Vec<u64> {
     assert!(bytes.is_empty() || bytes.ends_with(b"\n"));
     let text = std::str::from_utf8(bytes).unwrap();
@@ -77,7 +77,7 @@ fn waiting_shards_lose_nothing_and_keep_their_order() {
     assert_eq!(written.lines_lost, 0);
 }
 
-/// A sink that is stuck until it is told to go on.
+/// A sink that blocks until it is released.
 struct StuckSink {
     go_on: mpsc::Receiver<()>,
     memory: MemorySink,
@@ -124,7 +124,7 @@ fn a_full_disk_drops_whole_lines_and_writing_resumes() {
     let (mut senders, writer) = start(&sink, 1, Policy::Drop);
     let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
-    // The disk is tried again only where there is something to write.
+    // The disk is tried again only when there is something to write.
     let (mut count, start) = (0, Instant::now());
     while writer.stats().write_errors < 2 {
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", writer.stats());
@@ -210,7 +210,7 @@ fn come_back(policy: Policy, count_max: usize) {
             places.insert(out.as_ptr() as usize);
         });
     }
-    // The first buffer grows a few times; after that only as many as there can be under way.
+    // The first buffer grows a few times; after that there are only as many as can be in flight.
     assert!(places.len() <= count_max + 8, "{}", places.len());
     sender.close(&mut stats);
     writer.finish().1.unwrap();

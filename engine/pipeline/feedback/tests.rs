@@ -1,4 +1,4 @@
-//! What is noted of a connection, against a naive twin of the filter that reads the hints.
+//! The hints for a connection, checked against a naive twin of the filter that reads them.
 
 use super::*;
 use crate::config::{FlowConfig, HttpConfig};
@@ -12,7 +12,7 @@ use crate::time::TimestampNs;
 
 const KEY: FlowKey =
     FlowKey { address: [[0; 16]; 2], port: [[0, 80], [1, 1]], vlan: [0; 4], realm: 0 };
-/// As BIG TCP has them.
+/// As large as those of BIG TCP.
 const SEGMENT_BYTES: u32 = 400_000;
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
@@ -41,14 +41,14 @@ impl FlowEvents<FlowState> for NoEvents {
     }
 }
 
-/// A connection whose server is the first endpoint, and the rooms it goes through.
+/// A connection whose server is the first endpoint, with the stages that process it.
 struct HintedConnection {
     hints: FlowHints,
     feedback: Feedback,
     flows: FlowTable<FlowState>,
     shared: Shared<Bodies>,
     isn: [u32; 2],
-    /// What comes next, by direction.
+    /// The next sequence number, by direction.
     next: [SeqNumber; 2],
     segments: u64,
 }
@@ -71,7 +71,7 @@ impl HintedConnection {
         hinted
     }
 
-    /// A segment whose payload begins with `payload` and goes on for `cut_bytes` that stay below.
+    /// A segment whose payload is `payload`, then `cut_bytes` bytes that stay in the kernel.
     fn send(&mut self, direction: Direction, flags: u8, payload: &[u8], cut_bytes: u32) {
         let flags = TcpFlags(flags);
         self.segments += 1;
@@ -98,7 +98,7 @@ impl HintedConnection {
         self.feedback.follow(&mut self.flows, index, &mut self.shared);
     }
 
-    /// How far ahead the filter has a grant for what `direction` sends next, as the filter
+    /// How far ahead the filter's grant reaches for the next bytes of `direction`, as the filter
     /// computes it: with wrapping numbers, below 2^30.
     fn granted_bytes(&self, direction: Direction) -> u32 {
         let Some((flags, grants)) = self.hints.find(&KEY) else { return 0 };
@@ -109,7 +109,8 @@ impl HintedConnection {
         if is_own && ahead < 1 << 30 { ahead } else { 0 }
     }
 
-    /// The server's data go by: cut where the filter would cut them. How many bytes came up.
+    /// The server sends data, cut as the filter would cut them. Returns how many bytes reached user
+    /// space.
     fn pass(&mut self, mut bytes: u64) -> u64 {
         let (body, mut up_bytes) = (vec![b'x'; SEGMENT_BYTES as usize], 0);
         while bytes > 0 {
@@ -134,7 +135,7 @@ impl HintedConnection {
     }
 }
 
-/// The grant moves on with the body, is never too far ahead, and ends where the body ends.
+/// The grant moves with the body, is never too far ahead, and ends where the body ends.
 #[test]
 fn a_body_of_many_gigabytes_stays_in_the_kernel_to_its_last_byte() {
     for isn in [[5, 9], [u32::MAX - 3, 1 << 31]] {
@@ -153,14 +154,14 @@ fn a_body_of_many_gigabytes_stays_in_the_kernel_to_its_last_byte() {
     }
 }
 
-/// Where sequence numbers come around to the end of an old grant, nothing is cut.
+/// When sequence numbers wrap around to the end of an old grant, nothing is cut.
 #[test]
 fn an_old_grant_is_moved_on_before_numbers_come_around_to_it() {
     let mut hinted = HintedConnection::new(Some(1 << 27), [7, 11]);
     hinted.head(1 << 28);
     assert_eq!(hinted.pass(1 << 28), 0);
     let grants = hinted.feedback.stats().grants;
-    // Bodies for which no grant is made, for more than two rounds of the numbers.
+    // Bodies without a grant, for more than two rounds of the sequence numbers.
     let small = (1 << 27) - 1;
     for _ in 0..80 {
         hinted.head(small);
@@ -213,7 +214,7 @@ fn what_is_over_is_granted_nothing() {
     assert_eq!((hinted.granted_bytes(Forward), hinted.hints.taken_count()), (0, 0));
 }
 
-/// Both places of the key are taken: the connection comes up whole until one is free.
+/// Both slots of the key are taken: the whole connection is passed to user space until one is free.
 #[test]
 fn a_note_that_found_no_place_tries_again_with_the_next_grant() {
     let mut hinted = HintedConnection::new(Some(1 << 16), [7, 11]);

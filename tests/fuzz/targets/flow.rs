@@ -1,5 +1,5 @@
-//! Segments of a few connections, in any order, lost, sent again, cut or wild, through a flow
-//! table.
+//! Segments of a few connections through a flow table: in any order, lost, retransmitted, cut or
+//! wild.
 
 #![no_main]
 

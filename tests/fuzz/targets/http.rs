@@ -1,5 +1,5 @@
-//! Pieces of both directions of a connection, with gaps and ends, through a conversation; and the
-//! same bytes in smaller parts.
+//! Pieces of both directions of a connection, with gaps and ends, through an HTTP/1 connection
+//! state; and the same bytes in smaller parts.
 
 #![no_main]
 

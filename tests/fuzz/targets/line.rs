@@ -1,4 +1,4 @@
-//! An exchange with any bytes in its fields, as a line of JSON that gives them back.
+//! An exchange with arbitrary bytes in its fields, as a line of JSON that must reproduce them.
 
 #![no_main]
 

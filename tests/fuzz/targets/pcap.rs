@@ -1,5 +1,5 @@
-//! Any bytes as a capture file, to its end: however few bytes a read gives, the frames are the
-//! same, and those of a classic capture are those that stand there.
+//! Arbitrary bytes as a capture file, read to its end. However few bytes a read returns, the frames
+//! are the same, and those of a classic capture match a naive reader.
 
 #![no_main]
 
