@@ -132,8 +132,8 @@ impl Totals {
         let (captured, drops) = (pipeline.frames, live.drops());
         let mut parts = format!("{passed} = {captured} captured + {drops} dropped by kernel");
         if self.is_running {
-            let under_way = passed.saturating_sub(captured + drops);
-            parts += &format!(" + {under_way} under way");
+            let in_flight = passed.saturating_sub(captured + drops);
+            parts += &format!(" + {in_flight} in flight");
         }
         row(f, "passed", &parts)?;
         row(f, "captured", &format!("{} bytes", pipeline.frame_bytes))?;

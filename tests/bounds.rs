@@ -19,7 +19,7 @@ static ALLOCATOR: Counting = Counting;
 
 const HONEST_COUNT: u64 = 200;
 
-/// The memory of an idle connection: its entry and its index slot.
+/// The memory of an idle connection: its entry and its share of the index.
 const IDLE_FLOW_BYTES: usize = 256 + 32;
 /// The same, plus its reordering state while its packets are out of order or contradict each other.
 const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 96;
@@ -81,10 +81,11 @@ fn a_flood_of_syns() {
 fn more_connections_than_the_table_holds() {
     let outcome = hold(&small(), 40_000, attacks::requests());
     given_up(&outcome, of_flow, |flow| flow.flows_evicted);
-    assert!(outcome.other_count > 30_000, "requests without an answer are told, too");
+    assert!(outcome.other_count > 30_000, "requests without a response are reported, too");
 }
 
-/// Between two exchanges, a connection keeps nothing but its table entry and its index slot.
+/// Between two exchanges, a connection keeps nothing but its table entry and its share of the
+/// index.
 #[test]
 fn idle_connections() {
     const COUNT: u64 = 1 << 16;
@@ -221,8 +222,10 @@ fn endpoints_of_one_hash_are_spread() {
     let request = b"GET /one HTTP/1.1\r\n\r\n";
     let outcome = hold(&small(), 3000, move |number: u64, frame: &mut Vec<u8>| {
         let client = attacks::client(chosen[number as usize % chosen.len()]);
-        let mut blow =
-            crate::support::attack_harness::Blow::from(client, crate::support::packet::ACK);
+        let mut blow = crate::support::attack_harness::AttackSegment::from(
+            client,
+            crate::support::packet::ACK,
+        );
         blow.seq = number as u32 / 1500 * request.len() as u32;
         blow.write(request, frame);
     });

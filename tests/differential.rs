@@ -19,7 +19,9 @@
 
 mod root {
     use crate::support::capture_file::{self, Order, Unit, WrittenFrame};
-    use crate::support::lab::{self, End, Lab, OF_THE_CAPTURE, Offload, SERVER, SERVER_IFACE};
+    use crate::support::lab::{
+        self, CAPTURE_DEPENDENT_FIELDS, End, Lab, Offload, SERVER, SERVER_IFACE,
+    };
     use crate::support::packet::{ACK, FIN, Packet, SYN};
     use crate::support::tshark::{self, Bodies, Message};
     use crate::support::{program, records, skip};
@@ -432,7 +434,7 @@ mod root {
         }
         // Two captures may differ in whether a response or the end of its request comes first.
         let [live, file] = [live, records].map(|records| {
-            let other = [&OF_THE_CAPTURE[..], &["early"]].concat();
+            let other = [&CAPTURE_DEPENDENT_FIELDS[..], &["early"]].concat();
             records::without(records::without_crossings(records), &other)
         });
         records::assert_same("live, and from a capture", &live, &file);

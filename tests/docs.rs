@@ -53,7 +53,7 @@ fn readmes_fields_are_the_schemas() {
         plain.map(String::as_str).chain(["<field>_b64", "<field>_len"]).collect();
     let told = first_column(README, "## What the fields mean");
     assert_eq!(told.iter().copied().collect::<BTreeSet<_>>(), expected);
-    assert_eq!(told.len(), expected.len(), "a field is told twice");
+    assert_eq!(told.len(), expected.len(), "a field is listed twice");
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod root {
     const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
     fn small() -> CaptureConfig {
-        room_for(1024)
+        config_for(1024)
     }
 
     fn load(config: &CaptureConfig) -> Option<Filter> {
@@ -39,7 +39,7 @@ mod root {
         }
         let put = |map: &ConnectionMap, bytes: u32| {
             let value = Known { bytes, ..Known::default() }.bytes();
-            map.update(&key_bytes(key), &value).expect("there is room")
+            map.update(&key_bytes(key), &value).expect("the map is not full")
         };
         match state {
             Unknown => {}

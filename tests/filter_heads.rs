@@ -158,7 +158,7 @@ fn answer() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(head, more)| [head, vec![b'x'; more]].concat())
 }
 
-/// The lengths that the engine reports for the response's body, given one of `body_bytes`.
+/// The body lengths that the engine reports for the response, if its body has `body_bytes` bytes.
 fn told_body_bytes(request: &[u8], answer: &[u8], body_bytes: u32) -> Vec<Option<u64>> {
     let ends = ["10.0.0.9:4000", "10.0.0.1:80"].map(|end| end.parse().expect("an address"));
     let (client, server) = (CLIENT_ISN.wrapping_add(1), SERVER_ISN + 1);
@@ -208,7 +208,7 @@ mod root {
     use std::cell::Cell;
 
     fn load(elide_bytes_min: Option<u64>) -> Option<Filter> {
-        let config = CaptureConfig { elide_bytes_min, ..room_for(64) };
+        let config = CaptureConfig { elide_bytes_min, ..config_for(64) };
         crate::support::kernel_packet::load(&config, &DecodeConfig::default())
     }
 
@@ -269,7 +269,7 @@ mod root {
         fn ask(&mut self, request: &[u8], head: &[u8]) {
             let reason = self.say(ToServer, ACK, request);
             assert!([Reason::Admitted, Reason::Session].contains(&reason), "{reason:?}");
-            assert_eq!(self.say(ToClient, ACK, head), Reason::Session, "a head comes up");
+            assert_eq!(self.say(ToClient, ACK, head), Reason::Session, "a head is passed");
         }
 
         /// Whether the server's data are cut, `ahead` bytes from the next sequence number.

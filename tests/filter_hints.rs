@@ -1,6 +1,5 @@
-//! How the kernel filter applies user space's flow hints, packet by packet, through
-//! BPF_PROG_TEST_RUN: which data it cuts, which connections it drops, and that no hint applies to
-//! another connection.
+//! How the kernel filter applies flow hints, packet by packet, through BPF_PROG_TEST_RUN: which
+//! data it cuts, which connections it drops, and that no hint applies to another connection.
 
 /// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
@@ -18,14 +17,13 @@ mod root {
     const BODY: [u8; 1000] = [b'x'; 1000];
     /// Payload of the shortest segment that is cut.
     const CUT_BYTES_MIN: usize = 256;
-    /// IPv4 and TCP headers: the bytes of an elided frame that a test run passes, which it counts
-    /// from the IP header onwards.
+    /// Bytes that a test run passes of an elided frame, without Ethernet: its IPv4 and TCP headers.
     const HEADER_BYTES: u32 = 40;
     const HINT_LATE: u32 = 1 << 28;
     const HINT_ISNS: u32 = 3 << 29;
 
     fn load() -> Option<Filter> {
-        crate::support::kernel_packet::load(&room_for(64), &DecodeConfig::default())
+        crate::support::kernel_packet::load(&config_for(64), &DecodeConfig::default())
     }
 
     fn at(way: Heading, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -44,8 +42,7 @@ mod root {
     }
 
     fn enter(filter: &Filter, key: &FlowKey, known: Known) {
-        let map = filter.sessions();
-        map.update(&key_bytes(key), &known.bytes()).expect("there is room");
+        filter.sessions().update(&key_bytes(key), &known.bytes()).expect("the map is not full");
     }
 
     fn known(filter: &Filter, key: &FlowKey) -> Option<Known> {
@@ -100,8 +97,7 @@ mod root {
         ]
     }
 
-    /// Every position of a segment around the end of its grant, at any sequence number, in both
-    /// directions.
+    /// Every position of a segment around the end of its grant, at any number, in both directions.
     #[test]
     fn what_lies_below_the_grant_is_cut_and_nothing_else() {
         let Some(filter) = load() else { return };
@@ -244,7 +240,7 @@ mod root {
                 reason
             };
             assert_eq!(reason(&[other]), Reason::Session, "{other:?}");
-            assert_eq!(reason(&[other, key]), Reason::Elided, "beside {other:?}");
+            assert_eq!(reason(&[other, key]), Reason::Elided, "next to {other:?}");
         }
     }
 
@@ -419,7 +415,7 @@ mod root {
                 assert_eq!(reason(ToClient, 40, flags, b""), Reason::Other);
                 assert_eq!(reason(ToClient, 40, flags, &BODY), Reason::Other);
             }
-            // Later data do not reach user space, unless they begin like a message.
+            // After FOREIGN nothing is admitted; otherwise only data that begin like a message.
             if mark == HintFlags::FOREIGN {
                 assert_eq!(reason(ToServer, 50, ACK, GET), Reason::Other);
             } else {
@@ -488,8 +484,7 @@ mod root {
         }
     }
 
-    /// The table was too small and the session was evicted: the hint restores it, with its sequence
-    /// numbers.
+    /// The table was too small and the session was evicted: the hint restores it, with its numbers.
     #[test]
     fn a_session_that_the_map_lost_comes_back_while_it_is_followed() {
         for (description, flags, payload) in

@@ -1,7 +1,7 @@
-//! The kernel filter on frames with tunnels, and with restrictions: through BPF_PROG_TEST_RUN it is
-//! held to what user space makes of the same frames.
+//! The kernel filter on frames with tunnels, and with restrictions: it is compared, through
+//! BPF_PROG_TEST_RUN, with user space's decoding of the same frames.
 
-/// Needs CAP_BPF; elsewhere each test says that it was skipped.
+/// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
     use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ mod root {
     use httplines::time::TimestampNs;
     use proptest::prelude::*;
 
-    use crate::support::kernel_packet::{forget, key_bytes, reason_of, room_for};
+    use crate::support::kernel_packet::{config_for, forget, key_bytes, reason_of};
     use crate::support::packet::{ACK, Packet};
     use crate::support::skip;
     use crate::support::tunnel::*;
@@ -22,10 +22,10 @@ mod root {
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
     fn load(decode: &DecodeConfig) -> Option<Filter> {
-        crate::support::kernel_packet::load(&room_for(1024), decode)
+        crate::support::kernel_packet::load(&config_for(1024), decode)
     }
 
-    /// The filter for `decode`, or the end of the test.
+    /// The filter for `decode`, or skips the test.
     macro_rules! loaded {
         ($decode:expr) => {
             match load($decode) {
@@ -47,7 +47,7 @@ mod root {
         Decoder::new(decode.clone()).decode(&frame).map(|segment| segment.key)
     }
 
-    /// What the filter says of a frame, and the session it made.
+    /// The filter's reason for a frame, and the session it created.
     fn judged(filter: &Filter, frame: &[u8]) -> (Reason, Option<Vec<u8>>) {
         forget(filter);
         (reason_of(filter, frame), filter.sessions().keys().next())
@@ -66,7 +66,7 @@ mod root {
         Packet::tcp(address(client), address(server)).flags(ACK).payload(GET).ip()
     }
 
-    /// An Ethernet header and tags; what is inside tells its EtherType.
+    /// An Ethernet header and tags; the content determines the EtherType.
     fn tagged(tags: &[u16], ip: &[u8]) -> Vec<u8> {
         let mut inner = ip.to_vec();
         let mut ethertype = ethertype_of(ip);
@@ -77,10 +77,10 @@ mod root {
         ethernet(ethertype, &inner)
     }
 
-    /// Puts headers before what it is given.
+    /// Puts headers in front of its argument.
     type Wrap = fn(&[u8]) -> Vec<u8>;
 
-    /// One encapsulation of an IP packet in an IP packet; of those that the kernel follows.
+    /// Encapsulations of an IP packet in an IP packet, of the kinds that the kernel follows.
     fn encapsulations() -> Vec<(&'static str, Wrap)> {
         vec![
             ("IP in IPv4", |ip| ipv4(if ip[0] >> 4 == 4 { IPIP } else { SIX_IN_FOUR }, ip)),
@@ -114,8 +114,8 @@ mod root {
         ]
     }
 
-    /// The IP packet with a word that says nothing behind its header: so no tunnel in it is among
-    /// those that the filter's first part follows itself.
+    /// The IP packet with a meaningless word after its header, so that no tunnel in it is followed
+    /// by the filter's first part.
     fn far(mut ip: Vec<u8>) -> Vec<u8> {
         if ip[0] >> 4 == 4 {
             ip[0] += 1;
@@ -131,7 +131,7 @@ mod root {
         ip
     }
 
-    /// What stands between Ethernet and the first IP header.
+    /// Headers between Ethernet and the first IP header.
     fn links() -> Vec<(&'static str, Wrap)> {
         vec![
             ("Ethernet", |ip| tagged(&[], ip)),
@@ -143,7 +143,7 @@ mod root {
         ]
     }
 
-    /// The filter must take the frame for the flow that user space finds in it.
+    /// Asserts that the filter finds the same flow in the frame as user space.
     fn assert_agree(filter: &Filter, decode: &DecodeConfig, frame: &[u8], what: &str) {
         let (reason, session) = judged(filter, frame);
         let key = decoded(decode, frame).unwrap_or_else(|reject| panic!("{what}: {reject:?}"));
@@ -187,11 +187,11 @@ mod root {
                 let at = (behind + at).min(ip.len() - 1);
                 ip[at] = byte;
             }
-            // Some frames end early, within what they carry or its headers.
+            // Some frames end early, within the payload or its headers.
             ip.truncate((ip.len() - cut.saturating_sub(20) * 4).max(behind));
             let near = judged(&filter, &tagged(&[], &ip));
             let far = judged(&filter, &tagged(&[], &far(ip)));
-            // Inside, more of IPv6's extension headers are followed near by than from afar.
+            // The filter's first part follows more inner IPv6 extension headers than the second.
             if far.0 != Reason::Unparsed {
                 prop_assert_eq!(near, far);
             }
@@ -206,7 +206,7 @@ mod root {
             for (inner_name, inner) in encapsulations() {
                 let twice = outer(&inner(&request(false)));
                 let what = format!("{inner_name} in {outer_name}");
-                // The frame's own tags and those inside may be more than a key holds.
+                // The frame's own tags and the inner ones may be more than a key holds.
                 match decoded(&decode, &tagged(&[], &twice)) {
                     Ok(_) => assert_agree(&filter, &decode, &tagged(&[], &twice), &what),
                     Err(reject) => assert_eq!(reject, Reject::TooDeep, "{what}"),

@@ -1,5 +1,5 @@
-//! Fragments become datagrams again, in any order; contradictions, floods and the forgotten are
-//! bounded and told.
+//! Fragments are reassembled in any order. Contradictions, floods and abandoned datagrams are
+//! bounded and counted.
 
 use crate::support::packet::Packet;
 use crate::support::tunnel::*;
@@ -23,7 +23,7 @@ fn packet(is_v6: bool, payload: &[u8]) -> Vec<u8> {
     Packet::tcp(from.parse().unwrap(), to.parse().unwrap()).payload(payload).ip()
 }
 
-/// The part `start..end` of what the IP packet `whole` carries, as a fragment.
+/// The part `start..end` of the payload of the IP packet `whole`, as a fragment.
 fn fragment(whole: &[u8], id: u16, start: usize, end: usize) -> Vec<u8> {
     let is_v6 = whole[0] >> 4 == 6;
     let (header, payload) = whole.split_at(if is_v6 { 40 } else { 20 });
@@ -44,7 +44,7 @@ fn fragment(whole: &[u8], id: u16, start: usize, end: usize) -> Vec<u8> {
     [&header[..], part].concat()
 }
 
-/// A packet in fragments that end at `cuts`, multiples of 8, and at its end.
+/// A packet in fragments that end at `cuts` (multiples of 8) and at its end.
 fn fragments(whole: &[u8], id: u16, cuts: &[usize]) -> Vec<Vec<u8>> {
     let header_bytes = if whole[0] >> 4 == 6 { 40 } else { 20 };
     let bounds = [&[0], cuts, &[whole.len() - header_bytes]].concat();
@@ -62,7 +62,7 @@ fn frame(bytes: &[u8], second: u64) -> Frame<'_> {
     }
 }
 
-/// What becomes of these frames, a second apart: the payload of a segment, or why there is none.
+/// The outcomes of these frames, a second apart: the payload of a segment, or why there is none.
 fn outcomes(decoder: &mut Decoder, frames: &[Vec<u8>]) -> Vec<Result<Vec<u8>, Reject>> {
     let decode = |(second, bytes): (usize, &Vec<u8>)| {
         decoder.decode(&frame(bytes, second as u64)).map(|segment| segment.payload.to_vec())
@@ -81,7 +81,7 @@ const OVERLAP: Result<Vec<u8>, Reject> = Err(Reject::FragmentOverlap);
 fn fragments_in_order_reversed_and_tiny() {
     let request = b"GET /in/pieces HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
     for is_v6 in [false, true] {
-        // The first piece holds no more than 8 bytes of the TCP header.
+        // The first piece holds only 8 bytes of the TCP header.
         let mut pieces = fragments(&packet(is_v6, &request), 7, &[8, 24, 40]);
         let mut decoder = decoder();
         let expected = [HELD, HELD, HELD, Ok(request.clone())];
@@ -106,7 +106,7 @@ fn extension_headers_before_and_behind_the_fragment_header() {
     let pieces = [piece(60, 1, &part[..16]), piece(59, 16, &part[16..])];
     let mut decoder = decoder();
     assert_eq!(outcomes(&mut decoder, &pieces)[1], Ok(b"GET / HTTP/1.1\r\n\r\n".to_vec()));
-    // A fragment inside the fragments of the same packet is nonsense.
+    // A fragment inside the fragments of the same packet makes no sense.
     let nested = [&[6, 0, 0, 8, 0, 0, 0, 1][..], &whole[40..]].concat();
     let pieces = [piece(44, 1, &nested[..16]), piece(44, 16, &nested[16..])];
     assert_eq!(outcomes(&mut decoder, &pieces), [HELD, Err(Reject::BadHeader)]);
@@ -123,7 +123,7 @@ fn overlaps_that_agree_do_no_harm_and_others_drop_the_datagram() {
         let outcome = outcomes(&mut decoder, &pieces);
         assert_eq!(outcome, [HELD, HELD, HELD, HELD, Ok(request.clone())]);
         assert_eq!(decoder.stats().datagrams_dropped, 0);
-        // One byte differs: this piece and all that follow go, and the datagram with them.
+        // One byte differs: this piece, all that follow and the whole datagram are dropped.
         *pieces[2].last_mut().unwrap() ^= 1;
         assert_eq!(outcomes(&mut decoder, &pieces), [HELD, HELD, OVERLAP, OVERLAP, OVERLAP]);
         assert_eq!(decoder.stats().datagrams_dropped, 1);
@@ -197,7 +197,7 @@ fn fragments_that_cannot_be_are_bad_headers() {
         assert_eq!(outcome, [Err(Reject::BadHeader)], "{word:x} {bytes}");
     }
     assert_eq!(outcomes(&mut decoder, &[ipv4_with(0x1fff, IPIP, &[0; 7])]), [HELD]);
-    // What cannot lead to TCP is not kept; what the snap length cut cannot be.
+    // Fragments that cannot lead to TCP are not kept; those that the snap length cut cannot be.
     assert_eq!(outcomes(&mut decoder, &[ipv4_with(MORE, 1, &[0; 8])]), [Err(Reject::NotTcp)]);
     let piece = ipv4_with(MORE, IPIP, &[0; 16]);
     let cut = Frame { bytes: &piece[..28], ..frame(&piece, 0) };
@@ -214,7 +214,7 @@ fn sets_that_are_never_completed_grow_old() {
     assert_eq!(at(&pieces[1], 130), None);
     assert_eq!(at(&pieces[0], 200), Some(Reject::FragmentHeld));
     assert_eq!(at(&pieces[1], 231), Some(Reject::FragmentHeld));
-    // Also where another, younger one is the first in the queue, as when times run backwards.
+    // Even if another, younger one is the first in the queue, as when timestamps run backwards.
     assert_eq!(at(&ipv4_with(9 << 16 | MORE, IPIP, &[0; 8]), 300), Some(Reject::FragmentHeld));
     assert_eq!(at(&pieces[0], 250), Some(Reject::FragmentHeld));
     assert_eq!(at(&pieces[1], 290), Some(Reject::FragmentHeld));
@@ -234,7 +234,7 @@ fn a_flood_of_fragments_stays_within_its_bounds() {
     let mut stats = DecodeStats::default();
     let mut frames = 0;
     for number in 0..20_000_u32 {
-        // First fragments of ever new datagrams, small and large ones by turns.
+        // First fragments of new datagrams, small and large ones in turns.
         let bytes = if number / 500 % 2 == 0 { 8 } else { 8000 };
         let flood = ipv4_with((number & 0xffff) << 16 | MORE, IPIP, &vec![0; bytes]);
         stats.count(&decoder.decode(&frame(&flood, 0)));
@@ -243,14 +243,14 @@ fn a_flood_of_fragments_stays_within_its_bounds() {
         if number % 50 == 0 {
             let pieces = fragments(&packet(true, &request), number as u16, &[24]);
             let outcome = outcomes(&mut decoder, &pieces);
-            assert_eq!(outcome, [HELD, Ok(request.clone())], "honest traffic, beside the flood");
+            assert_eq!(outcome, [HELD, Ok(request.clone())], "honest traffic, during the flood");
         }
     }
     assert_eq!(stats.fragment_held, frames);
-    // At most 100 wait, 15 of the large ones; all others were given up.
+    // At most 100 wait, 15 of them large; all others were given up.
     let evicted = decoder.stats().datagrams_evicted;
     assert!((19_900..=19_985).contains(&evicted), "{evicted}");
-    // A datagram in more pieces than are kept.
+    // A datagram with more fragments than are kept.
     let crumbs = (0..2100).map(|at| ipv4_with(MORE | (2 * at), IPIP, &[0; 8])).collect::<Vec<_>>();
     let mut decoder = self::decoder();
     let decoded = crumbs.iter().map(|crumb| decoder.decode(&frame(crumb, 0)).err());
@@ -299,23 +299,23 @@ proptest! {
                 Err(reason) => prop_assert_eq!(reason, Reject::FragmentHeld),
             }
         }
-        // What comes again afterwards may make it whole again, but never anything else.
+        // Repeated fragments may complete it again afterwards, but never give anything else.
         prop_assert!(!found.is_empty());
         prop_assert!(found.iter().all(|one| *one == payload));
     }
 
-    /// Whatever fragments come: what goes on is what a naive twin joins, byte by byte.
+    /// Whatever fragments come, the result is that of a naive twin, which reassembles byte by byte.
     #[test]
     fn joins_what_a_naive_twin_joins(
         pieces in vec((0..8_usize, 1..4_usize, any::<bool>(), 0..20_u8), 1..40),
     ) {
         let mut decoder = decoder();
-        // Of each byte of the datagram, what is known of it; and where it ends.
+        // Each byte of the datagram, if it is known; and where the datagram ends.
         let mut bytes: Vec<Option<u8>> = vec![None; 100];
         let mut end = None;
         let mut is_dropped = false;
         for (start, units, is_last, noise) in pieces {
-            // The first and last piece in one is no fragment.
+            // A piece that is both the first and the last is no fragment.
             let is_last = is_last && start > 0;
             let inner = vec![u8::from(noise == 0); units * 8];
             let word = start as u32 | if is_last { 0 } else { MORE };

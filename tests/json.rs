@@ -1,5 +1,5 @@
-//! Whatever is on the wire, a line is one line of JSON within its bound, and nothing that fits is
-//! lost.
+//! Whatever is on the wire, a line is one line of JSON within its size limit, and nothing that fits
+//! is lost.
 
 use fields::{FIELDS, check_field, exchange_of};
 use httplines::config::EmitConfig;
@@ -14,8 +14,8 @@ use crate::support::exchange;
 use crate::support::fields;
 use crate::support::schema;
 
-/// Bytes of all kinds: text, text with everything special, noise, and runs of what is dear to
-/// escape.
+/// Bytes of all kinds: text, text with special characters, noise, and runs of bytes that are
+/// expensive to escape.
 fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
     let repeated = (prop::collection::vec(any::<u8>(), 1..4), 0..len_max)
         .prop_map(|(pattern, len)| pattern.iter().copied().cycle().take(len).collect());
@@ -84,7 +84,7 @@ proptest! {
             [[0_u32..80_000, 0..3_000], [0_u32..80_000, 0..3_000]], 0..40),
     ) {
         let mut exchange = exchange::typical();
-        // The places in the heads stay what they were: most of them point anywhere or nowhere.
+        // The spans in the heads stay unchanged: most of them point anywhere or nowhere.
         exchange.request.text = request;
         exchange.response.text = response;
         exchange.request.start_line_bytes = starts[0];

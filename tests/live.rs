@@ -1,6 +1,6 @@
-//! The live source on veth pairs and loopback, in namespaces of its own.
+//! The live source on veth pairs and loopback, in separate namespaces.
 
-/// Needs root; elsewhere each test says that it was skipped.
+/// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -36,7 +36,7 @@ mod root {
         })
     }
 
-    /// Asks for what `serve` serves, from `place`, and reads it to the end.
+    /// Requests, from `place`, what `serve` serves, and reads it to the end.
     fn ask(place: &Namespace, address: &'static str, port: u16) -> usize {
         place.run(move || {
             let mut stream = TcpStream::connect((address, port)).expect("the server is there");
@@ -141,8 +141,9 @@ mod root {
         }
     }
 
-    /// Tagged frames, as they leave one end (all tags in band, or the outer one taken out) and as
-    /// they come to the other (the outer one taken out unless it is an old one), make one session.
+    /// Tagged frames make one session, both as they leave one end (all tags in band, or the outer
+    /// one removed) and as they arrive at the other (the outer one removed unless it has the old
+    /// type).
     #[test]
     fn vlan_tags_are_read_on_both_ends() {
         let Some((client, server)) = Namespace::pair() else { return };
@@ -225,7 +226,8 @@ mod root {
         assert!(totals.interfaces[0].freezes > 0);
     }
 
-    /// Join order is shard order everywhere, so a connection meets one shard on every interface.
+    /// The join order is the shard order everywhere, so a connection goes to the same shard on
+    /// every interface.
     #[test]
     fn a_connection_meets_one_shard_on_every_interface() {
         let Some((client, server)) = Namespace::pair() else { return };
@@ -282,7 +284,7 @@ mod root {
         server.ip("link set veth1 down");
         capture.poll();
         server.ip("link set veth1 up");
-        // A socket learns of its own end, too: a new one sends.
+        // The injector's socket gets an error for its own end, too: a new one sends.
         injector = client.run(|| Injector::new("veth0"));
         injector.send(&frame(ToServer, ACK, GET));
         capture.poll_until(|kept| kept.len() == 2);
@@ -290,7 +292,7 @@ mod root {
         drop(injector);
         server.ip("link delete veth1");
         capture.poll();
-        // It waits as long as ever: an error that stayed would end each wait at once.
+        // It waits as long as before: an error that persisted would end each wait immediately.
         let start = Instant::now();
         (0..20).for_each(|_| capture.poll());
         assert!(start.elapsed() >= Duration::from_millis(20));
@@ -300,7 +302,7 @@ mod root {
         assert_eq!(capture.holding(b"HTTP/1.1 200"), 1);
     }
 
-    /// A socket forgets an interface that is removed, and takes no other one in its place.
+    /// A socket loses an interface that is removed, and uses no other one instead.
     #[test]
     fn a_new_interface_of_the_same_number_is_not_the_old_one() {
         let Some(place) = Namespace::new() else { return };
@@ -322,7 +324,7 @@ mod root {
         assert_eq!(look(capture).0.as_deref(), Some("veth8"));
     }
 
-    /// The list of interfaces may lack one that is there, here because it is another namespace's.
+    /// The list of interfaces may lack an existing one, here because it is in another namespace.
     #[test]
     fn an_interface_that_a_list_lacks_has_not_gone() {
         let Some(place) = Namespace::new() else { return };
@@ -360,7 +362,8 @@ mod root {
         assert!(matches!(error, LiveOpenError::Down { .. }), "{error}");
     }
 
-    /// The capabilities that the advice names are enough for everything, and each is needed.
+    /// The capabilities that the error messages recommend are enough for everything, and each is
+    /// needed.
     #[test]
     fn two_capabilities_are_enough() {
         const CAP_NET_RAW: u32 = 13;

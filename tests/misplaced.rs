@@ -1,4 +1,4 @@
-//! A segment that the fanout sent to another shard than its connection's is counted there.
+//! A segment that the fanout sent to the wrong shard is counted there.
 
 use crate::support::packet::{ACK, Packet};
 use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};

@@ -20,7 +20,7 @@ fn httplines(args: &[&str], stdin: Option<&[u8]>) -> Output {
     output
 }
 
-/// The records of a capture, each held to the schema.
+/// The records of a capture, each checked against the schema.
 fn records_with(capture: &[u8], more: &[&str]) -> Vec<Value> {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(capture).expect("room for it");
@@ -38,7 +38,7 @@ fn talk() -> Conversation {
     Conversation::new("10.0.0.1:40000", "10.0.0.2:8080")
 }
 
-/// Every kind of conversation there is, on connections of their own, all packets interleaved.
+/// Every kind of conversation, each on its own connection, with all packets interleaved.
 fn many_conversations() -> Vec<WrittenFrame> {
     let mut frames = Vec::new();
     for number in 0..40u16 {
@@ -157,7 +157,7 @@ fn a_lost_segment_is_told_and_nothing_else_is_touched() {
     whole.handshake();
     (0..4).for_each(|number| exchange(&mut whole, number));
     let mut lossy = whole.clone();
-    // Segments 0 to 3 are the first answer; 6 lies in the body of the second.
+    // Segments 0 to 3 are the first response; 6 is in the body of the second.
     lossy.lose(Side::Server, 6);
     let whole = records_of(&whole.frames(START_NS, STEP_NS));
     let lossy = records_of(&lossy.frames(START_NS, STEP_NS));
@@ -244,7 +244,7 @@ fn a_bridge_shows_every_packet_twice_and_each_exchange_is_told_once() {
     let frames = talk.frames(START_NS, STEP_NS);
     let once = records_of(&frames);
     assert_eq!((once.len(), &once[0]["outcome"]), (1, &"complete".into()));
-    // A router has counted the second copy down: TTL, and with it the header's checksum.
+    // A router has decremented the TTL of the second copy, which changes the header's checksum.
     let routed = |frame: &WrittenFrame| {
         let mut bytes = frame.bytes.clone();
         (bytes[22], bytes[24]) = (bytes[22] - 1, bytes[24].wrapping_add(1));
@@ -271,8 +271,8 @@ fn the_same_addresses_in_other_vlans_are_other_connections() {
     assert!(records.iter().all(|record| record["outcome"] == "complete" && record["n"] == 0));
 }
 
-/// Of two answers to one SYN, as of two servers that have one address, the one counts that the
-/// client goes on with.
+/// Of two SYN-ACKs to one SYN, as from two servers with the same address, the one that the client
+/// continues with counts.
 #[test]
 fn a_second_answer_to_the_syn_changes_nothing() {
     let mut talk = talk();
@@ -284,7 +284,7 @@ fn a_second_answer_to_the_syn_changes_nothing() {
     for at in 2..10 {
         let mut frames = talk.frames(START_NS, STEP_NS);
         let mut other = frames[1].clone();
-        // Its sequence number, behind the headers of Ethernet and IP.
+        // Its sequence number, after the headers of Ethernet and IP.
         other.bytes[38] ^= 0x40;
         other.ns = frames[at].ns - STEP_NS / 2;
         frames.insert(at, other);
@@ -335,7 +335,7 @@ fn what_is_not_http_is_told_by_kind() {
     assert!(totals.contains("1 TLS, 1 HTTP/2, 1 other, 1 without payload"), "{totals}");
 }
 
-/// Which of three connections are reported: one in VLAN 5, one of port 8080, one of IPv6.
+/// Which of three connections are reported: one in VLAN 5, one on port 8080, one over IPv6.
 #[test]
 fn only_connections_that_are_wanted() {
     let mut frames = Vec::new();

@@ -1,10 +1,11 @@
 //! The same traffic gives the same records: on any number of shards, from a file of any kind, read
-//! in blocks of any size, or from standard input, and from whatever moment on it is captured.
-//! Made-up traffic with losses, and the corpus of captures beside this repository where it is.
+//! in blocks of any size, or from standard input, and from whatever moment it is captured. The
+//! traffic is generated, with losses, and the corpus of captures next to this repository if it
+//! exists.
 //!
-//! What is claimed of a capture that begins later stands at `Cut::check`. That a live capture gives
-//! the records of a file, that one without the filter does, and that one without elision does,
-//! needs root and real traffic: `tests/veth.rs` and `tests/elide.rs`.
+//! `Cut::check` states what holds for a capture that begins later. `tests/veth.rs` and
+//! `tests/elide.rs` check, with root and real traffic, that live captures give the same records as
+//! a file: with the filter, without it, and without elision.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::Mutex;
 
 use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap, pcapng};
 use crate::support::reported::{ExchangeSpan, Reported, reported_of, reported_of_any};
-use crate::support::traffic::{OF_THE_LOSS, plan};
+use crate::support::traffic::{LOSS_DEPENDENT_FIELDS, plan};
 use crate::support::{program, records, skip};
 use httplines::capture::pcap::open::open_file;
 use httplines::capture::{Frame, FrameSource, LinkType, Polled};
@@ -25,19 +26,19 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
-/// A record, and where and when its exchange was held.
+/// A record, and where and when its exchange took place.
 type Placed = (Value, ExchangeSpan);
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 const ETHERNET: u16 = 1;
 
-/// Connections of made-up traffic, at the same time, of which one in `loss_step` loses frames.
+/// Concurrent connections of generated traffic; one in `loss_step` loses frames.
 fn made_up(loss_step: u64) -> Vec<WrittenFrame> {
     let mut runner = TestRunner::deterministic();
     let mut frames = Vec::new();
     for number in 0..60u64 {
         let mut plan = plan().new_tree(&mut runner).expect("a plan").current();
-        // A piece that begins a head is known for one, and one that does not is not taken for one.
+        // Segments that begin a head are recognised as such, and no others are.
         plan.is_tidy = true;
         plan.cuts.iter_mut().for_each(|cut| *cut = (*cut).max(20));
         let mut talk = plan.talk();
@@ -59,8 +60,8 @@ fn run(args: &[&str], stdin: Option<&[u8]>) -> (Vec<Value>, Option<i32>) {
     (records::parse(&output.stdout), output.status.code())
 }
 
-/// The file gives the same records on any number of shards, from standard input, and where it is
-/// written anew as a pcapng; and the same frames in blocks of any size.
+/// Asserts that the file gives the same records on any number of shards, from standard input, and
+/// rewritten as a pcapng; and the same frames in blocks of any size.
 fn assert_same_by_any_way(path: &Path) {
     let text = path.to_str().expect("a path in UTF-8");
     let (one, code) = run(&["-r", text, "--shards", "1"], None);
@@ -102,12 +103,12 @@ fn read_all(path: &Path, read_bytes: usize) -> (Vec<LinkType>, Vec<WrittenFrame>
     (links, frames)
 }
 
-/// A number of the link type in files.
+/// The number of the link type in files.
 fn number_of(link: LinkType) -> u16 {
     (0..=u16::MAX).find(|number| LinkType::from_file(*number) == link).expect("it has one")
 }
 
-/// The captures of the corpus, if it is there.
+/// The captures of the corpus, if it exists.
 fn corpus() -> Option<Vec<PathBuf>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
     let mut files = Vec::new();
@@ -124,7 +125,7 @@ fn corpus() -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// Does something with each file, on two threads.
+/// Calls `act` with each file, on two threads.
 fn with_each(files: Vec<PathBuf>, act: impl Fn(&Path) + Sync) {
     let files = Mutex::new(files);
     let work = || {
@@ -174,7 +175,8 @@ fn the_corpus_gives_the_same_records_from_any_moment_on() {
     });
 }
 
-/// How many exchanges of connections under way were to be told.
+/// Checks captures that begin at several moments. Returns how many exchanges of open connections
+/// had to be reported.
 fn assert_same_from_any_moment_on(
     what: &str,
     links: &[LinkType],
@@ -196,16 +198,16 @@ fn told_from(links: &[LinkType], frames: &[WrittenFrame]) -> Reported {
 
 /// A capture that began later.
 struct Cut {
-    /// When its first frame passed.
+    /// The time of its first frame.
     at: TimestampNs,
     /// Connections with frames before.
     begun: HashSet<FlowKey>,
-    /// Those whose first data behind the cut begins like a message.
+    /// Those whose first data after the cut begin like a message.
     joined: HashSet<FlowKey>,
-    /// Those with another handshake behind it.
+    /// Those with another handshake after it.
     renewed: HashSet<FlowKey>,
-    /// Those of which bytes behind the cut come before others in their stream that passed before
-    /// it, or in a fragmented packet of which a part did.
+    /// Those with reordered bytes around the cut: bytes after it precede, in their stream, bytes
+    /// that passed before it; or a fragmented packet spans the cut.
     torn: HashSet<FlowKey>,
 }
 
@@ -244,16 +246,17 @@ impl Cut {
         Cut { at: TimestampNs(frames[cut].ns), begun, joined, renewed, torn }
     }
 
-    /// How many exchanges of connections under way are to be told.
+    /// Compares a capture that begins at the cut with the whole one. Returns how many exchanges of
+    /// open connections had to be reported.
     ///
-    /// Of connections that began behind the cut, all is told as it was. Of those that were under
-    /// way:
-    /// - whatever is told that was not told before says that it was joined late;
-    /// - no message is told that was not told before, if each exchange of the connection lies
-    ///   alone, none was under way at the cut, and there is no tunnel. (Else a body may have
-    ///   messages in it where a message may stand, and nothing says that it is a body.)
-    /// - each exchange is told that lies alone behind the cut, if the connection can be joined
-    ///   there and nothing of it was torn.
+    /// For connections that began after the cut, the records are the same. For those that were open
+    /// at the cut (midstream: their beginning was not captured):
+    /// - a record that was not reported before is marked as midstream;
+    /// - no new message is reported, if no exchanges of the connection overlap, none was in
+    ///   progress at the cut, and there is no tunnel. (Otherwise a body may contain messages where
+    ///   a message may begin, and nothing shows that it is a body.)
+    /// - each exchange after the cut that overlaps no other is reported, if tracking can start
+    ///   there and no bytes around the cut were reordered.
     fn check(&self, what: &str, whole: &Reported, late: &Reported) -> usize {
         let (whole, late) = (self.split(whole), self.split(late));
         records::assert_same(what, &bare(&whole.0), &bare(&late.0));
@@ -279,19 +282,19 @@ impl Cut {
         behind.len()
     }
 
-    /// The records of connections that began behind the cut, and the others.
+    /// The records of connections that began after the cut, and the others.
     fn split(&self, told: &Reported) -> (Vec<Placed>, Vec<Placed>) {
         let pairs = told.records.iter().cloned().zip(told.places.iter().copied());
         pairs.partition(|(_, place)| !self.begun.contains(&place.key))
     }
 
-    /// Whether the exchange may have been under way at the cut, or began a tunnel.
+    /// Whether the exchange may have been in progress at the cut, or began a tunnel.
     fn may_mislead(&self, (record, place): &Placed) -> bool {
         let is_tunnel = record["method"] == "CONNECT" || record["status"] == 101;
         is_tunnel || place.span.is_none_or(|[begin, end]| begin < self.at && self.at <= end)
     }
 
-    /// The exchanges that lie behind the cut, alone, and can be told by who joins there.
+    /// The exchanges after the cut that overlap no other, and can be reported from there.
     fn behind<'a>(&self, whole: &'a [Placed]) -> Vec<&'a Value> {
         let mut found = Vec::new();
         let is_exact = |key: &&FlowKey| !self.renewed.contains(key) && !self.torn.contains(key);
@@ -306,8 +309,8 @@ impl Cut {
     }
 }
 
-/// Whether all other exchanges of its connection were answered when this one's request was sent, or
-/// asked when it was answered. (The answer passes first where a capture lost the order.)
+/// Whether every other exchange of its connection had its response before this one's request, or
+/// its request after this one's response. (The response passes first if a capture lost the order.)
 fn is_alone((_, place): &Placed, own: &[&Placed]) -> bool {
     let Some([begin, end]) = place.span else { return false };
     let is_apart =
@@ -321,7 +324,7 @@ const HALVES: [&[&str]; 2] =
     [&["method", "target", "host"], &["status", "reason", "response_type"]];
 
 fn bare_of(record: &Value) -> Value {
-    records::without(vec![record.clone()], &OF_THE_LOSS).remove(0)
+    records::without(vec![record.clone()], &LOSS_DEPENDENT_FIELDS).remove(0)
 }
 
 fn bare(told: &[Placed]) -> Vec<Value> {

@@ -1,5 +1,5 @@
-//! Lines of many kinds of exchange are what `docs/schema.json` says, and it says nothing that
-//! cannot be.
+//! Lines of many kinds of exchange match `docs/schema.json`, and it allows nothing that cannot
+//! occur.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +56,7 @@ fn deep() -> TunnelPath {
     path
 }
 
-/// An exchange in which every field is there, and every text is as `value`.
+/// An exchange in which every field is present, and every text is `value`.
 fn full(value: &[u8]) -> Exchange {
     let mut exchange = Exchange {
         n: u32::MAX,
@@ -206,7 +206,7 @@ fn headers_without_room_are_counted_from_the_end() {
     let all = EmitConfig { is_all_headers: true, ..EmitConfig::default() };
     let mut exchange = typical();
     for message in [&mut exchange.request, &mut exchange.response] {
-        // Without the empty line at its end a text can go on.
+        // Without the empty line at its end a text can be extended.
         message.text.truncate(message.text.len() - 2);
     }
     for number in 0..1_000 {

@@ -1,5 +1,4 @@
-//! Files as they are: the same bytes by io_uring and by plain writes, and a disk that is really
-//! full.
+//! Real files: the same bytes by io_uring and by write(2), and a disk that is really full.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +10,7 @@ use httplines::ids::ShardId;
 use httplines::output::{Batch, FileSink, Limits, Policy, Sink, StdoutSink, Writer, WriterError};
 use httplines::stats::EmitStats;
 
-/// A batch of lines that tell their number and have many lengths.
+/// A batch of lines that contain their number and have many lengths.
 fn batch(first: u64, count: u64) -> Batch {
     let mut bytes = Vec::new();
     for number in first..first + count {
@@ -31,7 +30,7 @@ fn bytes_of(batches: &[Batch]) -> Vec<u8> {
     batches.iter().flat_map(|batch| batch.bytes.iter().copied()).collect()
 }
 
-/// The numbers of the lines in `bytes`; panics at a torn line.
+/// The numbers of the lines in `bytes`; panics at a partial line.
 fn whole_numbers(bytes: &[u8]) -> Vec<u64> {
     assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "the last line is torn");
     let text = std::str::from_utf8(bytes).unwrap();
@@ -134,10 +133,10 @@ fn a_pipe_without_reader_ends_a_run_in_order() {
     assert_eq!((written.lines_written, written.faults), (0, 0));
 }
 
-/// Where the tests below find a file system of 256 KiB.
+/// The environment variable with the path of a file system of 256 KiB, for the tests below.
 const SMALL_DISK: &str = "HTTPLINES_TEST_SMALL_DISK";
 
-/// Runs one of the tests below in a mount namespace of its own, with a tmpfs that is soon full.
+/// Runs one of the tests below in a mount namespace of its own, with a small tmpfs.
 fn on_a_small_disk(test: &str) {
     let directory = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=256k,mode=700 none \"$0\" || exit 77; exec \"$@\"";
@@ -176,7 +175,7 @@ fn a_full_disk_under_the_writer() {
     on_a_small_disk("sink::root::small_disk_under_the_writer");
 }
 
-/// Run by the tests above, which need root for their file system.
+/// These are run by the tests above, which need root for their file system.
 mod root {
     use super::*;
 

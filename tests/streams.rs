@@ -1,6 +1,6 @@
-//! Byte streams on their way: whatever order, pieces and copies the segments of a connection come
-//! in, its exchanges are those that were held; whatever is lost, what the loss did not touch is
-//! told as it was held, what it touched says so, and nothing is invented.
+//! Byte streams in transit. Whatever the order, sizes and copies of a connection's segments, the
+//! records show the exchanges that took place. Whatever is lost, exchanges that the loss did not
+//! touch are reported as they were, those that it touched say so, and nothing is invented.
 //!
 //! `PROPTEST_CASES=20000 cargo test --release --test main streams::` tries more than a test run
 //! does.
@@ -9,7 +9,7 @@ use crate::support::packet::RST;
 use crate::support::records;
 use crate::support::reported::{Reported, reported_of};
 use crate::support::traffic::{
-    Last, OF_THE_LOSS, Plan, PlannedTraffic, Sent, Style, invented, plan,
+    LOSS_DEPENDENT_FIELDS, Last, Plan, PlannedTraffic, Sent, Style, invented, plan,
 };
 use httplines::decode::is_worth_joining;
 use proptest::prelude::*;
@@ -17,14 +17,14 @@ use serde_json::Value;
 use std::ops::Range;
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
-/// When bytes passed: that of the frame that brought their first copy.
+/// Fields with times: that of the frame that carried the first copy of the bytes.
 const TIMES: [&str; 5] = ["ts", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
 fn told(talk: &PlannedTraffic, sent: &[Sent]) -> Reported {
     reported_of(&talk.frames_of(sent, START_NS, 1000))
 }
 
-/// Method, target, body bytes, status and body bytes of a record.
+/// Method, target, request body bytes, status and response body bytes of a record.
 fn gist(record: &Value) -> String {
     let fields = ["method", "target", "request_body_bytes", "status", "response_body_bytes"];
     let text = |name: &str| match &record[name] {
@@ -34,9 +34,9 @@ fn gist(record: &Value) -> String {
     fields.map(text).join(" ")
 }
 
-/// Which exchanges a loss may keep from being told as they were held. One whose segment is lost;
-/// and those that are under way together with it, or may be for all that was seen, since nothing
-/// tells any more which answer is whose.
+/// The exchanges that a loss may change: one whose segment is lost, and those in progress together
+/// with it, or possibly so by what was captured. For these, nothing shows any more which response
+/// belongs to which request.
 fn touched(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
     let mut touched = vec![false; talk.plan.shapes.len()];
     let is_unseen = unseen(talk, is_lost);
@@ -44,7 +44,8 @@ fn touched(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
         sent.exchanges.iter().for_each(|exchange| touched[*exchange] = true);
     }
     if is_lost[1] && touched.contains(&true) {
-        // Nothing tells where the server's stream began, so not what was lost of its beginning.
+        // Nothing shows where the server's stream began, so what was lost of its beginning is
+        // unknown.
         let mut answers = talk.sent.iter().zip(is_lost).filter(|(sent, _)| !sent.is_client);
         let first = answers.find(|(sent, is_lost)| !**is_lost && !sent.payload.is_empty());
         let until = first.map_or(touched.len(), |(sent, _)| sent.exchanges[0] + 1);
@@ -60,7 +61,7 @@ fn touched(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
                 }
             }
         }
-        // Such a client does not show when nothing is unanswered.
+        // With such a client, no moment is known at which nothing is unanswered.
         Style::Sliding(_) => {
             let is_hit = |group: &&Range<usize>| (*group).clone().any(|at| touched[at]);
             let first = groups.iter().find(is_hit).map_or(touched.len(), |group| group.start);
@@ -70,7 +71,8 @@ fn touched(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
     touched
 }
 
-/// Which frames are lost, or pass before a connection is joined whose handshake is lost.
+/// The frames that are lost, or pass before tracking starts on a connection whose handshake is
+/// lost.
 fn unseen(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
     let mut unseen = is_lost.to_vec();
     if is_lost[0] && is_lost[1] {
@@ -81,8 +83,8 @@ fn unseen(talk: &PlannedTraffic, is_lost: &[bool]) -> Vec<bool> {
     unseen
 }
 
-/// Whether what was lost of the client before the group may have been requests of the same batch:
-/// nothing was seen with which the server answered it.
+/// Whether the client's lost bytes before the group may have been requests of the same batch: no
+/// response of the server to them was captured.
 fn is_cut_off(talk: &PlannedTraffic, is_lost: &[bool], group: usize) -> bool {
     let Some(before) = group.checked_sub(1) else { return false };
     let of = |group: usize, is_client: bool| {
@@ -99,23 +101,24 @@ fn is_cut_off(talk: &PlannedTraffic, is_lost: &[bool], group: usize) -> bool {
         && (of(before, true).any(|index| is_lost[index]) || is_cut_off(talk, is_lost, before))
 }
 
-/// Frames that may be lost: not those that acknowledge everything at the end, nor those that end
-/// the connection, unless they end a body, nor what shows that a client asks on when it has some
-/// answers, but not all.
+/// Frames that may be lost. Excluded are those that acknowledge everything at the end; those that
+/// end the connection, unless they end a body; and the bytes that show that a client sends further
+/// requests when it has some responses, but not all.
 fn may_be_lost(talk: &PlannedTraffic) -> Vec<bool> {
     let count = talk.sent.len();
     let has_data = |sent: &Sent| !sent.payload.is_empty();
     let close = talk.sent.iter().rposition(has_data).unwrap_or(0);
     let first = match &talk.plan.style {
         Style::Waiting => 0,
-        // Of a connection that is joined late, the first request is taken for the first there was.
+        // On a midstream connection the first captured request is treated as the first one.
         Style::Batches(_) => 1,
         Style::Sliding(_) => slides_at(talk).map_or(count, |at| at + 1),
     };
     (0..count).map(|index| (first..=close).contains(&index)).collect()
 }
 
-/// Where a client has read something, but not all that it asked for, and asks on.
+/// The frame with which a client sends a further request when it has read some, but not all
+/// responses.
 fn slides_at(talk: &PlannedTraffic) -> Option<usize> {
     let asks = |exchange| {
         let begins = |sent: &Sent| sent.is_client && sent.exchanges.contains(&exchange);
@@ -143,7 +146,7 @@ fn losses() -> impl Strategy<Value = Vec<bool>> {
     ]
 }
 
-/// Segments in which the beginning of a head can be known for one.
+/// Segments in which the beginning of a head can be recognised.
 fn evident(mut plan: Plan) -> Plan {
     plan.is_tidy = true;
     plan.cuts.iter_mut().for_each(|cut| *cut = (*cut).max(20));
@@ -151,7 +154,7 @@ fn evident(mut plan: Plan) -> Plan {
 }
 
 proptest! {
-    /// What was held is told, whole.
+    /// Everything that took place is reported completely.
     #[test]
     fn what_is_held_is_told(plan in plan()) {
         let talk = plan.talk();
@@ -160,8 +163,8 @@ proptest! {
         prop_assert!(told.records.iter().all(|record| record["outcome"] == "complete"));
     }
 
-    /// Both directions in any order, each frame any number of times, and pieces with other borders
-    /// between them: the same records.
+    /// Both directions in any order, each frame any number of times, and segments with other
+    /// boundaries in between: the records are the same.
     #[test]
     fn order_copies_and_overlaps_change_nothing(
         plan in plan(),
@@ -184,11 +187,11 @@ proptest! {
                 shuffled.push((*key.next().unwrap_or(&0), piece));
             }
         }
-        // A reset ends everything wherever it comes.
+        // A reset ends everything wherever it arrives.
         shuffled.sort_by_key(|(key, sent)| (sent.flags & RST != 0, *key));
         let mut sent = talk.sent[..opening].to_vec();
         sent.extend(shuffled.into_iter().map(|(_, sent)| sent));
-        // All of it within the grace that a hole has.
+        // Everything arrives within the grace period of a hole.
         sent.iter_mut().enumerate().for_each(|(index, sent)| sent.at_us = index as u64 / 2);
         let shuffled = told(&talk, &sent);
         prop_assert_eq!(shuffled.stats.flow.gaps, 0);
@@ -199,8 +202,8 @@ proptest! {
         );
     }
 
-    /// Any frames are lost, of segments as small as may be. No message is made up, none is told
-    /// twice, and no answer is given to another request.
+    /// Any frames are lost, with segments as small as possible. No message is invented, none is
+    /// reported twice, and no response is paired with another request.
     #[test]
     fn losses_invent_nothing(plan in plan(), lost in losses()) {
         let talk = Plan { is_tidy: true, ..plan }.talk();
@@ -210,8 +213,9 @@ proptest! {
         prop_assert!(invented.is_none(), "{:?}\n{}", invented, shown);
     }
 
-    /// Any frames are lost. What that did not touch is told as it was held, times and all; what it
-    /// touched is not told as if it were whole; and records tell no more lost bytes than were lost.
+    /// Any frames are lost. Exchanges that this did not touch are reported as they were, including
+    /// times. Those that it touched are not reported as complete. And records report no more lost
+    /// bytes than were lost.
     #[test]
     fn losses_are_told_and_touch_nothing_else(plan in plan(), lost in losses()) {
         let talk = evident(plan).talk();
@@ -219,12 +223,12 @@ proptest! {
         let shown = shown(&talk, &is_lost, &lossy.records);
         let gap_bytes: u64 =
             lossy.records.iter().filter_map(|record| record["gap_bytes"].as_u64()).sum();
-        // Without its SYN a stream begins with what came first: what the other side's
-        // acknowledgements tell of bytes before that is in records, and no gap of the stream.
+        // Without its SYN, a stream begins with the first captured bytes. Earlier bytes, known from
+        // the other side's acknowledgements, appear in records, but not as a gap of the stream.
         let is_begun = !is_lost[1];
         prop_assert!(!is_begun || gap_bytes <= lossy.stats.flow.gap_bytes, "{}", gap_bytes);
-        let whole = records::without(told(&talk, &talk.sent).records, &OF_THE_LOSS);
-        let records = records::without(lossy.records, &OF_THE_LOSS);
+        let whole = records::without(told(&talk, &talk.sent).records, &LOSS_DEPENDENT_FIELDS);
+        let records = records::without(lossy.records, &LOSS_DEPENDENT_FIELDS);
         for (exchange, is_touched) in touched(&talk, &is_lost).into_iter().enumerate() {
             let is_own = talk.sent.iter().zip(&is_lost).any(|(sent, is_lost)| {
                 *is_lost && sent.exchanges.contains(&exchange)
@@ -232,13 +236,13 @@ proptest! {
             let is_told = records.contains(&whole[exchange]);
             prop_assert!(is_told || is_touched, "missing {}\n{}", whole[exchange], shown);
             let is_whole = is_told && is_own && !is_beyond_http(&talk, exchange);
-            prop_assert!(!is_whole, "told as untouched {}\n{}", whole[exchange], shown);
+            prop_assert!(!is_whole, "reported as untouched {}\n{}", whole[exchange], shown);
         }
     }
 }
 
-/// What is told where those frames are lost that may be and that `is_lost` names; and which those
-/// were.
+/// The reports if those frames are lost that may be lost and that `is_lost` selects; and which
+/// frames those were.
 fn with_losses(talk: &PlannedTraffic, is_lost: impl Fn(usize) -> bool) -> (Vec<bool>, Reported) {
     let may_be_lost = may_be_lost(talk);
     let is_lost: Vec<bool> =
@@ -250,18 +254,18 @@ fn with_losses(talk: &PlannedTraffic, is_lost: impl Fn(usize) -> bool) -> (Vec<b
     (is_lost, told)
 }
 
-/// Whether a lost segment of the exchange may have been what came behind HTTP's end.
+/// Whether a lost segment of the exchange may have carried the bytes after the end of HTTP.
 fn is_beyond_http(talk: &PlannedTraffic, exchange: usize) -> bool {
     exchange + 1 == talk.plan.shapes.len()
         && matches!(talk.plan.last, Last::Connect | Last::Upgrade)
 }
 
-/// Equal data of one side from within one segment into another, as an endpoint sends again what it
-/// joined anew.
+/// A retransmission by one side, from within one segment into another, as by an endpoint that
+/// merges segments differently.
 fn overlap(sent: &[Sent], first: usize, count: usize) -> Option<Sent> {
     let data: Vec<&Sent> = sent.iter().filter(|sent| !sent.payload.is_empty()).collect();
     let first = data.get(first % data.len().max(1))?;
-    // What was said in answer to something new was not sent again together with what that answered.
+    // Data sent in response to new bytes are not retransmitted together with the data before those.
     let same = data.iter().filter(|sent| {
         sent.is_client == first.is_client && sent.ack == first.ack && sent.offset >= first.offset
     });
@@ -274,7 +278,7 @@ fn overlap(sent: &[Sent], first: usize, count: usize) -> Option<Sent> {
     Some(piece).filter(|piece| !piece.payload.is_empty())
 }
 
-/// The frames and what was told of them, for who looks into a failure.
+/// The frames and the records, to investigate a failure.
 fn shown(talk: &PlannedTraffic, is_lost: &[bool], records: &[Value]) -> String {
     let frame = |(sent, is_lost): (&Sent, &bool)| {
         let begin = String::from_utf8_lossy(&sent.payload[..sent.payload.len().min(40)]);

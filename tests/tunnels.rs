@@ -1,4 +1,4 @@
-//! Every encapsulation: the segment inside is found, and the way to it is told.
+//! Every encapsulation: the segment inside is found, and its encapsulations are reported.
 
 use crate::support::found::*;
 use crate::support::tunnel::*;
@@ -14,7 +14,7 @@ fn pppoe_sessions() {
     let session = |inner: &[u8]| pppoe(513, &ppp(inner));
     assert_found(1, &["pppoe:513"], |inner| ethernet(0x8864, &session(inner)));
     assert_found(51, &["pppoe:513"], session);
-    // Discovery; a version that there is not.
+    // Discovery; an unknown version.
     assert_rejected(51, &[0x11, 9, 0, 0, 0, 0], Reject::NotIp);
     assert_rejected(51, &[0x21, 0, 0, 0, 0, 0], Reject::BadHeader);
 }
@@ -27,7 +27,7 @@ fn mpls_label_stacks() {
             ethernet(ethertype, &mpls(&[16, 1_048_575], inner))
         });
     }
-    // A pseudowire with and without control word, also where the address begins with zero bits.
+    // A pseudowire with and without control word, even if the address begins with zero bits.
     for first in [0x02, 0xa2] {
         assert_found(1, &["mpls:7"], |inner| {
             let mut frame = bridged(inner);
@@ -73,7 +73,7 @@ fn gre_with_every_flag() {
 
 #[test]
 fn authentication_headers_of_both_families() {
-    // Next header, words less two, and the rest of three words and of six.
+    // Next header, number of words minus two, and the rest of three and of six words.
     for more in [&[0; 4][..], &[0; 16]] {
         let [v4, v6] = requests();
         let header = |next| [&[next, more.len() as u8 / 4][..], &[0; 6], more].concat();
@@ -128,7 +128,7 @@ fn ip_in_ip() {
         let segment = decoder.decode(&frame(101, &outer)).unwrap();
         assert_eq!((segment.payload, path_of(&segment)), (REQUEST, vec![name.to_string()]));
     }
-    // The version inside is not what the protocol says.
+    // The version inside is not the one that the protocol number announces.
     assert_rejected(101, &ipv4(IPIP, &v6), Reject::BadHeader);
     assert_rejected(101, &ipv4(SIX_IN_FOUR, &v4), Reject::BadHeader);
 }
@@ -192,7 +192,7 @@ fn vxlan_that_tells_what_is_inside() {
     assert_found(101, &["vxlan:9"], |inner| gpe(3, &bridged(inner)));
     assert_found(101, &["vxlan:9", "mpls:7"], |inner| gpe(5, &mpls(&[7], inner)));
     assert_rejected(101, &gpe(4, &requests()[0]), Reject::NotTcp);
-    // Without the flag it is plain VXLAN; and in that all of these bits are to be ignored.
+    // Without the flag it is plain VXLAN, in which all of these bits must be ignored.
     assert_found(101, &["vxlan:9"], |inner| vxlan(4790, 9, &bridged(inner)));
     assert_found(101, &["vxlan:9"], |inner| {
         let header = [&[0xff; 4], &word(9 << 8 | 0xff)[..]].concat();
@@ -326,7 +326,7 @@ fn payloads_that_are_not_what_the_port_promises_are_no_tcp() {
         for payload in [&[][..], &[0xff], &[0x10; 30], &[0; 30], b"GET / HTTP/1.1\r\n\r\n"] {
             assert_rejected(101, &udp4(40_000, port, payload), Reject::NotTcp);
         }
-        // What the snap length cut might have been anything.
+        // The bytes that the snap length cut might have been anything.
         let bytes = udp4(40_000, port, &[0; 30]);
         let cut = Frame { bytes: &bytes[..28], ..frame(101, &bytes) };
         assert_eq!(decoder().decode(&cut).unwrap_err(), Reject::Truncated);
@@ -337,8 +337,8 @@ fn payloads_that_are_not_what_the_port_promises_are_no_tcp() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// No frame of tunnels in tunnels panics, from which bytes were changed and cut: so the inner
-    /// rooms are reached.
+    /// No frame of nested tunnels panics, even with bytes changed or cut off. Generating tunnels
+    /// makes sure that the inner layers are reached.
     #[test]
     fn any_damage_to_tunnels_has_one_outcome(
         layers in vec(0..12_usize, 0..10),

@@ -1,12 +1,12 @@
-//! The main job on real traffic: real clients and a real server on a veth pair, captured live. What
-//! nginx says it answered is the truth.
+//! The main job on real traffic: real clients and a real server on a veth pair, captured live. The
+//! access log of nginx is the truth.
 //!
-//! `HTTPLINES_LAB_REQUESTS=100000 cargo test --release --test main veth::` makes so many requests
+//! `HTTPLINES_LAB_REQUESTS=100000 cargo test --release --test main veth::` makes this many requests
 //! on each of the four wires instead of the few that a test needs.
 
 mod root {
     use crate::support::lab::{
-        self, CLIENT_IFACE, End, Lab, OF_THE_CAPTURE, Offload, SERVER, SERVER_IFACE,
+        self, CAPTURE_DEPENDENT_FIELDS, CLIENT_IFACE, End, Lab, Offload, SERVER, SERVER_IFACE,
     };
     use crate::support::{records, skip};
     use serde_json::Value;
@@ -17,8 +17,8 @@ mod root {
         std::env::var("HTTPLINES_LAB_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
     }
 
-    /// What nginx and a record say of an exchange alike: client port, method, target, status, body
-    /// bytes.
+    /// What nginx and a record both report of an exchange: client port, method, target, status,
+    /// body bytes.
     fn as_logged(record: &Value) -> String {
         let text = |name: &str| match &record[name] {
             Value::String(text) => text.clone(),
@@ -29,8 +29,8 @@ mod root {
         fields.map(text).join(" ")
     }
 
-    /// nginx counts all it sends behind the final head as body, the chunked coding's framing with
-    /// it, and 100 Continue as well. Ours is the body.
+    /// nginx counts everything after the final head as body, including the framing of the chunked
+    /// coding, and also 100 Continue. We count the body only.
     fn body_of(line: &str) -> String {
         let chunk_framing = "2710\r\n\r\n0\r\n\r\n".len();
         let interim = "HTTP/1.1 100 Continue\r\n\r\n".len();
@@ -48,8 +48,8 @@ mod root {
         records::assert_same(what, &ours, &theirs);
     }
 
-    /// All that a client does: many small requests over either family, and a few of each other
-    /// kind.
+    /// All requests of the clients: many small ones over either address family, and a few of each
+    /// other kind.
     fn make_traffic(lab: &Lab) {
         for address in SERVER {
             lab.wrk(address, 20, request_count());
@@ -63,12 +63,12 @@ mod root {
         let form = lab.path().join("form");
         std::fs::write(&form, body).expect("a file to send");
         let form = format!("@{}", form.display());
-        // curl asks for 100 Continue before a body of this size.
+        // curl expects 100 Continue before a body of this size.
         lab.curl(&["-H", "Expect: 100-continue", "--data-binary", &form, "/small/post"]);
     }
 
     /// At the server's end and at the client's end, with the filter and without, and from a capture
-    /// of the same traffic: the same records, and they are what the server says it answered.
+    /// file of the same traffic, the records are the same, and they match the server's log.
     fn every_exchange_is_told(offload: Offload) {
         if let Some(reason) = lab::missing() {
             skip!(reason);
@@ -87,15 +87,15 @@ mod root {
 
         let before = lab.access_log().len();
         make_traffic(&lab);
-        // nginx logs a request a moment after its client has the answer.
+        // nginx logs a request a moment after its client has the response.
         let logged = 2 * request_count() + 9;
         lab::wait_until("nginx has logged all", || lab.access_log().len() >= before + logged);
         let log = &lab.access_log()[before..];
         assert_eq!(log.len(), logged);
 
         let finished = [server, client, open].map(|running| running.stop());
-        // tcpdump leaves what is in its last block unread when it is stopped.
-        // A request without its body is a record, too.
+        // tcpdump leaves its last block unread when it is stopped. A request without its body is a
+        // record, too.
         lab::wait_until("tcpdump has read all", || {
             let records = lab.replay_so_far(&capture);
             records.iter().filter(|record| record["outcome"] == "complete").count() == log.len()
@@ -105,7 +105,7 @@ mod root {
         let [server, client, open] = ["server.jsonl", "client.jsonl", "open.jsonl"];
         let live = finished[0].records(&lab.path().join(server));
         assert_logged("live at the server's end, and nginx's log", &live, log);
-        let live = records::without(live, &OF_THE_CAPTURE);
+        let live = records::without(live, &CAPTURE_DEPENDENT_FIELDS);
         let others = [
             ("at the client's end", finished[1].records(&lab.path().join(client))),
             ("with the filter off", finished[2].records(&lab.path().join(open))),
@@ -113,7 +113,7 @@ mod root {
             ("from a capture, on three shards", lab.replay(&capture, &["--shards", "3"])),
         ];
         for (what, records) in others {
-            let records = records::without(records, &OF_THE_CAPTURE);
+            let records = records::without(records, &CAPTURE_DEPENDENT_FIELDS);
             records::assert_same(&format!("live at the server's end, and {what}"), &live, &records);
         }
     }
@@ -128,7 +128,7 @@ mod root {
         every_exchange_is_told(Offload::Off);
     }
 
-    /// A block holds a frame at least, and the kernel cuts what is longer.
+    /// A block holds at least one frame, and the kernel cuts longer ones.
     #[test]
     fn what_does_not_fit_into_a_block_is_told() {
         if let Some(reason) = lab::missing() {

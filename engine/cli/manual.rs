@@ -26,7 +26,7 @@ fn the_manual_page_is_up_to_date() {
     let committed = std::fs::read(&path).unwrap_or_default();
     assert!(
         committed == page(),
-        "docs/httplines.1 is out of date; write it anew with: {WRITE}=1 cargo test manual"
+        "docs/httplines.1 is out of date; update it with: {WRITE}=1 cargo test manual"
     );
 }
 

@@ -207,7 +207,7 @@ proptest! {
         }
         for (number, note) in expected.iter().enumerate() {
             if touched.contains(&number) {
-                prop_assert!(!notes.contains(note), "not told: {note}\n{notes:#?}");
+                prop_assert!(!notes.contains(note), "not reported: {note}\n{notes:#?}");
             }
         }
         // A batch with no touched exchange is complete.

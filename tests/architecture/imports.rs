@@ -95,7 +95,7 @@ impl Crate {
             };
             for one in module.uses.iter().filter(|one| !one.is_test) {
                 let is_used = one.name.as_ref().is_some_and(|name| module.words.contains(name));
-                if !one.is_given_on || is_used {
+                if !one.is_reexport || is_used {
                     add(self.resolve(place, &one.path), one.name.is_none(), one.line);
                 }
             }

@@ -15,7 +15,7 @@ pub struct Use {
     /// Its name here; `None` for a glob import.
     pub name: Option<String>,
     /// Whether it is re-exported: `pub use`.
-    pub is_given_on: bool,
+    pub is_reexport: bool,
     /// Whether it is in test code.
     pub is_test: bool,
     pub line: usize,
@@ -152,7 +152,7 @@ impl Crate {
                 return self.child(here, name, context, std::mem::take(named), read);
             }
             ("use", _) if !next.is_some_and(|spot| spot.is('<')) => {
-                return self.import(here, is_given_on(&spots[..at]), context);
+                return self.import(here, is_reexport(&spots[..at]), context);
             }
             (
                 "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static",
@@ -230,13 +230,13 @@ impl Crate {
         3
     }
 
-    fn import(&mut self, here: &[Spot], is_given_on: bool, context: &Context) -> usize {
+    fn import(&mut self, here: &[Spot], is_reexport: bool, context: &Context) -> usize {
         let len = here.iter().position(|spot| spot.is(';')).unwrap_or(here.len());
         let mut found = Vec::new();
         tree(&here[1..len], &[], &mut found);
         let (line, is_test) = (here[0].line, context.is_test);
         let uses =
-            found.into_iter().map(|(path, name)| Use { path, name, is_given_on, is_test, line });
+            found.into_iter().map(|(path, name)| Use { path, name, is_reexport, is_test, line });
         self.module(context).uses.extend(uses);
         len + 1
     }
@@ -362,7 +362,7 @@ impl Named {
 }
 
 /// Whether the item after `before` is public to anybody.
-fn is_given_on(before: &[Spot]) -> bool {
+fn is_reexport(before: &[Spot]) -> bool {
     match before.last() {
         Some(last) if last.is(')') => before
             .iter()

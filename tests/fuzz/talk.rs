@@ -183,7 +183,7 @@ impl Script {
         self.state.end(&mut Context { flow, shared: &mut self.shared }, End::Exit);
         self.state.leave(&mut self.shared);
         let now = TimestampNs(self.now_ms * MS);
-        assert_eq!(self.state.memory_weight(now, now), 0, "something is still under way");
+        assert_eq!(self.state.memory_weight(now, now), 0, "something is still in progress");
         assert_eq!(self.shared.exchanges_in_use(), 0, "an exchange was not given back");
         assert_eq!(self.shared.held_bytes(), 0, "bytes were not given back");
         let stats = self.shared.stats();
@@ -195,7 +195,7 @@ impl Script {
         tally.exchange_heads.sort();
         assert_eq!(tally.request_heads, tally.exchange_heads, "requests and exchanges");
         for (told_bytes, sent_bytes) in tally.told_bytes.into_iter().zip(self.sent) {
-            assert!(told_bytes <= sent_bytes.into(), "{told_bytes} told of {sent_bytes}");
+            assert!(told_bytes <= sent_bytes.into(), "{told_bytes} reported of {sent_bytes}");
         }
         // After a loss, or when the parser has lost synchronisation, heads are only accepted at the
         // start of frames. The same holds for a head in place of a body that the client withheld or

@@ -104,7 +104,7 @@ impl<F: FnMut(u64, &mut Vec<u8>)> Attack for F {
 
 /// A TCP segment from `client` to 10.9.0.1:80, or back, as a raw IP packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Blow {
+pub struct AttackSegment {
     /// Address and port of the client.
     pub client: (u32, u16),
     /// Whether it goes from the server to the client.
@@ -120,10 +120,10 @@ pub struct Blow {
 /// The attacked server.
 pub const SERVER: (u32, u16) = (0x0a09_0001, 80);
 
-impl Blow {
+impl AttackSegment {
     /// A segment from the client, with these control bits.
-    pub fn from(client: (u32, u16), flags: u8) -> Blow {
-        Blow { client, is_answer: false, seq: 0, ack: 0, flags }
+    pub fn from(client: (u32, u16), flags: u8) -> AttackSegment {
+        AttackSegment { client, is_answer: false, seq: 0, ack: 0, flags }
     }
 
     /// Writes the segment with `payload`.

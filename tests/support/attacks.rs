@@ -1,6 +1,6 @@
 //! Attacks: each is a rule that generates frame after frame.
 
-use super::attack_harness::{Attack, Blow, SERVER};
+use super::attack_harness::{Attack, AttackSegment, SERVER};
 use super::packet::{ACK, FIN, SYN};
 
 /// A different client for each number, from 172.16.0.0 upwards.
@@ -15,13 +15,15 @@ fn head(start: &str, bytes: usize) -> Vec<u8> {
 
 /// SYNs, each from another client.
 pub fn syns() -> impl Attack {
-    |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), SYN).write(b"", frame)
+    |number: u64, frame: &mut Vec<u8>| AttackSegment::from(client(number), SYN).write(b"", frame)
 }
 
 /// Requests without a response, each from another client.
 pub fn requests() -> impl Attack {
     let request = head("GET / HTTP/1.1", 20);
-    move |number: u64, frame: &mut Vec<u8>| Blow::from(client(number), ACK).write(&request, frame)
+    move |number: u64, frame: &mut Vec<u8>| {
+        AttackSegment::from(client(number), ACK).write(&request, frame)
+    }
 }
 
 /// No attack: exchanges, one on each of `flow_count` connections in each round. Every other round
@@ -32,7 +34,7 @@ pub fn exchanges(flow_count: u64) -> impl Attack {
         let (round, place) = (number / 2 / flow_count, number / 2 % flow_count);
         // A prime that does not divide the count.
         let flow = if round % 2 == 0 { place } else { place * 611_953 % flow_count };
-        let mut blow = Blow::from(client(flow), ACK);
+        let mut blow = AttackSegment::from(client(flow), ACK);
         blow.is_answer = number % 2 == 1;
         let (asked, answered) = (request.len() as u32, response.len() as u32);
         let asked_count = round as u32 + u32::from(blow.is_answer);
@@ -45,7 +47,7 @@ pub fn exchanges(flow_count: u64) -> impl Attack {
 /// Handshake and end, over and over on the same endpoints.
 pub fn reuse() -> impl Attack {
     |number: u64, frame: &mut Vec<u8>| {
-        let mut blow = Blow::from(
+        let mut blow = AttackSegment::from(
             client(number / 3 % 100),
             [SYN, FIN | ACK, FIN | ACK][(number % 3) as usize],
         );
@@ -61,7 +63,7 @@ pub fn slow_heads(flow_count: u64, bytes: usize) -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, flow) = (number / flow_count, number % flow_count);
         let at = round as usize * bytes;
-        let mut blow = Blow::from(client(flow), ACK);
+        let mut blow = AttackSegment::from(client(flow), ACK);
         match round {
             0 => blow.flags = SYN,
             _ => blow.seq = (at - bytes + 1) as u32,
@@ -75,7 +77,7 @@ pub fn slow_heads(flow_count: u64, bytes: usize) -> impl Attack {
 pub fn pipelined(flow_count: u64) -> impl Attack {
     let requests = b"GET /many HTTP/1.1\r\n\r\n".repeat(60);
     move |number: u64, frame: &mut Vec<u8>| {
-        let mut blow = Blow::from(client(number % flow_count), ACK);
+        let mut blow = AttackSegment::from(client(number % flow_count), ACK);
         blow.seq = (number / flow_count) as u32 * requests.len() as u32;
         blow.write(&requests, frame);
     }
@@ -87,7 +89,7 @@ pub fn bodies(flow_count: u64, is_asked: bool) -> impl Attack {
     let response = head("HTTP/1.1 200 OK\r\nContent-Length: 100000", 900);
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, flow) = (number / flow_count, number % flow_count);
-        let mut blow = Blow::from(client(flow), ACK);
+        let mut blow = AttackSegment::from(client(flow), ACK);
         blow.is_answer = !is_asked || round % 2 == 1;
         blow.write(if blow.is_answer { &response } else { &request }, frame);
     }
@@ -98,7 +100,7 @@ pub fn bodies(flow_count: u64, is_asked: bool) -> impl Attack {
 pub fn scattered(flow_count: u64) -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, flow) = (number / flow_count, number % flow_count);
-        let mut blow = Blow::from(client(flow), ACK);
+        let mut blow = AttackSegment::from(client(flow), ACK);
         match round {
             0 => blow.flags = SYN,
             _ => blow.seq = 10 + 2 * (round.wrapping_mul(7919) % 20_011) as u32,
@@ -112,7 +114,7 @@ pub fn scattered(flow_count: u64) -> impl Attack {
 pub fn holes(flow_count: u64) -> impl Attack {
     move |number: u64, frame: &mut Vec<u8>| {
         let (round, flow) = (number / flow_count, number % flow_count);
-        let mut blow = Blow::from(client(flow), if round == 0 { SYN } else { ACK });
+        let mut blow = AttackSegment::from(client(flow), if round == 0 { SYN } else { ACK });
         blow.seq = 2 * round as u32;
         blow.write(if round == 0 { b"" } else { b"x" }, frame);
     }
@@ -123,7 +125,7 @@ pub fn drained(waiting_count: u64) -> impl Attack {
     let filler = vec![b'x'; 2 * waiting_count as usize];
     move |number: u64, frame: &mut Vec<u8>| {
         let (flow, step) = (number / (waiting_count + 2), number % (waiting_count + 2));
-        let mut blow = Blow::from(client(flow), if step == 0 { SYN } else { ACK });
+        let mut blow = AttackSegment::from(client(flow), if step == 0 { SYN } else { ACK });
         match step {
             0 => blow.write(b"", frame),
             step if step <= waiting_count => {
@@ -142,7 +144,7 @@ pub fn drained(waiting_count: u64) -> impl Attack {
 pub fn interim() -> impl Attack {
     let answers = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50);
     move |number: u64, frame: &mut Vec<u8>| {
-        let mut blow = Blow::from(client(number / 100), ACK);
+        let mut blow = AttackSegment::from(client(number / 100), ACK);
         if number.is_multiple_of(100) {
             return blow.write(b"GET / HTTP/1.1\r\n\r\n", frame);
         }
@@ -159,7 +161,7 @@ pub fn doubtful_answers() -> impl Attack {
     let answers = b"HTTP/1.1 204\r\n\r\n".repeat(80);
     move |number: u64, frame: &mut Vec<u8>| {
         let (flow, step) = (number / 120, (number % 120) as u32);
-        let mut blow = Blow::from(client(flow), ACK);
+        let mut blow = AttackSegment::from(client(flow), ACK);
         blow.ack = 1;
         match step {
             0..20 => {
@@ -184,7 +186,7 @@ pub fn doubtful_answers() -> impl Attack {
 pub fn crumbled_bodies() -> impl Attack {
     let chunks = b"1\r\nx\r\n".repeat(200);
     move |number: u64, frame: &mut Vec<u8>| {
-        let mut blow = Blow::from(client(number / 1000), ACK);
+        let mut blow = AttackSegment::from(client(number / 1000), ACK);
         if number.is_multiple_of(1000) {
             return blow.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", frame);
         }

@@ -35,7 +35,7 @@ pub const CLIENT_PORT: u16 = 40_000;
 pub const SERVER_PORT: u16 = 8080;
 
 /// The configuration of a filter whose tables hold this many sessions, and as many openings.
-pub fn room_for(connection_count: u32) -> CaptureConfig {
+pub fn config_for(connection_count: u32) -> CaptureConfig {
     let (session_count_max, opening_count_max) = (connection_count, connection_count);
     CaptureConfig { session_count_max, opening_count_max, ..Default::default() }
 }

@@ -28,7 +28,7 @@ pub const SERVER: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
 
 /// Fields in which two captures of the same packets differ: each has its own timestamps and
 /// interface names.
-pub const OF_THE_CAPTURE: [&str; 6] =
+pub const CAPTURE_DEPENDENT_FIELDS: [&str; 6] =
     ["ts", "iface", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
 
 /// No step in a lab takes longer, unless it hangs.

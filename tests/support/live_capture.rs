@@ -63,7 +63,7 @@ impl Capture {
     }
 
     pub fn totals(&mut self) -> LiveTotals {
-        self.control.totals().expect("the kernel tells").clone()
+        self.control.totals().expect("the kernel has counters").clone()
     }
 
     pub fn poll(&mut self) {

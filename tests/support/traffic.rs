@@ -481,7 +481,7 @@ impl PlannedTraffic {
 
 /// The fields that a loss may change in an exchange that it did not touch: numbers count the
 /// captured exchanges, and a missed handshake is reported.
-pub const OF_THE_LOSS: [&str; 4] = ["n", "flow", "midstream", "connect_ns"];
+pub const LOSS_DEPENDENT_FIELDS: [&str; 4] = ["n", "flow", "midstream", "connect_ns"];
 
 /// The number of the exchange that the request belongs to, and that of the response.
 pub fn marks(record: &Value) -> [Option<usize>; 2] {
