@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy)]
 struct Packed<T>(T);
 
-/// An `Option<T>` that takes one byte more than `T`, instead of `T`'s alignment more.
+/// An `Option<T>` that takes one byte more than `T`, instead of a whole alignment unit more.
 #[derive(Clone, Copy)]
 pub struct PackedOption<T: Copy>(Option<Packed<T>>);
 

@@ -249,10 +249,10 @@ impl<S: EventSink> Connections<S> {
         let mut events = Events { shared, feedback: feedback.as_mut() };
         let Some(index) = flows.enter(segment, &mut events) else { return };
         let mut interest = Interest::Undecided;
-        let is_closed = flows.accept(index, segment, |key, handshake, it, direction, chunk| {
+        let is_closed = flows.accept(index, segment, |key, handshake, state, direction, chunk| {
             let flow = FlowRef { key, handshake };
-            it.protocol.chunk(&mut Context { flow, shared: events.shared }, direction, chunk);
-            interest = it.protocol.interest();
+            state.protocol.chunk(&mut Context { flow, shared: events.shared }, direction, chunk);
+            interest = state.protocol.interest();
         });
         if is_closed {
             self.close(index, End::Fin);
@@ -280,12 +280,13 @@ impl<S: EventSink> Connections<S> {
         while flows.is_short() && flows.relieve(now, &mut effort, events.chunks()) {}
         let mut effort = RELIEF_SLOTS;
         while events.shared.is_short()
-            && let Some(index) =
-                flows.heaviest_state(&mut effort, |it, since| it.protocol.memory_weight(now, since))
+            && let Some(index) = flows.heaviest_state(&mut effort, |state, since| {
+                state.protocol.memory_weight(now, since)
+            })
         {
-            let relieved = flows.parts(index).is_some_and(|(key, handshake, it)| {
+            let relieved = flows.parts(index).is_some_and(|(key, handshake, state)| {
                 let flow = FlowRef { key, handshake };
-                it.protocol.relieve(&mut Context { flow, shared: events.shared })
+                state.protocol.relieve(&mut Context { flow, shared: events.shared })
             });
             if !relieved {
                 flows.end(index, End::Evicted, None, &mut events);
@@ -317,8 +318,8 @@ impl<S: EventSink> Connections<S> {
     /// packets.
     fn close(&mut self, index: FlowIndex, end: End) {
         let Connections { flows, shared, feedback, .. } = self;
-        if let Some((key, handshake, it)) = flows.parts(index) {
-            Events { shared, feedback: feedback.as_mut() }.close(key, handshake, it, end);
+        if let Some((key, handshake, state)) = flows.parts(index) {
+            Events { shared, feedback: feedback.as_mut() }.close(key, handshake, state, end);
         }
     }
 
@@ -339,14 +340,16 @@ impl<S: EventSink> Events<'_, S> {
     fn chunks(
         &mut self,
     ) -> impl FnMut(&FlowKey, &Handshake, &mut FlowState, Direction, Chunk<'_>) + '_ {
-        |key, handshake, it, direction, chunk| self.chunk(key, handshake, it, direction, chunk)
+        |key, handshake, state, direction, chunk| {
+            self.chunk(key, handshake, state, direction, chunk)
+        }
     }
 
-    fn close(&mut self, key: &FlowKey, handshake: &Handshake, it: &mut FlowState, end: End) {
+    fn close(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut FlowState, end: End) {
         let flow = FlowRef { key, handshake };
-        it.protocol.end(&mut Context { flow, shared: self.shared }, end);
+        state.protocol.end(&mut Context { flow, shared: self.shared }, end);
         if let Some(feedback) = &mut self.feedback {
-            feedback.close(&mut it.hint);
+            feedback.close(&mut state.hint);
         }
     }
 }
@@ -356,20 +359,20 @@ impl<S: EventSink> FlowEvents<FlowState> for Events<'_, S> {
         &mut self,
         key: &FlowKey,
         handshake: &Handshake,
-        it: &mut FlowState,
+        state: &mut FlowState,
         direction: Direction,
         chunk: Chunk<'_>,
     ) {
         let flow = FlowRef { key, handshake };
-        it.protocol.chunk(&mut Context { flow, shared: self.shared }, direction, chunk);
+        state.protocol.chunk(&mut Context { flow, shared: self.shared }, direction, chunk);
     }
 
-    fn ended(&mut self, key: &FlowKey, handshake: &Handshake, it: &mut FlowState, end: End) {
-        self.close(key, handshake, it, end);
-        self.shared.count_flow(it.protocol.carried());
-        it.protocol.leave(self.shared);
+    fn ended(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut FlowState, end: End) {
+        self.close(key, handshake, state, end);
+        self.shared.count_flow(state.protocol.carried());
+        state.protocol.leave(self.shared);
         if let Some(feedback) = &mut self.feedback {
-            feedback.forget(&mut it.hint);
+            feedback.forget(&mut state.hint);
         }
     }
 }

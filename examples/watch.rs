@@ -1,5 +1,5 @@
-//! Watches an interface and calls a closure for each exchange: `cargo run --example watch -- eth0
-//! 10` prints the first ten. Needs the feature `live`, CAP_NET_RAW and CAP_BPF.
+//! Watches an interface and calls a closure for each exchange. Prints the first ten with
+//! `cargo run --example watch -- eth0 10`. Needs the feature `live`, CAP_NET_RAW and CAP_BPF.
 
 use httplines::capture::FrameSource;
 use httplines::capture::live::LiveCapture;

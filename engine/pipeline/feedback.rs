@@ -24,7 +24,7 @@ pub(super) struct FlowState {
 /// The hint for a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hint {
-    place: Option<HintId>,
+    id: Option<HintId>,
     flags: HintFlags,
     /// The hint table was full.
     is_refused: bool,
@@ -63,13 +63,13 @@ impl Feedback {
         index: FlowIndex,
         shared: &mut Shared<S>,
     ) {
-        let Some((key, connection, it)) = flows.link(index) else { return };
-        if it.hint.place.is_none() && !it.hint.is_refused {
-            self.begin(key, connection, &mut it.hint);
+        let Some((key, connection, state)) = flows.link(index) else { return };
+        if state.hint.id.is_none() && !state.hint.is_refused {
+            self.begin(key, connection, &mut state.hint);
         }
         for direction in [Direction::Forward, Direction::Reverse] {
             let until = self.elide_bytes_min.and_then(|bytes_min| {
-                it.protocol.elidable_until(shared, direction, bytes_min, GRANT_AHEAD_BYTES_MAX)
+                state.protocol.elidable_until(shared, direction, bytes_min, GRANT_AHEAD_BYTES_MAX)
             });
             let Some(next) = connection.next(direction) else { continue };
             let until = match (connection.granted(direction), until) {
@@ -83,23 +83,23 @@ impl Feedback {
                 }
                 (_, Some(until)) => until,
                 // Grants nothing beyond what has passed.
-                (_, None) if it.hint.place.is_some() => next,
+                (_, None) if state.hint.id.is_some() => next,
                 (_, None) => continue,
             };
-            if it.hint.place.is_none() {
+            if state.hint.id.is_none() {
                 // A slot may have become free.
-                self.begin(key, connection, &mut it.hint);
+                self.begin(key, connection, &mut state.hint);
             }
-            let (Some(place), Some(number)) = (it.hint.place, connection.number(direction)) else {
+            let (Some(id), Some(number)) = (state.hint.id, connection.number(direction)) else {
                 continue;
             };
             self.stats.grants += u64::from(until != next);
             connection.grant(direction, until);
-            self.hints.grant(place, direction, number.0, until.0);
-            let flags = it.hint.flags.with(HintFlags::isn(direction));
-            if it.hint.flags != flags {
-                it.hint.flags = flags;
-                self.hints.show(place, key, flags);
+            self.hints.grant(id, direction, number.0, until.0);
+            let flags = state.hint.flags.with(HintFlags::isn(direction));
+            if state.hint.flags != flags {
+                state.hint.flags = flags;
+                self.hints.show(id, key, flags);
             }
         }
     }
@@ -107,11 +107,11 @@ impl Feedback {
     /// Takes a slot for a connection.
     #[cold]
     fn begin(&mut self, key: &FlowKey, connection: &Connection, hint: &mut Hint) {
-        hint.place = self.hints.take(key);
-        hint.is_refused = hint.place.is_none();
+        hint.id = self.hints.take(key);
+        hint.is_refused = hint.id.is_none();
         hint.flags =
             if connection.is_joined_late() { HintFlags::LATE } else { HintFlags::default() };
-        self.stats.hints += u64::from(hint.place.is_some());
+        self.stats.hints += u64::from(hint.id.is_some());
         self.stats.hints_refused += u64::from(hint.is_refused);
     }
 
@@ -119,24 +119,24 @@ impl Feedback {
     /// message.
     #[cold]
     pub fn dismiss(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex, is_final: bool) {
-        let Some((key, connection, it)) = flows.link(index) else { return };
-        let hint = &mut it.hint;
+        let Some((key, connection, state)) = flows.link(index) else { return };
+        let hint = &mut state.hint;
         if hint.is_verdict() {
             return;
         }
-        if hint.place.is_none() {
+        if hint.id.is_none() {
             self.begin(key, connection, hint);
         }
-        let Some(place) = hint.place else { return };
+        let Some(id) = hint.id else { return };
         for direction in [Direction::Forward, Direction::Reverse] {
             if let Some(number) = connection.number(direction) {
                 let until = connection.granted(direction).unwrap_or(number);
-                self.hints.grant(place, direction, number.0, until.0);
+                self.hints.grant(id, direction, number.0, until.0);
                 hint.flags = hint.flags.with(HintFlags::isn(direction));
             }
         }
         hint.flags = hint.flags.with(if is_final { HintFlags::FOREIGN } else { HintFlags::OTHER });
-        self.hints.show(place, key, hint.flags);
+        self.hints.show(id, key, hint.flags);
         self.stats.verdicts += 1;
     }
 
@@ -150,8 +150,8 @@ impl Feedback {
 
     /// The connection is removed from the table.
     pub fn forget(&mut self, hint: &mut Hint) {
-        if let Some(place) = hint.place.take() {
-            self.hints.erase(place);
+        if let Some(id) = hint.id.take() {
+            self.hints.erase(id);
         }
     }
 }

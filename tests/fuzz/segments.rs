@@ -116,7 +116,7 @@ impl Watch {
         if let Chunk::Bytes(bytes, _) = chunk {
             assert!((part.start..).map(content).zip(bytes).all(|(own, byte)| own == *byte));
         } else if !passed.cut.iter().any(overlaps) {
-            assert!(!passed.taken.iter().any(overlaps), "{part:?} was captured, but is reported as lost");
+            assert!(!passed.taken.iter().any(overlaps), "{part:?} was captured, not lost");
         }
     }
 

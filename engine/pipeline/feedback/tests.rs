@@ -223,7 +223,7 @@ fn a_note_that_found_no_place_tries_again_with_the_next_grant() {
     let (_, _, it) = hinted.flows.link(index).expect("a flow");
     hinted.feedback.forget(&mut it.hint);
     let others = [[9, 9], [8, 8]].map(|port| FlowKey { port: [[0, 80], port], ..KEY });
-    let taken = others.map(|key| hinted.hints.take(&key).expect("a place"));
+    let taken = others.map(|key| hinted.hints.take(&key).expect("a free slot"));
     hinted.head(1 << 20);
     assert_eq!(hinted.granted_bytes(Forward), 0);
     assert!(hinted.feedback.stats().hints_refused > 0);
