@@ -195,3 +195,23 @@ fn tests_on_the_page_of_exactness_exist() {
         assert!(attributes.any(|line| *line == "#[test]"), "{file}: {test} is no test");
     }
 }
+
+/// The program in README is the one that `engine/pipeline.rs` begins with, which is a test of its
+/// own.
+#[test]
+fn the_program_on_the_page_is_the_one_that_compiles() {
+    let words = |code: &str| code.split_whitespace().collect::<String>();
+    let without_comment = |line: &str| line.split("// ").next().unwrap_or_default().to_string();
+    let section = README.split_once("## As a library").expect("the section").1;
+    let block = section.split_once("```rust\n").expect("a program").1;
+    let on_the_page: String =
+        block.split_once("```").expect("its end").0.lines().map(without_comment).collect();
+    let pipeline = include_str!("../engine/pipeline.rs");
+    let lines = pipeline.lines().filter_map(|line| line.strip_prefix("//! "));
+    let example: String = lines
+        .skip_while(|line| !line.starts_with("let mut hosts"))
+        .take_while(|line| !line.starts_with('#'))
+        .collect();
+    // Braces on one line need no semicolon behind the statement.
+    assert_eq!(words(&on_the_page), words(&example).replace(";}});", "}});"));
+}

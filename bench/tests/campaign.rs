@@ -258,6 +258,8 @@ mod root {
             let path = |name: &str| folder.path().join(name).display().to_string();
             let mut bench = Command::new(crate::bench_path());
             bench.args(["veth", "--quick", "--json", &path("json"), "--html", &path("html")]);
+            // As short as trials can be: what is looked at is the end.
+            bench.args(["--drain-s", "0.2", "--short-s", "0.02", "--long-s", "0.05"]);
             bench.args(["--pictures", &path("pictures")]).env("TMPDIR", folder.path());
             let mut child = bench.stderr(Stdio::piped()).spawn().expect("it starts");
             let mut printed = BufReader::new(child.stderr.take().expect("a pipe")).lines();

@@ -12,7 +12,9 @@ pub fn httplines() -> &'static str {
     static PROGRAM: LazyLock<String> = LazyLock::new(|| {
         let folder = Path::new(crate::bench_path()).parent().expect("a program is in a folder");
         let program = folder.join("httplines");
-        if is_stale(&program) {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let sources = ["Cargo.toml", "Cargo.lock", "build.rs", "bpf", "engine"];
+        if is_stale(&program, &sources.map(|source| package.join(source))) {
             build_into(folder);
         }
         assert!(program.exists(), "{} was not built", program.display());
@@ -21,24 +23,19 @@ pub fn httplines() -> &'static str {
     &PROGRAM
 }
 
+/// When a file, or the newest file in a folder, was changed.
 fn changed(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|metadata| metadata.modified()).ok()
+    match path.read_dir() {
+        Ok(entries) => entries.flatten().filter_map(|entry| changed(&entry.path())).max(),
+        Err(_) => path.metadata().and_then(|metadata| metadata.modified()).ok(),
+    }
 }
 
-/// Whether `program` is missing, or one of its source files is gone or newer. Cargo leaves their
-/// names next to the program, as a rule of make(1).
-fn is_stale(program: &Path) -> bool {
-    let rule = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
-    let Some((_, sources)) = rule.split_once(": ") else { return true };
+/// Whether `program` is missing, or one of its source files or folders is newer. (Cargo's own list
+/// of sources is not there where it built the program for tests.)
+fn is_stale(program: &Path, sources: &[PathBuf]) -> bool {
     let built = changed(program);
-    let mut sources = sources_of(sources).into_iter();
-    built.is_none() || sources.any(|source| changed(&source) > built || !source.exists())
-}
-
-/// The names in a rule, separated by blanks; a blank inside a name follows a backslash.
-fn sources_of(names: &str) -> Vec<PathBuf> {
-    let kept = names.trim().replace("\\ ", "\0");
-    kept.split_whitespace().map(|name| name.replace('\0', " ").into()).collect()
+    built.is_none() || sources.iter().any(|source| changed(source) > built)
 }
 
 /// Builds `httplines` with the profile that this folder belongs to.
@@ -62,20 +59,15 @@ fn a_program_is_stale_that_is_missing_or_older_than_a_source() {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         file.and_then(|file| file.set_modified(time)).expect("a file of ours");
     };
-    let program = path("program");
-    assert!(is_stale(&program), "it is missing");
-    at("program", 20);
-    assert!(is_stale(&program), "its sources are not known");
-    let [first, second] = ["a.rs", "b c.rs"].map(path);
-    let rule = format!("{}: {} {}\n", program.display(), first.display(), second.display());
-    let rule = rule.replace("b c", "b\\ c");
-    std::fs::write(path("program.d"), rule).expect("enough disk space");
+    std::fs::create_dir(path("engine")).expect("enough disk space");
+    at("engine/b.rs", 20);
     at("a.rs", 10);
-    assert!(is_stale(&program), "a source is gone");
-    at("b c.rs", 20);
-    assert!(!is_stale(&program));
-    at("b c.rs", 21);
-    assert!(is_stale(&program), "a source is newer");
+    let (program, sources) = (path("program"), ["a.rs", "engine"].map(path));
+    assert!(is_stale(&program, &sources), "it is missing");
+    at("program", 20);
+    assert!(!is_stale(&program, &sources));
+    at("engine/b.rs", 21);
+    assert!(is_stale(&program, &sources), "a source in a folder is newer");
 }
 
 #[test]
