@@ -298,7 +298,7 @@ pub struct MemorySink {
 #[derive(Debug)]
 struct Memory {
     bytes: Vec<u8>,
-    room_bytes: usize,
+    capacity_bytes: usize,
     fault: io::ErrorKind,
     reopened: u64,
 }
@@ -307,7 +307,7 @@ impl Default for Memory {
     fn default() -> Memory {
         Memory {
             bytes: Vec::new(),
-            room_bytes: usize::MAX,
+            capacity_bytes: usize::MAX,
             fault: io::ErrorKind::StorageFull,
             reopened: 0,
         }
@@ -334,10 +334,10 @@ impl MemorySink {
         self.lock().reopened
     }
 
-    /// From now on the sink takes up to `room_bytes` in total, and then fails with `fault`.
-    pub fn set_room(&self, room_bytes: usize, fault: io::ErrorKind) {
+    /// From now on the sink takes up to `capacity_bytes` in total, and then fails with `fault`.
+    pub fn set_capacity(&self, capacity_bytes: usize, fault: io::ErrorKind) {
         let mut memory = self.lock();
-        memory.room_bytes = room_bytes;
+        memory.capacity_bytes = capacity_bytes;
         memory.fault = fault;
     }
 }
@@ -345,7 +345,7 @@ impl MemorySink {
 impl Sink for MemorySink {
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
         let mut memory = self.lock();
-        let room = memory.room_bytes.saturating_sub(memory.bytes.len());
+        let room = memory.capacity_bytes.saturating_sub(memory.bytes.len());
         let total: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let whole = if total <= room { total } else { whole_lines(batches, room) };
         let mut left = whole;

@@ -120,7 +120,7 @@ fn a_live_shard_never_waits_and_counts_what_it_drops() {
 #[test]
 fn a_full_disk_drops_whole_lines_and_writing_resumes() {
     let sink = MemorySink::new();
-    sink.set_room(1_000, io::ErrorKind::StorageFull);
+    sink.set_capacity(1_000, io::ErrorKind::StorageFull);
     let (mut senders, writer) = start(&sink, 1, Policy::Drop);
     let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
@@ -135,7 +135,7 @@ fn a_full_disk_drops_whole_lines_and_writing_resumes() {
     }
     assert_eq!(writer.stats().faults, 1);
     assert!(!writer.is_closed());
-    sink.set_room(usize::MAX, io::ErrorKind::StorageFull);
+    sink.set_capacity(usize::MAX, io::ErrorKind::StorageFull);
     let resumed = writer.stats().lines_written;
     for number in count..count + 100 {
         say(&mut sender, &mut stats, number);
@@ -154,7 +154,7 @@ fn a_full_disk_drops_whole_lines_and_writing_resumes() {
 #[test]
 fn a_full_disk_ends_a_run_that_waits() {
     let sink = MemorySink::new();
-    sink.set_room(1_000, io::ErrorKind::StorageFull);
+    sink.set_capacity(1_000, io::ErrorKind::StorageFull);
     let (mut senders, writer) = start(&sink, 1, Policy::Wait);
     let mut sender = senders.pop().unwrap();
     let mut stats = EmitStats::default();
@@ -173,7 +173,7 @@ fn a_full_disk_ends_a_run_that_waits() {
 #[test]
 fn a_reader_that_went_is_an_orderly_end() {
     let sink = MemorySink::new();
-    sink.set_room(1_000, io::ErrorKind::BrokenPipe);
+    sink.set_capacity(1_000, io::ErrorKind::BrokenPipe);
     let (mut senders, writer) = start(&sink, 2, Policy::Wait);
     let mut stats = EmitStats::default();
     for number in 0..5_000 {
