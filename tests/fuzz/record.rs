@@ -3,8 +3,8 @@
 use exchange::header;
 use fields::{FIELDS, Shown, check_field, exchange_of};
 use httplines::config::EmitConfig;
-use httplines::record::{Exchange, FlowIdentity, JsonFormat, Message};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
+use httplines::record::{Exchange, FlowIdentity, JsonFormat};
 use httplines::time::TimestampNs;
 use serde_json::Value;
 
@@ -153,26 +153,7 @@ fn check_numbers(record: &Value, exchange: &Exchange, flow: &FlowIdentity<'_>) {
     assert_eq!(number("interim_len").unwrap_or(listed as u64), interim.len() as u64);
 }
 
-/// Header lines, parsed as plainly as possible: names and values.
-fn header_lines(message: &Message) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    let headers = &message.text[message.start_line_bytes as usize..];
-    for line in headers.split_inclusive(|byte| *byte == b'\n') {
-        match lines.last_mut() {
-            Some(last) if line.starts_with(b" ") || line.starts_with(b"\t") => last.extend(line),
-            _ if line.trim_ascii().is_empty() => break,
-            _ => lines.push(line.to_vec()),
-        }
-    }
-    let parts = lines.iter().map(|line| {
-        let mut parts = line.splitn(2, |byte| *byte == b':');
-        let mut part = || parts.next().unwrap_or_default().trim_ascii().to_vec();
-        (part(), part())
-    });
-    parts.collect()
-}
-
-/// Checks that the listed headers are those of the heads, in order, and that headers without space
+/// Checks that the listed headers are those of the messages, in order, and that headers without space
 /// are counted.
 fn check_headers(record: &Value, exchange: &Exchange, config: &EmitConfig) {
     let mut omitted = 0;
@@ -183,12 +164,12 @@ fn check_headers(record: &Value, exchange: &Exchange, config: &EmitConfig) {
             let is_named = config.extra_headers.iter().any(|wanted| wanted.as_bytes() == name);
             config.is_all_headers || is_named
         };
-        let mut lines = header_lines(message);
-        lines.retain(|(name, _)| is_wanted(&name.to_ascii_lowercase()));
+        let wanted = message.headers().filter(|(name, _)| is_wanted(&name.to_ascii_lowercase()));
+        let headers: Vec<_> = wanted.collect();
         let listed = record.get(key).map(|list| list.as_array().expect("a list").as_slice());
         let listed = listed.unwrap_or_default();
-        omitted += lines.len() - listed.len();
-        for (pair, (name, value)) in listed.iter().zip(&lines) {
+        omitted += headers.len() - listed.len();
+        for (pair, (name, value)) in listed.iter().zip(headers) {
             check_header(pair, name, value, config);
         }
     }

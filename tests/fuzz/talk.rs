@@ -2,7 +2,7 @@
 
 use httplines::config::HttpConfig;
 use httplines::decode::{SeqNumber, TunnelPath};
-use httplines::flow::{Chunk, End, SegmentMeta, Handshake};
+use httplines::flow::{Chunk, End, Handshake, SegmentMeta};
 use httplines::ids::{Direction, FlowKey, IfaceId};
 use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
 use httplines::record::{Event, EventSink, ExchangeRecord, MessageRecord};
