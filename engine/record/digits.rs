@@ -255,6 +255,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes under Miri")]
     fn every_day_follows_the_one_before() {
         let mut before = (1969, 12, 31);
         for days in 0..213_600 {

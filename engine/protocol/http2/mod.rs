@@ -26,7 +26,7 @@ impl Protocol for Http2 {
         _cx: &mut Context<'_, S>,
         _direction: Direction,
         _bytes: &[u8],
-        _origin: &SegmentMeta,
+        _meta: &SegmentMeta,
     ) -> Step {
         Step::Done
     }

@@ -25,7 +25,7 @@ impl Protocol for Tls {
         _cx: &mut Context<'_, S>,
         _direction: Direction,
         _bytes: &[u8],
-        _origin: &SegmentMeta,
+        _meta: &SegmentMeta,
     ) -> Step {
         Step::Done
     }
