@@ -50,6 +50,7 @@ fn ring_walk(criterion: &mut Criterion) {
             ifindex: 1,
             hardware_type: 1,
             packet_type: 0,
+            is_checksum_trusted: false,
         };
         // A frame takes 80 bytes of headers and is padded to 8.
         let in_block = (BLOCK_BYTES - 48) / (80 + frame_bytes).next_multiple_of(8);
@@ -90,6 +91,7 @@ fn decode(criterion: &mut Criterion) {
             link: LinkType::Ethernet,
             vlan: None,
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         };
         let mut decoder = Decoder::new(DecodeConfig::default());
         assert_eq!(decoder.decode(&frame).map(|segment| segment.payload.len()), Ok(1400));
@@ -113,6 +115,10 @@ fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
         seq: SeqNumber(seq),
         ack: (flags & TcpFlags::ACK != 0).then_some(SeqNumber(1)),
         flags: TcpFlags(flags),
+        window: 65_535,
+        window_shift: None,
+        header: &[],
+        is_checksum_trusted: false,
         payload,
         payload_wire_bytes: payload.len() as u32,
         timestamp: NOW,

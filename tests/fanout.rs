@@ -72,6 +72,7 @@ mod root {
                 link: LinkType::Ethernet,
                 vlan: kept.vlan,
                 iface: IfaceId(0),
+                is_checksum_trusted: false,
             };
             if let Ok(segment) = decoder.decode(&frame) {
                 shards.entry(segment.key).or_default().insert(kept.shard);

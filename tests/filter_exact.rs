@@ -454,6 +454,7 @@ mod root {
                     link: LinkType::Ethernet,
                     vlan: None,
                     iface: IfaceId(0),
+                    is_checksum_trusted: false,
                 });
             }
             self.at += block.len();

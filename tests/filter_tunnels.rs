@@ -43,6 +43,7 @@ mod root {
             link: LinkType::Ethernet,
             vlan: None,
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         };
         Decoder::new(decode.clone()).decode(&frame).map(|segment| segment.key)
     }

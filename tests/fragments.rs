@@ -59,6 +59,7 @@ fn frame(bytes: &[u8], second: u64) -> Frame<'_> {
         link: LinkType::Raw,
         vlan: None,
         iface: IfaceId(0),
+        is_checksum_trusted: false,
     }
 }
 

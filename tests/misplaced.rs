@@ -26,6 +26,7 @@ impl FrameSource for Source<'_> {
                 link: LinkType::Ethernet,
                 vlan: None,
                 iface: IfaceId(1),
+                is_checksum_trusted: false,
             });
         }
         Ok(Polled::End)

@@ -83,6 +83,7 @@ impl FrameSource for Made {
             link: LinkType::Ethernet,
             vlan: None,
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         });
         Ok(Polled::Frames(1))
     }

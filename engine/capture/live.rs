@@ -361,6 +361,7 @@ fn as_frame(frame: RingFrame<'_>) -> Frame<'_> {
         link: link_of(frame.hardware_type),
         vlan: frame.vlan.map(|(tci, tpid)| VlanTag { tci, tpid }),
         iface: IfaceId(frame.ifindex),
+        is_checksum_trusted: frame.is_checksum_trusted,
     }
 }
 

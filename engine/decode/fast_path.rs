@@ -4,7 +4,7 @@
 //! the same.
 
 use super::ip::{is_all_ones, sum_of};
-use super::{Segment, SeqNumber, TcpFlags, TunnelPath, protocol};
+use super::{Segment, SeqNumber, TcpFlags, TunnelPath, protocol, tcp};
 use crate::capture::{Frame, LinkType};
 use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
 
@@ -37,6 +37,7 @@ pub(super) fn segment<'a>(frame: &Frame<'a>) -> Option<Segment<'a>> {
         return None;
     }
     let payload = bytes.get(start..end.min(bytes.len()))?;
+    let header = bytes.get(TCP_AT..start)?;
     // Endpoints are ordered as in `FlowKey::new`, which pads addresses with zeros at the end.
     let (source, destination) = (be32(26), be32(30));
     let order = |address: u32, port: u16| u64::from(address) << 16 | u64::from(port);
@@ -56,6 +57,10 @@ pub(super) fn segment<'a>(frame: &Frame<'a>) -> Option<Segment<'a>> {
         seq: SeqNumber(be32(38)),
         ack: flags.is_ack().then_some(SeqNumber(be32(42))),
         flags,
+        window: be16(48),
+        window_shift: tcp::window_shift(flags, header),
+        header,
+        is_checksum_trusted: frame.is_checksum_trusted,
         payload,
         payload_wire_bytes: (end - start) as u32,
         timestamp: frame.timestamp,
@@ -82,6 +87,7 @@ mod tests {
             link: LinkType::Ethernet,
             vlan: None,
             iface: IfaceId(3),
+            is_checksum_trusted: false,
         };
         let Some(found) = segment(&frame) else { return false };
         let mut decoder = Decoder::new(DecodeConfig::default());

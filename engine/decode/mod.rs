@@ -12,11 +12,13 @@
 //!
 //! Checksums: the checksum of each IPv4 header is verified, and wrong ones are counted
 //! ([`DatagramStats::ipv4_checksums_wrong`]). The packet is used all the same, since captures on a
-//! sender with offloads contain such packets. TCP checksums are not verified: that would read every
-//! byte of every payload.
+//! sender with offloads contain such packets. The checksum of a TCP segment is verified where the
+//! segment decides about its connection ([`Segment::is_checksum_wrong`]); to do so always would read
+//! every byte of every payload.
 
 mod admit;
 mod ayiya;
+mod checksum;
 mod cursor;
 mod fast_path;
 mod fragments;
@@ -82,6 +84,15 @@ pub struct Segment<'a> {
     pub ack: Option<SeqNumber>,
     /// Its control bits.
     pub flags: TcpFlags,
+    /// The window it advertises to the other side, not scaled.
+    pub window: u16,
+    /// The shift count for the windows that its sender will advertise (RFC 7323 section 2.2). Only a
+    /// SYN has one.
+    pub window_shift: Option<u8>,
+    /// The TCP header with its options.
+    pub header: &'a [u8],
+    /// The kernel or the network card has verified the TCP checksum, or it is still to be computed.
+    pub is_checksum_trusted: bool,
     /// The captured payload.
     pub payload: &'a [u8],
     /// Length of the payload on the wire; more than `payload.len()` if the snap length cut it.
@@ -372,7 +383,9 @@ fn segment<'a>(
     mut cursor: Cursor<'a>,
     restrictions: Option<&Restrictions>,
 ) -> Result<Segment<'a>, Reject> {
+    let start = cursor.rest();
     let tcp = tcp::header(&mut cursor)?;
+    let header = &start[..start.len() - cursor.rest().len()];
     let (key, direction) = FlowKey::new(
         (packet.source, tcp.source_port),
         (packet.destination, tcp.destination_port),
@@ -388,6 +401,10 @@ fn segment<'a>(
         seq: tcp.seq,
         ack: tcp.flags.is_ack().then_some(tcp.ack),
         flags: tcp.flags,
+        window: tcp.window,
+        window_shift: tcp::window_shift(tcp.flags, header),
+        header,
+        is_checksum_trusted: frame.is_checksum_trusted,
         payload: cursor.rest(),
         payload_wire_bytes: u32::try_from(cursor.wire_bytes()).map_err(|_| Reject::BadHeader)?,
         timestamp: frame.timestamp,

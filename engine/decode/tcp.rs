@@ -9,6 +9,7 @@ const SEQUENCE: usize = 4;
 const ACKNOWLEDGMENT: usize = 8;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
+const WINDOW: usize = 14;
 const HEADER_BYTES_MIN: usize = 20;
 
 /// The control bits of a segment.
@@ -53,6 +54,7 @@ pub(super) struct Header {
     pub seq: SeqNumber,
     pub ack: SeqNumber,
     pub flags: TcpFlags,
+    pub window: u16,
 }
 
 /// Skips the header; all of it, options included, must have been captured.
@@ -73,5 +75,49 @@ pub(super) fn header(cursor: &mut Cursor<'_>) -> Result<Header, Reject> {
         seq: SeqNumber(word(SEQUENCE)),
         ack: SeqNumber(word(ACKNOWLEDGMENT)),
         flags: TcpFlags(fixed[FLAGS]),
+        window: u16::from_be_bytes([fixed[WINDOW], fixed[WINDOW + 1]]),
     })
+}
+
+/// The largest shift count (RFC 7323 section 2.3). Larger ones mean this one.
+const WINDOW_SHIFT_MAX: u8 = 14;
+
+/// The shift count in the window scale option of a SYN with this `header`.
+#[inline(always)]
+pub(super) fn window_shift(flags: TcpFlags, header: &[u8]) -> Option<u8> {
+    if flags.is_syn() { window_shift_of_syn(header) } else { None }
+}
+
+#[cold]
+fn window_shift_of_syn(header: &[u8]) -> Option<u8> {
+    let mut options = header.get(HEADER_BYTES_MIN..)?;
+    loop {
+        options = match options {
+            [0, ..] | [] => return None,
+            [1, rest @ ..] => rest,
+            [3, 3, shift, ..] => return Some((*shift).min(WINDOW_SHIFT_MAX)),
+            // Each turn takes at least two bytes, so the loop ends.
+            [_, len, ..] if *len >= 2 => options.get(usize::from(*len)..)?,
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_scale_option_is_found_among_others() {
+        let shift = |options: &[u8]| {
+            let header = [&[0; HEADER_BYTES_MIN], options].concat();
+            window_shift(TcpFlags(TcpFlags::SYN), &header)
+        };
+        assert_eq!(shift(&[2, 4, 5, 0xb4, 1, 3, 3, 7]), Some(7));
+        assert_eq!(shift(&[3, 3, 200, 0]), Some(14));
+        for options in [&[][..], &[0, 3, 3, 7], &[2, 4, 5], &[2, 0, 3, 3, 7], &[8], &[3, 3]] {
+            assert_eq!(shift(options), None, "{options:?}");
+        }
+        assert_eq!(window_shift(TcpFlags(TcpFlags::ACK), &[3; 40]), None);
+    }
 }

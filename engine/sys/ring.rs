@@ -22,6 +22,9 @@ const FRAME_ADDRESS_BYTES: usize = 20;
 /// 802.1Q, if the kernel does not report the protocol of a tag.
 const TPID_DEFAULT: u16 = 0x8100;
 
+/// The two statuses that vouch for a checksum: packet(7).
+const CHECKSUM_TRUSTED: u32 = libc::TP_STATUS_CSUMNOTREADY | libc::TP_STATUS_CSUM_VALID;
+
 /// One captured frame, borrowed from its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingFrame<'a> {
@@ -39,6 +42,9 @@ pub struct RingFrame<'a> {
     pub hardware_type: u16,
     /// The direction of the frame: a PACKET_ value of packet(7).
     pub packet_type: u8,
+    /// The kernel says of the transport's checksum that it was verified, or that it is still to be
+    /// computed.
+    pub is_checksum_trusted: bool,
 }
 
 /// The ring and our position in it.
@@ -201,6 +207,7 @@ fn read_frame(rest: &[u8]) -> Option<(usize, RingFrame<'_>)> {
         ifindex: u32::from_ne_bytes([address[4], address[5], address[6], address[7]]),
         hardware_type: u16::from_ne_bytes([address[8], address[9]]),
         packet_type: address[10],
+        is_checksum_trusted: status & CHECKSUM_TRUSTED != 0,
     };
     Some((word(0) as usize, frame))
 }
@@ -248,6 +255,7 @@ mod tests {
         ifindex: 3,
         hardware_type: 772,
         packet_type: 4,
+        is_checksum_trusted: false,
     };
 
     fn ring(block_count: usize) -> Ring {

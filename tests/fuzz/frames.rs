@@ -48,6 +48,7 @@ impl Frames {
             link: LinkType::from_file(if *link == 255 { 276 } else { (*link).into() }),
             vlan: (bits & 1 != 0).then_some(VlanTag { tci: (*bits).into(), tpid: 0x8100 }),
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         };
         self.count += 1;
         let joined = self.decoder.stats().datagrams_joined;

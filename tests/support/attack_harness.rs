@@ -216,6 +216,7 @@ impl<A: Attack> AttackSource<A> {
             link: LinkType::Raw,
             vlan: None,
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         })
     }
 }

@@ -66,6 +66,7 @@ impl WrittenFrame {
             link,
             vlan: None,
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         }
     }
 

@@ -27,6 +27,7 @@ pub fn frame(link: u16, bytes: &[u8]) -> Frame<'_> {
         link: LinkType::from_file(link),
         vlan: None,
         iface: IfaceId(0),
+        is_checksum_trusted: false,
     }
 }
 

@@ -87,6 +87,7 @@ impl Legacy {
             link: self.link,
             vlan: None,
             iface: IfaceId(0),
+            is_checksum_trusted: false,
         };
         Step::Frame(frame, record_bytes)
     }

@@ -272,6 +272,7 @@ impl Ng {
             link: interface.link,
             vlan: None,
             iface: self.iface_id(number),
+            is_checksum_trusted: false,
         };
         Step::Frame(frame, block.len())
     }
@@ -297,6 +298,7 @@ impl Ng {
             link: interface.link,
             vlan: None,
             iface: self.iface_id(0),
+            is_checksum_trusted: false,
         };
         Step::Frame(frame, block.len())
     }
