@@ -36,9 +36,10 @@ impl IfaceNames {
 }
 
 /// The direction of a segment, by the order of the endpoints in its [`FlowKey`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub enum Direction {
     /// From endpoint 0 (the lower) to endpoint 1.
+    #[default]
     Forward = 0,
     /// From endpoint 1 to endpoint 0.
     Reverse = 1,

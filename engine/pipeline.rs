@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::decode::{Decoder, Reject, Segment};
 use crate::flow::{Bypassed, Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake};
 use crate::ids::{Direction, FlowKey};
-use crate::protocol::{Context, FlowRef, Interest, Shared};
+use crate::protocol::{self, Context, FlowRef, Interest, Shared};
 use crate::record::EventSink;
 use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
@@ -248,6 +248,9 @@ impl<S: EventSink> Connections<S> {
         let Connections { flows, shared, feedback, .. } = self;
         let mut events = Events { shared, feedback: feedback.as_mut() };
         let Some(index) = flows.enter(segment, &mut events) else { return };
+        if protocol::is_decisive(segment.payload) && flows.discards(index, segment) {
+            return;
+        }
         let mut interest = Interest::Undecided;
         let is_closed = flows.accept(index, segment, |key, handshake, state, direction, chunk| {
             let flow = FlowRef { key, handshake };
@@ -261,6 +264,8 @@ impl<S: EventSink> Connections<S> {
         }
         match interest {
             Interest::Undecided | Interest::Wanted => {}
+            // Somebody may have forged what it rests on.
+            _ if !self.flows.is_proven(index) => {}
             Interest::Encrypted => self.flows.bypass(index, Bypassed::Closed),
             Interest::Foreign => self.dismiss(index, Bypassed::Living),
             Interest::Dormant => self.dismiss(index, Bypassed::Dormant),

@@ -98,8 +98,20 @@ counters! {
         bytes_cut,
         /// Body bytes that the kernel filter elided.
         bytes_elided,
-        /// Resets whose sequence number was outside the window, ignored.
+        /// Segments with a sequence or acknowledgment number outside the windows, or of a handshake
+        /// with other numbers, that no endpoint would accept.
+        segments_refused,
+        /// Segments with data but without an acknowledgment, which no endpoint accepts.
+        segments_without_ack,
+        /// Segments that would have decided about a connection, but have a wrong checksum.
+        checksums_wrong,
+        /// Resets outside the windows or with a wrong checksum, ignored.
         resets_ignored,
+        /// Handshakes with other numbers that did not replace a live connection.
+        handshakes_refused,
+        /// Connections that went on with other numbers, confirmed by both sides, after an outage of
+        /// the capture.
+        anchors,
         /// Connections ended because the table was full.
         flows_evicted,
         /// Connections ended after the idle timeout.

@@ -188,7 +188,12 @@ impl Totals {
             ("duplicate bytes", flow.bytes_duplicate),
             ("late bytes", flow.bytes_late),
             ("bytes cut by the snap length", flow.bytes_cut),
+            ("segments refused: numbers outside the windows", flow.segments_refused),
+            ("segments refused: data without an acknowledgment", flow.segments_without_ack),
+            ("segments refused: wrong checksums", flow.checksums_wrong),
             ("resets ignored", flow.resets_ignored),
+            ("handshakes refused", flow.handshakes_refused),
+            ("connections found again after an outage", flow.anchors),
             ("holes given up at the bound", flow.gaps_at_bound),
         ];
         row_of_parts(f, "streams", &losses)

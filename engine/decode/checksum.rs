@@ -7,11 +7,14 @@ use crate::ids::REALM_IPV6;
 /// Where the checksum is in the header.
 const CHECKSUM_AT: usize = 16;
 
-/// The one's complement sum of `bytes`, in 16-bit words of network order, added to `sum`.
+/// The sum of `bytes` in words of the machine's byte order, added to `sum`. Folded to 16 bits, it is
+/// the one's complement sum in that order: RFC 1071 section 2.
 fn add(sum: u64, bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let last = rest.first().map_or(0, |byte| u64::from(*byte) << 8);
-    words.iter().fold(sum + last, |sum, word| sum + u64::from(u16::from_be_bytes(*word)))
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    let sum = sum + u64::from(u32::from_ne_bytes(last));
+    words.iter().fold(sum, |sum, word| sum + u64::from(u32::from_ne_bytes(*word)))
 }
 
 fn fold(mut sum: u64) -> u16 {
@@ -22,23 +25,28 @@ fn fold(mut sum: u64) -> u16 {
 }
 
 impl Segment<'_> {
+    /// Whether it can be known whether the checksum is right: all of the segment was captured.
+    pub fn is_checksum_known(&self) -> bool {
+        !self.header.is_empty() && self.payload.len() == self.payload_wire_bytes as usize
+    }
+
     /// Whether the receiver discards the segment because of its checksum. False if that cannot be
-    /// known: parts of it were not captured, the network card or the kernel vouches for it, or the
-    /// sender left the checksum to its network card. In the last case the field holds the sum of the
-    /// pseudo-header only (`CHECKSUM_PARTIAL` in the kernel's `include/linux/skbuff.h`).
-    #[cold]
+    /// known, if the network card or the kernel vouches for the checksum, or if the sender left it to
+    /// its network card. In the last case the field holds the sum of the pseudo-header only
+    /// (`CHECKSUM_PARTIAL` in the kernel's `include/linux/skbuff.h`).
     pub fn is_checksum_wrong(&self) -> bool {
         let Some(field) = self.header.get(CHECKSUM_AT..CHECKSUM_AT + 2) else { return false };
-        let is_whole = self.payload.len() == self.payload_wire_bytes as usize;
-        if self.is_checksum_trusted || !is_whole {
+        if self.is_checksum_trusted || !self.is_checksum_known() {
             return false;
         }
-        let address_bytes = if self.key.realm & REALM_IPV6 != 0 { 16 } else { 4 };
-        let tcp_bytes = (self.header.len() + self.payload.len()) as u64;
-        let ends = self.key.address.iter();
-        let pseudo = ends.fold(0, |sum, end| add(sum, &end[..address_bytes]));
-        let pseudo = pseudo + (tcp_bytes >> 16) + (tcp_bytes & 0xffff) + u64::from(protocol::TCP);
-        let is_offloaded = u16::from_be_bytes([field[0], field[1]]) == fold(pseudo);
+        let tcp_bytes = (self.header.len() + self.payload.len()) as u32;
+        let [first, second] = &self.key.address;
+        let pseudo = match self.key.realm & REALM_IPV6 != 0 {
+            true => add(add(0, first), second),
+            false => add(add(0, &first[..4]), &second[..4]),
+        };
+        let pseudo = add(add(pseudo, &tcp_bytes.to_be_bytes()), &[0, protocol::TCP]);
+        let is_offloaded = u16::from_ne_bytes([field[0], field[1]]) == fold(pseudo);
         // The checksum itself is part of the sum, which is then all ones.
         !is_offloaded && fold(add(add(pseudo, self.header), self.payload)) != 0xffff
     }
@@ -87,7 +95,8 @@ mod tests {
             bytes[len - 1 - payload.len()] ^= 1; // the urgent pointer's last byte
             assert!(is_wrong(&bytes, len, false));
             assert!(!is_wrong(&bytes, len, true), "the kernel vouches for it");
-            assert!(!is_wrong(&bytes, len + 1, false), "not all of it was captured");
+            let cut = if payload.is_empty() { len } else { len - 1 };
+            assert_eq!(is_wrong(&bytes[..cut], len, false), cut == len, "not all was captured");
         }
     }
 

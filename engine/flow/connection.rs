@@ -1,8 +1,10 @@
 //! [`Connection`]: one TCP connection, both directions. Handles reordering, overlap, loss, and the
 //! order between the two directions.
 //!
-//! Three rules decide everything. Each depends only on the connection's own packets, so that the
+//! Four rules decide everything. Each depends only on the connection's own packets, so that the
 //! same traffic gives the same chunks however it is captured, filtered, or spread over shards:
+//! 0. What the endpoints would not accept is refused (`trust.rs`): sequence and acknowledgment
+//!    numbers outside the windows, data without an acknowledgment, handshakes with other numbers.
 //! 1. The first copy wins.
 //! 2. Data is delivered once all data before it in its direction has been delivered, and all data
 //!    of the other direction that it acknowledges. (On mirrors and multi-queue captures a response
@@ -11,11 +13,11 @@
 //!    and `reorder_grace_ms` of packet time have passed; or when too much data waits.
 
 use super::out_of_order::{BufferedSegment, OutOfOrderBuffer};
-use super::reorder_state::{Hole, PendingSyn, ReorderState};
-use super::stream::Stream;
+use super::reorder_state::{Hole, ReorderState};
+use super::stream::{Fact, Stream};
 use super::{Chunk, Handshake, ReorderPool};
 use crate::config::FlowConfig;
-use crate::decode::{Segment, SeqNumber, is_worth_joining};
+use crate::decode::{Segment, SeqNumber};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
 use crate::stats::FlowStats;
@@ -24,10 +26,12 @@ use crate::time::TimestampNs;
 mod bound;
 mod fast_path;
 mod reorder;
+mod trust;
 
-/// A reset counts if its sequence number is this close to the expected one. Others are forged or
-/// stray. (RFC 5961 section 3 is stricter, but an endpoint knows its window.)
-const RESET_WINDOW_BYTES: i32 = 1 << 20;
+pub(super) use trust::Ownership;
+
+/// A SYN that is captured late is at most this far before the data captured so far.
+const LATE_SYN_BYTES_MAX: i32 = 1 << 20;
 
 /// One TCP connection.
 #[derive(Debug, Default)]
@@ -35,13 +39,29 @@ pub struct Connection {
     pub(super) streams: [Stream; 2],
     /// `None` for nearly all connections.
     pub(super) reorder: Option<Box<ReorderState>>,
-    is_reset: bool,
-    bypassed: Option<Bypassed>,
+    /// `None` while it is open, or was closed by both sides.
+    fate: Option<Fate>,
     /// The sequence number of the first captured segment, if the beginning of the connection was
     /// not captured.
-    joined_at: PackedOption<SeqNumber>,
+    joined: PackedOption<Joined>,
+    /// SYN-ACKs with different numbers came, and the client has not acknowledged one yet.
+    is_answer_disputed: bool,
     /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
+}
+
+/// The first captured segment of a connection whose beginning was not captured.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    at: SeqNumber,
+    by: Direction,
+}
+
+/// Why a connection takes no more segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Reset,
+    Bypassed(Bypassed),
 }
 
 /// How long a connection is remembered after its bytes are no longer wanted.
@@ -67,28 +87,16 @@ pub(super) struct ReassemblyContext {
 }
 
 impl Connection {
-    /// The connection that the pending SYN announced, and its handshake, if `segment` shows that it
-    /// was established.
-    pub(super) fn announced(&self, segment: &Segment<'_>) -> Option<(Connection, Handshake)> {
-        let PendingSyn { client, isn, syn_at } =
-            self.known_pending_syn().filter(|_| self.is_of_pending_syn(segment))?;
-        let handshake = Handshake::of_syn(client, isn, syn_at);
-        let mut connection = Connection::default();
-        let stream = &mut connection.streams[client.index()];
-        stream.start_behind(isn);
-        stream.isn.set(Some(isn));
-        Some((connection, handshake))
-    }
-
     /// A connection whose first captured segment is `segment`.
     pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
-        let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
-        Connection { joined_at: joined_at.into(), ..Connection::default() }
+        let joined = Joined { at: segment.seq, by: segment.direction };
+        let joined = (!segment.flags.is_syn()).then_some(joined);
+        Connection { joined: joined.into(), ..Connection::default() }
     }
 
     /// Whether it was joined midstream: no SYN of it was seen.
     pub fn is_joined_late(&self) -> bool {
-        !self.joined_at.is_none() && self.streams.iter().all(|stream| stream.isn.is_none())
+        !self.joined.is_none() && self.streams.iter().all(|stream| stream.isn.is_none())
     }
 
     /// The number that tells this connection from others on the same endpoints in flow hints for
@@ -96,7 +104,7 @@ impl Connection {
     /// joined. `None` if it is not known.
     pub fn number(&self, direction: Direction) -> Option<SeqNumber> {
         match self.is_joined_late() {
-            true => self.joined_at.get(),
+            true => self.joined.get().map(|joined| joined.at),
             false => self.streams[direction.index()].isn.get(),
         }
     }
@@ -104,7 +112,13 @@ impl Connection {
     /// The position of the next byte of `direction`, once something has passed.
     pub fn next(&self, direction: Direction) -> Option<SeqNumber> {
         let stream = &self.streams[direction.index()];
-        stream.is_started.then_some(stream.next)
+        stream.is_started().then_some(stream.next)
+    }
+
+    /// Whether the peer has acknowledged everything of `direction` before `position`.
+    pub fn is_read_until(&self, direction: Direction, position: SeqNumber) -> bool {
+        let stream = &self.streams[direction.index()];
+        stream.has(Fact::Acked) && !stream.acked.precedes(position)
     }
 
     /// The position up to which data of `direction` need not reach user space, if that was granted.
@@ -117,37 +131,29 @@ impl Connection {
         self.streams[direction.index()].granted.set(Some(until));
     }
 
-    /// The connection that the pending SYN announced was not established in time.
-    pub(super) fn forget_pending_syn(&mut self) {
-        if let Some(reorder) = &mut self.reorder {
-            reorder.pending_syn = None;
-        }
-    }
-
     /// Both directions are closed, or it was reset, or its bytes are not wanted.
     pub fn is_closed(&self) -> bool {
-        self.is_reset
-            || self.bypassed.is_some()
-            || self.streams.iter().all(|stream| stream.is_finished)
+        self.fate.is_some()
+            || self.streams.iter().all(|stream| stream.has(Fact::Finished))
     }
 
     /// Whether it is remembered no longer than a closed connection.
     pub(super) fn is_short_lived(&self) -> bool {
-        match self.bypassed {
-            Some(bypassed) => bypassed == Bypassed::Closed,
-            None => self.is_closed(),
+        match self.fate {
+            Some(Fate::Bypassed(bypassed)) => bypassed == Bypassed::Closed,
+            _ => self.is_closed(),
         }
     }
 
     /// It has ended on the wire.
     pub(super) fn is_over(&self) -> bool {
-        self.is_closed() && self.bypassed.is_none()
+        self.is_closed() && !matches!(self.fate, Some(Fate::Bypassed(_)))
     }
 
     /// Its bytes are no longer wanted. It is only remembered, so that they do not begin a new
     /// connection.
     pub(super) fn bypass(&mut self, bypassed: Bypassed, pool: &mut ReorderPool) {
-        self.bypassed = Some(bypassed);
+        self.fate = Some(Fate::Bypassed(bypassed));
         self.is_on_fast_path = false;
         self.release(pool);
     }
@@ -156,81 +162,6 @@ impl Connection {
     pub(super) fn deadline(&self, limits: &FlowConfig) -> Option<TimestampNs> {
         let holes = [self.hole(0), self.hole(1)].into_iter().flatten();
         Some(holes.map(|hole| hole.since).min()?.plus_ms(limits.reorder_grace_ms))
-    }
-
-    /// Whether `segment` shows that a new connection on the same endpoints has replaced this one. A
-    /// SYN alone does not, while this one is open: anybody can send a SYN. The SYN-ACK to it, or
-    /// data behind it, does.
-    #[inline(always)]
-    pub(super) fn is_replaced_by(
-        &mut self,
-        segment: &Segment<'_>,
-        handshake: &Handshake,
-        pool: &mut ReorderPool,
-    ) -> bool {
-        let is_plain = self.is_on_fast_path && !segment.flags.is_syn();
-        !is_plain && self.is_replaced_by_slow_path(segment, handshake, pool)
-    }
-
-    fn is_replaced_by_slow_path(
-        &mut self,
-        segment: &Segment<'_>,
-        handshake: &Handshake,
-        pool: &mut ReorderPool,
-    ) -> bool {
-        let is_opening = segment.flags.is_syn() && segment.ack.is_none();
-        if is_opening {
-            let is_own = match handshake.client_isn.get() {
-                Some(isn) => handshake.client == Some(segment.direction) && isn == segment.seq,
-                None => self.is_near(segment),
-            };
-            if is_own {
-                return false;
-            }
-            if !self.is_closed() {
-                let (client, isn, syn_at) = (segment.direction, segment.seq, segment.timestamp);
-                self.reorder_mut(pool).pending_syn = Some(PendingSyn { client, isn, syn_at });
-                self.is_on_fast_path = false;
-            }
-            return self.is_closed();
-        }
-        self.is_of_pending_syn(segment) || self.is_closed() && self.is_next(segment, handshake)
-    }
-
-    fn known_pending_syn(&self) -> Option<PendingSyn> {
-        self.reorder.as_ref()?.pending_syn
-    }
-
-    /// Whether `segment` belongs to the connection that the pending SYN announced.
-    fn is_of_pending_syn(&self, segment: &Segment<'_>) -> bool {
-        let Some(PendingSyn { client, isn, .. }) = self.known_pending_syn() else { return false };
-        if segment.direction == client {
-            !segment.flags.is_rst() && !segment.flags.is_syn() && segment.seq == isn.plus(1)
-        } else {
-            segment.flags.is_syn() && segment.ack == Some(isn.plus(1))
-        }
-    }
-
-    /// Whether `segment` comes after the end of this closed connection. Either it belongs to the
-    /// next one, whose SYN was missed, or the end was forged or belonged to another connection, and
-    /// this one continues.
-    fn is_next(&self, segment: &Segment<'_>, handshake: &Handshake) -> bool {
-        if segment.flags.is_syn() {
-            let isn = segment.ack.map(|ack| SeqNumber(ack.0.wrapping_sub(1)));
-            return handshake.client_isn.get() != isn && !self.is_near(segment);
-        }
-        let end = self.streams[segment.direction.index()].next;
-        let may_go_on = match self.bypassed {
-            None => !segment.seq.precedes(end),
-            Some(bypassed) => bypassed == Bypassed::Dormant,
-        };
-        may_go_on && is_worth_joining(segment.payload)
-    }
-
-    /// A SYN directly before the data captured so far in its direction (the SYN was captured late).
-    fn is_near(&self, segment: &Segment<'_>) -> bool {
-        let stream = &self.streams[segment.direction.index()];
-        stream.is_started && (0..RESET_WINDOW_BYTES).contains(&stream.next.distance(segment.seq))
     }
 
     /// Takes `segment`, and passes what is in order now to `visit`.
@@ -257,24 +188,23 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
-        if self.bypassed.is_some() {
-            return;
-        }
-        if self.is_reset {
-            context.stats.bytes_late += segment.payload.len() as u64;
+        if let Some(fate) = self.fate {
+            let is_late = fate == Fate::Reset;
+            context.stats.bytes_late += if is_late { segment.payload.len() as u64 } else { 0 };
             return;
         }
         self.settle(segment.timestamp, context, visit);
         if segment.flags.is_rst() {
             return self.reset(segment, context, visit);
         }
-        let may_ack = |ack| self.streams[1 - own].may_be_acked(ack);
-        if !self.streams[own].is_started && !segment.ack.is_none_or(may_ack) {
-            // It is a late segment of the previous connection on the same endpoints.
-            context.stats.bytes_late += segment.payload.len() as u64;
-            return;
+        self.settle_data_of_syn(segment, context, visit);
+        if let Some(refusal) = self.refusal(segment) {
+            return self.refuse(segment, refusal, context, visit);
         }
-        if segment.payload_wire_bytes > 0 {
+        let before = self.progress();
+        if segment.flags.is_syn() && segment.ack.is_none() && segment.payload_wire_bytes > 0 {
+            self.hold_data_of_syn(segment, &mut context.pool);
+        } else if segment.payload_wire_bytes > 0 {
             self.streams[own].join(segment.payload_seq());
             self.streams[own].begin_at_syn(segment.payload_seq(), segment.payload_wire_bytes);
             self.take_payload(segment, context, visit);
@@ -284,11 +214,14 @@ impl Connection {
             self.streams[own].fin_at.set_if_none(segment.payload_end());
         }
         if let Some(ack) = segment.ack {
-            self.streams[1 - own].update_acked(ack);
+            self.streams[1 - own].update_acked(ack, segment.window);
         }
         self.advance(segment.timestamp, context, visit);
         self.relieve(segment.timestamp, context, visit);
         self.watch_holes(segment.timestamp, &mut context.pool);
+        if before != self.progress() {
+            self.refuse_rival(&segment.key, context, visit);
+        }
     }
 
     /// Starts the grace of holes that something waits for.
@@ -312,6 +245,7 @@ impl Connection {
                 if handshake.client.is_none_or(|client| client == segment.direction) {
                     self.streams[own].start_behind(segment.seq);
                     self.streams[own].isn.set_if_none(segment.seq);
+                    self.learn_scale(segment);
                     handshake.client = Some(segment.direction);
                     handshake.client_isn.set_if_none(segment.seq);
                     if !handshake.has_syn {
@@ -320,11 +254,20 @@ impl Connection {
                 }
             }
             Some(ack) => {
-                let isn = SeqNumber(ack.0.wrapping_sub(1));
                 let client = segment.direction.opposite();
-                if handshake.client_isn.get().is_none_or(|known| known == isn) {
+                let known = handshake.client_isn.get();
+                let isn = known.unwrap_or(SeqNumber(ack.0.wrapping_sub(1)));
+                if known.is_none() || self.is_answer(ack, handshake) {
+                    let server = &self.streams[own];
+                    let is_other = server.isn.get().is_some_and(|known| known != segment.seq);
+                    if is_other && server.has(Fact::AtSyn) && !server.has(Fact::Acked) {
+                        self.is_answer_disputed = true;
+                        self.is_on_fast_path = false;
+                        return;
+                    }
                     self.streams[own].start_behind(segment.seq);
                     self.streams[own].isn.set_if_none(segment.seq);
+                    self.learn_scale(segment);
                     self.streams[client.index()].start_behind(isn);
                     handshake.client = Some(client);
                     handshake.client_isn.set(Some(isn));
@@ -351,8 +294,9 @@ impl Connection {
         // Half of all sequence numbers are behind what was delivered, half before it. A segment at
         // the border, which only a forger sends, counts as old: waiting segments need a defined
         // order.
-        if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.is_finished {
+        if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.has(Fact::Finished) {
             stream.count_old(segment.payload_seq(), segment.payload.len(), &mut context.stats);
+            stream.pass_copy(segment, visit);
             return;
         }
         let skip = seen_bytes.max(0) as usize;
@@ -362,6 +306,7 @@ impl Connection {
                 skip.min(segment.payload.len()),
                 &mut context.stats,
             );
+            stream.pass_copy(segment, visit);
         }
         let (bytes, cut, meta) = Stream::piece_of(segment, skip, context.is_filtered);
         if seen_bytes >= 0 && !is_waiting && !is_held {
@@ -382,7 +327,7 @@ impl Connection {
     fn is_ahead_of_peer(&self, own: usize, ack: Option<SeqNumber>) -> bool {
         let peer = &self.streams[1 - own];
         let Some(ack) = ack else { return false };
-        peer.is_started && !peer.is_finished && peer.missing_until(ack).is_some()
+        peer.is_started() && !peer.has(Fact::Finished) && peer.missing_until(ack).is_some()
     }
 
     /// Delivers waiting segments that have become due, in both directions, until there are no more.
@@ -500,7 +445,7 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        if self.is_reset || self.bypassed.is_some() {
+        if self.fate.is_some() {
             // Everything was delivered then, or is not wanted. Earlier acknowledgements belong to
             // what came before, whatever begins behind it.
             return;
@@ -510,7 +455,7 @@ impl Connection {
         while self.force(0, now, context, visit) || self.force(1, now, context, visit) {}
         for own in 0..2 {
             let may_be_fin = self.may_be_fin(own);
-            let (is_acked, acked) = (self.streams[own].is_acked, self.streams[own].acked);
+            let (is_acked, acked) = (self.streams[own].has(Fact::Acked), self.streams[own].acked);
             if is_acked && !may_be_fin {
                 self.skip_hole(own, acked, &mut context.stats, visit);
             }
@@ -525,15 +470,12 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        let stream = &self.streams[segment.direction.index()];
-        let is_in_window = !stream.is_started
-            || segment.seq.distance(stream.next).unsigned_abs() <= RESET_WINDOW_BYTES as u32;
-        if !is_in_window || self.is_reset {
-            context.stats.resets_ignored += u64::from(!self.is_reset);
+        if !self.may_reset(segment) {
+            context.stats.resets_ignored += 1;
             return;
         }
         self.flush(context, visit);
-        self.is_reset = true;
+        self.fate = Some(Fate::Reset);
         visit(segment.direction, Chunk::Reset);
     }
 
@@ -543,6 +485,11 @@ impl Connection {
         for mut buffer in buffers.filter_map(Option::take) {
             buffer.clear(&mut pool.segments);
             pool.give_buffer_back(buffer);
+        }
+        if let Some(reorder) = &mut self.reorder {
+            let data_bytes = reorder.syn_data.take().map_or(0, |data| data.cost_bytes());
+            pool.segments.used_bytes -= data_bytes;
+            reorder.rival.take().map(|rival| rival.release(pool));
         }
         self.free_if_blank(pool);
     }

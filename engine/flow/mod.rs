@@ -14,6 +14,7 @@ mod index;
 mod out_of_order;
 mod reorder_pool;
 mod reorder_state;
+mod rival;
 #[cfg(test)]
 mod shape_tests;
 mod slots;
@@ -31,6 +32,7 @@ pub use table::{FlowIndex, FlowTable, memory_weight};
 use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::{Direction, IfaceId};
 use crate::time::TimestampNs;
+use std::cell::Cell;
 
 /// The origin of some bytes: the frame that held their first captured copy.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,9 @@ pub struct SegmentMeta {
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
     Bytes(&'a [u8], &'a SegmentMeta),
+    /// Another copy of bytes that were delivered before, and its origin. If it differs from the first
+    /// one where that matters, the receiver says so, and the stream goes on behind this copy.
+    Copy(&'a [u8], &'a SegmentMeta, &'a Cell<bool>),
     /// Bytes that passed on the wire but were cut off by the filter: part of a body, either on our
     /// request ([`Connection::grant`]) or because the filter followed the body itself. They are not
     /// lost: when and where they passed is known.

@@ -2,8 +2,8 @@
 //! order, missing or contradictory. Most connections have a null pointer instead.
 
 use super::out_of_order::OutOfOrderBuffer;
+use super::rival::{HeldSegment, Rival};
 use crate::decode::SeqNumber;
-use crate::ids::Direction;
 use crate::time::TimestampNs;
 
 #[derive(Debug, Default)]
@@ -11,7 +11,10 @@ pub(super) struct ReorderState {
     /// The segments that wait in each direction.
     pub buffers: [Option<Box<OutOfOrderBuffer>>; 2],
     pub holes: [Option<Hole>; 2],
-    pub pending_syn: Option<PendingSyn>,
+    /// Segments with other numbers.
+    pub rival: Option<Box<Rival>>,
+    /// Data on a SYN that is not acknowledged yet.
+    pub syn_data: Option<Box<HeldSegment>>,
 }
 
 /// Since when something waits for bytes that the peer has acknowledged, and how far the peer had
@@ -23,20 +26,12 @@ pub(super) struct Hole {
     pub acked: SeqNumber,
 }
 
-/// A SYN with another initial sequence number that came while the connection was open. It may be a
-/// new connection or a forgery; what follows decides.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PendingSyn {
-    pub client: Direction,
-    pub isn: SeqNumber,
-    pub syn_at: TimestampNs,
-}
-
 impl ReorderState {
     pub fn is_blank(&self) -> bool {
         self.buffers.iter().all(Option::is_none)
             && self.holes.iter().all(Option::is_none)
-            && self.pending_syn.is_none()
+            && self.rival.is_none()
+            && self.syn_data.is_none()
     }
 }
 

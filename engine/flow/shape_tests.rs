@@ -50,7 +50,7 @@ fn what_comes_late_of_the_connection_before_is_not_this_ones() {
             Sent::data(Reverse, 0, 3, b"answer", 4),
         ];
         let mut one = run(&sent);
-        assert_eq!((one.table.stats().gaps, one.table.stats().bytes_late), (0, 4));
+        assert_eq!((one.table.stats().gaps, one.table.stats().segments_refused), (0, 1));
         one.look(100_000);
         assert_eq!(one.flushed(), [bytes(Forward, "ask"), bytes(Reverse, "answer")]);
     }

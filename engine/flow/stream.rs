@@ -7,21 +7,93 @@ use crate::decode::{Segment, SeqNumber};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
 use crate::stats::FlowStats;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// The largest possible window: 65,535 bytes, scaled by 2^14 (RFC 7323 section 2.3).
 const WINDOW_BYTES_MAX: i32 = 1 << 30;
 
-/// How far ahead of what the peer has read the first captured payload may be.
-const JOIN_WINDOW_BYTES: i32 = 1 << 20;
+/// How far ahead of what the peer has read the first captured payload may be; and the least window
+/// where its scale is not known.
+const JOIN_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Segments this far behind are still retransmissions or late, whatever the window is.
+const LATE_BYTES_MIN: u32 = 1 << 16;
+
+/// How the windows for a stream are scaled. The shift counts of both SYNs are needed for that: RFC 7323
+/// section 2.2. In one byte, because streams exist a million times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct WindowScale(u8);
+
+impl WindowScale {
+    /// Set while only the receiver's SYN was seen.
+    const OFFERED: u8 = 0x80;
+    const NONE: u8 = 0x1f;
+    const UNKNOWN: WindowScale = WindowScale(u8::MAX);
+
+    /// The receiver's SYN was seen, with this shift count or none.
+    pub fn offered(shift: Option<u8>) -> WindowScale {
+        WindowScale(WindowScale::OFFERED | shift.map_or(WindowScale::NONE, |shift| shift & 15))
+    }
+
+    /// Both SYNs were seen: windows are scaled if both had a shift count.
+    pub fn agree(scales: [&mut WindowScale; 2]) {
+        if scales.iter().any(|scale| **scale == WindowScale::UNKNOWN) {
+            return;
+        }
+        let offered = WindowScale::offered(None);
+        let is_none = scales.iter().any(|scale| **scale == offered);
+        for scale in scales {
+            scale.0 = if is_none { 0 } else { scale.0 & !WindowScale::OFFERED };
+        }
+    }
+
+    /// The shift count, if it is known.
+    #[inline(always)]
+    fn shift(self) -> Option<u8> {
+        (self.0 & WindowScale::OFFERED == 0).then_some(self.0 & 15)
+    }
+}
+
+impl Default for WindowScale {
+    fn default() -> WindowScale {
+        WindowScale::UNKNOWN
+    }
+}
+
+/// What is known of a stream: yes or no.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Fact {
+    /// `next` is defined.
+    Started = 1,
+    /// It began behind its SYN, and nothing has been delivered yet.
+    AtSyn = 2,
+    /// The peer has acknowledged something.
+    Acked = 4,
+    /// A second acknowledgment agreed with the first.
+    AckedAgain = 8,
+    /// Its FIN was delivered.
+    Finished = 16,
+    /// The checksum of its SYN was right, so that a wrong one means something. (Whoever replaces
+    /// addresses in a capture often leaves all checksums wrong.)
+    Checksums = 32,
+}
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     /// The next byte to deliver. Undefined until `is_started`.
     pub next: SeqNumber,
-    /// How far the peer has acknowledged. Undefined until `is_acked`.
+    /// How far the peer has acknowledged, or, until `is_acked`, where the stream began. Undefined
+    /// until one of them is known.
     pub acked: SeqNumber,
+    /// How many bytes behind `acked` the peer accepts, according to its last acknowledgment; or, if
+    /// the scale is not known, twice what was in flight at a time, at most.
+    pub window_bytes: u32,
+    /// How `window` in the peer's segments is scaled.
+    pub scale: WindowScale,
+    facts: u8,
     /// The position of the FIN, once it was seen.
     pub fin_at: PackedOption<SeqNumber>,
     /// The sequence number of its SYN, if that was seen.
@@ -30,26 +102,43 @@ pub(super) struct Stream {
     pub granted: PackedOption<SeqNumber>,
     /// The last hole that was given up. Bytes of it that still arrive are late.
     pub lost: Range<SeqNumber>,
-    pub is_started: bool,
-    /// It began behind its SYN, and nothing has been delivered yet.
-    pub is_at_syn: bool,
-    pub is_acked: bool,
-    pub is_finished: bool,
 }
 
 impl Stream {
+    /// Whether `fact` is one.
+    #[inline(always)]
+    pub fn has(&self, fact: Fact) -> bool {
+        self.facts & fact as u8 != 0
+    }
+
+    /// Sets whether `fact` is one.
+    #[inline(always)]
+    pub fn set(&mut self, fact: Fact, value: bool) {
+        self.facts = self.facts & !(fact as u8) | if value { fact as u8 } else { 0 };
+    }
+
+    /// Whether `next` is defined.
+    #[inline(always)]
+    pub fn is_started(&self) -> bool {
+        self.has(Fact::Started)
+    }
+
     /// The stream begins at `seq` for us, unless it has begun.
     pub fn start(&mut self, seq: SeqNumber) {
-        if !self.is_started {
-            self.is_started = true;
+        if !self.is_started() {
+            self.set(Fact::Started, true);
             self.next = seq;
+            if !self.has(Fact::Acked) || !self.is_near_acked(seq) {
+                self.set(Fact::Acked, false);
+                self.acked = seq;
+            }
         }
     }
 
     /// The stream begins behind the SYN with this number, unless it has begun.
     pub fn start_behind(&mut self, isn: SeqNumber) {
-        if !self.is_started {
-            self.is_at_syn = true;
+        if !self.is_started() {
+            self.set(Fact::AtSyn, true);
             self.start(isn.plus(1));
         }
     }
@@ -59,41 +148,112 @@ impl Stream {
     /// others.
     #[inline]
     pub fn join(&mut self, seq: SeqNumber) {
-        if self.is_started {
+        if self.is_started() {
             return;
         }
-        let is_near = self.is_acked && (0..JOIN_WINDOW_BYTES).contains(&seq.distance(self.acked));
+        let is_near =
+            self.has(Fact::Acked) && (0..JOIN_WINDOW_BYTES as i32).contains(&seq.distance(self.acked));
         self.start(if is_near { self.acked } else { seq });
     }
 
     /// Crafted captures give the first byte the same number as the SYN. A keep-alive probe looks
     /// like that as well, but has at most one byte.
     pub fn begin_at_syn(&mut self, seq: SeqNumber, wire_bytes: u32) {
-        if self.is_at_syn && self.next.distance(seq) == 1 && wire_bytes > 1 {
+        if self.has(Fact::AtSyn) && self.next.distance(seq) == 1 && wire_bytes > 1 {
             self.next = seq;
         }
     }
 
-    pub fn update_acked(&mut self, ack: SeqNumber) {
-        if !self.is_acked || self.acked.precedes(ack) {
+    /// The peer has acknowledged `ack`, and advertises `window`.
+    #[inline(always)]
+    pub fn update_acked(&mut self, ack: SeqNumber, window: u16) {
+        if !self.has(Fact::Acked) || !ack.precedes(self.acked) {
+            match self.scale.shift() {
+                Some(shift) => self.window_bytes = u32::from(window) << (shift & 15),
+                None => self.learn_window(),
+            }
+            let is_again = self.has(Fact::AckedAgain) || self.has(Fact::Acked);
+            self.set(Fact::AckedAgain, is_again);
+            self.set(Fact::Acked, true);
             self.acked = ack;
-            self.is_acked = true;
         }
     }
 
-    /// Whether `ack` can belong to this connection: it is behind the SYN, if that was seen, and at
-    /// most one window ahead. For a stream that is longer than a window this is unknown, and true.
-    pub fn may_be_acked(&self, ack: SeqNumber) -> bool {
+    /// What is in flight fits into the window.
+    fn learn_window(&mut self) {
+        if self.is_started() && self.has(Fact::Acked) {
+            let in_flight_bytes = self.next.distance(self.acked).max(0) as u32;
+            let least_bytes = (2 * in_flight_bytes).min(WINDOW_BYTES_MAX as u32);
+            self.window_bytes = self.window_bytes.max(least_bytes);
+        }
+    }
+
+    /// The window that the peer advertises, as far as is known.
+    fn window(&self) -> i32 {
+        let bytes = match self.scale.shift() {
+            Some(_) => self.window_bytes,
+            None => self.window_bytes.max(JOIN_WINDOW_BYTES),
+        };
+        bytes.min(WINDOW_BYTES_MAX as u32) as i32
+    }
+
+    /// How far behind a segment or an acknowledgment may be.
+    fn late_bytes(&self) -> i32 {
+        self.window().max(LATE_BYTES_MIN as i32)
+    }
+
+    fn is_near_acked(&self, seq: SeqNumber) -> bool {
+        let reach = self.late_bytes().max(JOIN_WINDOW_BYTES as i32);
+        (-reach..=reach).contains(&seq.distance(self.acked))
+    }
+
+    /// The position behind which the window lies. If more has passed than the peer has allowed,
+    /// acknowledgments were missed.
+    fn window_begin(&self) -> SeqNumber {
+        let is_stale = !self.has(Fact::Acked) || self.next.distance(self.acked) > self.window();
+        if is_stale { self.next } else { self.acked }
+    }
+
+    /// Whether `number` is not before the SYN. Unknown, and true, for a stream that is longer than a
+    /// window.
+    fn is_behind_syn(&self, number: SeqNumber) -> bool {
         let Some(isn) = self.isn.get() else { return true };
         let is_short = (0..WINDOW_BYTES_MAX).contains(&self.next.distance(isn));
-        !is_short || isn.precedes(ack) && ack.distance(self.next) <= WINDOW_BYTES_MAX
+        !is_short || !number.precedes(isn)
+    }
+
+    /// Whether its sender may send a segment at `seq` (RFC 9293 section 3.4): it is inside the window,
+    /// or so little behind that it may be a retransmission.
+    pub fn may_be_sent(&self, seq: SeqNumber) -> bool {
+        if !self.is_started() {
+            return !self.has(Fact::AckedAgain) || self.is_near_acked(seq);
+        }
+        let ahead = seq.distance(self.next);
+        match ahead {
+            0 => true,
+            1.. => seq.distance(self.window_begin()) <= self.window(),
+            _ => ahead >= -self.late_bytes() && self.is_behind_syn(seq),
+        }
+    }
+
+    /// Whether the peer may acknowledge `ack` (RFC 5961 section 5): at most what its window allows its
+    /// sender to send, and at least what it has acknowledged, less a window.
+    pub fn may_be_acked(&self, ack: SeqNumber) -> bool {
+        if !self.is_started() {
+            return !self.has(Fact::Acked) || self.is_near_acked(ack);
+        }
+        // A FIN has a number of its own.
+        if ack.distance(self.next) > 1 {
+            return ack.distance(self.window_begin()) <= self.window() + 1;
+        }
+        ack.distance(self.acked) >= -self.late_bytes() && self.is_behind_syn(ack)
     }
 
     /// The end of missing data that, according to `ack`, has passed; `None` if nothing is missing.
     /// The sequence number of a FIN is not data, and no acknowledgement can be more than a window
     /// ahead of what we have.
     pub fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
-        if !self.is_started || self.is_finished || ack.distance(self.next) > WINDOW_BYTES_MAX {
+        if !self.is_started() || self.has(Fact::Finished) || ack.distance(self.next) > WINDOW_BYTES_MAX {
             return None;
         }
         let until = match self.fin_at.get() {
@@ -138,7 +298,7 @@ impl Stream {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         self.next = meta.seq.plus(bytes.len() as u32);
-        self.is_at_syn = false;
+        self.set(Fact::AtSyn, false);
         stats.bytes_in_order += bytes.len() as u64;
         if !bytes.is_empty() {
             visit(direction, Chunk::Bytes(bytes, meta));
@@ -152,6 +312,24 @@ impl Stream {
         } else if len_bytes > 0 {
             stats.bytes_cut += len_bytes;
             visit(direction, Chunk::Gap { len_bytes, at });
+        }
+    }
+
+    /// Passes the part of a segment that was passed before on once more, as a copy.
+    #[cold]
+    pub fn pass_copy(
+        &mut self,
+        segment: &Segment<'_>,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let (bytes, _, meta) = Stream::piece_of(segment, 0, false);
+        let old_bytes = self.next.distance(meta.seq).max(0) as usize;
+        let (bytes, differs) = (bytes.get(..old_bytes).unwrap_or(bytes), Cell::new(false));
+        if !bytes.is_empty() {
+            visit(segment.direction, Chunk::Copy(bytes, &meta, &differs));
+        }
+        if differs.get() && segment.payload_end().precedes(self.next) {
+            self.next = segment.payload_end();
         }
     }
 
@@ -190,7 +368,7 @@ impl Stream {
         let from = if self.lost.end == at { self.lost.start } else { at };
         self.lost = from..target;
         self.next = target;
-        self.is_at_syn = false;
+        self.set(Fact::AtSyn, false);
         stats.gaps += 1;
         stats.gap_bytes += len_bytes;
         visit(direction, Chunk::Gap { len_bytes, at });
@@ -210,17 +388,46 @@ impl Stream {
         stats.bytes_duplicate += len_bytes as u64 - late_bytes;
     }
 
+    /// The stream goes on at `start`, wherever it was.
+    pub fn anchor(
+        &mut self,
+        start: SeqNumber,
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        self.fin_at.set(None);
+        if self.is_started() && start != self.next {
+            self.skip_to(start, direction, stats, visit);
+        }
+        (self.next, self.acked) = (start, start);
+        self.set(Fact::Started, true);
+        for fact in [Fact::AtSyn, Fact::Acked, Fact::AckedAgain] {
+            self.set(fact, false);
+        }
+        self.granted.set(None);
+    }
+
+    /// The peer's first acknowledgment is for `ack`. If nothing but SYN-ACKs came so far, that is where
+    /// the stream begins.
+    pub fn begin_as_acknowledged(&mut self, ack: SeqNumber) {
+        if self.has(Fact::AtSyn) && !self.has(Fact::Acked) && ack != self.next {
+            (self.next, self.acked) = (ack, ack);
+            self.isn.set(Some(SeqNumber(ack.0.wrapping_sub(1))));
+        }
+    }
+
     pub fn finish_if_due(
         &mut self,
         direction: Direction,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let Some(fin_at) = self.fin_at.get() else { return };
-        if !self.is_finished && fin_at == self.next {
-            self.is_finished = true;
+        if !self.has(Fact::Finished) && fin_at == self.next {
+            self.set(Fact::Finished, true);
             visit(direction, Chunk::Fin);
         }
-        if !self.is_finished && fin_at.precedes(self.next) {
+        if !self.has(Fact::Finished) && fin_at.precedes(self.next) {
             // Data was delivered beyond it, so the FIN did not belong to this stream.
             self.fin_at.set(None);
         }

@@ -1,8 +1,9 @@
 //! [`FlowTable`]: the connections of a shard, found by key. Bounded; idle connections are removed
 //! as packet time advances.
 
-use super::connection::{Bypassed, Connection, ReassemblyContext};
+use super::connection::{Bypassed, Connection, Ownership, ReassemblyContext};
 use super::index::Index;
+use super::rival::HeldSegment;
 use super::slots::Slots;
 use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
@@ -215,7 +216,34 @@ impl<S: Default> FlowTable<S> {
         if let Some((key, handshake, state)) = self.parts(index) {
             events.ended(key, handshake, state, end);
         }
-        self.remove(index, end, segment);
+        let is_decided = end == End::Reused || segment.is_some() && end == End::Fin;
+        let Some((key, next)) = self.remove(index, end, is_decided) else { return };
+        let Some(next) = self.replay(&key, &next, events) else { return };
+        if segment.is_none_or(|segment| segment.key != key) {
+            self.end(next, end, None, events);
+        }
+    }
+
+    /// Passes the first segments of a connection that has replaced another one to a new flow.
+    fn replay(
+        &mut self,
+        key: &FlowKey,
+        held: &[HeldSegment],
+        events: &mut impl FlowEvents<S>,
+    ) -> Option<FlowIndex> {
+        let mut index = None;
+        for held in held {
+            let segment = held.segment(key);
+            let index = *index.get_or_insert_with(|| {
+                let handshake =
+                    Handshake { began_at: segment.timestamp, ..Handshake::default() };
+                self.insert(&segment, self.hash(key), Connection::joined_at(&segment), handshake)
+            });
+            self.accept(index, &segment, |key, handshake, state, direction, chunk| {
+                events.chunk(key, handshake, state, direction, chunk);
+            });
+        }
+        index
     }
 
     /// Finds the flow of `segment`, or creates it. A handshake begins a flow, and so does payload
@@ -239,14 +267,17 @@ impl<S: Default> FlowTable<S> {
             // A SYN is never a late packet: it begins something, even with an old number.
             let late_ns = if segment.flags.is_syn() { 0 } else { late_ns(flow) };
             if quiet_ns > timeout_ns(flow, &self.context.limits, late_ns) {
-                flow.connection.forget_pending_syn();
                 return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Idle));
             }
         }
-        if flow.connection.is_replaced_by(segment, &flow.handshake, &mut self.context.pool) {
-            return Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused));
+        let (connection, handshake) = (&mut flow.connection, &mut flow.handshake);
+        match connection.ownership(segment, handshake, flow.over_at, &mut self.context) {
+            Ownership::Own => Admission::Flow(FlowIndex(slot)),
+            Ownership::Next => {
+                Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused))
+            }
+            Ownership::Unclear => Admission::Unknown,
         }
-        Admission::Flow(FlowIndex(slot))
     }
 
     /// A segment of `key` comes soon: prefetches the memory it will need. This takes two steps,
@@ -347,6 +378,23 @@ impl<S: Default> FlowTable<S> {
         flow.connection.is_closed()
     }
 
+    /// Whether the receiver discards `segment`, which decides about its connection, because of its
+    /// checksum. Counts it.
+    #[cold]
+    pub fn discards(&mut self, index: FlowIndex, segment: &Segment<'_>) -> bool {
+        let flow = self.slots[index.0 as usize].as_ref();
+        let is_wrong = flow.is_some_and(|flow| flow.connection.has_wrong_checksum(segment));
+        self.context.stats.checksums_wrong += u64::from(is_wrong);
+        is_wrong
+    }
+
+    /// Whether what passed on a connection is beyond doubt; see [`Connection::is_proven`].
+    #[cold]
+    pub fn is_proven(&self, index: FlowIndex) -> bool {
+        let flow = self.slots[index.0 as usize].as_ref();
+        flow.is_some_and(|flow| flow.connection.is_proven())
+    }
+
     /// The bytes of this flow are no longer wanted. Its segments are skipped from now on, and it is
     /// only remembered.
     pub fn bypass(&mut self, index: FlowIndex, bypassed: Bypassed) {
@@ -402,13 +450,16 @@ impl<S: Default> FlowTable<S> {
         });
     }
 
-    /// Removes a flow from the table. If a pending SYN ended it, the flow that the SYN announced
-    /// takes its slot.
-    pub fn remove(&mut self, index: FlowIndex, end: End, segment: Option<&Segment<'_>>) {
-        let Some(mut flow) = self.slots[index.0 as usize].take() else { return };
-        let next = segment
-            .filter(|segment| segment.key == flow.key)
-            .and_then(|segment| Some((segment, flow.connection.announced(segment)?)));
+    /// Removes a flow from the table. Returns its key and the first segments of the connection that
+    /// replaces it, if any were held.
+    pub(super) fn remove(
+        &mut self,
+        index: FlowIndex,
+        end: End,
+        is_decided: bool,
+    ) -> Option<(FlowKey, Vec<HeldSegment>)> {
+        let mut flow = self.slots[index.0 as usize].take()?;
+        let next = flow.connection.take_next(is_decided, &mut self.context.pool);
         flow.connection.forget_reorder_state(&mut self.context.pool);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
@@ -422,9 +473,7 @@ impl<S: Default> FlowTable<S> {
             End::Reused => self.context.stats.flows_reused += 1,
             End::Fin | End::Rst | End::Exit => {}
         }
-        if let Some((segment, (connection, handshake))) = next {
-            self.insert(segment, hash, connection, handshake);
-        }
+        Some((flow.key, next))
     }
 
     /// The state of a flow, with its key and handshake, to end what is in progress on it.

@@ -85,6 +85,7 @@ pub(super) fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_
                 _ => heard.push(Heard::Bytes(direction, text)),
             }
         }
+        Chunk::Copy(..) => {}
         Chunk::Elided { len_bytes, .. } => heard.push(Heard::Elided(direction, len_bytes.into())),
         Chunk::Gap { len_bytes, .. } => heard.push(Heard::Gap(direction, len_bytes)),
         Chunk::Fin => heard.push(Heard::Fin(direction)),
@@ -138,6 +139,13 @@ impl Run {
         });
     }
 
+    /// The capture ends.
+    pub(super) fn end(&mut self) {
+        for index in self.table.indices() {
+            self.table.end(index, End::Exit, None, &mut HeardEvents(&mut self.heard));
+        }
+    }
+
     /// How the only connection in the table began.
     pub(super) fn handshake(mut self) -> Handshake {
         let index = self.table.indices()[0];
@@ -148,7 +156,7 @@ impl Run {
         let heard = &mut self.heard;
         for index in self.table.indices() {
             self.table.flush(index, |_, _, (), way, chunk| hear(heard, way, chunk));
-            self.table.remove(index, End::Exit, None);
+            self.table.remove(index, End::Exit, false);
         }
         assert_eq!(self.table.buffered_bytes(), 0, "what waited was given back");
         self.heard
@@ -359,14 +367,26 @@ fn a_forged_syn_does_not_end_a_live_connection() {
 }
 
 #[test]
-fn an_answered_syn_does() {
+fn a_handshake_with_data_of_both_sides_does() {
     let mut sent = after_handshake(&[Sent::data(Forward, 0, 0, b"one", 1)]);
     sent.push(Sent::data(Forward, 900_000, 0, b"", 2).flags(TcpFlags::SYN));
     sent.push(Sent::data(Reverse, 700_000, 900_000, b"", 3).flags(TcpFlags::SYN | TcpFlags::ACK));
     sent.push(Sent::data(Forward, 900_000, 700_000, b"new", 4));
-    let run = run(&sent);
-    assert_eq!((run.table.stats().flows, run.table.stats().flows_reused), (2, 1));
-    assert_eq!(run.flushed(), [bytes(Forward, "onenew")]);
+    let stats = |run: &Run| (run.table.stats().flows, run.table.stats().flows_reused);
+    // Anybody can forge the first three. If the connection itself goes on, they were.
+    let mut forged = sent.clone();
+    forged.push(Sent::data(Forward, 3, 0, b"two", 5));
+    let forged = run(&forged);
+    assert_eq!((stats(&forged), forged.table.stats().handshakes_refused), ((1, 0), 1));
+    assert_eq!(forged.flushed(), [bytes(Forward, "onetwo")]);
+    // If it is not heard of again, the next one was waiting for its answer.
+    let mut unanswered = run(&sent);
+    unanswered.end();
+    assert_eq!((stats(&unanswered), unanswered.heard), ((2, 0), vec![bytes(Forward, "onenew")]));
+    sent.push(Sent::data(Reverse, 700_000, 900_003, b"answer", 6));
+    let answered = run(&sent);
+    assert_eq!(stats(&answered), (2, 1));
+    assert_eq!(answered.flushed(), [bytes(Forward, "onenew"), bytes(Reverse, "answer")]);
 }
 
 #[test]
@@ -420,7 +440,7 @@ fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
     });
     assert_eq!(gaps, 999);
     for index in table.indices() {
-        table.remove(index, End::Evicted, None);
+        table.remove(index, End::Evicted, false);
     }
     assert_eq!(table.watched_count(), 0);
 }

@@ -68,9 +68,13 @@ impl Feedback {
             self.begin(key, connection, &mut state.hint);
         }
         for direction in [Direction::Forward, Direction::Reverse] {
-            let until = self.elide_bytes_min.and_then(|bytes_min| {
+            let elidable = self.elide_bytes_min.and_then(|bytes_min| {
                 state.protocol.elidable_until(shared, direction, bytes_min, GRANT_AHEAD_BYTES_MAX)
             });
+            // Of a head that nobody has read yet, another copy may still come, and must be seen.
+            let until = elidable
+                .filter(|it| connection.is_read_until(direction, it.head_end))
+                .map(|it| it.until);
             let Some(next) = connection.next(direction) else { continue };
             let until = match (connection.granted(direction), until) {
                 (Some(granted), Some(until))

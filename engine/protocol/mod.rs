@@ -21,7 +21,9 @@ use crate::ids::{Direction, FlowKey};
 use crate::record::EventSink;
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
+use std::cell::Cell;
 
+mod first_bytes;
 pub mod http1;
 pub mod http2;
 mod inner;
@@ -128,6 +130,19 @@ pub enum Step {
     HandOver,
 }
 
+/// What another copy of some bytes shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Copied {
+    /// Nothing new, as far as it matters.
+    Same,
+    /// It differs from the bytes that were taken: these may have been forged.
+    Differs,
+    /// The same, and the protocol was recognised by these bytes: another one must look again
+    /// ([`Protocol::hand_over`]).
+    HandOver,
+}
+
 /// The protocol that takes a connection over, and the byte at which it starts.
 #[derive(Debug)]
 pub struct HandOver {
@@ -138,6 +153,15 @@ pub struct HandOver {
     /// Earlier bytes that belong to it as well and came in previous chunks, in a buffer of the
     /// pool.
     pub kept: Option<(Vec<u8>, SegmentMeta)>,
+}
+
+/// Bytes of a body that need not reach user space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elidable {
+    /// Where the head ends. Only once the receiver has read it, the head is what it says.
+    pub head_end: SeqNumber,
+    /// Where they end.
+    pub until: SeqNumber,
 }
 
 /// What is still wanted of a connection. The filter and the flow table act on it.
@@ -226,6 +250,18 @@ pub trait Protocol: Default {
         self.gap(cx, direction, len_bytes.into(), meta.seq);
     }
 
+    /// Takes another copy of bytes that were passed on before. It may differ from the first one, which
+    /// then was not what the receiver has read, or is not.
+    fn copy<S: EventSink>(
+        &mut self,
+        _cx: &mut Context<'_, S>,
+        _direction: Direction,
+        _bytes: &[u8],
+        _meta: &SegmentMeta,
+    ) -> Copied {
+        Copied::Same
+    }
+
     /// Takes the loss of `len_bytes` of a direction, starting at `at`.
     fn gap<S: EventSink>(
         &mut self,
@@ -271,7 +307,7 @@ pub trait Protocol: Default {
     /// [`Interest::Wanted`] is final.
     fn interest(&self) -> Interest;
 
-    /// The position up to which the bytes of `direction` need not reach user space, if there are at
+    /// Which bytes of `direction` need not reach user space, if there are at
     /// least `bytes_min` of them; at most `ahead_bytes_max` ahead. `None` if there is any doubt.
     fn elidable_until<S>(
         &self,
@@ -279,12 +315,25 @@ pub trait Protocol: Default {
         _direction: Direction,
         _bytes_min: u64,
         _ahead_bytes_max: u32,
-    ) -> Option<SeqNumber> {
+    ) -> Option<Elidable> {
         None
     }
 
     /// What the connection carried, as far as is known.
     fn carried(&self) -> Carried;
+}
+
+/// Whether a segment with this `payload` may, by itself, end our interest in its connection. So its
+/// checksum matters: a record of TLS, the preface of HTTP/2, a CONNECT, a switch of protocols.
+#[inline(always)]
+pub fn is_decisive(payload: &[u8]) -> bool {
+    match payload {
+        [0x14..=0x17, 0x03, ..] => true,
+        [b'P', b'R', b'I', b' ', ..] => true,
+        [b'C', b'O', b'N', b'N', ..] => true,
+        [b'H', _, _, _, _, _, _, _, _, b'1', b'0', b'1', ..] => true,
+        _ => false,
+    }
 }
 
 /// The protocol that recognises these first bytes, if any.
@@ -322,6 +371,14 @@ impl ConnectionState {
                     self.succeed(cx, direction, bytes, meta);
                 }
             }
+            Chunk::Copy(bytes, meta, differs) => match self.copy(cx, direction, bytes, meta) {
+                Copied::Same => {}
+                Copied::Differs => differs.set(true),
+                Copied::HandOver => {
+                    differs.set(true);
+                    self.succeed(cx, direction, &[], meta);
+                }
+            },
             Chunk::Elided { len_bytes, meta } => self.elided(cx, direction, len_bytes, meta),
             Chunk::Gap { len_bytes, at } => self.gap(cx, direction, len_bytes, at),
             Chunk::Fin => self.fin(cx, direction),

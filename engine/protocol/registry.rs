@@ -86,6 +86,24 @@ macro_rules! protocols {
                 }
             }
 
+            fn copy<S: EventSink>(
+                &mut self,
+                cx: &mut Context<'_, S>,
+                direction: Direction,
+                bytes: &[u8],
+                meta: &SegmentMeta,
+            ) -> Copied {
+                match self {
+                    $($(#[$attribute])*
+                      ConnectionState::$kind(state) => state.copy(cx, direction, bytes, meta),)*
+                    ConnectionState::Succession(both) => {
+                        let differs = Cell::new(false);
+                        both.now.chunk(cx, direction, Chunk::Copy(bytes, meta, &differs));
+                        if differs.get() { Copied::Differs } else { Copied::Same }
+                    }
+                }
+            }
+
             fn gap<S: EventSink>(
                 &mut self,
                 cx: &mut Context<'_, S>,
@@ -172,7 +190,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// The position up to which the bytes of `direction` need not reach user space.
+            /// Which bytes of `direction` need not reach user space.
             #[inline(always)]
             pub fn elidable_until<S>(
                 &self,
@@ -180,7 +198,7 @@ macro_rules! protocols {
                 direction: Direction,
                 bytes_min: u64,
                 ahead_bytes_max: u32,
-            ) -> Option<SeqNumber> {
+            ) -> Option<Elidable> {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => {
                         state.elidable_until(shared, direction, bytes_min, ahead_bytes_max)

@@ -305,6 +305,11 @@ impl Exchange {
     }
 
     /// The request or the response.
+    pub fn message(&self, is_request: bool) -> &Message {
+        if is_request { &self.request } else { &self.response }
+    }
+
+    /// The request or the response.
     pub fn message_mut(&mut self, is_request: bool) -> &mut Message {
         if is_request { &mut self.request } else { &mut self.response }
     }

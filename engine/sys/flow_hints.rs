@@ -37,20 +37,23 @@ pub const GRANT_AHEAD_BYTES_MAX: u32 = 1 << 29;
 
 /// What a hint states about a connection, in bits of its realm that keys leave free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct HintFlags(u32);
+pub struct HintFlags(u8);
+
+/// The lowest bit of a realm that keys leave free.
+const FLAGS_SHIFT: u32 = 26;
 
 impl HintFlags {
     /// The connection is not HTTP, whatever arrives, until the next SYN.
-    pub const FOREIGN: HintFlags = HintFlags(1 << 26);
+    pub const FOREIGN: HintFlags = HintFlags(1);
     /// The connection is not HTTP, until a segment begins like a message.
-    pub const OTHER: HintFlags = HintFlags(1 << 27);
+    pub const OTHER: HintFlags = HintFlags(2);
     /// The connection was joined midstream: its beginning was not captured. The sequence number of
     /// the segment at which it was joined is used for both initial ones.
-    pub const LATE: HintFlags = HintFlags(1 << 28);
+    pub const LATE: HintFlags = HintFlags(4);
 
     /// The initial sequence number of the sender of `direction` is known.
     pub fn isn(direction: Direction) -> HintFlags {
-        HintFlags(1 << (29 + direction.index()))
+        HintFlags(8 << direction.index())
     }
 
     /// The flags of both.
@@ -127,7 +130,7 @@ impl FlowHints {
 
     /// Makes the hint visible to the filter, or changes its flags.
     pub fn show(&self, id: HintId, key: &FlowKey, flags: HintFlags) {
-        let marked = FlowKey { realm: key.realm | flags.0, ..*key };
+        let marked = FlowKey { realm: key.realm | u32::from(flags.0) << FLAGS_SHIFT, ..*key };
         self.word(id, LAST_KEY_WORD).store(marked.words()[LAST_KEY_WORD], Ordering::Release);
     }
 
@@ -157,7 +160,9 @@ impl FlowHints {
             let word = |at| self.word(id, at).load(Ordering::Relaxed);
             let is_same = (0..LAST_KEY_WORD).all(|at| word(at) == words[at]);
             // On little-endian machines the realm is the upper half of the last word.
-            let flags = HintFlags(((word(LAST_KEY_WORD) ^ words[LAST_KEY_WORD]) >> 32) as u32);
+            let flags = HintFlags(
+                (((word(LAST_KEY_WORD) ^ words[LAST_KEY_WORD]) >> 32) as u32 >> FLAGS_SHIFT) as u8,
+            );
             (is_same && flags != HintFlags::default()).then(|| (flags, [word(6), word(7)]))
         })
     }
@@ -199,7 +204,7 @@ mod tests {
     #[test]
     fn words_mean_the_same_on_both_sides() {
         let shared = include_str!("../../bpf/shared.h");
-        let value = |flags: HintFlags| flags.0.trailing_zeros();
+        let value = |flags: HintFlags| flags.0.trailing_zeros() + FLAGS_SHIFT;
         let lines = [
             ("HINT_FOREIGN", value(HintFlags::FOREIGN)),
             ("HINT_OTHER", value(HintFlags::OTHER)),

@@ -51,7 +51,9 @@ pub fn reuse() -> impl Attack {
             client(number / 3 % 100),
             [SYN, FIN | ACK, FIN | ACK][(number % 3) as usize],
         );
-        blow.seq = (number / 300) as u32 * 100_000 + u32::from(!number.is_multiple_of(3));
+        let isn = (number / 300) as u32 * 100_000;
+        blow.seq = isn + u32::from(!number.is_multiple_of(3));
+        blow.ack = isn + (number % 3) as u32;
         blow.is_answer = number % 3 == 2;
         blow.write(b"", frame);
     }

@@ -121,9 +121,12 @@ impl Packet {
         let mut tcp = [self.source.port(), self.destination.port()].map(u16::to_be_bytes).concat();
         tcp.extend(self.seq.to_be_bytes());
         tcp.extend(self.ack.to_be_bytes());
-        let words = 5 + self.options.len() as u8 / 4;
+        // As real endpoints do, a SYN has the window scale option: windows of 8 MiB.
+        let is_plain_syn = self.flags & SYN != 0 && self.options.is_empty();
+        let options = if is_plain_syn { &[3, 3, 7, 1][..] } else { &self.options };
+        let words = 5 + options.len() as u8 / 4;
         tcp.extend([words << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
-        tcp.extend(&self.options);
+        tcp.extend(options);
         tcp.extend(&self.payload);
         let mut pseudo = octets(self.source.ip());
         pseudo.extend(octets(self.destination.ip()));

@@ -7,6 +7,7 @@
 use super::{Connection, ReassemblyContext, Stream};
 use crate::decode::{Segment, TcpFlags};
 use crate::flow::Chunk;
+use crate::flow::stream::Fact;
 use crate::ids::Direction;
 
 impl Connection {
@@ -18,8 +19,8 @@ impl Connection {
 
     pub(super) fn has_nothing_open(&self) -> bool {
         let is_quiet =
-            self.streams.iter().all(|stream| stream.fin_at.is_none() && !stream.is_finished);
-        is_quiet && self.reorder.is_none() && !self.is_reset && self.bypassed.is_none()
+            self.streams.iter().all(|stream| stream.fin_at.is_none() && !stream.has(Fact::Finished));
+        is_quiet && self.fate.is_none() && self.reorder.is_none() && !self.is_answer_disputed
     }
 
     /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.
@@ -34,22 +35,25 @@ impl Connection {
         if !self.is_on_fast_path || segment.flags.0 & ENDS != 0 {
             return false;
         }
+        let Some(ack) = segment.ack else { return false };
         let own = segment.direction.index();
+        let (stream, peer) = (&self.streams[own], &self.streams[1 - own]);
+        // It acknowledges something between what was acknowledged and what has passed. A length above
+        // half of all sequence numbers does not belong to this stream.
+        let is_next = stream.is_started()
+            && peer.is_started()
+            && stream.next == segment.seq
+            && !ack.precedes(peer.acked)
+            && !peer.next.precedes(ack)
+            && segment.payload_wire_bytes <= i32::MAX as u32;
+        if !is_next {
+            return false;
+        }
         if segment.payload_wire_bytes > 0 {
-            let stream = &self.streams[own];
-            // A length above half of all sequence numbers does not belong to this stream.
-            let is_next = stream.is_started
-                && stream.next == segment.seq
-                && segment.payload_wire_bytes <= i32::MAX as u32;
-            if !is_next || self.is_ahead_of_peer(own, segment.ack) {
-                return false;
-            }
             let (bytes, cut, meta) = Stream::piece_of(segment, 0, context.is_filtered);
             self.streams[own].pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
         }
-        if let Some(ack) = segment.ack {
-            self.streams[1 - own].update_acked(ack);
-        }
+        self.streams[1 - own].update_acked(ack, segment.window);
         true
     }
 }
@@ -59,8 +63,10 @@ mod tests {
     use super::*;
     use crate::config::FlowConfig;
     use crate::flow::tests::{Heard, Sent, hear};
+    use crate::flow::connection::Ownership;
     use crate::flow::{Handshake, ReorderPool};
     use crate::stats::FlowStats;
+    use crate::time::TimestampNs;
     use proptest::prelude::*;
 
     /// A connection, and everything that it delivered.
@@ -91,7 +97,8 @@ mod tests {
         /// Passes a segment to the connection as the table does.
         fn take(&mut self, segment: &Segment<'_>) {
             let Watched { connection, handshake, context, heard, .. } = self;
-            if connection.is_replaced_by(segment, handshake, &mut context.pool) {
+            let ownership = connection.ownership(segment, handshake, TimestampNs(0), context);
+            if ownership != Ownership::Own {
                 return heard.push(Heard::Reset);
             }
             connection.learn_handshake(segment, handshake);

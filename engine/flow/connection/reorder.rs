@@ -4,6 +4,7 @@ use super::Connection;
 use crate::flow::ReorderPool;
 use crate::flow::out_of_order::OutOfOrderBuffer;
 use crate::flow::reorder_state::{Hole, ReorderState};
+use crate::flow::stream::Fact;
 use crate::time::TimestampNs;
 
 impl Connection {
@@ -55,7 +56,7 @@ impl Connection {
         pool: &mut ReorderPool,
     ) {
         let stream = &self.streams[own];
-        let is_hole = stream.is_acked && stream.missing_until(stream.acked).is_some();
+        let is_hole = stream.has(Fact::Acked) && stream.missing_until(stream.acked).is_some();
         let hole = is_hole.then_some(Hole { since: now, acked: stream.acked });
         if is_hole || self.reorder.is_some() {
             self.reorder_mut(pool).holes[own] = hole;

@@ -136,6 +136,8 @@ impl HintedConnection {
         assert_eq!(self.granted_bytes(Forward), 0, "no head is ever cut");
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {body_bytes}\r\n\r\n");
         self.send(Forward, TcpFlags::ACK, head.as_bytes(), 0);
+        assert_eq!(self.granted_bytes(Forward), 0, "the client has not read the head yet");
+        self.send(Reverse, TcpFlags::ACK, b"", 0);
     }
 }
 

@@ -11,7 +11,10 @@ use super::{Http1Context, ParsedHead};
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
-use crate::protocol::{self, Context, HandOver, Interest, Kind as ProtocolKind, Shared, Step};
+use crate::protocol::first_bytes::FirstBytes;
+use crate::protocol::{
+    self, Context, Elidable, HandOver, Interest, Kind as ProtocolKind, Shared, Step,
+};
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
 
@@ -42,6 +45,8 @@ pub(crate) struct Http1Connection {
     pub(super) spoken: Spoken,
     /// Bytes that passed before the first message was found.
     pub(super) unclear_bytes: u64,
+    /// The head that switched the connection to another protocol.
+    pub(super) switched_by: Option<FirstBytes>,
     /// Set if the connection turned out to speak another protocol.
     pub(super) successor: Option<Box<HandOver>>,
 }
@@ -258,7 +263,8 @@ impl Http1Connection {
         head: &ParsedHead<'_>,
     ) {
         self.spoken = Spoken::Http1;
-        self.framers[direction.index()].state = ParseState::Start;
+        let framer = &mut self.framers[direction.index()];
+        (framer.state, framer.head_at) = (ParseState::Start, head.first.seq);
         match head.head.kind {
             Kind::Request => {
                 let (pairer, mut cx) = self.parts(cx, direction);
@@ -278,6 +284,9 @@ impl Http1Connection {
                 }
                 let (pairer, mut http1) = self.parts(cx, direction);
                 pairer.response(&mut http1, open, head, status);
+                if pairer.has_switched {
+                    self.switched_by = Some(FirstBytes::of(direction, head.bytes, head.first));
+                }
             }
         }
     }
@@ -427,7 +436,7 @@ impl Http1Connection {
         direction: Direction,
         bytes_min: u64,
         ahead_bytes_max: u32,
-    ) -> Option<SeqNumber> {
+    ) -> Option<Elidable> {
         let framer = &self.framers[direction.index()];
         let rest_bytes = framer.body()?.rest_bytes();
         let open = &self.pairer.open[direction.index()];
@@ -439,7 +448,11 @@ impl Http1Connection {
             // The client may withhold the body.
             return None;
         }
-        Some(framer.passed_until?.plus(rest_bytes.min(u64::from(ahead_bytes_max)) as u32))
+        let head = &entry.exchange.message(self.pairer.is_client(direction)).text;
+        Some(Elidable {
+            head_end: framer.head_at.plus(head.len() as u32),
+            until: framer.passed_until?.plus(rest_bytes.min(u64::from(ahead_bytes_max)) as u32),
+        })
     }
 }
 

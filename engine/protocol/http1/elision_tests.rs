@@ -41,7 +41,7 @@ impl TestConnection {
 
     /// How many bytes of `direction` need not reach user space, from its current position.
     fn rest(&mut self, direction: Direction) -> Option<u32> {
-        let until = self.state.elidable_until(&mut self.shared, direction, 1000, AHEAD)?;
+        let until = self.state.elidable_until(&mut self.shared, direction, 1000, AHEAD)?.until;
         Some(until.0.wrapping_sub(self.sent[direction.index()]))
     }
 }

@@ -97,6 +97,8 @@ pub(super) struct Framer {
     pub seen_until: Option<SeqNumber>,
     /// The position behind everything that has passed, seen or lost.
     pub passed_until: Option<SeqNumber>,
+    /// The position of the current message's head.
+    pub head_at: SeqNumber,
     /// When the latest byte of the current message passed. `None` if it was lost.
     pub last_at: Option<TimestampNs>,
     /// The received part of a head, or of an incomplete field of a long head.

@@ -7,8 +7,11 @@ use super::framer::ParseState;
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
+use crate::packed_option::PackedOption;
 use crate::protocol::pool::KEPT_COUNT;
-use crate::protocol::{Carried, Context, HandOver, Interest, Kind, Protocol, Shared, Step};
+use crate::protocol::{
+    Carried, Context, Copied, Elidable, HandOver, Interest, Kind, Protocol, Shared, Step,
+};
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
@@ -43,8 +46,8 @@ pub struct Spares(Vec<Box<Http1Connection>>);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdleState {
     /// The position behind everything that has passed.
-    passed_until: [Option<SeqNumber>; 2],
-    last_read: Option<SeqNumber>,
+    passed_until: [PackedOption<SeqNumber>; 2],
+    last_read: PackedOption<SeqNumber>,
     /// 0 if it was not needed yet. (If the hash itself is 0, it is computed again each time.)
     flow_id: u64,
     next_n: u32,
@@ -184,6 +187,19 @@ impl Protocol for Http1 {
         self.settle(cx.shared);
     }
 
+    fn copy<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) -> Copied {
+        match self {
+            Http1::Idle(_) => Copied::Same,
+            Http1::Active(active) => active.0.copy(cx, direction, bytes, meta),
+        }
+    }
+
     fn gap<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -248,7 +264,7 @@ impl Protocol for Http1 {
         direction: Direction,
         bytes_min: u64,
         ahead_bytes_max: u32,
-    ) -> Option<SeqNumber> {
+    ) -> Option<Elidable> {
         match self {
             Http1::Idle(_) => None,
             Http1::Active(active) => {
@@ -294,8 +310,8 @@ impl Http1Connection {
         let [forward, reverse] = framers;
         let states = [IdleParseState::of(forward.state)?, IdleParseState::of(reverse.state)?];
         (is_quiet && is_assigned).then_some(IdleState {
-            passed_until: [forward.passed_until, reverse.passed_until],
-            last_read: pairer.loss.last_read,
+            passed_until: [forward.passed_until.into(), reverse.passed_until.into()],
+            last_read: pairer.loss.last_read.into(),
             flow_id: pairer.flow_id.unwrap_or_default(),
             next_n: pairer.next_n,
             unclear_bytes: u32::try_from(self.unclear_bytes).unwrap_or(u32::MAX),
@@ -315,10 +331,11 @@ impl Http1Connection {
             self.framers.iter_mut().zip(idle.states.into_iter().zip(idle.passed_until))
         {
             framer.state = state.state();
+            let passed_until = passed_until.get();
             (framer.passed_until, framer.seen_until) = (passed_until, passed_until);
         }
         let pairer = &mut self.pairer;
-        pairer.loss.resume(idle.last_read, idle.is_sliding);
+        pairer.loss.resume(idle.last_read.get(), idle.is_sliding);
         pairer.flow_id = (idle.flow_id != 0).then_some(idle.flow_id);
         pairer.next_n = idle.next_n;
         pairer.client = idle.client;

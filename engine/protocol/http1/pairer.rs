@@ -26,6 +26,10 @@ const MODEST_PENDING_COUNT: usize = 8;
 /// The number of interim responses that one record lists. No real server sends more.
 const INTERIM_COUNT_MAX: usize = 16;
 
+/// How far behind the client's last acknowledgment a direction may begin for us, for the bytes in
+/// between to be lost ones. Further behind, the acknowledgment was wrong.
+const UNSEEN_BYTES_MAX: i32 = 1 << 20;
+
 /// The message of one direction that is in progress.
 #[derive(Debug, Default)]
 pub(super) struct OpenMessage {
@@ -503,7 +507,7 @@ impl Pairer {
     pub fn charge_unseen_beginning<S>(&mut self, cx: &mut Http1Context<'_, S>, at: SeqNumber) {
         let read_until = self.pending.first().and_then(|id| cx.pool().entry(id).read_until);
         if let Some(begin) = read_until
-            && begin.precedes(at)
+            && (1..=UNSEEN_BYTES_MAX).contains(&at.distance(begin))
         {
             self.charge_gap(cx, at.distance(begin) as u64, begin);
         }

@@ -10,6 +10,8 @@ counters! {
         heads_unfinished,
         /// Heads longer than `head_bytes_max`, reported with the part that fits.
         heads_cut,
+        /// Heads of which two different copies passed.
+        heads_contradicted,
         /// Times a direction lost synchronisation and searched for the next head.
         resyncs,
         /// Bytes of HTTP connections that belong to no known message: skipped in the search for a
@@ -32,6 +34,7 @@ impl Stats for Http1Stats {
         let doubts = vec![
             ("heads unfinished", self.heads_unfinished),
             ("heads cut", self.heads_cut),
+            ("heads contradicted by another copy", self.heads_contradicted),
             ("losses of synchronisation", self.resyncs),
             ("bytes skipped", self.bytes_skipped),
             ("requests beyond the bound", self.pending_overflow),

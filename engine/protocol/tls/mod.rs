@@ -1,6 +1,7 @@
 //! TLS. It cannot be read, and is only counted.
 
-use super::{Carried, Context, Interest, Kind, Protocol, Step};
+use super::first_bytes::FirstBytes;
+use super::{Carried, Context, Copied, HandOver, Interest, Kind, Protocol, Step};
 use crate::decode::SeqNumber;
 use crate::flow::{End, SegmentMeta};
 use crate::ids::Direction;
@@ -8,7 +9,10 @@ use crate::record::EventSink;
 
 /// A connection that began with a TLS record.
 #[derive(Debug, Default)]
-pub struct Tls;
+pub struct Tls {
+    /// What shows it.
+    first: Option<FirstBytes>,
+}
 
 impl Protocol for Tls {
     const NAME: &'static str = "TLS";
@@ -23,11 +27,28 @@ impl Protocol for Tls {
     fn bytes<S: EventSink>(
         &mut self,
         _cx: &mut Context<'_, S>,
-        _direction: Direction,
-        _bytes: &[u8],
-        _meta: &SegmentMeta,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
     ) -> Step {
+        self.first.get_or_insert_with(|| FirstBytes::of(direction, bytes, meta));
         Step::Done
+    }
+
+    fn copy<S: EventSink>(
+        &mut self,
+        _cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) -> Copied {
+        let is_other = self.first.is_some_and(|it| it.differ_from(direction, bytes, meta));
+        if is_other { Copied::HandOver } else { Copied::Same }
+    }
+
+    /// The bytes that showed it were not the only ones: what the connection speaks is open again.
+    fn hand_over(&mut self) -> Option<HandOver> {
+        self.first.map(|first| HandOver { to: Kind::Http1, at: first.at(), kept: None })
     }
 
     fn gap<S: EventSink>(

@@ -5,7 +5,7 @@ use super::{Http1Connection, Spoken};
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
-use crate::protocol::Context;
+use crate::protocol::{Context, Copied, first_bytes};
 use crate::protocol::http1::ParsedHead;
 use crate::protocol::http1::body::BodyFraming;
 use crate::protocol::http1::framer::{Missing, ParseState};
@@ -227,6 +227,45 @@ impl Http1Connection {
         if is_done {
             missing_body::end_body(pairer, &mut cx, Some(meta.timestamp));
         }
+    }
+
+    /// Takes another copy of bytes that passed before. If it contradicts the head of a message whose
+    /// body is in progress, or of one that has ended HTTP on the connection, somebody has forged one of
+    /// the two. What follows is not guessed: the next certain head is searched for.
+    #[cold]
+    pub fn copy<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) -> Copied {
+        if self.switched_by.is_some_and(|head| head.differ_from(direction, bytes, meta)) {
+            self.switched_by = None;
+            self.pairer.has_switched = false;
+            self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
+            cx.shared.stats.http1.heads_contradicted += 1;
+            self.count_resync(cx);
+            return Copied::Differs;
+        }
+        let framer = &self.framers[direction.index()];
+        let is_open = matches!(framer.state, ParseState::Body(_) | ParseState::LongHead(_));
+        let (Some(id), true) = (self.pairer.open[direction.index()].id, is_open) else {
+            return Copied::Same;
+        };
+        let is_request = self.pairer.is_client(direction);
+        let exchange = cx.shared.recorder.pool.exchange(id);
+        let head = (&exchange.message(is_request).text[..], framer.head_at);
+        if !first_bytes::differs(head, (bytes, meta.seq)) {
+            return Copied::Same;
+        }
+        exchange.is_conflict = true;
+        cx.shared.stats.http1.heads_contradicted += 1;
+        self.framers[direction.index()].state = ParseState::Search;
+        self.count_resync(cx);
+        let (pairer, mut http1) = self.parts(cx, direction);
+        pairer.forget_body(&mut http1);
+        Copied::Differs
     }
 
     /// Frees unfinished heads and counts them. What may still come of one does not begin a head.

@@ -1,0 +1,276 @@
+//! [`Rival`]: segments on the endpoints of a live connection whose numbers are not the connection's.
+//! They may be forged, belong to the next connection on these endpoints, or be the connection's own
+//! after an outage of the capture. What follows decides. Until then they are held, bounded.
+
+use super::ReorderPool;
+use crate::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
+use crate::ids::{Direction, FlowKey, IfaceId};
+use crate::time::TimestampNs;
+
+/// How far ahead of a rival's known numbers its next segment may be, and how far behind.
+const AHEAD_BYTES_MAX: i32 = 1 << 20;
+const BEHIND_BYTES_MAX: i32 = 1 << 24;
+
+/// The held segments of a rival, and their bytes, at most.
+const HELD_COUNT_MAX: usize = 64;
+const HELD_BYTES_MAX: usize = 256 << 10;
+
+/// The memory of a rival and of a held segment in addition to its payload, with the allocator's
+/// overhead.
+const RIVAL_COST_BYTES: usize = size_of::<Rival>() + 32;
+const HELD_COST_BYTES: usize = size_of::<HeldSegment>() * 2 + 32;
+
+/// Without any segment of the connection itself for this long, a rival whose numbers both sides
+/// confirm is the connection.
+const UNDISPUTED_MS: u64 = 1000;
+
+/// Where only one direction is captured, nothing confirms its numbers but more of its segments.
+const ONE_SIDED_COUNT_MIN: usize = 4;
+
+/// A copy of a segment that waits for a decision.
+#[derive(Debug)]
+pub(super) struct HeldSegment {
+    pub direction: Direction,
+    seq: SeqNumber,
+    ack: Option<SeqNumber>,
+    flags: TcpFlags,
+    window: u16,
+    window_shift: Option<u8>,
+    payload: Box<[u8]>,
+    payload_wire_bytes: u32,
+    timestamp: TimestampNs,
+    iface: IfaceId,
+    tunnel: TunnelPath,
+}
+
+impl HeldSegment {
+    fn of(segment: &Segment<'_>) -> HeldSegment {
+        HeldSegment {
+            direction: segment.direction,
+            seq: segment.seq,
+            ack: segment.ack,
+            flags: segment.flags,
+            window: segment.window,
+            window_shift: segment.window_shift,
+            payload: segment.payload.into(),
+            payload_wire_bytes: segment.payload_wire_bytes,
+            timestamp: segment.timestamp,
+            iface: segment.iface,
+            tunnel: segment.tunnel,
+        }
+    }
+
+    /// The data of a SYN, as a segment of their own behind it.
+    pub fn of_data(segment: &Segment<'_>) -> HeldSegment {
+        let flags = TcpFlags(segment.flags.0 & !TcpFlags::SYN);
+        HeldSegment { seq: segment.payload_seq(), flags, ..HeldSegment::of(segment) }
+    }
+
+    /// Memory, as it is counted in the pool.
+    pub fn cost_bytes(&self) -> usize {
+        HELD_COST_BYTES + self.payload.len()
+    }
+
+    /// The sequence number behind its payload.
+    pub fn end(&self) -> SeqNumber {
+        self.seq.plus(u32::from(self.flags.is_syn())).plus(self.payload_wire_bytes)
+    }
+
+    /// The segment as it was. Its checksum was verified before, if at all.
+    pub fn segment(&self, key: &FlowKey) -> Segment<'_> {
+        Segment {
+            key: *key,
+            direction: self.direction,
+            seq: self.seq,
+            ack: self.ack,
+            flags: self.flags,
+            window: self.window,
+            window_shift: self.window_shift,
+            header: &[],
+            is_checksum_trusted: true,
+            payload: &self.payload,
+            payload_wire_bytes: self.payload_wire_bytes,
+            timestamp: self.timestamp,
+            iface: self.iface,
+            tunnel: self.tunnel,
+        }
+    }
+}
+
+/// What the segments of one direction say.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    /// The first sequence number, and the one behind everything so far.
+    start: SeqNumber,
+    next: SeqNumber,
+    /// How far its sender has read the other side.
+    ack: Option<SeqNumber>,
+    has_payload: bool,
+}
+
+/// Segments with other numbers than those of the connection on the same endpoints.
+#[derive(Debug)]
+pub(super) struct Rival {
+    /// It began with a SYN or SYN-ACK: a new connection, if it is one. Otherwise it is the same
+    /// connection after an outage, if it is one.
+    pub is_handshake: bool,
+    sides: [Option<Side>; 2],
+    held: Vec<HeldSegment>,
+    held_bytes: usize,
+    since: TimestampNs,
+}
+
+/// What is known of the connection, to compare a rival with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incumbent {
+    /// The next sequence number of each direction, if anything of it was seen.
+    pub next: [Option<SeqNumber>; 2],
+    /// Its handshake was not completed, and nothing was delivered.
+    pub is_opening: bool,
+}
+
+impl Rival {
+    pub fn new(segment: &Segment<'_>, pool: &mut ReorderPool) -> Rival {
+        pool.segments.used_bytes += RIVAL_COST_BYTES;
+        let mut rival = Rival {
+            is_handshake: segment.flags.is_syn(),
+            sides: [None; 2],
+            held: Vec::new(),
+            held_bytes: 0,
+            since: segment.timestamp,
+        };
+        rival.hold(segment, pool);
+        rival
+    }
+
+    /// Memory, as it is counted in the pool.
+    pub fn cost_bytes(&self) -> usize {
+        RIVAL_COST_BYTES + self.held_bytes + self.held.len() * HELD_COST_BYTES
+    }
+
+    /// Whether `segment` continues the rival's numbers.
+    pub fn fits(&self, segment: &Segment<'_>) -> bool {
+        let (own, peer) = (segment.direction.index(), 1 - segment.direction.index());
+        let is_near = |number: SeqNumber, side: &Side| {
+            number.distance(side.start) >= -BEHIND_BYTES_MAX
+                && number.distance(side.next) <= AHEAD_BYTES_MAX
+        };
+        let read = self.sides[peer].and_then(|side| side.ack);
+        let is_seq = match (&self.sides[own], read) {
+            (Some(side), _) => is_near(segment.seq, side),
+            (None, Some(read)) => {
+                (-BEHIND_BYTES_MAX..=AHEAD_BYTES_MAX).contains(&segment.seq.distance(read))
+            }
+            // The answer to a SYN is at a number of its own.
+            (None, None) => self.is_handshake && segment.flags.is_syn(),
+        };
+        let is_ack = match (segment.ack, &self.sides[peer]) {
+            (Some(ack), Some(side)) => is_near(ack, side),
+            (Some(_), None) => true,
+            (None, _) => segment.flags.is_syn() || segment.flags.is_rst(),
+        };
+        is_seq && is_ack
+    }
+
+    /// Holds a segment, if there is room.
+    pub fn hold(&mut self, segment: &Segment<'_>, pool: &mut ReorderPool) {
+        let end = segment.payload_end();
+        let has_payload = segment.payload_wire_bytes > 0;
+        let side = &mut self.sides[segment.direction.index()];
+        let side = side.get_or_insert(Side {
+            start: segment.seq,
+            next: end,
+            ack: None,
+            has_payload: false,
+        });
+        if side.next.precedes(end) {
+            side.next = end;
+        }
+        side.has_payload |= has_payload;
+        if let Some(ack) = segment.ack
+            && side.ack.is_none_or(|known| known.precedes(ack))
+        {
+            side.ack = Some(ack);
+        }
+        if self.is_full() {
+            return;
+        }
+        let held = HeldSegment::of(segment);
+        self.held_bytes += held.payload.len();
+        pool.segments.used_bytes += held.cost_bytes();
+        self.held.push(held);
+    }
+
+    fn is_full(&self) -> bool {
+        self.held.len() >= HELD_COUNT_MAX || self.held_bytes >= HELD_BYTES_MAX
+    }
+
+    /// Whether each side has read something that the other has sent.
+    pub fn is_confirmed(&self) -> bool {
+        let [Some(one), Some(other)] = self.sides else { return false };
+        let reads = |reader: Side, sender: Side| {
+            reader.ack.is_some_and(|ack| sender.start.precedes(ack))
+        };
+        // Who answers the first segment has read none of ours before.
+        let knows = |reader: Side, sender: Side| {
+            reader.ack.is_some_and(|ack| !ack.precedes(sender.start))
+        };
+        (reads(one, other) && knows(other, one)) || (reads(other, one) && knows(one, other))
+    }
+
+    /// Whether the SYN was answered.
+    fn is_answered(&self) -> bool {
+        let [Some(one), Some(other)] = self.sides else { return false };
+        let reads = |reader: Side, sender: Side| reader.ack == Some(sender.start.plus(1));
+        reads(one, other) || reads(other, one)
+    }
+
+    /// Whether only one direction was ever seen, here and of the incumbent.
+    fn is_one_sided(&self, incumbent: Incumbent) -> bool {
+        (0..2).any(|own| {
+            let is_seen = |side: usize| self.sides[side].is_some();
+            is_seen(own) && !is_seen(1 - own) && incumbent.next[1 - own].is_none()
+        })
+    }
+
+    /// Whether the rival, which has taken a segment of `now`, is what the endpoints agree on. A new
+    /// connection is, once data has gone both ways. After an outage, it is at once if it continues
+    /// one side of the connection exactly, which no stranger can know, and else after a time without
+    /// any segment of the connection as it was.
+    pub fn has_won(&self, now: TimestampNs, incumbent: Incumbent) -> bool {
+        let is_undisputed = self.since.plus_ms(UNDISPUTED_MS) <= now;
+        if self.is_handshake && incumbent.is_opening {
+            return self.is_answered();
+        }
+        if !self.is_confirmed() {
+            let is_enough = self.held.len() >= ONE_SIDED_COUNT_MIN && is_undisputed;
+            return self.is_one_sided(incumbent) && (self.is_full() || is_enough);
+        }
+        if self.is_handshake {
+            return self.is_full() || self.sides.iter().flatten().all(|side| side.has_payload);
+        }
+        let continues = |own: usize| {
+            self.sides[own].is_some_and(|side| incumbent.next[own] == Some(side.start))
+        };
+        continues(0) || continues(1) || is_undisputed || self.is_full()
+    }
+
+    /// Whether the rival is the connection that came after the incumbent, which has not been heard
+    /// of again: its handshake was answered, if that can be seen, and somebody has sent data.
+    pub fn is_likely_next(&self, incumbent: Incumbent) -> bool {
+        let has_payload = self.sides.iter().flatten().any(|side| side.has_payload);
+        let is_answered = self.is_confirmed() || self.is_one_sided(incumbent);
+        self.is_handshake && has_payload && is_answered
+    }
+
+    /// Where the stream of a direction begins again.
+    pub fn start(&self, own: usize) -> Option<SeqNumber> {
+        self.sides[own].map(|side| side.start)
+    }
+
+    /// The held segments; gives their memory back to the pool.
+    pub fn release(self, pool: &mut ReorderPool) -> Vec<HeldSegment> {
+        pool.segments.used_bytes -= self.cost_bytes();
+        self.held
+    }
+}

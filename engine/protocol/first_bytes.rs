@@ -1,0 +1,75 @@
+//! [`FirstBytes`]: the bytes that a decision about a whole connection rests on, to compare them with
+//! other copies of the same bytes. Who adds a segment to a connection cannot keep the endpoint's own
+//! from passing, too.
+
+use crate::decode::SeqNumber;
+use crate::flow::SegmentMeta;
+use crate::ids::Direction;
+
+/// Enough to tell a TLS record, a preface or a status line from others.
+const BYTES_MAX: usize = 24;
+
+/// The beginning of a segment's payload, or of a part of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstBytes {
+    direction: Direction,
+    len: u8,
+    at: SeqNumber,
+    bytes: [u8; BYTES_MAX],
+}
+
+impl FirstBytes {
+    /// The first of `bytes`, which came in `meta`.
+    #[cold]
+    pub fn of(direction: Direction, bytes: &[u8], meta: &SegmentMeta) -> FirstBytes {
+        let len = bytes.len().min(BYTES_MAX);
+        let mut first = [0; BYTES_MAX];
+        first[..len].copy_from_slice(&bytes[..len]);
+        FirstBytes { direction, len: len as u8, at: meta.seq, bytes: first }
+    }
+
+    /// The position of the first of them.
+    pub fn at(&self) -> SeqNumber {
+        self.at
+    }
+
+    /// Whether `copy`, which came in `meta`, holds the same bytes differently.
+    pub fn differ_from(&self, direction: Direction, copy: &[u8], meta: &SegmentMeta) -> bool {
+        direction == self.direction
+            && differs((&self.bytes[..self.len.into()], self.at), (copy, meta.seq))
+    }
+}
+
+/// Whether two texts differ where both have bytes, each given with the position of its first byte.
+pub(super) fn differs(one: (&[u8], SeqNumber), other: (&[u8], SeqNumber)) -> bool {
+    let ahead = other.1.distance(one.1);
+    let (one, other) = match ahead {
+        0.. => (one.0.get(ahead as usize..), Some(other.0)),
+        _ => (Some(one.0), other.0.get(ahead.unsigned_abs() as usize..)),
+    };
+    let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
+    one.iter().zip(other).any(|(one, other)| one != other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_compared_where_they_overlap() {
+        let at = |seq: u32| SeqNumber(u32::MAX - 3).plus(seq);
+        let text = (&b"HTTP/1.1 101"[..], at(0));
+        for (copy, seq, is_other) in [
+            (&b"HTTP/1.1 101"[..], 0, false),
+            (b"HTTP/1.1 200", 0, true),
+            (b"1.1 101 Switching", 5, false),
+            (b"1.1 201", 5, true),
+            (b"xxx", 12, false),
+            (b"xxx", 4000, false),
+            (b"", 0, false),
+        ] {
+            assert_eq!(differs(text, (copy, at(seq))), is_other, "{copy:?}");
+            assert_eq!(differs((copy, at(seq)), text), is_other, "{copy:?}");
+        }
+    }
+}
