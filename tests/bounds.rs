@@ -21,17 +21,21 @@ const HONEST_COUNT: u64 = 200;
 
 /// The memory of an idle connection: its entry and its share of the index.
 const IDLE_FLOW_BYTES: usize = 256 + 32;
-/// The same, plus its reordering state while its packets are out of order or contradict each other.
-const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 96;
-/// Everything else in a shard: buffers of one frame or one batch.
-const REST_BYTES: usize = 1 << 20;
+/// The most it can take: 8 in the lists of free entries and of those to end; while its packets are
+/// out of order or contradict each other, 96 for that state and 48 for the end of its grace.
+const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 8 + 96 + 48;
+/// One part in this many of the memory for heads and exchanges is kept for reuse in addition.
+const KEPT_SHARE: usize = 16;
+/// Everything else in a shard: buffers of one frame or one line, rendered addresses, and spare
+/// buffers, which are limited by their number.
+const REST_BYTES: usize = 3 << 19;
 
 /// The most that a shard may hold, as README computes it from its limits.
 fn shard_bytes_max(config: &Config) -> usize {
     let batch_bytes = config.emit.batch_bytes + 2 * config.emit.line_bytes_max;
     config.flow.flow_count_max * FLOW_BYTES
         + config.flow.reorder_bytes_shard_max
-        + config.http.held_bytes_shard_max
+        + config.http.held_bytes_shard_max / KEPT_SHARE * (KEPT_SHARE + 1)
         + config.decode.fragment_bytes_max
         + (config.emit.batch_count_max + 33) * batch_bytes
         + REST_BYTES
@@ -98,6 +102,19 @@ fn idle_connections() {
     assert!(flow_bytes <= IDLE_FLOW_BYTES, "{flow_bytes} bytes each");
 }
 
+/// A hole takes no more than is counted for it, even if nothing waits behind it.
+#[test]
+fn connections_with_a_hole() {
+    const COUNT: u64 = 1 << 16;
+    let mut config = small();
+    config.flow.flow_count_max = 2 * COUNT as usize;
+    let none = run_attack(&config, 3000, attacks::missing_before_fin(1000), honest(0));
+    let many = run_attack(&config, 3 * COUNT, attacks::missing_before_fin(COUNT), honest(0));
+    assert_eq!(many.stats.pipeline.flow.gaps, COUNT, "{:?}", many.stats.pipeline.flow);
+    let flow_bytes = (many.peak_bytes - none.peak_bytes) / (COUNT as usize - 1000);
+    assert!(flow_bytes <= FLOW_BYTES, "{flow_bytes} bytes each");
+}
+
 #[test]
 fn endpoints_used_again_and_again() {
     let outcome = hold(&small(), 40_000, attacks::reuse());
@@ -149,6 +166,32 @@ fn segments_out_of_order() {
         "{:?}",
         outcome.stats.pipeline.flow
     );
+}
+
+/// Buffers are counted with all that they hold, not only with what is in them.
+#[test]
+fn tiny_segments_in_the_buffers_of_large_ones() {
+    let mut config = small();
+    config.flow.reorder_bytes_max = 1 << 20;
+    config.flow.reorder_bytes_shard_max = 4 << 20;
+    let outcome = hold(&config, 66_000, attacks::tiny_in_large_buffers());
+    given_up(&outcome, of_flow, |flow| flow.gaps_at_bound);
+}
+
+/// What exchanges leave behind for reuse is bounded, and so is everything that comes after them.
+#[test]
+fn memory_that_exchanges_leave_behind() {
+    let mut config = small();
+    config.flow.flow_count_max = 20_000;
+    config.http.held_bytes_shard_max = 32 << 20;
+    for (is_all_headers, extra) in
+        [(false, "X: xxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"), (true, "a:b\r\n")]
+    {
+        config.emit.is_all_headers = is_all_headers;
+        let attack = attacks::exchanges_then_heads(3000, extra);
+        let outcome = hold(&config, 18_000, attack);
+        assert!(outcome.stats.pipeline.protocol.exchanges.exchanges_complete > 0);
+    }
 }
 
 /// Many of the attack's segments share each timestamp with honest ones: a connection that is idle

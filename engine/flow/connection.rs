@@ -399,7 +399,7 @@ impl Connection {
             let direction = direction_of(own);
             let Some(reorder) = &mut self.reorder else { break };
             let Some(buffer) = &mut reorder.buffers[own] else { break };
-            let Some(waiting) = buffer.pop_first(&mut context.pool.segments) else { break };
+            let Some(waiting) = buffer.pop_first() else { break };
             if let Some(empty) = reorder.buffers[own].take_if(|buffer| buffer.is_empty()) {
                 context.pool.give_buffer_back(empty);
             }

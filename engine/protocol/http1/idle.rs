@@ -7,7 +7,7 @@ use super::framer::ParseState;
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
-use crate::protocol::pool::KEPT_COUNT;
+use crate::packed_option::PackedOption;
 use crate::protocol::{Carried, Context, HandOver, Interest, Kind, Protocol, Shared, Step};
 use crate::record::EventSink;
 use crate::time::TimestampNs;
@@ -17,8 +17,7 @@ use crate::time::TimestampNs;
 /// instructions per exchange, 2% of the total.
 const ACTIVE_SHARE: usize = 64;
 
-/// The memory of an active connection, with the overhead of the allocator. At most [`KEPT_COUNT`]
-/// unused ones keep their memory.
+/// The memory of an active connection, with the overhead of the allocator.
 const CONNECTION_BYTES: usize = size_of::<Http1Connection>() + 16;
 
 /// The HTTP/1 state of one connection. Every connection starts with it; its protocol shows later.
@@ -34,7 +33,7 @@ pub enum Http1 {
 #[derive(Debug)]
 pub struct ActiveConnection(Box<Http1Connection>);
 
-/// Unused active connections that keep their memory.
+/// Unused active connections that keep their memory: as much as unused exchanges may.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct Spares(Vec<Box<Http1Connection>>);
@@ -43,9 +42,9 @@ pub struct Spares(Vec<Box<Http1Connection>>);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdleState {
     /// The position behind everything that has passed.
-    passed_until: [Option<SeqNumber>; 2],
-    last_read: Option<SeqNumber>,
-    /// 0 if it was not needed yet. (If the hash itself is 0, it is computed again each time.)
+    passed_until: [PackedOption<SeqNumber>; 2],
+    last_read: PackedOption<SeqNumber>,
+    /// 0 if it was not needed yet.
     flow_id: u64,
     next_n: u32,
     unclear_bytes: u32,
@@ -102,7 +101,8 @@ impl IdleState {
 /// Takes back the memory of a connection with nothing in progress.
 fn give_back<S>(connection: Box<Http1Connection>, shared: &mut Shared<S>) {
     shared.recorder.pool.release(CONNECTION_BYTES);
-    if shared.http1.0.len() < KEPT_COUNT {
+    let kept_bytes = (shared.http1.0.len() + 1) * CONNECTION_BYTES;
+    if kept_bytes <= shared.recorder.pool.kept_bytes_max() {
         shared.http1.0.push(connection);
     }
 }
@@ -294,8 +294,8 @@ impl Http1Connection {
         let [forward, reverse] = framers;
         let states = [IdleParseState::of(forward.state)?, IdleParseState::of(reverse.state)?];
         (is_quiet && is_assigned).then_some(IdleState {
-            passed_until: [forward.passed_until, reverse.passed_until],
-            last_read: pairer.loss.last_read,
+            passed_until: [forward.passed_until.into(), reverse.passed_until.into()],
+            last_read: pairer.loss.last_read.into(),
             flow_id: pairer.flow_id.unwrap_or_default(),
             next_n: pairer.next_n,
             unclear_bytes: u32::try_from(self.unclear_bytes).unwrap_or(u32::MAX),
@@ -315,10 +315,11 @@ impl Http1Connection {
             self.framers.iter_mut().zip(idle.states.into_iter().zip(idle.passed_until))
         {
             framer.state = state.state();
+            let passed_until = passed_until.get();
             (framer.passed_until, framer.seen_until) = (passed_until, passed_until);
         }
         let pairer = &mut self.pairer;
-        pairer.loss.resume(idle.last_read, idle.is_sliding);
+        pairer.loss.resume(idle.last_read.get(), idle.is_sliding);
         pairer.flow_id = (idle.flow_id != 0).then_some(idle.flow_id);
         pairer.next_n = idle.next_n;
         pairer.client = idle.client;
