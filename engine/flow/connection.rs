@@ -328,6 +328,7 @@ impl Connection {
                     self.streams[client.index()].start_behind(isn);
                     handshake.client = Some(client);
                     handshake.client_isn.set(Some(isn));
+                    handshake.server_isn.set_if_none(segment.seq);
                     handshake.syn_ack_at.set_if_none(segment.timestamp);
                 }
             }

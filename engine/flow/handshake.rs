@@ -18,6 +18,8 @@ pub struct Handshake {
     pub client: Option<Direction>,
     /// The client's initial sequence number.
     pub client_isn: PackedOption<SeqNumber>,
+    /// The server's initial sequence number.
+    pub server_isn: PackedOption<SeqNumber>,
     /// When the first SYN passed; for a midstream connection, when its first captured payload did.
     pub began_at: TimestampNs,
     /// The SYN was captured.
@@ -32,15 +34,16 @@ impl Handshake {
         Handshake {
             client: Some(client),
             client_isn: Some(isn).into(),
+            server_isn: PackedOption::NONE,
             began_at: syn_at,
             has_syn: true,
             syn_ack_at: PackedOption::NONE,
         }
     }
 
-    /// The record's `flow`: a hash with fixed keys of the flow key and the client's initial
-    /// sequence number. If that number is not known, the time at which the connection was joined
-    /// takes its place.
+    /// The record's `flow`: a hash with fixed keys of the flow key, the client's initial sequence
+    /// number, and the server's, if a SYN-ACK was captured. A midstream connection has neither; the
+    /// time at which it was joined takes their place. Never 0.
     pub fn flow_id(&self, key: &FlowKey) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
         hasher.write(&key.address[0]);
@@ -51,11 +54,17 @@ impl Handshake {
             hasher.write(&id.to_le_bytes());
         }
         hasher.write(&key.realm.to_le_bytes());
-        match self.client_isn.get() {
-            Some(isn) => hasher.write(&isn.0.to_le_bytes()),
-            None => hasher.write(&self.began_at.0.to_le_bytes()),
+        match (self.client_isn.get(), self.server_isn.get()) {
+            (Some(client), Some(server)) => {
+                hasher.write(&client.0.to_le_bytes());
+                hasher.write(&server.0.to_le_bytes());
+                // A time has as many bytes as two numbers.
+                hasher.write(b"2");
+            }
+            (Some(client), None) => hasher.write(&client.0.to_le_bytes()),
+            (None, _) => hasher.write(&self.began_at.0.to_le_bytes()),
         }
-        hasher.finish()
+        hasher.finish().max(1)
     }
 
     /// The time from SYN to SYN-ACK, if both were captured in that order.
