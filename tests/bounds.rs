@@ -41,6 +41,14 @@ fn shard_bytes_max(config: &Config) -> usize {
         + REST_BYTES
 }
 
+/// The sum in README is the bound that the attacks are held to.
+#[test]
+fn readme_has_the_sum_of_the_limits() {
+    let mib = shard_bytes_max(&Config::default()).div_ceil(1 << 20);
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("{mib} MiB in all")), "{mib} MiB");
+}
+
 /// Asserts that the attack leaves the shard within its bounds, and the honest traffic as if it were
 /// alone.
 fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> Outcome {

@@ -7,17 +7,16 @@ use crate::record::{Exchange, Header};
 /// A text with more capacity than this is freed when its exchange goes back to the pool.
 const KEPT_TEXT_BYTES: usize = 4096;
 
-/// Exchanges that are not in use keep their memory up to this share (one part in 128) of the
-/// shard's memory limit for exchanges: 2 MiB. Further ones are freed. The same holds for the states
-/// of connections.
-const KEPT_SHARE: usize = 128;
+/// Exchanges that are not in use keep their memory up to this share (one part in 64) of the shard's
+/// memory limit for exchanges: 4 MiB, or about 4,000 exchanges. Further ones are freed.
+const KEPT_SHARE: usize = 64;
 
 /// Spare buffers that are kept. They hold heads that arrive in pieces.
 const KEPT_BUFFER_COUNT: usize = 64;
 
 /// The memory of an open exchange, except for its texts and headers: the entry, the statuses of
 /// interim responses, and the overhead of the allocator for these, the texts and the headers. (The
-/// slots in the lists take 24 more at most, and remain when an exchange is freed: one part in 26 of
+/// slots in the lists take 24 more at most, and remain when an exchange is freed: one part in 28 of
 /// the limit.)
 const ENTRY_BYTES: usize = size_of::<Entry>() + 192;
 

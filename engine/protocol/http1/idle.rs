@@ -33,7 +33,7 @@ pub enum Http1 {
 #[derive(Debug)]
 pub struct ActiveConnection(Box<Http1Connection>);
 
-/// Unused active connections that keep their memory: as much as unused exchanges may.
+/// Unused active connections that keep their memory: half as much as unused exchanges may.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct Spares(Vec<Box<Http1Connection>>);
@@ -102,7 +102,7 @@ impl IdleState {
 fn give_back<S>(connection: Box<Http1Connection>, shared: &mut Shared<S>) {
     shared.recorder.pool.release(CONNECTION_BYTES);
     let kept_bytes = (shared.http1.0.len() + 1) * CONNECTION_BYTES;
-    if kept_bytes <= shared.recorder.pool.kept_bytes_max() {
+    if kept_bytes <= shared.recorder.pool.kept_bytes_max() / 2 {
         shared.http1.0.push(connection);
     }
 }
