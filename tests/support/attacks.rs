@@ -144,26 +144,22 @@ pub fn drained(waiting_count: u64) -> impl Attack {
 /// next, in the buffers that the large ones have left.
 pub fn tiny_in_large_buffers() -> impl Attack {
     const COUNT: u64 = 64;
-    const LARGE: usize = 1460;
-    let large = [b'x'; LARGE];
+    const LARGE_BYTES: usize = 1460;
+    let bytes = [b'x'; LARGE_BYTES];
     move |number: u64, frame: &mut Vec<u8>| {
         let (flow, step) = (number / (COUNT + 2), number % (COUNT + 2));
-        let bytes = if flow.is_multiple_of(2) { LARGE } else { 1 };
+        let is_large = flow.is_multiple_of(2);
+        let (piece_bytes, distance) =
+            if is_large { (LARGE_BYTES, LARGE_BYTES as u32) } else { (1, 2) };
         let mut blow = AttackSegment::from(client(flow), if step == 0 { SYN } else { ACK });
-        blow.seq = match step {
-            0 => 0,
-            // The byte that the large ones wait for; nothing else waits for the tiny one.
-            step if step > COUNT => 1,
-            step => 2 + (step - 1) as u32 * if bytes == LARGE { LARGE as u32 } else { 2 },
+        let (seq, len) = match step as u32 {
+            0 => (0, 0),
+            // The byte that all of the large ones wait for.
+            step if u64::from(step) > COUNT && is_large => (1, 1),
+            step => (2 + (step - 1) * distance, piece_bytes),
         };
-        let is_last_tiny = step > COUNT && bytes == 1;
-        let payload = match step {
-            0 => &large[..0],
-            _ if is_last_tiny => &large[..0],
-            step if step > COUNT => &large[..1],
-            _ => &large[..bytes],
-        };
-        blow.write(payload, frame);
+        blow.seq = seq;
+        blow.write(&bytes[..len], frame);
     }
 }
 
