@@ -89,9 +89,9 @@ impl BatchSender {
         }
     }
 
-    /// Hands over a full buffer whose last line begins at `last`. If that line made the buffer grow,
-    /// as a long line of text may, it gets a buffer of its own: no batch takes more than is counted
-    /// for it.
+    /// Hands over a full buffer whose last line begins at `last`. If that line made the buffer
+    /// grow, as a long line of text may, it gets a buffer of its own: no batch takes more than is
+    /// counted for it.
     #[cold]
     fn hand_over_full(&mut self, last: usize, stats: &mut EmitStats) {
         if self.buffer.capacity() > self.buffer_bytes() && self.line_count > 1 {
