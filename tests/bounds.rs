@@ -6,11 +6,13 @@
 //! the program with its default bounds, and millions of frames.
 
 use crate::support::attack_harness::{
-    Attack, Counting, ETHERNET, Outcome, honest, run_attack, small, storm,
+    Attack, Counting, ETHERNET, Outcome, held_now, honest, run_attack, small, storm, watch_attack,
 };
 use crate::support::attacks;
 use httplines::config::{Config, Input};
+use httplines::pipeline::Pipeline;
 use httplines::protocol::ProtocolStats;
+use httplines::record::Event;
 use httplines::shard::ShardStats;
 use httplines::stats::{DatagramStats, FlowStats};
 
@@ -21,20 +23,68 @@ const HONEST_COUNT: u64 = 200;
 
 /// The memory of an idle connection: its entry and its share of the index.
 const IDLE_FLOW_BYTES: usize = 256 + 32;
-/// The same, plus its reordering state while its packets are out of order or contradict each other.
-const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 96;
-/// Everything else in a shard: buffers of one frame or one batch.
-const REST_BYTES: usize = 1 << 20;
+/// The most it can take: 8 in the lists of free entries and of those to end; while its packets are
+/// out of order or contradict each other, 96 for that state and 48 for the end of its grace.
+const FLOW_BYTES: usize = IDLE_FLOW_BYTES + 8 + 96 + 48;
+/// One part in this many of the memory for heads and exchanges is kept for reuse in addition.
+const KEPT_SHARE: usize = 16;
+/// Everything else in a shard: buffers of one frame or one line, rendered addresses, and spare
+/// buffers, which are limited by their number.
+const REST_BYTES: usize = 3 << 19;
 
 /// The most that a shard may hold, as README computes it from its limits.
 fn shard_bytes_max(config: &Config) -> usize {
     let batch_bytes = config.emit.batch_bytes + 2 * config.emit.line_bytes_max;
     config.flow.flow_count_max * FLOW_BYTES
         + config.flow.reorder_bytes_shard_max
-        + config.http.held_bytes_shard_max
+        + config.http.held_bytes_shard_max / KEPT_SHARE * (KEPT_SHARE + 1)
         + config.decode.fragment_bytes_max
         + (config.emit.batch_count_max + 33) * batch_bytes
         + REST_BYTES
+}
+
+/// The sum in README is the bound that the attacks are held to.
+#[test]
+fn readme_has_the_sum_of_the_limits() {
+    let mib = shard_bytes_max(&Config::default()).div_ceil(1 << 20);
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("{mib} MiB in all")), "{mib} MiB");
+}
+
+/// What the limits count is at least what the allocator gives out, at any moment of an attack.
+#[test]
+fn what_is_counted_is_what_is_held() {
+    let mut config = small();
+    config.flow.flow_count_max = 20_000;
+    config.flow.reorder_bytes_max = 1 << 20;
+    config.flow.reorder_bytes_shard_max = 16 << 20;
+    config.http.held_bytes_shard_max = 16 << 20;
+    let attacks: [(u64, Box<dyn Attack>); 12] = [
+        (25_000, Box::new(attacks::requests())),
+        (30_000, Box::new(attacks::exchanges(10_000))),
+        (30_000, Box::new(attacks::slow_heads(8000, 600))),
+        (1000, Box::new(attacks::pipelined(200))),
+        (12_000, Box::new(attacks::bodies(4000, true))),
+        (2000, Box::new(attacks::interim())),
+        (10_000, Box::new(attacks::exchanges_then_heads(3000, "X: xxxxxxxxxxxxxxxxxxxxx\r\n"))),
+        (10_000, Box::new(attacks::exchanges_then_heads(3000, "a:b\r\n"))),
+        (40_000, Box::new(attacks::scattered(12_000))),
+        (18_000, Box::new(attacks::drained(16))),
+        (20_000, Box::new(attacks::drained(300))),
+        (40_000, Box::new(attacks::tiny_in_large_buffers())),
+    ];
+    for (number, (frame_count, attack)) in attacks.into_iter().enumerate() {
+        let before = held_now();
+        let mut pipeline = Pipeline::new(&config, |_: Event<'_>| {});
+        watch_attack(&mut pipeline, frame_count, attack, |pipeline| {
+            let flow_count = (pipeline.stats().flow.flows as usize).min(20_000);
+            let counted = pipeline.held_bytes().iter().sum::<usize>() + flow_count * FLOW_BYTES;
+            let kept = config.http.held_bytes_shard_max / KEPT_SHARE;
+            let held = (held_now() - before) as usize;
+            let bound = counted + kept + REST_BYTES;
+            assert!(held <= bound, "attack {number}: {held} bytes, {counted} counted");
+        });
+    }
 }
 
 /// Asserts that the attack leaves the shard within its bounds, and the honest traffic as if it were
@@ -98,6 +148,19 @@ fn idle_connections() {
     assert!(flow_bytes <= IDLE_FLOW_BYTES, "{flow_bytes} bytes each");
 }
 
+/// A hole takes no more than is counted for it, even if nothing waits behind it.
+#[test]
+fn connections_with_a_hole() {
+    const COUNT: u64 = 1 << 16;
+    let mut config = small();
+    config.flow.flow_count_max = 2 * COUNT as usize;
+    let none = run_attack(&config, 3000, attacks::missing_before_fin(1000), honest(0));
+    let many = run_attack(&config, 3 * COUNT, attacks::missing_before_fin(COUNT), honest(0));
+    assert_eq!(many.stats.pipeline.flow.gaps, COUNT, "{:?}", many.stats.pipeline.flow);
+    let flow_bytes = (many.peak_bytes - none.peak_bytes) / (COUNT as usize - 1000);
+    assert!(flow_bytes <= FLOW_BYTES, "{flow_bytes} bytes each");
+}
+
 #[test]
 fn endpoints_used_again_and_again() {
     let outcome = hold(&small(), 40_000, attacks::reuse());
@@ -149,6 +212,27 @@ fn segments_out_of_order() {
         "{:?}",
         outcome.stats.pipeline.flow
     );
+}
+
+/// Buffers are counted with all that they hold, not only with what is in them.
+#[test]
+fn tiny_segments_in_the_buffers_of_large_ones() {
+    let mut config = small();
+    config.flow.reorder_bytes_max = 1 << 20;
+    config.flow.reorder_bytes_shard_max = 4 << 20;
+    let outcome = hold(&config, 66_000, attacks::tiny_in_large_buffers());
+    given_up(&outcome, of_flow, |flow| flow.gaps_at_bound);
+}
+
+/// What exchanges leave behind for reuse is bounded, and so is everything that comes after them.
+#[test]
+fn memory_that_exchanges_leave_behind() {
+    let mut config = small();
+    config.flow.flow_count_max = 20_000;
+    config.http.held_bytes_shard_max = 32 << 20;
+    let attack = attacks::exchanges_then_heads(3000, "X: xxxxxxxxxxxxxxxxxxxxx\r\n");
+    let outcome = hold(&config, 15_000, attack);
+    assert!(outcome.stats.pipeline.protocol.exchanges.exchanges_complete >= 3000);
 }
 
 /// Many of the attack's segments share each timestamp with honest ones: a connection that is idle

@@ -3,6 +3,7 @@
 
 use crate::support::pages::{check_flags, code_spans, flags_of_httplines};
 use httplines::config::{Config, Input};
+use httplines::record::INTERIM_COUNT_MAX;
 use httplines::stats::DecodeStats;
 use httplines::sys::counters::Reason;
 use std::collections::BTreeSet;
@@ -125,6 +126,7 @@ fn limits_are_the_defaults() {
         kib(http.head_bytes_max),
         http.pending_count_max.to_string(),
         mib(http.held_bytes_shard_max),
+        INTERIM_COUNT_MAX.to_string(),
         mib(flow.reorder_bytes_max),
         mib(flow.reorder_bytes_shard_max),
         mib(config.decode.fragment_bytes_max),

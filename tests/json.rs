@@ -62,6 +62,7 @@ proptest! {
         times in prop::array::uniform4(any::<Option<u64>>()),
     ) {
         let mut exchange = exchange_of(&values);
+        exchange.interim_omitted = interim.len() as u32 / 40;
         exchange.interim = interim;
         let times = times.map(|time| time.map(TimestampNs));
         [exchange.request.first, exchange.request.last, exchange.response.first,
@@ -124,6 +125,7 @@ fn the_longest_line_there_can_be_is_within_the_least_bound() {
             exchange.gap_bytes = u64::MAX;
             exchange.connect_ns = Some(u64::MAX);
             exchange.interim = vec![u16::MAX; 100];
+            exchange.interim_omitted = u32::MAX;
             exchange.response.status = u16::MAX;
             exchange.request.body_bytes = Some(u64::MAX);
             exchange.response.body_bytes = Some(u64::MAX);

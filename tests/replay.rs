@@ -112,6 +112,68 @@ fn a_record_says_what_was_on_the_wire() {
     assert_eq!(Value::from(records), expected);
 }
 
+/// Two exchanges on one connection with these initial sequence numbers, that starts at `start_ns`.
+fn two_exchanges(client_isn: u32, server_isn: u32, start_ns: u64) -> Vec<WrittenFrame> {
+    let mut talk = talk().isn(client_isn, server_isn);
+    talk.handshake();
+    for _ in 0..2 {
+        talk.client(b"GET / HTTP/1.1\r\n\r\n").server(b"HTTP/1.1 204 None\r\n\r\n");
+    }
+    talk.finish().frames(start_ns, STEP_NS)
+}
+
+/// The `flow` of each record, on one shard and on several.
+fn flows_of(frames: &[WrittenFrame]) -> Vec<String> {
+    let capture = pcap(Order::Little, Unit::Nano, ETHERNET, frames);
+    let [one, many] = [&[][..], &["--shards", "3"]].map(|args| {
+        let records = records_with(&capture, args);
+        let flow = |record: &Value| record["flow"].as_str().expect("a flow").to_string();
+        records.iter().map(flow).collect::<Vec<_>>()
+    });
+    assert_eq!(one, many);
+    one
+}
+
+/// A client that uses a port and an initial sequence number again, as after a restart, makes
+/// another connection.
+#[test]
+fn one_number_of_the_client_at_two_times_is_two_flows() {
+    let mut frames = two_exchanges(1000, 2000, START_NS);
+    let first = flows_of(&frames);
+    frames.extend(two_exchanges(1000, 7000, START_NS + 3_600_000_000_000));
+    let both = flows_of(&frames);
+    assert_eq!((both.len(), &both[..2]), (4, &first[..]));
+    assert!(both[0] == both[1] && both[1] != both[2] && both[2] == both[3], "{both:?}");
+    // At another time, the same connection has the same value.
+    assert_eq!(flows_of(&two_exchanges(1000, 2000, 5 * START_NS / 4)), first);
+    // Either half of the handshake is enough to tell it from others.
+    let without = |place: usize, server_isn| {
+        let mut frames = two_exchanges(1000, server_isn, START_NS);
+        frames.remove(place);
+        flows_of(&frames)
+    };
+    assert_eq!(without(0, 2000), first, "the SYN-ACK has both numbers");
+    assert_eq!(without(1, 2000), without(1, 7000), "the SYN has one");
+    assert!(!without(1, 2000).contains(&first[0]));
+}
+
+/// On a mirror, the SYN-ACK may come behind the client's first data. All records of a connection
+/// have one `flow`, whenever it comes.
+#[test]
+fn a_late_syn_ack_leaves_one_flow() {
+    let frames = two_exchanges(1000, 2000, START_NS);
+    let in_order = flows_of(&frames);
+    for place in 2..frames.len() {
+        let mut frames = frames.clone();
+        let late = frames.remove(1);
+        frames.insert(place, WrittenFrame { ns: frames[place - 1].ns, ..late });
+        let flows = flows_of(&frames);
+        assert_eq!((flows.len(), &flows[0]), (2, &flows[1]), "at {place}");
+        // The first record is written when its response has passed.
+        assert_eq!(flows == in_order, place <= 4, "at {place}");
+    }
+}
+
 #[test]
 fn the_same_records_on_any_number_of_shards() {
     let capture = pcap(Order::Little, Unit::Nano, ETHERNET, &many_conversations());

@@ -60,7 +60,8 @@ fn deep() -> TunnelPath {
 fn full(value: &[u8]) -> Exchange {
     let mut exchange = Exchange {
         n: u32::MAX,
-        interim: vec![103; 40],
+        interim: vec![103; 32],
+        interim_omitted: 8,
         gap_bytes: u64::MAX,
         connect_ns: Some(u64::MAX),
         outcome: Some(Outcome::NoResponse),
@@ -172,6 +173,18 @@ fn times_are_never_invented() {
     let mut early = typical();
     early.is_early = true;
     assert_eq!((record(&early).get("ttfb_ns"), &record(&early)["early"]), (None, &json!(true)));
+}
+
+#[test]
+fn interim_responses_that_are_not_listed_are_counted() {
+    let mut exchange = typical();
+    (0..32).for_each(|_| exchange.add_interim(103));
+    assert_eq!(record(&exchange).get("interim_len"), None);
+    exchange.add_interim(100);
+    let record = record(&exchange);
+    assert_eq!((&record["interim"], &record["interim_len"]), (&json!(vec![103; 32]), &json!(33)));
+    exchange.clear();
+    assert_eq!((exchange.interim.len(), exchange.interim_omitted), (0, 0));
 }
 
 #[test]

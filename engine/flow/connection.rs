@@ -43,18 +43,11 @@ pub struct Connection {
     fate: Option<Fate>,
     /// The sequence number of the first captured segment, if the beginning of the connection was
     /// not captured.
-    joined: PackedOption<Joined>,
-    /// SYN-ACKs with different numbers came, and the client has not acknowledged one yet.
-    is_answer_disputed: bool,
+    joined_at: PackedOption<SeqNumber>,
+    /// The direction of that segment.
+    joined_by: Direction,
     /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
-}
-
-/// The first captured segment of a connection whose beginning was not captured.
-#[derive(Clone, Copy, Debug)]
-struct Joined {
-    at: SeqNumber,
-    by: Direction,
 }
 
 /// Why a connection takes no more segments.
@@ -89,14 +82,14 @@ pub(super) struct ReassemblyContext {
 impl Connection {
     /// A connection whose first captured segment is `segment`.
     pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
-        let joined = Joined { at: segment.seq, by: segment.direction };
-        let joined = (!segment.flags.is_syn()).then_some(joined);
-        Connection { joined: joined.into(), ..Connection::default() }
+        let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
+        let joined_by = segment.direction;
+        Connection { joined_at: joined_at.into(), joined_by, ..Connection::default() }
     }
 
     /// Whether it was joined midstream: no SYN of it was seen.
     pub fn is_joined_late(&self) -> bool {
-        !self.joined.is_none() && self.streams.iter().all(|stream| stream.isn.is_none())
+        !self.joined_at.is_none() && self.streams.iter().all(|stream| stream.isn.is_none())
     }
 
     /// The number that tells this connection from others on the same endpoints in flow hints for
@@ -104,7 +97,7 @@ impl Connection {
     /// joined. `None` if it is not known.
     pub fn number(&self, direction: Direction) -> Option<SeqNumber> {
         match self.is_joined_late() {
-            true => self.joined.get().map(|joined| joined.at),
+            true => self.joined_at.get(),
             false => self.streams[direction.index()].isn.get(),
         }
     }
@@ -259,10 +252,11 @@ impl Connection {
                 let isn = known.unwrap_or(SeqNumber(ack.0.wrapping_sub(1)));
                 if known.is_none() || self.is_answer(ack, handshake) {
                     let server = &self.streams[own];
-                    let is_other = server.isn.get().is_some_and(|known| known != segment.seq);
-                    if is_other && server.has(Fact::AtSyn) && !server.has(Fact::Acked) {
-                        self.is_answer_disputed = true;
-                        self.is_on_fast_path = false;
+                    if server.isn.get().is_some_and(|known| known != segment.seq) {
+                        if server.has(Fact::AtSyn) && !server.has(Fact::Acked) {
+                            self.streams[own].set(Fact::Disputed, true);
+                            self.is_on_fast_path = false;
+                        }
                         return;
                     }
                     self.streams[own].start_behind(segment.seq);
@@ -271,6 +265,7 @@ impl Connection {
                     self.streams[client.index()].start_behind(isn);
                     handshake.client = Some(client);
                     handshake.client_isn.set(Some(isn));
+                    handshake.server_isn.set_if_none(segment.seq);
                     handshake.syn_ack_at.set_if_none(segment.timestamp);
                 }
             }
@@ -344,7 +339,7 @@ impl Connection {
             let direction = direction_of(own);
             let Some(reorder) = &mut self.reorder else { break };
             let Some(buffer) = &mut reorder.buffers[own] else { break };
-            let Some(waiting) = buffer.pop_first(&mut context.pool.segments) else { break };
+            let Some(waiting) = buffer.pop_first() else { break };
             if let Some(empty) = reorder.buffers[own].take_if(|buffer| buffer.is_empty()) {
                 context.pool.give_buffer_back(empty);
             }

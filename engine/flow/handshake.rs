@@ -18,6 +18,8 @@ pub struct Handshake {
     pub client: Option<Direction>,
     /// The client's initial sequence number.
     pub client_isn: PackedOption<SeqNumber>,
+    /// The server's initial sequence number.
+    pub server_isn: PackedOption<SeqNumber>,
     /// When the first SYN passed; for a midstream connection, when its first captured payload did.
     pub began_at: TimestampNs,
     /// The SYN was captured.
@@ -32,30 +34,32 @@ impl Handshake {
         Handshake {
             client: Some(client),
             client_isn: Some(isn).into(),
+            server_isn: PackedOption::NONE,
             began_at: syn_at,
             has_syn: true,
             syn_ack_at: PackedOption::NONE,
         }
     }
 
-    /// The record's `flow`: a hash with fixed keys of the flow key and the client's initial
-    /// sequence number. If that number is not known, the time at which the connection was joined
-    /// takes its place.
+    /// The record's `flow`: a hash with fixed keys of the flow key, the client's initial sequence
+    /// number, and the server's, if a SYN-ACK was captured. A midstream connection has neither; the
+    /// time at which it was joined takes their place. Never 0.
     pub fn flow_id(&self, key: &FlowKey) -> u64 {
+        let [[a, b], [c, d]] = key.port;
+        let ports = u32::from_le_bytes([a, b, c, d]);
+        let vlans = key.vlan.iter().fold(0, |ids, id| ids << 16 | u64::from(*id));
+        let (numbers, known_count) = match (self.client_isn.get(), self.server_isn.get()) {
+            (Some(client), Some(server)) => (join(client.0, server.0), 2),
+            (Some(client), None) => (u64::from(client.0), 1),
+            (None, _) => (self.began_at.0, 0),
+        };
         let mut hasher = SipHasher13::new_with_keys(FLOW_ID_KEYS.0, FLOW_ID_KEYS.1);
-        hasher.write(&key.address[0]);
-        hasher.write(&key.address[1]);
-        hasher.write(&key.port[0]);
-        hasher.write(&key.port[1]);
-        for id in key.vlan {
-            hasher.write(&id.to_le_bytes());
-        }
-        hasher.write(&key.realm.to_le_bytes());
-        match self.client_isn.get() {
-            Some(isn) => hasher.write(&isn.0.to_le_bytes()),
-            None => hasher.write(&self.began_at.0.to_le_bytes()),
-        }
-        hasher.finish()
+        hasher.write(key.address.as_flattened());
+        hasher.write_u64(join(ports, key.realm));
+        hasher.write_u64(vlans);
+        hasher.write_u64(numbers);
+        hasher.write_u8(known_count);
+        hasher.finish().max(1)
     }
 
     /// The time from SYN to SYN-ACK, if both were captured in that order.
@@ -68,4 +72,9 @@ impl Handshake {
     pub fn is_midstream(&self) -> bool {
         self.client_isn.is_none()
     }
+}
+
+/// Two numbers as one, the same on every machine.
+fn join(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }

@@ -6,12 +6,12 @@ use crate::decode::SeqNumber;
 use std::collections::VecDeque;
 
 /// The memory of one waiting segment in addition to its bytes, at most, so that tiny segments are
-/// bounded as well: 88 for itself, 32 for up to four slots in the list, 32 for the allocator's
-/// overhead on its bytes, and 96 for the buffer if it is the only one.
+/// bounded as well: 96 for itself, 32 for the allocator's overhead on its bytes, and 128 for the
+/// buffer and its list if it is the only one. Of several, each has up to four slots in the list.
 const ENTRY_COST_BYTES: usize = 256;
 
-/// A list with fewer slots than this does not shrink.
-const KEPT_SLOT_COUNT: usize = 16;
+/// A list with up to this many slots does not shrink.
+const KEPT_SLOT_COUNT: usize = 8;
 
 /// The number of spare segments, and of spare lists, that are kept for reuse. Segments that were
 /// swapped on their way wait for one packet only, so a few are enough.
@@ -25,7 +25,7 @@ const SPARE_BYTES_MAX: usize = 2048;
 #[derive(Debug)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct SegmentPool {
-    /// In use now.
+    /// In use now, by the capacity of the buffers: a reused one may be larger than what it holds.
     pub used_bytes: usize,
     /// The limit.
     pub max_bytes: usize,
@@ -40,19 +40,23 @@ impl SegmentPool {
 
     /// A segment with a copy of `bytes`.
     fn take(&mut self, bytes: &[u8], cut: Cut, meta: SegmentMeta) -> Box<BufferedSegment> {
-        match self.spares.pop() {
+        let segment = match self.spares.pop() {
             Some(mut spare) => {
                 spare.bytes.clear();
+                spare.bytes.reserve_exact(bytes.len());
                 spare.bytes.extend_from_slice(bytes);
                 (spare.cut, spare.meta) = (cut, meta);
                 spare
             }
             None => Box::new(BufferedSegment { bytes: bytes.to_vec(), cut, meta }),
-        }
+        };
+        self.used_bytes += segment.held_bytes();
+        segment
     }
 
     /// Takes back a segment that no longer waits.
     pub(super) fn give_back(&mut self, segment: Box<BufferedSegment>) {
+        self.used_bytes -= segment.held_bytes();
         if self.spares.len() < SPARE_COUNT_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
             self.spares.push(segment);
         }
@@ -84,8 +88,15 @@ impl BufferedSegment {
         self.meta.seq.plus(self.bytes.len() as u32).plus(self.cut.bytes)
     }
 
+    /// What counts towards the connection's limit. It does not depend on what other connections
+    /// left in the pool.
     fn cost_bytes(&self) -> usize {
         self.bytes.len() + ENTRY_COST_BYTES
+    }
+
+    /// The memory it takes, which counts towards the shard's limit.
+    fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + ENTRY_COST_BYTES
     }
 }
 
@@ -110,10 +121,10 @@ impl OutOfOrderBuffer {
         self.cost_bytes
     }
 
-    pub fn pop_first(&mut self, pool: &mut SegmentPool) -> Option<Box<BufferedSegment>> {
+    /// Removes the first segment. The caller gives it back to the pool.
+    pub fn pop_first(&mut self) -> Option<Box<BufferedSegment>> {
         let first = self.entries.pop_front()?;
         self.cost_bytes -= first.cost_bytes();
-        pool.used_bytes -= first.cost_bytes();
         // Otherwise a list that was long once would keep its memory for the few segments that wait
         // now.
         let (len, capacity) = (self.entries.len(), self.entries.capacity());
@@ -145,7 +156,6 @@ impl OutOfOrderBuffer {
                 let piece = piece_of(payload, cut, meta, start, free_until, pool);
                 new_bytes += piece.bytes.len();
                 self.cost_bytes += piece.cost_bytes();
-                pool.used_bytes += piece.cost_bytes();
                 self.entries.insert(index, piece);
                 index += 1;
             }
@@ -162,7 +172,7 @@ impl OutOfOrderBuffer {
     /// Drops all waiting segments. Returns their bytes.
     pub fn clear(&mut self, pool: &mut SegmentPool) -> usize {
         let mut bytes = 0;
-        while let Some(waiting) = self.pop_first(pool) {
+        while let Some(waiting) = self.pop_first() {
             bytes += waiting.bytes.len();
             pool.give_back(waiting);
         }

@@ -78,6 +78,8 @@ pub(super) enum Fact {
     /// The checksum of its SYN was right, so that a wrong one means something. (Whoever replaces
     /// addresses in a capture often leaves all checksums wrong.)
     Checksums = 32,
+    /// SYN-ACKs with different numbers came, and the client has not acknowledged one yet.
+    Disputed = 64,
 }
 
 /// One direction of a connection.
@@ -288,6 +290,7 @@ impl Stream {
     }
 
     /// Delivers bytes.
+    #[inline(always)]
     pub fn pass(
         &mut self,
         bytes: &[u8],

@@ -85,8 +85,24 @@ impl BatchSender {
         stats.line_bytes += bytes as u64;
         self.line_count += 1;
         if self.buffer.len() >= self.batch_bytes {
-            self.hand_over(stats);
+            self.hand_over_full(before, stats);
         }
+    }
+
+    /// Hands over a full buffer whose last line begins at `last`. If that line made the buffer
+    /// grow, as a long line of text may, it gets a buffer of its own: no batch takes more than is
+    /// counted for it.
+    #[cold]
+    fn hand_over_full(&mut self, last: usize, stats: &mut EmitStats) {
+        if self.buffer.capacity() > self.buffer_bytes() && self.line_count > 1 {
+            let line = self.buffer.split_off(last);
+            self.buffer.shrink_to(self.buffer_bytes());
+            self.line_count -= 1;
+            self.hand_over(stats);
+            self.buffer.extend_from_slice(&line);
+            self.line_count = 1;
+        }
+        self.hand_over(stats);
     }
 
     /// Hands over the lines that are there. With [`Policy::Drop`] and a full queue the lines stay
@@ -158,8 +174,12 @@ impl BatchSender {
     }
 
     /// A batch exceeds `batch_bytes` by less than one line, and a format may reserve one more.
+    fn buffer_bytes(&self) -> usize {
+        self.batch_bytes + 2 * self.line_bytes_max
+    }
+
     fn empty_buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(self.batch_bytes + 2 * self.line_bytes_max)
+        Vec::with_capacity(self.buffer_bytes())
     }
 }
 

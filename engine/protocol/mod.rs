@@ -85,8 +85,9 @@ pub struct Shared<S> {
 impl<S: EventSink> Shared<S> {
     /// Starts without any open exchange.
     pub fn new(limits: HttpConfig, sink: S) -> Shared<S> {
+        let recorder = Recorder::new(limits.held_bytes_shard_max, sink);
         let stats = ProtocolStats::default();
-        Shared { limits, recorder: Recorder::new(sink), stats, http1: http1::Spares::default() }
+        Shared { limits, recorder, stats, http1: http1::Spares::default() }
     }
 }
 
@@ -349,6 +350,9 @@ pub struct Succession {
     now: ConnectionState,
 }
 
+/// Its memory, with the overhead of the allocator.
+const SUCCESSION_BYTES: usize = size_of::<Succession>() + 16;
+
 impl Default for ConnectionState {
     /// Every connection starts as HTTP/1.
     fn default() -> ConnectionState {
@@ -400,6 +404,7 @@ impl ConnectionState {
         let mut before = std::mem::replace(self, to.state());
         if before.has_open() {
             let now = std::mem::take(self);
+            cx.shared.recorder.pool.hold(SUCCESSION_BYTES);
             *self = ConnectionState::Succession(Box::new(Succession { before, now }));
         } else {
             before.end(cx, End::Fin);

@@ -7,16 +7,18 @@ use crate::record::{Exchange, Header};
 /// A text with more capacity than this is freed when its exchange goes back to the pool.
 const KEPT_TEXT_BYTES: usize = 4096;
 
-/// Exchanges that keep their memory while they are not in use. Further ones are freed. This keeps
-/// at most 36 MiB.
-pub(super) const KEPT_COUNT: usize = 4096;
+/// Exchanges that are not in use keep their memory up to this share (one part in 64) of the shard's
+/// memory limit for exchanges: 4 MiB, or about 4,000 exchanges. Further ones are freed.
+const KEPT_SHARE: usize = 64;
 
 /// Spare buffers that are kept. They hold heads that arrive in pieces.
 const KEPT_BUFFER_COUNT: usize = 64;
 
-/// The memory of an open exchange, except for its texts: the entry, its slots in the lists, the
-/// statuses of interim responses, and the overhead of the allocator for these and the texts.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 128;
+/// The memory of an open exchange, except for its texts and headers: the entry, the statuses of
+/// interim responses, and the overhead of the allocator for these, the texts and the headers. (The
+/// slots in the lists take 24 more at most, and remain when an exchange is freed: one part in 28 of
+/// the limit.)
+const ENTRY_BYTES: usize = size_of::<Entry>() + 192;
 
 /// The slot of an exchange in the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,19 +73,20 @@ fn header_bytes(headers: &Vec<Header>) -> usize {
 }
 
 /// Clears the headers of a message, and frees their memory if it is large. Returns the memory that
-/// they held.
+/// they held, and how much of it was freed.
 #[cold]
-fn shrink_headers(headers: &mut Vec<Header>) -> usize {
+fn shrink_headers(headers: &mut Vec<Header>) -> (usize, usize) {
     let held_bytes = header_bytes(headers);
     headers.clear();
-    if held_bytes > KEPT_TEXT_BYTES {
-        *headers = Vec::new();
+    if held_bytes <= KEPT_TEXT_BYTES {
+        return (held_bytes, 0);
     }
-    held_bytes
+    *headers = Vec::new();
+    (held_bytes, held_bytes)
 }
 
 /// All open exchanges of a shard, and the sum of all memory held for messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct ExchangePool {
     entries: Vec<Option<Box<Entry>>>,
@@ -92,18 +95,36 @@ pub struct ExchangePool {
     /// Free slots without an entry.
     empty: Vec<ExchangeId>,
     buffers: Vec<Vec<u8>>,
+    /// In use.
     held_bytes: usize,
+    /// In the entries of `kept`.
+    kept_bytes: usize,
+    kept_bytes_max: usize,
 }
 
 impl ExchangePool {
+    /// Starts without any exchange. What is held at the same time is limited by the callers, to
+    /// `held_bytes_max`.
+    pub(super) fn new(held_bytes_max: usize) -> ExchangePool {
+        ExchangePool {
+            entries: Vec::new(),
+            kept: Vec::new(),
+            empty: Vec::new(),
+            buffers: Vec::new(),
+            held_bytes: 0,
+            kept_bytes: 0,
+            kept_bytes_max: held_bytes_max / KEPT_SHARE,
+        }
+    }
+
     #[inline]
     pub(crate) fn take(&mut self) -> ExchangeId {
-        self.held_bytes += ENTRY_BYTES;
         let id = self.kept.pop().unwrap_or_else(|| self.new_slot());
         let Exchange { request, response, .. } = self.exchange(id);
-        let text_bytes = request.text.capacity() + response.text.capacity();
+        let bytes = ENTRY_BYTES + request.text.capacity() + response.text.capacity();
         let has_headers = request.headers.capacity() + response.headers.capacity() > 0;
-        self.held_bytes += text_bytes;
+        self.held_bytes += bytes;
+        self.kept_bytes -= bytes;
         if has_headers {
             self.hold_headers(id);
         }
@@ -113,12 +134,15 @@ impl ExchangePool {
     #[cold]
     fn hold_headers(&mut self, id: ExchangeId) {
         let Exchange { request, response, .. } = self.exchange(id);
-        let held_bytes = header_bytes(&request.headers) + header_bytes(&response.headers);
-        self.held_bytes += held_bytes;
+        let bytes = header_bytes(&request.headers) + header_bytes(&response.headers);
+        self.held_bytes += bytes;
+        self.kept_bytes -= bytes;
     }
 
+    /// A slot without an entry. The entry that it gets counts as kept until it is taken.
     #[cold]
     fn new_slot(&mut self) -> ExchangeId {
+        self.kept_bytes += ENTRY_BYTES;
         self.empty.pop().unwrap_or_else(|| {
             self.entries.push(None);
             ExchangeId((self.entries.len() - 1) as u32)
@@ -128,14 +152,16 @@ impl ExchangePool {
     #[inline]
     pub(crate) fn give_back(&mut self, id: ExchangeId) {
         let entry = self.entry(id);
-        let mut freed_bytes = ENTRY_BYTES;
+        let (mut held_bytes, mut freed_bytes) = (ENTRY_BYTES, 0);
         for message in [&mut entry.exchange.request, &mut entry.exchange.response] {
-            freed_bytes += message.text.capacity();
+            held_bytes += message.text.capacity();
             if message.text.capacity() > KEPT_TEXT_BYTES {
+                freed_bytes += message.text.capacity();
                 message.text = Vec::new();
             }
             if message.headers.capacity() > 0 {
-                freed_bytes += shrink_headers(&mut message.headers);
+                let (held, freed) = shrink_headers(&mut message.headers);
+                (held_bytes, freed_bytes) = (held_bytes + held, freed_bytes + freed);
             }
         }
         entry.exchange.clear();
@@ -144,8 +170,10 @@ impl ExchangePool {
         entry.is_after_loss = false;
         entry.confidence = Confidence::Full;
         entry.is_body_withheld = false;
-        self.held_bytes -= freed_bytes;
-        if self.kept.len() < KEPT_COUNT {
+        self.held_bytes -= held_bytes;
+        let kept_bytes = self.kept_bytes + held_bytes - freed_bytes;
+        if kept_bytes <= self.kept_bytes_max {
+            self.kept_bytes = kept_bytes;
             self.kept.push(id);
         } else {
             self.entries[id.0 as usize] = None;
@@ -232,6 +260,12 @@ impl ExchangePool {
     #[inline(always)]
     pub(crate) fn release(&mut self, bytes: usize) {
         self.held_bytes -= bytes;
+    }
+
+    /// The limit for the memory of exchanges that are not in use.
+    #[inline]
+    pub(super) fn kept_bytes_max(&self) -> usize {
+        self.kept_bytes_max
     }
 
     /// The memory of heads, exchanges and active connections, over all connections.

@@ -22,9 +22,10 @@ pub struct Recorder<S> {
 }
 
 impl<S: EventSink> Recorder<S> {
-    /// Starts without any open exchange.
-    pub(super) fn new(sink: S) -> Recorder<S> {
-        let (pool, stats) = (ExchangePool::default(), ExchangeStats::default());
+    /// Starts without any open exchange. `held_bytes_max` is the shard's limit for the memory of
+    /// exchanges.
+    pub(super) fn new(held_bytes_max: usize, sink: S) -> Recorder<S> {
+        let (pool, stats) = (ExchangePool::new(held_bytes_max), ExchangeStats::default());
         Recorder { pool, stats, wants: sink.wants(), sink }
     }
 

@@ -143,6 +143,7 @@ macro_rules! protocols {
                     ConnectionState::Succession(both) => {
                         both.before.leave(shared);
                         both.now.leave(shared);
+                        shared.recorder.pool.release(SUCCESSION_BYTES);
                     }
                 }
             }

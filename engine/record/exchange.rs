@@ -247,6 +247,9 @@ impl Outcome {
     }
 }
 
+/// The number of interim responses whose status is kept. Real servers send a few.
+pub const INTERIM_COUNT_MAX: usize = 32;
+
 /// A request and its response; at least one of them `is_seen`.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
@@ -256,8 +259,11 @@ pub struct Exchange {
     pub request: Message,
     /// The final response.
     pub response: Message,
-    /// The statuses of the 1xx responses before the final one, in order.
+    /// The statuses of the 1xx responses before the final one, in order: the first
+    /// [`INTERIM_COUNT_MAX`].
     pub interim: Vec<u16>,
+    /// The number of further 1xx responses.
+    pub interim_omitted: u32,
     /// Bytes of this exchange that were not captured.
     pub gap_bytes: u64,
     /// The time from SYN to SYN-ACK, on the connection's first exchange.
@@ -286,6 +292,7 @@ impl Exchange {
         self.request.clear();
         self.response.clear();
         self.interim.clear();
+        self.interim_omitted = 0;
         self.n = 0;
         self.gap_bytes = 0;
         self.connect_ns = None;
@@ -297,6 +304,15 @@ impl Exchange {
         self.is_early = false;
         self.iface = IfaceId::default();
         self.tunnel = TunnelPath::default();
+    }
+
+    /// Adds the status of a 1xx response. Beyond [`INTERIM_COUNT_MAX`] they are only counted.
+    pub fn add_interim(&mut self, status: u16) {
+        if self.interim.len() < INTERIM_COUNT_MAX {
+            self.interim.push(status);
+        } else {
+            self.interim_omitted = self.interim_omitted.saturating_add(1);
+        }
     }
 
     /// The requested host, as sent. Empty if the request does not name it or was not seen.

@@ -13,8 +13,8 @@ use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
 use httplines::config::{Config, Input, LineFormat};
 use httplines::ids::{IfaceId, IfaceNames};
 use httplines::output::{Batch, Limits, Policy, RecordWriter, Sink, SinkFault, Writer};
-use httplines::pipeline::Partition;
-use httplines::record::JsonFormat;
+use httplines::pipeline::{Partition, Pipeline};
+use httplines::record::{EventSink, JsonFormat};
 use httplines::shard::{Shard, ShardStats, StopSignal};
 use httplines::time::TimestampNs;
 
@@ -78,6 +78,11 @@ fn reset_peak() -> isize {
         held.set((now, now));
         now
     })
+}
+
+/// The bytes that this thread holds.
+pub fn held_now() -> isize {
+    HELD.with(|held| held.get().0)
 }
 
 fn peak() -> isize {
@@ -288,6 +293,22 @@ pub fn small() -> Config {
     config.emit.batch_count_max = 2;
     config.emit.format = LineFormat::Json;
     config
+}
+
+/// Passes `frame_count` frames of `attack` to a pipeline, and calls `look` with it now and then.
+pub fn watch_attack<S: EventSink>(
+    pipeline: &mut Pipeline<S>,
+    frame_count: u64,
+    attack: impl Attack,
+    mut look: impl FnMut(&Pipeline<S>),
+) {
+    let mut source = AttackSource::new(attack, frame_count, Vec::new());
+    while let Some(frame) = source.frame() {
+        pipeline.frame(&frame);
+        if source.next.is_multiple_of(64) {
+            look(pipeline);
+        }
+    }
 }
 
 /// Sends `frame_count` frames of `attack`, and `honest`, through a shard of their own.

@@ -142,6 +142,67 @@ pub fn drained(waiting_count: u64) -> impl Attack {
     }
 }
 
+/// Large segments wait and are delivered on one connection; then as many tiny ones wait on the
+/// next, in the buffers that the large ones have left.
+pub fn tiny_in_large_buffers() -> impl Attack {
+    const COUNT: u64 = 64;
+    const LARGE_BYTES: usize = 1460;
+    let bytes = [b'x'; LARGE_BYTES];
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (flow, step) = (number / (COUNT + 2), number % (COUNT + 2));
+        let is_large = flow.is_multiple_of(2);
+        let (piece_bytes, distance) =
+            if is_large { (LARGE_BYTES, LARGE_BYTES as u32) } else { (1, 2) };
+        let mut blow = AttackSegment::from(client(flow), if step == 0 { SYN } else { ACK });
+        let (seq, len) = match step as u32 {
+            0 => (0, 0),
+            // The byte that all of the large ones wait for.
+            step if u64::from(step) > COUNT && is_large => (1, 1),
+            step => (2 + (step - 1) * distance, piece_bytes),
+        };
+        blow.seq = seq;
+        blow.write(&bytes[..len], frame);
+    }
+}
+
+/// Connections of which each misses data before its FIN. The peer has them.
+pub fn missing_before_fin(flow_count: u64) -> impl Attack {
+    move |number: u64, frame: &mut Vec<u8>| {
+        let (round, flow) = (number / flow_count, number % flow_count);
+        let mut blow =
+            AttackSegment::from(client(flow), [SYN, FIN | ACK, ACK][round.min(2) as usize]);
+        match round {
+            0 => {}
+            1 => blow.seq = 100,
+            _ => (blow.is_answer, blow.seq, blow.ack) = (true, 1, 50),
+        }
+        blow.write(b"", frame);
+    }
+}
+
+/// `exchange_count` requests with long heads wait for their responses at the same time, and get
+/// them, with long heads, too; then long heads begin and do not end. `extra` is repeated in the
+/// heads.
+pub fn exchanges_then_heads(exchange_count: u64, extra: &str) -> impl Attack {
+    let fill = extra.repeat(3900 / extra.len());
+    let request = format!("GET / HTTP/1.1\r\n{fill}\r\n").into_bytes();
+    let response = format!("HTTP/1.1 204 None\r\n{fill}\r\n").into_bytes();
+    move |number: u64, frame: &mut Vec<u8>| {
+        let mut blow = AttackSegment::from(client(number), ACK);
+        (blow.seq, blow.ack) = (1, 1);
+        match number / exchange_count {
+            0 => blow.write(&request, frame),
+            1 => {
+                blow.client = client(number - exchange_count);
+                blow.is_answer = true;
+                blow.ack = 1 + request.len() as u32;
+                blow.write(&response, frame);
+            }
+            _ => blow.write(&request[..request.len() - 2], frame),
+        }
+    }
+}
+
 /// Endless interim responses, to one request after the other.
 pub fn interim() -> impl Attack {
     let answers = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50);

@@ -18,9 +18,11 @@ impl Connection {
     }
 
     pub(super) fn has_nothing_open(&self) -> bool {
-        let is_quiet =
-            self.streams.iter().all(|stream| stream.fin_at.is_none() && !stream.has(Fact::Finished));
-        is_quiet && self.fate.is_none() && self.reorder.is_none() && !self.is_answer_disputed
+        let is_quiet = |stream: &Stream| {
+            let is_ending = stream.has(Fact::Finished) || stream.has(Fact::Disputed);
+            stream.fin_at.is_none() && !is_ending
+        };
+        self.streams.iter().all(is_quiet) && self.fate.is_none() && self.reorder.is_none()
     }
 
     /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.

@@ -66,7 +66,7 @@ impl Connection {
         over_at: TimestampNs,
         context: &mut ReassemblyContext,
     ) -> Ownership {
-        if self.is_answer_disputed {
+        if self.streams.iter().any(|stream| stream.has(Fact::Disputed)) {
             self.believe_client(segment, handshake);
         }
         if self.is_closed() {
@@ -190,8 +190,7 @@ impl Connection {
     pub fn is_proven(&self) -> bool {
         let passed_bytes = |own: usize| {
             let stream = &self.streams[own];
-            let joined = self.joined.get().filter(|joined| joined.by.index() == own);
-            let joined_at = joined.map(|joined| joined.at);
+            let joined_at = self.joined_at.get().filter(|_| self.joined_by.index() == own);
             let begin = stream.isn.get().or(joined_at).unwrap_or(stream.next);
             (stream.is_started() && !stream.has(Fact::AtSyn)).then(|| stream.next.distance(begin))
         };
@@ -366,10 +365,11 @@ impl Connection {
         if !is_clients || !is_exact {
             return;
         }
-        self.is_answer_disputed = false;
         let server = &mut self.streams[1 - client.index()];
+        server.set(Fact::Disputed, false);
         if server.has(Fact::AtSyn) && !server.may_be_acked(ack) {
             server.begin_as_acknowledged(ack);
+            handshake.server_isn = server.isn;
             handshake.syn_ack_at = PackedOption::NONE;
         }
     }

@@ -216,6 +216,48 @@ fn come_back(policy: Policy, count_max: usize) {
     writer.finish().1.unwrap();
 }
 
+/// Keeps the capacity of each batch's buffer.
+#[derive(Clone, Debug, Default)]
+struct Capacities(Arc<Mutex<Vec<usize>>>, MemorySink);
+
+impl Sink for Capacities {
+    fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
+        self.0.lock().unwrap().extend(batches.iter().map(|batch| batch.bytes.capacity()));
+        self.1.append(batches)
+    }
+
+    fn name(&self) -> String {
+        "capacities".into()
+    }
+}
+
+/// Lines of text may be longer than those of JSON. Batches stay as large as they are counted.
+#[test]
+fn long_lines_leave_buffers_as_they_are() {
+    const BUFFER_BYTES: usize = LIMITS.batch_bytes + 2 * LIMITS.line_bytes_max;
+    for policy in [Policy::Drop, Policy::Wait] {
+        let sink = Capacities::default();
+        let (mut senders, writer) =
+            Writer::start(vec![Box::new(sink.clone())], 1, LIMITS, policy).unwrap();
+        let (mut sender, mut stats) = (senders.pop().unwrap(), EmitStats::default());
+        for number in 0..500 {
+            // Some do not fit behind the others, but each fits into a buffer of its own.
+            let width = if number % 7 == 3 { BUFFER_BYTES - 20 } else { 40 };
+            let line = format!("0 line {number:0width$}\n");
+            sender.line(&mut stats, |out| out.extend_from_slice(line.as_bytes()));
+        }
+        sender.close(&mut stats);
+        let (written, result) = writer.finish();
+        result.unwrap();
+        assert_eq!((stats.lines, written.lines_written + stats.lines_dropped), (500, 500));
+        let told = numbers(&sink.1.bytes(), 0);
+        assert!(told.is_sorted() && told.len() as u64 == written.lines_written);
+        let capacities = sink.0.lock().unwrap();
+        let largest = capacities.iter().max().copied();
+        assert!(largest <= Some(BUFFER_BYTES), "{policy:?}: {largest:?}");
+    }
+}
+
 #[test]
 fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
     let (sinks, mut senders, writer) = start_each(Policy::Drop);

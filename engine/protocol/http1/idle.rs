@@ -8,7 +8,6 @@ use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
-use crate::protocol::pool::KEPT_COUNT;
 use crate::protocol::{
     Carried, Context, Copied, Elidable, HandOver, Interest, Kind, Protocol, Shared, Step,
 };
@@ -20,8 +19,7 @@ use crate::time::TimestampNs;
 /// instructions per exchange, 2% of the total.
 const ACTIVE_SHARE: usize = 64;
 
-/// The memory of an active connection, with the overhead of the allocator. At most [`KEPT_COUNT`]
-/// unused ones keep their memory.
+/// The memory of an active connection, with the overhead of the allocator.
 const CONNECTION_BYTES: usize = size_of::<Http1Connection>() + 16;
 
 /// The HTTP/1 state of one connection. Every connection starts with it; its protocol shows later.
@@ -37,7 +35,7 @@ pub enum Http1 {
 #[derive(Debug)]
 pub struct ActiveConnection(Box<Http1Connection>);
 
-/// Unused active connections that keep their memory.
+/// Unused active connections that keep their memory: half as much as unused exchanges may.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box)] // They go back as boxes where they come from.
 pub struct Spares(Vec<Box<Http1Connection>>);
@@ -48,7 +46,7 @@ pub struct IdleState {
     /// The position behind everything that has passed.
     passed_until: [PackedOption<SeqNumber>; 2],
     last_read: PackedOption<SeqNumber>,
-    /// 0 if it was not needed yet. (If the hash itself is 0, it is computed again each time.)
+    /// 0 if it was not needed yet.
     flow_id: u64,
     next_n: u32,
     unclear_bytes: u32,
@@ -105,7 +103,8 @@ impl IdleState {
 /// Takes back the memory of a connection with nothing in progress.
 fn give_back<S>(connection: Box<Http1Connection>, shared: &mut Shared<S>) {
     shared.recorder.pool.release(CONNECTION_BYTES);
-    if shared.http1.0.len() < KEPT_COUNT {
+    let kept_bytes = (shared.http1.0.len() + 1) * CONNECTION_BYTES;
+    if kept_bytes <= shared.recorder.pool.kept_bytes_max() / 2 {
         shared.http1.0.push(connection);
     }
 }

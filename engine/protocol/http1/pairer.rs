@@ -23,9 +23,6 @@ mod give_up;
 /// is used.
 const MODEST_PENDING_COUNT: usize = 8;
 
-/// The number of interim responses that one record lists. No real server sends more.
-const INTERIM_COUNT_MAX: usize = 16;
-
 /// How far behind the client's last acknowledgment a direction may begin for us, for the bytes in
 /// between to be lost ones. Further behind, the acknowledgment was wrong.
 const UNSEEN_BYTES_MAX: i32 = 1 << 20;
@@ -156,9 +153,7 @@ impl Pairer {
         let entry = cx.pool().entry(id);
         entry.is_body_withheld &= status != 100;
         let exchange = &mut entry.exchange;
-        if exchange.interim.len() < INTERIM_COUNT_MAX {
-            exchange.interim.push(status);
-        }
+        exchange.add_interim(status);
         // An exchange without a request is only referenced here until its final response comes.
         if !exchange.request.is_seen {
             self.open[cx.direction.index()].id = Some(id);

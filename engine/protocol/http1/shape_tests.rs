@@ -256,6 +256,20 @@ fn interim_answers_come_in_chains() {
 }
 
 #[test]
+fn interim_answers_beyond_those_that_are_listed_are_counted() {
+    for (sent, omitted) in [(25, 0), (32, 0), (33, 1), (1000, 968)] {
+        let mut connection = connection();
+        connection.ask("GET /a HTTP/1.1\r\n\r\n");
+        connection.answer(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(sent));
+        let listed = vec![103; sent - omitted];
+        let count = if omitted > 0 { format!(" +{omitted}") } else { String::new() };
+        let notes = connection.answer(EMPTY_OK).ask("GET /b HTTP/1.1\r\n\r\n").answer(EMPTY_OK);
+        let expected = [format!("GET /a 0 200 0 {listed:?}{count}"), "GET /b 0 200 0".into()];
+        assert_eq!(notes.end(End::Exit), expected);
+    }
+}
+
+#[test]
 fn statuses_without_body_have_none_whatever_the_head_says() {
     for status in [204, 304] {
         for field in ["Content-Length: 20", "Transfer-Encoding: chunked", "Content-Type: a"] {

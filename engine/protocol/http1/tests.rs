@@ -73,6 +73,9 @@ impl Reported {
         if !exchange.interim.is_empty() {
             note += &format!(" {:?}", exchange.interim);
         }
+        if exchange.interim_omitted > 0 {
+            note += &format!(" +{}", exchange.interim_omitted);
+        }
         self.exchanges.push(note);
         let ms = |time: Option<TimestampNs>| time.map(|time| time.0 / 1_000_000);
         self.response_spans.push((ms(response.first), ms(response.last)));

@@ -3,6 +3,7 @@
 
 use crate::decode::TunnelPath;
 use crate::ids::VLAN_DEPTH_MAX;
+use crate::record::INTERIM_COUNT_MAX;
 use crate::record::digits::{IP_BYTES_MAX, Rfc3339};
 use crate::record::escape::Fold;
 
@@ -72,8 +73,6 @@ const TEXTS: [&TextField; 12] = [
 
 /// Digits of the largest u64.
 pub(super) const DECIMAL_BYTES_MAX: usize = 20;
-/// The number of interim statuses that are listed. If there are more, `interim_len` is their total.
-pub(super) const INTERIM_COUNT_MAX: usize = 32;
 /// Rendered bytes that are always available for each list of headers.
 pub(super) const HEADERS_RESERVE_BYTES: usize = 1024;
 /// The maximum of rendered bytes of one header's value, base64 included.

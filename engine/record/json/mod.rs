@@ -12,7 +12,9 @@ use super::digits::{Rfc3339, append_decimal, append_list};
 use super::escape::{Fold, append_base64, append_escaped, plain_len};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
 use super::mask::{MASK, before_query, is_secret, is_uri};
-use super::{Event, Exchange, FlowIdentity, Format, Message, Outcome, Span, Wants};
+use super::{
+    Event, Exchange, FlowIdentity, Format, INTERIM_COUNT_MAX, Message, Outcome, Span, Wants,
+};
 use crate::config::EmitConfig;
 use crate::decode::TunnelPath;
 use crate::ids::{IfaceId, IfaceNames};
@@ -438,8 +440,9 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     if !exchange.interim.is_empty() {
         let statuses = exchange.interim.iter().take(INTERIM_COUNT_MAX).copied();
         buffer.put(slow.piece(|out| append_list(KEY_INTERIM, statuses, out)));
-        if exchange.interim.len() > INTERIM_COUNT_MAX {
-            number(KEY_INTERIM_LEN, exchange.interim.len() as u64, buffer);
+        let len = exchange.interim.len() as u64 + u64::from(exchange.interim_omitted);
+        if len > INTERIM_COUNT_MAX as u64 {
+            number(KEY_INTERIM_LEN, len, buffer);
         }
     }
 }
