@@ -116,7 +116,6 @@ fn segment(number: u32, seq: u32, flags: u8, payload: &[u8]) -> Segment<'_> {
         ack: (flags & TcpFlags::ACK != 0).then_some(SeqNumber(1)),
         flags: TcpFlags(flags),
         window: 65_535,
-        window_shift: None,
         header: &[],
         is_checksum_trusted: false,
         payload,

@@ -4,7 +4,7 @@
 //! the same.
 
 use super::ip::{is_all_ones, sum_of};
-use super::{Segment, SeqNumber, TcpFlags, TunnelPath, protocol, tcp};
+use super::{Segment, SeqNumber, TcpFlags, TunnelPath, protocol};
 use crate::capture::{Frame, LinkType};
 use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
 
@@ -58,7 +58,6 @@ pub(super) fn segment<'a>(frame: &Frame<'a>) -> Option<Segment<'a>> {
         ack: flags.is_ack().then_some(SeqNumber(be32(42))),
         flags,
         window: be16(48),
-        window_shift: tcp::window_shift(flags, header),
         header,
         is_checksum_trusted: frame.is_checksum_trusted,
         payload,

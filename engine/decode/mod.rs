@@ -86,9 +86,6 @@ pub struct Segment<'a> {
     pub flags: TcpFlags,
     /// The window it advertises to the other side, not scaled.
     pub window: u16,
-    /// The shift count for the windows that its sender will advertise (RFC 7323 section 2.2). Only a
-    /// SYN has one.
-    pub window_shift: Option<u8>,
     /// The TCP header with its options.
     pub header: &'a [u8],
     /// The kernel or the network card has verified the TCP checksum, or it is still to be computed.
@@ -106,6 +103,12 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// The shift count for the windows that its sender will advertise (RFC 7323 section 2.2). Only a
+    /// SYN has one.
+    pub fn window_shift(&self) -> Option<u8> {
+        if self.flags.is_syn() { tcp::window_shift(self.header) } else { None }
+    }
+
     /// Sequence number of the first payload byte; a SYN occupies the number before it.
     pub fn payload_seq(&self) -> SeqNumber {
         self.seq.plus(u32::from(self.flags.is_syn()))
@@ -402,7 +405,6 @@ fn segment<'a>(
         ack: tcp.flags.is_ack().then_some(tcp.ack),
         flags: tcp.flags,
         window: tcp.window,
-        window_shift: tcp::window_shift(tcp.flags, header),
         header,
         is_checksum_trusted: frame.is_checksum_trusted,
         payload: cursor.rest(),

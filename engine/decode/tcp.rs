@@ -83,13 +83,8 @@ pub(super) fn header(cursor: &mut Cursor<'_>) -> Result<Header, Reject> {
 const WINDOW_SHIFT_MAX: u8 = 14;
 
 /// The shift count in the window scale option of a SYN with this `header`.
-#[inline(always)]
-pub(super) fn window_shift(flags: TcpFlags, header: &[u8]) -> Option<u8> {
-    if flags.is_syn() { window_shift_of_syn(header) } else { None }
-}
-
 #[cold]
-fn window_shift_of_syn(header: &[u8]) -> Option<u8> {
+pub(super) fn window_shift(header: &[u8]) -> Option<u8> {
     let mut options = header.get(HEADER_BYTES_MIN..)?;
     loop {
         options = match options {
@@ -111,13 +106,12 @@ mod tests {
     fn the_window_scale_option_is_found_among_others() {
         let shift = |options: &[u8]| {
             let header = [&[0; HEADER_BYTES_MIN], options].concat();
-            window_shift(TcpFlags(TcpFlags::SYN), &header)
+            window_shift(&header)
         };
         assert_eq!(shift(&[2, 4, 5, 0xb4, 1, 3, 3, 7]), Some(7));
         assert_eq!(shift(&[3, 3, 200, 0]), Some(14));
         for options in [&[][..], &[0, 3, 3, 7], &[2, 4, 5], &[2, 0, 3, 3, 7], &[8], &[3, 3]] {
             assert_eq!(shift(options), None, "{options:?}");
         }
-        assert_eq!(window_shift(TcpFlags(TcpFlags::ACK), &[3; 40]), None);
     }
 }

@@ -35,7 +35,8 @@ pub(super) struct HeldSegment {
     ack: Option<SeqNumber>,
     flags: TcpFlags,
     window: u16,
-    window_shift: Option<u8>,
+    /// The TCP header of a SYN; of others it is not needed any more.
+    header: Box<[u8]>,
     payload: Box<[u8]>,
     payload_wire_bytes: u32,
     timestamp: TimestampNs,
@@ -51,7 +52,7 @@ impl HeldSegment {
             ack: segment.ack,
             flags: segment.flags,
             window: segment.window,
-            window_shift: segment.window_shift,
+            header: if segment.flags.is_syn() { segment.header.into() } else { Box::default() },
             payload: segment.payload.into(),
             payload_wire_bytes: segment.payload_wire_bytes,
             timestamp: segment.timestamp,
@@ -68,7 +69,7 @@ impl HeldSegment {
 
     /// Memory, as it is counted in the pool.
     pub fn cost_bytes(&self) -> usize {
-        HELD_COST_BYTES + self.payload.len()
+        HELD_COST_BYTES + self.header.len() + self.payload.len()
     }
 
     /// The sequence number behind its payload.
@@ -85,8 +86,7 @@ impl HeldSegment {
             ack: self.ack,
             flags: self.flags,
             window: self.window,
-            window_shift: self.window_shift,
-            header: &[],
+            header: &self.header,
             is_checksum_trusted: true,
             payload: &self.payload,
             payload_wire_bytes: self.payload_wire_bytes,
@@ -196,7 +196,7 @@ impl Rival {
             return;
         }
         let held = HeldSegment::of(segment);
-        self.held_bytes += held.payload.len();
+        self.held_bytes += held.cost_bytes() - HELD_COST_BYTES;
         pool.segments.used_bytes += held.cost_bytes();
         self.held.push(held);
     }

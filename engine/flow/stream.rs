@@ -169,19 +169,20 @@ impl Stream {
     /// The peer has acknowledged `ack`, and advertises `window`.
     #[inline(always)]
     pub fn update_acked(&mut self, ack: SeqNumber, window: u16) {
-        if !self.has(Fact::Acked) || !ack.precedes(self.acked) {
-            match self.scale.shift() {
-                Some(shift) => self.window_bytes = u32::from(window) << (shift & 15),
-                None => self.learn_window(),
-            }
-            let is_again = self.has(Fact::AckedAgain) || self.has(Fact::Acked);
-            self.set(Fact::AckedAgain, is_again);
-            self.set(Fact::Acked, true);
-            self.acked = ack;
+        if self.has(Fact::Acked) && ack.precedes(self.acked) {
+            return;
         }
+        match self.scale.shift() {
+            Some(shift) => self.window_bytes = u32::from(window) << shift,
+            None => self.learn_window(),
+        }
+        self.acked = ack;
+        let before = self.facts & Fact::Acked as u8;
+        self.facts |= Fact::Acked as u8 | before * (Fact::AckedAgain as u8 / Fact::Acked as u8);
     }
 
     /// What is in flight fits into the window.
+    #[cold]
     fn learn_window(&mut self) {
         if self.is_started() && self.has(Fact::Acked) {
             let in_flight_bytes = self.next.distance(self.acked).max(0) as u32;

@@ -55,7 +55,6 @@ impl Sent {
             ack: flags.is_ack().then_some(SeqNumber(peer).plus(self.ack.wrapping_add(1))),
             flags,
             window: 65_535,
-            window_shift: None,
             header: &[],
             is_checksum_trusted: false,
             payload: &self.payload,

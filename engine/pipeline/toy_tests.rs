@@ -47,7 +47,6 @@ fn told(payloads: &[(Direction, &[u8])]) -> (Vec<String>, Vec<Kind>) {
             ack: flags.is_ack().then_some(ack),
             flags,
             window: 65_535,
-            window_shift: None,
             header: &[],
             is_checksum_trusted: false,
             payload,

@@ -42,7 +42,6 @@ impl Wire {
             ack: flags.is_ack().then_some(SeqNumber(sent.ack)),
             flags,
             window: 65_535,
-            window_shift: None,
             header: &[],
             is_checksum_trusted: false,
             payload: &sent.payload,

@@ -329,10 +329,18 @@ pub trait Protocol: Default {
 #[inline(always)]
 pub fn is_decisive(payload: &[u8]) -> bool {
     match payload {
-        [0x14..=0x17, 0x03, ..] => true,
-        [b'P', b'R', b'I', b' ', ..] => true,
-        [b'C', b'O', b'N', b'N', ..] => true,
-        [b'H', _, _, _, _, _, _, _, _, b'1', b'0', b'1', ..] => true,
+        [b'G', ..] => false,
+        [b'H', _, _, _, _, _, _, _, _, digit, ..] => *digit == b'1',
+        [first, ..] => is_decisive_start(*first, payload),
+        [] => false,
+    }
+}
+
+fn is_decisive_start(first: u8, payload: &[u8]) -> bool {
+    match first {
+        0x14..=0x17 => payload.get(1) == Some(&0x03),
+        b'P' => payload.starts_with(b"PRI "),
+        b'C' => payload.starts_with(b"CONN"),
         _ => false,
     }
 }

@@ -222,7 +222,6 @@ impl Segments {
             ack: is_ack.then_some(SeqNumber(Watch::ISN[peer]).plus(1 + acked)),
             flags: TcpFlags(flags),
             window: 65_535,
-            window_shift: None,
             header: &[],
             is_checksum_trusted: false,
             payload: &payload[..captured],

@@ -416,7 +416,7 @@ impl Connection {
         let peer = if own == 0 { &mut *reverse } else { &mut *forward };
         // The window in a SYN itself is not scaled.
         peer.window_bytes = segment.window.into();
-        peer.scale = WindowScale::offered(segment.window_shift);
+        peer.scale = WindowScale::offered(segment.window_shift());
         WindowScale::agree([&mut forward.scale, &mut reverse.scale]);
     }
 }

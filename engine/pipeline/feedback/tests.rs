@@ -82,7 +82,6 @@ impl HintedConnection {
             ack: flags.is_ack().then_some(self.next[direction.opposite().index()]),
             flags,
             window: 65_535,
-            window_shift: None,
             header: &[],
             is_checksum_trusted: false,
             payload,
