@@ -4,7 +4,7 @@
 use crate::capture::{FrameSource, Polled, SourceError};
 use crate::config::Config;
 use crate::output::RecordWriter;
-use crate::pipeline::{Partition, Pipeline, PipelineStats};
+use crate::pipeline::{Crossing, Partition, Pipeline, PipelineStats};
 use crate::stats::EmitStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -74,6 +74,15 @@ impl<F: FrameSource> Shard<F> {
         Shard { source, pipeline }
     }
 
+    /// Exchanges joined datagrams with the other shards.
+    pub fn with_crossing(mut self, crossing: Crossing) -> Shard<F> {
+        self.pipeline = self.pipeline.with_crossing(crossing);
+        if let Some(other_work) = self.pipeline.taken_over_next() {
+            self.source.set_other_work(other_work);
+        }
+        self
+    }
+
     /// Runs until the source ends or the engine stops it. `report` is called with the shard after
     /// each poll.
     pub fn run(
@@ -93,6 +102,8 @@ impl<F: FrameSource> Shard<F> {
                 break Ok(());
             }
         };
+        // If this source fails, the others run on until the engine learns of it.
+        pipeline.end_crossing(result.is_ok());
         pipeline.finish();
         pipeline.sink_mut().close();
         (ShardView { pipeline: &pipeline }.stats(), result)

@@ -4,7 +4,7 @@
 /// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
     use httplines::config::DecodeConfig;
-    use httplines::ids::{Direction, FlowKey, REALM_IPV6};
+    use httplines::ids::{Direction, FlowHashKey, FlowKey, REALM_IPV6};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::{ConnectionMap, Filter};
     use httplines::sys::flow_hints::{FlowHints, HintFlags, HintId};
@@ -188,8 +188,8 @@ mod root {
     }
 
     /// Keys that share the slot of `key` and differ from it in one field, a few for each field.
-    fn neighbours(key: &FlowKey) -> Vec<FlowKey> {
-        let place = |key: &FlowKey| FlowHints::on_heap(32).take(key);
+    fn neighbours(key: &FlowKey, hash_key: FlowHashKey) -> Vec<FlowKey> {
+        let place = |key: &FlowKey| FlowHints::on_heap(32, hash_key).take(key);
         let mut found = Vec::new();
         let mut try_all = |change: &dyn Fn(&mut FlowKey, u16)| {
             let changed = (1..2000u16).map(|by| {
@@ -224,7 +224,7 @@ mod root {
         enter(&filter, &key, Known { isn: [22, 11], flags: HINT_ISNS, ..Known::default() });
         let frame = at(ToClient, 5000, ACK, &BODY);
         let hints = filter.hints();
-        let others = neighbours(&key);
+        let others = neighbours(&key, filter.hash_key());
         assert_eq!(others.len(), 3 * 24);
         for other in others {
             let reason = |noted: &[FlowKey]| {

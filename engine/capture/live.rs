@@ -6,6 +6,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
@@ -31,6 +33,9 @@ const IDLE_WAIT_MS_MIN: u32 = 10;
 
 /// The minimum assumed delay between the hand-over of a frame and its walk.
 const WALK_MS_MIN: u32 = 18;
+
+/// The most fragmented datagrams that the fanout program remembers, about 130 bytes each.
+const DATAGRAM_COUNT_MAX: u32 = 1 << 18;
 
 pub use control::{LiveControl, softnet_dropped};
 pub use error::LiveOpenError;
@@ -69,7 +74,8 @@ impl LiveCapture {
             .map_err(|source| LiveOpenError::from_socket("any interface", source))?;
         let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
         let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
-        let fanout = is_ours.then(|| Fanout::load(&filter)).transpose();
+        let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
+        let fanout = is_ours.then(|| Fanout::load(&filter, datagram_count)).transpose();
         let fanout = fanout.map_err(LiveOpenError::from_filter)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
         for (name, ifindex) in found {
@@ -89,10 +95,17 @@ impl LiveCapture {
             names: names.clone(),
             known: known.clone(),
             hints: hints.clone(),
+            other_work: Arc::default(),
         };
         let sources = rings.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, &present), sources))
     }
+}
+
+/// The fragmented datagrams that the fanout program remembers: as many as all shards may hold.
+fn datagram_count(shard_count_max: usize, shard_count: u16) -> u32 {
+    let count = shard_count_max.saturating_mul(shard_count.into());
+    count.min(DATAGRAM_COUNT_MAX as usize) as u32
 }
 
 /// The index of the interface called `name`, 0 for all.
@@ -229,6 +242,8 @@ pub struct LiveSource {
     known: Vec<u32>,
     /// The hint map of the filter, if the filter looks for HTTP.
     hints: Option<FlowHints>,
+    /// See [`FrameSource::set_other_work`].
+    other_work: Arc<AtomicUsize>,
 }
 
 impl LiveSource {
@@ -306,6 +321,9 @@ impl FrameSource for LiveSource {
             return Ok(Polled::Frames(frame_count));
         }
         self.wait()?;
+        if self.other_work.load(Ordering::Relaxed) > 0 {
+            return Ok(Polled::Frames(0));
+        }
         Ok(self.walk(ahead_count, visit).map_or(Polled::Idle, Polled::Frames))
     }
 
@@ -316,6 +334,10 @@ impl FrameSource for LiveSource {
         let now = TimestampNs::from_parts(clock.as_secs(), clock.subsec_nanos().into());
         let walk_ms = self.retire_timeout_ms.max(WALK_MS_MIN);
         Some(now.minus_ms(u64::from(self.retire_timeout_ms) + u64::from(walk_ms)))
+    }
+
+    fn set_other_work(&mut self, other_work: &Arc<AtomicUsize>) {
+        self.other_work = Arc::clone(other_work);
     }
 
     fn hints(&self) -> Option<FlowHints> {

@@ -51,6 +51,7 @@ use cursor::{Cursor, EncapsulationStack};
 use fragments::FragmentTable;
 use ip::{Fragment, Packet};
 use link::Network;
+use std::fmt;
 
 /// Maximum depth of nested encapsulations: tunnels, label stacks, PPPoE. More occur only in
 /// attacks.
@@ -119,6 +120,10 @@ pub enum Reject {
     FragmentOverlap,
     /// A fragment of a datagram in more pieces than we keep.
     FragmentAtBound,
+    /// A fragment that completed a datagram of another shard's connection, which got the segment.
+    PassedOn,
+    /// The same, but the queue to that shard was full.
+    NotPassedOn,
     /// Cut by the snap length inside the headers; or a fragment that was cut anywhere.
     Truncated,
     /// A header that contradicts itself or the frame.
@@ -151,6 +156,8 @@ impl DecodeStats {
             Reject::FragmentHeld => &mut self.fragment_held,
             Reject::FragmentOverlap => &mut self.fragment_overlap,
             Reject::FragmentAtBound => &mut self.fragment_at_bound,
+            Reject::PassedOn => &mut self.fragment_passed_on,
+            Reject::NotPassedOn => &mut self.fragment_not_passed_on,
             Reject::Truncated => &mut self.truncated,
             Reject::BadHeader => &mut self.bad_header,
             Reject::TooDeep => &mut self.too_deep,
@@ -160,6 +167,13 @@ impl DecodeStats {
         };
         *counter += 1;
     }
+}
+
+/// Decides about the segments of joined datagrams. Their fragments may have met elsewhere than where
+/// their connection is.
+pub trait Forward: fmt::Debug + Send {
+    /// Passes `segment` on if it belongs elsewhere; the error says what became of it.
+    fn forward(&mut self, segment: &Segment<'_>) -> Result<(), Reject>;
 }
 
 /// Finds the TCP segments in frames. Its only state is that of incomplete datagrams; the frames of
@@ -172,6 +186,7 @@ pub struct Decoder {
     fragments: FragmentTable,
     /// The datagram that was completed last. The segment returned for it borrows from here.
     datagram: Vec<u8>,
+    forward: Option<Box<dyn Forward>>,
     stats: DatagramStats,
 }
 
@@ -192,8 +207,14 @@ impl Decoder {
             restrictions,
             fragments,
             datagram: Vec::new(),
+            forward: None,
             stats: DatagramStats::default(),
         }
+    }
+
+    /// Lets `forward` decide about the segments of joined datagrams; `None` keeps them all.
+    pub fn set_forward(&mut self, forward: Option<Box<dyn Forward>>) {
+        self.forward = forward;
     }
 
     /// Counts about datagrams so far, apart from the outcome of each frame.
@@ -279,7 +300,11 @@ impl Decoder {
         };
         self.datagram = tcp.0;
         let cursor = Cursor::new(&self.datagram, tcp.1, encapsulations);
-        segment(frame, &packet, cursor, self.restrictions.as_ref())
+        let segment = segment(frame, &packet, cursor, self.restrictions.as_ref())?;
+        if let Some(forward) = &mut self.forward {
+            forward.forward(&segment)?;
+        }
+        Ok(segment)
     }
 
     /// Follows tunnels, starting after the headers of `packet`, until TCP or a completed datagram.
