@@ -152,11 +152,11 @@ impl FromStr for Network {
 /// How the kernel spreads the frames of an interface over the shards (`--fanout`): packet(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanoutMode {
-    /// By the innermost connection, also inside tunnels; fragments follow the first fragment. This
-    /// is our own BPF program.
+    /// By the innermost connection, also inside tunnels and of fragments. This is our own BPF
+    /// program.
     Flow,
     /// The kernel's hash of the outermost connection. It separates the directions of a VXLAN
-    /// tunnel.
+    /// tunnel, and fragments from their connection.
     Hash,
     /// The CPU that received the frame, for NICs that send both directions of a connection to the
     /// same CPU.

@@ -208,3 +208,64 @@ impl FlowKey {
         self.vlan.iter().copied().take_while(|id| *id != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(realm: u32) -> impl Iterator<Item = FlowKey> {
+        (0..4096u16).map(move |port| FlowKey {
+            address: [[7; 16], [9; 16]],
+            port: [[0, 80], port.to_be_bytes()],
+            realm,
+            ..FlowKey::default()
+        })
+    }
+
+    /// Keys that share the low bits of their hash, which choose shard and hint, are spread again
+    /// under another key.
+    #[test]
+    fn nobody_knows_the_hash_without_its_key() {
+        let [known, other] = [FlowHashKey::random(), FlowHashKey::random()];
+        assert_ne!(known, other);
+        for realm in [0, REALM_IPV6, REALM_VXLAN | 42] {
+            let chosen: Vec<_> = keys(realm).filter(|key| key.flow_hash(&known) % 8 == 3).collect();
+            assert!((256..1024).contains(&chosen.len()), "{} of 4096 in 8 shards", chosen.len());
+            for shard in 0..8 {
+                let there = chosen.iter().filter(|key| key.flow_hash(&other) % 8 == shard).count();
+                let share = chosen.len() / 8;
+                assert!((share / 4..share * 4).contains(&there), "{there} of {}", chosen.len());
+            }
+        }
+    }
+
+    /// Every bit of a key that a frame can set changes the hash.
+    #[test]
+    fn each_bit_of_the_key_counts() {
+        let hash_key = FlowHashKey::random();
+        let base = FlowKey { realm: REALM_IPV6, ..FlowKey::default() };
+        let hash = base.flow_hash(&hash_key);
+        let mut changed = Vec::new();
+        for bit in 0..128 {
+            for end in 0..2 {
+                let mut key = base;
+                key.address[end][bit / 8] ^= 1 << (bit % 8);
+                changed.push(key);
+            }
+        }
+        for bit in 0..16 {
+            let flip = |change: &dyn Fn(&mut FlowKey)| {
+                let mut key = base;
+                change(&mut key);
+                key
+            };
+            let low = (1u16 << bit).to_be_bytes();
+            changed.extend((0..2).map(|end| flip(&|key| key.port[end] = low)));
+            changed.extend((0..VLAN_DEPTH_MAX).map(|at| flip(&|key| key.vlan[at] = 1 << bit)));
+            changed.push(flip(&|key| key.realm |= 1 << bit));
+        }
+        for key in changed {
+            assert_ne!(key.flow_hash(&hash_key), hash, "{key:?}");
+        }
+    }
+}

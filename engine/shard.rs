@@ -1,5 +1,5 @@
 //! One pinned thread: a source, and a pipeline into a batch of lines. Shards share nothing on this
-//! path.
+//! path; datagrams joined from fragments may cross between them ([`Shard::with_crossing`]).
 
 use crate::capture::{FrameSource, Polled, SourceError};
 use crate::config::Config;

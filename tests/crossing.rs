@@ -29,8 +29,8 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Exchange number `n`; with `is_tunnelled`, all packets are in GRE, and the fragments are those
-    /// of the tunnel.
+    /// Exchange number `n`. With `is_tunnelled`, all packets are in GRE, and the fragments are
+    /// those of the tunnel.
     fn new(n: u16, is_tunnelled: bool) -> Exchange {
         let is_v6 = n % 2 == 1;
         let address = |host: &str, port: u16| -> SocketAddr {

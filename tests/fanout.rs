@@ -102,7 +102,7 @@ mod root {
         segments
     }
 
-    /// Asserts that every connection went to the shard of its hash, and that all shards got some.
+    /// Asserts that every connection went to the shard of its hash, and that not all went to one.
     fn assert_placed(capture: &Capture, shards: &Shards, what: &str) {
         let hash_key = capture.control.fanout_key().expect("our program chooses the shards");
         assert_eq!(shards.len(), usize::from(CONNECTIONS), "{what}");
@@ -111,7 +111,7 @@ mod root {
             assert_eq!(shards, &HashSet::from([own]), "{what}: {key:?}");
         }
         let used: HashSet<_> = shards.values().flatten().collect();
-        assert_eq!(used.len(), usize::from(SHARDS), "{what}");
+        assert!(used.len() > 1, "{what}");
     }
 
     fn frames_of(make: impl Fn(&[u8], usize) -> Vec<u8>, is_v6: bool) -> Vec<Vec<u8>> {

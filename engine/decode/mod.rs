@@ -169,8 +169,8 @@ impl DecodeStats {
     }
 }
 
-/// Decides about the segments of joined datagrams. Their fragments may have met elsewhere than where
-/// their connection is.
+/// Decides about the segments of joined datagrams, whose fragments may have met on another shard
+/// than that of their connection.
 pub trait Forward: fmt::Debug + Send {
     /// Passes `segment` on if it belongs elsewhere; the error says what became of it.
     fn forward(&mut self, segment: &Segment<'_>) -> Result<(), Reject>;

@@ -1,6 +1,6 @@
 //! [`Crossing`]: the only way between shards. The fragments of a datagram meet on one shard, but
-//! only its first fragment tells which connection it belongs to. If that came later than another
-//! one, or if the datagram is a tunnel's, the joined segment crosses to the shard of its connection.
+//! only its first fragment shows which connection it belongs to. If that came later than another
+//! one, or if the datagram is a tunnel's, the joined segment crosses to its connection's shard.
 //!
 //! Nothing here runs for a frame: the sender looks when a datagram is complete, the receiver at an
 //! atomic once or twice a poll. A queue holds a bounded number of bytes, and never makes a sender
