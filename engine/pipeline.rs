@@ -30,8 +30,6 @@ use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
 use crossing::{Inward, OwnedSegment};
 use feedback::{Feedback, FlowState};
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 mod crossing;
 mod feedback;
@@ -97,6 +95,7 @@ impl<S: EventSink> Pipeline<S> {
     pub fn with_crossing(mut self, crossing: Crossing) -> Pipeline<S> {
         let (outward, inward) = crossing.split();
         self.decoder.set_forward(Some(Box::new(outward)));
+        self.connections.flows.set_horizon(inward.horizon());
         self.inward = Some(inward);
         self
     }
@@ -132,6 +131,7 @@ impl<S: EventSink> Pipeline<S> {
     /// Those of the source. All frames before the error were processed.
     #[inline(always)]
     pub fn poll(&mut self, source: &mut impl FrameSource) -> Result<Polled, SourceError> {
+        let before = self.inward.as_ref().and_then(|_| source.now());
         self.take_over();
         self.connections.oldest = None;
         let polled = if self.connections.flows.len() > CROWD_FLOWS {
@@ -139,8 +139,12 @@ impl<S: EventSink> Pipeline<S> {
         } else {
             source.poll(&mut |frame| self.frame(&frame))?
         };
-        // Again, since the source may have waited.
-        self.take_over();
+        if let Some(inward) = &self.inward {
+            let idle = before.filter(|_| polled == Polled::Idle);
+            inward.show_progress(self.connections.oldest.or(idle));
+            // Again, since the source may have waited.
+            self.take_over();
+        }
         let frame_count = if let Polled::Frames(count) = polled { count } else { 0 };
         if let Some(now) = self.connections.oldest.or_else(|| source.now()) {
             self.connections.sweep(now, frame_count);
@@ -165,19 +169,17 @@ impl<S: EventSink> Pipeline<S> {
         )
     }
 
-    /// Processes the segments that other shards have passed on.
+    /// Processes the segments that other shards have passed on. What others have not read yet, they
+    /// may still pass on: no hole is given up before that.
     #[inline]
     fn take_over(&mut self) {
-        if let Some(inward) = &self.inward
-            && !inward.is_empty()
-        {
+        let Some(inward) = &self.inward else { return };
+        if self.connections.flows.has_holes() {
+            self.connections.flows.set_horizon(inward.horizon());
+        }
+        if !inward.is_empty() {
             self.connections.take_over(|| inward.take());
         }
-    }
-
-    /// Something that is not 0 while segments of other shards wait, if there are other shards.
-    pub fn taken_over_next(&self) -> Option<&Arc<AtomicUsize>> {
-        self.inward.as_ref().map(Inward::held_bytes)
     }
 
     /// Passes on nothing more. With `is_orderly`, waits until no other shard does, and processes
@@ -185,6 +187,7 @@ impl<S: EventSink> Pipeline<S> {
     pub fn end_crossing(&mut self, is_orderly: bool) {
         self.decoder.set_forward(None);
         if let Some(inward) = self.inward.take() {
+            inward.show_progress(Some(TimestampNs(u64::MAX)));
             self.connections.take_over(|| if is_orderly { inward.wait() } else { inward.take() });
         }
     }

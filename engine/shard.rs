@@ -77,9 +77,6 @@ impl<F: FrameSource> Shard<F> {
     /// Exchanges joined datagrams with the other shards.
     pub fn with_crossing(mut self, crossing: Crossing) -> Shard<F> {
         self.pipeline = self.pipeline.with_crossing(crossing);
-        if let Some(other_work) = self.pipeline.taken_over_next() {
-            self.source.set_other_work(other_work);
-        }
         self
     }
 

@@ -89,8 +89,8 @@ fn assert_whole(records: &[Value], what: &str) {
     assert_eq!(told, expected, "{what}");
 }
 
-/// Frames in memory, all at once.
-struct Source<'a>(&'a [Vec<u8>]);
+/// Frames in memory, all of one moment.
+struct Source<'a>(&'a [Vec<u8>], u64);
 
 impl FrameSource for Source<'_> {
     fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
@@ -98,7 +98,7 @@ impl FrameSource for Source<'_> {
             visit(Frame {
                 bytes,
                 wire_bytes: bytes.len() as u32,
-                timestamp: TimestampNs(1),
+                timestamp: TimestampNs::from_parts(0, self.1 * 1_000_000),
                 link: LinkType::Ethernet,
                 vlan: None,
                 iface: IfaceId(1),
@@ -119,7 +119,7 @@ fn run(config: &Config, frames: &[Vec<Vec<u8>>], parts: &[Part]) -> (Vec<Value>,
     let shards = frames.iter().zip(senders).zip(crossings).map(|((frames, sender), crossing)| {
         let format = Box::new(JsonFormat::new(&config.emit, IfaceNames::default()));
         let records = RecordWriter::new(format, sender, None, false);
-        Shard::new(config, Source(frames), Partition::All, records).with_crossing(crossing)
+        Shard::new(config, Source(frames, 1), Partition::All, records).with_crossing(crossing)
     });
     let shards: Vec<_> = shards.collect();
     let stats = std::thread::scope(|scope| {
@@ -205,14 +205,51 @@ fn segments_beyond_the_bound_are_dropped_and_counted() {
         .map(|crossing| Pipeline::new(&config, |_: Event<'_>| {}).with_crossing(crossing));
     let mut first = pipelines.next().expect("two shards");
     let mut second = pipelines.next().expect("two shards");
-    first.read(Source(&flood)).expect("the source has no faults");
+    first.read(Source(&flood, 1)).expect("the source has no faults");
     let sent = first.stats().decode;
     assert_eq!(sent.fragment_passed_on + sent.fragment_not_passed_on, 2000);
     assert!((300..1000).contains(&sent.fragment_passed_on), "{sent:?}");
     assert_eq!(second.stats().segments_taken_over, 0);
-    second.read(Source(&[])).expect("the source has no faults");
+    second.read(Source(&[], 1)).expect("the source has no faults");
     assert_eq!(second.stats().segments_taken_over, sent.fragment_passed_on);
     assert_eq!(second.stats().frames, 0, "the frames are those of the first");
+}
+
+/// The shard of a connection is far ahead of the one where the fragments met: it gives the hole up
+/// only when the other has passed on everything from before, or has ended.
+#[test]
+fn a_hole_waits_for_what_other_shards_have_not_read_yet() {
+    let config = Config::new(Input::Stdin);
+    for (is_read, is_ended) in [(false, false), (true, false), (false, true)] {
+        let parts = Part::all(2, FlowHashKey::random());
+        let mut foreign = (0..EXCHANGES).filter(|n| owner(*n, &parts) == 1);
+        let exchanges = [0, 1].map(|_| Exchange::new(foreign.next().expect("half"), false));
+        let [exchange, other] = exchanges;
+        let mut pipelines = Crossing::between(&parts, config.decode.crossing_bytes_max)
+            .into_iter()
+            .map(|crossing| Pipeline::new(&config, |_: Event<'_>| {}).with_crossing(crossing));
+        let mut first = pipelines.next().expect("two shards");
+        let mut second = pipelines.next().expect("two shards");
+        let around = [&exchange.opening[..], &exchange.ending].concat();
+        second.read(Source(&around, 10)).expect("the source has no faults");
+        if is_read {
+            first.read(Source(&other.opening, 100)).expect("the source has no faults");
+        }
+        if is_ended {
+            drop(first);
+        } else {
+            // Much later, and then at last the fragments.
+            second.read(Source(&other.opening, 200)).expect("the source has no faults");
+            first.read(Source(&exchange.request, 9)).expect("the source has no faults");
+        }
+        second.read(Source(&other.ending, 201)).expect("the source has no faults");
+        second.finish();
+        let stats = second.stats();
+        let is_given_up = is_read || is_ended;
+        assert_eq!(stats.segments_taken_over, u64::from(!is_ended));
+        assert_eq!(stats.protocol.exchanges.exchanges_complete, u64::from(!is_given_up));
+        assert_eq!(stats.flow.bytes_late > 0, is_read, "{:?}", stats.flow);
+    }
 }
 
 fn in_order(exchange: &Exchange) -> Vec<Vec<u8>> {
@@ -241,9 +278,8 @@ mod root {
         let path = output.clone();
         let child = server.run(move || {
             let mut command = Command::new(crate::httplines());
-            // With the long wait, a shard that gets no CPU for a while changes nothing.
-            command.args(["-i", "veth1", "-i", "lo", "--shards", "2", "--retire-timeout-ms"]);
-            command.args(["200", "-o"]).arg(path).stdin(Stdio::null());
+            command.args(["-i", "veth1", "-i", "lo", "--shards", "2", "-o"]).arg(path);
+            command.stdin(Stdio::null());
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
         });
         let running = Running::new(child.expect("httplines starts"), "capturing");

@@ -6,8 +6,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
@@ -95,7 +93,6 @@ impl LiveCapture {
             names: names.clone(),
             known: known.clone(),
             hints: hints.clone(),
-            other_work: Arc::default(),
         };
         let sources = rings.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, &present), sources))
@@ -242,8 +239,6 @@ pub struct LiveSource {
     known: Vec<u32>,
     /// The hint map of the filter, if the filter looks for HTTP.
     hints: Option<FlowHints>,
-    /// See [`FrameSource::set_other_work`].
-    other_work: Arc<AtomicUsize>,
 }
 
 impl LiveSource {
@@ -321,9 +316,6 @@ impl FrameSource for LiveSource {
             return Ok(Polled::Frames(frame_count));
         }
         self.wait()?;
-        if self.other_work.load(Ordering::Relaxed) > 0 {
-            return Ok(Polled::Frames(0));
-        }
         Ok(self.walk(ahead_count, visit).map_or(Polled::Idle, Polled::Frames))
     }
 
@@ -334,10 +326,6 @@ impl FrameSource for LiveSource {
         let now = TimestampNs::from_parts(clock.as_secs(), clock.subsec_nanos().into());
         let walk_ms = self.retire_timeout_ms.max(WALK_MS_MIN);
         Some(now.minus_ms(u64::from(self.retire_timeout_ms) + u64::from(walk_ms)))
-    }
-
-    fn set_other_work(&mut self, other_work: &Arc<AtomicUsize>) {
-        self.other_work = Arc::clone(other_work);
     }
 
     fn hints(&self) -> Option<FlowHints> {

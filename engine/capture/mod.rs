@@ -8,8 +8,6 @@
 use crate::ids::IfaceId;
 use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 pub mod direct;
 #[cfg(feature = "live")]
@@ -207,10 +205,6 @@ pub trait FrameSource {
     fn now(&self) -> Option<TimestampNs> {
         None
     }
-
-    /// Gives the source a word that is not 0 while the caller has other work. After a wait, a poll
-    /// returns without frames if there is such work, so that it is done first.
-    fn set_other_work(&mut self, _other_work: &Arc<AtomicUsize>) {}
 
     /// Where to hint which frames the source may leave out, if it can use such hints.
     fn hints(&self) -> Option<FlowHints> {

@@ -62,6 +62,8 @@ pub(super) struct ReassemblyContext {
     pub limits: FlowConfig,
     /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
     pub is_filtered: bool,
+    /// See [`FlowTable::set_horizon`](super::FlowTable::set_horizon).
+    pub horizon: TimestampNs,
     pub pool: ReorderPool,
     pub stats: FlowStats,
 }
@@ -264,7 +266,7 @@ impl Connection {
             context.stats.bytes_late += segment.payload.len() as u64;
             return;
         }
-        self.settle(segment.timestamp, context, visit);
+        self.settle(segment.timestamp.min(context.horizon), context, visit);
         if segment.flags.is_rst() {
             return self.reset(segment, context, visit);
         }

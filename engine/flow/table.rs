@@ -107,6 +107,7 @@ impl<S: Default> FlowTable<S> {
             context: ReassemblyContext {
                 limits,
                 is_filtered: false,
+                horizon: NEVER,
                 pool,
                 stats: FlowStats::default(),
             },
@@ -125,6 +126,17 @@ impl<S: Default> FlowTable<S> {
     /// reaches user space was cut off and is not lost.
     pub fn set_filtered(&mut self) {
         self.context.is_filtered = true;
+    }
+
+    /// Segments from before `horizon` have all arrived. A hole whose grace ends later is not given
+    /// up yet: another shard may still pass on what is missing. Without a call there is no horizon.
+    pub fn set_horizon(&mut self, horizon: TimestampNs) {
+        self.context.horizon = horizon;
+    }
+
+    /// Whether the grace of a hole is running.
+    pub fn has_holes(&self) -> bool {
+        self.overdue.len() > 1
     }
 
     /// The counters of this module.
@@ -231,7 +243,9 @@ impl<S: Default> FlowTable<S> {
         });
         let Some(slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
-        if flow.watched_until.get().is_some_and(|deadline| deadline < segment.timestamp) {
+        let horizon = self.context.horizon;
+        let is_due = |deadline| deadline < segment.timestamp.min(horizon);
+        if flow.watched_until.get().is_some_and(is_due) {
             return Admission::Overdue(FlowIndex(slot));
         }
         let quiet_ns = segment.timestamp.since(flow.last_seen);
@@ -362,6 +376,7 @@ impl<S: Default> FlowTable<S> {
         now: TimestampNs,
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
+        let now = now.min(self.context.horizon);
         while let Some(&(deadline, slot)) = self.overdue.first()
             && deadline < now
         {
@@ -378,6 +393,7 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
+        let now = now.min(self.context.horizon);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }

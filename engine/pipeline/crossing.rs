@@ -3,14 +3,17 @@
 //! one, or if the datagram is a tunnel's, the joined segment crosses to its connection's shard.
 //!
 //! Nothing here runs for a frame: the sender looks when a datagram is complete, the receiver at an
-//! atomic once or twice a poll. A queue holds a bounded number of bytes, and never makes a sender
-//! wait.
+//! atomic twice a poll. A queue holds a bounded number of bytes, and never makes a sender wait.
+//!
+//! A segment that crosses comes later than its neighbours. So each shard shows how far it has read,
+//! and no other gives up a hole that lies beyond: [`Inward::horizon`].
 
 use super::partition::Part;
 use crate::decode::{Forward, Reject, Segment};
 use crate::ids::ShardId;
+use crate::time::TimestampNs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// What a segment in a queue takes beside its payload: itself, and its place in the queue. It also
@@ -40,20 +43,27 @@ impl OwnedSegment {
     }
 }
 
+/// What all shards see of one.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The bytes of segments that were sent to it and that it has not taken yet.
+    held_bytes: AtomicUsize,
+    /// It has read all frames from before this time, and passed on what they complete.
+    progress_ns: AtomicU64,
+}
+
 /// The way to another shard.
 #[derive(Clone, Debug)]
 struct Peer {
     sender: Sender<OwnedSegment>,
-    held_bytes: Arc<AtomicUsize>,
+    shown: Arc<Shown>,
 }
 
 /// A shard's end of the queues between all shards.
 #[derive(Debug)]
 pub struct Crossing {
     outward: Outward,
-    receiver: Receiver<OwnedSegment>,
-    /// The bytes that this shard has not taken yet.
-    held_bytes: Arc<AtomicUsize>,
+    inward: Inward,
 }
 
 impl Crossing {
@@ -64,24 +74,25 @@ impl Crossing {
             .iter()
             .map(|_| {
                 let (sender, receiver) = channel();
-                (Peer { sender, held_bytes: Arc::default() }, receiver)
+                (Peer { sender, shown: Arc::default() }, receiver)
             })
             .unzip();
         let ends = parts.iter().zip(receivers).enumerate();
         let crossing = |(own, (part, receiver)): (usize, (&Part, _))| {
             // Without a way to itself, a shard sees that all others have closed theirs.
-            let others = peers.iter().enumerate();
-            let others = others.map(|(at, peer)| (at != own).then(|| peer.clone()));
-            let outward = Outward { part: *part, peers: others.collect(), bytes_max };
-            Crossing { outward, receiver, held_bytes: Arc::clone(&peers[own].held_bytes) }
+            let ways = peers.iter().enumerate();
+            let ways = ways.map(|(at, peer)| (at != own).then(|| peer.clone()));
+            let ways: Box<[Option<Peer>]> = ways.collect();
+            let others = ways.iter().flatten().map(|peer| Arc::clone(&peer.shown)).collect();
+            let inward = Inward { receiver, own: Arc::clone(&peers[own].shown), others };
+            Crossing { outward: Outward { part: *part, peers: ways, bytes_max }, inward }
         };
         ends.map(crossing).collect()
     }
 
     /// Splits it into the way out, for the decoder, and the way in.
     pub(super) fn split(self) -> (Outward, Inward) {
-        let Crossing { outward, receiver, held_bytes } = self;
-        (outward, Inward { receiver, held_bytes })
+        (self.outward, self.inward)
     }
 }
 
@@ -101,7 +112,7 @@ impl Forward for Outward {
         let segment = OwnedSegment::of(segment);
         let cost_bytes = segment.cost_bytes();
         let add = |held: usize| Some(held + cost_bytes).filter(|held| *held <= self.bytes_max);
-        if peer.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
+        if peer.shown.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
             return Err(Reject::NotPassedOn);
         }
         match peer.sender.send(segment) {
@@ -116,18 +127,28 @@ impl Forward for Outward {
 #[derive(Debug)]
 pub(super) struct Inward {
     receiver: Receiver<OwnedSegment>,
-    held_bytes: Arc<AtomicUsize>,
+    own: Arc<Shown>,
+    others: Box<[Arc<Shown>]>,
 }
 
 impl Inward {
-    /// Not 0 while something may be waiting.
-    pub fn held_bytes(&self) -> &Arc<AtomicUsize> {
-        &self.held_bytes
+    /// All frames from before `time` have been read; `None` changes nothing.
+    pub fn show_progress(&self, time: Option<TimestampNs>) {
+        if let Some(time) = time {
+            self.own.progress_ns.store(time.0, Ordering::Release);
+        }
+    }
+
+    /// The time before which the other shards have read all frames, and passed on what they
+    /// complete.
+    pub fn horizon(&self) -> TimestampNs {
+        let progress = self.others.iter().map(|other| other.progress_ns.load(Ordering::Acquire));
+        TimestampNs(progress.min().unwrap_or(u64::MAX))
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.held_bytes.load(Ordering::Relaxed) == 0
+        self.own.held_bytes.load(Ordering::Relaxed) == 0
     }
 
     /// The next segment that waits.
@@ -142,7 +163,14 @@ impl Inward {
     }
 
     fn release(&self, segment: &OwnedSegment) {
-        self.held_bytes.fetch_sub(segment.cost_bytes(), Ordering::Relaxed);
+        self.own.held_bytes.fetch_sub(segment.cost_bytes(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Inward {
+    /// Nobody waits for a shard that has ended, however it ended.
+    fn drop(&mut self) {
+        self.show_progress(Some(TimestampNs(u64::MAX)));
     }
 }
 

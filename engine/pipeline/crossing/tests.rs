@@ -101,3 +101,20 @@ fn a_shard_that_failed_gets_nothing() {
     drop(ends.pop());
     assert_eq!(ends[0].0.forward(&segment(key, b"lost")), Err(Reject::NotPassedOn));
 }
+
+#[test]
+fn the_horizon_is_that_of_the_slowest_other_shard() {
+    let mut ends = ends(3);
+    let horizons = |ends: &[(Outward, Inward)]| -> Vec<u64> {
+        ends.iter().map(|end| end.1.horizon().0).collect()
+    };
+    assert_eq!(horizons(&ends), [0, 0, 0]);
+    for (shard, time) in [5, 7, 9].into_iter().enumerate() {
+        ends[shard].1.show_progress(Some(TimestampNs(time)));
+        ends[shard].1.show_progress(None);
+    }
+    assert_eq!(horizons(&ends), [7, 5, 5]);
+    drop(ends.remove(0));
+    assert_eq!(horizons(&ends), [9, 7]);
+    assert_eq!(self::ends(1)[0].1.horizon(), TimestampNs(u64::MAX));
+}
