@@ -340,10 +340,11 @@ static __always_inline __u64 hash_pair(const __u32 *word, int first, int second)
 
 /*
  * A keyed hash of the key, the same for both directions: it selects a connection's pair of hints,
- * and its shard. The sum of products is NH, a universal hash (RFC 4418 section 5.2): whoever does
- * not know flow_hash_key makes two keys collide with a probability of 2^-32. The products are
- * independent, so they overlap in the CPU; the last product spreads every difference into the upper
- * half. The upper words of IPv4 addresses are always 0. engine/ids.rs has the same function.
+ * and its shard. The sum of products is NH, a universal hash (RFC 4418 section 5.2): two keys that
+ * are chosen without knowing flow_hash_key have the same sum with a probability of at most 2^-32.
+ * The products are independent, so they overlap in the CPU; the last product spreads every
+ * difference into the upper half. The upper words of IPv4 addresses are always 0. engine/ids.rs has
+ * the same function.
  */
 static __always_inline __u32 flow_hash(const struct flow_key *key)
 {

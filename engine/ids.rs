@@ -174,8 +174,9 @@ impl FlowKey {
     }
 
     /// A keyed hash that is the same for both directions and in the kernel: the twin of `flow_hash`
-    /// in `bpf/parse.h`. The sum of products is NH, a universal hash (RFC 4418 section 5.2):
-    /// whoever does not know `hash_key` makes two keys collide with a probability of 2^-32.
+    /// in `bpf/parse.h`. The sum of products is NH, a universal hash (RFC 4418 section 5.2): two
+    /// keys that are chosen without knowing `hash_key` have the same sum with a probability of at
+    /// most 2^-32.
     pub fn flow_hash(&self, hash_key: &FlowHashKey) -> u32 {
         let bytes = self.bytes();
         let (words, _) = bytes.as_chunks::<4>();

@@ -141,7 +141,7 @@ impl<S: EventSink> Pipeline<S> {
         };
         if let Some(inward) = &self.inward {
             let idle = before.filter(|_| polled == Polled::Idle);
-            inward.show_progress(self.connections.oldest.or(idle));
+            inward.publish_progress(self.connections.oldest.or(idle));
             // Again, since the source may have waited.
             self.take_over();
         }
@@ -187,7 +187,7 @@ impl<S: EventSink> Pipeline<S> {
     pub fn end_crossing(&mut self, is_orderly: bool) {
         self.decoder.set_forward(None);
         if let Some(inward) = self.inward.take() {
-            inward.show_progress(Some(TimestampNs(u64::MAX)));
+            inward.publish_progress(Some(TimestampNs(u64::MAX)));
             self.connections.take_over(|| if is_orderly { inward.wait() } else { inward.take() });
         }
     }

@@ -5,7 +5,7 @@
 //! Nothing here runs for a frame: the sender looks when a datagram is complete, the receiver at an
 //! atomic twice a poll. A queue holds a bounded number of bytes, and never makes a sender wait.
 //!
-//! A segment that crosses comes later than its neighbours. So each shard shows how far it has read,
+//! A segment that crosses comes later than its neighbours. So each shard publishes how far it has read,
 //! and no other gives up a hole that lies beyond: [`Inward::horizon`].
 
 use super::partition::Part;
@@ -43,9 +43,9 @@ impl OwnedSegment {
     }
 }
 
-/// What all shards see of one.
+/// What all shards know of one.
 #[derive(Debug, Default)]
-struct Shown {
+struct Published {
     /// The bytes of segments that were sent to it and that it has not taken yet.
     held_bytes: AtomicUsize,
     /// It has read all frames from before this time, and passed on what they complete.
@@ -56,7 +56,7 @@ struct Shown {
 #[derive(Clone, Debug)]
 struct Peer {
     sender: Sender<OwnedSegment>,
-    shown: Arc<Shown>,
+    published: Arc<Published>,
 }
 
 /// A shard's end of the queues between all shards.
@@ -74,7 +74,7 @@ impl Crossing {
             .iter()
             .map(|_| {
                 let (sender, receiver) = channel();
-                (Peer { sender, shown: Arc::default() }, receiver)
+                (Peer { sender, published: Arc::default() }, receiver)
             })
             .unzip();
         let ends = parts.iter().zip(receivers).enumerate();
@@ -83,8 +83,8 @@ impl Crossing {
             let ways = peers.iter().enumerate();
             let ways = ways.map(|(at, peer)| (at != own).then(|| peer.clone()));
             let ways: Box<[Option<Peer>]> = ways.collect();
-            let others = ways.iter().flatten().map(|peer| Arc::clone(&peer.shown)).collect();
-            let inward = Inward { receiver, own: Arc::clone(&peers[own].shown), others };
+            let others = ways.iter().flatten().map(|peer| Arc::clone(&peer.published)).collect();
+            let inward = Inward { receiver, own: Arc::clone(&peers[own].published), others };
             Crossing { outward: Outward { part: *part, peers: ways, bytes_max }, inward }
         };
         ends.map(crossing).collect()
@@ -112,7 +112,12 @@ impl Forward for Outward {
         let segment = OwnedSegment::of(segment);
         let cost_bytes = segment.cost_bytes();
         let add = |held: usize| Some(held + cost_bytes).filter(|held| *held <= self.bytes_max);
-        if peer.shown.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
+        if peer
+            .published
+            .held_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .is_err()
+        {
             return Err(Reject::NotPassedOn);
         }
         match peer.sender.send(segment) {
@@ -127,13 +132,13 @@ impl Forward for Outward {
 #[derive(Debug)]
 pub(super) struct Inward {
     receiver: Receiver<OwnedSegment>,
-    own: Arc<Shown>,
-    others: Box<[Arc<Shown>]>,
+    own: Arc<Published>,
+    others: Box<[Arc<Published>]>,
 }
 
 impl Inward {
     /// All frames from before `time` have been read; `None` changes nothing.
-    pub fn show_progress(&self, time: Option<TimestampNs>) {
+    pub fn publish_progress(&self, time: Option<TimestampNs>) {
         if let Some(time) = time {
             self.own.progress_ns.store(time.0, Ordering::Release);
         }
@@ -170,7 +175,7 @@ impl Inward {
 impl Drop for Inward {
     /// Nobody waits for a shard that has ended, however it ended.
     fn drop(&mut self) {
-        self.show_progress(Some(TimestampNs(u64::MAX)));
+        self.publish_progress(Some(TimestampNs(u64::MAX)));
     }
 }
 

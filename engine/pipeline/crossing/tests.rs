@@ -110,8 +110,8 @@ fn the_horizon_is_that_of_the_slowest_other_shard() {
     };
     assert_eq!(horizons(&ends), [0, 0, 0]);
     for (shard, time) in [5, 7, 9].into_iter().enumerate() {
-        ends[shard].1.show_progress(Some(TimestampNs(time)));
-        ends[shard].1.show_progress(None);
+        ends[shard].1.publish_progress(Some(TimestampNs(time)));
+        ends[shard].1.publish_progress(None);
     }
     assert_eq!(horizons(&ends), [7, 5, 5]);
     drop(ends.remove(0));
