@@ -174,7 +174,7 @@ impl<S: EventSink> Pipeline<S> {
     #[inline]
     fn take_over(&mut self) {
         let Some(inward) = &self.inward else { return };
-        if self.connections.flows.has_holes() {
+        if self.connections.flows.watched_count() > 0 {
             self.connections.flows.set_horizon(inward.horizon());
         }
         if !inward.is_empty() {

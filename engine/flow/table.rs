@@ -134,11 +134,6 @@ impl<S: Default> FlowTable<S> {
         self.context.horizon = horizon;
     }
 
-    /// Whether the grace of a hole is running.
-    pub fn has_holes(&self) -> bool {
-        self.overdue.len() > 1
-    }
-
     /// The counters of this module.
     pub fn stats(&self) -> &FlowStats {
         &self.context.stats
@@ -160,8 +155,7 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Flows whose holes have a running grace.
-    #[cfg(test)]
-    pub(super) fn watched_count(&self) -> usize {
+    pub fn watched_count(&self) -> usize {
         self.overdue.len() - 1
     }
 
@@ -376,9 +370,8 @@ impl<S: Default> FlowTable<S> {
         now: TimestampNs,
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
-        let now = now.min(self.context.horizon);
         while let Some(&(deadline, slot)) = self.overdue.first()
-            && deadline < now
+            && deadline < now.min(self.context.horizon)
         {
             self.overdue.pop_first();
             self.catch_up(FlowIndex(slot), now, &mut visit);
@@ -393,11 +386,11 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        let now = now.min(self.context.horizon);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
         let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        let now = now.min(self.context.horizon);
         flow.connection.settle(now, &mut self.context, &mut |direction, chunk| {
             visit(key, handshake, state, direction, chunk);
         });

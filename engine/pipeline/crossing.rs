@@ -5,8 +5,8 @@
 //! Nothing here runs for a frame: the sender looks when a datagram is complete, the receiver at an
 //! atomic twice a poll. A queue holds a bounded number of bytes, and never makes a sender wait.
 //!
-//! A segment that crosses comes later than its neighbours. So each shard publishes how far it has read,
-//! and no other gives up a hole that lies beyond: [`Inward::horizon`].
+//! A segment that crosses comes later than its neighbours. So each shard publishes how far it has
+//! read, and no other gives up a hole that lies beyond: [`Inward::horizon`].
 
 use super::partition::Part;
 use crate::decode::{Forward, Reject, Segment};
