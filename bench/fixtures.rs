@@ -5,7 +5,7 @@ use crate::allocations::Allocations;
 use crate::clock::process_cpu_ns;
 use httplines::capture::{Frame, FrameSource, Polled, SourceError};
 use httplines::config::Config;
-use httplines::ids::{IfaceNames, ShardId};
+use httplines::ids::{FlowHashKey, IfaceNames, ShardId};
 use httplines::output::{Batch, Limits, Policy, RecordWriter, Sink, SinkFault, Writer};
 use httplines::pipeline::{Part, Partition};
 use httplines::record::JsonFormat;
@@ -169,6 +169,7 @@ pub fn run(fixture: &Arc<Fixture>, config: &Config, sink: Box<dyn Sink>) -> anyh
     let (senders, writer) =
         Writer::start(vec![sink], count, Limits::from(&config.emit), Policy::Wait)?;
     let meetings = Arc::new(Meetings::default());
+    let hash_key = FlowHashKey::random();
     let mut threads = Vec::new();
     for (number, sender) in (0..count).zip(senders) {
         let format = Box::new(JsonFormat::new(&config.emit, fixture.names.clone()));
@@ -182,7 +183,7 @@ pub fn run(fixture: &Arc<Fixture>, config: &Config, sink: Box<dyn Sink>) -> anyh
         };
         let partition = match count {
             1 => Partition::All,
-            _ => Partition::Part(Part { shard: ShardId(number), count }),
+            _ => Partition::Part(Part { shard: ShardId(number), count, hash_key }),
         };
         let shard = Shard::new(config, source, partition, records);
         threads.push(thread::spawn(move || shard.run(&StopSignal::default(), |_| {})));

@@ -4,8 +4,10 @@
  * directions.
  *
  * The kernel's own hash (PACKET_FANOUT_HASH) does not look into UDP, so it separates the two
- * directions of a tunnelled connection; and a fragment has no ports to hash. Here fragments follow
- * the first one of their datagram. The kernel takes the result modulo the members of the group.
+ * directions of a tunnelled connection; and a fragment has no ports to hash. Here all fragments of
+ * a datagram go where its first one went, or the one that arrived before that. If the connection
+ * belongs to another shard, user space passes the joined datagram on: engine/pipeline/crossing.rs.
+ * The kernel takes the result modulo the members of the group.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -14,38 +16,25 @@
 #include "shared.h"
 #include "tunnel.h"
 
-/* Identifies a fragmented datagram of a sender. */
+/* Identifies a fragmented datagram, as Key of engine/decode/fragments.rs does. */
 struct datagram {
 	__be32 address[2][4];
+	__u64 vlans;
 	__u32 id;
 	__u32 realm;
+	__u64 protocol;	/* 0 for IPv6, where the first fragment determines it */
 };
 
-/* Datagrams whose first fragment has passed, and its hash. */
+/*
+ * Datagrams of which a fragment has passed, and the hash that chose its shard. As many as all
+ * shards together may hold: the size is set before the load.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct datagram);
 	__type(value, __u32);
 } datagrams SEC(".maps");
-
-/* A word for each possible CPU, each in cache lines of its own. The size is set before the load. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, FANOUT_SLOT_WORDS);
-	__type(key, __u32);
-	__type(value, __u64);
-} misplaced SEC(".maps");
-
-static __always_inline void count_misplaced(void)
-{
-	__u32 index = bpf_get_smp_processor_id() * FANOUT_SLOT_WORDS;
-	__u64 *counter = bpf_map_lookup_elem(&misplaced, &index);
-
-	if (counter)
-		__sync_fetch_and_add(counter, 1);
-}
 
 /* Reads the ports of a first fragment into the key; returns non-zero if they are missing. */
 static __always_inline long read_ports(struct segment *segment)
@@ -72,22 +61,29 @@ static __always_inline __u32 fragment_hash(struct segment *segment)
 	__u32 *found, hash;
 
 	__builtin_memcpy(datagram.address, segment->key.address, sizeof(datagram.address));
+	datagram.vlans = segment->vlans;
 	datagram.id = segment->fragment_id;
 	datagram.realm = segment->key.realm;
+	datagram.protocol = datagram.realm & REALM_IPV6 ? 0 : segment->fragment_protocol;
+	found = bpf_map_lookup_elem(&datagrams, &datagram);
+	if (found)
+		return *found;
 	fill_vlans(segment);
 	if (!segment->fragment_offset && segment->fragment_protocol == IPPROTO_TCP &&
 	    !read_ports(segment)) {
 		order_endpoints(&segment->key);
 		hash = flow_hash(&segment->key);
-		bpf_map_update_elem(&datagrams, &datagram, &hash, BPF_ANY);
-		return hash;
+	} else {
+		/* The first fragment comes later, or it is a tunnel's. */
+		hash = address_hash(segment);
 	}
-	found = bpf_map_lookup_elem(&datagrams, &datagram);
-	if (found)
-		return *found;
-	/* The first fragment comes later, or it is in a tunnel. */
-	count_misplaced();
-	return address_hash(segment);
+	if (bpf_map_update_elem(&datagrams, &datagram, &hash, BPF_NOEXIST)) {
+		/* Another CPU was faster, or the map has no room. */
+		found = bpf_map_lookup_elem(&datagrams, &datagram);
+		if (found)
+			return *found;
+	}
+	return hash;
 }
 
 SEC("socket")

@@ -329,18 +329,30 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 	return PARSED;
 }
 
+/* Random in each run, so that nobody can choose the hash of a connection. Set before the load. */
+const volatile __u32 flow_hash_key[sizeof(struct flow_key) / sizeof(__u32)] = {};
+
+static __always_inline __u64 hash_pair(const __u32 *word, int first, int second)
+{
+	return (__u64)(__u32)(word[first] + flow_hash_key[first]) *
+	       (__u32)(word[second] + flow_hash_key[second]);
+}
+
 /*
- * A hash of the key, the same for both directions: it selects a connection's pair of hints, and its
- * shard. The three products are independent, so they overlap in the CPU; the last product spreads
- * every difference into the upper half. engine/ids.rs has the same function.
+ * A keyed hash of the key, the same for both directions: it selects a connection's pair of hints,
+ * and its shard. The sum of products is NH, a universal hash (RFC 4418 section 5.2): two keys that
+ * are chosen without knowing flow_hash_key have the same sum with a probability of at most 2^-32.
+ * The products are independent, so they overlap in the CPU; the last product spreads every
+ * difference into the upper half. The upper words of IPv4 addresses are always 0. engine/ids.rs has
+ * the same function.
  */
 static __always_inline __u32 flow_hash(const struct flow_key *key)
 {
-	const __u64 *word = (const __u64 *)key;
-	__u64 hash = (word[0] + 0x9e3779b97f4a7c15ull) * (word[1] + 0xd1b54a32d192ed03ull) +
-		     (word[2] + 0x8cb92ba72f3d8dd7ull) * (word[3] + 0xaef17502108ef2d9ull) +
-		     (word[4] + 0xf1357aea2e62a9c5ull) * (word[5] + 0xdb4f0b9175ae2165ull);
+	const __u32 *word = (const __u32 *)key;
+	__u64 hash = hash_pair(word, 0, 4) + hash_pair(word, 8, 11) + hash_pair(word, 9, 10);
 
+	if (key->realm & REALM_IPV6)
+		hash += hash_pair(word, 1, 5) + hash_pair(word, 2, 6) + hash_pair(word, 3, 7);
 	hash ^= hash >> 32;
 	return hash * 0x9e3779b97f4a7c15ull >> 32;
 }

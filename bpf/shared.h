@@ -75,9 +75,6 @@ enum counter {
 
 _Static_assert(COUNTER_COUNT <= SLOT_WORDS && SLOT_WORDS % 8 == 0, "slots are cache lines");
 
-/* Words of one CPU's slot of the fanout program's only counter. */
-#define FANOUT_SLOT_WORDS 8
-
 /* control.gate: while it is not open, no frame passes. */
 #define GATE_OPEN 1
 

@@ -212,10 +212,11 @@ pub struct Args {
 
     /// How the kernel spreads connections over the shards [default: flow]
     ///
-    /// `flow`: by the innermost connection, also inside tunnels; fragments follow the first
-    /// fragment of their datagram. `hash`: by the outermost connection, which separates the two
-    /// directions of a VXLAN tunnel. `cpu` and `queue`: by the CPU or NIC queue that received the
-    /// frame, for NICs that deliver both directions of a connection to the same one.
+    /// `flow`: by the innermost connection, also inside tunnels and of fragments. `hash`: by the
+    /// outermost connection, which separates the two directions of a VXLAN tunnel. `cpu` and
+    /// `queue`: by the CPU or NIC queue that received the frame, for NICs that deliver both
+    /// directions of a connection to the same one. Only `flow` keeps fragments with their
+    /// connection.
     #[arg(long, value_name = "flow|hash|cpu|queue", hide_possible_values = true)]
     #[arg(help_heading = "Limits", hide_short_help = true)]
     fanout: Option<FanoutArg>,

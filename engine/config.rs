@@ -152,11 +152,11 @@ impl FromStr for Network {
 /// How the kernel spreads the frames of an interface over the shards (`--fanout`): packet(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanoutMode {
-    /// By the innermost connection, also inside tunnels; fragments follow the first fragment. This
-    /// is our own BPF program.
+    /// By the innermost connection, also inside tunnels and of fragments. This is our own BPF
+    /// program.
     Flow,
     /// The kernel's hash of the outermost connection. It separates the directions of a VXLAN
-    /// tunnel.
+    /// tunnel, and fragments from their connection.
     Hash,
     /// The CPU that received the frame, for NICs that send both directions of a connection to the
     /// same CPU.
@@ -209,6 +209,9 @@ pub struct DecodeConfig {
     pub fragment_bytes_max: usize,
     /// A datagram that is not complete after this much packet time is given up. (Linux waits 30 s.)
     pub fragment_age_ms_max: u64,
+    /// Bytes of joined datagrams that may wait for the shard of their connection, if their
+    /// fragments met on another one. Beyond that, they are dropped.
+    pub crossing_bytes_max: usize,
 }
 
 /// Limits of the flow table and the reassemblers. Each bound holds for one shard.
@@ -323,6 +326,7 @@ impl Default for DecodeConfig {
             fragmented_count_max: 8192,
             fragment_bytes_max: 16 << 20,
             fragment_age_ms_max: 30_000,
+            crossing_bytes_max: 4 << 20,
         }
     }
 }
@@ -392,7 +396,8 @@ pub enum ConfigError {
     /// [`Config::shard_count`] is zero.
     #[error("at least one shard is needed")]
     NoShard,
-    /// [`DecodeConfig::fragmented_count_max`] or [`DecodeConfig::fragment_bytes_max`] is too small.
+    /// [`DecodeConfig::fragmented_count_max`], [`DecodeConfig::fragment_bytes_max`] or
+    /// [`DecodeConfig::crossing_bytes_max`] is too small.
     #[error("the memory for fragments must hold one datagram: at least 128 KiB")]
     FragmentBytes,
     /// [`EmitConfig::batch_bytes`] or [`EmitConfig::direct_batch_bytes`] is too small.
@@ -457,7 +462,8 @@ impl Config {
         if self.shard_count == 0 {
             return Err(ConfigError::NoShard);
         }
-        if self.decode.fragmented_count_max == 0 || self.decode.fragment_bytes_max < 128 << 10 {
+        let bytes_least = self.decode.fragment_bytes_max.min(self.decode.crossing_bytes_max);
+        if self.decode.fragmented_count_max == 0 || bytes_least < 128 << 10 {
             return Err(ConfigError::FragmentBytes);
         }
         let batch_bytes_least = self.emit.batch_bytes.min(self.emit.direct_batch_bytes);

@@ -5,11 +5,11 @@ use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
 use crate::capture::pcap::open::{self as file, Progress};
 use crate::capture::{self, FrameSource, SourceError, pcap};
 use crate::config::{Config, ConfigError, Input, LineFormat, Output};
-use crate::ids::{IfaceNames, ShardId};
+use crate::ids::{FlowHashKey, IfaceNames};
 use crate::output::{
     BatchSender, Limits, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks, output_paths,
 };
-use crate::pipeline::{Part, Partition};
+use crate::pipeline::{Crossing, Part, Partition};
 use crate::record::{Format, JsonFormat, TextFormat};
 use crate::shard::{Shard, ShardStats, ShardView, StopSignal};
 use crate::sys::affinity;
@@ -209,13 +209,10 @@ impl Engine {
         let run = Run { events, writer, begun };
         match input {
             Opened::Live { control, sources, interfaces } => {
-                let count = config.shard_count;
-                let is_ours = control.has_fanout_program();
-                let partition = |shard| match is_ours {
-                    true => Partition::Sent(Part { shard, count }),
-                    false => Partition::All,
-                };
-                let shards = shards.start(sources, partition, true)?;
+                let parts = control.fanout_key().map(|key| Part::all(config.shard_count, key));
+                let bytes_max = config.decode.crossing_bytes_max;
+                let crossings = Crossing::between(&parts.unwrap_or_default(), bytes_max);
+                let shards = shards.start(sources, Vec::new(), crossings, true)?;
                 control.open_gate();
                 notify(Notice::Capturing {
                     interfaces: &interfaces,
@@ -224,12 +221,11 @@ impl Engine {
                 Ok(run.live(shards, *control, notify))
             }
             Opened::File(capture) => {
-                let count = config.shard_count;
-                let partition = |shard| match count {
-                    1 => Partition::All,
-                    _ => Partition::Part(Part { shard, count }),
+                let parts = match config.shard_count {
+                    1 => Vec::new(),
+                    count => Part::all(count, FlowHashKey::random()),
                 };
-                let shards = shards.start(capture.sources, partition, false)?;
+                let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
                 Ok(run.file(shards, &capture.progress, notify))
             }
         }
@@ -288,10 +284,13 @@ impl<'a> Shards<'a> {
         Shards { config, names, senders, sender }
     }
 
+    /// Starts a shard for each of `sources`, with its part of the flows if there are `parts`, and
+    /// its end of the queues between shards if there are `crossings`.
     fn start<S: FrameSource + Send + 'static>(
         self,
         sources: Vec<S>,
-        partition: impl Fn(ShardId) -> Partition,
+        parts: Vec<Part>,
+        crossings: Vec<Crossing>,
         is_pinned: bool,
     ) -> Result<Running, EngineError> {
         let cpus = if is_pinned { affinity::allowed_cpus() } else { Vec::new() };
@@ -300,11 +299,15 @@ impl<'a> Shards<'a> {
         let stop = Arc::new(StopSignal::default());
         let mut running =
             Running { threads: Vec::new(), statuses: Vec::new(), stop, sender: self.sender };
+        let mut crossings = crossings.into_iter();
         for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
             let format = line_format(self.config, &self.names);
             let records = RecordWriter::new(format, sender, quota.clone(), is_prompt);
-            let partition = partition(ShardId(number as u16));
-            let shard = Shard::new(self.config, source, partition, records);
+            let partition = parts.get(number).map_or(Partition::All, |part| Partition::Part(*part));
+            let mut shard = Shard::new(self.config, source, partition, records);
+            if let Some(crossing) = crossings.next() {
+                shard = shard.with_crossing(crossing);
+            }
             let cpu = cpus.get(number % cpus.len().max(1)).copied();
             if let Err(error) = running.spawn(number, shard, cpu) {
                 // The threads that did start would run forever.

@@ -1,7 +1,9 @@
 //! A leaf: the identities that several modules share. They are types, so that two integers are
 //! never swapped.
 
-use std::hash::{Hash, Hasher};
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, RwLock};
 
@@ -91,6 +93,27 @@ pub struct FlowKey {
     pub realm: u32,
 }
 
+/// The key of [`FlowKey::flow_hash`]: one for each run, which the kernel's programs and all shards
+/// share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FlowHashKey(pub(crate) [u32; 12]);
+
+impl FlowHashKey {
+    /// A random key, so that nobody can choose the shard of a connection.
+    pub fn random() -> FlowHashKey {
+        // The standard library's hash has a random key of its own.
+        let random = RandomState::new();
+        FlowHashKey(std::array::from_fn(|at| random.hash_one(at) as u32))
+    }
+}
+
+impl fmt::Debug for FlowHashKey {
+    /// The key is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlowHashKey(..)")
+    }
+}
+
 impl Hash for FlowKey {
     /// The same as the derived hash, but in six words instead of thirteen pieces.
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -135,6 +158,12 @@ impl FlowKey {
 
     /// The key as the kernel reads it: six words in the host's byte order.
     pub fn words(&self) -> [u64; 6] {
+        let bytes = self.bytes();
+        let (words, _) = bytes.as_chunks::<8>();
+        std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
+    }
+
+    fn bytes(&self) -> [u8; 48] {
         let mut bytes = [0; 48];
         bytes[..32].copy_from_slice(self.address.as_flattened());
         bytes[32..36].copy_from_slice(self.port.as_flattened());
@@ -142,22 +171,23 @@ impl FlowKey {
             bytes[36 + 2 * at..38 + 2 * at].copy_from_slice(&id.to_ne_bytes());
         }
         bytes[44..].copy_from_slice(&self.realm.to_ne_bytes());
-        let (words, _) = bytes.as_chunks::<8>();
-        std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
+        bytes
     }
 
-    /// A hash that is the same for both directions, in every run, and in the kernel: the twin of
-    /// `flow_hash` in `bpf/parse.h`. Whoever chooses the endpoints can choose the hash.
-    pub fn flow_hash(&self) -> u32 {
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let product = |first: u64, add: u64, second: u64, add_second: u64| {
-            first.wrapping_add(add).wrapping_mul(second.wrapping_add(add_second))
-        };
-        let word = self.words();
-        let hash = product(word[0], GOLDEN, word[1], 0xd1b5_4a32_d192_ed03)
-            .wrapping_add(product(word[2], 0x8cb9_2ba7_2f3d_8dd7, word[3], 0xaef1_7502_108e_f2d9))
-            .wrapping_add(product(word[4], 0xf135_7aea_2e62_a9c5, word[5], 0xdb4f_0b91_75ae_2165));
-        ((hash ^ hash >> 32).wrapping_mul(GOLDEN) >> 32) as u32
+    /// A keyed hash that is the same for both directions and in the kernel: the twin of `flow_hash`
+    /// in `bpf/parse.h`. The sum of products is NH, a universal hash (RFC 4418 section 5.2): two
+    /// keys that are chosen without knowing `hash_key` have the same sum with a probability of at
+    /// most 2^-32.
+    pub fn flow_hash(&self, hash_key: &FlowHashKey) -> u32 {
+        let bytes = self.bytes();
+        let (words, _) = bytes.as_chunks::<4>();
+        let sum = |at: usize| u64::from(u32::from_ne_bytes(words[at]).wrapping_add(hash_key.0[at]));
+        let pair = |(first, second): (usize, usize)| sum(first) * sum(second);
+        let mut hash = pair((0, 4)).wrapping_add(pair((8, 11))).wrapping_add(pair((9, 10)));
+        if self.realm & REALM_IPV6 != 0 {
+            hash = [(1, 5), (2, 6), (3, 7)].map(pair).into_iter().fold(hash, u64::wrapping_add);
+        }
+        ((hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 
     /// The address of endpoint `index` (0 or 1; see [`Direction::index`]).
@@ -178,5 +208,66 @@ impl FlowKey {
     /// The VLAN ids, outermost first.
     pub fn vlans(&self) -> impl Iterator<Item = u16> + '_ {
         self.vlan.iter().copied().take_while(|id| *id != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(realm: u32) -> impl Iterator<Item = FlowKey> {
+        (0..4096u16).map(move |port| FlowKey {
+            address: [[7; 16], [9; 16]],
+            port: [[0, 80], port.to_be_bytes()],
+            realm,
+            ..FlowKey::default()
+        })
+    }
+
+    /// Keys that share the low bits of their hash, which choose shard and hint, are spread again
+    /// under another key.
+    #[test]
+    fn nobody_knows_the_hash_without_its_key() {
+        let [known, other] = [FlowHashKey::random(), FlowHashKey::random()];
+        assert_ne!(known, other);
+        for realm in [0, REALM_IPV6, REALM_VXLAN | 42] {
+            let chosen: Vec<_> = keys(realm).filter(|key| key.flow_hash(&known) % 8 == 3).collect();
+            assert!((256..1024).contains(&chosen.len()), "{} of 4096 in 8 shards", chosen.len());
+            for shard in 0..8 {
+                let there = chosen.iter().filter(|key| key.flow_hash(&other) % 8 == shard).count();
+                let share = chosen.len() / 8;
+                assert!((share / 4..share * 4).contains(&there), "{there} of {}", chosen.len());
+            }
+        }
+    }
+
+    /// Every bit of a key that a frame can set changes the hash.
+    #[test]
+    fn each_bit_of_the_key_counts() {
+        let hash_key = FlowHashKey::random();
+        let base = FlowKey { realm: REALM_IPV6, ..FlowKey::default() };
+        let hash = base.flow_hash(&hash_key);
+        let mut changed = Vec::new();
+        for bit in 0..128 {
+            for end in 0..2 {
+                let mut key = base;
+                key.address[end][bit / 8] ^= 1 << (bit % 8);
+                changed.push(key);
+            }
+        }
+        for bit in 0..16 {
+            let flip = |change: &dyn Fn(&mut FlowKey)| {
+                let mut key = base;
+                change(&mut key);
+                key
+            };
+            let low = (1u16 << bit).to_be_bytes();
+            changed.extend((0..2).map(|end| flip(&|key| key.port[end] = low)));
+            changed.extend((0..VLAN_DEPTH_MAX).map(|at| flip(&|key| key.vlan[at] = 1 << bit)));
+            changed.push(flip(&|key| key.realm |= 1 << bit));
+        }
+        for key in changed {
+            assert_ne!(key.flow_hash(&hash_key), hash, "{key:?}");
+        }
     }
 }

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Data goes one way, from left to right. A shard is one thread, pinned where the input is live,
-//! with one of everything on this line but the writer; shards share nothing on it. (Where the input
-//! is a file a shard may wait, and writes its lines itself.) Both directions of a connection meet
-//! one shard, which is what makes its flow table free of locks.
+//! with one of everything on this line but the writer; shards share nothing on it. (Fragments may
+//! meet on another shard than that of their connection: what they make then crosses, by a queue.
+//! Where the input is a file a shard may wait, and writes its lines itself.) Both directions of a
+//! connection meet one shard, which is what makes its flow table free of locks.
 //!
 //! A module imports only modules above it in this list and the leaves, which
 //! `tests/architecture.rs` checks:

@@ -21,15 +21,17 @@
 
 use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::config::Config;
-use crate::decode::{Decoder, Reject, Segment};
+use crate::decode::{Decoder, OwnedSegment, Reject, Segment};
 use crate::flow::{Bypassed, Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake};
 use crate::ids::{Direction, FlowKey};
 use crate::protocol::{self, Context, FlowRef, Interest, Shared};
 use crate::record::EventSink;
 use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
+use crossing::Inward;
 use feedback::{Feedback, FlowState};
 
+mod crossing;
 mod feedback;
 mod partition;
 mod stats;
@@ -40,6 +42,7 @@ mod toy_tests;
 #[cfg(test)]
 mod wire_tests;
 
+pub use crossing::Crossing;
 pub use partition::{Part, Partition};
 pub use stats::PipelineStats;
 
@@ -61,6 +64,8 @@ pub struct Pipeline<S> {
     /// Separate from the rest, because a segment may borrow from it: it owns the datagrams that
     /// were reassembled from fragments.
     decoder: Decoder,
+    /// What other shards pass on to this one, if there are others.
+    inward: Option<Inward>,
     connections: Connections<S>,
 }
 
@@ -76,12 +81,22 @@ impl<S: EventSink> Pipeline<S> {
             stats: PipelineStats::default(),
             oldest: None,
         };
-        Pipeline { decoder: Decoder::new(config.decode.clone()), connections }
+        Pipeline { decoder: Decoder::new(config.decode.clone()), inward: None, connections }
     }
 
     /// Processes only a part of the flows.
     pub fn with_partition(mut self, partition: Partition) -> Pipeline<S> {
         self.connections.partition = partition;
+        self
+    }
+
+    /// Exchanges joined datagrams with other shards: their fragments meet on one shard, which may
+    /// not be that of their connection.
+    pub fn with_crossing(mut self, crossing: Crossing) -> Pipeline<S> {
+        let (outward, inward) = crossing.split();
+        self.decoder.set_forward(Some(Box::new(outward)));
+        self.connections.flows.set_horizon(inward.horizon());
+        self.inward = Some(inward);
         self
     }
 
@@ -116,12 +131,20 @@ impl<S: EventSink> Pipeline<S> {
     /// Those of the source. All frames before the error were processed.
     #[inline(always)]
     pub fn poll(&mut self, source: &mut impl FrameSource) -> Result<Polled, SourceError> {
+        let before = self.inward.as_ref().and_then(|_| source.now());
+        self.take_over();
         self.connections.oldest = None;
         let polled = if self.connections.flows.len() > CROWD_FLOWS {
             self.poll_ahead(source)?
         } else {
             source.poll(&mut |frame| self.frame(&frame))?
         };
+        if let Some(inward) = &self.inward {
+            let idle = before.filter(|_| polled == Polled::Idle);
+            inward.publish_progress(self.connections.oldest.or(idle));
+            // Again, since the source may have waited.
+            self.take_over();
+        }
         let frame_count = if let Polled::Frames(count) = polled { count } else { 0 };
         if let Some(now) = self.connections.oldest.or_else(|| source.now()) {
             self.connections.sweep(now, frame_count);
@@ -144,6 +167,29 @@ impl<S: EventSink> Pipeline<S> {
                 }
             },
         )
+    }
+
+    /// Processes the segments that other shards have passed on. What others have not read yet, they
+    /// may still pass on: no hole is given up before that.
+    #[inline]
+    fn take_over(&mut self) {
+        let Some(inward) = &self.inward else { return };
+        if self.connections.flows.watched_count() > 0 {
+            self.connections.flows.set_horizon(inward.horizon());
+        }
+        if !inward.is_empty() {
+            self.connections.take_over(|| inward.take());
+        }
+    }
+
+    /// Passes on nothing more. With `is_orderly`, waits until no other shard does, and processes
+    /// what they have passed on.
+    pub fn end_crossing(&mut self, is_orderly: bool) {
+        self.decoder.set_forward(None);
+        if let Some(inward) = self.inward.take() {
+            inward.publish_progress(Some(TimestampNs(u64::MAX)));
+            self.connections.take_over(|| if is_orderly { inward.wait() } else { inward.take() });
+        }
     }
 
     /// Processes one frame.
@@ -238,8 +284,16 @@ impl<S: EventSink> Connections<S> {
         let Ok(segment) = outcome else { return };
         self.stats.frames_bare +=
             u64::from(segment.payload.is_empty() && segment.payload_wire_bytes > 0);
-        self.stats.segments_misplaced += u64::from(self.partition.is_misplaced(segment));
         self.segment(segment);
+    }
+
+    /// Processes segments that other shards have passed on, until there is none.
+    #[cold]
+    fn take_over(&mut self, mut next: impl FnMut() -> Option<OwnedSegment>) {
+        while let Some(owned) = next() {
+            self.stats.segments_taken_over += 1;
+            self.segment(&owned.segment());
+        }
     }
 
     /// Passes a segment to its flow, and the bytes that are now in order to the protocol.

@@ -1,10 +1,10 @@
 //! One pinned thread: a source, and a pipeline into a batch of lines. Shards share nothing on this
-//! path.
+//! path; datagrams joined from fragments may cross between them ([`Shard::with_crossing`]).
 
 use crate::capture::{FrameSource, Polled, SourceError};
 use crate::config::Config;
 use crate::output::RecordWriter;
-use crate::pipeline::{Partition, Pipeline, PipelineStats};
+use crate::pipeline::{Crossing, Partition, Pipeline, PipelineStats};
 use crate::stats::EmitStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -74,6 +74,12 @@ impl<F: FrameSource> Shard<F> {
         Shard { source, pipeline }
     }
 
+    /// Exchanges joined datagrams with the other shards.
+    pub fn with_crossing(mut self, crossing: Crossing) -> Shard<F> {
+        self.pipeline = self.pipeline.with_crossing(crossing);
+        self
+    }
+
     /// Runs until the source ends or the engine stops it. `report` is called with the shard after
     /// each poll.
     pub fn run(
@@ -93,6 +99,8 @@ impl<F: FrameSource> Shard<F> {
                 break Ok(());
             }
         };
+        // If this source fails, the others run on until the engine learns of it.
+        pipeline.end_crossing(result.is_ok());
         pipeline.finish();
         pipeline.sink_mut().close();
         (ShardView { pipeline: &pipeline }.stats(), result)

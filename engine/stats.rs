@@ -33,7 +33,7 @@ counters! {
         /// IP, but not TCP.
         not_tcp,
         /// A fragment that waits for the rest of its datagram; the frame that completes it is a
-        /// segment. (On live rings the kernel reassembles IPv4 fragments.)
+        /// segment.
         fragment_held,
         /// A fragment of a datagram whose fragments contradict each other. The whole datagram is
         /// dropped.
@@ -41,6 +41,11 @@ counters! {
         /// A fragment of a datagram with more fragments than are kept. The whole datagram is
         /// dropped.
         fragment_at_bound,
+        /// A fragment that completed a datagram of another shard's connection. The segment was
+        /// passed on to that shard.
+        fragment_passed_on,
+        /// The same, but the queue to that shard was full. The segment is lost.
+        fragment_not_passed_on,
         /// The snap length or the sender cut the frame inside its headers, or a fragment anywhere.
         truncated,
         /// A header contradicts itself or the frame (lengths, versions).

@@ -46,6 +46,9 @@ impl Totals {
             }
         }
         law("delivered", pipeline.frames, "decoded by outcome", sum(&pipeline.decode.each()));
+        let taken_over = pipeline.segments_taken_over;
+        let passed_on = pipeline.decode.fragment_passed_on;
+        law("passed on to other shards", passed_on, "taken over", taken_over);
         let by_kind = pipeline.protocol.flows.total();
         law("flows", pipeline.flow.flows, "flows by kind", by_kind);
         let emit = &self.shards.emit;
@@ -169,12 +172,7 @@ impl Totals {
             ("connections not hinted: the hint table was full", pipeline.hints.hints_refused),
             ("SYNs refused by a full table", filter.openings_failed),
         ];
-        row_of_parts(f, "pressure", &pressure)?;
-        let misplaced = [
-            ("fragments without their first fragment", live.misplaced_fragments),
-            ("segments on the wrong shard", pipeline.segments_misplaced),
-        ];
-        row_of_parts(f, "misplaced", &misplaced)
+        row_of_parts(f, "pressure", &pressure)
     }
 
     fn write_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,6 +215,7 @@ impl fmt::Display for Totals {
         let datagrams = &pipeline.datagrams;
         let noticed = [
             ("reassembled from fragments", datagrams.datagrams_joined),
+            ("taken over from another shard", pipeline.segments_taken_over),
             ("dropped", datagrams.datagrams_dropped),
             ("expired", datagrams.datagrams_expired),
             ("evicted", datagrams.datagrams_evicted),

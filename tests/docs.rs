@@ -130,6 +130,7 @@ fn limits_are_the_defaults() {
         mib(flow.reorder_bytes_max),
         mib(flow.reorder_bytes_shard_max),
         mib(config.decode.fragment_bytes_max),
+        mib(config.decode.crossing_bytes_max),
         format!("{} ms", flow.reorder_grace_ms),
         flow.flow_count_max.to_string(),
         capture.session_count_max.to_string(),

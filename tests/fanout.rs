@@ -14,7 +14,8 @@ mod root {
     use httplines::sys::counters::Reason;
     use httplines::time::TimestampNs;
 
-    use crate::support::live_capture::{Capture, small};
+    use crate::support::fragment::fragments;
+    use crate::support::live_capture::{Capture, Kept, small};
     use crate::support::namespace::{Injector, Namespace};
     use crate::support::packet::{ACK, Packet};
     use crate::support::tunnel::*;
@@ -45,13 +46,16 @@ mod root {
         bridged(&udp4(50_000 + 777 * way as u16, 4789, &head))
     }
 
-    /// Sends `frames` from one end of a wire and captures at the other end. Returns the totals, and
-    /// the shards that each connection went to.
-    fn spread(
+    /// The shards that each connection went to.
+    type Shards = HashMap<FlowKey, HashSet<usize>>;
+
+    /// Sends `frames` from one end of a wire and captures at the other end. Returns the capture and
+    /// its totals.
+    fn captured(
         (client, server): &(Namespace, Namespace),
         fanout: FanoutMode,
         frames: Vec<Vec<u8>>,
-    ) -> (LiveTotals, HashMap<FlowKey, HashSet<usize>>) {
+    ) -> (Capture, LiveTotals) {
         let config = CaptureConfig { fanout, ..small() };
         let mut capture = Capture::open(server, config, &["veth1"], SHARDS);
         client.run(move || {
@@ -60,11 +64,29 @@ mod root {
         });
         let totals = capture.settle();
         assert_eq!(totals.drops(), 0);
-        let mut shards: HashMap<FlowKey, HashSet<usize>> = HashMap::new();
-        // One decoder for all shards, so that datagrams are reassembled wherever their fragments
-        // went.
+        (capture, totals)
+    }
+
+    /// The same, with what became of the connections.
+    fn spread(
+        wire: &(Namespace, Namespace),
+        fanout: FanoutMode,
+        frames: Vec<Vec<u8>>,
+    ) -> (Capture, LiveTotals, Shards) {
+        let (capture, totals) = captured(wire, fanout, frames);
+        let mut shards = Shards::new();
+        // One decoder for all shards, so that datagrams are joined wherever their fragments went.
+        for (key, shard) in decoded(capture.kept.clone()) {
+            shards.entry(key).or_default().insert(shard);
+        }
+        (capture, totals, shards)
+    }
+
+    /// The connections of the segments in `frames`, and their shards, decoded by one decoder.
+    fn decoded(frames: Vec<Kept>) -> Vec<(FlowKey, usize)> {
+        let mut segments = Vec::new();
         let mut decoder = Decoder::new(DecodeConfig::default());
-        for kept in &capture.kept {
+        for kept in &frames {
             let frame = httplines::capture::Frame {
                 bytes: &kept.bytes,
                 wire_bytes: kept.wire_bytes,
@@ -75,21 +97,22 @@ mod root {
                 is_checksum_trusted: false,
             };
             if let Ok(segment) = decoder.decode(&frame) {
-                shards.entry(segment.key).or_default().insert(kept.shard);
+                segments.push((segment.key, kept.shard));
             }
         }
-        (totals, shards)
+        segments
     }
 
-    /// Asserts that every connection went to the shard of its hash, and that all shards got some.
-    fn assert_placed(shards: &HashMap<FlowKey, HashSet<usize>>, what: &str) {
+    /// Asserts that every connection went to the shard of its hash, and that not all went to one.
+    fn assert_placed(capture: &Capture, shards: &Shards, what: &str) {
+        let hash_key = capture.control.fanout_key().expect("our program chooses the shards");
         assert_eq!(shards.len(), usize::from(CONNECTIONS), "{what}");
         for (key, shards) in shards {
-            let own = (key.flow_hash() % u32::from(SHARDS)) as usize;
+            let own = (key.flow_hash(&hash_key) % u32::from(SHARDS)) as usize;
             assert_eq!(shards, &HashSet::from([own]), "{what}: {key:?}");
         }
         let used: HashSet<_> = shards.values().flatten().collect();
-        assert_eq!(used.len(), usize::from(SHARDS), "{what}");
+        assert!(used.len() > 1, "{what}");
     }
 
     fn frames_of(make: impl Fn(&[u8], usize) -> Vec<u8>, is_v6: bool) -> Vec<Vec<u8>> {
@@ -124,14 +147,13 @@ mod root {
         for (name, wrap) in wraps {
             // Both families in one capture: loading the programs takes most of the time.
             let frames = [false, true].map(|is_v6| frames_of(wrap, is_v6)).concat();
-            let (totals, shards) = spread(&wire, FanoutMode::Flow, frames);
+            let (capture, _, shards) = spread(&wire, FanoutMode::Flow, frames);
             for is_v6 in [false, true] {
                 let is_own = |key: &FlowKey| (key.realm & REALM_IPV6 != 0) == is_v6;
                 let own = shards.iter().filter(|(key, _)| is_own(key));
                 let own = own.map(|(key, shards)| (*key, shards.clone())).collect();
-                assert_placed(&own, &format!("{name}, IPv6: {is_v6}"));
+                assert_placed(&capture, &own, &format!("{name}, IPv6: {is_v6}"));
             }
-            assert_eq!(totals.misplaced_fragments, 0, "{name}");
         }
     }
 
@@ -139,56 +161,75 @@ mod root {
     #[test]
     fn the_kernels_hash_parts_the_directions_of_a_tunnel() {
         let Some(wire) = Namespace::pair() else { return };
-        let (_, shards) = spread(&wire, FanoutMode::Hash, frames_of(switched, false));
+        let (_, _, shards) = spread(&wire, FanoutMode::Hash, frames_of(switched, false));
         assert!(shards.values().any(|shards| shards.len() > 1), "{shards:?}");
     }
 
     #[test]
     fn the_kernels_hash_keeps_plain_connections_whole() {
         let Some(wire) = Namespace::pair() else { return };
-        let (_, shards) = spread(&wire, FanoutMode::Hash, frames_of(|ip, _| bridged(ip), true));
+        let (_, _, shards) = spread(&wire, FanoutMode::Hash, frames_of(|ip, _| bridged(ip), true));
         assert!(shards.values().all(|shards| shards.len() == 1), "{shards:?}");
     }
 
-    /// An IPv6 packet in two fragments; the first has the TCP header with its flags.
-    fn fragments(ip: &[u8], id: u32) -> [Vec<u8>; 2] {
-        let (header, body) = ip.split_at(40);
-        let (first, last) = body.split_at(24);
-        [(first, 1u16), (last, 24)].map(|(part, offset)| {
-            let mut packet = header.to_vec();
-            packet[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
-            packet[6] = 44;
-            packet.extend([6, 0]);
-            packet.extend(offset.to_be_bytes());
-            packet.extend(id.to_be_bytes());
-            packet.extend(part);
-            bridged(&packet)
-        })
-    }
-
+    /// Two VLANs use the same addresses and identifications.
     #[test]
     fn fragments_follow_their_first() {
         let frames: Vec<_> = (0..CONNECTIONS)
             .flat_map(|n| {
-                let [request, response] = both_ways(n, true);
-                let [first, last] = fragments(&request, n.into());
-                [first, last, bridged(&response)]
+                let [request, response] = both_ways(n, n % 4 < 2);
+                let tagged = |ip: &[u8]| {
+                    let tag = [&[0, 5 + (n % 2) as u8][..], &ethertype_of(ip).to_be_bytes()];
+                    ethernet(0x8100, &[&tag.concat(), ip].concat())
+                };
+                let [first, last] = [0, 1].map(|at| fragments(&request, n / 2, &[24])[at].clone());
+                [first, last, response].map(|ip| tagged(&ip))
             })
             .collect();
         let Some(wire) = Namespace::pair() else { return };
-        let (totals, shards) = spread(&wire, FanoutMode::Flow, frames);
+        let (capture, totals, shards) = spread(&wire, FanoutMode::Flow, frames);
         // The shards of datagrams are those of their last fragments; the first ones came earlier.
-        assert_placed(&shards, "fragments");
+        assert_placed(&capture, &shards, "fragments");
         assert_eq!(totals.filter.of(Reason::Fragment), 2 * u64::from(CONNECTIONS));
-        assert_eq!(totals.misplaced_fragments, 0);
     }
 
+    /// Datagrams are joined where their fragments meet, in whatever order they arrive.
     #[test]
-    fn fragments_before_their_first_are_counted() {
-        let [request, _] = both_ways(0, true);
-        let [first, last] = fragments(&request, 9);
+    fn fragments_of_a_datagram_meet_on_one_shard() {
+        let mut frames: Vec<Vec<u8>> = Vec::new();
+        for n in 0..CONNECTIONS {
+            let [request, _] = both_ways(n, n % 2 == 0);
+            let mut pieces = fragments(&request, n, &[8, 16, 24]);
+            pieces.rotate_left(usize::from(n) % 4);
+            frames.extend(pieces.iter().map(|ip| bridged(ip)));
+            // In a tunnel, and around one.
+            let mut inner = fragments(&request, 100 + n, &[24]);
+            inner.reverse();
+            frames.extend(inner.iter().map(|ip| switched(ip, 0)));
+            let tunnel = gre(0, ethertype_of(&request), &[], &request);
+            frames.extend(fragments(&tunnel, 200 + n, &[32]).iter().map(|ip| bridged(ip)));
+        }
+        let count = frames.len() as u64;
         let Some(wire) = Namespace::pair() else { return };
-        let (totals, _) = spread(&wire, FanoutMode::Flow, vec![last, first]);
-        assert_eq!(totals.misplaced_fragments, 1);
+        let (capture, totals) = captured(&wire, FanoutMode::Flow, frames);
+        assert_eq!(totals.filter.of(Reason::Fragment), count, "the kernel joins none");
+        let mut joined = 0;
+        for shard in 0..usize::from(SHARDS) {
+            let own = capture.kept.iter().filter(|kept| kept.shard == shard).cloned().collect();
+            joined += decoded(own).len();
+        }
+        assert_eq!(joined, 3 * usize::from(CONNECTIONS), "each shard joins all that it gets");
+    }
+
+    /// Nobody can know the shard of a connection in advance: each capture has a key of its own.
+    #[test]
+    fn captures_place_connections_differently() {
+        let Some(wire) = Namespace::pair() else { return };
+        let frames = frames_of(|ip, _| bridged(ip), false);
+        let [first, second] = [0, 1].map(|_| spread(&wire, FanoutMode::Flow, frames.clone()));
+        assert_placed(&first.0, &first.2, "the first");
+        assert_placed(&second.0, &second.2, "the second");
+        assert_ne!(first.0.control.fanout_key(), second.0.control.fanout_key());
+        assert_ne!(first.2, second.2, "the same 24 places are as likely as 1 in 3^24");
     }
 }

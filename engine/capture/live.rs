@@ -32,6 +32,9 @@ const IDLE_WAIT_MS_MIN: u32 = 10;
 /// The minimum assumed delay between the hand-over of a frame and its walk.
 const WALK_MS_MIN: u32 = 18;
 
+/// The most fragmented datagrams that the fanout program remembers, about 130 bytes each.
+const DATAGRAM_COUNT_MAX: u32 = 1 << 18;
+
 pub use control::{LiveControl, softnet_dropped};
 pub use error::LiveOpenError;
 pub use totals::{InterfaceTotals, LiveTotals};
@@ -69,7 +72,8 @@ impl LiveCapture {
             .map_err(|source| LiveOpenError::from_socket("any interface", source))?;
         let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
         let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
-        let fanout = is_ours.then(|| Fanout::load(&filter)).transpose();
+        let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
+        let fanout = is_ours.then(|| Fanout::load(&filter, datagram_count)).transpose();
         let fanout = fanout.map_err(LiveOpenError::from_filter)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
         for (name, ifindex) in found {
@@ -93,6 +97,12 @@ impl LiveCapture {
         let sources = rings.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, &present), sources))
     }
+}
+
+/// The fragmented datagrams that the fanout program remembers: as many as all shards may hold.
+fn datagram_count(shard_count_max: usize, shard_count: u16) -> u32 {
+    let count = shard_count_max.saturating_mul(shard_count.into());
+    count.min(DATAGRAM_COUNT_MAX as usize) as u32
 }
 
 /// The index of the interface called `name`, 0 for all.

@@ -30,6 +30,7 @@ mod link;
 mod mpls;
 mod nflog;
 mod overlay;
+mod owned;
 mod ppp;
 mod restrict;
 mod seq;
@@ -40,6 +41,7 @@ mod udp;
 mod wifi;
 
 pub use admit::{begins_like_message, is_worth_joining};
+pub use owned::OwnedSegment;
 pub use seq::SeqNumber;
 pub use tcp::TcpFlags;
 pub use tunnel::{Encapsulation, TunnelPath};
@@ -53,6 +55,7 @@ use cursor::{Cursor, EncapsulationStack};
 use fragments::FragmentTable;
 use ip::{Fragment, Packet};
 use link::Network;
+use std::fmt;
 
 /// Maximum depth of nested encapsulations: tunnels, label stacks, PPPoE. More occur only in
 /// attacks.
@@ -133,6 +136,10 @@ pub enum Reject {
     FragmentOverlap,
     /// A fragment of a datagram in more pieces than we keep.
     FragmentAtBound,
+    /// A fragment that completed a datagram of another shard's connection, which got the segment.
+    PassedOn,
+    /// The same, but the queue to that shard was full.
+    NotPassedOn,
     /// Cut by the snap length inside the headers; or a fragment that was cut anywhere.
     Truncated,
     /// A header that contradicts itself or the frame.
@@ -165,6 +172,8 @@ impl DecodeStats {
             Reject::FragmentHeld => &mut self.fragment_held,
             Reject::FragmentOverlap => &mut self.fragment_overlap,
             Reject::FragmentAtBound => &mut self.fragment_at_bound,
+            Reject::PassedOn => &mut self.fragment_passed_on,
+            Reject::NotPassedOn => &mut self.fragment_not_passed_on,
             Reject::Truncated => &mut self.truncated,
             Reject::BadHeader => &mut self.bad_header,
             Reject::TooDeep => &mut self.too_deep,
@@ -174,6 +183,13 @@ impl DecodeStats {
         };
         *counter += 1;
     }
+}
+
+/// Decides about the segments of joined datagrams, whose fragments may have met on another shard
+/// than that of their connection.
+pub trait Forward: fmt::Debug + Send {
+    /// Passes `segment` on if it belongs elsewhere; the error says what became of it.
+    fn forward(&mut self, segment: &Segment<'_>) -> Result<(), Reject>;
 }
 
 /// Finds the TCP segments in frames. Its only state is that of incomplete datagrams; the frames of
@@ -186,6 +202,7 @@ pub struct Decoder {
     fragments: FragmentTable,
     /// The datagram that was completed last. The segment returned for it borrows from here.
     datagram: Vec<u8>,
+    forward: Option<Box<dyn Forward>>,
     stats: DatagramStats,
 }
 
@@ -206,8 +223,14 @@ impl Decoder {
             restrictions,
             fragments,
             datagram: Vec::new(),
+            forward: None,
             stats: DatagramStats::default(),
         }
+    }
+
+    /// Lets `forward` decide about the segments of joined datagrams; `None` keeps them all.
+    pub fn set_forward(&mut self, forward: Option<Box<dyn Forward>>) {
+        self.forward = forward;
     }
 
     /// Counts about datagrams so far, apart from the outcome of each frame.
@@ -293,7 +316,11 @@ impl Decoder {
         };
         self.datagram = tcp.0;
         let cursor = Cursor::new(&self.datagram, tcp.1, encapsulations);
-        segment(frame, &packet, cursor, self.restrictions.as_ref())
+        let segment = segment(frame, &packet, cursor, self.restrictions.as_ref())?;
+        if let Some(forward) = &mut self.forward {
+            forward.forward(&segment)?;
+        }
+        Ok(segment)
     }
 
     /// Follows tunnels, starting after the headers of `packet`, until TCP or a completed datagram.

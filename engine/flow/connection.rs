@@ -75,6 +75,8 @@ pub(super) struct ReassemblyContext {
     pub limits: FlowConfig,
     /// See [`FlowTable::set_filtered`](super::FlowTable::set_filtered).
     pub is_filtered: bool,
+    /// See [`FlowTable::set_horizon`](super::FlowTable::set_horizon).
+    pub horizon: TimestampNs,
     pub pool: ReorderPool,
     pub stats: FlowStats,
 }
@@ -186,7 +188,7 @@ impl Connection {
             context.stats.bytes_late += if is_late { segment.payload.len() as u64 } else { 0 };
             return;
         }
-        self.settle(segment.timestamp, context, visit);
+        self.settle(segment.timestamp.min(context.horizon), context, visit);
         if segment.flags.is_rst() {
             return self.reset(segment, context, visit);
         }
@@ -213,7 +215,7 @@ impl Connection {
         self.relieve(segment.timestamp, context, visit);
         self.watch_holes(segment.timestamp, &mut context.pool);
         if before != self.progress() {
-            self.refuse_rival(&segment.key, context, visit);
+            self.refuse_rival(context, visit);
         }
     }
 

@@ -3,8 +3,7 @@
 //! after an outage of the capture. What follows decides. Until then they are held, bounded.
 
 use super::ReorderPool;
-use crate::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
-use crate::ids::{Direction, FlowKey, IfaceId};
+use crate::decode::{OwnedSegment, Segment, SeqNumber, TcpFlags};
 use crate::time::TimestampNs;
 
 /// How far ahead of a rival's known numbers its next segment may be, and how far behind.
@@ -29,71 +28,27 @@ const ONE_SIDED_COUNT_MIN: usize = 4;
 
 /// A copy of a segment that waits for a decision.
 #[derive(Debug)]
-pub(super) struct HeldSegment {
-    pub direction: Direction,
-    seq: SeqNumber,
-    ack: Option<SeqNumber>,
-    flags: TcpFlags,
-    window: u16,
-    /// The TCP header of a SYN; of others it is not needed any more.
-    header: Box<[u8]>,
-    payload: Box<[u8]>,
-    payload_wire_bytes: u32,
-    timestamp: TimestampNs,
-    iface: IfaceId,
-    tunnel: TunnelPath,
-}
+pub(super) struct HeldSegment(OwnedSegment);
 
 impl HeldSegment {
     fn of(segment: &Segment<'_>) -> HeldSegment {
-        HeldSegment {
-            direction: segment.direction,
-            seq: segment.seq,
-            ack: segment.ack,
-            flags: segment.flags,
-            window: segment.window,
-            header: if segment.flags.is_syn() { segment.header.into() } else { Box::default() },
-            payload: segment.payload.into(),
-            payload_wire_bytes: segment.payload_wire_bytes,
-            timestamp: segment.timestamp,
-            iface: segment.iface,
-            tunnel: segment.tunnel,
-        }
+        HeldSegment(OwnedSegment::of(segment))
     }
 
     /// The data of a SYN, as a segment of their own behind it.
     pub fn of_data(segment: &Segment<'_>) -> HeldSegment {
         let flags = TcpFlags(segment.flags.0 & !TcpFlags::SYN);
-        HeldSegment { seq: segment.payload_seq(), flags, ..HeldSegment::of(segment) }
+        HeldSegment::of(&Segment { seq: segment.payload_seq(), flags, ..*segment })
     }
 
     /// Memory, as it is counted in the pool.
     pub fn cost_bytes(&self) -> usize {
-        HELD_COST_BYTES + self.header.len() + self.payload.len()
+        HELD_COST_BYTES + self.0.len_bytes()
     }
 
-    /// The sequence number behind its payload.
-    pub fn end(&self) -> SeqNumber {
-        self.seq.plus(u32::from(self.flags.is_syn())).plus(self.payload_wire_bytes)
-    }
-
-    /// The segment as it was. Its checksum was verified before, if at all.
-    pub fn segment(&self, key: &FlowKey) -> Segment<'_> {
-        Segment {
-            key: *key,
-            direction: self.direction,
-            seq: self.seq,
-            ack: self.ack,
-            flags: self.flags,
-            window: self.window,
-            header: &self.header,
-            is_checksum_trusted: true,
-            payload: &self.payload,
-            payload_wire_bytes: self.payload_wire_bytes,
-            timestamp: self.timestamp,
-            iface: self.iface,
-            tunnel: self.tunnel,
-        }
+    /// The segment as it was.
+    pub fn segment(&self) -> Segment<'_> {
+        self.0.segment()
     }
 }
 

@@ -108,6 +108,7 @@ impl<S: Default> FlowTable<S> {
             context: ReassemblyContext {
                 limits,
                 is_filtered: false,
+                horizon: NEVER,
                 pool,
                 stats: FlowStats::default(),
             },
@@ -126,6 +127,12 @@ impl<S: Default> FlowTable<S> {
     /// reaches user space was cut off and is not lost.
     pub fn set_filtered(&mut self) {
         self.context.is_filtered = true;
+    }
+
+    /// Segments from before `horizon` have all arrived. A hole whose grace ends later is not given
+    /// up yet: another shard may still pass on what is missing. Without a call there is no horizon.
+    pub fn set_horizon(&mut self, horizon: TimestampNs) {
+        self.context.horizon = horizon;
     }
 
     /// The counters of this module.
@@ -149,8 +156,7 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Flows whose holes have a running grace.
-    #[cfg(test)]
-    pub(super) fn watched_count(&self) -> usize {
+    pub fn watched_count(&self) -> usize {
         self.overdue.len() - 1
     }
 
@@ -233,7 +239,7 @@ impl<S: Default> FlowTable<S> {
     ) -> Option<FlowIndex> {
         let mut index = None;
         for held in held {
-            let segment = held.segment(key);
+            let segment = held.segment();
             let index = *index.get_or_insert_with(|| {
                 let handshake =
                     Handshake { began_at: segment.timestamp, ..Handshake::default() };
@@ -259,7 +265,9 @@ impl<S: Default> FlowTable<S> {
         });
         let Some(slot) = found else { return self.admit_new(segment, hash) };
         let Some(flow) = self.slots[slot as usize].as_mut() else { return Admission::Unknown };
-        if flow.watched_until.get().is_some_and(|deadline| deadline < segment.timestamp) {
+        let horizon = self.context.horizon;
+        let is_due = |deadline| deadline < segment.timestamp.min(horizon);
+        if flow.watched_until.get().is_some_and(is_due) {
             return Admission::Overdue(FlowIndex(slot));
         }
         let quiet_ns = segment.timestamp.since(flow.last_seen);
@@ -411,7 +419,7 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) {
         while let Some(&(deadline, slot)) = self.overdue.first()
-            && deadline < now
+            && deadline < now.min(self.context.horizon)
         {
             self.overdue.pop_first();
             self.catch_up(FlowIndex(slot), now, &mut visit);
@@ -430,6 +438,7 @@ impl<S: Default> FlowTable<S> {
             self.overdue.remove(&(deadline, index.0));
         }
         let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        let now = now.min(self.context.horizon);
         flow.connection.settle(now, &mut self.context, &mut |direction, chunk| {
             visit(key, handshake, state, direction, chunk);
         });

@@ -2,16 +2,13 @@
 //! read by each shard as a whole.
 
 use crate::decode::{Reject, Segment};
-use crate::ids::{FlowKey, ShardId};
+use crate::ids::{FlowHashKey, FlowKey, ShardId};
 
 /// The flows that a pipeline processes.
 #[derive(Clone, Copy, Debug)]
 pub enum Partition {
-    /// All flows.
+    /// All flows that arrive.
     All,
-    /// All flows that arrive, which should be this part. Those of another part were sent to the
-    /// wrong shard.
-    Sent(Part),
     /// This part only.
     Part(Part),
 }
@@ -23,11 +20,19 @@ pub struct Part {
     pub shard: ShardId,
     /// The number of shards.
     pub count: u16,
+    /// The key of the hash, the same for all shards.
+    pub hash_key: FlowHashKey,
 }
 
 impl Part {
-    fn holds(self, key: &FlowKey) -> bool {
-        key.flow_hash() % u32::from(self.count.max(1)) == u32::from(self.shard.0)
+    /// The parts of `count` shards, in order.
+    pub fn all(count: u16, hash_key: FlowHashKey) -> Vec<Part> {
+        (0..count).map(|shard| Part { shard: ShardId(shard), count, hash_key }).collect()
+    }
+
+    /// The shard that `key` belongs to.
+    pub(super) fn owner(self, key: &FlowKey) -> ShardId {
+        ShardId((key.flow_hash(&self.hash_key) % u32::from(self.count.max(1))) as u16)
     }
 }
 
@@ -35,16 +40,10 @@ impl Partition {
     #[inline]
     pub(super) fn holds(&self, outcome: &Result<Segment<'_>, Reject>) -> bool {
         match (self, outcome) {
-            (Partition::All | Partition::Sent(_), _) => true,
-            (Partition::Part(part), Ok(segment)) => part.holds(&segment.key),
+            (Partition::All, _) => true,
+            (Partition::Part(part), Ok(segment)) => part.owner(&segment.key) == part.shard,
             (Partition::Part(_), Err(_)) => self.counts_strays(),
         }
-    }
-
-    /// Whether the segment should have been sent to another shard.
-    #[inline]
-    pub(super) fn is_misplaced(&self, segment: &Segment<'_>) -> bool {
-        matches!(self, Partition::Sent(part) if !part.holds(&segment.key))
     }
 
     /// One shard must count the frames that belong to no flow. If each shard reads everything, the

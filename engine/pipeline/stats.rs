@@ -10,10 +10,9 @@ pub struct PipelineStats {
     pub frames: u64,
     /// Bytes of those frames, as captured.
     pub frame_bytes: u64,
-    /// Segments that the fanout sent here although their connection belongs to another shard: a
-    /// fragment of their datagram arrived before the first one. Counted if our own program does the
-    /// fanout.
-    pub segments_misplaced: u64,
+    /// Segments of this shard's connections that other shards joined from fragments and passed on.
+    /// The fragments are frames of those shards.
+    pub segments_taken_over: u64,
     /// Frames whose payload did not reach user space: elided frames, if the source is live.
     pub frames_bare: u64,
     /// Frames by outcome of decoding; their sum is `frames`.
@@ -33,7 +32,7 @@ impl PipelineStats {
     pub fn add(&mut self, other: &PipelineStats) {
         self.frames += other.frames;
         self.frame_bytes += other.frame_bytes;
-        self.segments_misplaced += other.segments_misplaced;
+        self.segments_taken_over += other.segments_taken_over;
         self.frames_bare += other.frames_bare;
         self.decode.add(&other.decode);
         self.datagrams.add(&other.datagrams);

@@ -20,6 +20,7 @@ use super::privileges;
 use super::program::LoadError;
 use super::restrict::{self, CHOICE_BYTES};
 use crate::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
+use crate::ids::FlowHashKey;
 
 super::skeleton!("http_filter");
 
@@ -67,10 +68,12 @@ impl Filter {
 
     fn try_load(config: &CaptureConfig, decode: &DecodeConfig) -> libbpf_rs::Result<Filter> {
         super::hush_libbpf();
+        let hash_key = FlowHashKey::random();
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::HttpFilterSkelBuilder::default().open(&mut storage)?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.is_trusted = privileges::is_trusted().into();
+            constants.flow_hash_key = hash_key.0;
         }
         let cpu_count = libbpf_rs::num_possible_cpus()?;
         open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
@@ -96,7 +99,7 @@ impl Filter {
             _parts: MapHandle::try_from(&loaded.maps.parts)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
-            hints: FlowHints::of_map(loaded.maps.hints.as_fd(), pair_count)?,
+            hints: FlowHints::of_map(loaded.maps.hints.as_fd(), pair_count, hash_key)?,
         };
         filter.write_word(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
         filter.write_word(CONTROL_HINT_MASK, pair_count - 1);
@@ -160,6 +163,11 @@ impl Filter {
     /// The table of hints from user space to the filter; all callers share it.
     pub fn hints(&self) -> FlowHints {
         self.hints.clone()
+    }
+
+    /// The key of the hash that chooses a connection's hints and its shard, random in each filter.
+    pub fn hash_key(&self) -> FlowHashKey {
+        self.hints.hash_key()
     }
 
     /// The map of sessions: [`FlowKey`](crate::ids::FlowKey) to `struct connection` of

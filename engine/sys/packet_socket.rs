@@ -162,8 +162,7 @@ impl PacketSocket {
         Ok(FanoutGroup { id: value as u16, kind })
     }
 
-    /// Joins `group` as its last member. IPv4 fragments are reassembled before the group
-    /// distributes the frames.
+    /// Joins `group` as its last member.
     pub fn join_group(&self, group: FanoutGroup) -> io::Result<()> {
         self.join(group.id, group.kind as u32)
     }
@@ -190,8 +189,9 @@ impl PacketSocket {
         }
     }
 
+    /// Without PACKET_FANOUT_FLAG_DEFRAG: with it, fragments would wait in a queue of the kernel,
+    /// which junk fills and which no counter of ours sees.
     fn join(&self, id: u16, flags: u32) -> io::Result<()> {
-        let flags = libc::PACKET_FANOUT_FLAG_DEFRAG | flags;
         self.set(libc::SOL_PACKET, libc::PACKET_FANOUT, &(u32::from(id) | flags << 16))
     }
 

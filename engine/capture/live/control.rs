@@ -3,6 +3,7 @@
 use std::io;
 
 use super::totals::{InterfaceTotals, LiveTotals};
+use crate::ids::FlowHashKey;
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::{Filter, Gate};
 use crate::sys::interface::{self, Interface};
@@ -51,9 +52,9 @@ impl LiveControl {
         LiveControl { filter, fanout, watched, totals, softnet_seen: softnet_dropped() }
     }
 
-    /// Whether our own BPF program chooses the shards.
-    pub fn has_fanout_program(&self) -> bool {
-        self.fanout.is_some()
+    /// The key of the hash by which our own BPF program chooses the shards, if it does.
+    pub fn fanout_key(&self) -> Option<FlowHashKey> {
+        self.fanout.as_ref().map(|_| self.filter.hash_key())
     }
 
     /// From now on the filter judges and counts frames.
@@ -105,8 +106,6 @@ impl LiveControl {
         let softnet = softnet_dropped();
         self.totals.softnet_dropped += softnet.saturating_sub(self.softnet_seen);
         self.softnet_seen = softnet;
-        self.totals.misplaced_fragments =
-            self.fanout.as_ref().map_or(0, Fanout::misplaced_fragments);
         self.totals.filter = self.filter.counters();
         Ok(&self.totals)
     }

@@ -27,8 +27,6 @@ pub struct LiveTotals {
     pub filter: FilterCounters,
     /// For each interface, in the order of the command line.
     pub interfaces: Vec<InterfaceTotals>,
-    /// Fragments that may have gone to another shard than their connection.
-    pub misplaced_fragments: u64,
     /// Frames dropped because a CPU's backlog was full (`/proc/net/softnet_stat`), on all
     /// interfaces.
     pub softnet_dropped: u64,

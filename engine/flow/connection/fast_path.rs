@@ -86,6 +86,7 @@ mod tests {
                 context: ReassemblyContext {
                     limits: FlowConfig::default(),
                     is_filtered: true,
+                    horizon: crate::time::TimestampNs(u64::MAX),
                     pool: ReorderPool::new(1 << 20),
                     stats: FlowStats::default(),
                 },

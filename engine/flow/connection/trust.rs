@@ -9,7 +9,7 @@ use crate::flow::connection::{Bypassed, Fate};
 use crate::flow::rival::{HeldSegment, Incumbent, Rival};
 use crate::flow::stream::{Fact, WindowScale};
 use crate::flow::{Chunk, Handshake, ReorderPool};
-use crate::ids::{Direction, FlowKey};
+use crate::ids::Direction;
 use crate::packed_option::PackedOption;
 use crate::time::TimestampNs;
 
@@ -103,7 +103,7 @@ impl Connection {
     pub(super) fn is_answer(&self, ack: SeqNumber, handshake: &Handshake) -> bool {
         let is_of_syn = handshake.client_isn.get().is_some_and(|isn| ack == isn.plus(1));
         let data = self.reorder.as_ref().and_then(|reorder| reorder.syn_data.as_ref());
-        is_of_syn || data.is_some_and(|data| data.end() == ack)
+        is_of_syn || data.is_some_and(|data| data.segment().payload_end() == ack)
     }
 
     /// A SYN directly before the data captured so far in its direction (the SYN was captured late).
@@ -220,7 +220,7 @@ impl Connection {
             Refusal::Numbers => {
                 let has_won = self.offer_to_rival(segment, context) == Ownership::Next;
                 if has_won && self.handshake_rival().is_none() {
-                    self.anchor_anew(&segment.key, context, visit);
+                    self.anchor_anew(context, visit);
                 }
             }
         }
@@ -309,7 +309,6 @@ impl Connection {
     /// the windows.
     pub(super) fn refuse_rival(
         &mut self,
-        key: &FlowKey,
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
@@ -323,7 +322,7 @@ impl Connection {
         context.stats.handshakes_refused += u64::from(is_handshake);
         let held = rival.release(&mut context.pool);
         for held in held.iter().filter(|_| !is_handshake) {
-            let segment = held.segment(key);
+            let segment = held.segment();
             if self.refusal(&segment).is_none() {
                 context.stats.segments_refused -= 1;
                 self.accept_slow_path(&segment, context, visit);
@@ -334,7 +333,6 @@ impl Connection {
     /// Both sides confirm other numbers: the connection continues there, after a gap.
     fn anchor_anew(
         &mut self,
-        key: &FlowKey,
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
@@ -348,7 +346,7 @@ impl Connection {
             self.streams[direction.index()].anchor(start, direction, &mut context.stats, visit);
         }
         for held in rival.release(&mut context.pool) {
-            let segment = held.segment(key);
+            let segment = held.segment();
             if self.refusal(&segment).is_none() {
                 context.stats.segments_refused -= 1;
                 self.accept_slow_path(&segment, context, visit);
@@ -394,7 +392,8 @@ impl Connection {
     ) {
         let Some(reorder) = &mut self.reorder else { return };
         let Some(data) = &reorder.syn_data else { return };
-        let (is_sender, end) = (data.direction == segment.direction, data.end());
+        let data = data.segment();
+        let (is_sender, end) = (data.direction == segment.direction, data.payload_end());
         if is_sender && segment.flags.is_syn() {
             return;
         }
@@ -402,7 +401,7 @@ impl Connection {
         let Some(data) = reorder.syn_data.take() else { return };
         context.pool.segments.used_bytes -= data.cost_bytes();
         if read_until.is_some_and(|until| !until.precedes(end)) {
-            self.take_payload(&data.segment(&segment.key), context, visit);
+            self.take_payload(&data.segment(), context, visit);
         }
     }
 

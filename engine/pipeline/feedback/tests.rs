@@ -5,7 +5,7 @@ use crate::config::{FlowConfig, HttpConfig};
 use crate::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
 use crate::flow::{Chunk, End, FlowEvents, Handshake};
 use crate::ids::Direction::{Forward, Reverse};
-use crate::ids::IfaceId;
+use crate::ids::{FlowHashKey, IfaceId};
 use crate::protocol::{Context, FlowRef};
 use crate::record::{Event, EventSink};
 use crate::time::TimestampNs;
@@ -55,7 +55,7 @@ struct HintedConnection {
 
 impl HintedConnection {
     fn new(elide_bytes_min: Option<u64>, isn: [u32; 2]) -> HintedConnection {
-        let hints = FlowHints::on_heap(1);
+        let hints = FlowHints::on_heap(1, FlowHashKey::random());
         let mut hinted = HintedConnection {
             hints: hints.clone(),
             feedback: Feedback::new(hints, elide_bytes_min),
