@@ -111,7 +111,8 @@ pub struct Frame<'a> {
     pub vlan: Option<VlanTag>,
     /// The interface it was captured on.
     pub iface: IfaceId,
-    /// The kernel says of its TCP checksum that it was verified, or that it is still to be computed.
+    /// The kernel says of its TCP checksum that it was verified, or that it is still to be
+    /// computed.
     pub is_checksum_trusted: bool,
 }
 

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn a_wrong_checksum_is_found_where_the_sender_computed_one() {
-        for (is_v6, payload) in [(false, &b"odd"[..]), (true, b"even"), (false, b""), (true, b"x")] {
+        for (is_v6, payload) in [(false, &b"odd"[..]), (true, b"even"), (false, b""), (true, b"x")]
+        {
             let mut bytes = packet(is_v6, payload);
             let len = bytes.len();
             assert!(!is_wrong(&bytes, len, false));

@@ -128,8 +128,7 @@ impl Connection {
 
     /// Both directions are closed, or it was reset, or its bytes are not wanted.
     pub fn is_closed(&self) -> bool {
-        self.fate.is_some()
-            || self.streams.iter().all(|stream| stream.has(Fact::Finished))
+        self.fate.is_some() || self.streams.iter().all(|stream| stream.has(Fact::Finished))
     }
 
     /// Whether it is remembered no longer than a closed connection.
@@ -486,7 +485,7 @@ impl Connection {
         if let Some(reorder) = &mut self.reorder {
             let data_bytes = reorder.syn_data.take().map_or(0, |data| data.cost_bytes());
             pool.segments.used_bytes -= data_bytes;
-            reorder.rival.take().map(|rival| rival.release(pool));
+            reorder.rival.take().map(|rival| rival.release(&mut pool.segments));
         }
         self.free_if_blank(pool);
     }

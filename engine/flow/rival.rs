@@ -2,7 +2,7 @@
 //! They may be forged, belong to the next connection on these endpoints, or be the connection's own
 //! after an outage of the capture. What follows decides. Until then they are held, bounded.
 
-use super::ReorderPool;
+use super::out_of_order::SegmentPool;
 use crate::decode::{OwnedSegment, Segment, SeqNumber, TcpFlags};
 use crate::time::TimestampNs;
 
@@ -85,8 +85,8 @@ pub(super) struct Incumbent {
 }
 
 impl Rival {
-    pub fn new(segment: &Segment<'_>, pool: &mut ReorderPool) -> Rival {
-        pool.segments.used_bytes += RIVAL_COST_BYTES;
+    pub fn new(segment: &Segment<'_>, pool: &mut SegmentPool) -> Rival {
+        pool.used_bytes += RIVAL_COST_BYTES;
         let mut rival = Rival {
             is_handshake: segment.flags.is_syn(),
             sides: [None; 2],
@@ -128,7 +128,7 @@ impl Rival {
     }
 
     /// Holds a segment, if there is room.
-    pub fn hold(&mut self, segment: &Segment<'_>, pool: &mut ReorderPool) {
+    pub fn hold(&mut self, segment: &Segment<'_>, pool: &mut SegmentPool) {
         let end = segment.payload_end();
         let has_payload = segment.payload_wire_bytes > 0;
         let side = &mut self.sides[segment.direction.index()];
@@ -152,7 +152,7 @@ impl Rival {
         }
         let held = HeldSegment::of(segment);
         self.held_bytes += held.cost_bytes() - HELD_COST_BYTES;
-        pool.segments.used_bytes += held.cost_bytes();
+        pool.used_bytes += held.cost_bytes();
         self.held.push(held);
     }
 
@@ -163,13 +163,11 @@ impl Rival {
     /// Whether each side has read something that the other has sent.
     pub fn is_confirmed(&self) -> bool {
         let [Some(one), Some(other)] = self.sides else { return false };
-        let reads = |reader: Side, sender: Side| {
-            reader.ack.is_some_and(|ack| sender.start.precedes(ack))
-        };
+        let reads =
+            |reader: Side, sender: Side| reader.ack.is_some_and(|ack| sender.start.precedes(ack));
         // Who answers the first segment has read none of ours before.
-        let knows = |reader: Side, sender: Side| {
-            reader.ack.is_some_and(|ack| !ack.precedes(sender.start))
-        };
+        let knows =
+            |reader: Side, sender: Side| reader.ack.is_some_and(|ack| !ack.precedes(sender.start));
         (reads(one, other) && knows(other, one)) || (reads(other, one) && knows(one, other))
     }
 
@@ -224,8 +222,8 @@ impl Rival {
     }
 
     /// The held segments; gives their memory back to the pool.
-    pub fn release(self, pool: &mut ReorderPool) -> Vec<HeldSegment> {
-        pool.segments.used_bytes -= self.cost_bytes();
+    pub fn release(self, pool: &mut SegmentPool) -> Vec<HeldSegment> {
+        pool.used_bytes -= self.cost_bytes();
         self.held
     }
 }

@@ -153,8 +153,8 @@ impl Stream {
         if self.is_started() {
             return;
         }
-        let is_near =
-            self.has(Fact::Acked) && (0..JOIN_WINDOW_BYTES as i32).contains(&seq.distance(self.acked));
+        let is_near = self.has(Fact::Acked)
+            && (0..JOIN_WINDOW_BYTES as i32).contains(&seq.distance(self.acked));
         self.start(if is_near { self.acked } else { seq });
     }
 
@@ -256,7 +256,10 @@ impl Stream {
     /// The sequence number of a FIN is not data, and no acknowledgement can be more than a window
     /// ahead of what we have.
     pub fn missing_until(&self, ack: SeqNumber) -> Option<SeqNumber> {
-        if !self.is_started() || self.has(Fact::Finished) || ack.distance(self.next) > WINDOW_BYTES_MAX {
+        if !self.is_started()
+            || self.has(Fact::Finished)
+            || ack.distance(self.next) > WINDOW_BYTES_MAX
+        {
             return None;
         }
         let until = match self.fin_at.get() {

@@ -241,8 +241,7 @@ impl<S: Default> FlowTable<S> {
         for held in held {
             let segment = held.segment();
             let index = *index.get_or_insert_with(|| {
-                let handshake =
-                    Handshake { began_at: segment.timestamp, ..Handshake::default() };
+                let handshake = Handshake { began_at: segment.timestamp, ..Handshake::default() };
                 self.insert(&segment, self.hash(key), Connection::joined_at(&segment), handshake)
             });
             self.accept(index, &segment, |key, handshake, state, direction, chunk| {
@@ -281,9 +280,7 @@ impl<S: Default> FlowTable<S> {
         let (connection, handshake) = (&mut flow.connection, &mut flow.handshake);
         match connection.ownership(segment, handshake, flow.over_at, &mut self.context) {
             Ownership::Own => Admission::Flow(FlowIndex(slot)),
-            Ownership::Next => {
-                Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused))
-            }
+            Ownership::Next => Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused)),
             Ownership::Unclear => Admission::Unknown,
         }
     }

@@ -62,8 +62,8 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::config::FlowConfig;
-    use crate::flow::tests::{Heard, Sent, hear};
     use crate::flow::connection::Ownership;
+    use crate::flow::tests::{Heard, Sent, hear};
     use crate::flow::{Handshake, ReorderPool};
     use crate::stats::FlowStats;
     use crate::time::TimestampNs;

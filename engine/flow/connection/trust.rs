@@ -109,32 +109,25 @@ impl Connection {
     /// A SYN directly before the data captured so far in its direction (the SYN was captured late).
     fn is_near(&self, segment: &Segment<'_>) -> bool {
         let stream = &self.streams[segment.direction.index()];
-        !stream.is_started()
-            || (0..LATE_SYN_BYTES_MAX).contains(&stream.next.distance(segment.seq))
+        !stream.is_started() || (0..LATE_SYN_BYTES_MAX).contains(&stream.next.distance(segment.seq))
     }
 
     /// Whether `segment` comes after the end of this closed connection. Either it belongs to the
     /// next one, whose SYN may have been missed, or the end was forged or belonged to another
     /// connection, and this one continues.
-    fn is_next(
-        &self,
-        segment: &Segment<'_>,
-        handshake: &Handshake,
-        over_at: TimestampNs,
-    ) -> bool {
+    fn is_next(&self, segment: &Segment<'_>, handshake: &Handshake, over_at: TimestampNs) -> bool {
         let end = self.streams[segment.direction.index()].next;
         match (segment.flags.is_syn(), segment.ack) {
             (true, None) => {
-                let is_again = self.fate == Some(Fate::Reset) && over_at.plus_ms(SYN_AGAIN_MS) <= segment.timestamp;
+                let is_again = self.fate == Some(Fate::Reset)
+                    && over_at.plus_ms(SYN_AGAIN_MS) <= segment.timestamp;
                 let is_own = match handshake.client_isn.get() {
                     Some(isn) => handshake.client == Some(segment.direction) && isn == segment.seq,
                     None => self.is_started_near(segment),
                 };
                 !is_own || is_again
             }
-            (true, Some(ack)) => {
-                !self.is_answer(ack, handshake) && !self.is_started_near(segment)
-            }
+            (true, Some(ack)) => !self.is_answer(ack, handshake) && !self.is_started_near(segment),
             (false, _) => {
                 let may_go_on = match self.fate {
                     Some(Fate::Bypassed(bypassed)) => bypassed == Bypassed::Dormant,
@@ -237,9 +230,9 @@ impl Connection {
         context.stats.segments_refused += 1;
         let incumbent = self.incumbent();
         self.is_on_fast_path = false;
-        let pool = &mut context.pool;
-        let is_short = pool.segments.used_bytes > pool.segments.max_bytes;
-        let rival = &mut self.reorder.get_or_insert_with(|| pool.state()).rival;
+        let is_short = context.pool.segments.used_bytes > context.pool.segments.max_bytes;
+        let rival = &mut self.reorder.get_or_insert_with(|| context.pool.state()).rival;
+        let pool = &mut context.pool.segments;
         match rival {
             Some(rival) if rival.fits(segment) => rival.hold(segment, pool),
             Some(rival) if rival.is_confirmed() || is_short => return Ownership::Unclear,
@@ -263,7 +256,8 @@ impl Connection {
             stream.is_started().then_some(stream.next)
         });
         let is_complete = self.streams.iter().all(|stream| !stream.isn.is_none());
-        let has_talked = self.streams.iter().any(|stream| stream.is_started() && !stream.has(Fact::AtSyn));
+        let has_talked =
+            self.streams.iter().any(|stream| stream.is_started() && !stream.has(Fact::AtSyn));
         Incumbent { next, is_opening: !is_complete && !has_talked }
     }
 
@@ -287,7 +281,7 @@ impl Connection {
         let incumbent = self.incumbent();
         let Some(rival) = self.take_rival() else { return Vec::new() };
         let is_next = rival.is_handshake && is_decided || rival.is_likely_next(incumbent);
-        let held = rival.release(pool);
+        let held = rival.release(&mut pool.segments);
         if is_next { held } else { Vec::new() }
     }
 
@@ -295,7 +289,7 @@ impl Connection {
     pub(super) fn drop_rival(&mut self, context: &mut ReassemblyContext) {
         if let Some(rival) = self.take_rival() {
             context.stats.handshakes_refused += u64::from(rival.is_handshake);
-            rival.release(&mut context.pool);
+            rival.release(&mut context.pool.segments);
         }
     }
 
@@ -320,7 +314,7 @@ impl Connection {
         let Some(rival) = self.take_rival() else { return };
         let is_handshake = rival.is_handshake;
         context.stats.handshakes_refused += u64::from(is_handshake);
-        let held = rival.release(&mut context.pool);
+        let held = rival.release(&mut context.pool.segments);
         for held in held.iter().filter(|_| !is_handshake) {
             let segment = held.segment();
             if self.refusal(&segment).is_none() {
@@ -345,7 +339,7 @@ impl Connection {
             let Some(start) = starts[direction.index()] else { continue };
             self.streams[direction.index()].anchor(start, direction, &mut context.stats, visit);
         }
-        for held in rival.release(&mut context.pool) {
+        for held in rival.release(&mut context.pool.segments) {
             let segment = held.segment();
             if self.refusal(&segment).is_none() {
                 context.stats.segments_refused -= 1;

@@ -5,13 +5,13 @@ use super::{Http1Connection, Spoken};
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
-use crate::protocol::{Context, Copied, first_bytes};
 use crate::protocol::http1::ParsedHead;
 use crate::protocol::http1::body::BodyFraming;
 use crate::protocol::http1::framer::{Missing, ParseState};
 use crate::protocol::http1::head::{self, Kind};
 use crate::protocol::http1::long_head::{self, LongHead};
 use crate::protocol::http1::missing_body;
+use crate::protocol::{Context, Copied, first_bytes};
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
