@@ -30,6 +30,12 @@
  */
 #define OPENING_BYTES_MAX (256 << 10)
 
+/*
+ * Of a connection of which only one direction is seen, so much payload behind a TLS record shows
+ * that it is TLS.
+ */
+#define ONE_SIDED_BYTES_MIN (16 << 10)
+
 /* Connections that speak HTTP, and those that user space found not to. Sized before the load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -98,7 +104,7 @@ static __always_inline enum reason judge_syn(const struct segment *segment)
 	struct connection begun, *opening = bpf_map_lookup_elem(&openings, &segment->key);
 
 	if (opening) {
-		update_on_syn(opening, segment);
+		update_on_syn(opening, segment, opening->bytes != 0);
 		return REASON_OPENING;
 	}
 	begin(&begun, segment);
@@ -218,22 +224,26 @@ static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 }
 
 /*
- * Whether the filter itself has found that the data of `sender` at `seq` belong to a body, which
- * ends at `until`. User space writes a hint after it has the head; this grant exists before any
- * copy of the head is in a ring. So segments that begin before the body must pass whole, however
- * often they are sent.
+ * Whether the filter itself has found that the server's data at `server_at` belong to a body, which
+ * ends at `until`; `server` is their sender, and `client_at` is the client's position in the same
+ * segment. The client has sent the request and nothing more, or else the filter has stopped
+ * reading. So a segment with another position is not of this exchange.
+ *
+ * User space writes a hint after it has the head; this grant exists before any copy of the head is
+ * in a ring. So segments that begin before the body must pass whole, however often they are sent.
  */
-static __always_inline int has_own_grant(const struct connection *session, __u32 sender,
-					 __u32 seq, __u32 *until)
+static __always_inline int has_own_grant(const struct connection *session, __u32 server,
+					 __u32 server_at, __u32 client_at, __u32 *until)
 {
 	__u64 grant = *(const volatile __u64 *)&session->own_grant;
 	__u32 begin = *(const volatile __u32 *)&session->body_begin;
 	__u32 reading = session->reading;
 
 	*until = grant;
-	return reading && grant && ((reading & READS_CLIENT_1) == 0) == sender &&
-	       session->flags & hint_isn(sender) && grant >> 32 == isn_of(session, sender) &&
-	       seq - begin < *until - begin;
+	return reading && grant && ((reading & READS_CLIENT_1) == 0) == server &&
+	       session->flags & hint_isn(server) && grant >> 32 == isn_of(session, server) &&
+	       client_at == word_of_sender(session->begin, !server) &&
+	       server_at - begin < *until - begin;
 }
 
 /*
@@ -245,7 +255,8 @@ static __always_inline int is_body_ack(const struct segment *segment, struct con
 {
 	__u32 ack = bpf_ntohl(segment->tcp.ack_seq), until;
 
-	if (!segment->tcp.ack || !has_own_grant(session, !segment->sender, ack, &until))
+	if (!segment->tcp.ack || !has_own_grant(session, !segment->sender, ack,
+						bpf_ntohl(segment->tcp.seq), &until))
 		return 0;
 	if (ack - session->acked < ACK_STEP_BYTES)
 		return 1;
@@ -253,28 +264,38 @@ static __always_inline int is_body_ack(const struct segment *segment, struct con
 	return 0;
 }
 
-/* Whether its sender is to send a head next, and this segment begins with it. */
+/*
+ * Whether its sender is to send a head next, and this segment begins with it. A head acknowledges
+ * all that the other endpoint has sent before it: a response the whole request that it answers, a
+ * request the whole response before it.
+ */
 static __always_inline int is_head_due(const struct segment *segment,
 				       const struct connection *session)
 {
-	return segment->sender == next_sender(session->reading) &&
-	       bpf_ntohl(segment->tcp.seq) == word_of_sender(session->begin, segment->sender) &&
+	__u32 sender = segment->sender;
+
+	return sender == next_sender(session->reading) &&
+	       bpf_ntohl(segment->tcp.seq) == word_of_sender(session->begin, sender) &&
+	       bpf_ntohl(segment->tcp.ack_seq) == word_of_sender(session->begin, !sender) &&
 	       !segment->tcp.urg;
 }
 
 /*
  * For a segment of a session whose heads are read, if it passes whole: whether it begins with the
- * next head. If not, it is a part of bytes that were read before, or we know neither what it is nor
- * what follows it. Positions are exact, so any missed byte ends the reading.
+ * next head. If it is neither that nor a part of the current body, we do not know what it is: it may
+ * be a copy of a head, with other bytes. User space compares copies; the filter reads no more.
  */
 static __always_inline int begins_with_head(const struct segment *segment,
 					    struct connection *session)
 {
-	__u32 seq = word_of_sender(session->begin, segment->sender), offset, begin, end;
+	__u32 sender = segment->sender, seq = bpf_ntohl(segment->tcp.seq), offset, begin, end, until;
 	__u32 is_request = session->reading & READS_REQUEST;
 	volatile __u32 *cb = segment->at.skb->cb;
 
-	if ((__s32)(bpf_ntohl(segment->tcp.seq) + payload_bytes(segment) - seq) <= 0)
+	if (!segment->tcp.ack)
+		return 0;	/* no endpoint takes it */
+	if (has_own_grant(session, sender, seq, bpf_ntohl(segment->tcp.ack_seq), &until) &&
+	    (__s32)(seq + payload_bytes(segment) - until) <= 0)
 		return 0;
 	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
 	begin = offset + segment->tcp.doff * 4;
@@ -344,11 +365,15 @@ static __always_inline enum reason judge_session(const struct segment *segment,
 		update_on_end(session, segment);
 		return REASON_SESSION;
 	}
-	if (segment->tcp.urg)
+	/* Data without an acknowledgement are none: no endpoint takes them. */
+	if (segment->tcp.urg || !segment->tcp.ack)
 		return REASON_SESSION;
 	if (!payload_bytes(segment))
 		return is_body_ack(segment, session) ? REASON_BODY_ACK : REASON_SESSION;
-	if (has_own_grant(session, segment->sender, bpf_ntohl(segment->tcp.seq), &until)) {
+	if (session->flags & RIVAL_FLAGS)
+		hear_rival(session, segment);
+	if (has_own_grant(session, segment->sender, bpf_ntohl(segment->tcp.seq),
+			  bpf_ntohl(segment->tcp.ack_seq), &until)) {
 		*pass_bytes = elide(segment, until);
 		if (*pass_bytes)
 			return REASON_ELIDED;
@@ -356,59 +381,102 @@ static __always_inline enum reason judge_session(const struct segment *segment,
 	find_hint(segment, words, &hint);
 	if (!is_hint_of(&hint, session, segment->sender))
 		return REASON_SESSION;
-	*kind = hinted_kind(&hint);
-	if (*kind) {
-		settle(session, segment, *kind);
+	if (hinted_kind(&hint)) {
+		if (!has_rival(session) && !begins_stream(segment, session)) {
+			*kind = hinted_kind(&hint);
+			settle(session, segment, *kind);
+		}
 		return REASON_SESSION;
 	}
+	if (session->flags & RIVAL_FLAGS && may_be_rivals(session, segment))
+		return REASON_SESSION;
 	*pass_bytes = elide(segment, grant_of(&hint, segment->sender));
 	return *pass_bytes ? REASON_ELIDED : REASON_SESSION;
 }
 
 /*
- * Whether the segment is the first payload of the opening, from either end: nothing was received
- * before it, and its sender has received nothing. User space judges a connection by the same bytes.
+ * Finds out whether an opening is TLS, at a segment with `bytes` of payload, which has a TLS record
+ * or not. Its first payload must begin with one, and so must the first of the other endpoint, which
+ * has acknowledged data: that answer is the proof. A checksum would prove less, since of outgoing
+ * frames it is not computed yet. User space judges a connection by the same bytes.
  */
-static __always_inline int is_first(const struct segment *segment, const struct connection *opening)
+static __always_inline void settle_tls(const struct segment *segment, struct connection *opening,
+				       int is_record, __u32 bytes)
 {
-	__u32 other = !segment->sender;
+	__u32 sender = segment->sender, other = !sender, flags = opening->flags;
+	__u32 is_other_known = flags & hint_isn(other);
+	__u32 acked = bpf_ntohl(segment->tcp.ack_seq) - isn_of(opening, other) - 1;
 
-	if (opening->bytes || !(opening->flags & hint_isn(segment->sender)) ||
-	    isn_of(opening, segment->sender) + 1 != bpf_ntohl(segment->tcp.seq))
-		return 0;
-	return !(opening->flags & hint_isn(other)) ||
-	       isn_of(opening, other) + 1 == bpf_ntohl(segment->tcp.ack_seq);
+	if (flags & (NOT_TLS | RIVAL_FLAGS))
+		return;
+	if (!(flags & hint_isn(sender))) {
+		opening->flags = flags | NOT_TLS;
+		return;
+	}
+	if (begins_stream(segment, opening)) {
+		if (!is_record) {
+			opening->flags = flags | NOT_TLS;
+		} else if (flags & TLS_BEGUN << other) {
+			if (is_other_known && acked - 1 < RIVAL_BYTES_MAX)
+				settle(opening, segment, SETTLED_TLS);
+		} else if (!opening->bytes && (!is_other_known || !acked)) {
+			opening->flags = flags | TLS_BEGUN << sender;
+		}
+	} else if (flags & TLS_BEGUN << sender && !is_other_known &&
+		   opening->bytes + bytes >= ONE_SIDED_BYTES_MIN) {
+		settle(opening, segment, SETTLED_TLS);
+	}
 }
 
-/* Judges payload of no session: by a hint, by its beginning, and by the opening. */
+/*
+ * Judges payload of no session: by a hint, by its beginning, and by the opening. If the connection
+ * was settled, a segment that begins a stream still passes: it may be a copy with other bytes than
+ * those that decided. One that contradicts what is known makes it an opening again.
+ */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
 						 const struct control *words)
 {
 	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
+	int is_tls, is_begin = known && begins_stream(segment, known);
 	__u32 bytes = payload_bytes(segment);
 	struct hint_copy hint;
-	int is_tls;
 
+	if (!segment->tcp.ack && kind)
+		return reason_of(kind);
+	if (!segment->tcp.ack)	/* no endpoint takes it */
+		return known ? REASON_OPENING : REASON_OTHER;
+	if (known && known->flags & RIVAL_FLAGS)
+		hear_rival(known, segment);
 	if (!kind) {
+		int is_of;
+
 		find_hint(segment, words, &hint);
-		if (hint.flags && (!known || is_hint_of(&hint, known, segment->sender))) {
+		is_of = known && is_hint_of(&hint, known, segment->sender);
+		if (hint.flags && (!known || is_of)) {
 			kind = hinted_kind(&hint);
 			if (!kind)
 				return restore(segment, &hint, known);
-			if (known)
+			if (known && (is_begin || has_rival(known)))
+				kind = 0;
+			else if (known)
 				settle(known, segment, kind);
-			if (kind != SETTLED_OTHER)
-				return reason_of(kind);
 		}
 	}
+	if (kind && kind != SETTLED_OTHER && !is_begin)
+		return reason_of(kind);
 	if (look(segment, 0, text))
 		return REASON_UNPARSED;
 	is_tls = text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03;
+	if (kind && is_begin && !(is_tls && kind == SETTLED_TLS)) {
+		known->settled = 0;
+		known->flags |= NOT_TLS;
+		kind = 0;
+	}
 	if (!is_tls && begins_like_message(segment, text, known && !kind))
 		return admit(segment, kind ? 0 : known, words);
 	if (kind)
-		return reason_of(kind);
+		return is_begin ? REASON_OPENING : reason_of(kind);
 	if (!known)
 		return is_tls ? REASON_TLS : REASON_OTHER;
 
@@ -416,12 +484,8 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		bpf_map_delete_elem(&openings, &segment->key);
 		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
-	/*
-	 * The very first bytes of a connection are TLS. This segment still passes, to show that to
-	 * user space.
-	 */
-	if (is_tls && text[0] <= 0x16 && text[0] >= 0x15 && is_first(segment, known))
-		settle(known, segment, SETTLED_TLS);
+	/* This segment still passes, to show to user space what it shows to us. */
+	settle_tls(segment, known, is_tls && text[0] <= 0x16 && text[0] >= 0x15, bytes);
 	__sync_fetch_and_add(&known->bytes, bytes);
 	return REASON_OPENING;
 }
@@ -430,8 +494,6 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 static __always_inline enum reason judge(const struct segment *segment, struct connection *known,
 					 __u32 kind, const struct control *words)
 {
-	if (kind == SETTLED_FOREIGN || kind == SETTLED_TLS)
-		return reason_of(kind);
 	if (payload_bytes(segment))
 		return judge_payload(segment, known, kind, words);
 	if (kind)
@@ -480,7 +542,11 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 	if (known) {
 		kind = settled(known);
 		if (!kind && segment.tcp.syn) {
-			update_on_syn(known, &segment);
+			update_on_syn(known, &segment, 1);
+			return REASON_SESSION;
+		}
+		if (kind && payload_bytes(&segment) && begins_stream(&segment, known)) {
+			known->settled = 0;	/* a hint that still says so settles it again */
 			return REASON_SESSION;
 		}
 		if (!kind)
