@@ -137,6 +137,32 @@ static __always_inline __u32 settled(const struct connection *known)
 	return word && word >> 32 == isn_of(known, word & 1) ? word & SETTLED_KIND : 0;
 }
 
+/* Whether a segment begins its sender's stream. */
+static __always_inline int begins_stream(const struct segment *segment,
+					 const struct connection *known)
+{
+	__u32 flags = known->flags;
+
+	return flags & hint_isn(segment->sender) &&
+	       bpf_ntohl(segment->tcp.seq) ==
+		       isn_of(known, segment->sender) + !(flags & HINT_LATE);
+}
+
+/*
+ * What the connection turned out to be, for a segment of it. That rests on the first bytes of the
+ * endpoints; a copy of these may differ. So it always passes, and the connection is no longer
+ * settled. If the copy is equal, the next segment settles it again.
+ */
+static __always_inline __u32 kind_of(struct connection *known, const struct segment *segment)
+{
+	__u32 kind = settled(known);
+
+	if (!kind || !payload_bytes(segment) || !segment->tcp.ack || !begins_stream(segment, known))
+		return kind;
+	known->settled = 0;
+	return 0;
+}
+
 /* Resets the state of a new connection, except for its sequence numbers and flags. */
 static __always_inline void reset_state(struct connection *known)
 {
@@ -302,12 +328,16 @@ static __always_inline void hear_rival(struct connection *known, const struct se
 		take_over(known);
 }
 
-/* Whether there may be another connection, to which no verdict on this one must apply. */
-static __always_inline int has_rival(const struct connection *known)
+/*
+ * Whether a hint's verdict on the connection may be applied at this segment: not to a copy of the
+ * first bytes (see kind_of()), and not while there may be another connection.
+ */
+static __always_inline int is_verdict_due(const struct connection *known,
+					  const struct segment *segment)
 {
 	__u32 flags = known->flags;
 
-	return flags & RIVAL_FLAGS && !(flags & RIVAL_PAST);
+	return (!(flags & RIVAL_FLAGS) || flags & RIVAL_PAST) && !begins_stream(segment, known);
 }
 
 /*
@@ -383,20 +413,6 @@ static __always_inline void find_hint(const struct segment *segment, const struc
 static __always_inline __u64 grant_of(const struct hint_copy *hint, __u32 sender)
 {
 	return sender ? hint->grant[1] : hint->grant[0];
-}
-
-/*
- * Whether the segment has the first bytes of its sender. What the connection turned out to be rests
- * on such bytes; so a copy of them, which may differ, always passes.
- */
-static __always_inline int begins_stream(const struct segment *segment,
-					 const struct connection *known)
-{
-	__u32 flags = known->flags;
-
-	return flags & hint_isn(segment->sender) &&
-	       bpf_ntohl(segment->tcp.seq) ==
-		       isn_of(known, segment->sender) + !(flags & HINT_LATE);
 }
 
 /* Whether the hint is about this very connection, by the initial sequence number of the sender. */

@@ -171,19 +171,21 @@ static __always_inline enum reason admit(const struct segment *segment,
 /*
  * Restores a session from a hint: user space follows the connection, which was an opening, or was
  * evicted from a map. For an opening, the hint may have one initial sequence number only, while the
- * filter has seen both.
+ * filter has seen both. If the opening is not of the hint (`is_of`), it began with another's SYN.
  */
 static __always_inline enum reason restore(const struct segment *segment,
 					   const struct hint_copy *hint,
-					   const struct connection *opening)
+					   const struct connection *opening, int is_of)
 {
 	struct connection session = {
 		.isn = { hint->grant[0] >> 32, hint->grant[1] >> 32 },
 		.flags = hint->flags,
 	};
 
-	if (opening)
+	if (opening && is_of)
 		promote(&session, opening);
+	else if (opening)
+		session.flags |= RIVALS_MANY;
 	if (segment->tcp.fin || segment->tcp.rst)
 		update_on_end(&session, segment);
 	add_session(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
@@ -382,7 +384,7 @@ static __always_inline enum reason judge_session(const struct segment *segment,
 	if (!is_hint_of(&hint, session, segment->sender))
 		return REASON_SESSION;
 	if (hinted_kind(&hint)) {
-		if (!has_rival(session) && !begins_stream(segment, session)) {
+		if (is_verdict_due(session, segment)) {
 			*kind = hinted_kind(&hint);
 			settle(session, segment, *kind);
 		}
@@ -417,8 +419,11 @@ static __always_inline void settle_tls(const struct segment *segment, struct con
 		if (!is_record) {
 			opening->flags = flags | NOT_TLS;
 		} else if (flags & TLS_BEGUN << other) {
-			if (is_other_known && acked - 1 < RIVAL_BYTES_MAX)
+			if (flags & TLS_BEGUN << sender ||
+			    (is_other_known && acked - 1 < RIVAL_BYTES_MAX)) {
+				opening->flags = flags | TLS_BEGUN << sender;
 				settle(opening, segment, SETTLED_TLS);
+			}
 		} else if (!opening->bytes && (!is_other_known || !acked)) {
 			opening->flags = flags | TLS_BEGUN << sender;
 		}
@@ -428,17 +433,13 @@ static __always_inline void settle_tls(const struct segment *segment, struct con
 	}
 }
 
-/*
- * Judges payload of no session: by a hint, by its beginning, and by the opening. If the connection
- * was settled, a segment that begins a stream still passes: it may be a copy with other bytes than
- * those that decided. One that contradicts what is known makes it an opening again.
- */
+/* Judges payload of no session: by a hint, by its beginning, and by the opening. */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
 						 const struct control *words)
 {
 	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
-	int is_tls, is_begin = known && begins_stream(segment, known);
+	int is_over = opaque(segment, known && known->bytes >= OPENING_BYTES_MAX), is_tls;
 	__u32 bytes = payload_bytes(segment);
 	struct hint_copy hint;
 
@@ -452,35 +453,32 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		int is_of;
 
 		find_hint(segment, words, &hint);
-		is_of = known && is_hint_of(&hint, known, segment->sender);
-		if (hint.flags && (!known || is_of)) {
-			kind = hinted_kind(&hint);
+		is_of = opaque(segment, known && is_hint_of(&hint, known, segment->sender));
+		kind = opaque(segment, hinted_kind(&hint));
+		if (hint.flags && (!known || is_of || (!kind && is_over))) {
 			if (!kind)
-				return restore(segment, &hint, known);
-			if (known && (is_begin || has_rival(known)))
+				return restore(segment, &hint, known, is_of);
+			if (known && !is_verdict_due(known, segment))
 				kind = 0;
 			else if (known)
 				settle(known, segment, kind);
+		} else {
+			kind = 0;
 		}
 	}
-	if (kind && kind != SETTLED_OTHER && !is_begin)
+	if (kind && kind != SETTLED_OTHER)
 		return reason_of(kind);
 	if (look(segment, 0, text))
 		return REASON_UNPARSED;
 	is_tls = text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03;
-	if (kind && is_begin && !(is_tls && kind == SETTLED_TLS)) {
-		known->settled = 0;
-		known->flags |= NOT_TLS;
-		kind = 0;
-	}
 	if (!is_tls && begins_like_message(segment, text, known && !kind))
 		return admit(segment, kind ? 0 : known, words);
 	if (kind)
-		return is_begin ? REASON_OPENING : reason_of(kind);
+		return reason_of(kind);
 	if (!known)
 		return is_tls ? REASON_TLS : REASON_OTHER;
 
-	if (known->bytes >= OPENING_BYTES_MAX) {
+	if (is_over) {
 		bpf_map_delete_elem(&openings, &segment->key);
 		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
@@ -506,7 +504,7 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 
 		find_hint(segment, words, &hint);
 		if (hint.flags && !hinted_kind(&hint))
-			return restore(segment, &hint, 0);
+			return restore(segment, &hint, 0, 0);
 	}
 	return REASON_NO_PAYLOAD;
 }
@@ -540,13 +538,9 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 
 	known = bpf_map_lookup_elem(&sessions, &segment.key);
 	if (known) {
-		kind = settled(known);
+		kind = kind_of(known, &segment);
 		if (!kind && segment.tcp.syn) {
 			update_on_syn(known, &segment, 1);
-			return REASON_SESSION;
-		}
-		if (kind && payload_bytes(&segment) && begins_stream(&segment, known)) {
-			known->settled = 0;	/* a hint that still says so settles it again */
 			return REASON_SESSION;
 		}
 		if (!kind)
@@ -560,7 +554,7 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		return judge_syn(&segment);
 	if (!known) {
 		known = bpf_map_lookup_elem(&openings, &segment.key);
-		kind = known ? settled(known) : 0;
+		kind = known ? kind_of(known, &segment) : 0;
 	}
 	reason = judge(&segment, known, kind, words);
 	known = reason == REASON_ADMITTED ? bpf_map_lookup_elem(&sessions, &segment.key) : 0;
