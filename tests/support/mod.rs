@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod exchange;
 pub mod fields;
 pub mod found;
+pub mod kernel_flow;
 pub mod kernel_packet;
 pub mod keys;
 pub mod lab;
