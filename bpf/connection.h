@@ -44,7 +44,10 @@ struct connection {
 /* `rival` has the numbers that were the connection's before. */
 #define RIVAL_PAST (1u << 7)
 #define RIVAL_FLAGS (OF_BOTH(RIVAL_ISN) | OF_BOTH(RIVAL_DATA) | RIVALS_MANY | RIVAL_PAST)
-/* The filter must not find the connection to be TLS: its endpoints' data contradict that. */
+/*
+ * The filter must not find the connection to be TLS itself: the data contradict that, or a SYN with
+ * other numbers was seen, and the numbers may be a stranger's.
+ */
 #define NOT_TLS (1u << 8)
 
 #define HINT_ISNS (HINT_ISN_0 | HINT_ISN_1)
@@ -265,7 +268,7 @@ static __always_inline void update_on_syn(struct connection *known, const struct
 	if (!segment->tcp.ack &&
 	    (!has_data || settled(known) || (flags & HINT_ISNS) != HINT_ISNS)) {
 		reset_state(known);
-		known->flags = HINT_FLAGS_UNCONFIRMED;
+		known->flags = HINT_FLAGS_UNCONFIRMED | NOT_TLS;
 		set_isn(known, segment->sender, isn);
 		return;
 	}

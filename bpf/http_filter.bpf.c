@@ -98,8 +98,8 @@ static __always_inline void add(__u32 word, __u64 amount)
 		__sync_fetch_and_add(counter, amount);
 }
 
-/* A SYN that belongs to no session. */
-static __always_inline enum reason judge_syn(const struct segment *segment)
+/* A SYN that belongs to no session; `flags` are more flags of the opening that it makes. */
+static __always_inline enum reason judge_syn(const struct segment *segment, __u32 flags)
 {
 	struct connection begun, *opening = bpf_map_lookup_elem(&openings, &segment->key);
 
@@ -108,6 +108,7 @@ static __always_inline enum reason judge_syn(const struct segment *segment)
 		return REASON_OPENING;
 	}
 	begin(&begun, segment);
+	begun.flags |= flags;
 	if (bpf_map_update_elem(&openings, &segment->key, &begun, BPF_ANY))
 		add(COUNTER_OPENINGS_FAILED, 1);
 	else
@@ -551,7 +552,7 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 			bpf_map_delete_elem(&sessions, &segment.key);
 	}
 	if (segment.tcp.syn)
-		return judge_syn(&segment);
+		return judge_syn(&segment, known ? NOT_TLS : 0);
 	if (!known) {
 		known = bpf_map_lookup_elem(&openings, &segment.key);
 		kind = known ? kind_of(known, &segment) : 0;

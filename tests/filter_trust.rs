@@ -246,6 +246,16 @@ mod root {
                 Reason::Opening,
             ),
             (
+                "all of it a stranger's",
+                vec![
+                    at(ToServer, 9999, SYN, b""),
+                    acknowledging(ToClient, 7777, SYN | ACK, 10_000, b""),
+                    said(ToServer, 10_000, 7778, TLS),
+                    said(ToClient, 7778, 10_011, TLS),
+                ],
+                Reason::Opening,
+            ),
+            (
                 "not the first bytes",
                 vec![said(ToServer, 13, 23, TLS), answer.clone()],
                 Reason::Opening,
