@@ -17,7 +17,6 @@ mod root {
     const CUT_BYTES_MIN: usize = 256;
     /// Bytes that a test run passes of an elided frame, without Ethernet: its IPv4 and TCP headers.
     const HEADER_BYTES: u32 = 40;
-    const HINT_LATE: u32 = 1 << 28;
 
     fn load() -> Option<Filter> {
         crate::support::kernel_packet::load(&config_for(64), &DecodeConfig::default())

@@ -12,6 +12,8 @@ pub const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The beginning of a TLS handshake.
 pub const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 pub const BODY: [u8; 1000] = [b'x'; 1000];
+/// The flag of a connection that was joined midstream.
+pub const HINT_LATE: u32 = 1 << 28;
 /// The flags of a connection of which both initial sequence numbers are known.
 pub const HINT_ISNS: u32 = 3 << 29;
 

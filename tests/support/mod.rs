@@ -23,6 +23,7 @@ pub mod records;
 pub mod reported;
 pub mod schema;
 pub mod skip;
+pub mod strangers;
 pub mod traffic;
 pub mod tshark;
 pub mod tunnel;
