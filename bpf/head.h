@@ -6,8 +6,10 @@
  *
  * The filter reads only what is unambiguous. From the handshake on, it reads in turn a single GET
  * alone in its segment, and the response to it. The response's head must be whole in the segment
- * that begins it, and have the status 200 or 206, one Content-Length, and no transfer coding. After
- * anything else, or a body that is not large, the filter reads no more of the connection. User
+ * that begins it, and have the status 200 or 206, one Content-Length, and no transfer coding. Each
+ * acknowledges exactly what is before it, so a stranger who does not know the numbers cannot send
+ * one. After anything else, a copy of what was read, or a body that is not large, the filter reads
+ * no more of the connection. User
  * space works as always: it treats elided bytes as a body only if it knows of that body itself.
  */
 #ifndef HTTPLINES_HEAD_H
