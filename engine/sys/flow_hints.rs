@@ -40,8 +40,7 @@ pub const GRANT_AHEAD_BYTES_MAX: u32 = 1 << 29;
 pub struct HintFlags(u32);
 
 impl HintFlags {
-    /// The connection is not HTTP, whatever arrives, until the next SYN. Only a copy of its first
-    /// bytes still passes.
+    /// The connection is not HTTP, whatever arrives, until the next SYN.
     pub const FOREIGN: HintFlags = HintFlags(1 << 26);
     /// The connection is not HTTP, until a segment begins like a message.
     pub const OTHER: HintFlags = HintFlags(1 << 27);

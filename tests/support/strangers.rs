@@ -136,10 +136,28 @@ impl Forged {
     }
 }
 
-/// A copy of a frame, with its TCP changed.
+/// A copy of a frame, with its TCP changed, and its checksum right. (Of data that the filter elides
+/// nobody can see that a checksum is wrong.)
 fn changed(frame: &[u8], change: impl FnOnce(&mut [u8])) -> Vec<Vec<u8>> {
+    const CHECKSUM_AT: usize = 16;
     let Some(at) = tcp_at(frame) else { return Vec::new() };
     let mut copy = frame.to_vec();
-    change(&mut copy[at..]);
+    let tcp = &mut copy[at..];
+    let sum = sum_of(tcp);
+    change(tcp);
+    tcp[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    let missing = folded(u32::from(sum) + u32::from(!sum_of(tcp)));
+    tcp[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&missing.to_be_bytes());
     vec![copy]
+}
+
+/// The ones' complement sum of the bytes.
+fn sum_of(bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    folded(bytes.chunks(2).map(word).sum())
+}
+
+fn folded(sum: u32) -> u16 {
+    let once = (sum >> 16) + (sum & 0xffff);
+    ((once >> 16) + once) as u16
 }
