@@ -19,74 +19,69 @@ mod root {
     /// The numbers of another handshake on the endpoints of the connection that began at 11 and 22.
     const RIVAL: [u32; 2] = [600_000, 700_000];
 
-    /// A row: what happens after `open` (direction, sequence number, control bits,
-    /// acknowledgement, payload), and whether data of the connection and of its rival are cut then,
-    /// the server's and the client's.
-    type Rivalry<'a> = (&'a str, &'a [(Heading, u32, u8, u32, &'a [u8])], [bool; 2], [bool; 2]);
+    /// Direction, sequence number, control bits, acknowledgement and payload of a segment.
+    type Said = (Heading, u32, u8, u32, &'static [u8]);
 
-    /// Anybody can send a SYN, or an answer to it. Until data have gone both ways under its numbers,
-    /// the grants count for the connection, and never for what may be the other one's.
+    fn frame_of((way, seq, flags, ack, payload): Said) -> Vec<u8> {
+        acknowledging(way, seq, flags, ack, payload)
+    }
+
+    const SYN_OF_RIVAL: Said = (ToServer, RIVAL[0], SYN, 0, b"");
+    const ANSWER_OF_RIVAL: Said = (ToClient, RIVAL[1], SYN | ACK, RIVAL[0] + 1, b"");
+    const ASKS: Said = (ToServer, RIVAL[0] + 1, ACK, RIVAL[1] + 1, GET);
+    const ASKED: u32 = RIVAL[0] + 1 + GET.len() as u32;
+    const ANSWERS: Said = (ToClient, RIVAL[1] + 1, ACK, ASKED, b"HTTP");
+
+    /// What happens after `open`, and whether data of the connection and of its rival are cut then.
+    fn rivalries() -> Vec<(&'static str, Vec<Said>, [bool; 2])> {
+        let (syn, answer, asks, answers) = (SYN_OF_RIVAL, ANSWER_OF_RIVAL, ASKS, ANSWERS);
+        let server = RIVAL[1];
+        let (all, kept, lost) = ([true, true], [true, false], [false, false]);
+        let (own_syn, own_answer) =
+            ((ToServer, 11, SYN, 0, &b""[..]), (ToClient, 22, SYN | ACK, 12, &b""[..]));
+        let with_both = |last| vec![syn, answer, asks, last];
+        vec![
+            ("nothing", vec![], all),
+            ("the same SYN again", vec![own_syn], all),
+            ("its answer again", vec![own_answer], all),
+            ("a new SYN", vec![syn], kept),
+            ("a second answer", vec![(ToClient, server, SYN | ACK, 12, b"")], kept),
+            ("a new answer", vec![answer], kept),
+            ("both new", vec![syn, answer], kept),
+            ("both again", vec![syn, answer, syn, answer], kept),
+            ("a late copy of its own SYN", vec![syn, own_syn], kept),
+            ("a late copy of its answer", vec![syn, own_answer], kept),
+            ("the client's data", vec![syn, answer, asks], kept),
+            ("the client's data, twice", with_both(asks), kept),
+            ("the server's data", vec![syn, answer, answers], kept),
+            ("data of both", with_both(answers), lost),
+            ("data of both, the server's first", vec![syn, answer, answers, asks], lost),
+            ("not the first data", with_both((ToClient, server + 2, ACK, ASKED, b"HTTP")), kept),
+            ("an answer to others", with_both((ToClient, server + 1, ACK, 12, b"HTTP")), kept),
+            ("data without ACK", with_both((ToClient, server + 1, PSH, ASKED, b"HTTP")), kept),
+        ]
+    }
+
+    /// Anybody can send a SYN, or an answer to it. Until data have gone both ways under its
+    /// numbers, the grants count for the connection, and never for what may be the other one's.
     #[test]
     fn another_handshake_changes_nothing_until_both_have_sent_data() {
-        const ANSWER: u8 = SYN | ACK;
-        let [client, server] = RIVAL;
-        let syn = (ToServer, client, SYN, 0, &b""[..]);
-        let answer = (ToClient, server, ANSWER, client + 1, &b""[..]);
-        let asks = (ToServer, client + 1, ACK, server + 1, GET);
-        let answers = (ToClient, server + 1, ACK, client + 1 + GET.len() as u32, &b"HTTP"[..]);
-        let (kept, lost, all) = ([true; 2], [false; 2], [true; 2]);
-        let rows: [Rivalry<'_>; 18] = [
-            ("nothing", &[], kept, all),
-            ("the same SYN again", &[(ToServer, 11, SYN, 0, b"")], kept, all),
-            ("its answer again", &[(ToClient, 22, ANSWER, 12, b"")], kept, all),
-            ("a new SYN", &[syn], kept, lost),
-            ("a second answer", &[(ToClient, server, ANSWER, 12, b"")], kept, lost),
-            ("a new answer", &[answer], kept, lost),
-            ("both new", &[syn, answer], kept, lost),
-            ("both again", &[syn, answer, syn, answer], kept, lost),
-            ("a late copy of its own SYN", &[syn, (ToServer, 11, SYN, 0, b"")], kept, lost),
-            ("a late copy of its answer", &[syn, (ToClient, 22, ANSWER, 12, b"")], kept, lost),
-            ("the client's data", &[syn, answer, asks], kept, lost),
-            ("the client's data, twice", &[syn, answer, asks, asks], kept, lost),
-            ("the server's data", &[syn, answer, answers], kept, lost),
-            ("data of both", &[syn, answer, asks, answers], lost, lost),
-            ("data of both, the server's first", &[syn, answer, answers, asks], lost, lost),
-            (
-                "data that do not begin the stream",
-                &[syn, answer, asks, (ToClient, server + 2, ACK, client + 29, b"HTTP")],
-                kept,
-                lost,
-            ),
-            (
-                "data that acknowledge something else",
-                &[syn, answer, asks, (ToClient, server + 1, ACK, 12, b"HTTP")],
-                kept,
-                lost,
-            ),
-            (
-                "data without an acknowledgement",
-                &[syn, answer, asks, (ToClient, server + 1, PSH, client + 29, b"HTTP")],
-                kept,
-                lost,
-            ),
-        ];
         let Some(filter) = load() else { return };
-        for (description, frames, kept, rivals) in rows {
+        for (description, frames, is_cut) in rivalries() {
             open(&filter, 11, 22);
             let grants = [(22, 1 << 20), (11, 1 << 20)];
             let id = hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
-            for (way, seq, flags, ack, payload) in frames {
-                let frame = acknowledging(*way, *seq, *flags, *ack, payload);
-                assert_eq!(reason_of(&filter, &frame), Reason::Session, "{description}");
+            for said in frames {
+                let reason = reason_of(&filter, &frame_of(said));
+                assert_eq!(reason, Reason::Session, "{description}");
             }
-            let cut = |numbers: [u32; 2], way| {
+            for (numbers, is_cut) in [[11, 22], RIVAL].into_iter().zip(is_cut) {
                 let [client, server] = numbers.map(|number| number + 10_000);
-                let (seq, ack) = if way == ToServer { (client, server) } else { (server, client) };
-                reason_of(&filter, &acknowledging(way, seq, ACK, ack, &BODY)) == Reason::Elided
-            };
-            for (at, way) in [ToClient, ToServer].into_iter().enumerate() {
-                assert_eq!(cut([11, 22], way), kept[at], "{description}, {way:?}");
-                assert_eq!(cut(RIVAL, way), rivals[at], "the rival's: {description}, {way:?}");
+                for (way, seq, ack) in [(ToServer, client, server), (ToClient, server, client)] {
+                    let reason = reason_of(&filter, &acknowledging(way, seq, ACK, ack, &BODY));
+                    let expected = if is_cut { Reason::Elided } else { Reason::Session };
+                    assert_eq!(reason, expected, "{description}, {way:?} {numbers:?}");
+                }
             }
             clear(&filter, id);
         }
@@ -198,98 +193,73 @@ mod root {
     const NEXT: u32 = 12 + TLS.len() as u32;
     const NEXT_BACK: u32 = 23 + TLS.len() as u32;
 
-    /// A connection of which both ends begin with TLS is settled: the answer of the other end proves
-    /// that it has taken the first segment.
+    const HELLO: Said = (ToServer, 12, ACK, 23, TLS);
+    const HELLO_BACK: Said = (ToClient, 23, ACK, NEXT, TLS);
+    const SERVERS_HELLO: Said = (ToClient, 23, ACK, 12, TLS);
+
+    /// What the filter makes of a later segment after these.
+    fn after(filter: &Filter, what: &str, said: &[Said]) -> Reason {
+        begin(filter);
+        for said in said {
+            assert_eq!(reason_of(filter, &frame_of(*said)), Reason::Opening, "{what}");
+        }
+        reason_of(filter, &at(ToServer, 5000, ACK, &BODY))
+    }
+
+    /// A connection of which both ends begin with TLS is settled: the answer of the other end
+    /// proves that it has taken the first segment.
     #[test]
     fn tls_of_both_ends_settles_itself() {
-        let said = |way, seq, ack, payload: &[u8]| acknowledging(way, seq, ACK, ack, payload);
         let Some(filter) = load() else { return };
-        let after = |frames: &[Vec<u8>]| {
-            begin(&filter);
-            for frame in frames {
-                assert_eq!(reason_of(&filter, frame), Reason::Opening);
-            }
-            reason_of(&filter, &at(ToServer, 5000, ACK, &BODY))
-        };
-        let (ask, answer) = (said(ToServer, 12, 23, TLS), said(ToClient, 23, NEXT, TLS));
-        let ask = || ask.clone();
-        let greeting = said(ToClient, 23, 12, b"\x05\x00");
-        let bare = |way, seq, payload: &[u8]| at(way, seq, PSH, payload);
-        let rows = [
-            ("the client's, and an answer", vec![ask(), answer.clone()], Reason::Tls),
-            (
-                "the server's, and an answer",
-                vec![said(ToClient, 23, 12, TLS), said(ToServer, 12, NEXT_BACK, TLS)],
-                Reason::Tls,
-            ),
-            ("sent again", vec![ask(), ask(), answer.clone(), ask()], Reason::Opening),
-            ("the client's alone", vec![ask()], Reason::Opening),
-            ("the server's alone", vec![said(ToClient, 23, 12, TLS)], Reason::Opening),
-            ("no answer", vec![ask(), said(ToClient, 23, 12, TLS)], Reason::Opening),
-            ("an answer to more", vec![ask(), said(ToClient, 23, 7, TLS)], Reason::Opening),
-            ("another answer", vec![ask(), said(ToClient, 23, NEXT, b"+OK")], Reason::Opening),
-            ("a later part", vec![ask(), said(ToClient, 24, NEXT, TLS)], Reason::Opening),
-            (
-                "a differing copy before the answer",
-                vec![ask(), said(ToServer, 12, 23, b"GE"), answer.clone()],
-                Reason::Opening,
-            ),
-            (
-                "a differing copy of the answer before it",
-                vec![ask(), said(ToClient, 23, NEXT, b"+OK"), answer.clone()],
-                Reason::Opening,
-            ),
-            ("no acknowledgement", vec![bare(ToServer, 12, TLS), answer.clone()], Reason::Opening),
-            ("not in the answer", vec![ask(), bare(ToClient, 23, TLS)], Reason::Opening),
-            (
-                "a stranger's SYN",
-                vec![ask(), at(ToServer, 9999, SYN, b""), answer.clone()],
-                Reason::Opening,
-            ),
-            (
-                "all of it a stranger's",
-                vec![
-                    at(ToServer, 9999, SYN, b""),
-                    acknowledging(ToClient, 7777, SYN | ACK, 10_000, b""),
-                    said(ToServer, 10_000, 7778, TLS),
-                    said(ToClient, 7778, 10_011, TLS),
-                ],
-                Reason::Opening,
-            ),
-            (
-                "not the first bytes",
-                vec![said(ToServer, 13, 23, TLS), answer.clone()],
-                Reason::Opening,
-            ),
-            (
-                "not TLS's beginning",
-                vec![said(ToServer, 12, 23, LATER_RECORD), answer.clone()],
-                Reason::Opening,
-            ),
-            (
-                "something else",
-                vec![said(ToServer, 12, 23, b"\x05\x01\x00"), answer.clone()],
-                Reason::Opening,
-            ),
-            (
-                "behind a greeting",
-                vec![greeting, said(ToServer, 12, 25, TLS), said(ToClient, 25, NEXT, TLS)],
-                Reason::Opening,
-            ),
-            (
-                "a greeting was read",
-                vec![said(ToServer, 12, 25, TLS), said(ToClient, 25, NEXT, TLS)],
-                Reason::Opening,
-            ),
-            (
-                "behind a later segment",
-                vec![said(ToServer, 90, 23, b"\0"), ask(), answer.clone()],
-                Reason::Opening,
-            ),
+        let back = (ToServer, 12, ACK, NEXT_BACK, TLS);
+        let rows: [(&str, &[Said], Reason); 6] = [
+            ("the client's, and an answer", &[HELLO, HELLO_BACK], Reason::Tls),
+            ("the server's, and an answer", &[SERVERS_HELLO, back], Reason::Tls),
+            ("sent again", &[HELLO, HELLO, HELLO_BACK, HELLO], Reason::Tls),
+            ("the client's alone", &[HELLO], Reason::Opening),
+            ("the server's alone", &[SERVERS_HELLO], Reason::Opening),
+            ("no answer", &[HELLO, SERVERS_HELLO], Reason::Opening),
         ];
-        for (what, frames, expected) in rows {
-            let expected = if what == "sent again" { Reason::Tls } else { expected };
-            assert_eq!(after(&frames), expected, "{what}");
+        for (what, said, expected) in rows {
+            assert_eq!(after(&filter, what, said), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn tls_is_not_found_where_anything_contradicts_it() {
+        let Some(filter) = load() else { return };
+        let refused = (ToClient, 23, ACK, NEXT, &b"+OK"[..]);
+        let hello = |payload: &'static [u8]| -> Said { (ToServer, 12, ACK, 23, payload) };
+        let strangers: &[Said] = &[
+            (ToServer, 9999, SYN, 0, b""),
+            (ToClient, 7777, SYN | ACK, 10_000, b""),
+            (ToServer, 10_000, ACK, 7778, TLS),
+            (ToClient, 7778, ACK, 10_011, TLS),
+        ];
+        let greeted: &[Said] = &[
+            (ToClient, 23, ACK, 12, b"\x05\x00"),
+            (ToServer, 12, ACK, 25, TLS),
+            (ToClient, 25, ACK, NEXT, TLS),
+        ];
+        let rows: [(&str, &[Said]); 15] = [
+            ("an answer to more", &[HELLO, (ToClient, 23, ACK, 7, TLS)]),
+            ("another answer", &[HELLO, refused]),
+            ("a later part of the answer", &[HELLO, (ToClient, 24, ACK, NEXT, TLS)]),
+            ("a differing copy", &[HELLO, hello(b"GE"), HELLO_BACK]),
+            ("a differing copy of the answer", &[HELLO, refused, HELLO_BACK]),
+            ("no acknowledgement", &[(ToServer, 12, PSH, 23, TLS), HELLO_BACK]),
+            ("none in the answer", &[HELLO, (ToClient, 23, PSH, NEXT, TLS)]),
+            ("a stranger's SYN", &[HELLO, strangers[0], HELLO_BACK]),
+            ("all of it a stranger's", strangers),
+            ("not the first bytes", &[(ToServer, 13, ACK, 23, TLS), HELLO_BACK]),
+            ("not TLS's beginning", &[hello(LATER_RECORD), HELLO_BACK]),
+            ("something else", &[hello(b"\x05\x01\x00"), HELLO_BACK]),
+            ("behind a greeting", greeted),
+            ("a greeting was read", &greeted[1..]),
+            ("behind a later segment", &[(ToServer, 90, ACK, 23, b"\0"), HELLO, HELLO_BACK]),
+        ];
+        for (what, said) in rows {
+            assert_eq!(after(&filter, what, said), Reason::Opening, "{what}");
         }
     }
 
