@@ -18,7 +18,7 @@
  */
 struct connection {
 	__u32 isn[2];	/* of each endpoint, if its flag is set */
-	__u32 flags;	/* HINT_LATE, HINT_ISN_0, HINT_ISN_1 */
+	__u32 flags;	/* HINT_LATE, HINT_ISN_0, HINT_ISN_1, and those below */
 	union {
 		__u32 bytes;	/* of an opening: payload bytes so far */
 		__u32 acked;	/* of a session, in a body: by the last ACK that passed */
@@ -28,7 +28,30 @@ struct connection {
 	__u32 begin[2];	/* where each endpoint's next message begins */
 	__u32 reading;	/* which head is next, and which endpoint is the client; 0: unknown */
 	__u32 body_begin;	/* begin of the range of own_grant: no head is in it */
+	__u32 rival[2];	/* initial sequence numbers of another handshake: see note_rival() */
 };
+
+/*
+ * More flags of a connection, one bit for each endpoint. The number of the rival is known; its data
+ * have begun; the endpoint's first payload is a TLS record.
+ */
+#define RIVAL_ISN (1u << 0)
+#define RIVAL_DATA (1u << 2)
+#define TLS_BEGUN (1u << 4)
+#define OF_BOTH(flag) ((flag) | (flag) << 1)
+/* There were several rivals, and `rival` is the last of them. */
+#define RIVALS_MANY (1u << 6)
+/* `rival` has the numbers that were the connection's before. */
+#define RIVAL_PAST (1u << 7)
+#define RIVAL_FLAGS (OF_BOTH(RIVAL_ISN) | OF_BOTH(RIVAL_DATA) | RIVALS_MANY | RIVAL_PAST)
+/*
+ * The filter must not find the connection to be TLS itself: the data contradict that, or a SYN with
+ * other numbers was seen, and the numbers may be a stranger's.
+ */
+#define NOT_TLS (1u << 8)
+
+#define HINT_ISNS (HINT_ISN_0 | HINT_ISN_1)
+#define HINT_ISNS_SHIFT 29
 
 #define READS_REQUEST 1
 #define READS_RESPONSE 2
@@ -97,6 +120,52 @@ static __always_inline __u32 payload_bytes(const struct segment *segment)
 	return segment->bytes - segment->tcp.doff * 4;
 }
 
+/*
+ * Records what the connection turned out to be, bound to the initial sequence number of this
+ * segment's sender.
+ */
+static __always_inline void settle(struct connection *known, const struct segment *segment,
+				   __u32 kind)
+{
+	__u64 isn = isn_of(known, segment->sender);
+
+	known->settled = isn << 32 | kind | segment->sender;
+}
+
+/* What the connection turned out to be; 0 if that is not known. */
+static __always_inline __u32 settled(const struct connection *known)
+{
+	__u64 word = known->settled;
+
+	return word && word >> 32 == isn_of(known, word & 1) ? word & SETTLED_KIND : 0;
+}
+
+/* Whether a segment begins its sender's stream. */
+static __always_inline int begins_stream(const struct segment *segment,
+					 const struct connection *known)
+{
+	__u32 flags = known->flags;
+
+	return flags & hint_isn(segment->sender) &&
+	       bpf_ntohl(segment->tcp.seq) ==
+		       isn_of(known, segment->sender) + !(flags & HINT_LATE);
+}
+
+/*
+ * What the connection turned out to be, for a segment of it. That rests on the first bytes of the
+ * endpoints; a copy of these may differ. So it always passes, and the connection is no longer
+ * settled. If the copy is equal, the next segment settles it again.
+ */
+static __always_inline __u32 kind_of(struct connection *known, const struct segment *segment)
+{
+	__u32 kind = settled(known);
+
+	if (!kind || !payload_bytes(segment) || !segment->tcp.ack || !begins_stream(segment, known))
+		return kind;
+	known->settled = 0;
+	return 0;
+}
+
 /* Resets the state of a new connection, except for its sequence numbers and flags. */
 static __always_inline void reset_state(struct connection *known)
 {
@@ -104,6 +173,7 @@ static __always_inline void reset_state(struct connection *known)
 	known->settled = 0;
 	known->begin[0] = known->begin[1] = 0;
 	known->body_begin = 0;
+	known->rival[0] = known->rival[1] = 0;
 	stop_reading(known);
 }
 
@@ -137,38 +207,140 @@ static __always_inline void join(struct connection *known, const struct segment 
 #define HINT_FLAGS_UNCONFIRMED HINT_LATE
 
 /*
- * Updates a known connection on a SYN. With a new number, the SYN may begin a new connection, or be
- * a late copy of an old one's, for which hints may still exist. So everything known of the present
- * connection is dropped, and nothing is trusted until the answer to this SYN shows that it was no
- * copy.
+ * Notes the numbers of a SYN or SYN-ACK that is not of this connection. Anybody can send one, so
+ * nothing else changes until data have gone both ways under them: see hear_rival().
  */
-static __always_inline void update_on_syn(struct connection *known, const struct segment *segment)
+static __always_inline void note_rival(struct connection *known, const struct segment *segment)
+{
+	__u32 sender = segment->sender, other = !sender, flags = known->flags;
+	__u32 isn = bpf_ntohl(segment->tcp.seq), acked = bpf_ntohl(segment->tcp.ack_seq) - 1;
+	int is_known = flags & RIVAL_ISN << sender && word_of_sender(known->rival, sender) == isn;
+
+	if (segment->tcp.ack) {
+		int is_answer = flags & RIVAL_ISN << other &&
+				word_of_sender(known->rival, other) == acked;
+
+		if (is_answer && !(flags & RIVAL_ISN << sender)) {
+			set_word_of_sender(known->rival, sender, isn);
+			known->flags = flags | RIVAL_ISN << sender;
+			return;
+		}
+		is_known = is_known && is_answer;
+	}
+	if (is_known)
+		return;
+	set_word_of_sender(known->rival, sender, isn);
+	if (segment->tcp.ack)
+		set_word_of_sender(known->rival, other, acked);
+	known->flags = (flags & ~RIVAL_FLAGS) | RIVAL_ISN << sender |
+		       (segment->tcp.ack ? RIVAL_ISN << other : 0) |
+		       (flags & RIVAL_FLAGS ? RIVALS_MANY : 0);
+}
+
+/*
+ * Updates a known connection on a SYN. With a new number, it may begin a new connection, be a late
+ * copy of an old one's, or come from a stranger. If the present connection has closed, was settled,
+ * or has no data yet, the SYN replaces it. But hints may still exist for the connection of a late
+ * copy, so nothing is trusted until the answer to this SYN shows that it was no copy. Otherwise the
+ * present connection stays, and the numbers are a rival's.
+ */
+static __always_inline void update_on_syn(struct connection *known, const struct segment *segment,
+					  int has_data)
 {
 	__u32 own = hint_isn(segment->sender), other = !segment->sender;
 	__u32 isn = bpf_ntohl(segment->tcp.seq), ack = bpf_ntohl(segment->tcp.ack_seq);
 	__u32 flags = known->flags;
+	int is_unconfirmed = (flags & HINT_FLAGS) == HINT_FLAGS_UNCONFIRMED;
+	int is_trusted = !(flags & HINT_LATE);
 
-	if (!(flags & HINT_LATE) && isn_of(known, segment->sender) == isn) {
-		known->flags = flags | own;
+	if (isn_of(known, segment->sender) == isn &&
+	    (is_trusted || (is_unconfirmed && !segment->tcp.ack))) {
+		if (is_trusted)
+			known->flags = flags | own;
 		return;
 	}
-	if (flags == HINT_FLAGS_UNCONFIRMED && !segment->tcp.ack &&
-	    isn_of(known, segment->sender) == isn)
+	if (segment->tcp.ack && isn_of(known, other) + 1 == ack && !(flags & own) &&
+	    (is_unconfirmed || (is_trusted && flags & hint_isn(other)))) {
+		known->flags = (flags & ~HINT_LATE) | HINT_ISNS;
+		set_isn(known, segment->sender, isn);
 		return;
-	if (!segment->tcp.ack)
-		known->bytes = 0;
+	}
+	if (!segment->tcp.ack &&
+	    (!has_data || settled(known) || (flags & HINT_ISNS) != HINT_ISNS)) {
+		reset_state(known);
+		known->flags = HINT_FLAGS_UNCONFIRMED | NOT_TLS;
+		set_isn(known, segment->sender, isn);
+		return;
+	}
 	known->settled = 0;
-	stop_reading(known);
-	if (segment->tcp.ack && isn_of(known, other) + 1 == ack &&
-	    (flags == HINT_FLAGS_UNCONFIRMED ||
-	     (!(flags & HINT_LATE) && flags & hint_isn(other)))) {
-		known->flags = own | hint_isn(other);
-	} else {
-		known->flags = HINT_FLAGS_UNCONFIRMED;
-		if (segment->tcp.ack)
-			set_isn(known, other, ack);	/* not acknowledged by it */
-	}
-	set_isn(known, segment->sender, isn);
+	note_rival(known, segment);
+}
+
+/* The rival is the connection from now on. Hints about the former one are void. */
+static __always_inline void take_over(struct connection *known)
+{
+	__u32 first = known->isn[0], second = known->isn[1], flags = known->flags;
+
+	known->isn[0] = known->rival[0];
+	known->isn[1] = known->rival[1];
+	reset_state(known);
+	known->rival[0] = first;
+	known->rival[1] = second;
+	known->flags = HINT_ISNS | NOT_TLS |
+		       (flags & HINT_LATE ? 0 : (flags & HINT_ISNS) >> HINT_ISNS_SHIFT) |
+		       RIVAL_PAST;
+}
+
+/* Numbers up to this many behind an initial one may be of its connection. */
+#define RIVAL_BYTES_MAX (1u << 30)
+
+/*
+ * Whether the numbers of a segment may be those of the connection's rival. Then nothing that is
+ * known of the connection applies to the segment.
+ */
+static __always_inline int may_be_rivals(const struct connection *known,
+					 const struct segment *segment)
+{
+	__u32 sender = segment->sender, other = !sender, flags = known->flags;
+	__u32 ahead = bpf_ntohl(segment->tcp.seq) - word_of_sender(known->rival, sender);
+	__u32 acked = bpf_ntohl(segment->tcp.ack_seq) - word_of_sender(known->rival, other);
+
+	if (flags & RIVALS_MANY)
+		return 1;
+	if (!(flags & OF_BOTH(RIVAL_ISN)))
+		return 0;
+	return (!(flags & RIVAL_ISN << sender) || ahead <= RIVAL_BYTES_MAX) &&
+	       (!(flags & RIVAL_ISN << other) || acked <= RIVAL_BYTES_MAX);
+}
+
+/*
+ * Checks whether a segment with data begins its sender's stream under the rival's numbers. If both
+ * senders' have begun, the endpoints have agreed on these numbers.
+ */
+static __always_inline void hear_rival(struct connection *known, const struct segment *segment)
+{
+	__u32 sender = segment->sender, flags = known->flags;
+
+	if ((flags & OF_BOTH(RIVAL_ISN)) != OF_BOTH(RIVAL_ISN) || flags & RIVAL_PAST ||
+	    bpf_ntohl(segment->tcp.seq) != word_of_sender(known->rival, sender) + 1 ||
+	    bpf_ntohl(segment->tcp.ack_seq) - word_of_sender(known->rival, !sender) >
+		    RIVAL_BYTES_MAX)
+		return;
+	known->flags = flags | RIVAL_DATA << sender;
+	if (flags & RIVAL_DATA << !sender)
+		take_over(known);
+}
+
+/*
+ * Whether a hint's verdict on the connection may be applied at this segment: not to a copy of the
+ * first bytes (see kind_of()), and not while there may be another connection.
+ */
+static __always_inline int is_verdict_due(const struct connection *known,
+					  const struct segment *segment)
+{
+	__u32 flags = known->flags;
+
+	return (!(flags & RIVAL_FLAGS) || flags & RIVAL_PAST) && !begins_stream(segment, known);
 }
 
 /*
@@ -177,30 +349,10 @@ static __always_inline void update_on_syn(struct connection *known, const struct
  */
 static __always_inline void update_on_end(struct connection *known, const struct segment *segment)
 {
-	known->flags &= segment->tcp.rst ? HINT_LATE : ~hint_isn(segment->sender);
+	known->flags &= ~(segment->tcp.rst ? HINT_ISNS : hint_isn(segment->sender));
 	/* A late copy of its SYN must not bring it back, either. */
 	set_isn(known, segment->sender, isn_of(known, segment->sender) - 1);
 	stop_reading(known);
-}
-
-/*
- * Records what the connection turned out to be, bound to the initial sequence number of this
- * segment's sender.
- */
-static __always_inline void settle(struct connection *known, const struct segment *segment,
-				   __u32 kind)
-{
-	__u64 isn = isn_of(known, segment->sender);
-
-	known->settled = isn << 32 | kind | segment->sender;
-}
-
-/* What the connection turned out to be; 0 if that is not known. */
-static __always_inline __u32 settled(const struct connection *known)
-{
-	__u64 word = known->settled;
-
-	return word && word >> 32 == isn_of(known, word & 1) ? word & SETTLED_KIND : 0;
 }
 
 /* Two slots for each key; the size is set before the load. Only user space writes here. */

@@ -6,8 +6,10 @@
  *
  * The filter reads only what is unambiguous. From the handshake on, it reads in turn a single GET
  * alone in its segment, and the response to it. The response's head must be whole in the segment
- * that begins it, and have the status 200 or 206, one Content-Length, and no transfer coding. After
- * anything else, or a body that is not large, the filter reads no more of the connection. User
+ * that begins it, and have the status 200 or 206, one Content-Length, and no transfer coding. Each
+ * acknowledges exactly what is before it, so a stranger who does not know the numbers cannot send
+ * one. After anything else, a copy of what was read, or a body that is not large, the filter reads
+ * no more of the connection. User
  * space works as always: it treats elided bytes as a body only if it knows of that body itself.
  */
 #ifndef HTTPLINES_HEAD_H
@@ -270,6 +272,96 @@ static __always_inline __u32 read_head(struct __sk_buff *skb)
 		cb[CB_STATE] = STATE_LINE;
 	}
 	return 0;
+}
+
+/*
+ * Whether the filter itself has found that the server's data at `server_at` belong to a body, which
+ * ends at `until`; `server` is their sender, and `client_at` is the client's position in the same
+ * segment. The client has sent the request and nothing more, or else the filter has stopped
+ * reading. So a segment with another position is not of this exchange.
+ *
+ * User space writes a hint after it has the head; this grant exists before any copy of the head is
+ * in a ring. So segments that begin before the body must pass whole, however often they are sent.
+ */
+static __always_inline int has_own_grant(const struct connection *session, __u32 server,
+					 __u32 server_at, __u32 client_at, __u32 *until)
+{
+	__u64 grant = *(const volatile __u64 *)&session->own_grant;
+	__u32 begin = *(const volatile __u32 *)&session->body_begin;
+	__u32 reading = session->reading;
+
+	*until = grant;
+	return reading && grant && ((reading & READS_CLIENT_1) == 0) == server &&
+	       session->flags & hint_isn(server) && grant >> 32 == isn_of(session, server) &&
+	       client_at == word_of_sender(session->begin, !server) &&
+	       server_at - begin < *until - begin;
+}
+
+/*
+ * Whether a segment without data acknowledges part of a body that the filter has found, after an
+ * acknowledgement of almost as much has passed. The acknowledgements that still reach user space
+ * reveal holes.
+ */
+static __always_inline int is_body_ack(const struct segment *segment, struct connection *session)
+{
+	__u32 ack = bpf_ntohl(segment->tcp.ack_seq), until;
+
+	if (!segment->tcp.ack || !has_own_grant(session, !segment->sender, ack,
+						bpf_ntohl(segment->tcp.seq), &until))
+		return 0;
+	if (ack - session->acked < ACK_STEP_BYTES)
+		return 1;
+	session->acked = ack;
+	return 0;
+}
+
+/*
+ * Whether its sender is to send a head next, and this segment begins with it. A head acknowledges
+ * all that the other endpoint has sent before it: a response the whole request that it answers, a
+ * request the whole response before it.
+ */
+static __always_inline int is_head_due(const struct segment *segment,
+				       const struct connection *session)
+{
+	__u32 sender = segment->sender;
+
+	return sender == next_sender(session->reading) &&
+	       bpf_ntohl(segment->tcp.seq) == word_of_sender(session->begin, sender) &&
+	       bpf_ntohl(segment->tcp.ack_seq) == word_of_sender(session->begin, !sender) &&
+	       !segment->tcp.urg;
+}
+
+/*
+ * For a segment of a session whose heads are read, if it passes whole: whether it begins with the
+ * next head. If it is neither that nor a part of the current body, we do not know what it is: it
+ * may be a copy of a head, with other bytes. User space compares copies; the filter reads no more.
+ */
+static __always_inline int begins_with_head(const struct segment *segment,
+					    struct connection *session)
+{
+	__u32 sender = segment->sender, seq = bpf_ntohl(segment->tcp.seq), offset, begin, end, until;
+	__u32 is_request = session->reading & READS_REQUEST;
+	volatile __u32 *cb = segment->at.skb->cb;
+
+	if (!segment->tcp.ack)
+		return 0;	/* no endpoint takes it */
+	if (has_own_grant(session, sender, seq, bpf_ntohl(segment->tcp.ack_seq), &until) &&
+	    (__s32)(seq + payload_bytes(segment) - until) <= 0)
+		return 0;
+	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
+	begin = offset + segment->tcp.doff * 4;
+	end = offset + segment->bytes;
+	if (offset == OFFSET_UNKNOWN || !is_head_due(segment, session) ||
+	    (!is_request && !may_be_large(segment->at.skb, begin, end))) {
+		stop_reading(session);
+		return 0;
+	}
+	cb[CB_BEGIN] = begin;
+	cb[CB_END] = end;
+	cb[CB_STATE] = is_request ? STATE_REQUEST : STATE_RESPONSE;
+	cb[CB_SEQ] = seq;
+	cb[CB_READING] = session->reading;
+	return 1;
 }
 
 #endif

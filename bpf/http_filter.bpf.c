@@ -30,6 +30,12 @@
  */
 #define OPENING_BYTES_MAX (256 << 10)
 
+/*
+ * Of a connection of which only one direction is seen, so much payload behind a TLS record shows
+ * that it is TLS.
+ */
+#define ONE_SIDED_BYTES_MIN (16 << 10)
+
 /* Connections that speak HTTP, and those that user space found not to. Sized before the load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -92,16 +98,17 @@ static __always_inline void add(__u32 word, __u64 amount)
 		__sync_fetch_and_add(counter, amount);
 }
 
-/* A SYN that belongs to no session. */
-static __always_inline enum reason judge_syn(const struct segment *segment)
+/* A SYN that belongs to no session; `flags` are more flags of the opening that it makes. */
+static __always_inline enum reason judge_syn(const struct segment *segment, __u32 flags)
 {
 	struct connection begun, *opening = bpf_map_lookup_elem(&openings, &segment->key);
 
 	if (opening) {
-		update_on_syn(opening, segment);
+		update_on_syn(opening, segment, opening->bytes != 0);
 		return REASON_OPENING;
 	}
 	begin(&begun, segment);
+	begun.flags |= flags;
 	if (bpf_map_update_elem(&openings, &segment->key, &begun, BPF_ANY))
 		add(COUNTER_OPENINGS_FAILED, 1);
 	else
@@ -165,19 +172,21 @@ static __always_inline enum reason admit(const struct segment *segment,
 /*
  * Restores a session from a hint: user space follows the connection, which was an opening, or was
  * evicted from a map. For an opening, the hint may have one initial sequence number only, while the
- * filter has seen both.
+ * filter has seen both. If the opening is not of the hint (`is_of`), it began with another's SYN.
  */
 static __always_inline enum reason restore(const struct segment *segment,
 					   const struct hint_copy *hint,
-					   const struct connection *opening)
+					   const struct connection *opening, int is_of)
 {
 	struct connection session = {
 		.isn = { hint->grant[0] >> 32, hint->grant[1] >> 32 },
 		.flags = hint->flags,
 	};
 
-	if (opening)
+	if (opening && is_of)
 		promote(&session, opening);
+	else if (opening)
+		session.flags |= RIVALS_MANY;
 	if (segment->tcp.fin || segment->tcp.rst)
 		update_on_end(&session, segment);
 	add_session(segment, &session, opening ? COUNTER_SESSIONS_MADE : COUNTER_SESSIONS_RESTORED);
@@ -215,81 +224,6 @@ static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 		return 0;
 	add(COUNTER_ELIDED_BYTES, bytes);
 	return offset + segment->tcp.doff * 4;
-}
-
-/*
- * Whether the filter itself has found that the data of `sender` at `seq` belong to a body, which
- * ends at `until`. User space writes a hint after it has the head; this grant exists before any
- * copy of the head is in a ring. So segments that begin before the body must pass whole, however
- * often they are sent.
- */
-static __always_inline int has_own_grant(const struct connection *session, __u32 sender,
-					 __u32 seq, __u32 *until)
-{
-	__u64 grant = *(const volatile __u64 *)&session->own_grant;
-	__u32 begin = *(const volatile __u32 *)&session->body_begin;
-	__u32 reading = session->reading;
-
-	*until = grant;
-	return reading && grant && ((reading & READS_CLIENT_1) == 0) == sender &&
-	       session->flags & hint_isn(sender) && grant >> 32 == isn_of(session, sender) &&
-	       seq - begin < *until - begin;
-}
-
-/*
- * Whether a segment without data acknowledges part of a body that the filter has found, after an
- * acknowledgement of almost as much has passed. The acknowledgements that still reach user space
- * reveal holes.
- */
-static __always_inline int is_body_ack(const struct segment *segment, struct connection *session)
-{
-	__u32 ack = bpf_ntohl(segment->tcp.ack_seq), until;
-
-	if (!segment->tcp.ack || !has_own_grant(session, !segment->sender, ack, &until))
-		return 0;
-	if (ack - session->acked < ACK_STEP_BYTES)
-		return 1;
-	session->acked = ack;
-	return 0;
-}
-
-/* Whether its sender is to send a head next, and this segment begins with it. */
-static __always_inline int is_head_due(const struct segment *segment,
-				       const struct connection *session)
-{
-	return segment->sender == next_sender(session->reading) &&
-	       bpf_ntohl(segment->tcp.seq) == word_of_sender(session->begin, segment->sender) &&
-	       !segment->tcp.urg;
-}
-
-/*
- * For a segment of a session whose heads are read, if it passes whole: whether it begins with the
- * next head. If not, it is a part of bytes that were read before, or we know neither what it is nor
- * what follows it. Positions are exact, so any missed byte ends the reading.
- */
-static __always_inline int begins_with_head(const struct segment *segment,
-					    struct connection *session)
-{
-	__u32 seq = word_of_sender(session->begin, segment->sender), offset, begin, end;
-	__u32 is_request = session->reading & READS_REQUEST;
-	volatile __u32 *cb = segment->at.skb->cb;
-
-	if ((__s32)(bpf_ntohl(segment->tcp.seq) + payload_bytes(segment) - seq) <= 0)
-		return 0;
-	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
-	begin = offset + segment->tcp.doff * 4;
-	end = offset + segment->bytes;
-	if (offset == OFFSET_UNKNOWN || !is_head_due(segment, session) ||
-	    (!is_request && !may_be_large(segment->at.skb, begin, end))) {
-		stop_reading(session);
-		return 0;
-	}
-	cb[CB_BEGIN] = begin;
-	cb[CB_END] = end;
-	cb[CB_STATE] = is_request ? STATE_REQUEST : STATE_RESPONSE;
-	cb[CB_SEQ] = seq;
-	cb[CB_READING] = session->reading;
-	return 1;
 }
 
 /*
@@ -344,11 +278,15 @@ static __always_inline enum reason judge_session(const struct segment *segment,
 		update_on_end(session, segment);
 		return REASON_SESSION;
 	}
-	if (segment->tcp.urg)
+	/* Data without an acknowledgement are none: no endpoint takes them. */
+	if (segment->tcp.urg || !segment->tcp.ack)
 		return REASON_SESSION;
 	if (!payload_bytes(segment))
 		return is_body_ack(segment, session) ? REASON_BODY_ACK : REASON_SESSION;
-	if (has_own_grant(session, segment->sender, bpf_ntohl(segment->tcp.seq), &until)) {
+	if (session->flags & RIVAL_FLAGS)
+		hear_rival(session, segment);
+	if (has_own_grant(session, segment->sender, bpf_ntohl(segment->tcp.seq),
+			  bpf_ntohl(segment->tcp.ack_seq), &until)) {
 		*pass_bytes = elide(segment, until);
 		if (*pass_bytes)
 			return REASON_ELIDED;
@@ -356,28 +294,54 @@ static __always_inline enum reason judge_session(const struct segment *segment,
 	find_hint(segment, words, &hint);
 	if (!is_hint_of(&hint, session, segment->sender))
 		return REASON_SESSION;
-	*kind = hinted_kind(&hint);
-	if (*kind) {
-		settle(session, segment, *kind);
+	if (hinted_kind(&hint)) {
+		if (is_verdict_due(session, segment)) {
+			*kind = hinted_kind(&hint);
+			settle(session, segment, *kind);
+		}
 		return REASON_SESSION;
 	}
+	if (session->flags & RIVAL_FLAGS && may_be_rivals(session, segment))
+		return REASON_SESSION;
 	*pass_bytes = elide(segment, grant_of(&hint, segment->sender));
 	return *pass_bytes ? REASON_ELIDED : REASON_SESSION;
 }
 
 /*
- * Whether the segment is the first payload of the opening, from either end: nothing was received
- * before it, and its sender has received nothing. User space judges a connection by the same bytes.
+ * Finds out whether an opening is TLS, at a segment with `bytes` of payload, which has a TLS record
+ * or not. Its first payload must begin with one, and so must the first of the other endpoint, which
+ * has acknowledged data: that answer is the proof. A checksum would prove less, since of outgoing
+ * frames it is not computed yet. User space judges a connection by the same bytes.
  */
-static __always_inline int is_first(const struct segment *segment, const struct connection *opening)
+static __always_inline void settle_tls(const struct segment *segment, struct connection *opening,
+				       int is_record, __u32 bytes)
 {
-	__u32 other = !segment->sender;
+	__u32 sender = segment->sender, other = !sender, flags = opening->flags;
+	__u32 is_other_known = flags & hint_isn(other);
+	__u32 acked = bpf_ntohl(segment->tcp.ack_seq) - isn_of(opening, other) - 1;
 
-	if (opening->bytes || !(opening->flags & hint_isn(segment->sender)) ||
-	    isn_of(opening, segment->sender) + 1 != bpf_ntohl(segment->tcp.seq))
-		return 0;
-	return !(opening->flags & hint_isn(other)) ||
-	       isn_of(opening, other) + 1 == bpf_ntohl(segment->tcp.ack_seq);
+	if (flags & (NOT_TLS | RIVAL_FLAGS))
+		return;
+	if (!(flags & hint_isn(sender))) {
+		opening->flags = flags | NOT_TLS;
+		return;
+	}
+	if (begins_stream(segment, opening)) {
+		if (!is_record) {
+			opening->flags = flags | NOT_TLS;
+		} else if (flags & TLS_BEGUN << other) {
+			if (flags & TLS_BEGUN << sender ||
+			    (is_other_known && acked - 1 < RIVAL_BYTES_MAX)) {
+				opening->flags = flags | TLS_BEGUN << sender;
+				settle(opening, segment, SETTLED_TLS);
+			}
+		} else if (!opening->bytes && (!is_other_known || !acked)) {
+			opening->flags = flags | TLS_BEGUN << sender;
+		}
+	} else if (flags & TLS_BEGUN << sender && !is_other_known &&
+		   opening->bytes + bytes >= ONE_SIDED_BYTES_MIN) {
+		settle(opening, segment, SETTLED_TLS);
+	}
 }
 
 /* Judges payload of no session: by a hint, by its beginning, and by the opening. */
@@ -386,22 +350,35 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 						 const struct control *words)
 {
 	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
+	int is_over = opaque(segment, known && known->bytes >= OPENING_BYTES_MAX), is_tls;
 	__u32 bytes = payload_bytes(segment);
 	struct hint_copy hint;
-	int is_tls;
 
+	if (!segment->tcp.ack && kind)
+		return reason_of(kind);
+	if (!segment->tcp.ack)	/* no endpoint takes it */
+		return known ? REASON_OPENING : REASON_OTHER;
+	if (known && known->flags & RIVAL_FLAGS)
+		hear_rival(known, segment);
 	if (!kind) {
+		int is_of;
+
 		find_hint(segment, words, &hint);
-		if (hint.flags && (!known || is_hint_of(&hint, known, segment->sender))) {
-			kind = hinted_kind(&hint);
+		is_of = opaque(segment, known && is_hint_of(&hint, known, segment->sender));
+		kind = opaque(segment, hinted_kind(&hint));
+		if (hint.flags && (!known || is_of || (!kind && is_over))) {
 			if (!kind)
-				return restore(segment, &hint, known);
-			if (known)
+				return restore(segment, &hint, known, is_of);
+			if (known && !is_verdict_due(known, segment))
+				kind = 0;
+			else if (known)
 				settle(known, segment, kind);
-			if (kind != SETTLED_OTHER)
-				return reason_of(kind);
+		} else {
+			kind = 0;
 		}
 	}
+	if (kind && kind != SETTLED_OTHER)
+		return reason_of(kind);
 	if (look(segment, 0, text))
 		return REASON_UNPARSED;
 	is_tls = text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03;
@@ -412,16 +389,12 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 	if (!known)
 		return is_tls ? REASON_TLS : REASON_OTHER;
 
-	if (known->bytes >= OPENING_BYTES_MAX) {
+	if (is_over) {
 		bpf_map_delete_elem(&openings, &segment->key);
 		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
-	/*
-	 * The very first bytes of a connection are TLS. This segment still passes, to show that to
-	 * user space.
-	 */
-	if (is_tls && text[0] <= 0x16 && text[0] >= 0x15 && is_first(segment, known))
-		settle(known, segment, SETTLED_TLS);
+	/* This segment still passes, to show to user space what it shows to us. */
+	settle_tls(segment, known, is_tls && text[0] <= 0x16 && text[0] >= 0x15, bytes);
 	__sync_fetch_and_add(&known->bytes, bytes);
 	return REASON_OPENING;
 }
@@ -430,8 +403,6 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 static __always_inline enum reason judge(const struct segment *segment, struct connection *known,
 					 __u32 kind, const struct control *words)
 {
-	if (kind == SETTLED_FOREIGN || kind == SETTLED_TLS)
-		return reason_of(kind);
 	if (payload_bytes(segment))
 		return judge_payload(segment, known, kind, words);
 	if (kind)
@@ -444,7 +415,7 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 
 		find_hint(segment, words, &hint);
 		if (hint.flags && !hinted_kind(&hint))
-			return restore(segment, &hint, 0);
+			return restore(segment, &hint, 0, 0);
 	}
 	return REASON_NO_PAYLOAD;
 }
@@ -478,9 +449,9 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 
 	known = bpf_map_lookup_elem(&sessions, &segment.key);
 	if (known) {
-		kind = settled(known);
+		kind = kind_of(known, &segment);
 		if (!kind && segment.tcp.syn) {
-			update_on_syn(known, &segment);
+			update_on_syn(known, &segment, 1);
 			return REASON_SESSION;
 		}
 		if (!kind)
@@ -491,10 +462,10 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 			bpf_map_delete_elem(&sessions, &segment.key);
 	}
 	if (segment.tcp.syn)
-		return judge_syn(&segment);
+		return judge_syn(&segment, known ? NOT_TLS : 0);
 	if (!known) {
 		known = bpf_map_lookup_elem(&openings, &segment.key);
-		kind = known ? settled(known) : 0;
+		kind = known ? kind_of(known, &segment) : 0;
 	}
 	reason = judge(&segment, known, kind, words);
 	known = reason == REASON_ADMITTED ? bpf_map_lookup_elem(&sessions, &segment.key) : 0;

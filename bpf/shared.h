@@ -38,7 +38,7 @@ enum reason {
 	REASON_NOT_TCP,		/* IP, but not TCP */
 	REASON_UNWANTED,	/* a port, network or VLAN that the user does not want */
 	REASON_NO_PAYLOAD,	/* a segment without data, of neither a session nor an opening */
-	REASON_TLS,		/* the connection began with a TLS record, or the data do */
+	REASON_TLS,		/* both ends began with a TLS record, or the data do */
 	REASON_OTHER,		/* the connection, or the data, were found not to be HTTP */
 	REASON_BODY_ACK,	/* a bare acknowledgement in a body that the filter has found */
 	REASON_FILTER_OFF,	/* passes: TCP, and the filter is configured to pass all of it */

@@ -28,6 +28,7 @@ mod filter;
 mod filter_exact;
 mod filter_heads;
 mod filter_hints;
+mod filter_trust;
 mod filter_tunnels;
 mod fragments;
 mod json;

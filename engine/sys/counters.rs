@@ -33,7 +33,7 @@ reasons! {
     Unwanted = "unwanted",
     /// Rejected: a segment without data, of neither a session nor an opening.
     NoPayload = "no_payload",
-    /// Rejected: the connection began with a TLS record, or these data begin like one.
+    /// Rejected: both ends began with a TLS record, or these data begin like one.
     Tls = "tls",
     /// Rejected: the connection was found not to be HTTP, or these data do not begin like HTTP.
     Other = "other",

@@ -211,7 +211,7 @@ pub fn key_bytes(key: &FlowKey) -> Vec<u8> {
 }
 
 /// The part of `struct connection` after [`Known`]: the state of parsing a session's heads.
-const READING_BYTES: usize = 24;
+const READING_BYTES: usize = 32;
 
 /// `struct connection` of bpf/connection.h: what the filter knows of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -71,12 +71,12 @@ impl Path {
 
 /// A frame of each of many connections, from their clients.
 fn fresh(flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
-    fresh_at(ToServer, SEQ, flags, payload)
+    fresh_at(ToServer, [SEQ, SEQ + 1], flags, payload)
 }
 
-/// The same in either direction, with sequence number `seq`, and acknowledging a SYN.
-fn fresh_at(way: Heading, seq: u32, flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
-    let of = |client| numbered(way, client, [seq, SEQ + 1], flags, payload);
+/// The same in either direction, with these sequence and acknowledgement numbers.
+fn fresh_at(way: Heading, numbers: [u32; 2], flags: u8, payload: &[u8]) -> Vec<Vec<u8>> {
+    let of = |client| numbered(way, client, numbers, flags, payload);
     (1024..1024 + FRESH_COUNT).map(of).collect()
 }
 
@@ -105,17 +105,18 @@ fn body_ack() -> Path {
 /// Requests and responses on connections whose handshake the filter has seen: it reads their heads
 /// itself.
 fn read() -> Vec<Path> {
-    let shaken = [fresh(SYN, b""), fresh_at(ToClient, SEQ, SYN | ACK, b"")].concat();
-    let asked = [shaken.clone(), fresh_at(ToServer, SEQ + 1, ACK, GET)].concat();
+    let shaken = [fresh(SYN, b""), fresh_at(ToClient, [SEQ, SEQ + 1], SYN | ACK, b"")].concat();
+    let requests = || fresh_at(ToServer, [SEQ + 1, SEQ + 1], ACK, GET);
+    let asked = [shaken.clone(), requests()].concat();
     let answer = |name, head| Path {
         before: asked.clone(),
-        frames: fresh_at(ToClient, SEQ + 1, ACK, head),
+        frames: fresh_at(ToClient, [SEQ + 1, SEQ + 1 + GET.len() as u32], ACK, head),
         ..path(name, Reason::Session, Vec::new())
     };
     vec![
         Path {
             before: shaken,
-            frames: fresh_at(ToServer, SEQ + 1, ACK, GET),
+            frames: requests(),
             ..path("new: request, read", Reason::Admitted, Vec::new())
         },
         answer("new: large answer, read", LARGE),
