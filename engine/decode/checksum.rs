@@ -1,5 +1,5 @@
-//! The checksum of a TCP segment (RFC 9293 section 3.1). It is verified where a segment decides about
-//! a whole connection, not for every segment: that would read every byte of every payload.
+//! The checksum of a TCP segment (RFC 9293 section 3.1). It is verified where a segment decides
+//! about a whole connection, not for every segment: that would read every byte of every payload.
 
 use super::{Segment, protocol};
 use crate::ids::REALM_IPV6;
@@ -7,8 +7,8 @@ use crate::ids::REALM_IPV6;
 /// Where the checksum is in the header.
 const CHECKSUM_AT: usize = 16;
 
-/// The sum of `bytes` in words of the machine's byte order, added to `sum`. Folded to 16 bits, it is
-/// the one's complement sum in that order: RFC 1071 section 2.
+/// The sum of `bytes` in words of the machine's byte order, added to `sum`. Folded to 16 bits, it
+/// is the one's complement sum in that order: RFC 1071 section 2.
 fn add(sum: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut last = [0; 4];
@@ -31,8 +31,8 @@ impl Segment<'_> {
     }
 
     /// Whether the receiver discards the segment because of its checksum. False if that cannot be
-    /// known, if the network card or the kernel vouches for the checksum, or if the sender left it to
-    /// its network card. In the last case the field holds the sum of the pseudo-header only
+    /// known, if the network card or the kernel vouches for the checksum, or if the sender left it
+    /// to its network card. In the last case the field holds the sum of the pseudo-header only
     /// (`CHECKSUM_PARTIAL` in the kernel's `include/linux/skbuff.h`).
     pub fn is_checksum_wrong(&self) -> bool {
         let Some(field) = self.header.get(CHECKSUM_AT..CHECKSUM_AT + 2) else { return false };

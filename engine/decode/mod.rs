@@ -13,8 +13,8 @@
 //! Checksums: the checksum of each IPv4 header is verified, and wrong ones are counted
 //! ([`DatagramStats::ipv4_checksums_wrong`]). The packet is used all the same, since captures on a
 //! sender with offloads contain such packets. The checksum of a TCP segment is verified where the
-//! segment decides about its connection ([`Segment::is_checksum_wrong`]); to do so always would read
-//! every byte of every payload.
+//! segment decides about its connection ([`Segment::is_checksum_wrong`]); to do so always would
+//! read every byte of every payload.
 
 mod admit;
 mod ayiya;
@@ -106,8 +106,8 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// The shift count for the windows that its sender will advertise (RFC 7323 section 2.2). Only a
-    /// SYN has one.
+    /// The shift count for the windows that its sender will advertise (RFC 7323 section 2.2). Only
+    /// a SYN has one.
     pub fn window_shift(&self) -> Option<u8> {
         if self.flags.is_syn() { tcp::window_shift(self.header) } else { None }
     }

@@ -22,6 +22,8 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
 
 pub use crate::ids::FlowKey;
 pub use connection::{Bypassed, Connection};
@@ -58,8 +60,8 @@ pub struct SegmentMeta {
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
     Bytes(&'a [u8], &'a SegmentMeta),
-    /// Another copy of bytes that were delivered before, and its origin. If it differs from the first
-    /// one where that matters, the receiver says so, and the stream goes on behind this copy.
+    /// Another copy of bytes that were delivered before, and its origin. If it differs from the
+    /// first one where that matters, the receiver says so, and the stream goes on behind this copy.
     Copy(&'a [u8], &'a SegmentMeta, &'a Cell<bool>),
     /// Bytes that passed on the wire but were cut off by the filter: part of a body, either on our
     /// request ([`Connection::grant`]) or because the filter followed the body itself. They are not

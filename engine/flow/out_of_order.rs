@@ -113,6 +113,10 @@ impl OutOfOrderBuffer {
         self.entries.front().map(|first| &**first)
     }
 
+    pub fn last(&self) -> Option<&BufferedSegment> {
+        self.entries.back().map(|last| &**last)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

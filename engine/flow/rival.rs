@@ -1,6 +1,7 @@
-//! [`Rival`]: segments on the endpoints of a live connection whose numbers are not the connection's.
-//! They may be forged, belong to the next connection on these endpoints, or be the connection's own
-//! after an outage of the capture. What follows decides. Until then they are held, bounded.
+//! [`Rival`]: segments on the endpoints of a live connection whose numbers are not the
+//! connection's. They may be forged, belong to the next connection on these endpoints, or be the
+//! connection's own after an outage of the capture. What follows decides. Until then they are held,
+//! bounded.
 
 use super::out_of_order::SegmentPool;
 use crate::decode::{OwnedSegment, Segment, SeqNumber, TcpFlags};
@@ -105,6 +106,9 @@ impl Rival {
 
     /// Whether `segment` continues the rival's numbers.
     pub fn fits(&self, segment: &Segment<'_>) -> bool {
+        if segment.flags.is_syn() && !self.is_handshake {
+            return false;
+        }
         let (own, peer) = (segment.direction.index(), 1 - segment.direction.index());
         let is_near = |number: SeqNumber, side: &Side| {
             number.distance(side.start) >= -BEHIND_BYTES_MAX
@@ -130,7 +134,7 @@ impl Rival {
     /// Holds a segment, if there is room.
     pub fn hold(&mut self, segment: &Segment<'_>, pool: &mut SegmentPool) {
         let end = segment.payload_end();
-        let has_payload = segment.payload_wire_bytes > 0;
+        let has_payload = segment.payload_wire_bytes > 0 && !segment.flags.is_syn();
         let side = &mut self.sides[segment.direction.index()];
         let side = side.get_or_insert(Side {
             start: segment.seq,
@@ -188,8 +192,8 @@ impl Rival {
 
     /// Whether the rival, which has taken a segment of `now`, is what the endpoints agree on. A new
     /// connection is, once data has gone both ways. After an outage, it is at once if it continues
-    /// one side of the connection exactly, which no stranger can know, and else after a time without
-    /// any segment of the connection as it was.
+    /// one side of the connection exactly, which no stranger can know, and else after a time
+    /// without any segment of the connection as it was.
     pub fn has_won(&self, now: TimestampNs, incumbent: Incumbent) -> bool {
         let is_undisputed = self.since.plus_ms(UNDISPUTED_MS) <= now;
         if self.is_handshake && incumbent.is_opening {
@@ -202,10 +206,21 @@ impl Rival {
         if self.is_handshake {
             return self.is_full() || self.sides.iter().flatten().all(|side| side.has_payload);
         }
-        let continues = |own: usize| {
-            self.sides[own].is_some_and(|side| incumbent.next[own] == Some(side.start))
+        self.continues(0, incumbent)
+            || self.continues(1, incumbent)
+            || is_undisputed
+            || self.is_full()
+    }
+
+    /// Whether one side continues the connection exactly, the other has read exactly that, and it has
+    /// read what the other sends now.
+    fn continues(&self, own: usize, incumbent: Incumbent) -> bool {
+        let (Some(own_side), Some(peer)) = (self.sides[own], self.sides[1 - own]) else {
+            return false;
         };
-        continues(0) || continues(1) || is_undisputed || self.is_full()
+        let has_read =
+            own_side.ack.is_some_and(|ack| peer.start.precedes(ack) && !peer.next.precedes(ack));
+        incumbent.next[own] == Some(own_side.start) && peer.ack == Some(own_side.start) && has_read
     }
 
     /// Whether the rival is the connection that came after the incumbent, which has not been heard
@@ -219,6 +234,11 @@ impl Rival {
     /// Where the stream of a direction begins again.
     pub fn start(&self, own: usize) -> Option<SeqNumber> {
         self.sides[own].map(|side| side.start)
+    }
+
+    /// How far a direction's sender has read the other side.
+    pub fn ack(&self, own: usize) -> Option<SeqNumber> {
+        self.sides[own].and_then(|side| side.ack)
     }
 
     /// The held segments; gives their memory back to the pool.

@@ -20,8 +20,8 @@ const JOIN_WINDOW_BYTES: u32 = 1 << 20;
 /// Segments this far behind are still retransmissions or late, whatever the window is.
 const LATE_BYTES_MIN: u32 = 1 << 16;
 
-/// How the windows for a stream are scaled. The shift counts of both SYNs are needed for that: RFC 7323
-/// section 2.2. In one byte, because streams exist a million times.
+/// How the windows for a stream are scaled. The shift counts of both SYNs are needed for that: RFC
+/// 7323 section 2.2. In one byte, because streams exist a million times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct WindowScale(u8);
 
@@ -210,44 +210,43 @@ impl Stream {
         (-reach..=reach).contains(&seq.distance(self.acked))
     }
 
-    /// The position behind which the window lies. If more has passed than the peer has allowed,
-    /// acknowledgments were missed.
-    fn window_begin(&self) -> SeqNumber {
-        let is_stale = !self.has(Fact::Acked) || self.next.distance(self.acked) > self.window();
-        if is_stale { self.next } else { self.acked }
+    /// The position behind which the window lies. Everything up to `passed` has passed. If that is
+    /// more than the peer has allowed, acknowledgments were missed.
+    fn window_begin(&self, passed: SeqNumber) -> SeqNumber {
+        let is_stale = !self.has(Fact::Acked) || passed.distance(self.acked) > self.window();
+        if is_stale { passed } else { self.acked }
     }
 
-    /// Whether `number` is not before the SYN. Unknown, and true, for a stream that is longer than a
-    /// window.
+    /// Whether `number` is not before the SYN. Unknown, and true, for a stream that is longer than
+    /// a window.
     fn is_behind_syn(&self, number: SeqNumber) -> bool {
         let Some(isn) = self.isn.get() else { return true };
         let is_short = (0..WINDOW_BYTES_MAX).contains(&self.next.distance(isn));
         !is_short || !number.precedes(isn)
     }
 
-    /// Whether its sender may send a segment at `seq` (RFC 9293 section 3.4): it is inside the window,
-    /// or so little behind that it may be a retransmission.
-    pub fn may_be_sent(&self, seq: SeqNumber) -> bool {
+    /// Whether its sender may send a segment at `seq` (RFC 9293 section 3.4), after everything up to
+    /// `passed`: it is inside the window, or so little behind that it may be a retransmission.
+    pub fn may_be_sent(&self, seq: SeqNumber, passed: SeqNumber) -> bool {
         if !self.is_started() {
             return !self.has(Fact::AckedAgain) || self.is_near_acked(seq);
         }
-        let ahead = seq.distance(self.next);
-        match ahead {
+        match seq.distance(passed) {
             0 => true,
-            1.. => seq.distance(self.window_begin()) <= self.window(),
-            _ => ahead >= -self.late_bytes() && self.is_behind_syn(seq),
+            1.. => seq.distance(self.window_begin(passed)) <= self.window(),
+            behind => behind >= -self.late_bytes() && self.is_behind_syn(seq),
         }
     }
 
-    /// Whether the peer may acknowledge `ack` (RFC 5961 section 5): at most what its window allows its
-    /// sender to send, and at least what it has acknowledged, less a window.
-    pub fn may_be_acked(&self, ack: SeqNumber) -> bool {
+    /// Whether the peer may acknowledge `ack` (RFC 5961 section 5), after everything up to `passed`: at
+    /// most what its window allows to be sent, and at least what it has acknowledged, less a window.
+    pub fn may_be_acked(&self, ack: SeqNumber, passed: SeqNumber) -> bool {
         if !self.is_started() {
             return !self.has(Fact::Acked) || self.is_near_acked(ack);
         }
         // A FIN has a number of its own.
-        if ack.distance(self.next) > 1 {
-            return ack.distance(self.window_begin()) <= self.window() + 1;
+        if ack.distance(passed) > 1 {
+            return ack.distance(self.window_begin(passed)) <= self.window() + 1;
         }
         ack.distance(self.acked) >= -self.late_bytes() && self.is_behind_syn(ack)
     }
@@ -415,8 +414,8 @@ impl Stream {
         self.granted.set(None);
     }
 
-    /// The peer's first acknowledgment is for `ack`. If nothing but SYN-ACKs came so far, that is where
-    /// the stream begins.
+    /// The peer's first acknowledgment is for `ack`. If nothing but SYN-ACKs came so far, that is
+    /// where the stream begins.
     pub fn begin_as_acknowledged(&mut self, ack: SeqNumber) {
         if self.has(Fact::AtSyn) && !self.has(Fact::Acked) && ack != self.next {
             (self.next, self.acked) = (ack, ack);

@@ -22,6 +22,8 @@ pub(super) struct Sent {
     flags: u8,
     pub(super) at_ms: u64,
     pub(super) cut_bytes: u32,
+    /// The TCP header, if it matters.
+    pub(super) header: Vec<u8>,
 }
 
 impl Sent {
@@ -33,7 +35,17 @@ impl Sent {
         at_ms: u64,
     ) -> Sent {
         let flags = TcpFlags::ACK;
-        Sent { direction, offset, ack, payload: payload.to_vec(), flags, at_ms, cut_bytes: 0 }
+        let payload = payload.to_vec();
+        Sent { direction, offset, ack, payload, flags, at_ms, cut_bytes: 0, header: Vec::new() }
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The offset behind its payload.
+    pub(super) fn end(&self) -> u32 {
+        self.offset.wrapping_add(self.payload.len() as u32)
     }
 
     pub(super) fn flags(mut self, flags: u8) -> Sent {
@@ -55,7 +67,7 @@ impl Sent {
             ack: flags.is_ack().then_some(SeqNumber(peer).plus(self.ack.wrapping_add(1))),
             flags,
             window: 65_535,
-            header: &[],
+            header: &self.header,
             is_checksum_trusted: false,
             payload: &self.payload,
             payload_wire_bytes: self.payload.len() as u32 + self.cut_bytes,
@@ -94,7 +106,7 @@ pub(super) fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_
 
 pub(super) struct Run {
     pub(super) table: FlowTable<()>,
-    heard: Vec<Heard>,
+    pub(super) heard: Vec<Heard>,
 }
 
 pub(super) fn run_with(limits: FlowConfig, sent: &[Sent]) -> Run {

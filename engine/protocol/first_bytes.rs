@@ -1,6 +1,6 @@
-//! [`FirstBytes`]: the bytes that a decision about a whole connection rests on, to compare them with
-//! other copies of the same bytes. Who adds a segment to a connection cannot keep the endpoint's own
-//! from passing, too.
+//! [`FirstBytes`]: the bytes that a decision about a whole connection rests on, to compare them
+//! with other copies of the same bytes. Who adds a segment to a connection cannot keep the
+//! endpoint's own from passing, too.
 
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;

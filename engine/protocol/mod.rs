@@ -251,8 +251,8 @@ pub trait Protocol: Default {
         self.gap(cx, direction, len_bytes.into(), meta.seq);
     }
 
-    /// Takes another copy of bytes that were passed on before. It may differ from the first one, which
-    /// then was not what the receiver has read, or is not.
+    /// Takes another copy of bytes that were passed on before. It may differ from the first one,
+    /// which then was not what the receiver has read, or is not.
     fn copy<S: EventSink>(
         &mut self,
         _cx: &mut Context<'_, S>,

@@ -153,8 +153,8 @@ fn check_numbers(record: &Value, exchange: &Exchange, flow: &FlowIdentity<'_>) {
     assert_eq!(number("interim_len"), (exchange.interim_omitted > 0).then_some(len));
 }
 
-/// Checks that the listed headers are those of the messages, in order, and that headers without space
-/// are counted.
+/// Checks that the listed headers are those of the messages, in order, and that headers without
+/// space are counted.
 fn check_headers(record: &Value, exchange: &Exchange, config: &EmitConfig) {
     let mut omitted = 0;
     for (key, message) in

@@ -40,8 +40,8 @@ impl Connection {
         let Some(ack) = segment.ack else { return false };
         let own = segment.direction.index();
         let (stream, peer) = (&self.streams[own], &self.streams[1 - own]);
-        // It acknowledges something between what was acknowledged and what has passed. A length above
-        // half of all sequence numbers does not belong to this stream.
+        // It acknowledges something between what was acknowledged and what has passed. A length
+        // above half of all sequence numbers does not belong to this stream.
         let is_next = stream.next == segment.seq
             && !ack.precedes(peer.acked)
             && !peer.next.precedes(ack)

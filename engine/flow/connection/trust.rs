@@ -1,11 +1,12 @@
 //! What a connection believes. Who knows the endpoints but not the numbers can change nothing: a
-//! segment whose sequence or acknowledgment number the endpoints would not accept is refused (RFC 9293
-//! section 3.4, RFC 5961), and so is a handshake with other numbers, unless what follows shows that
-//! the endpoints agree on it ([`Rival`]).
+//! segment whose sequence or acknowledgment number the endpoints would not accept is refused (RFC
+//! 9293 section 3.4, RFC 5961), and so is a handshake with other numbers, unless what follows shows
+//! that the endpoints agree on it ([`Rival`]).
 
 use super::{Connection, LATE_SYN_BYTES_MAX, ReassemblyContext};
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::flow::connection::{Bypassed, Fate};
+use crate::flow::out_of_order::BufferedSegment;
 use crate::flow::rival::{HeldSegment, Incumbent, Rival};
 use crate::flow::stream::{Fact, WindowScale};
 use crate::flow::{Chunk, Handshake, ReorderPool};
@@ -85,7 +86,8 @@ impl Connection {
         self.offer_to_rival(segment, context)
     }
 
-    /// Whether a SYN or SYN-ACK belongs to this connection, whose handshake it repeats or completes.
+    /// Whether a SYN or SYN-ACK belongs to this connection, whose handshake it repeats or
+    /// completes.
     fn is_own_syn(&self, segment: &Segment<'_>, handshake: &Handshake) -> bool {
         let stream = &self.streams[segment.direction.index()];
         if stream.isn.get() == Some(segment.seq) {
@@ -142,6 +144,14 @@ impl Connection {
         self.streams[segment.direction.index()].is_started() && self.is_near(segment)
     }
 
+    /// How far a direction has passed: what waits only for the other direction included.
+    fn passed_until(&self, own: usize) -> SeqNumber {
+        let next = self.streams[own].next;
+        let waiting = self.in_order(own).and_then(|_| self.buffer(own)?.last());
+        let end = waiting.map_or(next, BufferedSegment::end);
+        if next.precedes(end) { end } else { next }
+    }
+
     /// Why the endpoints would not accept `segment`, if they would not.
     pub(super) fn refusal(&self, segment: &Segment<'_>) -> Option<Refusal> {
         let own = segment.direction.index();
@@ -150,7 +160,9 @@ impl Connection {
             let carries = segment.payload_wire_bytes > 0 || segment.flags.is_fin();
             return (carries && !segment.flags.is_syn()).then_some(Refusal::NoAcknowledgment);
         };
-        if !stream.may_be_sent(segment.seq) && !segment.flags.is_syn() || !peer.may_be_acked(ack) {
+        let may_be_sent =
+            segment.flags.is_syn() || stream.may_be_sent(segment.seq, self.passed_until(own));
+        if !may_be_sent || !peer.may_be_acked(ack, self.passed_until(1 - own)) {
             return Some(Refusal::Numbers);
         }
         // What waits, and what ends a direction, is verified. To verify everything would read every
@@ -166,20 +178,24 @@ impl Connection {
         self.streams[segment.direction.index()].has(Fact::Checksums) && segment.is_checksum_wrong()
     }
 
-    /// Whether a reset may be from an endpoint: its numbers are inside the windows. (RFC 5961 section
-    /// 3 is stricter, but an endpoint knows what we may have missed.)
+    /// Whether a reset may be from an endpoint: its numbers are inside the windows. (RFC 5961
+    /// section 3 is stricter, but an endpoint knows what we may have missed.)
     pub(super) fn may_reset(&self, segment: &Segment<'_>) -> bool {
         let own = segment.direction.index();
         let (stream, peer) = (&self.streams[own], &self.streams[1 - own]);
         // Who has not answered a SYN yet refuses it with its acknowledgment.
         let is_bare_allowed = stream.is_started() || peer.isn.is_none();
-        let is_ack = segment.ack.map_or(is_bare_allowed, |ack| peer.may_be_acked(ack));
-        stream.may_be_sent(segment.seq) && is_ack && !self.has_wrong_checksum(segment)
+        let is_ack = segment
+            .ack
+            .map_or(is_bare_allowed, |ack| peer.may_be_acked(ack, self.passed_until(1 - own)));
+        stream.may_be_sent(segment.seq, self.passed_until(own))
+            && is_ack
+            && !self.has_wrong_checksum(segment)
     }
 
     /// Whether a verdict about the connection may rest on what has passed: of each direction that
-    /// carried payload, the peer has acknowledged some. If only one direction was seen, it must be so
-    /// much that nobody would forge it.
+    /// carried payload, the peer has acknowledged some. If only one direction was seen, it must be
+    /// so much that nobody would forge it.
     pub fn is_proven(&self) -> bool {
         let passed_bytes = |own: usize| {
             let stream = &self.streams[own];
@@ -334,10 +350,13 @@ impl Connection {
         context.stats.anchors += 1;
         let now = TimestampNs(u64::MAX);
         while self.force(0, now, context, visit) || self.force(1, now, context, visit) {}
-        let starts = [rival.start(0), rival.start(1)];
         for direction in [Direction::Forward, Direction::Reverse] {
-            let Some(start) = starts[direction.index()] else { continue };
-            self.streams[direction.index()].anchor(start, direction, &mut context.stats, visit);
+            let stream = &mut self.streams[direction.index()];
+            match (rival.start(direction.index()), rival.ack(1 - direction.index())) {
+                (Some(start), _) => stream.anchor(start, direction, &mut context.stats, visit),
+                (None, Some(ack)) if !stream.is_started() => stream.acked = ack,
+                _ => {}
+            }
         }
         for held in rival.release(&mut context.pool.segments) {
             let segment = held.segment();
@@ -348,8 +367,8 @@ impl Connection {
         }
     }
 
-    /// After several SYN-ACKs with different numbers, only the client knows which one it has received.
-    /// It says so with its next acknowledgment.
+    /// After several SYN-ACKs with different numbers, only the client knows which one it has
+    /// received. It says so with its next acknowledgment.
     fn believe_client(&mut self, segment: &Segment<'_>, handshake: &mut Handshake) {
         let Some((ack, client)) = segment.ack.zip(handshake.client) else { return };
         let is_clients = segment.direction == client && !segment.flags.is_syn();
@@ -359,7 +378,7 @@ impl Connection {
         }
         let server = &mut self.streams[1 - client.index()];
         server.set(Fact::Disputed, false);
-        if server.has(Fact::AtSyn) && !server.may_be_acked(ack) {
+        if server.has(Fact::AtSyn) && !server.may_be_acked(ack, server.next) {
             server.begin_as_acknowledged(ack);
             handshake.server_isn = server.isn;
             handshake.syn_ack_at = PackedOption::NONE;
@@ -399,8 +418,8 @@ impl Connection {
         }
     }
 
-    /// Learns from a SYN or SYN-ACK which windows its sender will advertise, and from both by how much
-    /// they are scaled (RFC 7323 section 2.2: only if both have the option).
+    /// Learns from a SYN or SYN-ACK which windows its sender will advertise, and from both by how
+    /// much they are scaled (RFC 7323 section 2.2: only if both have the option).
     pub(super) fn learn_scale(&mut self, segment: &Segment<'_>) {
         let own = segment.direction.index();
         let is_right = segment.is_checksum_known() && !segment.is_checksum_wrong();

@@ -229,9 +229,9 @@ impl Http1Connection {
         }
     }
 
-    /// Takes another copy of bytes that passed before. If it contradicts the head of a message whose
-    /// body is in progress, or of one that has ended HTTP on the connection, somebody has forged one of
-    /// the two. What follows is not guessed: the next certain head is searched for.
+    /// Takes another copy of bytes that passed before. If it contradicts the head of a message
+    /// whose body is in progress, or of one that has ended HTTP on the connection, somebody has
+    /// forged one of the two. What follows is not guessed: the next certain head is searched for.
     #[cold]
     pub fn copy<S: EventSink>(
         &mut self,
