@@ -37,6 +37,7 @@ mod replay;
 mod same;
 mod schema;
 mod sink;
+mod strangers;
 mod streams;
 mod tunnels;
 mod veth;

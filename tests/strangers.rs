@@ -1,0 +1,274 @@
+//! Frames that no endpoint of a connection has sent, or that none accepts. They hide no exchange, end
+//! none and make none up, but for the one that they touch. docs/exactness.md has what remains
+//! ("What can fool it").
+
+use crate::support::capture_file::WrittenFrame;
+use crate::support::packet::{ACK, FIN, PSH, Packet, RST, SYN};
+use crate::support::reported::{Reported, reported_of};
+use serde_json::Value;
+use std::net::SocketAddr;
+
+const CLIENT: &str = "10.0.0.1:40000";
+const SERVER: &str = "10.0.0.2:80";
+const STEP_NS: u64 = 10_000_000;
+/// The exchanges of a talk, and before which of them the stranger comes.
+const COUNT: usize = 8;
+const AT: usize = 3;
+
+/// A connection, and the frames on it so far.
+struct Talk {
+    /// The next numbers of client and server.
+    next: [u32; 2],
+    frames: Vec<WrittenFrame>,
+}
+
+impl Talk {
+    fn new() -> Talk {
+        let mut talk = Talk { next: [1000, 5000], frames: Vec::new() };
+        talk.send(0, SYN, b"");
+        talk.send(1, SYN | ACK, b"");
+        talk.send(0, ACK, b"");
+        talk
+    }
+
+    /// A packet of the client (0) or the server (1) as it would be now.
+    fn packet(&self, side: usize, flags: u8, payload: &[u8]) -> Packet {
+        let ends: [SocketAddr; 2] = [CLIENT, SERVER].map(|end| end.parse().expect("an address"));
+        let ack = if flags & ACK != 0 { self.next[1 - side] } else { 0 };
+        let packet = Packet::tcp(ends[side], ends[1 - side]).seq(self.next[side]).ack(ack);
+        packet.flags(flags).payload(payload)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let ns = 1_700_000_000_000_000_000 + self.frames.len() as u64 * STEP_NS;
+        self.frames.push(WrittenFrame::new(ns, bytes));
+    }
+
+    fn send(&mut self, side: usize, flags: u8, payload: &[u8]) {
+        self.add(&self.packet(side, flags, payload).ethernet());
+        let is_counted = flags & (SYN | FIN) != 0;
+        self.next[side] =
+            self.next[side].wrapping_add(payload.len() as u32 + u32::from(is_counted));
+    }
+
+    fn exchange(&mut self, number: usize) {
+        self.send(0, ACK | PSH, format!("GET /{number} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        self.send(1, ACK | PSH, b"HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 2\r\n\r\nok");
+        self.send(0, ACK, b"");
+    }
+
+    fn close(&mut self) -> Reported {
+        self.send(0, FIN | ACK, b"");
+        self.send(1, FIN | ACK, b"");
+        reported_of(&self.frames)
+    }
+}
+
+/// The frame with a checksum that its receiver does not accept.
+fn spoilt(packet: &Packet) -> Vec<u8> {
+    let mut bytes = packet.ethernet();
+    bytes[50] ^= 0x12; // behind 14 bytes of Ethernet and 20 of IP, the 16th byte of TCP
+    bytes
+}
+
+/// The numbers of the exchanges that are told as they took place.
+fn told(reported: &Reported) -> Vec<usize> {
+    let number = |record: &Value| {
+        let is_right = record["outcome"] == "complete"
+            && record["status"] == 200
+            && record["response_body_bytes"] == 2
+            && record["gap_bytes"].is_null();
+        let target = record["target"].as_str().filter(|_| is_right)?;
+        target.strip_prefix('/')?.parse().ok()
+    };
+    let mut told: Vec<usize> = reported.records.iter().filter_map(number).collect();
+    told.sort_unstable();
+    told
+}
+
+/// What is told of a talk in which a stranger does something: before the first exchange if
+/// `is_first`, and else with the request of a later one (`is_asked`) or before it.
+fn talk_with(is_first: bool, is_asked: bool, stranger: impl Fn(&mut Talk)) -> Reported {
+    let mut talk = Talk::new();
+    let at = if is_first { 0 } else { AT };
+    for number in 0..COUNT {
+        if number == at && !is_asked {
+            stranger(&mut talk);
+        }
+        if number == at && is_asked {
+            let request = format!("GET /{number} HTTP/1.1\r\nHost: h\r\n\r\n");
+            talk.send(0, ACK | PSH, request.as_bytes());
+            stranger(&mut talk);
+            talk.send(1, ACK | PSH, b"HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 2\r\n\r\nok");
+            talk.send(0, ACK, b"");
+        } else {
+            talk.exchange(number);
+        }
+    }
+    talk.close()
+}
+
+/// All exchanges are told, and nothing else.
+fn assert_all(what: &str, reported: &Reported) {
+    assert_eq!(told(reported), (0..COUNT).collect::<Vec<_>>(), "{what}: {:?}", reported.records);
+    assert_eq!(reported.records.len(), COUNT, "{what}: {:?}", reported.records);
+}
+
+/// All exchanges are told but the one that the stranger has touched.
+fn assert_others(what: &str, reported: &Reported, touched: usize) {
+    let others = (0..COUNT).filter(|number| *number != touched).collect::<Vec<_>>();
+    let mut told = told(reported);
+    told.retain(|number| *number != touched);
+    assert_eq!(told, others, "{what}: {:?}", reported.records);
+    assert!(reported.records.len() <= COUNT + 1, "{what}: {:?}", reported.records);
+}
+
+const FORGED: &[u8] = b"GET /forged HTTP/1.1\r\nHost: h\r\n\r\n";
+const TLS: &[u8] = b"\x16\x03\x01\x00\x05hello";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
+const LONG: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n";
+
+#[test]
+fn without_a_stranger_all_is_told() {
+    assert_all("nobody", &talk_with(false, false, |_| {}));
+}
+
+#[test]
+fn first_bytes_that_the_receiver_discards_hide_nothing() {
+    for (what, payload) in [("TLS", TLS), ("HTTP/2", PREFACE)] {
+        for side in [0, 1] {
+            let forged = |talk: &mut Talk| talk.add(&spoilt(&talk.packet(side, ACK, payload)));
+            let reported = talk_with(true, false, forged);
+            assert_all(what, &reported);
+            assert_eq!(reported.stats.flow.checksums_wrong, 1);
+        }
+    }
+}
+
+/// A packet with a low time to live looks right and does not arrive.
+#[test]
+fn first_bytes_of_which_another_copy_differs_hide_no_later_exchange() {
+    for (what, payload) in [("TLS", TLS), ("HTTP/2", PREFACE)] {
+        let forged = |talk: &mut Talk| talk.add(&talk.packet(0, ACK, payload).ethernet());
+        assert_others(what, &talk_with(true, false, forged), 0);
+    }
+}
+
+#[test]
+fn an_answer_that_another_contradicts_ends_nothing() {
+    for (what, payload) in [("a switch", SWITCH), ("a long body", LONG)] {
+        for is_right in [true, false] {
+            let forged = |talk: &mut Talk| {
+                let packet = talk.packet(1, ACK, payload);
+                talk.add(&if is_right { packet.ethernet() } else { spoilt(&packet) });
+            };
+            let reported = talk_with(false, true, forged);
+            match is_right || payload == LONG {
+                true => assert_others(what, &reported, AT),
+                false => assert_all(what, &reported),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_ahead_of_its_request_is_contradicted_by_the_servers() {
+    let forged = |talk: &mut Talk| {
+        let packet = talk.packet(1, ACK, LONG).ack(talk.next[0] + 20);
+        talk.add(&packet.ethernet());
+    };
+    let reported = talk_with(false, false, forged);
+    assert_others("ahead", &reported, AT);
+    assert_eq!(reported.stats.protocol.http1.heads_contradicted, 1);
+}
+
+#[test]
+fn what_acknowledges_nothing_or_too_much_is_refused() {
+    let no_ack = |talk: &mut Talk| talk.add(&talk.packet(0, PSH, FORGED).ethernet());
+    let reported = talk_with(false, false, no_ack);
+    assert_all("no ACK", &reported);
+    assert_eq!(reported.stats.flow.segments_without_ack, 1);
+    for ahead in [9 << 20, 1 << 29, 1 << 31] {
+        let ahead = |talk: &mut Talk| {
+            let packet = talk.packet(0, ACK, FORGED).ack(talk.next[1].wrapping_add(ahead));
+            talk.add(&packet.ethernet());
+        };
+        let reported = talk_with(false, false, ahead);
+        assert_all("ahead", &reported);
+        assert_eq!((reported.stats.flow.segments_refused, reported.stats.flow.gaps), (1, 0));
+    }
+}
+
+#[test]
+fn resets_and_ends_that_the_receiver_discards_end_nothing() {
+    for flags in [RST, RST | ACK, FIN | ACK] {
+        let forged = |talk: &mut Talk| {
+            for side in [0, 1] {
+                talk.add(&spoilt(&talk.packet(side, flags, b"")));
+            }
+        };
+        assert_all("a wrong checksum", &talk_with(false, false, forged));
+        let far = |talk: &mut Talk| {
+            for side in [0, 1] {
+                let packet = talk.packet(side, flags, b"").seq(talk.next[side] ^ 0x4000_0000);
+                talk.add(&packet.ethernet());
+            }
+        };
+        assert_all("far away", &talk_with(false, false, far));
+    }
+}
+
+#[test]
+fn a_handshake_of_strangers_changes_nothing() {
+    let rival = |talk: &mut Talk| {
+        let honest = talk.next;
+        for _ in 0..3 {
+            talk.next = talk.next.map(|next| next.wrapping_add(700_000_000));
+            talk.send(0, SYN, b"");
+            talk.send(1, SYN | ACK, b"");
+            talk.send(0, ACK, b"");
+            talk.send(0, ACK | PSH, PREFACE);
+            talk.send(0, ACK | PSH, &[0; 360]);
+        }
+        talk.next = honest;
+    };
+    for is_first in [true, false] {
+        let reported = talk_with(is_first, false, rival);
+        assert_all("a handshake", &reported);
+        assert!(reported.stats.flow.handshakes_refused > 0);
+        assert_eq!(reported.stats.protocol.flows.total(), 1);
+    }
+}
+
+/// A new connection on the ports of one whose end was not captured is not taken for a stranger.
+#[test]
+fn the_next_connection_on_the_same_ports_is_told() {
+    let mut talk = Talk::new();
+    (0..AT).for_each(|number| talk.exchange(number));
+    talk.next = talk.next.map(|next| next.wrapping_add(700_000_000));
+    talk.send(0, SYN, b"");
+    talk.send(1, SYN | ACK, b"");
+    talk.send(0, ACK, b"");
+    (AT..COUNT).for_each(|number| talk.exchange(number));
+    let reported = talk.close();
+    assert_all("the next one", &reported);
+    assert_eq!(reported.stats.flow.flows_reused, 1);
+    let flows = reported.records.iter().map(|record| record["flow"].to_string());
+    assert_eq!(flows.collect::<std::collections::BTreeSet<_>>().len(), 2);
+}
+
+/// Whoever replaces addresses in a capture often leaves the checksums wrong, of all frames.
+#[test]
+fn where_all_checksums_are_wrong_they_mean_nothing() {
+    let mut talk = Talk::new();
+    (0..COUNT).for_each(|number| talk.exchange(number));
+    talk.close();
+    for frame in &mut talk.frames {
+        frame.bytes[50] ^= 0x12;
+    }
+    let reported = reported_of(&talk.frames);
+    assert_all("wrong", &reported);
+    assert_eq!(reported.stats.flow.checksums_wrong, 0);
+    assert_eq!(reported.stats.flow.gaps, 0);
+}
