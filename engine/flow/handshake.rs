@@ -20,11 +20,16 @@ pub struct Handshake {
     pub client_isn: PackedOption<SeqNumber>,
     /// When the first SYN passed; for a midstream connection, when its first captured payload did.
     pub began_at: TimestampNs,
-    /// The SYN was captured.
-    pub has_syn: bool,
+    /// [`HAS_SYN`] and [`IS_ANSWERED`], in one byte: there is space for one.
+    pub(crate) marks: u8,
     /// When the first SYN-ACK passed.
     pub syn_ack_at: PackedOption<TimestampNs>,
 }
+
+/// The SYN was captured.
+const HAS_SYN: u8 = 1;
+/// Both sides have spoken.
+const IS_ANSWERED: u8 = 2;
 
 impl Handshake {
     /// A handshake that began with a SYN of `client` with the number `isn`.
@@ -33,9 +38,28 @@ impl Handshake {
             client: Some(client),
             client_isn: Some(isn).into(),
             began_at: syn_at,
-            has_syn: true,
+            marks: HAS_SYN,
             syn_ack_at: PackedOption::NONE,
         }
+    }
+
+    /// The SYN was captured, at `syn_at`. The first one counts.
+    pub fn see_syn(&mut self, syn_at: TimestampNs) {
+        if self.marks & HAS_SYN == 0 {
+            self.marks |= HAS_SYN;
+            self.began_at = syn_at;
+        }
+    }
+
+    /// Both sides have spoken.
+    pub fn see_answer(&mut self) {
+        self.marks |= IS_ANSWERED;
+    }
+
+    /// Whether both sides have spoken: the one that did not speak first has sent something that may
+    /// belong to the connection, other than a reset.
+    pub fn is_answered(&self) -> bool {
+        self.marks & IS_ANSWERED != 0
     }
 
     /// The record's `flow`: a hash with fixed keys of the flow key and the client's initial
@@ -60,7 +84,7 @@ impl Handshake {
 
     /// The time from SYN to SYN-ACK, if both were captured in that order.
     pub fn connect_ns(&self) -> Option<u64> {
-        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.has_syn)?;
+        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.marks & HAS_SYN != 0)?;
         syn_ack_at.0.checked_sub(self.began_at.0)
     }
 

@@ -1,6 +1,6 @@
 //! [`Feedback`]: tells the kernel filter, by flow hints, what it need not pass to user space.
 
-use crate::flow::{Connection, FlowIndex, FlowTable};
+use crate::flow::{Connection, FlowIndex, FlowTable, Handshake};
 use crate::ids::{Direction, FlowKey};
 use crate::protocol::{ConnectionState, Shared};
 use crate::stats::HintStats;
@@ -12,6 +12,10 @@ const GRANT_AHEAD_BYTES_MIN: i32 = (GRANT_AHEAD_BYTES_MAX / 2) as i32;
 /// A grant whose end lies this far behind is moved forward, before sequence numbers wrap around to
 /// it.
 const GRANT_BEHIND_BYTES_MAX: i32 = 1 << 30;
+
+/// A connection on which only one side speaks gets a hint once it has carried this much. To take all
+/// default hints in this way costs a quarter of a terabyte.
+const UNANSWERED_BYTES_MIN: u32 = 1 << 20;
 
 /// The state of a connection apart from its streams.
 #[derive(Debug, Default)]
@@ -63,9 +67,9 @@ impl Feedback {
         index: FlowIndex,
         shared: &mut Shared<S>,
     ) {
-        let Some((key, connection, state)) = flows.link(index) else { return };
+        let Some(((key, handshake), connection, state)) = flows.link(index) else { return };
         if state.hint.id.is_none() && !state.hint.is_refused {
-            self.begin(key, connection, &mut state.hint);
+            self.begin((key, handshake), connection, &mut state.hint);
         }
         for direction in [Direction::Forward, Direction::Reverse] {
             let until = self.elide_bytes_min.and_then(|bytes_min| {
@@ -88,7 +92,7 @@ impl Feedback {
             };
             if state.hint.id.is_none() {
                 // A slot may have become free.
-                self.begin(key, connection, &mut state.hint);
+                self.begin((key, handshake), connection, &mut state.hint);
             }
             let (Some(id), Some(number)) = (state.hint.id, connection.number(direction)) else {
                 continue;
@@ -104,9 +108,18 @@ impl Feedback {
         }
     }
 
-    /// Takes a slot for a connection.
+    /// Takes a slot for a connection. One that was never answered takes none before it has sent
+    /// much: anybody can send one packet from any address.
     #[cold]
-    fn begin(&mut self, key: &FlowKey, connection: &Connection, hint: &mut Hint) {
+    fn begin(
+        &mut self,
+        (key, handshake): (&FlowKey, &Handshake),
+        connection: &Connection,
+        hint: &mut Hint,
+    ) {
+        if !handshake.is_answered() && !has_sent_much(connection) {
+            return;
+        }
         hint.id = self.hints.take(key);
         hint.is_refused = hint.id.is_none();
         hint.flags =
@@ -119,13 +132,13 @@ impl Feedback {
     /// message.
     #[cold]
     pub fn dismiss(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex, is_final: bool) {
-        let Some((key, connection, state)) = flows.link(index) else { return };
+        let Some(((key, handshake), connection, state)) = flows.link(index) else { return };
         let hint = &mut state.hint;
         if hint.is_verdict() {
             return;
         }
         if hint.id.is_none() {
-            self.begin(key, connection, hint);
+            self.begin((key, handshake), connection, hint);
         }
         let Some(id) = hint.id else { return };
         for direction in [Direction::Forward, Direction::Reverse] {
@@ -154,6 +167,14 @@ impl Feedback {
             self.hints.erase(id);
         }
     }
+}
+
+/// Whether the connection has carried [`UNANSWERED_BYTES_MIN`] in one direction.
+fn has_sent_much(connection: &Connection) -> bool {
+    [Direction::Forward, Direction::Reverse].into_iter().any(|direction| {
+        let sent = connection.number(direction).zip(connection.next(direction));
+        sent.is_some_and(|(begin, next)| next.0.wrapping_sub(begin.0) >= UNANSWERED_BYTES_MIN)
+    })
 }
 
 #[cfg(test)]

@@ -96,6 +96,13 @@ impl<S> Shared<S> {
         self.recorder.pool.held_bytes() > self.limits.held_bytes_shard_max / 8 * 7
     }
 
+    /// Whether half of the memory is used: beyond that, connections with many requests in progress
+    /// must give some up ([`HttpConfig::held_share`]).
+    #[inline]
+    pub fn is_half_used(&self) -> bool {
+        self.recorder.pool.held_bytes() > self.limits.held_share(false)
+    }
+
     /// Bytes held by unfinished messages and active connections.
     pub fn held_bytes(&self) -> usize {
         self.recorder.pool.held_bytes()
