@@ -51,7 +51,7 @@ const SWEEP_SLOTS_MIN: usize = 256;
 /// to take memory from.
 const RELIEF_SLOTS: usize = 256;
 
-/// When half of the memory is used, at most this many connections without an answer are dropped
+/// When nearly half of the memory is used, at most this many connections without an answer are dropped
 /// after a frame.
 const RELIEF_UNANSWERED_COUNT: usize = 16;
 
@@ -293,7 +293,8 @@ impl<S: EventSink> Connections<S> {
         }
         let mut effort = RELIEF_SLOTS;
         while events.shared.is_short()
-            && let Some(index) = flows.heaviest_state(&mut effort, weight)
+            && let is_urgent = events.shared.is_very_short()
+            && let Some(index) = flows.heaviest_state(&mut effort, is_urgent, weight)
         {
             events.relieve_flow(flows, index);
         }

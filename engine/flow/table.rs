@@ -18,7 +18,7 @@ use std::hash::BuildHasher;
 
 mod pressure;
 
-use pressure::Unanswered;
+use pressure::SlotSet;
 pub use pressure::memory_weight;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
@@ -80,7 +80,9 @@ pub struct FlowTable<S> {
     slots: Slots<Flow<S>>,
     free: Vec<u32>,
     /// The flows on which only one side has spoken.
-    unanswered: Unanswered,
+    unanswered: SlotSet,
+    /// Those of them on which payload has passed. Only these can hold memory.
+    asking: SlotSet,
     /// The slot where the next search for idle flows begins.
     cursor: usize,
     /// Flows with a hole whose grace is running, each once, sorted by the end of the grace. A
@@ -115,7 +117,8 @@ impl<S: Default> FlowTable<S> {
             index: Index::new(),
             slots: Slots::new(),
             free: Vec::new(),
-            unanswered: Unanswered::default(),
+            unanswered: SlotSet::default(),
+            asking: SlotSet::default(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
             announced: ([0; STEP_FRAMES], 0),
@@ -422,6 +425,9 @@ impl<S: Default> FlowTable<S> {
         }
         if !flow.handshake.is_answered() {
             self.unanswered.remove(index.0 as usize);
+            if flow.is_used {
+                self.asking.remove(index.0 as usize);
+            }
         }
         let hash = self.hash(&flow.key);
         self.index.remove(hash, index.0);

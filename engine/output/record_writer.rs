@@ -37,6 +37,8 @@ pub struct RecordWriter {
     sender: Option<BatchSender>,
     quota: Option<Quota>,
     is_prompt: bool,
+    /// An exchange was on a connection with an answer.
+    has_answered: bool,
     stats: EmitStats,
 }
 
@@ -50,7 +52,20 @@ impl RecordWriter {
         is_prompt: bool,
     ) -> RecordWriter {
         let (sender, stats) = (Some(sender), EmitStats::default());
-        RecordWriter { format, sender, quota, is_prompt, stats }
+        RecordWriter { format, sender, quota, is_prompt, has_answered: false, stats }
+    }
+
+    /// Whether the line of `event` gives way to others: nobody answered on its connection, and the
+    /// writer is behind. (Text has no line for an exchange.) If nobody answers at all, only one
+    /// direction is captured, and all are equal.
+    #[inline]
+    fn gives_way(&mut self, event: &Event<'_>) -> bool {
+        let Event::Exchange(exchange) = event else { return false };
+        self.has_answered |= exchange.is_answered;
+        self.has_answered
+            && !exchange.is_answered
+            && self.sender.as_ref().is_some_and(BatchSender::is_behind)
+            && !self.format.wants().messages
     }
 
     /// Called after each poll of the source.
@@ -97,6 +112,9 @@ impl EventSink for RecordWriter {
             if !is_left {
                 return;
             }
+        }
+        if self.gives_way(&event) {
+            return BatchSender::drop_line(&mut self.stats);
         }
         if let Some(sender) = &mut self.sender {
             let format = &mut self.format;

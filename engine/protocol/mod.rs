@@ -84,7 +84,8 @@ impl<S: EventSink> Shared<S> {
     /// Starts without any open exchange.
     pub fn new(limits: HttpConfig, sink: S) -> Shared<S> {
         let stats = ProtocolStats::default();
-        Shared { limits, recorder: Recorder::new(sink), stats, http1: http1::Spares::default() }
+        let recorder = Recorder::new(sink, limits.is_answered_only);
+        Shared { limits, recorder, stats, http1: http1::Spares::default() }
     }
 }
 
@@ -96,11 +97,16 @@ impl<S> Shared<S> {
         self.recorder.pool.held_bytes() > self.limits.held_bytes_shard_max / 8 * 7
     }
 
-    /// Whether half of the memory is used: beyond that, connections with many requests in progress
-    /// must give some up ([`HttpConfig::held_share`]).
+    /// Whether the limit is nearly reached.
+    pub fn is_very_short(&self) -> bool {
+        self.recorder.pool.held_bytes() > self.limits.held_bytes_shard_max / 16 * 15
+    }
+
+    /// Whether nearly half of the memory is used: beyond half of it, connections with many requests
+    /// in progress must give some up ([`HttpConfig::held_share`]).
     #[inline]
     pub fn is_half_used(&self) -> bool {
-        self.recorder.pool.held_bytes() > self.limits.held_share(false)
+        self.recorder.pool.held_bytes() > self.limits.held_share(false) / 8 * 7
     }
 
     /// Bytes held by unfinished messages and active connections.

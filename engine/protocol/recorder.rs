@@ -2,6 +2,8 @@
 
 use super::FlowRef;
 use super::pool::{ExchangeId, ExchangePool};
+#[cfg(doc)]
+use crate::config::HttpConfig;
 use crate::flow::{End, SegmentMeta};
 use crate::record::{
     Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome, Wants,
@@ -17,15 +19,17 @@ pub struct Recorder<S> {
     pub stats: ExchangeStats,
     /// What the sink uses.
     wants: Wants,
+    /// See [`HttpConfig::is_answered_only`].
+    is_answered_only: bool,
     /// Where events go.
     pub sink: S,
 }
 
 impl<S: EventSink> Recorder<S> {
     /// Starts without any open exchange.
-    pub(super) fn new(sink: S) -> Recorder<S> {
+    pub(super) fn new(sink: S, is_answered_only: bool) -> Recorder<S> {
         let (pool, stats) = (ExchangePool::default(), ExchangeStats::default());
-        Recorder { pool, stats, wants: sink.wants(), sink }
+        Recorder { pool, stats, wants: sink.wants(), is_answered_only, sink }
     }
 
     /// Whether the sink uses all headers of a message.
@@ -65,7 +69,7 @@ impl<S: EventSink> Recorder<S> {
         self.sink.event(Event::Message(MessageRecord { flow, message, when }));
     }
 
-    /// Reports the exchange, which is over, and returns it to the pool.
+    /// Reports the exchange, which is over, unless it is left out, and returns it to the pool.
     #[inline]
     pub(crate) fn report(
         &mut self,
@@ -76,6 +80,11 @@ impl<S: EventSink> Recorder<S> {
         end: Option<End>,
     ) {
         let exchange = self.pool.exchange(id);
+        exchange.is_answered = flow.handshake.is_answered();
+        if self.is_answered_only && !exchange.is_answered && exchange.request.is_seen {
+            self.stats.exchanges_left_out += 1;
+            return self.pool.give_back(id);
+        }
         exchange.outcome = Some(outcome);
         exchange.end = end;
         exchange.is_midstream = flow.handshake.is_midstream();

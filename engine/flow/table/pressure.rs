@@ -5,6 +5,7 @@
 
 use super::{Flow, FlowIndex, FlowTable};
 use crate::decode::Segment;
+use crate::flow::slots::Slots;
 use crate::flow::{Chunk, Handshake};
 use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
@@ -22,25 +23,25 @@ const UNANSWERED_WEIGHT: u64 = 1 << 10;
 /// Closed flows have nothing left to report and are evicted first.
 const CLOSED_WEIGHT: u64 = 1 << 40;
 
-/// A search for flows without an answer looks at this many of them at most, and passes this many
-/// times 64 slots.
-const UNANSWERED_EFFORT: usize = 128;
-const UNANSWERED_WORDS_MAX: usize = 1024;
+/// A search among the flows of a set looks at this many of them at most, and passes this many times
+/// 64 slots.
+const SET_FLOWS_MAX: usize = 128;
+const SET_WORDS_MAX: usize = 1024;
 
 /// If more than one flow in this many is without an answer, no answered flow is evicted. Fewer may
 /// be connections that are just being opened, among idle ones that fill the table.
 const UNANSWERED_SHARE: usize = 16;
 
-/// The flows on which only one side has spoken: a bit for each slot of the table.
+/// A set of flows: a bit for each slot of the table.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered {
+pub(super) struct SlotSet {
     words: Vec<u64>,
     count: usize,
     /// The slot where the next search begins.
     cursor: usize,
 }
 
-impl Unanswered {
+impl SlotSet {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count
@@ -66,13 +67,12 @@ impl Unanswered {
         while *words_left > 0 {
             let (at, bit) = (self.cursor / 64 % self.words.len(), self.cursor % 64);
             let rest = self.words[at] >> bit;
-            if rest != 0 {
-                let slot = at * 64 + bit + rest.trailing_zeros() as usize;
-                self.cursor = slot + 1;
-                return Some(slot);
+            let found = (rest != 0).then(|| at * 64 + bit + rest.trailing_zeros() as usize);
+            self.cursor = found.map_or((at + 1) * 64, |slot| slot + 1);
+            *words_left -= usize::from(self.cursor.is_multiple_of(64));
+            if found.is_some() {
+                return found;
             }
-            *words_left -= 1;
-            self.cursor = (at + 1) * 64;
         }
         None
     }
@@ -84,15 +84,24 @@ impl<S: Default> FlowTable<S> {
     /// what a host answers that knows of no connection.
     #[inline(never)]
     pub(super) fn learn(&mut self, index: FlowIndex, segment: &Segment<'_>) {
-        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        flow.is_used |= segment.payload_wire_bytes > 0;
+        let slot = index.0 as usize;
+        let Some(flow) = self.slots[slot].as_mut() else { return };
+        if segment.payload_wire_bytes > 0 && !flow.is_used {
+            flow.is_used = true;
+            if !flow.handshake.is_answered() {
+                self.asking.insert(slot);
+            }
+        }
         let asked = &flow.connection.streams[flow.opener.index()];
         let is_answer = segment.direction != flow.opener
             && !segment.flags.is_rst()
             && segment.ack.is_some_and(|ack| asked.may_be_acked(ack));
         if is_answer && !flow.handshake.is_answered() {
             flow.handshake.see_answer();
-            self.unanswered.remove(index.0 as usize);
+            self.unanswered.remove(slot);
+            if flow.is_used {
+                self.asking.remove(slot);
+            }
         }
         flow.is_settled = flow.is_used && flow.handshake.is_answered();
     }
@@ -110,25 +119,38 @@ impl<S: Default> FlowTable<S> {
         let mut effort = self.slots.len();
         let choice = self.sample(&mut effort, quiet_weight).unwrap_or(FlowIndex(0));
         let is_closed = |flow: &Flow<S>| flow.connection.is_closed();
-        let is_crowd = self.unanswered.count() > self.len() / UNANSWERED_SHARE;
-        if !is_crowd || self.slots[choice.0 as usize].as_ref().is_some_and(is_closed) {
+        if !self.has_unanswered_crowd()
+            || self.slots[choice.0 as usize].as_ref().is_some_and(is_closed)
+        {
             return choice;
         }
-        self.sample_unanswered(quiet_weight).unwrap_or(choice)
+        let best = sample_of(&mut self.unanswered, &self.slots, quiet_weight);
+        best.flow.unwrap_or(choice)
     }
 
-    /// The flow with the greatest memory weight among a few in the next `effort` slots, or among a
-    /// few without an answer.
+    /// The flow with the greatest memory weight: among a few without an answer, or else among a few
+    /// in the next `effort` slots. If many are without an answer, one of these will be found after
+    /// the next frames, and only if it `is_urgent` an answered one is chosen.
     fn heaviest(
         &mut self,
         effort: &mut usize,
+        is_urgent: bool,
         memory_weight: impl Fn(&Flow<S>) -> u64,
     ) -> Option<FlowIndex> {
-        let choice = self.sample_unanswered(&memory_weight);
+        let choice = sample_of(&mut self.asking, &self.slots, &memory_weight).flow;
         if choice.is_some() {
             *effort = effort.saturating_sub(SAMPLE_COUNT);
+            return choice;
         }
-        choice.or_else(|| self.sample(effort, memory_weight))
+        if self.has_unanswered_crowd() && !is_urgent {
+            return None;
+        }
+        self.sample(effort, memory_weight)
+    }
+
+    /// Whether so many are without an answer that this cannot be connections being opened.
+    fn has_unanswered_crowd(&self) -> bool {
+        self.unanswered.count() > self.len() / UNANSWERED_SHARE
     }
 
     /// The flow with the greatest weight among a few in the next `effort` slots. A weight of 0 means
@@ -152,22 +174,6 @@ impl<S: Default> FlowTable<S> {
         best.flow.filter(|_| is_all || best.seen_count == SAMPLE_COUNT)
     }
 
-    /// The same among the flows without an answer. Nothing is chosen if only a few have any weight:
-    /// these may be the newest connections, and it is not they who take the memory.
-    fn sample_unanswered(&mut self, weight: impl Fn(&Flow<S>) -> u64) -> Option<FlowIndex> {
-        let mut best = Best::default();
-        // At most one round, so that none is compared twice.
-        let mut words_left = self.unanswered.words.len().min(UNANSWERED_WORDS_MAX);
-        for _ in 0..UNANSWERED_EFFORT {
-            let slot = self.unanswered.next(&mut words_left)?;
-            best.compare(slot, self.slots[slot].as_ref().map_or(0, &weight));
-            if best.seen_count == SAMPLE_COUNT {
-                return best.flow;
-            }
-        }
-        None
-    }
-
     /// Whether memory for waiting segments is short: quiet flows should give up their holes
     /// ([`FlowTable::relieve`]) before the limit is reached, at which every flow must.
     #[inline]
@@ -185,7 +191,9 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) -> bool {
         let grace_ns = self.context.limits.reorder_grace_ms.saturating_mul(1_000_000);
-        let choice = self.heaviest(effort, |flow| {
+        let pool = &self.context.pool.segments;
+        let is_urgent = pool.used_bytes > pool.max_bytes / 16 * 15;
+        let choice = self.heaviest(effort, is_urgent, |flow| {
             // Every flow is quiet for a moment while it waits. A flow that has just sent a lot must
             // not weigh less than one that was quiet for a few packets.
             let buffered_bytes = flow.connection.buffered_bytes() as u64;
@@ -199,10 +207,7 @@ impl<S: Default> FlowTable<S> {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
         let is_little =
             flow.connection.buffered_bytes() <= self.context.limits.reorder_bytes_max / 64;
-        if is_little
-            && self.context.pool.segments.used_bytes
-                <= self.context.pool.segments.max_bytes / 16 * 15
-        {
+        if is_little && !is_urgent {
             return false;
         }
         let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
@@ -213,16 +218,20 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// The flow whose state has the greatest memory weight, among a few in the next `effort` slots.
-    /// The second argument of `memory_weight` is the time since which the flow was quiet.
+    /// If it `is_urgent`, the flow need not be one without an answer, even if there are many. The
+    /// second argument of `memory_weight` is the time since which the flow was quiet.
     pub fn heaviest_state(
         &mut self,
         effort: &mut usize,
+        is_urgent: bool,
         memory_weight: impl Fn(&S, TimestampNs) -> u64,
     ) -> Option<FlowIndex> {
-        self.heaviest(effort, |flow| memory_weight(&flow.state, flow.last_seen))
+        self.heaviest(effort, is_urgent, |flow| memory_weight(&flow.state, flow.last_seen))
     }
 
-    /// The same among the flows without an answer, unless there is no other flow.
+    /// The same among the flows without an answer, unless there is no other flow. Nothing is chosen
+    /// if only a few have any weight: these may be the newest connections, and it is not they who
+    /// take the memory.
     pub fn heaviest_unanswered_state(
         &mut self,
         memory_weight: impl Fn(&S, TimestampNs) -> u64,
@@ -230,8 +239,29 @@ impl<S: Default> FlowTable<S> {
         if self.unanswered.count() == self.len() {
             return None;
         }
-        self.sample_unanswered(|flow| memory_weight(&flow.state, flow.last_seen))
+        let weight = |flow: &Flow<S>| memory_weight(&flow.state, flow.last_seen);
+        let best = sample_of(&mut self.asking, &self.slots, weight);
+        best.flow.filter(|_| best.seen_count == SAMPLE_COUNT)
     }
+}
+
+/// The flow with the greatest weight among a few of `set`.
+fn sample_of<S>(
+    set: &mut SlotSet,
+    slots: &Slots<Flow<S>>,
+    weight: impl Fn(&Flow<S>) -> u64,
+) -> Best {
+    let mut best = Best::default();
+    // At most one round, so that none is compared twice.
+    let mut words_left = set.words.len().min(SET_WORDS_MAX);
+    for _ in 0..SET_FLOWS_MAX {
+        let Some(slot) = set.next(&mut words_left) else { break };
+        best.compare(slot, slots[slot].as_ref().map_or(0, &weight));
+        if best.seen_count == SAMPLE_COUNT {
+            break;
+        }
+    }
+    best
 }
 
 /// The heaviest of the flows that were compared.
@@ -256,3 +286,6 @@ impl Best {
 pub fn memory_weight(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
     weight.saturating_mul(now.since(since).saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests;
