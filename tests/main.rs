@@ -28,6 +28,7 @@ mod filter_exact;
 mod filter_heads;
 mod filter_hints;
 mod filter_tunnels;
+mod floods;
 mod fragments;
 mod json;
 mod live;
