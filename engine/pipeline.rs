@@ -51,8 +51,8 @@ const SWEEP_SLOTS_MIN: usize = 256;
 /// to take memory from.
 const RELIEF_SLOTS: usize = 256;
 
-/// When nearly half of the memory is used, at most this many connections without an answer are dropped
-/// after a frame.
+/// When nearly half of the memory is used, at most this many connections without an answer are
+/// dropped after a frame.
 const RELIEF_UNANSWERED_COUNT: usize = 16;
 
 /// More flows than this do not fit into the CPU's own caches, so it pays to prefetch. With fewer,
@@ -275,8 +275,8 @@ impl<S: EventSink> Connections<S> {
     }
 
     /// Memory runs short: the largest and oldest are dropped first. This leaves memory for
-    /// connections that come and go. Connections without an answer are dropped from the moment on at
-    /// which busy connections would have to give up requests.
+    /// connections that come and go. Connections without an answer are dropped before busy
+    /// connections would have to give up requests.
     #[cold]
     fn relieve(&mut self, now: TimestampNs) {
         let Connections { flows, shared, feedback, .. } = self;

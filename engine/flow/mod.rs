@@ -16,6 +16,7 @@ mod reorder_pool;
 mod reorder_state;
 #[cfg(test)]
 mod shape_tests;
+mod slot_set;
 mod slots;
 mod stream;
 mod table;

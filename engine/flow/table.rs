@@ -3,6 +3,7 @@
 
 use super::connection::{Bypassed, Connection, ReassemblyContext};
 use super::index::Index;
+use super::slot_set::Unanswered;
 use super::slots::Slots;
 use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
@@ -17,9 +18,6 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
 mod pressure;
-
-use pressure::SlotSet;
-pub use pressure::memory_weight;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
@@ -80,9 +78,7 @@ pub struct FlowTable<S> {
     slots: Slots<Flow<S>>,
     free: Vec<u32>,
     /// The flows on which only one side has spoken.
-    unanswered: SlotSet,
-    /// Those of them on which payload has passed. Only these can hold memory.
-    asking: SlotSet,
+    unanswered: Unanswered,
     /// The slot where the next search for idle flows begins.
     cursor: usize,
     /// Flows with a hole whose grace is running, each once, sorted by the end of the grace. A
@@ -117,8 +113,7 @@ impl<S: Default> FlowTable<S> {
             index: Index::new(),
             slots: Slots::new(),
             free: Vec::new(),
-            unanswered: SlotSet::default(),
-            asking: SlotSet::default(),
+            unanswered: Unanswered::default(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
             announced: ([0; STEP_FRAMES], 0),
@@ -307,7 +302,7 @@ impl<S: Default> FlowTable<S> {
             is_settled: false,
             state: S::default(),
         };
-        self.unanswered.insert(slot as usize);
+        self.unanswered.all.insert(slot as usize);
         if (slot as usize) < self.slots.len() {
             self.slots[slot as usize] = Some(flow);
         } else {
@@ -327,15 +322,10 @@ impl<S: Default> FlowTable<S> {
         segment: &Segment<'_>,
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) -> bool {
-        let flow = match self.slots[index.0 as usize].as_mut() {
-            Some(flow) if flow.is_settled => flow,
-            Some(_) => {
-                self.learn(index, segment);
-                let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
-                flow
-            }
-            None => return false,
-        };
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
+        if !flow.is_settled {
+            flow.learn(index.0 as usize, segment, &mut self.unanswered);
+        }
         flow.last_seen = flow.last_seen.max(segment.timestamp);
         if segment.flags.is_syn() {
             flow.connection.learn_handshake(segment, &mut flow.handshake);
@@ -424,10 +414,7 @@ impl<S: Default> FlowTable<S> {
             self.overdue.remove(&(deadline, index.0));
         }
         if !flow.handshake.is_answered() {
-            self.unanswered.remove(index.0 as usize);
-            if flow.is_used {
-                self.asking.remove(index.0 as usize);
-            }
+            self.unanswered.remove(index.0 as usize, flow.is_used);
         }
         let hash = self.hash(&flow.key);
         self.index.remove(hash, index.0);
@@ -487,6 +474,11 @@ impl<S: Default> FlowTable<S> {
         let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
         taken.map(|(slot, _)| FlowIndex(slot as u32)).collect()
     }
+}
+
+/// The weight of something that has existed since `since`: its size multiplied by its age.
+pub fn memory_weight(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
+    weight.saturating_mul(now.since(since).saturating_add(1))
 }
 
 /// A closed connection has already ended, whatever ends it now.

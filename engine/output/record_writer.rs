@@ -55,15 +55,12 @@ impl RecordWriter {
         RecordWriter { format, sender, quota, is_prompt, has_answered: false, stats }
     }
 
-    /// Whether the line of `event` gives way to others: nobody answered on its connection, and the
-    /// writer is behind. (Text has no line for an exchange.) If nobody answers at all, only one
-    /// direction is captured, and all are equal.
-    #[inline]
-    fn gives_way(&mut self, event: &Event<'_>) -> bool {
-        let Event::Exchange(exchange) = event else { return false };
-        self.has_answered |= exchange.is_answered;
+    /// Whether the line of an exchange on a connection without an answer gives way to others,
+    /// because the writer is behind. (Text has no line for an exchange.) If nobody answers at all,
+    /// only one direction is captured, and all are equal.
+    #[cold]
+    fn gives_way(&self) -> bool {
         self.has_answered
-            && !exchange.is_answered
             && self.sender.as_ref().is_some_and(BatchSender::is_behind)
             && !self.format.wants().messages
     }
@@ -113,8 +110,12 @@ impl EventSink for RecordWriter {
                 return;
             }
         }
-        if self.gives_way(&event) {
-            return BatchSender::drop_line(&mut self.stats);
+        match event {
+            Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,
+            Event::Exchange(_) if self.gives_way() => {
+                return BatchSender::drop_line(&mut self.stats);
+            }
+            _ => {}
         }
         if let Some(sender) = &mut self.sender {
             let format = &mut self.format;

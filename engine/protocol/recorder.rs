@@ -81,7 +81,7 @@ impl<S: EventSink> Recorder<S> {
     ) {
         let exchange = self.pool.exchange(id);
         exchange.is_answered = flow.handshake.is_answered();
-        if self.is_answered_only && !exchange.is_answered && exchange.request.is_seen {
+        if !exchange.is_answered && self.is_answered_only && exchange.request.is_seen {
             self.stats.exchanges_left_out += 1;
             return self.pool.give_back(id);
         }

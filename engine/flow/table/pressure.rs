@@ -3,8 +3,9 @@
 //! any address, but only a connection that exists is answered. The quietest and largest come first
 //! among equals.
 
-use super::{Flow, FlowIndex, FlowTable};
+use super::{Flow, FlowIndex, FlowTable, memory_weight};
 use crate::decode::Segment;
+use crate::flow::slot_set::{SlotSet, Unanswered};
 use crate::flow::slots::Slots;
 use crate::flow::{Chunk, Handshake};
 use crate::ids::{Direction, FlowKey};
@@ -32,80 +33,36 @@ const SET_WORDS_MAX: usize = 1024;
 /// be connections that are just being opened, among idle ones that fill the table.
 const UNANSWERED_SHARE: usize = 16;
 
-/// A set of flows: a bit for each slot of the table.
-#[derive(Debug, Default)]
-pub(super) struct SlotSet {
-    words: Vec<u64>,
-    count: usize,
-    /// The slot where the next search begins.
-    cursor: usize,
-}
-
-impl SlotSet {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Adds the flow in `slot`, which is not in the set.
-    pub fn insert(&mut self, slot: usize) {
-        if slot / 64 >= self.words.len() {
-            self.words.resize(slot / 64 + 1, 0);
-        }
-        self.words[slot / 64] |= 1 << (slot % 64);
-        self.count += 1;
-    }
-
-    /// Removes the flow in `slot`, which is in the set.
-    pub fn remove(&mut self, slot: usize) {
-        self.words[slot / 64] &= !(1 << (slot % 64));
-        self.count -= 1;
-    }
-
-    /// The slot of the next flow, in the next `words_left` words.
-    fn next(&mut self, words_left: &mut usize) -> Option<usize> {
-        while *words_left > 0 {
-            let (at, bit) = (self.cursor / 64 % self.words.len(), self.cursor % 64);
-            let rest = self.words[at] >> bit;
-            let found = (rest != 0).then(|| at * 64 + bit + rest.trailing_zeros() as usize);
-            self.cursor = found.map_or((at + 1) * 64, |slot| slot + 1);
-            *words_left -= usize::from(self.cursor.is_multiple_of(64));
-            if found.is_some() {
-                return found;
+impl<S> Flow<S> {
+    /// Learns from the first segments of the flow in `slot` whether payload passes, and whether the
+    /// other side answers: with any segment that may belong to the connection, except for a reset,
+    /// which is what a host answers that knows of no connection.
+    #[cold]
+    pub(super) fn learn(
+        &mut self,
+        slot: usize,
+        segment: &Segment<'_>,
+        unanswered: &mut Unanswered,
+    ) {
+        let was_used = self.is_used;
+        self.is_used |= segment.payload_wire_bytes > 0;
+        if !self.handshake.is_answered() {
+            let asked = &self.connection.streams[self.opener.index()];
+            let is_answer = segment.direction != self.opener
+                && !segment.flags.is_rst()
+                && segment.ack.is_some_and(|ack| asked.may_be_acked(ack));
+            if is_answer {
+                self.handshake.see_answer();
+                unanswered.remove(slot, was_used);
+            } else if self.is_used && !was_used {
+                unanswered.asking.insert(slot);
             }
         }
-        None
+        self.is_settled = self.is_used && self.handshake.is_answered();
     }
 }
 
 impl<S: Default> FlowTable<S> {
-    /// Learns from the first segments of a flow whether payload passes, and whether the other side
-    /// answers: with any segment that may belong to the connection, except for a reset, which is
-    /// what a host answers that knows of no connection.
-    #[inline(never)]
-    pub(super) fn learn(&mut self, index: FlowIndex, segment: &Segment<'_>) {
-        let slot = index.0 as usize;
-        let Some(flow) = self.slots[slot].as_mut() else { return };
-        if segment.payload_wire_bytes > 0 && !flow.is_used {
-            flow.is_used = true;
-            if !flow.handshake.is_answered() {
-                self.asking.insert(slot);
-            }
-        }
-        let asked = &flow.connection.streams[flow.opener.index()];
-        let is_answer = segment.direction != flow.opener
-            && !segment.flags.is_rst()
-            && segment.ack.is_some_and(|ack| asked.may_be_acked(ack));
-        if is_answer && !flow.handshake.is_answered() {
-            flow.handshake.see_answer();
-            self.unanswered.remove(slot);
-            if flow.is_used {
-                self.asking.remove(slot);
-            }
-        }
-        flow.is_settled = flow.is_used && flow.handshake.is_answered();
-    }
-
     /// The flow to evict when the table is full.
     pub(super) fn eviction_choice(&mut self, now: TimestampNs) -> FlowIndex {
         let quiet_weight = |flow: &Flow<S>| {
@@ -124,7 +81,7 @@ impl<S: Default> FlowTable<S> {
         {
             return choice;
         }
-        let best = sample_of(&mut self.unanswered, &self.slots, quiet_weight);
+        let best = sample_of(&mut self.unanswered.all, &self.slots, quiet_weight);
         best.flow.unwrap_or(choice)
     }
 
@@ -137,7 +94,7 @@ impl<S: Default> FlowTable<S> {
         is_urgent: bool,
         memory_weight: impl Fn(&Flow<S>) -> u64,
     ) -> Option<FlowIndex> {
-        let choice = sample_of(&mut self.asking, &self.slots, &memory_weight).flow;
+        let choice = sample_of(&mut self.unanswered.asking, &self.slots, &memory_weight).flow;
         if choice.is_some() {
             *effort = effort.saturating_sub(SAMPLE_COUNT);
             return choice;
@@ -150,7 +107,7 @@ impl<S: Default> FlowTable<S> {
 
     /// Whether so many are without an answer that this cannot be connections being opened.
     fn has_unanswered_crowd(&self) -> bool {
-        self.unanswered.count() > self.len() / UNANSWERED_SHARE
+        self.unanswered.all.count() > self.len() / UNANSWERED_SHARE
     }
 
     /// The flow with the greatest weight among a few in the next `effort` slots. A weight of 0 means
@@ -236,11 +193,11 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         memory_weight: impl Fn(&S, TimestampNs) -> u64,
     ) -> Option<FlowIndex> {
-        if self.unanswered.count() == self.len() {
+        if self.unanswered.all.count() == self.len() {
             return None;
         }
         let weight = |flow: &Flow<S>| memory_weight(&flow.state, flow.last_seen);
-        let best = sample_of(&mut self.asking, &self.slots, weight);
+        let best = sample_of(&mut self.unanswered.asking, &self.slots, weight);
         best.flow.filter(|_| best.seen_count == SAMPLE_COUNT)
     }
 }
@@ -253,7 +210,7 @@ fn sample_of<S>(
 ) -> Best {
     let mut best = Best::default();
     // At most one round, so that none is compared twice.
-    let mut words_left = set.words.len().min(SET_WORDS_MAX);
+    let mut words_left = set.word_count().min(SET_WORDS_MAX);
     for _ in 0..SET_FLOWS_MAX {
         let Some(slot) = set.next(&mut words_left) else { break };
         best.compare(slot, slots[slot].as_ref().map_or(0, &weight));
@@ -280,11 +237,6 @@ impl Best {
             (self.flow, self.weight) = (Some(FlowIndex(slot as u32)), weight);
         }
     }
-}
-
-/// The weight of something that has existed since `since`: its size multiplied by its age.
-pub fn memory_weight(weight: u64, now: TimestampNs, since: TimestampNs) -> u64 {
-    weight.saturating_mul(now.since(since).saturating_add(1))
 }
 
 #[cfg(test)]
