@@ -20,16 +20,21 @@ pub struct Handshake {
     pub client_isn: PackedOption<SeqNumber>,
     /// When the first SYN passed; for a midstream connection, when its first captured payload did.
     pub began_at: TimestampNs,
-    /// [`HAS_SYN`] and [`IS_ANSWERED`], in one byte: there is space for one.
-    pub(crate) marks: u8,
+    /// What else was seen.
+    pub marks: Marks,
     /// When the first SYN-ACK passed.
     pub syn_ack_at: PackedOption<TimestampNs>,
 }
 
-/// The SYN was captured.
-const HAS_SYN: u8 = 1;
-/// Both sides have spoken.
-const IS_ANSWERED: u8 = 2;
+/// What was seen of a connection, in one byte: whether its SYN was, and whether both sides have
+/// spoken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    const HAS_SYN: u8 = 1;
+    const IS_ANSWERED: u8 = 2;
+}
 
 impl Handshake {
     /// A handshake that began with a SYN of `client` with the number `isn`.
@@ -38,28 +43,28 @@ impl Handshake {
             client: Some(client),
             client_isn: Some(isn).into(),
             began_at: syn_at,
-            marks: HAS_SYN,
+            marks: Marks(Marks::HAS_SYN),
             syn_ack_at: PackedOption::NONE,
         }
     }
 
     /// The SYN was captured, at `syn_at`. The first one counts.
     pub fn see_syn(&mut self, syn_at: TimestampNs) {
-        if self.marks & HAS_SYN == 0 {
-            self.marks |= HAS_SYN;
+        if self.marks.0 & Marks::HAS_SYN == 0 {
+            self.marks.0 |= Marks::HAS_SYN;
             self.began_at = syn_at;
         }
     }
 
     /// Both sides have spoken.
     pub fn see_answer(&mut self) {
-        self.marks |= IS_ANSWERED;
+        self.marks.0 |= Marks::IS_ANSWERED;
     }
 
     /// Whether both sides have spoken: the one that did not speak first has sent something that may
     /// belong to the connection, other than a reset.
     pub fn is_answered(&self) -> bool {
-        self.marks & IS_ANSWERED != 0
+        self.marks.0 & Marks::IS_ANSWERED != 0
     }
 
     /// The record's `flow`: a hash with fixed keys of the flow key and the client's initial
@@ -84,7 +89,7 @@ impl Handshake {
 
     /// The time from SYN to SYN-ACK, if both were captured in that order.
     pub fn connect_ns(&self) -> Option<u64> {
-        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.marks & HAS_SYN != 0)?;
+        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.marks.0 & Marks::HAS_SYN != 0)?;
         syn_ack_at.0.checked_sub(self.began_at.0)
     }
 

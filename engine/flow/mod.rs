@@ -25,7 +25,7 @@ mod tests;
 
 pub use crate::ids::FlowKey;
 pub use connection::{Bypassed, Connection};
-pub use handshake::Handshake;
+pub use handshake::{Handshake, Marks};
 pub use reorder_pool::ReorderPool;
 pub use table::{FlowIndex, FlowTable, memory_weight};
 
