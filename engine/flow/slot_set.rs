@@ -78,7 +78,9 @@ mod tests {
     proptest! {
         /// Compared with a naive twin: an ordered set.
         #[test]
-        fn the_set_finds_every_flow_once_a_round(steps in prop::collection::vec(0..300_usize, 0..200)) {
+        fn a_round_finds_every_flow_once(
+            steps in prop::collection::vec(0..300_usize, 0..200),
+        ) {
             let (mut set, mut twin) = (SlotSet::default(), BTreeSet::new());
             for slot in steps {
                 if twin.insert(slot) {
