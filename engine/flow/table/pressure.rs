@@ -110,9 +110,9 @@ impl<S: Default> FlowTable<S> {
         self.unanswered.all.count() > self.len() / UNANSWERED_SHARE
     }
 
-    /// The flow with the greatest weight among a few in the next `effort` slots. A weight of 0 means
-    /// that the flow is not eligible. Reduces `effort` by the slots it looked at. If the slots are
-    /// nearly empty, nothing is chosen, because only the newest flow might be found there.
+    /// The flow with the greatest weight among a few in the next `effort` slots. With a weight of 0
+    /// a flow is not eligible. Reduces `effort` by the slots it looked at. If the slots are nearly
+    /// empty, nothing is chosen, because only the newest flow might be found there.
     fn sample(
         &mut self,
         effort: &mut usize,
