@@ -199,7 +199,8 @@ mod root {
 
     /// A pipeline behind a live capture, and how many frames were sent to it.
     struct Wire<S> {
-        client: Namespace,
+        /// The client's namespace, and the server's, in which frames are captured.
+        places: (Namespace, Namespace),
         control: LiveControl,
         source: LiveSource,
         pipeline: Pipeline<S>,
@@ -207,12 +208,29 @@ mod root {
     }
 
     impl<S: EventSink> Wire<S> {
+        fn new(sink: S) -> Option<Wire<S>> {
+            let (client, server) = Namespace::pair()?;
+            let (names, config) = (IfaceNames::default(), small());
+            let elide_bytes_min = config.elide_bytes_min;
+            let (control, mut sources) = server
+                .run(move || {
+                    let devices = ["veth1".to_string()];
+                    LiveCapture::open(&config, &DecodeConfig::default(), &devices, 1, &names)
+                })
+                .expect("root may capture");
+            control.open_gate();
+            let source = sources.remove(0);
+            let pipeline = Pipeline::new(&Config::new(Input::Stdin), sink)
+                .with_filter(source.hints(), elide_bytes_min);
+            Some(Wire { places: (client, server), control, source, pipeline, sent_count: 0 })
+        }
+
         /// Sends `frames` and processes those that pass the filter.
         fn send(&mut self, frames: Vec<Vec<u8>>) {
             for some in frames.chunks(500) {
                 let some = some.to_vec();
                 self.sent_count += some.len() as u64;
-                self.client.run(move || {
+                self.places.0.run(move || {
                     let injector = Injector::new("veth0");
                     some.iter().for_each(|frame| injector.send(frame));
                 });
@@ -235,17 +253,6 @@ mod root {
     /// sessions of the filter, but no hint: hints restore what belongs to connections.
     #[test]
     fn a_flood_of_requests_hides_no_exchange() {
-        let Some((client, server_side)) = Namespace::pair() else { return };
-        let config = small();
-        let (names, opened) = (IfaceNames::default(), config.clone());
-        let (control, mut sources) = server_side
-            .run(move || {
-                let devices = ["veth1".to_string()];
-                LiveCapture::open(&opened, &DecodeConfig::default(), &devices, 1, &names)
-            })
-            .expect("root may capture");
-        control.open_gate();
-        let source = sources.remove(0);
         let mut told = Vec::new();
         let sink = |event: Event<'_>| {
             if let Event::Exchange(exchange) = event
@@ -255,9 +262,7 @@ mod root {
                 told.push((is_whole, exchange.response.body_bytes, exchange.gap_bytes));
             }
         };
-        let pipeline = Pipeline::new(&Config::new(Input::Stdin), sink)
-            .with_filter(source.hints(), config.elide_bytes_min);
-        let mut wire = Wire { client, control, source, pipeline, sent_count: 0 };
+        let Some(mut wire) = Wire::new(sink) else { return };
         let mut strangers = 0;
         let mut flood = |wire: &mut Wire<_>| {
             let frames = (strangers..strangers + STRANGERS).map(|it| stranger(it).ethernet());

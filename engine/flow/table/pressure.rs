@@ -94,10 +94,12 @@ impl<S: Default> FlowTable<S> {
         is_urgent: bool,
         memory_weight: impl Fn(&Flow<S>) -> u64,
     ) -> Option<FlowIndex> {
-        let choice = sample_of(&mut self.unanswered.asking, &self.slots, &memory_weight).flow;
-        if choice.is_some() {
+        if self.has_answered()
+            && let best = sample_of(&mut self.unanswered.asking, &self.slots, &memory_weight)
+            && best.flow.is_some()
+        {
             *effort = effort.saturating_sub(SAMPLE_COUNT);
-            return choice;
+            return best.flow;
         }
         if self.has_unanswered_crowd() && !is_urgent {
             return None;
@@ -107,7 +109,13 @@ impl<S: Default> FlowTable<S> {
 
     /// Whether so many are without an answer that this cannot be connections being opened.
     fn has_unanswered_crowd(&self) -> bool {
-        self.unanswered.all.count() > self.len() / UNANSWERED_SHARE
+        self.unanswered.all.count() > self.len() / UNANSWERED_SHARE && self.has_answered()
+    }
+
+    /// Whether some flows are answered. If none is, only one direction is captured, and all are
+    /// equal.
+    fn has_answered(&self) -> bool {
+        self.unanswered.all.count() < self.len()
     }
 
     /// The flow with the greatest weight among a few in the next `effort` slots. With a weight of 0
@@ -193,7 +201,7 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         memory_weight: impl Fn(&S, TimestampNs) -> u64,
     ) -> Option<FlowIndex> {
-        if self.unanswered.all.count() == self.len() {
+        if !self.has_answered() {
             return None;
         }
         let weight = |flow: &Flow<S>| memory_weight(&flow.state, flow.last_seen);
