@@ -26,7 +26,7 @@ const CLOSED_WEIGHT: u64 = 1 << 40;
 
 /// A search among the flows of a set looks at this many of them at most, and passes this many times
 /// 64 slots.
-const SET_FLOWS_MAX: usize = 128;
+const SET_FLOWS_MAX: usize = 64;
 const SET_WORDS_MAX: usize = 1024;
 
 /// If more than one flow in this many is without an answer, no answered flow is evicted. Fewer may
@@ -95,6 +95,7 @@ impl<S: Default> FlowTable<S> {
         memory_weight: impl Fn(&Flow<S>) -> u64,
     ) -> Option<FlowIndex> {
         if self.has_answered()
+            && self.unanswered.asking.count() > 0
             && let best = sample_of(&mut self.unanswered.asking, &self.slots, &memory_weight)
             && best.flow.is_some()
         {
@@ -201,7 +202,7 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         memory_weight: impl Fn(&S, TimestampNs) -> u64,
     ) -> Option<FlowIndex> {
-        if !self.has_answered() {
+        if !self.has_answered() || self.unanswered.asking.count() < SAMPLE_COUNT {
             return None;
         }
         let weight = |flow: &Flow<S>| memory_weight(&flow.state, flow.last_seen);
