@@ -160,6 +160,15 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     redact_query: bool,
 
+    /// Leave out requests that nobody answered (JSON)
+    ///
+    /// Anybody can send one packet from any address. With this option there is no line for a
+    /// request on a connection on which the other side sent nothing at all: no answer, no
+    /// acknowledgement and no part of a handshake. A reset is no answer. Such requests are counted.
+    /// If the capture sees one direction only, no request is answered.
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
+    answered_only: bool,
+
     /// Worker threads [default: one per CPU; for a file 1]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     #[arg(value_parser = number::<u16, 1, 1024>)]
@@ -364,6 +373,10 @@ impl Args {
                 "--header, --all-headers and --show-secrets are for JSON lines: \
                  add -o FILE, or -o - for standard output"
             }
+            _ if self.answered_only && self.format() == FormatArg::Text => {
+                "--answered-only is for JSON lines, because a text line is written before an \
+                 answer can come: add -o FILE, or -o - for standard output"
+            }
             _ => return Ok(()),
         };
         Err(refusal.to_string())
@@ -395,6 +408,7 @@ impl Args {
         self.configure_lines(&mut config);
         config.decode.vxlan_ports.extend(&self.vxlan_ports);
         config.decode.restrictions = self.restrictions();
+        config.http.is_answered_only = self.answered_only;
         if let Some(flows) = self.flows {
             config.flow.flow_count_max = flows as usize;
         }

@@ -241,6 +241,9 @@ pub struct HttpConfig {
     /// Bytes that open heads, exchanges and connection states may take in all connections of a
     /// shard. Beyond half of it, those that take much are cut short; beyond all of it, every one.
     pub held_bytes_shard_max: usize,
+    /// Leaves out requests on connections on which nobody answered: the other side sent nothing,
+    /// not even an acknowledgement, so no handshake was seen either. They are counted.
+    pub is_answered_only: bool,
 }
 
 impl HttpConfig {
@@ -350,6 +353,7 @@ impl Default for HttpConfig {
             head_bytes_max: 64 << 10,
             pending_count_max: 1024,
             held_bytes_shard_max: 256 << 20,
+            is_answered_only: false,
         }
     }
 }
@@ -400,6 +404,12 @@ pub enum ConfigError {
     /// [`DecodeConfig::crossing_bytes_max`] is too small.
     #[error("the memory for fragments must hold one datagram: at least 128 KiB")]
     FragmentBytes,
+    /// [`HttpConfig::is_answered_only`] with [`LineFormat::Text`].
+    #[error(
+        "a text line is written before an answer can come: leave out unanswered requests only \
+             from JSON lines"
+    )]
+    AnsweredOnlyText,
     /// [`EmitConfig::batch_bytes`] or [`EmitConfig::direct_batch_bytes`] is too small.
     #[error("a batch must hold at least two lines of maximum length")]
     BatchBytes,
@@ -472,6 +482,9 @@ impl Config {
         }
         if self.http.head_bytes_max < 1024 {
             return Err(ConfigError::HeadBytes);
+        }
+        if self.http.is_answered_only && matches!(self.emit.format, LineFormat::Text { .. }) {
+            return Err(ConfigError::AnsweredOnlyText);
         }
         Ok(())
     }

@@ -143,11 +143,13 @@ counters! {
         exchanges_truncated,
         /// Exchanges with a gap inside, whatever their outcome.
         exchanges_with_gap,
+        /// Requests without an answer that were left out as requested. They have no outcome.
+        exchanges_left_out,
     }
 }
 
 impl ExchangeStats {
-    /// All exchanges, whatever their outcome.
+    /// All exchanges that were reported, whatever their outcome.
     pub fn exchanges(&self) -> u64 {
         self.exchanges_complete
             + self.exchanges_no_response
@@ -173,7 +175,7 @@ counters! {
 counters! {
     /// Outcomes of a shard's lines.
     EmitStats {
-        /// Lines formatted.
+        /// Lines formatted, or dropped instead.
         lines,
         /// Bytes of these lines.
         line_bytes,

@@ -67,6 +67,13 @@ impl Totals {
     fn why_nothing(&self) -> Option<String> {
         let (protocol, decode) = (&self.shards.pipeline.protocol, &self.shards.pipeline.decode);
         let (flows, exchanges) = (&protocol.flows, &protocol.exchanges);
+        if exchanges.exchanges_left_out > 0 && self.exchanges() == 0 {
+            return Some(
+                "all requests were left out: no packet of the side that answers was seen; without \
+                 --answered-only they are reported"
+                    .into(),
+            );
+        }
         if exchanges.requests + exchanges.responses + self.exchanges() > 0 {
             return None;
         }
@@ -234,6 +241,7 @@ impl fmt::Display for Totals {
             ("no_request", exchanges.exchanges_no_request),
             ("truncated", exchanges.exchanges_truncated),
             ("with a gap", exchanges.exchanges_with_gap),
+            ("unanswered, left out", exchanges.exchanges_left_out),
         ];
         row_of_parts(f, "exchanges", &outcomes)?;
         for (name, parts) in protocol.rows() {

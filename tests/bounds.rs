@@ -6,9 +6,11 @@
 //! the program with its default bounds, and millions of frames.
 
 use crate::support::attack_harness::{
-    Attack, Counting, ETHERNET, Outcome, held_now, honest, run_attack, small, storm, watch_attack,
+    Attack, Counting, ETHERNET, Outcome, held_now, honest, run_attack, slow, small, storm,
+    watch_attack,
 };
 use crate::support::attacks;
+use crate::support::capture_file::WrittenFrame;
 use httplines::config::{Config, Input};
 use httplines::pipeline::Pipeline;
 use httplines::protocol::ProtocolStats;
@@ -91,9 +93,20 @@ fn what_is_counted_is_what_is_held() {
 /// Asserts that the attack leaves the shard within its bounds, and the honest traffic as if it were
 /// alone.
 fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> Outcome {
-    let alone = run_attack(config, 0, attacks::syns(), honest(HONEST_COUNT));
-    assert_eq!(alone.honest.len() as u64, HONEST_COUNT);
-    let outcome = run_attack(config, frame_count, attack, honest(HONEST_COUNT));
+    hold_beside(config, frame_count, attack, HONEST_COUNT, honest)
+}
+
+/// The same with other honest traffic, which makes a record for each of `count`.
+fn hold_beside(
+    config: &Config,
+    frame_count: u64,
+    attack: impl Attack,
+    count: u64,
+    honest: impl Fn(u64) -> Vec<WrittenFrame>,
+) -> Outcome {
+    let alone = run_attack(config, 0, attacks::syns(), honest(count));
+    assert_eq!(alone.honest.len() as u64, count);
+    let outcome = run_attack(config, frame_count, attack, honest(count));
     let bound = shard_bytes_max(config);
     assert!(outcome.peak_bytes <= bound, "{} bytes of {bound}", outcome.peak_bytes);
     let other = outcome.honest.iter().find(|line| !alone.honest.contains(line));
@@ -133,6 +146,33 @@ fn more_connections_than_the_table_holds() {
     let outcome = hold(&small(), 40_000, attacks::requests());
     given_up(&outcome, of_flow, |flow| flow.flows_evicted);
     assert!(outcome.other_count > 30_000, "requests without a response are reported, too");
+}
+
+/// Honest connections wait 12 s for their responses, and everything that nobody answered gives way
+/// first: with the table of connections full, and with the memory of exchanges full.
+#[test]
+fn requests_from_everywhere_beside_connections_that_wait() {
+    let mut roomy = small();
+    roomy.flow.flow_count_max = 100_000;
+    for config in [small(), roomy] {
+        let beside_slow = |count| slow(count, 1);
+        let outcome = hold_beside(&config, 40_000, attacks::requests(), 100, beside_slow);
+        given_up(&outcome, of_flow, |flow| flow.flows_evicted);
+        // Heads that never end, a piece of each.
+        hold_beside(&config, 200_000, attacks::slow_heads(100_000, 100), 100, beside_slow);
+        hold_beside(&config, 40_000, attacks::syns(), 100, beside_slow);
+    }
+}
+
+/// A connection with many requests under way must give some up when half of the memory is used. It
+/// is not used by requests that nobody answers.
+#[test]
+fn requests_from_everywhere_beside_busy_connections() {
+    let mut config = small();
+    config.flow.flow_count_max = 100_000;
+    let busy = |count| slow(count / 40, 40);
+    let outcome = hold_beside(&config, 40_000, attacks::requests(), 200, busy);
+    assert_eq!(outcome.stats.pipeline.protocol.http1.pending_overflow, 0);
 }
 
 /// Between two exchanges, a connection keeps nothing but its table entry and its share of the

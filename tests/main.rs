@@ -30,6 +30,7 @@ mod filter_heads;
 mod filter_hints;
 mod filter_trust;
 mod filter_tunnels;
+mod floods;
 mod fragments;
 mod json;
 mod live;

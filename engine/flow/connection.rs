@@ -242,9 +242,7 @@ impl Connection {
                     self.learn_scale(segment);
                     handshake.client = Some(segment.direction);
                     handshake.client_isn.set_if_none(segment.seq);
-                    if !handshake.has_syn {
-                        (handshake.began_at, handshake.has_syn) = (segment.timestamp, true);
-                    }
+                    handshake.see_syn(segment.timestamp);
                 }
             }
             Some(ack) => {

@@ -22,10 +22,20 @@ pub struct Handshake {
     pub server_isn: PackedOption<SeqNumber>,
     /// When the first SYN passed; for a midstream connection, when its first captured payload did.
     pub began_at: TimestampNs,
-    /// The SYN was captured.
-    pub has_syn: bool,
+    /// What else was seen.
+    pub marks: Marks,
     /// When the first SYN-ACK passed.
     pub syn_ack_at: PackedOption<TimestampNs>,
+}
+
+/// What was seen of a connection, in one byte: whether its SYN was, and whether both sides have
+/// spoken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    const HAS_SYN: u8 = 1;
+    const IS_ANSWERED: u8 = 2;
 }
 
 impl Handshake {
@@ -36,9 +46,28 @@ impl Handshake {
             client_isn: Some(isn).into(),
             server_isn: PackedOption::NONE,
             began_at: syn_at,
-            has_syn: true,
+            marks: Marks(Marks::HAS_SYN),
             syn_ack_at: PackedOption::NONE,
         }
+    }
+
+    /// The SYN was captured, at `syn_at`. The first one counts.
+    pub fn see_syn(&mut self, syn_at: TimestampNs) {
+        if self.marks.0 & Marks::HAS_SYN == 0 {
+            self.marks.0 |= Marks::HAS_SYN;
+            self.began_at = syn_at;
+        }
+    }
+
+    /// Both sides have spoken.
+    pub fn see_answer(&mut self) {
+        self.marks.0 |= Marks::IS_ANSWERED;
+    }
+
+    /// Whether both sides have spoken: the one that did not speak first has sent something that may
+    /// belong to the connection, other than a reset.
+    pub fn is_answered(&self) -> bool {
+        self.marks.0 & Marks::IS_ANSWERED != 0
     }
 
     /// The record's `flow`: a hash with fixed keys of the flow key, the client's initial sequence
@@ -64,7 +93,7 @@ impl Handshake {
 
     /// The time from SYN to SYN-ACK, if both were captured in that order.
     pub fn connect_ns(&self) -> Option<u64> {
-        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.has_syn)?;
+        let syn_ack_at = self.syn_ack_at.get().filter(|_| self.marks.0 & Marks::HAS_SYN != 0)?;
         syn_ack_at.0.checked_sub(self.began_at.0)
     }
 

@@ -17,6 +17,7 @@ mod reorder_state;
 mod rival;
 #[cfg(test)]
 mod shape_tests;
+mod slot_set;
 mod slots;
 mod stream;
 mod table;
@@ -27,7 +28,7 @@ mod trust_tests;
 
 pub use crate::ids::FlowKey;
 pub use connection::{Bypassed, Connection};
-pub use handshake::Handshake;
+pub use handshake::{Handshake, Marks};
 pub use reorder_pool::ReorderPool;
 pub use table::{FlowIndex, FlowTable, memory_weight};
 

@@ -4,6 +4,7 @@
 use super::connection::{Bypassed, Connection, Ownership, ReassemblyContext};
 use super::index::Index;
 use super::rival::HeldSegment;
+use super::slot_set::Unanswered;
 use super::slots::Slots;
 use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
@@ -17,16 +18,7 @@ use foldhash::fast::RandomState;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
-/// The number of flows that are compared to find one to evict. The best of a few is nearly the best
-/// of all.
-const SAMPLE_COUNT: usize = 16;
-
-/// A flow without payload is evicted as if it had been quiet for this many times as long. It is not
-/// always evicted first: every connection begins without payload, and a flood that sends payload
-/// would push out all new connections.
-const UNUSED_WEIGHT: u64 = 8;
-/// Closed flows have nothing left to report and are evicted first.
-const CLOSED_WEIGHT: u64 = 1 << 40;
+mod pressure;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
@@ -53,8 +45,12 @@ struct Flow<S> {
     state: S,
     /// The flow's position in `overdue`.
     watched_until: PackedOption<TimestampNs>,
+    /// The side that spoke first.
+    opener: Direction,
     /// Payload has passed.
     is_used: bool,
+    /// Payload has passed, and both sides have spoken.
+    is_settled: bool,
 }
 
 /// How to handle a segment.
@@ -82,6 +78,8 @@ pub struct FlowTable<S> {
     index: Index,
     slots: Slots<Flow<S>>,
     free: Vec<u32>,
+    /// The flows on which only one side has spoken.
+    unanswered: Unanswered,
     /// The slot where the next search for idle flows begins.
     cursor: usize,
     /// Flows with a hole whose grace is running, each once, sorted by the end of the grace. A
@@ -117,6 +115,7 @@ impl<S: Default> FlowTable<S> {
             index: Index::new(),
             slots: Slots::new(),
             free: Vec::new(),
+            unanswered: Unanswered::default(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
             announced: ([0; STEP_FRAMES], 0),
@@ -326,6 +325,7 @@ impl<S: Default> FlowTable<S> {
         connection: Connection,
         handshake: Handshake,
     ) -> FlowIndex {
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         let flow = Flow {
             key: segment.key,
             handshake,
@@ -333,19 +333,17 @@ impl<S: Default> FlowTable<S> {
             last_seen: segment.timestamp,
             over_at: NEVER,
             watched_until: PackedOption::NONE,
+            opener: handshake.client.unwrap_or(segment.direction),
             is_used: false,
+            is_settled: false,
             state: S::default(),
         };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(flow);
-                slot
-            }
-            None => {
-                self.slots.push(flow);
-                (self.slots.len() - 1) as u32
-            }
-        };
+        self.unanswered.all.insert(slot as usize);
+        if (slot as usize) < self.slots.len() {
+            self.slots[slot as usize] = Some(flow);
+        } else {
+            self.slots.push(flow);
+        }
         self.index.insert(hash, slot);
         self.context.stats.flows += 1;
         FlowIndex(slot)
@@ -361,8 +359,10 @@ impl<S: Default> FlowTable<S> {
         mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
     ) -> bool {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
+        if !flow.is_settled {
+            flow.learn(index.0 as usize, segment, &mut self.unanswered);
+        }
         flow.last_seen = flow.last_seen.max(segment.timestamp);
-        flow.is_used |= segment.payload_wire_bytes > 0;
         if segment.flags.is_syn() {
             flow.connection.learn_handshake(segment, &mut flow.handshake);
         }
@@ -470,6 +470,9 @@ impl<S: Default> FlowTable<S> {
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
+        if !flow.handshake.is_answered() {
+            self.unanswered.remove(index.0 as usize, flow.is_used);
+        }
         let hash = self.hash(&flow.key);
         self.index.remove(hash, index.0);
         self.free.push(index.0);
@@ -488,10 +491,14 @@ impl<S: Default> FlowTable<S> {
         Some((&flow.key, &flow.handshake, &mut flow.state))
     }
 
-    /// The connection of a flow, with its key and state, to send flow hints to the source.
-    pub fn link(&mut self, index: FlowIndex) -> Option<(&FlowKey, &mut Connection, &mut S)> {
+    /// The connection of a flow, with its key, handshake and state, to send flow hints to the
+    /// source.
+    pub fn link(
+        &mut self,
+        index: FlowIndex,
+    ) -> Option<((&FlowKey, &Handshake), &mut Connection, &mut S)> {
         let flow = self.slots[index.0 as usize].as_mut()?;
-        Some((&flow.key, &mut flow.connection, &mut flow.state))
+        Some(((&flow.key, &flow.handshake), &mut flow.connection, &mut flow.state))
     }
 
     /// The next flow whose timeout has expired at `now`, among the next `effort` slots. Reduces
@@ -521,99 +528,6 @@ impl<S: Default> FlowTable<S> {
     pub fn indices(&self) -> Vec<FlowIndex> {
         let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
         taken.map(|(slot, _)| FlowIndex(slot as u32)).collect()
-    }
-
-    /// The flow to evict when the table is full.
-    fn eviction_choice(&mut self, now: TimestampNs) -> FlowIndex {
-        let mut effort = self.slots.len();
-        let choice = self.heaviest(&mut effort, |flow| {
-            let weight = match (flow.connection.is_closed(), flow.is_used) {
-                (true, _) => CLOSED_WEIGHT,
-                (false, true) => 1,
-                (false, false) => UNUSED_WEIGHT,
-            };
-            memory_weight(weight, now, flow.last_seen)
-        });
-        choice.unwrap_or(FlowIndex(0))
-    }
-
-    /// The flow with the greatest memory weight among a few in the next `effort` slots. A weight of
-    /// 0 means that the flow is not eligible. Reduces `effort` by the slots it looked at. If the
-    /// slots are nearly empty, nothing is chosen, because only the newest flow might be found
-    /// there.
-    fn heaviest(
-        &mut self,
-        effort: &mut usize,
-        memory_weight: impl Fn(&Flow<S>) -> u64,
-    ) -> Option<FlowIndex> {
-        let is_all = *effort >= self.slots.len();
-        let (mut best, mut best_weight, mut seen_count) = (None, 0, 0);
-        while seen_count < SAMPLE_COUNT && *effort > 0 && self.slots.len() > 0 {
-            *effort -= 1;
-            let slot = self.cursor % self.slots.len();
-            self.cursor = slot + 1;
-            let Some(flow) = &self.slots[slot] else { continue };
-            let memory_weight = memory_weight(flow);
-            seen_count += usize::from(memory_weight > 0);
-            if memory_weight > best_weight {
-                (best, best_weight) = (Some(FlowIndex(slot as u32)), memory_weight);
-            }
-        }
-        best.filter(|_| is_all || seen_count == SAMPLE_COUNT)
-    }
-
-    /// Whether memory for waiting segments is short: quiet flows should give up their holes
-    /// ([`FlowTable::relieve`]) before the limit is reached, at which every flow must.
-    #[inline]
-    pub fn is_short(&self) -> bool {
-        self.context.pool.segments.used_bytes > self.context.pool.segments.max_bytes / 8 * 7
-    }
-
-    /// Gives up the holes of one flow: the one with the most and oldest waiting data, among a few
-    /// in the next `effort` slots. Returns false if none has any, or if all of these have little:
-    /// there is memory left for them, and the next call looks at others.
-    pub fn relieve(
-        &mut self,
-        now: TimestampNs,
-        effort: &mut usize,
-        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
-    ) -> bool {
-        let grace_ns = self.context.limits.reorder_grace_ms.saturating_mul(1_000_000);
-        let choice = self.heaviest(effort, |flow| {
-            // Every flow is quiet for a moment while it waits. A flow that has just sent a lot must
-            // not weigh less than one that was quiet for a few packets.
-            let buffered_bytes = flow.connection.buffered_bytes() as u64;
-            memory_weight(
-                buffered_bytes,
-                TimestampNs(now.0.saturating_add(grace_ns)),
-                flow.last_seen,
-            )
-        });
-        let Some(index) = choice else { return false };
-        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
-        let is_little =
-            flow.connection.buffered_bytes() <= self.context.limits.reorder_bytes_max / 64;
-        if is_little
-            && self.context.pool.segments.used_bytes
-                <= self.context.pool.segments.max_bytes / 16 * 15
-        {
-            return false;
-        }
-        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
-        flow.connection.give_up_all_holes(now, &mut self.context, &mut |direction, chunk| {
-            visit(key, handshake, state, direction, chunk);
-        });
-        true
-    }
-
-    /// The flow whose state has the greatest memory weight, among a few in the next `effort` slots.
-    /// The second argument of `memory_weight` is the time since which the flow was quiet.
-    pub fn heaviest_state(
-        &mut self,
-        effort: &mut usize,
-        memory_weight: impl Fn(&S, TimestampNs) -> u64,
-    ) -> Option<FlowIndex> {
-        self.heaviest(effort, |flow| memory_weight(&flow.state, flow.last_seen))
     }
 }
 

@@ -8,7 +8,6 @@ use crate::ids::Direction::{self, Forward, Reverse};
 use proptest::prelude::*;
 
 const ACK: u8 = TcpFlags::ACK;
-const FIN: u8 = TcpFlags::ACK | TcpFlags::FIN;
 const RST: u8 = TcpFlags::RST;
 const SYN: u8 = TcpFlags::SYN;
 

@@ -105,6 +105,18 @@ impl BatchSender {
         self.hand_over(stats);
     }
 
+    /// Whether the writer is behind: more than half of the queue is full.
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.route, Route::Queue(queue)
+            if 2 * queue.full.slots() < queue.full.buffer().capacity())
+    }
+
+    /// Counts a line that is dropped instead of being formatted.
+    pub fn drop_line(stats: &mut EmitStats) {
+        stats.lines += 1;
+        stats.lines_dropped += 1;
+    }
+
     /// Hands over the lines that are there. With [`Policy::Drop`] and a full queue the lines stay
     /// in the buffer, since it has space for more.
     pub fn flush(&mut self, stats: &mut EmitStats) {

@@ -37,6 +37,8 @@ pub struct RecordWriter {
     sender: Option<BatchSender>,
     quota: Option<Quota>,
     is_prompt: bool,
+    /// An exchange was on a connection with an answer.
+    has_answered: bool,
     stats: EmitStats,
 }
 
@@ -50,7 +52,17 @@ impl RecordWriter {
         is_prompt: bool,
     ) -> RecordWriter {
         let (sender, stats) = (Some(sender), EmitStats::default());
-        RecordWriter { format, sender, quota, is_prompt, stats }
+        RecordWriter { format, sender, quota, is_prompt, has_answered: false, stats }
+    }
+
+    /// Whether the line of an exchange on a connection without an answer gives way to others,
+    /// because the writer is behind. (Text has no line for an exchange.) If nobody answers at all,
+    /// only one direction is captured, and all are equal.
+    #[cold]
+    fn gives_way(&self) -> bool {
+        self.has_answered
+            && self.sender.as_ref().is_some_and(BatchSender::is_behind)
+            && !self.format.wants().messages
     }
 
     /// Called after each poll of the source.
@@ -97,6 +109,13 @@ impl EventSink for RecordWriter {
             if !is_left {
                 return;
             }
+        }
+        match event {
+            Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,
+            Event::Exchange(_) if self.gives_way() => {
+                return BatchSender::drop_line(&mut self.stats);
+            }
+            _ => {}
         }
         if let Some(sender) = &mut self.sender {
             let format = &mut self.format;

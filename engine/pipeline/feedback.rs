@@ -13,6 +13,11 @@ const GRANT_AHEAD_BYTES_MIN: i32 = (GRANT_AHEAD_BYTES_MAX / 2) as i32;
 /// it.
 const GRANT_BEHIND_BYTES_MAX: i32 = 1 << 30;
 
+/// A connection on which only one side speaks gets a hint once it has carried this much: anybody can
+/// send one packet from any address. To take all default hints in this way costs a quarter of a
+/// terabyte.
+const UNANSWERED_BYTES_MIN: u32 = 1 << 20;
+
 /// The state of a connection apart from its streams.
 #[derive(Debug, Default)]
 pub(super) struct FlowState {
@@ -63,8 +68,10 @@ impl Feedback {
         index: FlowIndex,
         shared: &mut Shared<S>,
     ) {
-        let Some((key, connection, state)) = flows.link(index) else { return };
-        if state.hint.id.is_none() && !state.hint.is_refused {
+        let Some(((key, handshake), connection, state)) = flows.link(index) else { return };
+        let is_one_sided = !handshake.is_answered() && has_sent_much(connection);
+        let may_begin = handshake.is_answered() || is_one_sided;
+        if state.hint.id.is_none() && !state.hint.is_refused && may_begin {
             self.begin(key, connection, &mut state.hint);
         }
         for direction in [Direction::Forward, Direction::Reverse] {
@@ -72,9 +79,8 @@ impl Feedback {
                 state.protocol.elidable_until(shared, direction, bytes_min, GRANT_AHEAD_BYTES_MAX)
             });
             // Of a head that nobody has read yet, another copy may still come, and must be seen.
-            let until = elidable
-                .filter(|it| connection.is_read_until(direction, it.head_end))
-                .map(|it| it.until);
+            let is_read = |head_end| connection.is_read_until(direction, head_end) || is_one_sided;
+            let until = elidable.filter(|it| is_read(it.head_end)).map(|it| it.until);
             let Some(next) = connection.next(direction) else { continue };
             let until = match (connection.granted(direction), until) {
                 (Some(granted), Some(until))
@@ -90,7 +96,7 @@ impl Feedback {
                 (_, None) if state.hint.id.is_some() => next,
                 (_, None) => continue,
             };
-            if state.hint.id.is_none() {
+            if state.hint.id.is_none() && may_begin {
                 // A slot may have become free.
                 self.begin(key, connection, &mut state.hint);
             }
@@ -123,7 +129,7 @@ impl Feedback {
     /// message.
     #[cold]
     pub fn dismiss(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex, is_final: bool) {
-        let Some((key, connection, state)) = flows.link(index) else { return };
+        let Some(((key, _), connection, state)) = flows.link(index) else { return };
         let hint = &mut state.hint;
         if hint.is_verdict() {
             return;
@@ -158,6 +164,14 @@ impl Feedback {
             self.hints.erase(id);
         }
     }
+}
+
+/// Whether the connection has carried [`UNANSWERED_BYTES_MIN`] in one direction.
+fn has_sent_much(connection: &Connection) -> bool {
+    [Direction::Forward, Direction::Reverse].into_iter().any(|direction| {
+        let sent = connection.number(direction).zip(connection.next(direction));
+        sent.is_some_and(|(begin, next)| next.0.wrapping_sub(begin.0) >= UNANSWERED_BYTES_MIN)
+    })
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub struct Shared<S> {
 impl<S: EventSink> Shared<S> {
     /// Starts without any open exchange.
     pub fn new(limits: HttpConfig, sink: S) -> Shared<S> {
-        let recorder = Recorder::new(limits.held_bytes_shard_max, sink);
+        let recorder = Recorder::new(&limits, sink);
         let stats = ProtocolStats::default();
         Shared { limits, recorder, stats, http1: http1::Spares::default() }
     }
@@ -97,6 +97,18 @@ impl<S> Shared<S> {
     #[inline]
     pub fn is_short(&self) -> bool {
         self.recorder.pool.held_bytes() > self.limits.held_bytes_shard_max / 8 * 7
+    }
+
+    /// Whether the limit is nearly reached.
+    pub fn is_very_short(&self) -> bool {
+        self.recorder.pool.held_bytes() > self.limits.held_bytes_shard_max / 16 * 15
+    }
+
+    /// Whether nearly half of the memory is used: beyond half of it, connections with many requests
+    /// in progress must give some up ([`HttpConfig::held_share`]).
+    #[inline]
+    pub fn is_half_used(&self) -> bool {
+        self.recorder.pool.held_bytes() > self.limits.held_share(false) / 8 * 7
     }
 
     /// Bytes held by unfinished messages and active connections.

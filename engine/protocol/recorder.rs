@@ -2,6 +2,7 @@
 
 use super::FlowRef;
 use super::pool::{ExchangeId, ExchangePool};
+use crate::config::HttpConfig;
 use crate::flow::{End, SegmentMeta};
 use crate::record::{
     Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome, Wants,
@@ -17,16 +18,18 @@ pub struct Recorder<S> {
     pub stats: ExchangeStats,
     /// What the sink uses.
     wants: Wants,
+    /// See [`HttpConfig::is_answered_only`].
+    is_answered_only: bool,
     /// Where events go.
     pub sink: S,
 }
 
 impl<S: EventSink> Recorder<S> {
-    /// Starts without any open exchange. `held_bytes_max` is the shard's limit for the memory of
-    /// exchanges.
-    pub(super) fn new(held_bytes_max: usize, sink: S) -> Recorder<S> {
-        let (pool, stats) = (ExchangePool::new(held_bytes_max), ExchangeStats::default());
-        Recorder { pool, stats, wants: sink.wants(), sink }
+    /// Starts without any open exchange.
+    pub(super) fn new(limits: &HttpConfig, sink: S) -> Recorder<S> {
+        let pool = ExchangePool::new(limits.held_bytes_shard_max);
+        let (stats, is_answered_only) = (ExchangeStats::default(), limits.is_answered_only);
+        Recorder { pool, stats, wants: sink.wants(), is_answered_only, sink }
     }
 
     /// Whether the sink uses all headers of a message.
@@ -66,7 +69,7 @@ impl<S: EventSink> Recorder<S> {
         self.sink.event(Event::Message(MessageRecord { flow, message, when }));
     }
 
-    /// Reports the exchange, which is over, and returns it to the pool.
+    /// Reports the exchange, which is over, unless it is left out, and returns it to the pool.
     #[inline]
     pub(crate) fn report(
         &mut self,
@@ -77,6 +80,11 @@ impl<S: EventSink> Recorder<S> {
         end: Option<End>,
     ) {
         let exchange = self.pool.exchange(id);
+        exchange.is_answered = flow.handshake.is_answered();
+        if !exchange.is_answered && self.is_answered_only && exchange.request.is_seen {
+            self.stats.exchanges_left_out += 1;
+            return self.pool.give_back(id);
+        }
         exchange.outcome = Some(outcome);
         exchange.end = end;
         exchange.is_midstream = flow.handshake.is_midstream();

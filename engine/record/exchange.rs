@@ -274,6 +274,9 @@ pub struct Exchange {
     pub end: Option<End>,
     /// The connection is midstream: its beginning was not captured.
     pub is_midstream: bool,
+    /// The side that did not speak first on the connection has sent something, if only an
+    /// acknowledgement.
+    pub is_answered: bool,
     /// The connection left HTTP with this exchange (CONNECT, Upgrade).
     pub is_switched: bool,
     /// Framing headers of one of its messages contradict each other.
@@ -299,6 +302,7 @@ impl Exchange {
         self.outcome = None;
         self.end = None;
         self.is_midstream = false;
+        self.is_answered = false;
         self.is_switched = false;
         self.is_conflict = false;
         self.is_early = false;

@@ -99,6 +99,7 @@ impl Script {
                 head_bytes_max: 1024,
                 pending_count_max: 3,
                 held_bytes_shard_max: 8192,
+                ..HttpConfig::default()
             };
         }
         let client_isn = (mode & 1 == 0).then_some(SeqNumber(0)).into();

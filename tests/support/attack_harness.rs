@@ -179,6 +179,37 @@ pub fn honest(count: u64) -> Vec<WrittenFrame> {
     frames.iter().map(|frame| WrittenFrame::new(frame.ns, &frame.bytes[14..])).collect()
 }
 
+/// `count` connections that wait long for their responses: all open and send `request_count`
+/// requests, and all are answered 12 s later. The frames of the attack pass in between as well.
+pub fn slow(count: u64, request_count: usize) -> Vec<WrittenFrame> {
+    let mut frames = Vec::new();
+    for number in 0..count {
+        let client = Ipv4Addr::from(0x0a01_0000 + number as u32);
+        let mut talk = Conversation::new(&format!("{client}:4242"), "10.2.0.1:80");
+        talk.handshake();
+        for nth in 0..request_count {
+            talk.client(format!("GET /{number}/{nth} HTTP/1.1\r\nHost: honest\r\n\r\n").as_bytes());
+        }
+        for nth in 0..request_count {
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n{nth:064}");
+            talk.server(response.as_bytes());
+        }
+        talk.finish();
+        let mut of_one = talk.frames(START_NS + number * HONEST_STEP_NS, HONEST_STEP_NS);
+        let is_response =
+            |frame: &WrittenFrame| frame.bytes.windows(9).any(|at| at == b"HTTP/1.1 ");
+        let answered_at = of_one.iter().position(|frame| {
+            is_response(frame) && frame.bytes.windows(7).any(|at| at == b" 200 OK")
+        });
+        for frame in &mut of_one[answered_at.expect("a response")..] {
+            frame.ns += 12_000_000_000;
+        }
+        frames.extend(of_one);
+    }
+    frames.sort_by_key(|frame| frame.ns);
+    frames.iter().map(|frame| WrittenFrame::new(frame.ns, &frame.bytes[14..])).collect()
+}
+
 /// The frames of an attack, with honest ones spread evenly among them.
 struct AttackSource<A> {
     attack: A,

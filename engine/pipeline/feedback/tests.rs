@@ -219,6 +219,64 @@ fn what_is_over_is_granted_nothing() {
     assert_eq!((hinted.granted_bytes(Forward), hinted.hints.taken_count()), (0, 0));
 }
 
+/// A segment of a connection of its own, which user space takes and follows.
+fn follow_one(hinted: &mut HintedConnection, port: u8, offset: u32, payload: &[u8]) {
+    let segment = Segment {
+        key: FlowKey { port: [[0, 80], [port, 1]], ..KEY },
+        direction: Reverse,
+        seq: SeqNumber(1).plus(offset),
+        ack: Some(SeqNumber(1)),
+        flags: TcpFlags(TcpFlags::ACK),
+        window: 65_535,
+        header: &[],
+        is_checksum_trusted: false,
+        payload,
+        payload_wire_bytes: payload.len() as u32,
+        timestamp: TimestampNs(1),
+        iface: IfaceId(0),
+        tunnel: TunnelPath::default(),
+    };
+    let index = hinted.flows.enter(&segment, &mut NoEvents).expect("a flow");
+    let shared = &mut hinted.shared;
+    hinted.flows.accept(index, &segment, |key, handshake, it, direction, chunk| {
+        let flow = FlowRef { key, handshake };
+        it.protocol.chunk(&mut Context { flow, shared }, direction, chunk);
+    });
+    hinted.feedback.follow(&mut hinted.flows, index, &mut hinted.shared);
+}
+
+/// The table has two slots, and one packet from anybody takes none.
+#[test]
+fn a_flood_of_requests_takes_no_hint_from_a_connection_that_is_answered() {
+    let mut hinted = HintedConnection::new(Some(1 << 16), [7, 11]);
+    for port in 2..200 {
+        let payload =
+            if port % 2 == 0 { GET } else { b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n" };
+        follow_one(&mut hinted, port, 0, payload);
+    }
+    let of_own = HintStats { hints: 1, ..HintStats::default() };
+    assert_eq!(hinted.feedback.stats(), of_own, "none was refused, either");
+    hinted.head(1 << 20);
+    assert_eq!(hinted.granted_bytes(Forward), 1 << 20);
+}
+
+/// Where one direction is captured, no connection is answered. A large body stays in the kernel all
+/// the same, once a part of it has passed.
+#[test]
+fn an_upload_that_goes_on_without_an_answer_gets_a_hint() {
+    let mut hinted = HintedConnection::new(Some(1 << 16), [7, 11]);
+    let head = b"PUT / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n";
+    follow_one(&mut hinted, 9, 0, head);
+    let (mut offset, body) = (head.len() as u32, vec![b'x'; 100_000]);
+    while hinted.hints.taken_count() == 1 {
+        assert!(offset < 1_200_000, "no hint after {offset} bytes");
+        follow_one(&mut hinted, 9, offset, &body);
+        offset += body.len() as u32;
+    }
+    assert!(offset > UNANSWERED_BYTES_MIN, "a hint after {offset} bytes");
+    assert_eq!(hinted.feedback.stats().grants, 1);
+}
+
 /// Both slots of the key are taken: the whole connection is passed to user space until one is free.
 #[test]
 fn a_note_that_found_no_place_tries_again_with_the_next_grant() {

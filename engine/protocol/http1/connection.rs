@@ -417,12 +417,17 @@ impl Http1Connection {
     }
 
     /// What is still wanted. Any value other than [`Interest::Undecided`] and [`Interest::Wanted`]
-    /// is final, and the connection need not be followed any more.
+    /// is final, and the connection need not be followed any more. A head that has begun is wanted:
+    /// the filter must not lose the rest of it, whatever else arrives in between.
     #[inline]
     pub fn interest(&self) -> Interest {
         let has_left = self.pairer.has_switched && self.pairer.pending.is_empty();
         match interest(self.spoken, has_left, self.unclear_bytes) {
-            Interest::Dormant if self.framers.iter().any(Framer::is_in_head) => Interest::Undecided,
+            Interest::Undecided | Interest::Dormant
+                if self.framers.iter().any(Framer::is_in_head) =>
+            {
+                Interest::Wanted
+            }
             interest => interest,
         }
     }

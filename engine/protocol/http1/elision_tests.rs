@@ -169,7 +169,9 @@ fn what_connections_turn_out_to_be() {
     );
     // A long head has not ended yet.
     let long = [GET.trim_end().as_bytes(), b"\r\nCookie: ", &[b'x'; 5000]].concat();
-    assert_eq!(interest(&[(Forward, &long)]), Interest::Undecided);
+    assert_eq!(interest(&[(Forward, &long)]), Interest::Wanted);
+    // Nor has one of which a piece has arrived.
+    assert_eq!(interest(&[(Forward, b"POST / HTTP/1.1\r\nHo")]), Interest::Wanted);
     // A prefix in front of HTTP, as SOCKS has it.
     let socks: &[(Direction, &[u8])] =
         &[(Forward, b"\x05\x01\0"), (Reverse, b"\x05\0"), (Forward, GET.as_bytes())];

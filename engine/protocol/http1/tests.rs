@@ -556,6 +556,7 @@ proptest! {
             head_bytes_max: 1024,
             pending_count_max: 3,
             held_bytes_shard_max: 8192,
+            ..HttpConfig::default()
         });
         for (is_forward, text, lost) in turns {
             let direction = if is_forward { Forward } else { Reverse };
