@@ -323,7 +323,7 @@ impl<S: EventSink> Connections<S> {
         match interest {
             Interest::Undecided | Interest::Wanted => {}
             // Somebody may have forged what it rests on.
-            _ if !self.flows.is_proven(index) => {}
+            _ if !self.flows.is_proven(index, |state| state.protocol.evidence()) => {}
             Interest::Encrypted => self.flows.bypass(index, Bypassed::Closed),
             Interest::Foreign => self.dismiss(index, Bypassed::Living),
             Interest::Dormant => self.dismiss(index, Bypassed::Dormant),

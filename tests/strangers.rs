@@ -1,5 +1,5 @@
-//! Frames that no endpoint of a connection has sent, or that none accepts. They hide no exchange, end
-//! none and make none up, but for the one that they touch. docs/exactness.md has what remains
+//! Frames that no endpoint of a connection has sent, or that none accepts. They hide no exchange,
+//! end none and make none up, but for the one that they touch. docs/exactness.md has what remains
 //! ("What can fool it").
 
 use crate::support::capture_file::WrittenFrame;

@@ -212,8 +212,8 @@ impl Rival {
             || self.is_full()
     }
 
-    /// Whether one side continues the connection exactly, the other has read exactly that, and it has
-    /// read what the other sends now.
+    /// Whether one side continues the connection exactly, the other has read exactly that, and it
+    /// has read what the other sends now.
     fn continues(&self, own: usize, incumbent: Incumbent) -> bool {
         let (Some(own_side), Some(peer)) = (self.sides[own], self.sides[1 - own]) else {
             return false;

@@ -167,18 +167,24 @@ impl Stream {
     }
 
     /// The peer has acknowledged `ack`, and advertises `window`.
-    #[inline(always)]
     pub fn update_acked(&mut self, ack: SeqNumber, window: u16) {
-        if self.has(Fact::Acked) && ack.precedes(self.acked) {
-            return;
+        if !self.has(Fact::Acked) || !ack.precedes(self.acked) {
+            self.advance_acked(ack, window);
         }
+    }
+
+    /// The same, if `ack` is not behind what the peer has acknowledged before.
+    #[inline(always)]
+    pub fn advance_acked(&mut self, ack: SeqNumber, window: u16) {
         match self.scale.shift() {
             Some(shift) => self.window_bytes = u32::from(window) << shift,
             None => self.learn_window(),
         }
         self.acked = ack;
-        let before = self.facts & Fact::Acked as u8;
-        self.facts |= Fact::Acked as u8 | before * (Fact::AckedAgain as u8 / Fact::Acked as u8);
+        if !self.has(Fact::AckedAgain) {
+            self.set(Fact::AckedAgain, self.has(Fact::Acked));
+            self.set(Fact::Acked, true);
+        }
     }
 
     /// What is in flight fits into the window.
@@ -225,8 +231,8 @@ impl Stream {
         !is_short || !number.precedes(isn)
     }
 
-    /// Whether its sender may send a segment at `seq` (RFC 9293 section 3.4), after everything up to
-    /// `passed`: it is inside the window, or so little behind that it may be a retransmission.
+    /// Whether its sender may send a segment at `seq` (RFC 9293 section 3.4), after everything up
+    /// to `passed`: it is inside the window, or so little behind that it may be a retransmission.
     pub fn may_be_sent(&self, seq: SeqNumber, passed: SeqNumber) -> bool {
         if !self.is_started() {
             return !self.has(Fact::AckedAgain) || self.is_near_acked(seq);
@@ -238,8 +244,9 @@ impl Stream {
         }
     }
 
-    /// Whether the peer may acknowledge `ack` (RFC 5961 section 5), after everything up to `passed`: at
-    /// most what its window allows to be sent, and at least what it has acknowledged, less a window.
+    /// Whether the peer may acknowledge `ack` (RFC 5961 section 5), after everything up to
+    /// `passed`: at most what its window allows to be sent, and at least what it has acknowledged,
+    /// less a window.
     pub fn may_be_acked(&self, ack: SeqNumber, passed: SeqNumber) -> bool {
         if !self.is_started() {
             return !self.has(Fact::Acked) || self.is_near_acked(ack);

@@ -8,7 +8,7 @@ use super::slot_set::Unanswered;
 use super::slots::Slots;
 use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
-use crate::decode::{Segment, is_worth_joining};
+use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
 use crate::packed_option::PackedOption;
 use crate::simd;
@@ -395,9 +395,13 @@ impl<S: Default> FlowTable<S> {
 
     /// Whether what passed on a connection is beyond doubt; see [`Connection::is_proven`].
     #[cold]
-    pub fn is_proven(&self, index: FlowIndex) -> bool {
+    pub fn is_proven(
+        &self,
+        index: FlowIndex,
+        evidence: impl Fn(&S) -> Option<(Direction, SeqNumber)>,
+    ) -> bool {
         let flow = self.slots[index.0 as usize].as_ref();
-        flow.is_some_and(|flow| flow.connection.is_proven())
+        flow.is_some_and(|flow| flow.connection.is_proven(evidence(&flow.state)))
     }
 
     /// The bytes of this flow are no longer wanted. Its segments are skipped from now on, and it is

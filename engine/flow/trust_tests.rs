@@ -14,8 +14,8 @@ const SYN: u8 = TcpFlags::SYN;
 /// The window that all segments of these tests advertise. Their SYNs have no scale option.
 const WINDOW: u32 = 65_535;
 
-/// Requests and responses in turn, from `number` on, each acknowledged, one every 10 ms. Returns the
-/// segments and where both streams are then.
+/// Requests and responses in turn, from `number` on, each acknowledged, one every 10 ms. Returns
+/// the segments and where both streams are then.
 fn talk(count: u32, mut at: [u32; 2], mut at_ms: u64) -> (Vec<Sent>, [u32; 2]) {
     let mut sent = Vec::new();
     for _ in 0..count {
@@ -44,8 +44,8 @@ fn heard(sent: &[Sent]) -> (Vec<Heard>, Run) {
 /// Farther than any window of these tests, also than one whose scale is not known.
 const FAR: u32 = 1 << 21;
 
-/// A segment that no endpoint accepts: its offsets are far from those of the streams, or it has data
-/// and acknowledges nothing.
+/// A segment that no endpoint accepts: its offsets are far from those of the streams, or it has
+/// data and acknowledges nothing.
 fn forged() -> impl Strategy<Value = (bool, u8, Option<u32>, Option<u32>, usize)> {
     let far = || FAR..u32::MAX - FAR;
     let some = || prop::option::weighted(0.7, far());
@@ -221,6 +221,40 @@ fn a_syn_again_after_a_reset_opens_another_connection() {
     let (heard, run) = heard(&sent);
     assert_eq!(run.table.stats().flows, 2);
     assert_eq!(heard, [vec![bytes(Forward, "GET /abc"), Reset], talked(1)].concat());
+}
+
+#[test]
+fn a_forged_syn_does_not_end_a_live_connection() {
+    let mut sent = after_handshake(&[Sent::data(Forward, 0, 0, b"one", 1)]);
+    sent.push(Sent::data(Forward, 900_000, 0, b"", 2).flags(TcpFlags::SYN));
+    sent.push(Sent::data(Forward, 3, 0, b"two", 3));
+    sent.push(Sent::data(Forward, 900_000, 0, b"late", 400_000));
+    let run = run(&sent);
+    assert_eq!(run.table.stats().flows, 1);
+    assert_eq!(run.flushed(), [bytes(Forward, "onetwo")]);
+}
+
+#[test]
+fn a_handshake_with_data_of_both_sides_ends_it() {
+    let mut sent = after_handshake(&[Sent::data(Forward, 0, 0, b"one", 1)]);
+    sent.push(Sent::data(Forward, 900_000, 0, b"", 2).flags(TcpFlags::SYN));
+    sent.push(Sent::data(Reverse, 700_000, 900_000, b"", 3).flags(TcpFlags::SYN | TcpFlags::ACK));
+    sent.push(Sent::data(Forward, 900_000, 700_000, b"new", 4));
+    let stats = |run: &Run| (run.table.stats().flows, run.table.stats().flows_reused);
+    // Anybody can forge the first three. If the connection itself goes on, they were.
+    let mut forged = sent.clone();
+    forged.push(Sent::data(Forward, 3, 0, b"two", 5));
+    let forged = run(&forged);
+    assert_eq!((stats(&forged), forged.table.stats().handshakes_refused), ((1, 0), 1));
+    assert_eq!(forged.flushed(), [bytes(Forward, "onetwo")]);
+    // If it is not heard of again, the next one was waiting for its answer.
+    let mut unanswered = run(&sent);
+    unanswered.end();
+    assert_eq!((stats(&unanswered), unanswered.heard), ((2, 0), vec![bytes(Forward, "onenew")]));
+    sent.push(Sent::data(Reverse, 700_000, 900_003, b"answer", 6));
+    let answered = run(&sent);
+    assert_eq!(stats(&answered), (2, 1));
+    assert_eq!(answered.flushed(), [bytes(Forward, "onenew"), bytes(Reverse, "answer")]);
 }
 
 /// A forged handshake with data of the client, at `offset` from both streams.

@@ -13,8 +13,8 @@ const GRANT_AHEAD_BYTES_MIN: i32 = (GRANT_AHEAD_BYTES_MAX / 2) as i32;
 /// it.
 const GRANT_BEHIND_BYTES_MAX: i32 = 1 << 30;
 
-/// A connection on which only one side speaks gets a hint once it has carried this much: anybody can
-/// send one packet from any address. To take all default hints in this way costs a quarter of a
+/// A connection on which only one side speaks gets a hint once it has carried this much: anybody
+/// can send one packet from any address. To take all default hints in this way costs a quarter of a
 /// terabyte.
 const UNANSWERED_BYTES_MIN: u32 = 1 << 20;
 

@@ -33,6 +33,11 @@ impl FirstBytes {
         self.at
     }
 
+    /// Their direction, and the position behind them.
+    pub fn end(&self) -> (Direction, SeqNumber) {
+        (self.direction, self.at.plus(self.len.into()))
+    }
+
     /// Whether `copy`, which came in `meta`, holds the same bytes differently.
     pub fn differ_from(&self, direction: Direction, copy: &[u8], meta: &SegmentMeta) -> bool {
         direction == self.direction

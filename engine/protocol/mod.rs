@@ -320,6 +320,13 @@ pub trait Protocol: Default {
     /// [`Interest::Wanted`] is final.
     fn interest(&self) -> Interest;
 
+    /// The bytes that a final [`Protocol::interest`] rests on, if they are known: their direction,
+    /// and the position behind them. It is acted on once the receiver has read them, since until
+    /// then another copy may come.
+    fn evidence(&self) -> Option<(Direction, SeqNumber)> {
+        None
+    }
+
     /// Which bytes of `direction` need not reach user space, if there are at
     /// least `bytes_min` of them; at most `ahead_bytes_max` ahead. `None` if there is any doubt.
     fn elidable_until<S>(

@@ -191,6 +191,14 @@ macro_rules! protocols {
                 }
             }
 
+            /// The bytes that the interest rests on: their direction, and the position behind them.
+            pub fn evidence(&self) -> Option<(Direction, SeqNumber)> {
+                match self {
+                    $($(#[$attribute])* ConnectionState::$kind(state) => state.evidence(),)*
+                    ConnectionState::Succession(both) => both.now.evidence(),
+                }
+            }
+
             /// Which bytes of `direction` need not reach user space.
             #[inline(always)]
             pub fn elidable_until<S>(

@@ -42,9 +42,10 @@ impl Connection {
         let (stream, peer) = (&self.streams[own], &self.streams[1 - own]);
         // It acknowledges something between what was acknowledged and what has passed. A length
         // above half of all sequence numbers does not belong to this stream.
+        let read_bytes = ack.distance(peer.acked);
         let is_next = stream.next == segment.seq
-            && !ack.precedes(peer.acked)
-            && !peer.next.precedes(ack)
+            && read_bytes >= 0
+            && read_bytes <= peer.next.distance(peer.acked)
             && segment.payload_wire_bytes <= i32::MAX as u32;
         if !is_next {
             return false;
@@ -53,7 +54,7 @@ impl Connection {
             let (bytes, cut, meta) = Stream::piece_of(segment, 0, context.is_filtered);
             self.streams[own].pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
         }
-        self.streams[1 - own].update_acked(ack, segment.window);
+        self.streams[1 - own].advance_acked(ack, segment.window);
         true
     }
 }

@@ -193,10 +193,11 @@ impl Connection {
             && !self.has_wrong_checksum(segment)
     }
 
-    /// Whether a verdict about the connection may rest on what has passed: of each direction that
-    /// carried payload, the peer has acknowledged some. If only one direction was seen, it must be
-    /// so much that nobody would forge it.
-    pub fn is_proven(&self) -> bool {
+    /// Whether a verdict about the connection may rest on what has passed up to `evidence`: of each
+    /// direction that carried payload, the peer has acknowledged some, and of the one with the
+    /// evidence, all of that. If only one direction was seen, it must be so much that nobody would
+    /// forge it.
+    pub fn is_proven(&self, evidence: Option<(Direction, SeqNumber)>) -> bool {
         let passed_bytes = |own: usize| {
             let stream = &self.streams[own];
             let joined_at = self.joined_at.get().filter(|_| self.joined_by.index() == own);
@@ -209,8 +210,13 @@ impl Connection {
             stream.has(Fact::Acked) && !stream.isn.get().is_some_and(is_begin)
         };
         let carries = [passed_bytes(0), passed_bytes(1)];
-        let is_much = carries.iter().flatten().any(|bytes| *bytes >= ONE_SIDED_BYTES_MIN);
-        is_much || (0..2).all(|own| carries[own].is_none() || is_read(own))
+        let is_much = |own: usize| {
+            let is_alone = carries[1 - own].is_none() && !self.streams[own].has(Fact::Acked);
+            is_alone && carries[own].is_some_and(|bytes| bytes >= ONE_SIDED_BYTES_MIN)
+        };
+        let is_read_all = (0..2).all(|own| carries[own].is_none() || is_read(own))
+            && evidence.is_none_or(|(direction, end)| self.is_read_until(direction, end));
+        is_read_all || is_much(0) || is_much(1)
     }
 
     /// Counts `segment` as refused. If its numbers are the reason, it may show that the connection

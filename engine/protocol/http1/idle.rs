@@ -256,6 +256,13 @@ impl Protocol for Http1 {
         }
     }
 
+    fn evidence(&self) -> Option<(Direction, SeqNumber)> {
+        match self {
+            Http1::Idle(_) => None,
+            Http1::Active(active) => active.0.switched_by.map(|head| head.end()),
+        }
+    }
+
     #[inline]
     fn elidable_until<S>(
         &self,

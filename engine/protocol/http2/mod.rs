@@ -63,6 +63,10 @@ impl Protocol for Http2 {
 
     fn end<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _end: End) {}
 
+    fn evidence(&self) -> Option<(Direction, SeqNumber)> {
+        self.first.map(|first| first.end())
+    }
+
     fn interest(&self) -> Interest {
         Interest::Foreign
     }
