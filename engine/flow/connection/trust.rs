@@ -93,7 +93,9 @@ impl Connection {
         if stream.isn.get() == Some(segment.seq) {
             return true;
         }
-        let Some(client) = handshake.client else { return self.is_near(segment) };
+        let Some(client) = handshake.client else {
+            return self.is_near(segment) && (segment.ack.is_some() || stream.is_started());
+        };
         match segment.ack {
             None => client == segment.direction && stream.isn.is_none() && self.is_near(segment),
             // The client decides between several answers, by what it acknowledges.
