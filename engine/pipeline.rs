@@ -375,7 +375,7 @@ impl<S: EventSink> Connections<S> {
         // One round is enough: nothing ages in the meantime.
         let mut effort = flows.slot_count().min(SWEEP_SLOTS_MIN + 2 * frame_count);
         while let Some((index, end)) = flows.next_expired(now, &mut effort) {
-            flows.end(index, end, None, &mut events);
+            flows.end(index, end, &mut events);
         }
     }
 
@@ -391,7 +391,7 @@ impl<S: EventSink> Connections<S> {
     /// Removes the connection from the table.
     fn end(&mut self, index: FlowIndex, end: End) {
         let Connections { flows, shared, feedback, .. } = self;
-        flows.end(index, end, None, &mut Events { shared, feedback: feedback.as_mut() });
+        flows.end(index, end, &mut Events { shared, feedback: feedback.as_mut() });
     }
 }
 
@@ -409,7 +409,7 @@ impl<S: EventSink> Events<'_, S> {
             state.protocol.relieve(&mut Context { flow, shared: self.shared })
         });
         if !is_relieved {
-            flows.end(index, End::Evicted, None, self);
+            flows.end(index, End::Evicted, self);
         }
     }
 

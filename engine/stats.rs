@@ -110,6 +110,8 @@ counters! {
         segments_without_ack,
         /// Segments that would have decided about a connection, but have a wrong checksum.
         checksums_wrong,
+        /// Payload bytes of all segments that were refused, for whatever reason.
+        bytes_refused,
         /// Resets outside the windows or with a wrong checksum, ignored.
         resets_ignored,
         /// Handshakes with other numbers that did not replace a live connection.
@@ -123,6 +125,20 @@ counters! {
         flows_idle,
         /// Connections ended by a new one on the same endpoints.
         flows_reused,
+    }
+}
+
+impl FlowStats {
+    /// A segment with this many bytes of payload is refused, by its numbers.
+    pub fn refuse(&mut self, payload_bytes: usize) {
+        self.segments_refused += 1;
+        self.bytes_refused += payload_bytes as u64;
+    }
+
+    /// Such a segment is taken after all.
+    pub fn take_back_refusal(&mut self, payload_bytes: usize) {
+        self.segments_refused -= 1;
+        self.bytes_refused -= payload_bytes as u64;
     }
 }
 

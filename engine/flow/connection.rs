@@ -191,13 +191,13 @@ impl Connection {
         if segment.flags.is_rst() {
             return self.reset(segment, context, visit);
         }
-        self.settle_data_of_syn(segment, context, visit);
         if let Some(refusal) = self.refusal(segment) {
             return self.refuse(segment, refusal, context, visit);
         }
+        self.settle_data_of_syn(segment, context, visit);
         let before = self.progress();
         if segment.flags.is_syn() && segment.ack.is_none() && segment.payload_wire_bytes > 0 {
-            self.hold_data_of_syn(segment, &mut context.pool);
+            self.hold_data_of_syn(segment, context);
         } else if segment.payload_wire_bytes > 0 {
             self.streams[own].join(segment.payload_seq());
             self.streams[own].begin_at_syn(segment.payload_seq(), segment.payload_wire_bytes);

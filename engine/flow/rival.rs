@@ -47,6 +47,12 @@ impl HeldSegment {
         HELD_COST_BYTES + self.0.len_bytes()
     }
 
+    /// Whether the pool has room for a copy of `segment`.
+    pub fn has_room(segment: &Segment<'_>, pool: &SegmentPool) -> bool {
+        let cost_bytes = HELD_COST_BYTES + segment.header.len() + segment.payload.len();
+        pool.used_bytes + cost_bytes <= pool.max_bytes
+    }
+
     /// The segment as it was.
     pub fn segment(&self) -> Segment<'_> {
         self.0.segment()
@@ -74,6 +80,8 @@ pub(super) struct Rival {
     held: Vec<HeldSegment>,
     held_bytes: usize,
     since: TimestampNs,
+    /// When its last segment came.
+    last: TimestampNs,
 }
 
 /// What is known of the connection, to compare a rival with.
@@ -86,6 +94,11 @@ pub(super) struct Incumbent {
 }
 
 impl Rival {
+    /// Whether the pool has room for one.
+    pub fn has_room(pool: &SegmentPool) -> bool {
+        pool.used_bytes + RIVAL_COST_BYTES <= pool.max_bytes
+    }
+
     pub fn new(segment: &Segment<'_>, pool: &mut SegmentPool) -> Rival {
         pool.used_bytes += RIVAL_COST_BYTES;
         let mut rival = Rival {
@@ -94,6 +107,7 @@ impl Rival {
             held: Vec::new(),
             held_bytes: 0,
             since: segment.timestamp,
+            last: segment.timestamp,
         };
         rival.hold(segment, pool);
         rival
@@ -146,12 +160,13 @@ impl Rival {
             side.next = end;
         }
         side.has_payload |= has_payload;
+        self.last = self.last.max(segment.timestamp);
         if let Some(ack) = segment.ack
             && side.ack.is_none_or(|known| known.precedes(ack))
         {
             side.ack = Some(ack);
         }
-        if self.is_full() {
+        if self.is_full() || !HeldSegment::has_room(segment, pool) {
             return;
         }
         let held = HeldSegment::of(segment);
@@ -160,12 +175,30 @@ impl Rival {
         self.held.push(held);
     }
 
+    /// Gives a segment back that was held just now, if there was room for it.
+    pub fn give_back_last(&mut self, segment: &Segment<'_>, pool: &mut SegmentPool) {
+        let is_it = |held: &mut HeldSegment| {
+            let held = held.segment();
+            held.seq == segment.seq && held.timestamp == segment.timestamp
+        };
+        if let Some(held) = self.held.pop_if(is_it) {
+            self.held_bytes -= held.cost_bytes() - HELD_COST_BYTES;
+            pool.used_bytes -= held.cost_bytes();
+        }
+    }
+
+    /// Whether a segment with yet other numbers takes its place: nobody has confirmed it, or it has
+    /// been quiet for long.
+    pub fn may_be_replaced(&self, now: TimestampNs) -> bool {
+        !self.is_confirmed() || self.last.plus_ms(UNDISPUTED_MS) < now
+    }
+
     fn is_full(&self) -> bool {
         self.held.len() >= HELD_COUNT_MAX || self.held_bytes >= HELD_BYTES_MAX
     }
 
     /// Whether each side has read something that the other has sent.
-    pub fn is_confirmed(&self) -> bool {
+    fn is_confirmed(&self) -> bool {
         let [Some(one), Some(other)] = self.sides else { return false };
         let reads =
             |reader: Side, sender: Side| reader.ack.is_some_and(|ack| sender.start.precedes(ack));

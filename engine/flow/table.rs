@@ -60,6 +60,8 @@ pub enum Admission {
     Flow(FlowIndex),
     /// This flow has ended: end it (`flush`, `remove`), then ask again.
     Ended(FlowIndex, End),
+    /// The same, and the segment belongs to the connection that has replaced it.
+    Replaced(FlowIndex, End),
     /// The grace of a hole in this flow has ended: call `catch_up`, then ask again. Giving up the
     /// hole may close the flow, and that decides which flow the segment belongs to.
     Overdue(FlowIndex),
@@ -193,7 +195,10 @@ impl<S: Default> FlowTable<S> {
             match obstacle {
                 Admission::Flow(index) => return Some(index),
                 Admission::Unknown => return None,
-                Admission::Ended(index, end) => self.end(index, end, Some(segment), events),
+                Admission::Ended(index, end) => self.end(index, end, events),
+                Admission::Replaced(index, end) => {
+                    self.end_for_next(index, end, true, events);
+                }
                 Admission::Overdue(index) => {
                     let now = segment.timestamp;
                     self.catch_up(index, now, |key, handshake, state, direction, chunk| {
@@ -205,28 +210,33 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// Ends a flow: delivers everything that waits in it, and removes it from the table. `segment`
-    /// is the segment that ended it, if one did.
+    /// Ends a flow: delivers everything that waits in it, and removes it from the table. If another
+    /// connection has probably followed on the same endpoints, that is reported, and ends as well.
     #[cold]
-    pub fn end(
+    pub fn end(&mut self, index: FlowIndex, end: End, events: &mut impl FlowEvents<S>) {
+        if let Some(next) = self.end_for_next(index, end, false, events) {
+            self.end(next, end, events);
+        }
+    }
+
+    /// Ends a flow. Returns the flow of the connection that has replaced it, if its first segments
+    /// were held. Without `is_decided` it is only probable that it has.
+    #[cold]
+    fn end_for_next(
         &mut self,
         index: FlowIndex,
         end: End,
-        segment: Option<&Segment<'_>>,
+        is_decided: bool,
         events: &mut impl FlowEvents<S>,
-    ) {
+    ) -> Option<FlowIndex> {
         self.flush(index, |key, handshake, state, direction, chunk| {
             events.chunk(key, handshake, state, direction, chunk);
         });
         if let Some((key, handshake, state)) = self.parts(index) {
             events.ended(key, handshake, state, end);
         }
-        let is_decided = end == End::Reused || segment.is_some() && end == End::Fin;
-        let Some((key, next)) = self.remove(index, end, is_decided) else { return };
-        let Some(next) = self.replay(&key, &next, events) else { return };
-        if segment.is_none_or(|segment| segment.key != key) {
-            self.end(next, end, None, events);
-        }
+        let (key, next) = self.remove(index, end, is_decided)?;
+        self.replay(&key, &next, events)
     }
 
     /// Passes the first segments of a connection that has replaced another one to a new flow.
@@ -239,6 +249,7 @@ impl<S: Default> FlowTable<S> {
         let mut index = None;
         for held in held {
             let segment = held.segment();
+            self.context.stats.take_back_refusal(segment.payload.len());
             let index = *index.get_or_insert_with(|| {
                 let handshake = Handshake { began_at: segment.timestamp, ..Handshake::default() };
                 self.insert(&segment, self.hash(key), Connection::joined_at(&segment), handshake)
@@ -279,7 +290,9 @@ impl<S: Default> FlowTable<S> {
         let (connection, handshake) = (&mut flow.connection, &mut flow.handshake);
         match connection.ownership(segment, handshake, flow.over_at, &mut self.context) {
             Ownership::Own => Admission::Flow(FlowIndex(slot)),
-            Ownership::Next => Admission::Ended(FlowIndex(slot), unless_closed(flow, End::Reused)),
+            Ownership::Next => {
+                Admission::Replaced(FlowIndex(slot), unless_closed(flow, End::Reused))
+            }
             Ownership::Unclear => Admission::Unknown,
         }
     }
@@ -389,7 +402,10 @@ impl<S: Default> FlowTable<S> {
     pub fn discards(&mut self, index: FlowIndex, segment: &Segment<'_>) -> bool {
         let flow = self.slots[index.0 as usize].as_ref();
         let is_wrong = flow.is_some_and(|flow| flow.connection.has_wrong_checksum(segment));
-        self.context.stats.checksums_wrong += u64::from(is_wrong);
+        if is_wrong {
+            self.context.stats.checksums_wrong += 1;
+            self.context.stats.bytes_refused += segment.payload.len() as u64;
+        }
         is_wrong
     }
 

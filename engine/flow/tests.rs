@@ -153,7 +153,7 @@ impl Run {
     /// The capture ends.
     pub(super) fn end(&mut self) {
         for index in self.table.indices() {
-            self.table.end(index, End::Exit, None, &mut HeardEvents(&mut self.heard));
+            self.table.end(index, End::Exit, &mut HeardEvents(&mut self.heard));
         }
     }
 

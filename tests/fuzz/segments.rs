@@ -18,6 +18,9 @@ fn content(offset: u32) -> u8 {
     }
 }
 
+/// The header of a SYN whose windows are scaled by 2^14: they are wide enough for all steps.
+const SCALED: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 14, 0];
+
 /// One end of an honest connection: how far it has sent, and whether it closed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sender {
@@ -90,10 +93,15 @@ impl Watch {
         let (at, len) = match chunk {
             Chunk::Bytes(bytes, meta) => (meta.seq, bytes.len() as u64),
             Chunk::Gap { len_bytes, at } => (at, len_bytes),
+            Chunk::Copy(..) => return,
             Chunk::Elided { .. } => panic!("bytes were elided that nobody granted"),
             Chunk::Reset => return passed.is_reset = true,
             Chunk::Fin => return,
         };
+        if len == 0 && !self.is_honest {
+            // Both sides have confirmed numbers that are behind: the stream begins again there.
+            return passed.next = None;
+        }
         assert!(len > 0, "an empty chunk");
         assert_eq!(passed.next.unwrap_or(at), at, "a chunk is not behind the one before");
         passed.next = Some(at.plus(len as u32));
@@ -205,7 +213,7 @@ impl Segments {
             return; // It was lost.
         }
         let bit = |is_set, flag| if is_set { flag } else { 0 };
-        let is_ack = if is_syn { own == 1 } else { how & 2 == 0 };
+        let is_ack = if is_syn { own == 1 } else { how & 2 == 0 || self.watch.is_honest };
         let flags = bit(is_syn, TcpFlags::SYN)
             | bit(is_fin, TcpFlags::FIN)
             | bit(is_rst, TcpFlags::RST)
@@ -222,7 +230,7 @@ impl Segments {
             ack: is_ack.then_some(SeqNumber(Watch::ISN[peer]).plus(1 + acked)),
             flags: TcpFlags(flags),
             window: 65_535,
-            header: &[],
+            header: if is_syn { &SCALED } else { &[] },
             is_checksum_trusted: false,
             payload: &payload[..captured],
             payload_wire_bytes: len,
@@ -254,9 +262,13 @@ impl Segments {
     }
 
     fn take(&mut self, segment: &Segment<'_>) {
-        let Some(index) = self.table.enter(segment, &mut self.watch) else { return };
+        let unknown_count = self.table.stats().segments_unknown;
+        let entered = self.table.enter(segment, &mut self.watch);
         let watch = &mut self.watch;
-        watch.taken_bytes += segment.payload.len() as u64;
+        if self.table.stats().segments_unknown == unknown_count {
+            watch.taken_bytes += segment.payload.len() as u64;
+        }
+        let Some(index) = entered else { return };
         self.table.accept(index, segment, |key, _, passed, way, chunk| {
             watch.hear(key, passed, way, chunk);
         });
@@ -277,7 +289,7 @@ impl Segments {
         self.table.settle(now, |key, _, passed, way, chunk| watch.hear(key, passed, way, chunk));
         let mut effort = 8;
         while let Some((index, end)) = self.table.next_expired(now, &mut effort) {
-            self.table.end(index, end, None, &mut self.watch);
+            self.table.end(index, end, &mut self.watch);
         }
     }
 
@@ -285,7 +297,7 @@ impl Segments {
     /// Returns the deliveries by connection.
     pub fn finish(mut self) -> [Vec<String>; 4] {
         for index in self.table.indices() {
-            self.table.end(index, End::Exit, None, &mut self.watch);
+            self.table.end(index, End::Exit, &mut self.watch);
         }
         assert!(self.table.is_empty());
         assert_eq!(self.table.buffered_bytes(), 0, "what waited was not given back");
@@ -293,7 +305,8 @@ impl Segments {
         assert_eq!(stats.bytes_in_order, self.watch.heard_bytes);
         assert_eq!(stats.gap_bytes + stats.bytes_cut, self.watch.gap_bytes);
         let told = stats.bytes_in_order + stats.bytes_duplicate + stats.bytes_late;
-        assert_eq!(told, self.watch.taken_bytes, "in order, duplicate and late");
+        let told = told + stats.bytes_refused;
+        assert_eq!(told, self.watch.taken_bytes, "in order, duplicate, late and refused");
         self.watch.heard
     }
 }

@@ -77,7 +77,7 @@ impl Connection {
             };
         }
         let is_own = match segment.flags.is_syn() {
-            true => self.is_own_syn(segment, handshake),
+            true => self.is_own_syn(segment, handshake) && self.refusal(segment).is_none(),
             false => self.handshake_rival().is_none() || self.refusal(segment).is_none(),
         };
         if is_own {
@@ -164,7 +164,10 @@ impl Connection {
         };
         let may_be_sent =
             segment.flags.is_syn() || stream.may_be_sent(segment.seq, self.passed_until(own));
-        if !may_be_sent || !peer.may_be_acked(ack, self.passed_until(1 - own)) {
+        let is_other_syn = segment.flags.is_syn()
+            && stream.isn.get().is_some_and(|isn| isn != segment.seq)
+            && segment.payload_wire_bytes > 0;
+        if !may_be_sent || is_other_syn || !peer.may_be_acked(ack, self.passed_until(1 - own)) {
             return Some(Refusal::Numbers);
         }
         // What waits, and what ends a direction, is verified. To verify everything would read every
@@ -231,12 +234,22 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
+        let payload_bytes = segment.payload.len() as u64;
         match refusal {
-            Refusal::NoAcknowledgment => context.stats.segments_without_ack += 1,
-            Refusal::Checksum => context.stats.checksums_wrong += 1,
+            Refusal::NoAcknowledgment => {
+                context.stats.segments_without_ack += 1;
+                context.stats.bytes_refused += payload_bytes;
+            }
+            Refusal::Checksum => {
+                context.stats.checksums_wrong += 1;
+                context.stats.bytes_refused += payload_bytes;
+            }
+            // What may belong to another handshake was offered to it before.
+            Refusal::Numbers if self.handshake_rival().is_some() => {
+                context.stats.refuse(segment.payload.len());
+            }
             Refusal::Numbers => {
-                let has_won = self.offer_to_rival(segment, context) == Ownership::Next;
-                if has_won && self.handshake_rival().is_none() {
+                if self.offer_to_rival(segment, context) == Ownership::Next {
                     self.anchor_anew(context, visit);
                 }
             }
@@ -251,27 +264,34 @@ impl Connection {
         segment: &Segment<'_>,
         context: &mut ReassemblyContext,
     ) -> Ownership {
-        context.stats.segments_refused += 1;
+        context.stats.refuse(segment.payload.len());
         let incumbent = self.incumbent();
         self.is_on_fast_path = false;
-        let is_short = context.pool.segments.used_bytes > context.pool.segments.max_bytes;
         let rival = &mut self.reorder.get_or_insert_with(|| context.pool.state()).rival;
         let pool = &mut context.pool.segments;
         match rival {
             Some(rival) if rival.fits(segment) => rival.hold(segment, pool),
-            Some(rival) if rival.is_confirmed() || is_short => return Ownership::Unclear,
-            _ if is_short => return Ownership::Unclear,
+            Some(rival) if !rival.may_be_replaced(segment.timestamp) => return Ownership::Unclear,
             _ => {
                 if let Some(before) = rival.take() {
                     context.stats.handshakes_refused += u64::from(before.is_handshake);
                     before.release(pool);
                 }
-                *rival = Some(Box::new(Rival::new(segment, pool)));
+                if Rival::has_room(pool) {
+                    *rival = Some(Box::new(Rival::new(segment, pool)));
+                }
             }
         }
-        let has_won =
-            rival.as_ref().is_some_and(|rival| rival.has_won(segment.timestamp, incumbent));
-        if has_won { Ownership::Next } else { Ownership::Unclear }
+        let Some(rival) = rival else { return Ownership::Unclear };
+        if !rival.has_won(segment.timestamp, incumbent) {
+            return Ownership::Unclear;
+        }
+        if rival.is_handshake {
+            // It begins another flow, which takes this segment itself.
+            rival.give_back_last(segment, pool);
+            context.stats.take_back_refusal(segment.payload.len());
+        }
+        Ownership::Next
     }
 
     fn incumbent(&self) -> Incumbent {
@@ -342,7 +362,7 @@ impl Connection {
         for held in held.iter().filter(|_| !is_handshake) {
             let segment = held.segment();
             if self.refusal(&segment).is_none() {
-                context.stats.segments_refused -= 1;
+                context.stats.take_back_refusal(segment.payload.len());
                 self.accept_slow_path(&segment, context, visit);
             }
         }
@@ -369,7 +389,7 @@ impl Connection {
         for held in rival.release(&mut context.pool.segments) {
             let segment = held.segment();
             if self.refusal(&segment).is_none() {
-                context.stats.segments_refused -= 1;
+                context.stats.take_back_refusal(segment.payload.len());
                 self.accept_slow_path(&segment, context, visit);
             }
         }
@@ -395,11 +415,18 @@ impl Connection {
 
     /// A SYN may carry data, which the server may accept or not (RFC 7413). They wait until the
     /// server acknowledges them, or the client continues behind them.
-    pub(super) fn hold_data_of_syn(&mut self, segment: &Segment<'_>, pool: &mut ReorderPool) {
+    pub(super) fn hold_data_of_syn(
+        &mut self,
+        segment: &Segment<'_>,
+        context: &mut ReassemblyContext,
+    ) {
+        let is_own = self.streams[segment.direction.index()].isn.get() == Some(segment.seq);
+        let may_hold = is_own && HeldSegment::has_room(segment, &context.pool.segments);
         let held = HeldSegment::of_data(segment);
-        let reorder = self.reorder_mut(pool);
-        if reorder.syn_data.is_none() {
-            pool.segments.used_bytes += held.cost_bytes();
+        context.stats.bytes_refused += segment.payload.len() as u64;
+        let reorder = self.reorder_mut(&mut context.pool);
+        if reorder.syn_data.is_none() && may_hold {
+            context.pool.segments.used_bytes += held.cost_bytes();
             reorder.syn_data = Some(Box::new(held));
         }
     }
@@ -422,7 +449,9 @@ impl Connection {
         let Some(data) = reorder.syn_data.take() else { return };
         context.pool.segments.used_bytes -= data.cost_bytes();
         if read_until.is_some_and(|until| !until.precedes(end)) {
-            self.take_payload(&data.segment(), context, visit);
+            let data = data.segment();
+            context.stats.bytes_refused -= data.payload.len() as u64;
+            self.take_payload(&data, context, visit);
         }
     }
 

@@ -178,7 +178,7 @@ fn a_new_flow_in_an_old_slot_is_not_answered() {
     pressed.ask(1, 0);
     pressed.take(1, &syn_ack);
     let index = pressed.table.indices()[0];
-    pressed.table.end(index, End::Exit, None, &mut Ended::default());
+    pressed.table.end(index, End::Exit, &mut Ended::default());
     assert_eq!(pressed.table.unanswered.all.count(), 0);
     pressed.ask(2, 1);
     assert_eq!((pressed.table.indices()[0], pressed.table.unanswered.all.count()), (index, 1));
