@@ -240,7 +240,12 @@ impl Stream {
         match seq.distance(passed) {
             0 => true,
             1.. => seq.distance(self.window_begin(passed)) <= self.window(),
-            behind => behind >= -self.late_bytes() && self.is_behind_syn(seq),
+            behind => {
+                // What is in flight may be sent again, also after the window has shrunk.
+                let is_near = behind >= -self.late_bytes()
+                    || (-self.late_bytes()..=WINDOW_BYTES_MAX).contains(&seq.distance(self.acked));
+                is_near && self.is_behind_syn(seq)
+            }
         }
     }
 

@@ -146,7 +146,7 @@ fn a_window_is_scaled_if_both_syns_agree_to_it() {
             None => sent.clone(),
         };
         let begun = [with(&syn, shifts[0]), with(&syn_ack, shifts[1]), ack.clone()];
-        let run = run(&[&begun[..], &[far.clone()]].concat());
+        let run = run(&[&begun[..], std::slice::from_ref(&far)].concat());
         assert_eq!(run.table.stats().segments_refused, u64::from(!is_inside), "{shifts:?}");
     }
 }
