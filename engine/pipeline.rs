@@ -305,7 +305,12 @@ impl<S: EventSink> Connections<S> {
     fn segment(&mut self, segment: &Segment<'_>) {
         let Connections { flows, shared, feedback, .. } = self;
         let mut events = Events { shared, feedback: feedback.as_mut() };
-        let Some(index) = flows.enter(segment, &mut events) else { return };
+        let Some(index) = flows.enter(segment, &mut events) else {
+            if flows.is_short() {
+                self.relieve(segment.timestamp);
+            }
+            return;
+        };
         if protocol::is_decisive(segment.payload) && flows.discards(index, segment) {
             return;
         }

@@ -194,6 +194,7 @@ impl Connection {
         if let Some(refusal) = self.refusal(segment) {
             return self.refuse(segment, refusal, context, visit);
         }
+        self.streams[own].set(Fact::Seen, true);
         self.settle_data_of_syn(segment, context, visit);
         let before = self.progress();
         if segment.flags.is_syn() && segment.ack.is_none() && segment.payload_wire_bytes > 0 {
@@ -469,6 +470,7 @@ impl Connection {
             return;
         }
         self.flush(context, visit);
+        self.drop_data_of_syn(context);
         self.fate = Some(Fate::Reset);
         visit(segment.direction, Chunk::Reset);
     }

@@ -16,6 +16,8 @@ mod reorder_pool;
 mod reorder_state;
 mod rival;
 #[cfg(test)]
+mod rival_tests;
+#[cfg(test)]
 mod shape_tests;
 mod slot_set;
 mod slots;

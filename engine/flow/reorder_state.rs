@@ -27,6 +27,12 @@ pub(super) struct Hole {
 }
 
 impl ReorderState {
+    /// The memory of what is held apart from the streams.
+    pub fn held_bytes(&self) -> usize {
+        let rival_bytes = self.rival.as_ref().map_or(0, |rival| rival.cost_bytes());
+        rival_bytes + self.syn_data.as_ref().map_or(0, |data| data.cost_bytes())
+    }
+
     pub fn is_blank(&self) -> bool {
         self.buffers.iter().all(Option::is_none)
             && self.holes.iter().all(Option::is_none)

@@ -24,6 +24,9 @@ const HELD_COST_BYTES: usize = size_of::<HeldSegment>() * 2 + 32;
 /// confirm is the connection.
 const UNDISPUTED_MS: u64 = 1000;
 
+/// The same, if there are more segments than are held.
+const UNDISPUTED_BURST_MS: u64 = 100;
+
 /// Where only one direction is captured, nothing confirms its numbers but more of its segments.
 const ONE_SIDED_COUNT_MIN: usize = 4;
 
@@ -47,10 +50,10 @@ impl HeldSegment {
         HELD_COST_BYTES + self.0.len_bytes()
     }
 
-    /// Whether the pool has room for a copy of `segment`.
+    /// Whether the pool has room for a copy of `segment`. Half of it is for segments out of order.
     pub fn has_room(segment: &Segment<'_>, pool: &SegmentPool) -> bool {
         let cost_bytes = HELD_COST_BYTES + segment.header.len() + segment.payload.len();
-        pool.used_bytes + cost_bytes <= pool.max_bytes
+        pool.used_bytes + cost_bytes <= pool.max_bytes / 2
     }
 
     /// The segment as it was.
@@ -82,21 +85,25 @@ pub(super) struct Rival {
     since: TimestampNs,
     /// When its last segment came.
     last: TimestampNs,
+    /// It was reset.
+    is_over: bool,
 }
 
 /// What is known of the connection, to compare a rival with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incumbent {
-    /// The next sequence number of each direction, if anything of it was seen.
+    /// The next sequence number of each direction, if its sender was seen.
     pub next: [Option<SeqNumber>; 2],
     /// Its handshake was not completed, and nothing was delivered.
     pub is_opening: bool,
+    /// A side has closed.
+    pub is_closing: bool,
 }
 
 impl Rival {
     /// Whether the pool has room for one.
     pub fn has_room(pool: &SegmentPool) -> bool {
-        pool.used_bytes + RIVAL_COST_BYTES <= pool.max_bytes
+        pool.used_bytes + RIVAL_COST_BYTES <= pool.max_bytes / 2
     }
 
     pub fn new(segment: &Segment<'_>, pool: &mut SegmentPool) -> Rival {
@@ -108,6 +115,7 @@ impl Rival {
             held_bytes: 0,
             since: segment.timestamp,
             last: segment.timestamp,
+            is_over: false,
         };
         rival.hold(segment, pool);
         rival
@@ -161,6 +169,7 @@ impl Rival {
         }
         side.has_payload |= has_payload;
         self.last = self.last.max(segment.timestamp);
+        self.is_over |= segment.flags.is_rst();
         if let Some(ack) = segment.ack
             && side.ack.is_none_or(|known| known.precedes(ack))
         {
@@ -187,10 +196,26 @@ impl Rival {
         }
     }
 
-    /// Whether a segment with yet other numbers takes its place: nobody has confirmed it, or it has
-    /// been quiet for long.
-    pub fn may_be_replaced(&self, now: TimestampNs) -> bool {
-        !self.is_confirmed() || self.last.plus_ms(UNDISPUTED_MS) < now
+    /// Whether `segment`, which has yet other numbers, takes its place: nobody has confirmed it, it
+    /// has been quiet for long, or it is over. Of a young handshake only another one does.
+    pub fn may_be_replaced(&self, segment: &Segment<'_>) -> bool {
+        let is_quiet = self.last.plus_ms(UNDISPUTED_MS) < segment.timestamp;
+        let is_equal = segment.flags.is_syn() || !self.is_handshake;
+        is_quiet || is_equal && (self.is_over || !self.is_confirmed())
+    }
+
+    /// Whether `segment`, a SYN that does not fit, shows that the rival was the next connection:
+    /// where one direction is captured, nothing else will.
+    pub fn is_followed_by(&self, segment: &Segment<'_>, incumbent: Incumbent) -> bool {
+        let is_next = self.is_likely_next(incumbent) && self.is_one_sided(incumbent);
+        segment.flags.is_syn() && is_next
+    }
+
+    /// Whether `segment` continues it to the byte.
+    pub fn is_continued_by(&self, segment: &Segment<'_>) -> bool {
+        let own = segment.direction.index();
+        let (Some(side), Some(peer)) = (self.sides[own], self.sides[1 - own]) else { return false };
+        side.next == segment.seq && segment.ack == Some(peer.next)
     }
 
     fn is_full(&self) -> bool {
@@ -228,21 +253,21 @@ impl Rival {
     /// one side of the connection exactly, which no stranger can know, and else after a time
     /// without any segment of the connection as it was.
     pub fn has_won(&self, now: TimestampNs, incumbent: Incumbent) -> bool {
-        let is_undisputed = self.since.plus_ms(UNDISPUTED_MS) <= now;
+        let is_undisputed_for = |duration_ms| self.since.plus_ms(duration_ms) <= now;
+        let is_undisputed = is_undisputed_for(UNDISPUTED_MS);
+        let is_full = self.is_full() && is_undisputed_for(UNDISPUTED_BURST_MS);
         if self.is_handshake && incumbent.is_opening {
             return self.is_answered();
         }
         if !self.is_confirmed() {
             let is_enough = self.held.len() >= ONE_SIDED_COUNT_MIN && is_undisputed;
-            return self.is_one_sided(incumbent) && (self.is_full() || is_enough);
+            let is_next = incumbent.is_closing && self.is_likely_next(incumbent);
+            return self.is_one_sided(incumbent) && (is_full || is_enough || is_next);
         }
         if self.is_handshake {
-            return self.is_full() || self.sides.iter().flatten().all(|side| side.has_payload);
+            return is_full || self.sides.iter().flatten().all(|side| side.has_payload);
         }
-        self.continues(0, incumbent)
-            || self.continues(1, incumbent)
-            || is_undisputed
-            || self.is_full()
+        self.continues(0, incumbent) || self.continues(1, incumbent) || is_undisputed || is_full
     }
 
     /// Whether one side continues the connection exactly, the other has read exactly that, and it

@@ -48,6 +48,11 @@ impl WindowScale {
         }
     }
 
+    /// Whether both SYNs were seen.
+    pub fn is_known(self) -> bool {
+        self.shift().is_some()
+    }
+
     /// The shift count, if it is known.
     #[inline(always)]
     fn shift(self) -> Option<u8> {
@@ -80,6 +85,8 @@ pub(super) enum Fact {
     Checksums = 32,
     /// SYN-ACKs with different numbers came, and the client has not acknowledged one yet.
     Disputed = 64,
+    /// A segment of its sender was taken.
+    Seen = 128,
 }
 
 /// One direction of a connection.
@@ -132,6 +139,7 @@ impl Stream {
             self.next = seq;
             if !self.has(Fact::Acked) || !self.is_near_acked(seq) {
                 self.set(Fact::Acked, false);
+                self.set(Fact::AckedAgain, false);
                 self.acked = seq;
             }
         }
@@ -200,7 +208,8 @@ impl Stream {
     /// The window that the peer advertises, as far as is known.
     fn window(&self) -> i32 {
         let bytes = match self.scale.shift() {
-            Some(_) => self.window_bytes,
+            // Its end may retreat by what the scale cannot express (RFC 7323 section 2.4).
+            Some(shift) => self.window_bytes.saturating_add((1 << shift) - 1),
             None => self.window_bytes.max(JOIN_WINDOW_BYTES),
         };
         bytes.min(WINDOW_BYTES_MAX as u32) as i32
@@ -211,7 +220,7 @@ impl Stream {
         self.window().max(LATE_BYTES_MIN as i32)
     }
 
-    fn is_near_acked(&self, seq: SeqNumber) -> bool {
+    pub fn is_near_acked(&self, seq: SeqNumber) -> bool {
         let reach = self.late_bytes().max(JOIN_WINDOW_BYTES as i32);
         (-reach..=reach).contains(&seq.distance(self.acked))
     }
@@ -415,6 +424,10 @@ impl Stream {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         self.fin_at.set(None);
+        if self.has(Fact::Finished) && start == self.next.plus(1) {
+            return;
+        }
+        self.set(Fact::Finished, false);
         if self.is_started() && start != self.next {
             self.skip_to(start, direction, stats, visit);
         }

@@ -197,7 +197,7 @@ impl<S: Default> FlowTable<S> {
                 Admission::Unknown => return None,
                 Admission::Ended(index, end) => self.end(index, end, events),
                 Admission::Replaced(index, end) => {
-                    self.end_for_next(index, end, true, events);
+                    self.end_for_next(index, end, Some(segment), events);
                 }
                 Admission::Overdue(index) => {
                     let now = segment.timestamp;
@@ -211,22 +211,24 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Ends a flow: delivers everything that waits in it, and removes it from the table. If another
-    /// connection has probably followed on the same endpoints, that is reported, and ends as well.
+    /// connection has probably followed on the same endpoints, it takes the place, unless that must
+    /// become free.
     #[cold]
     pub fn end(&mut self, index: FlowIndex, end: End, events: &mut impl FlowEvents<S>) {
-        if let Some(next) = self.end_for_next(index, end, false, events) {
+        let next = self.end_for_next(index, end, None, events);
+        if let Some(next) = next.filter(|_| matches!(end, End::Exit | End::Evicted)) {
             self.end(next, end, events);
         }
     }
 
     /// Ends a flow. Returns the flow of the connection that has replaced it, if its first segments
-    /// were held. Without `is_decided` it is only probable that it has.
+    /// were held. Without a `segment` that shows it, it is only probable that it has.
     #[cold]
     fn end_for_next(
         &mut self,
         index: FlowIndex,
         end: End,
-        is_decided: bool,
+        segment: Option<&Segment<'_>>,
         events: &mut impl FlowEvents<S>,
     ) -> Option<FlowIndex> {
         self.flush(index, |key, handshake, state, direction, chunk| {
@@ -235,7 +237,7 @@ impl<S: Default> FlowTable<S> {
         if let Some((key, handshake, state)) = self.parts(index) {
             events.ended(key, handshake, state, end);
         }
-        let (key, next) = self.remove(index, end, is_decided)?;
+        let (key, next) = self.remove(index, end, segment)?;
         self.replay(&key, &next, events)
     }
 
@@ -375,6 +377,7 @@ impl<S: Default> FlowTable<S> {
         if !flow.is_settled {
             flow.learn(index.0 as usize, segment, &mut self.unanswered);
         }
+        let (seen_before, refused_count) = (flow.last_seen, self.context.stats.segments_refused);
         flow.last_seen = flow.last_seen.max(segment.timestamp);
         if segment.flags.is_syn() {
             flow.connection.learn_handshake(segment, &mut flow.handshake);
@@ -385,6 +388,10 @@ impl<S: Default> FlowTable<S> {
         });
         if flow.connection.is_on_fast_path() {
             return false;
+        }
+        if self.context.stats.segments_refused > refused_count {
+            // It does not keep the flow from being idle.
+            flow.last_seen = seen_before;
         }
         if flow.watched_until.is_none() {
             flow.watched_until.set(flow.connection.deadline(&self.context.limits));
@@ -482,10 +489,10 @@ impl<S: Default> FlowTable<S> {
         &mut self,
         index: FlowIndex,
         end: End,
-        is_decided: bool,
+        segment: Option<&Segment<'_>>,
     ) -> Option<(FlowKey, Vec<HeldSegment>)> {
         let mut flow = self.slots[index.0 as usize].take()?;
-        let next = flow.connection.take_next(is_decided, &mut self.context.pool);
+        let next = flow.connection.take_next(segment, &mut self.context.pool);
         flow.connection.forget_reorder_state(&mut self.context.pool);
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));

@@ -24,6 +24,7 @@ pub(super) struct Sent {
     pub(super) cut_bytes: u32,
     /// The TCP header, if it matters.
     pub(super) header: Vec<u8>,
+    port: u16,
 }
 
 impl Sent {
@@ -36,7 +37,14 @@ impl Sent {
     ) -> Sent {
         let flags = TcpFlags::ACK;
         let payload = payload.to_vec();
-        Sent { direction, offset, ack, payload, flags, at_ms, cut_bytes: 0, header: Vec::new() }
+        let header = Vec::new();
+        Sent { direction, offset, ack, payload, flags, at_ms, cut_bytes: 0, header, port: 80 }
+    }
+
+    /// On another connection.
+    pub(super) fn port(mut self, port: u16) -> Sent {
+        self.port = port;
+        self
     }
 
     pub(super) fn direction(&self) -> Direction {
@@ -61,7 +69,7 @@ impl Sent {
         let flags = TcpFlags(self.flags);
         let is_syn = u32::from(flags.is_syn());
         Segment {
-            key: FlowKey { port: [[0, 80], [1, 1]], ..FlowKey::default() },
+            key: FlowKey { port: [self.port.to_be_bytes(), [1, 1]], ..FlowKey::default() },
             direction: self.direction,
             seq: SeqNumber(own).plus(self.offset.wrapping_add(1 - is_syn)),
             ack: flags.is_ack().then_some(SeqNumber(peer).plus(self.ack.wrapping_add(1))),
@@ -150,6 +158,14 @@ impl Run {
         });
     }
 
+    /// Idle flows are removed.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        let now = TimestampNs((1_000 + now_ms) * MS);
+        while let Some((index, end)) = self.table.next_expired(now, &mut 256) {
+            self.table.end(index, end, &mut HeardEvents(&mut self.heard));
+        }
+    }
+
     /// The capture ends.
     pub(super) fn end(&mut self) {
         for index in self.table.indices() {
@@ -167,7 +183,7 @@ impl Run {
         let heard = &mut self.heard;
         for index in self.table.indices() {
             self.table.flush(index, |_, _, (), way, chunk| hear(heard, way, chunk));
-            self.table.remove(index, End::Exit, false);
+            self.table.remove(index, End::Exit, None);
         }
         assert_eq!(self.table.buffered_bytes(), 0, "what waited was given back");
         self.heard
@@ -417,7 +433,7 @@ fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
     });
     assert_eq!(gaps, 999);
     for index in table.indices() {
-        table.remove(index, End::Evicted, false);
+        table.remove(index, End::Evicted, None);
     }
     assert_eq!(table.watched_count(), 0);
 }

@@ -258,3 +258,26 @@ proptest! {
         prop_assert_eq!(plain.notes(), looked.notes());
     }
 }
+
+/// Copies of a preface that differ, again and again: one succession replaces the one before.
+#[test]
+fn copies_that_differ_pile_up_nothing() {
+    let mut wire = Wire::new();
+    let mut take = |direction, seq, ack, flags, payload: &[u8]| {
+        let payload = payload.to_vec();
+        wire.take(&Sent { direction, seq, ack, payload, flags, at_ms: 1, exchanges: Vec::new() });
+    };
+    take(Forward, 99, 0, TcpFlags::SYN, b"");
+    take(Reverse, 999, 100, TcpFlags::SYN | TcpFlags::ACK, b"");
+    let (get, preface) = (b"GET /a HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let mut at = 100;
+    for _ in 0..100_000 {
+        take(Forward, at, 1000, TcpFlags::ACK, get);
+        at += get.len() as u32;
+        take(Forward, at, 1000, TcpFlags::ACK, preface);
+        take(Forward, at, 1000, TcpFlags::ACK, &[b'x'; 24]);
+        at += preface.len() as u32;
+    }
+    assert!(wire.0.exchanges_in_use() <= 1100, "{}", wire.0.exchanges_in_use());
+    wire.notes();
+}

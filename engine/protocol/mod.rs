@@ -21,7 +21,6 @@ use crate::ids::{Direction, FlowKey};
 use crate::record::EventSink;
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
-use std::cell::Cell;
 
 mod first_bytes;
 pub mod http1;

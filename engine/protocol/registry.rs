@@ -97,9 +97,15 @@ macro_rules! protocols {
                     $($(#[$attribute])*
                       ConnectionState::$kind(state) => state.copy(cx, direction, bytes, meta),)*
                     ConnectionState::Succession(both) => {
-                        let differs = Cell::new(false);
-                        both.now.chunk(cx, direction, Chunk::Copy(bytes, meta, &differs));
-                        if differs.get() { Copied::Differs } else { Copied::Same }
+                        let copied = both.now.copy(cx, direction, bytes, meta);
+                        if copied == Copied::HandOver {
+                            // One succession at a time: whoever sends copies that differ must not
+                            // pile them up.
+                            both.before.end(cx, End::Fin);
+                            both.before.leave(cx.shared);
+                            both.before = ConnectionState::default();
+                        }
+                        copied
                     }
                 }
             }
@@ -151,14 +157,16 @@ macro_rules! protocols {
             fn hand_over(&mut self) -> Option<HandOver> {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.hand_over(),)*
-                    ConnectionState::Succession(_) => None,
+                    ConnectionState::Succession(both) => both.now.hand_over(),
                 }
             }
 
             fn has_open(&self) -> bool {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.has_open(),)*
-                    ConnectionState::Succession(_) => true,
+                    ConnectionState::Succession(both) => {
+                        both.before.has_open() || both.now.has_open()
+                    }
                 }
             }
 

@@ -8,9 +8,8 @@ use crate::time::TimestampNs;
 impl Connection {
     /// The memory of all waiting segments, in both directions.
     pub(in crate::flow) fn buffered_bytes(&self) -> usize {
-        let rival = self.reorder.as_ref().and_then(|reorder| reorder.rival.as_ref());
-        let rival_bytes = rival.map_or(0, |rival| rival.cost_bytes());
-        self.buffered_bytes_of(0) + self.buffered_bytes_of(1) + rival_bytes
+        let held_bytes = self.reorder.as_ref().map_or(0, |reorder| reorder.held_bytes());
+        self.buffered_bytes_of(0) + self.buffered_bytes_of(1) + held_bytes
     }
 
     fn buffered_bytes_of(&self, own: usize) -> usize {
@@ -52,7 +51,7 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        self.drop_rival(context);
+        self.drop_held(context);
         while self.buffered_bytes() > 0 {
             context.stats.gaps_at_bound += 1;
             if !self.force(self.fuller(), now, context, visit) {

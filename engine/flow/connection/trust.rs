@@ -8,7 +8,7 @@ use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::flow::connection::{Bypassed, Fate};
 use crate::flow::out_of_order::BufferedSegment;
 use crate::flow::rival::{HeldSegment, Incumbent, Rival};
-use crate::flow::stream::{Fact, WindowScale};
+use crate::flow::stream::{Fact, Stream, WindowScale};
 use crate::flow::{Chunk, Handshake, ReorderPool};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
@@ -78,7 +78,15 @@ impl Connection {
         }
         let is_own = match segment.flags.is_syn() {
             true => self.is_own_syn(segment, handshake) && self.refusal(segment).is_none(),
-            false => self.handshake_rival().is_none() || self.refusal(segment).is_none(),
+            false => {
+                let rival = self.handshake_rival();
+                // Its numbers may be inside the windows of this one.
+                let is_exact = |rival: &Rival| {
+                    let next = self.streams[segment.direction.index()].next;
+                    next == segment.seq || !rival.is_continued_by(segment)
+                };
+                rival.is_none_or(is_exact) && (rival.is_none() || self.refusal(segment).is_none())
+            }
         };
         if is_own {
             return Ownership::Own;
@@ -167,7 +175,15 @@ impl Connection {
         let is_other_syn = segment.flags.is_syn()
             && stream.isn.get().is_some_and(|isn| isn != segment.seq)
             && segment.payload_wire_bytes > 0;
-        if !may_be_sent || is_other_syn || !peer.may_be_acked(ack, self.passed_until(1 - own)) {
+        // Nothing comes behind a FIN.
+        let is_behind_fin = stream.has(Fact::Finished)
+            && segment.payload_wire_bytes > 0
+            && stream.next.precedes(segment.payload_end());
+        if !may_be_sent
+            || is_other_syn
+            || is_behind_fin
+            || !peer.may_be_acked(ack, self.passed_until(1 - own))
+        {
             return Some(Refusal::Numbers);
         }
         // What waits, and what ends a direction, is verified. To verify everything would read every
@@ -189,12 +205,23 @@ impl Connection {
         let own = segment.direction.index();
         let (stream, peer) = (&self.streams[own], &self.streams[1 - own]);
         // Who has not answered a SYN yet refuses it with its acknowledgment.
-        let is_bare_allowed = stream.is_started() || peer.isn.is_none();
+        let is_bare_allowed = match stream.is_started() {
+            // What is to come is known, so nothing but that number is right (RFC 5961 section 3).
+            true => {
+                let fin = u32::from(stream.has(Fact::Finished));
+                let exact = [stream.next, stream.next.plus(fin), stream.acked];
+                self.reorder.is_some() || exact.contains(&segment.seq)
+            }
+            false => peer.isn.is_none(),
+        };
+        let is_near =
+            stream.is_started() || !stream.has(Fact::Acked) || stream.is_near_acked(segment.seq);
         let is_ack = segment
             .ack
             .map_or(is_bare_allowed, |ack| peer.may_be_acked(ack, self.passed_until(1 - own)));
         stream.may_be_sent(segment.seq, self.passed_until(own))
             && is_ack
+            && is_near
             && !self.has_wrong_checksum(segment)
     }
 
@@ -271,7 +298,11 @@ impl Connection {
         let pool = &mut context.pool.segments;
         match rival {
             Some(rival) if rival.fits(segment) => rival.hold(segment, pool),
-            Some(rival) if !rival.may_be_replaced(segment.timestamp) => return Ownership::Unclear,
+            Some(rival) if rival.is_followed_by(segment, incumbent) => {
+                context.stats.take_back_refusal(segment.payload.len());
+                return Ownership::Next;
+            }
+            Some(rival) if !rival.may_be_replaced(segment) => return Ownership::Unclear,
             _ => {
                 if let Some(before) = rival.take() {
                     context.stats.handshakes_refused += u64::from(before.is_handshake);
@@ -297,12 +328,15 @@ impl Connection {
     fn incumbent(&self) -> Incumbent {
         let next = [0, 1].map(|own: usize| {
             let stream = &self.streams[own];
-            stream.is_started().then_some(stream.next)
+            let fin = u32::from(stream.has(Fact::Finished));
+            stream.has(Fact::Seen).then_some(stream.next.plus(fin))
         });
+        let is_closing = |stream: &Stream| stream.has(Fact::Finished) || !stream.fin_at.is_none();
         let is_complete = self.streams.iter().all(|stream| !stream.isn.is_none());
         let has_talked =
             self.streams.iter().any(|stream| stream.is_started() && !stream.has(Fact::AtSyn));
-        Incumbent { next, is_opening: !is_complete && !has_talked }
+        let is_closing = self.streams.iter().any(is_closing);
+        Incumbent { next, is_opening: !is_complete && !has_talked, is_closing }
     }
 
     fn handshake_rival(&self) -> Option<&Rival> {
@@ -314,26 +348,35 @@ impl Connection {
         Some(*self.reorder.as_mut()?.rival.take()?)
     }
 
-    /// The segments of the connection that has replaced this one, or would have; `is_decided` if it
-    /// has. Gives their memory back.
+    /// The segments of the connection that has replaced this one, if `segment` shows that it has,
+    /// or that probably has. Gives their memory back.
     #[cold]
     pub(in crate::flow) fn take_next(
         &mut self,
-        is_decided: bool,
+        segment: Option<&Segment<'_>>,
         pool: &mut ReorderPool,
     ) -> Vec<HeldSegment> {
         let incumbent = self.incumbent();
         let Some(rival) = self.take_rival() else { return Vec::new() };
-        let is_next = rival.is_handshake && is_decided || rival.is_likely_next(incumbent);
+        let is_shown = segment.is_some_and(|segment| rival.fits(segment));
+        let is_next = rival.is_handshake && is_shown || rival.is_likely_next(incumbent);
         let held = rival.release(&mut pool.segments);
         if is_next { held } else { Vec::new() }
     }
 
-    /// Forgets the rival, because memory is short or the connection ends.
-    pub(super) fn drop_rival(&mut self, context: &mut ReassemblyContext) {
+    /// Forgets the rival and data on a SYN, because memory is short or the connection ends.
+    pub(super) fn drop_held(&mut self, context: &mut ReassemblyContext) {
         if let Some(rival) = self.take_rival() {
             context.stats.handshakes_refused += u64::from(rival.is_handshake);
             rival.release(&mut context.pool.segments);
+        }
+        self.drop_data_of_syn(context);
+    }
+
+    /// Forgets data on a SYN that nobody has acknowledged.
+    pub(super) fn drop_data_of_syn(&mut self, context: &mut ReassemblyContext) {
+        if let Some(data) = self.reorder.as_mut().and_then(|reorder| reorder.syn_data.take()) {
+            context.pool.segments.used_bytes -= data.cost_bytes();
         }
     }
 
@@ -378,6 +421,9 @@ impl Connection {
         context.stats.anchors += 1;
         let now = TimestampNs(u64::MAX);
         while self.force(0, now, context, visit) || self.force(1, now, context, visit) {}
+        if let Some(reorder) = &mut self.reorder {
+            reorder.holes = [None; 2];
+        }
         for direction in [Direction::Forward, Direction::Reverse] {
             let stream = &mut self.streams[direction.index()];
             match (rival.start(direction.index()), rival.ack(1 - direction.index())) {
@@ -438,7 +484,7 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        let Some(reorder) = &mut self.reorder else { return };
+        let Some(reorder) = self.reorder.as_mut().filter(|_| segment.ack.is_some()) else { return };
         let Some(data) = &reorder.syn_data else { return };
         let data = data.segment();
         let (is_sender, end) = (data.direction == segment.direction, data.payload_end());
@@ -461,6 +507,9 @@ impl Connection {
         let own = segment.direction.index();
         let is_right = segment.is_checksum_known() && !segment.is_checksum_wrong();
         self.streams[own].set(Fact::Checksums, is_right);
+        if self.streams[1 - own].scale.is_known() {
+            return;
+        }
         let [forward, reverse] = &mut self.streams;
         let peer = if own == 0 { &mut *reverse } else { &mut *forward };
         // The window in a SYN itself is not scaled.
