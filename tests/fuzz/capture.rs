@@ -71,14 +71,14 @@ pub fn plain_frames(data: &[u8]) -> Option<Vec<String>> {
         let ns = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit_ns;
         let (wire_bytes, timestamp) = (wire_bytes.max(captured), TimestampNs(ns));
         let frame = Frame {
-                bytes,
-                wire_bytes,
-                timestamp,
-                link,
-                vlan: None,
-                iface: IfaceId(0),
-                is_checksum_trusted: false,
-            };
+            bytes,
+            wire_bytes,
+            timestamp,
+            link,
+            vlan: None,
+            iface: IfaceId(0),
+            is_checksum_trusted: false,
+        };
         frames.push(format!("{frame:?}"));
         rest = &rest[16 + bytes.len()..];
     }
