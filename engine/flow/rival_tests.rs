@@ -149,6 +149,7 @@ fn a_burst_of_forged_segments_moves_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn resets_by_chance_end_nothing() {
     let mut sent = connection(0, 0, ["GET /one", "response1"], [false, false]);
     // One for each window, as somebody sends them who knows nothing but the endpoints.
@@ -214,6 +215,7 @@ fn a_half_closed_connection_is_found_again() {
 
 /// What is held of strangers leaves half of the memory to segments out of order.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn what_is_held_for_a_decision_starves_nobody() {
     let limits = FlowConfig { reorder_bytes_shard_max: 100_000, ..FlowConfig::default() };
     let data = [b'x'; 1400];

@@ -152,6 +152,7 @@ fn a_window_is_scaled_if_both_syns_agree_to_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn where_the_scale_is_not_known_the_window_is_what_was_in_flight() {
     // Joined late: 3 MB in flight are acknowledged at once.
     let request = Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n", 0);
@@ -300,6 +301,7 @@ fn with_outage(count: u32, size: u32, is_kept: impl Fn(Direction) -> bool) -> Ve
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn after_an_outage_the_connection_is_found_again() {
     let behind = talked(40);
     // 60 MB each way, far outside the windows; and less than a window.

@@ -261,6 +261,7 @@ proptest! {
 
 /// Copies of a preface that differ, again and again: one succession replaces the one before.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
 fn copies_that_differ_pile_up_nothing() {
     let mut wire = Wire::new();
     let mut take = |direction, seq, ack, flags, payload: &[u8]| {
