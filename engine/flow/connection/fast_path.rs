@@ -20,7 +20,8 @@ impl Connection {
     pub(super) fn has_nothing_open(&self) -> bool {
         let is_quiet = |stream: &Stream| {
             let is_ending = stream.has(Fact::Finished) || stream.has(Fact::Disputed);
-            stream.is_started() && stream.fin_at.is_none() && !is_ending
+            let is_known = stream.is_started() && stream.has(Fact::Seen);
+            is_known && stream.fin_at.is_none() && !is_ending
         };
         self.streams.iter().all(is_quiet) && self.fate.is_none() && self.reorder.is_none()
     }
