@@ -87,6 +87,11 @@ pub(super) struct Rival {
     last: TimestampNs,
     /// It was reset.
     is_over: bool,
+    /// More came than is held. What was held until then is forgotten; the first sequence numbers
+    /// are those from then on.
+    has_overflowed: bool,
+    /// The two sides confirmed each other before that.
+    was_confirmed: bool,
 }
 
 /// What is known of the connection, to compare a rival with.
@@ -116,6 +121,8 @@ impl Rival {
             since: segment.timestamp,
             last: segment.timestamp,
             is_over: false,
+            has_overflowed: false,
+            was_confirmed: false,
         };
         rival.hold(segment, pool);
         rival
@@ -153,8 +160,14 @@ impl Rival {
         is_seq && is_ack
     }
 
-    /// Holds a segment, if there is room.
+    /// Holds a segment, if there is room. A handshake keeps its first segments, because it begins
+    /// with them. A connection after an outage keeps its newest, because it may have gone far when
+    /// it is believed, and what came in between would be missing there.
     pub fn hold(&mut self, segment: &Segment<'_>, pool: &mut SegmentPool) {
+        let has_room = !self.is_full() && HeldSegment::has_room(segment, pool);
+        if !self.is_handshake && !has_room {
+            self.forget_held(pool);
+        }
         let end = segment.payload_end();
         let has_payload = segment.payload_wire_bytes > 0 && !segment.flags.is_syn();
         let side = &mut self.sides[segment.direction.index()];
@@ -182,6 +195,18 @@ impl Rival {
         self.held_bytes += held.cost_bytes() - HELD_COST_BYTES;
         pool.used_bytes += held.cost_bytes();
         self.held.push(held);
+    }
+
+    /// Forgets what is held. From now on each side begins behind it.
+    fn forget_held(&mut self, pool: &mut SegmentPool) {
+        self.was_confirmed = self.is_confirmed();
+        self.has_overflowed |= self.is_full();
+        pool.used_bytes -= self.cost_bytes() - RIVAL_COST_BYTES;
+        self.held.clear();
+        self.held_bytes = 0;
+        for side in self.sides.iter_mut().flatten() {
+            side.start = side.next;
+        }
     }
 
     /// Gives a segment back that was held just now, if there was room for it.
@@ -224,6 +249,9 @@ impl Rival {
 
     /// Whether each side has read something that the other has sent.
     fn is_confirmed(&self) -> bool {
+        if self.was_confirmed {
+            return true;
+        }
         let [Some(one), Some(other)] = self.sides else { return false };
         let reads =
             |reader: Side, sender: Side| reader.ack.is_some_and(|ack| sender.start.precedes(ack));
@@ -255,19 +283,20 @@ impl Rival {
     pub fn has_won(&self, now: TimestampNs, incumbent: Incumbent) -> bool {
         let is_undisputed_for = |duration_ms| self.since.plus_ms(duration_ms) <= now;
         let is_undisputed = is_undisputed_for(UNDISPUTED_MS);
-        let is_full = self.is_full() && is_undisputed_for(UNDISPUTED_BURST_MS);
+        let is_burst =
+            (self.is_full() || self.has_overflowed) && is_undisputed_for(UNDISPUTED_BURST_MS);
         if self.is_handshake && incumbent.is_opening {
             return self.is_answered();
         }
         if !self.is_confirmed() {
             let is_enough = self.held.len() >= ONE_SIDED_COUNT_MIN && is_undisputed;
             let is_next = incumbent.is_closing && self.is_likely_next(incumbent);
-            return self.is_one_sided(incumbent) && (is_full || is_enough || is_next);
+            return self.is_one_sided(incumbent) && (is_burst || is_enough || is_next);
         }
         if self.is_handshake {
-            return is_full || self.sides.iter().flatten().all(|side| side.has_payload);
+            return is_burst || self.sides.iter().flatten().all(|side| side.has_payload);
         }
-        self.continues(0, incumbent) || self.continues(1, incumbent) || is_undisputed || is_full
+        self.continues(0, incumbent) || self.continues(1, incumbent) || is_undisputed || is_burst
     }
 
     /// Whether one side continues the connection exactly, the other has read exactly that, and it

@@ -195,6 +195,46 @@ fn refused_segments_keep_no_connection_from_being_idle() {
     assert!(run.table.is_empty());
 }
 
+/// The capture was down for a while. When it is back, there is far more within the time of the
+/// decision than is held, and also than fits into a window. `sizes` are those of the request and of
+/// each segment of the response.
+fn is_found_again_once(sizes: [usize; 2], response_segments: u32) {
+    let [request, response] = sizes.map(|bytes| vec![b'x'; bytes]);
+    let [mut at, mut peer_at] = [700_000_000_u32, 900_000_000_u32];
+    let mut sent = connection(0, 0, ["GET /one", "response1"], [false, false]);
+    let mut sent_bytes_after = 0;
+    for exchange in 0..4000 {
+        let at_ms = 50 + exchange / 10;
+        sent.push(Sent::data(Forward, at, peer_at, &request, at_ms));
+        at += request.len() as u32;
+        for _ in 0..response_segments {
+            sent.push(Sent::data(Reverse, peer_at, at, &response, at_ms));
+            peer_at += response.len() as u32;
+        }
+        sent.push(Sent::data(Forward, at, peer_at, b"", at_ms));
+        if at_ms >= 200 {
+            sent_bytes_after += request.len() + response.len() * response_segments as usize;
+        }
+    }
+    let mut run = run(&sent);
+    assert_eq!(run.table.stats().anchors, 1, "{sizes:?}");
+    assert_eq!(run.table.stats().gaps, 2, "{sizes:?}");
+    let heard_bytes = run.heard.iter().map(|heard| match heard {
+        Heard::Bytes(_, text) => text.len(),
+        _ => 0,
+    });
+    assert!(heard_bytes.sum::<usize>() >= sent_bytes_after, "{sizes:?}");
+    run.end();
+    assert_eq!(run.table.buffered_bytes(), 0);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes under Miri")]
+fn a_busy_connection_is_found_again_where_it_is_now() {
+    is_found_again_once([8, 9], 1);
+    is_found_again_once([8, 1400], 12);
+}
+
 #[test]
 fn a_half_closed_connection_is_found_again() {
     let mut sent = after_handshake(&[
