@@ -117,10 +117,10 @@ impl BatchSender {
         stats.lines_dropped += 1;
     }
 
-    /// Hands over the lines that are there. With [`Policy::Drop`] and a full queue the lines stay
-    /// in the buffer, since it has space for more.
+    /// Hands over the lines that are there. If the writer is behind, they stay in the buffer, which
+    /// has space for more: the rest of the queue is for full batches.
     pub fn flush(&mut self, stats: &mut EmitStats) {
-        if self.line_count > 0 && !self.is_queue_full() {
+        if self.line_count > 0 && !self.is_behind() {
             self.hand_over(stats);
         }
     }
@@ -152,10 +152,6 @@ impl BatchSender {
     /// The shard of this sender.
     pub fn shard(&self) -> ShardId {
         self.shard
-    }
-
-    fn is_queue_full(&self) -> bool {
-        matches!(&self.route, Route::Queue(queue) if queue.full.is_full())
     }
 
     #[cold]

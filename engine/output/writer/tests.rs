@@ -231,6 +231,28 @@ impl Sink for Capacities {
     }
 }
 
+/// On a quiet link each line is flushed by itself. While the writer is stuck, that leaves space in
+/// the queue for full batches.
+#[test]
+fn lines_that_are_flushed_one_by_one_do_not_fill_the_queue() {
+    let memory = MemorySink::new();
+    let (release, go_on) = mpsc::channel();
+    let sink = StuckSink { go_on, memory: memory.clone() };
+    let (mut senders, writer) =
+        Writer::start(vec![Box::new(sink)], 1, LIMITS, Policy::Drop).unwrap();
+    let mut sender = senders.pop().unwrap();
+    let mut stats = EmitStats::default();
+    for number in 0..40 {
+        say(&mut sender, &mut stats, number);
+        sender.flush(&mut stats);
+    }
+    assert_eq!(stats.lines_dropped, 0);
+    drop(release);
+    sender.close(&mut stats);
+    writer.finish().1.unwrap();
+    assert_eq!(numbers(&memory.bytes(), 0), (0..40).collect::<Vec<_>>());
+}
+
 /// Lines of text may be longer than those of JSON. Batches stay as large as they are counted.
 #[test]
 fn long_lines_leave_buffers_as_they_are() {
