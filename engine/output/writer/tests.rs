@@ -94,14 +94,19 @@ impl Sink for StuckSink {
     }
 }
 
-#[test]
-fn a_live_shard_never_waits_and_counts_what_it_drops() {
+/// A live shard whose sink is stuck until what is returned first is dropped.
+fn start_stuck() -> (mpsc::Sender<()>, MemorySink, BatchSender, Writer) {
     let memory = MemorySink::new();
     let (release, go_on) = mpsc::channel();
     let sink = StuckSink { go_on, memory: memory.clone() };
     let (mut senders, writer) =
         Writer::start(vec![Box::new(sink)], 1, LIMITS, Policy::Drop).unwrap();
-    let mut sender = senders.pop().unwrap();
+    (release, memory, senders.pop().unwrap(), writer)
+}
+
+#[test]
+fn a_live_shard_never_waits_and_counts_what_it_drops() {
+    let (release, memory, mut sender, writer) = start_stuck();
     let mut stats = EmitStats::default();
     for number in 0..5_000 {
         say(&mut sender, &mut stats, number);
@@ -235,12 +240,7 @@ impl Sink for Capacities {
 /// the queue for full batches.
 #[test]
 fn lines_that_are_flushed_one_by_one_do_not_fill_the_queue() {
-    let memory = MemorySink::new();
-    let (release, go_on) = mpsc::channel();
-    let sink = StuckSink { go_on, memory: memory.clone() };
-    let (mut senders, writer) =
-        Writer::start(vec![Box::new(sink)], 1, LIMITS, Policy::Drop).unwrap();
-    let mut sender = senders.pop().unwrap();
+    let (release, memory, mut sender, writer) = start_stuck();
     let mut stats = EmitStats::default();
     for number in 0..40 {
         say(&mut sender, &mut stats, number);
