@@ -64,26 +64,34 @@ static __always_inline int is_http_version(const __u8 *text)
 	       (text[3] | 0x20) == 'p' && text[4] == '/';
 }
 
-/*
- * A token, a space, a target. The loop is unrolled, and every byte is loaded on its one path:
- * before Linux 5.12, and without CAP_PERFMON on any version, stack accesses with a variable offset
- * are rejected.
- */
-static __always_inline int is_request_line(const __u8 *text)
+/* The beginning of a target in one of its common forms: a slash, a star, a URI. */
+static __always_inline int is_target(const __u8 *text)
 {
-	int is_target = 0;
+	return text[0] == '/' || text[0] == '*' ||
+	       ((text[0] | 0x20) == 'h' && (text[1] | 0x20) == 't' && (text[2] | 0x20) == 't' &&
+		(text[3] | 0x20) == 'p' && text[4] == ':' && text[5] == '/');
+}
+
+/*
+ * A token, a space, a target; `is_any` if that may begin with any byte. The loop is unrolled, and
+ * every byte is loaded on its one path: before Linux 5.12, and without CAP_PERFMON on any version,
+ * stack accesses with a variable offset are rejected.
+ */
+static __always_inline int is_request_line(const __u8 *text, int is_any)
+{
+	int is_behind = 0;
 
 #pragma unroll
 	for (int index = 0; index <= TOKEN_BYTES_MAX + 1; index++) {
 		__u8 byte = text[index];
 
-		if (is_target)
-			return byte > ' ';
+		if (is_behind)
+			return is_any ? byte > ' ' : is_target(text + index);
 		if (is_token_byte(byte))
 			continue;
 		if (!index || byte != ' ')
 			return 0;
-		is_target = 1;
+		is_behind = 1;
 	}
 	return 0;
 }
@@ -95,9 +103,9 @@ static __always_inline int is_usual_byte(__u8 byte)
 
 /*
  * Whether the payload begins like a message. engine/decode/admit.rs explains the rule, and a test
- * compares the two. If nothing is known of the connection, the method must look usual: of random
- * bytes, one segment in 600 begins with a token and a space. `text` is the beginning of the
- * payload; it is overwritten.
+ * compares the two. If nothing is known of the connection, the method or the target must look usual:
+ * of random bytes, one segment in 600 begins with a token and a space. `text` is the beginning of
+ * the payload; it is overwritten.
  */
 static __always_inline int begins_like_message(const struct segment *segment, __u8 *text,
 					       int is_opening)
@@ -114,10 +122,9 @@ static __always_inline int begins_like_message(const struct segment *segment, __
 		return 0;
 	if (is_http_version(text))
 		return 1;
-	if (!is_opening &&
-	    !(is_usual_byte(text[0]) && is_usual_byte(text[1]) && is_usual_byte(text[2])))
-		return 0;
-	return is_request_line(text);
+	return is_request_line(text, is_opening || (is_usual_byte(text[0]) &&
+						    is_usual_byte(text[1]) &&
+						    is_usual_byte(text[2])));
 }
 
 #endif

@@ -20,12 +20,23 @@ pub fn begins_like_message(payload: &[u8]) -> bool {
 }
 
 /// Whether to join an unknown connection at `payload`: the payload begins like a message, and its
-/// method, if it has one, begins with three capital letters or hyphens. In random bytes, such as
-/// encrypted ones, one segment in 600 begins with a token and a space, and one in 200,000 with such
-/// a method.
+/// method, if it has one, begins with three capital letters or hyphens, or its target with a slash,
+/// a star or `http:/`. In random bytes, such as encrypted ones, one segment in 600 begins with a
+/// token and a space, and one in 50,000 with such a method or target as well.
 pub fn is_worth_joining(payload: &[u8]) -> bool {
     let is_usual = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
-    message_start(payload).is_some_and(|text| is_version(text) || text.iter().take(3).all(is_usual))
+    message_start(payload).is_some_and(|text| {
+        is_version(text) || text.iter().take(3).all(is_usual) || is_target(text)
+    })
+}
+
+/// Whether the word behind the first space begins like a target.
+fn is_target(text: &[u8]) -> bool {
+    let word = text.iter().position(|byte| *byte == b' ').map(|space| &text[space + 1..]);
+    word.is_some_and(|word| {
+        matches!(word.first(), Some(b'/' | b'*'))
+            || word.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"http:/"))
+    })
 }
 
 fn is_version(text: &[u8]) -> bool {
@@ -75,10 +86,24 @@ mod tests {
 
     #[test]
     fn where_nothing_is_known_a_method_looks_like_one() {
-        for payload in ["GET /", "\r\nPOST x", "M-SEARCH * HTTP/1.1", "http/1.0 200", "EHLO a"] {
+        for payload in [
+            "GET /",
+            "\r\nPOST x",
+            "M-SEARCH * HTTP/1.1",
+            "http/1.0 200",
+            "EHLO a",
+            "get / HTTP/1.1",
+            "g /",
+            "BITS_POST /a",
+            "x *",
+            "Get http://a/ HTTP/1.1",
+            "abcdefghijklmnopqrstuvwx HTTP:/",
+        ] {
             assert!(is_worth_joining(payload.as_bytes()), "{payload:?}");
         }
-        for payload in ["G /", "PU /", "get / HTTP/1.1", "220 ready", "GETS", "+OK ready", ""] {
+        for payload in
+            ["G x", "PU x", "get a HTTP/1.1", "220 ready", "GETS", "+OK ready", "", "Get http:"]
+        {
             assert!(!is_worth_joining(payload.as_bytes()), "{payload:?}");
         }
     }

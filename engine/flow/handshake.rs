@@ -51,9 +51,11 @@ impl Handshake {
         }
     }
 
-    /// The SYN was captured, at `syn_at`. The first one counts.
+    /// The SYN was captured, at `syn_at`. The first one counts, unless its answer was captured
+    /// before it and is older: then it is a repetition.
     pub fn see_syn(&mut self, syn_at: TimestampNs) {
-        if self.marks.0 & Marks::HAS_SYN == 0 {
+        let is_answered = self.syn_ack_at.get().is_some_and(|answered_at| answered_at < syn_at);
+        if self.marks.0 & Marks::HAS_SYN == 0 && !is_answered {
             self.marks.0 |= Marks::HAS_SYN;
             self.began_at = syn_at;
         }
@@ -91,10 +93,10 @@ impl Handshake {
         hasher.finish().max(1)
     }
 
-    /// The time from SYN to SYN-ACK, if both were captured in that order.
+    /// The time from SYN to SYN-ACK, if both were captured; 0 if their timestamps run backwards.
     pub fn connect_ns(&self) -> Option<u64> {
         let syn_ack_at = self.syn_ack_at.get().filter(|_| self.marks.0 & Marks::HAS_SYN != 0)?;
-        syn_ack_at.0.checked_sub(self.began_at.0)
+        Some(syn_ack_at.since(self.began_at))
     }
 
     /// Whether the connection is midstream: its beginning was not captured.

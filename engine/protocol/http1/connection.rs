@@ -390,13 +390,18 @@ impl Http1Connection {
             _ => {}
         }
         if pairer.client.is_some_and(|client| client != direction) {
-            self.finish(cx, End::Fin);
+            self.end_partial_head(cx, direction);
+            let (pairer, mut http1) = self.parts(cx, direction);
+            pairer.give_up_answers(&mut http1, End::Fin);
         }
     }
 
     /// Ends everything that is open on the connection.
     pub fn finish<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
-        self.drop_partial_heads(cx);
+        // A request comes before its response.
+        let client = self.pairer.client.unwrap_or_default();
+        self.end_partial_head(cx, client);
+        self.end_partial_head(cx, client.opposite());
         let (pairer, mut http1) = self.parts(cx, Direction::Forward);
         pairer.give_up_all(&mut http1, Some(end));
         if end != End::Fin {

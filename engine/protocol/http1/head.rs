@@ -184,14 +184,20 @@ fn may_begin_request(bytes: &[u8]) -> bool {
 
 /// Whether the start of a frame is the start of a head, in a stream that lost synchronisation.
 /// Nothing else confirms it, so it must be what senders do write: a complete start line of the
-/// right shape, or the beginning of one whose method is in capitals and whose target has a known
-/// form.
+/// right shape, or the beginning of one. Any token is a method, but the less usual it is, the more
+/// the rest of the line must say.
 pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     if let Some(line_end) = memchr(b'\n', bytes) {
         let mut fields = Fields::NONE;
         let line = trim_cr(&bytes[..line_end]);
         return match start_line(line, expected, &mut fields) {
-            Ok(Kind::Request) => fields.method.of(line).is_some_and(is_usual_method),
+            Ok(Kind::Request) => {
+                let method = fields.method.of(line).unwrap_or_default();
+                is_usual_method(method)
+                    || is_likely_method(method)
+                        && is_regular(method, fields.target.of(line).unwrap_or_default())
+                        && line.iter().filter(|byte| is_blank(**byte)).count() == 2
+            }
             Ok(Kind::Response { .. }) => status_of(line, Expected::Either).is_some(),
             Err(_) => false,
         };
@@ -202,21 +208,40 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     let Some(space) = memchr(b' ', &bytes[..bytes.len().min(METHOD_BYTES_MAX)]) else {
         return false;
     };
-    let method = &bytes[..space];
+    let (method, target) = (&bytes[..space], &bytes[space + 1..]);
     expected != Expected::Response
-        && is_usual_method(method)
-        && (matches!(bytes.get(space + 1), Some(b'/' | b'*'))
-            || bytes[space + 1..].starts_with(b"http")
-            || method == b"CONNECT")
+        && (is_usual_method(method)
+            || method.iter().all(|byte| is_token_byte(*byte))
+                && is_likely_method(method)
+                && !target.iter().any(|byte| is_blank(*byte)))
+        && is_regular(method, target)
 }
 
-/// A method as senders write it: all in capitals, or without any. If the tail of a body runs into a
-/// start line, the result usually looks different.
+/// A method as senders usually write it: in capitals, or without any. If the tail of a body runs
+/// into a start line, the result usually looks different.
 fn is_usual_method(method: &[u8]) -> bool {
-    let is_all =
-        |of_case: fn(&u8) -> bool| method.iter().all(|byte| of_case(byte) || *byte == b'-');
+    let is_all = |of_case: fn(&u8) -> bool| {
+        method.iter().all(|byte| of_case(byte) || matches!(byte, b'-' | b'_'))
+    };
     (3..=20).contains(&method.len())
         && (is_all(u8::is_ascii_uppercase) || is_all(u8::is_ascii_lowercase))
+}
+
+/// Whether a method that does not look usual may be one, rather than the tail of a body in front of
+/// a common method.
+fn is_likely_method(method: &[u8]) -> bool {
+    const COMMON: [&[u8]; 9] = [
+        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
+    ];
+    let tail = COMMON.iter().find_map(|common| method.strip_suffix(*common));
+    !method.is_empty() && tail.is_none_or(|tail| !tail.last().is_some_and(u8::is_ascii_alphanumeric))
+}
+
+/// Whether the beginning of `target` has one of the forms of RFC 9112 section 3.2.
+fn is_regular(method: &[u8], target: &[u8]) -> bool {
+    matches!(target.first(), Some(b'/' | b'*'))
+        || target.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http"))
+        || method == b"CONNECT"
 }
 
 fn start_line(line: &[u8], expected: Expected, fields: &mut Fields) -> Result<Kind, Parsed> {

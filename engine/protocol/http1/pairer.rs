@@ -130,7 +130,7 @@ impl Pairer {
         let framing = BodyFraming::of_response(&head.framing, head.kind, method);
         self.store_headers_and_report(cx, id, false, parsed);
         self.open[cx.direction.index()].id = Some(id);
-        if is_tunnel {
+        if is_tunnel && !head.is_unfinished {
             self.switch(cx, id, last);
         } else {
             self.begin_body(cx, head, framing, last);

@@ -8,7 +8,7 @@ use crate::ids::Direction;
 use crate::protocol::http1::ParsedHead;
 use crate::protocol::http1::body::BodyFraming;
 use crate::protocol::http1::framer::{Missing, ParseState};
-use crate::protocol::http1::head::{self, Kind};
+use crate::protocol::http1::head::{self, Head, Kind};
 use crate::protocol::http1::long_head::{self, LongHead};
 use crate::protocol::http1::missing_body;
 use crate::protocol::{Context, Copied, first_bytes};
@@ -268,15 +268,32 @@ impl Http1Connection {
         Copied::Differs
     }
 
-    /// Frees unfinished heads and counts them. What may still come of one does not begin a head.
-    pub(super) fn drop_partial_heads<S>(&mut self, cx: &mut Context<'_, S>) {
-        for framer in &mut self.framers {
-            let is_reported = matches!(framer.state, ParseState::LongHead(_));
-            if framer.drop_partial(&mut cx.shared.recorder.pool) {
-                let is_http1 = self.spoken == Spoken::Http1;
-                cx.shared.stats.http1.heads_unfinished += u64::from(is_http1 && !is_reported);
-                framer.state = ParseState::Search;
-            }
+    /// Nothing more of a head comes in `direction`: reports what there is of it, if its start line
+    /// is complete. Otherwise frees and counts it. What may still come does not begin a head.
+    pub(super) fn end_partial_head<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+    ) {
+        let expected = self.pairer.expected(direction);
+        let framer = &mut self.framers[direction.index()];
+        if !framer.is_in_head() {
+            return;
         }
+        let is_reported = matches!(framer.state, ParseState::LongHead(_));
+        let (partial, first) = framer.take_partial();
+        framer.state = ParseState::Search;
+        let head = first.filter(|_| !is_reported).zip(head::parse_cut(&partial, expected));
+        if let Some((first, head)) = head {
+            let head = Head { is_unfinished: true, ..head };
+            let last = first.timestamp;
+            let head = ParsedHead { head: &head, bytes: &partial, first: &first, last };
+            self.message(cx, direction, &head);
+            self.framers[direction.index()].state = ParseState::Search;
+        } else {
+            let is_counted = self.spoken == Spoken::Http1 && !is_reported;
+            cx.shared.stats.http1.heads_unfinished += u64::from(is_counted);
+        }
+        cx.shared.recorder.pool.give_buffer_back(partial);
     }
 }

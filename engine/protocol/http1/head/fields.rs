@@ -23,7 +23,10 @@ pub(in crate::protocol::http1) struct FramingFields {
     pub content_length: Option<u64>,
     /// Content-Length is not a number, or there are several different ones.
     pub is_length_invalid: bool,
+    /// There is a Transfer-Encoding whose last coding is not `identity`.
     pub has_transfer_coding: bool,
+    /// A Transfer-Encoding names `identity`, which is no coding.
+    pub has_identity: bool,
     /// `chunked` is the last transfer coding.
     pub is_chunked: bool,
     pub expects_continue: bool,
@@ -34,6 +37,8 @@ pub(in crate::protocol::http1) struct Head {
     pub kind: Kind,
     /// The empty line that ends the head was found.
     pub is_whole: bool,
+    /// The head was not whole when its connection ended.
+    pub is_unfinished: bool,
     pub len_bytes: usize,
     /// The length of the start line, including its line end.
     pub start_line_bytes: u32,
@@ -46,6 +51,7 @@ impl Head {
     pub const BLANK: Head = Head {
         kind: Kind::Request,
         is_whole: false,
+        is_unfinished: false,
         len_bytes: 0,
         start_line_bytes: 0,
         fields: Fields::NONE,
@@ -59,6 +65,7 @@ impl FramingFields {
         content_length: None,
         is_length_invalid: false,
         has_transfer_coding: false,
+        has_identity: false,
         is_chunked: false,
         expects_continue: false,
     };
@@ -90,14 +97,22 @@ impl FramingFields {
         }
     }
 
-    /// Adds a Transfer-Encoding field. What matters is whether `chunked` is the last coding of the
-    /// last field. Empty list elements are ignored (RFC 9110 section 5.6.1.2).
+    /// Adds a Transfer-Encoding field. What matters is the last coding of the last field. Empty
+    /// list elements are ignored (RFC 9110 section 5.6.1.2). `identity` meant that there is no
+    /// coding, until RFC 7230 removed it: a field that ends in it frames nothing.
     pub(super) fn note_transfer_coding(&mut self, value: &[u8]) {
-        self.has_transfer_coding = true;
-        let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        if let Some(last) = codings.find(|coding| !coding.is_empty()) {
-            self.is_chunked = last.eq_ignore_ascii_case(b"chunked");
-        }
+        let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+        let codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let mut codings = codings.filter(|coding| !coding.is_empty());
+        let last = codings.next();
+        let Some(last) = last else {
+            // An empty field changes nothing but that there is one.
+            self.has_transfer_coding |= !self.has_identity;
+            return;
+        };
+        self.has_transfer_coding = !is_identity(last);
+        self.has_identity |= is_identity(last) || codings.any(is_identity);
+        self.is_chunked = last.eq_ignore_ascii_case(b"chunked");
     }
 
     /// Adds an Expect field (RFC 9110 section 10.1.1).
@@ -105,9 +120,11 @@ impl FramingFields {
         self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
     }
 
-    /// The fields contradict each other.
+    /// The fields contradict each other, or mean different things to different readers.
     pub fn is_conflict(&self) -> bool {
-        self.is_length_invalid || self.has_transfer_coding && self.content_length.is_some()
+        self.is_length_invalid
+            || self.has_identity
+            || self.has_transfer_coding && self.content_length.is_some()
     }
 }
 

@@ -102,22 +102,44 @@ impl Pairer {
         self.report(cx, id, outcome, end);
     }
 
+    /// The server has closed: gives up all exchanges in progress, except for one whose request goes
+    /// on and is only waiting for its own end.
+    pub fn give_up_answers<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, end: End) {
+        let uploading = self.open[cx.direction.opposite().index()].id;
+        let goes_on = uploading.filter(|id| {
+            let response = &cx.pool().exchange(*id).response;
+            response.is_ended || !response.is_seen
+        });
+        self.give_up_unanswerable(cx, Some(end));
+        while self.pending.first().is_some_and(|first| Some(first) != goes_on) {
+            self.give_up_first(cx, Some(end));
+        }
+    }
+
     /// Gives up all exchanges in progress.
     pub fn give_up_all<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, end: Option<End>) {
+        self.give_up_unanswerable(cx, end);
+        while self.pending.first().is_some() {
+            self.give_up_first(cx, end);
+        }
+    }
+
+    /// Gives up responses without a request, which are not in the queue.
+    fn give_up_unanswerable<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        end: Option<End>,
+    ) {
         for direction in 0..2 {
             let Some(id) = self.open[direction].id else { continue };
             let exchange = cx.pool().exchange(id);
             if exchange.request.is_seen {
                 continue;
             }
-            // A response without a request. It is not in the queue.
             let is_cut = exchange.response.is_seen;
             self.open[direction].id = None;
             let outcome = if is_cut { Outcome::Truncated } else { Outcome::NoRequest };
             self.report(cx, id, outcome, end);
-        }
-        while self.pending.first().is_some() {
-            self.give_up_first(cx, end);
         }
     }
 }
