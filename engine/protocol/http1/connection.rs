@@ -18,7 +18,10 @@ use crate::protocol::{
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
 
+mod guess;
 mod missing;
+
+pub(super) use guess::Guess;
 
 /// Bytes without a message, both directions together, after which no message is expected any more.
 /// More than precedes HTTP on some connections: SOCKS takes some tens of bytes, the PROXY protocol
@@ -33,6 +36,8 @@ pub(super) enum Spoken {
     Nothing,
     /// Payload, but no message in it yet.
     Unclear,
+    /// Another protocol, which may carry messages of HTTP.
+    Other,
     /// HTTP/1.
     Http1,
 }
@@ -45,8 +50,9 @@ pub(crate) struct Http1Connection {
     pub(super) spoken: Spoken,
     /// Bytes that passed before the first message was found.
     pub(super) unclear_bytes: u64,
-    /// The head that switched the connection to another protocol.
-    pub(super) switched_by: Option<FirstBytes>,
+    /// The head that switched the connection to another protocol, or the line that shows that it
+    /// speaks one.
+    pub(super) left_by: Option<FirstBytes>,
     /// Set if the connection turned out to speak another protocol.
     pub(super) successor: Option<Box<HandOver>>,
 }
@@ -228,8 +234,11 @@ impl Http1Connection {
     ) -> usize {
         match found {
             Found::Nothing(len_bytes) => len_bytes,
+            Found::Partial if self.pairer.guess.is_some() && self.is_text(direction) => {
+                self.not_a_head(cx, direction, data, meta)
+            }
             Found::Partial => data.len(),
-            Found::NotAHead => self.not_a_head(cx, direction, data.len(), meta),
+            Found::NotAHead => self.not_a_head(cx, direction, data, meta),
             Found::Head => head.len_bytes,
             Found::HeadInPieces(used) => {
                 let (partial, first) = self.framers[direction.index()].take_partial();
@@ -263,6 +272,9 @@ impl Http1Connection {
         head: &ParsedHead<'_>,
     ) {
         self.spoken = Spoken::Http1;
+        if self.pairer.guess.is_some() {
+            self.weigh_message(cx, direction, head.first);
+        }
         let framer = &mut self.framers[direction.index()];
         (framer.state, framer.head_at) = (ParseState::Start, head.first.seq);
         match head.head.kind {
@@ -285,7 +297,7 @@ impl Http1Connection {
                 let (pairer, mut http1) = self.parts(cx, direction);
                 pairer.response(&mut http1, open, head, status);
                 if pairer.has_switched {
-                    self.switched_by = Some(FirstBytes::of(direction, head.bytes, head.first));
+                    self.left_by = Some(FirstBytes::of(direction, head.bytes, head.first));
                 }
             }
         }
@@ -302,8 +314,7 @@ impl Http1Connection {
     ) -> usize {
         let (pairer, mut http1) = self.parts(cx, direction);
         if missing_body::is_absent(pairer, &mut http1, data, meta) {
-            let last = pairer.last_of_open_message(&mut http1);
-            pairer.end_message(&mut http1, last);
+            missing_body::end_absent(pairer, &mut http1);
             return 0;
         }
         missing_body::update_may_be_missing(pairer, &mut http1, || head::may_begin_response(data));
@@ -317,7 +328,7 @@ impl Http1Connection {
             }
             Progress::Broken => {
                 pairer.forget_body(&mut http1);
-                self.not_a_head(cx, direction, data.len(), meta)
+                self.not_a_head(cx, direction, data, meta)
             }
         }
     }
@@ -331,7 +342,12 @@ impl Http1Connection {
         data: &[u8],
         meta: &SegmentMeta,
     ) -> usize {
-        if !Framer::is_found(data, meta, self.pairer.expected(direction)) {
+        let is_sure = self.pairer.client.is_some() && self.pairer.guess.is_none();
+        let is_found = match is_sure {
+            true => Framer::is_found(data, meta, self.pairer.expected(direction)),
+            false => self.search_unsure(cx, direction, data, meta),
+        };
+        if !is_found {
             return self.skip_bytes(cx, direction, data.len(), meta);
         }
         let (pairer, mut cx) = self.parts(cx, direction);
@@ -339,20 +355,27 @@ impl Http1Connection {
         0
     }
 
-    /// A head was expected, but this is none. Skips `len_bytes`.
+    /// A head was expected, but `data` begins none. Skips it.
     #[inline(never)]
-    fn not_a_head<S>(
+    fn not_a_head<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
-        len_bytes: usize,
+        data: &[u8],
         meta: &SegmentMeta,
     ) -> usize {
         let framer = &mut self.framers[direction.index()];
         framer.drop_partial(&mut cx.shared.recorder.pool);
         framer.state = ParseState::Search;
+        if self.is_refuted(cx, direction) {
+            // It is searched again, for messages of either kind.
+            return 0;
+        }
         self.count_resync(cx);
-        self.skip_bytes(cx, direction, len_bytes, meta)
+        if self.spoken == Spoken::Unclear && self.is_other_protocol(cx, direction, data, meta) {
+            return data.len();
+        }
+        self.skip_bytes(cx, direction, data.len(), meta)
     }
 
     /// Skips `len_bytes`. They may have contained messages that did not begin at the start of a
@@ -404,6 +427,7 @@ impl Http1Connection {
         self.end_partial_head(cx, client.opposite());
         let (pairer, mut http1) = self.parts(cx, Direction::Forward);
         pairer.give_up_all(&mut http1, Some(end));
+        pairer.confirm(&mut http1);
         if end != End::Fin {
             self.leave();
         }
@@ -427,6 +451,9 @@ impl Http1Connection {
     #[inline]
     pub fn interest(&self) -> Interest {
         let has_left = self.pairer.has_switched && self.pairer.pending.is_empty();
+        if self.pairer.guess.is_some() {
+            return Interest::Undecided;
+        }
         match interest(self.spoken, has_left, self.unclear_bytes) {
             Interest::Undecided | Interest::Dormant
                 if self.framers.iter().any(Framer::is_in_head) =>
@@ -471,6 +498,7 @@ impl Http1Connection {
 pub(super) fn interest(spoken: Spoken, has_left: bool, unclear_bytes: u64) -> Interest {
     match spoken {
         Spoken::Nothing => Interest::Undecided,
+        Spoken::Other => Interest::Foreign,
         Spoken::Http1 if has_left => Interest::Foreign,
         Spoken::Http1 => Interest::Wanted,
         Spoken::Unclear if unclear_bytes < UNCLEAR_BYTES_MAX => Interest::Undecided,

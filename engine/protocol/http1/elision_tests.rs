@@ -172,10 +172,12 @@ fn what_connections_turn_out_to_be() {
     assert_eq!(interest(&[(Forward, &long)]), Interest::Wanted);
     // Nor has one of which a piece has arrived.
     assert_eq!(interest(&[(Forward, b"POST / HTTP/1.1\r\nHo")]), Interest::Wanted);
-    // A prefix in front of HTTP, as SOCKS has it.
-    let socks: &[(Direction, &[u8])] =
-        &[(Forward, b"\x05\x01\0"), (Reverse, b"\x05\0"), (Forward, GET.as_bytes())];
-    assert_eq!(interest(socks), Interest::Wanted);
+    // A prefix in front of HTTP, as SOCKS has it. It is HTTP once both sides speak it.
+    let mut socks: Vec<(Direction, &[u8])> =
+        vec![(Forward, b"\x05\x01\0"), (Reverse, b"\x05\0"), (Forward, GET.as_bytes())];
+    assert_eq!(interest(&socks), Interest::Undecided);
+    socks.push((Reverse, b"HTTP/1.1 200 OK\r\n\r\n"));
+    assert_eq!(interest(&socks), Interest::Wanted);
 }
 
 /// The size of a chunk, or `None` for a body until the connection closes, and how its bytes are

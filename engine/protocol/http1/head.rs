@@ -230,11 +230,11 @@ fn is_usual_method(method: &[u8]) -> bool {
 /// Whether a method that does not look usual may be one, rather than the tail of a body in front of
 /// a common method.
 fn is_likely_method(method: &[u8]) -> bool {
-    const COMMON: [&[u8]; 9] = [
-        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
-    ];
+    const COMMON: [&[u8]; 9] =
+        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
     let tail = COMMON.iter().find_map(|common| method.strip_suffix(*common));
-    !method.is_empty() && tail.is_none_or(|tail| !tail.last().is_some_and(u8::is_ascii_alphanumeric))
+    !method.is_empty()
+        && tail.is_none_or(|tail| !tail.last().is_some_and(u8::is_ascii_alphanumeric))
 }
 
 /// Whether the beginning of `target` has one of the forms of RFC 9112 section 3.2.
@@ -242,6 +242,21 @@ fn is_regular(method: &[u8], target: &[u8]) -> bool {
     matches!(target.first(), Some(b'/' | b'*'))
         || target.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http"))
         || method == b"CONNECT"
+}
+
+/// Whether `bytes` begin with a start line of a protocol that has the form of HTTP and may carry
+/// messages of HTTP: RFC 3507 (ICAP), 7826 (RTSP), 3261 (SIP), 6787 (MRCP).
+pub(super) fn is_of_other_protocol(bytes: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [b"ICAP/", b"RTSP/", b"SIP/", b"MRCP/"];
+    let is_version = |word: &[u8]| {
+        let version = NAMES.iter().find_map(|name| word.strip_prefix(*name));
+        matches!(version, Some([b'0'..=b'9', b'.', b'0'..=b'9']))
+    };
+    let Some(line_end) = memchr(b'\n', bytes) else { return false };
+    let mut words = trim_cr(&bytes[..line_end]).split(|byte| *byte == b' ');
+    let first = words.next().unwrap_or_default();
+    let is_method = !first.is_empty() && first.iter().all(|byte| is_token_byte(*byte));
+    is_version(first) || is_method && words.next_back().is_some_and(is_version)
 }
 
 fn start_line(line: &[u8], expected: Expected, fields: &mut Fields) -> Result<Kind, Parsed> {

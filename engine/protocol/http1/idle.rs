@@ -259,7 +259,7 @@ impl Protocol for Http1 {
     fn evidence(&self) -> Option<(Direction, SeqNumber)> {
         match self {
             Http1::Idle(_) => None,
-            Http1::Active(active) => active.0.switched_by.map(|head| head.end()),
+            Http1::Active(active) => active.0.left_by.map(|head| head.end()),
         }
     }
 
@@ -286,7 +286,7 @@ impl Protocol for Http1 {
         };
         match spoken {
             Spoken::Nothing => Carried::Nothing,
-            Spoken::Unclear => Carried::Unknown,
+            Spoken::Unclear | Spoken::Other => Carried::Unknown,
             Spoken::Http1 => Carried::Protocol(Kind::Http1),
         }
     }
@@ -304,7 +304,7 @@ impl Http1Connection {
     #[inline]
     fn idle_state(&self) -> Option<IdleState> {
         let Http1Connection { framers, pairer, .. } = self;
-        if !pairer.is_next_first() || self.successor.is_some() {
+        if !pairer.is_next_first() || self.successor.is_some() || pairer.guess.is_some() {
             return None;
         }
         let is_quiet = framers.iter().zip(&pairer.open).all(|(framer, open)| {

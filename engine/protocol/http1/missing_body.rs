@@ -1,5 +1,6 @@
 //! Announced bodies that may never come: the body of a response whose request was not seen and may
-//! have been a HEAD, and the body of a request whose client waits for `100 Continue`.
+//! have been a HEAD, the body of a request whose client waits for `100 Continue`, and that of a
+//! request which was found in a search and may have been text in the body of another one.
 
 use super::Http1Context;
 use super::framer::{Framer, ParseState};
@@ -8,12 +9,13 @@ use super::loss_pairing::Cause;
 use super::pairer::Pairer;
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
+use crate::protocol::pool::ExchangeId;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
-/// Whether an announced body does not come, although none of it was seen yet. The response to a
-/// lost HEAD has none, and a client that waits for `100 Continue` withholds it if it reads another
-/// response. The next head follows instead.
+/// Whether an announced body does not come: the next head follows instead. The response to a lost
+/// HEAD has none, and a client that waits for `100 Continue` withholds it if it reads another
+/// response. What a search has found may have been no request ([`end_absent`]).
 #[inline(always)]
 pub(super) fn is_absent<S>(
     pairer: &Pairer,
@@ -30,14 +32,35 @@ pub(super) fn is_absent<S>(
     let exchange = &entry.exchange;
     let is_request = pairer.is_client(cx.direction);
     let may_be = if is_request {
-        entry.is_body_withheld
-            && exchange.response.is_seen
+        let is_withheld = entry.is_body_withheld
             && exchange.request.body_bytes == Some(0)
+            && framing.is_untouched();
+        (is_withheld || entry.is_after_loss)
+            && exchange.response.is_seen
             && has_read_all(&cx.framers[cx.direction.opposite().index()], meta)
     } else {
-        !exchange.request.is_seen && exchange.response.body_bytes == Some(0)
+        !exchange.request.is_seen
+            && exchange.response.body_bytes == Some(0)
+            && framing.is_untouched()
     };
-    may_be && framing.is_untouched() && head::is_certain(data, pairer.expected(cx.direction))
+    may_be && head::is_certain(data, pairer.expected(cx.direction))
+}
+
+/// The body of the open message does not come ([`is_absent`]). If some of it has come, then the
+/// request was text in the body of another one, whose response is the one that came.
+#[cold]
+pub(super) fn end_absent<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Context<'_, S>) {
+    let id = pairer.open[cx.direction.index()].id;
+    let is_client = pairer.is_client(cx.direction);
+    let has_body =
+        |id: &ExchangeId| cx.shared.recorder.pool.exchange(*id).request.body_bytes != Some(0);
+    match id.filter(|_| is_client).filter(has_body) {
+        Some(id) => pairer.disown_request(cx, id),
+        None => {
+            let last = pairer.last_of_open_message(cx);
+            pairer.end_message(cx, last);
+        }
+    }
 }
 
 /// Whether the sender of this segment had read everything before it. What a client sends without

@@ -14,6 +14,8 @@ mod connection;
 #[cfg(test)]
 mod elision_tests;
 mod framer;
+#[cfg(test)]
+mod guess_tests;
 mod head;
 mod idle;
 mod long_head;

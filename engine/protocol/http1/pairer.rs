@@ -3,6 +3,7 @@
 //! show which request a response belongs to ([`LossPairing`]).
 
 use super::body::BodyFraming;
+use super::connection::Guess;
 use super::framer::ParseState;
 use super::head::{FramingFields, Head, Kind};
 use super::long_head::LongHead;
@@ -54,6 +55,8 @@ pub(super) struct Pairer {
     pub flow_id: Option<u64>,
     /// An exchange switched the connection to another protocol (CONNECT, Upgrade).
     pub has_switched: bool,
+    /// Set while it is not certain who the client is.
+    pub guess: Option<Box<Guess>>,
 }
 
 impl Pairer {
@@ -172,7 +175,8 @@ impl Pairer {
         id: ExchangeId,
         last: TimestampNs,
     ) {
-        self.has_switched = true;
+        let is_sure = self.guess.is_none();
+        self.has_switched = is_sure;
         let exchange = cx.pool().exchange(id);
         exchange.is_switched = true;
         if exchange.request.is_seen && !exchange.request.is_ended {
@@ -180,7 +184,8 @@ impl Pairer {
         }
         self.open[cx.direction.opposite().index()].id = None;
         self.end_message(cx, Some(last));
-        cx.framers.iter_mut().for_each(|framer| framer.state = ParseState::Off);
+        let state = if is_sure { ParseState::Off } else { ParseState::Search };
+        cx.framers.iter_mut().for_each(|framer| framer.state = state);
     }
 
     /// Stores the headers of a message in its exchange, and reports the message, if the sink wants
@@ -197,7 +202,7 @@ impl Pairer {
         if recorder.wants_headers() {
             recorder.pool.set_headers(id, is_request, parsed.header_lines());
         }
-        if recorder.wants_messages() {
+        if recorder.wants_messages() && self.guess.is_none() {
             recorder.message(self.identity(cx.flow), id, is_request, parsed.last);
         }
     }
@@ -370,6 +375,20 @@ impl Pairer {
         self.complete_if_ended(cx, id);
     }
 
+    /// The request of `id`, the first in the queue, was none. Its response belongs to another one.
+    #[cold]
+    pub fn disown_request<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+        self.pending.pop(cx.pool());
+        self.open[cx.direction.index()].id = None;
+        cx.framer().state = ParseState::Start;
+        cx.shared.recorder.stats.requests -= 1;
+        cx.shared.stats.http1.guesses_withdrawn += 1;
+        let exchange = cx.pool().exchange(id);
+        exchange.request.clear();
+        exchange.is_early = false;
+        self.complete_if_ended(cx, id);
+    }
+
     /// The response has come, so the request is over, although its end was not seen.
     fn end_lost_request<S>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
         let client = cx.direction.opposite().index();
@@ -538,7 +557,9 @@ impl Pairer {
 
     /// The number of exchanges in progress.
     pub fn open_count(&self) -> usize {
-        self.pending.count() + self.open.iter().filter(|open| open.id.is_some()).count()
+        let held_count = self.guess.as_ref().map_or(0, |guess| guess.held.count());
+        let open_count = self.open.iter().filter(|open| open.id.is_some()).count();
+        self.pending.count() + open_count + held_count
     }
 
     /// The connection that its records describe.
@@ -569,6 +590,11 @@ impl Pairer {
         outcome: Outcome,
         end: Option<End>,
     ) {
+        if let Some(guess) = &mut self.guess {
+            let exchange = cx.pool().exchange(id);
+            (exchange.outcome, exchange.end) = (Some(outcome), end);
+            return guess.held.push(id, cx.pool());
+        }
         let identity = self.identity(cx.flow);
         cx.shared.recorder.report(identity, cx.flow, id, outcome, end);
     }

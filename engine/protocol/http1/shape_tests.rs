@@ -201,14 +201,29 @@ fn transfer_codings_decide_where_chunked_is_the_last() {
         assert_response(&format!("HTTP/1.1 200 OK\r\n{head}"), "GET /a 0 200 2");
     }
     // RFC 9112 section 6.3: the body of such a response ends where the server closes.
-    for coding in ["chunked, identity", "gzip", "identity", "chunked\r\nTransfer-Encoding: gzip"] {
+    for (coding, flag) in [
+        ("chunked, identity", " conflict"),
+        ("gzip", ""),
+        ("identity", " conflict"),
+        ("chunked\r\nTransfer-Encoding: gzip", ""),
+        ("identity, gzip", " conflict"),
+    ] {
         let mut connection = connection();
         connection.ask("GET /a HTTP/1.1\r\n\r\n");
         connection
             .answer(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n{EMPTY_OK}"));
         let notes = connection.take(Reverse, Chunk::Fin).end(End::Exit);
-        assert_eq!(notes, [format!("GET /a 0 200 {}", EMPTY_OK.len())], "{coding:?}");
+        assert_eq!(notes, [format!("GET /a 0 200 {}{flag}", EMPTY_OK.len())], "{coding:?}");
     }
+    // `identity` is no coding: the other fields frame the body.
+    for coding in ["identity", "Identity ,", "chunked, identity", "identity\r\nTransfer-Encoding:"]
+    {
+        let head = format!("Transfer-Encoding: {coding}\r\nContent-Length: 2\r\n\r\nab");
+        assert_request(&format!("POST /a HTTP/1.1\r\n{head}"), "POST /a 2 200 0 conflict");
+        assert_response(&format!("HTTP/1.1 200 OK\r\n{head}"), "GET /a 0 200 2 conflict");
+    }
+    let head = "Transfer-Encoding: identity, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    assert_request(&format!("POST /a HTTP/1.1\r\n{head}"), "POST /a 2 200 0 conflict");
     assert_request(
         "POST /a HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n\
          2\r\nab\r\n0\r\n\r\n",
@@ -321,7 +336,61 @@ fn a_response_may_come_before_its_request_ends() {
     connection.ask("POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc");
     connection.answer("HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     connection.ask("def").take(Reverse, Chunk::Fin);
-    assert_eq!(connection.end(End::Exit), ["POST /a 6 413 0 truncated fin early"]);
+    connection.ask("gh");
+    assert_eq!(connection.end(End::Rst), ["POST /a 8 413 0 truncated rst early"]);
+}
+
+/// The client may send what it has announced after the server has closed its direction.
+#[test]
+fn a_half_close_of_the_server_ends_no_request() {
+    let request = "POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc";
+    let mut it = connection();
+    it.ask(request).answer("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n");
+    it.take(Reverse, Chunk::Fin).ask("defghi");
+    assert_eq!(it.end(End::Exit), ["POST /a 9 302 0 early"]);
+    // There can be no response any more, and one that was cut does not go on.
+    for (response, note) in [
+        ("", "POST /a 9 - - no_response exit"),
+        (
+            "HTTP/1.1 302 Found\r\nContent-Length: 7\r\n\r\nabc",
+            "POST /a 3 302 3 truncated fin early",
+        ),
+    ] {
+        let mut it = connection();
+        it.ask("GET /b HTTP/1.1\r\n\r\n").answer(EMPTY_OK).ask(request).answer(response);
+        it.take(Reverse, Chunk::Fin).ask("defghi");
+        assert_eq!(it.end(End::Exit), ["GET /b 0 200 0", note]);
+    }
+}
+
+/// What began with a whole start line is told, whatever ends it.
+#[test]
+fn heads_that_never_end_are_truncated() {
+    for cut in ["GET /a HTTP/1.1\r\n", "GET /a HTTP/1.1\r\nHost: a\r\n", "GET /a HTTP/1.1\r\nHo"] {
+        for end in [End::Fin, End::Rst, End::Idle, End::Exit, End::Evicted] {
+            let mut it = connection();
+            let notes = it.ask(cut).end(end);
+            assert_eq!(notes, [format!("GET /a ? - - truncated {}", end.name())], "{cut:?}");
+            assert_eq!(it.shared.held_bytes(), 0);
+        }
+    }
+    for cut in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Le"] {
+        let mut it = connection();
+        it.ask("GET /a HTTP/1.1\r\n\r\n").answer(cut);
+        assert_eq!(it.end(End::Rst), ["GET /a 0 200 ? truncated rst"]);
+        let mut it = connection();
+        it.ask("GET /a HTTP/1.1\r\n\r\n").answer(cut).take(Reverse, Chunk::Fin);
+        assert_eq!(it.end(End::Exit), ["GET /a 0 200 ? truncated fin"]);
+    }
+    // It has not left HTTP before its head has ended.
+    let mut it = connection();
+    it.ask("GET /a HTTP/1.1\r\nUpgrade: x\r\n\r\n").answer("HTTP/1.1 101 Switching\r\n");
+    assert_eq!(it.end(End::Rst), ["GET /a 0 101 0 truncated rst"]);
+    // Without a whole start line nothing is certain.
+    for cut in ["GET /a HTTP/1.1", "GET /a", "HTTP/1.1 200 OK"] {
+        let mut it = connection();
+        assert_eq!(it.ask(cut).end(End::Rst).len(), 0, "{cut:?}");
+    }
 }
 
 /// A server need not wait for the end of a head that is too long for it.

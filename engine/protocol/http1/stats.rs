@@ -12,6 +12,8 @@ counters! {
         heads_cut,
         /// Heads of which two different copies passed.
         heads_contradicted,
+        /// Times the first message of a connection that was joined late turned out to be none.
+        guesses_withdrawn,
         /// Times a direction lost synchronisation and searched for the next head.
         resyncs,
         /// Bytes of HTTP connections that belong to no known message: skipped in the search for a
@@ -35,6 +37,7 @@ impl Stats for Http1Stats {
             ("heads unfinished", self.heads_unfinished),
             ("heads cut", self.heads_cut),
             ("heads contradicted by another copy", self.heads_contradicted),
+            ("first guesses withdrawn", self.guesses_withdrawn),
             ("losses of synchronisation", self.resyncs),
             ("bytes skipped", self.bytes_skipped),
             ("requests beyond the bound", self.pending_overflow),

@@ -192,10 +192,17 @@ impl Http1Connection {
             ParseState::Off => {}
             ParseState::Start => {
                 self.advance(cx, direction, len_bytes, meta);
-                self.not_a_head(cx, direction, len_bytes as usize, meta);
+                self.framers[direction.index()].state = ParseState::Search;
+                if !self.is_refuted(cx, direction) {
+                    self.count_resync(cx);
+                }
+                self.skip_bytes(cx, direction, len_bytes as usize, meta);
             }
             ParseState::Search => {
                 self.advance(cx, direction, len_bytes, meta);
+                if self.is_strange_answer(cx, direction, meta) {
+                    self.withdraw(cx);
+                }
                 self.skip_bytes(cx, direction, len_bytes as usize, meta);
             }
             ParseState::Body(framing) => {
@@ -240,9 +247,12 @@ impl Http1Connection {
         bytes: &[u8],
         meta: &SegmentMeta,
     ) -> Copied {
-        if self.switched_by.is_some_and(|head| head.differ_from(direction, bytes, meta)) {
-            self.switched_by = None;
+        if self.left_by.is_some_and(|head| head.differ_from(direction, bytes, meta)) {
+            self.left_by = None;
             self.pairer.has_switched = false;
+            if self.spoken == Spoken::Other {
+                self.spoken = Spoken::Unclear;
+            }
             self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
             cx.shared.stats.http1.heads_contradicted += 1;
             self.count_resync(cx);

@@ -1,0 +1,154 @@
+//! Connections whose beginning is unknown: what later messages say about the first that was found.
+
+use super::tests::{TestConnection, connection};
+use crate::flow::{Chunk, End, Handshake};
+use crate::ids::Direction::Forward;
+use crate::protocol::{Carried, Interest};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const FAKE: &str = "GET /fake HTTP/1.1\r\nHost: f\r\n\r\n";
+
+/// A connection of which the handshake was not captured.
+fn late() -> TestConnection {
+    let mut connection = connection();
+    connection.handshake = Handshake::default();
+    connection
+}
+
+fn get(n: usize) -> String {
+    format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+/// Three exchanges follow, and are told as they were.
+#[track_caller]
+fn assert_goes_on(connection: &mut TestConnection, before: &[&str]) {
+    for n in 0..3 {
+        connection.ask(&get(n)).answer(OK);
+    }
+    let after = (0..3).map(|n| format!("GET /{n} 0 200 5"));
+    let expected: Vec<String> = before.iter().map(|note| note.to_string()).chain(after).collect();
+    assert_eq!(connection.end(End::Exit), expected);
+}
+
+#[test]
+fn text_in_the_body_of_a_response_is_no_request() {
+    assert_goes_on(late().answer(FAKE), &[]);
+    assert_goes_on(late().answer("text").answer(FAKE), &[]);
+    assert_goes_on(late().answer(FAKE).answer("and more text"), &[]);
+    assert_goes_on(late().answer(&format!("{FAKE}and more text")), &[]);
+    assert_goes_on(late().answer(FAKE).answer(FAKE).answer("\0\0\0"), &[]);
+    let put = "PUT /fake HTTP/1.1\r\nContent-Length: 999999\r\n\r\n";
+    assert_goes_on(late().answer(put).answer("body"), &[]);
+    assert_goes_on(late().answer(&put[..20]).answer("body"), &[]);
+}
+
+#[test]
+fn text_in_the_body_of_a_request_is_no_message() {
+    for fake in [FAKE, OK, "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n"] {
+        let mut upload = late();
+        upload.ask(fake).ask("and more text").answer(OK);
+        assert_goes_on(&mut upload, &["- - - 200 5 no_request"]);
+        let mut upload = late();
+        upload.ask(&format!("{fake}and more text")).answer(OK);
+        assert_goes_on(&mut upload, &["- - - 200 5 no_request"]);
+    }
+    let mut upload = late();
+    upload.ask("POST /fake HTTP/1.1\r\nContent-Length: 99999\r\n\r\n").ask("text").answer(OK);
+    assert_goes_on(&mut upload, &["- - - 200 5 no_request"]);
+    let mut upload = late();
+    upload.ask("HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n").ask("text").answer(OK);
+    assert_goes_on(&mut upload, &["- - - 200 5 no_request"]);
+}
+
+/// The body of its response is the request itself (RFC 9110 section 9.3.8).
+#[test]
+fn the_body_of_a_trace_is_no_request() {
+    let trace = "TRACE /t HTTP/1.1\r\nHost: h\r\n\r\n";
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", trace.len());
+    let mut connection = late();
+    connection.answer(trace).ask(trace).answer(&head).answer(trace);
+    assert_goes_on(&mut connection, &[&format!("TRACE /t 0 200 {}", trace.len())]);
+}
+
+#[test]
+fn nothing_is_told_on_the_word_of_one_direction() {
+    let lines = |connection: &TestConnection| connection.shared.recorder.sink.lines.len();
+    let exchanges = |connection: &TestConnection| connection.shared.recorder.sink.exchanges.len();
+    let mut both = late();
+    assert_eq!(lines(both.ask(&get(0))), 0);
+    assert_eq!(both.interest(), Interest::Undecided);
+    assert_eq!(lines(both.answer(OK)), 2);
+    assert_eq!(both.interest(), Interest::Wanted);
+    assert_eq!(both.end(End::Exit), ["GET /0 0 200 5"]);
+
+    // Whoever answers has read more each time.
+    let mut one = late();
+    one.ask(&get(0)).sent[1] += 50;
+    assert_eq!(lines(&one), 0);
+    assert_eq!(lines(one.ask(&get(1))), 2);
+    let expected = ["GET /0 0 - - no_response exit", "GET /1 0 - - no_response exit"];
+    assert_eq!(one.end(End::Exit), expected);
+    let mut one = late();
+    one.answer(OK).sent[0] += 50;
+    assert_eq!((lines(&one), exchanges(&one)), (0, 0));
+    one.answer(OK);
+    assert_eq!((lines(&one), exchanges(&one)), (2, 2));
+    assert_eq!(one.end(End::Exit), ["- - - 200 5 no_request"; 2]);
+
+    // Its time is over with the connection.
+    let mut one = late();
+    one.ask(&get(0)).ask(&get(1));
+    assert_eq!((lines(&one), exchanges(&one)), (0, 0));
+    let expected = ["GET /0 0 - - no_response rst", "GET /1 0 - - no_response rst"];
+    assert_eq!(one.take(Forward, Chunk::Reset).end(End::Exit), expected);
+    assert_eq!(lines(&one), 2);
+    let notes = late().answer(OK).answer(OK).end(End::Idle);
+    assert_eq!(notes, ["- - - 200 5 no_request"; 2]);
+    assert_eq!(late().ask("GET /a HTTP/1.1\r\n").end(End::Rst), ["GET /a ? - - truncated rst"]);
+}
+
+/// A direction that does not end must not pile up what waits.
+#[test]
+fn what_waits_for_a_confirmation_is_bounded() {
+    let mut one = late();
+    let limit = one.shared.limits.pending_count_max;
+    for _ in 0..limit + 2 {
+        one.answer("HTTP/1.1 204 No\r\n\r\n");
+    }
+    assert!(one.shared.recorder.sink.exchanges.len() >= limit);
+    assert_eq!(one.end(End::Exit).len(), limit + 2);
+}
+
+#[test]
+fn what_is_another_protocol_stays_one() {
+    let inner = [FAKE, OK];
+    for (asked, answered) in [
+        ("RESPMOD icap://i/x ICAP/1.0\r\nHost: i\r\n\r\n", "ICAP/1.0 200 OK\r\nISTag: x\r\n\r\n"),
+        ("ANNOUNCE rtsp://h/a RTSP/1.0\r\nCSeq: 1\r\n\r\n", "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n"),
+        ("MESSAGE sip:a@b SIP/2.0\r\nVia: x\r\n\r\n", "SIP/2.0 200 OK\r\nVia: x\r\n\r\n"),
+        ("MRCP/2.0 83 SPEAK 54\r\nA: b\r\n\r\n", "MRCP/2.0 79 54 200 COMPLETE\r\n\r\n"),
+    ] {
+        let mut whole = connection();
+        whole.ask(asked).ask(inner[0]).ask(inner[1]).answer(answered).answer(inner[1]);
+        whole.ask(inner[0]).answer(inner[1]);
+        assert_eq!(whole.interest(), Interest::Foreign);
+        assert_eq!(whole.carried(), Carried::Unknown);
+        assert_eq!(whole.end(End::Fin).len(), 0, "{asked:?}");
+        // Joined late, in the middle of a message.
+        let mut late = late();
+        late.ask(inner[0]).ask(inner[1]).answer(answered).answer(inner[1]).ask(asked);
+        assert_eq!(late.end(End::Fin).len(), 0, "{asked:?}");
+    }
+}
+
+#[test]
+fn text_that_the_other_side_does_not_answer_in_http_is_no_request() {
+    let mut mail = connection();
+    mail.answer("220 mail\r\n").ask("EHLO a\r\n").answer("250 ok\r\n").ask("DATA\r\n");
+    mail.answer("354 go\r\n").ask(FAKE).answer("250 ok\r\n").ask("QUIT\r\n");
+    assert_eq!(mail.end(End::Fin).len(), 0);
+    // What is answered is one.
+    let mut socks = connection();
+    socks.ask("\x05\x01\0").answer("\x05\0");
+    assert_goes_on(&mut socks, &[]);
+}
