@@ -64,18 +64,10 @@ static __always_inline int is_http_version(const __u8 *text)
 	       (text[3] | 0x20) == 'p' && text[4] == '/';
 }
 
-/* The beginning of a target in one of its common forms: a slash, a star, a URI. */
-static __always_inline int is_target(const __u8 *text)
-{
-	return text[0] == '/' || text[0] == '*' ||
-	       ((text[0] | 0x20) == 'h' && (text[1] | 0x20) == 't' && (text[2] | 0x20) == 't' &&
-		(text[3] | 0x20) == 'p' && text[4] == ':' && text[5] == '/');
-}
-
 /*
- * A token, a space, a target; `is_any` if that may begin with any byte. The loop is unrolled, and
- * every byte is loaded on its one path: before Linux 5.12, and without CAP_PERFMON on any version,
- * stack accesses with a variable offset are rejected.
+ * A token, a space, a target; `is_any` if that may begin with any byte, otherwise with a slash or a
+ * star. The loop is unrolled, and every byte is loaded on its one path: before Linux 5.12, and
+ * without CAP_PERFMON on any version, stack accesses with a variable offset are rejected.
  */
 static __always_inline int is_request_line(const __u8 *text, int is_any)
 {
@@ -86,7 +78,7 @@ static __always_inline int is_request_line(const __u8 *text, int is_any)
 		__u8 byte = text[index];
 
 		if (is_behind)
-			return is_any ? byte > ' ' : is_target(text + index);
+			return byte == '/' || byte == '*' || (is_any && byte > ' ');
 		if (is_token_byte(byte))
 			continue;
 		if (!index || byte != ' ')

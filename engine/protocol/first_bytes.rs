@@ -1,7 +1,9 @@
 //! [`FirstBytes`]: the bytes that a decision about a whole connection rests on, to compare them
 //! with other copies of the same bytes. Who adds a segment to a connection cannot keep the
-//! endpoint's own from passing, too.
+//! endpoint's own from passing, too. [`Opening`]: what one side's first bytes show, until the other
+//! side agrees.
 
+use super::{Copied, HandOver, Kind, Step, http1};
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
@@ -42,6 +44,60 @@ impl FirstBytes {
     pub fn differ_from(&self, direction: Direction, copy: &[u8], meta: &SegmentMeta) -> bool {
         direction == self.direction
             && differs((&self.bytes[..self.len.into()], self.at), (copy, meta.seq))
+    }
+}
+
+/// Without an answer, a connection is what its first bytes show once this much has passed. The
+/// filter has the same limit.
+const UNANSWERED_BYTES_MIN: u32 = 16 << 10;
+
+/// The beginning of a connection whose first bytes show a protocol that is not read. A server that
+/// does not speak it may answer in HTTP/1: with a 400 to TLS, or a 505 to HTTP/2.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// What shows the protocol, or shows that it is HTTP/1.
+    first: Option<FirstBytes>,
+    /// Bytes of that direction so far; [`ANSWERED`] once the other one has answered.
+    unanswered_bytes: u32,
+}
+
+const ANSWERED: u32 = u32::MAX;
+
+impl Opening {
+    /// Takes the next bytes of a direction.
+    pub fn bytes(&mut self, direction: Direction, bytes: &[u8], meta: &SegmentMeta) -> Step {
+        let first = self.first.get_or_insert_with(|| FirstBytes::of(direction, bytes, meta));
+        if first.direction == direction {
+            self.unanswered_bytes = self.unanswered_bytes.saturating_add(bytes.len() as u32);
+        } else if self.unanswered_bytes < ANSWERED && http1::begins_response(bytes) {
+            *first = FirstBytes::of(direction, bytes, meta);
+            return Step::HandOver;
+        } else {
+            self.unanswered_bytes = ANSWERED;
+        }
+        Step::Done
+    }
+
+    /// Takes another copy of bytes. If the ones that show the protocol were not the only ones, what
+    /// the connection speaks is open again.
+    pub fn copy(&mut self, direction: Direction, bytes: &[u8], meta: &SegmentMeta) -> Copied {
+        let is_other = self.first.is_some_and(|it| it.differ_from(direction, bytes, meta));
+        if is_other { Copied::HandOver } else { Copied::Same }
+    }
+
+    /// Where HTTP/1 takes over.
+    pub fn hand_over(&self) -> Option<HandOver> {
+        self.first.map(|first| HandOver { to: Kind::Http1, at: first.at(), kept: None })
+    }
+
+    /// Whether the answer is no HTTP/1, or none is to be expected.
+    pub fn is_settled(&self) -> bool {
+        self.unanswered_bytes >= UNANSWERED_BYTES_MIN
+    }
+
+    /// The direction of the first bytes, and the position behind them.
+    pub fn evidence(&self) -> Option<(Direction, SeqNumber)> {
+        self.first.map(|first| first.end())
     }
 }
 

@@ -147,8 +147,16 @@ fn what_connections_turn_out_to_be() {
     let noise = [0xff; 4096];
     let connect = b"CONNECT a:1 HTTP/1.1\r\n\r\n";
     assert_eq!(interest(&[]), Interest::Undecided);
-    assert_eq!(interest(&[(Forward, b"\x16\x03\x01")]), Interest::Encrypted);
-    assert_eq!(interest(&[(Forward, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]), Interest::Foreign);
+    for (begun, answered, settled) in [
+        (&b"\x16\x03\x01"[..], &b"\x16\x03\x03"[..], Interest::Encrypted),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0", Interest::Foreign),
+    ] {
+        let refused = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        assert_eq!(interest(&[(Forward, begun)]), Interest::Undecided);
+        assert_eq!(interest(&[(Forward, begun), (Reverse, answered)]), settled);
+        assert_eq!(interest(&[(Forward, begun), (Reverse, refused)]), Interest::Wanted);
+        assert_eq!(interest(&[(Forward, begun), (Forward, &[0xff; 16 << 10])]), settled);
+    }
     assert_eq!(interest(&[(Forward, GET.as_bytes())]), Interest::Wanted);
     assert_eq!(interest(&[(Forward, GET.as_bytes()), (Forward, &noise)]), Interest::Wanted);
     let tunnel: &[(Direction, &[u8])] =

@@ -2,8 +2,8 @@
 
 use super::tests::{TestConnection, connection};
 use crate::flow::{Chunk, End, Handshake};
-use crate::ids::Direction::Forward;
-use crate::protocol::{Carried, Interest};
+use crate::ids::Direction::{Forward, Reverse};
+use crate::protocol::{Carried, Interest, Kind};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const FAKE: &str = "GET /fake HTTP/1.1\r\nHost: f\r\n\r\n";
@@ -151,4 +151,21 @@ fn text_that_the_other_side_does_not_answer_in_http_is_no_request() {
     let mut socks = connection();
     socks.ask("\x05\x01\0").answer("\x05\0");
     assert_goes_on(&mut socks, &[]);
+}
+
+/// A server that does not speak the protocol of its client says so in its own.
+#[test]
+fn an_answer_in_http_to_another_protocol_is_told() {
+    let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<html>";
+    for hello in ["\x16\x03\x01\0\x05\x01\0\0\x01\x03", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut refused = connection();
+        refused.ask(hello).ask("\0\0\0\x04").answer(refusal);
+        refused.ask("\x15\x03\x01\0\x02\x02\x16").take(Reverse, Chunk::Fin);
+        assert_eq!(refused.carried(), Carried::Protocol(Kind::Http1));
+        assert_eq!(refused.end(End::Exit), ["- - - 400 6 no_request"], "{hello:?}");
+        // Inside the protocol, it is data.
+        let mut spoken = connection();
+        spoken.ask(hello).answer("\x16\x03\x03\0\x05").answer(refusal);
+        assert_eq!(spoken.end(End::Exit).len(), 0, "{hello:?}");
+    }
 }

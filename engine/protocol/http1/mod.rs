@@ -52,6 +52,11 @@ pub fn parse_head(bytes: &[u8]) -> Option<(usize, Fields)> {
     }
 }
 
+/// Whether `bytes` begin with the status line of a response, beyond doubt.
+pub(super) fn begins_response(bytes: &[u8]) -> bool {
+    head::is_certain(bytes, head::Expected::Either) && head::may_begin_response(bytes)
+}
+
 /// A head as far as it was received: complete, or cut.
 #[derive(Clone, Copy, Debug)]
 struct ParsedHead<'a> {

@@ -1,6 +1,6 @@
 //! TLS. It cannot be read, and is only counted.
 
-use super::first_bytes::FirstBytes;
+use super::first_bytes::Opening;
 use super::{Carried, Context, Copied, HandOver, Interest, Kind, Protocol, Step};
 use crate::decode::SeqNumber;
 use crate::flow::{End, SegmentMeta};
@@ -9,10 +9,7 @@ use crate::record::EventSink;
 
 /// A connection that began with a TLS record.
 #[derive(Debug, Default)]
-pub struct Tls {
-    /// What shows it.
-    first: Option<FirstBytes>,
-}
+pub struct Tls(Opening);
 
 impl Protocol for Tls {
     const NAME: &'static str = "TLS";
@@ -31,8 +28,7 @@ impl Protocol for Tls {
         bytes: &[u8],
         meta: &SegmentMeta,
     ) -> Step {
-        self.first.get_or_insert_with(|| FirstBytes::of(direction, bytes, meta));
-        Step::Done
+        self.0.bytes(direction, bytes, meta)
     }
 
     fn copy<S: EventSink>(
@@ -42,13 +38,11 @@ impl Protocol for Tls {
         bytes: &[u8],
         meta: &SegmentMeta,
     ) -> Copied {
-        let is_other = self.first.is_some_and(|it| it.differ_from(direction, bytes, meta));
-        if is_other { Copied::HandOver } else { Copied::Same }
+        self.0.copy(direction, bytes, meta)
     }
 
-    /// The bytes that showed it were not the only ones: what the connection speaks is open again.
     fn hand_over(&mut self) -> Option<HandOver> {
-        self.first.map(|first| HandOver { to: Kind::Http1, at: first.at(), kept: None })
+        self.0.hand_over()
     }
 
     fn gap<S: EventSink>(
@@ -63,11 +57,11 @@ impl Protocol for Tls {
     fn end<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _end: End) {}
 
     fn evidence(&self) -> Option<(Direction, SeqNumber)> {
-        self.first.map(|first| first.end())
+        self.0.evidence()
     }
 
     fn interest(&self) -> Interest {
-        Interest::Encrypted
+        if self.0.is_settled() { Interest::Encrypted } else { Interest::Undecided }
     }
 
     fn carried(&self) -> Carried {
