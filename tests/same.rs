@@ -300,12 +300,28 @@ impl Cut {
         let is_exact = |key: &&FlowKey| !self.renewed.contains(key) && !self.torn.contains(key);
         for key in self.joined.iter().filter(is_exact) {
             let own: Vec<_> = whole.iter().filter(|(_, place)| place.key == *key).collect();
+            if self.is_pipelining(&own) {
+                continue;
+            }
             let is_behind =
                 |place: &ExchangeSpan| place.span.is_some_and(|[begin, _]| begin >= self.at);
             let behind = own.iter().filter(|one| is_behind(&one.1) && is_alone(one, &own));
             found.extend(behind.map(|(record, _)| record));
         }
         found
+    }
+}
+
+impl Cut {
+    /// Whether a request passed after the cut while an exchange from before was in progress. Then
+    /// nobody can know how many responses are still to come before its own.
+    fn is_pipelining(&self, own: &[&Placed]) -> bool {
+        let spans: Vec<_> = own.iter().filter_map(|(_, place)| place.span).collect();
+        let is_open = |[begin, end]: &[TimestampNs; 2]| *begin < self.at && self.at <= *end;
+        spans
+            .iter()
+            .filter(|span| is_open(span))
+            .any(|open| spans.iter().any(|other| (self.at..=open[1]).contains(&other[0])))
     }
 }
 

@@ -21,8 +21,6 @@ use crate::time::TimestampNs;
 mod guess;
 mod missing;
 
-pub(super) use guess::Guess;
-
 /// Bytes without a message, both directions together, after which no message is expected any more.
 /// More than precedes HTTP on some connections: SOCKS takes some tens of bytes, the PROXY protocol
 /// some hundreds.

@@ -35,7 +35,9 @@ pub(super) fn is_absent<S>(
         let is_withheld = entry.is_body_withheld
             && exchange.request.body_bytes == Some(0)
             && framing.is_untouched();
-        (is_withheld || entry.is_after_loss)
+        // A server that refuses does not wait for the body.
+        let is_doubtful = entry.is_after_loss && exchange.response.status < 400;
+        (is_withheld || is_doubtful)
             && exchange.response.is_seen
             && has_read_all(&cx.framers[cx.direction.opposite().index()], meta)
     } else {

@@ -38,7 +38,7 @@ use super::pool::ExchangePool;
 use super::{FlowRef, Shared};
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
-use crate::record::{Fields, Header};
+use crate::record::{Fields, Header, Message};
 use crate::time::TimestampNs;
 use framer::Framer;
 
@@ -71,6 +71,22 @@ struct ParsedHead<'a> {
 impl<'a> ParsedHead<'a> {
     fn header_lines(&self) -> impl Iterator<Item = Header> + use<'a> {
         head::HeaderLines::new(self.bytes, self.head.start_line_bytes as usize)
+    }
+
+    /// Copies what the head says into its message, whose text was set before.
+    #[inline(always)]
+    fn fill(&self, message: &mut Message) {
+        let ParsedHead { head, first, last, .. } = *self;
+        message.is_seen = true;
+        message.start_line_bytes = head.start_line_bytes;
+        message.fields = head.fields;
+        message.status = match head.kind {
+            head::Kind::Request => 0,
+            head::Kind::Response { status } => status,
+        };
+        message.body_bytes = Some(0);
+        message.first = Some(first.timestamp);
+        message.last = Some(last);
     }
 }
 

@@ -3,9 +3,8 @@
 //! show which request a response belongs to ([`LossPairing`]).
 
 use super::body::BodyFraming;
-use super::connection::Guess;
 use super::framer::ParseState;
-use super::head::{FramingFields, Head, Kind};
+use super::head::{FramingFields, Head};
 use super::long_head::LongHead;
 use super::loss_pairing::{Cause, LossPairing};
 use super::pending::PendingRequests;
@@ -19,6 +18,9 @@ use crate::record::{EventSink, FlowIdentity, Message, Outcome};
 use crate::time::TimestampNs;
 
 mod give_up;
+mod guess;
+
+pub(super) use guess::Guess;
 
 /// A connection may keep this many unanswered requests while more than half of the shard's memory
 /// is used.
@@ -76,7 +78,7 @@ impl Pairer {
         entry.read_until = first.ack;
         (entry.is_after_loss, entry.confidence) = (is_after_loss, confidence);
         let exchange = &mut entry.exchange;
-        fill(&mut exchange.request, parsed);
+        parsed.fill(&mut exchange.request);
         exchange.is_conflict |= head.framing.is_conflict();
         let framing = BodyFraming::of_request(&head.framing);
         entry.is_body_withheld =
@@ -124,7 +126,7 @@ impl Pairer {
         }
         self.end_lost_request(cx, id);
         let exchange = &mut cx.pool().set_text(id, false, bytes).exchange;
-        fill(&mut exchange.response, parsed);
+        parsed.fill(&mut exchange.response);
         exchange.is_conflict |= head.framing.is_conflict();
         let request = &exchange.request;
         exchange.is_early = request.is_seen && !request.is_ended;
@@ -150,7 +152,7 @@ impl Pairer {
         status: u16,
     ) {
         let scratch = cx.pool().take();
-        fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response, parsed);
+        parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
         self.store_headers_and_report(cx, scratch, false, parsed);
         cx.pool().give_back(scratch);
         let entry = cx.pool().entry(id);
@@ -239,7 +241,7 @@ impl Pairer {
     }
 
     /// A head has passed completely, seen or not. It ended at `last`.
-    #[inline]
+    #[inline(always)]
     fn enter_body<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
@@ -372,20 +374,6 @@ impl Pairer {
         *open = None;
         message.is_ended = true;
         message.last = last;
-        self.complete_if_ended(cx, id);
-    }
-
-    /// The request of `id`, the first in the queue, was none. Its response belongs to another one.
-    #[cold]
-    pub fn disown_request<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
-        self.pending.pop(cx.pool());
-        self.open[cx.direction.index()].id = None;
-        cx.framer().state = ParseState::Start;
-        cx.shared.recorder.stats.requests -= 1;
-        cx.shared.stats.http1.guesses_withdrawn += 1;
-        let exchange = cx.pool().exchange(id);
-        exchange.request.clear();
-        exchange.is_early = false;
         self.complete_if_ended(cx, id);
     }
 
@@ -557,9 +545,8 @@ impl Pairer {
 
     /// The number of exchanges in progress.
     pub fn open_count(&self) -> usize {
-        let held_count = self.guess.as_ref().map_or(0, |guess| guess.held.count());
         let open_count = self.open.iter().filter(|open| open.id.is_some()).count();
-        self.pending.count() + open_count + held_count
+        self.pending.count() + open_count + self.held_count()
     }
 
     /// The connection that its records describe.
@@ -570,6 +557,7 @@ impl Pairer {
     }
 
     /// Reports the exchange if both of its messages have ended.
+    #[inline(always)]
     fn complete_if_ended<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
         let exchange = cx.pool().exchange(id);
         if !exchange.response.is_ended {
@@ -590,28 +578,10 @@ impl Pairer {
         outcome: Outcome,
         end: Option<End>,
     ) {
-        if let Some(guess) = &mut self.guess {
-            let exchange = cx.pool().exchange(id);
-            (exchange.outcome, exchange.end) = (Some(outcome), end);
-            return guess.held.push(id, cx.pool());
+        if self.guess.is_some() {
+            return self.hold(cx, id, outcome, end);
         }
         let identity = self.identity(cx.flow);
         cx.shared.recorder.report(identity, cx.flow, id, outcome, end);
     }
-}
-
-/// Copies what a head says into its message, whose text was set before.
-#[inline(always)]
-fn fill(message: &mut Message, parsed: &ParsedHead<'_>) {
-    let ParsedHead { head, first, last, .. } = *parsed;
-    message.is_seen = true;
-    message.start_line_bytes = head.start_line_bytes;
-    message.fields = head.fields;
-    message.status = match head.kind {
-        Kind::Request => 0,
-        Kind::Response { status } => status,
-    };
-    message.body_bytes = Some(0);
-    message.first = Some(first.timestamp);
-    message.last = Some(last);
 }

@@ -9,36 +9,16 @@
 //!   another, or if a later message says the opposite.
 
 use super::{Http1Connection, Spoken};
-use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
 use crate::protocol::Context;
 use crate::protocol::first_bytes::FirstBytes;
-use crate::protocol::http1::Http1Context;
 use crate::protocol::http1::framer::{Framer, ParseState};
 use crate::protocol::http1::head::{self, Expected};
-use crate::protocol::http1::loss_pairing::{Cause, LossPairing};
-use crate::protocol::http1::pairer::{OpenMessage, Pairer};
+use crate::protocol::http1::loss_pairing::Cause;
+use crate::protocol::http1::pairer::Guess;
 use crate::protocol::http1::pending::PendingRequests;
-use crate::protocol::pool::ExchangeId;
-use crate::record::{EventSink, Outcome};
-
-/// What the guess rests on, and what waits for its confirmation.
-#[derive(Debug)]
-pub(in crate::protocol::http1) struct Guess {
-    /// The client, if the guess is right.
-    client: Direction,
-    /// The direction of the first message.
-    direction: Direction,
-    /// The position of its first byte.
-    start: SeqNumber,
-    /// How far its sender had read the other direction.
-    read_until: Option<SeqNumber>,
-    /// The messages of that direction so far.
-    message_count: u32,
-    /// Exchanges that are over, in order. Their outcome is set.
-    pub held: PendingRequests,
-}
+use crate::record::EventSink;
 
 impl Http1Connection {
     /// Searches for a head while it is not certain who the client is. Returns whether `data` begins
@@ -192,72 +172,4 @@ impl Http1Connection {
             }
         }
     }
-}
-
-impl Pairer {
-    /// See [`Http1Connection::confirm`].
-    #[cold]
-    pub fn confirm<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
-        let Some(mut guess) = self.guess.take() else { return };
-        while let Some(id) = guess.held.pop(cx.pool()) {
-            self.report_messages(cx, id);
-            let exchange = cx.pool().exchange(id);
-            let (outcome, end) = (exchange.outcome.take(), exchange.end.take());
-            self.report(cx, id, outcome.unwrap_or(Outcome::NoRequest), end);
-        }
-        let mut next = self.pending.first();
-        while let Some(id) = next {
-            self.report_messages(cx, id);
-            next = cx.pool().entry(id).next;
-        }
-        for id in self.open.each_ref().map(|open| open.id).into_iter().flatten() {
-            if !cx.pool().exchange(id).request.is_seen {
-                self.report_messages(cx, id);
-            }
-        }
-    }
-
-    /// Reports the messages of an exchange that has waited, if the sink wants single messages.
-    fn report_messages<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
-        if !cx.shared.recorder.wants_messages() {
-            return;
-        }
-        for is_request in [true, false] {
-            let message = cx.pool().exchange(id).message_mut(is_request);
-            if let (true, Some(when)) = (message.is_seen, message.first) {
-                cx.shared.recorder.message(self.identity(cx.flow), id, is_request, when);
-            }
-        }
-    }
-
-    /// See [`Http1Connection::withdraw`].
-    fn withdraw<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
-        let mut held = self.guess.take().map(|guess| guess.held).unwrap_or_default();
-        for open in &mut self.open {
-            let id = std::mem::take(open).id;
-            if let Some(id) = id.filter(|id| !cx.pool().exchange(*id).request.is_seen) {
-                forget(cx, id);
-            }
-        }
-        for list in [&mut held, &mut self.pending] {
-            while let Some(id) = list.pop(cx.pool()) {
-                forget(cx, id);
-            }
-        }
-        self.pending = PendingRequests::default();
-        self.open = [OpenMessage::default(), OpenMessage::default()];
-        self.loss = LossPairing::default();
-        (self.client, self.next_n) = (None, 0);
-    }
-}
-
-/// Takes an exchange back that was none.
-fn forget<S>(cx: &mut Http1Context<'_, S>, id: ExchangeId) {
-    let exchange = cx.pool().exchange(id);
-    let (requests, responses) =
-        (u64::from(exchange.request.is_seen), u64::from(exchange.response.is_seen));
-    let stats = &mut cx.shared.recorder.stats;
-    stats.requests -= requests;
-    stats.responses -= responses;
-    cx.pool().give_back(id);
 }

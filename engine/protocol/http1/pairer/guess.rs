@@ -1,0 +1,132 @@
+//! [`Guess`]: who the client is, while only one direction says so. What is reported until then
+//! waits here. `connection/guess.rs` decides when it is confirmed or withdrawn.
+
+use super::{OpenMessage, Pairer};
+use crate::decode::SeqNumber;
+use crate::flow::End;
+use crate::ids::Direction;
+use crate::protocol::http1::Http1Context;
+use crate::protocol::http1::framer::ParseState;
+use crate::protocol::http1::loss_pairing::LossPairing;
+use crate::protocol::http1::pending::PendingRequests;
+use crate::protocol::pool::ExchangeId;
+use crate::record::{EventSink, Outcome};
+
+/// What the guess rests on, and what waits for its confirmation.
+#[derive(Debug)]
+pub(in crate::protocol::http1) struct Guess {
+    /// The client, if the guess is right.
+    pub client: Direction,
+    /// The direction of the first message.
+    pub direction: Direction,
+    /// The position of its first byte.
+    pub start: SeqNumber,
+    /// How far its sender had read the other direction.
+    pub read_until: Option<SeqNumber>,
+    /// The messages of that direction so far.
+    pub message_count: u32,
+    /// Exchanges that are over, in order. Their outcome is set.
+    pub held: PendingRequests,
+}
+
+impl Pairer {
+    /// The exchange is over. It is reported if the guess is confirmed.
+    #[cold]
+    pub fn hold<S>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        outcome: Outcome,
+        end: Option<End>,
+    ) {
+        let Some(guess) = &mut self.guess else { return };
+        let exchange = cx.pool().exchange(id);
+        (exchange.outcome, exchange.end) = (Some(outcome), end);
+        guess.held.push(id, cx.pool());
+    }
+
+    /// How many exchanges wait to be reported.
+    pub fn held_count(&self) -> usize {
+        self.guess.as_ref().map_or(0, |guess| guess.held.count())
+    }
+
+    /// The request of `id`, the first in the queue, was none. Its response belongs to another one.
+    #[cold]
+    pub fn disown_request<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+        self.pending.pop(cx.pool());
+        self.open[cx.direction.index()].id = None;
+        cx.framer().state = ParseState::Start;
+        cx.shared.recorder.stats.requests -= 1;
+        cx.shared.stats.http1.guesses_withdrawn += 1;
+        let exchange = cx.pool().exchange(id);
+        exchange.request.clear();
+        exchange.is_early = false;
+        self.complete_if_ended(cx, id);
+    }
+
+    /// The guess is right, or its time is over: reports what has waited.
+    #[cold]
+    pub fn confirm<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
+        let Some(mut guess) = self.guess.take() else { return };
+        while let Some(id) = guess.held.pop(cx.pool()) {
+            self.report_messages(cx, id);
+            let exchange = cx.pool().exchange(id);
+            let (outcome, end) = (exchange.outcome.take(), exchange.end.take());
+            self.report(cx, id, outcome.unwrap_or(Outcome::NoRequest), end);
+        }
+        let mut next = self.pending.first();
+        while let Some(id) = next {
+            self.report_messages(cx, id);
+            next = cx.pool().entry(id).next;
+        }
+        for id in self.open.each_ref().map(|open| open.id).into_iter().flatten() {
+            if !cx.pool().exchange(id).request.is_seen {
+                self.report_messages(cx, id);
+            }
+        }
+    }
+
+    /// Reports the messages of an exchange that has waited, if the sink wants single messages.
+    fn report_messages<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+        if !cx.shared.recorder.wants_messages() {
+            return;
+        }
+        for is_request in [true, false] {
+            let message = cx.pool().exchange(id).message_mut(is_request);
+            if let (true, Some(when)) = (message.is_seen, message.first) {
+                cx.shared.recorder.message(self.identity(cx.flow), id, is_request, when);
+            }
+        }
+    }
+
+    /// The guess was wrong: forgets everything that rests on it.
+    pub fn withdraw<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
+        let mut held = self.guess.take().map(|guess| guess.held).unwrap_or_default();
+        for open in &mut self.open {
+            let id = std::mem::take(open).id;
+            if let Some(id) = id.filter(|id| !cx.pool().exchange(*id).request.is_seen) {
+                forget(cx, id);
+            }
+        }
+        for list in [&mut held, &mut self.pending] {
+            while let Some(id) = list.pop(cx.pool()) {
+                forget(cx, id);
+            }
+        }
+        self.pending = PendingRequests::default();
+        self.open = [OpenMessage::default(), OpenMessage::default()];
+        self.loss = LossPairing::default();
+        (self.client, self.next_n) = (None, 0);
+    }
+}
+
+/// Takes an exchange back that was none.
+fn forget<S>(cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+    let exchange = cx.pool().exchange(id);
+    let (requests, responses) =
+        (u64::from(exchange.request.is_seen), u64::from(exchange.response.is_seen));
+    let stats = &mut cx.shared.recorder.stats;
+    stats.requests -= requests;
+    stats.responses -= responses;
+    cx.pool().give_back(id);
+}
