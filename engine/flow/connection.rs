@@ -25,9 +25,11 @@ use crate::time::TimestampNs;
 
 mod bound;
 mod fast_path;
+mod joining;
 mod reorder;
 mod trust;
 
+pub(super) use joining::Joining;
 pub(super) use trust::Ownership;
 
 /// A SYN that is captured late is at most this far before the data captured so far.
@@ -154,7 +156,11 @@ impl Connection {
 
     /// When the oldest hole may be given up, if there is one.
     pub(super) fn deadline(&self, limits: &FlowConfig) -> Option<TimestampNs> {
-        let holes = [self.hole(0), self.hole(1)].into_iter().flatten();
+        let reorder = self.reorder.as_ref()?;
+        if let Some(joining) = &reorder.joining {
+            return Some(joining.deadline(limits));
+        }
+        let holes = reorder.holes.iter().flatten();
         Some(holes.map(|hole| hole.since).min()?.plus_ms(limits.reorder_grace_ms))
     }
 
@@ -188,6 +194,9 @@ impl Connection {
             return;
         }
         self.settle(segment.timestamp.min(context.horizon), context, visit);
+        if self.is_joining() && self.hold_for_join(segment, context, visit) {
+            return;
+        }
         if segment.flags.is_rst() {
             return self.reset(segment, context, visit);
         }
@@ -386,6 +395,10 @@ impl Connection {
     ) {
         while let Some(deadline) = self.deadline(&context.limits).filter(|deadline| *deadline < now)
         {
+            if self.reorder.as_ref().is_some_and(|reorder| reorder.joining.is_some()) {
+                self.begin_streams(context, visit);
+                continue;
+            }
             let since = |own: usize| self.hole(own).map(|hole| hole.since);
             let own = match (since(0), since(1)) {
                 (Some(forward), Some(reverse)) => usize::from(reverse < forward),
@@ -446,6 +459,7 @@ impl Connection {
             return;
         }
         let now = TimestampNs(u64::MAX);
+        self.begin_streams(context, visit);
         self.settle(now, context, visit);
         while self.force(0, now, context, visit) || self.force(1, now, context, visit) {}
         for own in 0..2 {
@@ -486,6 +500,7 @@ impl Connection {
             let data_bytes = reorder.syn_data.take().map_or(0, |data| data.cost_bytes());
             pool.segments.used_bytes -= data_bytes;
             reorder.rival.take().map(|rival| rival.release(&mut pool.segments));
+            reorder.joining.take().map(|joining| joining.release(&mut pool.segments));
         }
         self.free_if_blank(pool);
     }

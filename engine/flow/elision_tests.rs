@@ -68,6 +68,7 @@ fn a_connection_is_told_from_others_by_its_own_numbers() {
     let mut late = run(&[
         Sent::data(Forward, 70, 0, b"GET / HTTP/1.1\r\n", 1),
         Sent::data(Reverse, 50, 86, b"HTTP/1.1 200 OK\r\n", 2),
+        Sent::data(Forward, 86, 66, b"", 20),
     ]);
     let index = late.table.indices()[0];
     let (_, connection, ()) = late.table.link(index).expect("a flow");

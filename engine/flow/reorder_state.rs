@@ -1,6 +1,7 @@
 //! [`ReorderState`]: the part of a connection's state that exists only while something is out of
 //! order, missing or contradictory. Most connections have a null pointer instead.
 
+use super::connection::Joining;
 use super::out_of_order::OutOfOrderBuffer;
 use super::rival::{HeldSegment, Rival};
 use crate::decode::SeqNumber;
@@ -15,6 +16,8 @@ pub(super) struct ReorderState {
     pub rival: Option<Box<Rival>>,
     /// Data on a SYN that is not acknowledged yet.
     pub syn_data: Option<Box<HeldSegment>>,
+    /// The first segments of a connection that was joined late.
+    pub joining: Option<Box<Joining>>,
 }
 
 /// Since when something waits for bytes that the peer has acknowledged, and how far the peer had
@@ -30,7 +33,9 @@ impl ReorderState {
     /// The memory of what is held apart from the streams.
     pub fn held_bytes(&self) -> usize {
         let rival_bytes = self.rival.as_ref().map_or(0, |rival| rival.cost_bytes());
-        rival_bytes + self.syn_data.as_ref().map_or(0, |data| data.cost_bytes())
+        let joining_bytes = self.joining.as_ref().map_or(0, |joining| joining.cost_bytes());
+        let data_bytes = self.syn_data.as_ref().map_or(0, |data| data.cost_bytes());
+        rival_bytes + data_bytes + joining_bytes
     }
 
     pub fn is_blank(&self) -> bool {
@@ -38,6 +43,7 @@ impl ReorderState {
             && self.holes.iter().all(Option::is_none)
             && self.rival.is_none()
             && self.syn_data.is_none()
+            && self.joining.is_none()
     }
 }
 

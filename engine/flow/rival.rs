@@ -35,7 +35,7 @@ const ONE_SIDED_COUNT_MIN: usize = 4;
 pub(super) struct HeldSegment(OwnedSegment);
 
 impl HeldSegment {
-    fn of(segment: &Segment<'_>) -> HeldSegment {
+    pub fn of(segment: &Segment<'_>) -> HeldSegment {
         HeldSegment(OwnedSegment::of(segment))
     }
 

@@ -250,6 +250,65 @@ fn the_first_segments_that_are_captured_may_be_out_of_order() {
     assert_eq!(run(&lost).flushed(), expected);
 }
 
+/// Everything of the first moments waits, so that its order does not matter.
+#[test]
+fn any_order_of_the_first_segments_gives_the_same() {
+    let sent = [
+        Sent::data(Forward, 0, 0, b"GET /1 HTTP/1.1\r\n\r\n", 1),
+        Sent::data(Forward, 19, 0, b"GET /2 HTTP/1.1\r\n\r\n", 1),
+        Sent::data(Reverse, 0, 38, b"", 2),
+        Sent::data(Reverse, 0, 38, b"HTTP/1.1 200 OK\r\n", 2),
+        Sent::data(Reverse, 17, 38, b"\r\n", 2),
+    ];
+    let in_order = run(&sent).flushed();
+    assert_eq!(in_order.len(), 2);
+    let orders =
+        [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [1, 0, 3, 2, 4], [3, 2, 1, 0, 4], [3, 4, 1, 0, 2]];
+    for order in orders {
+        let mut run = run(&order.map(|at| sent[at].clone()));
+        // The grace is that of holes.
+        run.take(&Sent::data(Forward, 38, 19, b"", 11));
+        assert_eq!(run.heard, []);
+        run.take(&Sent::data(Forward, 38, 19, b"", 13));
+        assert_eq!(run.heard, in_order, "{order:?}");
+    }
+    // What ends the connection waits, too, and the rest of a message that came before its beginning.
+    let sent = [
+        Sent::data(Forward, 8, 0, b"TP/1.1\r\n\r\n", 1),
+        Sent::data(Forward, 0, 0, b"GET / HT", 2),
+        Sent::data(Forward, 18, 0, b"", 3).flags(TcpFlags::RST),
+    ];
+    let one = run(&sent);
+    assert_eq!((one.heard.len(), one.table.stats().segments_unknown), (0, 0));
+    assert_eq!(one.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n\r\n"), Heard::Reset]);
+}
+
+/// A stranger must not decide where the streams of a connection begin that is joined late.
+#[test]
+fn the_first_moments_are_bounded_and_believe_no_stranger() {
+    let talk = [
+        Sent::data(Forward, 0, 0, b"GET / HTTP/1.1\r\n\r\n", 1),
+        Sent::data(Reverse, 0, 18, b"HTTP/1.1 200 OK\r\n\r\n", 2),
+    ];
+    let expected =
+        [bytes(Forward, "GET / HTTP/1.1\r\n\r\n"), bytes(Reverse, "HTTP/1.1 200 OK\r\n\r\n")];
+    for forged in [
+        Sent::data(Forward, 1 << 30, 0, b"", 1).flags(TcpFlags::RST),
+        Sent::data(Forward, 1 << 30, 0, b"", 1).flags(TcpFlags::SYN),
+        Sent::data(Forward, 3 << 29, 7 << 28, b"GET /x HTTP/1.1\r\n\r\n", 1),
+        Sent::data(Reverse, 3 << 29, 7 << 28, b"", 1),
+    ] {
+        let heard = run(&[talk[0].clone(), forged, talk[1].clone()]).flushed();
+        assert_eq!(heard, expected);
+    }
+    // A thousand segments in a millisecond are more than wait.
+    let mut many = vec![talk[0].clone()];
+    many.extend((0..1000).map(|number| Sent::data(Reverse, number * 1000, 18, &[b'x'; 1000], 2)));
+    let run = run(&many);
+    assert_eq!(run.heard.len(), 2, "both directions were heard before the end");
+    assert_eq!(run.table.buffered_bytes(), 0);
+}
+
 #[test]
 fn a_hole_is_given_up_when_its_grace_is_over_whoever_notices() {
     // The piece that fills the second hole comes 15 ms after the acknowledgement of both.

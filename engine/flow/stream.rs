@@ -15,7 +15,7 @@ const WINDOW_BYTES_MAX: i32 = 1 << 30;
 
 /// How far ahead of what the peer has read the first captured payload may be; and the least window
 /// where its scale is not known.
-const JOIN_WINDOW_BYTES: u32 = 1 << 20;
+pub(super) const JOIN_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Segments this far behind are still retransmissions or late, whatever the window is.
 const LATE_BYTES_MIN: u32 = 1 << 16;

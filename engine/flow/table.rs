@@ -19,6 +19,9 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
 mod pressure;
+mod strays;
+
+use strays::Strays;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
@@ -82,6 +85,7 @@ pub struct FlowTable<S> {
     free: Vec<u32>,
     /// The flows on which only one side has spoken.
     unanswered: Unanswered,
+    strays: Strays,
     /// The slot where the next search for idle flows begins.
     cursor: usize,
     /// Flows with a hole whose grace is running, each once, sorted by the end of the grace. A
@@ -118,6 +122,7 @@ impl<S: Default> FlowTable<S> {
             slots: Slots::new(),
             free: Vec::new(),
             unanswered: Unanswered::default(),
+            strays: Strays::default(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
             announced: ([0; STEP_FRAMES], 0),
@@ -324,13 +329,18 @@ impl<S: Default> FlowTable<S> {
     fn admit_new(&mut self, segment: &Segment<'_>, hash: u32) -> Admission {
         if !segment.flags.is_syn() && !is_worth_joining(segment.payload) {
             self.context.stats.segments_unknown += 1;
+            self.strays.keep(segment);
             return Admission::Unknown;
         }
         if self.index.len() >= self.context.limits.flow_count_max {
             return Admission::Ended(self.eviction_choice(segment.timestamp), End::Evicted);
         }
         let handshake = Handshake { began_at: segment.timestamp, ..Handshake::default() };
-        Admission::Flow(self.insert(segment, hash, Connection::joined_at(segment), handshake))
+        let index = self.insert(segment, hash, Connection::joined_at(segment), handshake);
+        if !segment.flags.is_syn() {
+            self.adopt_strays(index, segment);
+        }
+        Admission::Flow(index)
     }
 
     fn insert(

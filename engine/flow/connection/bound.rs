@@ -51,6 +51,7 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
+        self.begin_streams(context, visit);
         self.drop_held(context);
         while self.buffered_bytes() > 0 {
             context.stats.gaps_at_bound += 1;

@@ -120,6 +120,9 @@ impl Connection {
 
     /// A SYN directly before the data captured so far in its direction (the SYN was captured late).
     fn is_near(&self, segment: &Segment<'_>) -> bool {
+        if let Some(behind) = self.held_behind(segment.direction, segment.seq) {
+            return (0..LATE_SYN_BYTES_MAX).contains(&behind);
+        }
         let stream = &self.streams[segment.direction.index()];
         !stream.is_started() || (0..LATE_SYN_BYTES_MAX).contains(&stream.next.distance(segment.seq))
     }
