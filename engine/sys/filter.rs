@@ -58,8 +58,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Loads the filter for `config`, with its gate shut. From `decode` it applies the restrictions,
-    /// the VXLAN ports, and whether VLANs are ignored.
+    /// Loads the filter for `config`, with its gate shut. From `decode` it applies the
+    /// restrictions, the VXLAN ports, and whether VLANs are ignored.
     ///
     /// # Errors
     /// [`LoadError::is_permission`] if CAP_BPF is missing (CAP_SYS_ADMIN before Linux 5.8).
