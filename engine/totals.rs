@@ -142,8 +142,8 @@ impl Totals {
         let is_most = one_sided > used / 2;
         (is_most && flow.flows_one_sided_in_networks >= ONE_SIDED_COUNT_MIN).then(|| {
             format!(
-                "of {one_sided} of {used} connections only one direction was seen; if the other \
-                 one is in another VLAN or VXLAN, try --ignore-vlan"
+                "only one direction was seen of {one_sided} of {used} connections with data; if \
+                 the other one is in another VLAN or VNI, try --ignore-vlan"
             )
         })
     }

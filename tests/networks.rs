@@ -65,33 +65,39 @@ fn by_way<T>(is_own: bool, own: T, other: T) -> T {
     if is_own { own } else { other }
 }
 
+fn carrier(name: &'static str, is_in_key: bool, vlan: Value, tunnel: Value, wrap: Wrap) -> Carrier {
+    Carrier { name, wrap, is_in_key, vlan, tunnel }
+}
+
 fn carriers() -> Vec<Carrier> {
-    let carrier =
-        |name, is_in_key, vlan, tunnel, wrap| Carrier { name, wrap, is_in_key, vlan, tunnel };
-    let none = || Value::Null;
+    [networks(), fragments_and_copies(), other_tunnels()].into_iter().flatten().collect()
+}
+
+/// Networks that are part of a connection's identity by default.
+fn networks() -> Vec<Carrier> {
     vec![
-        carrier("VLANs", true, json!([10]), none(), |ip, is_own| {
+        carrier("VLANs", true, json!([10]), Value::Null, |ip, is_own| {
             vec![in_vlan(by_way(is_own, 10, 20), ip)]
         }),
-        carrier("one direction without a tag", true, none(), none(), |ip, is_own| {
+        carrier("one direction without a tag", true, Value::Null, Value::Null, |ip, is_own| {
             vec![by_way(is_own, bridged(ip), in_vlan(20, ip))]
         }),
-        carrier("inner tags", true, json!([5, 10]), none(), |ip, is_own| {
+        carrier("inner tags", true, json!([5, 10]), Value::Null, |ip, is_own| {
             vec![tagged(&[(0x88a8, 5), (0x8100, by_way(is_own, 10, 20))], ip)]
         }),
-        carrier("one tag and two", true, json!([10]), none(), |ip, is_own| {
+        carrier("one tag and two", true, json!([10]), Value::Null, |ip, is_own| {
             vec![by_way(is_own, in_vlan(10, ip), tagged(&[(0x88a8, 5), (0x8100, 10)], ip))]
         }),
-        carrier("VXLAN", true, none(), json!(["vxlan:5001"]), |ip, is_own| {
+        carrier("VXLAN", true, Value::Null, json!(["vxlan:5001"]), |ip, is_own| {
             vec![bridged(&vxlan(4789, by_way(is_own, 5001, 5002), &bridged(ip)))]
         }),
-        carrier("one direction in VXLAN", true, none(), none(), |ip, is_own| {
+        carrier("one direction in VXLAN", true, Value::Null, Value::Null, |ip, is_own| {
             vec![by_way(is_own, bridged(ip), bridged(&vxlan(4789, 5002, &bridged(ip))))]
         }),
-        carrier("Geneve", true, none(), json!(["geneve:7"]), |ip, is_own| {
+        carrier("Geneve", true, Value::Null, json!(["geneve:7"]), |ip, is_own| {
             vec![bridged(&geneve(by_way(is_own, 7, 8), &[0; 8], 0x6558, &bridged(ip)))]
         }),
-        carrier("VXLAN and Geneve", true, none(), json!(["vxlan:7"]), |ip, is_own| {
+        carrier("VXLAN and Geneve", true, Value::Null, json!(["vxlan:7"]), |ip, is_own| {
             let inner = bridged(ip);
             vec![bridged(&by_way(is_own, vxlan(8472, 7, &inner), geneve(7, &[], 0x6558, &inner)))]
         }),
@@ -105,33 +111,51 @@ fn carriers() -> Vec<Carrier> {
                 vec![in_vlan(by_way(is_own, 10, 20), &inner)]
             },
         ),
-        carrier("fragments in VLANs", true, json!([10]), none(), |ip, is_own| {
+    ]
+}
+
+/// The same with fragments, and on both sides of a router.
+fn fragments_and_copies() -> Vec<Carrier> {
+    vec![
+        carrier("fragments in VLANs", true, json!([10]), Value::Null, |ip, is_own| {
             fragments(ip, id_of(ip), &[8])
                 .iter()
                 .map(|ip| in_vlan(by_way(is_own, 10, 20), ip))
                 .collect()
         }),
-        carrier("both sides of a router", true, json!([10]), none(), |ip, is_own| {
+        carrier("both sides of a router", true, json!([10]), Value::Null, |ip, is_own| {
             let vlans = by_way(is_own, [10, 20], [20, 10]);
             vec![in_vlan(vlans[0], ip), in_vlan(vlans[1], &routed(ip))]
         }),
-        carrier("fragments on both sides of a router", true, json!([10]), none(), |ip, is_own| {
-            let vlans = by_way(is_own, [10, 20], [20, 10]);
-            let pieces = fragments(ip, id_of(ip), &[8]);
-            let copies = |ip: &Vec<u8>| [in_vlan(vlans[0], ip), in_vlan(vlans[1], &routed(ip))];
-            pieces.iter().flat_map(copies).collect()
-        }),
-        carrier("GRE with keys", false, none(), json!(["gre:1"]), |ip, is_own| {
+        carrier(
+            "fragments on both sides of a router",
+            true,
+            json!([10]),
+            Value::Null,
+            |ip, is_own| {
+                let vlans = by_way(is_own, [10, 20], [20, 10]);
+                let pieces = fragments(ip, id_of(ip), &[8]);
+                let copies = |ip: &Vec<u8>| [in_vlan(vlans[0], ip), in_vlan(vlans[1], &routed(ip))];
+                pieces.iter().flat_map(copies).collect()
+            },
+        ),
+    ]
+}
+
+/// Tunnels whose numbers are no part of a connection's identity.
+fn other_tunnels() -> Vec<Carrier> {
+    vec![
+        carrier("GRE with keys", false, Value::Null, json!(["gre:1"]), |ip, is_own| {
             vec![bridged(&gre(0x2000, ethertype_of(ip), &word(by_way(is_own, 1, 2)), ip))]
         }),
-        carrier("NVGRE", false, none(), json!(["gre:256"]), |ip, is_own| {
+        carrier("NVGRE", false, Value::Null, json!(["gre:256"]), |ip, is_own| {
             let key = word(by_way(is_own, 1, 2) << 8);
             vec![bridged(&gre(0x2000, 0x6558, &key, &bridged(ip)))]
         }),
-        carrier("MPLS", false, none(), json!(["mpls:16"]), |ip, is_own| {
+        carrier("MPLS", false, Value::Null, json!(["mpls:16"]), |ip, is_own| {
             vec![ethernet(0x8847, &mpls(&[by_way(is_own, 16, 17)], ip))]
         }),
-        carrier("GTP-U", false, none(), json!(["gtpu:1"]), |ip, is_own| {
+        carrier("GTP-U", false, Value::Null, json!(["gtpu:1"]), |ip, is_own| {
             vec![bridged(&gtpu(0, by_way(is_own, 1, 2), &[], ip))]
         }),
     ]
@@ -235,8 +259,8 @@ fn directions_in_different_networks_are_one_connection_if_those_are_ignored() {
 /// By default each network has connections of its own.
 #[test]
 fn one_sided_connections_in_networks_bring_a_hint() {
-    const HINT: &str = "connections only one direction was seen; if the other one is in another \
-                        VLAN or VXLAN, try --ignore-vlan";
+    const HINT: &str = "connections with data; if the other one is in another VLAN or VNI, try \
+                        --ignore-vlan";
     for (number, carrier) in carriers().iter().enumerate().filter(|(_, it)| it.is_in_key) {
         if carrier.name.contains("router") {
             // Each side has both directions.
@@ -249,7 +273,9 @@ fn one_sided_connections_in_networks_bring_a_hint() {
         assert!(records.iter().all(|it| it["outcome"] != "complete"), "{}", carrier.name);
         let halves = 2 * CONNECTIONS;
         assert!(
-            totals.contains(&format!("  hint       of {halves} of {halves} {HINT}\n")),
+            totals.contains(&format!(
+                "  hint       only one direction was seen of {halves} of {halves} {HINT}\n"
+            )),
             "{totals}"
         );
         assert!(totals.contains(&format!("{halves} flows one-sided")), "{totals}");
