@@ -16,7 +16,10 @@
 #include "shared.h"
 #include "tunnel.h"
 
-/* Identifies a fragmented datagram, as Key of engine/decode/fragments.rs does. */
+/*
+ * Identifies a fragmented datagram, as Key of engine/decode/fragments.rs does: in its network, even
+ * if the key of connections ignores networks.
+ */
 struct datagram {
 	__be32 address[2][4];
 	__u64 vlans;
@@ -47,12 +50,19 @@ static __always_inline long read_ports(struct segment *segment)
 		cursor_peek(at, WHOLE, ports, sizeof(segment->key.port)));
 }
 
-/* The hash of a packet's addresses, if nothing more is known. */
+/* The hash that chooses the shard of a connection. */
+static __always_inline __u32 shard_hash(struct flow_key *key)
+{
+	ignore_networks(key);
+	return flow_hash(key);
+}
+
+/* The same by a packet's addresses, if nothing more is known. */
 static __always_inline __u32 address_hash(struct segment *segment)
 {
 	segment->key.port[0] = segment->key.port[1] = 0;
 	order_endpoints(&segment->key);
-	return flow_hash(&segment->key);
+	return shard_hash(&segment->key);
 }
 
 static __always_inline __u32 fragment_hash(struct segment *segment)
@@ -72,7 +82,7 @@ static __always_inline __u32 fragment_hash(struct segment *segment)
 	if (!segment->fragment_offset && segment->fragment_protocol == IPPROTO_TCP &&
 	    !read_ports(segment)) {
 		order_endpoints(&segment->key);
-		hash = flow_hash(&segment->key);
+		hash = shard_hash(&segment->key);
 	} else {
 		/* The first fragment comes later, or it is a tunnel's. */
 		hash = address_hash(segment);
@@ -99,7 +109,7 @@ int fanout(struct __sk_buff *skb)
 	segment.at = (struct cursor){ .skb = skb, .start = opaque(&segment, BPF_HDR_START_NET) };
 	reason = parse_tunnelled(&segment);
 	if (reason == PARSED)
-		return flow_hash(&segment.key);
+		return shard_hash(&segment.key);
 	if (reason == REASON_FRAGMENT)
 		return fragment_hash(&segment);
 	/* Only user space can decode it. The ends of the tunnel are the same in both directions. */

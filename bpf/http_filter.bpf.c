@@ -444,6 +444,7 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		return reason;
 	if (words->restrictions && is_unwanted(&segment.key, words->restrictions))
 		return REASON_UNWANTED;
+	ignore_networks(&segment.key);
 	if (words->mode == MODE_OFF)
 		return REASON_FILTER_OFF;
 

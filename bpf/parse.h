@@ -329,6 +329,22 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 	return PARSED;
 }
 
+/* Whether VLANs and overlay networks are no part of a connection's key. Set before the load. */
+const volatile __u32 is_vlan_ignored = 0;
+
+/*
+ * Takes VLANs and overlay networks out of the key, if the user wants that. engine/ids.rs has the
+ * same function. It comes after the restrictions, which apply to the tags of the frame.
+ */
+static __always_inline void ignore_networks(struct flow_key *key)
+{
+	if (!is_vlan_ignored)
+		return;
+	for (int index = 0; index < VLAN_DEPTH_MAX; index++)
+		key->vlan[index] = 0;
+	key->realm &= REALM_IPV6;
+}
+
 /* Random in each run, so that nobody can choose the hash of a connection. Set before the load. */
 const volatile __u32 flow_hash_key[sizeof(struct flow_key) / sizeof(__u32)] = {};
 

@@ -111,6 +111,16 @@ pub struct Args {
     #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
     excluded_vlans: Vec<u16>,
 
+    /// Do not tell connections apart by VLANs and VNIs
+    ///
+    /// For links whose two directions travel in different VLANs, or in different VXLAN or Geneve
+    /// networks, as on mirrors of asymmetric paths. Connections are then identified by addresses
+    /// and ports alone. So networks that use the same addresses must not be captured together.
+    /// Copies of a packet in several VLANs, as from both sides of a router, count once. --vlan and
+    /// --exclude-vlan still apply to the tags of each packet.
+    #[arg(long = "ignore-vlan", help_heading = "Input", hide_short_help = true)]
+    ignore_vlan: bool,
+
     /// Append JSON lines to this file (-: standard output)
     ///
     /// A new file gets mode 0640. SIGHUP reopens the file, for log rotation.
@@ -408,6 +418,7 @@ impl Args {
         self.configure_lines(&mut config);
         config.decode.vxlan_ports.extend(&self.vxlan_ports);
         config.decode.restrictions = self.restrictions();
+        config.decode.is_vlan_ignored = self.ignore_vlan;
         config.http.is_answered_only = self.answered_only;
         if let Some(flows) = self.flows {
             config.flow.flow_count_max = flows as usize;

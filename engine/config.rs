@@ -201,6 +201,10 @@ pub struct CaptureConfig {
 pub struct DecodeConfig {
     /// Which connections are wanted; the kernel filter applies this first.
     pub restrictions: Restrictions,
+    /// Connections are told apart by addresses and ports alone, and not by VLANs and by VXLAN or
+    /// Geneve networks, in user space as in the kernel. For links whose two directions travel in
+    /// different ones. The restrictions still apply to the tags of each packet.
+    pub is_vlan_ignored: bool,
     /// UDP destination ports that carry VXLAN.
     pub vxlan_ports: Vec<u16>,
     /// Incomplete datagrams that may wait for the rest. Beyond that, the oldest is given up.
@@ -324,6 +328,7 @@ impl Default for DecodeConfig {
     fn default() -> Self {
         DecodeConfig {
             restrictions: Restrictions::default(),
+            is_vlan_ignored: false,
             // The registered port, and the one that Linux used before it was registered.
             vxlan_ports: vec![4789, 8472],
             fragmented_count_max: 8192,

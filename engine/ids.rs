@@ -74,8 +74,9 @@ pub const REALM_VXLAN: u32 = 1 << 24;
 /// Bits of [`FlowKey::realm`]: the low 24 are a Geneve network identifier.
 pub const REALM_GENEVE: u32 = 2 << 24;
 
-/// The identity of a connection: the innermost endpoints, the VLAN stack and the VXLAN or Geneve
-/// network. It has the same bytes in kernel and user space: `struct flow_key` in `bpf/shared.h`.
+/// The identity of a connection: the innermost endpoints and, unless they are ignored, the VLAN
+/// stack and the VXLAN or Geneve network. It has the same bytes in kernel and user space: `struct
+/// flow_key` in `bpf/shared.h`.
 ///
 /// Endpoints are ordered (address, then port, as big-endian bytes), so that both directions have
 /// one key.
@@ -154,6 +155,18 @@ impl FlowKey {
             };
             (key, Direction::Reverse)
         }
+    }
+
+    /// Takes VLANs and overlay networks out of the key: the twin of `ignore_networks` in
+    /// `bpf/parse.h`. See [`DecodeConfig::is_vlan_ignored`](crate::config::DecodeConfig).
+    pub(crate) fn ignore_networks(&mut self) {
+        self.vlan = [0; VLAN_DEPTH_MAX];
+        self.realm &= REALM_IPV6;
+    }
+
+    /// Whether it names a VLAN or an overlay network.
+    pub(crate) fn has_network(&self) -> bool {
+        self.vlan[0] != 0 || self.realm & !REALM_IPV6 != 0
     }
 
     /// The key as the kernel reads it: six words in the host's byte order.

@@ -125,6 +125,10 @@ counters! {
         flows_idle,
         /// Connections ended by a new one on the same endpoints.
         flows_reused,
+        /// Connections that carried payload and of which only one direction was seen.
+        flows_one_sided,
+        /// Those of them in a VLAN or an overlay network that is part of their identity.
+        flows_one_sided_in_networks,
     }
 }
 

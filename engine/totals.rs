@@ -9,6 +9,9 @@ use crate::sys::counters::Reason;
 use std::fmt;
 use std::time::Duration;
 
+/// With fewer connections of which one direction was seen, there is no hint about them.
+const ONE_SIDED_COUNT_MIN: u64 = 5;
+
 /// All counters of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
@@ -129,6 +132,22 @@ impl Totals {
         })
     }
 
+    /// What to try if most connections with payload have one direction only, and at least some of
+    /// them are in VLANs or overlay networks: the other direction may be in other ones.
+    fn hint(&self) -> Option<String> {
+        let pipeline = &self.shards.pipeline;
+        let (flow, kinds) = (&pipeline.flow, &pipeline.protocol.flows);
+        let one_sided = flow.flows_one_sided;
+        let used = (kinds.total() - kinds.empty).max(one_sided);
+        let is_most = one_sided > used / 2;
+        (is_most && flow.flows_one_sided_in_networks >= ONE_SIDED_COUNT_MIN).then(|| {
+            format!(
+                "only one direction was seen of {one_sided} of {used} connections with data; if \
+                 the other one is in another VLAN or VNI, try --ignore-vlan"
+            )
+        })
+    }
+
     fn write_capture(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pipeline = &self.shards.pipeline;
         let Some(live) = &self.live else {
@@ -189,6 +208,7 @@ impl Totals {
             ("flows evicted", flow.flows_evicted),
             ("flows idle", flow.flows_idle),
             ("flows reused", flow.flows_reused),
+            ("flows one-sided", flow.flows_one_sided),
             ("segments out of order", flow.segments_out_of_order),
             ("duplicate bytes", flow.bytes_duplicate),
             ("late bytes", flow.bytes_late),
@@ -216,6 +236,9 @@ impl fmt::Display for Totals {
         writeln!(f, "httplines: {exchanges} exchange{plural} in {:.1?}{state}", self.elapsed)?;
         if let Some(why) = self.why_nothing() {
             row(f, "why", &why)?;
+        }
+        if let Some(hint) = self.hint() {
+            row(f, "hint", &hint)?;
         }
         self.write_capture(f)?;
         row_of_parts(f, "decoded", &pipeline.decode.each())?;

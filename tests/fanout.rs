@@ -54,10 +54,11 @@ mod root {
     fn captured(
         (client, server): &(Namespace, Namespace),
         fanout: FanoutMode,
+        decode: DecodeConfig,
         frames: Vec<Vec<u8>>,
     ) -> (Capture, LiveTotals) {
         let config = CaptureConfig { fanout, ..small() };
-        let mut capture = Capture::open(server, config, &["veth1"], SHARDS);
+        let mut capture = Capture::open_for(decode, server, config, &["veth1"], SHARDS);
         client.run(move || {
             let injector = Injector::new("veth0");
             frames.iter().for_each(|frame| injector.send(frame));
@@ -73,19 +74,28 @@ mod root {
         fanout: FanoutMode,
         frames: Vec<Vec<u8>>,
     ) -> (Capture, LiveTotals, Shards) {
-        let (capture, totals) = captured(wire, fanout, frames);
+        spread_for(DecodeConfig::default(), wire, fanout, frames)
+    }
+
+    fn spread_for(
+        decode: DecodeConfig,
+        wire: &(Namespace, Namespace),
+        fanout: FanoutMode,
+        frames: Vec<Vec<u8>>,
+    ) -> (Capture, LiveTotals, Shards) {
+        let (capture, totals) = captured(wire, fanout, decode.clone(), frames);
         let mut shards = Shards::new();
         // One decoder for all shards, so that datagrams are joined wherever their fragments went.
-        for (key, shard) in decoded(capture.kept.clone()) {
+        for (key, shard) in decoded(decode, capture.kept.clone()) {
             shards.entry(key).or_default().insert(shard);
         }
         (capture, totals, shards)
     }
 
     /// The connections of the segments in `frames`, and their shards, decoded by one decoder.
-    fn decoded(frames: Vec<Kept>) -> Vec<(FlowKey, usize)> {
+    fn decoded(decode: DecodeConfig, frames: Vec<Kept>) -> Vec<(FlowKey, usize)> {
         let mut segments = Vec::new();
-        let mut decoder = Decoder::new(DecodeConfig::default());
+        let mut decoder = Decoder::new(decode);
         for kept in &frames {
             let frame = httplines::capture::Frame {
                 bytes: &kept.bytes,
@@ -157,6 +167,31 @@ mod root {
         }
     }
 
+    /// Each direction is in another VLAN or overlay network, and comes in fragments or whole.
+    #[test]
+    fn both_directions_meet_in_different_networks_if_those_are_ignored() {
+        let in_vlan = |id: u16, ip: &[u8]| {
+            let tag = [id, ethertype_of(ip)].map(u16::to_be_bytes).concat();
+            ethernet(0x8100, &[&tag, ip].concat())
+        };
+        let mut frames = Vec::new();
+        for n in 0..CONNECTIONS {
+            let ways = both_ways(n, n % 2 == 0);
+            for (way, ip) in ways.iter().enumerate() {
+                let id = 10 + way as u16;
+                match n % 3 {
+                    0 => frames.push(in_vlan(id, ip)),
+                    1 => frames.push(bridged(&vxlan(4789, id.into(), &in_vlan(id, ip)))),
+                    _ => frames.extend(fragments(ip, n, &[24]).iter().map(|ip| in_vlan(id, ip))),
+                }
+            }
+        }
+        let Some(wire) = Namespace::pair() else { return };
+        let decode = DecodeConfig { is_vlan_ignored: true, ..Default::default() };
+        let (capture, _, shards) = spread_for(decode, &wire, FanoutMode::Flow, frames);
+        assert_placed(&capture, &shards, "ignored networks");
+    }
+
     /// Why we have a program of our own: the kernel's hash stops at UDP.
     #[test]
     fn the_kernels_hash_parts_the_directions_of_a_tunnel() {
@@ -211,12 +246,13 @@ mod root {
         }
         let count = frames.len() as u64;
         let Some(wire) = Namespace::pair() else { return };
-        let (capture, totals) = captured(&wire, FanoutMode::Flow, frames);
+        let decode = DecodeConfig::default();
+        let (capture, totals) = captured(&wire, FanoutMode::Flow, decode.clone(), frames);
         assert_eq!(totals.filter.of(Reason::Fragment), count, "the kernel joins none");
         let mut joined = 0;
         for shard in 0..usize::from(SHARDS) {
             let own = capture.kept.iter().filter(|kept| kept.shard == shard).cloned().collect();
-            joined += decoded(own).len();
+            joined += decoded(decode.clone(), own).len();
         }
         assert_eq!(joined, 3 * usize::from(CONNECTIONS), "each shard joins all that it gets");
     }

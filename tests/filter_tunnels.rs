@@ -8,7 +8,7 @@ mod root {
     use httplines::capture::{Frame, LinkType};
     use httplines::config::{Choice, DecodeConfig, Network, Restrictions};
     use httplines::decode::{Decoder, Reject};
-    use httplines::ids::{FlowKey, IfaceId};
+    use httplines::ids::{FlowKey, IfaceId, REALM_IPV6};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::Filter;
     use httplines::time::TimestampNs;
@@ -150,11 +150,22 @@ mod root {
         let key = decoded(decode, frame).unwrap_or_else(|reject| panic!("{what}: {reject:?}"));
         assert_eq!(reason, Reason::Admitted, "{what}");
         assert_eq!(session, Some(key_bytes(&key)), "{what}");
+        let is_plain = key.vlan == [0; 4] && key.realm & !REALM_IPV6 == 0;
+        assert!(is_plain || !decode.is_vlan_ignored, "{what}: {key:?}");
     }
 
     #[test]
     fn every_tunnel_leads_to_the_flow_that_user_space_finds() {
-        let decode = DecodeConfig::default();
+        every_tunnel_leads_to_the_same_flow(false);
+    }
+
+    #[test]
+    fn so_it_does_if_vlans_are_ignored() {
+        every_tunnel_leads_to_the_same_flow(true);
+    }
+
+    fn every_tunnel_leads_to_the_same_flow(is_vlan_ignored: bool) {
+        let decode = DecodeConfig { is_vlan_ignored, ..Default::default() };
         let filter = loaded!(&decode);
         for (link_name, link) in links() {
             for is_v6 in [false, true] {
@@ -322,8 +333,12 @@ mod root {
             40,
         );
         let cases = ProptestConfig::with_cases(60);
-        proptest!(cases, |(restrictions in restrictions(), frames in frames)| {
-            let decode = DecodeConfig { restrictions, ..Default::default() };
+        proptest!(cases, |(
+            restrictions in restrictions(),
+            is_vlan_ignored: bool,
+            frames in frames,
+        )| {
+            let decode = DecodeConfig { restrictions, is_vlan_ignored, ..Default::default() };
             let filter = load(&decode).expect("it was loaded before");
             for ((a, b, port, other_port, is_v6), tags, is_tunnelled) in frames {
                 let end = |last: u8, port: u16| match is_v6 {
@@ -335,9 +350,11 @@ mod root {
                     false => tagged(&tags, &ip),
                     true => tagged(&[], &vxlan(4789, 5, &tagged(&tags, &ip))),
                 };
-                let is_refused = decoded(&decode, &frame) == Err(Reject::Unwanted);
-                let expected = if is_refused { Reason::Unwanted } else { Reason::Admitted };
-                prop_assert_eq!(judged(&filter, &frame).0, expected);
+                let expected = match decoded(&decode, &frame) {
+                    Err(Reject::Unwanted) => (Reason::Unwanted, None),
+                    found => (Reason::Admitted, found.ok().map(|key| key_bytes(&key))),
+                };
+                prop_assert_eq!(judged(&filter, &frame), expected);
             }
         });
     }

@@ -34,6 +34,7 @@ mod floods;
 mod fragments;
 mod json;
 mod live;
+mod networks;
 mod replay;
 mod same;
 mod schema;

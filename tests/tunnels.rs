@@ -302,6 +302,13 @@ fn tunnels_in_tunnels_up_to_a_depth() {
     let bytes = tagged(10, &vxlan(4789, 7, &bridged(&inner)));
     let segment = decoder.decode(&frame(1, &bytes)).unwrap();
     assert_eq!((segment.key.realm, segment.key.vlan), (REALM_GENEVE | 8, [10, 20, 0, 0]));
+    assert_eq!(path_of(&segment), ["vxlan:7", "geneve:8"]);
+    // If networks are no part of the key, the path has the tags, too, each at its place.
+    let limits = DecodeConfig { is_vlan_ignored: true, ..DecodeConfig::default() };
+    let mut decoder = Decoder::new(limits);
+    let segment = decoder.decode(&frame(1, &bytes)).unwrap();
+    assert_eq!((segment.key.realm, segment.key.vlan), (0, [0; 4]));
+    assert_eq!(path_of(&segment), ["vlan:10", "vxlan:7", "geneve:8", "vlan:20"]);
 }
 
 #[test]

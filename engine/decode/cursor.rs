@@ -23,10 +23,16 @@ pub(super) struct EncapsulationStack {
     /// The overlay network, as in `FlowKey::realm` but without the bit for IPv6.
     pub realm: u32,
     pub path: TunnelPath,
+    /// VLANs and overlay networks are no part of the key. VLANs are then reported in the path.
+    pub is_vlan_ignored: bool,
     depth: u8,
 }
 
 impl EncapsulationStack {
+    pub fn new(is_vlan_ignored: bool) -> EncapsulationStack {
+        EncapsulationStack { is_vlan_ignored, ..EncapsulationStack::default() }
+    }
+
     pub fn vlan(&mut self, tci: u16) -> Result<(), Reject> {
         let id = tci & VLAN_ID_MASK;
         if id == 0 {
@@ -34,6 +40,9 @@ impl EncapsulationStack {
         }
         *self.vlans.ids.get_mut(self.vlans.len).ok_or(Reject::TooDeep)? = id;
         self.vlans.len += 1;
+        if self.is_vlan_ignored {
+            self.path.push(Encapsulation::Vlan(id));
+        }
         Ok(())
     }
 

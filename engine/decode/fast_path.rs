@@ -89,10 +89,13 @@ mod tests {
             is_checksum_trusted: false,
         };
         let Some(found) = segment(&frame) else { return false };
-        let mut decoder = Decoder::new(DecodeConfig::default());
-        let wanted = decoder.decode_slow(&frame).unwrap();
-        assert_eq!(format!("{found:?}"), format!("{wanted:?}"));
-        assert_eq!(decoder.stats().ipv4_checksums_wrong, 0);
+        for is_vlan_ignored in [false, true] {
+            let limits = DecodeConfig { is_vlan_ignored, ..DecodeConfig::default() };
+            let mut decoder = Decoder::new(limits);
+            let wanted = decoder.decode_slow(&frame).unwrap();
+            assert_eq!(format!("{found:?}"), format!("{wanted:?}"));
+            assert_eq!(decoder.stats().ipv4_checksums_wrong, 0);
+        }
         true
     }
 

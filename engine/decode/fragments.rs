@@ -22,7 +22,9 @@ const PIECE_OVERHEAD_BYTES: usize = 64;
 const SET_OVERHEAD_BYTES: usize = 512;
 
 /// Identifies the datagram of a fragment: RFC 791 section 3.2, RFC 8200 section 4.5, and the
-/// network it was captured in.
+/// network it was captured in, even if the key of connections ignores networks. All fragments of a
+/// datagram travel in one network. Copies in another one, from the other side of a router, are
+/// joined apart: what is left over of them would mix with a later datagram of the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Key {
     source: [u8; 16],

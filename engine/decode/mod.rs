@@ -101,7 +101,7 @@ pub struct Segment<'a> {
     pub timestamp: TimestampNs,
     /// The interface it was captured on.
     pub iface: IfaceId,
-    /// The encapsulations around it.
+    /// The encapsulations around it. Its VLANs are among them if they are not in the key.
     pub tunnel: TunnelPath,
 }
 
@@ -262,8 +262,8 @@ impl Decoder {
     /// The slow path, for any frame: layer by layer.
     #[inline(never)]
     fn decode_slow<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
-        let mut cursor =
-            Cursor::new(frame.bytes, frame.wire_bytes as usize, EncapsulationStack::default());
+        let encapsulations = EncapsulationStack::new(self.limits.is_vlan_ignored);
+        let mut cursor = Cursor::new(frame.bytes, frame.wire_bytes as usize, encapsulations);
         let network = link::network_of(&mut cursor, frame)?;
         let packet = self.packet(&mut cursor, network)?;
         if packet.is_tcp() {
@@ -416,7 +416,7 @@ fn segment<'a>(
     let start = cursor.rest();
     let tcp = tcp::header(&mut cursor)?;
     let header = &start[..start.len() - cursor.rest().len()];
-    let (key, direction) = FlowKey::new(
+    let (mut key, direction) = FlowKey::new(
         (packet.source, tcp.source_port),
         (packet.destination, tcp.destination_port),
         cursor.encapsulations.vlans.ids,
@@ -424,6 +424,9 @@ fn segment<'a>(
     );
     if restrictions.is_some_and(|restrictions| restrictions.refuse(&key)) {
         return Err(Reject::Unwanted);
+    }
+    if cursor.encapsulations.is_vlan_ignored {
+        key.ignore_networks();
     }
     Ok(Segment {
         key,

@@ -1,5 +1,6 @@
 //! Overlay networks in UDP: VXLAN (RFC 7348) and Geneve (RFC 8926). Their network identifier is
-//! part of a connection's identity: two networks may use the same addresses.
+//! part of a connection's identity, unless that is ignored: two networks may use the same
+//! addresses.
 
 use super::cursor::Cursor;
 use super::link::{ETHERTYPE_MIN, Network, by_ethertype, ethernet};

@@ -42,6 +42,9 @@ pub enum Encapsulation {
     Mpls(u32),
     /// PPPoE: the session id (RFC 2516).
     Pppoe(u16),
+    /// A VLAN tag: the id, 12 bits (IEEE 802.1Q). It is listed here only if VLANs are no part of
+    /// the key ([`DecodeConfig::is_vlan_ignored`](crate::config::DecodeConfig)).
+    Vlan(u16),
 }
 
 /// Bits of the field that identifies the kind of an encapsulation; 0 means none.
@@ -73,6 +76,7 @@ impl Encapsulation {
             Encapsulation::Pppoe(session) => (16, 16, session.into()),
             Encapsulation::L2tpThree(session) => (17, 32, session),
             Encapsulation::Ayiya => (18, 0, 0),
+            Encapsulation::Vlan(id) => (19, 12, id.into()),
         }
     }
 
@@ -100,6 +104,7 @@ impl Encapsulation {
             16 => Encapsulation::Pppoe(low),
             17 => Encapsulation::L2tpThree(number),
             18 => Encapsulation::Ayiya,
+            19 => Encapsulation::Vlan(low & 0xfff),
             _ => return None,
         };
         let (_, number_bits, _) = found.code();
@@ -108,7 +113,7 @@ impl Encapsulation {
 }
 
 impl fmt::Display for Encapsulation {
-    /// The form in records: `gre`, `vxlan:42`, `l2tp:7:1`.
+    /// The form in records: `gre`, `vxlan:42`, `l2tp:7:1`. (The JSON format lists VLANs apart.)
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Encapsulation::Gre => f.write_str("gre"),
@@ -129,6 +134,7 @@ impl fmt::Display for Encapsulation {
             Encapsulation::Gtpu(teid) => write!(f, "gtpu:{teid}"),
             Encapsulation::Mpls(label) => write!(f, "mpls:{label}"),
             Encapsulation::Pppoe(session) => write!(f, "pppoe:{session}"),
+            Encapsulation::Vlan(id) => write!(f, "vlan:{id}"),
         }
     }
 }
@@ -208,6 +214,7 @@ mod tests {
             E::Pppoe(1),
             E::L2tpThree(u32::MAX),
             E::Ayiya,
+            E::Vlan(0xfff),
         ];
         for first in all {
             for second in all {

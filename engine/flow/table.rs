@@ -509,6 +509,10 @@ impl<S: Default> FlowTable<S> {
         }
         if !flow.handshake.is_answered() {
             self.unanswered.remove(index.0 as usize, flow.is_used);
+            let has_network = flow.key.has_network();
+            self.context.stats.flows_one_sided += u64::from(flow.is_used);
+            self.context.stats.flows_one_sided_in_networks +=
+                u64::from(flow.is_used && has_network);
         }
         let hash = self.hash(&flow.key);
         self.index.remove(hash, index.0);

@@ -17,8 +17,8 @@ super::skeleton!("fanout");
 pub struct Fanout(OwnedFd);
 
 impl Fanout {
-    /// Loads the program. It takes the VXLAN ports and the key of the hash from `filter`, and
-    /// remembers the shards of `datagram_count` fragmented datagrams.
+    /// Loads the program. It has the same keys as `filter`, with the same hash, and the same VXLAN
+    /// ports. It remembers the shards of `datagram_count` fragmented datagrams.
     pub fn load(filter: &Filter, datagram_count: u32) -> Result<Fanout, LoadError> {
         Fanout::try_load(filter, datagram_count).map_err(LoadError::new)
     }
@@ -29,6 +29,7 @@ impl Fanout {
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.is_trusted = privileges::is_trusted().into();
             constants.flow_hash_key = filter.hash_key().0;
+            constants.is_vlan_ignored = filter.is_vlan_ignored().into();
         }
         open.maps.datagrams.set_max_entries(datagram_count)?;
         open.maps.choices.reuse_fd(filter.choices().as_fd())?;

@@ -54,11 +54,12 @@ pub struct Filter {
     control: Mapping,
     counters: Mapping,
     hints: FlowHints,
+    is_vlan_ignored: bool,
 }
 
 impl Filter {
-    /// Loads the filter for `config`, with its gate shut. From `decode` it applies the restrictions
-    /// and the VXLAN ports.
+    /// Loads the filter for `config`, with its gate shut. From `decode` it applies the
+    /// restrictions, the VXLAN ports, and whether VLANs are ignored.
     ///
     /// # Errors
     /// [`LoadError::is_permission`] if CAP_BPF is missing (CAP_SYS_ADMIN before Linux 5.8).
@@ -74,6 +75,7 @@ impl Filter {
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.is_trusted = privileges::is_trusted().into();
             constants.flow_hash_key = hash_key.0;
+            constants.is_vlan_ignored = decode.is_vlan_ignored.into();
         }
         let cpu_count = libbpf_rs::num_possible_cpus()?;
         open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
@@ -100,6 +102,7 @@ impl Filter {
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
             hints: FlowHints::of_map(loaded.maps.hints.as_fd(), pair_count, hash_key)?,
+            is_vlan_ignored: decode.is_vlan_ignored,
         };
         filter.write_word(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
         filter.write_word(CONTROL_HINT_MASK, pair_count - 1);
@@ -184,6 +187,11 @@ impl Filter {
     /// The user's choices of ports and VLANs, for the fanout program.
     pub(super) fn choices(&self) -> &MapHandle {
         &self.choices
+    }
+
+    /// Whether VLANs and overlay networks are no part of its keys.
+    pub(super) fn is_vlan_ignored(&self) -> bool {
+        self.is_vlan_ignored
     }
 
     fn write_word(&self, word: usize, value: u32) {

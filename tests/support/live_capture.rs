@@ -50,13 +50,22 @@ impl Capture {
         devices: &[&str],
         shards: u16,
     ) -> Capture {
+        Capture::open_for(DecodeConfig::default(), place, config, devices, shards)
+    }
+
+    /// The same, with filter and fanout for `decode`.
+    pub fn open_for(
+        decode: DecodeConfig,
+        place: &Namespace,
+        config: CaptureConfig,
+        devices: &[&str],
+        shards: u16,
+    ) -> Capture {
         let names = IfaceNames::default();
         let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
         let learned = names.clone();
         let (control, sources) = place
-            .run(move || {
-                LiveCapture::open(&config, &DecodeConfig::default(), &devices, shards, &learned)
-            })
+            .run(move || LiveCapture::open(&config, &decode, &devices, shards, &learned))
             .expect("root may capture");
         control.open_gate();
         Capture { control, sources, names, kept: Vec::new() }

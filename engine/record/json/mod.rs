@@ -16,7 +16,7 @@ use super::{
     Event, Exchange, FlowIdentity, Format, INTERIM_COUNT_MAX, Message, Outcome, Span, Wants,
 };
 use crate::config::EmitConfig;
-use crate::decode::TunnelPath;
+use crate::decode::{Encapsulation, TunnelPath};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;
 use std::fmt::Write;
@@ -189,7 +189,7 @@ impl JsonFormat {
         }
         self.identities.write(flow, exchange.n, buffer);
         if !exchange.tunnel.is_empty() {
-            buffer.put(slow.piece(|out| tunnel(exchange.tunnel, out)));
+            buffer.put(slow.piece(|out| encapsulations(exchange.tunnel, out)));
         }
         let iface = self.iface(exchange.iface);
         if !iface.is_empty() {
@@ -396,11 +396,24 @@ impl Write for Ascii<'_> {
     }
 }
 
-/// `tunnel`: the encapsulations, and `...` if there were more than a path holds.
+/// `vlan`, if the path lists VLANs, and `tunnel`: the other encapsulations, and `...` if there were
+/// more than a path holds.
 #[cold]
-fn tunnel(path: TunnelPath, out: &mut Vec<u8>) {
+fn encapsulations(path: TunnelPath, out: &mut Vec<u8>) {
+    let vlan_of = |encapsulation| match encapsulation {
+        Encapsulation::Vlan(id) => Some(id),
+        _ => None,
+    };
+    let mut vlans = path.outermost_first().filter_map(vlan_of).peekable();
+    if vlans.peek().is_some() {
+        append_list(KEY_VLAN, vlans, out);
+    }
+    let mut tunnels = path.outermost_first().filter(|it| vlan_of(*it).is_none()).peekable();
+    if tunnels.peek().is_none() && !path.is_cut() {
+        return;
+    }
     out.extend_from_slice(KEY_TUNNEL);
-    for encapsulation in path.outermost_first() {
+    for encapsulation in tunnels {
         // Writing to memory does not fail.
         let _ = write!(Ascii(out), "\"{encapsulation}\",");
     }
