@@ -211,6 +211,27 @@ impl ExchangePool {
         entry
     }
 
+    /// Moves the response of one exchange into another one, which has none, and gives the rest back.
+    #[cold]
+    pub(crate) fn merge_response(&mut self, request: ExchangeId, response: ExchangeId) {
+        let from = self.exchange(response);
+        let mut message = std::mem::take(&mut from.response);
+        let mut interim = std::mem::take(&mut from.interim);
+        let (gap_bytes, interim_omitted) = (from.gap_bytes, from.interim_omitted);
+        let (is_conflict, is_switched) = (from.is_conflict, from.is_switched);
+        let into = self.exchange(request);
+        std::mem::swap(&mut into.response, &mut message);
+        std::mem::swap(&mut into.interim, &mut interim);
+        into.gap_bytes += gap_bytes;
+        into.is_conflict |= is_conflict;
+        into.is_switched |= is_switched;
+        into.interim_omitted = interim_omitted;
+        // The memory of both stays in use.
+        let from = self.exchange(response);
+        (from.response, from.interim) = (message, interim);
+        self.give_back(response);
+    }
+
     /// Sets the headers of a message whose text was set before.
     #[inline(never)]
     pub(crate) fn set_headers(

@@ -4,6 +4,7 @@ use super::tests::{TestConnection, connection};
 use crate::flow::{Chunk, End, Handshake};
 use crate::ids::Direction::{Forward, Reverse};
 use crate::protocol::{Carried, Interest, Kind};
+use proptest::prelude::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const FAKE: &str = "GET /fake HTTP/1.1\r\nHost: f\r\n\r\n";
@@ -167,5 +168,101 @@ fn an_answer_in_http_to_another_protocol_is_told() {
         let mut spoken = connection();
         spoken.ask(hello).answer("\x16\x03\x03\0\x05").answer(refusal);
         assert_eq!(spoken.end(End::Exit).len(), 0, "{hello:?}");
+    }
+}
+
+fn numbered(n: usize, more: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{more}Content-Length: {n}\r\n\r\n{}", "x".repeat(n))
+}
+
+/// Of a batch that was joined in its middle, the first responses belong to requests from before.
+#[test]
+fn a_batch_is_paired_once_all_of_its_responses_were_read() {
+    let [one, two] = [numbered(1, ""), numbered(2, "")];
+    let batch = |connection: &mut TestConnection| {
+        let read = connection.sent[1];
+        for n in 1..3 {
+            connection.ask(&get(n));
+            assert_eq!(connection.sent[1], read);
+        }
+    };
+    let whole = ["GET /1 0 200 1", "GET /2 0 200 2"];
+    // The client has read two responses, and goes on.
+    let mut goes_on = late();
+    batch(&mut goes_on);
+    goes_on.answer(&one).answer(&two).ask(&get(3)).answer(&numbered(3, ""));
+    assert_eq!(goes_on.shared.recorder.sink.exchanges, [&whole[..], &["GET /3 0 200 3"]].concat());
+    // The server closes.
+    let mut closed = late();
+    batch(&mut closed);
+    closed.answer(&one).answer(&two).take(Reverse, Chunk::Fin);
+    assert_eq!(closed.end(End::Fin), whole);
+    let lost = [
+        "- - - 200 1 no_request",
+        "- - - 200 2 no_request",
+        "GET /1 0 - - no_response fin",
+        "GET /2 0 - - no_response fin",
+    ];
+    // It closes early, before it has answered all.
+    let mut early = late();
+    batch(&mut early);
+    early.answer(&one).answer(&numbered(2, "Connection: close\r\n")).take(Reverse, Chunk::Fin);
+    assert_eq!(early.end(End::Fin), lost);
+    // There was one more request than was captured.
+    let mut more = late();
+    batch(&mut more);
+    more.answer(&numbered(0, "")).answer(&one).answer(&two).ask(&get(3));
+    let notes = more.answer(&numbered(3, "")).end(End::Fin);
+    assert_eq!(notes[..3], ["- - - 200 0 no_request", lost[0], lost[1]]);
+    assert_eq!(notes.last().map(String::as_str), Some("GET /3 0 200 3"));
+}
+
+proptest! {
+    /// Wherever a client that sends batches is joined, no response goes to another request than its
+    /// own. The length of its body says which that is. (Where only the last request of a batch was
+    /// captured, it looks like one that was sent alone.)
+    #[test]
+    fn late_starts_give_no_response_to_another_request(
+        batches in prop::collection::vec((1..5_usize, any::<bool>(), any::<bool>()), 1..5),
+        joined_at in 0..16_usize,
+        closes_early: bool,
+    ) {
+        let (mut said, mut n) = (Vec::new(), 1);
+        for (at, (count, is_joined, is_answered_at_once)) in batches.iter().enumerate() {
+            let numbers: Vec<usize> = (n..n + count).collect();
+            n += count;
+            let is_last = at + 1 == batches.len();
+            let answered = if is_last && closes_early { &numbers[..1] } else { &numbers[..] };
+            let close = if is_last && closes_early { "Connection: close\r\n" } else { "" };
+            let requests: Vec<String> = numbers.iter().map(|n| get(*n)).collect();
+            let responses: Vec<String> = answered.iter().map(|n| numbered(*n, close)).collect();
+            for (way, texts, is_one) in
+                [(Forward, requests, is_joined), (Reverse, responses, is_answered_at_once)]
+            {
+                let texts = if *is_one { vec![texts.concat()] } else { texts };
+                said.extend(texts.into_iter().map(|text| (way, text)));
+            }
+        }
+        let is_request = |at: usize| said.get(at).is_some_and(|(way, _)| *way == Forward);
+        let is_last_alone = joined_at > 0
+            && is_request(joined_at - 1)
+            && is_request(joined_at)
+            && !is_request(joined_at + 1);
+        let joined_at = joined_at - usize::from(is_last_alone);
+        let mut connection = late();
+        for (at, (way, text)) in said.iter().enumerate() {
+            if at < joined_at {
+                connection.sent[way.index()] += text.len() as u32;
+            } else {
+                connection.say(*way, text.as_bytes());
+            }
+        }
+        connection.take(Reverse, Chunk::Fin);
+        for note in connection.end(End::Fin) {
+            let words: Vec<&str> = note.split(' ').collect();
+            if let ["GET", target, _, "200", bytes] = words[..] {
+                prop_assert_eq!(&target[1..], bytes, "{}", note);
+            }
+        }
     }
 }

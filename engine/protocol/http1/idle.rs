@@ -304,7 +304,7 @@ impl Http1Connection {
     #[inline]
     fn idle_state(&self) -> Option<IdleState> {
         let Http1Connection { framers, pairer, .. } = self;
-        if !pairer.is_next_first() || self.successor.is_some() || pairer.guess.is_some() {
+        if !pairer.is_next_first() || self.successor.is_some() {
             return None;
         }
         let is_quiet = framers.iter().zip(&pairer.open).all(|(framer, open)| {

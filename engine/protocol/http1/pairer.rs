@@ -17,9 +17,11 @@ use crate::protocol::pool::ExchangeId;
 use crate::record::{EventSink, FlowIdentity, Message, Outcome};
 use crate::time::TimestampNs;
 
+mod batch;
 mod give_up;
 mod guess;
 
+use batch::Batch;
 pub(super) use guess::Guess;
 
 /// A connection may keep this many unanswered requests while more than half of the shard's memory
@@ -59,6 +61,9 @@ pub(super) struct Pairer {
     pub has_switched: bool,
     /// Set while it is not certain who the client is.
     pub guess: Option<Box<Guess>>,
+    /// The first requests of a connection that was joined late, while it is not certain which of
+    /// the responses is the first one's.
+    batch: Option<Box<Batch>>,
 }
 
 impl Pairer {
@@ -71,6 +76,9 @@ impl Pairer {
     ) {
         let ParsedHead { head, bytes, first, last } = *parsed;
         let direction = cx.direction;
+        if self.batch.is_some() {
+            self.note_read(cx, first.ack);
+        }
         cx.shared.recorder.stats.requests += 1;
         let (is_after_loss, confidence) = self.loss.place_request(is_joined, first.ack);
         let id = self.new_exchange(cx, first);
@@ -443,7 +451,11 @@ impl Pairer {
         for _ in 0..self.loss.ended_windows(&self.pending, head.seq, cx.pool()) {
             self.give_up_first(cx, None);
         }
-        self.loss.choose(&self.pending, head, cx.pool())
+        let chosen = self.loss.choose(&self.pending, head, cx.pool());
+        if chosen.is_none() {
+            self.begin_batch(cx, head);
+        }
+        chosen
     }
 
     /// Sets the direction that sends the requests, which the first message shows.
@@ -540,13 +552,13 @@ impl Pairer {
 
     /// Whether the next response belongs to the next request.
     pub fn is_next_first(&self) -> bool {
-        self.pending.is_empty() && self.is_in_order()
+        self.pending.is_empty() && self.is_in_order() && !self.is_unsure()
     }
 
     /// The number of exchanges in progress.
     pub fn open_count(&self) -> usize {
         let open_count = self.open.iter().filter(|open| open.id.is_some()).count();
-        self.pending.count() + open_count + self.held_count()
+        self.pending.count() + open_count + self.held_count() + self.batch_count()
     }
 
     /// The connection that its records describe.
@@ -578,8 +590,8 @@ impl Pairer {
         outcome: Outcome,
         end: Option<End>,
     ) {
-        if self.guess.is_some() {
-            return self.hold(cx, id, outcome, end);
+        if self.is_unsure() && self.hold(cx, id, outcome, end) {
+            return;
         }
         let identity = self.identity(cx.flow);
         cx.shared.recorder.report(identity, cx.flow, id, outcome, end);

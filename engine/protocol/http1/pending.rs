@@ -27,6 +27,11 @@ impl PendingRequests {
         self.first
     }
 
+    /// The request that came last.
+    pub fn last(&self) -> Option<ExchangeId> {
+        self.last
+    }
+
     /// Whether no request waits for its response.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

@@ -20,7 +20,8 @@ impl Pairer {
 
     #[inline(always)]
     fn is_within_limits<S>(&self, cx: &mut Http1Context<'_, S>) -> bool {
-        let (count, limits) = (self.pending.count() + self.held_count(), &cx.shared.limits);
+        let (count, limits) =
+            (self.pending.count() + self.held_count() + self.batch_count(), &cx.shared.limits);
         let share = limits.held_share(count <= MODEST_PENDING_COUNT);
         count <= limits.pending_count_max && cx.shared.recorder.pool.held_bytes() <= share
     }
@@ -28,6 +29,7 @@ impl Pairer {
     #[cold]
     fn give_up_some<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
         self.confirm(cx);
+        self.end_batch(cx, false);
         while !self.is_within_limits(cx) {
             let count = self.pending.count();
             self.give_up_unanswered(cx);
@@ -106,6 +108,7 @@ impl Pairer {
     /// The server has closed: gives up all exchanges in progress, except for one whose request goes
     /// on and is only waiting for its own end.
     pub fn give_up_answers<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, end: End) {
+        self.end_batch_at_end(cx, Some(end));
         let uploading = self.open[cx.direction.opposite().index()].id;
         let goes_on = uploading.filter(|id| {
             let response = &cx.pool().exchange(*id).response;
@@ -119,6 +122,7 @@ impl Pairer {
 
     /// Gives up all exchanges in progress.
     pub fn give_up_all<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, end: Option<End>) {
+        self.end_batch_at_end(cx, end);
         self.give_up_unanswerable(cx, end);
         while self.pending.first().is_some() {
             self.give_up_first(cx, end);

@@ -30,7 +30,14 @@ pub(in crate::protocol::http1) struct Guess {
 }
 
 impl Pairer {
-    /// The exchange is over. It is reported if the guess is confirmed.
+    /// Whether it is not certain who the client is, or which response is the first one's.
+    #[inline(always)]
+    pub fn is_unsure(&self) -> bool {
+        self.guess.is_some() || self.batch.is_some()
+    }
+
+    /// The exchange is over. Returns whether it waits: for the guess to be confirmed, or for the
+    /// other responses of a batch.
     #[cold]
     pub fn hold<S>(
         &mut self,
@@ -38,11 +45,18 @@ impl Pairer {
         id: ExchangeId,
         outcome: Outcome,
         end: Option<End>,
-    ) {
-        let Some(guess) = &mut self.guess else { return };
+    ) -> bool {
+        let held = match (&mut self.guess, &mut self.batch) {
+            (Some(guess), _) => &mut guess.held,
+            (None, Some(batch)) if outcome == Outcome::NoRequest && end.is_none() => {
+                &mut batch.held
+            }
+            _ => return false,
+        };
         let exchange = cx.pool().exchange(id);
         (exchange.outcome, exchange.end) = (Some(outcome), end);
-        guess.held.push(id, cx.pool());
+        held.push(id, cx.pool());
+        true
     }
 
     /// How many exchanges wait to be reported.
