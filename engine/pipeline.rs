@@ -338,30 +338,10 @@ impl<S: EventSink> Connections<S> {
         }
     }
 
-    /// Memory runs short: the largest and oldest are dropped first. This leaves memory for
-    /// connections that come and go. Connections without an answer are dropped before busy
-    /// connections would have to give up requests.
     #[cold]
     fn relieve(&mut self, now: TimestampNs) {
         let Connections { flows, shared, feedback, .. } = self;
-        let mut events = Events { shared, feedback: feedback.as_mut() };
-        let mut effort = RELIEF_SLOTS;
-        while flows.is_short() && flows.relieve(now, &mut effort, events.chunks()) {}
-        let weight = |state: &FlowState, since| state.protocol.memory_weight(now, since);
-        for _ in 0..RELIEF_UNANSWERED_COUNT {
-            if !events.shared.is_half_used() {
-                return;
-            }
-            let Some(index) = flows.heaviest_unanswered_state(weight) else { break };
-            events.relieve_flow(flows, index);
-        }
-        let mut effort = RELIEF_SLOTS;
-        while events.shared.is_short()
-            && let is_urgent = events.shared.is_very_short()
-            && let Some(index) = flows.heaviest_state(&mut effort, is_urgent, weight)
-        {
-            events.relieve_flow(flows, index);
-        }
+        Events { shared, feedback: feedback.as_mut() }.relieve(flows, now);
     }
 
     /// Stops processing the connection, and reports that to the filter.
@@ -376,7 +356,12 @@ impl<S: EventSink> Connections<S> {
     fn sweep(&mut self, now: TimestampNs, frame_count: usize) {
         let Connections { flows, shared, feedback, .. } = self;
         let mut events = Events { shared, feedback: feedback.as_mut() };
-        flows.settle(now, events.chunks());
+        while flows.settle_next(now, events.chunks()) {
+            if flows.is_short() || events.shared.is_half_used() {
+                // Many may have waited for the same moment.
+                events.relieve(flows, now);
+            }
+        }
         // One round is enough: nothing ages in the meantime.
         let mut effort = flows.slot_count().min(SWEEP_SLOTS_MIN + 2 * frame_count);
         while let Some((index, end)) = flows.next_expired(now, &mut effort) {
@@ -407,6 +392,39 @@ struct Events<'a, S> {
 }
 
 impl<S: EventSink> Events<'_, S> {
+    /// Memory runs short: the largest and oldest are dropped first. This leaves memory for
+    /// connections that come and go. Connections without an answer are dropped before busy
+    /// connections would have to give up requests.
+    #[cold]
+    fn relieve(&mut self, flows: &mut FlowTable<FlowState>, now: TimestampNs) {
+        let mut effort = RELIEF_SLOTS;
+        while flows.is_short() && flows.relieve(now, &mut effort, self.chunks()) {
+            // What had waited takes other memory now.
+            self.relieve_unanswered(flows, now);
+        }
+        self.relieve_unanswered(flows, now);
+        let weight = |state: &FlowState, since| state.protocol.memory_weight(now, since);
+        let mut effort = RELIEF_SLOTS;
+        while self.shared.is_short()
+            && let is_urgent = self.shared.is_very_short()
+            && let Some(index) = flows.heaviest_state(&mut effort, is_urgent, weight)
+        {
+            self.relieve_flow(flows, index);
+        }
+    }
+
+    /// Drops some connections without an answer if half of the memory is used.
+    fn relieve_unanswered(&mut self, flows: &mut FlowTable<FlowState>, now: TimestampNs) {
+        let weight = |state: &FlowState, since| state.protocol.memory_weight(now, since);
+        for _ in 0..RELIEF_UNANSWERED_COUNT {
+            if !self.shared.is_half_used() {
+                return;
+            }
+            let Some(index) = flows.heaviest_unanswered_state(weight) else { return };
+            self.relieve_flow(flows, index);
+        }
+    }
+
     /// Takes memory from a flow; from one that can do without none, by ending it.
     fn relieve_flow(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex) {
         let is_relieved = flows.parts(index).is_some_and(|(key, handshake, state)| {

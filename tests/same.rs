@@ -226,6 +226,9 @@ impl Cut {
             let is_again = passed_until.is_some_and(|it| segment.payload_seq().precedes(*it));
             if at < cut {
                 begun.insert(key);
+                if segment.timestamp.0 >= frames[cut].ns {
+                    torn.insert(key);
+                }
                 if passed_until.is_none_or(|it| it.precedes(until)) {
                     passed.insert((key, segment.direction), until);
                 }
@@ -253,10 +256,10 @@ impl Cut {
     /// at the cut (midstream: their beginning was not captured):
     /// - a record that was not reported before is marked as midstream;
     /// - no new message is reported, if no exchanges of the connection overlap, none was in
-    ///   progress at the cut, and there is no tunnel. (Otherwise a body may contain messages where
-    ///   a message may begin, and nothing shows that it is a body.)
+    ///   progress at the cut, nothing was reordered around it, and there is no tunnel. (Otherwise a
+    ///   body may contain messages where a message may begin, and nothing shows that it is a body.)
     /// - each exchange after the cut that overlaps no other is reported, if tracking can start
-    ///   there and no bytes around the cut were reordered.
+    ///   there, the client was not pipelining, and no bytes around the cut were reordered.
     fn check(&self, what: &str, whole: &Reported, late: &Reported) -> usize {
         let (whole, late) = (self.split(whole), self.split(late));
         records::assert_same(what, &bare(&whole.0), &bare(&late.0));
@@ -266,7 +269,8 @@ impl Cut {
             let is_marked = record["midstream"] == true || self.renewed.contains(&place.key);
             assert!(is_known || is_marked, "{what}, not marked: {record}");
             let own: Vec<_> = whole.1.iter().filter(|(_, other)| other.key == place.key).collect();
-            if own.iter().any(|one| self.may_mislead(one) || !is_alone(one, &own)) {
+            let may_mislead = |one: &&Placed| self.may_mislead(one) || !is_alone(one, &own);
+            if self.torn.contains(&place.key) || own.iter().any(may_mislead) {
                 continue;
             }
             for half in HALVES.iter().filter(|half| !record[half[0]].is_null()) {

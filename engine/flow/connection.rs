@@ -29,7 +29,6 @@ mod joining;
 mod reorder;
 mod trust;
 
-pub(super) use joining::Joining;
 pub(super) use trust::Ownership;
 
 /// A SYN that is captured late is at most this far before the data captured so far.

@@ -11,6 +11,9 @@ use std::hash::Hasher;
 /// different runs agree.
 const FLOW_ID_KEYS: (u64, u64) = (0x6874_7470_6c69_6e65, 0x7320_666c_6f77_2069);
 
+/// A SYN is sent again a second later at the earliest (RFC 6298 section 2).
+const SYN_AGAIN_NS: u64 = 1_000_000_000;
+
 /// When and how the connection began, as far as that was captured.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Handshake {
@@ -51,11 +54,9 @@ impl Handshake {
         }
     }
 
-    /// The SYN was captured, at `syn_at`. The first one counts, unless its answer was captured
-    /// before it and is older: then it is a repetition.
+    /// The SYN was captured, at `syn_at`. The first one counts.
     pub fn see_syn(&mut self, syn_at: TimestampNs) {
-        let is_answered = self.syn_ack_at.get().is_some_and(|answered_at| answered_at < syn_at);
-        if self.marks.0 & Marks::HAS_SYN == 0 && !is_answered {
+        if self.marks.0 & Marks::HAS_SYN == 0 {
             self.marks.0 |= Marks::HAS_SYN;
             self.began_at = syn_at;
         }
@@ -93,10 +94,12 @@ impl Handshake {
         hasher.finish().max(1)
     }
 
-    /// The time from SYN to SYN-ACK, if both were captured; 0 if their timestamps run backwards.
+    /// The time from SYN to SYN-ACK, if both were captured; 0 if their timestamps run backwards. A
+    /// SYN that is much later than the SYN-ACK is another one than it answers.
     pub fn connect_ns(&self) -> Option<u64> {
         let syn_ack_at = self.syn_ack_at.get().filter(|_| self.marks.0 & Marks::HAS_SYN != 0)?;
-        Some(syn_ack_at.since(self.began_at))
+        let is_answered_one = self.began_at.since(syn_ack_at) < SYN_AGAIN_NS;
+        is_answered_one.then(|| syn_ack_at.since(self.began_at))
     }
 
     /// Whether the connection is midstream: its beginning was not captured.
@@ -108,4 +111,32 @@ impl Handshake {
 /// Two numbers as one, the same on every machine.
 fn join(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_whose_timestamps_run_backwards_took_no_time() {
+        let connect_ns = |syn_at: u64, syn_ack_at: u64, is_syn_first: bool| {
+            let mut handshake = Handshake::default();
+            let mut see_syn = |handshake: &mut Handshake| handshake.see_syn(TimestampNs(syn_at));
+            if is_syn_first {
+                see_syn(&mut handshake);
+            }
+            handshake.syn_ack_at.set(Some(TimestampNs(syn_ack_at)));
+            see_syn(&mut handshake);
+            handshake.connect_ns()
+        };
+        for is_syn_first in [true, false] {
+            assert_eq!(connect_ns(100, 130, is_syn_first), Some(30));
+            assert_eq!(connect_ns(500_000_000, 60, is_syn_first), Some(0));
+            // Sent again: the answer was to the first one, which was not captured.
+            assert_eq!(connect_ns(1_000_000_060, 60, is_syn_first), None);
+        }
+        let mut handshake = Handshake::default();
+        handshake.syn_ack_at.set(Some(TimestampNs(60)));
+        assert_eq!(handshake.connect_ns(), None);
+    }
 }

@@ -11,6 +11,7 @@ mod connection;
 mod elision_tests;
 mod handshake;
 mod index;
+mod joining;
 mod out_of_order;
 mod reorder_pool;
 mod reorder_state;
@@ -21,6 +22,7 @@ mod rival_tests;
 mod shape_tests;
 mod slot_set;
 mod slots;
+mod strays;
 mod stream;
 mod table;
 #[cfg(test)]

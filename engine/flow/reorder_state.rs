@@ -1,7 +1,7 @@
 //! [`ReorderState`]: the part of a connection's state that exists only while something is out of
 //! order, missing or contradictory. Most connections have a null pointer instead.
 
-use super::connection::Joining;
+use super::joining::Joining;
 use super::out_of_order::OutOfOrderBuffer;
 use super::rival::{HeldSegment, Rival};
 use crate::decode::SeqNumber;

@@ -272,7 +272,8 @@ fn any_order_of_the_first_segments_gives_the_same() {
         run.take(&Sent::data(Forward, 38, 19, b"", 13));
         assert_eq!(run.heard, in_order, "{order:?}");
     }
-    // What ends the connection waits, too, and the rest of a message that came before its beginning.
+    // What ends the connection waits, too, and so does the rest of a message that came before its
+    // beginning.
     let sent = [
         Sent::data(Forward, 8, 0, b"TP/1.1\r\n\r\n", 1),
         Sent::data(Forward, 0, 0, b"GET / HT", 2),
@@ -292,6 +293,11 @@ fn the_first_moments_are_bounded_and_believe_no_stranger() {
     ];
     let expected =
         [bytes(Forward, "GET / HTTP/1.1\r\n\r\n"), bytes(Reverse, "HTTP/1.1 200 OK\r\n\r\n")];
+    // Its own SYN may have been overtaken.
+    let syn = Sent::data(Forward, 0, 0, b"", 1).flags(TcpFlags::SYN);
+    let overtaken = run(&[talk[0].clone(), syn, talk[1].clone()]);
+    assert_eq!(overtaken.table.stats().segments_refused, 0);
+    assert_eq!(overtaken.flushed(), expected);
     for forged in [
         Sent::data(Forward, 1 << 30, 0, b"", 1).flags(TcpFlags::RST),
         Sent::data(Forward, 1 << 30, 0, b"", 1).flags(TcpFlags::SYN),

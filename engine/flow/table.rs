@@ -6,6 +6,7 @@ use super::index::Index;
 use super::rival::HeldSegment;
 use super::slot_set::Unanswered;
 use super::slots::Slots;
+use super::strays::Strays;
 use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
@@ -20,8 +21,6 @@ use std::hash::BuildHasher;
 
 mod pressure;
 mod strays;
-
-use strays::Strays;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
@@ -445,19 +444,20 @@ impl<S: Default> FlowTable<S> {
         }
     }
 
-    /// Gives up the holes whose grace has ended at `now`, in flows that receive no packet of their
-    /// own.
-    pub fn settle(
+    /// Gives up the holes whose grace has ended at `now`, in the first of the flows that receive no
+    /// packet of their own. Returns false if there is none.
+    pub fn settle_next(
         &mut self,
         now: TimestampNs,
-        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
-    ) {
-        while let Some(&(deadline, slot)) = self.overdue.first()
-            && deadline < now.min(self.context.horizon)
-        {
+        visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
+    ) -> bool {
+        let Some(&(deadline, slot)) = self.overdue.first() else { return false };
+        let is_due = deadline < now.min(self.context.horizon);
+        if is_due {
             self.overdue.pop_first();
-            self.catch_up(FlowIndex(slot), now, &mut visit);
+            self.catch_up(FlowIndex(slot), now, visit);
         }
+        is_due
     }
 
     /// The same for one flow.

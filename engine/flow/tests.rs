@@ -153,9 +153,8 @@ impl Run {
     /// Advances the clock without a segment.
     pub(super) fn look(&mut self, now_ms: u64) {
         let heard = &mut self.heard;
-        self.table.settle(TimestampNs((1_000 + now_ms) * MS), |_, _, (), way, chunk| {
-            hear(heard, way, chunk);
-        });
+        let now = TimestampNs((1_000 + now_ms) * MS);
+        while self.table.settle_next(now, |_, _, (), way, chunk| hear(heard, way, chunk)) {}
     }
 
     /// Idle flows are removed.
@@ -428,9 +427,9 @@ fn a_stamp_from_the_future_holds_up_no_other_flow_and_no_memory() {
             table.accept(index, &segment, |_, _, (), _, _| {});
         }
     }
-    table.settle(TimestampNs(2_000 * MS), |_, _, (), _, chunk| {
+    while table.settle_next(TimestampNs(2_000 * MS), |_, _, (), _, chunk| {
         gaps += usize::from(matches!(chunk, Chunk::Gap { .. }));
-    });
+    }) {}
     assert_eq!(gaps, 999);
     for index in table.indices() {
         table.remove(index, End::Evicted, None);

@@ -211,7 +211,7 @@ impl ExchangePool {
         entry
     }
 
-    /// Moves the response of one exchange into another one, which has none, and gives the rest back.
+    /// Moves the response of one exchange into another one, which has none. Gives the rest back.
     #[cold]
     pub(crate) fn merge_response(&mut self, request: ExchangeId, response: ExchangeId) {
         let from = self.exchange(response);

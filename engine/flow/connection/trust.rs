@@ -102,7 +102,9 @@ impl Connection {
             return true;
         }
         let Some(client) = handshake.client else {
-            return self.is_near(segment) && (segment.ack.is_some() || stream.is_started());
+            let has_begun =
+                stream.is_started() || self.held_behind(segment.direction, segment.seq).is_some();
+            return self.is_near(segment) && (segment.ack.is_some() || has_begun);
         };
         match segment.ack {
             None => client == segment.direction && stream.isn.is_none() && self.is_near(segment),

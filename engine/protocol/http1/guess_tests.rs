@@ -164,6 +164,9 @@ fn an_answer_in_http_to_another_protocol_is_told() {
         refused.ask("\x15\x03\x01\0\x02\x02\x16").take(Reverse, Chunk::Fin);
         assert_eq!(refused.carried(), Carried::Protocol(Kind::Http1));
         assert_eq!(refused.end(End::Exit), ["- - - 400 6 no_request"], "{hello:?}");
+        let mut split = connection();
+        split.ask(hello).answer(&refusal[..4]).answer(&refusal[4..]).take(Reverse, Chunk::Fin);
+        assert_eq!(split.end(End::Exit), ["- - - 400 6 no_request"], "{hello:?}");
         // Inside the protocol, it is data.
         let mut spoken = connection();
         spoken.ask(hello).answer("\x16\x03\x03\0\x05").answer(refusal);

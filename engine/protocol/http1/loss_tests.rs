@@ -407,3 +407,30 @@ fn what_was_passed_over_where_a_connection_was_joined_may_have_been_the_answer()
         .end(End::Exit);
     assert_eq!(notes, ["- - - 403 0 no_request", "GET /0 0 - - no_response", "GET /2 0 200 0"]);
 }
+
+/// Any token is a method, but not the tail of a body in front of one.
+#[test]
+fn a_request_is_found_again_whatever_its_method_is() {
+    for method in ["Get", "get", "BITS_POST", "RPC_IN_DATA", "VERSION-CONTROL", "x", "M2m!", "pOsT"]
+    {
+        let request = |target: &str| format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut connection = connection();
+        connection.ask(&request("/0")).answer(OK).lose(Forward, 40).answer(OK);
+        let notes = connection.ask(&request("/1")).answer(OK).end(End::Exit);
+        let told = |target: &str| format!("{method} {target} 0 200 0");
+        assert_eq!(notes[notes.len() - 1], told("/1"));
+        assert_eq!(notes[0], told("/0"));
+    }
+    for text in [
+        "abcGET / HTTP/1.1\r\n\r\n",
+        "=GET / HTTP/1.1\r\n\r\n",
+        "Some text about HTTP/1.1\r\n\r\n",
+        "Get it from here HTTP/1.1\r\n\r\n",
+        "Get it. HTTP/1.1\r\n\r\n",
+        "two /words and more",
+    ] {
+        let mut connection = connection();
+        connection.ask("GET /0 HTTP/1.1\r\n\r\n").answer(OK).lose(Forward, 40).ask(text);
+        assert_eq!(connection.end(End::Exit), ["GET /0 0 200 0"], "{text:?}");
+    }
+}

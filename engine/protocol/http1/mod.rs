@@ -52,9 +52,10 @@ pub fn parse_head(bytes: &[u8]) -> Option<(usize, Fields)> {
     }
 }
 
-/// Whether `bytes` begin with the status line of a response, beyond doubt.
+/// Whether `bytes` begin a response, or a part of its version. No record of TLS and no frame of
+/// HTTP/2 begins like that.
 pub(super) fn begins_response(bytes: &[u8]) -> bool {
-    head::is_certain(bytes, head::Expected::Either) && head::may_begin_response(bytes)
+    bytes.len() > head::empty_lines(bytes) && head::may_begin_response(bytes)
 }
 
 /// A head as far as it was received: complete, or cut.

@@ -21,7 +21,6 @@ mod batch;
 mod give_up;
 mod guess;
 
-use batch::Batch;
 pub(super) use guess::Guess;
 
 /// A connection may keep this many unanswered requests while more than half of the shard's memory
@@ -60,10 +59,11 @@ pub(super) struct Pairer {
     /// An exchange switched the connection to another protocol (CONNECT, Upgrade).
     pub has_switched: bool,
     /// Set while it is not certain who the client is.
-    pub guess: Option<Box<Guess>>,
-    /// The first requests of a connection that was joined late, while it is not certain which of
-    /// the responses is the first one's.
-    batch: Option<Box<Batch>>,
+    pub guess: Option<Guess>,
+    /// Set while it is not certain which response is the first one's: where the responses begin.
+    batch: Option<SeqNumber>,
+    /// The exchanges that are over and wait for one of the two, in order.
+    held: PendingRequests,
 }
 
 impl Pairer {
@@ -558,7 +558,7 @@ impl Pairer {
     /// The number of exchanges in progress.
     pub fn open_count(&self) -> usize {
         let open_count = self.open.iter().filter(|open| open.id.is_some()).count();
-        self.pending.count() + open_count + self.held_count() + self.batch_count()
+        self.pending.count() + open_count + self.held_count()
     }
 
     /// The connection that its records describe.

@@ -17,7 +17,6 @@ use crate::protocol::http1::framer::{Framer, ParseState};
 use crate::protocol::http1::head::{self, Expected};
 use crate::protocol::http1::loss_pairing::Cause;
 use crate::protocol::http1::pairer::Guess;
-use crate::protocol::http1::pending::PendingRequests;
 use crate::record::EventSink;
 
 impl Http1Connection {
@@ -53,14 +52,13 @@ impl Http1Connection {
             }
             self.withdraw(cx);
         }
-        self.pairer.guess = Some(Box::new(Guess {
+        self.pairer.guess = Some(Guess {
             client,
             direction,
             start: meta.seq,
             read_until: meta.ack,
             message_count: 0,
-            held: PendingRequests::default(),
-        }));
+        });
         true
     }
 

@@ -1,4 +1,4 @@
-//! [`Batch`]: the first requests of a connection that was joined late, if the client sent several
+//! The first requests of a connection that was joined late, if the client sent several
 //! at once. Others may have been sent with them, before the capture began, whose responses come
 //! first. So the responses wait until the client has read them all: if there are as many as
 //! requests were seen, there were no others.
@@ -7,18 +7,8 @@ use super::{Http1Context, Pairer};
 use crate::decode::SeqNumber;
 use crate::flow::{End, SegmentMeta};
 use crate::protocol::http1::framer::ParseState;
-use crate::protocol::http1::pending::PendingRequests;
-use crate::protocol::pool::{Confidence, ExchangeId};
+use crate::protocol::pool::Confidence;
 use crate::record::{EventSink, Outcome};
-
-/// The responses so far.
-#[derive(Debug)]
-pub(in crate::protocol::http1) struct Batch {
-    /// How far the client had read when it sent the requests. The responses begin there.
-    begin: SeqNumber,
-    /// The exchanges of the responses, in order.
-    pub held: PendingRequests,
-}
 
 impl Pairer {
     /// The response in `head` could not be paired. If that is so only because the requests are the
@@ -30,13 +20,8 @@ impl Pairer {
         let is_first = entry.confidence == Confidence::UnlessBatched;
         let begin = entry.read_until.filter(|begin| is_first && *begin == head.seq);
         if let Some(begin) = begin.filter(|_| self.is_in_order()) {
-            self.batch = Some(Box::new(Batch { begin, held: PendingRequests::default() }));
+            self.batch = Some(begin);
         }
-    }
-
-    /// The number of responses that wait.
-    pub(super) fn batch_count(&self) -> usize {
-        self.batch.as_ref().map_or(0, |batch| batch.held.count())
     }
 
     /// A request passes whose client had read up to `read_until`. If that is beyond the beginning
@@ -47,8 +32,7 @@ impl Pairer {
         cx: &mut Http1Context<'_, S>,
         read_until: Option<SeqNumber>,
     ) {
-        let Some(batch) = &self.batch else { return };
-        if read_until == Some(batch.begin) {
+        if read_until == self.batch {
             return;
         }
         let server = &cx.framers[cx.direction.opposite().index()];
@@ -64,7 +48,7 @@ impl Pairer {
         end: Option<End>,
     ) {
         // A server may close early, but says so.
-        let last = self.batch.as_ref().and_then(|batch| batch.held.last());
+        let last = self.held.last().filter(|_| self.batch.is_some());
         let is_announced = last.is_some_and(|id| {
             let response = &cx.pool().exchange(id).response;
             let text = response.text.get(response.start_line_bytes as usize..).unwrap_or_default();
@@ -78,14 +62,15 @@ impl Pairer {
 
     /// Reports the batch, paired if `is_whole` and as many responses came as requests.
     pub(super) fn end_batch<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, is_whole: bool) {
-        let Some(batch) = self.batch.take() else { return };
-        let mut responses = batch.held;
+        if self.batch.take().is_none() {
+            return;
+        }
         let is_paired = is_whole
             && self.is_in_order()
-            && responses.count() == self.pending.count()
+            && self.held.count() == self.pending.count()
             && self.open.iter().all(|open| open.id.is_none())
             && self.are_plain(cx);
-        while let Some(response) = responses.pop(cx.pool()) {
+        while let Some(response) = self.held.pop(cx.pool()) {
             match self.pending.first().filter(|_| is_paired) {
                 Some(request) => {
                     self.next_n -= 1;

@@ -12,8 +12,8 @@ use crate::protocol::http1::pending::PendingRequests;
 use crate::protocol::pool::ExchangeId;
 use crate::record::{EventSink, Outcome};
 
-/// What the guess rests on, and what waits for its confirmation.
-#[derive(Debug)]
+/// What the guess rests on.
+#[derive(Clone, Copy, Debug)]
 pub(in crate::protocol::http1) struct Guess {
     /// The client, if the guess is right.
     pub client: Direction,
@@ -25,8 +25,6 @@ pub(in crate::protocol::http1) struct Guess {
     pub read_until: Option<SeqNumber>,
     /// The messages of that direction so far.
     pub message_count: u32,
-    /// Exchanges that are over, in order. Their outcome is set.
-    pub held: PendingRequests,
 }
 
 impl Pairer {
@@ -46,22 +44,19 @@ impl Pairer {
         outcome: Outcome,
         end: Option<End>,
     ) -> bool {
-        let held = match (&mut self.guess, &mut self.batch) {
-            (Some(guess), _) => &mut guess.held,
-            (None, Some(batch)) if outcome == Outcome::NoRequest && end.is_none() => {
-                &mut batch.held
-            }
-            _ => return false,
-        };
+        let is_response = outcome == Outcome::NoRequest && end.is_none();
+        if self.guess.is_none() && !is_response {
+            return false;
+        }
         let exchange = cx.pool().exchange(id);
         (exchange.outcome, exchange.end) = (Some(outcome), end);
-        held.push(id, cx.pool());
+        self.held.push(id, cx.pool());
         true
     }
 
     /// How many exchanges wait to be reported.
     pub fn held_count(&self) -> usize {
-        self.guess.as_ref().map_or(0, |guess| guess.held.count())
+        self.held.count()
     }
 
     /// The request of `id`, the first in the queue, was none. Its response belongs to another one.
@@ -81,8 +76,10 @@ impl Pairer {
     /// The guess is right, or its time is over: reports what has waited.
     #[cold]
     pub fn confirm<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
-        let Some(mut guess) = self.guess.take() else { return };
-        while let Some(id) = guess.held.pop(cx.pool()) {
+        if self.guess.take().is_none() {
+            return;
+        }
+        while let Some(id) = self.held.pop(cx.pool()) {
             self.report_messages(cx, id);
             let exchange = cx.pool().exchange(id);
             let (outcome, end) = (exchange.outcome.take(), exchange.end.take());
@@ -115,14 +112,14 @@ impl Pairer {
 
     /// The guess was wrong: forgets everything that rests on it.
     pub fn withdraw<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>) {
-        let mut held = self.guess.take().map(|guess| guess.held).unwrap_or_default();
+        self.guess = None;
         for open in &mut self.open {
             let id = std::mem::take(open).id;
             if let Some(id) = id.filter(|id| !cx.pool().exchange(*id).request.is_seen) {
                 forget(cx, id);
             }
         }
-        for list in [&mut held, &mut self.pending] {
+        for list in [&mut self.held, &mut self.pending] {
             while let Some(id) = list.pop(cx.pool()) {
                 forget(cx, id);
             }
