@@ -161,12 +161,24 @@ pub struct Args {
 
     /// Show credentials and cookies (JSON)
     ///
-    /// Without this option the values of Authorization, Proxy-Authorization, Cookie and Set-Cookie
-    /// are masked.
+    /// Without this option the values of headers that hold credentials are masked: Authorization,
+    /// Cookie, Set-Cookie, X-Api-Key, and all others whose names say so.
     #[arg(long, help_heading = "Output")]
     show_secrets: bool,
 
-    /// Mask the query part of targets
+    /// Also mask this header (repeatable; JSON)
+    ///
+    /// Its value is masked wherever it is shown, even with --show-secrets. Names are compared by
+    /// their letters and digits.
+    #[arg(long = "mask-header", value_name = "NAME", help_heading = "Output")]
+    #[arg(value_parser = header_name, hide_short_help = true)]
+    masked_headers: Vec<String>,
+
+    /// Mask queries and other secret parts of URIs
+    ///
+    /// These are the userinfo, the parameters, the query and the fragment: http://u:pw@host/a;b?c#d
+    /// becomes http://***@host/a;***. This is done in the target, in Host, Referer and Location,
+    /// and in all other values that hold URIs.
     #[arg(long, help_heading = "Output")]
     redact_query: bool,
 
@@ -304,6 +316,13 @@ fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result
     })
 }
 
+/// The name of a header, of which only letters and digits count.
+fn header_name(text: &str) -> Result<String, String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = text.bytes().all(is_part) && text.bytes().any(|it| it.is_ascii_alphanumeric());
+    is_name.then(|| text.to_string()).ok_or_else(|| "the name of one header".to_string())
+}
+
 /// A port, or the first and the last of a range.
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -380,7 +399,7 @@ impl Args {
                 "--output-per-shard needs the name of a file: add -o http.jsonl"
             }
             _ if self.is_json_tuned() && self.format() == FormatArg::Text => {
-                "--header, --all-headers and --show-secrets are for JSON lines: \
+                "--header, --all-headers, --show-secrets and --mask-header are for JSON lines: \
                  add -o FILE, or -o - for standard output"
             }
             _ if self.answered_only && self.format() == FormatArg::Text => {
@@ -393,7 +412,8 @@ impl Args {
     }
 
     fn is_json_tuned(&self) -> bool {
-        !self.headers.is_empty() || self.all_headers || self.show_secrets
+        let names = [&self.headers, &self.masked_headers];
+        self.all_headers || self.show_secrets || names.iter().any(|names| !names.is_empty())
     }
 
     /// Whether lines go to a file, and not to standard output.
@@ -501,6 +521,7 @@ impl Args {
         emit.extra_headers = self.headers.clone();
         emit.is_all_headers = self.all_headers;
         emit.is_secrets_shown = self.show_secrets;
+        emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;
     }
 }

@@ -281,7 +281,9 @@ pub struct EmitConfig {
     pub is_all_headers: bool,
     /// Show credentials and cookies instead of masking them.
     pub is_secrets_shown: bool,
-    /// Mask the query part of targets.
+    /// Additional headers to mask, by name. They are masked even if secrets are shown.
+    pub masked_headers: Vec<String>,
+    /// Mask the userinfo, the parameters, the query and the fragment of URIs.
     pub is_query_redacted: bool,
 }
 
@@ -376,6 +378,7 @@ impl Default for EmitConfig {
             extra_headers: Vec::new(),
             is_all_headers: false,
             is_secrets_shown: false,
+            masked_headers: Vec::new(),
             is_query_redacted: false,
         }
     }

@@ -160,6 +160,8 @@ fn wrong_usage() {
         row("-r good.pcap -Q in", 2, "a file does not record the direction of"),
         row("-r good.pcap --all-headers", 2, "are for JSON lines: add -o FILE"),
         row("-r good.pcap --header a --format text -o out.jsonl", 2, "are for JSON lines"),
+        row("-r good.pcap --mask-header a", 2, "are for JSON lines: add -o FILE"),
+        row("-r good.pcap -o - --mask-header a,b", 2, "takes the name of one header, not a,b"),
         row("-r good.pcap --answered-only", 2, "--answered-only is for JSON lines, because a text"),
         row(
             "-r good.pcap --answered-only --format text -o out.jsonl",

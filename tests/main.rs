@@ -34,6 +34,7 @@ mod floods;
 mod fragments;
 mod json;
 mod live;
+mod masks;
 mod networks;
 mod replay;
 mod same;

@@ -1,5 +1,6 @@
 //! Messages on standard error: sentences that begin with the program's name.
 
+use httplines::record::is_unsafe;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use tracing::field::{Field, Visit};
@@ -8,10 +9,29 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Prints `text`. An error (a full device, a closed pipe) is ignored; `eprint!` would panic.
+/// Prints `text`, which may have several lines. An error (a full device, a closed pipe) is ignored;
+/// `eprint!` would panic.
 pub fn say(text: fmt::Arguments<'_>) {
     // One write, so that the messages of two threads do not mix.
-    let _ = std::io::stderr().write_all(text.to_string().as_bytes());
+    let _ = std::io::stderr().write_all(visible(text.to_string()).as_bytes());
+}
+
+/// `text` with the characters escaped that must not reach a terminal, as names of files and
+/// interfaces may have them.
+fn visible(text: String) -> String {
+    let is_shown = |character: char| character == '\n' || !is_unsafe(character);
+    if text.chars().all(is_shown) {
+        return text;
+    }
+    let mut out = String::new();
+    for character in text.chars() {
+        if is_shown(character) {
+            out.push(character);
+        } else {
+            out.extend(character.escape_unicode());
+        }
+    }
+    out
 }
 
 /// From now on prints the engine's warnings and, without `is_quiet`, its informational messages.
@@ -41,7 +61,7 @@ where
     ) -> fmt::Result {
         let mut message = Message(String::new());
         event.record(&mut message);
-        writeln!(writer, "httplines: {}", message.0)
+        writeln!(writer, "httplines: {}", visible(message.0))
     }
 }
 
@@ -55,4 +75,12 @@ impl Visit for Message {
             let _ = write!(self.0, "{value:?}");
         }
     }
+}
+
+#[test]
+fn a_terminal_obeys_no_name() {
+    let plain = "httplines: a\n  b é\n".to_string();
+    assert_eq!(visible(plain.clone()), plain);
+    let odd = "\u{1b}[2J\u{9b}\u{202e}\u{2028}".to_string();
+    assert_eq!(visible(odd), r"\u{1b}[2J\u{9b}\u{202e}\u{2028}");
 }

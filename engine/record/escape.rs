@@ -1,25 +1,33 @@
 //! Bytes from the wire → the inside of a JSON string (RFC 8259 section 7), and base64 (RFC 4648).
 //!
 //! Nearly every value on the wire is plain ASCII without quotes. So only one question must be fast,
-//! whether there is anything to escape: [`plain_len`] answers it eight bytes at a time. Everything
-//! else is processed byte by byte with a table.
+//! whether there is anything to escape: [`plain_len`] answers it sixteen bytes at a time.
+//! Everything else is processed byte by byte with a table.
 
-/// 0x01 in each byte of a word.
-const ONES: u64 = 0x0101_0101_0101_0101;
-/// The high bit of each byte of a word.
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+use crate::simd::{LANES, unplain};
 
 /// U+FFFD, which replaces bytes that are not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
-/// The first of the two bytes of U+0080 to U+00BF in UTF-8.
-const LATIN_LEAD: u8 = 0xc2;
+/// Whether a character must not reach a terminal, or a program that reads lines: control characters
+/// (also U+0080 to U+009F), the line separators of Unicode, and those that change the direction of
+/// the text around them, so that a line looks like another one.
+pub fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
 
-/// Whether a byte needs an escape in a JSON string, or may be the first of two bytes that do. The
-/// RFC requires none for DEL and the controls from U+0080 to U+009F. They are escaped because a
-/// line may be shown on a terminal that obeys them.
+/// Whether a byte needs an escape in a JSON string, or may be the first of an [unsafe](is_unsafe)
+/// character.
 const fn is_escaped(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f || byte == LATIN_LEAD
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f || is_unsafe_lead(byte)
+}
+
+/// Whether unsafe characters beyond ASCII begin with this byte: U+0080 to U+009F, U+061C, and those
+/// from U+200E on.
+const fn is_unsafe_lead(byte: u8) -> bool {
+    matches!(byte, 0xc2 | 0xd8 | 0xe2)
 }
 
 /// [`is_escaped`] for each byte.
@@ -33,35 +41,31 @@ static ESCAPED: [bool; 256] = {
     table
 };
 
-/// Flags the bytes of `word` that are not plain, in the high bit of each byte. The lowest flag is
-/// exact. Higher ones may be the borrow or carry of a flagged byte below.
-#[inline(always)]
-fn flags(word: u64) -> u64 {
-    let control = word.wrapping_sub(0x20 * ONES);
-    let quote = (word ^ (b'"' as u64 * ONES)).wrapping_sub(ONES);
-    let backslash = (word ^ (b'\\' as u64 * ONES)).wrapping_sub(ONES);
-    let delete = word.wrapping_add(ONES);
-    (control | quote | backslash | delete | word) & HIGHS
-}
-
 /// The number of bytes at the start of `value` that are plain: ASCII, and unchanged in a JSON
 /// string.
 #[inline]
 pub fn plain_len(value: &[u8]) -> usize {
-    let (words, tail) = value.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let flags = flags(u64::from_le_bytes(*word));
-        if flags != 0 {
-            return index * 8 + flags.trailing_zeros() as usize / 8;
+    let (blocks, tail) = value.as_chunks::<LANES>();
+    for (index, block) in blocks.iter().enumerate() {
+        let odd = unplain(block);
+        if odd != 0 {
+            return index * LANES + odd.trailing_zeros() as usize;
         }
     }
     // The tail is read together with the bytes before it, which are known to be plain.
-    if let Some(last) = value.last_chunk::<8>() {
-        let flags = flags(u64::from_le_bytes(*last));
-        if flags == 0 {
-            return value.len();
-        }
-        return value.len() - 8 + flags.trailing_zeros() as usize / 8;
+    if let Some(last) = value.last_chunk::<LANES>() {
+        let odd = unplain(last);
+        let plain = if odd == 0 { LANES } else { odd.trailing_zeros() as usize };
+        return value.len() - LANES + plain;
+    }
+    if let (Some(first), Some(last)) = (tail.first_chunk::<8>(), tail.last_chunk::<8>()) {
+        let mut block = [0; LANES];
+        block[..8].copy_from_slice(first);
+        block[8..].copy_from_slice(last);
+        return match unplain(&block).trailing_zeros() as usize {
+            at if at < 8 => at,
+            at => value.len() + at.min(LANES) - LANES,
+        };
     }
     let is_plain = |byte: &u8| !ESCAPED[*byte as usize] && *byte < 0x80;
     tail.iter().position(|byte| !is_plain(byte)).unwrap_or(value.len())
@@ -139,11 +143,18 @@ fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -
             (b'\\', _) => (b"\\\\", 1),
             (b'\r' | b'\n', Fold::Space) => match fold_len(&bytes[at..]) {
                 Some(folded) => (b" ", folded),
-                None => (&control_escape(byte), 1),
+                None => (&unicode_escape(char::from(byte)), 1),
             },
-            (LATIN_LEAD, _) if bytes[at + 1] < 0xa0 => (&control_escape(bytes[at + 1]), 2),
-            (LATIN_LEAD, _) => (&bytes[at..at + 2], 2),
-            _ => (&control_escape(byte), 1),
+            (0x80.., _) => match text[at..].chars().next() {
+                Some(unsafe_one) if is_unsafe(unsafe_one) => {
+                    (&unicode_escape(unsafe_one), unsafe_one.len_utf8())
+                }
+                other => {
+                    let len = other.map_or(1, char::len_utf8);
+                    (&bytes[at..at + len], len)
+                }
+            },
+            _ => (&unicode_escape(char::from(byte)), 1),
         };
         if escape.len() > free_bytes {
             return at;
@@ -153,11 +164,11 @@ fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -
     }
 }
 
-/// `\u00XX`.
-fn control_escape(byte: u8) -> [u8; 6] {
+/// `\uXXXX`. No unsafe character is beyond U+FFFF.
+fn unicode_escape(character: char) -> [u8; 6] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS[(nibble & 15) as usize];
-    [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
+    let digit = |shift: u32| DIGITS[(u32::from(character) >> shift & 15) as usize];
+    [b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]
 }
 
 /// Appends `value` in standard base64 with padding (RFC 4648 section 4), in at most `limit_bytes`.
@@ -191,6 +202,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Characters beyond the controls that are escaped.
+    const NOT_SHOWN: &str = "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\
+        \u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+
     /// The obvious implementation: character by character, without limit or runs.
     fn naive(value: &[u8], fold: Fold) -> String {
         let text = String::from_utf8_lossy(value);
@@ -217,6 +232,9 @@ mod tests {
                 control @ ('\0'..='\x1f' | '\x7f'..='\u{9f}') => {
                     out.push_str(&format!("\\u{:04x}", control as u32));
                 }
+                unsafe_one if NOT_SHOWN.contains(unsafe_one) => {
+                    out.push_str(&format!("\\u{:04x}", unsafe_one as u32));
+                }
                 other => out.push(other),
             }
             at += 1;
@@ -231,7 +249,9 @@ mod tests {
             1 => Just(b"\r\n ".to_vec()),
             1 => Just(b"\n\t  ".to_vec()),
             1 => Just("\u{80}\u{9f}\u{a0}\u{bf}".as_bytes().to_vec()),
-            1 => Just("é漢\u{1f600}\u{2028}".as_bytes().to_vec()),
+            1 => Just("é漢\u{1f600}\u{2028}\u{d8}\u{e2}€–\u{61b}\u{2010}".as_bytes().to_vec()),
+            1 => prop::sample::select(NOT_SHOWN.chars().collect::<Vec<_>>())
+                .prop_map(|it| it.to_string().into_bytes()),
             1 => prop::collection::vec(any::<u8>(), 0..6),
         ];
         prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
@@ -266,6 +286,17 @@ mod tests {
             prop_assert!(serde_json::from_str::<String>(&quoted).is_ok());
             // Nothing is cut that would fit: no escape or character is longer than 6 bytes.
             prop_assert!(shown == value.len() || cut.len() + 6 > limit_bytes);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "takes minutes under Miri")]
+    fn each_character_is_escaped_as_by_the_naive() {
+        for character in '\0'..='\u{ffff}' {
+            let value = character.to_string();
+            let mut out = Vec::new();
+            append_escaped(value.as_bytes(), Fold::Keep, usize::MAX >> 1, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), naive(value.as_bytes(), Fold::Keep));
         }
     }
 

@@ -6,7 +6,8 @@ use memchr::memchr;
 use crate::config::EmitConfig;
 use crate::ids::REALM_IPV6;
 use crate::record::digits::{Rfc3339, append_decimal, append_ip};
-use crate::record::mask::{MASK, before_query};
+use crate::record::escape::{is_unsafe, plain_len};
+use crate::record::mask::{Kind, MASK, Masks};
 use crate::record::{Event, FlowIdentity, Format, MessageRecord, Wants};
 use crate::time::TimestampNs;
 
@@ -19,31 +20,23 @@ use crate::time::TimestampNs;
 /// ```
 ///
 /// The client is always on the left, and the arrow shows the direction of the message. IPv6
-/// addresses are in brackets. On a terminal, control characters (C0, DEL, and the C1 that terminals
-/// obey) and bytes that are not UTF-8 are written as `\x1b`. A backslash that was sent is left
-/// alone: the line is for people, and the JSON format is the exact one. Elsewhere the bytes are
-/// written as they came. A line is as long as the start line, at most `head_bytes_max` (four times
-/// that if every byte is escaped).
+/// addresses are in brackets. On a terminal, unsafe characters (controls, line separators, those
+/// that change the direction of text) and bytes that are not UTF-8 are written as `\x1b`. A
+/// backslash that was sent is left alone: the line is for people, and the JSON format is the exact
+/// one. Elsewhere the bytes are written as they came, except for what is masked. A line is as long
+/// as the start line, at most `head_bytes_max` (four times that if every byte is escaped).
 #[derive(Debug)]
 pub struct TextFormat {
     is_verbose: bool,
     is_terminal: bool,
-    is_query_redacted: bool,
+    masks: Masks,
     times: Rfc3339,
-    /// A start line whose query was masked.
-    masked: Vec<u8>,
 }
 
 impl TextFormat {
     /// Creates the format. `is_verbose` is `-v`; `is_terminal` is whether the output is a terminal.
     pub fn new(config: &EmitConfig, is_verbose: bool, is_terminal: bool) -> TextFormat {
-        TextFormat {
-            is_verbose,
-            is_terminal,
-            is_query_redacted: config.is_query_redacted,
-            times: Rfc3339::default(),
-            masked: Vec::new(),
-        }
+        TextFormat { is_verbose, is_terminal, masks: Masks::new(config), times: Rfc3339::default() }
     }
 
     /// Time, client and server.
@@ -82,20 +75,45 @@ impl TextFormat {
             self.front(&message.flow, is_response, message.when, out);
         }
         let line = message.start_line();
-        // Ensures a single line, even if the ranges of the fields were wrong.
-        let mut line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
-        if self.is_query_redacted && !is_response {
-            self.masked.clear();
-            if mask_query(line, message.target(), &mut self.masked) {
-                line = &self.masked;
+        if plain_len(line) == line.len() && !self.masks.are_for_uris() {
+            out.extend_from_slice(line);
+        } else {
+            let masked = self.masked(message);
+            if self.is_terminal {
+                append_visible(&masked, out);
+            } else {
+                out.extend_from_slice(&masked);
             }
         }
-        if self.is_terminal {
-            append_visible(line, out);
-        } else {
-            out.extend_from_slice(line);
-        }
         out.push(b'\n');
+    }
+
+    /// The start line as it is shown if something in it may have to be masked.
+    #[cold]
+    fn masked(&self, message: &MessageRecord<'_>) -> Vec<u8> {
+        let line = message.start_line();
+        // Ensures a single line.
+        let line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
+        let hidden = self.masks.hidden_line(line);
+        let line = &line[..hidden.unwrap_or(line.len())];
+        let mut out = Vec::with_capacity(line.len() + MASK.len());
+        let mut memory = Vec::new();
+        if message.is_response() {
+            out.extend_from_slice(self.masks.shown(Kind::Other, line, false, &mut memory));
+        } else {
+            // If the target is not known, it may be anywhere in the line.
+            let (start, end) = target_in(line, message.target()).unwrap_or((0, line.len()));
+            let target = &line[start..end];
+            let is_cut = message.start_line_bytes as usize == message.text.len();
+            out.extend_from_slice(&line[..start]);
+            let shown = self.masks.shown(Kind::Target, target, is_cut, &mut memory);
+            out.extend_from_slice(shown);
+            out.extend_from_slice(&line[end..]);
+        }
+        if hidden.is_some() && !out.ends_with(MASK) {
+            out.extend_from_slice(MASK);
+        }
+        out
     }
 }
 
@@ -113,28 +131,19 @@ fn endpoint(flow: &FlowIdentity<'_>, index: usize, out: &mut Vec<u8>) {
     append_decimal(u64::from(flow.key.port(index)), out);
 }
 
-/// Appends `line` to `out` with the query of its target masked. If there is no query, appends
-/// nothing and returns false. If the target is not known, everything behind the first `?` is
-/// masked.
-fn mask_query(line: &[u8], target: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
-    let target = target.and_then(|target| {
-        // The target is a part of the line, so its position follows from the addresses.
-        let start = (target.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
-        line.get(start..start + target.len()).map(|_| start..start + target.len())
-    });
-    let target = target.unwrap_or(0..line.len());
-    let Some(before) = before_query(&line[target.clone()]) else { return false };
-    out.extend_from_slice(&line[..target.start + before.len()]);
-    out.extend_from_slice(MASK);
-    out.extend_from_slice(&line[target.end..]);
-    true
+/// Where `target` is in `line`, of which it is a part, so its position follows from the addresses.
+fn target_in(line: &[u8], target: Option<&[u8]>) -> Option<(usize, usize)> {
+    let target = target?;
+    let start = (target.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
+    let end = (start + target.len()).min(line.len());
+    (start <= end).then_some((start, end))
 }
 
 /// Appends `line` in a form that is safe for terminals.
 fn append_visible(line: &[u8], out: &mut Vec<u8>) {
     for chunk in line.utf8_chunks() {
         let mut clean_start = 0;
-        for (at, character) in chunk.valid().char_indices().filter(|(_, c)| c.is_control()) {
+        for (at, character) in chunk.valid().char_indices().filter(|(_, c)| is_unsafe(*c)) {
             let end = at + character.len_utf8();
             out.extend_from_slice(&chunk.valid().as_bytes()[clean_start..at]);
             append_bytes_escaped(&chunk.valid().as_bytes()[at..end], out);
@@ -207,6 +216,32 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_shows_lines_in_their_order() {
+        let mut format = format(false, true, false);
+        let head = "GET /\u{2028}\u{202e}\u{2066}\u{61c}\u{200f}\u{85} HTTP/1.1\r\n\r\n";
+        let shown = line(&mut format, &message(head.as_bytes(), 0), Direction::Forward);
+        let escaped = r"\xe2\x80\xa8\xe2\x80\xae\xe2\x81\xa6\xd8\x9c\xe2\x80\x8f\xc2\x85";
+        assert_eq!(shown, format!("GET /{escaped} HTTP/1.1\n"));
+    }
+
+    #[test]
+    fn a_line_behind_a_bare_cr_is_masked() {
+        for is_query_redacted in [false, true] {
+            let mut format = format(false, false, is_query_redacted);
+            let head = b"GET /a\rCookie: SEKRET HTTP/1.1\r\n\r\n";
+            let mut request = message(head, 0);
+            for target in [Span::ABSENT, Span::new(4, 21)] {
+                request.fields.target = target;
+                assert_eq!(line(&mut format, &request, Direction::Forward), "GET /a\r***\n");
+            }
+            let response = message(b"HTTP/1.1 200 a\rCookie: b\r\n\r\n", 200);
+            assert_eq!(line(&mut format, &response, Direction::Forward), "HTTP/1.1 200 a\r***\n");
+            let harmless = message(b"HTTP/1.1 200 a\rb\r\n\r\n", 200);
+            assert_eq!(line(&mut format, &harmless, Direction::Forward), "HTTP/1.1 200 a\rb\n");
+        }
+    }
+
+    #[test]
     fn verbose_shows_who_speaks() {
         let mut format = format(true, false, false);
         let request = message(b"GET / HTTP/1.1\r\n\r\n", 0);
@@ -235,6 +270,13 @@ mod tests {
         assert_eq!(line(&mut format, &request, Direction::Forward), "GET /a?***\n");
         request.fields.target = Span::new(4, 10);
         assert_eq!(line(&mut format, &request, Direction::Forward), "GET /a?*** HTTP/1.1\n");
+        let mut request = message(b"CONNECT user:pw@h:443 HTTP/1.1\r\n\r\n", 0);
+        request.fields.target = Span::new(8, 21);
+        let shown = line(&mut format, &request, Direction::Forward);
+        assert_eq!(shown, "CONNECT ***@h:443 HTTP/1.1\n");
+        let mut cut = message(b"GET http://us", 0);
+        cut.fields.target = Span::new(4, 13);
+        assert_eq!(line(&mut format, &cut, Direction::Forward), "GET http://***\n");
         let response = message(b"HTTP/1.1 200 what?\r\n\r\n", 200);
         assert_eq!(line(&mut format, &response, Direction::Forward), "HTTP/1.1 200 what?\n");
     }

@@ -16,8 +16,8 @@ mod fields;
 #[path = "../support/keys.rs"]
 mod keys;
 
-/// Fields whose query may be masked.
-const URIS: [&str; 3] = ["target", "referer", "location"];
+/// Fields whose values are URIs.
+const URIS: [&str; 4] = ["target", "host", "referer", "location"];
 const SECRETS: [&str; 4] = ["authorization", "cookie", "set-cookie", "proxy-authorization"];
 /// More bytes than are ever shown of a text.
 const TEXT_BYTES_MAX: usize = 10_000;
@@ -72,10 +72,9 @@ pub fn check_line_of(data: &[u8]) {
     let record: Value = serde_json::from_str(text).expect("a line is JSON");
     check_field(&record, "iface", iface.as_bytes());
     for (name, value) in FIELDS.iter().zip(&texts) {
-        let query = value.iter().position(|byte| *byte == b'?');
-        match query.filter(|_| config.is_query_redacted && URIS.contains(name)) {
-            Some(at) => check_hidden(&record[name], &value[..=at]),
-            None => check_field(&record, name, value),
+        let is_uri = URIS.contains(name);
+        if !is_masked(&record[name], value, is_uri, record.get(format!("{name}_len")), &config) {
+            check_field(&record, name, value);
         }
     }
     check_numbers(&record, &exchange, &flow);
@@ -114,10 +113,29 @@ fn fill(exchange: &mut Exchange, values: &mut Values<'_>) -> EmitConfig {
     }
 }
 
-/// Checks that everything after `before` is masked.
-fn check_hidden(shown: &Value, before: &[u8]) {
-    let hidden = [&String::from_utf8_lossy(before), "***"].concat();
-    assert!(unfolded_eq(shown.as_str().expect("a text"), &hidden), "{shown} shows a query");
+/// Whether a part of `value` is masked, or may be. Checks that all before it is shown, and that no
+/// query is.
+fn is_masked(
+    shown: &Value,
+    value: &[u8],
+    is_uri: bool,
+    len: Option<&Value>,
+    config: &EmitConfig,
+) -> bool {
+    let shown = shown.as_str().expect("a text");
+    let text = String::from_utf8_lossy(value);
+    let may_end_line = |c: char| c.is_control() || "\u{2028}\u{2029}\u{fffd}".contains(c);
+    let may_hide = !config.is_secrets_shown && text.contains(may_end_line);
+    if !config.is_query_redacted && !may_hide {
+        return false;
+    }
+    let Some((before, _)) = shown.split_once("***") else {
+        let has_query = is_uri && config.is_query_redacted && value.contains(&b'?');
+        assert!(!has_query || len.is_some(), "{shown} shows a query");
+        return len.is_some();
+    };
+    assert!(unfolded_eq(before, &text), "{shown}");
+    true
 }
 
 /// Whether `shown` is `text` or a prefix of it, where a fold becomes a single space.
@@ -185,12 +203,11 @@ fn check_header(pair: &Value, name: &[u8], value: &[u8], config: &EmitConfig) {
     if SECRETS.contains(&name.as_str()) && !config.is_secrets_shown {
         return assert_eq!(pair[1], "***", "a secret");
     }
-    let query = value.iter().position(|byte| *byte == b'?');
-    let is_uri = URIS.contains(&name.as_str()) && name != "target";
-    if let Some(at) = query.filter(|_| config.is_query_redacted && is_uri) {
-        return check_hidden(&pair[1], &value[..=at]);
-    }
     let beside = |what: &str| pair.get(2).and_then(|beside| beside.get(what));
+    let is_uri = URIS.contains(&name.as_str()) && name != "target";
+    if is_masked(&pair[1], value, is_uri, beside("len"), config) {
+        return;
+    }
     let shown = Shown { text: &pair[1], b64: beside("b64"), len: beside("len") };
     shown.check(shown_name, value, true);
 }

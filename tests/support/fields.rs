@@ -39,7 +39,7 @@ pub fn exchange_of(values: &[Vec<u8>]) -> Exchange {
 }
 
 /// A base64 decoder, written as plainly as possible.
-fn from_base64(text: &str) -> Vec<u8> {
+pub fn from_base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,

@@ -6,6 +6,7 @@ use crate::ids::VLAN_DEPTH_MAX;
 use crate::record::INTERIM_COUNT_MAX;
 use crate::record::digits::{IP_BYTES_MAX, Rfc3339};
 use crate::record::escape::Fold;
+use crate::record::mask::Kind;
 
 /// A field whose value is text.
 pub(super) struct TextField {
@@ -21,6 +22,8 @@ pub(super) struct TextField {
     pub(super) cap_bytes: usize,
     /// Whether folds are shown as a space: it is the value of a header.
     pub(super) fold: Fold,
+    /// What is masked in it.
+    pub(super) kind: Kind<'static>,
 }
 
 impl TextField {
@@ -31,30 +34,41 @@ impl TextField {
 }
 
 macro_rules! text_field {
-    ($name:ident, $key:literal, $reserve:expr, $cap:expr, $fold:expr) => {
+    ($name:ident, $key:literal, $reserve:expr, $cap:expr, $kind:expr) => {
         pub(super) const $name: TextField = TextField {
             open: concat!(",\"", $key, "\":\"").as_bytes(),
             open_b64: concat!(",\"", $key, "_b64\":\"").as_bytes(),
             open_len: concat!(",\"", $key, "_len\":").as_bytes(),
             reserve_bytes: $reserve,
             cap_bytes: $cap,
-            fold: $fold,
+            fold: if let Kind::Usual { .. } = $kind { Fold::Space } else { Fold::Keep },
+            kind: $kind,
         };
     };
 }
 
-text_field!(IFACE, "iface", 128, 128, Fold::Keep);
-text_field!(METHOD, "method", 128, 512, Fold::Keep);
-text_field!(TARGET, "target", 1024, 8192, Fold::Keep);
-text_field!(VERSION, "version", 64, 256, Fold::Keep);
-text_field!(HOST, "host", 512, 1024, Fold::Space);
-text_field!(USER_AGENT, "user_agent", 512, 2048, Fold::Space);
-text_field!(REFERER, "referer", 512, 4096, Fold::Space);
-text_field!(REQUEST_TYPE, "request_type", 256, 1024, Fold::Space);
-text_field!(REASON, "reason", 128, 1024, Fold::Keep);
-text_field!(RESPONSE_TYPE, "response_type", 256, 1024, Fold::Space);
-text_field!(SERVER, "server", 256, 1024, Fold::Space);
-text_field!(LOCATION, "location", 512, 4096, Fold::Space);
+/// The value of header `name`.
+const fn header(name: &'static [u8]) -> Kind<'static> {
+    Kind::Usual { name, is_uri: false }
+}
+
+/// The value of header `name`, which is a URI.
+const fn uri(name: &'static [u8]) -> Kind<'static> {
+    Kind::Usual { name, is_uri: true }
+}
+
+text_field!(IFACE, "iface", 128, 128, Kind::Other);
+text_field!(METHOD, "method", 128, 512, Kind::Token);
+text_field!(TARGET, "target", 1024, 8192, Kind::Target);
+text_field!(VERSION, "version", 64, 256, Kind::Token);
+text_field!(HOST, "host", 512, 1024, uri(b"Host"));
+text_field!(USER_AGENT, "user_agent", 512, 2048, header(b"User-Agent"));
+text_field!(REFERER, "referer", 512, 4096, uri(b"Referer"));
+text_field!(REQUEST_TYPE, "request_type", 256, 1024, header(b"Content-Type"));
+text_field!(REASON, "reason", 128, 1024, Kind::Other);
+text_field!(RESPONSE_TYPE, "response_type", 256, 1024, header(b"Content-Type"));
+text_field!(SERVER, "server", 256, 1024, header(b"Server"));
+text_field!(LOCATION, "location", 512, 4096, uri(b"Location"));
 
 const TEXTS: [&TextField; 12] = [
     &IFACE,

@@ -11,7 +11,7 @@
 use super::digits::{Rfc3339, append_decimal, append_list};
 use super::escape::{Fold, append_base64, append_escaped, plain_len};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
-use super::mask::{MASK, before_query, is_secret, is_uri};
+use super::mask::{Kind, MASK, Masks};
 use super::{
     Event, Exchange, FlowIdentity, Format, INTERIM_COUNT_MAX, Message, Outcome, Span, Wants,
 };
@@ -47,13 +47,12 @@ enum HeaderChoice {
 ///   the same for `--header` and `--all-headers`. A value that is not shown exactly has a third
 ///   element, `{"b64":…,"len":…}`: the bytes if they are not UTF-8, and the length on the wire if
 ///   it was cut. Names are cut at 256 bytes.
-/// - A redacted query is shown as `?***`, and `_len` is the length on the wire.
+/// - What is masked is shown as `***`. `_len` is the length on the wire, nevertheless.
 #[derive(Debug)]
 pub struct JsonFormat {
     line_bytes_max: usize,
     headers: HeaderChoice,
-    is_secrets_shown: bool,
-    is_query_redacted: bool,
+    masks: Masks,
     times: Rfc3339,
     identities: Identities,
     names: IfaceNames,
@@ -88,8 +87,7 @@ impl JsonFormat {
         JsonFormat {
             line_bytes_max,
             headers,
-            is_secrets_shown: config.is_secrets_shown,
-            is_query_redacted: config.is_query_redacted,
+            masks: Masks::new(config),
             times: Rfc3339::default(),
             identities: Identities::default(),
             names,
@@ -122,9 +120,9 @@ impl JsonFormat {
         self.ifaces.len() - 1
     }
 
-    /// A text that may have a query to redact.
+    /// A text. `IS_MASKED` is whether more than hidden lines may be masked.
     #[inline(always)]
-    fn uri(
+    fn text<const IS_MASKED: bool>(
         &mut self,
         field: &TextField,
         message: &Message,
@@ -132,46 +130,74 @@ impl JsonFormat {
         slow: &mut SlowPath,
         buffer: &mut LineBuffer<'_>,
     ) {
-        if self.is_query_redacted
-            && let Some(value) = span.of(&message.text)
-            && let Some(shown) = before_query(value)
-        {
-            self.masked.clear();
-            self.masked.extend_from_slice(shown);
-            self.masked.extend_from_slice(MASK);
-            buffer.put(field.open);
-            return buffer.put(slow.text(field, &self.masked, value.len()));
+        if IS_MASKED {
+            return self.masked_text(field, message, span, slow, buffer);
         }
-        text(field, message, span, slow, buffer);
+        let Some((rest, len)) = span.with_rest(&message.text) else { return };
+        buffer.put(field.open);
+        if len <= field.reserve_bytes && buffer.put_plain(rest, len) {
+            buffer.put(b"\"");
+        } else {
+            buffer.put(slow.wire_text(field, &rest[..len], &self.masks));
+        }
+    }
+
+    #[inline(never)]
+    fn masked_text(
+        &mut self,
+        field: &TextField,
+        message: &Message,
+        span: Span,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
+    ) {
+        let Some(value) = span.of(&message.text) else { return };
+        let shown = self.masks.shown(field.kind, value, is_cut(value, message), &mut self.masked);
+        buffer.put(field.open);
+        if shown.len() <= field.reserve_bytes && buffer.put_plain(shown, shown.len()) {
+            buffer.put(b"\"");
+        } else {
+            buffer.put(slow.text(field, shown, value.len()));
+        }
     }
 
     #[inline(always)]
-    fn request(&mut self, request: &Message, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
+    fn request<const IS_MASKED: bool>(
+        &mut self,
+        request: &Message,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
+    ) {
         let fields = &request.fields;
-        text(&METHOD, request, fields.method, slow, buffer);
-        self.uri(&TARGET, request, fields.target, slow, buffer);
-        text(&VERSION, request, fields.version, slow, buffer);
-        text(&HOST, request, fields.host, slow, buffer);
-        text(&USER_AGENT, request, fields.user_agent, slow, buffer);
-        self.uri(&REFERER, request, fields.referer, slow, buffer);
-        text(&REQUEST_TYPE, request, fields.content_type, slow, buffer);
+        self.text::<IS_MASKED>(&METHOD, request, fields.method, slow, buffer);
+        self.text::<IS_MASKED>(&TARGET, request, fields.target, slow, buffer);
+        self.text::<IS_MASKED>(&VERSION, request, fields.version, slow, buffer);
+        self.text::<IS_MASKED>(&HOST, request, fields.host, slow, buffer);
+        self.text::<IS_MASKED>(&USER_AGENT, request, fields.user_agent, slow, buffer);
+        self.text::<IS_MASKED>(&REFERER, request, fields.referer, slow, buffer);
+        self.text::<IS_MASKED>(&REQUEST_TYPE, request, fields.content_type, slow, buffer);
     }
 
     #[inline(always)]
-    fn response(&mut self, response: &Message, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
+    fn response<const IS_MASKED: bool>(
+        &mut self,
+        response: &Message,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
+    ) {
         let fields = &response.fields;
         if response.status != 0 {
             number(KEY_STATUS, u64::from(response.status), buffer);
         }
-        text(&REASON, response, fields.reason, slow, buffer);
-        text(&RESPONSE_TYPE, response, fields.content_type, slow, buffer);
-        text(&SERVER, response, fields.server, slow, buffer);
-        self.uri(&LOCATION, response, fields.location, slow, buffer);
+        self.text::<IS_MASKED>(&REASON, response, fields.reason, slow, buffer);
+        self.text::<IS_MASKED>(&RESPONSE_TYPE, response, fields.content_type, slow, buffer);
+        self.text::<IS_MASKED>(&SERVER, response, fields.server, slow, buffer);
+        self.text::<IS_MASKED>(&LOCATION, response, fields.location, slow, buffer);
     }
 
     /// A line up to its lists of headers.
     #[inline(always)]
-    fn fields(
+    fn fields<const IS_MASKED: bool>(
         &mut self,
         flow: &FlowIdentity<'_>,
         exchange: &Exchange,
@@ -197,15 +223,32 @@ impl JsonFormat {
         }
         let (request, response) = (&exchange.request, &exchange.response);
         if request.is_seen {
-            self.request(request, slow, buffer);
+            self.request::<IS_MASKED>(request, slow, buffer);
         } else {
-            text(&VERSION, response, response.fields.version, slow, buffer);
+            let span = response.fields.version;
+            self.text::<IS_MASKED>(&VERSION, response, span, slow, buffer);
         }
         if response.is_seen {
-            self.response(response, slow, buffer);
+            self.response::<IS_MASKED>(response, slow, buffer);
         }
         sizes_and_times(exchange, slow, buffer);
         outcome_and_flags(exchange, buffer);
+    }
+
+    /// [`JsonFormat::fields`] if more than hidden lines may be masked. It has a buffer of its own:
+    /// the position of a borrowed one could not stay in a register.
+    #[inline(never)]
+    fn masked_fields(
+        &mut self,
+        flow: &FlowIdentity<'_>,
+        exchange: &Exchange,
+        slow: &mut SlowPath,
+        memory: &mut LineMemory,
+        out: &mut Vec<u8>,
+    ) {
+        let mut buffer = LineBuffer::new(memory);
+        self.fields::<true>(flow, exchange, slow, &mut buffer);
+        out.extend_from_slice(buffer.line());
     }
 
     /// Appends the lists of headers, in `free_bytes` without [`HEADERS_FIXED_BYTES`]. The request's
@@ -248,7 +291,7 @@ impl JsonFormat {
             let pair_start = out.len();
             if !is_full {
                 out.extend_from_slice(if pair_start == list_start { key } else { b"," });
-                self.header(name, value, out);
+                self.header(name, value, is_cut(value, message), out);
                 // After the first header that does not fit all others are omitted, so that the list
                 // is a prefix.
                 is_full = out.len() - list_start - key.len() > limit_bytes;
@@ -277,21 +320,18 @@ impl JsonFormat {
     }
 
     /// `[name,value]` or `[name,value,{…}]`.
-    fn header(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        self.masked.clear();
-        let mut shown = value;
-        if !self.is_secrets_shown && is_secret(name) {
-            shown = MASK;
-        } else if self.is_query_redacted
-            && is_uri(name)
-            && let Some(before) = before_query(value)
-        {
-            self.masked.extend_from_slice(before);
-            self.masked.extend_from_slice(MASK);
-            shown = &self.masked;
-        }
-        out.extend_from_slice(b"[\"");
+    fn header(&mut self, name: &[u8], value: &[u8], is_cut: bool, out: &mut Vec<u8>) {
         let is_plain = |text: &[u8]| plain_len(text) == text.len();
+        let is_secret = self.masks.is_secret(name, value);
+        let shown = if is_secret {
+            MASK
+        } else if !self.masks.are_for_uris() && is_plain(value) {
+            value
+        } else {
+            self.masks.shown_in_part(Kind::Header(name), value, is_cut, &mut self.masked)
+        };
+        let name = self.masks.shown_name(name, is_secret);
+        out.extend_from_slice(b"[\"");
         let is_short = name.len() <= HEADER_NAME_BYTES_MAX && shown.len() <= HEADER_VALUE_BYTES_MAX;
         if is_short && is_plain(name) && is_plain(shown) {
             out.extend_from_slice(name);
@@ -333,6 +373,15 @@ impl SlowPath {
         &self.piece
     }
 
+    /// A text that was not plain, after its key. Only hidden lines are masked in it.
+    #[cold]
+    #[inline(never)]
+    fn wire_text(&mut self, field: &TextField, value: &[u8], masks: &Masks) -> &[u8] {
+        let mut memory = Vec::new();
+        let shown = masks.shown(Kind::Other, value, false, &mut memory);
+        self.text(field, shown, value.len())
+    }
+
     /// A text after its key.
     #[cold]
     #[inline(never)]
@@ -364,9 +413,13 @@ impl JsonFormat {
         let mut memory = self.memory.take().unwrap_or_else(blank_line);
         let mut slow = std::mem::take(&mut self.slow);
         slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
-        let mut buffer = LineBuffer::new(&mut memory);
-        self.fields(flow, exchange, &mut slow, &mut buffer);
-        out.extend_from_slice(buffer.line());
+        if self.masks.are_for_fields() {
+            self.masked_fields(flow, exchange, &mut slow, &mut memory, out);
+        } else {
+            let mut buffer = LineBuffer::new(&mut memory);
+            self.fields::<false>(flow, exchange, &mut slow, &mut buffer);
+            out.extend_from_slice(buffer.line());
+        }
         (self.memory, self.slow) = (Some(memory), slow);
         if !matches!(self.headers, HeaderChoice::None) {
             // All other fields are written, so bytes that they did not use are available as well.
@@ -499,22 +552,10 @@ fn number(key: &[u8], value: u64, buffer: &mut LineBuffer<'_>) {
     buffer.decimal(value);
 }
 
-/// A text as it is on the wire, if it is present.
-#[inline(always)]
-fn text(
-    field: &TextField,
-    message: &Message,
-    span: Span,
-    slow: &mut SlowPath,
-    buffer: &mut LineBuffer<'_>,
-) {
-    let Some((rest, len)) = span.with_rest(&message.text) else { return };
-    buffer.put(field.open);
-    if len <= field.reserve_bytes && buffer.put_plain(rest, len) {
-        buffer.put(b"\"");
-    } else {
-        buffer.put(slow.text(field, &rest[..len], len));
-    }
+/// Whether bytes of `message` behind `value` are missing. Behind a value there is at least a line
+/// end, unless the head was cut within the value.
+fn is_cut(value: &[u8], message: &Message) -> bool {
+    value.as_ptr_range().end == message.text.as_ptr_range().end
 }
 
 /// A text that is long, needs escapes, or is not UTF-8. Its key was already written.
