@@ -247,7 +247,7 @@ impl Connection {
             None => {
                 if handshake.client.is_none_or(|client| client == segment.direction) {
                     self.streams[own].start_behind(segment.seq);
-                    self.streams[own].isn.set_if_none(segment.seq);
+                    self.streams[own].learn_isn(segment.seq);
                     self.learn_scale(segment);
                     handshake.client = Some(segment.direction);
                     handshake.client_isn.set_if_none(segment.seq);
@@ -268,7 +268,7 @@ impl Connection {
                         return;
                     }
                     self.streams[own].start_behind(segment.seq);
-                    self.streams[own].isn.set_if_none(segment.seq);
+                    self.streams[own].learn_isn(segment.seq);
                     self.learn_scale(segment);
                     self.streams[client.index()].start_behind(isn);
                     handshake.client = Some(client);

@@ -153,6 +153,13 @@ impl Stream {
         }
     }
 
+    /// A SYN with this number was seen. It is before everything that was acknowledged.
+    pub fn learn_isn(&mut self, isn: SeqNumber) {
+        if !self.is_started() || !self.acked.precedes(isn) {
+            self.isn.set_if_none(isn);
+        }
+    }
+
     /// The stream begins with a payload at `seq`, unless it has begun. If the peer has acknowledged
     /// less than that, the stream begins there: the first captured segment may have overtaken
     /// others.
