@@ -154,6 +154,7 @@ impl Http1Connection {
             self.message(cx, direction, &head);
             self.gap(cx, direction, len_bytes, at);
         } else {
+            framer.retransmitted_bytes = 0;
             cx.shared.stats.http1.heads_unfinished += 1;
             self.lose_messages(cx, direction, len_bytes, at);
         }
