@@ -273,7 +273,10 @@ proptest! {
         batches in batches(),
         cuts in prop::collection::vec(1usize..300, 1..20),
         delays in prop::collection::vec(0u32..9, 1..40),
-        copies in prop::collection::vec((any::<usize>(), 0u32..40, 0usize..300, 0usize..300), 0..60),
+        copies in prop::collection::vec(
+            (any::<usize>(), 0u32..40, 0..300usize, 0..300usize),
+            0..60,
+        ),
     ) {
         let (sent, expected) = held(&batches, &cuts);
         let mut owners = [Vec::new(), Vec::new()];
