@@ -55,7 +55,10 @@ impl Copies {
 }
 
 /// The common part of two ranges. Both are shorter than half of all sequence numbers.
-pub fn overlap(one: &Range<SeqNumber>, other: &Range<SeqNumber>) -> Option<Range<SeqNumber>> {
+pub(crate) fn overlap(
+    one: &Range<SeqNumber>,
+    other: &Range<SeqNumber>,
+) -> Option<Range<SeqNumber>> {
     let start = if one.start.precedes(other.start) { other.start } else { one.start };
     let end = if one.end.precedes(other.end) { one.end } else { other.end };
     start.precedes(end).then_some(start..end)

@@ -33,10 +33,12 @@ mod trust_tests;
 
 pub use crate::ids::FlowKey;
 pub use connection::{Bypassed, Connection};
-pub use copies::{Copies, overlap};
+pub use copies::Copies;
 pub use handshake::{Handshake, Marks};
 pub use reorder_pool::ReorderPool;
 pub use table::{FlowIndex, FlowTable, memory_weight};
+
+pub(crate) use copies::overlap;
 
 use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::{Direction, IfaceId};

@@ -58,6 +58,14 @@ fn a_request_that_is_sent_again_while_its_response_is_awaited() {
     talk.ends(&["GET /a 0 200 0 again=38"]);
 }
 
+/// Another protocol takes the connection over, and the request stays open.
+#[test]
+fn a_request_that_is_sent_again_behind_a_change_of_protocol() {
+    let mut talk = talk();
+    talk.ask(GET_A).ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").send(Forward, 1, GET_A);
+    talk.ends(&["GET /a 0 - - no_response exit again=19"]);
+}
+
 #[test]
 fn a_segment_of_a_response_that_is_sent_again_before_and_after_its_end() {
     let mut talk = talk();
@@ -218,18 +226,19 @@ fn sequence_numbers_that_come_again_in_a_long_body() {
     talk.ask(GET_A).answer(text.as_bytes());
     let mut at = talk.next[1];
     let ack = 1 + GET_A.len() as u32;
-    for _ in 0..5 << 10 {
-        let piece = Sent { cut_bytes: 1 << 20, ..Sent::new(Reverse, at, ack, b"") };
-        if at % 7 == 0 {
+    let mut copied_bytes = 0;
+    for number in 0..5_u32 << 10 {
+        if number.is_multiple_of(7) && number > 0 {
             talk.wire.take(&Sent::new(Reverse, at.wrapping_sub(100), ack, &[0; 100]));
+            talk.wire.take(&Sent::new(Forward, 1, at, GET_A));
+            copied_bytes += 100 + GET_A.len();
         }
-        talk.wire.take(&piece);
+        talk.wire.take(&Sent { cut_bytes: 1 << 20, ..Sent::new(Reverse, at, ack, b"") });
         at = at.wrapping_add(1 << 20);
         talk.wire.take(&Sent::new(Forward, ack, at, b""));
     }
-    talk.wire.take(&Sent::new(Forward, 1, at, GET_A));
-    let notes = talk.wire.notes();
-    assert!(notes[0].ends_with(&format!(" again={}", 73_100)), "{notes:?}");
+    let expected = format!("GET /a 0 200 {} gap={} again={copied_bytes}", 5_u64 << 30, 5_u64 << 30);
+    assert_eq!(talk.wire.notes(), [expected]);
 }
 
 /// A segment of the other side that a stranger, or a broken link, made.
