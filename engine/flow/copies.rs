@@ -88,7 +88,9 @@ mod tests {
                 copies.add(range(start, start + len));
                 counts[start as usize..(start + len) as usize].iter_mut().for_each(|at| *at += 1);
             }
-            let sum = |from: u32, to: u32| -> u64 { counts[from as usize..to.max(from) as usize].iter().sum() };
+            let sum = |from: u32, to: u32| -> u64 {
+                counts[from as usize..to.max(from) as usize].iter().sum()
+            };
             prop_assert_eq!(copies.bytes_in(range(0, 70)), sum(0, 70));
             prop_assert_eq!(copies.bytes_in(range(asked.0, asked.1)), sum(asked.0, asked.1));
             let taken = copies.take(&range(0, cut));

@@ -241,6 +241,15 @@ fn sequence_numbers_that_come_again_in_a_long_body() {
     assert_eq!(talk.wire.notes(), [expected]);
 }
 
+/// A head of which no more comes is reported with what there is of it.
+#[test]
+fn a_piece_of_a_head_that_is_sent_again_and_never_ends() {
+    let mut talk = talk();
+    let half = &b"GET /a HTTP/1.1\r\nHost: h\r\n"[..];
+    talk.ask(half).send(Forward, 1, half);
+    talk.ends(&["GET /a ? - - truncated exit again=26"]);
+}
+
 /// A segment of the other side that a stranger, or a broken link, made.
 #[test]
 fn what_the_receiver_discards_counts_for_nothing() {

@@ -266,8 +266,7 @@ pub struct Exchange {
     pub interim_omitted: u32,
     /// Bytes of this exchange that were not captured.
     pub gap_bytes: u64,
-    /// Bytes of this exchange that passed again, as far as they did so before it was reported: each
-    /// time they did.
+    /// Bytes of this exchange that passed again before it was over: each time they did.
     pub retransmitted_bytes: u64,
     /// The time from SYN to SYN-ACK, on the connection's first exchange.
     pub connect_ns: Option<u64>,

@@ -302,6 +302,7 @@ impl Http1Connection {
             self.message(cx, direction, &head);
             self.framers[direction.index()].state = ParseState::Search;
         } else {
+            self.framers[direction.index()].retransmitted_bytes = 0;
             let is_counted = self.spoken == Spoken::Http1 && !is_reported;
             cx.shared.stats.http1.heads_unfinished += u64::from(is_counted);
         }
