@@ -213,8 +213,9 @@ fn what_belongs_to_no_message_is_told_of_none() {
     // Before the first position that is known.
     let mut wire = Wire::new();
     wire.take(&Sent::new(Forward, 1000, 1, GET_A));
-    wire.take(&Sent::new(Forward, 900, 1, &[b'x'; 110]));
-    wire.take(&Sent::new(Reverse, 1, 1019, b"HTTP/1.1 204 No\r\n\r\n"));
+    let mut later = |sent| wire.take(&Sent { at_ms: 20, ..sent });
+    later(Sent::new(Forward, 900, 1, &[b'x'; 110]));
+    later(Sent::new(Reverse, 1, 1019, b"HTTP/1.1 204 No\r\n\r\n"));
     assert_eq!(wire.notes(), ["GET /a 0 204 0 again=10"]);
 }
 
