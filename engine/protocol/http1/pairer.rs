@@ -92,7 +92,6 @@ impl Pairer {
         entry.is_body_withheld =
             head.framing.expects_continue && framing.is_some_and(|it| it != BodyFraming::None);
         self.store_headers_and_report(cx, id, true, parsed);
-        self.charge_retransmitted_head(cx, id);
         self.pending.push(id, cx.pool());
         self.open[direction.index()].id = Some(id);
         self.begin_body(cx, head, framing, last);
@@ -143,7 +142,6 @@ impl Pairer {
         let is_tunnel = status == 101 || method == Some(b"CONNECT") && matches!(status, 200..=299);
         let framing = BodyFraming::of_response(&head.framing, head.kind, method);
         self.store_headers_and_report(cx, id, false, parsed);
-        self.charge_retransmitted_head(cx, id);
         self.open[cx.direction.index()].id = Some(id);
         if is_tunnel && !head.is_unfinished {
             self.switch(cx, id, last);
@@ -161,22 +159,18 @@ impl Pairer {
         parsed: &ParsedHead<'_>,
         status: u16,
     ) {
-        let scratch = cx.pool().take();
-        parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
-        self.store_headers_and_report(cx, scratch, false, parsed);
-        cx.pool().give_back(scratch);
-        self.charge_retransmitted_head(cx, id);
-        let entry = cx.pool().entry(id);
+        let entry = self.begin_interim(cx, id, parsed.first.seq);
         entry.is_body_withheld &= status != 100;
         let exchange = &mut entry.exchange;
-        if exchange.interim.is_empty() {
-            entry.interim_at = parsed.first.seq;
-        }
         exchange.add_interim(status);
         // An exchange without a request is only referenced here until its final response comes.
         if !exchange.request.is_seen {
             self.open[cx.direction.index()].id = Some(id);
         }
+        let scratch = cx.pool().take();
+        parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
+        self.store_headers_and_report(cx, scratch, false, parsed);
+        cx.pool().give_back(scratch);
         if parsed.head.is_whole {
             cx.framer().state = ParseState::Start;
         } else {
@@ -214,6 +208,7 @@ impl Pairer {
         is_request: bool,
         parsed: &ParsedHead<'_>,
     ) {
+        self.charge_retransmitted_head(cx, id);
         let recorder = &mut cx.shared.recorder;
         if recorder.wants_headers() {
             recorder.pool.set_headers(id, is_request, parsed.header_lines());

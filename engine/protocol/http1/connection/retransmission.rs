@@ -206,6 +206,21 @@ impl Pairer {
             charge(cx, id);
         }
     }
+
+    /// The exchange at `id` has an interim response at `at`. Charges what passed again of its head.
+    pub(in crate::protocol::http1) fn begin_interim<'a, S>(
+        &self,
+        cx: &'a mut Http1Context<'_, S>,
+        id: ExchangeId,
+        at: SeqNumber,
+    ) -> &'a mut Entry {
+        self.charge_retransmitted_head(cx, id);
+        let entry = cx.pool().entry(id);
+        if entry.exchange.interim.is_empty() {
+            entry.interim_at = at;
+        }
+        entry
+    }
 }
 
 /// Where an open message ends so far: at `end`, if everything since its head belongs to it. `None`
