@@ -34,6 +34,8 @@ use feedback::{Feedback, FlowState};
 mod crossing;
 mod feedback;
 mod partition;
+#[cfg(test)]
+mod retransmission_tests;
 mod stats;
 #[cfg(test)]
 mod tests;

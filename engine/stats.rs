@@ -97,7 +97,7 @@ counters! {
         gap_bytes,
         /// Holes that were given up because the out-of-order buffer was full.
         gaps_at_bound,
-        /// Bytes that arrived after their hole had been given up.
+        /// Bytes that arrived for the first time, after their hole had been given up.
         bytes_late,
         /// Bytes cut off by the snap length.
         bytes_cut,

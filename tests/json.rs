@@ -122,7 +122,7 @@ fn the_longest_line_there_can_be_is_within_the_least_bound() {
         for len in [100, 300, 1_000, 3_000, 60_000] {
             let mut exchange = exchange_of(&vec![vec![byte; len]; 11]);
             exchange.n = u32::MAX;
-            exchange.gap_bytes = u64::MAX;
+            (exchange.gap_bytes, exchange.retransmitted_bytes) = (u64::MAX, u64::MAX);
             exchange.connect_ns = Some(u64::MAX);
             exchange.interim = vec![u16::MAX; 100];
             exchange.interim_omitted = u32::MAX;

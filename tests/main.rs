@@ -37,6 +37,7 @@ mod live;
 mod masks;
 mod networks;
 mod replay;
+mod retransmission;
 mod same;
 mod schema;
 mod sink;

@@ -63,6 +63,7 @@ fn full(value: &[u8]) -> Exchange {
         interim: vec![103; 32],
         interim_omitted: 8,
         gap_bytes: u64::MAX,
+        retransmitted_bytes: u64::MAX,
         connect_ns: Some(u64::MAX),
         outcome: Some(Outcome::NoResponse),
         end: Some(End::Evicted),

@@ -272,3 +272,33 @@ fn where_all_checksums_are_wrong_they_mean_nothing() {
     assert_eq!(reported.stats.flow.checksums_wrong, 0);
     assert_eq!(reported.stats.flow.gaps, 0);
 }
+
+/// Copies that the receiver discards, and one that contradicts a head, are no retransmissions.
+#[test]
+fn copies_that_the_receiver_discards_do_not_count() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n";
+    for contradicting in [false, true] {
+        let mut talk = Talk::new();
+        let [asked_at, answered_at] = talk.next;
+        talk.send(0, ACK | PSH, b"GET / HTTP/1.1\r\n\r\n");
+        let copy = talk.packet(0, ACK | PSH, b"GET / HTTP/1.1\r\n\r\n").seq(asked_at);
+        talk.add(&spoilt(&copy));
+        talk.add(&copy.ethernet());
+        talk.send(1, ACK | PSH, head);
+        // Behind a hole of 4 bytes.
+        let body_at = talk.next[1];
+        let waiting = talk.packet(1, ACK | PSH, b"efgh").seq(body_at + 4);
+        talk.add(&waiting.ethernet());
+        talk.add(&spoilt(&waiting));
+        talk.add(&talk.packet(1, ACK | PSH, b"abcdefgh").seq(body_at).ethernet());
+        if contradicting {
+            let other = talk.packet(1, ACK | PSH, b"HTTP/1.1 404 No\r\n").seq(answered_at);
+            talk.add(&other.ethernet());
+        }
+        talk.next[1] = body_at + 8;
+        talk.send(1, ACK | PSH, b"ijkl");
+        let reported = talk.close();
+        assert_eq!(reported.records[0]["retransmitted_bytes"], 18 + 4, "{:?}", reported.records);
+        assert_eq!(reported.records[0]["conflict"].as_bool(), contradicting.then_some(true));
+    }
+}

@@ -26,6 +26,7 @@ use crate::time::TimestampNs;
 mod bound;
 mod fast_path;
 mod joining;
+mod old;
 mod reorder;
 mod trust;
 
@@ -291,26 +292,20 @@ impl Connection {
         let own = segment.direction.index();
         let is_held = self.is_ahead_of_peer(own, segment.ack);
         let is_waiting = self.buffer(own).is_some();
-        let stream = &mut self.streams[own];
+        let stream = &self.streams[own];
         let seen_bytes = stream.next.distance(segment.payload_seq());
         let unseen_bytes = i64::from(segment.payload_wire_bytes) - i64::from(seen_bytes);
         // Half of all sequence numbers are behind what was delivered, half before it. A segment at
         // the border, which only a forger sends, counts as old: waiting segments need a defined
         // order.
         if !(1..=i64::from(i32::MAX)).contains(&unseen_bytes) || stream.has(Fact::Finished) {
-            stream.count_old(segment.payload_seq(), segment.payload.len(), &mut context.stats);
-            stream.pass_copy(segment, visit);
-            return;
+            return self.take_old(segment, segment.payload.len(), context, visit);
         }
         let skip = seen_bytes.max(0) as usize;
         if skip > 0 {
-            stream.count_old(
-                segment.payload_seq(),
-                skip.min(segment.payload.len()),
-                &mut context.stats,
-            );
-            stream.pass_copy(segment, visit);
+            self.take_old(segment, skip.min(segment.payload.len()), context, visit);
         }
+        let stream = &mut self.streams[own];
         let (bytes, cut, meta) = Stream::piece_of(segment, skip, context.is_filtered);
         if seen_bytes >= 0 && !is_waiting && !is_held {
             stream.pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
@@ -319,9 +314,11 @@ impl Connection {
             }
             return;
         }
-        let buffer = self.reorder_mut(&mut context.pool).buffers[own]
+        let is_probe = self.is_probe(segment);
+        let is_taken = || !is_probe && !self.streams[own].discards(segment);
+        let buffer = self.reorder.get_or_insert_with(|| context.pool.state()).buffers[own]
             .get_or_insert_with(|| context.pool.buffer());
-        let new_bytes = buffer.insert(bytes, cut, meta, &mut context.pool.segments);
+        let new_bytes = buffer.insert(bytes, cut, meta, is_taken, &mut context.pool.segments);
         context.stats.segments_out_of_order += 1;
         context.stats.bytes_duplicate += (bytes.len() - new_bytes) as u64;
     }
@@ -348,11 +345,18 @@ impl Connection {
             let Some(reorder) = &mut self.reorder else { break };
             let Some(buffer) = &mut reorder.buffers[own] else { break };
             let Some(waiting) = buffer.pop_first() else { break };
+            let copies = buffer.take_copies(&waiting, &mut context.pool.segments);
             if let Some(empty) = reorder.buffers[own].take_if(|buffer| buffer.is_empty()) {
                 context.pool.give_buffer_back(empty);
             }
             let (stream, cut, meta) = (&mut self.streams[own], waiting.cut, &waiting.meta);
-            stream.pass(&waiting.bytes, cut, meta, direction, &mut context.stats, visit);
+            let stats = &mut context.stats;
+            match copies {
+                None => stream.pass(&waiting.bytes, cut, meta, direction, stats, visit),
+                Some(copies) => {
+                    stream.pass_with_copies((&waiting, &copies), direction, stats, visit);
+                }
+            }
             context.pool.segments.give_back(waiting);
             self.refresh_hole(own, now, &mut context.pool);
         }

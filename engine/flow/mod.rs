@@ -7,6 +7,7 @@
 //! capture has reordered them.
 
 mod connection;
+mod copies;
 #[cfg(test)]
 mod elision_tests;
 mod handshake;
@@ -32,9 +33,12 @@ mod trust_tests;
 
 pub use crate::ids::FlowKey;
 pub use connection::{Bypassed, Connection};
+pub use copies::Copies;
 pub use handshake::{Handshake, Marks};
 pub use reorder_pool::ReorderPool;
 pub use table::{FlowIndex, FlowTable, memory_weight};
+
+pub(crate) use copies::overlap;
 
 use crate::decode::{SeqNumber, TunnelPath};
 use crate::ids::{Direction, IfaceId};
@@ -65,9 +69,20 @@ pub struct SegmentMeta {
 pub enum Chunk<'a> {
     /// Bytes, in order, each exactly once.
     Bytes(&'a [u8], &'a SegmentMeta),
+    /// The same for bytes that waited for others, and of which parts passed again meanwhile.
+    BytesWithCopies(&'a [u8], &'a SegmentMeta, &'a Copies),
     /// Another copy of bytes that were delivered before, and its origin. If it differs from the
     /// first one where that matters, the receiver says so, and the stream goes on behind this copy.
     Copy(&'a [u8], &'a SegmentMeta, &'a Cell<bool>),
+    /// A part of the stream passed on the wire once more, captured or not, and its receiver may
+    /// have taken it: a retransmission, or the packet was captured twice. It was delivered before,
+    /// or, if it was cut off, is delivered next.
+    Retransmitted {
+        /// The position of its first byte.
+        at: SeqNumber,
+        /// The number of bytes.
+        len_bytes: u32,
+    },
     /// Bytes that passed on the wire but were cut off by the filter: part of a body, either on our
     /// request ([`Connection::grant`]) or because the filter followed the body itself. They are not
     /// lost: when and where they passed is known.

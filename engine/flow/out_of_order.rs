@@ -1,9 +1,10 @@
 //! Waiting segments: those behind a hole, and those whose acknowledged bytes are missing. Bounded
 //! by the connection's limit and by the shard's [`SegmentPool`].
 
-use super::SegmentMeta;
+use super::{Copies, SegmentMeta, overlap};
 use crate::decode::SeqNumber;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The memory of one waiting segment in addition to its bytes, at most, so that tiny segments are
 /// bounded as well: 96 for itself, 32 for the allocator's overhead on its bytes, and 128 for the
@@ -105,6 +106,8 @@ impl BufferedSegment {
 #[derive(Debug, Default)]
 pub(super) struct OutOfOrderBuffer {
     entries: VecDeque<Box<BufferedSegment>>,
+    /// The parts of the entries that passed again.
+    copies: Option<Box<Copies>>,
     cost_bytes: usize,
 }
 
@@ -139,12 +142,14 @@ impl OutOfOrderBuffer {
     }
 
     /// Copies the parts of `payload` (and of the `cut` behind it) that no earlier copy holds: the
-    /// first copy wins. Returns the number of new bytes.
+    /// first copy wins. The others have passed again, if `is_taken`. Returns the number of new
+    /// bytes.
     pub fn insert(
         &mut self,
         payload: &[u8],
         cut: Cut,
         meta: SegmentMeta,
+        is_taken: impl Fn() -> bool,
         pool: &mut SegmentPool,
     ) -> usize {
         let end = meta.seq.plus(payload.len() as u32).plus(cut.bytes);
@@ -167,10 +172,55 @@ impl OutOfOrderBuffer {
             if !next.start().precedes(end) {
                 break;
             }
-            start = next.end();
+            let next = next.start()..next.end();
+            self.note_copy(&(start..end), &next, &is_taken, pool);
+            start = next.end;
             index += 1;
         }
         new_bytes
+    }
+
+    /// Remembers that the common part of `again` and of `waiting`, an entry, has passed again.
+    #[cold]
+    fn note_copy(
+        &mut self,
+        again: &Range<SeqNumber>,
+        waiting: &Range<SeqNumber>,
+        is_taken: &impl Fn() -> bool,
+        pool: &mut SegmentPool,
+    ) {
+        if let Some(copy) = overlap(again, waiting).filter(|_| is_taken()) {
+            self.change_copies(pool, |copies| copies.add(copy));
+        }
+    }
+
+    /// Removes the copies of a segment that was removed. `None` if there are none.
+    pub fn take_copies(
+        &mut self,
+        waiting: &BufferedSegment,
+        pool: &mut SegmentPool,
+    ) -> Option<Copies> {
+        self.copies.as_ref()?;
+        let range = waiting.start()..waiting.end();
+        Some(self.change_copies(pool, |copies| copies.take(&range))).filter(|taken| taken.len() > 0)
+    }
+
+    #[cold]
+    fn change_copies<T>(
+        &mut self,
+        pool: &mut SegmentPool,
+        change: impl FnOnce(&mut Copies) -> T,
+    ) -> T {
+        let copies = self.copies.get_or_insert_default();
+        let before_bytes = copies.len() * Copies::RANGE_BYTES;
+        let result = change(copies);
+        let bytes = copies.len() * Copies::RANGE_BYTES;
+        self.cost_bytes = self.cost_bytes + bytes - before_bytes;
+        pool.used_bytes = pool.used_bytes + bytes - before_bytes;
+        if bytes == 0 {
+            self.copies = None;
+        }
+        result
     }
 
     /// Drops all waiting segments. Returns their bytes.
@@ -178,6 +228,7 @@ impl OutOfOrderBuffer {
         let mut bytes = 0;
         while let Some(waiting) = self.pop_first() {
             bytes += waiting.bytes.len();
+            self.take_copies(&waiting, pool);
             pool.give_back(waiting);
         }
         bytes

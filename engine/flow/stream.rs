@@ -1,8 +1,8 @@
 //! [`Stream`]: one direction of a connection: what was delivered, what waits, and what is missing
 //! in between.
 
-use super::out_of_order::{Cut, OutOfOrderBuffer};
-use super::{Chunk, SegmentMeta};
+use super::out_of_order::{BufferedSegment, Cut, OutOfOrderBuffer};
+use super::{Chunk, Copies, SegmentMeta, overlap};
 use crate::decode::{Segment, SeqNumber};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
@@ -296,6 +296,11 @@ impl Stream {
         self.next.precedes(until).then_some(until)
     }
 
+    /// Whether the receiver discards `segment` because of its checksum, as far as can be known.
+    pub fn discards(&self, segment: &Segment<'_>) -> bool {
+        self.has(Fact::Checksums) && segment.is_checksum_wrong()
+    }
+
     /// The payload of `segment` from its byte `skip` on, the part that was cut off behind it, and
     /// its origin.
     #[inline(always)]
@@ -349,13 +354,39 @@ impl Stream {
         }
     }
 
-    /// Passes the part of a segment that was passed before on once more, as a copy.
+    /// Delivers a segment that waited, and of which `copies` passed again meanwhile.
     #[cold]
+    pub fn pass_with_copies(
+        &mut self,
+        (waiting, copies): (&BufferedSegment, &Copies),
+        direction: Direction,
+        stats: &mut FlowStats,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let BufferedSegment { bytes, cut, meta } = waiting;
+        let cut_at = meta.seq.plus(bytes.len() as u32);
+        if !bytes.is_empty() {
+            self.next = cut_at;
+            self.set(Fact::AtSyn, false);
+            stats.bytes_in_order += bytes.len() as u64;
+            visit(direction, Chunk::BytesWithCopies(bytes, meta, copies));
+        }
+        for copy in copies.inside(cut_at..waiting.end()) {
+            visit(direction, retransmitted(&copy));
+        }
+        if cut.bytes > 0 {
+            let meta = SegmentMeta { seq: cut_at, ..*meta };
+            self.pass(&[], *cut, &meta, direction, stats, visit);
+        }
+    }
+
+    /// Passes the part of a segment that was passed before on once more, as a copy. Returns whether
+    /// it differs where that matters.
     pub fn pass_copy(
         &mut self,
         segment: &Segment<'_>,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) {
+    ) -> bool {
         let (bytes, _, meta) = Stream::piece_of(segment, 0, false);
         let old_bytes = self.next.distance(meta.seq).max(0) as usize;
         let (bytes, differs) = (bytes.get(..old_bytes).unwrap_or(bytes), Cell::new(false));
@@ -365,6 +396,7 @@ impl Stream {
         if differs.get() && segment.payload_end().precedes(self.next) {
             self.next = segment.payload_end();
         }
+        differs.get()
     }
 
     /// Skips the hole at the front: up to the first waiting segment, and no further than `ack`,
@@ -408,18 +440,39 @@ impl Stream {
         visit(direction, Chunk::Gap { len_bytes, at });
     }
 
-    /// Counts bytes that were delivered or given up before.
-    #[cold]
+    /// Counts captured bytes that were delivered or given up before.
     pub fn count_old(&self, from: SeqNumber, len_bytes: usize, stats: &mut FlowStats) {
-        let len = i32::try_from(len_bytes).unwrap_or(i32::MAX);
-        let place = |seq: SeqNumber| seq.distance(from).clamp(0, len);
-        let is_near = self.lost.end.distance(from).unsigned_abs() < WINDOW_BYTES_MAX as u32;
-        let late_bytes = match is_near {
-            true => (place(self.lost.end) - place(self.lost.start)).max(0) as u64,
-            false => 0,
-        };
+        let late = self.late_part(&(from..from.plus(len_bytes as u32)));
+        let late_bytes = late.map_or(0, |late| late.end.distance(late.start) as u64);
         stats.bytes_late += late_bytes;
         stats.bytes_duplicate += len_bytes as u64 - late_bytes;
+    }
+
+    /// The part of `range` that lies in the last hole that was given up.
+    fn late_part(&self, range: &Range<SeqNumber>) -> Option<Range<SeqNumber>> {
+        let is_near = self.lost.end.distance(range.start).unsigned_abs() < WINDOW_BYTES_MAX as u32;
+        overlap(&self.lost, range).filter(|_| is_near)
+    }
+
+    /// Passes on that `range`, which was delivered or given up before, passed once more. What is
+    /// late has passed for the first time, and is missing no more.
+    pub fn pass_retransmitted(
+        &mut self,
+        range: Range<SeqNumber>,
+        direction: Direction,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) {
+        let late = self.late_part(&range).unwrap_or(range.end..range.end);
+        if late.start == self.lost.start {
+            self.lost.start = late.end;
+        } else if late.end == self.lost.end {
+            self.lost.end = late.start;
+        }
+        for part in [range.start..late.start, late.end..range.end] {
+            if part.start.precedes(part.end) {
+                visit(direction, retransmitted(&part));
+            }
+        }
     }
 
     /// The stream goes on at `start`, wherever it was.
@@ -470,4 +523,8 @@ impl Stream {
             self.fin_at.set(None);
         }
     }
+}
+
+fn retransmitted<'a>(part: &Range<SeqNumber>) -> Chunk<'a> {
+    Chunk::Retransmitted { at: part.start, len_bytes: part.end.distance(part.start) as u32 }
 }

@@ -14,26 +14,51 @@ const MS: u64 = 1_000_000;
 
 /// One data segment; sequence numbers begin at 1.
 #[derive(Clone, Debug)]
-struct Sent {
-    direction: Direction,
-    seq: u32,
-    ack: u32,
-    payload: Vec<u8>,
-    flags: u8,
-    at_ms: u64,
+pub(super) struct Sent {
+    pub(super) direction: Direction,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) payload: Vec<u8>,
+    /// Bytes behind the payload that were not captured.
+    pub(super) cut_bytes: u32,
+    pub(super) flags: u8,
+    pub(super) at_ms: u64,
     /// The exchanges that it carries a piece of.
-    exchanges: Vec<usize>,
+    pub(super) exchanges: Vec<usize>,
+    /// The exchange of each byte.
+    pub(super) owners: Vec<usize>,
+}
+
+impl Sent {
+    pub(super) fn new(direction: Direction, seq: u32, ack: u32, payload: &[u8]) -> Sent {
+        let (payload, flags) = (payload.to_vec(), TcpFlags::ACK);
+        Sent {
+            direction,
+            seq,
+            ack,
+            payload,
+            cut_bytes: 0,
+            flags,
+            at_ms: 0,
+            exchanges: Vec::new(),
+            owners: Vec::new(),
+        }
+    }
+
+    pub(super) fn flags(self, flags: u8) -> Sent {
+        Sent { flags, ..self }
+    }
 }
 
 /// A pipeline without its decoder.
-struct Wire(Pipeline<Reported>);
+pub(super) struct Wire(pub(super) Pipeline<Reported>);
 
 impl Wire {
-    fn new() -> Wire {
+    pub(super) fn new() -> Wire {
         Wire(Pipeline::new(&Config::default(), Reported::default()))
     }
 
-    fn take(&mut self, sent: &Sent) {
+    pub(super) fn take(&mut self, sent: &Sent) {
         let flags = TcpFlags(sent.flags);
         self.0.segment(&Segment {
             key: FlowKey { port: [[0, 80], [1, 1]], ..FlowKey::default() },
@@ -45,7 +70,7 @@ impl Wire {
             header: &[],
             is_checksum_trusted: false,
             payload: &sent.payload,
-            payload_wire_bytes: sent.payload.len() as u32,
+            payload_wire_bytes: sent.payload.len() as u32 + sent.cut_bytes,
             timestamp: TimestampNs((1_000 + sent.at_ms) * MS),
             iface: IfaceId(0),
             tunnel: TunnelPath::default(),
@@ -56,7 +81,7 @@ impl Wire {
         self.0.sweep(TimestampNs((1_000 + now_ms) * MS));
     }
 
-    fn notes(mut self) -> Vec<String> {
+    pub(super) fn notes(mut self) -> Vec<String> {
         self.0.finish();
         assert_eq!(self.0.exchanges_in_use(), 0, "every exchange was given back");
         assert_eq!(self.0.held_bytes()[0], 0, "what waited was given back");
@@ -66,7 +91,7 @@ impl Wire {
 
 /// A batch of exchanges: all requests, then all responses. Bodies are framed by length or in
 /// chunks.
-fn batches() -> impl Strategy<Value = Vec<Vec<(usize, usize, bool)>>> {
+pub(super) fn batches() -> impl Strategy<Value = Vec<Vec<(usize, usize, bool)>>> {
     let exchange = (0usize..200, 0usize..400, any::<bool>());
     prop::collection::vec(prop::collection::vec(exchange, 1..4), 1..6)
 }
@@ -83,16 +108,11 @@ fn body(len: usize, is_chunked: bool) -> String {
 }
 
 /// The segments of the batches, and the expected report of each exchange.
-fn held(batches: &[Vec<(usize, usize, bool)>], cuts: &[usize]) -> (Vec<Sent>, Vec<String>) {
-    let syn = |direction, ack, flags| Sent {
-        direction,
-        seq: 0,
-        ack,
-        payload: Vec::new(),
-        flags,
-        at_ms: 0,
-        exchanges: Vec::new(),
-    };
+pub(super) fn held(
+    batches: &[Vec<(usize, usize, bool)>],
+    cuts: &[usize],
+) -> (Vec<Sent>, Vec<String>) {
+    let syn = |direction, ack, flags| Sent::new(direction, 0, ack, b"").flags(flags);
     let mut sent =
         vec![syn(Forward, 0, TcpFlags::SYN), syn(Reverse, 1, TcpFlags::SYN | TcpFlags::ACK)];
     let mut next = [1u32; 2];
@@ -121,19 +141,14 @@ fn held(batches: &[Vec<(usize, usize, bool)>], cuts: &[usize]) -> (Vec<Sent>, Ve
                     size += 1;
                 }
                 let (piece, behind) = rest.split_at(size);
-                let mut exchanges: Vec<usize> = piece.iter().map(|(_, number)| *number).collect();
+                let owners: Vec<usize> = piece.iter().map(|(_, number)| *number).collect();
+                let mut exchanges = owners.clone();
                 exchanges.dedup();
                 let own = direction.index();
                 at_ms += 1;
-                sent.push(Sent {
-                    direction,
-                    seq: next[own],
-                    ack: next[1 - own],
-                    payload: piece.iter().map(|(byte, _)| *byte).collect(),
-                    flags: TcpFlags::ACK,
-                    at_ms,
-                    exchanges,
-                });
+                let payload: Vec<u8> = piece.iter().map(|(byte, _)| *byte).collect();
+                let one = Sent::new(direction, next[own], next[1 - own], &payload);
+                sent.push(Sent { at_ms, exchanges, owners, ..one });
                 next[own] += size as u32;
                 rest = behind;
             }
@@ -164,14 +179,8 @@ fn is_told(note: &str) -> bool {
 /// loss.
 #[test]
 fn a_handshake_behind_a_reset_tells_no_loss() {
-    let sent = |direction, seq, ack, payload: &[u8], flags| Sent {
-        direction,
-        seq,
-        ack,
-        payload: payload.to_vec(),
-        flags,
-        at_ms: 1,
-        exchanges: Vec::new(),
+    let sent = |direction, seq, ack, payload: &[u8], flags| {
+        Sent::new(direction, seq, ack, payload).flags(flags)
     };
     let mut wire = Wire::new();
     wire.take(&sent(Forward, 1, 5_000, b"GET / HTTP/1.1\r\n\r\n", TcpFlags::ACK));
@@ -265,8 +274,7 @@ proptest! {
 fn copies_that_differ_pile_up_nothing() {
     let mut wire = Wire::new();
     let mut take = |direction, seq, ack, flags, payload: &[u8]| {
-        let payload = payload.to_vec();
-        wire.take(&Sent { direction, seq, ack, payload, flags, at_ms: 1, exchanges: Vec::new() });
+        wire.take(&Sent::new(direction, seq, ack, payload).flags(flags));
     };
     take(Forward, 99, 0, TcpFlags::SYN, b"");
     take(Reverse, 999, 100, TcpFlags::SYN | TcpFlags::ACK, b"");

@@ -16,7 +16,7 @@
 
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
-use crate::flow::{Chunk, End, Handshake, SegmentMeta};
+use crate::flow::{Chunk, Copies, End, Handshake, SegmentMeta};
 use crate::ids::{Direction, FlowKey};
 use crate::record::EventSink;
 use crate::stats::ExchangeStats;
@@ -274,6 +274,28 @@ pub trait Protocol: Default {
         Copied::Same
     }
 
+    /// Takes the next bytes of a direction, of which `copies` passed again while they waited.
+    fn bytes_with_copies<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        (bytes, _copies): (&[u8], &Copies),
+        meta: &SegmentMeta,
+    ) -> Step {
+        self.bytes(cx, direction, bytes, meta)
+    }
+
+    /// `len_bytes` of a direction, starting at `at`, passed once more. They were passed on before,
+    /// or were cut off and follow.
+    fn retransmitted<S>(
+        &mut self,
+        _cx: &mut Context<'_, S>,
+        _direction: Direction,
+        _at: SeqNumber,
+        _len_bytes: u32,
+    ) {
+    }
+
     /// Takes the loss of `len_bytes` of a direction, starting at `at`.
     fn gap<S: EventSink>(
         &mut self,
@@ -400,6 +422,14 @@ impl ConnectionState {
                 if self.bytes(cx, direction, bytes, meta) == Step::HandOver {
                     self.succeed(cx, direction, bytes, meta);
                 }
+            }
+            Chunk::BytesWithCopies(bytes, meta, copies) => {
+                if self.bytes_with_copies(cx, direction, (bytes, copies), meta) == Step::HandOver {
+                    self.succeed(cx, direction, bytes, meta);
+                }
+            }
+            Chunk::Retransmitted { at, len_bytes } => {
+                self.retransmitted(cx, direction, at, len_bytes);
             }
             Chunk::Copy(bytes, meta, differs) => match self.copy(cx, direction, bytes, meta) {
                 Copied::Same => {}

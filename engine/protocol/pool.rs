@@ -46,6 +46,8 @@ pub(crate) struct Entry {
     pub next: Option<ExchangeId>,
     /// The position of its first message in the sender's stream.
     pub start: SeqNumber,
+    /// The position of its first interim response. Undefined unless there is one.
+    pub interim_at: SeqNumber,
     /// How far the client had read the server's stream when it sent the request.
     pub read_until: Option<SeqNumber>,
     /// Requests before this one may have been lost.

@@ -110,6 +110,45 @@ macro_rules! protocols {
                 }
             }
 
+            #[cold]
+            fn bytes_with_copies<S: EventSink>(
+                &mut self,
+                cx: &mut Context<'_, S>,
+                direction: Direction,
+                (bytes, copies): (&[u8], &Copies),
+                meta: &SegmentMeta,
+            ) -> Step {
+                match self {
+                    $($(#[$attribute])* ConnectionState::$kind(state) => {
+                        state.bytes_with_copies(cx, direction, (bytes, copies), meta)
+                    })*
+                    ConnectionState::Succession(both) => {
+                        let chunk = Chunk::BytesWithCopies(bytes, meta, copies);
+                        both.now.chunk(cx, direction, chunk);
+                        Step::Done
+                    }
+                }
+            }
+
+            #[cold]
+            fn retransmitted<S>(
+                &mut self,
+                cx: &mut Context<'_, S>,
+                direction: Direction,
+                at: SeqNumber,
+                len_bytes: u32,
+            ) {
+                match self {
+                    $($(#[$attribute])* ConnectionState::$kind(state) => {
+                        state.retransmitted(cx, direction, at, len_bytes);
+                    })*
+                    ConnectionState::Succession(both) => {
+                        both.before.retransmitted(cx, direction, at, len_bytes);
+                        both.now.retransmitted(cx, direction, at, len_bytes);
+                    }
+                }
+            }
+
             fn gap<S: EventSink>(
                 &mut self,
                 cx: &mut Context<'_, S>,

@@ -266,6 +266,8 @@ pub struct Exchange {
     pub interim_omitted: u32,
     /// Bytes of this exchange that were not captured.
     pub gap_bytes: u64,
+    /// Bytes of this exchange that passed again before it was over: each time they did.
+    pub retransmitted_bytes: u64,
     /// The time from SYN to SYN-ACK, on the connection's first exchange.
     pub connect_ns: Option<u64>,
     /// Its outcome.
@@ -298,6 +300,7 @@ impl Exchange {
         self.interim_omitted = 0;
         self.n = 0;
         self.gap_bytes = 0;
+        self.retransmitted_bytes = 0;
         self.connect_ns = None;
         self.outcome = None;
         self.end = None;

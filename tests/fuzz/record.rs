@@ -97,6 +97,7 @@ fn fill(exchange: &mut Exchange, values: &mut Values<'_>) -> EmitConfig {
     }
     (exchange.n, exchange.response.status) = (mode.into(), u16::from(status) * 257);
     exchange.gap_bytes = u64::from_be_bytes(values.number());
+    exchange.retransmitted_bytes = exchange.gap_bytes.rotate_left(32);
     exchange.request.body_bytes = (mode & 2 == 0).then_some(exchange.gap_bytes);
     exchange.connect_ns = (mode & 4 == 0).then_some(exchange.gap_bytes);
     exchange.is_midstream = mode & 8 != 0;
@@ -156,6 +157,7 @@ fn check_numbers(record: &Value, exchange: &Exchange, flow: &FlowIdentity<'_>) {
     assert_eq!(record["client_ip"], flow.key.ip(1).to_string());
     assert_eq!(list("vlan"), flow.key.vlans().map(u64::from).collect::<Vec<_>>());
     assert_eq!(number("gap_bytes").unwrap_or(0), exchange.gap_bytes);
+    assert_eq!(number("retransmitted_bytes").unwrap_or(0), exchange.retransmitted_bytes);
     assert_eq!(number("request_body_bytes"), exchange.request.body_bytes);
     assert_eq!(number("connect_ns"), exchange.connect_ns);
     assert_eq!(record.get("midstream").is_some(), exchange.is_midstream);

@@ -82,7 +82,7 @@ impl Watch {
     fn hear(&mut self, key: &FlowKey, passed: &mut [Passed; 2], way: Direction, chunk: Chunk<'_>) {
         let number = usize::from(key.port[0][1]) - 1;
         self.heard[number].push(match chunk {
-            Chunk::Bytes(bytes, meta) => {
+            Chunk::Bytes(bytes, meta) | Chunk::BytesWithCopies(bytes, meta, _) => {
                 let sum =
                     bytes.iter().fold(0u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
                 format!("{way:?} {} bytes {sum} {meta:?}", bytes.len())
@@ -91,9 +91,11 @@ impl Watch {
         });
         let passed = &mut passed[way.index()];
         let (at, len) = match chunk {
-            Chunk::Bytes(bytes, meta) => (meta.seq, bytes.len() as u64),
+            Chunk::Bytes(bytes, meta) | Chunk::BytesWithCopies(bytes, meta, _) => {
+                (meta.seq, bytes.len() as u64)
+            }
             Chunk::Gap { len_bytes, at } => (at, len_bytes),
-            Chunk::Copy(..) => return,
+            Chunk::Copy(..) | Chunk::Retransmitted { .. } => return,
             Chunk::Elided { .. } => panic!("bytes were elided that nobody granted"),
             Chunk::Reset => return passed.is_reset = true,
             Chunk::Fin => return,
@@ -106,7 +108,7 @@ impl Watch {
         assert_eq!(passed.next.unwrap_or(at), at, "a chunk is not behind the one before");
         passed.next = Some(at.plus(len as u32));
         match chunk {
-            Chunk::Bytes(..) => self.heard_bytes += len,
+            Chunk::Bytes(..) | Chunk::BytesWithCopies(..) => self.heard_bytes += len,
             _ => self.gap_bytes += len,
         }
         if self.is_honest {
@@ -121,7 +123,7 @@ impl Watch {
     /// Delivered bytes are those that were sent, and a gap covers no captured bytes.
     fn check_honest(passed: &Passed, part: Part, chunk: Chunk<'_>) {
         let overlaps = |other: &Part| other.start < part.end && part.start < other.end;
-        if let Chunk::Bytes(bytes, _) = chunk {
+        if let Chunk::Bytes(bytes, _) | Chunk::BytesWithCopies(bytes, ..) = chunk {
             assert!((part.start..).map(content).zip(bytes).all(|(own, byte)| own == *byte));
         } else if !passed.cut.iter().any(overlaps) {
             assert!(!passed.taken.iter().any(overlaps), "{part:?} was captured, not lost");

@@ -15,6 +15,7 @@ pub mod kernel_packet;
 pub mod keys;
 pub mod lab;
 pub mod live_capture;
+pub mod lossy;
 pub mod namespace;
 pub mod oracle;
 pub mod packet;

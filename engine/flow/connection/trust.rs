@@ -201,7 +201,7 @@ impl Connection {
 
     /// Whether the receiver discards `segment` because of its checksum, as far as can be known.
     pub fn has_wrong_checksum(&self, segment: &Segment<'_>) -> bool {
-        self.streams[segment.direction.index()].has(Fact::Checksums) && segment.is_checksum_wrong()
+        self.streams[segment.direction.index()].discards(segment)
     }
 
     /// Whether a reset may be from an endpoint: its numbers are inside the windows. (RFC 5961

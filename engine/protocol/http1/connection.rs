@@ -20,6 +20,7 @@ use crate::time::TimestampNs;
 
 mod guess;
 mod missing;
+mod retransmission;
 
 /// Bytes without a message, both directions together, after which no message is expected any more.
 /// More than precedes HTTP on some connections: SOCKS takes some tens of bytes, the PROXY protocol

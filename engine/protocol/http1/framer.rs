@@ -104,6 +104,8 @@ pub(super) struct Framer {
     /// The received part of a head, or of an incomplete field of a long head.
     pub(super) partial: Vec<u8>,
     pub(super) partial_meta: Option<SegmentMeta>,
+    /// Bytes of the head in progress that passed again: each time they did.
+    pub(super) retransmitted_bytes: u32,
 }
 
 impl Framer {
@@ -277,6 +279,7 @@ impl Framer {
 
     /// Drops the received part of a head. Returns whether there was one.
     pub fn drop_partial(&mut self, pool: &mut ExchangePool) -> bool {
+        self.retransmitted_bytes = 0;
         if self.partial_meta.take().is_none() {
             return false;
         }

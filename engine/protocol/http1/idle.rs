@@ -5,7 +5,7 @@
 use super::connection::{Http1Connection, Spoken, interest};
 use super::framer::ParseState;
 use crate::decode::SeqNumber;
-use crate::flow::{self, End, SegmentMeta};
+use crate::flow::{self, Copies, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
 use crate::protocol::{
@@ -196,6 +196,30 @@ impl Protocol for Http1 {
         match self {
             Http1::Idle(_) => Copied::Same,
             Http1::Active(active) => active.0.copy(cx, direction, bytes, meta),
+        }
+    }
+
+    fn bytes_with_copies<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: (&[u8], &Copies),
+        meta: &SegmentMeta,
+    ) -> Step {
+        let step = self.wake(cx.shared).bytes_with_copies(cx, direction, bytes, meta);
+        self.settle(cx.shared);
+        step
+    }
+
+    fn retransmitted<S>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        at: SeqNumber,
+        len_bytes: u32,
+    ) {
+        if let Http1::Active(active) = self {
+            active.0.retransmitted(cx, direction, &(at..at.plus(len_bytes)));
         }
     }
 

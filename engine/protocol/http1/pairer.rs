@@ -159,11 +159,7 @@ impl Pairer {
         parsed: &ParsedHead<'_>,
         status: u16,
     ) {
-        let scratch = cx.pool().take();
-        parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
-        self.store_headers_and_report(cx, scratch, false, parsed);
-        cx.pool().give_back(scratch);
-        let entry = cx.pool().entry(id);
+        let entry = self.begin_interim(cx, id, parsed.first.seq);
         entry.is_body_withheld &= status != 100;
         let exchange = &mut entry.exchange;
         exchange.add_interim(status);
@@ -171,6 +167,10 @@ impl Pairer {
         if !exchange.request.is_seen {
             self.open[cx.direction.index()].id = Some(id);
         }
+        let scratch = cx.pool().take();
+        parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
+        self.store_headers_and_report(cx, scratch, false, parsed);
+        cx.pool().give_back(scratch);
         if parsed.head.is_whole {
             cx.framer().state = ParseState::Start;
         } else {
@@ -208,6 +208,7 @@ impl Pairer {
         is_request: bool,
         parsed: &ParsedHead<'_>,
     ) {
+        self.charge_retransmitted_head(cx, id);
         let recorder = &mut cx.shared.recorder;
         if recorder.wants_headers() {
             recorder.pool.set_headers(id, is_request, parsed.header_lines());

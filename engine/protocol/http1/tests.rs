@@ -61,6 +61,9 @@ impl Reported {
         if exchange.gap_bytes > 0 {
             note += &format!(" gap={}", exchange.gap_bytes);
         }
+        if exchange.retransmitted_bytes > 0 {
+            note += &format!(" again={}", exchange.retransmitted_bytes);
+        }
         for (is_set, name) in [
             (exchange.is_switched, " switched"),
             (exchange.is_conflict, " conflict"),

@@ -119,6 +119,7 @@ pub(super) const KEY_INTERIM_LEN: &[u8] = b",\"interim_len\":";
 pub(super) const KEY_OUTCOME: &[u8] = b",\"outcome\":\"";
 pub(super) const KEY_END: &[u8] = b",\"end\":\"";
 pub(super) const KEY_GAP: &[u8] = b",\"gap_bytes\":";
+pub(super) const KEY_RETRANSMITTED: &[u8] = b",\"retransmitted_bytes\":";
 pub(super) const MIDSTREAM: &[u8] = b",\"midstream\":true";
 pub(super) const SWITCHED: &[u8] = b",\"switched\":true";
 pub(super) const CONFLICT: &[u8] = b",\"conflict\":true";
@@ -159,6 +160,7 @@ pub const FIXED_BYTES_MAX: usize = {
         KEY_TTFB,
         KEY_RESPONSE,
         KEY_GAP,
+        KEY_RETRANSMITTED,
         KEY_INTERIM_LEN,
     ];
     let mut index = 0;

@@ -533,6 +533,9 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
     if exchange.gap_bytes > 0 {
         number(KEY_GAP, exchange.gap_bytes, buffer);
     }
+    if exchange.retransmitted_bytes > 0 {
+        number(KEY_RETRANSMITTED, exchange.retransmitted_bytes, buffer);
+    }
     let flags = [
         (MIDSTREAM, exchange.is_midstream),
         (SWITCHED, exchange.is_switched),

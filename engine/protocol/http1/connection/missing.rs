@@ -154,6 +154,7 @@ impl Http1Connection {
             self.message(cx, direction, &head);
             self.gap(cx, direction, len_bytes, at);
         } else {
+            framer.retransmitted_bytes = 0;
             cx.shared.stats.http1.heads_unfinished += 1;
             self.lose_messages(cx, direction, len_bytes, at);
         }
@@ -301,6 +302,7 @@ impl Http1Connection {
             self.message(cx, direction, &head);
             self.framers[direction.index()].state = ParseState::Search;
         } else {
+            self.framers[direction.index()].retransmitted_bytes = 0;
             let is_counted = self.spoken == Spoken::Http1 && !is_reported;
             cx.shared.stats.http1.heads_unfinished += u64::from(is_counted);
         }
