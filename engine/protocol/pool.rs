@@ -220,11 +220,13 @@ impl ExchangePool {
         let mut message = std::mem::take(&mut from.response);
         let mut interim = std::mem::take(&mut from.interim);
         let (gap_bytes, interim_omitted) = (from.gap_bytes, from.interim_omitted);
+        let retransmitted_bytes = from.retransmitted_bytes;
         let (is_conflict, is_switched) = (from.is_conflict, from.is_switched);
         let into = self.exchange(request);
         std::mem::swap(&mut into.response, &mut message);
         std::mem::swap(&mut into.interim, &mut interim);
         into.gap_bytes += gap_bytes;
+        into.retransmitted_bytes += retransmitted_bytes;
         into.is_conflict |= is_conflict;
         into.is_switched |= is_switched;
         into.interim_omitted = interim_omitted;

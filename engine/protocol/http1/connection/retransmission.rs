@@ -95,7 +95,8 @@ impl Http1Connection {
         let framer = &mut self.framers[direction.index()];
         match framer.state {
             ParseState::Start | ParseState::Head { .. } => {
-                framer.retransmitted_bytes += u32::try_from(len_bytes).unwrap_or(0);
+                framer.retransmitted_bytes =
+                    framer.retransmitted_bytes.saturating_add(len_bytes as u32);
             }
             ParseState::Body(_) | ParseState::LongHead(_) => {
                 if let Some(id) = self.pairer.open[direction.index()].id {
@@ -119,7 +120,8 @@ impl Http1Connection {
         let head = framer.partial_meta.filter(|_| matches!(framer.state, ParseState::Head { .. }));
         // Where complete messages end.
         let end = head.map_or(passed_until, |first| first.seq);
-        framer.retransmitted_bytes += common_bytes(copy, &(end..passed_until));
+        framer.retransmitted_bytes =
+            framer.retransmitted_bytes.saturating_add(common_bytes(copy, &(end..passed_until)));
         if self.pairer.is_client(direction) {
             self.charge_requests(cx, direction, copy, end);
         } else {
