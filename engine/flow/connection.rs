@@ -194,7 +194,7 @@ impl Connection {
             return;
         }
         self.settle(segment.timestamp.min(context.horizon), context, visit);
-        if self.is_joining() && self.hold_for_join(segment, context, visit) {
+        if self.must_wait_to_join(segment) && self.hold_for_join(segment, context, visit) {
             return;
         }
         if segment.flags.is_rst() {
@@ -398,7 +398,7 @@ impl Connection {
     ) {
         while let Some(deadline) = self.deadline(&context.limits).filter(|deadline| *deadline < now)
         {
-            if self.reorder.as_ref().is_some_and(|reorder| reorder.joining.is_some()) {
+            if self.is_joining() {
                 self.begin_streams(context, visit);
                 continue;
             }

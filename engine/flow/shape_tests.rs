@@ -307,6 +307,12 @@ fn the_first_moments_are_bounded_and_believe_no_stranger() {
         let heard = run(&[talk[0].clone(), forged, talk[1].clone()]).flushed();
         assert_eq!(heard, expected);
     }
+    // The first segment is refused, and there is no room for it.
+    let config = FlowConfig { reorder_bytes_shard_max: 3000, ..FlowConfig::default() };
+    let mut full = run_with(config, &[]);
+    full.take(&Sent::data(Forward, 0, 0, &[b"GET / ", &[b'x'; 2000][..]].concat(), 1).flags(0));
+    full.take(&Sent::data(Forward, 3000, 0, b"", 2));
+    assert_eq!(full.flushed(), []);
     // A thousand segments in a millisecond are more than wait.
     let mut many = vec![talk[0].clone()];
     many.extend((0..1000).map(|number| Sent::data(Reverse, number * 1000, 18, &[b'x'; 1000], 2)));

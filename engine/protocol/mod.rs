@@ -458,6 +458,15 @@ impl ConnectionState {
     ) {
         let Some(HandOver { to, at, kept }) = self.hand_over() else { return };
         let mut before = std::mem::replace(self, to.state());
+        if let ConnectionState::Succession(both) = before {
+            // One succession at a time: whoever makes the protocol change again and again must not
+            // pile them up.
+            let Succession { before: mut first, now } = *both;
+            first.end(cx, End::Fin);
+            first.leave(cx.shared);
+            cx.shared.recorder.pool.release(SUCCESSION_BYTES);
+            before = now;
+        }
         if before.has_open() {
             let now = std::mem::take(self);
             cx.shared.recorder.pool.hold(SUCCESSION_BYTES);

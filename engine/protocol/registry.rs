@@ -97,15 +97,7 @@ macro_rules! protocols {
                     $($(#[$attribute])*
                       ConnectionState::$kind(state) => state.copy(cx, direction, bytes, meta),)*
                     ConnectionState::Succession(both) => {
-                        let copied = both.now.copy(cx, direction, bytes, meta);
-                        if copied == Copied::HandOver {
-                            // One succession at a time: whoever sends copies that differ must not
-                            // pile them up.
-                            both.before.end(cx, End::Fin);
-                            both.before.leave(cx.shared);
-                            both.before = ConnectionState::default();
-                        }
-                        copied
+                        both.now.copy(cx, direction, bytes, meta)
                     }
                 }
             }

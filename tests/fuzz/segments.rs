@@ -67,6 +67,8 @@ struct Watch {
     is_honest: bool,
     senders: [[Sender; 2]; 4],
     taken_bytes: u64,
+    /// Segments of unknown connections: their key, direction, position and length.
+    unknown: Vec<(FlowKey, Direction, SeqNumber, u64)>,
     heard_bytes: u64,
     gap_bytes: u64,
     heard: [Vec<String>; 4],
@@ -176,6 +178,7 @@ impl Segments {
             is_honest: mode & 1 == 0,
             senders,
             taken_bytes: 0,
+            unknown: Vec::new(),
             heard_bytes: 0,
             gap_bytes: 0,
             heard: Default::default(),
@@ -267,8 +270,25 @@ impl Segments {
         let unknown_count = self.table.stats().segments_unknown;
         let entered = self.table.enter(segment, &mut self.watch);
         let watch = &mut self.watch;
-        if self.table.stats().segments_unknown == unknown_count {
-            watch.taken_bytes += segment.payload.len() as u64;
+        let len_bytes = segment.payload.len() as u64;
+        match self.table.stats().segments_unknown.checked_sub(unknown_count) {
+            Some(0) => watch.taken_bytes += len_bytes,
+            Some(_) => {
+                let place = (segment.key, segment.direction, segment.payload_seq(), len_bytes);
+                watch.unknown.push(place);
+            }
+            // It begins a connection to which earlier ones belong: the last of those behind it.
+            None => {
+                let adopted = unknown_count - self.table.stats().segments_unknown;
+                let is_behind = |(key, way, at, _): &&(FlowKey, Direction, SeqNumber, u64)| {
+                    *key == segment.key
+                        && *way == segment.direction
+                        && at.distance(segment.payload_end()) >= 0
+                };
+                let behind = watch.unknown.iter().rev().filter(is_behind).map(|it| it.3);
+                let behind = behind.filter(|bytes| (1..=4096).contains(bytes));
+                watch.taken_bytes += len_bytes + behind.take(adopted as usize).sum::<u64>();
+            }
         }
         let Some(index) = entered else { return };
         self.table.accept(index, segment, |key, _, passed, way, chunk| {

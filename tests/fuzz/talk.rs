@@ -27,6 +27,8 @@ struct Tally {
     told_bytes: [u64; 2],
     exchanges: Vec<String>,
     is_request_missing: bool,
+    /// A head did not end, as far as can be told.
+    is_head_open: bool,
 }
 
 impl EventSink for Tally {
@@ -64,6 +66,8 @@ impl Tally {
         assert!(is_seen, "an exchange of nothing");
         for (sender, message) in [(flow.client, request), (flow.client.opposite(), response)] {
             if message.is_seen {
+                let is_bare = matches!(message.body_bytes, None | Some(0));
+                self.is_head_open |= is_bare && !message.is_ended;
                 let bytes = message.text.len() as u64 + message.body_bytes.unwrap_or(0);
                 self.told_bytes[sender.index()] += bytes;
             }
@@ -206,6 +210,7 @@ impl Script {
             && stats.heads_unfinished + stats.heads_cut == 0
             && tally.began == tally.first
             && !tally.is_request_missing
+            && !tally.is_head_open
             && !tally.request_heads.iter().any(|head| contains(head, b"expect"));
         let is_plain = self.mode & 3 == 0 && !self.has_gap;
         (is_in_place && is_plain).then_some(tally.exchanges)

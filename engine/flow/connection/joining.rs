@@ -11,14 +11,17 @@ use crate::flow::rival::HeldSegment;
 use crate::ids::Direction;
 
 impl Connection {
-    /// Whether a segment must wait for what may have come before it.
+    /// Whether the first segments wait.
     pub(super) fn is_joining(&self) -> bool {
-        match &self.reorder {
-            Some(reorder) if reorder.joining.is_some() => true,
-            _ => {
-                !self.joined_at.is_none() && self.streams.iter().all(|stream| !stream.is_started())
-            }
-        }
+        self.reorder.as_ref().is_some_and(|reorder| reorder.joining.is_some())
+    }
+
+    /// Whether `segment` must wait for what may have come before it.
+    pub(super) fn must_wait_to_join(&self, segment: &Segment<'_>) -> bool {
+        let is_first = segment.payload_wire_bytes > 0
+            && !self.joined_at.is_none()
+            && self.streams.iter().all(|stream| !stream.is_started());
+        is_first || self.is_joining()
     }
 
     /// Holds a segment. If there is no room for it, the streams begin with what there is, and false

@@ -127,6 +127,10 @@ impl Framer {
         match head::parse(data, expected, head) {
             Parsed::Complete if head.len_bytes <= limits.head_bytes_max => Found::Head,
             Parsed::Complete | Parsed::Partial => {
+                if self.partial_meta.is_some() {
+                    // A search has begun in the middle of another head.
+                    self.drop_partial(pool);
+                }
                 self.partial = pool.take_buffer();
                 self.partial_meta = Some(*meta);
                 self.state = ParseState::Head { has_line: false };

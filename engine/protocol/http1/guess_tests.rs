@@ -135,6 +135,11 @@ fn what_is_another_protocol_stays_one() {
         assert_eq!(whole.interest(), Interest::Foreign);
         assert_eq!(whole.carried(), Carried::Unknown);
         assert_eq!(whole.end(End::Fin).len(), 0, "{asked:?}");
+        // The beginning of a head is given back when the other side shows the protocol.
+        let mut begun = connection();
+        begun.ask("GET /inner HTTP/1.1\r\nHo").answer(answered).ask("st: a\r\n\r\n");
+        assert_eq!(begun.end(End::Fin).len(), 0, "{asked:?}");
+        assert_eq!(begun.shared.held_bytes(), 0);
         // Joined late, in the middle of a message.
         let mut late = late();
         late.ask(inner[0]).ask(inner[1]).answer(answered).answer(inner[1]).ask(asked);

@@ -1,6 +1,6 @@
 //! Announced bodies that may never come: the body of a response whose request was not seen and may
-//! have been a HEAD, the body of a request whose client waits for `100 Continue`, and that of a
-//! request which was found in a search and may have been text in the body of another one.
+//! have been a HEAD, the body of a request whose client waits for `100 Continue`, and that of the
+//! first request at a late start, which may have been text in the body of another one.
 
 use super::Http1Context;
 use super::framer::{Framer, ParseState};
@@ -9,13 +9,12 @@ use super::loss_pairing::Cause;
 use super::pairer::Pairer;
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
-use crate::protocol::pool::ExchangeId;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
 /// Whether an announced body does not come: the next head follows instead. The response to a lost
 /// HEAD has none, and a client that waits for `100 Continue` withholds it if it reads another
-/// response. What a search has found may have been no request ([`end_absent`]).
+/// response. What was found at a late start may have been no request ([`end_absent`]).
 #[inline(always)]
 pub(super) fn is_absent<S>(
     pairer: &Pairer,
@@ -36,7 +35,7 @@ pub(super) fn is_absent<S>(
             && exchange.request.body_bytes == Some(0)
             && framing.is_untouched();
         // A server that refuses does not wait for the body.
-        let is_doubtful = entry.is_after_loss && exchange.response.status < 400;
+        let is_doubtful = pairer.guess.is_some() && exchange.response.status < 400;
         (is_withheld || is_doubtful)
             && exchange.response.is_seen
             && has_read_all(&cx.framers[cx.direction.opposite().index()], meta)
@@ -48,15 +47,12 @@ pub(super) fn is_absent<S>(
     may_be && head::is_certain(data, pairer.expected(cx.direction))
 }
 
-/// The body of the open message does not come ([`is_absent`]). If some of it has come, then the
-/// request was text in the body of another one, whose response is the one that came.
+/// The body of the open message does not come ([`is_absent`]). If its client does not withhold it,
+/// then the request was text in the body of another one, whose response is the one that came.
 #[cold]
 pub(super) fn end_absent<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Context<'_, S>) {
-    let id = pairer.open[cx.direction.index()].id;
-    let is_client = pairer.is_client(cx.direction);
-    let has_body =
-        |id: &ExchangeId| cx.shared.recorder.pool.exchange(*id).request.body_bytes != Some(0);
-    match id.filter(|_| is_client).filter(has_body) {
+    let id = pairer.open[cx.direction.index()].id.filter(|_| pairer.is_client(cx.direction));
+    match id.filter(|id| !cx.shared.recorder.pool.entry(*id).is_body_withheld) {
         Some(id) => pairer.disown_request(cx, id),
         None => {
             let last = pairer.last_of_open_message(cx);

@@ -95,10 +95,13 @@ impl Http1Connection {
         first: &SegmentMeta,
     ) {
         let Some(guess) = &mut self.pairer.guess else { return };
-        guess.message_count += 1;
+        guess.message_count += u32::from(direction == guess.direction);
         let has_read_more =
             guess.read_until.zip(first.ack).is_some_and(|(before, now)| before.precedes(now));
-        if direction != guess.direction || guess.message_count > 1 && has_read_more {
+        // A request whose body is still in progress may yet turn out to be text itself.
+        let has_agreed =
+            direction != guess.direction && self.pairer.open[guess.client.index()].id.is_none();
+        if has_agreed || guess.message_count > 1 && has_read_more {
             self.confirm(cx);
         }
     }

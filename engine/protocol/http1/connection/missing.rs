@@ -289,6 +289,8 @@ impl Http1Connection {
         let expected = self.pairer.expected(direction);
         let framer = &mut self.framers[direction.index()];
         if !framer.is_in_head() {
+            // The other direction may have ended HTTP in the meantime.
+            framer.drop_partial(&mut cx.shared.recorder.pool);
             return;
         }
         let is_reported = matches!(framer.state, ParseState::LongHead(_));

@@ -37,7 +37,7 @@ impl Pairer {
     /// The exchange is over. Returns whether it waits: for the guess to be confirmed, or for the
     /// other responses of a batch.
     #[cold]
-    pub fn hold<S>(
+    pub fn hold<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
         id: ExchangeId,
@@ -51,6 +51,10 @@ impl Pairer {
         let exchange = cx.pool().exchange(id);
         (exchange.outcome, exchange.end) = (Some(outcome), end);
         self.held.push(id, cx.pool());
+        if self.pending.count() + self.held.count() > cx.shared.limits.pending_count_max {
+            self.confirm(cx);
+            self.end_batch(cx, false);
+        }
         true
     }
 
