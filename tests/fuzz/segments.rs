@@ -67,7 +67,8 @@ struct Watch {
     is_honest: bool,
     senders: [[Sender; 2]; 4],
     taken_bytes: u64,
-    /// Segments of unknown connections: their key, direction, position and length.
+    /// Segments of unknown connections that look like text: their key, direction, position and
+    /// length.
     unknown: Vec<(FlowKey, Direction, SeqNumber, u64)>,
     heard_bytes: u64,
     gap_bytes: u64,
@@ -274,8 +275,10 @@ impl Segments {
         match self.table.stats().segments_unknown.checked_sub(unknown_count) {
             Some(0) => watch.taken_bytes += len_bytes,
             Some(_) => {
+                let begin = &segment.payload[..segment.payload.len().min(16)];
+                let is_text = begin.is_ascii() && (1..=4096).contains(&len_bytes);
                 let place = (segment.key, segment.direction, segment.payload_seq(), len_bytes);
-                watch.unknown.push(place);
+                watch.unknown.extend(is_text.then_some(place));
             }
             // It begins a connection to which earlier ones belong: the last of those behind it.
             None => {
@@ -286,7 +289,6 @@ impl Segments {
                         && at.distance(segment.payload_end()) >= 0
                 };
                 let behind = watch.unknown.iter().rev().filter(is_behind).map(|it| it.3);
-                let behind = behind.filter(|bytes| (1..=4096).contains(bytes));
                 watch.taken_bytes += len_bytes + behind.take(adopted as usize).sum::<u64>();
             }
         }

@@ -33,6 +33,11 @@ impl Connection {
         context: &mut ReassemblyContext,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) -> bool {
+        if segment.flags.is_rst() {
+            // Nothing comes behind it.
+            self.begin_streams(context, visit);
+            return false;
+        }
         let pool = &mut context.pool.segments;
         let joining = self.reorder.as_ref().and_then(|reorder| reorder.joining.as_ref());
         let has_room = match joining {
