@@ -104,7 +104,8 @@ impl TextFormat {
             // If the target is not known, it may be anywhere in the line.
             let (start, end) = target_in(line, message.target()).unwrap_or((0, line.len()));
             let target = &line[start..end];
-            let is_cut = message.start_line_bytes as usize == message.text.len();
+            let whole = message.text.get(..message.start_line_bytes as usize);
+            let is_cut = !whole.is_some_and(|line| line.ends_with(b"\n"));
             out.extend_from_slice(&line[..start]);
             let shown = self.masks.shown(Kind::Target, target, is_cut, &mut memory);
             out.extend_from_slice(shown);
@@ -274,8 +275,15 @@ mod tests {
         request.fields.target = Span::new(8, 21);
         let shown = line(&mut format, &request, Direction::Forward);
         assert_eq!(shown, "CONNECT ***@h:443 HTTP/1.1\n");
+        let mut whole = message(b"CONNECT h:443 HTTP/1.0\r\n", 0);
+        whole.fields.target = Span::new(8, 13);
+        let shown = line(&mut format, &whole, Direction::Forward);
+        assert_eq!(shown, "CONNECT h:443 HTTP/1.0\n");
         let mut cut = message(b"GET http://us", 0);
         cut.fields.target = Span::new(4, 13);
+        assert_eq!(line(&mut format, &cut, Direction::Forward), "GET http://***\n");
+        let mut cut = message(b"GET http://us\r", 0);
+        cut.fields.target = Span::new(4, 14);
         assert_eq!(line(&mut format, &cut, Direction::Forward), "GET http://***\n");
         let response = message(b"HTTP/1.1 200 what?\r\n\r\n", 200);
         assert_eq!(line(&mut format, &response, Direction::Forward), "HTTP/1.1 200 what?\n");
