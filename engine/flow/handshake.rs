@@ -121,7 +121,7 @@ mod tests {
     fn a_handshake_whose_timestamps_run_backwards_took_no_time() {
         let connect_ns = |syn_at: u64, syn_ack_at: u64, is_syn_first: bool| {
             let mut handshake = Handshake::default();
-            let mut see_syn = |handshake: &mut Handshake| handshake.see_syn(TimestampNs(syn_at));
+            let see_syn = |handshake: &mut Handshake| handshake.see_syn(TimestampNs(syn_at));
             if is_syn_first {
                 see_syn(&mut handshake);
             }
