@@ -186,8 +186,8 @@ fn line_end(value: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// Whether there are odd bytes within `name`, not only around it. It may hold more than a name then:
-/// a line without a colon counts as one.
+/// Whether there are odd bytes within `name`, not only around it. It may hold more than a name
+/// then: a line without a colon counts as one.
 fn has_words(name: &[u8]) -> bool {
     let mut words = name.split(|byte| !is_token_byte(*byte)).filter(|word| !word.is_empty());
     words.nth(1).is_some()
