@@ -17,7 +17,8 @@ use crate::totals::Totals;
 use std::fs::{File, Metadata};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -323,11 +324,20 @@ fn line_format(config: &Config, names: &IfaceNames) -> Box<dyn Format + Send> {
     match config.emit.format {
         LineFormat::Json => Box::new(JsonFormat::new(&config.emit, names.clone())),
         LineFormat::Text { is_verbose } => {
-            let is_stdout = config.emit.output == Output::Stdout;
-            let is_terminal = is_stdout && std::io::stdout().is_terminal();
+            let is_terminal = match &config.emit.output {
+                Output::Stdout => std::io::stdout().is_terminal(),
+                Output::File(path) => is_terminal(path),
+            };
             Box::new(TextFormat::new(&config.emit, is_verbose, is_terminal))
         }
     }
+}
+
+/// Whether a file is a terminal, as `/dev/tty` is, and `/dev/stdout` may be.
+fn is_terminal(path: &Path) -> bool {
+    // Nothing else is opened: of a pipe, that would be noticed at its other end.
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
+        && File::options().append(true).open(path).is_ok_and(|file| file.is_terminal())
 }
 
 impl Running {

@@ -114,6 +114,9 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
         lines += &format!("{}.{} [{state}{kind}]\n", interface.ifindex, interface.name);
     }
     lines += "any (all interfaces)\n";
+    if std::io::stdout().is_terminal() {
+        lines = stderr::visible(lines);
+    }
     match std::io::stdout().write_all(lines.as_bytes()) {
         // A reader that closed the pipe has seen enough; that is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -9,8 +9,9 @@ use crate::sys::counters::Reason;
 use std::fmt;
 use std::time::Duration;
 
-/// With fewer connections of which one direction was seen, there is no hint about them.
-const ONE_SIDED_COUNT_MIN: u64 = 5;
+/// With fewer connections of which one direction was seen, there is no hint about them. The two
+/// halves of one connection are enough.
+const ONE_SIDED_COUNT_MIN: u64 = 2;
 
 /// All counters of a run.
 #[derive(Clone, Debug, Default)]

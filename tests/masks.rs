@@ -3,15 +3,16 @@
 
 use httplines::config::EmitConfig;
 use httplines::ids::{IfaceId, IfaceNames};
-use httplines::record::{Exchange, JsonFormat, Span};
+use httplines::record::{Exchange, JsonFormat, Span, is_unsafe};
 use serde_json::{Value, json};
+use std::process::Command;
 
 use crate::support::capture_file::{Order, Unit, pcap};
 use crate::support::conversation::Conversation;
 use crate::support::exchange::{self, header, put, request_line, status_line, typical};
 use crate::support::fields::{exchange_of, from_base64};
 use crate::support::program::run;
-use crate::support::{records, schema};
+use crate::support::{records, schema, skip};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const SECRET: &str = "SEKRET";
@@ -175,6 +176,26 @@ fn credentials_are_masked_under_any_name_and_in_any_line() {
     let shown = output(&capture, "-o - --all-headers --show-secrets");
     let count = String::from_utf8(shown).unwrap().matches(SECRET).count();
     assert!(count > 100, "{count}");
+}
+
+/// script(1) provides a terminal, under any of its names.
+#[test]
+fn a_terminal_is_safe_under_any_name() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("odd.pcap");
+    let target = "/\x1b[2J\u{9b}\u{202e}\u{2028}".as_bytes();
+    std::fs::write(&path, capture(&[(request(target, b""), OK.to_vec())])).expect("a file");
+    for output in ["-", "/dev/stdout", "/dev/tty"] {
+        let program = crate::httplines();
+        let inner = format!("'{program}' -r {} -q --format text -o {output}", path.display());
+        let script = Command::new("script").args(["-qefc", &inner, "/dev/null"]).output();
+        let Ok(script) = script else { skip!("needs script(1)") };
+        let screen = String::from_utf8(script.stdout).expect("text");
+        let shown = r"GET /\x1b[2J\xc2\x9b\xe2\x80\xae\xe2\x80\xa8 HTTP/1.1";
+        assert!(screen.contains(shown), "{output}: {screen:?}");
+        let is_raw = |it: char| is_unsafe(it) && !"\r\n".contains(it);
+        assert!(!screen.contains(is_raw), "{output}: {screen:?}");
+    }
 }
 
 #[test]

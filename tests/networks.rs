@@ -281,9 +281,12 @@ fn one_sided_connections_in_networks_bring_a_hint() {
         assert!(totals.contains(&format!("{halves} flows one-sided")), "{totals}");
     }
     let vlans = &carriers()[0];
-    // Two connections are no reason for a hint, nor are those of a minority.
-    let few: Vec<_> = (0..2).flat_map(|n| carried(&connection(0, n), vlans.wrap)).collect();
-    assert!(!told(&few, &[]).1.contains("hint"));
+    // The halves of one connection are a reason for a hint, one half is none.
+    let one = carried(&connection(0, 1), vlans.wrap);
+    assert!(told(&one, &[]).1.contains(&format!("2 of 2 {HINT}")));
+    let own = carried(&connection(0, 1), |ip, is_own| by_way(is_own, vec![in_vlan(9, ip)], vec![]));
+    assert!(!told(&own, &[]).1.contains("hint"));
+    // Nor are those of a minority.
     let some: Vec<_> = (0..5).flat_map(|n| carried(&connection(0, n), vlans.wrap)).collect();
     assert!(told(&some, &[]).1.contains(HINT));
     let whole = (1..3).flat_map(|number| {

@@ -18,7 +18,7 @@ pub fn say(text: fmt::Arguments<'_>) {
 
 /// `text` with the characters escaped that must not reach a terminal, as names of files and
 /// interfaces may have them.
-fn visible(text: String) -> String {
+pub fn visible(text: String) -> String {
     let is_shown = |character: char| character == '\n' || !is_unsafe(character);
     if text.chars().all(is_shown) {
         return text;

@@ -98,18 +98,17 @@ impl TextFormat {
         let line = &line[..hidden.unwrap_or(line.len())];
         let mut out = Vec::with_capacity(line.len() + MASK.len());
         let mut memory = Vec::new();
-        if message.is_response() {
-            out.extend_from_slice(self.masks.shown(Kind::Other, line, false, &mut memory));
-        } else {
-            // If the target is not known, it may be anywhere in the line.
-            let (start, end) = target_in(line, message.target()).unwrap_or((0, line.len()));
-            let target = &line[start..end];
-            let is_cut = message.start_line_bytes as usize == message.text.len();
-            out.extend_from_slice(&line[..start]);
-            let shown = self.masks.shown(Kind::Target, target, is_cut, &mut memory);
-            out.extend_from_slice(shown);
-            out.extend_from_slice(&line[end..]);
-        }
+        let (kind, part) = match message.is_response() {
+            true => (Kind::Other, message.reason()),
+            false => (Kind::Target, message.target()),
+        };
+        // If the part is not known, it may be anywhere in the line.
+        let (start, end) = place_in(line, part).unwrap_or((0, line.len()));
+        let whole = message.text.get(..message.start_line_bytes as usize);
+        let is_cut = !whole.is_some_and(|line| line.ends_with(b"\n"));
+        out.extend_from_slice(&line[..start]);
+        out.extend_from_slice(self.masks.shown(kind, &line[start..end], is_cut, &mut memory));
+        out.extend_from_slice(&line[end..]);
         if hidden.is_some() && !out.ends_with(MASK) {
             out.extend_from_slice(MASK);
         }
@@ -131,11 +130,11 @@ fn endpoint(flow: &FlowIdentity<'_>, index: usize, out: &mut Vec<u8>) {
     append_decimal(u64::from(flow.key.port(index)), out);
 }
 
-/// Where `target` is in `line`, of which it is a part, so its position follows from the addresses.
-fn target_in(line: &[u8], target: Option<&[u8]>) -> Option<(usize, usize)> {
-    let target = target?;
-    let start = (target.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
-    let end = (start + target.len()).min(line.len());
+/// Where `part` is in `line`, of which it is a part, so its position follows from the addresses.
+fn place_in(line: &[u8], part: Option<&[u8]>) -> Option<(usize, usize)> {
+    let part = part?;
+    let start = (part.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
+    let end = (start + part.len()).min(line.len());
     (start <= end).then_some((start, end))
 }
 
@@ -274,10 +273,20 @@ mod tests {
         request.fields.target = Span::new(8, 21);
         let shown = line(&mut format, &request, Direction::Forward);
         assert_eq!(shown, "CONNECT ***@h:443 HTTP/1.1\n");
+        let mut whole = message(b"CONNECT h:443 HTTP/1.0\r\n", 0);
+        whole.fields.target = Span::new(8, 13);
+        let shown = line(&mut format, &whole, Direction::Forward);
+        assert_eq!(shown, "CONNECT h:443 HTTP/1.0\n");
         let mut cut = message(b"GET http://us", 0);
         cut.fields.target = Span::new(4, 13);
         assert_eq!(line(&mut format, &cut, Direction::Forward), "GET http://***\n");
+        let mut cut = message(b"GET http://us\r", 0);
+        cut.fields.target = Span::new(4, 14);
+        assert_eq!(line(&mut format, &cut, Direction::Forward), "GET http://***\n");
         let response = message(b"HTTP/1.1 200 what?\r\n\r\n", 200);
         assert_eq!(line(&mut format, &response, Direction::Forward), "HTTP/1.1 200 what?\n");
+        let mut response = message(b"HTTP/1.1 302 /a?b\r\n\r\n", 302);
+        response.fields.reason = Span::new(13, 17);
+        assert_eq!(line(&mut format, &response, Direction::Forward), "HTTP/1.1 302 /a?***\n");
     }
 }

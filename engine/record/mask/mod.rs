@@ -67,12 +67,12 @@ impl Masks {
             !self.is_secrets_shown && is_credential(letters)
                 || self.names.iter().any(|known| known == letters)
         };
-        with_letters(name, |letters| is_known(letters) || letters.is_empty() && self.leads(value))
-            || !self.names.is_empty()
-                // A line without a colon counts as a name, which then has several words.
-                && name
-                    .split(|byte| !is_token_byte(*byte))
-                    .any(|word| with_letters(word, is_known))
+        with_letters(name, |letters| {
+            is_known(letters)
+                || letters.is_empty() && self.leads(value)
+                // What the user gave may be a part of other names: it is looked for only in texts.
+                || !self.names.is_empty() && has_words(name) && self.names_secret(letters)
+        })
     }
 
     /// Whether `value` begins with the name of a secret, as in the line `: Cookie: a`.
@@ -82,16 +82,10 @@ impl Masks {
         with_letters(&value[..end], |letters| self.names_secret(letters))
     }
 
-    /// The name of a header as it is shown, if its value is a secret or URIs are masked. Odd bytes
-    /// around it are shown. If there are some within it, it may hold more than a name.
+    /// The name of a header as it is shown. If its value is a secret or URIs are masked, only what
+    /// is surely a name is shown.
     pub fn shown_name<'a>(&self, name: &'a [u8], is_secret: bool) -> &'a [u8] {
-        if !is_secret && !self.is_query_redacted {
-            return name;
-        }
-        let is_odd = |byte: &u8| !is_token_byte(*byte);
-        let mut words = name.split(is_odd).filter(|word| !word.is_empty());
-        let _first = words.next();
-        if words.next().is_none() { name } else { MASK }
+        if (is_secret || self.is_query_redacted) && has_words(name) { MASK } else { name }
     }
 
     /// `value` as it is shown. If a part of it is masked, it is built in `memory`. `is_cut` is
@@ -192,6 +186,13 @@ fn line_end(value: &[u8], from: usize) -> Option<usize> {
     })
 }
 
+/// Whether there are odd bytes within `name`, not only around it. It may hold more than a name
+/// then: a line without a colon counts as one.
+fn has_words(name: &[u8]) -> bool {
+    let mut words = name.split(|byte| !is_token_byte(*byte)).filter(|word| !word.is_empty());
+    words.nth(1).is_some()
+}
+
 /// The bytes of names (RFC 9110 section 5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     match byte {
@@ -257,6 +258,7 @@ mod tests {
             let masks = masks(&["X-Foo", "-"], is_secrets_shown, false);
             let is_secret = |name: &[u8]| masks.is_secret(name, b"a");
             assert!(is_secret(b"x_foo") && is_secret(b"\0X-Foo\xa0") && is_secret(b"X-Foo SEKRET"));
+            assert!(is_secret(b"X-A\rX-F\0oo") && is_secret(b"X-A\r\n X\x7f-Foo"));
             assert!(!is_secret(b"X-Food") && !is_secret(b"X-A") && !is_secret(b""));
             assert_eq!(is_secret(b"Cookie"), !is_secrets_shown);
             assert_eq!(shown(&masks, Kind::Other, b"1\rX-Foo: SEKRET"), "1\r***");

@@ -83,7 +83,7 @@ fn redact_segments(uri: &[u8], is_cut: bool, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(MASK);
             return true;
         }
-        is_authority = match segment {
+        is_authority = match segment.trim_ascii() {
             [] => rest.len() < uri.len(),
             _ => !is_plain && ends_scheme(shown),
         };
@@ -143,7 +143,8 @@ fn userinfo_len(segment: &[u8], is_authority: bool) -> Option<usize> {
 fn is_host(segment: &[u8]) -> bool {
     let host = segment.strip_prefix(b"@").unwrap_or(segment).trim_ascii();
     let behind = if host.starts_with(b"[") {
-        let Some(bracket) = memchr(b']', host) else { return false };
+        let is_address = |end: &usize| parameters_at(&host[..*end]).is_none();
+        let Some(bracket) = memchr(b']', host).filter(is_address) else { return false };
         &host[bracket + 1..]
     } else {
         let colon = decoded_bytes(host).find(|(byte, ..)| *byte == b':');
@@ -162,9 +163,9 @@ fn parameters_at(segment: &[u8]) -> Option<usize> {
     decoded_bytes(segment).find(|(byte, ..)| is_delimiter(*byte)).map(|(_, _, end)| end)
 }
 
-/// Whether a segment ends with the `:` of a scheme.
+/// Whether a segment ends with the `:` of a scheme. Browsers skip white space there.
 fn ends_scheme(segment: &[u8]) -> bool {
-    decoded_bytes(segment).last().is_some_and(|(byte, ..)| byte == b':')
+    decoded_bytes(segment.trim_ascii()).last().is_some_and(|(byte, ..)| byte == b':')
 }
 
 /// Where a URI begins in a value that is no URI by its name: at its first byte, or at the `:` of an
@@ -212,6 +213,8 @@ mod tests {
             ("http:/\\user@h/", "http:/\\***@h/"),
             ("http:/user:pw@h/", "http:/***@h/"),
             ("http:user:pw@h/", "***@h/"),
+            ("http:\t/user@h/", "http:\t/***@h/"),
+            ("http:/\t/user@h/", "http:/\t/***@h/"),
             ("http://u:p@w@h/", "http://***@h/"),
             ("http://u:p;w&x=y@h/", "http://***@h/"),
             ("http://u%3Apw%40h/", "http://***%40h/"),
@@ -241,6 +244,7 @@ mod tests {
             ("user:pw", "***"),
             ("h:123456", "***"),
             ("[::1", "***"),
+            ("[;]", "***"),
         ] {
             assert_eq!(redacted(uri.as_bytes()), shown, "{uri}");
         }
@@ -333,6 +337,7 @@ mod tests {
         let pieces: Vec<&[u8]> = vec![
             b"http", b":", b"/", b"//", b"\\", b"@", b"?", b"#", b";", b"&", b"=", b"[", b"]",
             b"%3f", b"%40", b"%3A", b"%2F", b"%25", b"%", b"25", b"80", b"h", b"a b", b"\xff",
+            b"\t",
         ];
         prop::collection::vec(prop::sample::select(pieces), 0..16).prop_map(|them| them.concat())
     }
