@@ -41,6 +41,11 @@ fn text_in_the_body_of_a_response_is_no_request() {
     let put = "PUT /fake HTTP/1.1\r\nContent-Length: 999999\r\n\r\n";
     assert_goes_on(late().answer(put).answer("body"), &[]);
     assert_goes_on(late().answer(&put[..20]).answer("body"), &[]);
+    // What is withdrawn counts for nothing.
+    let mut upload = late();
+    upload.ask("HTTP/1.1 100 Continue\r\n\r\ntext");
+    assert_eq!(upload.shared.stats().exchanges.responses, 0);
+    assert_eq!(upload.shared.stats().http1.guesses_withdrawn, 1);
 }
 
 #[test]

@@ -138,10 +138,11 @@ impl Pairer {
 /// Takes an exchange back that was none.
 fn forget<S>(cx: &mut Http1Context<'_, S>, id: ExchangeId) {
     let exchange = cx.pool().exchange(id);
-    let (requests, responses) =
-        (u64::from(exchange.request.is_seen), u64::from(exchange.response.is_seen));
+    let interim = exchange.interim.len() as u64 + u64::from(exchange.interim_omitted);
+    let final_response = u64::from(exchange.response.is_seen);
+    let requests = u64::from(exchange.request.is_seen);
     let stats = &mut cx.shared.recorder.stats;
     stats.requests -= requests;
-    stats.responses -= responses;
+    stats.responses -= interim + final_response;
     cx.pool().give_back(id);
 }
