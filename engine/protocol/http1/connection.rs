@@ -365,7 +365,7 @@ impl Http1Connection {
         let framer = &mut self.framers[direction.index()];
         framer.drop_partial(&mut cx.shared.recorder.pool);
         framer.state = ParseState::Search;
-        if self.is_refuted(cx, direction) {
+        if self.is_refuted(cx, direction, meta) {
             // It is searched again, for messages of either kind.
             return 0;
         }

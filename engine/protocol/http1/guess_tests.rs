@@ -43,6 +43,66 @@ fn text_in_the_body_of_a_response_is_no_request() {
     assert_goes_on(late().answer(&put[..20]).answer("body"), &[]);
 }
 
+/// What looks like a response there announces a body, but does not take the responses that follow.
+#[test]
+fn text_in_the_body_of_a_response_is_no_response_for_long() {
+    for framing in ["Content-Length: 99999\r\n", "Content-Length: 30\r\n", ""] {
+        let fake = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
+        for head in ["", "HTTP/1.1 203 OK\r\nContent-Length: 999\r\n\r\n"] {
+            let mut download = late();
+            for text in [head, &fake, "text"] {
+                download.answer(text);
+            }
+            let before = ["- - - 203 0 no_request", "- - - 200 4 no_request"];
+            assert_goes_on(&mut download, &before[usize::from(head.is_empty())..]);
+        }
+    }
+}
+
+/// Nor do pieces of a real one, however small, withdraw what came before.
+#[test]
+fn a_head_in_small_pieces_is_no_text() {
+    let [first, second] = [get(1), get(2)];
+    for at in 1..second.len() {
+        let mut batch = late();
+        for text in [&first, &second[..at], &second[at..]] {
+            batch.say(Forward, text.as_bytes());
+        }
+        batch.answer(&numbered(1, "")).answer(&numbered(2, "")).ask(&get(3));
+        let notes = batch.answer(&numbered(3, "")).end(End::Exit);
+        assert_eq!(notes, ["GET /1 0 200 1", "GET /2 0 200 2", "GET /3 0 200 3"], "{at}");
+    }
+    let [first, second] = [numbered(1, ""), numbered(2, "")];
+    for at in 1..20 {
+        let mut answers = late();
+        answers.answer(&first).answer(&second[..at]).answer(&second[at..]);
+        let expected = ["- - - 200 1 no_request", "- - - 200 2 no_request"];
+        assert_goes_on(&mut answers, &expected);
+    }
+}
+
+/// A late start at the first piece of a line whose method is unusual.
+#[test]
+fn any_token_may_begin_a_line_in_pieces() {
+    let line = "x_Method /a HTTP/1.1\r\n";
+    for at in "x_Method /".len()..line.len() {
+        let mut asked = late();
+        asked.ask(&line[..at]).ask(&line[at..]).ask("\r\n").answer(OK);
+        assert_goes_on(&mut asked, &["x_Method /a 0 200 5"]);
+    }
+    for text in ["x_Method /a and more", "x_Method /a HTTP/2", "x_Method /a HTTP/1.1 and"] {
+        assert_goes_on(late().ask(text).ask("\r\n\r\n").answer(OK), &["- - - 200 5 no_request"]);
+    }
+}
+
+/// The response whose interim response has withdrawn a guess.
+#[test]
+fn what_withdraws_a_guess_is_not_behind_a_loss() {
+    let mut upload = late();
+    upload.ask(OK).answer("HTTP/1.1 100 Continue\r\n\r\n").answer(OK);
+    assert_goes_on(&mut upload, &["- - - 200 5 no_request [100]"]);
+}
+
 #[test]
 fn text_in_the_body_of_a_request_is_no_message() {
     for fake in [FAKE, OK, "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n"] {

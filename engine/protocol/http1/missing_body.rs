@@ -41,9 +41,9 @@ pub(super) fn is_absent<S>(
             && exchange.response.is_seen
             && has_read_all(&cx.framers[cx.direction.opposite().index()], meta)
     } else {
-        !exchange.request.is_seen
-            && exchange.response.body_bytes == Some(0)
-            && framing.is_untouched()
+        let is_seen = exchange.request.is_seen;
+        let is_begun = exchange.response.body_bytes != Some(0) || !framing.is_untouched();
+        !is_seen && (!is_begun || answers_next(pairer, cx, meta))
     };
     may_be && head::is_certain(data, pairer.expected(cx.direction))
 }
@@ -59,10 +59,20 @@ pub(super) fn end_absent<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Contex
     match id.filter(|_| is_client).filter(has_body) {
         Some(id) => pairer.disown_request(cx, id),
         None => {
-            let last = pairer.last_of_open_message(cx);
+            let last = cx.framer().last_at;
             pairer.end_message(cx, last);
         }
     }
+}
+
+/// Whether this segment begins where the next request's client had read to, and its sender had
+/// received that request. If the client waits for each response, the one before has ended there. So
+/// what has a longer body was text in it.
+#[cold]
+fn answers_next<S>(pairer: &Pairer, cx: &mut Http1Context<'_, S>, meta: &SegmentMeta) -> bool {
+    let (Some(id), false) = (pairer.pending.first(), pairer.loss.is_sliding) else { return false };
+    let request = cx.pool().entry(id);
+    request.read_until == Some(meta.seq) && meta.ack.is_some_and(|ack| request.start.precedes(ack))
 }
 
 /// Whether the sender of this segment had read everything before it. What a client sends without

@@ -328,11 +328,6 @@ impl Pairer {
         Some(cx.pool().exchange(id).message_mut(is_request))
     }
 
-    /// When the last byte of the open message passed.
-    pub fn last_of_open_message<S>(&self, cx: &mut Http1Context<'_, S>) -> Option<TimestampNs> {
-        self.open_message(cx)?.last
-    }
-
     /// Counts `used_bytes` of the open message behind its head, including `body_bytes` of the body
     /// itself.
     #[inline(always)]

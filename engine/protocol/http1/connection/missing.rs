@@ -193,7 +193,7 @@ impl Http1Connection {
             ParseState::Start => {
                 self.advance(cx, direction, len_bytes, meta);
                 self.framers[direction.index()].state = ParseState::Search;
-                if !self.is_refuted(cx, direction) {
+                if !self.is_refuted(cx, direction, meta) {
                     self.count_resync(cx);
                 }
                 self.skip_bytes(cx, direction, len_bytes as usize, meta);
@@ -201,7 +201,7 @@ impl Http1Connection {
             ParseState::Search => {
                 self.advance(cx, direction, len_bytes, meta);
                 if self.is_strange_answer(cx, direction, meta) {
-                    self.withdraw(cx);
+                    self.withdraw(cx, direction, meta);
                 }
                 self.skip_bytes(cx, direction, len_bytes as usize, meta);
             }
