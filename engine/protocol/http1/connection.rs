@@ -51,6 +51,9 @@ pub(crate) struct Http1Connection {
     /// The head that switched the connection to another protocol, or the line that shows that it
     /// speaks one.
     pub(super) left_by: Option<FirstBytes>,
+    /// Who sent the last start line of another protocol, on a connection that was joined late. It
+    /// may have been text, unless the other side sends one as well.
+    pub(super) other_by: Option<Direction>,
     /// Set if the connection turned out to speak another protocol.
     pub(super) successor: Option<Box<HandOver>>,
 }

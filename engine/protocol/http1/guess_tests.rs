@@ -202,6 +202,38 @@ fn what_is_another_protocol_stays_one() {
     }
 }
 
+/// Where the capture ends with a message inside, none of it is told.
+#[test]
+fn another_protocol_of_both_sides_is_surely_one() {
+    let (asked, answered) = ("REQMOD icap://i/x ICAP/1.0\r\n\r\n", "ICAP/1.0 200 OK\r\n\r\n");
+    for inner in [FAKE, OK] {
+        let mut late = late();
+        for _ in 0..2 {
+            late.ask(asked).ask(FAKE).answer(answered).answer(inner);
+        }
+        assert_eq!(late.interest(), Interest::Foreign);
+        assert_eq!(late.end(End::Fin).len(), 0, "{inner:?}");
+    }
+    // The text of one side is none.
+    let mut upload = late();
+    upload.ask(asked).ask(asked).answer(OK);
+    assert_goes_on(&mut upload, &["- - - 200 5 no_request"]);
+}
+
+#[test]
+fn a_head_that_another_protocol_cuts_is_freed() {
+    for is_late in [false, true] {
+        let mut cut = if is_late { late() } else { connection() };
+        cut.answer("ICAP/1.0 200 OK\r\n").answer("GET /a").ask("REQMOD icap://i/x ICAP/1.0\r\n");
+        assert_eq!(cut.end(End::Fin).len(), 0);
+        assert_eq!(cut.shared.held_bytes(), 0);
+    }
+    let mut cut = connection();
+    cut.answer("GE").ask("REQMOD icap://i/x ICAP/1.0\r\n");
+    assert_eq!(cut.end(End::Fin).len(), 0);
+    assert_eq!(cut.shared.held_bytes(), 0);
+}
+
 #[test]
 fn text_that_the_other_side_does_not_answer_in_http_is_no_request() {
     let mut mail = connection();

@@ -63,7 +63,8 @@ impl Http1Connection {
     }
 
     /// Whether `data` begins with a start line of another protocol that may carry messages of HTTP.
-    /// If it is among the first that passed, the connection speaks that protocol.
+    /// If it is among the first that passed, or the other side sends such lines, too, the connection
+    /// speaks that protocol.
     #[cold]
     pub(super) fn is_other_protocol<S: EventSink>(
         &mut self,
@@ -78,9 +79,13 @@ impl Http1Connection {
         if self.pairer.guess.is_some() {
             self.withdraw(cx, direction, meta);
         }
-        if !cx.flow.handshake.is_midstream() {
+        let other_by = self.other_by.replace(direction);
+        if !cx.flow.handshake.is_midstream() || other_by == Some(direction.opposite()) {
             self.spoken = Spoken::Other;
             self.left_by = Some(FirstBytes::of(direction, data, meta));
+            for framer in &mut self.framers {
+                framer.drop_partial(&mut cx.shared.recorder.pool);
+            }
             self.leave();
         }
         true

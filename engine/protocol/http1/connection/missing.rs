@@ -248,7 +248,7 @@ impl Http1Connection {
         meta: &SegmentMeta,
     ) -> Copied {
         if self.left_by.is_some_and(|head| head.differ_from(direction, bytes, meta)) {
-            self.left_by = None;
+            (self.left_by, self.other_by) = (None, None);
             self.pairer.has_switched = false;
             if self.spoken == Spoken::Other {
                 self.spoken = Spoken::Unclear;
