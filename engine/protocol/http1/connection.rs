@@ -482,11 +482,14 @@ impl Http1Connection {
             return None;
         }
         let entry = shared.recorder.pool.entry(open.id?);
-        if entry.is_body_withheld && entry.exchange.request.body_bytes == Some(0) {
-            // The client may withhold the body.
+        let is_client = self.pairer.is_client(direction);
+        // The client may withhold the body, or what a search has found was no request.
+        let is_withheld = entry.is_body_withheld && entry.exchange.request.body_bytes == Some(0);
+        let is_doubtful = is_client && entry.is_after_loss && entry.exchange.response.is_seen;
+        if is_withheld || is_doubtful {
             return None;
         }
-        let head = &entry.exchange.message(self.pairer.is_client(direction)).text;
+        let head = &entry.exchange.message(is_client).text;
         Some(Elidable {
             head_end: framer.head_at.plus(head.len() as u32),
             until: framer.passed_until?.plus(rest_bytes.min(u64::from(ahead_bytes_max)) as u32),

@@ -168,6 +168,27 @@ fn nothing_is_told_on_the_word_of_one_direction() {
     assert_eq!(late().ask("GET /a HTTP/1.1\r\n").end(End::Rst), ["GET /a ? - - truncated rst"]);
 }
 
+#[test]
+fn an_interim_response_that_waits_is_a_line_and_is_bounded() {
+    let proceed = "HTTP/1.1 100 Continue\r\n\r\n";
+    let mut one = late();
+    one.answer(proceed).answer(OK).ask(&get(1)).answer(OK);
+    let lines = ["HTTP/1.1 100 Continue", "HTTP/1.1 200 OK", "GET /1 HTTP/1.1", "HTTP/1.1 200 OK"];
+    assert_eq!(one.shared.recorder.sink.lines, lines);
+    assert_eq!(one.end(End::Fin), ["- - - 200 5 no_request [100]", "GET /1 0 200 5"]);
+    let mut withdrawn = late();
+    withdrawn.ask(proceed).answer(OK);
+    assert_eq!(withdrawn.end(End::Fin), ["- - - 200 5 no_request"]);
+    assert_eq!(withdrawn.shared.stats().exchanges.responses, 1);
+    let mut many = late();
+    let limit = many.shared.limits.pending_count_max;
+    for _ in 0..limit + 2 {
+        many.answer(proceed);
+    }
+    assert!(many.shared.recorder.sink.lines.len() >= limit);
+    assert_eq!((many.end(End::Fin).len(), many.shared.held_bytes()), (1, 0));
+}
+
 /// A direction that does not end must not pile up what waits.
 #[test]
 fn what_waits_for_a_confirmation_is_bounded() {

@@ -162,7 +162,10 @@ impl Pairer {
         let scratch = cx.pool().take();
         parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
         self.store_headers_and_report(cx, scratch, false, parsed);
-        cx.pool().give_back(scratch);
+        match self.guess {
+            Some(_) => self.held.push(scratch, cx.pool()),
+            None => cx.pool().give_back(scratch),
+        }
         let entry = cx.pool().entry(id);
         entry.is_body_withheld &= status != 100;
         let exchange = &mut entry.exchange;
@@ -176,6 +179,7 @@ impl Pairer {
         } else {
             self.begin_rest_of_head(cx, parsed.head.framing, Some(BodyFraming::None));
         }
+        self.enforce_limits(cx);
     }
 
     /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.

@@ -83,7 +83,11 @@ impl Pairer {
             self.report_messages(cx, id);
             let exchange = cx.pool().exchange(id);
             let (outcome, end) = (exchange.outcome.take(), exchange.end.take());
-            self.report(cx, id, outcome.unwrap_or(Outcome::NoRequest), end);
+            match outcome {
+                Some(outcome) => self.report(cx, id, outcome, end),
+                // An interim response is told as a message only.
+                None => cx.pool().give_back(id),
+            }
         }
         let mut next = self.pending.first();
         while let Some(id) = next {
