@@ -296,6 +296,9 @@ impl Http1Connection {
                     self.cut_head_of_answered_request(cx, direction, head.first);
                 }
                 let (pairer, mut http1) = self.parts(cx, direction);
+                if open.is_none() {
+                    missing_body::end_answered_body(pairer, &mut http1.turned());
+                }
                 pairer.response(&mut http1, open, head, status);
                 if pairer.has_switched {
                     self.left_by = Some(FirstBytes::of(direction, head.bytes, head.first));

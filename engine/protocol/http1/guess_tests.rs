@@ -95,6 +95,20 @@ fn any_token_may_begin_a_line_in_pieces() {
     }
 }
 
+/// A server that refuses an upload does not wait for its end. But one that answers again has found
+/// requests in it.
+#[test]
+fn a_refused_request_does_not_take_those_behind_it() {
+    let mut upload = late();
+    upload.ask("POST /fake HTTP/1.1\r\nContent-Length: 99999\r\n\r\n");
+    upload.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n").ask(&get(7)).answer(OK);
+    assert_goes_on(&mut upload, &["- - - 404 0 no_request", "- - - 200 5 no_request"]);
+    let mut refused = late();
+    refused.ask("POST /a HTTP/1.1\r\nContent-Length: 28\r\n\r\n");
+    refused.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n").ask(&get(7));
+    assert_goes_on(&mut refused, &["POST /a 28 404 0 early"]);
+}
+
 /// The response whose interim response has withdrawn a guess.
 #[test]
 fn what_withdraws_a_guess_is_not_behind_a_loss() {

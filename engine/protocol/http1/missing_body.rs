@@ -65,6 +65,33 @@ pub(super) fn end_absent<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Contex
     }
 }
 
+/// The server responds again; the context is that of the client. If the body of the only request
+/// goes on, although that one was answered, then the server has found other requests in it. So what
+/// a search has found was text in the body of another one.
+#[inline(always)]
+pub(super) fn end_answered_body<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Context<'_, S>) {
+    if let (Some(id), Some(_)) = (pairer.open[cx.direction.index()].id, cx.framer().body()) {
+        end_body_if_answered(pairer, cx, id);
+    }
+}
+
+#[cold]
+fn end_body_if_answered<S: EventSink>(
+    pairer: &mut Pairer,
+    cx: &mut Http1Context<'_, S>,
+    id: ExchangeId,
+) {
+    let entry = cx.pool().entry(id);
+    let is_answered = entry.is_after_loss && entry.exchange.response.is_ended;
+    if is_answered && pairer.pending.first() == Some(id) {
+        pairer.disown_request(cx, id);
+        cx.framer().state = ParseState::Search;
+        if let Some(until) = cx.framer().passed_until {
+            pairer.lose_messages(cx.flow, cx.direction, until, Cause::NotUnderstood);
+        }
+    }
+}
+
 /// Whether this segment begins where the next request's client had read to, and its sender had
 /// received that request. If the client waits for each response, the one before has ended there. So
 /// what has a longer body was text in it.
