@@ -256,12 +256,21 @@ fn another_protocol_of_both_sides_is_surely_one() {
 }
 
 #[test]
-fn a_head_that_another_protocol_cuts_is_freed() {
+fn heads_that_another_protocol_cuts_are_freed() {
     for is_late in [false, true] {
         let mut cut = if is_late { late() } else { connection() };
         cut.answer("ICAP/1.0 200 OK\r\n").answer("GET /a").ask("REQMOD icap://i/x ICAP/1.0\r\n");
         assert_eq!(cut.end(End::Fin).len(), 0);
         assert_eq!(cut.shared.held_bytes(), 0);
+    }
+    for (begun, answer) in [
+        ("anything", "HTTP/1.1 101 Switching\r\n\r\n"),
+        ("any", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ] {
+        let mut left = connection();
+        left.ask(begun).answer(&answer[..9]).answer(&answer[9..]);
+        left.end(End::Fin);
+        assert_eq!(left.shared.held_bytes(), 0, "{answer:?}");
     }
     let mut cut = connection();
     cut.answer("GE").ask("REQMOD icap://i/x ICAP/1.0\r\n");

@@ -224,6 +224,9 @@ impl Protocol for Http1 {
     fn leave<S>(&mut self, shared: &mut Shared<S>) {
         if let Http1::Active(active) = std::mem::take(self) {
             let mut connection = active.0;
+            for framer in &mut connection.framers {
+                framer.drop_partial(&mut shared.recorder.pool);
+            }
             *connection = Http1Connection::default();
             give_back(connection, shared);
         }

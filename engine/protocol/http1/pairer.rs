@@ -199,7 +199,8 @@ impl Pairer {
         self.open[cx.direction.opposite().index()].id = None;
         self.end_message(cx, Some(last));
         let state = if is_sure { ParseState::Off } else { ParseState::Search };
-        cx.framers.iter_mut().for_each(|framer| framer.state = state);
+        let pool = &mut cx.shared.recorder.pool;
+        cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
     }
 
     /// Stores the headers of a message in its exchange, and reports the message, if the sink wants

@@ -84,9 +84,8 @@ impl Http1Connection {
             self.spoken = Spoken::Other;
             self.left_by = Some(FirstBytes::of(direction, data, meta));
             for framer in &mut self.framers {
-                framer.drop_partial(&mut cx.shared.recorder.pool);
+                framer.restart(ParseState::Off, &mut cx.shared.recorder.pool);
             }
-            self.leave();
         }
         true
     }
@@ -167,8 +166,7 @@ impl Http1Connection {
         meta: &SegmentMeta,
     ) {
         for framer in &mut self.framers {
-            framer.drop_partial(&mut cx.shared.recorder.pool);
-            framer.state = ParseState::Search;
+            framer.restart(ParseState::Search, &mut cx.shared.recorder.pool);
         }
         self.spoken = Spoken::Unclear;
         cx.shared.stats.http1.guesses_withdrawn += 1;

@@ -253,7 +253,8 @@ impl Http1Connection {
             if self.spoken == Spoken::Other {
                 self.spoken = Spoken::Unclear;
             }
-            self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
+            let pool = &mut cx.shared.recorder.pool;
+            self.framers.iter_mut().for_each(|framer| framer.restart(ParseState::Search, pool));
             cx.shared.stats.http1.heads_contradicted += 1;
             self.count_resync(cx);
             return Copied::Differs;
@@ -271,7 +272,8 @@ impl Http1Connection {
         }
         exchange.is_conflict = true;
         cx.shared.stats.http1.heads_contradicted += 1;
-        self.framers[direction.index()].state = ParseState::Search;
+        let pool = &mut cx.shared.recorder.pool;
+        self.framers[direction.index()].restart(ParseState::Search, pool);
         self.count_resync(cx);
         let (pairer, mut http1) = self.parts(cx, direction);
         pairer.forget_body(&mut http1);
