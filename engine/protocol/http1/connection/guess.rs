@@ -63,8 +63,8 @@ impl Http1Connection {
     }
 
     /// Whether `data` begins with a start line of another protocol that may carry messages of HTTP.
-    /// If it is among the first that passed, or the other side sends such lines, too, the connection
-    /// speaks that protocol.
+    /// If it is among the first that passed, or the other side sends such lines as well, the
+    /// connection speaks that protocol.
     #[cold]
     pub(super) fn is_other_protocol<S: EventSink>(
         &mut self,
