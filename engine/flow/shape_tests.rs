@@ -278,9 +278,14 @@ fn any_order_of_the_first_segments_gives_the_same() {
         Sent::data(Forward, 0, 0, b"GET / HT", 2),
         Sent::data(Forward, 18, 0, b"", 3).flags(TcpFlags::RST),
     ];
-    let one = run(&sent);
-    assert_eq!(one.table.stats().segments_unknown, 0);
-    assert_eq!(one.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n\r\n"), Heard::Reset]);
+    // So it is beside others, whose segments are of no connection either.
+    let others = (0..200).map(|port| Sent::data(Forward, 0, 0, b"text", 1).port(1000 + port));
+    for others in [Vec::new(), others.collect()] {
+        let unknown_count = others.len() as u64;
+        let one = run(&[&sent[..1], &others, &sent[1..]].concat());
+        assert_eq!(one.table.stats().segments_unknown, unknown_count);
+        assert_eq!(one.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n\r\n"), Heard::Reset]);
+    }
 }
 
 /// A stranger must not decide where the streams of a connection begin that is joined late.
@@ -318,6 +323,40 @@ fn the_first_moments_are_bounded_and_believe_no_stranger() {
     let run = run(&many);
     assert_eq!(run.heard.len(), 2, "both directions were heard before the end");
     assert_eq!(run.table.buffered_bytes(), 0);
+}
+
+/// The client asks once more, on another connection from the same port, before a byte of the server
+/// was seen. What was asked first is heard, and the next connection is one of its own.
+#[test]
+fn a_handshake_with_other_numbers_leaves_a_late_start_alone() {
+    let next = |seq: u32, ack: u32, way, text: &[u8], at| Sent::data(way, seq, ack, text, at);
+    let (client, server) = (1 << 29, 1 << 28);
+    for pause_ms in [0, 40] {
+        for is_reset in [false, true] {
+            let mut sent = vec![Sent::data(Forward, 0, 0, b"GET /1 HTTP/1.1\r\n\r\n", 1)];
+            if is_reset {
+                sent.push(Sent::data(Reverse, 0, 19, b"", 2).flags(TcpFlags::RST | TcpFlags::ACK));
+            }
+            let at = 3 + pause_ms;
+            let syn_ack = TcpFlags::SYN | TcpFlags::ACK;
+            sent.extend([
+                next(client, 0, Forward, b"", at).flags(TcpFlags::SYN),
+                next(server, client, Reverse, b"", at + 1).flags(syn_ack),
+                next(client, server, Forward, b"", at + 2),
+                next(client, server, Forward, b"GET /2 HTTP/1.1\r\n\r\n", at + 3),
+                next(server, client + 19, Reverse, b"HTTP/1.1 204 No\r\n\r\n", at + 4),
+            ]);
+            let run = run(&sent);
+            assert_eq!(run.table.stats().flows, 2);
+            let texts = run.flushed().into_iter().filter_map(|heard| match heard {
+                Heard::Bytes(_, text) => Some(text),
+                _ => None,
+            });
+            let expected = ["GET /1", "GET /2"].map(|line| format!("{line} HTTP/1.1\r\n\r\n"));
+            let expected = [expected.concat(), "HTTP/1.1 204 No\r\n\r\n".to_string()];
+            assert_eq!(texts.collect::<String>(), expected.concat(), "{pause_ms} {is_reset}");
+        }
+    }
 }
 
 #[test]

@@ -4,13 +4,13 @@
 use super::rival::HeldSegment;
 use super::stream::JOIN_WINDOW_BYTES;
 use crate::decode::{Segment, SeqNumber};
-
 use crate::time::TimestampNs;
 use std::collections::VecDeque;
 
-/// The number of segments that are kept, and the payload of each, at most.
-const COUNT_MAX: usize = 16;
-const PAYLOAD_BYTES_MAX: usize = 4096;
+/// The number of segments that are kept, and the payload of each, at most. Enough for what passes
+/// in the grace on a busy link, so that it does not matter how many shards there are.
+const COUNT_MAX: usize = 256;
+const PAYLOAD_BYTES_MAX: usize = 2048;
 
 /// Bytes at the beginning of a payload that are looked at.
 const LOOK_BYTES: usize = 16;
@@ -19,8 +19,9 @@ const LOOK_BYTES: usize = 16;
 pub(super) struct Strays(VecDeque<HeldSegment>);
 
 impl Strays {
-    /// Keeps a segment of an unknown connection, if it may be the rest of a head.
-    pub fn keep(&mut self, segment: &Segment<'_>) {
+    /// Keeps a segment of an unknown connection, if it may be the rest of a head. What came before
+    /// `since` is of no use any more.
+    pub fn keep(&mut self, segment: &Segment<'_>, since: TimestampNs) {
         let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
         let begin = &segment.payload[..segment.payload.len().min(LOOK_BYTES)];
         if begin.is_empty()
@@ -29,7 +30,8 @@ impl Strays {
         {
             return;
         }
-        if self.0.len() == COUNT_MAX {
+        let is_old = |stray: &HeldSegment| stray.segment().timestamp < since;
+        while self.0.len() == COUNT_MAX || self.0.front().is_some_and(is_old) {
             self.0.pop_front();
         }
         self.0.push_back(HeldSegment::of(segment));

@@ -328,7 +328,7 @@ impl<S: Default> FlowTable<S> {
     fn admit_new(&mut self, segment: &Segment<'_>, hash: u32) -> Admission {
         if !segment.flags.is_syn() && !is_worth_joining(segment.payload) {
             self.context.stats.segments_unknown += 1;
-            self.strays.keep(segment);
+            self.keep_stray(segment);
             return Admission::Unknown;
         }
         if self.index.len() >= self.context.limits.flow_count_max {

@@ -276,7 +276,7 @@ impl Segments {
             Some(0) => watch.taken_bytes += len_bytes,
             Some(_) => {
                 let begin = &segment.payload[..segment.payload.len().min(16)];
-                let is_text = begin.is_ascii() && (1..=4096).contains(&len_bytes);
+                let is_text = begin.is_ascii() && (1..=2048).contains(&len_bytes);
                 let place = (segment.key, segment.direction, segment.payload_seq(), len_bytes);
                 watch.unknown.extend(is_text.then_some(place));
             }

@@ -198,11 +198,17 @@ impl Script {
         let stats = self.shared.stats();
         let (exchanges, stats) = (stats.exchanges, stats.http1);
         let mut tally = self.shared.recorder.sink;
-        assert_eq!(exchanges.requests, tally.request_heads.len() as u64);
+        // The line of a request may be told before it turns out to be text in a body.
+        let is_disowned = stats.guesses_withdrawn > 0;
+        if !is_disowned {
+            assert_eq!(exchanges.requests, tally.request_heads.len() as u64);
+        }
         assert_eq!(exchanges.exchanges(), tally.exchanges.len() as u64);
         tally.request_heads.sort();
         tally.exchange_heads.sort();
-        assert_eq!(tally.request_heads, tally.exchange_heads, "requests and exchanges");
+        if !is_disowned {
+            assert_eq!(tally.request_heads, tally.exchange_heads, "requests and exchanges");
+        }
         for (told_bytes, sent_bytes) in tally.told_bytes.into_iter().zip(self.sent) {
             assert!(told_bytes <= sent_bytes.into(), "{told_bytes} reported of {sent_bytes}");
         }

@@ -104,7 +104,12 @@ impl Connection {
         let Some(client) = handshake.client else {
             let has_begun =
                 stream.is_started() || self.held_behind(segment.direction, segment.seq).is_some();
-            return self.is_near(segment) && (segment.ack.is_some() || has_begun);
+            let client = segment.direction.opposite();
+            return self.is_near(segment)
+                && match segment.ack {
+                    Some(ack) => self.is_near_start(client, SeqNumber(ack.0.wrapping_sub(1))),
+                    None => has_begun,
+                };
         };
         match segment.ack {
             None => client == segment.direction && stream.isn.is_none() && self.is_near(segment),
@@ -122,11 +127,15 @@ impl Connection {
 
     /// A SYN directly before the data captured so far in its direction (the SYN was captured late).
     fn is_near(&self, segment: &Segment<'_>) -> bool {
-        if let Some(behind) = self.held_behind(segment.direction, segment.seq) {
-            return (0..LATE_SYN_BYTES_MAX).contains(&behind);
-        }
-        let stream = &self.streams[segment.direction.index()];
-        !stream.is_started() || (0..LATE_SYN_BYTES_MAX).contains(&stream.next.distance(segment.seq))
+        self.is_near_start(segment.direction, segment.seq)
+    }
+
+    /// The same for the number of a SYN in `direction`.
+    fn is_near_start(&self, direction: Direction, isn: SeqNumber) -> bool {
+        let stream = &self.streams[direction.index()];
+        let known = stream.is_started().then(|| stream.next.distance(isn));
+        let behind = self.held_behind(direction, isn).or(known);
+        behind.is_none_or(|behind| (0..LATE_SYN_BYTES_MAX).contains(&behind))
     }
 
     /// Whether `segment` comes after the end of this closed connection. Either it belongs to the

@@ -52,6 +52,9 @@ pub(crate) struct Http1Connection {
     /// The head that switched the connection to another protocol, or the line that shows that it
     /// speaks one.
     pub(super) left_by: Option<FirstBytes>,
+    /// Who sent the last start line of another protocol, on a connection that was joined late. It
+    /// may have been text, unless the other side sends one as well.
+    pub(super) other_by: Option<Direction>,
     /// Set if the connection turned out to speak another protocol.
     pub(super) successor: Option<Box<HandOver>>,
 }
@@ -294,6 +297,9 @@ impl Http1Connection {
                     self.cut_head_of_answered_request(cx, direction, head.first);
                 }
                 let (pairer, mut http1) = self.parts(cx, direction);
+                if open.is_none() {
+                    missing_body::end_answered_body(pairer, &mut http1.turned());
+                }
                 pairer.response(&mut http1, open, head, status);
                 if pairer.has_switched {
                     self.left_by = Some(FirstBytes::of(direction, head.bytes, head.first));
@@ -366,7 +372,7 @@ impl Http1Connection {
         let framer = &mut self.framers[direction.index()];
         framer.drop_partial(&mut cx.shared.recorder.pool);
         framer.state = ParseState::Search;
-        if self.is_refuted(cx, direction) {
+        if self.is_refuted(cx, direction, meta) {
             // It is searched again, for messages of either kind.
             return 0;
         }
@@ -480,11 +486,14 @@ impl Http1Connection {
             return None;
         }
         let entry = shared.recorder.pool.entry(open.id?);
-        if entry.is_body_withheld && entry.exchange.request.body_bytes == Some(0) {
-            // The client may withhold the body.
+        let is_client = self.pairer.is_client(direction);
+        // The client may withhold the body, or what a search has found was no request.
+        let is_withheld = entry.is_body_withheld && entry.exchange.request.body_bytes == Some(0);
+        let is_doubtful = is_client && entry.is_after_loss && entry.exchange.response.is_seen;
+        if is_withheld || is_doubtful {
             return None;
         }
-        let head = &entry.exchange.message(self.pairer.is_client(direction)).text;
+        let head = &entry.exchange.message(is_client).text;
         Some(Elidable {
             head_end: framer.head_at.plus(head.len() as u32),
             until: framer.passed_until?.plus(rest_bytes.min(u64::from(ahead_bytes_max)) as u32),

@@ -129,6 +129,14 @@ fn after_a_loss_only_what_is_certain_need_not_come_up() {
     let mut response = connection();
     response.ask(GET).lose(Reverse, 40).ask(GET).answer(RESPONSE);
     assert_eq!(response.rest(Reverse), Some(5000), "the second request had read past the hole");
+    // What looks like a request may be text in the body of another one.
+    const UPLOAD: &str = "PUT / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n";
+    let mut text = connection();
+    text.handshake = crate::flow::Handshake::default();
+    text.ask(UPLOAD);
+    assert_eq!(text.rest(Forward), Some(5000));
+    text.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(text.rest(Forward), None, "the next request shows whether it was one");
     // A head with a hole.
     let mut head = connection();
     head.ask(GET).answer("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n").lose(Reverse, 20);

@@ -291,6 +291,12 @@ impl Framer {
         true
     }
 
+    /// Goes on in `state`, whatever was in progress.
+    pub fn restart(&mut self, state: ParseState, pool: &mut ExchangePool) {
+        self.drop_partial(pool);
+        self.state = state;
+    }
+
     /// The first segment of the current head, if its start line is complete.
     pub fn head_with_line(&self) -> Option<SegmentMeta> {
         let meta = self.partial_meta?;

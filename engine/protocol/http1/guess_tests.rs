@@ -48,6 +48,80 @@ fn text_in_the_body_of_a_response_is_no_request() {
     assert_eq!(upload.shared.stats().http1.guesses_withdrawn, 1);
 }
 
+/// What looks like a response there announces a body, but does not take the responses that follow.
+#[test]
+fn text_in_the_body_of_a_response_is_no_response_for_long() {
+    for framing in ["Content-Length: 99999\r\n", "Content-Length: 30\r\n", ""] {
+        let fake = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
+        for head in ["", "HTTP/1.1 203 OK\r\nContent-Length: 999\r\n\r\n"] {
+            let mut download = late();
+            for text in [head, &fake, "text"] {
+                download.answer(text);
+            }
+            let before = ["- - - 203 0 no_request", "- - - 200 4 no_request"];
+            assert_goes_on(&mut download, &before[usize::from(head.is_empty())..]);
+        }
+    }
+}
+
+/// Nor do pieces of a real one, however small, withdraw what came before.
+#[test]
+fn a_head_in_small_pieces_is_no_text() {
+    let [first, second] = [get(1), get(2)];
+    for at in 1..second.len() {
+        let mut batch = late();
+        for text in [&first, &second[..at], &second[at..]] {
+            batch.say(Forward, text.as_bytes());
+        }
+        batch.answer(&numbered(1, "")).answer(&numbered(2, "")).ask(&get(3));
+        let notes = batch.answer(&numbered(3, "")).end(End::Exit);
+        assert_eq!(notes, ["GET /1 0 200 1", "GET /2 0 200 2", "GET /3 0 200 3"], "{at}");
+    }
+    let [first, second] = [numbered(1, ""), numbered(2, "")];
+    for at in 1..20 {
+        let mut answers = late();
+        answers.answer(&first).answer(&second[..at]).answer(&second[at..]);
+        let expected = ["- - - 200 1 no_request", "- - - 200 2 no_request"];
+        assert_goes_on(&mut answers, &expected);
+    }
+}
+
+/// A late start at the first piece of a line whose method is unusual.
+#[test]
+fn any_token_may_begin_a_line_in_pieces() {
+    let line = "x_Method /a HTTP/1.1\r\n";
+    for at in "x_Method /".len()..line.len() {
+        let mut asked = late();
+        asked.ask(&line[..at]).ask(&line[at..]).ask("\r\n").answer(OK);
+        assert_goes_on(&mut asked, &["x_Method /a 0 200 5"]);
+    }
+    for text in ["x_Method /a and more", "x_Method /a HTTP/2", "x_Method /a HTTP/1.1 and"] {
+        assert_goes_on(late().ask(text).ask("\r\n\r\n").answer(OK), &["- - - 200 5 no_request"]);
+    }
+}
+
+/// A server that refuses an upload does not wait for its end. But one that answers again has found
+/// requests in it.
+#[test]
+fn a_refused_request_does_not_take_those_behind_it() {
+    let mut upload = late();
+    upload.ask("POST /fake HTTP/1.1\r\nContent-Length: 99999\r\n\r\n");
+    upload.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n").ask(&get(7)).answer(OK);
+    assert_goes_on(&mut upload, &["- - - 404 0 no_request", "- - - 200 5 no_request"]);
+    let mut refused = late();
+    refused.ask("POST /a HTTP/1.1\r\nContent-Length: 28\r\n\r\n");
+    refused.answer("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n").ask(&get(7));
+    assert_goes_on(&mut refused, &["POST /a 28 404 0 early"]);
+}
+
+/// The response whose interim response has withdrawn a guess.
+#[test]
+fn what_withdraws_a_guess_is_not_behind_a_loss() {
+    let mut upload = late();
+    upload.ask(OK).answer("HTTP/1.1 100 Continue\r\n\r\n").answer(OK);
+    assert_goes_on(&mut upload, &["- - - 200 5 no_request [100]"]);
+}
+
 #[test]
 fn text_in_the_body_of_a_request_is_no_message() {
     for fake in [FAKE, OK, "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n"] {
@@ -113,6 +187,27 @@ fn nothing_is_told_on_the_word_of_one_direction() {
     assert_eq!(late().ask("GET /a HTTP/1.1\r\n").end(End::Rst), ["GET /a ? - - truncated rst"]);
 }
 
+#[test]
+fn an_interim_response_that_waits_is_a_line_and_is_bounded() {
+    let proceed = "HTTP/1.1 100 Continue\r\n\r\n";
+    let mut one = late();
+    one.answer(proceed).answer(OK).ask(&get(1)).answer(OK);
+    let lines = ["HTTP/1.1 100 Continue", "HTTP/1.1 200 OK", "GET /1 HTTP/1.1", "HTTP/1.1 200 OK"];
+    assert_eq!(one.shared.recorder.sink.lines, lines);
+    assert_eq!(one.end(End::Fin), ["- - - 200 5 no_request [100]", "GET /1 0 200 5"]);
+    let mut withdrawn = late();
+    withdrawn.ask(proceed).answer(OK);
+    assert_eq!(withdrawn.end(End::Fin), ["- - - 200 5 no_request"]);
+    assert_eq!(withdrawn.shared.stats().exchanges.responses, 1);
+    let mut many = late();
+    let limit = many.shared.limits.pending_count_max;
+    for _ in 0..limit + 2 {
+        many.answer(proceed);
+    }
+    assert!(many.shared.recorder.sink.lines.len() >= limit);
+    assert_eq!((many.end(End::Fin).len(), many.shared.held_bytes()), (1, 0));
+}
+
 /// A direction that does not end must not pile up what waits.
 #[test]
 fn what_waits_for_a_confirmation_is_bounded() {
@@ -150,6 +245,47 @@ fn what_is_another_protocol_stays_one() {
         late.ask(inner[0]).ask(inner[1]).answer(answered).answer(inner[1]).ask(asked);
         assert_eq!(late.end(End::Fin).len(), 0, "{asked:?}");
     }
+}
+
+/// Where the capture ends with a message inside, none of it is told.
+#[test]
+fn another_protocol_of_both_sides_is_surely_one() {
+    let (asked, answered) = ("REQMOD icap://i/x ICAP/1.0\r\n\r\n", "ICAP/1.0 200 OK\r\n\r\n");
+    for inner in [FAKE, OK] {
+        let mut late = late();
+        for _ in 0..2 {
+            late.ask(asked).ask(FAKE).answer(answered).answer(inner);
+        }
+        assert_eq!(late.interest(), Interest::Foreign);
+        assert_eq!(late.end(End::Fin).len(), 0, "{inner:?}");
+    }
+    // The text of one side is none.
+    let mut upload = late();
+    upload.ask(asked).ask(asked).answer(OK);
+    assert_goes_on(&mut upload, &["- - - 200 5 no_request"]);
+}
+
+#[test]
+fn heads_that_another_protocol_cuts_are_freed() {
+    for is_late in [false, true] {
+        let mut cut = if is_late { late() } else { connection() };
+        cut.answer("ICAP/1.0 200 OK\r\n").answer("GET /a").ask("REQMOD icap://i/x ICAP/1.0\r\n");
+        assert_eq!(cut.end(End::Fin).len(), 0);
+        assert_eq!(cut.shared.held_bytes(), 0);
+    }
+    for (begun, answer) in [
+        ("anything", "HTTP/1.1 101 Switching\r\n\r\n"),
+        ("any", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ] {
+        let mut left = connection();
+        left.ask(begun).answer(&answer[..9]).answer(&answer[9..]);
+        left.end(End::Fin);
+        assert_eq!(left.shared.held_bytes(), 0, "{answer:?}");
+    }
+    let mut cut = connection();
+    cut.answer("GE").ask("REQMOD icap://i/x ICAP/1.0\r\n");
+    assert_eq!(cut.end(End::Fin).len(), 0);
+    assert_eq!(cut.shared.held_bytes(), 0);
 }
 
 #[test]

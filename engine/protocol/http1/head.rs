@@ -213,8 +213,33 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
         && (is_usual_method(method)
             || method.iter().all(|byte| is_token_byte(*byte))
                 && is_likely_method(method)
-                && !target.iter().any(|byte| is_blank(*byte)))
+                && is_target_only(target))
         && is_regular(method, target)
+}
+
+/// Whether `rest`, what there is of a request line behind its method, is a target, or one with the
+/// beginning of a version.
+fn is_target_only(rest: &[u8]) -> bool {
+    let mut words = rest.split(|byte| is_blank(*byte));
+    words.next();
+    let version = words.next().unwrap_or_default();
+    words.next().is_none() && (may_become(version, b"HTTP/1") || is_version(trim_cr(version)))
+}
+
+/// Whether an unfinished start line is certain, or too short to tell.
+pub(super) fn may_become_certain(bytes: &[u8]) -> bool {
+    let Some(space) = memchr(b' ', bytes) else { return true };
+    let rest = bytes[space + 1..].trim_ascii_start();
+    let is_short = match is_version(&bytes[..space]) {
+        true => rest.len() < 3 && rest.iter().all(u8::is_ascii_digit),
+        false => may_become(rest, b"http"),
+    };
+    is_short || is_certain(bytes, Expected::Either)
+}
+
+/// Whether `bytes` are the beginning of `text`, in whatever case.
+fn may_become(bytes: &[u8], text: &[u8]) -> bool {
+    text.get(..bytes.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(bytes))
 }
 
 /// A method as senders usually write it: in capitals, or without any. If the tail of a body runs

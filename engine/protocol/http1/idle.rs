@@ -52,6 +52,7 @@ pub struct IdleState {
     unclear_bytes: u32,
     states: [IdleParseState; 2],
     client: Option<Direction>,
+    other_by: Option<Direction>,
     spoken: Spoken,
     is_sliding: bool,
     has_switched: bool,
@@ -247,6 +248,9 @@ impl Protocol for Http1 {
     fn leave<S>(&mut self, shared: &mut Shared<S>) {
         if let Http1::Active(active) = std::mem::take(self) {
             let mut connection = active.0;
+            for framer in &mut connection.framers {
+                framer.drop_partial(&mut shared.recorder.pool);
+            }
             *connection = Http1Connection::default();
             give_back(connection, shared);
         }
@@ -347,6 +351,7 @@ impl Http1Connection {
             unclear_bytes: u32::try_from(self.unclear_bytes).unwrap_or(u32::MAX),
             states,
             client: pairer.client,
+            other_by: self.other_by,
             spoken: self.spoken,
             is_sliding: pairer.loss.is_sliding,
             has_switched: pairer.has_switched,
@@ -371,7 +376,7 @@ impl Http1Connection {
         pairer.client = idle.client;
         pairer.has_switched = idle.has_switched;
         self.unclear_bytes = idle.unclear_bytes.into();
-        self.spoken = idle.spoken;
+        (self.spoken, self.other_by) = (idle.spoken, idle.other_by);
     }
 }
 

@@ -9,6 +9,7 @@ use super::loss_pairing::Cause;
 use super::pairer::Pairer;
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
+use crate::protocol::pool::ExchangeId;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
 
@@ -40,9 +41,9 @@ pub(super) fn is_absent<S>(
             && exchange.response.is_seen
             && has_read_all(&cx.framers[cx.direction.opposite().index()], meta)
     } else {
-        !exchange.request.is_seen
-            && exchange.response.body_bytes == Some(0)
-            && framing.is_untouched()
+        let is_seen = exchange.request.is_seen;
+        let is_begun = exchange.response.body_bytes != Some(0) || !framing.is_untouched();
+        !is_seen && (!is_begun || answers_next(pairer, cx, meta))
     };
     may_be && head::is_certain(data, pairer.expected(cx.direction))
 }
@@ -55,10 +56,47 @@ pub(super) fn end_absent<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Contex
     match id.filter(|id| !cx.shared.recorder.pool.entry(*id).is_body_withheld) {
         Some(id) => pairer.disown_request(cx, id),
         None => {
-            let last = pairer.last_of_open_message(cx);
+            let last = cx.framer().last_at;
             pairer.end_message(cx, last);
         }
     }
+}
+
+/// The server responds again; the context is that of the client. If the body of the only request
+/// goes on, although that one was answered, then the server has found other requests in it. So what
+/// a search has found was text in the body of another one.
+#[inline(always)]
+pub(super) fn end_answered_body<S: EventSink>(pairer: &mut Pairer, cx: &mut Http1Context<'_, S>) {
+    if let (Some(id), Some(_)) = (pairer.open[cx.direction.index()].id, cx.framer().body()) {
+        end_body_if_answered(pairer, cx, id);
+    }
+}
+
+#[cold]
+fn end_body_if_answered<S: EventSink>(
+    pairer: &mut Pairer,
+    cx: &mut Http1Context<'_, S>,
+    id: ExchangeId,
+) {
+    let entry = cx.pool().entry(id);
+    let is_answered = entry.is_after_loss && entry.exchange.response.is_ended;
+    if is_answered && pairer.pending.first() == Some(id) {
+        pairer.disown_request(cx, id);
+        cx.framer().state = ParseState::Search;
+        if let Some(until) = cx.framer().passed_until {
+            pairer.lose_messages(cx.flow, cx.direction, until, Cause::NotUnderstood);
+        }
+    }
+}
+
+/// Whether this segment begins where the next request's client had read to, and its sender had
+/// received that request. If the client waits for each response, the one before has ended there. So
+/// what has a longer body was text in it.
+#[cold]
+fn answers_next<S>(pairer: &Pairer, cx: &mut Http1Context<'_, S>, meta: &SegmentMeta) -> bool {
+    let (Some(id), false) = (pairer.pending.first(), pairer.loss.is_sliding) else { return false };
+    let request = cx.pool().entry(id);
+    request.read_until == Some(meta.seq) && meta.ack.is_some_and(|ack| request.start.precedes(ack))
 }
 
 /// Whether the sender of this segment had read everything before it. What a client sends without

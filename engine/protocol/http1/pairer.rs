@@ -170,12 +170,16 @@ impl Pairer {
         let scratch = cx.pool().take();
         parsed.fill(&mut cx.pool().set_text(scratch, false, parsed.bytes).exchange.response);
         self.store_headers_and_report(cx, scratch, false, parsed);
-        cx.pool().give_back(scratch);
+        match self.guess {
+            Some(_) => self.held.push(scratch, cx.pool()),
+            None => cx.pool().give_back(scratch),
+        }
         if parsed.head.is_whole {
             cx.framer().state = ParseState::Start;
         } else {
             self.begin_rest_of_head(cx, parsed.head.framing, Some(BodyFraming::None));
         }
+        self.enforce_limits(cx);
     }
 
     /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.
@@ -195,7 +199,8 @@ impl Pairer {
         self.open[cx.direction.opposite().index()].id = None;
         self.end_message(cx, Some(last));
         let state = if is_sure { ParseState::Off } else { ParseState::Search };
-        cx.framers.iter_mut().for_each(|framer| framer.state = state);
+        let pool = &mut cx.shared.recorder.pool;
+        cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
     }
 
     /// Stores the headers of a message in its exchange, and reports the message, if the sink wants
@@ -327,11 +332,6 @@ impl Pairer {
     fn open_message<'a, S>(&self, cx: &'a mut Http1Context<'_, S>) -> Option<&'a mut Message> {
         let (id, is_request) = (self.open[cx.direction.index()].id?, self.is_client(cx.direction));
         Some(cx.pool().exchange(id).message_mut(is_request))
-    }
-
-    /// When the last byte of the open message passed.
-    pub fn last_of_open_message<S>(&self, cx: &mut Http1Context<'_, S>) -> Option<TimestampNs> {
-        self.open_message(cx)?.last
     }
 
     /// Counts `used_bytes` of the open message behind its head, including `body_bytes` of the body

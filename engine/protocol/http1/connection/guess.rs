@@ -35,7 +35,7 @@ impl Http1Connection {
         }
         if !Framer::is_found(data, meta, Expected::Either) {
             if self.is_strange_answer(cx, direction, meta) {
-                self.withdraw(cx);
+                self.withdraw(cx, direction, meta);
             }
             return false;
         }
@@ -50,7 +50,7 @@ impl Http1Connection {
             if !is_later || cx.flow.handshake.client == Some(guess.client) {
                 return false;
             }
-            self.withdraw(cx);
+            self.withdraw(cx, direction, meta);
         }
         self.pairer.guess = Some(Guess {
             client,
@@ -63,7 +63,8 @@ impl Http1Connection {
     }
 
     /// Whether `data` begins with a start line of another protocol that may carry messages of HTTP.
-    /// If it is among the first that passed, the connection speaks that protocol.
+    /// If it is among the first that passed, or the other side sends such lines as well, the
+    /// connection speaks that protocol.
     #[cold]
     pub(super) fn is_other_protocol<S: EventSink>(
         &mut self,
@@ -76,12 +77,15 @@ impl Http1Connection {
             return false;
         }
         if self.pairer.guess.is_some() {
-            self.withdraw(cx);
+            self.withdraw(cx, direction, meta);
         }
-        if !cx.flow.handshake.is_midstream() {
+        let other_by = self.other_by.replace(direction);
+        if !cx.flow.handshake.is_midstream() || other_by == Some(direction.opposite()) {
             self.spoken = Spoken::Other;
             self.left_by = Some(FirstBytes::of(direction, data, meta));
-            self.leave();
+            for framer in &mut self.framers {
+                framer.restart(ParseState::Off, &mut cx.shared.recorder.pool);
+            }
         }
         true
     }
@@ -112,18 +116,19 @@ impl Http1Connection {
         pairer.confirm(&mut http1);
     }
 
-    /// In `direction`, the bytes where a message must begin do not begin one. Returns whether this
-    /// refutes the guess, which is then withdrawn.
+    /// In `direction`, the bytes in `meta`, where a message must begin, do not begin one. Returns
+    /// whether this refutes the guess, which is then withdrawn.
     pub(super) fn is_refuted<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
+        meta: &SegmentMeta,
     ) -> bool {
         let Some(guess) = &self.pairer.guess else { return false };
         if guess.direction != direction || guess.message_count > 1 {
             return false;
         }
-        self.withdraw(cx);
+        self.withdraw(cx, direction, meta);
         true
     }
 
@@ -134,7 +139,7 @@ impl Http1Connection {
         let is_line_begun = matches!(framer.state, ParseState::Head { has_line: false });
         is_line_begun
             && framer.partial.contains(&b' ')
-            && !head::is_certain(&framer.partial, Expected::Either)
+            && !head::may_become_certain(&framer.partial)
     }
 
     /// Whether bytes that begin no message, in `direction`, are the answer to the request that the
@@ -154,17 +159,22 @@ impl Http1Connection {
         })
     }
 
-    /// The guess was wrong: forgets everything that rests on it. Both directions are searched
-    /// again.
+    /// The guess was wrong, as the bytes of `direction` in `meta` show: forgets everything that
+    /// rests on it. Both directions are searched again, this one from those bytes on.
     #[cold]
-    pub(super) fn withdraw<S: EventSink>(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn withdraw<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        meta: &SegmentMeta,
+    ) {
         for framer in &mut self.framers {
-            framer.drop_partial(&mut cx.shared.recorder.pool);
-            framer.state = ParseState::Search;
+            framer.restart(ParseState::Search, &mut cx.shared.recorder.pool);
         }
         self.spoken = Spoken::Unclear;
         cx.shared.stats.http1.guesses_withdrawn += 1;
-        let passed_until = [0, 1].map(|direction: usize| self.framers[direction].passed_until);
+        let mut passed_until = self.framers.each_ref().map(|framer| framer.passed_until);
+        passed_until[direction.index()] = Some(meta.seq);
         let (pairer, mut http1) = self.parts(cx, Direction::Forward);
         pairer.withdraw(&mut http1);
         for direction in [Direction::Forward, Direction::Reverse] {

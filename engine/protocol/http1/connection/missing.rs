@@ -194,7 +194,7 @@ impl Http1Connection {
             ParseState::Start => {
                 self.advance(cx, direction, len_bytes, meta);
                 self.framers[direction.index()].state = ParseState::Search;
-                if !self.is_refuted(cx, direction) {
+                if !self.is_refuted(cx, direction, meta) {
                     self.count_resync(cx);
                 }
                 self.skip_bytes(cx, direction, len_bytes as usize, meta);
@@ -202,7 +202,7 @@ impl Http1Connection {
             ParseState::Search => {
                 self.advance(cx, direction, len_bytes, meta);
                 if self.is_strange_answer(cx, direction, meta) {
-                    self.withdraw(cx);
+                    self.withdraw(cx, direction, meta);
                 }
                 self.skip_bytes(cx, direction, len_bytes as usize, meta);
             }
@@ -249,12 +249,13 @@ impl Http1Connection {
         meta: &SegmentMeta,
     ) -> Copied {
         if self.left_by.is_some_and(|head| head.differ_from(direction, bytes, meta)) {
-            self.left_by = None;
+            (self.left_by, self.other_by) = (None, None);
             self.pairer.has_switched = false;
             if self.spoken == Spoken::Other {
                 self.spoken = Spoken::Unclear;
             }
-            self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
+            let pool = &mut cx.shared.recorder.pool;
+            self.framers.iter_mut().for_each(|framer| framer.restart(ParseState::Search, pool));
             cx.shared.stats.http1.heads_contradicted += 1;
             self.count_resync(cx);
             return Copied::Differs;
@@ -272,7 +273,8 @@ impl Http1Connection {
         }
         exchange.is_conflict = true;
         cx.shared.stats.http1.heads_contradicted += 1;
-        self.framers[direction.index()].state = ParseState::Search;
+        let pool = &mut cx.shared.recorder.pool;
+        self.framers[direction.index()].restart(ParseState::Search, pool);
         self.count_resync(cx);
         let (pairer, mut http1) = self.parts(cx, direction);
         pairer.forget_body(&mut http1);

@@ -87,7 +87,11 @@ impl Pairer {
             self.report_messages(cx, id);
             let exchange = cx.pool().exchange(id);
             let (outcome, end) = (exchange.outcome.take(), exchange.end.take());
-            self.report(cx, id, outcome.unwrap_or(Outcome::NoRequest), end);
+            match outcome {
+                Some(outcome) => self.report(cx, id, outcome, end),
+                // An interim response is told as a message only.
+                None => cx.pool().give_back(id),
+            }
         }
         let mut next = self.pending.first();
         while let Some(id) = next {
@@ -138,11 +142,11 @@ impl Pairer {
 /// Takes an exchange back that was none.
 fn forget<S>(cx: &mut Http1Context<'_, S>, id: ExchangeId) {
     let exchange = cx.pool().exchange(id);
-    let interim = exchange.interim.len() as u64 + u64::from(exchange.interim_omitted);
-    let final_response = u64::from(exchange.response.is_seen);
+    // Interim responses have exchanges of their own.
     let requests = u64::from(exchange.request.is_seen);
+    let responses = u64::from(exchange.response.is_seen);
     let stats = &mut cx.shared.recorder.stats;
     stats.requests -= requests;
-    stats.responses -= interim + final_response;
+    stats.responses -= responses;
     cx.pool().give_back(id);
 }
