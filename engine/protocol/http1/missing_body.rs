@@ -3,6 +3,7 @@
 //! first request at a late start, which may have been text in the body of another one.
 
 use super::Http1Context;
+use super::body::BodyFraming;
 use super::framer::{Framer, ParseState};
 use super::head;
 use super::loss_pairing::Cause;
@@ -43,7 +44,11 @@ pub(super) fn is_absent<S>(
     } else {
         let is_seen = exchange.request.is_seen;
         let is_begun = exchange.response.body_bytes != Some(0) || !framing.is_untouched();
-        !is_seen && (!is_begun || answers_next(pairer, cx, meta))
+        // Until the server closes, or so one reading of contradictory fields says.
+        let is_open_end = exchange.is_conflict && framing == BodyFraming::UntilClose;
+        let next = if is_seen { entry.next } else { pairer.pending.first() };
+        let is_waiting = !is_seen && !pairer.loss.is_sliding;
+        (!is_seen && !is_begun) || (is_waiting || is_open_end) && answers(next, cx, meta)
     };
     may_be && head::is_certain(data, pairer.expected(cx.direction))
 }
@@ -89,12 +94,12 @@ fn end_body_if_answered<S: EventSink>(
     }
 }
 
-/// Whether this segment begins where the next request's client had read to, and its sender had
+/// Whether this segment begins where the client of the next request had read to, and its sender had
 /// received that request. If the client waits for each response, the one before has ended there. So
-/// what has a longer body was text in it.
+/// what has a longer body was text in it, or is framed otherwise.
 #[cold]
-fn answers_next<S>(pairer: &Pairer, cx: &mut Http1Context<'_, S>, meta: &SegmentMeta) -> bool {
-    let (Some(id), false) = (pairer.pending.first(), pairer.loss.is_sliding) else { return false };
+fn answers<S>(next: Option<ExchangeId>, cx: &mut Http1Context<'_, S>, meta: &SegmentMeta) -> bool {
+    let Some(id) = next else { return false };
     let request = cx.pool().entry(id);
     request.read_until == Some(meta.seq) && meta.ack.is_some_and(|ack| request.start.precedes(ack))
 }

@@ -222,6 +222,17 @@ fn transfer_codings_decide_where_chunked_is_the_last() {
         assert_request(&format!("POST /a HTTP/1.1\r\n{head}"), "POST /a 2 200 0 conflict");
         assert_response(&format!("HTTP/1.1 200 OK\r\n{head}"), "GET /a 0 200 2 conflict");
     }
+    // If the client goes on, the server has not closed.
+    for coding in ["identity", "chunked, identity"] {
+        let mut kept = connection();
+        for path in ["/a", "/b"] {
+            kept.ask(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+            kept.answer(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n"));
+            kept.answer("3\r\nabc\r\n0\r\n\r\n");
+        }
+        let notes = kept.take(Reverse, Chunk::Fin).end(End::Exit);
+        assert_eq!(notes, ["GET /a 0 200 13 conflict", "GET /b 0 200 13 conflict"]);
+    }
     let head = "Transfer-Encoding: identity, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
     assert_request(&format!("POST /a HTTP/1.1\r\n{head}"), "POST /a 2 200 0 conflict");
     assert_request(
