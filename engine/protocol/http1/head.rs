@@ -193,10 +193,10 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
         return match start_line(line, expected, &mut fields) {
             Ok(Kind::Request) => {
                 let method = fields.method.of(line).unwrap_or_default();
-                is_usual_method(method)
-                    || is_likely_method(method)
-                        && is_regular(method, fields.target.of(line).unwrap_or_default())
-                        && line.iter().filter(|byte| is_blank(**byte)).count() == 2
+                let target = fields.target.of(line).unwrap_or_default();
+                let is_single = line.iter().filter(|byte| is_blank(**byte)).count() == 2;
+                is_likely_method(method)
+                    && (is_usual_method(method) || is_regular(method, target) && is_single)
             }
             Ok(Kind::Response { .. }) => status_of(line, Expected::Either).is_some(),
             Err(_) => false,
@@ -210,10 +210,9 @@ pub(super) fn is_certain(bytes: &[u8], expected: Expected) -> bool {
     };
     let (method, target) = (&bytes[..space], &bytes[space + 1..]);
     expected != Expected::Response
+        && is_likely_method(method)
         && (is_usual_method(method)
-            || method.iter().all(|byte| is_token_byte(*byte))
-                && is_likely_method(method)
-                && is_target_only(target))
+            || method.iter().all(|byte| is_token_byte(*byte)) && is_target_only(target))
         && is_regular(method, target)
 }
 
@@ -252,14 +251,19 @@ fn is_usual_method(method: &[u8]) -> bool {
         && (is_all(u8::is_ascii_uppercase) || is_all(u8::is_ascii_lowercase))
 }
 
-/// Whether a method that does not look usual may be one, rather than the tail of a body in front of
-/// a common method.
+/// Whether a token may be a method, rather than the end of a common one whose beginning was not
+/// seen, or such a one behind the tail of a body. Methods in capitals that end with a common one
+/// exist (BPROPPATCH).
 fn is_likely_method(method: &[u8]) -> bool {
     const COMMON: [&[u8]; 9] =
         [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+    let is_end = |common: &&[u8]| common.len() > method.len() && common.ends_with(method);
+    if method.is_empty() || COMMON.iter().any(is_end) {
+        return false;
+    }
     let tail = COMMON.iter().find_map(|common| method.strip_suffix(*common));
-    !method.is_empty()
-        && tail.is_none_or(|tail| !tail.last().is_some_and(u8::is_ascii_alphanumeric))
+    is_usual_method(method)
+        || tail.is_none_or(|tail| !tail.last().is_some_and(u8::is_ascii_alphanumeric))
 }
 
 /// Whether the beginning of `target` has one of the forms of RFC 9112 section 3.2.

@@ -424,6 +424,9 @@ fn a_request_is_found_again_whatever_its_method_is() {
     for text in [
         "abcGET / HTTP/1.1\r\n\r\n",
         "=GET / HTTP/1.1\r\n\r\n",
+        "T / HTTP/1.1\r\n\r\n",
+        "EAD / HTTP/1.1\r\n\r\n",
+        "OST /a?b=",
         "Some text about HTTP/1.1\r\n\r\n",
         "Get it from here HTTP/1.1\r\n\r\n",
         "Get it. HTTP/1.1\r\n\r\n",
