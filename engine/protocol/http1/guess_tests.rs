@@ -218,6 +218,17 @@ fn what_waits_for_a_confirmation_is_bounded() {
     }
     assert!(one.shared.recorder.sink.exchanges.len() >= limit);
     assert_eq!(one.end(End::Exit).len(), limit + 2);
+    // If memory is short, it is told at once.
+    let mut one = late();
+    assert!(!one.relieve());
+    one.answer(OK);
+    assert!(one.relieve() && !one.relieve());
+    assert_eq!(one.shared.held_bytes(), 0);
+    assert_eq!(one.shared.recorder.sink.exchanges, ["- - - 200 5 no_request"]);
+    let mut batch = late();
+    batch.ask(&get(1)).ask(&get(2)).answer(OK);
+    assert!(batch.relieve());
+    assert_eq!(batch.shared.recorder.sink.exchanges, ["- - - 200 5 no_request"]);
 }
 
 #[test]

@@ -276,6 +276,14 @@ impl Protocol for Http1 {
         }
     }
 
+    /// What waits for more evidence is reported now.
+    fn relieve<S: EventSink>(&mut self, cx: &mut Context<'_, S>) -> bool {
+        let Http1::Active(active) = self else { return false };
+        let is_relieved = active.0.end_wait(cx);
+        self.go_idle(cx.shared);
+        is_relieved
+    }
+
     #[inline]
     fn interest(&self) -> Interest {
         match self {

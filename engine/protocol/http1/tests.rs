@@ -163,6 +163,11 @@ impl TestConnection {
         std::mem::take(&mut shared.recorder.sink.exchanges)
     }
 
+    pub(super) fn relieve(&mut self) -> bool {
+        let TestConnection { state, shared, key, handshake, .. } = self;
+        state.relieve(&mut Context { flow: FlowRef { key, handshake }, shared })
+    }
+
     pub(super) fn interest(&self) -> Interest {
         self.state.interest()
     }

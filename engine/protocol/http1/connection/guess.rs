@@ -116,6 +116,15 @@ impl Http1Connection {
         pairer.confirm(&mut http1);
     }
 
+    /// The time of what waits is over. Returns whether anything has waited.
+    pub fn end_wait<S: EventSink>(&mut self, cx: &mut Context<'_, S>) -> bool {
+        let (pairer, mut http1) = self.parts(cx, Direction::Forward);
+        let has_waited = pairer.is_unsure();
+        pairer.confirm(&mut http1);
+        pairer.end_batch(&mut http1, false);
+        has_waited
+    }
+
     /// In `direction`, the bytes in `meta`, where a message must begin, do not begin one. Returns
     /// whether this refutes the guess, which is then withdrawn.
     pub(super) fn is_refuted<S: EventSink>(

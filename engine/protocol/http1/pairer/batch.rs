@@ -61,7 +61,7 @@ impl Pairer {
     }
 
     /// Reports the batch, paired if `is_whole` and as many responses came as requests.
-    pub(super) fn end_batch<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, is_whole: bool) {
+    pub fn end_batch<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, is_whole: bool) {
         if self.batch.take().is_none() {
             return;
         }
