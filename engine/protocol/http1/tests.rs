@@ -90,7 +90,7 @@ pub(super) struct TestConnection {
     /// It goes idle whenever it can.
     pub(super) is_idling: bool,
     pub(super) shared: Shared<Reported>,
-    key: FlowKey,
+    pub(super) key: FlowKey,
     pub(super) handshake: Handshake,
     pub(super) sent: [u32; 2],
     pub(super) at_ms: u64,
@@ -161,11 +161,6 @@ impl TestConnection {
         state.leave(shared);
         assert_eq!(shared.exchanges_in_use(), 0, "every exchange was given back");
         std::mem::take(&mut shared.recorder.sink.exchanges)
-    }
-
-    pub(super) fn relieve(&mut self) -> bool {
-        let TestConnection { state, shared, key, handshake, .. } = self;
-        state.relieve(&mut Context { flow: FlowRef { key, handshake }, shared })
     }
 
     pub(super) fn interest(&self) -> Interest {
