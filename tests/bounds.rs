@@ -343,7 +343,7 @@ fn endpoints_of_one_hash_are_spread() {
         let (client, server) = ((client, port.to_be_bytes()), (server, [0, 80]));
         FlowKey::new(client, server, [0; 4], 0).0.flow_hash(&known).is_multiple_of(256)
     };
-    let chosen: Vec<u64> = (0..400_000).filter(|number| collides(*number)).take(1500).collect();
+    let chosen: Vec<u64> = (0..500_000).filter(|number| collides(*number)).take(1500).collect();
     assert_eq!(chosen.len(), 1500);
     let request = b"GET /one HTTP/1.1\r\n\r\n";
     let outcome = hold(&small(), 3000, move |number: u64, frame: &mut Vec<u8>| {
