@@ -1,7 +1,7 @@
 //! [`Connection`]: one TCP connection, both directions. Handles reordering, overlap, loss, and the
 //! order between the two directions.
 //!
-//! Four rules decide everything. Each depends only on the connection's own packets, so that the
+//! Five rules decide everything. Each depends only on the connection's own packets, so that the
 //! same traffic gives the same chunks however it is captured, filtered, or spread over shards:
 //! 0. What the endpoints would not accept is refused (`trust.rs`): sequence and acknowledgment
 //!    numbers outside the windows, data without an acknowledgment, handshakes with other numbers.
@@ -11,6 +11,8 @@
 //!    may come before its request.)
 //! 3. A hole is given up once the peer has acknowledged data behind it, something waits behind it,
 //!    and `reorder_grace_ms` of packet time have passed; or when too much data waits.
+//! 4. The first segments of a connection whose handshake was not captured wait as long, because
+//!    nothing says where its streams begin (`joining.rs`); unless memory for that runs short.
 
 use super::out_of_order::{BufferedSegment, OutOfOrderBuffer};
 use super::reorder_state::{Hole, ReorderState};
@@ -30,6 +32,7 @@ mod old;
 mod reorder;
 mod trust;
 
+pub(crate) use trust::ONE_SIDED_BYTES_MIN;
 pub(super) use trust::Ownership;
 
 /// A SYN that is captured late is at most this far before the data captured so far.

@@ -38,6 +38,7 @@ pub use handshake::{Handshake, Marks};
 pub use reorder_pool::ReorderPool;
 pub use table::{FlowIndex, FlowTable, memory_weight};
 
+pub(crate) use connection::ONE_SIDED_BYTES_MIN;
 pub(crate) use copies::overlap;
 
 use crate::decode::{SeqNumber, TunnelPath};

@@ -84,6 +84,7 @@ pub struct FlowTable<S> {
     free: Vec<u32>,
     /// The flows on which only one side has spoken.
     unanswered: Unanswered,
+    /// What may belong to a connection that is joined a moment later.
     strays: Strays,
     /// The slot where the next search for idle flows begins.
     cursor: usize,

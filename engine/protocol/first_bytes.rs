@@ -5,7 +5,7 @@
 
 use super::{Copied, HandOver, Kind, Step, http1};
 use crate::decode::SeqNumber;
-use crate::flow::SegmentMeta;
+use crate::flow::{ONE_SIDED_BYTES_MIN, SegmentMeta};
 use crate::ids::Direction;
 
 /// Enough to tell a TLS record, a preface or a status line from others.
@@ -47,17 +47,14 @@ impl FirstBytes {
     }
 }
 
-/// Without an answer, a connection is what its first bytes show once this much has passed. The
-/// filter has the same limit.
-const UNANSWERED_BYTES_MIN: u32 = 16 << 10;
-
 /// The beginning of a connection whose first bytes show a protocol that is not read. A server that
 /// does not speak it may answer in HTTP/1: with a 400 to TLS, or a 505 to HTTP/2.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
     /// What shows the protocol, or shows that it is HTTP/1.
     first: Option<FirstBytes>,
-    /// Bytes of that direction so far; [`ANSWERED`] once the other one has answered.
+    /// Bytes of that direction so far. Without an answer, the connection is what its first bytes
+    /// show once [`ONE_SIDED_BYTES_MIN`] have passed. [`ANSWERED`] once the other one has answered.
     unanswered_bytes: u32,
 }
 
@@ -92,7 +89,7 @@ impl Opening {
 
     /// Whether the answer is no HTTP/1, or none is to be expected.
     pub fn is_settled(&self) -> bool {
-        self.unanswered_bytes >= UNANSWERED_BYTES_MIN
+        self.unanswered_bytes >= ONE_SIDED_BYTES_MIN as u32
     }
 
     /// The direction of the first bytes, and the position behind them.

@@ -216,23 +216,18 @@ impl ExchangePool {
     /// Moves the response of one exchange into another one, which has none. Gives the rest back.
     #[cold]
     pub(crate) fn merge_response(&mut self, request: ExchangeId, response: ExchangeId) {
-        let from = self.exchange(response);
-        let mut message = std::mem::take(&mut from.response);
-        let mut interim = std::mem::take(&mut from.interim);
-        let (gap_bytes, interim_omitted) = (from.gap_bytes, from.interim_omitted);
-        let retransmitted_bytes = from.retransmitted_bytes;
-        let (is_conflict, is_switched) = (from.is_conflict, from.is_switched);
-        let into = self.exchange(request);
-        std::mem::swap(&mut into.response, &mut message);
-        std::mem::swap(&mut into.interim, &mut interim);
-        into.gap_bytes += gap_bytes;
-        into.retransmitted_bytes += retransmitted_bytes;
-        into.is_conflict |= is_conflict;
-        into.is_switched |= is_switched;
-        into.interim_omitted = interim_omitted;
-        // The memory of both stays in use.
-        let from = self.exchange(response);
-        (from.response, from.interim) = (message, interim);
+        let slots = [request, response].map(|id| id.0 as usize);
+        if let Ok([Some(into), Some(from)]) = self.entries.get_disjoint_mut(slots) {
+            let (into, from) = (&mut into.exchange, &mut from.exchange);
+            // The memory of both stays in use.
+            std::mem::swap(&mut into.response, &mut from.response);
+            std::mem::swap(&mut into.interim, &mut from.interim);
+            into.interim_omitted = from.interim_omitted;
+            into.gap_bytes += from.gap_bytes;
+            into.retransmitted_bytes += from.retransmitted_bytes;
+            into.is_conflict |= from.is_conflict;
+            into.is_switched |= from.is_switched;
+        }
         self.give_back(response);
     }
 

@@ -18,8 +18,9 @@ use crate::time::TimestampNs;
 /// it is a late copy.
 const SYN_AGAIN_MS: u64 = 1000;
 
-/// A verdict about a connection of which only one direction is seen needs this much payload.
-const ONE_SIDED_BYTES_MIN: i32 = 16 << 10;
+/// A verdict about a connection of which only one direction is seen needs this much payload. The
+/// filter has the same limit.
+pub(crate) const ONE_SIDED_BYTES_MIN: i32 = 16 << 10;
 
 /// Why a segment is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

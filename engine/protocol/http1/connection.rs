@@ -370,14 +370,13 @@ impl Http1Connection {
         meta: &SegmentMeta,
     ) -> usize {
         let framer = &mut self.framers[direction.index()];
-        framer.drop_partial(&mut cx.shared.recorder.pool);
-        framer.state = ParseState::Search;
-        if self.is_refuted(cx, direction, meta) {
+        framer.restart(ParseState::Search, &mut cx.shared.recorder.pool);
+        if self.refute(cx, direction, meta) {
             // It is searched again, for messages of either kind.
             return 0;
         }
         self.count_resync(cx);
-        if self.spoken == Spoken::Unclear && self.is_other_protocol(cx, direction, data, meta) {
+        if self.spoken == Spoken::Unclear && self.note_other_protocol(cx, direction, data, meta) {
             return data.len();
         }
         self.skip_bytes(cx, direction, data.len(), meta)
@@ -455,10 +454,10 @@ impl Http1Connection {
     /// the filter must not lose the rest of it, whatever else arrives in between.
     #[inline]
     pub fn interest(&self) -> Interest {
-        let has_left = self.pairer.has_switched && self.pairer.pending.is_empty();
         if self.pairer.guess.is_some() {
             return Interest::Undecided;
         }
+        let has_left = self.pairer.has_switched && self.pairer.pending.is_empty();
         match interest(self.spoken, has_left, self.unclear_bytes) {
             Interest::Undecided | Interest::Dormant
                 if self.framers.iter().any(Framer::is_in_head) =>

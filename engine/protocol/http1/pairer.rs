@@ -559,7 +559,7 @@ impl Pairer {
     /// The number of exchanges in progress.
     pub fn open_count(&self) -> usize {
         let open_count = self.open.iter().filter(|open| open.id.is_some()).count();
-        self.pending.count() + open_count + self.held_count()
+        self.pending.count() + open_count + self.held.count()
     }
 
     /// The connection that its records describe.

@@ -5,6 +5,7 @@ use super::tests::{TestConnection, connection};
 use crate::flow::Chunk;
 use crate::flow::End;
 use crate::ids::Direction::{Forward, Reverse};
+use crate::protocol::{Carried, Context, FlowRef, Kind};
 
 const EMPTY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -393,6 +394,14 @@ fn heads_that_never_end_are_truncated() {
         it.ask("GET /a HTTP/1.1\r\n\r\n").answer(cut).take(Reverse, Chunk::Fin);
         assert_eq!(it.end(End::Exit), ["GET /a 0 200 ? truncated fin"]);
     }
+    // A connection whose only message never ended counts as HTTP/1.
+    let mut it = connection();
+    it.ask("GET /a HTTP/1.1\r\n");
+    assert_eq!(it.carried(), Carried::Unknown);
+    let TestConnection { state, shared, key, handshake, .. } = &mut it;
+    state.end(&mut Context { flow: FlowRef { key, handshake }, shared }, End::Rst);
+    assert_eq!(it.carried(), Carried::Protocol(Kind::Http1));
+    it.end(End::Rst);
     // It has not left HTTP before its head has ended.
     let mut it = connection();
     it.ask("GET /a HTTP/1.1\r\nUpgrade: x\r\n\r\n").answer("HTTP/1.1 101 Switching\r\n");

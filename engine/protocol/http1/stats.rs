@@ -6,7 +6,7 @@ use crate::stats::counters;
 counters! {
     /// Irregularities of messages and exchanges, in addition to their outcomes.
     Http1Stats {
-        /// Messages whose head started but never ended. They were not reported.
+        /// Messages whose start line began but never ended. They were not reported.
         heads_unfinished,
         /// Heads longer than `head_bytes_max`, reported with the part that fits.
         heads_cut,

@@ -30,7 +30,7 @@ impl Http1Connection {
         data: &[u8],
         meta: &SegmentMeta,
     ) -> bool {
-        if self.is_other_protocol(cx, direction, data, meta) {
+        if self.note_other_protocol(cx, direction, data, meta) {
             return false;
         }
         if !Framer::is_found(data, meta, Expected::Either) {
@@ -62,11 +62,11 @@ impl Http1Connection {
         true
     }
 
-    /// Whether `data` begins with a start line of another protocol that may carry messages of HTTP.
-    /// If it is among the first that passed, or the other side sends such lines as well, the
-    /// connection speaks that protocol.
+    /// Looks for a start line of another protocol that may carry messages of HTTP, and returns
+    /// whether `data` begins with one. If it is among the first that passed, or the other side
+    /// sends such lines as well, the connection speaks that protocol.
     #[cold]
-    pub(super) fn is_other_protocol<S: EventSink>(
+    pub(super) fn note_other_protocol<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -106,14 +106,9 @@ impl Http1Connection {
         let has_agreed =
             direction != guess.direction && self.pairer.open[guess.client.index()].id.is_none();
         if has_agreed || guess.message_count > 1 && has_read_more {
-            self.confirm(cx);
+            let (pairer, mut http1) = self.parts(cx, direction);
+            pairer.confirm(&mut http1);
         }
-    }
-
-    /// The guess is right, or its time is over: reports what has waited.
-    pub(super) fn confirm<S: EventSink>(&mut self, cx: &mut Context<'_, S>) {
-        let (pairer, mut http1) = self.parts(cx, Direction::Forward);
-        pairer.confirm(&mut http1);
     }
 
     /// The time of what waits is over. Returns whether anything has waited.
@@ -125,9 +120,9 @@ impl Http1Connection {
         has_waited
     }
 
-    /// In `direction`, the bytes in `meta`, where a message must begin, do not begin one. Returns
-    /// whether this refutes the guess, which is then withdrawn.
-    pub(super) fn is_refuted<S: EventSink>(
+    /// In `direction`, the bytes in `meta`, where a message must begin, do not begin one. Withdraws
+    /// the guess if this refutes it, and returns whether it does.
+    pub(super) fn refute<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,

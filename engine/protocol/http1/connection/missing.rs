@@ -144,21 +144,35 @@ impl Http1Connection {
         len_bytes: u64,
         at: SeqNumber,
     ) {
+        if self.report_partial(cx, direction, false) {
+            self.gap(cx, direction, len_bytes, at);
+        } else {
+            cx.shared.stats.http1.heads_unfinished += 1;
+            self.lose_messages(cx, direction, len_bytes, at);
+        }
+    }
+
+    /// Reports the message whose head is in progress with what there is of it, if its start line is
+    /// complete. Returns whether it is. The head is no longer in progress.
+    fn report_partial<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        is_unfinished: bool,
+    ) -> bool {
         let expected = self.pairer.expected(direction);
         let framer = &mut self.framers[direction.index()];
         let (partial, first) = framer.take_partial();
         framer.state = ParseState::Search;
-        if let (Some(first), Some(head)) = (first, head::parse_cut(&partial, expected)) {
-            let last = first.timestamp;
-            let head = ParsedHead { head: &head, bytes: &partial, first: &first, last };
-            self.message(cx, direction, &head);
-            self.gap(cx, direction, len_bytes, at);
+        let found = first.zip(head::parse_cut(&partial, expected));
+        if let Some((first, head)) = &found {
+            let (head, last) = (&Head { is_unfinished, ..*head }, first.timestamp);
+            self.message(cx, direction, &ParsedHead { head, bytes: &partial, first, last });
         } else {
             framer.retransmitted_bytes = 0;
-            cx.shared.stats.http1.heads_unfinished += 1;
-            self.lose_messages(cx, direction, len_bytes, at);
         }
         cx.shared.recorder.pool.give_buffer_back(partial);
+        found.is_some()
     }
 
     /// Bytes were lost, and it is unknown where the next message begins and which one it is.
@@ -194,7 +208,7 @@ impl Http1Connection {
             ParseState::Start => {
                 self.advance(cx, direction, len_bytes, meta);
                 self.framers[direction.index()].state = ParseState::Search;
-                if !self.is_refuted(cx, direction, meta) {
+                if !self.refute(cx, direction, meta) {
                     self.count_resync(cx);
                 }
                 self.skip_bytes(cx, direction, len_bytes as usize, meta);
@@ -288,28 +302,19 @@ impl Http1Connection {
         cx: &mut Context<'_, S>,
         direction: Direction,
     ) {
-        let expected = self.pairer.expected(direction);
         let framer = &mut self.framers[direction.index()];
-        if !framer.is_in_head() {
+        let pool = &mut cx.shared.recorder.pool;
+        match framer.state {
+            ParseState::Head { .. } => {}
+            // It was reported before.
+            ParseState::LongHead(_) => return framer.restart(ParseState::Search, pool),
             // The other direction may have ended HTTP in the meantime.
-            framer.drop_partial(&mut cx.shared.recorder.pool);
-            return;
+            state => return framer.restart(state, pool),
         }
-        let is_reported = matches!(framer.state, ParseState::LongHead(_));
-        let (partial, first) = framer.take_partial();
-        framer.state = ParseState::Search;
-        let head = first.filter(|_| !is_reported).zip(head::parse_cut(&partial, expected));
-        if let Some((first, head)) = head {
-            let head = Head { is_unfinished: true, ..head };
-            let last = first.timestamp;
-            let head = ParsedHead { head: &head, bytes: &partial, first: &first, last };
-            self.message(cx, direction, &head);
-            self.framers[direction.index()].state = ParseState::Search;
-        } else {
-            self.framers[direction.index()].retransmitted_bytes = 0;
-            let is_counted = self.spoken == Spoken::Http1 && !is_reported;
+        if !self.report_partial(cx, direction, true) {
+            let is_counted = self.spoken == Spoken::Http1;
             cx.shared.stats.http1.heads_unfinished += u64::from(is_counted);
         }
-        cx.shared.recorder.pool.give_buffer_back(partial);
+        self.framers[direction.index()].state = ParseState::Search;
     }
 }

@@ -1,7 +1,7 @@
-//! The first requests of a connection that was joined late, if the client sent several
-//! at once. Others may have been sent with them, before the capture began, whose responses come
-//! first. So the responses wait until the client has read them all: if there are as many as
-//! requests were seen, there were no others.
+//! A batch: the first requests of a connection that was joined late, if the client sent several at
+//! once. Others may have been sent with them, before the capture began, whose responses come first.
+//! So the responses wait until the client has read them all: if there are as many as requests were
+//! seen, there were no others.
 
 use super::{Http1Context, Pairer};
 use crate::decode::SeqNumber;

@@ -20,7 +20,7 @@ impl Pairer {
 
     #[inline(always)]
     fn is_within_limits<S>(&self, cx: &mut Http1Context<'_, S>) -> bool {
-        let (count, limits) = (self.pending.count() + self.held_count(), &cx.shared.limits);
+        let (count, limits) = (self.pending.count() + self.held.count(), &cx.shared.limits);
         let share = limits.held_share(count <= MODEST_PENDING_COUNT);
         count <= limits.pending_count_max && cx.shared.recorder.pool.held_bytes() <= share
     }

@@ -58,11 +58,6 @@ impl Pairer {
         true
     }
 
-    /// How many exchanges wait to be reported.
-    pub fn held_count(&self) -> usize {
-        self.held.count()
-    }
-
     /// The request of `id`, the first in the queue, was none. Its response belongs to another one.
     #[cold]
     pub fn disown_request<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
