@@ -27,6 +27,7 @@ struct Tally {
     told_bytes: [u64; 2],
     exchanges: Vec<String>,
     is_request_missing: bool,
+    has_interim: bool,
     /// A head did not end, as far as can be told.
     is_head_open: bool,
 }
@@ -76,6 +77,7 @@ impl Tally {
             self.exchange_heads.push(request.text.clone());
         }
         self.is_request_missing |= !request.is_seen;
+        self.has_interim |= !exchange.interim.is_empty();
     }
 }
 
@@ -90,6 +92,9 @@ pub struct Script {
     mode: u8,
     is_split: bool,
     has_gap: bool,
+    /// A direction has ended, and whether bytes came all the same.
+    has_ended: [bool; 2],
+    has_bytes_behind_end: bool,
 }
 
 impl Script {
@@ -118,6 +123,8 @@ impl Script {
             mode,
             is_split,
             has_gap: false,
+            has_ended: [false; 2],
+            has_bytes_behind_end: false,
         }
     }
 
@@ -150,7 +157,10 @@ impl Script {
                 self.shared.recorder.sink.streams[way.index()].push(LOST);
                 self.take(way, Chunk::Gap { len_bytes: len.into(), at });
             }
-            _ => self.take(way, if is_reset { Chunk::Reset } else { Chunk::Fin }),
+            _ => {
+                self.has_ended[way.index()] = true;
+                self.take(way, if is_reset { Chunk::Reset } else { Chunk::Fin });
+            }
         }
         !is_reset
     }
@@ -162,6 +172,7 @@ impl Script {
             tally.began[way.index()].get_or_insert(meta.timestamp);
         }
         self.sent[way.index()] += bytes.len() as u32;
+        self.has_bytes_behind_end |= self.has_ended[way.index()];
         let part_bytes = if self.is_split { usize::from(self.mode >> 3) + 1 } else { usize::MAX };
         for part in bytes.chunks(part_bytes) {
             self.take(way, Chunk::Bytes(part, &meta));
@@ -215,12 +226,14 @@ impl Script {
         // After a loss, or when the parser has lost synchronisation, heads are only accepted at the
         // start of frames. The same holds for a head in place of a body that the client withheld or
         // that the response to HEAD did not have, and for a head after one that was cut and whose
-        // rest did not arrive.
+        // rest did not arrive. (Of an interim response that an end cut, only the status is told.)
+        let is_interim_cut = tally.has_interim && self.has_bytes_behind_end;
         let is_in_place = stats.resyncs + stats.bytes_skipped == 0
             && stats.heads_unfinished + stats.heads_cut == 0
             && tally.began == tally.first
             && !tally.is_request_missing
             && !tally.is_head_open
+            && !is_interim_cut
             && !tally.request_heads.iter().any(|head| contains(head, b"expect"));
         let is_plain = self.mode & 3 == 0 && !self.has_gap && !has_changed;
         (is_in_place && is_plain).then_some(tally.exchanges)
