@@ -551,10 +551,24 @@ int filter_tunnel(struct __sk_buff *skb)
 	return count_verdict(reason, pass_bytes);
 }
 
+/*
+ * Whether the kernel's common protocols do not take a frame. It is counted as dropped then
+ * (rx_dropped), after sockets like ours have seen it: __netif_receive_skb_core of net/core/dev.c.
+ */
+static __always_inline int is_unclaimed(const struct __sk_buff *skb)
+{
+	__u32 protocol = skb->protocol;
+
+	return protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6) &&
+	       protocol != bpf_htons(ETH_P_ARP) && skb->pkt_type != PACKET_OUTGOING;
+}
+
 /* The entry point, which is attached to sockets. */
 SEC("socket")
 int http_filter(struct __sk_buff *skb)
 {
+	if (is_unclaimed(skb))
+		add(COUNTER_UNCLAIMED, 1);
 	bpf_tail_call(skb, &parts, PART_PLAIN);
 	return 0;	/* cannot happen: the part exists */
 }

@@ -64,6 +64,7 @@ enum counter {
 	COUNTER_OPENINGS_FAILED,	/* SYNs not added: the map was full */
 	COUNTER_ELIDED_BYTES,	/* payload bytes that were cut off elided frames */
 	COUNTER_BODIES_FOUND,	/* bodies whose end the filter found itself */
+	COUNTER_UNCLAIMED,	/* frames that the kernel drops if no other protocol takes them */
 	COUNTER_COUNT,
 };
 

@@ -25,8 +25,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often the engine wakes up to move a progress bar and to read the kernel's 32-bit counters.
-const WAKE_UP_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the engine moves a progress bar, and how long it waits for a shard's counters.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often the engine looks at the interfaces and reads the kernel's counters.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long frames that passed the filter may take to reach user space after the gate was closed.
 /// They arrive within two retire timeouts; a machine that does not schedule us for seconds has
@@ -392,7 +395,7 @@ impl Running {
         for status in &self.statuses {
             status.is_wanted.store(true, Ordering::Relaxed);
         }
-        let until = Instant::now() + WAKE_UP_INTERVAL;
+        let until = Instant::now() + PROGRESS_INTERVAL;
         let is_open = |status: &Arc<ShardStatus>| status.is_wanted.load(Ordering::Acquire);
         while self.statuses.iter().any(is_open) && Instant::now() < until && !self.is_over() {
             std::thread::sleep(Duration::from_millis(1));
@@ -430,7 +433,7 @@ enum Turn {
 
 impl Run {
     fn next_turn(&self) -> Turn {
-        match self.events.recv_timeout(WAKE_UP_INTERVAL) {
+        match self.events.recv_timeout(LOOK_INTERVAL) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {
                 self.writer.reopen();
@@ -479,7 +482,7 @@ impl Run {
         control.shut_gate();
         let until = Instant::now() + DRAIN_WAIT;
         let is_drained = |control: &mut LiveControl| {
-            control.totals().is_ok_and(|totals| {
+            control.counts().is_ok_and(|totals| {
                 totals.filter.passed() == totals.packets()
                     && totals.packets() == shards.frame_count() + totals.drops()
             })
@@ -501,7 +504,7 @@ impl Run {
     ) -> Ending {
         let mut ended_count = 0;
         while ended_count < shards.threads.len() {
-            match self.events.recv_timeout(WAKE_UP_INTERVAL) {
+            match self.events.recv_timeout(PROGRESS_INTERVAL) {
                 Ok(Event::ShardEnded) => ended_count += 1,
                 Ok(Event::Command(Command::Stop) | Event::Enough) => shards.stop.stop(),
                 Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),

@@ -6,7 +6,8 @@ use anyhow::Context;
 use cli::stderr::{self, say};
 use httplines::capture::pcap::install_sigbus_handler;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
-use httplines::sys::{interface, signals};
+use httplines::sys::interface::Interfaces;
+use httplines::sys::signals;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -106,10 +107,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn list_interfaces() -> anyhow::Result<ExitCode> {
-    let present = interface::interfaces().context("cannot list the interfaces")?;
+    let listed = Interfaces::open().and_then(|mut interfaces| interfaces.list());
+    let present = listed.context("cannot list the interfaces")?;
     let mut lines = String::new();
     for interface in present {
-        let state = if interface.is_up { "up" } else { "down" };
+        let state = match (interface.is_up, interface.has_carrier) {
+            (false, _) => "down",
+            (true, false) => "up, no carrier",
+            (true, true) => "up",
+        };
         let kind = if interface.is_loopback { ", loopback" } else { "" };
         lines += &format!("{}.{} [{state}{kind}]\n", interface.ifindex, interface.name);
     }

@@ -52,6 +52,9 @@ pub use stats::PipelineStats;
 /// each frame.
 const SWEEP_SLOTS_MIN: usize = 256;
 
+/// Without frames, polls are rarer, and each counts as so many frames.
+const SWEEP_FRAMES_IDLE: usize = 1024;
+
 /// When memory runs short, this many slots of the flow table are searched after a frame for flows
 /// to take memory from.
 const RELIEF_SLOTS: usize = 256;
@@ -151,7 +154,10 @@ impl<S: EventSink> Pipeline<S> {
             // Again, since the source may have waited.
             self.take_over();
         }
-        let frame_count = if let Polled::Frames(count) = polled { count } else { 0 };
+        let frame_count = match polled {
+            Polled::Frames(count) => count,
+            Polled::Idle | Polled::End => SWEEP_FRAMES_IDLE,
+        };
         if let Some(now) = self.connections.oldest.or_else(|| source.now()) {
             self.connections.sweep(now, frame_count);
         }

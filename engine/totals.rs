@@ -175,19 +175,16 @@ impl Totals {
         };
         row_of_parts(f, "rejected", &reasons(false))?;
         row_of_parts(f, "admitted", &reasons(true))?;
-        let (mut rx_dropped, mut rx_missed) = (0, 0);
-        for interface in &live.interfaces {
-            rx_dropped += interface.rx_dropped;
-            rx_missed += interface.rx_missed;
-        }
-        let softnet = live.softnet_dropped;
+        let rx_missed = live.interfaces.iter().map(|interface| interface.rx_missed).sum();
         let before = [
             ("rx_missed", rx_missed),
-            ("rx_dropped", rx_dropped),
-            ("softnet_dropped", softnet),
+            ("rx_dropped", live.rx_lost()),
+            ("softnet_dropped", live.softnet_dropped),
             ("sessions refused by a full table", filter.sessions_failed),
         ];
         row_of_parts(f, "before us", &before)?;
+        let after = [("frames that no protocol of this machine took", live.rx_unclaimed())];
+        row_of_parts(f, "after us", &after)?;
         let elided = [
             ("frames cut to their headers", filter.of(Reason::Elided)),
             ("bytes of bodies left in the kernel", filter.elided_bytes),

@@ -332,7 +332,7 @@ mod root {
             talk.client(b"GET /cut HTTP/1.1\r\nHo").reset(Side::Client);
             wire.play(&talk);
             wire.server.ip("link set veth1 down");
-            wire.httplines.await_stderr("veth1: the interface went down");
+            wire.httplines.await_stderr("veth1 is down");
             wire.server.ip("link set veth1 up");
             // The injector's socket gets an error for its own end, too: a new one sends.
             wire.injector = wire.client.run(|| Injector::new("veth0"));

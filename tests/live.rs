@@ -324,17 +324,6 @@ mod root {
         assert_eq!(look(capture).0.as_deref(), Some("veth8"));
     }
 
-    /// The list of interfaces may lack an existing one, here because it is in another namespace.
-    #[test]
-    fn an_interface_that_a_list_lacks_has_not_gone() {
-        let Some(place) = Namespace::new() else { return };
-        place.ip("link add veth8 index 88 type veth peer name veth9");
-        place.ip("link set veth8 up");
-        let mut capture = Capture::open(&place, small(), &["veth8"], 1);
-        capture.totals();
-        assert_eq!(capture.control.all_gone(), None);
-    }
-
     #[test]
     fn what_cannot_be_opened_is_told_in_a_sentence() {
         let Some((client, _server)) = Namespace::pair() else { return };

@@ -32,6 +32,7 @@ mod filter_trust;
 mod filter_tunnels;
 mod floods;
 mod fragments;
+mod interfaces;
 mod json;
 mod live;
 mod masks;

@@ -423,7 +423,7 @@ impl Seen {
         let received = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         Seen {
             received: received.unwrap_or(0),
-            backlog_dropped: httplines::capture::live::softnet_dropped(),
+            backlog_dropped: httplines::capture::live::Softnet::open().dropped(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::ids::{IfaceId, IfaceNames};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::Filter;
 use crate::sys::flow_hints::FlowHints;
-use crate::sys::interface::{self, Interface};
+use crate::sys::interface::{self, Interface, Interfaces};
 use crate::sys::memory;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
@@ -23,11 +23,18 @@ use crate::time::TimestampNs;
 
 mod control;
 mod error;
+mod links;
 mod totals;
 
-/// The minimum wait of a shard without traffic. With the shortest retire timeout an idle link would
-/// otherwise cost too many wake-ups.
-const IDLE_WAIT_MS_MIN: u32 = 10;
+/// How long a shard waits for frames, at least: the time for which holes stay open.
+const WAIT_MS_MIN: u32 = 10;
+
+/// How long it waits once it had none for a while, and nothing of its own is due any more. It wakes
+/// as soon as there are frames, all the same.
+const IDLE_WAIT_MS: u32 = 100;
+
+/// So many waits without frames make a shard idle.
+const IDLE_WAIT_COUNT: u32 = 10;
 
 /// The minimum assumed delay between the hand-over of a frame and its walk.
 const WALK_MS_MIN: u32 = 18;
@@ -35,8 +42,9 @@ const WALK_MS_MIN: u32 = 18;
 /// The most fragmented datagrams that the fanout program remembers, about 130 bytes each.
 const DATAGRAM_COUNT_MAX: u32 = 1 << 18;
 
-pub use control::{LiveControl, softnet_dropped};
+pub use control::LiveControl;
 pub use error::LiveOpenError;
+pub use links::Softnet;
 pub use totals::{InterfaceTotals, LiveTotals};
 
 /// Opens live captures.
@@ -56,7 +64,8 @@ impl LiveCapture {
         shard_count: u16,
         names: &IfaceNames,
     ) -> Result<(LiveControl, Vec<LiveSource>), LiveOpenError> {
-        let present = interface::interfaces().map_err(LiveOpenError::Interfaces)?;
+        let mut links = Interfaces::open().map_err(LiveOpenError::Interfaces)?;
+        let present = links.list().map_err(LiveOpenError::Interfaces)?;
         let mut found: Vec<(&String, u32)> = Vec::with_capacity(interfaces.len());
         for name in interfaces {
             let ifindex = find(name, &present)?;
@@ -88,6 +97,7 @@ impl LiveCapture {
         let hints = (config.filter == FilterMode::Http).then(|| filter.hints());
         let source = |rings: Vec<ShardRing>| LiveSource {
             waits: WaitSet::default(),
+            idle_wait_count: 0,
             rings,
             retire_timeout_ms: config.retire_timeout_ms,
             names: names.clone(),
@@ -95,7 +105,7 @@ impl LiveCapture {
             hints: hints.clone(),
         };
         let sources = rings.into_iter().map(source).collect();
-        Ok((LiveControl::new(filter, fanout, watched, &present), sources))
+        Ok((LiveControl::new(filter, fanout, watched, links, &present), sources))
     }
 }
 
@@ -232,6 +242,8 @@ struct ShardRing {
 #[derive(Debug)]
 pub struct LiveSource {
     waits: WaitSet,
+    /// Waits since the last frame.
+    idle_wait_count: u32,
     rings: Vec<ShardRing>,
     retire_timeout_ms: u32,
     names: IfaceNames,
@@ -260,7 +272,7 @@ impl LiveSource {
                 };
                 if let Err(index) = self.known.binary_search(&frame.ifindex) {
                     self.known.insert(index, frame.ifindex);
-                    learn(frame.ifindex, &self.names);
+                    learn(&ring.socket, frame.ifindex, &self.names);
                 }
                 visit(Lookahead::Here(&as_frame(frame)));
             });
@@ -274,7 +286,9 @@ impl LiveSource {
     fn wait(&mut self) -> Result<(), SourceError> {
         let failed = |source| SourceError::Ring { iface: "the interfaces".to_string(), source };
         let sockets = self.rings.iter().map(|ring| ring.socket.as_fd());
-        let wait_ms = self.retire_timeout_ms.max(IDLE_WAIT_MS_MIN);
+        let is_idle = self.idle_wait_count >= IDLE_WAIT_COUNT;
+        self.idle_wait_count += u32::from(!is_idle);
+        let wait_ms = self.retire_timeout_ms.max(if is_idle { IDLE_WAIT_MS } else { WAIT_MS_MIN });
         self.waits.wait(sockets, wait_ms).map_err(failed)?;
         for (index, ring) in self.rings.iter_mut().enumerate() {
             if !self.waits.has_failed(index) {
@@ -285,14 +299,11 @@ impl LiveSource {
             if error.is_none() {
                 self.waits.leave_out(index);
             }
-            if !ring.is_silent {
+            let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
+            // An outage is reported by the control, for all shards.
+            if !ring.is_silent && error.raw_os_error() != Some(libc::ENETDOWN) {
                 ring.is_silent = true;
-                let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
-                let why = match error.raw_os_error() {
-                    Some(libc::ENETDOWN) => "the interface went down".into(),
-                    _ => error.to_string(),
-                };
-                tracing::warn!("{}: {why}; capturing continues when it is up again", ring.name);
+                tracing::warn!("{}: {error}; capturing continues", ring.name);
             }
         }
         Ok(())
@@ -313,6 +324,7 @@ impl FrameSource for LiveSource {
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
         if let Some(frame_count) = self.walk(ahead_count, visit) {
+            self.idle_wait_count = 0;
             return Ok(Polled::Frames(frame_count));
         }
         self.wait()?;
@@ -357,8 +369,8 @@ fn look_ahead<F: Iterator + Clone>(
 
 /// Looks up the name of an interface that was not seen before.
 #[cold]
-fn learn(ifindex: u32, names: &IfaceNames) {
-    if let Some(name) = interface::name_of(ifindex) {
+fn learn(socket: &PacketSocket, ifindex: u32, names: &IfaceNames) {
+    if let Some(name) = interface::name_of(socket, ifindex) {
         names.insert(IfaceId(ifindex), &name);
     }
 }

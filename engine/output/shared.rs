@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A thread sleeps at most this long before it checks again. Normally it is woken; this is a safety
 /// net.
-const PARK: Duration = Duration::from_millis(100);
+const PARK: Duration = Duration::from_secs(1);
 
 /// Lets a thread sleep until there is something for it to do.
 ///

@@ -358,6 +358,11 @@ impl Running {
         &self.stderr
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, by name.
     pub fn signal(&self, name: &str) {
         send_signal(&self.child, name);

@@ -13,8 +13,9 @@ pub struct InterfaceTotals {
     pub drops: u64,
     /// Times a ring was full and stopped (`tp_freeze_q_cnt`).
     pub freezes: u64,
-    /// Frames dropped before our sockets (`rx_dropped`); for `any`, on all interfaces that still
-    /// exist.
+    /// Frames dropped by the driver, by a full backlog, or because no protocol took them
+    /// (`rx_dropped`); for `any`, on all interfaces that still exist. The last kind is no loss: see
+    /// [`LiveTotals::rx_lost`].
     pub rx_dropped: u64,
     /// Frames dropped because the NIC's buffers were full (`rx_missed_errors`).
     pub rx_missed: u64,
@@ -30,6 +31,8 @@ pub struct LiveTotals {
     /// Frames dropped because a CPU's backlog was full (`/proc/net/softnet_stat`), on all
     /// interfaces.
     pub softnet_dropped: u64,
+    /// Frames that an ifb device saw and could not send on. It is where they end, and no loss.
+    pub dropped_by_ifb: u64,
 }
 
 impl LiveTotals {
@@ -41,5 +44,21 @@ impl LiveTotals {
     /// Frames dropped because a ring was full, on all interfaces.
     pub fn drops(&self) -> u64 {
         self.interfaces.iter().map(|interface| interface.drops).sum()
+    }
+
+    /// Frames that the interfaces dropped (`rx_dropped`), except for those that may have been
+    /// dropped only because no protocol took them. As many of them as the filter has seen before
+    /// are left out: it sees a frame before any protocol does.
+    pub fn rx_lost(&self) -> u64 {
+        self.rx_dropped().saturating_sub(self.filter.unclaimed)
+    }
+
+    /// Frames that the interfaces dropped after the filter saw them.
+    pub fn rx_unclaimed(&self) -> u64 {
+        self.rx_dropped() - self.rx_lost() + self.dropped_by_ifb
+    }
+
+    fn rx_dropped(&self) -> u64 {
+        self.interfaces.iter().map(|interface| interface.rx_dropped).sum()
     }
 }
