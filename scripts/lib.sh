@@ -57,6 +57,7 @@ curl                         curl           curl                  curl
 NEEDS_LAB=$NEEDS_DEMO'
 /bin/kill                    procps         procps-ng             util-linux
 ethtool                      ethtool        ethtool               ethtool
+nft                          nftables       nftables              nftables
 wrk                          wrk            wrk                   wrk
 tcpdump                      tcpdump        tcpdump               tcpdump
 tshark                       tshark         wireshark-cli         wireshark-cli

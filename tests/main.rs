@@ -19,6 +19,7 @@ mod capture_files;
 mod commands;
 mod crossing;
 mod decode;
+mod devices;
 mod differential;
 mod docs;
 mod elide;

@@ -6,6 +6,7 @@ use crate::support::conversation::{Conversation, Side};
 use crate::support::tunnel::{IPIP, ethernet, gre, ipv4, vxlan, word};
 use crate::support::{program, records, schema};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Output;
 
@@ -334,6 +335,44 @@ fn the_same_addresses_in_other_vlans_are_other_connections() {
     vlans.sort_unstable();
     assert_eq!(vlans, ["[10,20]", "[42]", "null"]);
     assert!(records.iter().all(|record| record["outcome"] == "complete" && record["n"] == 0));
+}
+
+/// `flow` and `n` are those of the exchange, in whatever networks its copies pass; `vlan` and
+/// `tunnel` tell these apart. Another connection with the same addresses and ports has another
+/// `flow`, and so has a copy whose handshake was not captured.
+#[test]
+fn copies_in_several_networks_have_one_flow() {
+    let copy = |vlans: &[u16], (client_isn, server_isn), skipped: usize| {
+        let mut talk = talk().vlans(vlans).isn(client_isn, server_isn);
+        talk.handshake();
+        for _ in 0..2 {
+            talk.client(b"GET / HTTP/1.1\r\n\r\n").server(b"HTTP/1.1 204 None\r\n\r\n");
+        }
+        talk.finish().frames(START_NS, STEP_NS).split_off(skipped)
+    };
+    let numbers = (1000, 2000);
+    let copies = [copy(&[], numbers, 0), copy(&[42], numbers, 0), copy(&[10, 20], numbers, 0)];
+    let others = [copy(&[43], (1000, 2001), 0), copy(&[44], (1001, 2000), 0)];
+    let late = [copy(&[45], numbers, 3), copy(&[46], numbers, 3)];
+    let mut frames = [&copies[..], &others, &late].concat().concat();
+    frames.sort_by_key(|frame| frame.ns);
+    let mut told: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+    for record in records_of(&frames) {
+        assert_eq!(record["outcome"], "complete");
+        let n = record["n"].as_u64().expect("a number");
+        told.entry(record["flow"].to_string()).or_default().push((n, record["vlan"].to_string()));
+    }
+    let mut told: Vec<_> = told.into_values().collect();
+    told.iter_mut().for_each(|copies| copies.sort_unstable());
+    told.sort_unstable_by_key(|copies| copies.last().cloned());
+    let of_connection = |vlans: &[&str]| {
+        let both = (0..2).flat_map(|n| vlans.iter().map(move |vlan| (n, vlan.to_string())));
+        both.collect::<Vec<_>>()
+    };
+    let singles = ["[43]", "[44]", "[45]", "[46]"].map(|vlan| of_connection(&[vlan]));
+    let mut expected = singles.to_vec();
+    expected.push(of_connection(&["[10,20]", "[42]", "null"]));
+    assert_eq!(told, expected);
 }
 
 /// Of two SYN-ACKs to one SYN, as from two servers with the same address, the one that the client

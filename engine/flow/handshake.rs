@@ -73,10 +73,16 @@ impl Handshake {
         self.marks.0 & Marks::IS_ANSWERED != 0
     }
 
-    /// The record's `flow`: a hash with fixed keys of the flow key, the client's initial sequence
-    /// number, and the server's, if a SYN-ACK was captured. A midstream connection has neither; the
-    /// time at which it was joined takes their place. Never 0.
+    /// The record's `flow`: a hash with fixed keys of the endpoints, the client's initial sequence
+    /// number, and the server's, if a SYN-ACK was captured. Networks are left out, so that the
+    /// copies of a connection inside a tunnel and outside have one `flow`; the numbers tell
+    /// connections of networks with the same addresses apart. A midstream connection has no
+    /// numbers; the time at which it was joined and its networks take their place. Never 0.
     pub fn flow_id(&self, key: &FlowKey) -> u64 {
+        let mut key = *key;
+        if !self.is_midstream() {
+            key.ignore_networks();
+        }
         let [[a, b], [c, d]] = key.port;
         let ports = u32::from_le_bytes([a, b, c, d]);
         let vlans = key.vlan.iter().fold(0, |ids, id| ids << 16 | u64::from(*id));
@@ -116,6 +122,41 @@ fn join(low: u32, high: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{REALM_GENEVE, REALM_IPV6, REALM_VXLAN};
+
+    /// The same connection in several networks has one `flow` if its beginning was captured.
+    #[test]
+    fn networks_are_part_of_the_flow_only_where_no_number_is_known() {
+        let networks = [
+            ([0; 4], 0),
+            ([42, 0, 0, 0], 0),
+            ([10, 20, 0, 0], 0),
+            ([0; 4], REALM_VXLAN | 42),
+            ([0; 4], REALM_GENEVE | 42),
+        ];
+        let began = |isn: Option<u32>| Handshake {
+            client_isn: isn.map(SeqNumber).into(),
+            began_at: TimestampNs(1),
+            ..Handshake::default()
+        };
+        for ip_realm in [0, REALM_IPV6] {
+            let flow_ids = |handshake: Handshake| {
+                let key = |vlan, realm| FlowKey { vlan, realm, ..FlowKey::default() };
+                let mut ids = networks
+                    .map(|(vlan, realm)| handshake.flow_id(&key(vlan, ip_realm | realm)))
+                    .to_vec();
+                ids.sort_unstable();
+                ids.dedup();
+                ids
+            };
+            let [of_one, of_another] = [7, 8].map(|isn| flow_ids(began(Some(isn))));
+            assert_eq!((of_one.len(), of_another.len()), (1, 1));
+            assert_ne!(of_one, of_another);
+            assert_eq!(flow_ids(began(None)).len(), networks.len());
+        }
+        let [v4, v6] = [0, REALM_IPV6].map(|realm| FlowKey { realm, ..FlowKey::default() });
+        assert_ne!(began(Some(7)).flow_id(&v4), began(Some(7)).flow_id(&v6));
+    }
 
     #[test]
     fn a_handshake_whose_timestamps_run_backwards_took_no_time() {

@@ -36,7 +36,12 @@ impl Namespace {
 
     /// Runs ip(8) with `arguments`.
     pub fn ip(&self, arguments: &str) {
-        self.0.ip(arguments).expect("ip(8) is there and does it");
+        self.try_ip(arguments).expect("ip(8) is there and does it");
+    }
+
+    /// Runs ip(8) with `arguments`, which this kernel may not support.
+    pub fn try_ip(&self, arguments: &str) -> io::Result<()> {
+        self.0.ip(arguments)
     }
 
     /// Drops all capabilities except those in `kept` (numbers of linux/capability.h) from the
