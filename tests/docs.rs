@@ -143,15 +143,24 @@ fn limits_are_the_defaults() {
     assert_eq!(told, expected);
 }
 
-/// Links between our own pages and the paths of the directory index lead to existing targets.
+/// Links between our own pages, with their anchors, and the paths of the directory index lead to
+/// existing targets.
 #[test]
 fn paths_on_the_pages_exist() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for (page, text) in PAGES {
         let folder = root.join(page).parent().expect("a page has a folder").to_path_buf();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
-            if !link.0.starts_with("http") {
-                assert!(folder.join(link.0).exists(), "{page}: {} is not there", link.0);
+            if link.0.starts_with("http") {
+                continue;
+            }
+            let (path, anchor) = link.0.split_once('#').unwrap_or((link.0, ""));
+            let path = if path.is_empty() { root.join(page) } else { folder.join(path) };
+            assert!(path.exists(), "{page}: {} is not there", link.0);
+            if !anchor.is_empty() {
+                let text = std::fs::read_to_string(path).expect("a page");
+                let has_anchor = text.contains(&format!("<a id=\"{anchor}\"></a>"));
+                assert!(has_anchor, "{page}: {} is not there", link.0);
             }
         }
     }
