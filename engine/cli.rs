@@ -123,7 +123,9 @@ pub struct Args {
 
     /// Append JSON lines to this file (-: standard output)
     ///
-    /// A new file gets mode 0640. SIGHUP reopens the file, for log rotation.
+    /// A new file gets mode 0640. A symbolic link is not followed. As root, a file that belongs to
+    /// another user is refused. A FIFO waits for its reader. SIGHUP reopens the file, for log
+    /// rotation.
     #[arg(short = 'o', long = "output", value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 
@@ -297,13 +299,15 @@ Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
 
 const AFTER_LONG_HELP: &str = "\
 Signals:
-  INT, TERM  stop cleanly: write what was captured, then print the totals
+  INT, TERM  stop cleanly: write what was captured, then print the totals; a reader that takes
+             nothing is given up after 5 s; twice: end now
   USR1       print the totals so far and continue
   HUP        reopen the output file, after it was renamed
 
 Exit codes:
   0  success
-  1  failed while running: the input is cut off or gone, the output is full
+  1  failed while running: the input is cut off or gone, the output is full, lines were
+     still being lost at the end
   2  wrong usage
   3  no permission";
 

@@ -7,7 +7,8 @@ use crate::capture::{self, FrameSource, SourceError, pcap};
 use crate::config::{Config, ConfigError, Input, LineFormat, Output};
 use crate::ids::{FlowHashKey, IfaceNames};
 use crate::output::{
-    BatchSender, Limits, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks, output_paths,
+    BatchSender, Limits, Patience, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks,
+    output_paths,
 };
 use crate::pipeline::{Crossing, Part, Partition};
 use crate::record::{Format, JsonFormat, TextFormat};
@@ -17,7 +18,7 @@ use crate::totals::Totals;
 use std::fs::{File, Metadata};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -111,12 +112,19 @@ enum Event {
 
 /// Sends commands to a run. It may be cloned into other threads.
 #[derive(Clone, Debug)]
-pub struct Handle(Sender<Event>);
+pub struct Handle {
+    events: Sender<Event>,
+    patience: Patience,
+}
 
 impl Handle {
     /// Sends a command. It has no effect once the run is over.
     pub fn send(&self, command: Command) {
-        let _ = self.0.send(Event::Command(command));
+        if command == Command::Stop {
+            // Writers may be waiting for their readers.
+            self.patience.limit();
+        }
+        let _ = self.events.send(Event::Command(command));
     }
 }
 
@@ -150,6 +158,7 @@ pub struct Engine {
     senders: Vec<BatchSender>,
     events: Receiver<Event>,
     sender: Sender<Event>,
+    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -193,21 +202,22 @@ impl Engine {
                 (Opened::File(capture), Policy::Wait)
             }
         };
-        let sinks = open_sinks(&config.emit, shard_count, policy)?;
+        let patience = Patience::default();
+        let sinks = open_sinks(&config.emit, shard_count, policy, &patience)?;
         let (senders, writer) =
             Writer::start(sinks, shard_count, Limits::from(&config.emit), policy)?;
         let (sender, events) = channel();
-        Ok(Engine { config, names, input, writer, senders, events, sender })
+        Ok(Engine { config, names, input, writer, senders, events, sender, patience })
     }
 
     /// A handle that sends commands to the run from other threads.
     pub fn handle(&self) -> Handle {
-        Handle(self.sender.clone())
+        Handle { events: self.sender.clone(), patience: self.patience.clone() }
     }
 
     /// Runs to the end of the input, or until it is told to stop.
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
-        let Engine { config, names, input, writer, senders, events, sender } = self;
+        let Engine { config, names, input, writer, senders, events, sender, .. } = self;
         let shards = Shards::new(&config, names, senders, sender);
         let begun = Instant::now();
         let run = Run { events, writer, begun };
@@ -340,7 +350,11 @@ fn line_format(config: &Config, names: &IfaceNames) -> Box<dyn Format + Send> {
 fn is_terminal(path: &Path) -> bool {
     // Nothing else is opened: of a pipe, that would be noticed at its other end.
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
-        && File::options().append(true).open(path).is_ok_and(|file| file.is_terminal())
+        && File::options()
+            .append(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .is_ok_and(|file| file.is_terminal())
 }
 
 impl Running {
@@ -433,6 +447,7 @@ enum Turn {
 
 impl Run {
     fn next_turn(&self) -> Turn {
+        self.writer.report_slowness();
         match self.events.recv_timeout(LOOK_INTERVAL) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {

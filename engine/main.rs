@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// A file that is read within this time gets no progress bar.
 const BAR_AFTER: Duration = Duration::from_secs(1);
 
+/// After it was told to stop, a message waits this long for somebody who reads standard error.
+const MESSAGE_WAIT: Duration = Duration::from_secs(5);
+
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_PERMISSION: u8 = 3;
@@ -141,11 +144,13 @@ fn forward_signals(handle: Handle) -> std::io::Result<()> {
                 SIGUSR1 => Command::Report,
                 SIGHUP => Command::Reopen,
                 _ if is_stopping => {
+                    stderr::wait_at_most(Duration::ZERO);
                     say(format_args!("httplines: asked twice to stop; unwritten lines are lost\n"));
                     std::process::exit(EXIT_RUNTIME.into());
                 }
                 _ => {
                     is_stopping = true;
+                    stderr::wait_at_most(MESSAGE_WAIT);
                     Command::Stop
                 }
             });

@@ -493,7 +493,8 @@ mod root {
         (0..200).for_each(|number| exchange(&injector, number));
         running.await_stderr("cannot write full/out.jsonl: the disk is full");
         let finished = running.stop();
-        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        assert!(finished.stderr.ends_with("; lines were lost until the end\n"));
         assert!(finished.stderr.contains("200 complete"), "{}", finished.stderr);
         assert!(!finished.stderr.contains(" 0 lines lost"), "{}", finished.stderr);
         assert!(finished.stderr.contains("is accounted for"), "{}", finished.stderr);

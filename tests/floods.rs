@@ -8,7 +8,9 @@ use std::sync::mpsc;
 use httplines::capture::LinkType;
 use httplines::config::{Config, Input, LineFormat};
 use httplines::ids::IfaceNames;
-use httplines::output::{Batch, Limits, MemorySink, Policy, RecordWriter, Sink, SinkFault, Writer};
+use httplines::output::{
+    Batch, Limits, MemorySink, Policy, RecordWriter, Sink, SinkFault, Writer, WriterError,
+};
 use httplines::pipeline::Pipeline;
 use httplines::record::JsonFormat;
 use serde_json::Value;
@@ -86,7 +88,8 @@ fn lines_without_an_answer_give_way_when_the_writer_is_behind() {
     let stats = pipeline.sink().stats().clone();
     drop(pipeline);
     let (written, result) = writer.finish();
-    result.expect("the sink has no faults");
+    // It depends on how soon the released sink empties the queue.
+    assert!(matches!(result, Ok(()) | Err(WriterError::TooSlowUntilTheEnd { .. })), "{result:?}");
     let lines = records::parse(&memory.bytes());
     let honest = lines.iter().filter(|line| line["status"] == 204).count();
     assert_eq!(honest, 50, "{stats:?}");

@@ -38,6 +38,7 @@ mod json;
 mod live;
 mod masks;
 mod networks;
+mod outputs;
 mod replay;
 mod retransmission;
 mod same;

@@ -9,7 +9,7 @@ mod root {
     use httplines::capture::live::LiveCapture;
     use httplines::config::{Config, EmitConfig, Input, LineFormat, Output};
     use httplines::ids::IfaceNames;
-    use httplines::output::{Limits, Policy, RecordWriter, Writer, open_sinks};
+    use httplines::output::{Limits, Patience, Policy, RecordWriter, Writer, open_sinks};
     use httplines::pipeline::Partition;
     use httplines::record::{Event, Format, JsonFormat, Wants};
     use httplines::shard::{Shard, StopSignal};
@@ -406,7 +406,8 @@ mod root {
         let (mut control, sources) =
             LiveCapture::open(&config.capture, &config.decode, &interfaces, 1, &names)
                 .expect("it opens");
-        let sinks = open_sinks(&config.emit, 1, Policy::Drop).expect("the output opens");
+        let sinks = open_sinks(&config.emit, 1, Policy::Drop, &Patience::default())
+            .expect("the output opens");
         let limits = Limits::from(&config.emit);
         let (senders, writer) =
             Writer::start(sinks, 1, limits, Policy::Drop).expect("the writer starts");

@@ -5,7 +5,6 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, PushError};
 
@@ -15,10 +14,8 @@ use crate::output::batch::Policy;
 use crate::output::batch::{Batch, Limits};
 use crate::output::output_writer::OutputWriter;
 use crate::output::shared::{Sleeper, WriterLink};
+use crate::output::slow_watch::Dropped;
 use crate::stats::EmitStats;
-
-/// At the end of a live run a sender waits at most this long for space for its last batch.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// The queues between a shard and the writer's thread.
 #[derive(Debug)]
@@ -27,6 +24,8 @@ pub(super) struct Queue {
     pub(super) spares: Consumer<Vec<u8>>,
     /// Wakes this shard when it waits for space.
     pub(super) sleeper: Arc<Sleeper>,
+    /// What was dropped because the queue was full.
+    pub(super) dropped: Arc<Dropped>,
 }
 
 /// Where a full batch goes.
@@ -49,6 +48,8 @@ pub struct BatchSender {
     shared: Arc<WriterLink>,
     buffer: Vec<u8>,
     line_count: u64,
+    /// Lines were dropped, and the queue has not been half empty since.
+    is_dropping: bool,
 }
 
 impl BatchSender {
@@ -63,9 +64,16 @@ impl BatchSender {
             Route::Queue(_) => limits.batch_bytes,
             Route::Direct(_) => limits.direct_batch_bytes,
         };
-        let (buffer, line_count) = (Vec::new(), 0);
-        let mut sender =
-            BatchSender { shard, batch_bytes, line_bytes_max, route, shared, buffer, line_count };
+        let mut sender = BatchSender {
+            shard,
+            batch_bytes,
+            line_bytes_max,
+            route,
+            shared,
+            buffer: Vec::new(),
+            line_count: 0,
+            is_dropping: false,
+        };
         sender.buffer = sender.empty_buffer();
         sender
     }
@@ -112,9 +120,17 @@ impl BatchSender {
     }
 
     /// Counts a line that is dropped instead of being formatted.
-    pub fn drop_line(stats: &mut EmitStats) {
+    pub fn drop_line(&mut self, stats: &mut EmitStats) {
         stats.lines += 1;
-        stats.lines_dropped += 1;
+        self.count_dropped(1, stats);
+    }
+
+    fn count_dropped(&mut self, lines: u64, stats: &mut EmitStats) {
+        stats.lines_dropped += lines;
+        if let Route::Queue(queue) = &self.route {
+            self.is_dropping = true;
+            queue.dropped.lines.store(stats.lines_dropped, Ordering::Relaxed);
+        }
     }
 
     /// Hands over the lines that are there. If the writer is behind, they stay in the buffer, which
@@ -125,20 +141,22 @@ impl BatchSender {
         }
     }
 
-    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits up to 5 s for space,
-    /// since nothing is captured any more. A sender that is only dropped loses the lines that were
-    /// not flushed.
+    /// Hands over the last lines and ends. With [`Policy::Drop`] it waits for space, since nothing
+    /// is captured any more. A sender that is only dropped loses the lines that were not flushed.
     pub fn close(mut self, stats: &mut EmitStats) {
-        let until = Instant::now() + CLOSE_WAIT;
+        let is_slow = self.is_dropping && self.is_behind();
         while let Route::Queue(queue) = &self.route
             && queue.full.is_full()
             && !self.is_closed()
-            && Instant::now() < until
         {
             queue.sleeper.sleep_unless(|| !queue.full.is_full() || self.is_closed());
         }
         if self.line_count > 0 {
             self.hand_over(stats);
+        }
+        if let Route::Queue(queue) = &self.route {
+            let is_until_the_end = is_slow && !self.is_closed();
+            queue.dropped.is_until_the_end.store(is_until_the_end, Ordering::Relaxed);
         }
     }
 
@@ -170,11 +188,16 @@ impl BatchSender {
                 let Err(dropped) = pushed else {
                     self.shared.writer.wake();
                     self.buffer = queue.spares.pop().unwrap_or_else(|_| self.empty_buffer());
+                    self.is_dropping &= self.is_behind();
                     return;
                 };
                 batch = dropped;
-                stats.lines_dropped += batch.line_count;
                 stats.batches_dropped += 1;
+                // If the reader has gone, that is no news.
+                match is_closed {
+                    true => stats.lines_dropped += batch.line_count,
+                    false => self.count_dropped(batch.line_count, stats),
+                }
             }
         }
         self.buffer = batch.bytes;

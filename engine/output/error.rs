@@ -26,6 +26,21 @@ pub enum WriterError {
         /// The system's error.
         source: io::Error,
     },
+    /// A run that does not wait ([`Policy::Drop`](crate::output::Policy::Drop)) ended while an
+    /// output could not be written.
+    #[error("cannot write {name}: {}; lines were lost until the end", why(source))]
+    LostUntilTheEnd {
+        /// The output.
+        name: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The same, while an output was too slow.
+    #[error("{name}: its reader or disk is too slow; lines were lost until the end")]
+    TooSlowUntilTheEnd {
+        /// The output.
+        name: String,
+    },
     /// The writer thread could not be started.
     #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
     Thread(#[source] io::Error),
@@ -65,6 +80,9 @@ fn cannot_open(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => {
             format!("{path} is on a read-only file system; name a file elsewhere")
         }
+        // Ours: it says what to do.
+        io::ErrorKind::Other => format!("cannot write {path}: {error}"),
+        io::ErrorKind::BrokenPipe => format!("cannot write {path}: its reader has gone"),
         _ => format!("cannot write {path}: {}; name another file", why(error)),
     }
 }

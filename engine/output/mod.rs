@@ -4,12 +4,16 @@
 
 mod batch;
 mod batch_sender;
+mod descriptor;
 mod error;
 mod open;
+mod open_file;
 mod output_writer;
+mod patience;
 mod record_writer;
 mod shared;
 mod sink;
+mod slow_watch;
 mod writer;
 
 pub use batch::{Batch, Limits, Policy};
@@ -17,6 +21,7 @@ pub use batch_sender::BatchSender;
 pub use error::WriterError;
 pub use open::{open_sinks, output_paths};
 pub use output_writer::WriterStats;
+pub use patience::Patience;
 pub use record_writer::{Quota, RecordWriter};
 pub use sink::{FileSink, MemorySink, Sink, SinkFault, StdoutSink};
 pub use writer::Writer;

@@ -3,10 +3,12 @@
 use crate::config::{EmitConfig, Output};
 use crate::output::batch::Policy;
 use crate::output::error::WriterError;
+use crate::output::patience::Patience;
 use crate::output::sink::{FileSink, Sink, StdoutSink};
 use std::path::{Path, PathBuf};
 
-/// Opens the outputs of a run: standard output, or the files of [`output_paths`].
+/// Opens the outputs of a run: standard output, or the files of [`output_paths`]. Their readers are
+/// waited for as long as `patience` lasts.
 ///
 /// A run that waits for its writer gains nothing from io_uring: the kernel hands each write to a
 /// file to a thread of its own, which costs more than the system call.
@@ -14,6 +16,7 @@ pub fn open_sinks(
     config: &EmitConfig,
     shard_count: u16,
     policy: Policy,
+    patience: &Patience,
 ) -> Result<Vec<Box<dyn Sink>>, WriterError> {
     let open_file = match policy {
         #[cfg(feature = "live")]
@@ -21,12 +24,13 @@ pub fn open_sinks(
         _ => FileSink::open_plain,
     };
     let open = |path: PathBuf| match open_file(&path) {
-        Ok(sink) => Ok(Box::new(sink) as Box<dyn Sink>),
+        Ok(sink) => Ok(Box::new(sink.with_patience(patience.clone())) as Box<dyn Sink>),
         Err(source) => Err(WriterError::Open { path, source }),
     };
     match &config.output {
         Output::Stdout => {
-            Ok(vec![Box::new(StdoutSink::new().map_err(WriterError::Stdout)?) as Box<dyn Sink>])
+            let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
+            Ok(vec![Box::new(sink)])
         }
         Output::File(_) => output_paths(config, shard_count).into_iter().map(open).collect(),
     }

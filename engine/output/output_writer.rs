@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::output::batch::{Batch, Policy};
+use crate::output::descriptor::is_given_up;
 use crate::output::error::{WriterError, why};
 use crate::output::shared::WriterLink;
 use crate::output::sink::{Sink, SinkFault};
@@ -66,14 +67,25 @@ pub(super) struct Control {
     pub(super) counters: Counters,
     /// How often a reopening of the outputs was requested.
     pub(super) reopens_wanted: AtomicU64,
-    pub(super) error: Mutex<Option<WriterError>>,
+    error: Mutex<Option<WriterError>>,
+}
+
+impl Control {
+    /// Keeps the first error of a run.
+    fn set_error(&self, error: WriterError) {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    pub(super) fn take_error(&self) -> Option<WriterError> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// One output of a run.
 pub(super) struct OutputWriter {
     sink: Box<dyn Sink>,
-    /// The last append failed.
-    is_faulty: bool,
+    /// Why the last append failed, if it did.
+    fault: Option<io::Error>,
     /// The number of reopenings requested, as of the last one that was carried out.
     reopens: u64,
     policy: Policy,
@@ -94,7 +106,7 @@ impl OutputWriter {
         shared: Arc<WriterLink>,
         control: Arc<Control>,
     ) -> OutputWriter {
-        OutputWriter { sink, is_faulty: false, reopens: 0, policy, shared, control }
+        OutputWriter { sink, fault: None, reopens: 0, policy, shared, control }
     }
 
     /// Appends batches, which are the same afterwards, and counts the outcome of their lines.
@@ -111,8 +123,7 @@ impl OutputWriter {
             Ok(()) => {
                 add(&counters.lines_written, line_count);
                 add(&counters.bytes_written, byte_count as u64);
-                if self.is_faulty {
-                    self.is_faulty = false;
+                if self.fault.take().is_some() {
                     let lost = counters.lines_lost.load(Ordering::Relaxed);
                     let name = self.sink.name();
                     tracing::warn!("{name}: writing again; {lost} lines were lost so far");
@@ -137,18 +148,21 @@ impl OutputWriter {
             self.shared.is_closed.store(true, Ordering::Relaxed);
             return;
         }
-        let name = self.sink.name();
+        let (name, error) = (self.sink.name(), fault.error);
         if self.policy == Policy::Wait {
-            let error = WriterError::Write { name, source: fault.error };
-            *self.control.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.control.set_error(WriterError::Write { name, source: error });
             self.shared.is_closed.store(true, Ordering::Relaxed);
-        } else if !self.is_faulty {
-            self.is_faulty = true;
+            return;
+        }
+        if self.fault.is_none() {
             add(&counters.faults, 1);
-            let error = fault.error;
+        }
+        // What is given up ends the run, which then says so.
+        if self.fault.is_none() && !is_given_up(&error) {
             let why = why(&error);
             tracing::warn!("cannot write {name}: {why}; until then lines are dropped and counted");
         }
+        self.fault = Some(error);
     }
 
     /// Whether a reopening of the output was requested.
@@ -156,8 +170,14 @@ impl OutputWriter {
         self.reopens != self.control.reopens_wanted.load(Ordering::Relaxed)
     }
 
+    /// Does what there is to do without new lines.
+    pub(super) fn idle(&mut self) {
+        self.reopen_if_wanted();
+        self.sink.idle();
+    }
+
     /// Reopens the output, if that was requested.
-    pub(super) fn reopen_if_wanted(&mut self) {
+    fn reopen_if_wanted(&mut self) {
         if !self.is_reopen_wanted() {
             return;
         }
@@ -168,6 +188,24 @@ impl OutputWriter {
                 let name = self.sink.name();
                 tracing::warn!("cannot reopen {name}: {error}; continuing with the old file");
             }
+        }
+    }
+}
+
+impl Drop for OutputWriter {
+    /// The end of the run.
+    fn drop(&mut self) {
+        let counters = &self.control.counters;
+        if let Err(error) = self.sink.finish() {
+            // Its line had been counted in advance.
+            counters.lines_written.fetch_sub(1, Ordering::Relaxed);
+            add(&counters.lines_lost, 1);
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.fault.get_or_insert(error);
+            }
+        }
+        if let Some(source) = self.fault.take() {
+            self.control.set_error(WriterError::LostUntilTheEnd { name: self.sink.name(), source });
         }
     }
 }

@@ -56,13 +56,18 @@ impl RecordWriter {
     }
 
     /// Whether the line of an exchange on a connection without an answer gives way to others,
-    /// because the writer is behind. (Text has no line for an exchange.) If nobody answers at all,
-    /// only one direction is captured, and all are equal.
+    /// because the writer is behind; then it is counted. (Text has no line for an exchange.) If
+    /// nobody answers at all, only one direction is captured, and all are equal.
     #[cold]
-    fn gives_way(&self) -> bool {
-        self.has_answered
-            && self.sender.as_ref().is_some_and(BatchSender::is_behind)
-            && !self.format.wants().messages
+    fn gives_way(&mut self) -> bool {
+        let is_less_wanted = self.has_answered && !self.format.wants().messages;
+        match &mut self.sender {
+            Some(sender) if is_less_wanted && sender.is_behind() => {
+                sender.drop_line(&mut self.stats);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Called after each poll of the source.
@@ -112,9 +117,7 @@ impl EventSink for RecordWriter {
         }
         match event {
             Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,
-            Event::Exchange(_) if self.gives_way() => {
-                return BatchSender::drop_line(&mut self.stats);
-            }
+            Event::Exchange(_) if self.gives_way() => return,
             _ => {}
         }
         if let Some(sender) = &mut self.sender {

@@ -3,9 +3,9 @@
 //! first as soon as possible.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
+#[cfg(feature = "live")]
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "live")]
 use std::sync::Once;
@@ -15,6 +15,9 @@ use std::time::Duration;
 use memchr::memrchr;
 
 use crate::output::batch::Batch;
+use crate::output::descriptor::{Descriptor, GaveUp, LOOK_INTERVAL_MS, open_own};
+use crate::output::open_file::{OpenFile, open_file};
+use crate::output::patience::Patience;
 #[cfg(feature = "live")]
 use crate::sys::uring::Uring;
 
@@ -41,12 +44,18 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Called now and then while there is nothing to append.
+    fn idle(&mut self) {}
+
+    /// Completes a torn line, since nothing more is appended. If that fails, the last line that
+    /// [`SinkFault::written_bytes`] counted is lost.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The name of the output, for messages.
     fn name(&self) -> String;
 }
-
-/// How long to wait for the reader of a pipe that does not block.
-const BEHIND_WAIT: Duration = Duration::from_millis(1);
 
 /// The number of bytes in the first `written_bytes` of `batches` that are whole lines.
 fn whole_lines(batches: &[Batch], written_bytes: usize) -> usize {
@@ -76,76 +85,47 @@ fn rest_of_line(batches: &[Batch], start: usize) -> &[u8] {
     &[]
 }
 
-/// Calls write(2) until everything is written. Returns the bytes that were written, and why not
-/// all.
-fn write_plain<'a>(
-    file: &mut File,
-    buffers: impl Iterator<Item = &'a [u8]>,
-) -> (usize, Option<io::Error>) {
-    let mut written_bytes = 0;
-    for mut buffer in buffers {
-        while !buffer.is_empty() {
-            match file.write(buffer) {
-                Ok(0) => return (written_bytes, Some(io::ErrorKind::WriteZero.into())),
-                Ok(bytes) => {
-                    written_bytes += bytes;
-                    buffer = &buffer[bytes..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Another program made the pipe non-blocking, and its reader is behind.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(BEHIND_WAIT);
-                }
-                Err(error) => return (written_bytes, Some(error)),
-            }
-        }
+/// Handles `error` after `written_bytes` of `batches`: the rest of a torn line becomes owed.
+fn torn(
+    output: &mut Descriptor,
+    batches: &[Batch],
+    written_bytes: usize,
+    error: io::Error,
+) -> SinkFault {
+    let whole = whole_lines(batches, written_bytes);
+    if whole == written_bytes {
+        return SinkFault { written_bytes, error };
     }
-    (written_bytes, None)
+    output.owed.extend_from_slice(rest_of_line(batches, written_bytes));
+    output.is_line_owed = true;
+    SinkFault { written_bytes: written_bytes + output.owed.len(), error }
 }
 
-/// A descriptor, and the bytes owed to it: the rest of a torn line that could not be removed.
-#[derive(Debug)]
-struct Descriptor {
-    file: File,
-    owed: Vec<u8>,
+/// Writes what is owed, before anything else.
+fn settle(output: &mut Descriptor) -> Result<(), SinkFault> {
+    if output.owed.is_empty() {
+        return Ok(());
+    }
+    output.settle().map_err(|error| SinkFault { written_bytes: 0, error })
 }
 
-impl Descriptor {
-    /// Writes the owed bytes.
-    fn settle(&mut self) -> Result<(), SinkFault> {
-        let (written, error) = write_plain(&mut self.file, std::iter::once(&self.owed[..]));
-        self.owed.drain(..written);
-        match error {
-            Some(error) => Err(SinkFault { written_bytes: 0, error }),
-            None => Ok(()),
-        }
-    }
-
-    /// Handles `error` after `written_bytes` of `batches`: the rest of a torn line becomes owed.
-    fn torn(&mut self, batches: &[Batch], written_bytes: usize, error: io::Error) -> SinkFault {
-        let whole = whole_lines(batches, written_bytes);
-        if whole == written_bytes {
-            return SinkFault { written_bytes, error };
-        }
-        self.owed.extend_from_slice(rest_of_line(batches, written_bytes));
-        SinkFault { written_bytes: written_bytes + self.owed.len(), error }
-    }
-}
-
-/// A file that is appended to.
+/// A file that is appended to, or a FIFO or device with a name.
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
-    output: Descriptor,
+    /// `None`: a FIFO that nobody reads yet.
+    output: Option<Descriptor>,
+    patience: Patience,
     /// The ring that writes the file; without one, write(2) does.
     #[cfg(feature = "live")]
     ring: Option<Box<Uring>>,
 }
 
 impl FileSink {
-    /// Opens `path` with O_APPEND, O_CREAT, O_CLOEXEC and mode 0640; existing content is kept. If
-    /// it does not end with a line feed (another writer was cut off), one is written before the
-    /// first line. Appends by io_uring, or by write(2) if io_uring is forbidden, which is logged.
+    /// Opens `path` without following a symbolic link, or creates it with mode 0640; existing
+    /// content is kept. If it does not end with a line feed (another writer was cut off), one is
+    /// written before the first line. A FIFO that nobody reads is opened with the first reader.
+    /// Files are appended to by io_uring, or by write(2) if io_uring is forbidden, which is logged.
     #[cfg(feature = "live")]
     pub fn open(path: &Path) -> io::Result<FileSink> {
         let ring = match Uring::new() {
@@ -163,30 +143,64 @@ impl FileSink {
 
     /// The same, but appends by write(2).
     pub fn open_plain(path: &Path) -> io::Result<FileSink> {
-        Ok(FileSink {
+        let mut sink = FileSink {
             path: path.to_path_buf(),
-            output: open_output(path)?,
+            output: None,
+            patience: Patience::default(),
             #[cfg(feature = "live")]
             ring: None,
-        })
+        };
+        sink.open_again()?;
+        Ok(sink)
     }
 
-    /// Writes the batches. Returns how many bytes were written, and why not all.
-    fn write(&mut self, batches: &mut [Batch]) -> (usize, Option<io::Error>) {
-        #[cfg(feature = "live")]
-        if self.ring.is_some() {
-            return self.write_by_ring(batches);
+    /// Waits for readers as long as `patience` lasts.
+    pub fn with_patience(mut self, patience: Patience) -> FileSink {
+        if let Some(output) = &mut self.output {
+            output.set_patience(patience.clone());
         }
-        let buffers = batches.iter().map(|batch| &batch.bytes[..]);
-        write_plain(&mut self.output.file, buffers)
+        FileSink { patience, ..self }
     }
 
-    /// The same through io_uring, in one chain of writes after the other.
+    /// Opens what has the name now.
+    fn open_again(&mut self) -> io::Result<()> {
+        let opened = open_file(&self.path)?;
+        if opened.is_none() {
+            tracing::warn!("waiting for a reader of {}", self.name());
+        }
+        self.output = opened.map(|opened| self.descriptor(opened));
+        Ok(())
+    }
+
+    fn descriptor(&self, opened: OpenFile) -> Descriptor {
+        let mut output = Descriptor::new(opened.file, self.patience.clone());
+        if opened.is_torn {
+            output.owed.push(b'\n');
+        }
+        output
+    }
+
+    /// Waits for the reader of a FIFO.
+    #[cold]
+    fn wait_for_reader(&mut self) -> io::Result<()> {
+        loop {
+            self.output = open_file(&self.path)?.map(|opened| self.descriptor(opened));
+            if self.output.is_some() {
+                return Ok(());
+            }
+            if self.patience.is_limited() {
+                return Err(GaveUp("nobody reads it").into());
+            }
+            std::thread::sleep(Duration::from_millis(LOOK_INTERVAL_MS.into()));
+        }
+    }
+
+    /// The same as [`Descriptor::write`] through io_uring, in one chain of writes after the other.
     #[cfg(feature = "live")]
     fn write_by_ring(&mut self, batches: &mut [Batch]) -> (usize, Option<io::Error>) {
-        let Some(ring) = &mut self.ring else { return (0, None) };
+        let (Some(ring), Some(output)) = (&mut self.ring, &self.output) else { return (0, None) };
         let buffers = batches.iter_mut().map(|batch| std::mem::take(&mut batch.bytes)).collect();
-        let appended = ring.append(self.output.file.as_fd(), buffers);
+        let appended = ring.append(output.file.as_fd(), buffers);
         if appended.buffers.is_empty() && !batches.is_empty() {
             // The ring failed and kept the buffers. How many bytes are in the file is unknown.
             tracing::warn!("io_uring failed: using write(2) from now on");
@@ -198,58 +212,69 @@ impl FileSink {
         (appended.written_bytes, appended.error)
     }
 
-    /// Removes the torn line from the end of the file, if the end is where this sink put it.
-    /// Another process that appends or truncates must not lose lines.
-    fn cut_back(&self, length_before: u64, written_bytes: usize, whole_bytes: usize) -> bool {
-        let file = &self.output.file;
-        let is_ours = file.metadata().is_ok_and(|metadata| {
-            metadata.is_file() && metadata.len() == length_before + written_bytes as u64
-        });
-        is_ours && file.set_len(length_before + whole_bytes as u64).is_ok()
+    /// Writes the batches. Returns how many bytes were written, and why not all.
+    fn write(&mut self, batches: &mut [Batch]) -> (usize, Option<io::Error>) {
+        let Some(output) = &mut self.output else { return (0, None) };
+        #[cfg(feature = "live")]
+        if self.ring.is_some() && !output.has_reader() {
+            return self.write_by_ring(batches);
+        }
+        output.write(batches.iter().map(|batch| &batch.bytes[..]))
     }
+}
+
+/// Removes the torn line from the end of a file, if the end is where this sink put it. Another
+/// process that appends or truncates must not lose lines.
+fn cut_back(file: &File, length_before: u64, written_bytes: usize, whole_bytes: usize) -> bool {
+    let is_ours = file.metadata().is_ok_and(|metadata| {
+        metadata.is_file() && metadata.len() == length_before + written_bytes as u64
+    });
+    is_ours && file.set_len(length_before + whole_bytes as u64).is_ok()
 }
 
 impl Sink for FileSink {
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
-        if !self.output.owed.is_empty() {
-            self.output.settle()?;
+        if self.output.is_none() {
+            self.wait_for_reader().map_err(|error| SinkFault { written_bytes: 0, error })?;
         }
-        let length_before = self.output.file.metadata().map_or(0, |metadata| metadata.len());
+        let Some(output) = &mut self.output else { return Ok(()) };
+        settle(output)?;
+        let length_before = output.file.metadata().map_or(0, |metadata| metadata.len());
         let (written_bytes, error) = self.write(batches);
-        let Some(error) = error else { return Ok(()) };
+        let (Some(error), Some(output)) = (error, &mut self.output) else { return Ok(()) };
         let whole = whole_lines(batches, written_bytes);
-        if whole < written_bytes && self.cut_back(length_before, written_bytes, whole) {
+        if whole < written_bytes && cut_back(&output.file, length_before, written_bytes, whole) {
             return Err(SinkFault { written_bytes: whole, error });
         }
-        Err(self.output.torn(batches, written_bytes, error))
+        Err(torn(output, batches, written_bytes, error))
     }
 
     fn reopen(&mut self) -> io::Result<()> {
         // Completes the last line of the old file, if the disk has space. This comes before the new
         // file is examined, because both may be the same file.
-        let _ = self.output.settle();
-        self.output = open_output(&self.path)?;
-        Ok(())
+        if let Some(output) = &mut self.output {
+            let _ = output.settle();
+        }
+        self.open_again()
+    }
+
+    fn idle(&mut self) {
+        if self.output.is_none()
+            && let Ok(Some(opened)) = open_file(&self.path)
+        {
+            self.output = Some(self.descriptor(opened));
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        // A reader that waits for the FIFO to be opened learns of the end.
+        self.idle();
+        self.output.as_mut().map_or(Ok(()), Descriptor::finish)
     }
 
     fn name(&self) -> String {
         self.path.display().to_string()
     }
-}
-
-fn open_output(path: &Path) -> io::Result<Descriptor> {
-    let file = File::options().append(true).create(true).mode(0o640).open(path)?;
-    let is_torn = file.metadata()?.is_file() && last_byte(path).is_some_and(|byte| byte != b'\n');
-    Ok(Descriptor { file, owed: if is_torn { b"\n".to_vec() } else { Vec::new() } })
-}
-
-/// The last byte of a file, if it has one and is readable.
-fn last_byte(path: &Path) -> Option<u8> {
-    let mut file = File::open(path).ok()?;
-    file.seek(SeekFrom::End(-1)).ok()?;
-    let mut byte = [0];
-    file.read_exact(&mut byte).ok()?;
-    Some(byte[0])
 }
 
 /// Standard output. It may be a pipe, a terminal or a file that the shell opened, which we must not
@@ -260,28 +285,33 @@ pub struct StdoutSink {
 }
 
 impl StdoutSink {
-    /// Uses a descriptor of its own, to bypass the buffer of [`std::io::stdout`].
-    pub fn new() -> io::Result<StdoutSink> {
-        let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(StdoutSink::on(File::from(descriptor)))
+    /// Uses a descriptor of its own, to bypass the buffer of [`std::io::stdout`], and waits for its
+    /// reader as long as `patience` lasts.
+    pub fn new(patience: Patience) -> io::Result<StdoutSink> {
+        let file = open_own(io::stdout())?;
+        Ok(StdoutSink { output: Descriptor::new(file, patience) })
     }
 
     /// Uses any descriptor that must not be truncated, such as a pipe.
     pub fn on(file: File) -> StdoutSink {
-        StdoutSink { output: Descriptor { file, owed: Vec::new() } }
+        StdoutSink { output: Descriptor::new(file, Patience::default()) }
     }
 }
 
 impl Sink for StdoutSink {
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
-        if !self.output.owed.is_empty() {
-            self.output.settle()?;
-        }
+        settle(&mut self.output)?;
         let buffers = batches.iter().map(|batch| &batch.bytes[..]);
-        match write_plain(&mut self.output.file, buffers) {
+        match self.output.write(buffers) {
             (_, None) => Ok(()),
-            (written_bytes, Some(error)) => Err(self.output.torn(batches, written_bytes, error)),
+            (written_bytes, Some(error)) => {
+                Err(torn(&mut self.output, batches, written_bytes, error))
+            }
         }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.output.finish()
     }
 
     fn name(&self) -> String {
@@ -381,7 +411,7 @@ mod tests {
         let mut sink = FileSink::open_plain(&path).unwrap();
         // What a full disk leaves behind if another process appends to the file, too.
         std::fs::write(&path, "to").unwrap();
-        sink.output.owed = b"rn\n".to_vec();
+        sink.output.as_mut().unwrap().owed = b"rn\n".to_vec();
         sink.reopen().unwrap();
         let shard = crate::ids::ShardId(0);
         sink.append(&mut [Batch { bytes: b"next\n".to_vec(), line_count: 1, shard }]).unwrap();

@@ -1,9 +1,11 @@
 //! The outputs and senders of a run, and the thread that writes if no shard may wait. It takes
 //! batches from all shards in turn, appends them ([`OutputWriter`]), and returns the buffers.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -14,6 +16,7 @@ use crate::output::error::WriterError;
 use crate::output::output_writer::{Control, OutputWriter, WriterStats};
 use crate::output::shared::{Sleeper, WriterLink};
 use crate::output::sink::Sink;
+use crate::output::slow_watch::SlowWatch;
 
 /// Maximum number of batches in one append. More wait for the next one, so that buffers come back
 /// soon.
@@ -26,6 +29,7 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
     shared: Arc<WriterLink>,
     control: Arc<Control>,
+    slow_watch: RefCell<SlowWatch>,
 }
 
 impl Writer {
@@ -40,6 +44,7 @@ impl Writer {
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
         let shared = Arc::new(WriterLink::default());
         let control = Arc::new(Control::default());
+        let names = sinks.iter().map(|sink| sink.name()).collect();
         let writers = sinks
             .into_iter()
             .map(|sink| OutputWriter::new(sink, policy, shared.clone(), control.clone()));
@@ -50,9 +55,12 @@ impl Writer {
             let routes = writers.iter().cycle().cloned().map(Route::Direct);
             let senders = routes.take(shard_count.into()).enumerate();
             let senders = senders.map(|(shard, route)| sender(shard, route)).collect();
-            return Ok((senders, Writer { thread: None, shared, control }));
+            let slow_watch = RefCell::default();
+            return Ok((senders, Writer { thread: None, shared, control, slow_watch }));
         }
         let (queues, receivers): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
+        let dropped = queues.iter().map(|queue: &Queue| queue.dropped.clone()).collect();
+        let slow_watch = RefCell::new(SlowWatch::new(names, dropped));
         let queues = queues.into_iter().enumerate();
         let senders = queues.map(|(shard, queue)| sender(shard, Route::Queue(queue))).collect();
         let thread_state = WriterThread {
@@ -66,7 +74,7 @@ impl Writer {
             .name("writer".into())
             .spawn(move || thread_state.run())
             .map_err(WriterError::Thread)?;
-        Ok((senders, Writer { thread: Some(thread), shared, control }))
+        Ok((senders, Writer { thread: Some(thread), shared, control, slow_watch }))
     }
 
     /// Requests that the outputs are reopened (SIGHUP, after the file was renamed). Lines in flight
@@ -75,6 +83,14 @@ impl Writer {
     pub fn reopen(&self) {
         self.control.reopens_wanted.fetch_add(1, Ordering::Release);
         self.shared.writer.wake();
+    }
+
+    /// Reports that lines are dropped because an output is too slow, if that has begun or ended
+    /// since the last call. The engine calls it once a second.
+    pub fn report_slowness(&self) {
+        if let Some(said) = self.slow_watch.borrow_mut().look(Instant::now()) {
+            tracing::warn!("{said}");
+        }
     }
 
     /// The counters so far.
@@ -89,16 +105,17 @@ impl Writer {
     }
 
     /// Waits until all senders are closed and all lines are written or lost. A closed pipe is no
-    /// error.
+    /// error. Lines that were lost are one if the last ones were among them.
     pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
-        let result = match self.thread.map_or(Ok(()), JoinHandle::join) {
-            Ok(()) => {
-                let error = self.control.error.lock();
-                error.unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
-            }
-            Err(_) => Err(WriterError::Panicked),
-        };
-        (self.control.counters.snapshot(), result)
+        if self.thread.map_or(Ok(()), JoinHandle::join).is_err() {
+            return (self.control.counters.snapshot(), Err(WriterError::Panicked));
+        }
+        let slow = || self.slow_watch.borrow().slow_until_the_end();
+        let error = self
+            .control
+            .take_error()
+            .or_else(|| slow().map(|name| WriterError::TooSlowUntilTheEnd { name }));
+        (self.control.counters.snapshot(), error.map_or(Ok(()), Err))
     }
 }
 
@@ -114,9 +131,9 @@ fn connect(limits: Limits) -> (Queue, BatchReceiver) {
     let (full, queue) = RingBuffer::new(batch_count_max);
     // All buffers of a shard: those in the queue, those being written, and the one being filled.
     let (producer, spares) = RingBuffer::new(batch_count_max + APPEND_COUNT_MAX + 1);
-    let sleeper = Arc::new(Sleeper::default());
+    let (sleeper, dropped) = (Arc::new(Sleeper::default()), Arc::default());
     (
-        Queue { full, spares, sleeper: sleeper.clone() },
+        Queue { full, spares, sleeper: sleeper.clone(), dropped },
         BatchReceiver { queue, spares: producer, sleeper },
     )
 }
@@ -140,7 +157,7 @@ impl WriterThread {
             // Read before the queues, so that everything a sender handed over before it closed is
             // seen below.
             let closed = self.shared.senders_closed.load(Ordering::Acquire);
-            self.writers.iter_mut().for_each(OutputWriter::reopen_if_wanted);
+            self.writers.iter_mut().for_each(OutputWriter::idle);
             if self.round() {
                 continue;
             }

@@ -15,8 +15,8 @@
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
 //! - [`memory`]: how much memory is available.
-//! - [`privileges`]: the capabilities of this thread.
-//! - [`wait`]: waiting for sockets.
+//! - [`privileges`]: the user and the capabilities of this thread.
+//! - [`wait`]: waiting for sockets and pipes.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end the process.
 //! - [`affinity`]: the CPUs that we may use, and pinning to one of them.
@@ -44,7 +44,6 @@ pub mod memory;
 pub mod mmap;
 #[cfg(feature = "live")]
 pub mod packet_socket;
-#[cfg(feature = "live")]
 pub mod privileges;
 #[cfg(feature = "live")]
 pub mod program;

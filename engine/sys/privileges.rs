@@ -1,7 +1,12 @@
-//! The privileges of this thread: capabilities(7).
+//! The privileges of this thread: its user, and capabilities(7).
 
 /// CAP_PERFMON, linux/capability.h: with it the verifier skips its guards against speculation.
 pub const CAP_PERFMON: u32 = 38;
+
+/// Whether this process acts as root, or as the root of its user namespace.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 /// Whether this thread has a capability in effect, by its number. If that is unknown, assume so.
 pub fn has_capability(number: u32) -> bool {

@@ -1,10 +1,41 @@
-//! Waiting for sockets and pipes: poll(2).
+//! Waiting for sockets and pipes: poll(2), and whether reads and writes wait by themselves.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
+
+/// Waits until `descriptor` can be written, or has failed, at most `timeout_ms` milliseconds, and
+/// returns whether it can. A signal ends the wait early, like the timeout.
+pub fn is_writable(descriptor: impl AsFd, timeout_ms: u32) -> io::Result<bool> {
+    let mut polled = [PollFd::new(&descriptor, PollFlags::OUT)];
+    poll_once(&mut polled, timeout_ms)
+}
+
+/// Whether a write to `descriptor` returns instead of waiting (O_NONBLOCK). Its copies in other
+/// processes have the same setting.
+pub fn is_nonblocking(descriptor: impl AsFd) -> bool {
+    fcntl_getfl(descriptor).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+}
+
+/// Makes writes to `descriptor`, which no other process may share, wait.
+pub fn make_blocking(descriptor: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(&descriptor)?;
+    Ok(fcntl_setfl(&descriptor, flags - OFlags::NONBLOCK)?)
+}
+
+fn poll_once(polled: &mut [PollFd<'_>], timeout_ms: u32) -> io::Result<bool> {
+    let timeout = Timespec {
+        tv_sec: (timeout_ms / 1000).into(),
+        tv_nsec: (timeout_ms % 1000 * 1_000_000).into(),
+    };
+    match poll(polled, Some(&timeout)) {
+        Err(Errno::INTR) => Ok(false),
+        result => Ok(result? > 0),
+    }
+}
 
 /// The state of sockets, or other pollable descriptors, that are waited for together, always in the
 /// same order.
@@ -37,14 +68,7 @@ impl WaitSet {
             }
         }
         self.entries.resize(count, Entry::default());
-        let timeout = Timespec {
-            tv_sec: (timeout_ms / 1000).into(),
-            tv_nsec: (timeout_ms % 1000 * 1_000_000).into(),
-        };
-        let result = match poll(&mut polled, Some(&timeout)) {
-            Err(Errno::INTR) => Ok(false),
-            result => Ok(result? > 0),
-        };
+        let result = poll_once(&mut polled, timeout_ms);
         let mut polled = polled.iter();
         for entry in &mut self.entries {
             let failures = PollFlags::ERR | PollFlags::NVAL;
@@ -71,7 +95,6 @@ impl WaitSet {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::os::fd::AsFd;
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri polls nothing")]

@@ -43,6 +43,13 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// The end of a run that may have dropped lines until then.
+fn finish(writer: Writer) -> WriterStats {
+    let (written, result) = writer.finish();
+    assert!(matches!(result, Ok(()) | Err(WriterError::TooSlowUntilTheEnd { .. })), "{result:?}");
+    written
+}
+
 #[test]
 fn waiting_shards_lose_nothing_and_keep_their_order() {
     let sink = MemorySink::new();
@@ -77,7 +84,7 @@ fn waiting_shards_lose_nothing_and_keep_their_order() {
     assert_eq!(written.lines_lost, 0);
 }
 
-/// A sink that blocks until it is released.
+/// A sink that blocks until it is released. Its memory counts as reopened with the first append.
 struct StuckSink {
     go_on: mpsc::Receiver<()>,
     memory: MemorySink,
@@ -85,6 +92,9 @@ struct StuckSink {
 
 impl Sink for StuckSink {
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
+        if self.memory.reopened() == 0 {
+            self.memory.reopen().unwrap();
+        }
         let _ = self.go_on.recv();
         self.memory.append(batches)
     }
@@ -114,12 +124,49 @@ fn a_live_shard_never_waits_and_counts_what_it_drops() {
     assert!(stats.batches_dropped > 0 && stats.lines_dropped > 4_000);
     drop(release);
     sender.close(&mut stats);
-    let (written, result) = writer.finish();
-    result.unwrap();
+    let written = finish(writer);
     assert_eq!(written.lines_written + stats.lines_dropped, stats.lines);
     let numbers = numbers(&memory.bytes(), 0);
     assert_eq!(numbers.len() as u64, written.lines_written);
     assert!(numbers.is_sorted());
+}
+
+/// A run with a stuck sink in which a line was dropped, and a queue that is nearly full.
+fn start_dropping() -> (mpsc::Sender<()>, BatchSender, EmitStats, Writer) {
+    let (release, memory, mut sender, writer) = start_stuck();
+    let mut stats = EmitStats::default();
+    say(&mut sender, &mut stats, 0);
+    sender.flush(&mut stats);
+    wait_until("the first append", || memory.reopened() > 0);
+    while !sender.is_behind() {
+        say(&mut sender, &mut stats, 1);
+        sender.flush(&mut stats);
+    }
+    sender.drop_line(&mut stats);
+    (release, sender, stats, writer)
+}
+
+#[test]
+fn lines_that_are_dropped_until_the_end_are_an_error() {
+    let (release, sender, mut stats, writer) = start_dropping();
+    sender.close(&mut stats);
+    drop(release);
+    let (written, result) = writer.finish();
+    let says = "stuck: its reader or disk is too slow; lines were lost until the end";
+    assert_eq!(result.unwrap_err().to_string(), says);
+    assert_eq!(written.lines_written + 1, stats.lines);
+}
+
+#[test]
+fn lines_that_were_dropped_before_are_none() {
+    let (release, mut sender, mut stats, writer) = start_dropping();
+    drop(release);
+    wait_until("the queue is empty", || !sender.is_behind());
+    say(&mut sender, &mut stats, 0);
+    sender.close(&mut stats);
+    let (written, result) = writer.finish();
+    result.unwrap();
+    assert_eq!(written.lines_written + 1, stats.lines);
 }
 
 #[test]
@@ -218,7 +265,7 @@ fn come_back(policy: Policy, count_max: usize) {
     // The first buffer grows a few times; after that there are only as many as can be in flight.
     assert!(places.len() <= count_max + 8, "{}", places.len());
     sender.close(&mut stats);
-    writer.finish().1.unwrap();
+    finish(writer);
 }
 
 /// Keeps the capacity of each batch's buffer.
@@ -269,8 +316,7 @@ fn long_lines_leave_buffers_as_they_are() {
             sender.line(&mut stats, |out| out.extend_from_slice(line.as_bytes()));
         }
         sender.close(&mut stats);
-        let (written, result) = writer.finish();
-        result.unwrap();
+        let written = finish(writer);
         assert_eq!((stats.lines, written.lines_written + stats.lines_dropped), (500, 500));
         let told = numbers(&sink.1.bytes(), 0);
         assert!(told.is_sorted() && told.len() as u64 == written.lines_written);
