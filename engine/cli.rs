@@ -309,7 +309,7 @@ Exit codes:
   1  failed while running: the input is cut off or gone, the output is full, lines were
      still being lost at the end
   2  wrong usage
-  3  no permission";
+  3  no permission: a capability is missing, or a sandbox forbids capturing";
 
 /// A number from `MIN` to `MAX`. The error completes a sentence that ends with "takes".
 fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {

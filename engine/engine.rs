@@ -13,7 +13,7 @@ use crate::output::{
 use crate::pipeline::{Crossing, Part, Partition};
 use crate::record::{Format, JsonFormat, TextFormat};
 use crate::shard::{Shard, ShardStats, ShardView, StopSignal};
-use crate::sys::affinity;
+use crate::sys::{affinity, words_of};
 use crate::totals::Totals;
 use std::fs::{File, Metadata};
 use std::io::IsTerminal;
@@ -83,7 +83,11 @@ pub enum EngineError {
     #[error(transparent)]
     Output(#[from] WriterError),
     /// A thread could not be started.
-    #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
+    #[error(
+        "cannot start a thread: {}; is there a limit on processes (ulimit -u, pids.max of a \
+         container) or on the address space (ulimit -v)?",
+        words_of(.0)
+    )]
     Thread(std::io::Error),
 }
 

@@ -56,7 +56,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     // If it cannot be installed, files are read instead of mapped.
     let _ = install_sigbus_handler();
     let engine = Engine::open(args.config())?;
-    forward_signals(engine.handle()).context("cannot listen for signals")?;
+    forward_signals(engine.handle())?;
     let mut bar = None;
     // A progress bar among lines on the same terminal would garble both.
     let is_apart = args.is_to_file() || !std::io::stdout().is_terminal();
@@ -135,9 +135,10 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn forward_signals(handle: Handle) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
+fn forward_signals(handle: Handle) -> anyhow::Result<()> {
+    let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]);
+    let mut signals = signals.context("cannot listen for signals")?;
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut is_stopping = false;
         for signal in signals.forever() {
             handle.send(match signal {
@@ -155,7 +156,8 @@ fn forward_signals(handle: Handle) -> std::io::Result<()> {
                 }
             });
         }
-    })?;
+    });
+    thread.map_err(EngineError::Thread)?;
     Ok(())
 }
 

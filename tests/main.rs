@@ -44,6 +44,7 @@ mod retransmission;
 mod same;
 mod schema;
 mod sink;
+mod starts;
 mod strangers;
 mod streams;
 mod tunnels;

@@ -174,7 +174,7 @@ fn replay_refuses_what_it_cannot_replay_in_one_sentence() {
 mod root {
     use super::{Value, bench, report};
     use httplines::sys::counters::Reason;
-    use httplines::sys::filter::Filter;
+    use httplines::sys::privileges::may_load_programs;
     use std::collections::BTreeSet;
 
     const RUNS: u64 = 2;
@@ -187,7 +187,7 @@ mod root {
 
     #[test]
     fn every_path_of_the_filter_ends_as_it_is_called() {
-        if !Filter::is_permitted() {
+        if !may_load_programs() {
             crate::support::skip!("loading the filter needs CAP_BPF");
         }
         let report = report(&[&ARGS[..], &["--runs", "2", "--json"]].concat());

@@ -15,6 +15,7 @@ use crate::sys::fanout::Fanout;
 use crate::sys::filter::Filter;
 use crate::sys::flow_hints::FlowHints;
 use crate::sys::interface::{self, Interface, Interfaces};
+use crate::sys::limits;
 use crate::sys::memory;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
 use crate::sys::ring::{Ring, RingFrame};
@@ -24,6 +25,7 @@ use crate::time::TimestampNs;
 mod control;
 mod error;
 mod links;
+mod slow_start;
 mod totals;
 
 /// How long a shard waits for frames, at least: the time for which holes stay open.
@@ -42,6 +44,12 @@ const WALK_MS_MIN: u32 = 18;
 /// The most fragmented datagrams that the fanout program remembers, about 130 bytes each.
 const DATAGRAM_COUNT_MAX: u32 = 1 << 18;
 
+/// Descriptors for loading the filter and for the rest of the run, apart from rings and outputs.
+/// Today 20 suffice.
+const DESCRIPTOR_COUNT: u64 = 40;
+
+use slow_start::SlowStart;
+
 pub use control::LiveControl;
 pub use error::LiveOpenError;
 pub use links::Softnet;
@@ -54,7 +62,7 @@ pub struct LiveCapture;
 impl LiveCapture {
     /// Loads the filter and opens a ring for every shard on every one of `interfaces` (`any` is all
     /// of them), with the gate shut. The sources are in the order of the shards; `names` learns the
-    /// interfaces' names.
+    /// interfaces' names. Raises this process's soft limit on open files if that is too low.
     ///
     /// The error is a sentence for the user.
     pub fn open(
@@ -64,6 +72,8 @@ impl LiveCapture {
         shard_count: u16,
         names: &IfaceNames,
     ) -> Result<(LiveControl, Vec<LiveSource>), LiveOpenError> {
+        limits::reserve_descriptors(descriptor_count(shard_count, interfaces.len()))
+            .map_err(LiveOpenError::Descriptors)?;
         let mut links = Interfaces::open().map_err(LiveOpenError::Interfaces)?;
         let present = links.list().map_err(LiveOpenError::Interfaces)?;
         let mut found: Vec<(&String, u32)> = Vec::with_capacity(interfaces.len());
@@ -73,12 +83,13 @@ impl LiveCapture {
                 found.push((name, ifindex));
             }
         }
+        let slow_start = SlowStart::begin("loading the filter into the kernel");
         let mut watched = Vec::with_capacity(found.len());
         let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
         // Report the smallest missing privilege first: a socket needs one capability, the filter
         // two.
         PacketSocket::open()
-            .map_err(|source| LiveOpenError::from_socket("any interface", source))?;
+            .map_err(|source| LiveOpenError::from_socket(OPEN, "any interface", source))?;
         let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
         let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
         let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
@@ -89,6 +100,8 @@ impl LiveCapture {
             if ifindex != 0 {
                 names.insert(IfaceId(ifindex), name);
             }
+            let ring_mib = ring_bytes(config) >> 20;
+            slow_start.step(format!("opening {shard_count} rings of {ring_mib} MiB on {name}"));
             let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut rings)?;
             watched.push((name.clone(), ifindex, sockets));
         }
@@ -107,6 +120,16 @@ impl LiveCapture {
         let sources = rings.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, links, &present), sources))
     }
+}
+
+/// The step of opening a socket.
+const OPEN: &str = "open a packet socket";
+
+/// The descriptors that a run needs: each ring has a socket and its duplicate, and each shard may
+/// have a file with an io_uring.
+fn descriptor_count(shard_count: u16, interface_count: usize) -> u64 {
+    let ring_count = u64::from(shard_count) * interface_count as u64;
+    DESCRIPTOR_COUNT + 2 * ring_count + 2 * u64::from(shard_count)
 }
 
 /// The fragmented datagrams that the fanout program remembers: as many as all shards may hold.
@@ -167,23 +190,27 @@ fn open_group(
     ifindex: u32,
     rings: &mut [Vec<ShardRing>],
 ) -> Result<Vec<PacketSocket>, LiveOpenError> {
-    let failed = |source| LiveOpenError::from_socket(name, source);
+    let failed = |step| move |source| LiveOpenError::from_socket(step, name, source);
+    let member_count = rings.len();
     let mut group = None;
     let mut sockets = Vec::with_capacity(rings.len());
     for (shard, rings) in rings.iter_mut().enumerate() {
-        let socket = PacketSocket::open().map_err(failed)?;
-        socket.attach(filter.program()).map_err(failed)?;
+        let socket = PacketSocket::open().map_err(failed(OPEN))?;
+        socket.attach(filter.program()).map_err(failed("attach the filter"))?;
         let ring = open_ring(config, &socket, name)?;
-        socket.bind(ifindex).map_err(failed)?;
+        socket.bind(ifindex).map_err(failed("bind a socket"))?;
         if config.is_promiscuous && ifindex != 0 {
-            socket.set_promiscuous(ifindex).map_err(failed)?;
+            socket.set_promiscuous(ifindex).map_err(failed("set promiscuous mode (see -p)"))?;
         }
         match group {
-            None => group = Some(found_group(config, &socket, fanout).map_err(failed)?),
-            Some(group) => socket.join_group(group).map_err(failed)?,
+            None => {
+                let made = found_group(config, &socket, fanout, member_count);
+                group = Some(made.map_err(|source| cannot_found(member_count, name, source))?);
+            }
+            Some(group) => socket.join_group(group).map_err(failed("join the fanout group"))?,
         }
-        socket.lock().map_err(failed)?;
-        sockets.push(socket.try_clone().map_err(failed)?);
+        socket.lock().map_err(failed("lock the filter"))?;
+        sockets.push(socket.try_clone().map_err(failed("duplicate a socket"))?);
         rings.push(ShardRing { ring, socket, name: name.to_string(), is_silent: shard > 0 });
     }
     Ok(sockets)
@@ -195,6 +222,7 @@ fn found_group(
     config: &CaptureConfig,
     socket: &PacketSocket,
     fanout: Option<&Fanout>,
+    member_count: usize,
 ) -> io::Result<FanoutGroup> {
     let kind = match (config.fanout, fanout) {
         (FanoutMode::Flow, Some(_)) => FanoutKind::Program,
@@ -203,11 +231,21 @@ fn found_group(
         (FanoutMode::Cpu, _) => FanoutKind::Cpu,
         (FanoutMode::Queue, _) => FanoutKind::Queue,
     };
-    let group = socket.found_group(kind)?;
+    let group = socket.found_group(kind, member_count)?;
     if let Some(fanout) = fanout {
         socket.direct_group(fanout.program())?;
     }
     Ok(group)
+}
+
+/// Older kernels know no groups of more than 256 members, nor the option by which we ask for them.
+fn cannot_found(member_count: usize, name: &str, source: io::Error) -> LiveOpenError {
+    if member_count > FanoutGroup::MEMBER_COUNT_DEFAULT
+        && source.raw_os_error() == Some(libc::EINVAL)
+    {
+        return LiveOpenError::Shards { limit: FanoutGroup::MEMBER_COUNT_DEFAULT };
+    }
+    LiveOpenError::from_socket("make a fanout group", name, source)
 }
 
 fn open_ring(
@@ -222,7 +260,7 @@ fn open_ring(
     };
     socket.ring(size).map_err(|source| match source.raw_os_error() {
         Some(libc::ENOMEM) => LiveOpenError::RingMemory { ring_mib: ring_bytes(config) >> 20 },
-        _ => LiveOpenError::from_socket(name, source),
+        _ => LiveOpenError::from_socket("make a ring", name, source),
     })
 }
 

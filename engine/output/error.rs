@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sys::words_of;
+
 /// Why lines cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
@@ -15,7 +17,7 @@ pub enum WriterError {
         source: io::Error,
     },
     /// Standard output could not be used.
-    #[error("cannot use standard output: {0}")]
+    #[error("cannot use standard output: {}", words_of(.0))]
     Stdout(#[source] io::Error),
     /// An output could not be written, and the run does not continue without it
     /// ([`Policy::Wait`](crate::output::Policy::Wait)).
@@ -42,7 +44,11 @@ pub enum WriterError {
         name: String,
     },
     /// The writer thread could not be started.
-    #[error("cannot start a thread: {0}; is there a limit on processes (ulimit -u)?")]
+    #[error(
+        "cannot start a thread: {}; is there a limit on processes (ulimit -u, pids.max of a \
+         container) or on the address space (ulimit -v)?",
+        words_of(.0)
+    )]
     Thread(#[source] io::Error),
     /// The writer thread panicked; lines may be missing.
     #[error("the writer thread panicked")]
@@ -83,6 +89,9 @@ fn cannot_open(path: &Path, error: &io::Error) -> String {
         // Ours: it says what to do.
         io::ErrorKind::Other => format!("cannot write {path}: {error}"),
         io::ErrorKind::BrokenPipe => format!("cannot write {path}: its reader has gone"),
+        _ if error.raw_os_error() == Some(libc::EMFILE) => {
+            format!("cannot write {path}: too many open files; raise the limit with ulimit -n")
+        }
         _ => format!("cannot write {path}: {}; name another file", why(error)),
     }
 }
@@ -95,6 +104,6 @@ pub(super) fn why(error: &io::Error) -> String {
         io::ErrorKind::FileTooLarge => {
             "the file has reached the size limit (ulimit -f); name another file".into()
         }
-        _ => error.to_string(),
+        _ => words_of(error),
     }
 }

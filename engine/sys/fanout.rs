@@ -24,6 +24,7 @@ impl Fanout {
     }
 
     fn try_load(filter: &Filter, datagram_count: u32) -> libbpf_rs::Result<Fanout> {
+        super::hush_libbpf();
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::FanoutSkelBuilder::default().open(&mut storage)?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {

@@ -10,9 +10,10 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorExt, ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
+use libbpf_rs::{ErrorExt, MapCore, MapFlags, MapHandle};
 use rustix::thread::{MembarrierCommand, membarrier};
 
+use super::affinity;
 use super::counters::{FilterCounters, SLOT_WORDS};
 use super::flow_hints::FlowHints;
 use super::mmap::Mapping;
@@ -77,7 +78,7 @@ impl Filter {
             constants.flow_hash_key = hash_key.0;
             constants.is_vlan_ignored = decode.is_vlan_ignored.into();
         }
-        let cpu_count = libbpf_rs::num_possible_cpus()?;
+        let cpu_count = affinity::cpu_id_bound()?;
         open.maps.counters.set_max_entries((cpu_count * SLOT_WORDS) as u32)?;
         open.maps.sessions.set_max_entries(config.session_count_max)?;
         open.maps.openings.set_max_entries(config.opening_count_max)?;
@@ -124,17 +125,6 @@ impl Filter {
             },
         );
         Ok(filter)
-    }
-
-    /// Whether this thread may load the filter. Tries to create a map of a type that needs the
-    /// privilege, whatever kernel.unprivileged_bpf_disabled is set to.
-    pub fn is_permitted() -> bool {
-        let options = libbpf_sys::bpf_map_create_opts {
-            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
-            ..Default::default()
-        };
-        MapHandle::create(MapType::LruHash, Some("permitted"), 4, 4, 1, &options)
-            .map_or_else(|error| error.kind() != ErrorKind::PermissionDenied, |_| true)
     }
 
     /// Opens or shuts the gate. After it was shut, no CPU is judging a frame any more: all frames

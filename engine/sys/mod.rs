@@ -15,7 +15,9 @@
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
 //! - [`memory`]: how much memory is available.
-//! - [`privileges`]: the user and the capabilities of this thread.
+//! - [`privileges`]: the user and the capabilities of this thread, and what restricts them.
+//! - [`limits`]: the limits of this process.
+//! - [`kernel`]: the kernel's release.
 //! - [`wait`]: waiting for sockets and pipes.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end the process.
@@ -39,6 +41,10 @@ pub mod filter;
 pub mod flow_hints;
 #[cfg(feature = "live")]
 pub mod interface;
+#[cfg(feature = "live")]
+pub mod kernel;
+#[cfg(feature = "live")]
+pub mod limits;
 #[cfg(feature = "live")]
 pub mod memory;
 pub mod mmap;
@@ -83,11 +89,34 @@ macro_rules! skeleton {
 use skeleton;
 
 #[cfg(feature = "live")]
+thread_local! {
+    /// The first warning of libbpf in this thread since [`hush_libbpf`]: the step that failed.
+    static LIBBPF_WARNING: std::cell::RefCell<Option<String>> = const {
+        std::cell::RefCell::new(None)
+    };
+}
+
+#[cfg(feature = "live")]
 /// Sends libbpf's messages to the debug log: the verifier's output is for us, not for users.
 fn hush_libbpf() {
-    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |_, text| {
-        tracing::debug!("libbpf: {}", text.trim_end());
+    LIBBPF_WARNING.take();
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |level, text| {
+        let text = text.trim_end();
+        tracing::debug!("libbpf: {text}");
+        if level == libbpf_rs::PrintLevel::Warn {
+            // The rest is advice for programmers.
+            let step = text.split([';', '\n']).next().unwrap_or_default();
+            let step = step.split(". ").next().unwrap_or_default();
+            let step = step.trim_start_matches("libbpf: ").to_string();
+            LIBBPF_WARNING.with_borrow_mut(|first| _ = first.get_or_insert(step));
+        }
     })));
+}
+
+/// An error of the system in its own words, without the number that Rust adds.
+pub(crate) fn words_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_string()
 }
 
 /// Asserts that `bpf/shared.h` contains each of these lines.

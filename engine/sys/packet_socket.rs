@@ -52,6 +52,11 @@ pub struct FanoutGroup {
     kind: FanoutKind,
 }
 
+impl FanoutGroup {
+    /// As many members as a group may have if nothing else is asked for: PACKET_FANOUT_DEF_MAX.
+    pub const MEMBER_COUNT_DEFAULT: usize = 256;
+}
+
 /// The frames a ring has received and lost since the last call: PACKET_STATISTICS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RingStatistics {
@@ -154,10 +159,18 @@ impl PacketSocket {
         self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
-    /// Creates a fanout group of this kind and joins it as its first member. The kernel chooses a
-    /// number that no other process has (PACKET_FANOUT_FLAG_UNIQUEID, Linux 4.12).
-    pub fn found_group(&self, kind: FanoutKind) -> io::Result<FanoutGroup> {
-        self.join(0, kind as u32 | libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
+    /// Creates a fanout group of this kind for `member_count` members, and joins it as its first
+    /// one. The kernel chooses a number that no other process has (PACKET_FANOUT_FLAG_UNIQUEID,
+    /// Linux 4.12). EINVAL: this kernel allows [`FanoutGroup::MEMBER_COUNT_DEFAULT`] members.
+    pub fn found_group(&self, kind: FanoutKind, member_count: usize) -> io::Result<FanoutGroup> {
+        let flags = kind as u32 | libc::PACKET_FANOUT_FLAG_UNIQUEID;
+        if member_count <= FanoutGroup::MEMBER_COUNT_DEFAULT {
+            self.join(0, flags)?;
+        } else {
+            // `struct fanout_args` of linux/if_packet.h: number and flags, then the maximum.
+            let arguments = [flags << 16, member_count as u32];
+            self.set(libc::SOL_PACKET, libc::PACKET_FANOUT, &arguments)?;
+        }
         let value: u32 = self.get(libc::SOL_PACKET, libc::PACKET_FANOUT)?;
         Ok(FanoutGroup { id: value as u16, kind })
     }

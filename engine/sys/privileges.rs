@@ -1,7 +1,15 @@
-//! The privileges of this thread: its user, and capabilities(7).
+//! The privileges of this thread: its user, capabilities(7), and what makes these worthless:
+//! user_namespaces(7), seccomp(2).
 
+/// CAP_NET_RAW, linux/capability.h: for packet sockets.
+pub const CAP_NET_RAW: u32 = 13;
+/// CAP_BPF: for maps and programs, since Linux 5.8. CAP_SYS_ADMIN includes it.
+const CAP_BPF: u32 = 39;
 /// CAP_PERFMON, linux/capability.h: with it the verifier skips its guards against speculation.
 pub const CAP_PERFMON: u32 = 38;
+
+/// It included all rights on BPF before CAP_BPF and CAP_PERFMON existed, and still does.
+const CAP_SYS_ADMIN: u32 = 21;
 
 /// Whether this process acts as root, or as the root of its user namespace.
 pub fn is_root() -> bool {
@@ -10,16 +18,39 @@ pub fn is_root() -> bool {
 
 /// Whether this thread has a capability in effect, by its number. If that is unknown, assume so.
 pub fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = status("CapEff:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     mask.is_none_or(|mask| mask & 1 << number != 0)
 }
 
+/// Whether the capabilities of this thread let it load programs into the kernel.
+pub fn may_load_programs() -> bool {
+    has_capability(CAP_BPF) || has_capability(CAP_SYS_ADMIN)
+}
+
+/// Whether a seccomp filter decides on the system calls of this thread.
+pub fn has_seccomp_filter() -> bool {
+    /// SECCOMP_MODE_FILTER, linux/seccomp.h.
+    const MODE_FILTER: &str = "2";
+    status("Seccomp:").is_some_and(|mode| mode == MODE_FILTER)
+}
+
+/// Whether this process is in a user namespace other than the first one. The kernel ignores the
+/// capabilities of such a namespace where they are not about the namespace itself, as with bpf(2).
+pub fn is_in_user_namespace() -> bool {
+    /// PROC_USER_INIT_INO, linux/proc_ns.h: the first one has this number on every machine.
+    const FIRST: &str = "user:[4026531837]";
+    std::fs::read_link("/proc/thread-self/ns/user").is_ok_and(|name| name.as_os_str() != FIRST)
+}
+
+/// The value of a line of this thread's status, proc(5).
+fn status(name: &str) -> Option<String> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_string())
+}
+
 /// Whether the verifier skips its speculation guards for programs of this thread.
-pub(super) fn is_trusted() -> bool {
-    /// It included all such rights before CAP_PERFMON existed, and still does.
-    const CAP_SYS_ADMIN: u32 = 21;
+pub fn is_trusted() -> bool {
     has_capability(CAP_PERFMON) || has_capability(CAP_SYS_ADMIN)
 }
 

@@ -8,32 +8,51 @@ use libbpf_rs::libbpf_sys;
 
 use super::cvt;
 
-/// Why the kernel rejected a program, or one of its maps. The message is the chain of causes, the
+/// Why the kernel rejected a program, or one of its maps. The message is what failed, and the
 /// kernel's error last.
 #[derive(Debug)]
-pub struct LoadError(libbpf_rs::Error);
+pub struct LoadError {
+    message: String,
+    errno: Option<i32>,
+}
 
 impl LoadError {
+    /// For `error`, and the step that libbpf named first when it failed.
     pub(super) fn new(error: libbpf_rs::Error) -> LoadError {
-        LoadError(error)
+        let chain = format!("{error:#}");
+        // libbpf_rs shows the number, but does not return it.
+        let (words, errno) = match chain.rsplit_once(" (os error ") {
+            Some((words, number)) => (words, number.trim_end_matches(')').parse().ok()),
+            None => (chain.as_str(), None),
+        };
+        let message = match super::LIBBPF_WARNING.take() {
+            Some(step) => format!("{step}: {words}"),
+            None => words.to_string(),
+        };
+        LoadError { message, errno }
     }
 
     /// The error for a kernel's errno.
     #[cfg(test)]
     pub(crate) fn of_errno(errno: i32) -> LoadError {
-        LoadError(libbpf_rs::Error::from_raw_os_error(errno))
+        LoadError::new(libbpf_rs::Error::from_raw_os_error(errno))
     }
 
-    /// Whether the kernel refused for lack of privileges. (A rejection by the verifier has the same
-    /// error kind.)
+    /// The kernel's error, if it was the kernel that refused.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+
+    /// Whether the kernel refused for lack of privileges (EPERM), or the verifier or a security
+    /// module rejected the program (EACCES).
     pub fn is_permission(&self) -> bool {
-        self.0.kind() == libbpf_rs::ErrorKind::PermissionDenied
+        matches!(self.errno, Some(libc::EPERM | libc::EACCES))
     }
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
+        f.write_str(&self.message)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs a program as if the kernel lacked something: seccomp(2).
+//! Runs a program as if the kernel lacked something or were older: seccomp(2), personality(2).
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -30,6 +30,21 @@ pub fn forbid(command: &mut Command, calls: &[libc::c_long], errno: i32) {
         match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec this makes one system call and allocates nothing.
+    unsafe { command.pre_exec(enter) };
+}
+
+/// Tells `command` that the kernel is of version 2.6. It works as before.
+pub fn pretend_old_kernel(command: &mut Command) {
+    /// Of linux/personality.h; libc does not define it.
+    const UNAME26: libc::c_ulong = 0x0002_0000;
+    let enter = || {
+        // SAFETY: no memory is passed.
+        match unsafe { libc::personality(UNAME26) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         }
     };
     // SAFETY: between fork and exec this makes one system call and allocates nothing.
