@@ -324,6 +324,10 @@ mod root {
             if !was_answered || !is_alone || answer.frame < request.frame {
                 return Ok(());
             }
+            // tshark 4.4 looks for the request of a range by that range, which a 416 does not have.
+            if answer.request_in.is_none() && answer.line.starts_with("416 ") {
+                return Ok(());
+            }
             if answer.request_in != Some(request.frame) {
                 return Err(format!("it answers frame {}; tshark: {answer:?}", request.frame));
             }

@@ -140,9 +140,9 @@ fn fill(message: &mut Message, name: &str, line: &str) {
             message.line = show();
         }
         "http.response.code" => message.line = show(),
-        "http.request.uri" | "http.request.version" | "http.response.phrase" => {
-            message.line += &format!(" {}", show());
-        }
+        "http.request.version" | "http.response.phrase" => message.line += &format!(" {}", show()),
+        // tshark 4.4 repeats the URI of the request in the response.
+        "http.request.uri" if message.is_request => message.line += &format!(" {}", show()),
         "http.file_data" => message.body_bytes = size(),
         // A body that stays compressed has no `http.file_data`.
         "" if show().starts_with("Content-encoded entity body") => message.body_bytes = size(),
@@ -172,4 +172,29 @@ fn nanoseconds(text: &str) -> Option<u64> {
     assert_eq!(fraction.len(), 9, "{text}");
     let is_negative = seconds.starts_with('-');
     (!is_negative).then(|| number(seconds) * 1_000_000_000 + number(fraction))
+}
+
+#[test]
+fn a_response_is_the_same_from_every_version() {
+    let response = |repeated: &str| {
+        let pdml = format!(
+            r#"
+  <proto name="geninfo" pos="0" showname="General information" size="219">
+    <field name="num" pos="0" show="27" showname="Number" value="1b" size="219"/>
+  <proto name="http" showname="Hypertext Transfer Protocol" size="147" pos="66">
+      <field name="http.response.code" showname="Status Code: 200" size="3" pos="75" show="200"/>
+      <field name="http.response.phrase" showname="Response Phrase: OK" size="2" show="OK"/>
+    <field name="http.request_in" showname="Request in frame: 19" size="0" pos="66" show="19"/>
+{repeated}    <field name="http.file_data" showname="File Data: 6 bytes" size="6" pos="213"/>
+"#
+        );
+        let found = parse(pdml.as_bytes());
+        assert_eq!(found.len(), 1);
+        (found[0].line.clone(), found[0].is_request, found[0].body_bytes)
+    };
+    let of_4_0 = response("");
+    let uri =
+        r#"    <field name="http.request.uri" showname="Request URI: /a" size="0" show="/a"/>"#;
+    assert_eq!(of_4_0, ("200 OK".to_string(), false, 6));
+    assert_eq!(response(&format!("{uri}\n")), of_4_0);
 }
