@@ -12,6 +12,7 @@ mod reports;
 #[allow(dead_code, unused_imports, reason = "the product's tests use the rest")]
 mod support {
     pub mod capture_file;
+    pub mod confine;
     pub mod conversation;
     pub mod keys;
     pub mod lab;

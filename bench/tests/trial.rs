@@ -4,6 +4,7 @@
 mod root {
     use crate::needs_root;
     use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap};
+    use crate::support::confine::forbid;
     use crate::support::conversation::Conversation;
     use crate::support::{lab, skip};
     use httplines::capture::live::LiveCapture;
@@ -512,6 +513,29 @@ mod root {
         let printed = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{printed}");
         assert!(printed.contains("a trial needs root"), "{printed}");
+    }
+
+    /// The kernel's age is not blamed for what a sandbox forbids, and the socket takes over only if
+    /// nobody asked for the kernel's means.
+    #[test]
+    fn why_the_generator_cannot_be_loaded_is_said() {
+        needs_root!();
+        for (args, says) in
+            [(&["--means", "kernel"][..], ""), (&[], "; frames come from a packet socket")]
+        {
+            let mut command = bench(args);
+            forbid(command.args(["--receiver", "exit 3"]), &[libc::SYS_bpf], libc::EPERM);
+            let output = command.output().expect("it runs");
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{printed}");
+            let line = printed.lines().next().expect("a line");
+            assert!(
+                line.starts_with("httplines-bench: the kernel rejects the generator: "),
+                "{line}"
+            );
+            let cause = format!("Operation not permitted (os error 1){says}");
+            assert!(line.ends_with(&cause), "{line}");
+        }
     }
 
     #[test]

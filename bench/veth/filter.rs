@@ -147,7 +147,8 @@ fn granted(filter: Filter) -> Filter {
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let filters = match Filters::load() {
-        Err(error) if error.is_permission() => {
+        // The verifier's refusal is EACCES.
+        Err(error) if error.errno() == Some(libc::EPERM) => {
             eprintln!("httplines-bench: loading the filter needs CAP_BPF; run it as root");
             return Ok(ExitCode::from(NO_PERMISSION));
         }

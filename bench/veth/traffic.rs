@@ -2,13 +2,16 @@
 //! puts them into the receive path of an interface as if they had arrived from the wire. bpf(2),
 //! `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` (Linux 5.18).
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
+use anyhow::anyhow;
+use httplines::sys::privileges::may_load_programs;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorExt, Xdp, XdpFlags};
+use libbpf_rs::{ErrorExt, PrintLevel, Xdp, XdpFlags};
 
 use super::sys::{self, ArrayMap, skeleton};
 
@@ -117,13 +120,25 @@ macro_rules! place {
 }
 
 impl Traffic {
-    /// Loads the generator with a round. Needs CAP_BPF and CAP_NET_ADMIN.
+    /// Loads the generator with a round. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. The error
+    /// is a sentence with the kernel's reason.
     ///
     /// # Panics
     /// If there are no steps, or a template is too long.
-    pub fn load(steps: &[Step], templates: &[Vec<u8>]) -> libbpf_rs::Result<Traffic> {
+    pub fn load(steps: &[Step], templates: &[Vec<u8>]) -> anyhow::Result<Traffic> {
         assert!(!steps.is_empty() && !templates.is_empty(), "a round has frames");
-        libbpf_rs::set_print(None);
+        LOG.take();
+        libbpf_rs::set_print(Some((PrintLevel::Warn, keep_log)));
+        Traffic::try_load(steps, templates).map_err(|error| match refusal(&LOG.take()) {
+            Some(words) => anyhow!("the kernel's verifier rejects the generator: {words}"),
+            None if !may_load_programs() => {
+                anyhow!("CAP_BPF is missing, which the generator needs")
+            }
+            None => anyhow::Error::new(error).context("the kernel rejects the generator"),
+        })
+    }
+
+    fn try_load(steps: &[Step], templates: &[Vec<u8>]) -> libbpf_rs::Result<Traffic> {
         let mut storage = MaybeUninit::uninit();
         let mut open = skeleton::TrafficSkelBuilder::default().open(&mut storage)?;
         open.maps.steps.set_max_entries(steps.len() as u32)?;
@@ -239,6 +254,26 @@ impl Traffic {
     }
 }
 
+thread_local! {
+    /// The verifier's log of the last program that this thread could not load.
+    static LOG: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps the verifier's log, out of all that libbpf reports.
+fn keep_log(_: PrintLevel, text: String) {
+    if text.contains("-- BEGIN PROG LOAD LOG --") {
+        LOG.set(text);
+    }
+}
+
+/// The verifier's reason: the last line of its log before its own statistics.
+fn refusal(log: &str) -> Option<&str> {
+    let (_, log) = log.split_once("-- BEGIN PROG LOAD LOG --")?;
+    let (log, _) = log.split_once("-- END PROG LOAD LOG --")?;
+    let is_reason = |line: &&str| !line.is_empty() && !line.starts_with("processed ");
+    log.lines().rev().map(str::trim).find(is_reason)
+}
+
 fn put_step(map: &ArrayMap, at: usize, step: &Step) {
     let words = [
         step.template,
@@ -259,5 +294,39 @@ fn put_bytes(map: &ArrayMap, at: usize, bytes: &[u8]) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         map.word64(at + 8 * index).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
+    #[test]
+    fn the_reason_is_the_last_line_before_the_statistics() {
+        let log = "libbpf: prog 'traffic': -- BEGIN PROG LOAD LOG --\n\
+                   89: (85) call bpf_xdp_store_bytes#190\n\
+                   R4 invalid zero-sized read: u64=[0,65535]\n\
+                   processed 87 insns (limit 1000000) max_states_per_insn 0 total_states 8\n\
+                   -- END PROG LOAD LOG --\n";
+        assert_eq!(refusal(log), Some("R4 invalid zero-sized read: u64=[0,65535]"));
+        assert_eq!(refusal(""), None);
+    }
+
+    /// Without CAP_PERFMON the verifier rejects the generator.
+    #[test]
+    fn the_verifier_is_quoted() {
+        if !may_load_programs() {
+            return eprintln!("skipped: needs CAP_BPF");
+        }
+        let error = std::thread::spawn(|| {
+            let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+            let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
+            set_capabilities(None, sets).expect("we had these");
+            Traffic::load(&[Step::default()], &[vec![0; 64]]).expect_err("CAP_PERFMON is missing")
+        });
+        let error = format!("{:#}", error.join().expect("no panic"));
+        let (_, words) = error.split_once("verifier rejects the generator: ").expect(&error);
+        assert!(words.contains("pointer arithmetic"), "{error}");
     }
 }

@@ -313,9 +313,7 @@ impl Trial {
         }
         match Traffic::load(&round.steps, &round.templates) {
             Ok(traffic) => Ok(Load::Kernel(traffic)),
-            Err(error) if self.means.is_some() => {
-                Err(error).context("the kernel rejects the generator (it needs Linux 5.18)")
-            }
+            Err(error) if self.means.is_some() => Err(error),
             Err(error) => {
                 eprintln!("httplines-bench: {error:#}; frames come from a packet socket");
                 Ok(Load::Socket)
