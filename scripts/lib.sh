@@ -104,6 +104,9 @@ install_needs() {
     return 1
 }
 
+# Whether the distribution has a Debian package of this name.
+is_offered() { command -v apt-cache >/dev/null && [[ -n $(apt-cache search --names-only "^$1\$") ]]; }
+
 # Installs Debian packages quietly. No service is started: Debian asks policy-rc.d, which says no
 # while this runs. The first attempt is made without an update, which most machines do not need.
 apt_install() {

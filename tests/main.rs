@@ -17,6 +17,7 @@ mod architecture;
 mod bounds;
 mod capture_files;
 mod commands;
+mod compilers;
 mod crossing;
 mod decode;
 mod devices;
