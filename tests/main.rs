@@ -47,6 +47,7 @@ mod sink;
 mod strangers;
 mod streams;
 mod tunnels;
+mod verifier;
 mod veth;
 
 /// The program under test.

@@ -17,6 +17,7 @@ use crate::sys::flow_hints::FlowHints;
 use crate::sys::interface::{self, Interface, Interfaces};
 use crate::sys::memory;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
+use crate::sys::privileges;
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
 use crate::time::TimestampNs;
@@ -79,6 +80,7 @@ impl LiveCapture {
         // two.
         PacketSocket::open()
             .map_err(|source| LiveOpenError::from_socket("any interface", source))?;
+        warn_of_slow_start();
         let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
         let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
         let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
@@ -106,6 +108,19 @@ impl LiveCapture {
         };
         let sources = rings.into_iter().map(source).collect();
         Ok((LiveControl::new(filter, fanout, watched, links, &present), sources))
+    }
+}
+
+/// Warns that the start takes longer without CAP_PERFMON: the verifier then also follows the paths
+/// that a CPU may take in speculation.
+fn warn_of_slow_start() {
+    // Without the right to load the filter there will be an error, and no start.
+    if !privileges::is_trusted() && Filter::is_permitted() {
+        tracing::warn!(
+            "without CAP_PERFMON the verifier takes a second or more longer, and the filter is \
+             slower; to avoid that, once: {}",
+            error::setcap_advice()
+        );
     }
 }
 

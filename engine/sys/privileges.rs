@@ -17,7 +17,7 @@ pub fn has_capability(number: u32) -> bool {
 }
 
 /// Whether the verifier skips its speculation guards for programs of this thread.
-pub(super) fn is_trusted() -> bool {
+pub fn is_trusted() -> bool {
     /// It included all such rights before CAP_PERFMON existed, and still does.
     const CAP_SYS_ADMIN: u32 = 21;
     has_capability(CAP_PERFMON) || has_capability(CAP_SYS_ADMIN)

@@ -26,16 +26,14 @@ pub enum LiveOpenError {
     /// A capability is missing.
     #[error(
         "{capability} is missing, which {purpose} requires; run as root, or once: \
-         sudo setcap {advice}+ep {}",
-        this_program()
+         {}",
+        setcap_advice()
     )]
     Permission {
         /// Its name, as in capabilities(7).
         capability: &'static str,
         /// What needs it.
         purpose: &'static str,
-        /// All capabilities that this kernel demands, in the syntax of setcap(8).
-        advice: &'static str,
     },
     /// The kernel rejects the filter.
     #[error(
@@ -86,12 +84,13 @@ pub enum LiveOpenError {
     },
 }
 
-/// The path that setcap(8) needs.
-fn this_program() -> String {
-    match std::env::current_exe() {
+/// The command that gives this program all the capabilities that it makes use of: setcap(8).
+pub(super) fn setcap_advice() -> String {
+    let program = match std::env::current_exe() {
         Ok(path) => path.display().to_string(),
         Err(_) => "$(command -v httplines)".into(),
-    }
+    };
+    format!("sudo setcap cap_net_raw,cap_bpf,cap_perfmon+ep {program}")
 }
 
 impl LiveOpenError {
@@ -101,7 +100,7 @@ impl LiveOpenError {
     }
 
     fn permission(capability: &'static str, purpose: &'static str) -> LiveOpenError {
-        LiveOpenError::Permission { capability, purpose, advice: "cap_net_raw,cap_bpf" }
+        LiveOpenError::Permission { capability, purpose }
     }
 
     pub(super) fn from_socket(iface: &str, source: io::Error) -> LiveOpenError {
@@ -121,11 +120,7 @@ impl LiveOpenError {
                 return LiveOpenError::permission("CAP_BPF", "the kernel filter");
             }
             if !has_capability(CAP_PERFMON) {
-                return LiveOpenError::Permission {
-                    capability: "CAP_PERFMON",
-                    purpose: "the filter on this kernel",
-                    advice: "cap_net_raw,cap_bpf,cap_perfmon",
-                };
+                return LiveOpenError::permission("CAP_PERFMON", "the filter on this kernel");
             }
         }
         // The errno after the kernel's message adds nothing.
