@@ -69,8 +69,8 @@ static __always_inline int is_usual(__u64 word)
 }
 
 /*
- * A token, a space, a target; `is_any` if that may begin with any byte, otherwise with a slash or a
- * star.
+ * A token, a space, a target. That may begin with any byte if `is_any` or if the token looks usual,
+ * otherwise with a slash or a star.
  */
 static __always_inline int is_request_line(const __u64 text[LOOK_WORDS], int is_any)
 {
@@ -94,7 +94,8 @@ static __always_inline int is_request_line(const __u64 text[LOOK_WORDS], int is_
 	if ((__u8)(word >> bits) != ' ' || !bytes || bytes > TOKEN_BYTES_MAX)
 		return 0;
 	target = word >> bits >> 8 | next << (56 - bits);
-	return target == '/' || target == '*' || (is_any && target > ' ');
+	return target == '/' || target == '*' ||
+	       (target > ' ' && (is_any || is_usual(word_of(text[0]))));
 }
 
 /*
@@ -106,13 +107,17 @@ static __always_inline int is_request_line(const __u64 text[LOOK_WORDS], int is_
 static __always_inline int begins_like_message(const struct segment *segment,
 					       __u64 text[LOOK_WORDS], int is_opening)
 {
-	__u32 skip = leading_breaks(word_of(text[0]));
-	__u64 first;
+	__u64 word = word_of(text[0]);
+	__u8 first = word;
+	__u32 skip;
 
+	/* Most binary data end here. */
+	if (first > '~' || (first <= ' ' && first != '\r' && first != '\n'))
+		return 0;
+	skip = leading_breaks(word);
 	if (skip && look(segment, skip, text))
 		return 0;
-	first = word_of(text[0]);
-	return is_http_version(first) || is_request_line(text, is_opening || is_usual(first));
+	return is_http_version(word_of(text[0])) || is_request_line(text, is_opening);
 }
 
 #endif
