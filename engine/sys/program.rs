@@ -45,7 +45,7 @@ impl std::error::Error for LoadError {}
 pub struct Verified {
     /// The program's name, cut to 15 bytes.
     pub name: String,
-    /// Instructions that the verifier processed, of the million that it allows; 0 before Linux 5.16.
+    /// Instructions that the verifier processed, of a million at most; 0 before Linux 5.16.
     pub instruction_count: u32,
 }
 
