@@ -17,6 +17,7 @@
 
 #include "connection.h"
 #include "parse.h"
+#include "word.h"
 
 /* A header line's name and value must be in its first piece, or else we do not read it. */
 #define PIECE_BYTES 64
@@ -30,39 +31,20 @@
 #define METHOD_BYTES 4		/* "GET " */
 #define VERSION_LINE_BYTES 11	/* end of a request line: " HTTP/1.1\r\n" */
 
-/* Eight characters in memory order, as a word whose low end is the first. */
-#define WORD(a, b, c, d, e, f, g, h)                                                         \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | \
-	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
-
-/* The bit that distinguishes lower case from capitals, in each byte that is a letter. */
-#define CASE 0x20
 #define LETTERS_7 WORD(CASE, CASE, CASE, CASE, CASE, CASE, CASE, 0)
 #define LETTERS_6 WORD(CASE, CASE, CASE, CASE, CASE, CASE, 0, 0)
 #define LETTERS_8 (LETTERS_7 | WORD(0, 0, 0, 0, 0, 0, 0, CASE))
-#define FIRST_6 0x0000ffffffffffffull
 
 struct piece {
 	__u64 word[PIECE_BYTES / 8];
 };
 
-static __always_inline __u64 word_of(__u64 memory)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	return __builtin_bswap64(memory);
-#else
-	return memory;
-#endif
-}
-
 /* The number of bytes up to and including the first LF; 0 if there is none. */
 static __always_inline __u32 bytes_to_break(__u64 word)
 {
-	const __u64 low = 0x7f7f7f7f7f7f7f7full, ones = 0x0101010101010101ull;
-	__u64 other = word ^ ones * '\n';
-	__u64 breaks = ~(((other & low) + low) | other | low);
+	__u64 breaks = equal_bytes(word, '\n');
 
-	return breaks ? ((breaks - 1) & ~breaks & ones) * ones >> 56 : 0;
+	return breaks ? bytes_to(breaks) : 0;
 }
 
 /* The same for a piece. */
@@ -137,37 +119,30 @@ static __always_inline enum line line_of(const struct piece *piece)
 	if ((first | LETTERS_7) != WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-'))
 		return LINE_NOTHING;
 	second |= LETTERS_6;
-	if ((second & FIRST_6) != WORD('l', 'e', 'n', 'g', 't', 'h', 0, 0))
+	if ((second & FIRST_BYTES(6)) != WORD('l', 'e', 'n', 'g', 't', 'h', 0, 0))
 		return LINE_NOTHING;
 	return second >> 48 == (':' | ' ' << 8) ? LINE_LENGTH : LINE_UNREADABLE;
 }
 
-/*
- * The number in a Content-Length line, of which `bytes` are there; 0 if it is not a usable one.
- * Every byte is loaded on the one path through the loop: see is_request_line().
- */
+/* The number in a Content-Length line, of which `bytes` are there; 0 if it is not a usable one. */
 static __always_inline __u32 length_of(const struct piece *piece, __u32 bytes)
 {
-	const __u8 *text = (const __u8 *)piece + LENGTH_AT;
+	__u64 text = word_of(piece->word[LENGTH_AT / 8]);
+	__u64 rest = word_of(piece->word[LENGTH_AT / 8 + 1]);
 	__u32 length = 0, needed_bytes = LENGTH_AT + LINE_END_BYTES;
-	int is_end = 0;
 
 #pragma unroll
-	for (int index = 0; index < LENGTH_DIGITS_MAX + LINE_END_BYTES; index++) {
-		__u8 byte = text[index];
+	for (int index = 0; index < LENGTH_DIGITS_MAX; index++) {
+		__u32 digit = (text & 0xff) - '0';
 
-		if (is_end)
-			return byte == '\n' && bytes >= needed_bytes ? length : 0;
-		if (byte == '\r') {
-			is_end = 1;
-			continue;
-		}
-		if (byte < '0' || byte > '9')
-			return 0;
-		length = length * 10 + (byte - '0');
+		if (digit > 9)
+			break;
+		length = length * 10 + digit;
 		needed_bytes++;
+		text = text >> 8 | rest << 56;
+		rest >>= 8;
 	}
-	return 0;
+	return (__u16)text == ('\r' | '\n' << 8) && bytes >= needed_bytes ? length : 0;
 }
 
 /*

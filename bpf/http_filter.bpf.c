@@ -349,7 +349,8 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
 						 const struct control *words)
 {
-	__u8 text[LOOK_BYTES] __attribute__((aligned(8)));
+	__u64 text[LOOK_WORDS];
+	const __u8 *byte = (const __u8 *)text;
 	int is_over = opaque(segment, known && known->bytes >= OPENING_BYTES_MAX), is_tls;
 	__u32 bytes = payload_bytes(segment);
 	struct hint_copy hint;
@@ -381,7 +382,7 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		return reason_of(kind);
 	if (look(segment, 0, text))
 		return REASON_UNPARSED;
-	is_tls = text[0] >= 0x14 && text[0] <= 0x17 && text[1] == 0x03;
+	is_tls = byte[0] >= 0x14 && byte[0] <= 0x17 && byte[1] == 0x03;
 	if (!is_tls && begins_like_message(segment, text, known && !kind))
 		return admit(segment, kind ? 0 : known, words);
 	if (kind)
@@ -394,7 +395,7 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 		return is_tls ? REASON_TLS : REASON_OTHER;
 	}
 	/* This segment still passes, to show to user space what it shows to us. */
-	settle_tls(segment, known, is_tls && text[0] <= 0x16 && text[0] >= 0x15, bytes);
+	settle_tls(segment, known, is_tls && byte[0] <= 0x16 && byte[0] >= 0x15, bytes);
 	__sync_fetch_and_add(&known->bytes, bytes);
 	return REASON_OPENING;
 }

@@ -6,16 +6,19 @@
 #define HTTPLINES_MESSAGE_H
 
 #include "parse.h"
+#include "word.h"
 
 #define LEADING_BREAKS_MAX 4	/* CR and LF before a message */
 #define TOKEN_BYTES_MAX 24
-#define LOOK_BYTES 32		/* bytes we read of a payload: a token, a space, a byte, and some */
+#define LOOK_WORDS 4		/* what we read of a payload: a token, a space, a byte, and some */
+#define LOOK_BYTES (8 * LOOK_WORDS)
 
 /*
  * Copies the beginning of the payload after its first `skip` bytes, padded with zeros. Returns
  * non-zero if the frame is shorter than its headers announce.
  */
-static __always_inline long look(const struct segment *segment, __u32 skip, __u8 to[LOOK_BYTES])
+static __always_inline long look(const struct segment *segment, __u32 skip,
+				  __u64 to[LOOK_WORDS])
 {
 	struct cursor at = segment->at;
 	__u32 ahead = segment->tcp.doff * 4 + skip;
@@ -45,52 +48,54 @@ static __always_inline long look(const struct segment *segment, __u32 skip, __u8
 	return bpf_skb_load_bytes(at.skb, offset + ahead, to, bytes);
 }
 
-/* RFC 9110 section 5.6.2, one bit for each byte below 128. */
-static __always_inline int is_token_byte(__u8 byte)
+/* How many CR and LF bytes there are before a message that begins with `word`. */
+static __always_inline __u32 leading_breaks(__u64 word)
 {
-	const __u64 low = 0x03ff6cfa00000000ull, high = 0x57ffffffc7fffffeull;
+	__u64 breaks = equal_bytes(word, '\r') | equal_bytes(word, '\n');
 
-	return byte < 128 && ((byte < 64 ? low : high) >> (byte & 63)) & 1;
+	return bytes_to((~breaks & TOP_BITS) | 0x80ull << 8 * LEADING_BREAKS_MAX) - 1;
 }
 
-static __always_inline int is_break(__u8 byte)
+static __always_inline int is_http_version(__u64 word)
 {
-	return byte == '\r' || byte == '\n';
+	return ((word | WORD(CASE, CASE, CASE, CASE, 0, 0, 0, 0)) & FIRST_BYTES(5)) ==
+	       WORD('h', 't', 't', 'p', '/', 0, 0, 0);
 }
 
-static __always_inline int is_http_version(const __u8 *text)
+/* Whether the first three bytes are capital letters or hyphens. */
+static __always_inline int is_usual(__u64 word)
 {
-	return (text[0] | 0x20) == 'h' && (text[1] | 0x20) == 't' && (text[2] | 0x20) == 't' &&
-	       (text[3] | 0x20) == 'p' && text[4] == '/';
+	return (usual_bytes(word) & FIRST_BYTES(3)) == (TOP_BITS & FIRST_BYTES(3));
 }
 
 /*
- * A token, a space, a target; `is_any` if that may begin with any byte, otherwise with a slash or a
- * star. The loop is unrolled, and every byte is loaded on its one path: before Linux 5.12, and
- * without CAP_PERFMON on any version, stack accesses with a variable offset are rejected.
+ * A token, a space, a target. That may begin with any byte if `is_any` or if the token looks usual,
+ * otherwise with a slash or a star.
  */
-static __always_inline int is_request_line(const __u8 *text, int is_any)
+static __always_inline int is_request_line(const __u64 text[LOOK_WORDS], int is_any)
 {
-	int is_behind = 0;
+	__u64 word = 0, next = 0, others = 0;
+	__u32 bytes = 0, bits;
+	__u8 target;
 
 #pragma unroll
-	for (int index = 0; index <= TOKEN_BYTES_MAX + 1; index++) {
-		__u8 byte = text[index];
-
-		if (is_behind)
-			return byte == '/' || byte == '*' || (is_any && byte > ' ');
-		if (is_token_byte(byte))
-			continue;
-		if (!index || byte != ' ')
-			return 0;
-		is_behind = 1;
+	for (int index = 0; index < LOOK_WORDS; index++) {
+		bytes = 8 * index;
+		word = word_of(text[index]);
+		next = index + 1 < LOOK_WORDS ? word_of(text[index + 1]) : 0;
+		others = ~token_bytes(word) & TOP_BITS;
+		if (others)
+			break;
 	}
-	return 0;
-}
-
-static __always_inline int is_usual_byte(__u8 byte)
-{
-	return (byte >= 'A' && byte <= 'Z') || byte == '-';
+	if (!others)
+		return 0;
+	bits = 8 * (bytes_to(others) - 1);
+	bytes += bits / 8;
+	if ((__u8)(word >> bits) != ' ' || !bytes || bytes > TOKEN_BYTES_MAX)
+		return 0;
+	target = word >> bits >> 8 | next << (56 - bits);
+	return target == '/' || target == '*' ||
+	       (target > ' ' && (is_any || is_usual(word_of(text[0]))));
 }
 
 /*
@@ -99,24 +104,20 @@ static __always_inline int is_usual_byte(__u8 byte)
  * of random bytes, one segment in 600 begins with a token and a space. `text` is the beginning of
  * the payload; it is overwritten.
  */
-static __always_inline int begins_like_message(const struct segment *segment, __u8 *text,
-					       int is_opening)
+static __always_inline int begins_like_message(const struct segment *segment,
+					       __u64 text[LOOK_WORDS], int is_opening)
 {
-	__u32 skip = 0;
+	__u64 word = word_of(text[0]);
+	__u8 first = word;
+	__u32 skip;
 
-#pragma unroll
-	for (int index = 0; index < LEADING_BREAKS_MAX; index++) {
-		if (!is_break(text[index]))
-			break;
-		skip++;
-	}
+	/* Most binary data end here. */
+	if (first > '~' || (first <= ' ' && first != '\r' && first != '\n'))
+		return 0;
+	skip = leading_breaks(word);
 	if (skip && look(segment, skip, text))
 		return 0;
-	if (is_http_version(text))
-		return 1;
-	return is_request_line(text, is_opening || (is_usual_byte(text[0]) &&
-						    is_usual_byte(text[1]) &&
-						    is_usual_byte(text[2])));
+	return is_http_version(word_of(text[0])) || is_request_line(text, is_opening);
 }
 
 #endif

@@ -42,7 +42,7 @@ pub struct Args {
     ///
     /// Repeat the option to capture on several. `any` captures on all interfaces, including those
     /// that appear later. -D lists them. Requires root, or the capabilities CAP_NET_RAW and
-    /// CAP_BPF.
+    /// CAP_BPF; with CAP_PERFMON as well it starts sooner.
     #[arg(short = 'i', long = "interface", value_name = "IFACE", help_heading = "Input")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     interfaces: Vec<String>,

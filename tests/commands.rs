@@ -353,7 +353,7 @@ pub(crate) mod root {
         let path = |name: &str| place.path().join(name);
         std::fs::write(path("secret.pcap"), capture(1)).expect("a file");
         std::fs::set_permissions(path("secret.pcap"), PermissionsExt::from_mode(0o600)).unwrap();
-        let setcap = format!("sudo setcap cap_net_raw,cap_bpf+ep {httplines}");
+        let setcap = format!("sudo setcap cap_net_raw,cap_bpf,cap_perfmon+ep {httplines}");
         let rows: [(&[&str], Row); 5] = [
             (&[], row("-i lo -o out.jsonl", 3, "CAP_NET_RAW is missing, which the capture socket")),
             (&["bpf"], row("-i lo -o out.jsonl", 3, "CAP_NET_RAW is missing")),
@@ -369,6 +369,33 @@ pub(crate) mod root {
             check(row, &output, place.path());
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(told.contains(&setcap), index < 3, "{told}");
+        }
+    }
+
+    /// The start takes the verifier longer without CAP_PERFMON, which is said before. The sentence
+    /// names the command that avoids it.
+    #[test]
+    fn a_slow_start_is_announced() {
+        let Some(namespace) = Namespace::new() else { skip!("needs root") };
+        let place = place();
+        let httplines = copy(place.path());
+        let setcap = format!("sudo setcap cap_net_raw,cap_bpf,cap_perfmon+ep {httplines}");
+        for (capabilities, is_slow) in
+            [(&["net_raw", "bpf"][..], true), (&["net_raw", "bpf", "perfmon"], false)]
+        {
+            let mut command = nobody(&httplines, capabilities);
+            command.args(["-i", "lo", "--shards", "2"]);
+            let finished = start(&namespace, command).stop();
+            assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+            let mut lines = finished.stderr.lines();
+            if is_slow {
+                let line = lines.next().unwrap_or_default();
+                assert!(line.starts_with("httplines: without CAP_PERFMON "), "{line}");
+                assert!(line.ends_with(&setcap), "{line}");
+            }
+            let line = lines.next().unwrap_or_default();
+            assert!(line.starts_with("httplines: capturing on lo "), "{line}");
+            assert!(!lines.any(|line| line.contains("CAP_PERFMON")), "{}", finished.stderr);
         }
     }
 

@@ -15,7 +15,7 @@ mod root {
     use crate::support::kernel_packet::Heading::{ToClient, ToServer};
     use crate::support::kernel_packet::*;
     use crate::support::live_capture::{Capture, holds, small};
-    use crate::support::namespace::{Injector, Namespace};
+    use crate::support::namespace::{CAP_BPF, CAP_NET_RAW, Injector, Namespace};
 
     const GET: &[u8] = b"GET /once HTTP/1.1\r\nHost: a\r\n\r\n";
     /// Serves one connection at `place`: a request, and a response with `body_bytes` of body.
@@ -355,8 +355,6 @@ mod root {
     /// needed.
     #[test]
     fn two_capabilities_are_enough() {
-        const CAP_NET_RAW: u32 = 13;
-        const CAP_BPF: u32 = 39;
         let Some((client, server)) = Namespace::pair() else { return };
         let injector = client.run(|| Injector::new("veth0"));
         server.keep_capabilities(&[CAP_NET_RAW, CAP_BPF]);

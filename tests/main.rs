@@ -49,6 +49,7 @@ mod starts;
 mod strangers;
 mod streams;
 mod tunnels;
+mod verifier;
 mod veth;
 
 /// The program under test.

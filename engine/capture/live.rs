@@ -18,6 +18,7 @@ use crate::sys::interface::{self, Interface, Interfaces};
 use crate::sys::limits;
 use crate::sys::memory;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
+use crate::sys::privileges;
 use crate::sys::ring::{Ring, RingFrame};
 use crate::sys::wait::WaitSet;
 use crate::time::TimestampNs;
@@ -90,6 +91,7 @@ impl LiveCapture {
         // two.
         PacketSocket::open()
             .map_err(|source| LiveOpenError::from_socket(OPEN, "any interface", source))?;
+        warn_of_slow_start();
         let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
         let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
         let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
@@ -130,6 +132,19 @@ const OPEN: &str = "open a packet socket";
 fn descriptor_count(shard_count: u16, interface_count: usize) -> u64 {
     let ring_count = u64::from(shard_count) * interface_count as u64;
     DESCRIPTOR_COUNT + 2 * ring_count + 2 * u64::from(shard_count)
+}
+
+/// Warns that the start takes longer without CAP_PERFMON: the verifier then also follows the paths
+/// that a CPU may take in speculation.
+fn warn_of_slow_start() {
+    // Without the right to load the filter there will be an error, and no start.
+    if !privileges::is_trusted() && privileges::may_load_programs() {
+        tracing::warn!(
+            "without CAP_PERFMON the verifier takes a second or more longer, and the filter is \
+             slower; to avoid that: {}",
+            error::how_to_gain()
+        );
+    }
 }
 
 /// The fragmented datagrams that the fanout program remembers: as many as all shards may hold.

@@ -47,11 +47,12 @@ pub enum Gate {
 #[derive(Debug)]
 pub struct Filter {
     program: OwnedFd,
+    parts: [OwnedFd; 2],
     sessions: ConnectionMap,
     openings: ConnectionMap,
     choices: MapHandle,
     /// Only kept open: the kernel empties a program array when its last descriptor is closed.
-    _parts: MapHandle,
+    _part_array: MapHandle,
     control: Mapping,
     counters: Mapping,
     hints: FlowHints,
@@ -96,10 +97,14 @@ impl Filter {
         let duplicate = "cannot duplicate the filter's descriptor";
         let filter = Filter {
             program: loaded.progs.http_filter.as_fd().try_clone_to_owned().context(duplicate)?,
+            parts: [
+                loaded.progs.filter_plain.as_fd().try_clone_to_owned().context(duplicate)?,
+                loaded.progs.filter_tunnel.as_fd().try_clone_to_owned().context(duplicate)?,
+            ],
             sessions: ConnectionMap(MapHandle::try_from(&loaded.maps.sessions)?),
             openings: ConnectionMap(MapHandle::try_from(&loaded.maps.openings)?),
             choices: MapHandle::try_from(&loaded.maps.choices)?,
-            _parts: MapHandle::try_from(&loaded.maps.parts)?,
+            _part_array: MapHandle::try_from(&loaded.maps.parts)?,
             control: Mapping::of_file(loaded.maps.control.as_fd(), CONTROL_BYTES)?,
             counters: Mapping::of_file(loaded.maps.counters.as_fd(), counter_bytes)?,
             hints: FlowHints::of_map(loaded.maps.hints.as_fd(), pair_count, hash_key)?,
@@ -151,6 +156,11 @@ impl Filter {
     /// The program, for attaching to sockets.
     pub fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
+    }
+
+    /// The programs that the attached one calls. For tests and tools.
+    pub fn parts(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.parts.iter().map(AsFd::as_fd)
     }
 
     /// The table of hints from user space to the filter; all callers share it.

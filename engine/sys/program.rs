@@ -1,4 +1,5 @@
-//! A BPF program in the kernel: why it was rejected, and a test run on a frame in memory. bpf(2).
+//! A BPF program in the kernel: why it was rejected, how much work it was for the verifier, and a
+//! test run on a frame in memory. bpf(2).
 
 use std::fmt;
 use std::io;
@@ -57,6 +58,29 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+/// How much work a program was for the verifier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// The program's name, cut to 15 bytes.
+    pub name: String,
+    /// Instructions that the verifier processed, of a million at most; 0 before Linux 5.16.
+    pub instruction_count: u32,
+}
+
+/// How much work `program` was for the verifier: BPF_OBJ_GET_INFO_BY_FD. For tests and tools.
+pub fn verified(program: BorrowedFd<'_>) -> io::Result<Verified> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut bytes = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `bytes` bytes, and the structure has as many. It asks for
+    // none of the arrays.
+    cvt(unsafe {
+        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut bytes)
+    })?;
+    let name = info.name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect();
+    let name = String::from_utf8(name).unwrap_or_default();
+    Ok(Verified { name, instruction_count: info.verified_insns })
+}
 
 /// The verdict of a program on a frame, and how long it took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

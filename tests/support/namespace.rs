@@ -19,6 +19,10 @@ mod sys {
     }
 }
 
+/// Numbers of linux/capability.h.
+pub const CAP_NET_RAW: u32 = 13;
+pub const CAP_BPF: u32 = 39;
+
 /// A network namespace, kept by the thread that lives in it.
 pub struct Namespace(nameless::Namespace);
 

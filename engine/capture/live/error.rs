@@ -30,14 +30,12 @@ pub enum LiveOpenError {
         name: String,
     },
     /// A capability is missing.
-    #[error("{capability} is missing, which {purpose} requires; {}", how_to_gain(advice))]
+    #[error("{capability} is missing, which {purpose} requires; {}", how_to_gain())]
     Permission {
         /// Its name, as in capabilities(7).
         capability: &'static str,
         /// What needs it.
         purpose: &'static str,
-        /// All capabilities that this kernel demands, in the syntax of setcap(8).
-        advice: &'static str,
     },
     /// The capabilities are those of a user namespace.
     #[error(
@@ -177,17 +175,19 @@ pub enum LiveOpenError {
     },
 }
 
-/// How to gain the capabilities `advice`, in the syntax of setcap(8).
-fn how_to_gain(advice: &str) -> String {
+/// How to gain all capabilities of which a capture makes use: capabilities(7), setcap(8).
+pub(super) fn how_to_gain() -> String {
     if privileges::is_root() {
         // Where root lacks them, they were taken from it.
-        let options = advice.to_uppercase().replace("CAP_", "--cap-add ").replace(',', " ");
-        return format!(
-            "this root may not have it: add it to the container (docker run {options}) or to the \
-             service (systemd: CapabilityBoundingSet=)"
-        );
+        return "add it to the container (docker run --cap-add NET_RAW --cap-add BPF --cap-add \
+                PERFMON) or to the service (systemd: CapabilityBoundingSet=), since root lacks it"
+            .into();
     }
-    format!("run as root, or once: sudo setcap {advice}+ep {}", this_program())
+    let program = match std::env::current_exe() {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "$(command -v httplines)".into(),
+    };
+    format!("run as root, or once: sudo setcap cap_net_raw,cap_bpf,cap_perfmon+ep {program}")
 }
 
 /// What else to say where memory cannot be mapped.
@@ -195,14 +195,6 @@ fn address_space_advice() -> &'static str {
     match limits::is_address_space_limited() {
         true => ", or raise the limit on the address space with: ulimit -v unlimited",
         false => "",
-    }
-}
-
-/// The path that setcap(8) needs.
-fn this_program() -> String {
-    match std::env::current_exe() {
-        Ok(path) => path.display().to_string(),
-        Err(_) => "$(command -v httplines)".into(),
     }
 }
 
@@ -219,7 +211,7 @@ impl LiveOpenError {
     }
 
     fn permission(capability: &'static str, purpose: &'static str) -> LiveOpenError {
-        LiveOpenError::Permission { capability, purpose, advice: "cap_net_raw,cap_bpf" }
+        LiveOpenError::Permission { capability, purpose }
     }
 
     /// For a call on a packet socket of `iface` that failed.
@@ -286,11 +278,7 @@ impl LiveOpenError {
             return LiveOpenError::old_kernel(detail);
         }
         if !privileges::is_trusted() {
-            return LiveOpenError::Permission {
-                capability: "CAP_PERFMON",
-                purpose: "the filter on this kernel",
-                advice: "cap_net_raw,cap_bpf,cap_perfmon",
-            };
+            return LiveOpenError::permission("CAP_PERFMON", "the filter on this kernel");
         }
         match source.errno() {
             Some(libc::EPERM) => LiveOpenError::Forbidden { purpose: PURPOSE },
