@@ -174,7 +174,7 @@ mod root {
 
     #[test]
     fn root_without_capabilities() {
-        let says = "add it to the container (docker run --cap-add NET_RAW --cap-add BPF --cap-add PERFMON)";
+        let says = "(docker run --cap-add NET_RAW --cap-add BPF --cap-add PERFMON)";
         check_one(3, says, || by("setpriv", &["--inh-caps", "-all", "--bounding-set", "-all"]));
     }
 
