@@ -178,6 +178,24 @@ fn every_root_of_tests_is_a_target() {
     }
 }
 
+/// A test that cannot run here ends with `skip!`, which reports it. Otherwise it would be counted
+/// as passed. (`scripts/test` compares what ran without root with what was reported.)
+#[test]
+fn no_test_ends_early_in_silence() {
+    for (path, text) in ["tests", "bench"].into_iter().flat_map(rust_files) {
+        let name = name_of(&path);
+        if name == "tests/architecture.rs" || name.starts_with("tests/support/") {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let is_test = !name.starts_with("bench/veth/");
+            let is_silent = is_test && line.contains("else { return }");
+            let is_silent = is_silent || line.contains("\"skipped");
+            assert!(!is_silent, "{name}:{}: end the test with skip!", number + 1);
+        }
+    }
+}
+
 #[test]
 fn pure_modules_see_no_clock_no_descriptor_no_thread_and_no_log() {
     let banned = [

@@ -173,7 +173,7 @@ mod root {
 
     #[test]
     fn copies_at_a_bridge_are_told_once() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         server.ip("link add top type bridge");
         server.ip("link set veth1 master top");
         server.ip("link set top up");
@@ -189,7 +189,7 @@ mod root {
         if let Some(reason) = lab::missing_program("nft") {
             skip!(reason);
         }
-        let Some(place) = Namespace::new() else { return };
+        let Some(place) = Namespace::new() else { skip!("needs root") };
         let rules = "table ip nat { chain output { type nat hook output priority -100; \
                      tcp dport 80 redirect to :9999; }; }";
         let is_redirected = place.run(move || Command::new("nft").arg(rules).output());

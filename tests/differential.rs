@@ -18,13 +18,11 @@
 //! requests of mixed kinds over each address family instead of the few that a test needs.
 
 mod root {
-    use crate::support::capture_file::{self, Order, Unit, WrittenFrame};
     use crate::support::lab::{
         self, CAPTURE_DEPENDENT_FIELDS, End, Lab, Offload, SERVER, SERVER_IFACE,
     };
-    use crate::support::packet::{ACK, FIN, Packet, SYN};
     use crate::support::tshark::{self, Bodies, Message};
-    use crate::support::{program, records, skip};
+    use crate::support::{records, skip};
     use serde_json::Value;
     use std::collections::{BTreeMap, VecDeque};
     use std::path::Path;
@@ -180,8 +178,8 @@ mod root {
 
     /// How much was compared.
     #[derive(Default, Debug)]
-    struct Counts {
-        messages: usize,
+    pub(super) struct Counts {
+        pub(super) messages: usize,
         cut_messages: usize,
         malformed_messages: usize,
         pairs: usize,
@@ -360,7 +358,7 @@ mod root {
 
     /// All disagreements between the records of a capture and tshark's messages, and how much was
     /// compared.
-    fn disagreements(capture: &Path, records: &[Value]) -> (Vec<String>, Counts) {
+    pub(super) fn disagreements(capture: &Path, records: &[Value]) -> (Vec<String>, Counts) {
         let whole = tshark::messages(capture, Bodies::Whole);
         let apart = tshark::messages(capture, Bodies::Apart);
         let mut judge = Judge {
@@ -444,6 +442,24 @@ mod root {
         records::assert_same("live, and from a capture", &live, &file);
     }
 
+    #[test]
+    fn the_same_as_tshark_of_superpackets() {
+        the_same_as_tshark(Offload::On);
+    }
+
+    #[test]
+    fn the_same_as_tshark_of_packets_of_mtu_size() {
+        the_same_as_tshark(Offload::Off);
+    }
+}
+
+/// Needs tshark, and no root.
+mod written {
+    use super::root::disagreements;
+    use crate::support::capture_file::{self, Order, Unit, WrittenFrame};
+    use crate::support::packet::{ACK, FIN, Packet, SYN};
+    use crate::support::{lab, program, records, skip};
+
     /// A request and its response on a connection of their own. The request comes in pieces, and
     /// some of its bytes come again in other pieces. The response comes after `answer_at` of them.
     fn sent_again(number: u16, pieces: &[(usize, usize)], answer_at: usize) -> Vec<WrittenFrame> {
@@ -503,15 +519,5 @@ mod root {
         let (found, counts) = disagreements(file.path(), &records);
         assert!(found.is_empty(), "{}", found.join("\n"));
         assert_eq!(counts.messages, 4 * orders.len());
-    }
-
-    #[test]
-    fn the_same_as_tshark_of_superpackets() {
-        the_same_as_tshark(Offload::On);
-    }
-
-    #[test]
-    fn the_same_as_tshark_of_packets_of_mtu_size() {
-        the_same_as_tshark(Offload::Off);
     }
 }

@@ -18,6 +18,7 @@ mod root {
     use crate::support::live_capture::{Capture, Kept, small};
     use crate::support::namespace::{Injector, Namespace};
     use crate::support::packet::{ACK, Packet};
+    use crate::support::skip;
     use crate::support::tunnel::*;
 
     const SHARDS: u16 = 3;
@@ -153,7 +154,7 @@ mod root {
                 bridged(&gre(0, 0x6558, &[], &outer))
             }),
         ];
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         for (name, wrap) in wraps {
             // Both families in one capture: loading the programs takes most of the time.
             let frames = [false, true].map(|is_v6| frames_of(wrap, is_v6)).concat();
@@ -186,7 +187,7 @@ mod root {
                 }
             }
         }
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         let decode = DecodeConfig { is_vlan_ignored: true, ..Default::default() };
         let (capture, _, shards) = spread_for(decode, &wire, FanoutMode::Flow, frames);
         assert_placed(&capture, &shards, "ignored networks");
@@ -195,14 +196,14 @@ mod root {
     /// Why we have a program of our own: the kernel's hash stops at UDP.
     #[test]
     fn the_kernels_hash_parts_the_directions_of_a_tunnel() {
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         let (_, _, shards) = spread(&wire, FanoutMode::Hash, frames_of(switched, false));
         assert!(shards.values().any(|shards| shards.len() > 1), "{shards:?}");
     }
 
     #[test]
     fn the_kernels_hash_keeps_plain_connections_whole() {
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         let (_, _, shards) = spread(&wire, FanoutMode::Hash, frames_of(|ip, _| bridged(ip), true));
         assert!(shards.values().all(|shards| shards.len() == 1), "{shards:?}");
     }
@@ -221,7 +222,7 @@ mod root {
                 [first, last, response].map(|ip| tagged(&ip))
             })
             .collect();
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         let (capture, totals, shards) = spread(&wire, FanoutMode::Flow, frames);
         // The shards of datagrams are those of their last fragments; the first ones came earlier.
         assert_placed(&capture, &shards, "fragments");
@@ -245,7 +246,7 @@ mod root {
             frames.extend(fragments(&tunnel, 200 + n, &[32]).iter().map(|ip| bridged(ip)));
         }
         let count = frames.len() as u64;
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         let decode = DecodeConfig::default();
         let (capture, totals) = captured(&wire, FanoutMode::Flow, decode.clone(), frames);
         assert_eq!(totals.filter.of(Reason::Fragment), count, "the kernel joins none");
@@ -260,7 +261,7 @@ mod root {
     /// Nobody can know the shard of a connection in advance: each capture has a key of its own.
     #[test]
     fn captures_place_connections_differently() {
-        let Some(wire) = Namespace::pair() else { return };
+        let Some(wire) = Namespace::pair() else { skip!("needs root") };
         let frames = frames_of(|ip, _| bridged(ip), false);
         let [first, second] = [0, 1].map(|_| spread(&wire, FanoutMode::Flow, frames.clone()));
         assert_placed(&first.0, &first.2, "the first");

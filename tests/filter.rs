@@ -11,6 +11,7 @@ mod root {
 
     use crate::support::kernel_packet::Heading::{ToClient, ToServer};
     use crate::support::kernel_packet::*;
+    use crate::support::skip;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -70,7 +71,7 @@ mod root {
     type Row = (&'static str, State, Vec<u8>, Reason, State);
 
     fn check(key: FlowKey, rows: Vec<Row>) {
-        let Some(filter) = load(&small()) else { return };
+        let Some(filter) = load(&small()) else { skip!("needs CAP_BPF") };
         for (description, before, frame, reason, after) in rows {
             set(&filter, &key, before);
             assert_eq!(reason_of(&filter, &frame), reason, "{description}");
@@ -313,7 +314,7 @@ mod root {
 
     #[test]
     fn a_shut_gate_counts_and_rejects() {
-        let Some(filter) = load(&small()) else { return };
+        let Some(filter) = load(&small()) else { skip!("needs CAP_BPF") };
         filter.gate(Gate::Shut);
         assert_eq!(reason_of(&filter, &frame(ToServer, ACK, GET)), Reason::Gated);
         assert_eq!(filter.counters().offered(), 0);
@@ -323,7 +324,7 @@ mod root {
     #[test]
     fn modes_and_directions() {
         let off = CaptureConfig { filter: FilterMode::Off, ..small() };
-        let Some(filter) = load(&off) else { return };
+        let Some(filter) = load(&off) else { skip!("needs CAP_BPF") };
         assert_eq!(reason_of(&filter, &frame(ToServer, ACK, TLS)), Reason::FilterOff);
         let udp = ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_UDP, &[0; 20]));
         assert_eq!(reason_of(&filter, &udp), Reason::NotTcp);
@@ -335,14 +336,16 @@ mod root {
             (PacketDirection::Out, Reason::Direction),
             (PacketDirection::InOut, Reason::Admitted),
         ] {
-            let Some(filter) = load(&CaptureConfig { direction, ..small() }) else { return };
+            let Some(filter) = load(&CaptureConfig { direction, ..small() }) else {
+                skip!("needs CAP_BPF")
+            };
             assert_eq!(reason_of(&filter, &frame(ToServer, ACK, GET)), reason);
         }
     }
 
     #[test]
     fn a_flood_of_syns_evicts_openings_and_no_session() {
-        let Some(filter) = load(&small()) else { return };
+        let Some(filter) = load(&small()) else { skip!("needs CAP_BPF") };
         set(&filter, &key_v4(&[]), Session);
         for port in 0..5000 {
             let syn = tcp_between(ToServer, (port, 1), SYN, b"");
@@ -368,7 +371,7 @@ mod root {
 
     #[test]
     fn the_kernel_and_its_twin_agree() {
-        let Some(filter) = load(&small()) else { return };
+        let Some(filter) = load(&small()) else { skip!("needs CAP_BPF") };
         let key = key_v4(&[]);
         proptest!(ProptestConfig::with_cases(2000), |(
             payload in payloads().prop_filter("some", |payload| !payload.is_empty()),

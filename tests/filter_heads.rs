@@ -202,6 +202,7 @@ mod root {
     use super::*;
     use crate::support::kernel_packet::Heading::{self, ToClient, ToServer};
     use crate::support::kernel_packet::*;
+    use crate::support::skip;
     use httplines::config::{CaptureConfig, DecodeConfig};
     use httplines::sys::counters::Reason;
     use httplines::sys::filter::Filter;
@@ -288,7 +289,7 @@ mod root {
 
     #[test]
     fn the_filter_finds_what_its_naive_twin_finds() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let counts = [const { Cell::new(0) }; 2];
         proptest!(|(request in request(), answer in answer())| {
             let expected = body_bytes(&request, &answer);
@@ -311,7 +312,7 @@ mod root {
 
     #[test]
     fn a_body_is_left_out_from_its_first_byte_to_its_last_on_every_turn() {
-        let Some(filter) = load(Some(1000)) else { return };
+        let Some(filter) = load(Some(1000)) else { skip!("needs CAP_BPF") };
         let mut talk = Talk::open(&filter);
         for turn in 0..5 {
             talk.ask(GET, &answer_of(1_000_000));
@@ -337,7 +338,7 @@ mod root {
     /// Copies may differ. User space compares them, so it gets all that follows.
     #[test]
     fn a_copy_of_what_was_read_ends_the_reading() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let (long, other) = (answer_of(5000), answer_of(4999));
         let head_at = -(long.len() as i32);
         let copies: [(&str, Heading, i32, &[u8]); 7] = [
@@ -375,7 +376,7 @@ mod root {
     /// acknowledgements of it, have the same position of the client.
     #[test]
     fn a_head_acknowledges_all_that_is_before_it() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let long = answer_of(5000);
         let offs = [0, 1, -1, 500, -(GET.len() as i32), i32::MIN];
         for off in offs {
@@ -413,7 +414,7 @@ mod root {
 
     #[test]
     fn of_a_bodys_acknowledgements_the_first_goes_up_and_one_in_so_many_bytes() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         const BODY_BYTES: u32 = 1_000_000;
         let counts = [const { Cell::new(0) }; 2];
         let ahead = prop_oneof![
@@ -456,7 +457,7 @@ mod root {
 
     #[test]
     fn frames_of_every_plain_kind_are_read() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let kinds: [Wrap; 4] = [
             // Common tunnels are followed by the filter's first part.
             |way, segment| {
@@ -487,7 +488,7 @@ mod root {
     /// Everything that may mean that a head is not the response to the request before it.
     #[test]
     fn where_anything_is_in_doubt_nothing_is_found() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let (long, twice) = (answer_of(5000), [GET, GET].concat());
         let asked: Said<'_> = (ToServer, 0, ACK, GET);
         let asks = |text: &'static [u8]| [(ToServer, 0, ACK, text), (ToServer, 0, ACK, b"")];
@@ -542,7 +543,7 @@ mod root {
     /// A found body ends with the connection, and with the next message.
     #[test]
     fn what_was_found_of_a_connection_ends_with_it() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let endings: [(&str, Heading, i32, u8); 3] = [
             ("the server's end", ToClient, 0, FIN | ACK),
             ("a reset", ToClient, 0, RST),
@@ -565,7 +566,7 @@ mod root {
     #[test]
     fn without_elision_nothing_is_read() {
         for elide_bytes_min in [None, Some(5001), Some(u64::MAX)] {
-            let Some(filter) = load(elide_bytes_min) else { return };
+            let Some(filter) = load(elide_bytes_min) else { skip!("needs CAP_BPF") };
             let mut talk = Talk::open(&filter);
             talk.ask(GET, &answer_of(5000));
             assert!(!talk.is_cut(0, 1000));
@@ -575,7 +576,7 @@ mod root {
     /// Limits of the parser.
     #[test]
     fn long_heads_and_the_greatest_lengths() {
-        let Some(filter) = load(Some(1)) else { return };
+        let Some(filter) = load(Some(1)) else { skip!("needs CAP_BPF") };
         let with = |more: &str, length: u32| {
             format!("HTTP/1.1 200 OK\r\n{more}Content-Length: {length}\r\n\r\n").into_bytes()
         };

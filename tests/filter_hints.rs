@@ -12,6 +12,7 @@ mod root {
     use crate::support::kernel_flow::*;
     use crate::support::kernel_packet::Heading::{ToClient, ToServer};
     use crate::support::kernel_packet::*;
+    use crate::support::skip;
 
     /// Payload of the shortest segment that is cut.
     const CUT_BYTES_MIN: usize = 256;
@@ -43,7 +44,7 @@ mod root {
     /// Every position of a segment around the end of its grant, at any number, in both directions.
     #[test]
     fn what_lies_below_the_grant_is_cut_and_nothing_else() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         for until in [5_000_000, 0, 1, 999, 1 << 30, 1 << 31, (1 << 31) + 500, u32::MAX] {
             for way in [ToServer, ToClient] {
                 open(&filter, 11, 22);
@@ -74,7 +75,7 @@ mod root {
     /// Every set of control bits: only plain data are cut. Data without ACK are no data.
     #[test]
     fn what_tells_more_than_its_data_goes_up_whole() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         for flags in 0..=0xffu8 {
             forget(&filter);
             let key = key_v4(&[]);
@@ -97,7 +98,7 @@ mod root {
     #[test]
     fn headers_go_up_whole_and_short_data_is_left() {
         // With so many slots, the three hints do not meet in one pair.
-        let Some(filter) = load(1 << 16) else { return };
+        let Some(filter) = load(1 << 16) else { skip!("needs CAP_BPF") };
         let (v4, v6) = (key_v4(&[]), key_v6());
         let tagged = key_v4(&[100, 7]);
         for key in [v4, v6, tagged] {
@@ -163,7 +164,7 @@ mod root {
     /// The same slot in the table, the same sequence numbers, and one field of the key differs.
     #[test]
     fn a_note_reaches_no_other_connection() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         let key = key_v4(&[]);
         enter(&filter, &key, Known { isn: [22, 11], flags: HINT_ISNS, ..Known::default() });
         let frame = at(ToClient, 5000, ACK, &BODY);
@@ -191,7 +192,7 @@ mod root {
     /// Which sequence numbers the filter knows, and which the hint contains.
     #[test]
     fn a_grant_counts_under_its_own_number_only() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         let (hints, key) = (filter.hints(), key_v4(&[]));
         let id = hints.take(&key).expect("a place is free");
         let forward = HintFlags::isn(Direction::Forward);
@@ -230,7 +231,7 @@ mod root {
     #[test]
     fn nothing_is_cut_of_who_has_closed() {
         for (flags, is_cut) in [(ACK | FIN, [false, true]), (RST, [false, false])] {
-            let Some(filter) = load(64) else { return };
+            let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
             open(&filter, 11, 22);
             let grants = [(22, 1 << 20), (11, 1 << 20)];
             hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
@@ -248,7 +249,7 @@ mod root {
 
     #[test]
     fn a_connection_joined_late_is_known_by_where_it_was_joined() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         let key = key_v4(&[]);
         assert_eq!(reason_of(&filter, &at(ToServer, 777, ACK, GET)), Reason::Admitted);
         let session = known(&filter, &key).expect("a session");
@@ -273,7 +274,7 @@ mod root {
             (HintFlags::OTHER, true),
             (HintFlags::OTHER, false),
         ] {
-            let Some(filter) = load(64) else { return };
+            let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
             let (hints, key) = (filter.hints(), key_v4(&[]));
             let reason =
                 |way, seq, flags, payload: &[u8]| reason_of(&filter, &at(way, seq, flags, payload));
@@ -324,7 +325,7 @@ mod root {
     #[test]
     fn a_verdict_that_comes_late_does_not_reach_the_next_connection() {
         for mark in [HintFlags::FOREIGN, HintFlags::OTHER] {
-            let Some(filter) = load(64) else { return };
+            let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
             open(&filter, 11, 22);
             // The verdict on the old connection comes when the new one has begun.
             reason_of(&filter, &at(ToServer, 5000, SYN, b""));
@@ -342,7 +343,7 @@ mod root {
         for (description, flags, payload) in
             [("data", ACK, &BODY[..]), ("FIN", ACK | FIN, b""), ("RST", RST, b"")]
         {
-            let Some(filter) = load(64) else { return };
+            let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
             let (hints, key) = (filter.hints(), key_v4(&[]));
             open(&filter, 11, 22);
             forget(&filter);
@@ -365,7 +366,7 @@ mod root {
 
     #[test]
     fn what_is_followed_is_a_session_whatever_its_segments_look_like() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         let (hints, key) = (filter.hints(), key_v4(&[]));
         reason_of(&filter, &at(ToServer, 11, SYN, b""));
         // A head in two pieces, of which neither begins like a message.
@@ -390,7 +391,7 @@ mod root {
     fn an_opening_that_is_followed_keeps_both_numbers() {
         for (way, isns) in [(ToServer, [22, 11]), (ToClient, [22, 11])] {
             for opening_marks in [HINT_ISNS, 1 << (29 + sender(way).index())] {
-                let Some(filter) = load(64) else { return };
+                let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
                 let (hints, key) = (filter.hints(), key_v4(&[]));
                 let opening = Known { isn: isns, flags: opening_marks, bytes: 7, settled: 0 };
                 let map = filter.openings();
@@ -417,7 +418,7 @@ mod root {
     /// The slots of keys are where the kernel looks for them, for every kind of key.
     #[test]
     fn both_halves_find_a_note_in_the_same_place() {
-        let Some(filter) = load(64) else { return };
+        let Some(filter) = load(64) else { skip!("needs CAP_BPF") };
         let hints = filter.hints();
         let mut found_count = 0;
         for port in 1..2000u16 {

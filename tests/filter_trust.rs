@@ -11,6 +11,7 @@ mod root {
     use crate::support::kernel_flow::*;
     use crate::support::kernel_packet::Heading::{self, ToClient, ToServer};
     use crate::support::kernel_packet::*;
+    use crate::support::skip;
 
     fn load() -> Option<Filter> {
         crate::support::kernel_packet::load(&config_for(64), &DecodeConfig::default())
@@ -66,7 +67,7 @@ mod root {
     /// numbers, the grants count for the connection, and never for what may be the other one's.
     #[test]
     fn another_handshake_changes_nothing_until_both_have_sent_data() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         for (description, frames, is_cut) in rivalries() {
             open(&filter, 11, 22);
             let grants = [(22, 1 << 20), (11, 1 << 20)];
@@ -90,7 +91,7 @@ mod root {
     /// What takes over is followed by its own numbers, and what was before is not cut by them.
     #[test]
     fn a_rival_that_took_over_has_grants_of_its_own() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         let ([client, server], key) = (RIVAL, key_v4(&[]));
         let numbers = |filter: &Filter| known(filter, &key).expect("a session").isn;
         open(&filter, 900_000, 950_000);
@@ -113,7 +114,7 @@ mod root {
     /// With several rivals the filter knows the numbers of the last one only.
     #[test]
     fn of_what_has_several_rivals_nothing_is_cut() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         open(&filter, 11, 22);
         let grants = [(22, 1 << 20), (11, 1 << 20)];
         hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
@@ -127,7 +128,7 @@ mod root {
     /// A connection that has closed is replaced by a SYN immediately, whatever its number.
     #[test]
     fn after_a_reset_a_syn_opens_a_connection() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         for (way, client) in [(ToServer, 11), (ToClient, 11), (ToServer, 99), (ToClient, 99)] {
             forget(&filter);
             open(&filter, 11, 22);
@@ -145,7 +146,7 @@ mod root {
     /// A second answer to the SYN does not matter: the client acknowledges the first.
     #[test]
     fn a_strangers_answer_to_a_syn_changes_nothing() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         // The stranger knows the client's number, or not; it comes before the server's, or not.
         for (ack, is_first) in [(12, false), (7000, false), (7000, true)] {
             forget(&filter);
@@ -167,7 +168,7 @@ mod root {
     /// A stranger's SYN makes an opening of a session that the map has lost. Its data still pass.
     #[test]
     fn a_strangers_syn_makes_no_frame_of_a_session_dropped() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         open(&filter, 11, 22);
         let grants = [(22, 22), (11, 11)];
         hint(&filter.hints(), &key_v4(&[]), grants, HintFlags::default());
@@ -210,7 +211,7 @@ mod root {
     /// proves that it has taken the first segment.
     #[test]
     fn tls_of_both_ends_settles_itself() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         let back = (ToServer, 12, ACK, NEXT_BACK, TLS);
         let rows: [(&str, &[Said], Reason); 6] = [
             ("the client's, and an answer", &[HELLO, HELLO_BACK], Reason::Tls),
@@ -227,7 +228,7 @@ mod root {
 
     #[test]
     fn tls_is_not_found_where_anything_contradicts_it() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         let refused = (ToClient, 23, ACK, NEXT, &b"+OK"[..]);
         let hello = |payload: &'static [u8]| -> Said { (ToServer, 12, ACK, 23, payload) };
         let strangers: &[Said] = &[
@@ -267,7 +268,7 @@ mod root {
     /// again, and stays one.
     #[test]
     fn a_differing_copy_of_the_first_bytes_unsettles() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         let settle = |filter: &Filter| {
             begin(filter);
             reason_of(filter, &acknowledging(ToServer, 12, ACK, 23, TLS));
@@ -303,7 +304,7 @@ mod root {
     fn a_copy_of_the_first_bytes_passes_in_spite_of_a_verdict() {
         for mark in [HintFlags::FOREIGN, HintFlags::OTHER] {
             for is_session in [true, false] {
-                let Some(filter) = load() else { return };
+                let Some(filter) = load() else { skip!("needs CAP_BPF") };
                 begin(&filter);
                 let first: &[u8] = if is_session { b"SSH-2.0 x" } else { b"\x05\x01\x00" };
                 reason_of(&filter, &acknowledging(ToServer, 12, ACK, 23, first));
@@ -329,7 +330,7 @@ mod root {
     /// Of a connection of which only one direction is seen, more is needed.
     #[test]
     fn tls_of_one_direction_settles_itself_after_16_kib() {
-        let Some(filter) = load() else { return };
+        let Some(filter) = load() else { skip!("needs CAP_BPF") };
         for (way, isn, first, expected) in [
             (ToServer, 11, TLS, Reason::Tls),
             (ToClient, 22, TLS, Reason::Tls),

@@ -189,6 +189,7 @@ mod root {
     use super::*;
     use crate::support::live_capture::{PATIENCE, small};
     use crate::support::namespace::{Injector, Namespace};
+    use crate::support::skip;
     use httplines::capture::FrameSource;
     use httplines::capture::live::{LiveCapture, LiveControl, LiveSource};
     use httplines::config::DecodeConfig;
@@ -265,7 +266,7 @@ mod root {
                 told.push((is_whole, exchange.response.body_bytes, exchange.gap_bytes));
             }
         };
-        let Some(mut wire) = Wire::new(sink) else { return };
+        let Some(mut wire) = Wire::new(sink) else { skip!("needs root") };
         let mut strangers = 0;
         let mut flood = |wire: &mut Wire<_>| {
             let frames = (strangers..strangers + STRANGERS).map(|it| stranger(it).ethernet());

@@ -16,6 +16,7 @@ mod root {
     use crate::support::kernel_packet::*;
     use crate::support::live_capture::{Capture, holds, small};
     use crate::support::namespace::{CAP_BPF, CAP_NET_RAW, Injector, Namespace};
+    use crate::support::skip;
 
     const GET: &[u8] = b"GET /once HTTP/1.1\r\nHost: a\r\n\r\n";
     /// Serves one connection at `place`: a request, and a response with `body_bytes` of body.
@@ -49,7 +50,7 @@ mod root {
 
     #[test]
     fn superpackets_come_whole_and_both_ways() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         for (place, device) in [(&client, "veth0"), (&server, "veth1")] {
             let config = CaptureConfig { block_count: 256, elide_bytes_min: None, ..small() };
             let mut capture = Capture::open(place, config, &[device], 1);
@@ -75,7 +76,7 @@ mod root {
 
     #[test]
     fn a_session_is_found_in_page_fragments_without_its_syn() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let port = serve(&server, "10.0.0.1", 100);
         let mut stream = client.run(move || TcpStream::connect(("10.0.0.1", port)).unwrap());
         let mut capture = Capture::open(&server, small(), &["veth1"], 1);
@@ -89,7 +90,7 @@ mod root {
 
     #[test]
     fn big_tcp_comes_whole() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         for (place, device, address) in
             [(&client, "veth0", "fd00::9/64"), (&server, "veth1", "fd00::1/64")]
         {
@@ -110,7 +111,7 @@ mod root {
 
     #[test]
     fn loopback_is_seen_once() {
-        let Some(place) = Namespace::new() else { return };
+        let Some(place) = Namespace::new() else { skip!("needs root") };
         for device in ["lo", "any"] {
             let mut capture = Capture::open(&place, small(), &[device], 1);
             let port = serve(&place, "127.0.0.1", 10);
@@ -126,7 +127,7 @@ mod root {
 
     #[test]
     fn directions_are_those_asked_for() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         for (direction, requests, responses) in
             [(PacketDirection::In, 1, 0), (PacketDirection::Out, 0, 1)]
         {
@@ -146,7 +147,7 @@ mod root {
     /// type).
     #[test]
     fn vlan_tags_are_read_on_both_ends() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let mut sent = Capture::open(&client, small(), &["veth0"], 1);
         let mut received = Capture::open(&server, small(), &["veth1"], 1);
         let injector = client.run(|| Injector::new("veth0"));
@@ -180,7 +181,7 @@ mod root {
 
     #[test]
     fn the_gate_decides_what_counts() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let mut capture = Capture::open(&server, small(), &["veth1"], 2);
         let injector = client.run(|| Injector::new("veth0"));
         let send = |count: usize| {
@@ -208,7 +209,7 @@ mod root {
 
     #[test]
     fn a_full_ring_loses_frames_and_says_so() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let config = CaptureConfig {
             block_bytes: 128 << 10,
             block_count: 2,
@@ -230,7 +231,7 @@ mod root {
     /// every interface.
     #[test]
     fn a_connection_meets_one_shard_on_every_interface() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         server.ip("link add veth2 type veth peer name veth3");
         server.ip("link set veth2 up");
         server.ip("link set veth3 up");
@@ -259,7 +260,7 @@ mod root {
 
     #[test]
     fn two_captures_do_not_share_their_frames() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let mut first = Capture::open(&server, small(), &["veth1"], 2);
         let mut second = Capture::open(&server, small(), &["veth1"], 2);
         let injector = client.run(|| Injector::new("veth0"));
@@ -276,7 +277,7 @@ mod root {
 
     #[test]
     fn an_interface_may_go_down_come_back_and_vanish() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let mut capture = Capture::open(&server, small(), &["veth1", "lo"], 2);
         let mut injector = client.run(|| Injector::new("veth0"));
         injector.send(&frame(ToServer, ACK, GET));
@@ -305,7 +306,7 @@ mod root {
     /// A socket loses an interface that is removed, and uses no other one instead.
     #[test]
     fn a_new_interface_of_the_same_number_is_not_the_old_one() {
-        let Some(place) = Namespace::new() else { return };
+        let Some(place) = Namespace::new() else { skip!("needs root") };
         place.ip("link add veth8 index 88 type veth peer name veth9");
         place.ip("link set veth8 up");
         let mut capture = Capture::open(&place, small(), &["veth8"], 1);
@@ -326,7 +327,7 @@ mod root {
 
     #[test]
     fn what_cannot_be_opened_is_told_in_a_sentence() {
-        let Some((client, _server)) = Namespace::pair() else { return };
+        let Some((client, _server)) = Namespace::pair() else { skip!("needs root") };
         client.ip("link set veth0 down");
         let open = |config: CaptureConfig, device: &str| {
             let device = device.to_string();
@@ -355,7 +356,7 @@ mod root {
     /// needed.
     #[test]
     fn two_capabilities_are_enough() {
-        let Some((client, server)) = Namespace::pair() else { return };
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let injector = client.run(|| Injector::new("veth0"));
         server.keep_capabilities(&[CAP_NET_RAW, CAP_BPF]);
         let mut capture = Capture::open(&server, small(), &["veth1"], 2);

@@ -347,6 +347,7 @@ mod root {
     use super::*;
     use crate::support::lab::{self, Finished, Running};
     use crate::support::namespace::{Injector, Namespace};
+    use crate::support::skip;
     use std::process::{Command, Stdio};
 
     /// Captures all connections of all carriers live, on two shards, until there are `line_count`
@@ -379,7 +380,9 @@ mod root {
     fn live_directions_meet_if_networks_are_ignored() {
         let carriers = carriers();
         let count = carriers.len() * 2 * usize::from(CONNECTIONS);
-        let Some((records, finished)) = captured(&["--ignore-vlan"], count) else { return };
+        let Some((records, finished)) = captured(&["--ignore-vlan"], count) else {
+            skip!("needs root")
+        };
         assert_eq!(records.len(), count);
         for (number, carrier) in carriers.iter().enumerate() {
             let records: Vec<_> = records.iter().map(without_iface).collect();
@@ -396,7 +399,7 @@ mod root {
         let carriers = carriers();
         let is_whole = |carrier: &&Carrier| !carrier.is_in_key || carrier.name.contains("router");
         let count = carriers.iter().filter(is_whole).count() * 2 * usize::from(CONNECTIONS);
-        let Some((records, finished)) = captured(&[], count) else { return };
+        let Some((records, finished)) = captured(&[], count) else { skip!("needs root") };
         let complete = records.iter().filter(|record| record["outcome"] == "complete");
         let mut targets: Vec<_> = complete.map(|record| record["target"].to_string()).collect();
         // Both sides of a router are told.

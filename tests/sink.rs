@@ -10,6 +10,8 @@ use httplines::ids::ShardId;
 use httplines::output::{Batch, FileSink, Limits, Policy, Sink, StdoutSink, Writer, WriterError};
 use httplines::stats::EmitStats;
 
+use crate::support::skip;
+
 /// A batch of lines that contain their number and have many lengths.
 fn batch(first: u64, count: u64) -> Batch {
     let mut bytes = Vec::new();
@@ -149,11 +151,11 @@ fn on_a_small_disk(test: &str) {
         .output();
     let output = match output {
         Ok(output) if matches!(output.status.code(), Some(1 | 77)) => {
-            println!("skipped: no tmpfs here: {}", String::from_utf8_lossy(&output.stderr));
-            return;
+            let why = String::from_utf8_lossy(&output.stderr);
+            skip!(format!("needs a tmpfs: {}", why.lines().last().unwrap_or_default()));
         }
         Ok(output) => output,
-        Err(error) => return println!("skipped: no unshare(1): {error}"),
+        Err(_) => skip!("needs unshare"),
     };
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -375,7 +375,7 @@ mod tests {
             for (index, round) in rounds.iter().chain([&recorded]).enumerate() {
                 let traffic = match Traffic::load(&round.steps, &round.templates) {
                     Err(_) if !may_load_programs() => {
-                        return eprintln!("skipped: needs CAP_BPF");
+                        crate::support::skip!("needs CAP_BPF");
                     }
                     result => result.expect("the kernel takes the generator"),
                 };

@@ -40,6 +40,13 @@ mod spread;
 mod stopwatch;
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(test)]
+#[path = "../../tests/support"]
+mod support {
+    pub mod skip;
+
+    pub(crate) use skip::skip;
+}
 mod table;
 mod totals;
 mod traffic;

@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn the_verifier_is_quoted() {
         if !may_load_programs() {
-            return eprintln!("skipped: needs CAP_BPF");
+            crate::support::skip!("needs CAP_BPF");
         }
         let error = std::thread::spawn(|| {
             let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
