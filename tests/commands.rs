@@ -27,7 +27,7 @@ pub(crate) const fn row(line: &'static str, code: i32, says: &'static str) -> Ro
 }
 
 /// A capture of `requests` requests and their responses.
-fn capture(requests: usize) -> Vec<u8> {
+pub(crate) fn capture(requests: usize) -> Vec<u8> {
     let mut talk = Conversation::new("10.0.0.1:4000", "10.0.0.2:80");
     talk.handshake();
     for number in 0..requests {
@@ -39,7 +39,7 @@ fn capture(requests: usize) -> Vec<u8> {
 }
 
 /// A directory with all kinds of inputs that every user may enter.
-fn place() -> TempDir {
+pub(crate) fn place() -> TempDir {
     let place = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| place.path().join(name);
     std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("ours");
@@ -63,7 +63,7 @@ fn place() -> TempDir {
 }
 
 /// Runs the words of `line` in `place` by `command`, which takes arguments.
-fn run(mut command: Command, line: &str, place: &Path) -> Output {
+pub(crate) fn run(mut command: Command, line: &str, place: &Path) -> Output {
     command.current_dir(place).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut words = line.split_whitespace();
     while let Some(word) = words.next() {
@@ -138,7 +138,7 @@ fn wrong_usage() {
         row("-r good.pcap -r text", 2, "--read was given more than once"),
         row("-i any -i lo -o out.jsonl", 2, "-i any includes all other interfaces: use it alone"),
         row("--sesions 100 -i lo", 2, "there is no option --sesions; did you mean --sessions?"),
-        row("-x", 2, "there is no option -x; httplines --help lists the options"),
+        row("-k", 2, "there is no option -k; httplines --help lists the options"),
         row("-i", 2, "--interface needs a value; see"),
         row("-r good.pcap -o", 2, "--output needs a value; see"),
         row("--quiet=yes -i lo", 2, "--quiet takes no value; leave it out"),
@@ -168,7 +168,7 @@ fn wrong_usage() {
         row("-r good.pcap --all-headers", 2, "are for JSON lines: add -o FILE"),
         row("-r good.pcap --header a --format text -o out.jsonl", 2, "are for JSON lines"),
         row("-r good.pcap --mask-header a", 2, "are for JSON lines: add -o FILE"),
-        row("-r good.pcap -o - --mask-header a,b", 2, "takes the name of one header, not a,b"),
+        row("-r good.pcap -o - --mask-header a,b;c", 2, "takes names of headers, such as Via"),
         row("-r good.pcap --answered-only", 2, "--answered-only is for JSON lines, because a text"),
         row(
             "-r good.pcap --answered-only --format text -o out.jsonl",

@@ -65,7 +65,7 @@ fn start(mut command: Command, ready: &str) -> Running {
 }
 
 /// Waits until the process no longer ends by SIGINT itself.
-fn wait_until_it_listens(process: u32) {
+pub(crate) fn wait_until_it_listens(process: u32) {
     wait_until("it listens for signals", || {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

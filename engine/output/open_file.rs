@@ -14,6 +14,9 @@ use crate::sys::wait::make_blocking;
 /// How often to look again if the file is created or removed between two looks.
 const ATTEMPT_COUNT_MAX: usize = 3;
 
+/// Bytes at the beginning of a file that tell what it is.
+const HEAD_BYTES: u64 = 8;
+
 /// An output that is open for appending.
 #[derive(Debug)]
 pub(super) struct OpenFile {
@@ -40,9 +43,10 @@ pub(super) fn open_file(path: &Path) -> io::Result<Option<OpenFile>> {
     if !has_reader(&file) {
         make_blocking(&file)?;
     }
-    let is_torn = metadata.is_file()
-        && last_byte(path, &metadata, no_follow).is_some_and(|byte| byte != b'\n');
-    Ok(Some(OpenFile { file, is_torn }))
+    let ends = if metadata.is_file() { read_ends(path, &metadata, no_follow) } else { None };
+    let Some((head, last)) = ends else { return Ok(Some(OpenFile { file, is_torn: false })) };
+    refuse_binary(&head)?;
+    Ok(Some(OpenFile { file, is_torn: last != b'\n' }))
 }
 
 /// Whether somebody reads what is written to `file`, and can hold its writer: it is a pipe, a
@@ -127,9 +131,28 @@ fn without_reader(path: &Path, is_passed: bool, error: io::Error) -> io::Result<
     }
 }
 
-/// The last byte of the file that `metadata` describes, if it has one and may be read. It is read
-/// through a second descriptor, which must be of the same file.
-fn last_byte(path: &Path, metadata: &Metadata, no_follow: i32) -> Option<u8> {
+/// Refuses a file that begins like a capture, like something compressed, or as no text does. Lines
+/// appended to it would spoil it. Only the beginning counts: text lines hold whatever bytes were
+/// sent, but begin with a method, a version or the time.
+fn refuse_binary(head: &[u8]) -> io::Result<()> {
+    let is_text = |byte: u8| byte >= b' ' && byte != 0x7f || byte.is_ascii_whitespace();
+    let what = match head {
+        [0xd4, 0xc3, 0xb2, 0xa1, ..] | [0x4d, 0x3c, 0xb2, 0xa1, ..] => "a capture",
+        [0xa1, 0xb2, 0xc3, 0xd4, ..] | [0xa1, 0xb2, 0x3c, 0x4d, ..] => "a capture",
+        [0x0a, 0x0d, 0x0d, 0x0a, ..] => "a capture",
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [b'P', b'K', 3, 4, ..] => "compressed",
+        [0xfd, b'7', b'z', b'X', ..] | [b'B', b'Z', b'h', b'1'..=b'9', b'1', ..] => "compressed",
+        [first, ..] if !is_text(*first) => "no text",
+        _ => return Ok(()),
+    };
+    Err(io::Error::other(format!(
+        "it is {what}, and httplines appends lines to a text; name another file"
+    )))
+}
+
+/// The first bytes and the last byte of the file that `metadata` describes, if it has some and may
+/// be read. They are read through a second descriptor, which must be of the same file.
+fn read_ends(path: &Path, metadata: &Metadata, no_follow: i32) -> Option<(Vec<u8>, u8)> {
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | no_follow);
     let last = metadata.len().checked_sub(1)?;
@@ -138,9 +161,11 @@ fn last_byte(path: &Path, metadata: &Metadata, no_follow: i32) -> Option<u8> {
     if (other.dev(), other.ino()) != (metadata.dev(), metadata.ino()) {
         return None;
     }
+    let mut head = vec![0; metadata.len().min(HEAD_BYTES) as usize];
+    file.read_exact_at(&mut head, 0).ok()?;
     let mut byte = [0];
     file.read_exact_at(&mut byte, last).ok()?;
-    Some(byte[0])
+    Some((head, byte[0]))
 }
 
 #[cfg(test)]
@@ -158,16 +183,42 @@ mod tests {
     }
 
     #[test]
-    fn the_last_byte_is_that_of_the_file_that_is_open() {
+    fn what_is_read_is_the_file_that_is_open() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("http.jsonl");
         std::fs::write(&path, "old\n").unwrap();
         let old = path.metadata().unwrap();
-        assert_eq!(last_byte(&path, &old, libc::O_NOFOLLOW), Some(b'\n'));
+        assert_eq!(read_ends(&path, &old, libc::O_NOFOLLOW), Some((b"old\n".to_vec(), b'\n')));
         std::fs::rename(&path, directory.path().join("http.jsonl.1")).unwrap();
         std::fs::write(&path, "torn").unwrap();
-        assert_eq!(last_byte(&path, &old, libc::O_NOFOLLOW), None);
+        assert_eq!(read_ends(&path, &old, libc::O_NOFOLLOW), None);
         let new = path.metadata().unwrap();
-        assert_eq!(last_byte(&path, &new, libc::O_NOFOLLOW), Some(b'n'));
+        assert_eq!(read_ends(&path, &new, libc::O_NOFOLLOW), Some((b"torn".to_vec(), b'n')));
+    }
+
+    #[test]
+    fn lines_are_appended_to_texts() {
+        for text in
+            [&b"{\"ts\""[..], b"GET / H", b"A \0\xff", b"\n", b"\xef\xbb\xbf{", b"PK", b"M<"]
+        {
+            assert!(refuse_binary(text).is_ok(), "{text:?}");
+        }
+        for (head, what) in [
+            (&b"\xd4\xc3\xb2\xa1\x02\0\x04\0"[..], "a capture"),
+            (b"\x4d\x3c\xb2\xa1\x02\0\x04\0", "a capture"),
+            (b"\xa1\xb2\xc3\xd4\0\x02\0\x04", "a capture"),
+            (b"\xa1\xb2\x3c\x4d\0\x02\0\x04", "a capture"),
+            (b"\n\r\r\n\x1c\0\0\0", "a capture"),
+            (b"\x1f\x8b\x08", "compressed"),
+            (b"\x28\xb5\x2f\xfd", "compressed"),
+            (b"\xfd7zXZ\0", "compressed"),
+            (b"BZh91AY&", "compressed"),
+            (b"PK\x03\x04", "compressed"),
+            (b"\0", "no text"),
+            (b"\x7fELF", "no text"),
+        ] {
+            let error = refuse_binary(head).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("it is {what}, ")), "{head:?}: {error}");
+        }
     }
 }

@@ -421,7 +421,7 @@ fn interrupt(child: &Child) {
 }
 
 /// Sends a signal to a child that is not reaped yet.
-fn send_signal(child: &Child, name: &str) {
+pub fn send_signal(child: &Child, name: &str) {
     run(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]));
 }
 
