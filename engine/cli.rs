@@ -1,12 +1,14 @@
 //! The command line: what can be typed, and what it means.
 
+mod habits;
 #[cfg(test)]
 mod manual;
 pub mod stderr;
 mod usage;
+mod values;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use httplines::config::{
     Choice, Config, FanoutMode, FilterMode, Input, LineFormat, Network, Output, PacketDirection,
     Restrictions,
@@ -15,6 +17,8 @@ use httplines::sys::affinity;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+use values::{header_name, masked_name, number, ports, seconds};
 
 /// HTTP traffic on the wire, as lines: the first line of every message, or a JSON line for every
 /// exchange
@@ -38,13 +42,13 @@ use std::str::FromStr;
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
-    /// Capture on this interface, or on `any` (repeatable)
+    /// Capture on these interfaces (see -D), or on `any`
     ///
-    /// Repeat the option to capture on several. `any` captures on all interfaces, including those
-    /// that appear later. -D lists them. Requires root, or the capabilities CAP_NET_RAW and
-    /// CAP_BPF; with CAP_PERFMON as well it starts sooner.
-    #[arg(short = 'i', long = "interface", value_name = "IFACE", help_heading = "Input")]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    /// Names, or the numbers of -D. Repeat the option, or separate interfaces with commas. `any`
+    /// captures on all interfaces, including those that appear later. Requires root, or the
+    /// capabilities CAP_NET_RAW and CAP_BPF; with CAP_PERFMON as well it starts sooner.
+    #[arg(short = 'i', long = "interface", value_name = "IFACES", help_heading = "Input")]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',')]
     interfaces: Vec<String>,
 
     /// Read a capture file (- is standard input)
@@ -124,8 +128,8 @@ pub struct Args {
     /// Append JSON lines to this file (-: standard output)
     ///
     /// A new file gets mode 0640. A symbolic link is not followed. As root, a file that belongs to
-    /// another user is refused. A FIFO waits for its reader. SIGHUP reopens the file, for log
-    /// rotation.
+    /// another user is refused, and so is a file that holds no text, such as a capture. A FIFO
+    /// waits for its reader. SIGHUP reopens the file, for log rotation.
     #[arg(short = 'o', long = "output", value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 
@@ -134,8 +138,8 @@ pub struct Args {
     format: Option<FormatArg>,
 
     /// Start text lines with time, client and server
-    #[arg(short = 'v', long, help_heading = "Output")]
-    verbose: bool,
+    #[arg(short = 'v', long, action = ArgAction::Count, help_heading = "Output")]
+    verbose: u8,
 
     /// Print neither totals nor progress
     #[arg(short = 'q', long, help_heading = "Output")]
@@ -146,15 +150,24 @@ pub struct Args {
     #[arg(value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
 
+    /// Stop after S seconds, such as 60 or 0.5
+    ///
+    /// This is time on the clock, also when a capture file is read. The run ends as after SIGINT:
+    /// what was captured is written, and the exit code is 0.
+    #[arg(long, value_name = "S", help_heading = "Output", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
     /// One file per shard: http.0.jsonl, http.1.jsonl
     ///
     /// The shard's number is put before the extension of the name given with -o.
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     output_per_shard: bool,
 
-    /// Also report this header (repeatable; JSON)
-    #[arg(long = "header", value_name = "NAME", help_heading = "Output")]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    /// Also report these headers: Via,X-Request-Id (JSON)
+    ///
+    /// Repeat the option, or separate names with commas.
+    #[arg(long = "header", value_name = "NAMES", help_heading = "Output")]
+    #[arg(value_parser = header_name, value_delimiter = ',')]
     headers: Vec<String>,
 
     /// Report all headers (JSON)
@@ -168,12 +181,12 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     show_secrets: bool,
 
-    /// Also mask this header (repeatable; JSON)
+    /// Also mask these headers: X-Customer,X-Account (JSON)
     ///
-    /// Its value is masked wherever it is shown, even with --show-secrets. Names are compared by
-    /// their letters and digits.
-    #[arg(long = "mask-header", value_name = "NAME", help_heading = "Output")]
-    #[arg(value_parser = header_name, hide_short_help = true)]
+    /// Their values are masked wherever they are shown, even with --show-secrets. Repeat the
+    /// option, or separate names with commas. Names are compared by their letters and digits.
+    #[arg(long = "mask-header", value_name = "NAMES", help_heading = "Output")]
+    #[arg(value_parser = masked_name, value_delimiter = ',', hide_short_help = true)]
     masked_headers: Vec<String>,
 
     /// Mask queries and other secret parts of URIs
@@ -275,6 +288,26 @@ pub struct Args {
     #[arg(value_parser = number::<u64, 1, 604_800>)]
     idle_timeout_s: Option<u64>,
 
+    /// Accepted: names of hosts and ports are never looked up
+    #[arg(short = 'n', action = ArgAction::Count, help_heading = "Habits from tcpdump")]
+    #[arg(hide_short_help = true)]
+    numeric: u8,
+
+    /// Accepted, as is -U: a live capture never holds lines back
+    #[arg(short = 'l', short_alias = 'U', long = "immediate-mode")]
+    #[arg(action = ArgAction::Count, help_heading = "Habits from tcpdump", hide_short_help = true)]
+    line_buffered: u8,
+
+    /// Accepted: heads are always read whole, and bodies are never stored
+    #[arg(short = 's', long = "snapshot-length", value_name = "BYTES")]
+    #[arg(value_parser = number::<u32, 0, { u32::MAX as u64 }>)]
+    #[arg(help_heading = "Habits from tcpdump", hide_short_help = true)]
+    snapshot_bytes: Option<u32>,
+
+    /// Words without an option. They are taken only to be answered.
+    #[arg(hide = true)]
+    words: Vec<String>,
+
     /// Print this help
     #[arg(short = 'h', long, help_heading = "Help", action = ArgAction::HelpShort)]
     help: Option<bool>,
@@ -294,15 +327,16 @@ httplines -i eth0                 first lines of messages, live
        httplines -r trace.pcap [-o -]    the same from a capture file";
 
 const AFTER_HELP: &str = "\
-Signals: INT and TERM stop cleanly, USR1 prints totals, HUP reopens the output.
+Signals: INT and TERM stop cleanly, USR1 prints totals, HUP reopens the -o file.
 Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
 
 const AFTER_LONG_HELP: &str = "\
 Signals:
   INT, TERM  stop cleanly: write what was captured, then print the totals; a reader that takes
-             nothing is given up after 5 s; twice: end now
+             nothing is given up after 5 s; again, a second or more later: end now
   USR1       print the totals so far and continue
-  HUP        reopen the output file, after it was renamed
+  HUP        with -o FILE: reopen the file, after it was renamed; without: stop, as the terminal
+             was closed, unless the run was started with nohup
 
 Exit codes:
   0  success
@@ -310,31 +344,6 @@ Exit codes:
      still being lost at the end
   2  wrong usage
   3  no permission: a capability is missing, or a sandbox forbids capturing";
-
-/// A number from `MIN` to `MAX`. The error completes a sentence that ends with "takes".
-fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
-    let number = text.parse().ok().filter(|number| (MIN..=MAX).contains(number));
-    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
-        u64::MAX => format!("a whole number of at least {MIN}"),
-        _ => format!("a whole number from {MIN} to {MAX}"),
-    })
-}
-
-/// The name of a header, of which only letters and digits count.
-fn header_name(text: &str) -> Result<String, String> {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_name = text.bytes().all(is_part) && text.bytes().any(|it| it.is_ascii_alphanumeric());
-    is_name.then(|| text.to_string()).ok_or_else(|| "the name of one header".to_string())
-}
-
-/// A port, or the first and the last of a range.
-fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok().zip(last.parse().ok()).map(|(first, last)| first..=last);
-    range
-        .filter(|range| !range.is_empty())
-        .ok_or_else(|| "ports from 0 to 65535, such as 80 or 8000-8100".to_string())
-}
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum DirectionArg {
@@ -370,6 +379,14 @@ impl Args {
     /// A sentence for the user.
     pub fn from_command_line() -> Result<Args, String> {
         let args = Args::try_parse().map_err(|error| usage::sentence(&error))?;
+        if args.words == ["help"] {
+            // If standard output is closed, nobody wants the help.
+            let _ = Args::command().print_help();
+            std::process::exit(0);
+        }
+        if !args.words.is_empty() {
+            return Err(habits::answer_to_words(&args.words));
+        }
         args.check()?;
         Ok(args)
     }
@@ -380,6 +397,10 @@ impl Args {
         let is_live = !self.interfaces.is_empty();
         let refusal = match (&self.read, is_live) {
             _ if self.list => return Ok(()),
+            (None, false) if habits::is_input_on_stdin() => {
+                "add -r - to read the capture on standard input, or name an interface with -i \
+                 (-D lists them)"
+            }
             (None, false) => {
                 "name an interface with -i (-D lists them) or a capture file with -r; \
                  httplines --help shows examples"
@@ -457,7 +478,9 @@ impl Args {
         match &self.read {
             Some(path) if path.as_os_str() == "-" => Input::Stdin,
             Some(path) => Input::File(path.clone()),
-            None => Input::Live(self.interfaces.clone()),
+            None => {
+                Input::Live(self.interfaces.iter().map(|name| values::interface(name)).collect())
+            }
         }
     }
 
@@ -518,7 +541,7 @@ impl Args {
             _ => Output::Stdout,
         };
         emit.format = match self.format() {
-            FormatArg::Text => LineFormat::Text { is_verbose: self.verbose },
+            FormatArg::Text => LineFormat::Text { is_verbose: self.verbose > 0 },
             FormatArg::Json => LineFormat::Json,
         };
         emit.is_per_shard = self.output_per_shard;

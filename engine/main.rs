@@ -22,6 +22,10 @@ const BAR_AFTER: Duration = Duration::from_secs(1);
 /// After it was told to stop, a message waits this long for somebody who reads standard error.
 const MESSAGE_WAIT: Duration = Duration::from_secs(5);
 
+/// Signals to stop within this time are one: `timeout -s INT` sends it to the program and to its
+/// process group.
+const SAME_STOP: Duration = Duration::from_secs(1);
+
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_PERMISSION: u8 = 3;
@@ -56,7 +60,10 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     // If it cannot be installed, files are read instead of mapped.
     let _ = install_sigbus_handler();
     let engine = Engine::open(args.config())?;
-    forward_signals(engine.handle())?;
+    forward_signals(engine.handle(), args.is_to_file())?;
+    if let Some(duration) = args.duration {
+        stop_after(duration, engine.handle())?;
+    }
     let mut bar = None;
     // A progress bar among lines on the same terminal would garble both.
     let is_apart = args.is_to_file() || !std::io::stdout().is_terminal();
@@ -135,30 +142,52 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn forward_signals(handle: Handle) -> anyhow::Result<()> {
-    let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]);
-    let mut signals = signals.context("cannot listen for signals")?;
+/// Turns signals into commands. SIGHUP reopens the output `is_to_file`. Otherwise it comes because
+/// the terminal was closed and ends the run, unless this process was started to ignore it (nohup).
+fn forward_signals(handle: Handle, is_to_file: bool) -> anyhow::Result<()> {
+    let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
+    if is_to_file || !signals::is_hangup_ignored() {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
     let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut is_stopping = false;
+        let mut stopped: Option<Instant> = None;
         for signal in signals.forever() {
-            handle.send(match signal {
-                SIGUSR1 => Command::Report,
-                SIGHUP => Command::Reopen,
-                _ if is_stopping => {
+            match (signal, stopped) {
+                (SIGUSR1, _) => handle.send(Command::Report),
+                (SIGHUP, _) if is_to_file => handle.send(Command::Reopen),
+                (_, None) => {
+                    stopped = Some(Instant::now());
+                    stop(&handle);
+                }
+                // A closed terminal may be told by the kernel and by the shell.
+                (SIGHUP, Some(_)) => {}
+                (_, Some(stopped)) if stopped.elapsed() < SAME_STOP => {}
+                (_, Some(_)) => {
                     stderr::wait_at_most(Duration::ZERO);
                     say(format_args!("httplines: asked twice to stop; unwritten lines are lost\n"));
                     std::process::exit(EXIT_RUNTIME.into());
                 }
-                _ => {
-                    is_stopping = true;
-                    stderr::wait_at_most(MESSAGE_WAIT);
-                    Command::Stop
-                }
-            });
+            }
         }
     });
     thread.map_err(EngineError::Thread)?;
     Ok(())
+}
+
+/// Stops the run after `duration`.
+fn stop_after(duration: Duration, handle: Handle) -> anyhow::Result<()> {
+    let thread = std::thread::Builder::new().name("duration".into()).spawn(move || {
+        std::thread::sleep(duration);
+        stop(&handle);
+    });
+    thread.map_err(EngineError::Thread)?;
+    Ok(())
+}
+
+fn stop(handle: &Handle) {
+    stderr::wait_at_most(MESSAGE_WAIT);
+    handle.send(Command::Stop);
 }
 
 fn progress_bar(size_bytes: u64) -> ProgressBar {

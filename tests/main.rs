@@ -34,6 +34,7 @@ mod filter_trust;
 mod filter_tunnels;
 mod floods;
 mod fragments;
+mod habits;
 mod interfaces;
 mod json;
 mod live;

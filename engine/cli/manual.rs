@@ -47,3 +47,32 @@ fn help_fits_a_screen() {
     assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
     assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
 }
+
+/// README says that `--help-all` and the manual page list all options.
+#[test]
+fn every_option_is_listed() {
+    let readme = include_str!("../../README.md").replace('\n', " ");
+    let claim = "`httplines --help-all` and the manual page, [docs/httplines.1](docs/httplines.1), \
+                 list all of them.";
+    assert!(readme.contains(claim));
+    let help = Args::command().render_long_help().to_string();
+    let page = String::from_utf8(page()).expect("text").replace("\\-", "-");
+    let mut count = 0;
+    for arg in Args::command().get_arguments().filter(|arg| !arg.is_positional()) {
+        assert!(!arg.is_hide_set(), "{arg} is hidden");
+        let shorts = arg.get_all_short_aliases().into_iter().flatten().chain(arg.get_short());
+        let longs = arg.get_all_aliases().into_iter().flatten().chain(arg.get_long());
+        let names: Vec<_> =
+            shorts.map(|it| format!("-{it}")).chain(longs.map(|it| format!("--{it}"))).collect();
+        for name in names {
+            let has = |text: &str| {
+                text.split([' ', ',', ':', '\n', '.'])
+                    .any(|word| word.trim_start_matches("\\fB").trim_end_matches("\\fR") == name)
+            };
+            assert!(has(&help), "--help-all does not list {name}");
+            assert!(has(&page), "docs/httplines.1 does not list {name}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
+}

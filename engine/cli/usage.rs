@@ -1,7 +1,8 @@
 //! Turns an error of clap into one sentence that says what to do.
 
-use clap::Error;
+use super::{Args, habits};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Error};
 use std::error::Error as _;
 
 /// The sentence for a parse error. If help or the version was requested (clap calls these errors,
@@ -27,17 +28,20 @@ pub fn sentence(error: &Error) -> String {
 }
 
 fn unknown(error: &Error) -> String {
-    let word = text(error, ContextKind::InvalidArg).unwrap_or_default();
-    if !word.starts_with('-') {
-        return format!(
-            "{word:?} is not an option; put -i before an interface, -r before a capture file \
-             (filter expressions are not supported)"
-        );
-    }
-    match text(error, ContextKind::SuggestedArg) {
-        Some(similar) => format!("there is no option {word}; did you mean {similar}?"),
-        None => format!("there is no option {word}; httplines --help lists the options"),
-    }
+    let typed = text(error, ContextKind::InvalidArg).unwrap_or_default();
+    let answer = habits::answer_to_option(&typed).map(str::to_string).or_else(|| similar(&typed));
+    let answer = answer.unwrap_or_else(|| "httplines --help lists the options".to_string());
+    format!("there is no option {typed}; {answer}")
+}
+
+/// The only long option that `typed` may be a slip or an abbreviation of.
+fn similar(typed: &str) -> Option<String> {
+    let command = Args::command();
+    let known = command.get_arguments().filter_map(|arg| arg.get_long());
+    let known = known.map(|name| format!("--{name}"));
+    let mut meant = known.filter(|known| habits::is_meant(typed, known));
+    let only = meant.next().filter(|_| typed.starts_with("--"))?;
+    meant.next().is_none().then(|| format!("did you mean {only}?"))
 }
 
 fn invalid(error: &Error) -> String {
@@ -50,6 +54,10 @@ fn invalid(error: &Error) -> String {
         return format!("{option} takes {}, not {value}", known.join(" or "));
     }
     match error.source() {
+        // Suricata's -c names its configuration.
+        Some(wanted) if option == "--count" && value.contains(['.', '/']) => {
+            format!("{option} takes {wanted}, not {value}; there is no configuration file")
+        }
         Some(wanted) => format!("{option} takes {wanted}, not {value}"),
         None => first_line(error),
     }
