@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 mod campaign;
 mod docs;
+mod impact;
 mod program;
 mod reports;
 #[path = "../../tests/support"]

@@ -2,6 +2,7 @@
 
 use httplines::sys::affinity;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::process::Command;
 
 /// The machine and the program.
@@ -39,6 +40,20 @@ impl Machine {
             cpu_count: affinity::allowed_cpus().len(),
             memory_bytes: kibibytes.unwrap_or(0) << 10,
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "httplines {} ({}), Linux {}, {} CPUs: {}",
+            self.version,
+            self.commit.as_deref().unwrap_or("no commit"),
+            self.kernel,
+            self.cpu_count,
+            self.cpu
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`veth`]: highest rates without loss, delays, costs, compared with other programs.
 //! - [`compare`]: compares two runs of it.
+//! - [`impact`]: what a capture costs the user's own load.
 //! - [`trial`]: traffic that is known to the exchange, on a wire of its own, into a receiver.
 //! - [`replay`]: a capture in memory through the whole engine, as fast as possible.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
@@ -23,6 +24,7 @@ mod filter;
 mod fixtures;
 mod frame;
 mod generator;
+mod impact;
 mod machine;
 mod measured;
 mod namespace;
@@ -69,6 +71,7 @@ struct Args {
 enum Command {
     Veth(veth::Args),
     Compare(compare::Args),
+    Impact(impact::Args),
     Trial(trial::Args),
     Replay(replay::Args),
     Filter(filter::Args),
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Veth(args) => veth::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Impact(args) => impact::run(&args),
         Command::Trial(args) => trial::run(&args),
         Command::NullReader(args) => null::run(&args),
         Command::Replay(args) => replay::run(&args),

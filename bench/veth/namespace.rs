@@ -20,10 +20,21 @@ pub struct Namespace {
 impl Namespace {
     /// A new namespace with loopback up. Needs root.
     pub fn new() -> io::Result<Namespace> {
+        let namespace = Namespace::entered(unshare_network)?;
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// The namespace that this program was started in.
+    pub fn current() -> io::Result<Namespace> {
+        Namespace::entered(|| Ok(()))
+    }
+
+    fn entered(enter: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Namespace> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (answer, ready) = mpsc::channel();
         thread::Builder::new().name("namespace".into()).spawn(move || {
-            let entered = unshare_network().and_then(|()| std::fs::read_link("/proc/thread-self"));
+            let entered = enter().and_then(|()| std::fs::read_link("/proc/thread-self"));
             let id = entered.map(|link| link.to_string_lossy().into_owned());
             let is_entered = id.is_ok();
             if answer.send(id).is_ok() && is_entered {
@@ -32,9 +43,7 @@ impl Namespace {
         })?;
         let link = ready.recv().map_err(io::Error::other)??;
         let thread = link.rsplit('/').next().unwrap_or_default().to_string();
-        let namespace = Namespace { jobs, thread };
-        namespace.ip("link set lo up")?;
-        Ok(namespace)
+        Ok(Namespace { jobs, thread })
     }
 
     /// Runs `job` in the namespace and waits for it. Threads and processes that it starts are in

@@ -1,4 +1,4 @@
-//! The receiver of a trial: a process in the server's namespace, from its start to its totals.
+//! A receiver: a process that captures, from its start to its totals.
 
 use crate::namespace::Namespace;
 use crate::sys::{die_with_thread, send_signal_to_group};
@@ -11,14 +11,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver as Lines, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// The receiver's end of the wire.
+/// The receiver's end of a trial's wire.
 pub const IFACE: &str = "veth1";
-/// A receiver that is not ready, or has not ended, by then never will.
-const WAIT: Duration = Duration::from_secs(30);
+/// A receiver that is not ready, idle or at its end by then never will be.
+pub const WAIT: Duration = Duration::from_secs(30);
 /// Pause between two checks while waiting.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Time that output of an ended receiver may take to arrive.
@@ -74,6 +74,8 @@ pub struct Setup {
     pub httplines: PathBuf,
     /// More arguments for httplines or the null reader.
     pub arguments: Vec<String>,
+    /// The interface it captures on.
+    pub iface: String,
     /// Directory for its output.
     pub directory: PathBuf,
     /// The CPU it is pinned to; `None`: any.
@@ -92,12 +94,12 @@ impl Setup {
         let mut command = match &self.kind {
             Kind::Httplines => {
                 let mut command = Command::new(&self.httplines);
-                command.args(["-i", IFACE, "-o"]).arg(self.output());
+                command.args(["-i", &self.iface, "-o"]).arg(self.output());
                 command
             }
             Kind::Null | Kind::NullUnfiltered => {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args(["null-reader", "-i", IFACE]);
+                command.args(["null-reader", "-i", &self.iface]);
                 if self.kind == Kind::NullUnfiltered {
                     command.arg("--unfiltered");
                 }
@@ -105,7 +107,7 @@ impl Setup {
             }
             Kind::Command(text) => {
                 let directory = self.directory.display().to_string();
-                let text = text.replace("{iface}", IFACE).replace("{dir}", &directory);
+                let text = text.replace("{iface}", &self.iface).replace("{dir}", &directory);
                 let mut command = Command::new("sh");
                 command.args(["-c", &text]).stdout(File::create(self.output())?);
                 command
@@ -154,6 +156,7 @@ impl Receiver {
     /// Starts it in `namespace` and waits until it captures.
     pub fn start(setup: &Setup, namespace: &Namespace) -> anyhow::Result<Receiver> {
         let (mut command, cpu) = (setup.command()?, setup.cpu);
+        let sockets_before = namespace.run(packet_socket_count);
         let program = command.get_program().to_string_lossy().into_owned();
         // It is started on its CPU: the thread that starts it is pinned there only for that.
         let child = namespace.run(move || {
@@ -187,14 +190,14 @@ impl Receiver {
             cpu_before: Vec::new(),
             cpu_sent_ns: None,
         };
-        receiver.await_ready(namespace)?;
+        receiver.await_ready(namespace, sockets_before)?;
         receiver.cpu_before = receiver.cpu();
         Ok(receiver)
     }
 
     /// httplines and the null reader report that they capture; for others we wait for a packet
     /// socket.
-    fn await_ready(&mut self, namespace: &Namespace) -> anyhow::Result<()> {
+    fn await_ready(&mut self, namespace: &Namespace, sockets_before: usize) -> anyhow::Result<()> {
         let until = Instant::now() + WAIT;
         while Instant::now() < until {
             if self.kind.has_totals() {
@@ -206,7 +209,7 @@ impl Receiver {
                 if self.stderr_lines.iter().any(|line| line.contains("capturing on")) {
                     return Ok(());
                 }
-            } else if namespace.run(has_packet_socket) {
+            } else if namespace.run(packet_socket_count) > sockets_before {
                 // The socket exists before its filter and ring do.
                 std::thread::sleep(self.drain);
                 return Ok(());
@@ -214,13 +217,7 @@ impl Receiver {
                 std::thread::sleep(PAUSE);
             }
             if let Some(status) = self.child.try_wait()? {
-                // Its last output may still be on its way.
-                self.stderr_lines
-                    .extend(std::iter::from_fn(|| self.stderr.recv_timeout(LAST_OUTPUT_WAIT).ok()));
-                bail!(
-                    "the receiver ended before it began, {status}: {}",
-                    self.stderr_lines.join("; ")
-                );
+                bail!("the receiver ended before it began, {status}: {}", self.said());
             }
         }
         bail!("the receiver does not capture after {WAIT:?}: {}", self.stderr_lines.join("; "))
@@ -231,14 +228,26 @@ impl Receiver {
         self.cpu_sent_ns = Some(self.cpu_ns());
     }
 
-    /// Waits until it has finished its work. httplines and the null reader do that by themselves
-    /// when they are asked to end; others must have been idle for a while.
-    pub fn await_idle(&mut self) {
+    /// How it ended, if it already has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// What it has printed on standard error, the last of which may still be on its way.
+    pub fn said(&mut self) -> String {
+        self.stderr_lines
+            .extend(std::iter::from_fn(|| self.stderr.recv_timeout(LAST_OUTPUT_WAIT).ok()));
+        self.stderr_lines.join("; ")
+    }
+
+    /// Waits until it has finished its work, at most for `wait`. httplines and the null reader do
+    /// that by themselves when they are asked to end; others must have been idle for a while.
+    pub fn await_idle(&mut self, wait: Duration) {
         let window = match self.kind.has_totals() {
             true => Duration::from_millis(30),
             false => self.drain,
         };
-        let until = Instant::now() + WAIT;
+        let until = Instant::now() + wait;
         let look = |receiver: &Receiver| (receiver.cpu_ns(), bytes_in(&receiver.directory));
         let mut before = look(self);
         while Instant::now() < until {
@@ -375,8 +384,8 @@ pub fn files_in(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether this thread's namespace has a packet socket: a line below the heading.
-fn has_packet_socket() -> bool {
-    std::fs::read_to_string("/proc/thread-self/net/packet")
-        .is_ok_and(|text| text.lines().count() > 1)
+/// The packet sockets in this thread's namespace: the lines below the heading.
+fn packet_socket_count() -> usize {
+    let text = std::fs::read_to_string("/proc/thread-self/net/packet").unwrap_or_default();
+    text.lines().count().saturating_sub(1)
 }

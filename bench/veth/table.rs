@@ -11,15 +11,7 @@ const COLUMNS: usize = 100;
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (machine, parameters) = (&self.machine, &self.parameters);
-        writeln!(
-            f,
-            "httplines {} ({}), Linux {}, {} CPUs: {}",
-            machine.version,
-            machine.commit.as_deref().unwrap_or("no commit"),
-            machine.kernel,
-            machine.cpu_count,
-            machine.cpu
-        )?;
+        writeln!(f, "{machine}")?;
         writeln!(
             f,
             "seed {}, {} rounds, trials of {} s and {} s, rates to {}%; {:.0} s in all\n",

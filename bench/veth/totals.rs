@@ -28,6 +28,22 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Adds those of another run.
+    pub fn add(self, other: &Totals) -> Totals {
+        Totals {
+            offered: self.offered + other.offered,
+            rejected: self.rejected + other.rejected,
+            body_acks: self.body_acks + other.body_acks,
+            passed: self.passed + other.passed,
+            captured: self.captured + other.captured,
+            captured_bytes: self.captured_bytes + other.captured_bytes,
+            ring_drops: self.ring_drops + other.ring_drops,
+            lines_written: self.lines_written + other.lines_written,
+            lines_lost: self.lines_lost + other.lines_lost,
+            violation: self.violation.or_else(|| other.violation.clone()),
+        }
+    }
+
     /// Parses the lines on standard error.
     pub fn parse(said: &[String]) -> anyhow::Result<Totals> {
         let text = |name: &str| {

@@ -218,6 +218,7 @@ impl Trial {
             kind: self.receiver.clone(),
             httplines: self.httplines.clone(),
             arguments: self.arguments.clone(),
+            iface: receiver::IFACE.into(),
             directory: directory.receiver.clone(),
             cpu: self.cpus.receiver,
             drain: self.drain,
@@ -233,7 +234,7 @@ impl Trial {
         let sent = send(load, &client, &server, &round, plan, self.cpus.generator, is_interrupted)?;
         receiver.note_sent();
         let after = Seen::look(&server);
-        receiver.await_idle();
+        receiver.await_idle(receiver::WAIT);
         let filter = stopwatch.map(|stopwatch| stopwatch.read());
         let finished = receiver.stop()?;
         let wire = Wire {
@@ -446,16 +447,18 @@ fn report(setting: Setting, sent: Sent, wire: Wire, finished: &Finished) -> Repo
     }
 }
 
-/// The directory of the trial, removed on drop unless it is to be kept.
-struct Directory {
-    path: PathBuf,
+/// The directory of a trial, removed on drop unless it is to be kept.
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
     /// Inside it, for the receiver's output.
-    receiver: PathBuf,
+    pub receiver: PathBuf,
     is_kept: bool,
 }
 
 impl Directory {
-    fn new(keep: Option<&Path>) -> anyhow::Result<Directory> {
+    /// Makes it: at `keep`, or in the directory for temporary files.
+    pub fn new(keep: Option<&Path>) -> anyhow::Result<Directory> {
         let own = || std::env::temp_dir().join(format!("httplines-bench-{}", std::process::id()));
         let path = keep.map_or_else(own, Path::to_path_buf);
         std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;

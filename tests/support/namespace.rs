@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 #[path = "../../bench/veth/namespace.rs"]
+#[allow(dead_code, reason = "the harness uses the rest")]
 mod nameless;
 
 /// The system call that `nameless` needs.
