@@ -232,7 +232,7 @@ mod root {
                 let line = ["method", "target", "version"].map(|name| text(record, name)).join(" ");
                 let body_bytes = record["request_body_bytes"].as_u64();
                 // The server did not want the body, and the client withheld it.
-                let is_withheld = record["early"] == true && body_bytes == Some(0);
+                let is_withheld = record["early_response"] == true && body_bytes == Some(0);
                 let is_cut = request_ns.is_none() || is_withheld;
                 request = self.take(&there, &Told { line, body_bytes, first_ns: ts, is_cut })?;
             }
@@ -296,8 +296,8 @@ mod root {
                 let is_early = response.first_frame < request.last_frame;
                 let ns = || from_to(request.last_frame, response.first_frame);
                 held.push(("ttfb_ns", ttfb_ns, (!is_early).then(ns)));
-                let told = record["early"] == true;
-                held.push(("early", Some(u64::from(told)), Some(u64::from(is_early))));
+                let told = record["early_response"] == true;
+                held.push(("early_response", Some(u64::from(told)), Some(u64::from(is_early))));
             }
             match held.iter().find(|(_, told, shown)| told != shown) {
                 Some((name, told, shown)) => Err(format!("{name} {told:?}, tshark: {shown:?}")),
@@ -436,7 +436,7 @@ mod root {
         }
         // Two captures may differ in whether a response or the end of its request comes first.
         let [live, file] = [live, records].map(|records| {
-            let other = [&CAPTURE_DEPENDENT_FIELDS[..], &["early"]].concat();
+            let other = [&CAPTURE_DEPENDENT_FIELDS[..], &["early_response"]].concat();
             records::without(records::without_crossings(records), &other)
         });
         records::assert_same("live, and from a capture", &live, &file);

@@ -71,7 +71,7 @@ fn readmes_fields_come_in_the_order_of_a_line() {
 #[test]
 fn outcomes_and_ends_are_the_schemas() {
     let schema = schema();
-    for field in ["outcome", "end"] {
+    for field in ["outcome", "end_reason"] {
         let names = schema["properties"][field]["enum"].as_array().expect("a list of names");
         let names: Vec<_> = names.iter().filter_map(|name| name.as_str()).collect();
         assert_eq!(first_column(OUTPUT, &format!("## {field}")), names, "docs/output.md");

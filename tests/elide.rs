@@ -93,7 +93,9 @@ mod root {
         let told_bytes = upload_told(&lab, &mut [&mut elided, &mut small]);
         lab::wait_until("tcpdump has read all", || {
             let all = lab.replay_so_far(&capture);
-            all.iter().filter(|record| record["status"].is_u64() && record["end"] != "exit").count()
+            all.iter()
+                .filter(|record| record["status"].is_u64() && record["end_reason"] != "exit")
+                .count()
                 == request_count
         });
         tcpdump.stop();

@@ -102,8 +102,8 @@ fn a_record_says_what_was_on_the_wire() {
         "client_ip": "10.0.0.1", "client_port": 40000,
         "server_ip": "10.0.0.2", "server_port": 8080,
         "method": "POST", "target": "/a?b=c", "version": "HTTP/1.1",
-        "host": "a.test", "user_agent": "tester/1", "referer": "/r", "request_type": "text/plain",
-        "status": 201, "reason": "Made it", "response_type": "application/json",
+        "host": "a.test", "user_agent": "tester/1", "referer": "/r", "request_content_type": "text/plain",
+        "status": 201, "reason": "Made it", "response_content_type": "application/json",
         "server": "s/2", "location": "/a/1",
         "request_body_bytes": 5, "response_body_bytes": 2,
         "connect_ns": STEP_NS, "request_ns": 0, "ttfb_ns": 4 * STEP_NS, "response_ns": 0,
@@ -257,7 +257,11 @@ fn how_a_connection_ended_is_told() {
         }
         let records = records_of(&talk.frames(START_NS, STEP_NS));
         assert_eq!(records.len(), 1, "{name}");
-        assert_eq!((&records[0]["outcome"], &records[0]["end"]), (&outcome.into(), &end), "{name}");
+        assert_eq!(
+            (&records[0]["outcome"], &records[0]["end_reason"]),
+            (&outcome.into(), &end),
+            "{name}"
+        );
     }
 }
 

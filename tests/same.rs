@@ -341,7 +341,7 @@ fn is_alone((_, place): &Placed, own: &[&Placed]) -> bool {
 
 /// Fields of a request, and of a response.
 const HALVES: [&[&str]; 2] =
-    [&["method", "target", "host"], &["status", "reason", "response_type"]];
+    [&["method", "target", "host"], &["status", "reason", "response_content_type"]];
 
 fn bare_of(record: &Value) -> Value {
     records::without(vec![record.clone()], &LOSS_DEPENDENT_FIELDS).remove(0)

@@ -40,7 +40,7 @@ fn a_typical_line_to_the_byte() {
         r#""version":"HTTP/1.1","host":"www.example.com","user_agent":"Mozilla/5.0 (X11; Linux "#,
         r#"x86_64; rv:141.0) Gecko/20100101 Firefox/141.0","#,
         r#""referer":"https://www.example.com/index.html","status":200,"reason":"OK","#,
-        r#""response_type":"application/javascript; charset=utf-8","server":"nginx/1.29.3","#,
+        r#""response_content_type":"application/javascript; charset=utf-8","server":"nginx/1.29.3","#,
         r#""request_body_bytes":0,"response_body_bytes":18234,"request_ns":0,"ttfb_ns":543211,"#,
         r#""response_ns":350000,"outcome":"complete"}"#,
         "\n"
@@ -139,7 +139,10 @@ fn what_is_unknown_is_absent() {
     for key in ["status", "reason", "ttfb_ns", "response_ns", "request_body_bytes", "gap_bytes"] {
         assert_eq!(record.get(key), None, "{key}");
     }
-    assert_eq!((&record["outcome"], &record["end"]), (&json!("no_response"), &json!("idle")));
+    assert_eq!(
+        (&record["outcome"], &record["end_reason"]),
+        (&json!("no_response"), &json!("idle"))
+    );
 }
 
 #[test]
@@ -173,7 +176,10 @@ fn times_are_never_invented() {
     assert_eq!(record(&unfinished).get("ttfb_ns"), None);
     let mut early = typical();
     early.is_early = true;
-    assert_eq!((record(&early).get("ttfb_ns"), &record(&early)["early"]), (None, &json!(true)));
+    assert_eq!(
+        (record(&early).get("ttfb_ns"), &record(&early)["early_response"]),
+        (None, &json!(true))
+    );
 }
 
 #[test]

@@ -12,9 +12,9 @@ pub const FIELDS: [&str; 11] = [
     "host",
     "user_agent",
     "referer",
-    "request_type",
+    "request_content_type",
     "reason",
-    "response_type",
+    "response_content_type",
     "server",
     "location",
 ];

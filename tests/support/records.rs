@@ -30,7 +30,7 @@ pub fn without(mut records: Vec<Value>, fields: &[&str]) -> Vec<Value> {
 pub fn without_crossings(records: Vec<Value>) -> Vec<Value> {
     let (cut, mut kept): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|record| record["outcome"] == "truncated");
-    kept.extend(without(cut, &["end", "response_body_bytes"]));
+    kept.extend(without(cut, &["end_reason", "response_body_bytes"]));
     kept
 }
 

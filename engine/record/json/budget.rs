@@ -64,9 +64,9 @@ text_field!(VERSION, "version", 64, 256, Kind::Token);
 text_field!(HOST, "host", 512, 1024, uri(b"Host"));
 text_field!(USER_AGENT, "user_agent", 512, 2048, header(b"User-Agent"));
 text_field!(REFERER, "referer", 512, 4096, uri(b"Referer"));
-text_field!(REQUEST_TYPE, "request_type", 256, 1024, header(b"Content-Type"));
+text_field!(REQUEST_CONTENT_TYPE, "request_content_type", 256, 1024, header(b"Content-Type"));
 text_field!(REASON, "reason", 128, 1024, Kind::Other);
-text_field!(RESPONSE_TYPE, "response_type", 256, 1024, header(b"Content-Type"));
+text_field!(RESPONSE_CONTENT_TYPE, "response_content_type", 256, 1024, header(b"Content-Type"));
 text_field!(SERVER, "server", 256, 1024, header(b"Server"));
 text_field!(LOCATION, "location", 512, 4096, uri(b"Location"));
 
@@ -78,9 +78,9 @@ const TEXTS: [&TextField; 12] = [
     &HOST,
     &USER_AGENT,
     &REFERER,
-    &REQUEST_TYPE,
+    &REQUEST_CONTENT_TYPE,
     &REASON,
-    &RESPONSE_TYPE,
+    &RESPONSE_CONTENT_TYPE,
     &SERVER,
     &LOCATION,
 ];
@@ -117,13 +117,13 @@ pub(super) const KEY_RESPONSE: &[u8] = b",\"response_ns\":";
 pub(super) const KEY_INTERIM: &[u8] = b",\"interim\":[";
 pub(super) const KEY_INTERIM_LEN: &[u8] = b",\"interim_len\":";
 pub(super) const KEY_OUTCOME: &[u8] = b",\"outcome\":\"";
-pub(super) const KEY_END: &[u8] = b",\"end\":\"";
+pub(super) const KEY_END_REASON: &[u8] = b",\"end_reason\":\"";
 pub(super) const KEY_GAP: &[u8] = b",\"gap_bytes\":";
 pub(super) const KEY_RETRANSMITTED: &[u8] = b",\"retransmitted_bytes\":";
 pub(super) const MIDSTREAM: &[u8] = b",\"midstream\":true";
 pub(super) const SWITCHED: &[u8] = b",\"switched\":true";
 pub(super) const CONFLICT: &[u8] = b",\"conflict\":true";
-pub(super) const EARLY: &[u8] = b",\"early\":true";
+pub(super) const EARLY_RESPONSE: &[u8] = b",\"early_response\":true";
 pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":[";
 pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":[";
 pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
@@ -169,8 +169,8 @@ pub const FIXED_BYTES_MAX: usize = {
         index += 1;
     }
     bytes += KEY_INTERIM.len() + INTERIM_COUNT_MAX * 6 + 1;
-    bytes += KEY_OUTCOME.len() + NAME_BYTES_MAX + 1 + KEY_END.len() + NAME_BYTES_MAX + 1;
-    bytes += MIDSTREAM.len() + SWITCHED.len() + CONFLICT.len() + EARLY.len();
+    bytes += KEY_OUTCOME.len() + NAME_BYTES_MAX + 1 + KEY_END_REASON.len() + NAME_BYTES_MAX + 1;
+    bytes += MIDSTREAM.len() + SWITCHED.len() + CONFLICT.len() + EARLY_RESPONSE.len();
     let mut index = 0;
     while index < TEXTS.len() {
         bytes += TEXTS[index].fixed_bytes();

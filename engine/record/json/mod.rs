@@ -175,7 +175,7 @@ impl JsonFormat {
         self.text::<IS_MASKED>(&HOST, request, fields.host, slow, buffer);
         self.text::<IS_MASKED>(&USER_AGENT, request, fields.user_agent, slow, buffer);
         self.text::<IS_MASKED>(&REFERER, request, fields.referer, slow, buffer);
-        self.text::<IS_MASKED>(&REQUEST_TYPE, request, fields.content_type, slow, buffer);
+        self.text::<IS_MASKED>(&REQUEST_CONTENT_TYPE, request, fields.content_type, slow, buffer);
     }
 
     #[inline(always)]
@@ -190,7 +190,7 @@ impl JsonFormat {
             number(KEY_STATUS, u64::from(response.status), buffer);
         }
         self.text::<IS_MASKED>(&REASON, response, fields.reason, slow, buffer);
-        self.text::<IS_MASKED>(&RESPONSE_TYPE, response, fields.content_type, slow, buffer);
+        self.text::<IS_MASKED>(&RESPONSE_CONTENT_TYPE, response, fields.content_type, slow, buffer);
         self.text::<IS_MASKED>(&SERVER, response, fields.server, slow, buffer);
         self.text::<IS_MASKED>(&LOCATION, response, fields.location, slow, buffer);
     }
@@ -513,7 +513,7 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     }
 }
 
-/// From `outcome` to `early`.
+/// From `outcome` to `early_response`.
 #[inline(always)]
 fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
     if let Some(outcome) = exchange.outcome {
@@ -526,7 +526,7 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
         buffer.put(b"\"");
     }
     if let Some(end) = exchange.end {
-        buffer.put(KEY_END);
+        buffer.put(KEY_END_REASON);
         buffer.put(end.name().as_bytes());
         buffer.put(b"\"");
     }
@@ -540,7 +540,7 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
         (MIDSTREAM, exchange.is_midstream),
         (SWITCHED, exchange.is_switched),
         (CONFLICT, exchange.is_conflict),
-        (EARLY, exchange.is_early),
+        (EARLY_RESPONSE, exchange.is_early),
     ];
     for (rendered, is_set) in flags {
         if is_set {
