@@ -10,8 +10,8 @@ mod values;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use httplines::config::{
-    Choice, Config, FanoutMode, FilterMode, Input, LineFormat, Network, Output, PacketDirection,
-    Restrictions,
+    Choice, Config, FanoutMode, FilterMode, HeaderShape, Input, LineFormat, Network, Output,
+    PacketDirection, Restrictions,
 };
 use httplines::sys::affinity;
 use std::ops::RangeInclusive;
@@ -173,6 +173,14 @@ pub struct Args {
     /// Report all headers (JSON)
     #[arg(long, help_heading = "Output")]
     all_headers: bool,
+
+    /// Headers as a list or as an object by name [default: list] (JSON)
+    ///
+    /// `list`: [[name, value], ...], as sent. `object`: {name: value}, with names in lower case;
+    /// headers with the same name have a list of their values.
+    #[arg(long, value_name = "list|object", hide_possible_values = true)]
+    #[arg(help_heading = "Output", hide_short_help = true)]
+    headers_as: Option<HeadersArg>,
 
     /// Show credentials and cookies (JSON)
     ///
@@ -359,6 +367,12 @@ enum FormatArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum HeadersArg {
+    List,
+    Object,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum FilterArg {
     Http,
     Off,
@@ -426,6 +440,9 @@ impl Args {
             _ if self.is_json_tuned() && self.format() == FormatArg::Text => {
                 "--header, --all-headers, --show-secrets and --mask-header are for JSON lines: \
                  add -o FILE, or -o - for standard output"
+            }
+            _ if self.headers_as.is_some() && self.headers.is_empty() && !self.all_headers => {
+                "--headers-as is for headers in JSON lines: add --header NAME or --all-headers"
             }
             _ if self.answered_only && self.format() == FormatArg::Text => {
                 "--answered-only is for JSON lines, because a text line is written before an \
@@ -547,6 +564,10 @@ impl Args {
         emit.is_per_shard = self.output_per_shard;
         emit.extra_headers = self.headers.clone();
         emit.is_all_headers = self.all_headers;
+        emit.header_shape = match self.headers_as {
+            Some(HeadersArg::Object) => HeaderShape::Object,
+            Some(HeadersArg::List) | None => HeaderShape::List,
+        };
         emit.is_secrets_shown = self.show_secrets;
         emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;

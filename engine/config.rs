@@ -41,6 +41,20 @@ pub enum LineFormat {
     Json,
 }
 
+/// The form of the headers of a message in a JSON line (`--headers-as`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderShape {
+    /// `[[name, value], …]`, in the order in which they were sent and with names as sent. A value
+    /// that is not shown exactly has a third element, `{"b64": …, "len": …}`: the bytes if they are
+    /// not UTF-8, and the length on the wire if it was cut.
+    #[default]
+    List,
+    /// `{name: value, …}`, with names in lower case, in the order in which they first appear.
+    /// Headers with the same name have one key, with the list of their values. A value that is not
+    /// shown exactly is `{"value": …, "b64": …, "len": …}`.
+    Object,
+}
+
 /// Which frames of an interface are captured, by their direction (`-Q`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketDirection {
@@ -279,6 +293,8 @@ pub struct EmitConfig {
     pub extra_headers: Vec<String>,
     /// Report all headers.
     pub is_all_headers: bool,
+    /// The form of these headers.
+    pub header_shape: HeaderShape,
     /// Show credentials and cookies instead of masking them.
     pub is_secrets_shown: bool,
     /// Additional headers to mask, by name. They are masked even if secrets are shown.
@@ -377,6 +393,7 @@ impl Default for EmitConfig {
             line_bytes_max: 16 << 10,
             extra_headers: Vec::new(),
             is_all_headers: false,
+            header_shape: HeaderShape::List,
             is_secrets_shown: false,
             masked_headers: Vec::new(),
             is_query_redacted: false,

@@ -2,7 +2,7 @@
 //! is lost.
 
 use fields::{FIELDS, check_field, exchange_of};
-use httplines::config::EmitConfig;
+use httplines::config::{EmitConfig, HeaderShape};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
 use httplines::record::{Exchange, FlowIdentity, Header, Span};
 use httplines::record::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
@@ -28,6 +28,10 @@ fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
         repeated,
         dear,
     ]
+}
+
+fn header_shape() -> impl Strategy<Value = HeaderShape> {
+    prop::sample::select(vec![HeaderShape::List, HeaderShape::Object])
 }
 
 fn line(config: &EmitConfig, flow: &FlowIdentity<'_>, exchange: &Exchange) -> Vec<u8> {
@@ -59,6 +63,7 @@ proptest! {
     fn any_bytes_of_any_length_make_one_line(
         values in prop::collection::vec(bytes(30_000), 11),
         is_all_headers in any::<bool>(),
+        header_shape in header_shape(),
         is_secrets_shown in any::<bool>(),
         interim in prop::collection::vec(any::<u16>(), 0..50),
         times in prop::array::uniform4(any::<Option<u64>>()),
@@ -69,7 +74,9 @@ proptest! {
         let times = times.map(|time| time.map(TimestampNs));
         [exchange.request.first, exchange.request.last, exchange.response.first,
             exchange.response.last] = times;
-        let config = EmitConfig { is_all_headers, is_secrets_shown, ..EmitConfig::default() };
+        let config = EmitConfig {
+            is_all_headers, header_shape, is_secrets_shown, ..EmitConfig::default()
+        };
         let key = exchange::key_v4();
         let record = schema::check_line(&line(&config, &exchange::flow(&key), &exchange));
         for (name, value) in FIELDS.iter().zip(&values).filter(|_| is_secrets_shown) {
@@ -83,6 +90,7 @@ proptest! {
         response in bytes(70_000),
         starts in prop::array::uniform2(0_u32..80_000),
         names in prop::option::of(prop::collection::vec("[a-zA-Z-]{1,12}", 0..4)),
+        header_shape in header_shape(),
         spans in prop::collection::vec(
             [[0_u32..80_000, 0..3_000], [0_u32..80_000, 0..3_000]], 0..40),
     ) {
@@ -102,6 +110,7 @@ proptest! {
         let config = EmitConfig {
             is_all_headers: names.is_none(),
             extra_headers: names.unwrap_or_default(),
+            header_shape,
             is_query_redacted: true,
             ..EmitConfig::default()
         };
@@ -133,10 +142,16 @@ fn the_longest_line_there_can_be_is_within_the_least_bound() {
             exchange.response.body_bytes = Some(u64::MAX);
             (exchange.is_midstream, exchange.is_switched) = (true, true);
             (exchange.is_conflict, exchange.is_early) = (true, true);
-            for is_all_headers in [false, true] {
+            for (is_all_headers, header_shape) in
+                [(false, HeaderShape::List), (true, HeaderShape::List), (true, HeaderShape::Object)]
+            {
                 for line_bytes_max in [0, LINE_BYTES_MIN, 10 << 10, 16 << 10] {
-                    let config =
-                        EmitConfig { line_bytes_max, is_all_headers, ..EmitConfig::default() };
+                    let config = EmitConfig {
+                        line_bytes_max,
+                        is_all_headers,
+                        header_shape,
+                        ..EmitConfig::default()
+                    };
                     let line = line(&config, &flow, &exchange);
                     let bound = line_bytes_max.max(LINE_BYTES_MIN);
                     assert!(line.len() <= bound, "{} > {bound}", line.len());

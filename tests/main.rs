@@ -35,6 +35,7 @@ mod filter_tunnels;
 mod floods;
 mod fragments;
 mod habits;
+mod headers;
 mod interfaces;
 mod json;
 mod live;

@@ -162,9 +162,13 @@ fn credentials_are_masked_under_any_name_and_in_any_line() {
     let bare_cr = (request(b"/a\rCookie: SEKRET", b""), response.to_vec());
     let exchanges = [&exchanges[..], &[bare_cr]].concat();
     let capture = capture(&exchanges);
-    for options in
-        ["", "--all-headers", "--header Cookie --header X-A", "--all-headers --redact-query"]
-    {
+    for options in [
+        "",
+        "--all-headers",
+        "--all-headers --headers-as object",
+        "--header Cookie --header X-A",
+        "--all-headers --redact-query",
+    ] {
         let records = records::parse(&output(&capture, &format!("-o - {options}")));
         assert_eq!(records.len(), exchanges.len(), "{options}");
         records.iter().for_each(|record| check_hidden(record, ""));
@@ -244,7 +248,7 @@ fn uris_are_redacted_in_all_fields_and_forms() {
         .collect();
     let capture = capture(&exchanges);
     let named: String = URI_HEADERS.iter().map(|name| format!(" --header {name}")).collect();
-    for options in ["", &named] {
+    for options in ["", &named, &format!("{named} --headers-as object")] {
         let records = records::parse(&output(&capture, &format!("-o - --redact-query{options}")));
         assert_eq!(records.len(), exchanges.len());
         records.iter().for_each(|record| check_hidden(record, ""));

@@ -40,7 +40,8 @@ fn a_typical_line_to_the_byte() {
         r#""version":"HTTP/1.1","host":"www.example.com","user_agent":"Mozilla/5.0 (X11; Linux "#,
         r#"x86_64; rv:141.0) Gecko/20100101 Firefox/141.0","#,
         r#""referer":"https://www.example.com/index.html","status":200,"reason":"OK","#,
-        r#""response_content_type":"application/javascript; charset=utf-8","server":"nginx/1.29.3","#,
+        r#""response_content_type":"application/javascript; charset=utf-8","#,
+        r#""server":"nginx/1.29.3","#,
         r#""request_body_bytes":0,"response_body_bytes":18234,"request_ns":0,"ttfb_ns":543211,"#,
         r#""response_ns":350000,"outcome":"complete"}"#,
         "\n"

@@ -197,6 +197,12 @@ impl Message {
         self.headers().find(is_it).map(|(_, value)| value)
     }
 
+    /// Whether bytes behind `value`, a part of the text, are missing. Behind a value there is at
+    /// least a line end, unless the head was cut within the value.
+    pub(crate) fn is_cut_behind(&self, value: &[u8]) -> bool {
+        value.as_ptr_range().end == self.text.as_ptr_range().end
+    }
+
     /// The start line as it was sent, without its line end.
     pub fn start_line(&self) -> &[u8] {
         let line = &self.text[..(self.start_line_bytes as usize).min(self.text.len())];

@@ -124,8 +124,8 @@ pub(super) const MIDSTREAM: &[u8] = b",\"midstream\":true";
 pub(super) const SWITCHED: &[u8] = b",\"switched\":true";
 pub(super) const CONFLICT: &[u8] = b",\"conflict\":true";
 pub(super) const EARLY_RESPONSE: &[u8] = b",\"early_response\":true";
-pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":[";
-pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":[";
+pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":";
+pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":";
 pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
 
 /// The longest rendered encapsulation, `"l2tp:65535:65535",`.
@@ -136,9 +136,9 @@ pub(super) const NAME_BYTES_MAX: usize = 16;
 /// The keys and brackets of the lists of headers, the count of omitted headers, the closing brace,
 /// and the line feed.
 pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
-    + 1
+    + 2
     + KEY_RESPONSE_HEADERS.len()
-    + 1
+    + 2
     + KEY_OMITTED.len()
     + DECIMAL_BYTES_MAX
     + 2;
@@ -197,3 +197,9 @@ pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + RESERVE_BYTES;
 // In a line of 16 KiB, a target of 7 KiB is shown completely, even if every other text uses its
 // reserve.
 const _: () = assert!(LINE_BYTES_MIN + 7 * 1024 - TARGET.reserve_bytes <= 16 << 10);
+
+/// How much of an allowance the shown text may take. If it has a base64 twin, which takes 4 bytes
+/// for 3, both get what the same bytes need.
+pub(super) const fn text_limit(allowance_bytes: usize, is_utf8: bool) -> usize {
+    if is_utf8 { allowance_bytes } else { allowance_bytes * 3 / 7 }
+}

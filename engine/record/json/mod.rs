@@ -9,32 +9,28 @@
 //! never less than their reserves.
 
 use super::digits::{Rfc3339, append_decimal, append_list};
-use super::escape::{Fold, append_base64, append_escaped, plain_len};
+use super::escape::{append_base64, append_escaped};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
-use super::mask::{Kind, MASK, Masks};
+use super::mask::{Kind, Masks};
 use super::{
     Event, Exchange, FlowIdentity, Format, INTERIM_COUNT_MAX, Message, Outcome, Span, Wants,
 };
 use crate::config::EmitConfig;
+#[cfg(doc)]
+use crate::config::HeaderShape;
 use crate::decode::{Encapsulation, TunnelPath};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;
 use std::fmt::Write;
 
 mod budget;
+mod headers;
 mod identity;
 
 use budget::*;
 pub use budget::{FIXED_BYTES_MAX, LINE_BYTES_MIN};
+use headers::Headers;
 use identity::Identities;
-
-/// The headers that are listed, in addition to those that records show by name.
-#[derive(Clone, Debug)]
-enum HeaderChoice {
-    None,
-    Named(Vec<String>),
-    All,
-}
 
 /// Makes the JSON lines. Nothing is allocated for a line; the memory that is kept is bounded.
 ///
@@ -43,15 +39,13 @@ enum HeaderChoice {
 ///   time in this order: request's first byte, request's last, response's first, response's last.
 ///   If no time is known, there is no `ts`; it is never invented.
 /// - A duration between timestamps that run backwards is 0.
-/// - Further headers are listed as `"request_headers":[[name,value],…]` and `"response_headers"`,
-///   the same for `--header` and `--all-headers`. A value that is not shown exactly has a third
-///   element, `{"b64":…,"len":…}`: the bytes if they are not UTF-8, and the length on the wire if
-///   it was cut. Names are cut at 256 bytes.
+/// - Further headers are in `"request_headers"` and `"response_headers"`, the same for `--header`
+///   and `--all-headers`: as a list or as an object, see [`HeaderShape`].
 /// - What is masked is shown as `***`. `_len` is the length on the wire, nevertheless.
 #[derive(Debug)]
 pub struct JsonFormat {
     line_bytes_max: usize,
-    headers: HeaderChoice,
+    headers: Headers,
     masks: Masks,
     times: Rfc3339,
     identities: Identities,
@@ -76,17 +70,10 @@ struct SlowPath {
 impl JsonFormat {
     /// Creates the format from `config`. `names` is asked once for each interface.
     pub fn new(config: &EmitConfig, names: IfaceNames) -> JsonFormat {
-        let headers = if config.is_all_headers {
-            HeaderChoice::All
-        } else if config.extra_headers.is_empty() {
-            HeaderChoice::None
-        } else {
-            HeaderChoice::Named(config.extra_headers.clone())
-        };
         let line_bytes_max = config.line_bytes_max.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX);
         JsonFormat {
             line_bytes_max,
-            headers,
+            headers: Headers::new(config),
             masks: Masks::new(config),
             times: Rfc3339::default(),
             identities: Identities::default(),
@@ -152,7 +139,8 @@ impl JsonFormat {
         buffer: &mut LineBuffer<'_>,
     ) {
         let Some(value) = span.of(&message.text) else { return };
-        let shown = self.masks.shown(field.kind, value, is_cut(value, message), &mut self.masked);
+        let shown =
+            self.masks.shown(field.kind, value, message.is_cut_behind(value), &mut self.masked);
         buffer.put(field.open);
         if shown.len() <= field.reserve_bytes && buffer.put_plain(shown, shown.len()) {
             buffer.put(b"\"");
@@ -250,117 +238,6 @@ impl JsonFormat {
         self.fields::<true>(flow, exchange, slow, &mut buffer);
         out.extend_from_slice(buffer.line());
     }
-
-    /// Appends the lists of headers, in `free_bytes` without [`HEADERS_FIXED_BYTES`]. The request's
-    /// list leaves half of this to the response's list, or less if twice the size of the response's
-    /// head is enough.
-    #[cold]
-    fn headers(&mut self, exchange: &Exchange, mut free_bytes: usize, out: &mut Vec<u8>) {
-        let (request, response) = (&exchange.request, &exchange.response);
-        let mut omitted = 0;
-        if request.is_seen {
-            let kept = if response.is_seen { 2 * response.text.len() } else { 0 };
-            let limit = free_bytes - kept.min(free_bytes / 2);
-            free_bytes -= self.header_list(KEY_REQUEST_HEADERS, request, limit, &mut omitted, out);
-        }
-        if response.is_seen {
-            self.header_list(KEY_RESPONSE_HEADERS, response, free_bytes, &mut omitted, out);
-        }
-        if omitted > 0 {
-            out.extend_from_slice(KEY_OMITTED);
-            append_decimal(omitted, out);
-        }
-    }
-
-    /// Appends a list of headers in at most `limit_bytes` without its key and brackets. Returns the
-    /// bytes used.
-    fn header_list(
-        &mut self,
-        key: &[u8],
-        message: &Message,
-        limit_bytes: usize,
-        omitted: &mut u64,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let list_start = out.len();
-        let mut is_full = false;
-        for (name, value) in message.headers() {
-            if !self.is_listed(name) {
-                continue;
-            }
-            let pair_start = out.len();
-            if !is_full {
-                out.extend_from_slice(if pair_start == list_start { key } else { b"," });
-                self.header(name, value, is_cut(value, message), out);
-                // After the first header that does not fit all others are omitted, so that the list
-                // is a prefix.
-                is_full = out.len() - list_start - key.len() > limit_bytes;
-            }
-            if is_full {
-                out.truncate(pair_start);
-                *omitted += 1;
-            }
-        }
-        if out.len() == list_start {
-            return 0;
-        }
-        let used = out.len() - list_start - key.len();
-        out.push(b']');
-        used
-    }
-
-    fn is_listed(&self, name: &[u8]) -> bool {
-        match &self.headers {
-            HeaderChoice::None => false,
-            HeaderChoice::All => true,
-            HeaderChoice::Named(names) => {
-                names.iter().any(|wanted| wanted.as_bytes().eq_ignore_ascii_case(name))
-            }
-        }
-    }
-
-    /// `[name,value]` or `[name,value,{…}]`.
-    fn header(&mut self, name: &[u8], value: &[u8], is_cut: bool, out: &mut Vec<u8>) {
-        let is_plain = |text: &[u8]| plain_len(text) == text.len();
-        let is_secret = self.masks.is_secret(name, value);
-        let shown = if is_secret {
-            MASK
-        } else if !self.masks.are_for_uris() && is_plain(value) {
-            value
-        } else {
-            self.masks.shown_in_part(Kind::Header(name), value, is_cut, &mut self.masked)
-        };
-        let name = self.masks.shown_name(name, is_secret);
-        out.extend_from_slice(b"[\"");
-        let is_short = name.len() <= HEADER_NAME_BYTES_MAX && shown.len() <= HEADER_VALUE_BYTES_MAX;
-        if is_short && is_plain(name) && is_plain(shown) {
-            out.extend_from_slice(name);
-            out.extend_from_slice(b"\",\"");
-            out.extend_from_slice(shown);
-            return out.extend_from_slice(b"\"]");
-        }
-        append_escaped(name, Fold::Space, HEADER_NAME_BYTES_MAX, out);
-        out.extend_from_slice(b"\",\"");
-        let is_utf8 = std::str::from_utf8(shown).is_ok();
-        let start = out.len();
-        let text_limit = text_limit(HEADER_VALUE_BYTES_MAX, is_utf8);
-        let mut whole = append_escaped(shown, Fold::Space, text_limit, out);
-        let left = HEADER_VALUE_BYTES_MAX - (out.len() - start);
-        out.push(b'"');
-        if !is_utf8 {
-            out.extend_from_slice(b",{\"b64\":\"");
-            whole = whole.min(append_base64(shown, left, out));
-            out.push(b'"');
-        }
-        if whole < shown.len() {
-            out.extend_from_slice(if is_utf8 { b",{\"len\":" } else { b",\"len\":" });
-            append_decimal(value.len() as u64, out);
-        }
-        if !is_utf8 || whole < shown.len() {
-            out.push(b'}');
-        }
-        out.push(b']');
-    }
 }
 
 impl SlowPath {
@@ -394,7 +271,7 @@ impl SlowPath {
 
 impl Format for JsonFormat {
     fn wants(&self) -> Wants {
-        Wants { messages: false, headers: !matches!(self.headers, HeaderChoice::None) }
+        Wants { messages: false, headers: !self.headers.is_empty() }
     }
 
     #[inline]
@@ -421,10 +298,10 @@ impl JsonFormat {
             out.extend_from_slice(buffer.line());
         }
         (self.memory, self.slow) = (Some(memory), slow);
-        if !matches!(self.headers, HeaderChoice::None) {
+        if !self.headers.is_empty() {
             // All other fields are written, so bytes that they did not use are available as well.
             let free_bytes = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
-            self.headers(exchange, free_bytes, out);
+            self.headers.append(exchange, &self.masks, free_bytes, out);
         }
         out.extend_from_slice(b"}\n");
         debug_assert!(out.len() - start <= self.line_bytes_max);
@@ -555,12 +432,6 @@ fn number(key: &[u8], value: u64, buffer: &mut LineBuffer<'_>) {
     buffer.decimal(value);
 }
 
-/// Whether bytes of `message` behind `value` are missing. Behind a value there is at least a line
-/// end, unless the head was cut within the value.
-fn is_cut(value: &[u8], message: &Message) -> bool {
-    value.as_ptr_range().end == message.text.as_ptr_range().end
-}
-
 /// A text that is long, needs escapes, or is not UTF-8. Its key was already written.
 #[inline(never)]
 fn text_slow_path(
@@ -588,10 +459,4 @@ fn text_slow_path(
         append_decimal(wire_bytes as u64, out);
     }
     *spare -= used.saturating_sub(field.reserve_bytes);
-}
-
-/// How much of an allowance the shown text may take. If it has a base64 twin, which takes 4 bytes
-/// for 3, both get what the same bytes need.
-const fn text_limit(allowance_bytes: usize, is_utf8: bool) -> usize {
-    if is_utf8 { allowance_bytes } else { allowance_bytes * 3 / 7 }
 }
