@@ -3,6 +3,7 @@
 mod habits;
 #[cfg(test)]
 mod manual;
+mod selection;
 pub mod stderr;
 mod usage;
 mod values;
@@ -213,6 +214,9 @@ pub struct Args {
     /// If the capture sees one direction only, no request is answered.
     #[arg(long, help_heading = "Output", hide_short_help = true)]
     answered_only: bool,
+
+    #[command(flatten)]
+    selection: selection::SelectionArgs,
 
     /// Worker threads [default: one per CPU; for a file 1]
     #[arg(long, value_name = "N", help_heading = "Limits")]
@@ -448,6 +452,10 @@ impl Args {
                 "--answered-only is for JSON lines, because a text line is written before an \
                  answer can come: add -o FILE, or -o - for standard output"
             }
+            _ if self.selection.is_given() && self.format() == FormatArg::Text => {
+                "--only and --except are for JSON lines, because a text line is written before \
+                 its exchange is over: add -o FILE, or -o - for standard output"
+            }
             _ => return Ok(()),
         };
         Err(refusal.to_string())
@@ -571,5 +579,6 @@ impl Args {
         emit.is_secrets_shown = self.show_secrets;
         emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;
+        emit.selection = self.selection.selection();
     }
 }

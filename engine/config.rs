@@ -1,10 +1,14 @@
 //! All limits and options of a run. The unit is the last part of a name. [`Config::check`] states
 //! how they relate.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
+
+mod network;
+mod selection;
+
+pub use network::{Network, NetworkError};
+pub use selection::{Condition, ConditionError, Field, Selection};
 
 /// The name for all interfaces, including those that appear later.
 pub const ANY_INTERFACE: &str = "any";
@@ -84,15 +88,6 @@ pub struct Choice<T> {
     pub unwanted: Vec<T>,
 }
 
-/// An IP network: all addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// One of its addresses.
-    pub address: IpAddr,
-    /// The number of bits they have in common: at most 32, or 128 for IPv6.
-    pub prefix_bits: u8,
-}
-
 /// Which connections are wanted, by their innermost endpoints and all their VLANs. There is one
 /// choice for each kind. A connection is wanted if no kind refuses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,45 +116,6 @@ impl<T> Choice<T> {
     pub fn refuses(&self, is_of: impl Fn(&T) -> bool) -> bool {
         self.unwanted.iter().any(&is_of)
             || !self.wanted.is_empty() && !self.wanted.iter().any(&is_of)
-    }
-}
-
-impl Network {
-    /// Whether `address` is one of its addresses.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let (ours, theirs, all_bits) = match (self.address, address) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                (u128::from(ours.to_bits()), u128::from(theirs.to_bits()), 32)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => (ours.to_bits(), theirs.to_bits(), 128),
-            _ => return false,
-        };
-        let host_bits = all_bits - u32::from(self.prefix_bits);
-        (ours ^ theirs).checked_shr(host_bits).unwrap_or(0) == 0
-    }
-}
-
-/// A text that is no network. The message completes a sentence that ends with "takes".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an address or a network such as 10.0.0.0/8 or 2001:db8::/32")]
-pub struct NetworkError;
-
-impl FromStr for Network {
-    type Err = NetworkError;
-
-    /// `10.0.0.0/8`, `2001:db8::/32`; a single address is a network of one address.
-    fn from_str(text: &str) -> Result<Network, NetworkError> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
-        let all_bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = match bits {
-            None => all_bits,
-            Some(bits) => bits.parse().ok().filter(|n| *n <= all_bits).ok_or(NetworkError)?,
-        };
-        Ok(Network { address, prefix_bits })
     }
 }
 
@@ -301,6 +257,8 @@ pub struct EmitConfig {
     pub masked_headers: Vec<String>,
     /// Mask the userinfo, the parameters, the query and the fragment of URIs.
     pub is_query_redacted: bool,
+    /// Which exchanges get a line.
+    pub selection: Selection,
 }
 
 /// A whole run.
@@ -397,6 +355,7 @@ impl Default for EmitConfig {
             is_secrets_shown: false,
             masked_headers: Vec::new(),
             is_query_redacted: false,
+            selection: Selection::default(),
         }
     }
 }
@@ -435,12 +394,34 @@ pub enum ConfigError {
              from JSON lines"
     )]
     AnsweredOnlyText,
+    /// [`EmitConfig::selection`] with [`LineFormat::Text`].
+    #[error(
+        "a text line is written before its exchange is over: choose among exchanges only for JSON \
+             lines"
+    )]
+    SelectionText,
+    /// [`EmitConfig::selection`] has more than [`Selection::CONDITION_COUNT_MAX`] conditions.
+    #[error("--only and --except take 64 conditions together; * and ? may join some of them")]
+    ConditionCount,
     /// [`EmitConfig::batch_bytes`] or [`EmitConfig::direct_batch_bytes`] is too small.
     #[error("a batch must hold at least two lines of maximum length")]
     BatchBytes,
     /// [`HttpConfig::head_bytes_max`] is too small.
     #[error("the limit for a head must be at least 1024 bytes")]
     HeadBytes,
+}
+
+impl EmitConfig {
+    fn check_selection(&self) -> Result<(), ConfigError> {
+        let Selection { wanted, unwanted } = &self.selection;
+        if wanted.len() + unwanted.len() > Selection::CONDITION_COUNT_MAX {
+            return Err(ConfigError::ConditionCount);
+        }
+        if !self.selection.is_empty() && matches!(self.format, LineFormat::Text { .. }) {
+            return Err(ConfigError::SelectionText);
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {
@@ -511,6 +492,6 @@ impl Config {
         if self.http.is_answered_only && matches!(self.emit.format, LineFormat::Text { .. }) {
             return Err(ConfigError::AnsweredOnlyText);
         }
-        Ok(())
+        self.emit.check_selection()
     }
 }

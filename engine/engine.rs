@@ -320,7 +320,8 @@ impl<'a> Shards<'a> {
         let mut crossings = crossings.into_iter();
         for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
             let format = line_format(self.config, &self.names);
-            let records = RecordWriter::new(format, sender, quota.clone(), is_prompt);
+            let records = RecordWriter::new(format, sender, quota.clone(), is_prompt)
+                .with_selection(&self.config.emit.selection);
             let partition = parts.get(number).map_or(Partition::All, |part| Partition::Part(*part));
             let mut shard = Shard::new(self.config, source, partition, records);
             if let Some(crossing) = crossings.next() {

@@ -203,5 +203,9 @@ counters! {
         lines_dropped,
         /// Batches dropped for the same reason.
         batches_dropped,
+        /// Exchanges without a line, because `--only` or `--except` withholds them.
+        exchanges_withheld,
+        /// Exchanges without a line, because `-c` is used up.
+        exchanges_beyond_count,
     }
 }

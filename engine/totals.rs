@@ -58,6 +58,11 @@ impl Totals {
         let emit = &self.shards.emit;
         let written = self.writer.lines_written + self.writer.lines_lost + emit.lines_dropped;
         law("lines made", emit.lines, "written + lost + dropped", written);
+        // Only then is it certain that each line is that of an exchange.
+        if emit.exchanges_withheld > 0 {
+            let told = emit.lines + emit.exchanges_withheld + emit.exchanges_beyond_count;
+            law("exchanges", self.exchanges(), "lines made + withheld + beyond -c", told);
+        }
         violations
     }
 
@@ -77,6 +82,10 @@ impl Totals {
                  --answered-only they are reported"
                     .into(),
             );
+        }
+        let emit = &self.shards.emit;
+        if emit.exchanges_withheld > 0 && emit.lines == 0 {
+            return Some("all exchanges were withheld by --only or --except".into());
         }
         if exchanges.requests + exchanges.responses + self.exchanges() > 0 {
             return None;
@@ -271,7 +280,11 @@ impl fmt::Display for Totals {
         let writer = &self.writer;
         let (lines, bytes) = (writer.lines_written, writer.bytes_written);
         let lost = emit.lines_dropped + writer.lines_lost;
-        row(f, "written", &format!("{lines} lines, {bytes} bytes, {lost} lines lost"))?;
+        let mut parts = format!("{lines} lines, {bytes} bytes, {lost} lines lost");
+        if emit.exchanges_withheld > 0 {
+            parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
+        }
+        row(f, "written", &parts)?;
         if self.is_running {
             return Ok(());
         }

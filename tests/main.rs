@@ -46,6 +46,7 @@ mod replay;
 mod retransmission;
 mod same;
 mod schema;
+mod selection;
 mod sink;
 mod starts;
 mod strangers;

@@ -1,7 +1,9 @@
 //! [`RecordWriter`]: the sink for a shard's events. Joins a [`Format`] to a [`BatchSender`].
 
 use super::BatchSender;
+use super::selector::Selector;
 use crate::capture::Polled;
+use crate::config::Selection;
 use crate::record::{Event, EventSink, Format, Wants};
 use crate::stats::EmitStats;
 use std::sync::Arc;
@@ -36,6 +38,9 @@ pub struct RecordWriter {
     /// `None` once closed.
     sender: Option<BatchSender>,
     quota: Option<Quota>,
+    selector: Option<Selector>,
+    /// There is a quota or a selector: not all events get a line.
+    is_choosy: bool,
     is_prompt: bool,
     /// An exchange was on a connection with an answer.
     has_answered: bool,
@@ -51,8 +56,49 @@ impl RecordWriter {
         quota: Option<Quota>,
         is_prompt: bool,
     ) -> RecordWriter {
-        let (sender, stats) = (Some(sender), EmitStats::default());
-        RecordWriter { format, sender, quota, is_prompt, has_answered: false, stats }
+        RecordWriter {
+            format,
+            sender: Some(sender),
+            is_choosy: quota.is_some(),
+            quota,
+            selector: None,
+            is_prompt,
+            has_answered: false,
+            stats: EmitStats::default(),
+        }
+    }
+
+    /// Withholds the exchanges that `selection` does not want. They do not use up the quota.
+    #[must_use]
+    pub fn with_selection(mut self, selection: &Selection) -> RecordWriter {
+        if !selection.is_empty() {
+            self.selector = Some(Selector::new(selection));
+            self.is_choosy = true;
+        }
+        self
+    }
+
+    /// Whether an event gets a line, by the selection and the quota. An exchange that gets none is
+    /// counted.
+    #[inline(never)]
+    fn admits(&mut self, event: &Event<'_>) -> bool {
+        if let (Some(selector), Event::Exchange(exchange)) = (&mut self.selector, event)
+            && !selector.admits(exchange)
+        {
+            self.stats.exchanges_withheld += 1;
+            self.has_answered |= exchange.is_answered;
+            return false;
+        }
+        let Some(quota) = &self.quota else { return true };
+        match event {
+            // Messages do not use up the quota, but once it is used up they get no line either.
+            Event::Message(_) => !quota.is_used_up(),
+            Event::Exchange(_) => {
+                let is_left = quota.take();
+                self.stats.exchanges_beyond_count += u64::from(!is_left);
+                is_left
+            }
+        }
     }
 
     /// Whether the line of an exchange on a connection without an answer gives way to others,
@@ -105,15 +151,8 @@ impl EventSink for RecordWriter {
 
     #[inline]
     fn event(&mut self, event: Event<'_>) {
-        if let Some(quota) = &self.quota {
-            // Messages do not use up the quota, but once it is used up they get no line either.
-            let is_left = match event {
-                Event::Message(_) => !quota.is_used_up(),
-                Event::Exchange(_) => quota.take(),
-            };
-            if !is_left {
-                return;
-            }
+        if self.is_choosy && !self.admits(&event) {
+            return;
         }
         match event {
             Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,

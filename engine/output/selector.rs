@@ -1,0 +1,111 @@
+//! [`Selector`]: which exchanges get a line (`--only`, `--except`).
+
+use super::glob::Glob;
+use crate::config::{Condition, Field, Network, Selection};
+use crate::record::ExchangeRecord;
+use std::io::Write;
+use std::net::IpAddr;
+
+const _: () = assert!(Condition::GLOB_BYTES_MAX == Glob::BYTES_MAX);
+
+/// A [`Selection`] that is ready for use.
+#[derive(Debug)]
+pub struct Selector {
+    /// For each field that wanted conditions name, these conditions.
+    wanted: Vec<Vec<Matcher>>,
+    unwanted: Vec<Matcher>,
+    /// A status or an address.
+    text: Vec<u8>,
+}
+
+/// A [`Condition`] that is ready for use.
+#[derive(Debug)]
+struct Matcher {
+    field: Field,
+    pattern: Pattern,
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Glob(Glob),
+    Network(Network),
+}
+
+impl Selector {
+    pub fn new(selection: &Selection) -> Selector {
+        let mut wanted: Vec<Vec<Matcher>> = Vec::new();
+        for matcher in selection.wanted.iter().map(Matcher::new) {
+            match wanted.iter_mut().find(|matchers| matchers[0].field == matcher.field) {
+                Some(matchers) => matchers.push(matcher),
+                None => wanted.push(vec![matcher]),
+            }
+        }
+        let unwanted = selection.unwanted.iter().map(Matcher::new).collect();
+        Selector { wanted, unwanted, text: Vec::new() }
+    }
+
+    /// Whether the exchange gets a line.
+    pub fn admits(&mut self, exchange: &ExchangeRecord<'_>) -> bool {
+        let text = &mut self.text;
+        let mut is_one =
+            |matchers: &[Matcher]| matchers.iter().any(|matcher| matcher.is_met(exchange, text));
+        self.wanted.iter().all(|matchers| is_one(matchers)) && !is_one(&self.unwanted)
+    }
+}
+
+impl Matcher {
+    fn new(condition: &Condition) -> Matcher {
+        let Condition { field, glob } = condition;
+        let pattern = match field {
+            Field::Method | Field::Target => Pattern::Glob(Glob::new(glob.as_bytes(), false)),
+            Field::Host => Pattern::Glob(Glob::new(glob.as_bytes(), true)),
+            Field::Status if glob == "none" => Pattern::Glob(Glob::new(b"", false)),
+            Field::Status => {
+                Pattern::Glob(Glob::new(glob.replace(['x', 'X'], "?").as_bytes(), false))
+            }
+            Field::Client | Field::Server => match glob.parse() {
+                Ok(network) => Pattern::Network(network),
+                Err(_) => Pattern::Glob(Glob::new(glob.as_bytes(), true)),
+            },
+        };
+        Matcher { field: *field, pattern }
+    }
+
+    /// Whether the exchange meets the condition. A field that it does not have is an empty text.
+    fn is_met(&self, exchange: &ExchangeRecord<'_>, text: &mut Vec<u8>) -> bool {
+        let (request, response) = (&exchange.request, &exchange.response);
+        let of_request = |value: Option<&[u8]>| {
+            let value = value.filter(|_| request.is_seen).unwrap_or_default();
+            matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(value))
+        };
+        let client = exchange.flow.client;
+        match self.field {
+            Field::Method => of_request(request.method()),
+            Field::Host => of_request(request.host()),
+            Field::Target => of_request(request.target()),
+            Field::Client => self.takes(exchange.flow.key.ip(client.index()), text),
+            Field::Server => self.takes(exchange.flow.key.ip(client.opposite().index()), text),
+            Field::Status => {
+                text.clear();
+                if response.is_seen && response.status != 0 {
+                    // Writing to memory does not fail.
+                    let _ = write!(text, "{}", response.status);
+                }
+                matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(text))
+            }
+        }
+    }
+
+    /// Whether an address, as records show it, meets the condition.
+    fn takes(&self, address: IpAddr, text: &mut Vec<u8>) -> bool {
+        match &self.pattern {
+            Pattern::Network(network) => network.contains(address),
+            Pattern::Glob(glob) => {
+                text.clear();
+                // Writing to memory does not fail.
+                let _ = write!(text, "{address}");
+                glob.matches(text)
+            }
+        }
+    }
+}
