@@ -166,10 +166,18 @@ impl Object {
     /// Adds a header. Returns the bytes that it takes at most, with a comma: a list around its
     /// value is included, because others with its name may follow.
     fn push(&mut self, header: &Shown<'_>) -> usize {
-        self.name.clear();
-        self.name.extend(header.name.iter().map(u8::to_ascii_lowercase));
         let start = self.text.len();
-        append_text(&self.name, HEADER_NAME_BYTES_MAX, &mut self.text);
+        if header.is_plain {
+            self.text.push(b'"');
+            self.text.extend_from_slice(header.name);
+            self.text[start..].make_ascii_lowercase();
+            self.text.push(b'"');
+        } else {
+            self.name.clear();
+            self.name.extend_from_slice(header.name);
+            self.name.make_ascii_lowercase();
+            append_text(&self.name, HEADER_NAME_BYTES_MAX, &mut self.text);
+        }
         let middle = self.text.len();
         header.value(&mut self.text);
         let end = self.text.len();
@@ -221,6 +229,8 @@ struct Shown<'a> {
     value: &'a [u8],
     /// The length of the value on the wire.
     wire_bytes: usize,
+    /// Name and value are shown whole and as they are, as nearly always.
+    is_plain: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -239,11 +249,22 @@ impl<'a> Shown<'a> {
         } else {
             masks.shown_in_part(Kind::Header(name), value, is_cut, masked)
         };
-        Shown { name: masks.shown_name(name, is_secret), value: shown, wire_bytes: value.len() }
+        let name = masks.shown_name(name, is_secret);
+        let is_short = name.len() <= HEADER_NAME_BYTES_MAX && shown.len() <= HEADER_VALUE_BYTES_MAX;
+        let is_plain = |text: &[u8]| plain_len(text) == text.len();
+        let is_plain = is_short && is_plain(name) && is_plain(shown);
+        Shown { name, value: shown, wire_bytes: value.len(), is_plain }
     }
 
     /// `[name,value]` or `[name,value,{…}]`.
     fn pair(&self, out: &mut Vec<u8>) {
+        if self.is_plain {
+            out.extend_from_slice(b"[\"");
+            out.extend_from_slice(self.name);
+            out.extend_from_slice(b"\",\"");
+            out.extend_from_slice(self.value);
+            return out.extend_from_slice(b"\"]");
+        }
         out.push(b'[');
         append_text(self.name, HEADER_NAME_BYTES_MAX, out);
         out.push(b',');
@@ -253,6 +274,11 @@ impl<'a> Shown<'a> {
 
     /// `value`, or `{"value":value,…}`.
     fn value(&self, out: &mut Vec<u8>) {
+        if self.is_plain {
+            out.push(b'"');
+            out.extend_from_slice(self.value);
+            return out.push(b'"');
+        }
         let start = out.len();
         if !self.append_value(b",", out) {
             out.splice(start..start, *b"{\"value\":");
@@ -290,12 +316,7 @@ impl<'a> Shown<'a> {
 /// `text` are shown.
 fn append_text(text: &[u8], limit_bytes: usize, out: &mut Vec<u8>) -> usize {
     out.push(b'"');
-    let shown = if text.len() <= limit_bytes && plain_len(text) == text.len() {
-        out.extend_from_slice(text);
-        text.len()
-    } else {
-        append_escaped(text, Fold::Space, limit_bytes, out)
-    };
+    let shown = append_escaped(text, Fold::Space, limit_bytes, out);
     out.push(b'"');
     shown
 }
