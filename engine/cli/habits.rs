@@ -21,7 +21,8 @@ pub const ANSWERS: [(&[&str], &str); 26] = [
     (&["--snaplen"], "heads are always read whole, and bodies are never stored; leave it out"),
     (
         &["--host", "--hosts", "--ip", "--address", "--network", "--networks", "--subnet"],
-        "--net takes addresses and networks, such as --net 10.0.0.1,10.1.0.0/16",
+        "--net takes addresses and networks, such as --net 10.0.0.1,10.1.0.0/16; \
+         --only host=GLOB takes the name in the request",
     ),
     (
         &["--src", "--dst", "--source", "--destination", "--client", "--server"],
@@ -50,12 +51,11 @@ pub const ANSWERS: [(&[&str], &str); 26] = [
     ),
     (
         &["-Y", "-R", "--display-filter", "--read-filter", "--where"],
-        "choose connections with --port, --net and --vlan, and lines of -o - with jq",
+        "choose connections with --port, --net and --vlan, exchanges with --only and --except",
     ),
     (
         &["--method", "--status", "--url", "--uri", "--path", "--grep", "--match", "--pattern"],
-        "choose lines with grep or jq, such as: \
-         httplines -i eth0 -o - | jq -c 'select(.status >= 500)'",
+        "--only and --except choose exchanges, such as --only status=5xx --except target=/healthz",
     ),
     (
         &["-d", "--dev", "--device", "--iface", "--nic", "--pcap", "--af-packet"],
@@ -105,7 +105,7 @@ pub const ANSWERS: [(&[&str], &str); 26] = [
     (&["--threads", "--workers", "--jobs"], "--shards N sets the number of worker threads"),
     (
         &["--exclude", "--not", "--ignore"],
-        "--exclude-port, --exclude-net and --exclude-vlan leave connections out",
+        "--exclude-port, --exclude-net, --exclude-vlan leave out connections, --except exchanges",
     ),
 ];
 
