@@ -52,12 +52,15 @@ pub struct Args {
     #[arg(value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',')]
     interfaces: Vec<String>,
 
-    /// Read a capture file (- is standard input)
+    /// Read capture files (- is standard input)
     ///
-    /// pcap or pcapng, as tcpdump and Wireshark write them. If the file is cut off, everything
-    /// before the cut is reported and the exit code is 1.
+    /// pcap or pcapng, as tcpdump and Wireshark write them, plain or compressed with gzip or zstd.
+    /// Several files are read as one capture, in this order: -r trace.pcap0 trace.pcap1, or -r
+    /// trace.pcap*. A connection may go on in the next file. If a file is cut off, everything
+    /// before the cut is reported, the next file is read, and the exit code is 1.
     #[arg(short = 'r', long = "read", value_name = "FILE", help_heading = "Input")]
-    read: Option<PathBuf>,
+    #[arg(num_args = 1..)]
+    read: Vec<PathBuf>,
 
     /// List the interfaces and exit
     #[arg(short = 'D', long = "list-interfaces", help_heading = "Input")]
@@ -336,7 +339,7 @@ pub struct Args {
 const USAGE: &str = "\
 httplines -i eth0                 first lines of messages, live
        httplines -i eth0 -o http.jsonl   a JSON line for every exchange
-       httplines -r trace.pcap [-o -]    the same from a capture file";
+       httplines -r trace.pcap [-o -]    the same from capture files";
 
 const AFTER_HELP: &str = "\
 Signals: INT and TERM stop cleanly, USR1 prints totals, HUP reopens the -o file.
@@ -352,7 +355,7 @@ Signals:
 
 Exit codes:
   0  success
-  1  failed while running: the input is cut off or gone, the output is full, lines were
+  1  failed while running: an input is cut off or gone, the output is full, lines were
      still being lost at the end
   2  wrong usage
   3  no permission: a capability is missing, or a sandbox forbids capturing";
@@ -413,23 +416,33 @@ impl Args {
     /// requested.
     fn check(&self) -> Result<(), String> {
         let is_live = !self.interfaces.is_empty();
-        let refusal = match (&self.read, is_live) {
+        // Words behind the first file of -r that are no files: `-r trace.pcap port 80`.
+        let words = self.read.iter().skip(1).filter(|path| !path.exists());
+        let words: Vec<_> = words.map(|path| path.display().to_string()).collect();
+        if let Some(answer) = habits::answer_to_expression(&words) {
+            return Err(answer);
+        }
+        let is_stdin = |path: &PathBuf| path.as_os_str() == "-";
+        let refusal = match (&self.read[..], is_live) {
             _ if self.list => return Ok(()),
-            (None, false) if habits::is_input_on_stdin() => {
+            ([], false) if habits::is_input_on_stdin() => {
                 "add -r - to read the capture on standard input, or name an interface with -i \
                  (-D lists them)"
             }
-            (None, false) => {
+            ([], false) => {
                 "name an interface with -i (-D lists them) or a capture file with -r; \
                  httplines --help shows examples"
             }
-            (Some(_), true) => {
+            ([_, ..], true) => {
                 "-i captures and -r reads a file, and one run does only one of them: leave one out"
             }
-            (Some(path), _) if path.as_os_str().is_empty() => {
+            (paths, _) if paths.iter().any(|path| path.as_os_str().is_empty()) => {
                 "-r needs the name of a capture file, or - for standard input"
             }
-            (Some(_), _)
+            ([_, _, ..], _) if self.read.iter().any(is_stdin) => {
+                "- is standard input, and -r reads it alone: leave it or the files out"
+            }
+            ([_, ..], _)
                 if matches!(self.direction, Some(DirectionArg::In | DirectionArg::Out)) =>
             {
                 "-Q in and -Q out are for capturing with -i; a file does not record the direction \
@@ -482,7 +495,7 @@ impl Args {
         config.exchange_count_max = self.count;
         config.shard_count = self.shards.unwrap_or_else(|| match config.input {
             Input::Live(_) => affinity::allowed_cpus().len().clamp(1, 1024) as u16,
-            Input::File(_) | Input::Stdin => 1,
+            Input::Files(_) | Input::Stdin => 1,
         });
         self.configure_capture(&mut config);
         self.configure_lines(&mut config);
@@ -500,12 +513,10 @@ impl Args {
     }
 
     fn input(&self) -> Input {
-        match &self.read {
-            Some(path) if path.as_os_str() == "-" => Input::Stdin,
-            Some(path) => Input::File(path.clone()),
-            None => {
-                Input::Live(self.interfaces.iter().map(|name| values::interface(name)).collect())
-            }
+        match &self.read[..] {
+            [] => Input::Live(self.interfaces.iter().map(|name| values::interface(name)).collect()),
+            [path] if path.as_os_str() == "-" => Input::Stdin,
+            paths => Input::Files(paths.to_vec()),
         }
     }
 

@@ -18,8 +18,8 @@ pub const ANY_INTERFACE: &str = "any";
 pub enum Input {
     /// Interfaces by name; `any` is all of them.
     Live(Vec<String>),
-    /// A capture file.
-    File(PathBuf),
+    /// Capture files, read one after the other as one capture.
+    Files(Vec<PathBuf>),
     /// A capture on standard input.
     Stdin,
 }

@@ -190,9 +190,11 @@ impl Engine {
                 let (control, interfaces) = (Box::new(control), interfaces.clone());
                 (Opened::Live { control, sources, interfaces }, Policy::Drop)
             }
-            Input::File(path) => {
-                refuse_same_file(std::fs::metadata(path), &config)?;
-                let capture = file::open_file(path, read_bytes, shard_count, &names)?;
+            Input::Files(paths) => {
+                for path in paths {
+                    refuse_same_file(std::fs::metadata(path), &config)?;
+                }
+                let capture = file::open_files(paths, read_bytes, shard_count, &names)?;
                 (Opened::File(capture), Policy::Wait)
             }
             Input::Stdin => {
@@ -313,7 +315,7 @@ impl<'a> Shards<'a> {
     ) -> Result<Running, EngineError> {
         let cpus = if is_pinned { affinity::allowed_cpus() } else { Vec::new() };
         let quota = self.config.exchange_count_max.map(Quota::new);
-        let is_prompt = !matches!(self.config.input, Input::File(_));
+        let is_prompt = !matches!(self.config.input, Input::Files(_));
         let stop = Arc::new(StopSignal::default());
         let mut running =
             Running { threads: Vec::new(), statuses: Vec::new(), stop, sender: self.sender };

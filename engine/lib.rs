@@ -44,8 +44,9 @@
 //! a few lines, `examples/` has three more.
 //!
 //! Two features are on by default. `live` captures from interfaces and needs clang, libelf and zlib
-//! to build; `cli` is what only the program needs. Without them (`default-features = false`) the
-//! library reads capture files, and needs no C compiler. It installs no signal handler unasked
+//! to build; `cli` is what only the program needs, and reads compressed capture files. Without them
+//! (`default-features = false`) the library reads capture files that are not compressed, and needs
+//! no C compiler. It installs no signal handler unasked
 //! ([`capture::pcap::install_sigbus_handler`]).
 
 #![deny(unsafe_code)]

@@ -135,7 +135,7 @@ fn wrong_usage() {
         row("eth0", 2, "\"eth0\" is not an option; put -i before an interface"),
         row("-i lo tcp port 80", 2, "\"tcp\" is not an option"),
         row("-r good.pcap -i lo -o out.jsonl", 2, "one run does only one of them: leave one out"),
-        row("-r good.pcap -r text", 2, "--read was given more than once"),
+        row("-r good.pcap -o out.jsonl -o more", 2, "--output was given more than once"),
         row("-i any -i lo -o out.jsonl", 2, "-i any includes all other interfaces: use it alone"),
         row("--sesions 100 -i lo", 2, "there is no option --sesions; did you mean --sessions?"),
         row("-k", 2, "there is no option -k; httplines --help lists the options"),
@@ -206,7 +206,7 @@ fn inputs_that_cannot_be_read() {
         row("-r empty -o out.jsonl", 1, "empty is empty; a capture has at least a file header"),
         row("-r - -o out.jsonl < empty", 1, "standard input is empty"),
         row("-r - -o out.jsonl", 1, "standard input is empty"),
-        row("-r packed.gz -o out.jsonl", 1, "gzip compressed; decompress it: `zcat"),
+        row("-r packed.gz -o out.jsonl", 1, "cannot read packed.gz: the gzip data"),
         row("-r header.pcap -o out.jsonl", 1, "is cut off inside its file header"),
     ];
     check_all(&rows, program);

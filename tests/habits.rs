@@ -90,6 +90,8 @@ fn words_are_answered() {
             2,
             "\"good.pcap\" is not an option; put -r before a capture file: -r good",
         ),
+        row("-r good.pcap tcp port 80", 2, "instead of `tcp port 80` type --port 80"),
+        row("-r good.pcap cut.pcap port", 1, "port: no such file; check the path"),
         row("good.pcap cut.pcap", 2, "put -r before a capture file: -r good.pcap"),
         row("lo", 2, "\"lo\" is not an option; put -i before an interface: -i lo"),
         row("any", 2, "\"any\" is not an option; put -i before an interface: -i any"),

@@ -16,6 +16,7 @@ mod ancestor;
 mod architecture;
 mod bounds;
 mod capture_files;
+mod capture_lists;
 mod commands;
 mod compilers;
 mod crossing;

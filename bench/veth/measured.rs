@@ -12,7 +12,6 @@ use httplines::capture::{Frame, FrameSource, LinkType, Polled, SourceError};
 use httplines::config::{Config, Input};
 use httplines::ids::{IfaceId, IfaceNames};
 use httplines::time::TimestampNs;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Number of frames in memory on which allocations are counted.
@@ -93,7 +92,7 @@ impl FrameSource for Made {
 pub fn allocations_per_exchange(workload: Workload, seed: u64) -> anyhow::Result<f64> {
     let mut made = Made { round: workload.round(seed, FRAMES_IN_MEMORY), next: 0 };
     let fixture = Arc::new(Fixture::new(&mut made, &IfaceNames::default())?);
-    let mut config = Config::new(Input::File(PathBuf::new()));
+    let mut config = Config::new(Input::Files(Vec::new()));
     config.shard_count = 1;
     let ran = fixtures::run(&fixture, &config, Box::new(Nowhere))?;
     // Counted for the second half of the frames.

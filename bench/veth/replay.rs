@@ -108,7 +108,7 @@ impl Found {
 
 /// Runs it; an error is a sentence for the user.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut config = Config::new(Input::File(args.file.clone()));
+    let mut config = Config::new(Input::Files(vec![args.file.clone()]));
     let fixture = Arc::new(read(&args.file, config.capture.read_bytes)?);
     ensure!(fixture.frame_count() > 0, "{} holds no packet", args.file.display());
     let mut found = None;

@@ -168,6 +168,14 @@ pub enum SourceError {
     /// Reading failed.
     #[error("cannot read the capture: {0}")]
     Read(#[source] std::io::Error),
+    /// Some of several capture files could not be read to their end. Each was told when it was met.
+    #[error("{failed_count} of {file_count} capture files could not be read to the end")]
+    Files {
+        /// How many.
+        failed_count: usize,
+        /// How many files there are.
+        file_count: usize,
+    },
     /// Every interface was removed, or was moved to another network namespace.
     #[error(
         "{names} has gone, and there is nothing left to capture on; start httplines again when \

@@ -14,17 +14,25 @@ use std::io::{ErrorKind, Read};
 use super::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
 use crate::simd;
+use crate::time::TimestampNs;
 use format::Format;
+use interface_ids::InterfaceIds;
 use step::Step;
 
 pub use crate::sys::file_map::install_sigbus_handler;
 pub use error::CaptureOpenError;
+pub use files::CaptureSource;
 pub use open::CaptureFile;
 pub use step::RECORD_BYTES_MAX;
 pub use window::{MappedWindow, RecordBuffer, Window};
 
+#[cfg(feature = "cli")]
+mod decompress;
 mod error;
+mod files;
 mod format;
+mod input;
+mod interface_ids;
 mod legacy;
 mod ng;
 pub mod open;
@@ -53,7 +61,11 @@ const CUT: &str = "the file was cut while it was being read";
 pub struct PcapSource<W> {
     window: W,
     format: Format,
-    names: IfaceNames,
+    ids: InterfaceIds,
+    /// The time of the first frame, once it was seen.
+    first: Option<TimestampNs>,
+    /// The time of the last frame, here or in the capture that this one continues.
+    last: TimestampNs,
     /// Frames visited since the beginning.
     frames: u64,
     /// Bytes to skip before the next record.
@@ -80,21 +92,45 @@ impl<R: Read> PcapSource<Window<R>> {
         let prefix = format::read_prefix(&mut reader, "the capture")?;
         let format = Format::detect(&prefix, "the capture")?;
         let unread = &prefix[format.header_bytes().min(prefix.len())..];
-        Ok(PcapSource::resume(Window::new(reader, read_bytes, unread), format, names))
+        let window = Window::new(reader, read_bytes, unread);
+        Ok(PcapSource::resume(window, format, InterfaceIds::new(names), TimestampNs(0)))
     }
 }
 
 impl<W: RecordBuffer> PcapSource<W> {
-    /// A source over a capture whose header was already read and recognised.
-    fn resume(window: W, format: Format, names: &IfaceNames) -> PcapSource<W> {
+    /// A source over a capture whose header was already read and recognised. It continues one in
+    /// which the interfaces have `ids` and the last frame has the time `last`.
+    fn resume(
+        window: W,
+        mut format: Format,
+        mut ids: InterfaceIds,
+        last: TimestampNs,
+    ) -> PcapSource<W> {
+        format.continue_from(&mut ids, last);
         PcapSource {
             window,
             format,
-            names: names.clone(),
+            ids,
+            first: None,
+            last,
             frames: 0,
             pass_bytes: 0,
             need_bytes: 0,
             is_over: false,
+        }
+    }
+
+    /// The time of the first frame that was not visited, if it is in the window.
+    #[cold]
+    fn next_time(&self) -> Option<TimestampNs> {
+        let (mut format, mut ids) = (self.format.clone(), self.ids.clone());
+        let mut rest = self.window.unread().get(usize::try_from(self.pass_bytes).ok()?..)?;
+        loop {
+            match format.step(rest, &mut ids) {
+                Step::Frame(frame, _) => return Some(frame.timestamp),
+                Step::Pass(bytes) => rest = rest.get(usize::try_from(bytes).ok()?..)?,
+                Step::Need(_) | Step::Damaged(_) => return None,
+            }
         }
     }
 
@@ -106,6 +142,9 @@ impl<W: RecordBuffer> PcapSource<W> {
         ahead_count: usize,
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<usize, SourceError> {
+        if self.frames == 0 && self.first.is_none() {
+            self.first = self.next_time();
+        }
         let mut count = 0;
         // The offset of the next record that was not shown ahead, and the number of records shown
         // ahead of `at`.
@@ -118,7 +157,7 @@ impl<W: RecordBuffer> PcapSource<W> {
                 break None;
             }
             let rest = &unread[at..];
-            match self.format.step(rest, &self.names) {
+            match self.format.step(rest, &mut self.ids) {
                 // The bytes of this record may be zeros in place of bytes that are gone.
                 _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
@@ -137,6 +176,7 @@ impl<W: RecordBuffer> PcapSource<W> {
                         }
                         shown_count = shown_count.saturating_sub(1);
                     }
+                    self.last = frame.timestamp;
                     visit(Lookahead::Here(&frame));
                     count += 1;
                 }
@@ -200,9 +240,15 @@ impl<W: RecordBuffer> FrameSource for PcapSource<W> {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
                     Ok(Polled::Idle)
                 }
-                _ => {
+                kind => {
                     self.is_over = true;
-                    Err(SourceError::Read(error))
+                    let (frames, detail) = (self.frames, error.to_string());
+                    Err(match kind {
+                        // From decompression; read(2) knows neither.
+                        ErrorKind::UnexpectedEof => SourceError::Truncated { frames, detail },
+                        ErrorKind::InvalidData => SourceError::Damaged { frames, detail },
+                        _ => SourceError::Read(error),
+                    })
                 }
             },
         }

@@ -21,7 +21,7 @@ const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Milliseconds between two attempts to read an input that does not block.
 const NONBLOCKING_PAUSE_MS: u64 = 10;
 
-/// Some bytes of the input, or why there are no more.
+/// Some bytes of the input, or why there are no more. It ends with an empty chunk.
 type Chunk = Result<Arc<[u8]>, Arc<io::Error>>;
 
 /// One of several readers that all return the same bytes. [`Read::read`] returns
@@ -31,6 +31,7 @@ pub struct TeeReader {
     chunks: Receiver<Chunk>,
     chunk: Arc<[u8]>,
     at: usize,
+    is_over: bool,
 }
 
 /// Returns `count` readers of the bytes of `reader`, which is read at most `read_bytes` at a time.
@@ -47,7 +48,7 @@ pub fn split(
     let (senders, readers) = (0..count)
         .map(|_| {
             let (sender, chunks) = sync_channel(CHUNK_COUNT_MAX);
-            (sender, TeeReader { chunks, chunk: Arc::from([]), at: 0 })
+            (sender, TeeReader { chunks, chunk: Arc::from([]), at: 0, is_over: false })
         })
         .unzip();
     thread::Builder::new()
@@ -61,7 +62,6 @@ fn distribute(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSen
     let mut buffer = vec![0; read_bytes];
     while !senders.is_empty() {
         let chunk = match reader.read(&mut buffer) {
-            Ok(0) => return,
             Ok(count) => Ok(Arc::from(&buffer[..count])),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             // Another program may have set the pipe to non-blocking for all that share it.
@@ -72,7 +72,7 @@ fn distribute(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSen
             Err(error) => Err(Arc::new(error)),
         };
         senders.retain(|sender| sender.send(chunk.clone()).is_ok());
-        if chunk.is_err() {
+        if !chunk.is_ok_and(|bytes| !bytes.is_empty()) {
             return;
         }
     }
@@ -80,12 +80,17 @@ fn distribute(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSen
 
 impl Read for TeeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.chunk.len() {
+        if self.at == self.chunk.len() && !self.is_over {
             match self.chunks.recv_timeout(Duration::from_millis(WAIT_MS.into())) {
-                Ok(Ok(chunk)) => (self.chunk, self.at) = (chunk, 0),
+                Ok(Ok(chunk)) => {
+                    self.is_over = chunk.is_empty();
+                    (self.chunk, self.at) = (chunk, 0);
+                }
                 Ok(Err(error)) => return Err(io::Error::new(error.kind(), error)),
                 Err(RecvTimeoutError::Timeout) => return Err(ErrorKind::WouldBlock.into()),
-                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other("the thread that reads it has failed"));
+                }
             }
         }
         let rest = &self.chunk[self.at..];

@@ -151,17 +151,22 @@ pub fn answer_to_words(words: &[String]) -> String {
     if words.iter().all(|word| Path::new(word).is_file()) {
         return format!("{first:?} is not an option; put -r before a capture file: -r {first}");
     }
-    let expression = words.join(" ");
-    match options_of(&expression) {
-        Some(options) => format!(
-            "{first:?} is not an option, and there are no filter expressions; instead of \
-             `{expression}` type {options}"
-        ),
-        None => format!(
+    answer_to_expression(words).unwrap_or_else(|| {
+        format!(
             "{first:?} is not an option; put -i before an interface, -r before a capture file, \
              and choose connections with --port, --net and --vlan instead of a filter expression"
-        ),
-    }
+        )
+    })
+}
+
+/// The sentence for words that are a filter expression, if it is a simple one.
+pub fn answer_to_expression(words: &[String]) -> Option<String> {
+    let (first, expression) = (words.first()?, words.join(" "));
+    let options = options_of(&expression)?;
+    Some(format!(
+        "{first:?} is not an option, and there are no filter expressions; instead of \
+         `{expression}` type {options}"
+    ))
 }
 
 /// The options that mean the same as a simple filter expression, for either end of a connection.

@@ -11,6 +11,18 @@ pub enum CaptureOpenError {
         /// What was to be opened.
         input: String,
     },
+    /// No path was given.
+    #[error("there is no capture file to read; name one")]
+    NoFile,
+    /// One of several paths is that of no regular file.
+    #[error(
+        "{input} is no regular file, such as a pipe; several captures are read only from regular \
+         files"
+    )]
+    NotRegular {
+        /// What was to be opened.
+        input: String,
+    },
     /// The path is a directory.
     #[error("{input} is a directory; name a capture file in it")]
     IsDirectory {

@@ -1,11 +1,12 @@
 //! Detects the format of a capture by its first bytes.
 
 use super::error::CaptureOpenError;
+use super::interface_ids::InterfaceIds;
 use super::legacy::Legacy;
 use super::ng::{self, Ng};
 use super::step::{PREFIX_BYTES, Step};
 use crate::capture::Frame;
-use crate::ids::IfaceNames;
+use crate::time::TimestampNs;
 use std::io::Read;
 
 /// The state of a capture between two records.
@@ -51,6 +52,15 @@ impl Format {
         Legacy::parse(prefix, input).map(Format::Legacy)
     }
 
+    /// Continues a capture in which the interfaces have `ids` and the last frame has the time
+    /// `last`.
+    pub(super) fn continue_from(&mut self, ids: &mut InterfaceIds, last: TimestampNs) {
+        match self {
+            Format::Legacy(legacy) => legacy.set_iface(ids.of(b"")),
+            Format::Ng(ng) => ng.continue_from(last),
+        }
+    }
+
     /// Bytes before the first record.
     pub(super) fn header_bytes(&self) -> usize {
         match self {
@@ -73,10 +83,10 @@ impl Format {
 
     /// The next step: what is at the front of `bytes`.
     #[inline]
-    pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
+    pub(super) fn step<'a>(&mut self, bytes: &'a [u8], ids: &mut InterfaceIds) -> Step<'a> {
         match self {
             Format::Legacy(legacy) => legacy.step(bytes),
-            Format::Ng(ng) => ng.step(bytes, names),
+            Format::Ng(ng) => ng.step(bytes, ids),
         }
     }
 }

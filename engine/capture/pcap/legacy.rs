@@ -25,6 +25,7 @@ pub(super) struct Legacy {
     unit_ns: u64,
     record_header_bytes: usize,
     link: LinkType,
+    iface: IfaceId,
 }
 
 /// The magic word and byte order of a capture that begins with `prefix`.
@@ -60,7 +61,13 @@ impl Legacy {
             unit_ns: if magic == MAGIC_NANO { 1 } else { 1_000 },
             record_header_bytes: RECORD_HEADER_BYTES + if magic == MAGIC_MODIFIED { 8 } else { 0 },
             link: LinkType::from_file((order.u32(header, 20) & 0xffff) as u16),
+            iface: IfaceId(0),
         })
+    }
+
+    /// Its frames belong to the interface `iface`: a pcap tells nothing about interfaces.
+    pub(super) fn set_iface(&mut self, iface: IfaceId) {
+        self.iface = iface;
     }
 
     /// The record at the front of `bytes`. An impossible length is damage, and its bytes are not
@@ -86,7 +93,7 @@ impl Legacy {
             timestamp: TimestampNs::from_parts(seconds, fraction_ns),
             link: self.link,
             vlan: None,
-            iface: IfaceId(0),
+            iface: self.iface,
             is_checksum_trusted: false,
         };
         Step::Frame(frame, record_bytes)

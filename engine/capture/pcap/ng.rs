@@ -1,9 +1,10 @@
 //! pcapng: sections of typed blocks,
 //! <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html>.
 
+use super::interface_ids::InterfaceIds;
 use super::step::{ByteOrder, RECORD_BYTES_MAX, Step, too_long};
 use crate::capture::{Frame, LinkType};
-use crate::ids::{IfaceId, IfaceNames};
+use crate::ids::IfaceId;
 use crate::time::TimestampNs;
 
 /// The type of a section header block, the same in both byte orders.
@@ -37,19 +38,12 @@ const RESOLUTION_DEFAULT: u8 = 6;
 const INTERFACE_COUNT_MAX: usize = 1 << 16;
 /// Maximum size of an interface description, with its options.
 const INTERFACE_BYTES_MAX: usize = 1 << 20;
-/// Interfaces of a capture whose names are kept; a hostile file may have any number of them.
-const NAME_COUNT_MAX: u32 = 4096;
-/// Bytes of a name that are kept.
-const NAME_BYTES_MAX: usize = 256;
 
 /// The state of a pcapng between two blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Ng {
     order: ByteOrder,
     interfaces: Vec<Interface>,
-    /// Number of interfaces in the sections before this one. It gives every interface of the
-    /// capture an id of its own.
-    interfaces_before: u32,
     /// The last packet's time. A simple packet block has no time and takes this one, so that packet
     /// time does not run backwards.
     last: TimestampNs,
@@ -58,6 +52,7 @@ pub(super) struct Ng {
 /// The content of an interface description block.
 #[derive(Clone, Copy, Debug)]
 struct Interface {
+    id: IfaceId,
     link: LinkType,
     /// Maximum number of bytes kept of a frame; 0 means all.
     snap_bytes: u32,
@@ -123,12 +118,17 @@ impl Clock {
 impl Ng {
     /// The state before the first section header, whose byte order is `order`.
     pub(super) fn new(order: ByteOrder) -> Ng {
-        Ng { order, interfaces: Vec::new(), interfaces_before: 0, last: TimestampNs(0) }
+        Ng { order, interfaces: Vec::new(), last: TimestampNs(0) }
+    }
+
+    /// Continues a capture whose last packet had this time.
+    pub(super) fn continue_from(&mut self, last: TimestampNs) {
+        self.last = last;
     }
 
     /// The block at the front of `bytes`. Options of packets are ignored.
     #[inline]
-    pub(super) fn step<'a>(&mut self, bytes: &'a [u8], names: &IfaceNames) -> Step<'a> {
+    pub(super) fn step<'a>(&mut self, bytes: &'a [u8], ids: &mut InterfaceIds) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
             return Step::Need(BLOCK_BYTES_MIN);
         };
@@ -148,7 +148,7 @@ impl Ng {
                 Err(step) => step,
             },
             INTERFACE_BLOCK => match whole_block(bytes, self.order, INTERFACE_BYTES_MAX) {
-                Ok(block) => self.interface(block, names),
+                Ok(block) => self.interface(block, ids),
                 Err(step) => step,
             },
             // A block of an unknown type may be longer than any record we keep, so it is skipped.
@@ -196,13 +196,12 @@ impl Ng {
             ));
         }
         self.order = order;
-        self.interfaces_before = self.interfaces_before.wrapping_add(self.interfaces.len() as u32);
         self.interfaces.clear();
         Step::Pass(block.len() as u64)
     }
 
     /// An interface of this section. Interfaces are numbered in the order of their descriptions.
-    fn interface<'a>(&mut self, block: &'a [u8], names: &IfaceNames) -> Step<'a> {
+    fn interface<'a>(&mut self, block: &'a [u8], ids: &mut InterfaceIds) -> Step<'a> {
         let Some(options) = block.get(INTERFACE_HEADER_BYTES..block.len() - 4) else {
             return Step::Damaged("an interface description cannot be read".into());
         };
@@ -211,14 +210,6 @@ impl Ng {
             return Step::Damaged(format!(
                 "a section has more than {INTERFACE_COUNT_MAX} interfaces"
             ));
-        }
-        let id = self.iface_id(self.interfaces.len());
-        if let Some(name) = options.of(IF_NAME).next()
-            && id.0 < NAME_COUNT_MAX
-            && !name.is_empty()
-        {
-            let name = &name[..name.len().min(NAME_BYTES_MAX)];
-            names.insert(id, String::from_utf8_lossy(name).trim_end_matches('\0'));
         }
         let offset_seconds = options
             .of(IF_TSOFFSET)
@@ -231,6 +222,7 @@ impl Ng {
         let resolution = options.of(IF_TSRESOL).filter_map(|value| value.first()).last();
         let resolution = resolution.copied().unwrap_or(RESOLUTION_DEFAULT);
         self.interfaces.push(Interface {
+            id: ids.of(options.of(IF_NAME).next().unwrap_or_default()),
             link: LinkType::from_file(self.order.u16(block, 8)),
             snap_bytes: self.order.u32(block, 12),
             clock: Clock::new(resolution, offset_seconds),
@@ -271,7 +263,7 @@ impl Ng {
             timestamp: self.last,
             link: interface.link,
             vlan: None,
-            iface: self.iface_id(number),
+            iface: interface.id,
             is_checksum_trusted: false,
         };
         Step::Frame(frame, block.len())
@@ -297,16 +289,10 @@ impl Ng {
             timestamp: self.last,
             link: interface.link,
             vlan: None,
-            iface: self.iface_id(0),
+            iface: interface.id,
             is_checksum_trusted: false,
         };
         Step::Frame(frame, block.len())
-    }
-
-    /// The id of an interface of this section, unique in the capture.
-    #[inline]
-    fn iface_id(&self, number: usize) -> IfaceId {
-        IfaceId(self.interfaces_before.wrapping_add(number as u32))
     }
 }
 

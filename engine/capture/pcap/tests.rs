@@ -96,7 +96,7 @@ fn open(
 }
 
 /// Everything a source returns, and how it ended.
-fn drain<W: RecordBuffer>(mut source: PcapSource<W>) -> (Vec<Seen>, Result<(), SourceError>) {
+fn drain(mut source: impl FrameSource) -> (Vec<Seen>, Result<(), SourceError>) {
     let mut seen = Vec::new();
     loop {
         let polled = source.poll(&mut |frame: Frame<'_>| {
@@ -396,6 +396,7 @@ fn opening_errors_say_what_to_do() {
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "editcap -F pcapng"),
         (b"\x1f\x8b\x08\x00", "zcat FILE | httplines -r -"),
         (b"\x28\xb5\x2f\xfdxxxx", "zstdcat FILE"),
+        (b"\xfd7zXZ\x00xxxx", "xzcat FILE"),
         (b"\xd4\xc3\xb2\xa1\x02\x00", "cut off inside its file header"),
         (&old, "pcap version 1.4"),
     ] {

@@ -1,0 +1,403 @@
+//! Several capture files, read one after the other as one capture.
+//!
+//! All files are checked at the beginning, and then opened one by one. The first shard that needs
+//! a file opens it for all shards. A shard that gets ahead of the others waits for them, so only a
+//! few files are open at a time.
+
+use std::collections::VecDeque;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::PcapSource;
+use super::error::CaptureOpenError;
+use super::format::Format;
+use super::input::{self, CaptureWindow, Counters};
+use super::interface_ids::InterfaceIds;
+use crate::capture::tee::WAIT_MS;
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
+use crate::ids::IfaceNames;
+use crate::time::TimestampNs;
+
+/// How many files may be open that some shard has not begun to read.
+const LEAD_COUNT_MAX: usize = 4;
+
+/// A file that begins this much before the end of the file before it is told: frames that several
+/// CPUs captured may be a little out of order.
+const OVERLAP_NS_MIN: u64 = 10_000_000;
+
+/// A file as it was when it was checked.
+#[derive(Debug)]
+struct CheckedFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// The size of this file and all before it.
+    end_bytes: u64,
+}
+
+/// The files of a run, shared by all shards.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Empty for a stream.
+    files: Vec<CheckedFile>,
+    read_bytes: usize,
+    counters: Counters,
+    turns: Mutex<Turns>,
+    /// A shard has begun to read a file, or has ended.
+    begun: Condvar,
+}
+
+/// Which files are open.
+#[derive(Debug)]
+struct Turns {
+    /// The number of files that were opened so far.
+    opened_count: usize,
+    /// For each shard the opened files that it has not begun to read; `None` once it has ended.
+    queues: Vec<Option<VecDeque<Turn>>>,
+}
+
+/// A file for one shard.
+#[derive(Debug)]
+enum Turn {
+    Opened(CaptureWindow, Format),
+    /// It could not be opened. This was told.
+    Failed,
+}
+
+/// What a shard reads next.
+enum Next {
+    Turn(Turn),
+    /// Other shards must catch up first.
+    Wait,
+    End,
+}
+
+impl Files {
+    /// Checks that all files can be opened and begin like captures, and opens the first one for
+    /// all shards.
+    pub(super) fn check(
+        paths: &[PathBuf],
+        read_bytes: usize,
+        counters: &Counters,
+    ) -> Result<Files, CaptureOpenError> {
+        let first = paths.first().ok_or(CaptureOpenError::NoFile)?;
+        let mut files = Vec::new();
+        if paths.len() > 1 {
+            for path in paths {
+                // Before it is opened: opening a FIFO would wait for its writer.
+                let metadata = std::fs::metadata(path).map_err(|error| io_error(path, error))?;
+                files.push(CheckedFile::new(path, &metadata, files.last())?);
+                let (file, metadata) = open(path)?;
+                let input = path.display().to_string();
+                input::begin(file, Some(metadata.len()), &input, &Counters::from([]))?;
+            }
+        }
+        let input = first.display().to_string();
+        let (file, metadata) = open(first)?;
+        if files.is_empty() {
+            if !metadata.is_file() {
+                return Files::of_stream(file, &input, read_bytes, counters);
+            }
+            files.push(CheckedFile::new(first, &metadata, None)?);
+        }
+        Files::new(files, read_bytes, counters).start(file, Some(metadata.len()), &input)
+    }
+
+    /// A capture in `stream`, which errors call `input`.
+    pub(super) fn of_stream(
+        stream: File,
+        input: &str,
+        read_bytes: usize,
+        counters: &Counters,
+    ) -> Result<Files, CaptureOpenError> {
+        Files::new(Vec::new(), read_bytes, counters).start(stream, None, input)
+    }
+
+    /// Opens the first file or stream for all shards.
+    fn start(
+        self,
+        file: File,
+        size_bytes: Option<u64>,
+        input: &str,
+    ) -> Result<Files, CaptureOpenError> {
+        let turns = self.split(file, size_bytes, input)?;
+        self.lock().push(turns);
+        Ok(self)
+    }
+
+    fn new(files: Vec<CheckedFile>, read_bytes: usize, counters: &Counters) -> Files {
+        let queues = counters.iter().map(|_| Some(VecDeque::new())).collect();
+        let turns = Mutex::new(Turns { opened_count: 0, queues });
+        Files { files, read_bytes, counters: Arc::clone(counters), turns, begun: Condvar::new() }
+    }
+
+    /// The size of all files; `None` for a stream.
+    pub(super) fn size_bytes(&self) -> Option<u64> {
+        self.files.last().map(|file| file.end_bytes)
+    }
+
+    /// A source for every shard.
+    pub(super) fn sources(self, names: &IfaceNames) -> Vec<CaptureSource> {
+        let files = Arc::new(self);
+        let shards = 0..files.counters.len();
+        shards.filter_map(|shard| CaptureSource::begin(&files, shard, names)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A turn for every shard, from an opened file or stream.
+    fn split(
+        &self,
+        file: File,
+        size_bytes: Option<u64>,
+        input: &str,
+    ) -> Result<Vec<Turn>, CaptureOpenError> {
+        let begun = input::begin(file, size_bytes, input, &self.counters)?;
+        let (windows, format) = begun.split(input, self.read_bytes)?;
+        Ok(windows.into_iter().map(|window| Turn::Opened(window, format.clone())).collect())
+    }
+
+    /// The next file for `shard`. Waits a bounded time if other shards must catch up.
+    fn next(&self, shard: usize) -> Next {
+        let mut turns = self.lock();
+        loop {
+            let Some(queue) = &mut turns.queues[shard] else { return Next::End };
+            if let Some(turn) = queue.pop_front() {
+                self.begun.notify_all();
+                return Next::Turn(turn);
+            }
+            let Some(file) = self.files.get(turns.opened_count) else { return Next::End };
+            if turns.lead_count() < LEAD_COUNT_MAX {
+                turns.push(self.open(file));
+                continue;
+            }
+            let wait = Duration::from_millis(WAIT_MS.into());
+            let (waited, timeout) = self
+                .begun
+                .wait_timeout(turns, wait)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            turns = waited;
+            if timeout.timed_out() {
+                return Next::Wait;
+            }
+        }
+    }
+
+    /// A turn for every shard, from a file that was checked before.
+    fn open(&self, file: &CheckedFile) -> Vec<Turn> {
+        let opened = open(&file.path).and_then(|(opened, metadata)| {
+            let input = file.path.display().to_string();
+            if (metadata.dev(), metadata.ino()) != (file.device, file.inode) {
+                let source = io::Error::other("it was replaced after it had been checked");
+                return Err(CaptureOpenError::Read { input, source });
+            }
+            self.split(opened, Some(metadata.len()), &input)
+        });
+        opened.unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            self.counters.iter().map(|_| Turn::Failed).collect()
+        })
+    }
+
+    /// The shard has ended. The others need not wait for it.
+    fn leave(&self, shard: usize) {
+        self.lock().queues[shard] = None;
+        self.begun.notify_all();
+    }
+}
+
+impl Turns {
+    /// Adds a turn for every shard that has not ended.
+    fn push(&mut self, turns: Vec<Turn>) {
+        self.opened_count += 1;
+        for (queue, turn) in self.queues.iter_mut().zip(turns) {
+            if let Some(queue) = queue {
+                queue.push_back(turn);
+            }
+        }
+    }
+
+    /// The number of opened files that the slowest shard has not begun to read.
+    fn lead_count(&self) -> usize {
+        self.queues.iter().flatten().map(VecDeque::len).max().unwrap_or(0)
+    }
+}
+
+impl CheckedFile {
+    fn new(
+        path: &Path,
+        metadata: &Metadata,
+        before: Option<&CheckedFile>,
+    ) -> Result<CheckedFile, CaptureOpenError> {
+        let input = || path.display().to_string();
+        if metadata.is_dir() {
+            return Err(CaptureOpenError::IsDirectory { input: input() });
+        }
+        if !metadata.is_file() {
+            return Err(CaptureOpenError::NotRegular { input: input() });
+        }
+        Ok(CheckedFile {
+            path: path.to_path_buf(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            end_bytes: before.map_or(0, |before| before.end_bytes) + metadata.len(),
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<(File, Metadata), CaptureOpenError> {
+    let file = File::open(path).map_err(|error| io_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, error))?;
+    if metadata.is_dir() {
+        return Err(CaptureOpenError::IsDirectory { input: path.display().to_string() });
+    }
+    Ok((file, metadata))
+}
+
+fn io_error(path: &Path, error: io::Error) -> CaptureOpenError {
+    CaptureOpenError::io(&path.display().to_string(), error)
+}
+
+/// One shard's frames of all files, in the order of the files.
+///
+/// If one of several files cannot be read to its end, this is told at once, reading continues with
+/// the next file, and at the end [`SourceError::Files`] is returned. The error of a single file is
+/// returned as it is.
+#[derive(Debug)]
+pub struct CaptureSource {
+    files: Arc<Files>,
+    shard: usize,
+    source: PcapSource<CaptureWindow>,
+    /// The number of the file that `source` reads.
+    number: usize,
+    /// The file that was read before and when it ends, until the order of the two is known.
+    before: Option<(usize, TimestampNs)>,
+    /// Two files were found out of order. This is told once.
+    is_disorder_told: bool,
+    failed_count: usize,
+}
+
+impl CaptureSource {
+    /// The source of `shard`, at the first file.
+    fn begin(files: &Arc<Files>, shard: usize, names: &IfaceNames) -> Option<CaptureSource> {
+        let Next::Turn(Turn::Opened(window, format)) = files.next(shard) else { return None };
+        let ids = InterfaceIds::new(names);
+        Some(CaptureSource {
+            files: Arc::clone(files),
+            shard,
+            source: PcapSource::resume(window, format, ids, TimestampNs(0)),
+            number: 0,
+            before: None,
+            is_disorder_told: false,
+            failed_count: 0,
+        })
+    }
+
+    /// One of the shards tells what all of them find.
+    fn is_teller(&self) -> bool {
+        self.shard == 0
+    }
+
+    fn name(&self, number: usize) -> String {
+        self.files.files.get(number).map(|file| file.path.display().to_string()).unwrap_or_default()
+    }
+
+    /// Goes on with the next file, after this one ended with `result`.
+    #[cold]
+    fn next_file(&mut self, result: Result<Polled, SourceError>) -> Result<Polled, SourceError> {
+        let file_count = self.files.files.len();
+        if file_count <= 1 {
+            return result;
+        }
+        if let Err(error) = result {
+            self.failed_count += 1;
+            if self.is_teller() {
+                tracing::error!("{}: {error}", self.name(self.number));
+            }
+        }
+        // What of a file was not read counts as read.
+        let end_bytes = self.files.files[self.number].end_bytes;
+        self.files.counters[self.shard].fetch_max(end_bytes, Ordering::Relaxed);
+        loop {
+            match self.files.next(self.shard) {
+                Next::Turn(Turn::Opened(window, format)) => {
+                    let (ids, last) = (self.source.ids.clone(), self.source.last);
+                    if self.source.frames > 0 {
+                        self.before = Some((self.number, last));
+                    }
+                    self.number += 1;
+                    self.source = PcapSource::resume(window, format, ids, last);
+                    return Ok(Polled::Frames(0));
+                }
+                Next::Turn(Turn::Failed) => {
+                    self.failed_count += 1;
+                    self.number += 1;
+                }
+                Next::Wait => return Ok(Polled::Idle),
+                Next::End if self.failed_count == 0 => return Ok(Polled::End),
+                Next::End => {
+                    let failed_count = std::mem::take(&mut self.failed_count);
+                    return Err(SourceError::Files { failed_count, file_count });
+                }
+            }
+        }
+    }
+
+    /// Tells if this file begins before the one before it ends.
+    #[cold]
+    fn check_order(&mut self, number: usize, end: TimestampNs) {
+        let Some(begin) = self.source.first else { return };
+        self.before = None;
+        if begin.0.saturating_add(OVERLAP_NS_MIN) < end.0 && !self.is_disorder_told {
+            self.is_disorder_told = true;
+            if self.is_teller() {
+                tracing::warn!(
+                    "{} begins {:.3} s before the end of {}, which was read before it: times and \
+                     pairs can be wrong; give the files in the order of their time, and join those \
+                     that overlap with mergecap",
+                    self.name(self.number),
+                    (end.0 - begin.0) as f64 / 1e9,
+                    self.name(number)
+                );
+            }
+        }
+    }
+}
+
+impl FrameSource for CaptureSource {
+    fn poll(&mut self, visit: &mut impl FnMut(Frame<'_>)) -> Result<Polled, SourceError> {
+        self.poll_ahead(0, &mut here(visit))
+    }
+
+    #[inline(always)]
+    fn poll_ahead(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        let result = self.source.poll_ahead(ahead_count, visit);
+        if let Some((number, end)) = self.before {
+            self.check_order(number, end);
+        }
+        match result {
+            Ok(Polled::Frames(_) | Polled::Idle) => result,
+            Ok(Polled::End) | Err(_) => self.next_file(result),
+        }
+    }
+}
+
+impl Drop for CaptureSource {
+    fn drop(&mut self) {
+        self.files.leave(self.shard);
+    }
+}
+
+#[cfg(test)]
+mod tests;
