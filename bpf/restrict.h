@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Which flows the user wants to see, by port, network and VLAN. engine/decode/restrict.rs has the
- * same rule for frames from files.
+ * Which flows the user wants to see: by port, network and VLAN, and which sample of them.
+ * engine/decode/restrict.rs and sample.rs have the same rules for frames from files.
  */
 #ifndef HTTPLINES_RESTRICT_H
 #define HTTPLINES_RESTRICT_H
@@ -64,6 +64,31 @@ static __always_inline int is_unwanted(const struct flow_key *key, __u32 restric
 			return 1;
 	}
 	return 0;
+}
+
+#define SAMPLE_FACTOR 0x9e3779b97f4a7c15ull
+
+/*
+ * A hash of a connection's addresses and ports, the same for both directions, on every host and in
+ * every run: it has no key, and neither VLANs nor overlay networks are in it. engine/decode/sample.rs
+ * has the same function.
+ */
+static __always_inline __u32 sample_hash(const struct flow_key *key)
+{
+	const __be32 *word = (const __be32 *)key;
+	__u64 hash = 0;
+
+	for (int index = 0; index < 9; index++) {
+		hash = (hash ^ bpf_ntohl(word[index])) * SAMPLE_FACTOR;
+		hash ^= hash >> 32;
+	}
+	return hash * SAMPLE_FACTOR >> 32;
+}
+
+/* Whether a connection is in the sample up to `sample_max`. */
+static __always_inline int is_in_sample(const struct flow_key *key, __u32 sample_max)
+{
+	return sample_max == SAMPLE_ALL || sample_hash(key) <= sample_max;
 }
 
 #endif

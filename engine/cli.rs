@@ -12,7 +12,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use httplines::config::{
     Choice, Config, FanoutMode, FilterMode, HeaderShape, Input, LineFormat, Network, Output,
-    PacketDirection, Restrictions,
+    PacketDirection, Restrictions, Sample,
 };
 use httplines::sys::affinity;
 use std::ops::RangeInclusive;
@@ -118,6 +118,15 @@ pub struct Args {
     #[arg(hide_short_help = true)]
     #[arg(value_parser = number::<u16, 1, 4095>, value_delimiter = ',')]
     excluded_vlans: Vec<u16>,
+
+    /// Only one in N connections, always the same ones: 1/16
+    ///
+    /// A hash of the addresses and ports decides, which is the same on every host and in every run.
+    /// The connections of 1/32 are among those of 1/16. The packets of the others stay in the
+    /// kernel, and are counted. Other restrictions apply first.
+    #[arg(long, value_name = "1/N", help_heading = "Input", hide_short_help = true)]
+    #[arg(value_parser = Sample::from_str)]
+    sample: Option<Sample>,
 
     /// Do not tell connections apart by VLANs and VNIs
     ///
@@ -528,6 +537,7 @@ impl Args {
             ports: choice(&self.ports, &self.excluded_ports),
             networks: choice(&self.networks, &self.excluded_networks),
             vlans: choice(&self.vlans, &self.excluded_vlans),
+            sample: self.sample.unwrap_or_default(),
         }
     }
 

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 mod network;
+mod sample;
 mod selection;
 
 pub use network::{Network, NetworkError};
+pub use sample::{Sample, SampleError};
 pub use selection::{Condition, ConditionError, Field, Selection};
 
 /// The name for all interfaces, including those that appear later.
@@ -89,7 +91,7 @@ pub struct Choice<T> {
 }
 
 /// Which connections are wanted, by their innermost endpoints and all their VLANs. There is one
-/// choice for each kind. A connection is wanted if no kind refuses it.
+/// choice for each kind. A connection is wanted if no kind refuses it and the sample has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restrictions {
     /// By the port of either endpoint.
@@ -98,6 +100,8 @@ pub struct Restrictions {
     pub networks: Choice<Network>,
     /// By any VLAN tag.
     pub vlans: Choice<u16>,
+    /// By a hash of the endpoints.
+    pub sample: Sample,
 }
 
 impl<T> Default for Choice<T> {

@@ -59,6 +59,8 @@ counters! {
         unsupported_link,
         /// A port, network or VLAN that the user does not want.
         unwanted,
+        /// A connection that is not in the sample that the user wants.
+        sampled,
     }
 }
 

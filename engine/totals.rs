@@ -123,6 +123,7 @@ impl Totals {
             // Next to any of the above, these would only confuse.
             let late = self.shards.pipeline.flow.segments_unknown + kernel(Reason::NoPayload);
             let other_way = kernel(Reason::Direction);
+            let left_out = kernel(Reason::Sampled) + decode.sampled;
             seen = in_words(&[
                 (
                     late,
@@ -130,6 +131,7 @@ impl Totals {
                     "segments from the middle of connections",
                 ),
                 (other_way, "frame in the other direction", "frames in the other direction"),
+                (left_out, "frame outside of the sample", "frames outside of the sample"),
             ]);
         }
         let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));

@@ -6,7 +6,7 @@ mod root {
     use std::net::SocketAddr;
 
     use httplines::capture::{Frame, LinkType};
-    use httplines::config::{Choice, DecodeConfig, Network, Restrictions};
+    use httplines::config::{Choice, DecodeConfig, Network, Restrictions, Sample};
     use httplines::decode::{Decoder, Reject};
     use httplines::ids::{FlowKey, IfaceId, REALM_IPV6};
     use httplines::sys::counters::Reason;
@@ -319,8 +319,10 @@ mod root {
             ports in choice(ports().boxed()),
             networks in choice(networks().boxed()),
             vlans in choice(prop::collection::vec(1u16..4, 0..2)),
+            one_in in prop_oneof![Just(1), 1u32..5],
         ) -> Restrictions {
-            Restrictions { ports, networks, vlans }
+            let sample = Sample::one_in(one_in).expect("not zero");
+            Restrictions { ports, networks, vlans, sample }
         }
     }
 
@@ -352,6 +354,7 @@ mod root {
                 };
                 let expected = match decoded(&decode, &frame) {
                     Err(Reject::Unwanted) => (Reason::Unwanted, None),
+                    Err(Reject::Sampled) => (Reason::Sampled, None),
                     found => (Reason::Admitted, found.ok().map(|key| key_bytes(&key))),
                 };
                 prop_assert_eq!(judged(&filter, &frame), expected);

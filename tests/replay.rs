@@ -481,6 +481,11 @@ fn only_connections_that_are_wanted() {
         ("--exclude-vlan 5", "/port /v6"),
         ("--vlan 5 --port 8080", ""),
         ("--exclude-vlan 5 --exclude-port 8080", "/v6"),
+        ("--sample 1/1", "/port /v6 /vlan"),
+        ("--sample 1/2", "/port /vlan"),
+        ("--sample 1/8", "/vlan"),
+        ("--sample 1/16", ""),
+        ("--sample 1/8 --port 8080", ""),
     ] {
         let more: Vec<&str> = args.split(' ').collect();
         for shards in [&[][..], &["--shards", "2"]] {

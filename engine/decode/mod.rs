@@ -33,6 +33,7 @@ mod overlay;
 mod owned;
 mod ppp;
 mod restrict;
+mod sample;
 mod seq;
 mod tcp;
 mod teredo;
@@ -152,6 +153,8 @@ pub enum Reject {
     UnsupportedLink,
     /// A port, network or VLAN that the user does not want.
     Unwanted,
+    /// A connection that is not in the sample that the user wants.
+    Sampled,
 }
 
 impl DecodeStats {
@@ -180,6 +183,7 @@ impl DecodeStats {
             Reject::Encrypted => &mut self.encrypted,
             Reject::UnsupportedLink => &mut self.unsupported_link,
             Reject::Unwanted => &mut self.unwanted,
+            Reject::Sampled => &mut self.sampled,
         };
         *counter += 1;
     }
@@ -254,8 +258,11 @@ impl Decoder {
     #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         match fast_path::segment(frame) {
-            Some(segment) if self.restrictions.is_none() => Ok(segment),
-            _ => self.decode_slow(frame),
+            Some(segment) => match &self.restrictions {
+                None => Ok(segment),
+                Some(restrictions) => restrictions.check(&segment.key).map(|()| segment),
+            },
+            None => self.decode_slow(frame),
         }
     }
 
@@ -422,8 +429,8 @@ fn segment<'a>(
         cursor.encapsulations.vlans.ids,
         cursor.encapsulations.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
     );
-    if restrictions.is_some_and(|restrictions| restrictions.refuse(&key)) {
-        return Err(Reject::Unwanted);
+    if let Some(restrictions) = restrictions {
+        restrictions.check(&key)?;
     }
     if cursor.encapsulations.is_vlan_ignored {
         key.ignore_networks();

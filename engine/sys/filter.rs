@@ -32,7 +32,8 @@ const CONTROL_DIRECTION: usize = 8;
 const CONTROL_RESTRICTIONS: usize = 12;
 const CONTROL_HINT_MASK: usize = 16;
 const CONTROL_ELIDE_BYTES_MIN: usize = 24;
-const CONTROL_BYTES: usize = 28;
+const CONTROL_SAMPLE_MAX: usize = 28;
+const CONTROL_BYTES: usize = 32;
 
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +112,7 @@ impl Filter {
             is_vlan_ignored: decode.is_vlan_ignored,
         };
         filter.write_word(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
+        filter.write_word(CONTROL_SAMPLE_MAX, decode.restrictions.sample.hash_max());
         filter.write_word(CONTROL_HINT_MASK, pair_count - 1);
         let elide_bytes_min = config.elide_bytes_min.unwrap_or(0);
         filter.write_word(CONTROL_ELIDE_BYTES_MIN, elide_bytes_min.try_into().unwrap_or(0));
@@ -257,6 +259,7 @@ mod tests {
         assert_eq!(CONTROL_RESTRICTIONS, offset_of!(types::control, restrictions));
         assert_eq!(CONTROL_HINT_MASK, offset_of!(types::control, hint_mask));
         assert_eq!(CONTROL_ELIDE_BYTES_MIN, offset_of!(types::control, elide_bytes_min));
+        assert_eq!(CONTROL_SAMPLE_MAX, offset_of!(types::control, sample_max));
     }
 
     #[test]

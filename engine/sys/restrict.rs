@@ -30,7 +30,7 @@ pub(super) fn kinds(restrictions: &Restrictions) -> u32 {
     fn bits<T>(choice: &Choice<T>) -> u32 {
         u32::from(!choice.is_empty()) | u32::from(!choice.wanted.is_empty()) << 1
     }
-    let Restrictions { ports, networks, vlans } = restrictions;
+    let Restrictions { ports, networks, vlans, .. } = restrictions;
     bits(ports) | bits(vlans) << 2 | bits(networks) << 4
 }
 
