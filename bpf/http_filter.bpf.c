@@ -445,8 +445,9 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		return reason;
 	if (words->restrictions && is_unwanted(&segment.key, words->restrictions))
 		return REASON_UNWANTED;
-	if (!is_in_sample(&segment.key, words->sample_max))
-		return REASON_SAMPLED;
+	reason = judge_share(&segment.key, words);
+	if (reason != PARSED)
+		return reason;
 	ignore_networks(&segment.key);
 	if (words->mode == MODE_OFF)
 		return REASON_FILTER_OFF;

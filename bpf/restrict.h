@@ -85,10 +85,18 @@ static __always_inline __u32 sample_hash(const struct flow_key *key)
 	return hash * SAMPLE_FACTOR >> 32;
 }
 
-/* Whether a connection is in the sample up to `sample_max`. */
-static __always_inline int is_in_sample(const struct flow_key *key, __u32 sample_max)
+/* Why a connection is outside of the share that passes; PARSED if it is not. */
+static __always_inline enum reason judge_share(const struct flow_key *key,
+					       const struct control *words)
 {
-	return sample_max == SAMPLE_ALL || sample_hash(key) <= sample_max;
+	__u32 hash, share_max = words->share_max;
+
+	if (share_max == SAMPLE_ALL)
+		return PARSED;
+	hash = sample_hash(key);
+	if (hash <= share_max)
+		return PARSED;
+	return hash <= words->sample_max ? REASON_SHED : REASON_SAMPLED;
 }
 
 #endif

@@ -38,6 +38,7 @@ enum reason {
 	REASON_NOT_TCP,		/* IP, but not TCP */
 	REASON_UNWANTED,	/* a port, network or VLAN that the user does not want */
 	REASON_SAMPLED,		/* a connection that is not in the sample the user wants */
+	REASON_SHED,		/* a connection of the sample that is left out, since rings overflow */
 	REASON_NO_PAYLOAD,	/* a segment without data, of neither a session nor an opening */
 	REASON_TLS,		/* both ends began with a TLS record, or the data do */
 	REASON_OTHER,		/* the connection, or the data, were found not to be HTTP */
@@ -109,10 +110,11 @@ struct control {
 	__u32 hint_mask;	/* pairs of hints, minus one: they are a power of two */
 	__u32 zero;	/* always 0, which the verifier does not know */
 	__u32 elide_bytes_min;	/* minimum body that the filter may elide itself; 0: none */
-	__u32 sample_max;	/* connections with a greater sample_hash() are rejected */
+	__u32 sample_max;	/* greatest sample_hash() of the user's sample */
+	__u32 share_max;	/* connections with a greater one are rejected; at most sample_max */
 };
 
-/* control.sample_max: every connection passes. */
+/* control.share_max: every connection passes. */
 #define SAMPLE_ALL 0xffffffffu
 
 /* The choice for a port, a VLAN id or a network. */

@@ -9,7 +9,7 @@ mod usage;
 mod values;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser};
 use httplines::config::{
     Choice, Config, FanoutMode, FilterMode, HeaderShape, Input, LineFormat, Network, Output,
     PacketDirection, Restrictions, Sample,
@@ -19,7 +19,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use values::{header_name, masked_name, number, ports, seconds};
+use values::{
+    DirectionArg, FanoutArg, FilterArg, FormatArg, HeadersArg, header_name, masked_name, number,
+    ports, seconds,
+};
 
 /// HTTP traffic on the wire, as lines: the first line of every message, or a JSON line for every
 /// exchange
@@ -127,6 +130,16 @@ pub struct Args {
     #[arg(long, value_name = "1/N", help_heading = "Input", hide_short_help = true)]
     #[arg(value_parser = Sample::from_str)]
     sample: Option<Sample>,
+
+    /// When rings are full, capture fewer connections, but these whole
+    ///
+    /// If the traffic is more than this machine can capture, the kernel drops frames at random, and
+    /// every connection may have holes. With this option the share of the connections that are
+    /// captured is halved until the drops end. After 10 s without drops it grows again by one in
+    /// 32 each second. Connections outside of the share, and their exchanges in progress, are left
+    /// out and counted. The connections are chosen as by --sample.
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
+    shed: bool,
 
     /// Do not tell connections apart by VLANs and VNIs
     ///
@@ -369,39 +382,6 @@ Exit codes:
   2  wrong usage
   3  no permission: a capability is missing, or a sandbox forbids capturing";
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DirectionArg {
-    In,
-    Out,
-    Inout,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum FormatArg {
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum HeadersArg {
-    List,
-    Object,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FilterArg {
-    Http,
-    Off,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FanoutArg {
-    Flow,
-    Hash,
-    Cpu,
-    Queue,
-}
-
 impl Args {
     /// The arguments of this process.
     ///
@@ -456,6 +436,10 @@ impl Args {
             {
                 "-Q in and -Q out are for capturing with -i; a file does not record the direction \
                  of its packets: leave it out"
+            }
+            ([_, ..], _) if self.shed => {
+                "--shed is for capturing with -i; a file is read without losing packets: leave it \
+                 out, or take a sample with --sample"
             }
             _ if self.output.as_ref().is_some_and(|path| path.as_os_str().is_empty()) => {
                 "-o needs the name of a file, or - for standard output"
@@ -559,6 +543,7 @@ impl Args {
             Some(FanoutArg::Queue) => FanoutMode::Queue,
         };
         capture.is_promiscuous = !self.no_promiscuous;
+        capture.is_shedding = self.shed;
         let mut ring_kib = capture.block_count * (capture.block_bytes >> 10);
         if let Some(kibibytes) = self.buffer_kib {
             ring_kib = kibibytes;

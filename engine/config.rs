@@ -164,6 +164,9 @@ pub struct CaptureConfig {
     /// Bodies with at least this many bytes to come stay in the kernel; only packet headers are
     /// passed on. `None`: all bodies are passed to user space.
     pub elide_bytes_min: Option<u64>,
+    /// Captures only a share of the connections while rings overflow, instead of losing frames of
+    /// all.
+    pub is_shedding: bool,
     /// Whether the interfaces are put into promiscuous mode.
     pub is_promiscuous: bool,
     /// Bytes of one read from a capture file.
@@ -298,6 +301,7 @@ impl Default for CaptureConfig {
             filter: FilterMode::Http,
             fanout: FanoutMode::Flow,
             elide_bytes_min: Some(8 << 10),
+            is_shedding: false,
             is_promiscuous: true,
             read_bytes: 1 << 20,
         }

@@ -32,6 +32,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the engine looks at the interfaces and reads the kernel's counters.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same if connections are shed when frames were dropped.
+const SHED_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How long frames that passed the filter may take to reach user space after the gate was closed.
 /// They arrive within two retire timeouts; a machine that does not schedule us for seconds has
 /// other problems.
@@ -226,7 +229,9 @@ impl Engine {
         let Engine { config, names, input, writer, senders, events, sender, .. } = self;
         let shards = Shards::new(&config, names, senders, sender);
         let begun = Instant::now();
-        let run = Run { events, writer, begun };
+        let is_shedding = config.capture.is_shedding;
+        let look_interval = if is_shedding { SHED_INTERVAL } else { LOOK_INTERVAL };
+        let run = Run { events, writer, begun, look_interval };
         match input {
             Opened::Live { control, sources, interfaces } => {
                 let parts = control.fanout_key().map(|key| Part::all(config.shard_count, key));
@@ -443,6 +448,7 @@ struct Run {
     events: Receiver<Event>,
     writer: Writer,
     begun: Instant,
+    look_interval: Duration,
 }
 
 /// What the engine does after an event.
@@ -455,7 +461,7 @@ enum Turn {
 impl Run {
     fn next_turn(&self) -> Turn {
         self.writer.report_slowness();
-        match self.events.recv_timeout(LOOK_INTERVAL) {
+        match self.events.recv_timeout(self.look_interval) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {
                 self.writer.reopen();
@@ -489,6 +495,7 @@ impl Run {
         loop {
             // The kernel's counters have 32 bits. They are read long before they could wrap around.
             let _ = control.totals();
+            control.adapt_share(self.begun.elapsed());
             if let Some(names) = control.all_gone() {
                 gone = Some(SourceError::Gone { names });
                 break;

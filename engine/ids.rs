@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// The number of a shard, from 0, below the shard count of the run.
@@ -34,6 +35,28 @@ impl IfaceNames {
     pub fn get(&self, id: IfaceId) -> Option<String> {
         let names = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         names.iter().find(|(known, _)| *known == id).map(|(_, name)| name.clone())
+    }
+}
+
+/// Which share of the connections is captured now, by [`FlowKey::sample_hash`]. The control of a
+/// live capture sets it, and the shards follow.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<AtomicU32>);
+
+impl Share {
+    /// The connections up to `share_max`.
+    pub fn new(share_max: u32) -> Share {
+        Share(Arc::new(AtomicU32::new(share_max)))
+    }
+
+    /// The greatest hash of a connection that is captured.
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets it.
+    pub fn set(&self, share_max: u32) {
+        self.0.store(share_max, Ordering::Relaxed);
     }
 }
 

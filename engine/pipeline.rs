@@ -23,7 +23,7 @@ use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::config::Config;
 use crate::decode::{Decoder, OwnedSegment, Reject, Segment};
 use crate::flow::{Bypassed, Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake};
-use crate::ids::{Direction, FlowKey};
+use crate::ids::{Direction, FlowKey, Share};
 use crate::protocol::{self, Context, FlowRef, Interest, Shared};
 use crate::record::EventSink;
 use crate::sys::flow_hints::FlowHints;
@@ -75,6 +75,8 @@ pub struct Pipeline<S> {
     decoder: Decoder,
     /// What other shards pass on to this one, if there are others.
     inward: Option<Inward>,
+    /// The share of the connections that is captured, if that changes, and what it was last.
+    share: Option<(Share, u32)>,
     connections: Connections<S>,
 }
 
@@ -90,7 +92,8 @@ impl<S: EventSink> Pipeline<S> {
             stats: PipelineStats::default(),
             oldest: None,
         };
-        Pipeline { decoder: Decoder::new(config.decode.clone()), inward: None, connections }
+        let decoder = Decoder::new(config.decode.clone());
+        Pipeline { decoder, inward: None, share: None, connections }
     }
 
     /// Processes only a part of the flows.
@@ -124,6 +127,12 @@ impl<S: EventSink> Pipeline<S> {
         self
     }
 
+    /// Follows the `share` of connections that is captured ([`FrameSource::share`]), if it changes.
+    pub fn with_share(mut self, share: Option<Share>) -> Pipeline<S> {
+        self.share = share.map(|share| (share.clone(), share.get()));
+        self
+    }
+
     /// Reads `source` to its end. (A live source has no end: see [`Pipeline::poll`].)
     ///
     /// # Errors
@@ -140,6 +149,12 @@ impl<S: EventSink> Pipeline<S> {
     /// Those of the source. All frames before the error were processed.
     #[inline(always)]
     pub fn poll(&mut self, source: &mut impl FrameSource) -> Result<Polled, SourceError> {
+        if let Some((share, last)) = &self.share
+            && let share_max = share.get()
+            && share_max != *last
+        {
+            self.change_share(share_max);
+        }
         let before = self.inward.as_ref().and_then(|_| source.now());
         self.take_over();
         self.connections.oldest = None;
@@ -162,6 +177,24 @@ impl<S: EventSink> Pipeline<S> {
             self.connections.sweep(now, frame_count);
         }
         Ok(polled)
+    }
+
+    /// From now on processes only connections whose hash is at most `share_max`, and ends the
+    /// others.
+    #[cold]
+    #[inline(never)]
+    fn change_share(&mut self, share_max: u32) {
+        let Some((_, last)) = &mut self.share else { return };
+        let is_smaller = share_max < std::mem::replace(last, share_max);
+        self.decoder.set_share(share_max);
+        let Connections { flows, .. } = &mut self.connections;
+        for index in if is_smaller { flows.indices() } else { Vec::new() } {
+            let flows = &mut self.connections.flows;
+            let is_outside = |(key, ..): (&FlowKey, _, _)| key.sample_hash() > share_max;
+            if flows.parts(index).is_some_and(is_outside) {
+                self.connections.end(index, End::Shed);
+            }
+        }
     }
 
     /// The same for many flows: the flow of a frame is prefetched while the frames before it are

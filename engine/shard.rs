@@ -70,7 +70,8 @@ impl<F: FrameSource> Shard<F> {
     ) -> Shard<F> {
         let pipeline = Pipeline::new(config, records)
             .with_partition(partition)
-            .with_filter(source.hints(), config.capture.elide_bytes_min);
+            .with_filter(source.hints(), config.capture.elide_bytes_min)
+            .with_share(source.share());
         Shard { source, pipeline }
     }
 

@@ -61,6 +61,9 @@ counters! {
         unwanted,
         /// A connection that is not in the sample that the user wants.
         sampled,
+        /// A connection of the sample that is left out for now, since rings overflow: its frames
+        /// were in a ring already.
+        shed,
     }
 }
 
@@ -167,6 +170,9 @@ counters! {
         exchanges_with_gap,
         /// Requests without an answer that were left out as requested. They have no outcome.
         exchanges_left_out,
+        /// Exchanges in progress on a connection that is no longer captured, since rings overflow.
+        /// They are not reported and have no outcome.
+        exchanges_shed,
     }
 }
 

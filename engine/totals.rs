@@ -123,7 +123,7 @@ impl Totals {
             // Next to any of the above, these would only confuse.
             let late = self.shards.pipeline.flow.segments_unknown + kernel(Reason::NoPayload);
             let other_way = kernel(Reason::Direction);
-            let left_out = kernel(Reason::Sampled) + decode.sampled;
+            let left_out = self.outside_of_sample();
             seen = in_words(&[
                 (
                     late,
@@ -142,6 +142,14 @@ impl Totals {
             ([], None) => "the capture holds no packet".into(),
             (seen, _) => format!("no HTTP/1 was seen: {}{advice}", seen.join(", ")),
         })
+    }
+
+    /// Frames of connections that the sample, or the share that is captured, does not have.
+    fn outside_of_sample(&self) -> u64 {
+        let decode = &self.shards.pipeline.decode;
+        let filter =
+            |live: &LiveTotals| live.filter.of(Reason::Sampled) + live.filter.of(Reason::Shed);
+        decode.sampled + decode.shed + self.live.as_ref().map_or(0, filter)
     }
 
     /// What to try if most connections with payload have one direction only, and at least some of
@@ -194,6 +202,9 @@ impl Totals {
             ("sessions refused by a full table", filter.sessions_failed),
         ];
         row_of_parts(f, "before us", &before)?;
+        if let Some(shed) = live.shed.as_ref().filter(|shed| shed.halvings > 0) {
+            row(f, "shed", &shed.to_string())?;
+        }
         let after = [("frames that no protocol of this machine took", live.rx_unclaimed())];
         row_of_parts(f, "after us", &after)?;
         let elided = [
@@ -274,6 +285,7 @@ impl fmt::Display for Totals {
             ("truncated", exchanges.exchanges_truncated),
             ("with a gap", exchanges.exchanges_with_gap),
             ("unanswered, left out", exchanges.exchanges_left_out),
+            ("in progress, shed", exchanges.exchanges_shed),
         ];
         row_of_parts(f, "exchanges", &outcomes)?;
         for (name, parts) in protocol.rows() {

@@ -162,6 +162,7 @@ fn wrong_usage() {
         row("-i lo --idle-timeout-s 0", 2, "--idle-timeout-s takes a whole number from 1 to"),
         row("-i lo -Q sideways", 2, "--direction takes in or out or inout, not sideways"),
         row("-i lo --format xml", 2, "--format takes text or json, not xml"),
+        row("-r good.pcap --shed", 2, "--shed is for capturing with -i"),
         row("-r good.pcap -Q in", 2, "a file does not record the direction of"),
         row("-r good.pcap --all-headers", 2, "are for JSON lines: add -o FILE"),
         row("-r good.pcap --header a --format text -o out.jsonl", 2, "are for JSON lines"),

@@ -338,10 +338,13 @@ mod root {
         proptest!(cases, |(
             restrictions in restrictions(),
             is_vlan_ignored: bool,
+            share in prop_oneof![Just(u32::MAX), any::<u32>()],
             frames in frames,
         )| {
+            let share_max = share.min(restrictions.sample.hash_max());
             let decode = DecodeConfig { restrictions, is_vlan_ignored, ..Default::default() };
             let filter = load(&decode).expect("it was loaded before");
+            filter.set_share(share_max);
             for ((a, b, port, other_port, is_v6), tags, is_tunnelled) in frames {
                 let end = |last: u8, port: u16| match is_v6 {
                     false => address(&format!("10.0.0.{last}:{port}")),
@@ -355,6 +358,7 @@ mod root {
                 let expected = match decoded(&decode, &frame) {
                     Err(Reject::Unwanted) => (Reason::Unwanted, None),
                     Err(Reject::Sampled) => (Reason::Sampled, None),
+                    Ok(key) if key.sample_hash() > share_max => (Reason::Shed, None),
                     found => (Reason::Admitted, found.ok().map(|key| key_bytes(&key))),
                 };
                 prop_assert_eq!(judged(&filter, &frame), expected);

@@ -48,6 +48,7 @@ mod retransmission;
 mod same;
 mod schema;
 mod selection;
+mod shed;
 mod sink;
 mod starts;
 mod strangers;

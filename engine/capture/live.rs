@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
 use crate::config::{ANY_INTERFACE, CaptureConfig, DecodeConfig, FanoutMode, FilterMode};
-use crate::ids::{IfaceId, IfaceNames};
+use crate::ids::{IfaceId, IfaceNames, Share};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::Filter;
 use crate::sys::flow_hints::FlowHints;
@@ -26,6 +26,7 @@ use crate::time::TimestampNs;
 mod control;
 mod error;
 mod links;
+mod shed;
 mod slow_start;
 mod totals;
 
@@ -54,7 +55,7 @@ use slow_start::SlowStart;
 pub use control::LiveControl;
 pub use error::LiveOpenError;
 pub use links::Softnet;
-pub use totals::{InterfaceTotals, LiveTotals};
+pub use totals::{InterfaceTotals, LiveTotals, ShedTotals};
 
 /// Opens live captures.
 #[derive(Debug)]
@@ -110,6 +111,8 @@ impl LiveCapture {
         let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
         known.sort_unstable();
         let hints = (config.filter == FilterMode::Http).then(|| filter.hints());
+        let share = Share::new(decode.restrictions.sample.hash_max());
+        let share = config.is_shedding.then_some(share);
         let source = |rings: Vec<ShardRing>| LiveSource {
             waits: WaitSet::default(),
             idle_wait_count: 0,
@@ -118,9 +121,11 @@ impl LiveCapture {
             names: names.clone(),
             known: known.clone(),
             hints: hints.clone(),
+            share: share.clone(),
         };
         let sources = rings.into_iter().map(source).collect();
-        Ok((LiveControl::new(filter, fanout, watched, links, &present), sources))
+        let control = LiveControl::new(filter, fanout, watched, links, &present);
+        Ok((control.with_shedding(share), sources))
     }
 }
 
@@ -304,6 +309,8 @@ pub struct LiveSource {
     known: Vec<u32>,
     /// The hint map of the filter, if the filter looks for HTTP.
     hints: Option<FlowHints>,
+    /// The share of connections that passes, if it changes.
+    share: Option<Share>,
 }
 
 impl LiveSource {
@@ -395,6 +402,10 @@ impl FrameSource for LiveSource {
 
     fn hints(&self) -> Option<FlowHints> {
         self.hints.clone()
+    }
+
+    fn share(&self) -> Option<Share> {
+        self.share.clone()
     }
 }
 

@@ -5,7 +5,7 @@
 //! and [`pcap`] (capture files). The engine cannot tell which of them it reads from. The live
 //! source exists with the feature `live` only.
 
-use crate::ids::IfaceId;
+use crate::ids::{IfaceId, Share};
 use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
 
@@ -219,6 +219,11 @@ pub trait FrameSource {
 
     /// Where to hint which frames the source may leave out, if it can use such hints.
     fn hints(&self) -> Option<FlowHints> {
+        None
+    }
+
+    /// The share of the connections that it delivers, if that changes.
+    fn share(&self) -> Option<Share> {
         None
     }
 }

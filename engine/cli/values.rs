@@ -1,11 +1,50 @@
 //! The values of options. The errors complete a sentence that ends with "takes".
 
+use clap::ValueEnum;
 use httplines::sys::interface::{Interfaces, index_of};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A run that is to stop by itself stops within this time: a year.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The values of -Q.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DirectionArg {
+    In,
+    Out,
+    Inout,
+}
+
+/// The values of --format.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum FormatArg {
+    Text,
+    Json,
+}
+
+/// The values of --headers-as.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum HeadersArg {
+    List,
+    Object,
+}
+
+/// The values of --filter.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FilterArg {
+    Http,
+    Off,
+}
+
+/// The values of --fanout.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FanoutArg {
+    Flow,
+    Hash,
+    Cpu,
+    Queue,
+}
 
 /// A number from `MIN` to `MAX`.
 pub fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {

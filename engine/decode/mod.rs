@@ -48,7 +48,7 @@ pub use tcp::TcpFlags;
 pub use tunnel::{Encapsulation, TunnelPath};
 
 use crate::capture::Frame;
-use crate::config::{DecodeConfig, Restrictions};
+use crate::config::DecodeConfig;
 use crate::ids::{Direction, FlowKey, IfaceId, REALM_IPV6};
 use crate::stats::{DatagramStats, DecodeStats};
 use crate::time::TimestampNs;
@@ -56,6 +56,7 @@ use cursor::{Cursor, EncapsulationStack};
 use fragments::FragmentTable;
 use ip::{Fragment, Packet};
 use link::Network;
+use restrict::Admission;
 use std::fmt;
 
 /// Maximum depth of nested encapsulations: tunnels, label stacks, PPPoE. More occur only in
@@ -155,6 +156,8 @@ pub enum Reject {
     Unwanted,
     /// A connection that is not in the sample that the user wants.
     Sampled,
+    /// A connection of the sample that is left out for now, since rings overflow.
+    Shed,
 }
 
 impl DecodeStats {
@@ -184,6 +187,7 @@ impl DecodeStats {
             Reject::UnsupportedLink => &mut self.unsupported_link,
             Reject::Unwanted => &mut self.unwanted,
             Reject::Sampled => &mut self.sampled,
+            Reject::Shed => &mut self.shed,
         };
         *counter += 1;
     }
@@ -201,8 +205,8 @@ pub trait Forward: fmt::Debug + Send {
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecodeConfig,
-    /// The user's restrictions, if there are any.
-    restrictions: Option<Restrictions>,
+    /// Which connections are wanted, if not all are.
+    admission: Option<Admission>,
     fragments: FragmentTable,
     /// The datagram that was completed last. The segment returned for it borrows from here.
     datagram: Vec<u8>,
@@ -221,10 +225,10 @@ impl Decoder {
     /// A decoder without any state.
     pub fn new(limits: DecodeConfig) -> Decoder {
         let fragments = FragmentTable::new(&limits);
-        let restrictions = Some(limits.restrictions.clone()).filter(|it| !it.is_empty());
+        let admission = Admission::new(&limits.restrictions, u32::MAX);
         Decoder {
             limits,
-            restrictions,
+            admission,
             fragments,
             datagram: Vec::new(),
             forward: None,
@@ -235,6 +239,12 @@ impl Decoder {
     /// Lets `forward` decide about the segments of joined datagrams; `None` keeps them all.
     pub fn set_forward(&mut self, forward: Option<Box<dyn Forward>>) {
         self.forward = forward;
+    }
+
+    /// From now on rejects the connections whose [`FlowKey::sample_hash`] is greater than
+    /// `share_max`.
+    pub(crate) fn set_share(&mut self, share_max: u32) {
+        self.admission = Admission::new(&self.limits.restrictions, share_max);
     }
 
     /// Counts about datagrams so far, apart from the outcome of each frame.
@@ -258,9 +268,9 @@ impl Decoder {
     #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         match fast_path::segment(frame) {
-            Some(segment) => match &self.restrictions {
+            Some(segment) => match &self.admission {
                 None => Ok(segment),
-                Some(restrictions) => restrictions.check(&segment.key).map(|()| segment),
+                Some(admission) => admission.check(&segment.key).map(|()| segment),
             },
             None => self.decode_slow(frame),
         }
@@ -274,10 +284,10 @@ impl Decoder {
         let network = link::network_of(&mut cursor, frame)?;
         let packet = self.packet(&mut cursor, network)?;
         if packet.is_tcp() {
-            return segment(frame, &packet, cursor, self.restrictions.as_ref());
+            return segment(frame, &packet, cursor, self.admission.as_ref());
         }
         match self.find(&mut cursor, packet, frame.timestamp)? {
-            Found::Tcp(packet) => segment(frame, &packet, cursor, self.restrictions.as_ref()),
+            Found::Tcp(packet) => segment(frame, &packet, cursor, self.admission.as_ref()),
             Found::Datagram(datagram, packet) => {
                 self.decode_datagram(frame, datagram, packet, cursor.encapsulations)
             }
@@ -323,7 +333,7 @@ impl Decoder {
         };
         self.datagram = tcp.0;
         let cursor = Cursor::new(&self.datagram, tcp.1, encapsulations);
-        let segment = segment(frame, &packet, cursor, self.restrictions.as_ref())?;
+        let segment = segment(frame, &packet, cursor, self.admission.as_ref())?;
         if let Some(forward) = &mut self.forward {
             forward.forward(&segment)?;
         }
@@ -418,7 +428,7 @@ fn segment<'a>(
     frame: &Frame<'_>,
     packet: &Packet,
     mut cursor: Cursor<'a>,
-    restrictions: Option<&Restrictions>,
+    admission: Option<&Admission>,
 ) -> Result<Segment<'a>, Reject> {
     let start = cursor.rest();
     let tcp = tcp::header(&mut cursor)?;
@@ -429,8 +439,8 @@ fn segment<'a>(
         cursor.encapsulations.vlans.ids,
         cursor.encapsulations.realm | if packet.is_v6 { REALM_IPV6 } else { 0 },
     );
-    if let Some(restrictions) = restrictions {
-        restrictions.check(&key)?;
+    if let Some(admission) = admission {
+        admission.check(&key)?;
     }
     if cursor.encapsulations.is_vlan_ignored {
         key.ignore_networks();

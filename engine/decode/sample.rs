@@ -34,11 +34,6 @@ impl Sample {
     pub fn is_all(self) -> bool {
         self.0.get() == 1
     }
-
-    /// Whether it has the connection `key`.
-    pub fn contains(self, key: &FlowKey) -> bool {
-        self.is_all() || key.sample_hash() <= self.hash_max()
-    }
 }
 
 #[cfg(test)]
@@ -53,7 +48,7 @@ mod tests {
             let [_, _, high, low] = number.to_be_bytes();
             let mut client = server;
             let mut port = [156, 64];
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 client[2..4].copy_from_slice(&[high, low])
             } else {
                 port = [high, low]
@@ -66,10 +61,11 @@ mod tests {
     fn a_sample_has_its_share_and_a_smaller_one_is_part_of_it() {
         for n in [2, 3, 16, 100] {
             let [sample, half] = [n, 2 * n].map(|n| Sample::one_in(n).expect("not zero"));
-            let count = keys().filter(|key| sample.contains(key)).count() as f64;
+            let is_in = |sample: Sample, key: &FlowKey| key.sample_hash() <= sample.hash_max();
+            let count = keys().filter(|key| is_in(sample, key)).count() as f64;
             let expected = f64::from(1 << 16) / f64::from(n);
             assert!((count - expected).abs() < 5.0 * expected.sqrt(), "{count}, not {expected}");
-            assert!(keys().all(|key| sample.contains(&key) || !half.contains(&key)));
+            assert!(keys().all(|key| is_in(sample, &key) || !is_in(half, &key)));
         }
         let all = Sample::default();
         assert!(all.is_all() && all.hash_max() == u32::MAX && Sample::one_in(0).is_none());

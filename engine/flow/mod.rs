@@ -138,6 +138,8 @@ pub enum End {
     Reused,
     /// The capture ended.
     Exit,
+    /// It is no longer captured, since rings overflow. Its exchanges are not reported.
+    Shed,
 }
 
 impl End {
@@ -150,6 +152,7 @@ impl End {
             End::Evicted => "evicted",
             End::Reused => "reused",
             End::Exit => "exit",
+            End::Shed => "shed",
         }
     }
 }

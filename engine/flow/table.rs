@@ -221,7 +221,7 @@ impl<S: Default> FlowTable<S> {
     #[cold]
     pub fn end(&mut self, index: FlowIndex, end: End, events: &mut impl FlowEvents<S>) {
         let next = self.end_for_next(index, end, None, events);
-        if let Some(next) = next.filter(|_| matches!(end, End::Exit | End::Evicted)) {
+        if let Some(next) = next.filter(|_| matches!(end, End::Exit | End::Evicted | End::Shed)) {
             self.end(next, end, events);
         }
     }
@@ -522,7 +522,7 @@ impl<S: Default> FlowTable<S> {
             End::Idle => self.context.stats.flows_idle += 1,
             End::Evicted => self.context.stats.flows_evicted += 1,
             End::Reused => self.context.stats.flows_reused += 1,
-            End::Fin | End::Rst | End::Exit => {}
+            End::Fin | End::Rst | End::Exit | End::Shed => {}
         }
         Some((flow.key, next))
     }

@@ -85,6 +85,10 @@ impl<S: EventSink> Recorder<S> {
             self.stats.exchanges_left_out += 1;
             return self.pool.give_back(id);
         }
+        if end == Some(End::Shed) {
+            self.stats.exchanges_shed += 1;
+            return self.pool.give_back(id);
+        }
         exchange.outcome = Some(outcome);
         exchange.end = end;
         exchange.is_midstream = flow.handshake.is_midstream();

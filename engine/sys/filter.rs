@@ -33,7 +33,8 @@ const CONTROL_RESTRICTIONS: usize = 12;
 const CONTROL_HINT_MASK: usize = 16;
 const CONTROL_ELIDE_BYTES_MIN: usize = 24;
 const CONTROL_SAMPLE_MAX: usize = 28;
-const CONTROL_BYTES: usize = 32;
+const CONTROL_SHARE_MAX: usize = 32;
+const CONTROL_BYTES: usize = 36;
 
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +113,9 @@ impl Filter {
             is_vlan_ignored: decode.is_vlan_ignored,
         };
         filter.write_word(CONTROL_RESTRICTIONS, restrict::kinds(&decode.restrictions));
-        filter.write_word(CONTROL_SAMPLE_MAX, decode.restrictions.sample.hash_max());
+        let sample_max = decode.restrictions.sample.hash_max();
+        filter.write_word(CONTROL_SAMPLE_MAX, sample_max);
+        filter.set_share(sample_max);
         filter.write_word(CONTROL_HINT_MASK, pair_count - 1);
         let elide_bytes_min = config.elide_bytes_min.unwrap_or(0);
         filter.write_word(CONTROL_ELIDE_BYTES_MIN, elide_bytes_min.try_into().unwrap_or(0));
@@ -142,6 +145,12 @@ impl Filter {
         if gate == Gate::Shut {
             await_readers();
         }
+    }
+
+    /// From now on rejects the connections whose [`FlowKey::sample_hash`](crate::ids::FlowKey) is
+    /// greater than `share_max`, which is at most that of the sample.
+    pub fn set_share(&self, share_max: u32) {
+        self.write_word(CONTROL_SHARE_MAX, share_max);
     }
 
     /// All counts so far.
@@ -260,6 +269,7 @@ mod tests {
         assert_eq!(CONTROL_HINT_MASK, offset_of!(types::control, hint_mask));
         assert_eq!(CONTROL_ELIDE_BYTES_MIN, offset_of!(types::control, elide_bytes_min));
         assert_eq!(CONTROL_SAMPLE_MAX, offset_of!(types::control, sample_max));
+        assert_eq!(CONTROL_SHARE_MAX, offset_of!(types::control, share_max));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! [`LiveControl`]: the gate and the totals of a live capture.
 
 use std::io;
+use std::time::Duration;
 
 use super::links::Links;
+use super::shed::Shedding;
 use super::totals::{InterfaceTotals, LiveTotals};
-use crate::ids::FlowHashKey;
+use crate::ids::{FlowHashKey, Share};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::{Filter, Gate};
 use crate::sys::interface::{Interface, Interfaces};
@@ -18,6 +20,8 @@ pub struct LiveControl {
     watched: Vec<Watched>,
     links: Links,
     totals: LiveTotals,
+    /// If connections are left out while rings overflow.
+    shedding: Option<Shedding>,
 }
 
 /// An interface and its sockets.
@@ -48,7 +52,21 @@ impl LiveControl {
             totals.interfaces.push(InterfaceTotals { name, ..InterfaceTotals::default() });
             watched.push(Watched { ifindex, is_gone: false, sockets });
         }
-        LiveControl { filter, fanout, watched, links, totals }
+        LiveControl { filter, fanout, watched, links, totals, shedding: None }
+    }
+
+    /// Captures only a share of the connections while rings overflow.
+    pub(super) fn with_shedding(mut self, share: Option<Share>) -> LiveControl {
+        self.shedding = share.map(Shedding::new);
+        self
+    }
+
+    /// Adapts the share of connections that are captured to the drops so far, if connections are
+    /// shed. `now` is the time since the start.
+    pub fn adapt_share(&mut self, now: Duration) {
+        let Some(shedding) = &mut self.shedding else { return };
+        self.filter.set_share(shedding.look(self.totals.drops(), now));
+        self.totals.shed = Some(shedding.totals().clone());
     }
 
     /// The key of the hash by which our own BPF program chooses the shards, if it does.

@@ -1,6 +1,8 @@
 //! [`LiveTotals`]: the kernel's counts of a live capture.
 
 use crate::sys::counters::FilterCounters;
+use std::fmt;
+use std::time::Duration;
 
 /// The frames an interface has delivered and lost since the capture was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,31 @@ pub struct InterfaceTotals {
     pub rx_missed: u64,
 }
 
+/// How much of the traffic was left out while rings overflowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShedTotals {
+    /// How often the share of the connections was halved.
+    pub halvings: u64,
+    /// The smallest share of the connections, of 1000; 0 if there never was less than all.
+    pub least_permille: u64,
+    /// How long the share was less than all.
+    pub below_all_ms: u64,
+}
+
+impl fmt::Display for ShedTotals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ShedTotals { halvings, least_permille, below_all_ms } = self;
+        write!(
+            f,
+            "at least {}.{}% of the connections were captured, not all for {:.1?}; \
+             halved {halvings} times",
+            least_permille / 10,
+            least_permille % 10,
+            Duration::from_millis(*below_all_ms),
+        )
+    }
+}
+
 /// What happened to all frames since the capture was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveTotals {
@@ -31,6 +58,8 @@ pub struct LiveTotals {
     /// Frames dropped because a CPU's backlog was full (`/proc/net/softnet_stat`), on all
     /// interfaces.
     pub softnet_dropped: u64,
+    /// What was shed, if that was asked for.
+    pub shed: Option<ShedTotals>,
     /// Frames that an ifb device saw and could not send on. It is where they end, and no loss.
     pub dropped_by_ifb: u64,
 }
