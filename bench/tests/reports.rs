@@ -204,6 +204,8 @@ mod root {
                 "not IP" => Reason::NotIp,
                 "not TCP" => Reason::NotTcp,
                 "unwanted port" => Reason::Unwanted,
+                "not in the sample" => Reason::Sampled,
+                "shed" => Reason::Shed,
                 "elided" => Reason::Elided,
                 "body" => Reason::BodyAck,
                 "tunnel" => Reason::Tunnel,

@@ -3,7 +3,7 @@
 use crate::spread::Spread;
 use crate::sys;
 use anyhow::{Context, ensure};
-use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection};
+use httplines::config::{CaptureConfig, DecodeConfig, FilterMode, PacketDirection, Sample};
 use httplines::ids::Direction;
 use httplines::sys::counters::Reason;
 use httplines::sys::filter::{Filter, Gate};
@@ -93,6 +93,8 @@ struct Filters {
     off: Filter,
     out: Filter,
     excluding: Filter,
+    sampling: Filter,
+    shedding: Filter,
     granted: Filter,
 }
 
@@ -101,7 +103,12 @@ impl Filters {
         let decode = DecodeConfig::default();
         let mut excluding = decode.clone();
         excluding.restrictions.ports.unwanted.push(packet::SERVER_PORT..=packet::SERVER_PORT);
+        let mut sampling = decode.clone();
+        // No connection of the paths is in it.
+        sampling.restrictions.sample = Sample::one_in(u32::MAX).unwrap_or_default();
         let plain = CaptureConfig::default;
+        let shedding = Filter::load(&plain(), &decode)?;
+        shedding.set_share(0);
         Ok(Filters {
             http: Filter::load(&plain(), &decode)?,
             off: Filter::load(&CaptureConfig { filter: FilterMode::Off, ..plain() }, &decode)?,
@@ -110,6 +117,8 @@ impl Filters {
                 &decode,
             )?,
             excluding: Filter::load(&plain(), &excluding)?,
+            sampling: Filter::load(&plain(), &sampling)?,
+            shedding,
             granted: granted(Filter::load(&plain(), &decode)?),
         })
     }
@@ -121,6 +130,8 @@ impl Filters {
             Setting::Off => &self.off,
             Setting::Out => &self.out,
             Setting::Excluding => &self.excluding,
+            Setting::Sampling => &self.sampling,
+            Setting::Shedding => &self.shedding,
             Setting::Granted => &self.granted,
         };
         for map in [filter.sessions(), filter.openings()] {

@@ -33,6 +33,10 @@ pub enum Setting {
     Out,
     /// The server's port is excluded: `--exclude-port`.
     Excluding,
+    /// No connection of the paths is in the sample: `--sample`.
+    Sampling,
+    /// All connections are shed: `--shed`.
+    Shedding,
     /// The default, with a grant of user space for the client's data, as a body.
     Granted,
 }
@@ -130,6 +134,8 @@ fn rejects() -> Vec<Path> {
     let get = frame(ToServer, ACK, GET);
     vec![
         path("unwanted port", Reason::Unwanted, get.clone()).with(Setting::Excluding),
+        path("not in the sample", Reason::Sampled, get.clone()).with(Setting::Sampling),
+        path("shed", Reason::Shed, get.clone()).with(Setting::Shedding),
         path("gate shut", Reason::Gated, get.clone()).with(Setting::Shut),
         path("other direction", Reason::Direction, get).with(Setting::Out),
         path("not IP: ARP", Reason::NotIp, ethernet(&[], 0x0806, &[0; 28])),
