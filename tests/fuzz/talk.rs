@@ -28,6 +28,7 @@ struct Tally {
     exchanges: Vec<String>,
     is_request_missing: bool,
     has_interim: bool,
+    has_conflict: bool,
     /// A head did not end, as far as can be told.
     is_head_open: bool,
 }
@@ -78,6 +79,7 @@ impl Tally {
         }
         self.is_request_missing |= !request.is_seen;
         self.has_interim |= !exchange.interim.is_empty();
+        self.has_conflict |= exchange.exchange.is_conflict;
     }
 }
 
@@ -226,7 +228,8 @@ impl Script {
         // After a loss, or when the parser has lost synchronisation, heads are only accepted at the
         // start of frames. The same holds for a head in place of a body that the client withheld or
         // that the response to HEAD did not have, and for a head after one that was cut and whose
-        // rest did not arrive. (Of an interim response that an end cut, only the status is told.)
+        // rest did not arrive, and for a response behind a body whose length is contradicted. (Of an
+        // interim response that an end cut, only the status is told.)
         let is_interim_cut = tally.has_interim && self.has_bytes_behind_end;
         let is_in_place = stats.resyncs + stats.bytes_skipped == 0
             && stats.heads_unfinished + stats.heads_cut == 0
@@ -234,6 +237,7 @@ impl Script {
             && !tally.is_request_missing
             && !tally.is_head_open
             && !is_interim_cut
+            && !tally.has_conflict
             && !tally.request_heads.iter().any(|head| contains(head, b"expect"));
         let is_plain = self.mode & 3 == 0 && !self.has_gap && !has_changed;
         (is_in_place && is_plain).then_some(tally.exchanges)
