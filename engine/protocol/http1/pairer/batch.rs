@@ -60,9 +60,10 @@ impl Pairer {
         self.end_batch(cx, end == Some(End::Fin) && !is_announced);
     }
 
-    /// Reports the batch, paired if `is_whole` and as many responses came as requests.
+    /// Reports the batch, paired if `is_whole` and as many responses came as requests. If it is not
+    /// certain yet who the client is, the responses wait for that, unpaired.
     pub fn end_batch<S: EventSink>(&mut self, cx: &mut Http1Context<'_, S>, is_whole: bool) {
-        if self.batch.take().is_none() {
+        if self.batch.take().is_none() || self.guess.is_some() {
             return;
         }
         let is_paired = is_whole

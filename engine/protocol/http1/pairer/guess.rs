@@ -78,7 +78,9 @@ impl Pairer {
         if self.guess.take().is_none() {
             return;
         }
-        while let Some(id) = self.held.pop(cx.pool()) {
+        // The responses of a batch go on waiting, at the end of the list.
+        for _ in 0..self.held.count() {
+            let Some(id) = self.held.pop(cx.pool()) else { break };
             self.report_messages(cx, id);
             let exchange = cx.pool().exchange(id);
             let (outcome, end) = (exchange.outcome.take(), exchange.end.take());
