@@ -1,9 +1,12 @@
 //! Connections whose beginning is unknown: what later messages say about the first that was found.
 
 use super::tests::{TestConnection, connection};
-use crate::flow::{Chunk, End, Handshake};
+use crate::decode::{SeqNumber, TunnelPath};
+use crate::flow::{Chunk, End, Handshake, SegmentMeta};
 use crate::ids::Direction::{Forward, Reverse};
+use crate::ids::IfaceId;
 use crate::protocol::{Carried, Context, FlowRef, Interest, Kind};
+use crate::time::TimestampNs;
 use proptest::prelude::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -430,5 +433,27 @@ proptest! {
                 prop_assert_eq!(&target[1..], bytes, "{}", note);
             }
         }
+    }
+}
+
+/// What waits for the client to be known is not taken from the list and put back without end.
+#[test]
+fn a_batch_may_end_before_the_client_is_known() {
+    for end in [End::Exit, End::Fin] {
+        let mut cut = late();
+        cut.ask("GET / HTTP/1.1\n\nPUT /p HTTP/1.1\nTransfer-Encoding:\n\n");
+        let meta = SegmentMeta {
+            timestamp: TimestampNs(2_000_000),
+            iface: IfaceId(0),
+            tunnel: TunnelPath::default(),
+            ack: None,
+            seq: SeqNumber(0),
+            is_frame_start: true,
+        };
+        cut.take(Reverse, Chunk::Bytes(b"HTTP/1.1 100 \n", &meta));
+        if end == End::Fin {
+            cut.take(Reverse, Chunk::Fin);
+        }
+        assert_eq!(cut.end(end).len(), 3);
     }
 }
