@@ -5,8 +5,12 @@ use httplines::decode::{Segment, SeqNumber, TcpFlags, TunnelPath};
 use httplines::flow::{Chunk, End, FlowEvents, FlowTable, Handshake};
 use httplines::ids::{Direction, FlowKey, IfaceId};
 use httplines::time::TimestampNs;
+use std::collections::VecDeque;
 
 const MS: u64 = 1_000_000;
+
+/// How far behind the segment with which a connection is joined its others may lie.
+const JOIN_WINDOW_BYTES: i32 = 1 << 20;
 
 /// The byte at an offset of any honest stream: lines that begin like messages, each of them
 /// different.
@@ -61,15 +65,24 @@ pub struct Segments {
     now_ms: u64,
 }
 
+/// A segment of an unknown connection.
+#[derive(Debug)]
+struct Unknown {
+    key: FlowKey,
+    way: Direction,
+    at: SeqNumber,
+    len_bytes: u64,
+    timestamp: TimestampNs,
+}
+
 /// What was sent, and what the flow table delivered.
 #[derive(Debug)]
 struct Watch {
     is_honest: bool,
     senders: [[Sender; 2]; 4],
     taken_bytes: u64,
-    /// Segments of unknown connections that look like text: their key, direction, position and
-    /// length.
-    unknown: Vec<(FlowKey, Direction, SeqNumber, u64)>,
+    /// Segments of unknown connections that look like text.
+    unknown: VecDeque<Unknown>,
     heard_bytes: u64,
     gap_bytes: u64,
     heard: [Vec<String>; 4],
@@ -179,7 +192,7 @@ impl Segments {
             is_honest: mode & 1 == 0,
             senders,
             taken_bytes: 0,
-            unknown: Vec::new(),
+            unknown: VecDeque::new(),
             heard_bytes: 0,
             gap_bytes: 0,
             heard: Default::default(),
@@ -272,24 +285,44 @@ impl Segments {
         let entered = self.table.enter(segment, &mut self.watch);
         let watch = &mut self.watch;
         let len_bytes = segment.payload.len() as u64;
+        let grace_ns = self.limits.reorder_grace_ms * MS;
+        let since = TimestampNs(segment.timestamp.0.saturating_sub(grace_ns));
         match self.table.stats().segments_unknown.checked_sub(unknown_count) {
             Some(0) => watch.taken_bytes += len_bytes,
             Some(_) => {
+                let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
                 let begin = &segment.payload[..segment.payload.len().min(16)];
-                let is_text = begin.is_ascii() && (1..=2048).contains(&len_bytes);
-                let place = (segment.key, segment.direction, segment.payload_seq(), len_bytes);
-                watch.unknown.extend(is_text.then_some(place));
+                if (1..=2048).contains(&len_bytes) && begin.iter().all(is_text) {
+                    let is_old = |it: &Unknown| it.timestamp < since;
+                    while watch.unknown.len() == 256 || watch.unknown.front().is_some_and(is_old) {
+                        watch.unknown.pop_front();
+                    }
+                    watch.unknown.push_back(Unknown {
+                        key: segment.key,
+                        way: segment.direction,
+                        at: segment.payload_seq(),
+                        len_bytes,
+                        timestamp: segment.timestamp,
+                    });
+                }
             }
-            // It begins a connection to which earlier ones belong: the last of those behind it.
+            // It begins a connection to which earlier ones belong: those that came within the grace
+            // and lie behind it, not too far.
             None => {
-                let adopted = unknown_count - self.table.stats().segments_unknown;
-                let is_behind = |(key, way, at, _): &&(FlowKey, Direction, SeqNumber, u64)| {
-                    *key == segment.key
-                        && *way == segment.direction
-                        && at.distance(segment.payload_end()) >= 0
-                };
-                let behind = watch.unknown.iter().rev().filter(is_behind).map(|it| it.3);
-                watch.taken_bytes += len_bytes + behind.take(adopted as usize).sum::<u64>();
+                let mut adopted = unknown_count - self.table.stats().segments_unknown;
+                watch.taken_bytes += len_bytes;
+                watch.unknown.retain(|it| {
+                    let distance = it.at.distance(segment.payload_end());
+                    let is_adopted = adopted > 0
+                        && it.key == segment.key
+                        && it.way == segment.direction
+                        && it.timestamp >= since
+                        && (0..JOIN_WINDOW_BYTES).contains(&distance);
+                    adopted -= u64::from(is_adopted);
+                    watch.taken_bytes += if is_adopted { it.len_bytes } else { 0 };
+                    !is_adopted
+                });
+                assert_eq!(adopted, 0, "segments were adopted that did not fit");
             }
         }
         let Some(index) = entered else { return };
