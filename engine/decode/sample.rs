@@ -58,6 +58,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many keys take Miri minutes")]
     fn a_sample_has_its_share_and_a_smaller_one_is_part_of_it() {
         for n in [2, 3, 16, 100] {
             let [sample, half] = [n, 2 * n].map(|n| Sample::one_in(n).expect("not zero"));
