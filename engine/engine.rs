@@ -32,7 +32,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the engine looks at the interfaces and reads the kernel's counters.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same if connections are shed when frames were dropped.
+/// How often it reads the counters of frames if connections are shed when frames were dropped.
 const SHED_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long frames that passed the filter may take to reach user space after the gate was closed.
@@ -492,9 +492,15 @@ impl Run {
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
         let mut gone = None;
+        let mut looked_at: Option<Instant> = None;
         loop {
             // The kernel's counters have 32 bits. They are read long before they could wrap around.
-            let _ = control.totals();
+            let _ = if looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL) {
+                looked_at = Some(Instant::now());
+                control.totals()
+            } else {
+                control.counts()
+            };
             control.adapt_share(self.begun.elapsed());
             if let Some(names) = control.all_gone() {
                 gone = Some(SourceError::Gone { names });

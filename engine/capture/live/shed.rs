@@ -110,9 +110,10 @@ impl Shedding {
         }
     }
 
-    /// The share, of 1000: at least 1, since it is never none.
+    /// The share, of 1000, rounded: at least 1, since it is never none.
     fn permille(&self) -> u64 {
-        (u64::from(self.share_max) * 1000 / u64::from(self.whole_max.max(1))).max(1)
+        let whole = u64::from(self.whole_max.max(1));
+        ((u64::from(self.share_max) * 1000 + whole / 2) / whole).max(1)
     }
 
     fn say(&mut self, text: &str) {
@@ -191,7 +192,7 @@ mod tests {
         run.looks(3, 1000, 0);
         assert_eq!([run.look(1000, 0), run.share.get()], [whole_max; 2]);
         let totals = run.shedding.totals();
-        assert_eq!((totals.halvings, totals.least_permille), (1, 499));
+        assert_eq!((totals.halvings, totals.least_permille), (1, 500));
         assert!((25_000..29_000).contains(&totals.below_all_ms), "{totals:?}");
     }
 
