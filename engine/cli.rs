@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what it means.
 
+mod files;
 mod habits;
 #[cfg(test)]
 mod manual;
@@ -188,6 +189,9 @@ pub struct Args {
     /// The shard's number is put before the extension of the name given with -o.
     #[arg(long, help_heading = "Output", hide_short_help = true)]
     output_per_shard: bool,
+
+    #[command(flatten)]
+    files: files::FilesArgs,
 
     /// Also report these headers: Via,X-Request-Id (JSON)
     ///
@@ -576,6 +580,7 @@ impl Args {
             FormatArg::Json => LineFormat::Json,
         };
         emit.is_per_shard = self.output_per_shard;
+        emit.files = self.files.config();
         emit.extra_headers = self.headers.clone();
         emit.is_all_headers = self.all_headers;
         emit.header_shape = match self.headers_as {

@@ -212,9 +212,9 @@ impl Engine {
             }
         };
         let patience = Patience::default();
-        let sinks = open_sinks(&config.emit, shard_count, policy, &patience)?;
+        let outputs = open_sinks(&config.emit, shard_count, policy, &patience)?;
         let (senders, writer) =
-            Writer::start(sinks, shard_count, Limits::from(&config.emit), policy)?;
+            Writer::start_outputs(outputs, shard_count, Limits::from(&config.emit), policy)?;
         let (sender, events) = channel();
         Ok(Engine { config, names, input, writer, senders, events, sender, patience })
     }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use cli::stderr::{self, say};
 use httplines::capture::pcap::install_sigbus_handler;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
+use httplines::output::WriterError;
 use httplines::sys::interface::Interfaces;
 use httplines::sys::signals;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -112,6 +113,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(EngineError::File(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Output(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Config(_) | EngineError::SameFile) => EXIT_USAGE,
+        Some(EngineError::Output(WriterError::NotRotated { .. })) => EXIT_USAGE,
         _ => EXIT_RUNTIME,
     }
 }

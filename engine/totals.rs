@@ -299,6 +299,16 @@ impl fmt::Display for Totals {
             parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
         }
         row(f, "written", &parts)?;
+        let files = &writer.files;
+        let files = [
+            ("closed", files.rotations),
+            ("rotations failed", files.rotation_failures),
+            ("deleted", files.files_deleted),
+            ("bytes deleted", files.bytes_deleted),
+            ("compressed", files.files_compressed),
+            ("neither deleted nor compressed: failures", files.janitor_failures),
+        ];
+        row_of_parts(f, "files", &files)?;
         if self.is_running {
             return Ok(());
         }

@@ -16,6 +16,14 @@ pub enum WriterError {
         /// The system's error.
         source: io::Error,
     },
+    /// An output is to be rotated that is no file.
+    #[error(
+        "{name} is no file, and only files are rotated; leave out -C and -G, or name a file with -o"
+    )]
+    NotRotated {
+        /// The output.
+        name: String,
+    },
     /// Standard output could not be used.
     #[error("cannot use standard output: {}", words_of(.0))]
     Stdout(#[source] io::Error),

@@ -3,9 +3,28 @@
 use crate::config::{EmitConfig, Output};
 use crate::output::batch::Policy;
 use crate::output::error::WriterError;
+use crate::output::files::Files;
 use crate::output::patience::Patience;
+use crate::output::rotation::Rotation;
 use crate::output::sink::{FileSink, Sink, StdoutSink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The outputs of a run.
+#[derive(Default)]
+pub struct Outputs {
+    /// One for all shards, or one for each.
+    pub(super) sinks: Vec<Box<dyn Sink>>,
+    /// If files are closed.
+    pub(super) files: Option<Arc<Files>>,
+}
+
+impl std::fmt::Debug for Outputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.sinks.iter().map(|sink| sink.name());
+        f.debug_tuple("Outputs").field(&names.collect::<Vec<_>>()).finish()
+    }
+}
 
 /// Opens the outputs of a run: standard output, or the files of [`output_paths`]. Their readers are
 /// waited for as long as `patience` lasts.
@@ -17,23 +36,28 @@ pub fn open_sinks(
     shard_count: u16,
     policy: Policy,
     patience: &Patience,
-) -> Result<Vec<Box<dyn Sink>>, WriterError> {
+) -> Result<Outputs, WriterError> {
+    if config.output == Output::Stdout {
+        let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
+        return Ok(Outputs { sinks: vec![Box::new(sink)], files: None });
+    }
     let open_file = match policy {
         #[cfg(feature = "live")]
         Policy::Drop => FileSink::open,
         _ => FileSink::open_plain,
     };
-    let open = |path: PathBuf| match open_file(&path) {
-        Ok(sink) => Ok(Box::new(sink.with_patience(patience.clone())) as Box<dyn Sink>),
-        Err(source) => Err(WriterError::Open { path, source }),
-    };
-    match &config.output {
-        Output::Stdout => {
-            let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
-            Ok(vec![Box::new(sink)])
+    let files = config.files.is_rotating().then(|| Arc::new(Files::new().0));
+    let mut outputs = Outputs { sinks: Vec::new(), files };
+    for (output, path) in output_paths(config, shard_count).into_iter().enumerate() {
+        let failed = |source| WriterError::Open { path: path.clone(), source };
+        let mut sink = open_file(&path).map_err(failed)?.with_patience(patience.clone());
+        if let Some(files) = &outputs.files {
+            let rotation = Rotation::new(&path, output, &config.files, files.clone());
+            sink = sink.with_rotation(rotation.map_err(failed)?)?;
         }
-        Output::File(_) => output_paths(config, shard_count).into_iter().map(open).collect(),
+        outputs.sinks.push(Box::new(sink));
     }
+    Ok(outputs)
 }
 
 /// The files a run writes: none, one, or one per shard if `is_per_shard` is set.

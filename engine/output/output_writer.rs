@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::output::batch::{Batch, Policy};
 use crate::output::descriptor::is_given_up;
 use crate::output::error::{WriterError, why};
+use crate::output::files::{FileStats, add};
 use crate::output::shared::WriterLink;
 use crate::output::sink::{Sink, SinkFault};
 
@@ -28,6 +29,8 @@ pub struct WriterStats {
     pub faults: u64,
     /// Times the outputs were reopened.
     pub reopens: u64,
+    /// What became of files that were closed.
+    pub files: FileStats,
 }
 
 /// [`WriterStats`] that can be read while the writer runs. Only the writer adds to them.
@@ -53,12 +56,9 @@ impl Counters {
             write_errors: read(&self.write_errors),
             faults: read(&self.faults),
             reopens: read(&self.reopens),
+            files: FileStats::default(),
         }
     }
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
 }
 
 /// State shared by engine and writer.
@@ -112,6 +112,17 @@ impl OutputWriter {
     /// Appends batches, which are the same afterwards, and counts the outcome of their lines.
     pub(super) fn append(&mut self, batches: &mut [Batch]) {
         self.reopen_if_wanted();
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let is_closed = self.shared.is_closed.load(Ordering::Relaxed);
+            let count = if is_closed { rest.len() } else { self.sink.make_room(rest) };
+            let (fitting, others) = rest.split_at_mut(count.clamp(1, rest.len()));
+            self.append_to_one_file(fitting);
+            rest = others;
+        }
+    }
+
+    fn append_to_one_file(&mut self, batches: &mut [Batch]) {
         let line_count: u64 = batches.iter().map(|batch| batch.line_count).sum();
         let byte_count: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let counters = &self.control.counters;

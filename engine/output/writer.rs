@@ -13,6 +13,8 @@ use crate::ids::ShardId;
 use crate::output::batch::{Batch, Limits, Policy};
 use crate::output::batch_sender::{BatchSender, Queue, Route};
 use crate::output::error::WriterError;
+use crate::output::files::Files;
+use crate::output::open::Outputs;
 use crate::output::output_writer::{Control, OutputWriter, WriterStats};
 use crate::output::shared::{Sleeper, WriterLink};
 use crate::output::sink::Sink;
@@ -30,6 +32,8 @@ pub struct Writer {
     shared: Arc<WriterLink>,
     control: Arc<Control>,
     slow_watch: RefCell<SlowWatch>,
+    /// If files are closed.
+    files: Option<Arc<Files>>,
 }
 
 impl Writer {
@@ -41,6 +45,17 @@ impl Writer {
         limits: Limits,
         policy: Policy,
     ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
+        Writer::start_outputs(Outputs { sinks, files: None }, shard_count, limits, policy)
+    }
+
+    /// The same for the outputs of [`open_sinks`](crate::output::open_sinks).
+    pub fn start_outputs(
+        outputs: Outputs,
+        shard_count: u16,
+        limits: Limits,
+        policy: Policy,
+    ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
+        let Outputs { sinks, files } = outputs;
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
         let shared = Arc::new(WriterLink::default());
         let control = Arc::new(Control::default());
@@ -56,7 +71,7 @@ impl Writer {
             let senders = routes.take(shard_count.into()).enumerate();
             let senders = senders.map(|(shard, route)| sender(shard, route)).collect();
             let slow_watch = RefCell::default();
-            return Ok((senders, Writer { thread: None, shared, control, slow_watch }));
+            return Ok((senders, Writer { thread: None, shared, control, slow_watch, files }));
         }
         let (queues, receivers): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
         let dropped = queues.iter().map(|queue: &Queue| queue.dropped.clone()).collect();
@@ -74,7 +89,7 @@ impl Writer {
             .name("writer".into())
             .spawn(move || thread_state.run())
             .map_err(WriterError::Thread)?;
-        Ok((senders, Writer { thread: Some(thread), shared, control, slow_watch }))
+        Ok((senders, Writer { thread: Some(thread), shared, control, slow_watch, files }))
     }
 
     /// Requests that the outputs are reopened (SIGHUP, after the file was renamed). Lines in flight
@@ -95,7 +110,8 @@ impl Writer {
 
     /// The counters so far.
     pub fn stats(&self) -> WriterStats {
-        self.control.counters.snapshot()
+        let files = self.files.as_ref().map(|files| files.stats()).unwrap_or_default();
+        WriterStats { files, ..self.control.counters.snapshot() }
     }
 
     /// Whether lines are no longer written: the reader of standard output has gone, or, with
@@ -106,16 +122,18 @@ impl Writer {
 
     /// Waits until all senders are closed and all lines are written or lost. A closed pipe is no
     /// error. Lines that were lost are one if the last ones were among them.
-    pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
-        if self.thread.map_or(Ok(()), JoinHandle::join).is_err() {
-            return (self.control.counters.snapshot(), Err(WriterError::Panicked));
+    pub fn finish(mut self) -> (WriterStats, Result<(), WriterError>) {
+        let joined = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        let stats = self.stats();
+        if joined.is_err() {
+            return (stats, Err(WriterError::Panicked));
         }
         let slow = || self.slow_watch.borrow().slow_until_the_end();
         let error = self
             .control
             .take_error()
             .or_else(|| slow().map(|name| WriterError::TooSlowUntilTheEnd { name }));
-        (self.control.counters.snapshot(), error.map_or(Ok(()), Err))
+        (stats, error.map_or(Ok(()), Err))
     }
 }
 

@@ -129,7 +129,7 @@ fn put_decimal(digits: &mut [u8], mut value: u32) {
 
 /// The Gregorian date of the day that is `days` after 1970-01-01. Counts years from March, so that
 /// the leap day is the last day of its year, in eras of 400 years or 146,097 days.
-fn civil_from_days(days: u64) -> (u32, u32, u32) {
+pub(crate) fn civil_from_days(days: u64) -> (u32, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;

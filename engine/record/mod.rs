@@ -7,7 +7,7 @@ use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
 use std::ops::Deref;
 
-mod digits;
+pub(crate) mod digits;
 mod escape;
 mod exchange;
 mod json;
