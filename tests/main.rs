@@ -45,6 +45,7 @@ mod networks;
 mod outputs;
 mod replay;
 mod retransmission;
+mod rotation;
 mod same;
 mod schema;
 mod selection;

@@ -60,9 +60,9 @@ impl Directory {
         Ok(Directory { descriptor: open_directory(&path)?, path })
     }
 
-    /// Another descriptor of the same directory.
-    pub(super) fn try_clone(&self) -> io::Result<Directory> {
-        Ok(Directory { path: self.path.clone(), descriptor: self.descriptor.try_clone()? })
+    /// Its path, for messages.
+    pub(super) fn display(&self) -> std::path::Display<'_> {
+        self.path.display()
     }
 
     /// Opens what has the directory's name now, if the directory was removed.

@@ -61,6 +61,9 @@ pub enum WriterError {
     /// The writer thread panicked; lines may be missing.
     #[error("the writer thread panicked")]
     Panicked,
+    /// The thread that deletes and compresses closed files panicked; no line is missing.
+    #[error("the thread that deletes and compresses closed files panicked")]
+    JanitorPanicked,
 }
 
 impl WriterError {

@@ -47,17 +47,25 @@ pub(super) struct ClosedFile {
     pub(super) bytes: u64,
 }
 
+/// What the janitor is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum News {
+    Closed(ClosedFile),
+    /// The run is over.
+    Stop,
+}
+
 /// What the outputs of a run and the janitor share.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) counters: FileCounters,
-    news: SyncSender<ClosedFile>,
+    news: SyncSender<News>,
     /// Some news did not fit.
     is_news_lost: AtomicBool,
 }
 
 impl Files {
-    pub(super) fn new() -> (Files, Receiver<ClosedFile>) {
+    pub(super) fn new() -> (Files, Receiver<News>) {
         let (news, receiver) = sync_channel(NEWS_COUNT_MAX);
         (
             Files { counters: FileCounters::default(), news, is_news_lost: AtomicBool::new(false) },
@@ -65,9 +73,9 @@ impl Files {
         )
     }
 
-    /// Tells the janitor, if there is one, about a closed file. Never waits.
-    pub(super) fn tell(&self, closed: ClosedFile) {
-        if self.news.try_send(closed).is_err() {
+    /// Tells the janitor, if there is one. Never waits.
+    pub(super) fn tell(&self, news: News) {
+        if self.news.try_send(news).is_err() {
             self.is_news_lost.store(true, Ordering::Release);
         }
     }

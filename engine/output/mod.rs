@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod files;
 mod glob;
+mod janitor;
 mod open;
 mod open_file;
 mod output_writer;

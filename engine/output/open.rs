@@ -2,8 +2,10 @@
 
 use crate::config::{EmitConfig, Output};
 use crate::output::batch::Policy;
+use crate::output::closed_name::FileName;
 use crate::output::error::WriterError;
 use crate::output::files::Files;
+use crate::output::janitor::Janitor;
 use crate::output::patience::Patience;
 use crate::output::rotation::Rotation;
 use crate::output::sink::{FileSink, Sink, StdoutSink};
@@ -17,6 +19,18 @@ pub struct Outputs {
     pub(super) sinks: Vec<Box<dyn Sink>>,
     /// If files are closed.
     pub(super) files: Option<Arc<Files>>,
+    /// If something is done with closed files.
+    pub(super) janitor: Option<Janitor>,
+}
+
+/// The extension of the file with counters that is closed together with the outputs.
+const SIDECAR_EXTENSION: &str = "stats";
+
+impl Outputs {
+    /// Outputs whose files are never closed.
+    pub(super) fn from_sinks(sinks: Vec<Box<dyn Sink>>) -> Outputs {
+        Outputs { sinks, ..Outputs::default() }
+    }
 }
 
 impl std::fmt::Debug for Outputs {
@@ -39,16 +53,29 @@ pub fn open_sinks(
 ) -> Result<Outputs, WriterError> {
     if config.output == Output::Stdout {
         let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
-        return Ok(Outputs { sinks: vec![Box::new(sink)], files: None });
+        return Ok(Outputs::from_sinks(vec![Box::new(sink)]));
     }
     let open_file = match policy {
         #[cfg(feature = "live")]
         Policy::Drop => FileSink::open,
         _ => FileSink::open_plain,
     };
-    let files = config.files.is_rotating().then(|| Arc::new(Files::new().0));
-    let mut outputs = Outputs { sinks: Vec::new(), files };
-    for (output, path) in output_paths(config, shard_count).into_iter().enumerate() {
+    let paths = output_paths(config, shard_count);
+    let mut outputs = Outputs::default();
+    if config.files.is_rotating()
+        && let Output::File(path) = &config.output
+    {
+        let (files, news) = Files::new();
+        let files = Arc::new(files);
+        if config.files.is_keeping() {
+            let sidecar = FileName::of(path).map(|name| name.with_extension(SIDECAR_EXTENSION));
+            let janitor = Janitor::open(&config.files, &paths, sidecar, files.clone(), news);
+            let failed = |source| WriterError::Open { path: path.clone(), source };
+            outputs.janitor = Some(janitor.map_err(failed)?);
+        }
+        outputs.files = Some(files);
+    }
+    for (output, path) in paths.into_iter().enumerate() {
         let failed = |source| WriterError::Open { path: path.clone(), source };
         let mut sink = open_file(&path).map_err(failed)?.with_patience(patience.clone());
         if let Some(files) = &outputs.files {

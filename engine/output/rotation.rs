@@ -13,7 +13,7 @@ use crate::output::batch::Batch;
 use crate::output::closed_name::{FileName, Form, UtcMicros};
 use crate::output::directory::{Directory, Sharing, lock};
 use crate::output::error::why;
-use crate::output::files::{ClosedFile, Files, add};
+use crate::output::files::{ClosedFile, Files, News, add};
 use crate::output::open_file::{OpenFile, open_file};
 use crate::output::schedule::{SMALL_STEP_US, Schedule};
 
@@ -179,7 +179,7 @@ impl Rotation {
         self.schedule.begin(self.opened);
         add(&self.files.counters.rotations, 1);
         if let Some(opened) = self.closed.take() {
-            self.files.tell(ClosedFile { output: self.output, opened, bytes });
+            self.files.tell(News::Closed(ClosedFile { output: self.output, opened, bytes }));
         }
         Ok(opened)
     }

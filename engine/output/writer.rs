@@ -14,6 +14,7 @@ use crate::output::batch::{Batch, Limits, Policy};
 use crate::output::batch_sender::{BatchSender, Queue, Route};
 use crate::output::error::WriterError;
 use crate::output::files::Files;
+use crate::output::janitor::{Janitor, JanitorThread};
 use crate::output::open::Outputs;
 use crate::output::output_writer::{Control, OutputWriter, WriterStats};
 use crate::output::shared::{Sleeper, WriterLink};
@@ -34,6 +35,7 @@ pub struct Writer {
     slow_watch: RefCell<SlowWatch>,
     /// If files are closed.
     files: Option<Arc<Files>>,
+    janitor: Option<JanitorThread>,
 }
 
 impl Writer {
@@ -45,7 +47,7 @@ impl Writer {
         limits: Limits,
         policy: Policy,
     ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
-        Writer::start_outputs(Outputs { sinks, files: None }, shard_count, limits, policy)
+        Writer::start_outputs(Outputs::from_sinks(sinks), shard_count, limits, policy)
     }
 
     /// The same for the outputs of [`open_sinks`](crate::output::open_sinks).
@@ -55,7 +57,8 @@ impl Writer {
         limits: Limits,
         policy: Policy,
     ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
-        let Outputs { sinks, files } = outputs;
+        let Outputs { sinks, files, janitor } = outputs;
+        let janitor = janitor.map(Janitor::start).transpose()?;
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
         let shared = Arc::new(WriterLink::default());
         let control = Arc::new(Control::default());
@@ -71,7 +74,10 @@ impl Writer {
             let senders = routes.take(shard_count.into()).enumerate();
             let senders = senders.map(|(shard, route)| sender(shard, route)).collect();
             let slow_watch = RefCell::default();
-            return Ok((senders, Writer { thread: None, shared, control, slow_watch, files }));
+            return Ok((
+                senders,
+                Writer { thread: None, shared, control, slow_watch, files, janitor },
+            ));
         }
         let (queues, receivers): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
         let dropped = queues.iter().map(|queue: &Queue| queue.dropped.clone()).collect();
@@ -89,7 +95,7 @@ impl Writer {
             .name("writer".into())
             .spawn(move || thread_state.run())
             .map_err(WriterError::Thread)?;
-        Ok((senders, Writer { thread: Some(thread), shared, control, slow_watch, files }))
+        Ok((senders, Writer { thread: Some(thread), shared, control, slow_watch, files, janitor }))
     }
 
     /// Requests that the outputs are reopened (SIGHUP, after the file was renamed). Lines in flight
@@ -124,9 +130,13 @@ impl Writer {
     /// error. Lines that were lost are one if the last ones were among them.
     pub fn finish(mut self) -> (WriterStats, Result<(), WriterError>) {
         let joined = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        let is_janitor_lost = self.janitor.as_mut().is_some_and(JanitorThread::stop);
         let stats = self.stats();
         if joined.is_err() {
             return (stats, Err(WriterError::Panicked));
+        }
+        if is_janitor_lost {
+            return (stats, Err(WriterError::JanitorPanicked));
         }
         let slow = || self.slow_watch.borrow().slow_until_the_end();
         let error = self

@@ -15,6 +15,7 @@
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
 //! - [`memory`]: how much memory is available.
+//! - [`priority`]: the lowest priority for a thread.
 //! - [`privileges`]: the user and the capabilities of this thread, and what restricts them.
 //! - [`limits`]: the limits of this process.
 //! - [`kernel`]: the kernel's release.
@@ -50,6 +51,7 @@ pub mod memory;
 pub mod mmap;
 #[cfg(feature = "live")]
 pub mod packet_socket;
+pub mod priority;
 pub mod privileges;
 #[cfg(feature = "live")]
 pub mod program;
