@@ -306,7 +306,7 @@ impl fmt::Display for Totals {
             ("deleted", files.files_deleted),
             ("bytes deleted", files.bytes_deleted),
             ("compressed", files.files_compressed),
-            ("neither deleted nor compressed: failures", files.janitor_failures),
+            ("not deleted or compressed", files.janitor_failures),
         ];
         row_of_parts(f, "files", &files)?;
         if self.is_running {

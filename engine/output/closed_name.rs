@@ -1,5 +1,5 @@
-//! The names of closed files: `http.jsonl` becomes `http-20261129T184507.123456Z.jsonl`, by the time
-//! in UTC at which it was opened. All stamps have the same length, so names sort by time.
+//! The names of closed files: `http.jsonl` becomes `http-20261129T184507.123456Z.jsonl`, by the
+//! time in UTC at which it was opened. All stamps have the same length, so names sort by time.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

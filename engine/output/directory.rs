@@ -65,10 +65,13 @@ impl Directory {
         self.path.display()
     }
 
-    /// Opens what has the directory's name now, if the directory was removed.
-    pub(super) fn renew_if_removed(&mut self) {
-        if fstat(&self.descriptor).is_ok_and(|stat| stat.st_nlink == 0)
-            && let Ok(descriptor) = open_directory(&self.path)
+    /// Opens what has the directory's path now, if it was removed or renamed and another one was
+    /// made. If nothing can be opened there, the old one stays.
+    pub(super) fn renew(&mut self) {
+        let identity =
+            |descriptor: &OwnedFd| fstat(descriptor).map(|stat| Found::from(stat).identity);
+        if let Ok(descriptor) = open_directory(&self.path)
+            && identity(&descriptor).ok() != identity(&self.descriptor).ok()
         {
             self.descriptor = descriptor;
         }
@@ -236,18 +239,24 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_removed_and_made_again_is_found() {
+    fn a_directory_that_was_removed_or_renamed_and_made_again_is_found() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("logs");
         std::fs::create_dir(&path).unwrap();
         let mut directory = Directory::of(&path.join("http.jsonl")).unwrap();
         std::fs::remove_dir(&path).unwrap();
-        directory.renew_if_removed();
+        directory.renew();
         assert!(directory.create(name("http.jsonl")).is_err());
         std::fs::create_dir(&path).unwrap();
         assert!(directory.create(name("http.jsonl")).is_err());
-        directory.renew_if_removed();
+        directory.renew();
         directory.create(name("http.jsonl")).unwrap();
+        std::fs::rename(&path, temporary.path().join("old")).unwrap();
+        directory.renew();
+        assert!(directory.find(name("http.jsonl")).unwrap().is_some(), "there is no other one");
+        std::fs::create_dir(&path).unwrap();
+        directory.renew();
+        assert!(directory.find(name("http.jsonl")).unwrap().is_none());
     }
 
     #[test]

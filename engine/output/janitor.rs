@@ -151,8 +151,6 @@ impl Janitor {
 
     fn run(mut self) {
         priority::make_idle();
-        self.remove_parts();
-        self.list();
         self.enforce();
         let mut look_at = Instant::now() + LOOK_INTERVAL;
         while !self.should_stop.load(Ordering::Acquire) {
@@ -204,7 +202,7 @@ impl Janitor {
 
     /// Finds the closed files in the directory.
     fn list(&mut self) {
-        self.directory.renew_if_removed();
+        self.directory.renew();
         match self.find_closed() {
             Ok(found) => self.closed.update(found),
             Err(error) => tracing::debug!("cannot list the closed files: {error}"),
@@ -244,18 +242,21 @@ impl Janitor {
         });
     }
 
-    /// Removes what a run that was killed had not compressed to the end.
-    fn remove_parts(&self) {
+    /// Removes what a run that was killed left, and lists the closed files. All outputs are open, so
+    /// no other run closes files with these names.
+    pub(super) fn tidy_up(&mut self) {
         for name in self.directory.names().unwrap_or_default() {
-            let is_part =
-                |file: &FileName| file.parse(&name).is_some_and(|(_, form)| form == Form::Part);
-            if self.names.iter().any(is_part)
-                && let Ok(Some(found)) = self.directory.find(&name)
-                && found.is_file
-            {
+            let mut parsed = self.names.iter().filter_map(|file| file.parse(&name));
+            let Some((_, form)) = parsed.next() else { continue };
+            let Ok(Some(found)) = self.directory.find(&name) else { continue };
+            // A part of a compressed file, or a closed name that was claimed and not used: no file
+            // is closed while it is empty.
+            let is_left = form == Form::Part || (form == Form::Plain && found.bytes == 0);
+            if found.is_file && is_left {
                 let _ = self.directory.remove(&name);
             }
         }
+        self.list();
     }
 
     /// Deletes the oldest closed files until all limits hold.

@@ -84,6 +84,9 @@ pub fn open_sinks(
         }
         outputs.sinks.push(Box::new(sink));
     }
+    if let Some(janitor) = &mut outputs.janitor {
+        janitor.tidy_up();
+    }
     Ok(outputs)
 }
 

@@ -166,7 +166,7 @@ impl Rotation {
     }
 
     fn try_rotate(&mut self, file: &File, now: UtcMicros) -> io::Result<OpenFile> {
-        self.directory.renew_if_removed();
+        self.directory.renew();
         if self.closed.is_none() && self.directory.is_name_of(&self.active_name, file)? {
             self.closed = self.close()?;
         }

@@ -46,8 +46,7 @@ impl Lab {
         let news = std::sync::mpsc::sync_channel(1).1;
         let files = self.files.clone();
         let mut janitor = Janitor::open(&config, &paths, sidecar, files, news).unwrap();
-        janitor.remove_parts();
-        janitor.list();
+        janitor.tidy_up();
         janitor
     }
 
@@ -271,6 +270,8 @@ mod compression {
         // Killed while compressing, and before the plain file was removed.
         lab.write(&in_form(1, Form::Part), 10);
         lab.write(&compressed(2), 10);
+        // Killed after a name was claimed.
+        lab.write(&closed(4), 0);
         let mut janitor = lab.janitor(compressing());
         assert_eq!(lab.names(), of_seconds(1..=3));
         compress_all(&mut janitor);
