@@ -31,7 +31,7 @@ impl Lab {
     }
 
     fn write(&self, name: &str, bytes: usize) {
-        std::fs::write(self.path(name), "a line\n".repeat(bytes / 7 + 1)[..bytes].as_bytes())
+        std::fs::write(self.path(name), &"a line\n".repeat(bytes / 7 + 1).as_bytes()[..bytes])
             .unwrap();
     }
 
