@@ -242,8 +242,8 @@ impl Janitor {
         });
     }
 
-    /// Removes what a run that was killed left, and lists the closed files. All outputs are open, so
-    /// no other run closes files with these names.
+    /// Removes what a run that was killed left, and lists the closed files. All outputs are open,
+    /// so no other run closes files with these names.
     pub(super) fn tidy_up(&mut self) {
         for name in self.directory.names().unwrap_or_default() {
             let mut parsed = self.names.iter().filter_map(|file| file.parse(&name));

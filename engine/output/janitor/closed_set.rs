@@ -97,6 +97,7 @@ impl ClosedSet {
     }
 
     /// The oldest plain file that is not the newest one of its output.
+    #[cfg(feature = "cli")]
     pub(super) fn next_to_compress(&self, now: Instant) -> Option<&Entry> {
         let is_newest = |at: usize, entry: &Entry| {
             !self.entries[at + 1..].iter().any(|later| later.output == entry.output)
@@ -137,6 +138,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "cli")]
     fn the_newest_file_of_each_output_is_not_compressed() {
         let (mut set, now) = (ClosedSet::default(), Instant::now());
         set.update(vec![entry(0, 1), entry(1, 2), entry(0, 3), entry(1, 4)]);
