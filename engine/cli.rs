@@ -5,6 +5,7 @@ mod habits;
 #[cfg(test)]
 mod manual;
 mod selection;
+mod statistics;
 pub mod stderr;
 mod usage;
 mod values;
@@ -247,6 +248,9 @@ pub struct Args {
     #[command(flatten)]
     selection: selection::SelectionArgs,
 
+    #[command(flatten)]
+    statistics: statistics::StatisticsArgs,
+
     /// Worker threads [default: one per CPU; for a file 1]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     #[arg(value_parser = number::<u16, 1, 1024>)]
@@ -466,6 +470,9 @@ impl Args {
                 "--only and --except are for JSON lines, because a text line is written before \
                  its exchange is over: add -o FILE, or -o - for standard output"
             }
+            _ if self.statistics.is_wanted() && !(is_live && self.is_to_json_file()) => {
+                statistics::NEEDS_FILE
+            }
             _ => return Ok(()),
         };
         Err(refusal.to_string())
@@ -479,6 +486,10 @@ impl Args {
     /// Whether lines go to a file, and not to standard output.
     pub fn is_to_file(&self) -> bool {
         self.output.as_ref().is_some_and(|path| path.as_os_str() != "-")
+    }
+
+    fn is_to_json_file(&self) -> bool {
+        self.is_to_file() && self.format() == FormatArg::Json
     }
 
     fn format(&self) -> FormatArg {
@@ -591,5 +602,6 @@ impl Args {
         emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;
         emit.selection = self.selection.selection();
+        self.statistics.configure(emit);
     }
 }

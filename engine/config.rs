@@ -17,6 +17,9 @@ pub use selection::{Condition, ConditionError, Field, Selection};
 /// The name for all interfaces, including those that appear later.
 pub const ANY_INTERFACE: &str = "any";
 
+/// The extension of the file of statistics beside an output: `http.stats` beside `http.jsonl`.
+pub const STATS_EXTENSION: &str = "stats";
+
 /// Where frames come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -270,6 +273,9 @@ pub struct EmitConfig {
     pub is_query_redacted: bool,
     /// Which exchanges get a line.
     pub selection: Selection,
+    /// How often a line is added to the file of statistics beside the output, if the capture is
+    /// live and the output is a file of JSON lines; 0: there is no such file.
+    pub stats_interval_ms: u64,
 }
 
 /// A whole run.
@@ -369,6 +375,7 @@ impl Default for EmitConfig {
             masked_headers: Vec::new(),
             is_query_redacted: false,
             selection: Selection::default(),
+            stats_interval_ms: 10_000,
         }
     }
 }
@@ -437,6 +444,12 @@ pub enum ConfigError {
     /// [`EmitConfig::batch_bytes`] or [`EmitConfig::direct_batch_bytes`] is too small.
     #[error("a batch must hold at least two lines of maximum length")]
     BatchBytes,
+    /// [`EmitConfig::output`] has the name of the file of statistics.
+    #[error(
+        "the name of the output ends with .stats, as that of the file of statistics beside it does: \
+         name another, such as http.jsonl, or do without statistics (--stats-interval 0)"
+    )]
+    StatsName,
     /// [`HttpConfig::head_bytes_max`] is too small.
     #[error("the limit for a head must be at least 1024 bytes")]
     HeadBytes,
@@ -546,6 +559,21 @@ impl Config {
             return Err(ConfigError::AnsweredOnlyText);
         }
         self.emit.check_files()?;
+        if self.has_statistics()
+            && let Output::File(path) = &self.emit.output
+            && *path == path.with_extension(STATS_EXTENSION)
+        {
+            return Err(ConfigError::StatsName);
+        }
         self.emit.check_selection()
+    }
+
+    /// Whether there is a file of statistics beside the output, if that is a file and no FIFO or
+    /// device.
+    pub fn has_statistics(&self) -> bool {
+        matches!(self.input, Input::Live(_))
+            && matches!(self.emit.output, Output::File(_))
+            && self.emit.format == LineFormat::Json
+            && self.emit.stats_interval_ms > 0
     }
 }

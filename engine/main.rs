@@ -12,7 +12,6 @@ use httplines::sys::signals;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -90,21 +89,11 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     if !args.quiet {
         say(format_args!("{}", ending.totals));
     }
-    let mut code = ExitCode::SUCCESS;
-    let mut fail = |sentence: &dyn Display| {
+    let errors = ending.errors();
+    for sentence in &errors {
         say(format_args!("httplines: {sentence}\n"));
-        code = ExitCode::from(EXIT_RUNTIME);
-    };
-    if ending.is_shard_lost {
-        fail(&"a worker thread failed; its lines and counters are missing");
     }
-    if let Some(error) = ending.input_error {
-        fail(&error);
-    }
-    if let Some(error) = ending.output_error {
-        fail(&error);
-    }
-    Ok(code)
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_RUNTIME) })
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -52,6 +52,7 @@ mod selection;
 mod shed;
 mod sink;
 mod starts;
+mod statistics;
 mod strangers;
 mod streams;
 mod tunnels;

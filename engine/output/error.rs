@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::output::descriptor::is_given_up;
 use crate::sys::words_of;
 
 /// Why lines cannot be written.
@@ -71,6 +72,30 @@ impl WriterError {
     pub fn is_permission(&self) -> bool {
         matches!(self, WriterError::Open { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Why lines are lost, as far as the counters tell it apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LossCause {
+    /// The disk or the quota is full, or the file has reached the size limit.
+    DiskFull,
+    /// The reader has gone, or was too slow at the end.
+    ReaderGone,
+    /// Anything else.
+    WriteError,
+}
+
+impl LossCause {
+    pub(super) fn of(error: &io::Error) -> LossCause {
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => LossCause::DiskFull,
+            io::ErrorKind::BrokenPipe => LossCause::ReaderGone,
+            _ if is_given_up(error) => LossCause::ReaderGone,
+            _ => LossCause::WriteError,
+        }
     }
 }
 

@@ -71,6 +71,13 @@ pub struct Rfc3339 {
     digits: [u8; 20],
 }
 
+/// `time` in RFC 3339.
+pub fn rfc3339(time: TimestampNs) -> String {
+    let mut out = Vec::with_capacity(Rfc3339::BYTES);
+    Rfc3339::default().append(time, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 impl Rfc3339 {
     /// The length of every time it writes. The year has four digits until 2554, where 64 bits end.
     pub const BYTES: usize = 30;

@@ -15,6 +15,8 @@ mod line_buffer;
 mod mask;
 mod text;
 
+pub use digits::rfc3339;
+pub(crate) use escape::append_json_text;
 pub use escape::is_unsafe;
 pub use exchange::{Exchange, Fields, Header, INTERIM_COUNT_MAX, Message, Outcome, Span};
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};

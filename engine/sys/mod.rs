@@ -23,6 +23,7 @@
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end the process.
 //! - [`affinity`]: the CPUs that we may use, and pinning to one of them.
+//! - [`thread_clock`]: the CPU time of a thread.
 //! - [`program`]: the verdict of a program on a frame in memory.
 //!
 //! Modules that load programs into the kernel or share memory with it exist with the feature `live`
@@ -62,6 +63,7 @@ pub mod ring;
 #[cfg(feature = "live")]
 pub mod signals;
 pub mod simd;
+pub mod thread_clock;
 #[cfg(feature = "live")]
 pub mod uring;
 pub mod wait;
