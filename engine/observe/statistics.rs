@@ -160,7 +160,7 @@ impl Run {
             ("memory_bytes", Value::Group(memory.map(|(name, it)| number(name, it)).into())),
             list("interfaces", live.interfaces.iter(), interface_gauges),
             list("shards", observed.shards.iter().enumerate(), shard_gauges),
-            list("rings", rings_of(live).into_iter(), |(interface, shard)| {
+            list("rings", rings_of(live), |(interface, shard)| {
                 let ring = &live.interfaces[interface].rings[shard];
                 let mut row = ring_name(live, interface, shard);
                 row.extend([
@@ -228,7 +228,7 @@ fn total(observed: &Observed<'_>) -> Figures {
     figures.push(group("cpu_ns", cpu));
     figures.push(list("interfaces", live.interfaces.iter(), interface_counts));
     figures.push(list("shards", shards.iter().enumerate(), shard_counts));
-    figures.push(list("rings", rings_of(live).into_iter(), |(interface, shard)| {
+    figures.push(list("rings", rings_of(live), |(interface, shard)| {
         let ring = &live.interfaces[interface].rings[shard];
         let mut row = ring_name(live, interface, shard);
         let counted = [("packets", ring.packets), ("drops", ring.drops), ("freezes", ring.freezes)];

@@ -293,9 +293,9 @@ macro_rules! protocols {
             /// The counters that belong to single protocols: the name of each protocol's group, and
             /// its counters. Protocols without counters of their own have no group.
             pub fn each(&self) -> Vec<Row> {
-                let mut groups = Vec::new();
-                $($(#[$attribute])*
-                  groups.push((stringify!($stats), Stats::each(&self.$stats)));)*
+                let mut groups = vec![
+                    $($(#[$attribute])* (stringify!($stats), Stats::each(&self.$stats)),)*
+                ];
                 groups.retain(|(_, counters): &Row| !counters.is_empty());
                 groups
             }
