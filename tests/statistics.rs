@@ -44,7 +44,7 @@ fn observed<'a>(totals: &'a Totals, shards: &'a [ShardState]) -> Observed<'a> {
 fn lines_of(all: &[(Totals, Vec<ShardState>)]) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = sidecar_path(&directory.path().join("http.jsonl"));
-    let sidecar = Sidecar::open(path.clone()).expect("a new file");
+    let sidecar = Sidecar::open(&path).expect("a new file");
     let mut run = Run::new("http.jsonl".into(), 64);
     for (totals, shards) in all {
         sidecar.finish(run.record(&observed(totals, shards)));

@@ -43,8 +43,7 @@ impl Reporter {
         if !config.has_statistics() || !outputs.iter().all(is_file) {
             return Ok(None);
         }
-        let sidecar = Arc::new(Sidecar::open(sidecar_path(output))?);
-        writer.set_sidecar(sidecar.clone());
+        let sidecar = writer.open_sidecar(&sidecar_path(output), outputs.len())?;
         Ok(Some(Reporter {
             sidecar,
             run: Run::new(output.display().to_string(), config.emit.batch_count_max),

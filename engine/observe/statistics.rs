@@ -2,7 +2,9 @@
 //! [`Sidecar`](crate::output::Sidecar). `docs/stats.schema.json` describes each figure.
 
 use crate::capture::live::{InterfaceTotals, LiveTotals, ShedTotals};
-use crate::output::{Figure, Figures, StatsRecord, Value, WriterGauges, WriterStats, counts};
+use crate::output::{
+    Figure, Figures, FileStats, StatsRecord, Value, WriterGauges, WriterStats, counts,
+};
 use crate::protocol::Kind;
 use crate::record::rfc3339;
 use crate::shard::{ShardGauges, ShardStats};
@@ -304,7 +306,31 @@ fn lines(totals: &Totals) -> Vec<Figure> {
         ("faults", faults),
         ("reopens", reopens),
     ];
-    vec![group("lines", made), group("lines_lost", totals.lines_lost()), group("writer", writer)]
+    vec![
+        group("lines", made),
+        group("lines_lost", totals.lines_lost()),
+        group("writer", writer),
+        group("files", file_counts(files)),
+    ]
+}
+
+fn file_counts(files: FileStats) -> [(&'static str, u64); 6] {
+    let FileStats {
+        rotations,
+        rotation_failures,
+        files_deleted,
+        bytes_deleted,
+        files_compressed,
+        janitor_failures,
+    } = files;
+    [
+        ("rotations", rotations),
+        ("rotation_failures", rotation_failures),
+        ("files_deleted", files_deleted),
+        ("bytes_deleted", bytes_deleted),
+        ("files_compressed", files_compressed),
+        ("janitor_failures", janitor_failures),
+    ]
 }
 
 fn interface_counts(interface: &InterfaceTotals) -> Figures {

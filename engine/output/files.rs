@@ -59,6 +59,9 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) counters: FileCounters,
+    /// When the file was opened that the first output closed last; 0: none. The sidecar is closed
+    /// with it.
+    closed_last: AtomicU64,
     news: SyncSender<News>,
     /// Some news did not fit.
     is_news_lost: AtomicBool,
@@ -68,7 +71,12 @@ impl Files {
     pub(super) fn new() -> (Files, Receiver<News>) {
         let (news, receiver) = sync_channel(NEWS_COUNT_MAX);
         (
-            Files { counters: FileCounters::default(), news, is_news_lost: AtomicBool::new(false) },
+            Files {
+                counters: FileCounters::default(),
+                closed_last: AtomicU64::default(),
+                news,
+                is_news_lost: AtomicBool::new(false),
+            },
             receiver,
         )
     }
@@ -78,6 +86,16 @@ impl Files {
         if self.news.try_send(news).is_err() {
             self.is_news_lost.store(true, Ordering::Release);
         }
+    }
+
+    /// The first output has closed the file that was opened at this time.
+    pub(super) fn set_closed_last(&self, opened: UtcMicros) {
+        self.closed_last.store(opened.0, Ordering::Release);
+    }
+
+    /// When the file was opened that the first output has closed last.
+    pub(super) fn closed_last(&self) -> UtcMicros {
+        UtcMicros(self.closed_last.load(Ordering::Acquire))
     }
 
     /// Whether news was lost since the last call.

@@ -42,6 +42,8 @@ pub(super) struct Rotation {
     closed: Option<UtcMicros>,
     /// The last rotation failed; when the next one is tried.
     retry_at: Option<Instant>,
+    /// The file is closed only with another one, whose rotations are counted.
+    is_sidecar: bool,
 }
 
 impl Rotation {
@@ -65,7 +67,32 @@ impl Rotation {
             bytes: 0,
             closed: None,
             retry_at: None,
+            is_sidecar: false,
         })
+    }
+
+    /// For a file that is closed together with the first output. It is the `output`th file of the
+    /// run, counted from the outputs on.
+    pub(super) fn of_sidecar(
+        path: &Path,
+        output: usize,
+        files: Arc<Files>,
+    ) -> io::Result<Rotation> {
+        let rotation = Rotation::new(path, output, &FilesConfig::default(), files)?;
+        Ok(Rotation { is_sidecar: true, ..rotation })
+    }
+
+    /// Whether the file may be closed under the name with the time `opened` now. One without lines
+    /// is not closed.
+    pub(super) fn is_due_with(&mut self, opened: UtcMicros) -> bool {
+        self.opened = opened;
+        (self.bytes > 0 || self.closed.is_some())
+            && self.retry_at.is_none_or(|at| Instant::now() >= at)
+    }
+
+    /// Whether the last rotation failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.retry_at.is_some()
     }
 
     /// Whether `file` is a regular file with the name of this output. A FIFO, a device, or a file
@@ -177,8 +204,11 @@ impl Rotation {
             |closed: &UtcMicros| now <= *closed && now.0.saturating_add(SMALL_STEP_US) >= closed.0;
         self.opened = self.closed.filter(is_set_back).map_or(now, UtcMicros::next);
         self.schedule.begin(self.opened);
-        add(&self.files.counters.rotations, 1);
+        add(&self.files.counters.rotations, u64::from(!self.is_sidecar));
         if let Some(opened) = self.closed.take() {
+            if self.output == 0 {
+                self.files.set_closed_last(opened);
+            }
             self.files.tell(News::Closed(ClosedFile { output: self.output, opened, bytes }));
         }
         Ok(opened)

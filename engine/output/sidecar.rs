@@ -5,13 +5,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::STATS_EXTENSION;
 use crate::ids::ShardId;
 use crate::output::batch::Batch;
+use crate::output::closed_name::UtcMicros;
 use crate::output::error::{WriterError, why};
 use crate::output::figures::{Figures, Value, append_object, counts, since};
+use crate::output::files::Files;
+use crate::output::rotation::Rotation;
 use crate::output::sink::{FileSink, Sink};
 
 /// What one line reports.
@@ -42,6 +45,9 @@ pub struct Sidecar {
 #[derive(Debug)]
 struct StatsFile {
     sink: FileSink,
+    /// If it is closed together with the first output, and with which file it was closed last.
+    files: Option<Arc<Files>>,
+    closed_with: UtcMicros,
     /// The counters in the last line that was written.
     total: Figures,
     lines_written: u64,
@@ -56,6 +62,10 @@ pub fn sidecar_path(output: &Path) -> PathBuf {
     output.with_extension(STATS_EXTENSION)
 }
 
+fn open_sink(path: &Path) -> Result<FileSink, WriterError> {
+    FileSink::open_plain(path).map_err(|source| WriterError::Open { path: path.into(), source })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -65,16 +75,28 @@ impl Sidecar {
     ///
     /// # Errors
     /// The same as for an output.
-    pub fn open(path: PathBuf) -> Result<Sidecar, WriterError> {
-        match FileSink::open_plain(&path) {
-            Ok(sink) => Ok(Sidecar::new(sink)),
-            Err(source) => Err(WriterError::Open { path, source }),
-        }
+    pub fn open(path: &Path) -> Result<Sidecar, WriterError> {
+        Ok(Sidecar::new(open_sink(path)?, None))
     }
 
-    fn new(sink: FileSink) -> Sidecar {
+    /// The same for a run that closes `files` of `output_count` outputs: the sidecar is closed
+    /// whenever the first output is, under the same time.
+    pub(super) fn open_rotated(
+        path: &Path,
+        output_count: usize,
+        files: Arc<Files>,
+    ) -> Result<Sidecar, WriterError> {
+        let rotation = Rotation::of_sidecar(path, output_count, files.clone());
+        let rotation =
+            rotation.map_err(|source| WriterError::Open { path: path.into(), source })?;
+        Ok(Sidecar::new(open_sink(path)?.with_rotation(rotation)?, Some(files)))
+    }
+
+    fn new(sink: FileSink, files: Option<Arc<Files>>) -> Sidecar {
         let file = StatsFile {
             sink,
+            files,
+            closed_with: UtcMicros::default(),
             total: Figures::new(),
             lines_written: 0,
             is_failing: false,
@@ -94,11 +116,16 @@ impl Sidecar {
         self.is_waiting.load(Ordering::Relaxed)
     }
 
-    /// Writes the record that waits, if there is one. First reopens the file, if that was requested
-    /// `reopens_wanted` times in all.
+    /// Writes the record that waits, if there is one. First closes or reopens the file, if the
+    /// outputs were, or if that was requested `reopens_wanted` times in all.
     pub(super) fn write_waiting(&self, reopens_wanted: u64) {
         let mut file = lock(&self.file);
+        file.rotate_if_wanted();
         file.reopen_if_wanted(reopens_wanted);
+        self.take_waiting(&mut file);
+    }
+
+    fn take_waiting(&self, file: &mut StatsFile) {
         if !self.is_waiting.swap(false, Ordering::Acquire) {
             return;
         }
@@ -111,6 +138,8 @@ impl Sidecar {
     /// Writes the last record of a run, whose writer has ended.
     pub fn finish(&self, record: StatsRecord) {
         let mut file = lock(&self.file);
+        file.rotate_if_wanted();
+        self.take_waiting(&mut file);
         file.write(record);
         let _ = file.sink.finish();
     }
@@ -124,6 +153,15 @@ impl StatsFile {
         if let Err(error) = self.sink.reopen() {
             let name = self.sink.name();
             tracing::warn!("cannot reopen {name}: {error}; continuing with the old file");
+        }
+    }
+
+    /// Closes the file if the first output was closed since the last time.
+    fn rotate_if_wanted(&mut self) {
+        let Some(files) = &self.files else { return };
+        let closed_last = files.closed_last();
+        if closed_last != self.closed_with && self.sink.rotate_with(closed_last) {
+            self.closed_with = closed_last;
         }
     }
 
@@ -197,7 +235,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = sidecar_path(&directory.path().join("http.jsonl"));
         assert_eq!(path, directory.path().join("http.stats"));
-        let sidecar = Sidecar::open(path.clone()).unwrap();
+        let sidecar = Sidecar::open(&path).unwrap();
         sidecar.write_waiting(0);
         for (seq, frames) in [(0, 3), (1, 10), (2, 12)] {
             sidecar.put(record(seq, frames));
@@ -223,7 +261,7 @@ mod tests {
     fn a_reopening_goes_on_in_a_new_file() {
         let directory = tempfile::tempdir().unwrap();
         let [path, old] = ["http.stats", "old.stats"].map(|name| directory.path().join(name));
-        let sidecar = Sidecar::open(path.clone()).unwrap();
+        let sidecar = Sidecar::open(&path).unwrap();
         sidecar.put(record(0, 1));
         sidecar.write_waiting(0);
         std::fs::rename(&path, &old).unwrap();
@@ -238,7 +276,7 @@ mod tests {
     #[test]
     fn a_full_disk_costs_whole_lines_and_writing_resumes() {
         let full = FileSink::open_plain(Path::new("/dev/full")).unwrap();
-        let sidecar = Sidecar::new(full);
+        let sidecar = Sidecar::new(full, None);
         for seq in 0..2 {
             sidecar.put(record(seq, seq + 1));
             sidecar.write_waiting(0);

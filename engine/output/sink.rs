@@ -209,6 +209,15 @@ impl FileSink {
         }
     }
 
+    /// Closes the file under the time `opened` of another one. Returns whether there is nothing left
+    /// to do: if that fails, it is to be tried again.
+    pub(super) fn rotate_with(&mut self, opened: UtcMicros) -> bool {
+        if self.rotation.as_mut().is_some_and(|rotation| rotation.is_due_with(opened)) {
+            self.rotate();
+        }
+        !self.rotation.as_ref().is_some_and(Rotation::has_failed)
+    }
+
     /// Rotates if it is time before `next_bytes` are appended.
     fn rotate_if_due(&mut self, next_bytes: usize) {
         if self.rotation.as_mut().is_some_and(|rotation| rotation.is_due(next_bytes as u64)) {

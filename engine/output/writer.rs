@@ -2,6 +2,7 @@
 //! batches from all shards in turn, appends them ([`OutputWriter`]), and returns the buffers.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -132,9 +133,19 @@ impl Writer {
         }
     }
 
-    /// From now on the writer's thread writes what is put into `sidecar`. A run has one at most.
-    pub fn set_sidecar(&self, sidecar: Arc<Sidecar>) {
-        let _ = self.shared.sidecar.set(sidecar);
+    /// Opens the file of statistics at `path`. From now on the writer's thread writes what is put
+    /// into it, and closes it whenever it closes the first of `output_count` outputs. A run has one
+    /// such file at most.
+    pub fn open_sidecar(
+        &self,
+        path: &Path,
+        output_count: usize,
+    ) -> Result<Arc<Sidecar>, WriterError> {
+        let sidecar = match &self.files {
+            Some(files) => Sidecar::open_rotated(path, output_count, files.clone())?,
+            None => Sidecar::open(path)?,
+        };
+        Ok(self.shared.sidecar.get_or_init(|| Arc::new(sidecar)).clone())
     }
 
     /// Has a record of statistics written, and waits for nothing.
