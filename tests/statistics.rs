@@ -1,6 +1,7 @@
 //! The file of statistics beside the output of a live capture: its lines match
 //! `docs/stats.schema.json`, which allows nothing else, and tell all that was counted and lost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use httplines::capture::live::{InterfaceTotals, LiveTotals, RingTotals, ShedTotals};
@@ -230,6 +231,51 @@ mod root {
         let gauges = &others[0]["gauges"];
         assert_eq!(gauges["memory_bytes"]["rings"], 4 * (4 << 20));
         assert!(gauges["shards"].as_array().unwrap().iter().all(|it| it["is_responding"] == true));
+    }
+
+    /// With one file, and with one for each shard.
+    #[test]
+    fn the_file_is_closed_with_the_lines_that_it_is_about() {
+        if let Some(reason) = lab::missing() {
+            skip!(reason);
+        }
+        for (more, first) in [("", "http"), ("--output-per-shard", "http.0")] {
+            let mut lab = Lab::new(Offload::On);
+            lab.start_nginx();
+            let args =
+                format!("-i wire1 -o http.jsonl --stats-interval 0.1 --shards 2 -C 9K {more}");
+            let args: Vec<&str> = args.split_whitespace().collect();
+            let running = lab.start_httplines(End::Server, &args);
+            let stats = lab.path().join("http.stats");
+            for _ in 0..4 {
+                lab.wrk(lab::SERVER[0], 4, 60);
+                wait_until("a line of statistics is there", || line_count(&stats) >= 1);
+            }
+            let finished = running.stop();
+            assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+            let names = std::fs::read_dir(lab.path()).expect("it is there");
+            let names = names.map(|it| it.expect("an entry").file_name().into_string().unwrap());
+            let names: BTreeSet<String> = names.filter(|name| name.starts_with("http")).collect();
+            // Sorted by time; the one that is open is the last.
+            let closed = names.iter().filter(|name| *name != "http.stats");
+            let closed: Vec<_> = closed.filter(|name| name.ends_with(".stats")).collect();
+            assert!(!closed.is_empty(), "{names:?}");
+            for name in &closed {
+                let stamp = name.trim_start_matches("http-").trim_end_matches(".stats");
+                assert!(names.contains(&format!("{first}-{stamp}.jsonl")), "{name}: {names:?}");
+            }
+            let all = closed.iter().map(|name| name.as_str()).chain(["http.stats"]);
+            let lines: Vec<Value> =
+                all.flat_map(|name| stats_schema::lines_of(&lab.path().join(name))).collect();
+            assert!(
+                lines.iter().map(|line| &line["seq"]).eq(&(0..lines.len()).collect::<Vec<_>>())
+            );
+            let last = lines.last().expect("lines");
+            let is_closed = |name: &&String| name.contains('-') && name.ends_with(".jsonl");
+            let closed_count = names.iter().filter(is_closed).count();
+            assert_eq!(number(last, "/total/files/rotations"), closed_count as u64);
+            assert_eq!((&last["final"], &last["violations"]), (&json!(true), &json!([])));
+        }
     }
 
     /// The file has a size limit, as a full disk is: lines are lost for one cause, and told.

@@ -274,6 +274,42 @@ mod tests {
     }
 
     #[test]
+    fn it_is_closed_with_the_first_output_under_the_same_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let files = Arc::new(Files::new().0);
+        let sidecar = Sidecar::open_rotated(&path("http.stats"), 1, files.clone()).unwrap();
+        let write = |seq: u64| {
+            sidecar.put(record(seq, seq));
+            sidecar.write_waiting(0);
+        };
+        let close = |time: u64| {
+            files.set_closed_last(UtcMicros(time));
+            sidecar.write_waiting(0);
+        };
+        write(0);
+        write(1);
+        close(1_795_977_907_123_456);
+        // One without lines is not closed.
+        close(1_795_977_907_123_457);
+        write(2);
+        // A name that exists is not taken.
+        std::fs::write(path("http-20261129T184509.000000Z.stats"), "theirs\n").unwrap();
+        close(1_795_977_909_000_000);
+        write(3);
+        sidecar.finish(record(4, 9));
+        let seqs = |name: &str| {
+            let lines = lines(&path(name));
+            lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(seqs("http-20261129T184507.123456Z.stats"), [0, 1]);
+        assert_eq!(seqs("http-20261129T184509.000001Z.stats"), [2]);
+        assert_eq!(seqs("http.stats"), [3, 4]);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
+        assert_eq!(files.stats().rotations, 0, "those of the outputs are counted");
+    }
+
+    #[test]
     fn a_full_disk_costs_whole_lines_and_writing_resumes() {
         let full = FileSink::open_plain(Path::new("/dev/full")).unwrap();
         let sidecar = Sidecar::new(full, None);
