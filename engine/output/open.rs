@@ -1,6 +1,6 @@
 //! The outputs of a run: their file names, and opening them.
 
-use crate::config::{EmitConfig, Output};
+use crate::config::{EmitConfig, Output, STATS_EXTENSION};
 use crate::output::batch::Policy;
 use crate::output::closed_name::FileName;
 use crate::output::error::WriterError;
@@ -22,9 +22,6 @@ pub struct Outputs {
     /// If something is done with closed files.
     pub(super) janitor: Option<Janitor>,
 }
-
-/// The extension of the file with counters that is closed together with the outputs.
-const SIDECAR_EXTENSION: &str = "stats";
 
 impl Outputs {
     /// Outputs whose files are never closed.
@@ -68,7 +65,7 @@ pub fn open_sinks(
         let (files, news) = Files::new();
         let files = Arc::new(files);
         if config.files.is_keeping() {
-            let sidecar = FileName::of(path).map(|name| name.with_extension(SIDECAR_EXTENSION));
+            let sidecar = FileName::of(path).map(|name| name.with_extension(STATS_EXTENSION));
             let janitor = Janitor::open(&config.files, &paths, sidecar, files.clone(), news);
             let failed = |source| WriterError::Open { path: path.clone(), source };
             outputs.janitor = Some(janitor.map_err(failed)?);
