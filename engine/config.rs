@@ -446,8 +446,8 @@ pub enum ConfigError {
     BatchBytes,
     /// [`EmitConfig::output`] has the name of the file of statistics.
     #[error(
-        "the name of the output ends with .stats, as that of the file of statistics beside it does: \
-         name another, such as http.jsonl, or do without statistics (--stats-interval 0)"
+        "the name of the output ends with .stats, as that of the file of statistics beside it \
+         does: name another, such as http.jsonl, or do without statistics (--stats-interval 0)"
     )]
     StatsName,
     /// [`HttpConfig::head_bytes_max`] is too small.

@@ -471,7 +471,8 @@ impl Run {
         }
     }
 
-    /// Looks at the interfaces and reads the kernel's counters, all of them or only those of frames.
+    /// Looks at the interfaces and reads the kernel's counters: all of them, or only those of
+    /// frames.
     fn look(&self, control: &mut LiveControl, is_whole: bool) {
         self.writer.report_slowness();
         // The kernel's counters have 32 bits. They are read long before they could wrap around.

@@ -257,12 +257,37 @@ impl Totals {
         ];
         row_of_parts(f, "streams", &losses)
     }
+
+    fn write_output(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (emit, writer) = (&self.shards.emit, &self.writer);
+        let (lines, bytes) = (writer.lines_written, writer.bytes_written);
+        let lost = emit.lines_dropped + writer.lines_lost;
+        let mut parts = format!("{lines} lines, {bytes} bytes, {lost} lines lost");
+        let causes = nonzero(&self.lines_lost());
+        if !causes.is_empty() {
+            parts += &format!(" ({})", causes.join(", "));
+        }
+        if emit.exchanges_withheld > 0 {
+            parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
+        }
+        row(f, "written", &parts)?;
+        let files = &writer.files;
+        let files = [
+            ("closed", files.rotations),
+            ("rotations failed", files.rotation_failures),
+            ("deleted", files.files_deleted),
+            ("bytes deleted", files.bytes_deleted),
+            ("compressed", files.files_compressed),
+            ("not deleted or compressed", files.janitor_failures),
+        ];
+        row_of_parts(f, "files", &files)
+    }
 }
 
 impl fmt::Display for Totals {
     /// A table of counters. Those that are zero are left out, unless zero is the news.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (pipeline, emit) = (&self.shards.pipeline, &self.shards.emit);
+        let pipeline = &self.shards.pipeline;
         let (flow, protocol) = (&pipeline.flow, &pipeline.protocol);
         let exchanges = self.exchanges();
         let plural = if exchanges == 1 { "" } else { "s" };
@@ -305,28 +330,7 @@ impl fmt::Display for Totals {
         for (name, parts) in protocol.rows() {
             row_of_parts(f, name, &parts)?;
         }
-        let writer = &self.writer;
-        let (lines, bytes) = (writer.lines_written, writer.bytes_written);
-        let lost = emit.lines_dropped + writer.lines_lost;
-        let mut parts = format!("{lines} lines, {bytes} bytes, {lost} lines lost");
-        let causes = nonzero(&self.lines_lost());
-        if !causes.is_empty() {
-            parts += &format!(" ({})", causes.join(", "));
-        }
-        if emit.exchanges_withheld > 0 {
-            parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
-        }
-        row(f, "written", &parts)?;
-        let files = &writer.files;
-        let files = [
-            ("closed", files.rotations),
-            ("rotations failed", files.rotation_failures),
-            ("deleted", files.files_deleted),
-            ("bytes deleted", files.bytes_deleted),
-            ("compressed", files.files_compressed),
-            ("not deleted or compressed", files.janitor_failures),
-        ];
-        row_of_parts(f, "files", &files)?;
+        self.write_output(f)?;
         if self.is_running {
             return Ok(());
         }

@@ -48,11 +48,12 @@ fn run(line: &str, place: &Path) -> Output {
     output
 }
 
-/// The files of an output, in the order of their names, which begin with `http`.
+/// The files of an output, in the order of their names, which begin with `http`, without those of
+/// statistics.
 fn files(place: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = place.read_dir().expect("a directory").map(|entry| entry.expect("an entry"));
     let named = entries.map(|entry| (entry.file_name().into_string().expect("text"), entry.path()));
-    let ours = named.filter(|(name, _)| name.starts_with("http"));
+    let ours = named.filter(|(name, _)| name.starts_with("http") && !name.contains(".stats"));
     ours.map(|(name, path)| (name, fs::read(path).expect("a file"))).collect()
 }
 

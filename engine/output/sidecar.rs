@@ -1,6 +1,6 @@
 //! [`Sidecar`]: the file of statistics beside the lines. The engine puts in a [`StatsRecord`] now
-//! and then; the writer's thread makes a line of it and appends it, so that a disk that stalls holds
-//! up neither the engine nor a shard.
+//! and then; the writer's thread makes a line of it and appends it, so that a disk that stalls
+//! holds up neither the engine nor a shard.
 
 use std::io;
 use std::path::{Path, PathBuf};

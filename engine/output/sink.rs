@@ -209,8 +209,8 @@ impl FileSink {
         }
     }
 
-    /// Closes the file under the time `opened` of another one. Returns whether there is nothing left
-    /// to do: if that fails, it is to be tried again.
+    /// Closes the file under the time `opened` of another one. Returns whether there is nothing
+    /// left to do: if that fails, it is to be tried again.
     pub(super) fn rotate_with(&mut self, opened: UtcMicros) -> bool {
         if self.rotation.as_mut().is_some_and(|rotation| rotation.is_due_with(opened)) {
             self.rotate();
