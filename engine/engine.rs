@@ -4,12 +4,11 @@
 use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
 use crate::capture::pcap::open::{self as file, Progress};
 use crate::capture::{self, FrameSource, SourceError, pcap};
-use crate::config::{Config, ConfigError, Input, Output};
+use crate::config::{Config, ConfigError, Input};
 use crate::ids::{FlowHashKey, IfaceNames};
 use crate::observe::ShardState;
 use crate::output::{
     BatchSender, Limits, Patience, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks,
-    output_paths,
 };
 use crate::pipeline::{Crossing, Part, Partition};
 use crate::shard::{Shard, ShardStats, StopSignal};
@@ -18,10 +17,9 @@ use crate::sys::{affinity, words_of};
 use crate::totals::Totals;
 use format::line_format;
 use reporter::Reporter;
+use same_file::{duplicate, is_output};
 use status::ShardStatus;
-use std::fs::{File, Metadata};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::fs::Metadata;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -29,6 +27,7 @@ use std::time::{Duration, Instant};
 
 mod format;
 mod reporter;
+mod same_file;
 mod status;
 
 /// How often the engine moves a progress bar, and how long it waits for a shard's counters.
@@ -258,30 +257,8 @@ impl Engine {
     }
 }
 
-/// Refuses to read and append to the same file: the run would read its own output. Files are
-/// compared by device and inode, not by name.
 fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result<(), EngineError> {
-    let Ok(input) = input else { return Ok(()) };
-    let is_same = |output: Metadata| {
-        input.is_file() && (input.dev(), input.ino()) == (output.dev(), output.ino())
-    };
-    let is_any = match &config.emit.output {
-        Output::Stdout => {
-            duplicate(&std::io::stdout()).and_then(|stdout| stdout.metadata()).is_ok_and(is_same)
-        }
-        Output::File(_) => output_paths(&config.emit, config.shard_count)
-            .iter()
-            .any(|path| std::fs::metadata(path).is_ok_and(is_same)),
-    };
-    if is_any {
-        return Err(EngineError::SameFile);
-    }
-    Ok(())
-}
-
-/// Duplicates an open descriptor as a file of our own: the shell may have opened one for us.
-fn duplicate(open: &impl AsFd) -> std::io::Result<File> {
-    Ok(File::from(open.as_fd().try_clone_to_owned()?))
+    if is_output(input, config) { Err(EngineError::SameFile) } else { Ok(()) }
 }
 
 /// Shards that have not started.

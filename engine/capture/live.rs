@@ -53,6 +53,7 @@ const DESCRIPTOR_COUNT: u64 = 40;
 use slow_start::SlowStart;
 
 pub use control::LiveControl;
+use control::OpenedInterface;
 pub use error::LiveOpenError;
 pub use links::Softnet;
 pub use totals::{InterfaceState, InterfaceTotals, LiveTotals, RingTotals, ShedTotals};
@@ -106,9 +107,9 @@ impl LiveCapture {
             let ring_mib = ring_bytes(config) >> 20;
             slow_start.step(format!("opening {shard_count} rings of {ring_mib} MiB on {name}"));
             let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut rings)?;
-            watched.push((name.clone(), ifindex, sockets));
+            watched.push(OpenedInterface { name: name.clone(), ifindex, sockets });
         }
-        let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
+        let mut known: Vec<u32> = watched.iter().map(|it| it.ifindex).collect();
         known.sort_unstable();
         let hints = (config.filter == FilterMode::Http).then(|| filter.hints());
         let share = Share::new(decode.restrictions.sample.hash_max());

@@ -25,6 +25,15 @@ pub struct LiveControl {
     shedding: Option<Shedding>,
 }
 
+/// An interface whose sockets were opened.
+#[derive(Debug)]
+pub(super) struct OpenedInterface {
+    pub(super) name: String,
+    pub(super) ifindex: u32,
+    /// Duplicates of the shards' descriptors, in the order of the shards, and their rings.
+    pub(super) sockets: Vec<(PacketSocket, RingWatch)>,
+}
+
 /// An interface and its sockets.
 #[derive(Debug)]
 struct Watched {
@@ -37,19 +46,19 @@ struct Watched {
 }
 
 impl LiveControl {
-    /// For the interfaces `opened`: name, index and sockets of each.
+    /// For the interfaces `opened`.
     pub(super) fn new(
         filter: Filter,
         fanout: Option<Fanout>,
-        opened: Vec<(String, u32, Vec<(PacketSocket, RingWatch)>)>,
+        opened: Vec<OpenedInterface>,
         interfaces: Interfaces,
         present: &[Interface],
     ) -> LiveControl {
-        let named = opened.iter().map(|(name, ifindex, _)| (name.as_str(), *ifindex));
+        let named = opened.iter().map(|it| (it.name.as_str(), it.ifindex));
         let links = Links::new(interfaces, named, present);
         let mut totals = LiveTotals::default();
         let mut watched = Vec::with_capacity(opened.len());
-        for (name, ifindex, sockets) in opened {
+        for OpenedInterface { name, ifindex, sockets } in opened {
             let ring = |(_, ring): &(_, RingWatch)| RingTotals {
                 ring_bytes: ring.ring_bytes(),
                 block_count: ring.block_count(),
