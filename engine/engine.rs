@@ -108,14 +108,14 @@ pub struct Ending {
     pub input_error: Option<SourceError>,
     /// The output failed.
     pub output_error: Option<WriterError>,
-    /// A shard's thread panicked; its counters are missing.
+    /// A shard's thread panicked ([`ShardStats::panics`]).
     pub is_shard_lost: bool,
 }
 
 impl Ending {
     /// What went wrong, each a sentence.
     pub fn errors(&self) -> Vec<String> {
-        let lost = "a worker thread failed; its lines and counters are missing";
+        let lost = "a worker failed, which is a bug in httplines; the connections it held are lost";
         let mut errors: Vec<String> = self.is_shard_lost.then(|| lost.into()).into_iter().collect();
         errors.extend(self.input_error.as_ref().map(ToString::to_string));
         errors.extend(self.output_error.as_ref().map(ToString::to_string));
@@ -553,6 +553,7 @@ impl Run {
             let (stats, cpu, is_responding) = match thread.join() {
                 Ok((stats, result, cpu)) => {
                     input_error = input_error.or(result.err());
+                    is_shard_lost |= stats.panics > 0;
                     (stats, cpu, true)
                 }
                 Err(_) => {
@@ -574,3 +575,6 @@ impl Run {
         ending
     }
 }
+
+#[cfg(test)]
+mod tests;

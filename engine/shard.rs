@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::output::RecordWriter;
 use crate::pipeline::{Crossing, Partition, Pipeline, PipelineGauges, PipelineStats};
 use crate::stats::EmitStats;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The stop state that the engine requests. It only ever increases.
@@ -43,6 +44,9 @@ pub struct ShardStats {
     pub pipeline: PipelineStats,
     /// Counters of lines.
     pub emit: EmitStats,
+    /// Shards that panicked. The connections that they held are lost, and so are the frames in
+    /// their rings.
+    pub panics: u64,
 }
 
 impl ShardStats {
@@ -50,6 +54,7 @@ impl ShardStats {
     pub fn add(&mut self, other: &ShardStats) {
         self.pipeline.add(&other.pipeline);
         self.emit.add(&other.emit);
+        self.panics += other.panics;
     }
 }
 
@@ -91,29 +96,36 @@ impl<F: FrameSource> Shard<F> {
     }
 
     /// Runs until the source ends or the engine stops it. `report` is called with the shard after
-    /// each poll.
+    /// each poll. If the shard panics, that is counted, and the lines it has finished are written.
     pub fn run(
         self,
         stop: &StopSignal,
         mut report: impl FnMut(&ShardView<'_>),
     ) -> (ShardStats, Result<(), SourceError>) {
         let Shard { mut source, mut pipeline } = self;
-        let result = loop {
-            let polled = match pipeline.poll(&mut source) {
-                Ok(polled) => polled,
-                Err(error) => break Err(error),
+        let to_the_end = || {
+            let result = loop {
+                let polled = match pipeline.poll(&mut source) {
+                    Ok(polled) => polled,
+                    Err(error) => break Err(error),
+                };
+                pipeline.sink_mut().rest(polled);
+                report(&ShardView { pipeline: &pipeline });
+                if stop.is_over(polled) {
+                    break Ok(());
+                }
             };
-            pipeline.sink_mut().rest(polled);
-            report(&ShardView { pipeline: &pipeline });
-            if stop.is_over(polled) {
-                break Ok(());
-            }
+            // If this source fails, the others run on until the engine learns of it.
+            pipeline.end_crossing(result.is_ok());
+            pipeline.finish();
+            result
         };
-        // If this source fails, the others run on until the engine learns of it.
-        pipeline.end_crossing(result.is_ok());
-        pipeline.finish();
+        let ended = catch_unwind(AssertUnwindSafe(to_the_end));
+        // After a panic connections may be in any state, but lines and counters are whole.
         pipeline.sink_mut().close();
-        (ShardView { pipeline: &pipeline }.stats(), result)
+        let mut stats = ShardView { pipeline: &pipeline }.stats();
+        stats.panics = u64::from(ended.is_err());
+        (stats, ended.unwrap_or(Ok(())))
     }
 }
 
@@ -137,7 +149,7 @@ impl ShardView<'_> {
     /// All counters of the shard.
     pub fn stats(&self) -> ShardStats {
         let emit = self.pipeline.sink().stats().clone();
-        ShardStats { pipeline: self.pipeline.stats(), emit }
+        ShardStats { pipeline: self.pipeline.stats(), emit, panics: 0 }
     }
 
     /// What the shard holds now.

@@ -336,7 +336,11 @@ impl fmt::Display for Totals {
         }
         match self.violations().as_slice() {
             [] => row(f, "sums", "every frame, flow and line is accounted for"),
-            violations => row(f, "SUMS", &format!("DO NOT ADD UP: {}", violations.join("; "))),
+            violations => {
+                let why = if self.shards.panics > 0 { ", because a worker failed" } else { "" };
+                let violations = violations.join("; ");
+                row(f, "SUMS", &format!("DO NOT ADD UP{why}: {violations}"))
+            }
         }
     }
 }

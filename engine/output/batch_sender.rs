@@ -154,6 +154,9 @@ impl BatchSender {
     /// Hands over the last lines and ends. With [`Policy::Drop`] it waits for space, since nothing
     /// is captured any more. A sender that is only dropped loses the lines that were not flushed.
     pub fn close(mut self, stats: &mut EmitStats) {
+        // If the shard panicked, it did so perhaps within a line.
+        let whole = memchr::memrchr(b'\n', &self.buffer).map_or(0, |at| at + 1);
+        self.buffer.truncate(whole);
         let is_slow = self.is_dropping && self.is_behind();
         while let Route::Queue(queue) = &self.route
             && queue.full.is_full()

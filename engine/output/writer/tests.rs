@@ -359,3 +359,23 @@ fn who_writes_itself_reopens_with_the_next_batch() {
     assert_eq!(sinks[0].bytes(), b"0 line 7\n0 line 8\n");
     assert_eq!(sinks[1].bytes(), b"1 line 8\n");
 }
+
+#[test]
+fn a_line_at_which_its_shard_panicked_is_not_written() {
+    for policy in [Policy::Drop, Policy::Wait] {
+        let sink = MemorySink::new();
+        let (mut senders, writer) = start(&sink, 1, policy);
+        let (mut sender, mut stats) = (senders.remove(0), EmitStats::default());
+        say(&mut sender, &mut stats, 0);
+        let half_a_line = std::panic::AssertUnwindSafe(|| {
+            sender.line(&mut stats, |out| {
+                out.extend_from_slice(b"0 line");
+                panic!("a panic that a test asks for");
+            });
+        });
+        assert!(std::panic::catch_unwind(half_a_line).is_err());
+        sender.close(&mut stats);
+        assert_eq!((finish(writer).lines_written, stats.lines), (1, 1));
+        assert_eq!(numbers(&sink.bytes(), 0), [0]);
+    }
+}
