@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use crate::output::open_file::has_reader;
@@ -42,10 +43,17 @@ pub(super) struct Descriptor {
     pub(super) owed: Vec<u8>,
     /// The owed bytes belong to a line that counts as written.
     pub(super) is_line_owed: bool,
+    /// The torn line at the end of a file, from its first byte to its end, that could not be
+    /// removed yet.
+    torn: Option<RangeInclusive<u64>>,
     has_reader: bool,
     is_nonblocking: bool,
     patience: Patience,
     has_given_up: bool,
+    /// The name of a FIFO whose reader may go and be followed by another one.
+    followed_name: Option<String>,
+    /// Its reader has gone.
+    is_deserted: bool,
 }
 
 impl Descriptor {
@@ -56,11 +64,20 @@ impl Descriptor {
             file,
             owed: Vec::new(),
             is_line_owed: false,
+            torn: None,
             has_reader,
             is_nonblocking,
             patience,
             has_given_up: false,
+            followed_name: None,
+            is_deserted: false,
         }
+    }
+
+    /// If this is a FIFO, it is named `name`, and its reader goes, its next one is waited for.
+    pub(super) fn follow_readers(&mut self, name: String) {
+        let kind = self.file.metadata().map(|metadata| metadata.file_type());
+        self.followed_name = kind.is_ok_and(|kind| kind.is_fifo()).then_some(name);
     }
 
     /// Whether writes may have to wait for a reader.
@@ -118,9 +135,31 @@ impl Descriptor {
                     self.wait_for_space()?;
                     has_waited = true;
                 }
-                result => return result,
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.wait_for_next_reader(error)?;
+                }
+                result => {
+                    self.is_deserted &= result.is_err();
+                    return result;
+                }
             }
         }
+    }
+
+    /// Waits a while because a write failed with `error`: the reader has gone. As long as the FIFO
+    /// is open here, what its reader left unread is for the next one, so no line is torn.
+    #[cold]
+    fn wait_for_next_reader(&mut self, error: io::Error) -> io::Result<()> {
+        let Some(name) = &self.followed_name else { return Err(error) };
+        if self.patience.is_limited() {
+            return Err(GaveUp("its reader has gone").into());
+        }
+        if !self.is_deserted {
+            self.is_deserted = true;
+            tracing::warn!("the reader of {name} has gone; waiting for the next one");
+        }
+        std::thread::sleep(Duration::from_millis(LOOK_INTERVAL_MS.into()));
+        Ok(())
     }
 
     fn wait_for_space(&mut self) -> io::Result<()> {
@@ -135,8 +174,49 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Writes the owed bytes.
+    /// Removes a torn line from the end of a file that had `length_before` bytes, before
+    /// `written_bytes` were appended, if the end is where they put it: another process that appends
+    /// or truncates must not lose lines. `whole_bytes` are whole lines and stay. If the disk is too
+    /// full even for that, the line is removed before anything else is written. (Btrfs is so within
+    /// a quota, and the bytes of the line may be zeros then.) Returns false if it must stay.
+    pub(super) fn cut_back(
+        &mut self,
+        length_before: u64,
+        written_bytes: usize,
+        whole_bytes: usize,
+    ) -> bool {
+        let (start, end) =
+            (length_before + whole_bytes as u64, length_before + written_bytes as u64);
+        let is_ours = self.file.metadata().is_ok_and(|file| file.is_file() && file.len() == end);
+        if !is_ours {
+            return false;
+        }
+        match self.file.set_len(start) {
+            // Nothing but appending is allowed: chattr +a.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return false,
+            Err(_) => self.torn = Some(start..=end),
+            Ok(()) => {}
+        }
+        true
+    }
+
+    /// Removes a torn line that is still there, unless somebody else has changed the file.
+    fn remove_torn(&mut self) -> io::Result<()> {
+        if let Some(torn) = &self.torn {
+            if torn.contains(&self.file.metadata()?.len()) {
+                self.file.set_len(*torn.start())?;
+            }
+            self.torn = None;
+        }
+        Ok(())
+    }
+
+    /// Removes a torn line, or writes the owed bytes.
     pub(super) fn settle(&mut self) -> io::Result<()> {
+        self.remove_torn()?;
+        if self.owed.is_empty() {
+            return Ok(());
+        }
         let owed = std::mem::take(&mut self.owed);
         let (written, error) = self.write(std::iter::once(&owed[..]));
         self.owed = owed;
@@ -147,6 +227,8 @@ impl Descriptor {
 
     /// Completes the last line, if it counts as written and is torn.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        // If this fails, the next run completes the line.
+        let _ = self.remove_torn();
         if self.is_line_owed { self.settle() } else { Ok(()) }
     }
 }

@@ -38,7 +38,8 @@ impl std::fmt::Debug for Outputs {
 }
 
 /// Opens the outputs of a run: standard output, or the files of [`output_paths`]. Their readers are
-/// waited for as long as `patience` lasts.
+/// waited for as long as `patience` lasts. If the reader of a FIFO goes, a capture of a file ends;
+/// a live one waits for the next reader.
 ///
 /// A run that waits for its writer gains nothing from io_uring: the kernel hands each write to a
 /// file to a thread of its own, which costs more than the system call.
@@ -75,6 +76,9 @@ pub fn open_sinks(
     for (output, path) in paths.into_iter().enumerate() {
         let failed = |source| WriterError::Open { path: path.clone(), source };
         let mut sink = open_file(&path).map_err(failed)?.with_patience(patience.clone());
+        if policy == Policy::Drop {
+            sink = sink.with_next_readers();
+        }
         if let Some(files) = &outputs.files {
             let rotation = Rotation::new(&path, output, &config.files, files.clone());
             sink = sink.with_rotation(rotation.map_err(failed)?)?;

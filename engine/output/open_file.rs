@@ -58,7 +58,7 @@ pub(super) fn has_reader(file: &File) -> bool {
 
 /// Whether `path` names a descriptor that this process was started with, as `/dev/stdout` and
 /// `/dev/fd/3` do. These links are the kernel's, and whoever started us opened the files.
-fn is_passed_descriptor(path: &Path) -> bool {
+pub(super) fn is_passed_descriptor(path: &Path) -> bool {
     let is_number = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
     path == Path::new("/dev/stdout")
         || path == Path::new("/dev/stderr")

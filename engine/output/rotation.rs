@@ -151,12 +151,7 @@ impl Rotation {
     /// Closes `file` and opens the next one, and reports if that begins to fail and if it is over.
     pub(super) fn rotate(&mut self, file: &File) -> Option<OpenFile> {
         match self.try_rotate(file, UtcMicros::now()) {
-            Ok(opened) => {
-                if self.retry_at.take().is_some() {
-                    tracing::warn!("{}: rotated again", self.path.display());
-                }
-                Some(opened)
-            }
+            Ok(opened) => Some(opened),
             Err(error) => {
                 self.fail(&error);
                 None
@@ -205,6 +200,9 @@ impl Rotation {
         self.opened = self.closed.filter(is_set_back).map_or(now, UtcMicros::next);
         self.schedule.begin(self.opened);
         add(&self.files.counters.rotations, u64::from(!self.is_sidecar));
+        if self.retry_at.take().is_some() {
+            tracing::warn!("{}: rotated again", self.path.display());
+        }
         if let Some(opened) = self.closed.take() {
             if self.output == 0 {
                 self.files.set_closed_last(opened);

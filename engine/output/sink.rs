@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 #[cfg(feature = "live")]
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "live")]
 use std::sync::Once;
@@ -19,11 +20,12 @@ use crate::output::closed_name::UtcMicros;
 use crate::output::descriptor::{Descriptor, GaveUp, LOOK_INTERVAL_MS, open_own};
 use crate::output::directory::{Sharing, lock};
 use crate::output::error::WriterError;
-use crate::output::open_file::{OpenFile, open_file};
+use crate::output::open_file::{OpenFile, is_passed_descriptor, open_file};
 use crate::output::patience::Patience;
 use crate::output::rotation::{Rotation, is_regular};
 #[cfg(feature = "live")]
 use crate::sys::uring::Uring;
+use crate::sys::words_of;
 
 /// Why an append could not be finished.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +115,6 @@ fn torn(
 
 /// Writes what is owed, before anything else.
 fn settle(output: &mut Descriptor) -> Result<(), SinkFault> {
-    if output.owed.is_empty() {
-        return Ok(());
-    }
     output.settle().map_err(|error| SinkFault { written_bytes: 0, error })
 }
 
@@ -128,6 +127,8 @@ pub struct FileSink {
     patience: Patience,
     /// Closes the file now and then.
     rotation: Option<Rotation>,
+    /// The next reader of a FIFO is waited for if one goes.
+    follows_readers: bool,
     /// The ring that writes the file; without one, write(2) does.
     #[cfg(feature = "live")]
     ring: Option<Box<Uring>>,
@@ -160,6 +161,7 @@ impl FileSink {
             output: None,
             patience: Patience::default(),
             rotation: None,
+            follows_readers: false,
             #[cfg(feature = "live")]
             ring: None,
         };
@@ -195,9 +197,12 @@ impl FileSink {
     }
 
     /// Completes the last line, closes the file and opens the next one. If that fails, lines go on
-    /// in the file that is open.
+    /// in the file that is open. A file that was removed is replaced when lines come.
     #[cold]
     fn rotate(&mut self) {
+        if self.length().is_none() {
+            return;
+        }
         let (Some(rotation), Some(output)) = (&mut self.rotation, &mut self.output) else { return };
         match output.settle() {
             Ok(()) => {
@@ -225,6 +230,15 @@ impl FileSink {
         }
     }
 
+    /// If the reader of a FIFO goes, waits for the next one. Otherwise that is the end.
+    pub fn with_next_readers(mut self) -> FileSink {
+        let name = self.name();
+        if let Some(output) = &mut self.output {
+            output.follow_readers(name);
+        }
+        FileSink { follows_readers: true, ..self }
+    }
+
     /// Opens what has the name now.
     fn open_again(&mut self) -> io::Result<()> {
         let opened = open_file(&self.path)?;
@@ -242,7 +256,31 @@ impl FileSink {
         if opened.is_torn {
             output.owed.push(b'\n');
         }
+        if self.follows_readers {
+            output.follow_readers(self.name());
+        }
         output
+    }
+
+    /// The length of the output in bytes. `None`: it is a file without a name. Somebody has removed
+    /// it, or its directory, and what is appended to it is lost.
+    fn length(&self) -> Option<u64> {
+        let Some(Ok(metadata)) = self.output.as_ref().map(|output| output.file.metadata()) else {
+            return Some(0);
+        };
+        let is_named = metadata.nlink() > 0 || !metadata.is_file();
+        (is_named || is_passed_descriptor(&self.path)).then_some(metadata.len())
+    }
+
+    /// Opens a new file instead of one that was removed.
+    #[cold]
+    fn replace(&mut self) -> io::Result<()> {
+        self.reopen().map_err(|error| {
+            let error = words_of(&error);
+            io::Error::other(format!("it was removed, and cannot be opened again: {error}"))
+        })?;
+        tracing::warn!("{} was removed; lines go into a new file of that name", self.name());
+        Ok(())
     }
 
     /// Waits for the reader of a FIFO.
@@ -288,30 +326,27 @@ impl FileSink {
     }
 }
 
-/// Removes the torn line from the end of a file, if the end is where this sink put it. Another
-/// process that appends or truncates must not lose lines.
-fn cut_back(file: &File, length_before: u64, written_bytes: usize, whole_bytes: usize) -> bool {
-    let is_ours = file.metadata().is_ok_and(|metadata| {
-        metadata.is_file() && metadata.len() == length_before + written_bytes as u64
-    });
-    is_ours && file.set_len(length_before + whole_bytes as u64).is_ok()
-}
-
 impl Sink for FileSink {
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault> {
         if self.output.is_none() {
             self.wait_for_reader().map_err(|error| SinkFault { written_bytes: 0, error })?;
         }
+        let mut length_before = self.length();
+        if length_before.is_none() {
+            self.replace().map_err(|error| SinkFault { written_bytes: 0, error })?;
+            length_before = self.length();
+        }
         let Some(output) = &mut self.output else { return Ok(()) };
+        let owed_bytes = output.owed.len() as u64;
         settle(output)?;
-        let length_before = output.file.metadata().map_or(0, |metadata| metadata.len());
+        let length_before = length_before.unwrap_or_default() + owed_bytes;
         let (written_bytes, error) = self.write(batches);
         if let Some(rotation) = &mut self.rotation {
             rotation.set_bytes(length_before + written_bytes as u64);
         }
         let (Some(error), Some(output)) = (error, &mut self.output) else { return Ok(()) };
         let whole = whole_lines(batches, written_bytes);
-        if whole < written_bytes && cut_back(&output.file, length_before, written_bytes, whole) {
+        if whole < written_bytes && output.cut_back(length_before, written_bytes, whole) {
             return Err(SinkFault { written_bytes: whole, error });
         }
         Err(torn(output, batches, written_bytes, error))
