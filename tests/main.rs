@@ -27,6 +27,7 @@ mod docs;
 mod elide;
 mod examples;
 mod fanout;
+mod faults;
 mod filter;
 mod filter_exact;
 mod filter_heads;

@@ -7,6 +7,8 @@ pub mod capture_file;
 pub mod confine;
 pub mod conversation;
 pub mod exchange;
+pub mod fault_site;
+pub mod faulty_disk;
 pub mod fields;
 pub mod found;
 pub mod fragment;
