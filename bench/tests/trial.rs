@@ -24,7 +24,7 @@ mod root {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    const WORKLOADS: [&str; 9] = [
+    const WORKLOADS: [&str; 10] = [
         "small",
         "pages",
         "bulk",
@@ -34,6 +34,7 @@ mod root {
         "imix",
         "tunnel",
         "hostile",
+        "mixed",
     ];
     /// The arguments of the receiver that simulates a lossy engine: `interface output`.
     const LOSSY: &str = "HTTPLINES_TRIAL_LOSSY";

@@ -127,13 +127,13 @@ impl Args {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        let directory = Directory::new(None)?;
-        mount_disk(&directory.receiver)?;
         let httplines = self.httplines.clone().map_or_else(trial::httplines_beside, Ok)?;
         let lossless_rate = match self.rate {
             Some(_) => None,
             None => Some(self.lossless_rate(&httplines, is_interrupted)?),
         };
+        let directory = Directory::new(None)?;
+        mount_disk(&directory.receiver)?;
         let half = |rate: f64| (rate / 2.0) as u64;
         let rate = self.rate.or(lossless_rate.map(half)).unwrap_or(0).max(1);
         let round = Arc::new(self.workload.round(self.seed, ROUND_FRAMES));

@@ -127,8 +127,8 @@ impl Folder {
         }
     }
 
-    /// Reads what was closed since the last look. The newest closed file is left for the next look:
-    /// if the next one cannot be opened, it is still written to.
+    /// Reads what was closed since the last look. While there is no active file, the newest closed
+    /// one is still written to.
     pub fn look(&mut self) -> anyhow::Result<()> {
         self.pass(false)
     }
@@ -148,13 +148,19 @@ impl Folder {
         let names = self.names()?;
         let mut pending = BTreeSet::new();
         for is_sidecar in [false, true] {
-            let of_kind = |name: &&String| matches!(Name::of(name), Name::Closed(_, kind, false) if kind == is_sidecar);
+            let of_kind = |name: &&String| match Name::of(name) {
+                Name::Closed(_, kind, is_compressed) => kind == is_sidecar && !is_compressed,
+                _ => false,
+            };
             let newest = names.iter().rfind(of_kind);
+            // As it is now: it was made after the newest one was renamed.
+            let active = if is_sidecar { SIDECAR } else { ACTIVE };
+            let is_complete = is_last || self.path.join(active).exists();
             for name in &names {
                 match Name::of(name) {
                     Name::Closed(plain, kind, is_compressed) if kind == is_sidecar => {
                         pending.insert(plain.to_string());
-                        if is_last || is_compressed || Some(name) != newest {
+                        if is_complete || is_compressed || Some(name) != newest {
                             self.take(name, plain, is_sidecar, is_compressed)?;
                         }
                     }
@@ -378,7 +384,7 @@ mod tests {
         let at = |name: &str| path.path().join(name);
         std::fs::write(at(OLD), "{\"outcome\":\"complete\"}\n").unwrap();
         folder.look().unwrap();
-        // It is the newest closed file, which may still be written to.
+        // The next one is not there yet.
         assert_eq!(folder.line_count, 0);
         std::fs::write(at(NEW), "").unwrap();
         folder.look().unwrap();

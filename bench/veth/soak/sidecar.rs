@@ -15,11 +15,17 @@ const LOSSES: [(&str, &str, &str); 3] = [
     ("/total/lines_lost", "", "lines"),
 ];
 
-/// What the last line in the active sidecar says, if there is one.
+/// What the last line says: in the active sidecar, or in the one that was closed last.
 pub fn latest(folder: &Path) -> Option<Told> {
-    let text = std::fs::read_to_string(folder.join(SIDECAR)).ok()?;
-    let (whole, _) = text.rsplit_once('\n')?;
-    Some(told(&serde_json::from_str(whole.lines().next_back()?).ok()?))
+    let names =
+        folder.read_dir().ok()?.flatten().filter_map(|it| it.file_name().into_string().ok());
+    let newest = names.filter(|name| name.starts_with("http-") && name.ends_with(".stats")).max();
+    let last_of = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(name)).ok()?;
+        let (whole, _) = text.rsplit_once('\n')?;
+        Some(told(&serde_json::from_str(whole.lines().next_back()?).ok()?))
+    };
+    last_of(SIDECAR).or_else(|| last_of(&newest?))
 }
 
 fn told(line: &Value) -> Told {
@@ -101,7 +107,9 @@ fn add_up(value: &Value, place: &str, sum: &mut BTreeMap<String, u64>) {
             *sum.entry(place.into()).or_default() += count.as_u64().unwrap_or(0)
         }
         Value::Object(parts) => {
-            parts.iter().for_each(|(name, part)| add_up(part, &below(name), sum));
+            // The number of a shard is its name.
+            let counters = parts.iter().filter(|(name, _)| *name != "shard");
+            counters.for_each(|(name, part)| add_up(part, &below(name), sum));
         }
         Value::Array(parts) => {
             let numbered = parts.iter().enumerate();
@@ -127,7 +135,7 @@ mod tests {
             "lines": {"made": made, "written": made - disk_full},
             "lines_lost": {"queue_full": 0, "disk_full": disk_full},
             "sidecar": {"lines_lost": 0},
-            "shards": [{"lines": made}],
+            "shards": [{"shard": 3, "lines": made}],
         })
     }
 
