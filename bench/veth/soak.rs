@@ -16,7 +16,9 @@ use folder::Folder;
 use ledger::Ledger;
 use load::Load;
 use report::Report;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use samples::Sample;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -77,7 +79,7 @@ pub struct Args {
 const ARGUMENTS: &str = "--rotate-interval 3 --rotate-size 32M --keep-files 16 --compress zstd \
                          --stats-interval 1 --idle-timeout-s 30";
 /// The disk: for as many files as are kept, even if none was compressed yet.
-const DISK: &std::ffi::CStr = c"size=1g,mode=700";
+const SIZE: &std::ffi::CStr = c"size=1g,mode=700";
 /// Frames of a round.
 const ROUND_FRAMES: usize = 1 << 17;
 /// How often somebody looks at the folder, and whether something is to happen.
@@ -133,7 +135,7 @@ impl Args {
             None => Some(self.lossless_rate(&httplines, is_interrupted)?),
         };
         let directory = Directory::new(None)?;
-        mount_disk(&directory.receiver)?;
+        let _disk = Disk::mount(&directory.receiver)?;
         let half = |rate: f64| (rate / 2.0) as u64;
         let rate = self.rate.or(lossless_rate.map(half)).unwrap_or(0).max(1);
         let round = Arc::new(self.workload.round(self.seed, ROUND_FRAMES));
@@ -208,11 +210,23 @@ impl Args {
 }
 
 /// A file system in memory, which only this process and its children see.
-fn mount_disk(at: &Path) -> anyhow::Result<()> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).context("cannot keep a file system to ourselves")?;
-    mount("httplines-soak", at, "tmpfs", MountFlags::empty(), DISK)
-        .with_context(|| format!("cannot mount a file system at {}", at.display()))
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> anyhow::Result<Disk> {
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).context("cannot keep a file system to ourselves")?;
+        mount("httplines-soak", at, "tmpfs", MountFlags::empty(), SIZE)
+            .with_context(|| format!("cannot mount a file system at {}", at.display()))?;
+        Ok(Disk(at.into()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // If it stays, it goes with this process.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
 }
 
 /// A soak while it runs.
