@@ -63,7 +63,7 @@ pub struct Args {
     /// Seed for the order of frames and the sizes of messages
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Write the report, its pictures and what httplines said into this directory
+    /// Write the report, its pictures, and what httplines said and counted into this directory
     #[arg(long, value_name = "DIRECTORY")]
     folder: Option<PathBuf>,
     /// The program to use as httplines [default: the one next to this program]
@@ -112,6 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         write("soak.json", serde_json::to_string_pretty(&report)? + "\n")?;
         write("soak.txt", report.to_string())?;
+        write("http.stats", report.sidecar.join("\n") + "\n")?;
         write("soak.html", report.html())?;
         for (name, picture) in report.pictures() {
             write(&format!("{name}.svg"), picture)?;
@@ -323,6 +324,7 @@ impl Soak {
             troubles: self.trouble.counts,
             totals,
             samples: self.samples,
+            sidecar: folder.sidecar,
             faults,
         })
     }

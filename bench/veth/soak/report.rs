@@ -44,6 +44,9 @@ pub struct Report {
     pub totals: Totals,
     /// Looks.
     pub samples: Vec<Sample>,
+    /// The lines of its sidecar.
+    #[serde(skip)]
+    pub sidecar: Vec<String>,
     /// All that is wrong; nothing, if the soak is passed.
     pub faults: Vec<String>,
 }
