@@ -15,8 +15,8 @@ const LOSSES: [(&str, &str, &str); 3] = [
     ("/total/lines_lost", "", "lines"),
 ];
 
-/// Counters that also shrink: a segment that was refused may be the first of the next connection, and
-/// is taken then. Their deltas are never below 0, so these add up to more.
+/// Counters that also shrink: a segment that was refused may be the first of the next connection,
+/// and is taken then. Their deltas are never below 0, so these add up to more.
 const TAKEN_BACK: [&str; 2] = ["flow.segments_refused", "flow.bytes_refused"];
 
 /// What the last line says: in the active sidecar, or in the one that was closed last.
