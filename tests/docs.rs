@@ -215,7 +215,8 @@ fn tests_on_the_page_of_exactness_exist() {
 /// `scripts/integration` runs the files.
 #[test]
 fn the_configuration_of_rsyslog_on_the_page_is_the_one_that_is_run() {
-    let files = [include_str!("../docs/rsyslog.conf"), include_str!("../docs/rsyslog-unclean.conf")];
+    let files =
+        [include_str!("../docs/rsyslog.conf"), include_str!("../docs/rsyslog-unclean.conf")];
     for file in files {
         assert!(FILES.contains(&format!("```text\n{file}```\n")), "docs/files.md lacks {file}");
     }
