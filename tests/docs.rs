@@ -212,6 +212,16 @@ fn tests_on_the_page_of_exactness_exist() {
 
 /// The program in README is the one that `engine/pipeline.rs` begins with, which is a test of its
 /// own.
+/// `scripts/integration` runs the files.
+#[test]
+fn the_configuration_of_rsyslog_on_the_page_is_the_one_that_is_run() {
+    let files =
+        [include_str!("../docs/rsyslog.conf"), include_str!("../docs/rsyslog-unclean.conf")];
+    for file in files {
+        assert!(FILES.contains(&format!("```text\n{file}```\n")), "docs/files.md lacks {file}");
+    }
+}
+
 #[test]
 fn the_program_on_the_page_is_the_one_that_compiles() {
     let words = |code: &str| code.split_whitespace().collect::<String>();

@@ -6,7 +6,7 @@ use crate::support::pages::{check_flags, flags_of_help, flags_of_httplines};
 #[test]
 fn flags_on_the_pages_of_the_harness_exist() {
     let mut known = flags_of_httplines();
-    for command in ["veth", "impact", "trial", "replay", "filter"] {
+    for command in ["veth", "impact", "trial", "soak", "replay", "filter"] {
         known.extend(flags_of_help(bench_path(), &[command, "--help"]));
     }
     for (page, text) in [

@@ -9,6 +9,7 @@ mod docs;
 mod impact;
 mod program;
 mod reports;
+mod soak;
 #[path = "../../tests/support"]
 #[allow(dead_code, unused_imports, reason = "the product's tests use the rest")]
 mod support {

@@ -362,6 +362,16 @@ impl Runner for Bench {
     }
 }
 
+/// The highest rate of this kind of trial without loss: the rate and time of `trial` are not used.
+pub fn lossless_rate(
+    trial: Trial,
+    rules: Rules,
+    is_interrupted: &Arc<AtomicBool>,
+) -> anyhow::Result<Found> {
+    let bench = Bench { trial, is_interrupted: is_interrupted.clone(), last: None };
+    Search::new(bench, rules).find(LOSS_NONE, None)
+}
+
 /// One trial; fails if its counters do not add up.
 fn once(trial: &Trial, is_interrupted: &Arc<AtomicBool>) -> anyhow::Result<(Report, Point)> {
     let report = trial.run(is_interrupted, || ())?;

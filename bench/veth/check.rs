@@ -35,10 +35,14 @@ pub struct Exchanges {
 
 /// The fate of one exchange.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Fate {
+pub enum Fate {
+    /// There is no record of it.
     Missing,
+    /// Its record says that it is incomplete.
     Damaged,
+    /// Its record says that it is complete, and something else than what was sent.
     Wrong,
+    /// Its record is as it was sent.
     Right,
 }
 
@@ -53,9 +57,22 @@ pub struct Check<'a> {
 
 /// The fields of a record that are checked.
 #[derive(Deserialize)]
-struct Record<'a> {
+pub struct Record<'a> {
     #[serde(borrow)]
     ts: Option<&'a str>,
+    /// Its connection.
+    #[serde(borrow)]
+    pub flow: Option<&'a str>,
+    /// Its number in the connection.
+    pub n: Option<u64>,
+    /// Address and port of its client.
+    #[serde(borrow)]
+    pub client_ip: Option<&'a str>,
+    pub client_port: Option<u16>,
+    /// The address of its server.
+    #[serde(borrow)]
+    pub server_ip: Option<&'a str>,
+    pub server_port: Option<u16>,
     #[serde(borrow)]
     method: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -76,6 +93,40 @@ impl Record<'_> {
     /// The kernel's timestamp of its last frame.
     fn end_ns(&self, start_ns: u64) -> Option<u64> {
         Some(start_ns + self.request_ns? + self.ttfb_ns? + self.response_ns?)
+    }
+
+    /// The digits of its request.
+    fn digits(&self) -> Option<&str> {
+        let digits = self.target.as_deref()?.split('/').nth(2)?;
+        (digits.len() == REQUEST_DIGITS).then_some(digits)
+    }
+
+    /// Which of the exchanges in the rounds of a trial it is about, and how much of that it has
+    /// right.
+    pub fn judge(&self, round: &Round) -> (Option<u32>, Fate) {
+        let asked = self.digits().and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
+        let answered = self.server.as_deref().and_then(|server| server.strip_prefix('n'));
+        let answered = answered.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let is_whole = self.outcome == "complete" && self.gap_bytes.is_none();
+        let fate = match (asked, answered) {
+            _ if !is_whole => Fate::Damaged,
+            (Some(asked), Some(answered)) if asked == answered && self.is_as_sent(asked, round) => {
+                Fate::Right
+            }
+            _ => Fate::Wrong,
+        };
+        (asked.or(answered), fate)
+    }
+
+    fn is_as_sent(&self, number: u32, round: &Round) -> bool {
+        let Some(index) = (number as usize).checked_rem(round.expected.len()) else {
+            return false;
+        };
+        let expected = &round.expected[index];
+        self.method.as_deref() == Some(expected.method)
+            && self.status == Some(expected.status)
+            && self.request_body_bytes == Some(expected.request_body_bytes)
+            && self.response_body_bytes == Some(expected.response_body_bytes)
     }
 
     /// The fields that are the same in every round.
@@ -136,20 +187,8 @@ impl<'a> Check<'a> {
     }
 
     fn record(&mut self, record: &Record<'_>, sent: &Sent, arrival_ns: Option<u64>) {
-        let asked = record.target.as_deref().and_then(|target| target.split('/').nth(2));
-        let asked = asked.filter(|digits| digits.len() == REQUEST_DIGITS);
-        let number = asked.and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
-        let answered = record.server.as_deref().and_then(|server| server.strip_prefix('n'));
-        let answered = answered.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        let is_whole = record.outcome == "complete" && record.gap_bytes.is_none();
-        let fate = match (number, answered) {
-            _ if !is_whole => Fate::Damaged,
-            (Some(number), Some(other)) if number == other && self.is_as_sent(number, record) => {
-                Fate::Right
-            }
-            _ => Fate::Wrong,
-        };
-        let Some(number) = number.or(answered) else {
+        let (number, fate) = record.judge(self.round);
+        let Some(number) = number else {
             self.exchanges.extra += 1;
             return;
         };
@@ -164,7 +203,7 @@ impl<'a> Check<'a> {
                 return;
             }
         }
-        if let Some(time) = asked.and_then(|digits| u64::from_str_radix(&digits[8..], 16).ok())
+        if let Some(time) = record.digits().and_then(|it| u64::from_str_radix(&it[8..], 16).ok())
             && let Some(ts) = record.ts.and_then(nanoseconds)
         {
             self.delaying.to_timestamp.record(ts.saturating_sub(time));
@@ -184,17 +223,6 @@ impl<'a> Check<'a> {
         if let Some(end_ns) = end_ns {
             self.delaying.from_timestamp.record(arrival_ns.saturating_sub(end_ns));
         }
-    }
-
-    fn is_as_sent(&self, number: u32, record: &Record<'_>) -> bool {
-        let Some(index) = (number as usize).checked_rem(self.round.expected.len()) else {
-            return false;
-        };
-        let expected = &self.round.expected[index];
-        record.method.as_deref() == Some(expected.method)
-            && record.status == Some(expected.status)
-            && record.request_body_bytes == Some(expected.request_body_bytes)
-            && record.response_body_bytes == Some(expected.response_body_bytes)
     }
 
     /// Compares the records of httplines with those of the capture that was sent, times the number

@@ -4,6 +4,7 @@
 //! - [`compare`]: compares two runs of it.
 //! - [`impact`]: what a capture costs the user's own load.
 //! - [`trial`]: traffic that is known to the exchange, on a wire of its own, into a receiver.
+//! - [`soak`]: a capture that nobody watches, for as long as you like.
 //! - [`replay`]: a capture in memory through the whole engine, as fast as possible.
 //! - [`filter`]: nanoseconds of the kernel programs for a packet.
 
@@ -38,6 +39,7 @@ mod report;
 mod results;
 mod round;
 mod search;
+mod soak;
 mod spread;
 mod stopwatch;
 #[allow(unsafe_code)]
@@ -73,6 +75,7 @@ enum Command {
     Compare(compare::Args),
     Impact(impact::Args),
     Trial(trial::Args),
+    Soak(soak::Args),
     Replay(replay::Args),
     Filter(filter::Args),
     #[command(hide = true)]
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Impact(args) => impact::run(&args),
         Command::Trial(args) => trial::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::NullReader(args) => null::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Filter(args) => filter::run(&args),

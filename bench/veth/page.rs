@@ -5,7 +5,8 @@ use crate::chart::{self, Axis, Bar, Line, Scale, escaped, short};
 use crate::results::{Cost, FrameCost, Results, Searched};
 use std::fmt::Write;
 
-const STYLE: &str = include_str!("page.css");
+/// The style of our pages.
+pub const STYLE: &str = include_str!("page.css");
 
 /// Names and SVG, in the order of the page.
 pub fn pictures(results: &Results) -> Vec<(&'static str, String)> {

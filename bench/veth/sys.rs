@@ -251,6 +251,13 @@ pub fn unshare_network() -> io::Result<()> {
     cvt(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(|_| ())
 }
 
+/// Moves the calling thread, and all threads that it starts, to a new mount namespace, which
+/// disappears with the last process in it. Needs CAP_SYS_ADMIN: EPERM.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: no memory is passed; only this thread changes its namespace.
+    cvt(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(|_| ())
+}
+
 /// Makes the kernel kill the process of `command` when the thread that spawns it ends, for whatever
 /// reason: PR_SET_PDEATHSIG.
 pub fn die_with_thread(command: &mut Command) -> &mut Command {

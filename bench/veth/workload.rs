@@ -26,6 +26,8 @@ pub enum Workload {
     /// Small requests, with three frames of a flood of SYNs, of garbage and of broken headers for
     /// each HTTP frame
     Hostile,
+    /// All of these in one, but superpackets and the tunnel
+    Mixed,
 }
 
 /// Payload of a superpacket: whole segments that fit into an IPv4 packet.
@@ -46,12 +48,14 @@ impl Workload {
             Workload::Imix => "imix",
             Workload::Tunnel => "tunnel",
             Workload::Hostile => "hostile",
+            Workload::Mixed => "mixed",
         }
     }
 
     /// Whether there are bodies that are long enough for elision in the kernel.
     pub fn has_bodies(self) -> bool {
-        matches!(self, Workload::Pages | Workload::Bulk | Workload::Superpackets)
+        let with = [Workload::Pages, Workload::Bulk, Workload::Superpackets, Workload::Mixed];
+        with.contains(&self)
     }
 
     /// Frames in total per frame of HTTP.
@@ -93,6 +97,7 @@ impl Workload {
                 Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
                 Workload::Connections => short(&mut weaver),
                 Workload::Imix => imix(&mut weaver),
+                Workload::Mixed => mixed(&mut weaver),
             }
             if is_http {
                 http_count += weaver.planned() - before;
@@ -202,6 +207,20 @@ fn imix(weaver: &mut Weaver) {
     script.close();
 }
 
+/// What comes next on a busy link: mostly small requests, a new connection for a few of them, now
+/// and then a page or a download, other protocols, and attacks.
+fn mixed(weaver: &mut Weaver) {
+    match weaver.pick(32) {
+        0..12 => small(weaver),
+        12..18 => (0..12).for_each(|_| short(weaver)),
+        18..20 => pages(weaver),
+        20..22 => imix(weaver),
+        22..28 => other(weaver),
+        28..31 => hostile(weaver),
+        _ => bulk(weaver, SEGMENT_BYTES),
+    }
+}
+
 /// Traffic other than HTTP: TLS, another protocol on TCP, and datagrams.
 fn other(weaver: &mut Weaver) {
     let (which, count) = (weaver.pick(3), 50 + weaver.pick(200));
@@ -267,7 +286,7 @@ mod tests {
     use crate::traffic::Step;
     use std::collections::HashMap;
 
-    const ALL: [Workload; 9] = [
+    const ALL: [Workload; 10] = [
         Workload::Small,
         Workload::Pages,
         Workload::Bulk,
@@ -277,6 +296,7 @@ mod tests {
         Workload::Imix,
         Workload::Tunnel,
         Workload::Hostile,
+        Workload::Mixed,
     ];
 
     #[test]

@@ -1,0 +1,231 @@
+"""rsyslog follows the files of httplines through 100 rotations under load, as docs/rsyslog.conf has
+it: into a file, and into a broker that speaks Kafka's protocol. It is stopped for two seconds, and
+killed and started again, after what docs/rsyslog-unclean.conf says. No line may be missing or torn, and what is there twice must be what
+`(type, flow, n)` removes."""
+
+import collections
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import lab
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+ROTATIONS = 100
+# Rotations after which rsyslog is stopped, and killed.
+STOP_AT, KILL_AT = 30, 60
+STOPPED_S = 2
+DOWN_S = 1
+TOPIC = "http"
+PARTITIONS = 4
+# 64 connections with a pause of 10 ms between two requests. Some requests give lines of 9 KiB.
+LOAD = """
+local count, long = 0, string.rep("y", 7000)
+function request()
+    count = count + 1
+    if count % 500 == 0 then
+        return wrk.format("GET", "/r/" .. count .. "?q=" .. long, { ["User-Agent"] = long })
+    end
+    return wrk.format("GET", "/r/" .. count)
+end
+function delay() return 10 end
+"""
+
+
+class Follower(threading.Thread):
+    """Consumes a topic from its first message, and remembers all of it."""
+
+    def __init__(self, brokers):
+        super().__init__(daemon=True)
+        self.lines = []
+        self.error = None
+        self.is_over = False
+        self.consumer = Consumer(
+            {
+                "bootstrap.servers": brokers,
+                "group.id": "integration",
+                "enable.auto.commit": False,
+                # A message that the broker no longer has must not be passed over.
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        # The mock makes a topic for whoever asks.
+        self.consumer.list_topics(TOPIC, timeout=10)
+        self.consumer.assign(
+            [TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in range(PARTITIONS)]
+        )
+        self.start()
+
+    def run(self):
+        next_offset = collections.Counter()
+        try:
+            while not self.is_over:
+                for message in self.consumer.consume(1000, timeout=0.1):
+                    if message.error():
+                        raise KafkaException(message.error())
+                    partition, offset = message.partition(), message.offset()
+                    if offset != next_offset[partition]:
+                        raise RuntimeError(f"offset {offset} follows {next_offset[partition] - 1}")
+                    next_offset[partition] += 1
+                    self.lines.append(message.value())
+        except Exception as error:
+            self.error = error
+
+
+def replaced(text, places):
+    """The text with the places of a test instead of those of the documentation."""
+    for documented, ours in places.items():
+        if documented not in text:
+            lab.fail(f"the documentation does not name {documented}")
+        text = text.replace(documented, str(ours))
+    return text
+
+
+class Rsyslog:
+    """rsyslogd with the configuration of the documentation, and other places."""
+
+    def __init__(self, wire, brokers):
+        self.wire, self.folder = wire, wire.folder
+        self.output = self.folder / "all.jsonl"
+        (self.folder / "spool").mkdir()
+        text = (lab.ROOT / "docs/rsyslog.conf").read_text()
+        places = {
+            "/var/spool/rsyslog": self.folder / "spool",
+            "/var/log/httplines/": f"{self.folder}/out/",
+            "/var/log/http-all.jsonl": self.output,
+            "kafka:9092": brokers,
+        }
+        (self.folder / "rsyslog.conf").write_text(replaced(text, places))
+        self.begin()
+
+    def begin(self):
+        command = ["rsyslogd", "-n", "-f", self.folder / "rsyslog.conf"]
+        # One that was killed leaves its file behind.
+        (self.folder / "rsyslog.pid").unlink(missing_ok=True)
+        command += ["-i", self.folder / "rsyslog.pid"]
+        self.process = self.wire.start(None, command, "rsyslog.err")
+
+    def clean_up(self, result):
+        """Does what systemd does when rsyslog has ended."""
+        unit = (lab.ROOT / "docs/rsyslog-unclean.conf").read_text()
+        command = re.search("^ExecStopPost=(.*)$", unit, re.MULTILINE)[1].replace("$$", "$")
+        command = replaced(command, {"/var/spool/rsyslog": self.folder / "spool"})
+        before = len(list((self.folder / "spool").iterdir()))
+        subprocess.run(
+            shlex.split(command), env={"SERVICE_RESULT": result, "PATH": "/bin"}, check=True
+        )
+        lab.say(f"  {before - len(list((self.folder / 'spool').iterdir()))} notes of files removed")
+
+    def lines(self):
+        return self.output.read_bytes().split(b"\n") if self.output.exists() else [b""]
+
+
+def judge(where, found, wanted):
+    """Compares lines with those in the files; prints the figures and returns what is wrong."""
+    twice = collections.Counter(found)
+    missing = sum(1 for line in wanted if line not in twice)
+    torn = [line for line in twice if line not in wanted]
+    again = len(found) - len(twice)
+    lab.say(
+        f"  {where}: {len(found)} lines, {missing} missing, {len(torn)} torn or unknown,"
+        f" {again} again"
+    )
+    keys = {(line["type"] if "type" in line else "", line["flow"], line["n"]) for line in
+            (json.loads(line) for line in twice if line in wanted)}
+    wrong = []
+    if missing:
+        wrong.append(f"{missing} lines are not in {where}")
+    if torn:
+        wrong.append(f"{where} has {len(torn)} torn lines, such as {torn[0][:200]}")
+    if len(keys) != len(wanted) - missing:
+        wrong.append(f"{where} has {len(keys)} different (type, flow, n)")
+    return wrong
+
+
+def main():
+    wire = lab.Lab()
+    out = wire.folder / "out"
+    out.mkdir()
+    broker = wire.start(None, [sys.executable, lab.ROOT / "tests/integration/mock_broker.py"],
+                        "broker.out")
+    said = wire.folder / "broker.out"
+    address = re.compile(r"^brokers (\S+)$", re.MULTILINE)
+    lab.await_that("there is a broker", lambda: address.search(said.read_text()), ended=[broker])
+    brokers = address.search(said.read_text())[1]
+    consumer = Follower(brokers)
+    wire.start_nginx()
+    arguments = ["-o", out / "http.jsonl", "--rotate-size", "512K"]
+    httplines = wire.start_httplines(arguments)
+    rsyslog = Rsyslog(wire, brokers)
+    begun = time.monotonic()
+    load = wire.start_wrk(64, 600, LOAD)
+
+    def closed():
+        return sum(1 for _ in out.glob("http-*.jsonl"))
+
+    def await_rotations(count):
+        running = [httplines, load, rsyslog.process, broker]
+        lab.await_that(f"{count} files are closed", lambda: closed() >= count, 300, running)
+
+    await_rotations(STOP_AT)
+    before = closed()
+    rsyslog.process.send_signal(signal.SIGSTOP)
+    time.sleep(STOPPED_S)
+    rsyslog.process.send_signal(signal.SIGCONT)
+    lab.say(f"  stopped for {STOPPED_S} s, in which {closed() - before} files were closed")
+    await_rotations(KILL_AT)
+    before = closed()
+    rsyslog.process.kill()
+    rsyslog.process.wait()
+    rsyslog.clean_up("signal")
+    time.sleep(DOWN_S)
+    lab.say(f"  killed, and away for {DOWN_S} s, in which {closed() - before} files were closed")
+    rsyslog.begin()
+    await_rotations(ROTATIONS)
+    lab.stop(load, signal.SIGINT)
+    seconds = time.monotonic() - begun
+    # The last requests are still on their way to the file.
+    time.sleep(1)
+    totals = wire.stop_httplines(httplines)
+    rotations = closed()
+    lines = [line for path in sorted(out.glob("http*.jsonl")) for line in
+             path.read_bytes().split(b"\n") if line]
+    wanted = set(lines)
+    lab.say(f"  {rotations} rotations in {seconds:.0f} s: {len(lines)} lines,"
+            f" {len(lines) / seconds:.0f} a second, the longest has {max(map(len, lines))} bytes")
+    written = re.search(r"  written +(\d+) lines, \d+ bytes, (\d+) lines lost", totals)
+    wrong = []
+    if (int(written[1]), int(written[2])) != (len(lines), 0) or len(wanted) != len(lines):
+        wrong.append(f"the files have {len(lines)} lines, {len(wanted)} different; {written[0]}")
+    if max(map(len, lines)) < 9000:
+        wrong.append("no line is longer than what rsyslog splits by default")
+    lab.await_that("rsyslog has read all", lambda: wanted.issubset(rsyslog.lines()), 60,
+                   [rsyslog.process])
+    # Ends when it has told Kafka all.
+    lab.stop(rsyslog.process)
+    quiet, count = time.monotonic(), -1
+    while time.monotonic() - quiet < 3 and not consumer.error:
+        if len(consumer.lines) != count:
+            quiet, count = time.monotonic(), len(consumer.lines)
+        time.sleep(0.05)
+    consumer.is_over = True
+    consumer.join(10)
+    if consumer.error:
+        wrong.append(f"the consumer: {consumer.error}")
+    *found, rest = rsyslog.lines()
+    if rest:
+        wrong.append(f"the file ends with a torn line: {rest[:200]}")
+    wrong += judge("rsyslog's file", found, wanted)
+    wrong += judge("Kafka", consumer.lines, wanted)
+    if wrong:
+        lab.say((wire.folder / "rsyslog.err").read_text()[-2000:])
+        lab.fail("; ".join(wrong))
+
+
+main()
