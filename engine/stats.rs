@@ -90,6 +90,8 @@ counters! {
         flows,
         /// Segments of connections that are not in the table and do not begin a message.
         segments_unknown,
+        /// Of them, segments of which a connection was known soon after, and that were taken.
+        segments_adopted,
         /// Payload bytes passed on in order, first copies only.
         bytes_in_order,
         /// Payload bytes that had been seen before (retransmissions, second captures, overlaps).
@@ -111,12 +113,16 @@ counters! {
         /// Segments with a sequence or acknowledgment number outside the windows, or of a handshake
         /// with other numbers, that no endpoint would accept.
         segments_refused,
+        /// Of them, segments that were taken after all: both sides went on with their numbers.
+        segments_readmitted,
         /// Segments with data but without an acknowledgment, which no endpoint accepts.
         segments_without_ack,
         /// Segments that would have decided about a connection, but have a wrong checksum.
         checksums_wrong,
         /// Payload bytes of all segments that were refused, for whatever reason.
         bytes_refused,
+        /// Of them, bytes that were taken after all.
+        bytes_readmitted,
         /// Resets outside the windows or with a wrong checksum, ignored.
         resets_ignored,
         /// Handshakes with other numbers that did not replace a live connection.
@@ -146,8 +152,18 @@ impl FlowStats {
 
     /// Such a segment is taken after all.
     pub fn take_back_refusal(&mut self, payload_bytes: usize) {
-        self.segments_refused -= 1;
-        self.bytes_refused -= payload_bytes as u64;
+        self.segments_readmitted += 1;
+        self.bytes_readmitted += payload_bytes as u64;
+    }
+
+    /// Segments of unknown connections that were never taken.
+    pub fn left_unknown(&self) -> u64 {
+        self.segments_unknown - self.segments_adopted
+    }
+
+    /// Segments with wrong numbers that were never taken.
+    pub fn left_refused(&self) -> u64 {
+        self.segments_refused - self.segments_readmitted
     }
 }
 
@@ -156,8 +172,12 @@ counters! {
     ExchangeStats {
         /// Request heads.
         requests,
+        /// Of them, those that turned out to be none.
+        requests_withdrawn,
         /// Response heads, including interim responses.
         responses,
+        /// Of them, those that turned out to be none.
+        responses_withdrawn,
         /// Exchanges whose outcome is `complete`.
         exchanges_complete,
         /// Exchanges whose outcome is `no_response`.
@@ -177,6 +197,11 @@ counters! {
 }
 
 impl ExchangeStats {
+    /// Heads of requests and responses, without those that turned out to be none.
+    pub fn heads(&self) -> u64 {
+        (self.requests - self.requests_withdrawn) + (self.responses - self.responses_withdrawn)
+    }
+
     /// All exchanges that were reported, whatever their outcome.
     pub fn exchanges(&self) -> u64 {
         self.exchanges_complete

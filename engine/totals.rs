@@ -101,7 +101,7 @@ impl Totals {
         if emit.exchanges_withheld > 0 && emit.lines == 0 {
             return Some("all exchanges were withheld by --only or --except".into());
         }
-        if exchanges.requests + exchanges.responses + self.exchanges() > 0 {
+        if exchanges.heads() + self.exchanges() > 0 {
             return None;
         }
         if flows.of(Kind::Http1) > 0 || protocol.has_unreported() {
@@ -135,7 +135,7 @@ impl Totals {
         ]));
         if seen.is_empty() {
             // Next to any of the above, these would only confuse.
-            let late = self.shards.pipeline.flow.segments_unknown + kernel(Reason::NoPayload);
+            let late = self.shards.pipeline.flow.left_unknown() + kernel(Reason::NoPayload);
             let other_way = kernel(Reason::Direction);
             let left_out = self.outside_of_sample();
             seen = in_words(&[
@@ -238,7 +238,7 @@ impl Totals {
     fn write_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flow = &self.shards.pipeline.flow;
         let losses = [
-            ("segments of unknown connections", flow.segments_unknown),
+            ("segments of unknown connections", flow.left_unknown()),
             ("flows evicted", flow.flows_evicted),
             ("flows idle", flow.flows_idle),
             ("flows reused", flow.flows_reused),
@@ -247,7 +247,7 @@ impl Totals {
             ("duplicate bytes", flow.bytes_duplicate),
             ("late bytes", flow.bytes_late),
             ("bytes cut by the snap length", flow.bytes_cut),
-            ("segments refused: numbers outside the windows", flow.segments_refused),
+            ("segments refused: numbers outside the windows", flow.left_refused()),
             ("segments refused: data without an acknowledgment", flow.segments_without_ack),
             ("segments refused: wrong checksums", flow.checksums_wrong),
             ("resets ignored", flow.resets_ignored),

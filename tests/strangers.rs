@@ -196,7 +196,7 @@ fn what_acknowledges_nothing_or_too_much_is_refused() {
         };
         let reported = talk_with(false, false, ahead);
         assert_all("ahead", &reported);
-        assert_eq!((reported.stats.flow.segments_refused, reported.stats.flow.gaps), (1, 0));
+        assert_eq!((reported.stats.flow.left_refused(), reported.stats.flow.gaps), (1, 0));
     }
 }
 

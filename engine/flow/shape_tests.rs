@@ -50,7 +50,7 @@ fn what_comes_late_of_the_connection_before_is_not_this_ones() {
             Sent::data(Reverse, 0, 3, b"answer", 4),
         ];
         let mut one = run(&sent);
-        assert_eq!((one.table.stats().gaps, one.table.stats().segments_refused), (0, 1));
+        assert_eq!((one.table.stats().gaps, one.table.stats().left_refused()), (0, 1));
         one.look(100_000);
         assert_eq!(one.flushed(), [bytes(Forward, "ask"), bytes(Reverse, "answer")]);
     }
@@ -283,7 +283,7 @@ fn any_order_of_the_first_segments_gives_the_same() {
     for others in [Vec::new(), others.collect()] {
         let unknown_count = others.len() as u64;
         let one = run(&[&sent[..1], &others, &sent[1..]].concat());
-        assert_eq!(one.table.stats().segments_unknown, unknown_count);
+        assert_eq!(one.table.stats().left_unknown(), unknown_count);
         assert_eq!(one.flushed(), [bytes(Forward, "GET / HTTP/1.1\r\n\r\n"), Heard::Reset]);
     }
 }
@@ -300,7 +300,7 @@ fn the_first_moments_are_bounded_and_believe_no_stranger() {
     // Its own SYN may have been overtaken.
     let syn = Sent::data(Forward, 0, 0, b"", 1).flags(TcpFlags::SYN);
     let overtaken = run(&[talk[0].clone(), syn, talk[1].clone()]);
-    assert_eq!(overtaken.table.stats().segments_refused, 0);
+    assert_eq!(overtaken.table.stats().left_refused(), 0);
     assert_eq!(overtaken.flushed(), expected);
     for forged in [
         Sent::data(Forward, 1 << 30, 0, b"", 1).flags(TcpFlags::RST),

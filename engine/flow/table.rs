@@ -387,7 +387,7 @@ impl<S: Default> FlowTable<S> {
         if !flow.is_settled {
             flow.learn(index.0 as usize, segment, &mut self.unanswered);
         }
-        let (seen_before, refused_count) = (flow.last_seen, self.context.stats.segments_refused);
+        let (seen_before, refused) = (flow.last_seen, self.context.stats.left_refused());
         flow.last_seen = flow.last_seen.max(segment.timestamp);
         if segment.flags.is_syn() {
             flow.connection.learn_handshake(segment, &mut flow.handshake);
@@ -399,7 +399,7 @@ impl<S: Default> FlowTable<S> {
         if flow.connection.is_on_fast_path() {
             return false;
         }
-        if self.context.stats.segments_refused > refused_count {
+        if self.context.stats.left_refused() > refused {
             // It does not keep the flow from being idle.
             flow.last_seen = seen_before;
         }

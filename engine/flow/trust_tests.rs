@@ -107,7 +107,7 @@ fn a_window_ends_where_it_was_advertised_to_end() {
     for (offset, is_inside) in [(1000 + WINDOW, true), (1001 + WINDOW, false), (1 << 31, false)] {
         let behind = Sent::data(Reverse, offset, 0, b"?", 3);
         let mut run = run(&[&begun[..], &[behind]].concat());
-        assert_eq!(run.table.stats().segments_refused, u64::from(!is_inside), "{offset}");
+        assert_eq!(run.table.stats().left_refused(), u64::from(!is_inside), "{offset}");
         assert_eq!(run.table.stats().segments_out_of_order, u64::from(is_inside), "{offset}");
         // What waited outside of every window is nobody's message at the end.
         run.end();
@@ -118,7 +118,7 @@ fn a_window_ends_where_it_was_advertised_to_end() {
     for (ack, is_inside) in [(1000 + WINDOW, true), (1 << 29, false)] {
         let wild = Sent::data(Forward, 0, ack, b"", 3);
         let (heard, run) = heard(&[&begun[..], &[wild]].concat());
-        assert_eq!(run.table.stats().segments_refused, u64::from(!is_inside), "{ack}");
+        assert_eq!(run.table.stats().left_refused(), u64::from(!is_inside), "{ack}");
         let gap_bytes = if is_inside { u64::from(WINDOW) } else { 0 };
         assert_eq!((heard.len() > 1, run.table.stats().gap_bytes), (is_inside, gap_bytes));
     }
@@ -147,7 +147,7 @@ fn a_window_is_scaled_if_both_syns_agree_to_it() {
         };
         let begun = [with(&syn, shifts[0]), with(&syn_ack, shifts[1]), ack.clone()];
         let run = run(&[&begun[..], std::slice::from_ref(&far)].concat());
-        assert_eq!(run.table.stats().segments_refused, u64::from(!is_inside), "{shifts:?}");
+        assert_eq!(run.table.stats().left_refused(), u64::from(!is_inside), "{shifts:?}");
     }
 }
 
@@ -163,7 +163,7 @@ fn where_the_scale_is_not_known_the_window_is_what_was_in_flight() {
     for (ahead, is_inside) in [(5_000_000, true), (7_000_000, false)] {
         let hole = Sent::data(Reverse, 3_000_008 + ahead, 16, b"behind", 4);
         let run = run(&[&sent[..], &[hole]].concat());
-        assert_eq!(run.table.stats().segments_refused, u64::from(!is_inside), "{ahead}");
+        assert_eq!(run.table.stats().left_refused(), u64::from(!is_inside), "{ahead}");
     }
 }
 
@@ -331,7 +331,7 @@ fn after_an_outage_a_download_goes_on_at_once() {
         sent.push(Sent::data(Forward, 24, offset + 1000, b"", 50));
     }
     let (heard, run) = heard(&sent);
-    assert_eq!((run.table.stats().anchors, run.table.stats().segments_refused), (1, 0));
+    assert_eq!((run.table.stats().anchors, run.table.stats().left_refused()), (1, 0));
     assert_eq!(heard[6..], [Gap(Reverse, 500_000_000 - 24), bytes(Reverse, &"d".repeat(20_000))]);
 }
 

@@ -283,14 +283,14 @@ impl Segments {
     }
 
     fn take(&mut self, segment: &Segment<'_>) {
-        let unknown_count = self.table.stats().segments_unknown;
+        let unknown_count = self.table.stats().left_unknown();
         let entered = self.table.enter(segment, &mut self.watch);
         let watch = &mut self.watch;
         let len_bytes = segment.payload.len() as u64;
         let grace_ns = self.limits.reorder_grace_ms * MS;
         let since = TimestampNs(segment.timestamp.0.saturating_sub(grace_ns));
         let mut adopted_cuts: Vec<Part> = Vec::new();
-        match self.table.stats().segments_unknown.checked_sub(unknown_count) {
+        match self.table.stats().left_unknown().checked_sub(unknown_count) {
             Some(0) => watch.taken_bytes += len_bytes,
             Some(_) => {
                 let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
@@ -313,7 +313,7 @@ impl Segments {
             // It begins a connection to which earlier ones belong: those that came within the grace
             // and lie behind it, not too far.
             None => {
-                let mut adopted = unknown_count - self.table.stats().segments_unknown;
+                let mut adopted = unknown_count - self.table.stats().left_unknown();
                 watch.taken_bytes += len_bytes;
                 watch.unknown.retain(|it| {
                     let distance = it.at.distance(segment.payload_end());
@@ -376,7 +376,7 @@ impl Segments {
         assert_eq!(stats.bytes_in_order, self.watch.heard_bytes);
         assert_eq!(stats.gap_bytes + stats.bytes_cut, self.watch.gap_bytes);
         let told = stats.bytes_in_order + stats.bytes_duplicate + stats.bytes_late;
-        let told = told + stats.bytes_refused;
+        let told = told + stats.bytes_refused - stats.bytes_readmitted;
         assert_eq!(told, self.watch.taken_bytes, "in order, duplicate, late and refused");
         self.watch.heard
     }

@@ -15,10 +15,6 @@ const LOSSES: [(&str, &str, &str); 3] = [
     ("/total/lines_lost", "", "lines"),
 ];
 
-/// Counters that also shrink: a segment that was refused may be the first of the next connection,
-/// and is taken then. Their deltas are never below 0, so these add up to more.
-const TAKEN_BACK: [&str; 2] = ["flow.segments_refused", "flow.bytes_refused"];
-
 /// What the last line says: in the active sidecar, or in the one that was closed last.
 pub fn latest(folder: &Path) -> Option<Told> {
     let names =
@@ -94,7 +90,7 @@ pub fn faults(lines: &[String], totals: &Totals) -> Vec<String> {
     lines.iter().for_each(|line| add_up(&line["delta"], "", &mut sum));
     let mut total = BTreeMap::new();
     add_up(&last["total"], "", &mut total);
-    for (name, total) in total.into_iter().filter(|it| !TAKEN_BACK.contains(&it.0.as_str())) {
+    for (name, total) in total {
         law(&format!("{name}, all deltas"), sum.get(&name).copied().unwrap_or(0), "in all", total);
     }
     faults

@@ -511,7 +511,7 @@ impl Connection {
         context.pool.segments.used_bytes -= data.cost_bytes();
         if read_until.is_some_and(|until| !until.precedes(end)) {
             let data = data.segment();
-            context.stats.bytes_refused -= data.payload.len() as u64;
+            context.stats.bytes_readmitted += data.payload.len() as u64;
             self.take_payload(&data, context, visit);
         }
     }

@@ -21,7 +21,7 @@ impl<S: Default> FlowTable<S> {
         let since = self.grace_begin(joined.timestamp);
         while let Some(stray) = self.strays.take(joined, since) {
             let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-            self.context.stats.segments_unknown -= 1;
+            self.context.stats.segments_adopted += 1;
             flow.connection.keep_for_join(stray, &mut self.context);
         }
     }

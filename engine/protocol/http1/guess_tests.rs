@@ -47,7 +47,7 @@ fn text_in_the_body_of_a_response_is_no_request() {
     // What is withdrawn counts for nothing.
     let mut upload = late();
     upload.ask("HTTP/1.1 100 Continue\r\n\r\ntext");
-    assert_eq!(upload.shared.stats().exchanges.responses, 0);
+    assert_eq!(upload.shared.stats().exchanges.heads(), 0);
     assert_eq!(upload.shared.stats().http1.guesses_withdrawn, 1);
 }
 
@@ -201,7 +201,7 @@ fn an_interim_response_that_waits_is_a_line_and_is_bounded() {
     let mut withdrawn = late();
     withdrawn.ask(proceed).answer(OK);
     assert_eq!(withdrawn.end(End::Fin), ["- - - 200 5 no_request"]);
-    assert_eq!(withdrawn.shared.stats().exchanges.responses, 1);
+    assert_eq!(withdrawn.shared.stats().exchanges.heads(), 1);
     let mut many = late();
     let limit = many.shared.limits.pending_count_max;
     for _ in 0..limit + 2 {

@@ -64,7 +64,7 @@ impl Pairer {
         self.pending.pop(cx.pool());
         self.open[cx.direction.index()].id = None;
         cx.framer().state = ParseState::Start;
-        cx.shared.recorder.stats.requests -= 1;
+        cx.shared.recorder.stats.requests_withdrawn += 1;
         cx.shared.stats.http1.guesses_withdrawn += 1;
         let exchange = cx.pool().exchange(id);
         exchange.request.clear();
@@ -143,7 +143,7 @@ fn forget<S>(cx: &mut Http1Context<'_, S>, id: ExchangeId) {
     let requests = u64::from(exchange.request.is_seen);
     let responses = u64::from(exchange.response.is_seen);
     let stats = &mut cx.shared.recorder.stats;
-    stats.requests -= requests;
-    stats.responses -= responses;
+    stats.requests_withdrawn += requests;
+    stats.responses_withdrawn += responses;
     cx.pool().give_back(id);
 }
