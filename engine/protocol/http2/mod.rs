@@ -1,5 +1,7 @@
 //! HTTP/2 in clear text. It is not read yet, only counted.
 
+pub mod hpack;
+
 use super::first_bytes::Opening;
 use super::{Carried, Context, Copied, HandOver, Interest, Kind, Protocol, Step};
 use crate::decode::SeqNumber;
