@@ -7,6 +7,16 @@
 /// How many bits a look-up sees. The codes of letters and digits have 5 to 8.
 const PEEK_BITS: u32 = 12;
 
+/// How many bits a window of the string has at least.
+const WINDOW_BITS: usize = 57;
+
+/// Look-ups in a window.
+const ROUND_LOOKUPS: usize = WINDOW_BITS / PEEK_BITS as usize;
+
+/// What the look-ups in a window write. They find two symbols each at most.
+const ROUND_BYTES: usize = 8;
+const _: () = assert!(2 * ROUND_LOOKUPS <= ROUND_BYTES);
+
 /// The end of the string. It pads the last octet, and occurs nowhere else.
 const END: usize = 256;
 
@@ -33,9 +43,9 @@ const LENGTHS: [u8; 257] = [
 struct Peeked {
     /// The symbols.
     symbols: [u8; 2],
-    /// How many of them there are: 1 or 2. 0 if the code is longer than [`PEEK_BITS`].
+    /// How many of them there are: 1 or 2.
     symbol_count: u8,
-    /// The bits that they take.
+    /// The bits that they take. [`u8::MAX`] if the first code is longer than [`PEEK_BITS`].
     bits: u8,
 }
 
@@ -107,7 +117,7 @@ const fn code(symbol: usize) -> u32 {
 }
 
 const fn peeked() -> [Peeked; 1 << PEEK_BITS] {
-    let none = Peeked { symbols: [0; 2], symbol_count: 0, bits: 0 };
+    let none = Peeked { symbols: [0; 2], symbol_count: 0, bits: u8::MAX };
     let mut table = [none; 1 << PEEK_BITS];
     let mut first = 0;
     while first < END {
@@ -145,74 +155,91 @@ const fn fill(table: &mut [Peeked; 1 << PEEK_BITS], start: usize, free: u32, val
 }
 
 /// How long a buffer [`decode`] needs for a string of `encoded_bytes`. The shortest codes have 5
-/// bits; and it writes two symbols at a time.
+/// bits; and it writes [`ROUND_BYTES`] at a time.
 pub(super) fn buffer_bytes(encoded_bytes: usize) -> usize {
-    encoded_bytes * 8 / 5 + 2
+    encoded_bytes * 8 / 5 + ROUND_BYTES
 }
 
-/// Decodes a string into the beginning of `decoded`, which has [`buffer_bytes`] or more. Returns
-/// its length; `None` if the padding is not what section 5.2 demands: less than 8 bits, all of them
-/// 1, and no [`END`].
-pub(super) fn decode(encoded: &[u8], decoded: &mut [u8]) -> Option<usize> {
-    // The position in bits in `encoded`, and that in `decoded`.
+/// Decodes the first `encoded_bytes` of `block` into the beginning of `decoded`, which has
+/// [`buffer_bytes`] or more. Returns the length of the string; `None` if the padding is not what
+/// section 5.2 demands: less than 8 bits, all of them 1, and no [`END`].
+#[inline]
+pub(super) fn decode(block: &[u8], encoded_bytes: usize, decoded: &mut [u8]) -> Option<usize> {
     let (mut bit, mut at) = (0, 0);
-    // While 8 octets are there, 57 bits or more can be peeked at, which is enough for 4 look-ups.
-    while let Some(octets) = encoded.get(bit / 8..).and_then(|rest| rest.first_chunk()) {
-        let mut window = u64::from_be_bytes(*octets) << (bit % 8);
-        for _ in 0..57 / PEEK_BITS {
-            let found = PEEKED[(window >> (64 - PEEK_BITS)) as usize];
-            if found.symbol_count == 0 {
+    loop {
+        let bits_left = encoded_bytes * 8 - bit;
+        let mut rest = window(block, bit, bits_left);
+        // A code that is longer than a look-up counts as longer than this, too.
+        let round_bits = bits_left.min(WINDOW_BITS) as u32;
+        let (mut round_left, mut symbols, mut symbol_count) = (round_bits, 0, 0);
+        let mut is_whole = true;
+        for _ in 0..ROUND_LOOKUPS {
+            let found = peek(rest);
+            if u32::from(found.bits) > round_left {
+                is_whole = false;
                 break;
             }
-            decoded[at..at + 2].copy_from_slice(&found.symbols);
-            at += usize::from(found.symbol_count);
-            bit += usize::from(found.bits);
-            window <<= found.bits;
+            symbols |= u64::from(u16::from_le_bytes(found.symbols)) << (8 * symbol_count);
+            symbol_count += u32::from(found.symbol_count);
+            rest <<= found.bits;
+            round_left -= u32::from(found.bits);
         }
-        if PEEKED[(window >> (64 - PEEK_BITS)) as usize].symbol_count == 0 {
-            let octets = encoded.get(bit / 8..).and_then(|rest| rest.first_chunk());
-            let Some(octets) = octets else { break };
-            let window = u64::from_be_bytes(*octets) << (bit % 8);
-            let (symbol, bits) = long_code((window >> 32) as u32)?;
+        decoded[at..at + ROUND_BYTES].copy_from_slice(&symbols.to_le_bytes());
+        at += symbol_count as usize;
+        bit += (round_bits - round_left) as usize;
+        if !is_whole {
+            let bits_left = encoded_bytes * 8 - bit;
+            let rest = window(block, bit, bits_left);
+            // Padding: ones to the end, and ones behind it.
+            if rest == u64::MAX {
+                return (bits_left < 8).then_some(at);
+            }
+            let (symbol, bits) = single(rest).filter(|(_, bits)| *bits <= bits_left)?;
             decoded[at] = symbol;
             at += 1;
             bit += bits;
         }
     }
-    decode_tail(encoded, bit, decoded, at)
 }
 
-/// Decodes the last symbols, one at a time. They begin at `bit` and go to `decoded[at..]`.
-fn decode_tail(encoded: &[u8], mut bit: usize, decoded: &mut [u8], mut at: usize) -> Option<usize> {
-    loop {
-        let rest = encoded.get(bit / 8..).unwrap_or(&[]);
-        let bits_left = (rest.len() * 8).saturating_sub(bit % 8);
-        // Ones behind the end: as if it went on with padding.
-        let mut octets = [0xff; 8];
-        octets.iter_mut().zip(rest).for_each(|(octet, next)| *octet = *next);
-        let ones = (1 << (bit % 8)) - 1;
-        let window = u64::from_be_bytes(octets) << (bit % 8) | ones;
-        if bits_left < 8 && window == u64::MAX {
-            return Some(at);
-        }
-        let found = PEEKED[(window >> (64 - PEEK_BITS)) as usize];
-        let (symbol, bits) = if found.symbol_count == 0 {
-            long_code((window >> 32) as u32)?
-        } else {
-            (found.symbols[0], usize::from(LENGTHS[usize::from(found.symbols[0])]))
-        };
-        if bits > bits_left {
-            return None;
-        }
-        decoded[at] = symbol;
-        at += 1;
-        bit += bits;
+/// The next 57 bits of `block` or more, from the position `bit` on, at the top. Behind the
+/// `bits_left` of the string there are ones.
+#[inline(always)]
+fn window(block: &[u8], bit: usize, bits_left: usize) -> u64 {
+    let rest = &block[bit / 8..];
+    let octets = match rest.first_chunk() {
+        Some(octets) => u64::from_be_bytes(*octets),
+        None => last_octets(rest),
+    };
+    let beyond = if bits_left < WINDOW_BITS { u64::MAX >> bits_left } else { 0 };
+    octets << (bit % 8) | beyond
+}
+
+/// Fewer than 8 octets, followed by zeros.
+#[inline(never)]
+fn last_octets(rest: &[u8]) -> u64 {
+    rest.iter().rev().fold(0, |sum, octet| sum >> 8 | u64::from(*octet) << 56)
+}
+
+/// What a window begins with.
+#[inline(always)]
+fn peek(window: u64) -> Peeked {
+    PEEKED[(window >> (64 - PEEK_BITS)) as usize]
+}
+
+/// The first symbol of a window, and the bits of its code. `None` for [`END`].
+#[inline]
+fn single(window: u64) -> Option<(u8, usize)> {
+    let found = peek(window);
+    if found.bits == u8::MAX {
+        return long(window);
     }
+    Some((found.symbols[0], LENGTHS[usize::from(found.symbols[0])].into()))
 }
 
-/// The symbol of a code of more than [`PEEK_BITS`], and its length in bits. `None` for [`END`].
-#[cold]
-fn long_code(bits: u32) -> Option<(u8, usize)> {
+/// The first symbol of a window, whatever its length.
+fn long(window: u64) -> Option<(u8, usize)> {
+    let bits = (window >> 32) as u32;
     let length = (1..=LENGTH_MAX).find(|length| u64::from(bits) < CODES[*length].end)?;
     let Codes { first, at, .. } = CODES[length];
     let symbol = SYMBOLS[at + ((bits - first) >> (32 - length)) as usize];

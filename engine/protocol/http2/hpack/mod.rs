@@ -61,6 +61,7 @@ enum Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    #[inline(always)]
     fn bytes(self, scratch: &'a [u8]) -> &'a [u8] {
         match self {
             Text::Lent(bytes) => bytes,
@@ -142,6 +143,7 @@ impl Decoder {
     }
 
     /// Follows the size updates at the beginning of a block, and returns its rest.
+    #[inline]
     fn size_updates<'a>(&mut self, mut block: &'a [u8]) -> Result<&'a [u8], Fault> {
         while let [0x20..=0x3f, ..] = block {
             let (bytes, rest) = integer::decode(block, 5)?;
@@ -249,14 +251,15 @@ fn string<'a>(
     decoded_bytes: &mut usize,
 ) -> Result<(Text<'a>, &'a [u8]), Fault> {
     let (len_bytes, rest) = integer::decode(block, 7)?;
-    let (text, rest) = rest.split_at_checked(len_bytes as usize).ok_or(Fault::Truncated)?;
+    let (text, behind) = rest.split_at_checked(len_bytes as usize).ok_or(Fault::Truncated)?;
     if block[0] & 0x80 == 0 {
-        return Ok((Text::Lent(text), rest));
+        return Ok((Text::Lent(text), behind));
     }
     let start = *decoded_bytes;
     let buffer = grow(scratch, start + huffman::buffer_bytes(text.len()));
-    *decoded_bytes += huffman::decode(text, &mut buffer[start..]).ok_or(Fault::Huffman)?;
-    Ok((Text::Decoded(start, *decoded_bytes), rest))
+    let decoded = huffman::decode(rest, text.len(), &mut buffer[start..]);
+    *decoded_bytes += decoded.ok_or(Fault::Huffman)?;
+    Ok((Text::Decoded(start, *decoded_bytes), behind))
 }
 
 /// `scratch`, with a length of `bytes` or more. What it holds stays.
