@@ -12,8 +12,10 @@ use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::first_bytes::FirstBytes;
+use crate::protocol::pool::ExchangeId;
 use crate::protocol::{
-    self, Context, Elidable, HandOver, Interest, Kind as ProtocolKind, Shared, Step,
+    self, Context, Elidable, HandOver, Inheritance, Interest, Kind as ProtocolKind, Shared, Step,
+    Upgraded,
 };
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
@@ -112,7 +114,9 @@ impl Http1Connection {
     /// The connection speaks another protocol from `at` on.
     #[cold]
     fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, SegmentMeta)>) {
-        self.successor = Some(Box::new(HandOver { to, at, kept }));
+        let Pairer { next_n, flow_id, .. } = self.pairer;
+        let inheritance = Inheritance { next_n, flow_id, upgraded: None };
+        self.successor = Some(Box::new(HandOver { to, at, kept, inheritance }));
         self.leave();
     }
 
@@ -255,12 +259,11 @@ impl Http1Connection {
                 used
             }
             Found::Http2 => {
-                let (partial, first) = self.framers[direction.index()].take_partial();
+                let (mut partial, first) = self.framers[direction.index()].take_partial();
+                // This piece is passed on as it is, with its own time.
+                partial.truncate(partial.len().saturating_sub(data.len()));
                 let kept = first.map(|first| (partial, first));
-                let at = kept
-                    .as_ref()
-                    .map_or(meta.seq, |(bytes, first)| first.seq.plus(bytes.len() as u32));
-                self.leave_to(ProtocolKind::Http2, at, kept);
+                self.leave_to(ProtocolKind::Http2, meta.seq, kept);
                 data.len()
             }
         }
@@ -301,10 +304,24 @@ impl Http1Connection {
                     missing_body::end_answered_body(pairer, &mut http1.turned());
                 }
                 pairer.response(&mut http1, open, head, status);
-                if pairer.has_switched {
+                if let Some(exchange) = pairer.upgraded.take() {
+                    self.upgrade(direction, head, exchange);
+                } else if pairer.has_switched {
                     self.left_by = Some(FirstBytes::of(direction, head.bytes, head.first));
                 }
             }
+        }
+    }
+
+    /// The server goes on in HTTP/2 behind its answer, `head`, and answers the request there.
+    #[cold]
+    fn upgrade(&mut self, server: Direction, head: &ParsedHead<'_>, exchange: ExchangeId) {
+        let answer = FirstBytes::of(server, head.bytes, head.first);
+        let upgraded = Upgraded { exchange, client: server.opposite(), answer };
+        let at = head.first.seq.plus(head.head.len_bytes as u32);
+        self.leave_to(ProtocolKind::Http2, at, None);
+        if let Some(successor) = &mut self.successor {
+            successor.inheritance.upgraded = Some(upgraded);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::time::TimestampNs;
 mod batch;
 mod give_up;
 mod guess;
+mod upgrade;
 
 pub(super) use guess::Guess;
 
@@ -56,6 +57,8 @@ pub(super) struct Pairer {
     pub next_n: u32,
     /// The record's `flow`, once it was needed.
     pub flow_id: Option<u64>,
+    /// The request whose response comes in HTTP/2.
+    pub upgraded: Option<ExchangeId>,
     /// An exchange switched the connection to another protocol (CONNECT, Upgrade).
     pub has_switched: bool,
     /// Set while it is not certain who the client is.
@@ -129,7 +132,7 @@ impl Pairer {
             Some(id) => id,
             None => self.new_exchange(cx, first),
         };
-        if matches!(status, 100..=199) && status != 101 {
+        if matches!(status, 100..=199) && (status != 101 || self.upgrades(cx, id, parsed)) {
             return self.interim(cx, id, parsed, status);
         }
         self.end_lost_request(cx, id);

@@ -1,0 +1,134 @@
+//! [`Framer`]: where one direction of a connection is among its frames.
+//!
+//! While the place is known, every byte belongs to a frame and nothing is searched. Once the head
+//! of a frame may have been lost, the place is. It is found again at the beginnings of segments
+//! only, by the heads of two frames in a row, or by a frame that ends where its segment does.
+
+use super::frame::{self, FrameHead, FrameKind, HEAD_BYTES, LEN_BYTES_DEFAULT};
+use crate::flow::SegmentMeta;
+
+/// The place of a direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Place {
+    /// Nothing has passed.
+    #[default]
+    Fresh,
+    /// In the preface, after this many bytes of it.
+    Preface(u8),
+    /// Between frames, or in the head of one.
+    Head,
+    /// In what follows the head of a frame.
+    Payload,
+    /// Lost: looking for the head of a frame.
+    Search,
+    /// Behind a head that was found by a search. Where this many bytes more have passed, another
+    /// one must follow.
+    Trial(u32),
+    /// The connection is over.
+    Off,
+}
+
+/// A frame whose head has passed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub head: FrameHead,
+    /// Bytes of it to come.
+    pub left_bytes: u32,
+    /// Bytes of its content to come: without what precedes it, and without padding. Valid once
+    /// `prefix_left` is 0.
+    pub content_left_bytes: u32,
+    /// Bytes to come that precede the content.
+    pub prefix_left: u8,
+    /// Some of its bytes were lost.
+    pub is_holed: bool,
+    /// Its header block was taken without being copied.
+    pub is_block_taken: bool,
+}
+
+impl Frame {
+    /// A frame that begins.
+    pub fn new(head: FrameHead) -> Frame {
+        let has = |flag| u8::from(head.has(flag));
+        let prefix_left = match head.kind {
+            FrameKind::Data => has(frame::PADDED),
+            FrameKind::Headers => has(frame::PADDED) + 5 * has(frame::PRIORITY),
+            FrameKind::PushPromise => has(frame::PADDED) + 4,
+            _ => 0,
+        };
+        Frame {
+            head,
+            left_bytes: head.len_bytes,
+            content_left_bytes: head.len_bytes,
+            prefix_left,
+            is_holed: false,
+            is_block_taken: false,
+        }
+    }
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Framer {
+    pub place: Place,
+    /// The frame in progress, if the place is [`Place::Payload`].
+    pub frame: Option<Frame>,
+    /// The segment that held the first byte of the frame in progress, or of its head.
+    pub first: Option<SegmentMeta>,
+    /// The part of a frame's head, of what precedes its content, or of a short frame.
+    pub partial: [u8; HEAD_BYTES],
+    pub partial_len: u8,
+    /// How often the place was lost.
+    pub losses: u32,
+    /// The longest frame that the receiver allows, as far as is known.
+    pub len_bytes_max: u32,
+}
+
+impl Framer {
+    /// A direction of which nothing has passed.
+    pub fn new() -> Framer {
+        Framer { len_bytes_max: LEN_BYTES_DEFAULT, ..Framer::default() }
+    }
+
+    /// Adds the next bytes to `partial`, until it has `len`. Returns how many it took.
+    #[inline]
+    pub fn fill(&mut self, len: usize, bytes: &[u8]) -> usize {
+        let known = usize::from(self.partial_len);
+        let taken = len.saturating_sub(known).min(bytes.len());
+        self.partial[known..known + taken].copy_from_slice(&bytes[..taken]);
+        self.partial_len += taken as u8;
+        taken
+    }
+
+    /// The head of a frame at the front of `bytes`, which may be only the rest of it, and the
+    /// number of bytes. `None` if it is not complete: then all bytes belong to it.
+    #[inline]
+    pub fn head(&mut self, bytes: &[u8], meta: &SegmentMeta) -> Option<(FrameHead, usize)> {
+        if self.partial_len == 0 {
+            self.first = Some(*meta);
+            if let Some(head) = bytes.first_chunk() {
+                return Some((FrameHead::parse(head), HEAD_BYTES));
+            }
+        }
+        let taken = self.fill(HEAD_BYTES, bytes);
+        if usize::from(self.partial_len) < HEAD_BYTES {
+            return None;
+        }
+        self.partial_len = 0;
+        Some((FrameHead::parse(&self.partial), taken))
+    }
+
+    /// Whether a frame begins at the front of a segment with this payload, on a connection that is
+    /// known to speak HTTP/2. If what follows its head must tell, the place is [`Place::Trial`].
+    pub fn search(&self, payload: &[u8]) -> Option<Place> {
+        let first = frame::likely_head(payload, self.len_bytes_max)?;
+        let end = HEAD_BYTES + first.len_bytes as usize;
+        match payload.get(end..) {
+            // It ends where the segment does.
+            Some([]) => Some(Place::Head),
+            Some(rest) if rest.len() >= HEAD_BYTES => {
+                frame::likely_head(rest, self.len_bytes_max).map(|_| Place::Head)
+            }
+            _ => Some(Place::Trial(first.len_bytes + HEAD_BYTES as u32)),
+        }
+    }
+}
