@@ -93,6 +93,9 @@ impl Totals {
         if flows.of(Kind::Http1) > 0 || protocol.has_unreported() {
             return Some("HTTP/1 was seen, but no complete message".into());
         }
+        if flows.of(Kind::Http2) > 0 {
+            return Some("HTTP/2 was seen, but no message".into());
+        }
         let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
         let no_tcp = decode.not_tcp + decode.not_ip;
         let no_tcp = no_tcp + kernel(Reason::NotTcp) + kernel(Reason::NotIp);
@@ -140,7 +143,7 @@ impl Totals {
                               -i any captures on all"
                 .into(),
             ([], None) => "the capture holds no packet".into(),
-            (seen, _) => format!("no HTTP/1 was seen: {}{advice}", seen.join(", ")),
+            (seen, _) => format!("no HTTP was seen: {}{advice}", seen.join(", ")),
         })
     }
 

@@ -20,7 +20,7 @@ use crate::time::TimestampNs;
 mod batch;
 mod give_up;
 mod guess;
-mod upgrade;
+mod switch;
 
 pub(super) use guess::Guess;
 
@@ -183,27 +183,6 @@ impl Pairer {
             self.begin_rest_of_head(cx, parsed.head.framing, Some(BodyFraming::None));
         }
         self.enforce_limits(cx);
-    }
-
-    /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.
-    fn switch<S: EventSink>(
-        &mut self,
-        cx: &mut Http1Context<'_, S>,
-        id: ExchangeId,
-        last: TimestampNs,
-    ) {
-        let is_sure = self.guess.is_none();
-        self.has_switched = is_sure;
-        let exchange = cx.pool().exchange(id);
-        exchange.is_switched = true;
-        if exchange.request.is_seen && !exchange.request.is_ended {
-            exchange.request.is_ended = true;
-        }
-        self.open[cx.direction.opposite().index()].id = None;
-        self.end_message(cx, Some(last));
-        let state = if is_sure { ParseState::Off } else { ParseState::Search };
-        let pool = &mut cx.shared.recorder.pool;
-        cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
     }
 
     /// Stores the headers of a message in its exchange, and reports the message, if the sink wants

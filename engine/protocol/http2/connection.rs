@@ -1,10 +1,10 @@
 //! [`Http2Connection`]: the frames of one connection, in both directions. Passes header blocks,
 //! body bytes and the ends of streams on to the exchanges.
 
-use super::block::{BlockInfo, OpenBlock};
 use super::frame::{self, FrameHead, FrameKind, PREFACE};
 use super::framer::{Frame, Framer, Place};
 use super::hpack::Decoder;
+use super::open_block::{BlockInfo, OpenBlock};
 use super::streams::Streams;
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
@@ -14,6 +14,9 @@ use crate::protocol::pool::ExchangePool;
 use crate::protocol::{Context, Inheritance, Step};
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
+
+/// The memory of a connection, with the overhead of the allocator.
+pub(super) const CONNECTION_BYTES: usize = size_of::<Http2Connection>() + 16;
 
 /// One direction.
 #[derive(Debug)]
@@ -553,7 +556,7 @@ impl Http2Connection {
         };
         let sides: usize = self.sides.iter().map(of_side).sum();
         let exchanges = self.streams.count() * size_of::<Exchange>();
-        let bytes = super::CONNECTION_BYTES + sides + exchanges;
+        let bytes = CONNECTION_BYTES + sides + exchanges;
         flow::memory_weight(bytes as u64, now, quiet_since)
     }
 

@@ -1,8 +1,8 @@
 //! The exchanges of a connection: which stream a message belongs to, and when its exchange is over.
 
-use super::block::BlockInfo;
 use super::connection::Http2Connection;
 use super::head::{self, Role};
+use super::open_block::BlockInfo;
 use super::streams::Stream;
 use super::upgrade;
 use crate::flow::{End, SegmentMeta};

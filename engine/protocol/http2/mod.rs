@@ -20,6 +20,7 @@ mod frame;
 mod framer;
 mod head;
 mod hpack;
+mod open_block;
 mod stats;
 mod streams;
 mod upgrade;
@@ -37,10 +38,7 @@ use crate::flow::{End, SegmentMeta};
 use crate::ids::Direction;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
-use connection::Http2Connection;
-
-/// The memory of a connection, with the overhead of the allocator.
-const CONNECTION_BYTES: usize = size_of::<Http2Connection>() + 16;
+use connection::{CONNECTION_BYTES, Http2Connection};
 
 /// A connection that speaks HTTP/2. `None` until it takes a connection over, and after it left.
 #[derive(Debug, Default)]

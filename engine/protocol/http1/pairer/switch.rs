@@ -1,12 +1,36 @@
-//! `Upgrade: h2c` (RFC 7540 section 3.2): the response to the request comes in HTTP/2, as the one of
-//! stream 1.
+//! How a connection leaves HTTP/1: by CONNECT or Upgrade, for a protocol that is not read; by
+//! `Upgrade: h2c` (RFC 7540 section 3.2) for HTTP/2, where the response comes as that of stream 1.
 
 use super::Pairer;
+use crate::protocol::http1::framer::ParseState;
 use crate::protocol::http1::head::HeaderLines;
 use crate::protocol::http1::{Http1Context, ParsedHead};
 use crate::protocol::pool::ExchangeId;
+use crate::record::EventSink;
+use crate::time::TimestampNs;
 
 impl Pairer {
+    /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.
+    pub(super) fn switch<S: EventSink>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        last: TimestampNs,
+    ) {
+        let is_sure = self.guess.is_none();
+        self.has_switched = is_sure;
+        let exchange = cx.pool().exchange(id);
+        exchange.is_switched = true;
+        if exchange.request.is_seen && !exchange.request.is_ended {
+            exchange.request.is_ended = true;
+        }
+        self.open[cx.direction.opposite().index()].id = None;
+        self.end_message(cx, Some(last));
+        let state = if is_sure { ParseState::Off } else { ParseState::Search };
+        let pool = &mut cx.shared.recorder.pool;
+        cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
+    }
+
     /// Whether the answer `parsed`, a 101, switches the connection to HTTP/2. Then the exchange is
     /// not among those of HTTP/1 any more.
     #[cold]
