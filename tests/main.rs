@@ -37,6 +37,7 @@ mod floods;
 mod fragments;
 mod habits;
 mod headers;
+mod hpack;
 mod interfaces;
 mod json;
 mod live;

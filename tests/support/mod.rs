@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod fields;
 pub mod found;
 pub mod fragment;
+pub mod hpack;
 pub mod kernel_flow;
 pub mod kernel_packet;
 pub mod keys;

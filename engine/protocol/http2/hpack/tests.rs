@@ -189,3 +189,177 @@ fn appendix_c_6_responses_in_huffman_code() {
         ],
     );
 }
+
+/// A block that inserts an entry of this size, with the name `n`.
+fn insertion(size_bytes: usize) -> String {
+    let value = "61".repeat(size_bytes - 33);
+    let length = match value.len() / 2 {
+        bytes @ ..127 => format!("{bytes:02x}"),
+        bytes => format!("7f{:02x}{:02x}", 0x80 | (bytes - 127) & 0x7f, (bytes - 127) >> 7),
+    };
+    format!("40016e{length}{value}")
+}
+
+/// Inserts an entry of this size.
+#[track_caller]
+fn insert(decoder: &mut Decoder, size_bytes: usize) {
+    let (fields, end) = decode(decoder, &insertion(size_bytes));
+    assert_eq!((fields.len(), end), (1, Ok(())));
+}
+
+fn joined_late() -> Decoder {
+    let mut decoder = Decoder::default();
+    decoder.lose();
+    decoder
+}
+
+#[test]
+fn after_a_late_join_new_entries_are_known() {
+    let mut decoder = joined_late();
+    assert_fields(&mut decoder, &[("82be", &[":method: GET", "?: ?"])]);
+    assert_fields(&mut decoder, &[("40016101 62", &["a: b"]), ("bebf", &["a: b", "?: ?"])]);
+    assert!(!decoder.is_known());
+}
+
+#[test]
+fn an_entry_whose_name_is_unknown_has_a_place() {
+    let mut decoder = joined_late();
+    // The name is that of the third entry of the dynamic table.
+    assert_fields(&mut decoder, &[("7f01 01 62", &["?: b"]), ("40016301 64", &["c: d"])]);
+    assert_fields(&mut decoder, &[("bebfc0", &["c: d", "?: b", "?: ?"])]);
+    // And so has one that takes its name from that one.
+    assert_fields(&mut decoder, &[("7f00 01 65", &["?: e"]), ("7e 01 66", &["?: f"])]);
+}
+
+#[test]
+fn a_size_of_0_makes_the_table_known() {
+    let mut decoder = joined_late();
+    assert_fields(&mut decoder, &[("20 3fe11f", &[]), ("40016101 62 be", &["a: b", "a: b"])]);
+    assert!(decoder.is_known());
+    assert_eq!(decode(&mut decoder, "bf"), (vec![], Err(Fault::Index)));
+    // The connection goes on as one that was joined late.
+    assert_fields(&mut decoder, &[("bf", &["?: ?"])]);
+}
+
+#[test]
+fn a_table_without_room_for_what_is_missing_is_known() {
+    for (size_bytes, is_known) in [(68, false), (69, true)] {
+        let mut decoder = joined_late();
+        // A maximum of 100 bytes.
+        assert_fields(&mut decoder, &[("3f45", &[])]);
+        insert(&mut decoder, size_bytes);
+        assert_eq!(decoder.is_known(), is_known, "{size_bytes}");
+    }
+    let mut decoder = joined_late();
+    assert_fields(&mut decoder, &[("3f45", &[])]);
+    (0..3).for_each(|_| insert(&mut decoder, 40));
+    assert!(decoder.is_known(), "the first one was evicted, and so was all before it");
+    assert_eq!(decode(&mut decoder, "c0"), (vec![], Err(Fault::Index)));
+}
+
+#[test]
+fn an_entry_larger_than_the_table_empties_it() {
+    let mut decoder = decoder_256();
+    insert(&mut decoder, 100);
+    assert_eq!(decode(&mut decoder, &insertion(257)).1, Ok(()));
+    assert!(decoder.is_known());
+    assert_eq!(decode(&mut decoder, "be"), (vec![], Err(Fault::Index)));
+}
+
+#[test]
+fn what_is_beyond_the_limit_of_memory_is_unknown() {
+    let mut late = joined_late();
+    let mut large = Decoder::default();
+    large.set_size_max(1 << 20);
+    // A maximum of 1 MiB.
+    assert_fields(&mut large, &[("3fe1ff3f", &[])]);
+    for decoder in [&mut late, &mut large] {
+        (0..40).for_each(|_| insert(decoder, 2000));
+        assert!(!decoder.is_known());
+        // 32 entries of 2,000 bytes fit into 64 KiB.
+        let (fields, end) = decode(decoder, "bedd");
+        assert_eq!(end, Ok(()));
+        assert!(fields.iter().all(|field| field.starts_with("n: aaa")), "{fields:?}");
+        assert_fields(decoder, &[("de", &["?: ?"])]);
+        assert!(decoder.held_bytes() < 100 << 10);
+    }
+}
+
+#[test]
+fn a_block_that_was_cut_makes_the_table_unknown() {
+    let mut decoder = Decoder::default();
+    insert(&mut decoder, 100);
+    let mut fields = Vec::new();
+    // The second field is not whole.
+    let beginning = bytes("40016101 62 40016305 64");
+    decoder.cut_block(&beginning, &mut Vec::new(), |field| fields.push(line(field)));
+    assert_eq!(fields, ["a: b"]);
+    assert!(!decoder.is_known());
+    assert_fields(&mut decoder, &[("be", &["?: ?"])]);
+    // The maximum size is still known, since a change comes before the first field.
+    insert(&mut decoder, 4065);
+    assert!(decoder.is_known());
+}
+
+#[test]
+fn a_block_that_was_cut_before_its_fields_may_have_changed_the_size() {
+    for beginning in ["", "20", "3fe1", "3fe11f"] {
+        let mut decoder = Decoder::default();
+        decoder.cut_block(&bytes(beginning), &mut Vec::new(), |_| unreachable!("no field"));
+        (0..3).for_each(|_| insert(&mut decoder, 2000));
+        assert!(!decoder.is_known(), "{beginning}");
+        let (fields, end) = decode(&mut decoder, "c0");
+        assert_eq!((fields.len(), end), (1, Ok(())));
+        assert!(fields[0].starts_with("n: aaa"), "{beginning}: {fields:?}");
+    }
+}
+
+#[test]
+fn a_table_that_was_freed_is_unknown() {
+    let mut decoder = Decoder::default();
+    decoder.relieve();
+    assert!(decoder.is_known(), "it was empty");
+    insert(&mut decoder, 100);
+    assert!(decoder.held_bytes() > 0);
+    decoder.relieve();
+    assert_eq!(decoder.held_bytes(), 0);
+    assert!(!decoder.is_known());
+    assert_fields(&mut decoder, &[("be", &["?: ?"]), ("40016101 62 be", &["a: b", "a: b"])]);
+    // Whatever is relieved once all has been evicted.
+    assert_fields(&mut decoder, &[("20 3fe11f", &[])]);
+    decoder.relieve();
+    assert!(decoder.is_known());
+    (0..9).for_each(|_| insert(&mut decoder, 1000));
+}
+
+#[test]
+fn faults_end_the_block_and_make_the_table_unknown() {
+    for (hex, fault) in [
+        ("82 80", Fault::Index),
+        ("82 be", Fault::Index),
+        ("82 7f00 0161", Fault::Index),
+        ("82 20", Fault::SizeUpdate),
+        ("82 ff8080808080", Fault::Integer),
+        ("82 048180", Fault::Huffman),
+        ("82 0405 61", Fault::Truncated),
+        ("82 04", Fault::Truncated),
+        ("82 ff", Fault::Truncated),
+    ] {
+        let mut decoder = Decoder::default();
+        assert_eq!(decode(&mut decoder, hex), (vec![":method: GET".into()], Err(fault)), "{hex}");
+        assert!(!decoder.is_known(), "{hex}");
+        assert_fields(&mut decoder, &[("be", &["?: ?"])]);
+    }
+}
+
+#[test]
+fn a_size_update_names_what_the_reader_allows() {
+    let mut decoder = Decoder::default();
+    assert_eq!(decode(&mut decoder, "3fe21f"), (vec![], Err(Fault::SizeUpdate)), "4,097 bytes");
+    let mut decoder = Decoder::default();
+    decoder.set_size_max(4097);
+    // The encoder may not have read this one yet.
+    decoder.set_size_max(0);
+    assert_fields(&mut decoder, &[("3fe21f", &[])]);
+    assert_fields(&mut joined_late(), &[("3fe0ffffff0f", &[])]);
+}
