@@ -35,6 +35,7 @@ mod filter_trust;
 mod filter_tunnels;
 mod floods;
 mod fragments;
+mod frames;
 mod habits;
 mod headers;
 mod hpack;
