@@ -8,7 +8,7 @@ use super::loss_pairing::Cause;
 use super::missing_body;
 use super::pairer::Pairer;
 use super::{Http1Context, ParsedHead};
-use crate::decode::SeqNumber;
+use crate::decode::{SeqNumber, looks_like_frames};
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::first_bytes::FirstBytes;
@@ -101,6 +101,11 @@ impl Http1Connection {
     fn begin<S>(&mut self, cx: &Context<'_, S>, first: Option<&[u8]>, meta: &SegmentMeta) -> Step {
         if let Some(to) = first.and_then(protocol::detect) {
             self.leave_to(to, meta.seq, None);
+            return Step::HandOver;
+        }
+        if first.is_some_and(looks_like_frames) {
+            // HTTP/2 hands it back, if it is none.
+            self.leave_to(ProtocolKind::Http2, meta.seq, None);
             return Step::HandOver;
         }
         self.spoken = Spoken::Unclear;

@@ -19,7 +19,7 @@ const MODEST_BYTES: usize = 4096;
 /// What all connections of a shard decode header blocks with.
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct Scratch {
-    strings: Vec<u8>,
+    pub(super) strings: Vec<u8>,
     pub(super) head: HeadText,
 }
 

@@ -1,17 +1,18 @@
 //! [`Http2Connection`]: the frames of one connection, in both directions. Passes header blocks,
 //! body bytes and the ends of streams on to the exchanges.
 
-use super::frame::{self, FrameHead, FrameKind, PREFACE};
+use super::frame::{self, FrameHead, FrameKind, PREFACE, begins_preface};
 use super::framer::{Frame, Framer, Place};
 use super::hpack::Decoder;
 use super::open_block::{BlockInfo, OpenBlock};
+use super::resets::Resets;
 use super::streams::Streams;
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::first_bytes::Opening;
 use crate::protocol::pool::ExchangePool;
-use crate::protocol::{Context, Inheritance, Step};
+use crate::protocol::{Context, HandOver, Inheritance, Kind, Step};
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
 
@@ -73,6 +74,9 @@ pub(crate) struct Http2Connection {
     pub(super) is_client_known: bool,
     /// What shows that the connection speaks HTTP/2, until it is settled.
     opening: Opening,
+    pub(super) resets: Resets,
+    /// The position behind the segment that is being read.
+    pub(super) segment_end: SeqNumber,
     /// The number of the next exchange.
     pub(super) next_n: u32,
     /// The record's `flow`, once it was needed.
@@ -80,7 +84,13 @@ pub(crate) struct Http2Connection {
     /// Bytes have passed.
     is_started: bool,
     /// Its beginning was not captured.
-    is_late: bool,
+    pub(super) is_late: bool,
+    /// Something has shown that it speaks HTTP/2.
+    pub(super) is_believed: bool,
+    /// Where it began, if it was joined late.
+    pub(super) begun_at: Option<(Direction, SeqNumber)>,
+    /// It does not speak HTTP/2: HTTP/1 goes on here.
+    pub(super) hand_back_at: Option<SeqNumber>,
     /// It was counted among those that lost a header block.
     is_loss_counted: bool,
 }
@@ -94,16 +104,21 @@ impl Http2Connection {
             client: Direction::Forward,
             is_client_known: false,
             opening: Opening::default(),
+            resets: Resets::default(),
+            segment_end: SeqNumber(0),
             next_n: inheritance.next_n,
             flow_id: inheritance.flow_id,
             is_started: false,
             is_late: false,
+            is_believed: false,
+            begun_at: None,
+            hand_back_at: None,
             is_loss_counted: false,
         }
     }
 
     /// What the next protocol takes over.
-    pub fn inheritance(&self) -> Inheritance {
+    fn inheritance(&self) -> Inheritance {
         Inheritance { next_n: self.next_n, flow_id: self.flow_id, upgraded: None }
     }
 
@@ -111,7 +126,7 @@ impl Http2Connection {
         &mut self.sides[direction.index()]
     }
 
-    fn framer(&mut self, direction: Direction) -> &mut Framer {
+    pub(super) fn framer(&mut self, direction: Direction) -> &mut Framer {
         &mut self.sides[direction.index()].framer
     }
 
@@ -134,7 +149,7 @@ impl Http2Connection {
         meta: &SegmentMeta,
     ) -> Step {
         if !self.is_started {
-            self.begin(cx, direction, bytes);
+            self.begin(cx, direction, bytes, meta);
         }
         if !self.is_late && !self.opening.is_answered() {
             let step = self.opening.bytes(direction, bytes, meta);
@@ -142,31 +157,43 @@ impl Http2Connection {
                 return step;
             }
         }
+        self.segment_end = meta.seq.plus(bytes.len() as u32);
         let mut done = 0;
         while done < bytes.len() {
             let is_segment_start = meta.is_frame_start && done == 0;
             done += self.piece(cx, direction, &bytes[done..], meta, is_segment_start);
         }
-        Step::Done
+        if !self.resets.is_empty() {
+            self.settle_resets(cx, direction, meta);
+        }
+        if self.hand_back_at.is_some() { Step::HandOver } else { Step::Done }
     }
 
     /// The first bytes of the connection.
     #[cold]
-    fn begin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction, bytes: &[u8]) {
+    fn begin<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) {
         self.is_started = true;
-        cx.shared.stats.http2.connections += 1;
-        let begin_len = bytes.len().min(PREFACE.len());
         if self.is_client_known {
             // It was upgraded.
-        } else if bytes[..begin_len] == PREFACE[..begin_len] {
+        } else if begins_preface(bytes) {
             (self.client, self.is_client_known) = (direction, true);
             self.framer(direction).place = Place::Preface(0);
         } else {
             self.is_late = true;
-            cx.shared.stats.http2.joined_late += 1;
+            self.begun_at = Some((direction, meta.seq));
             if let Some(client) = cx.flow.handshake.client {
                 (self.client, self.is_client_known) = (client, true);
             }
+        }
+        if !self.is_late {
+            self.is_believed = true;
+            cx.shared.stats.http2.connections += 1;
         }
         if cx.flow.handshake.is_midstream() {
             // The peer's SETTINGS may have passed before.
@@ -176,7 +203,7 @@ impl Http2Connection {
 
     /// Takes the first part of `bytes` and returns its length. This is 0 if only the state changed.
     #[inline]
-    fn piece<S: EventSink>(
+    pub(super) fn piece<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -186,7 +213,7 @@ impl Http2Connection {
     ) -> usize {
         let framer = self.framer(direction);
         match framer.place {
-            Place::Head | Place::Trial(0) => {
+            Place::Head => {
                 let Some((head, used)) = framer.head(bytes, meta) else { return bytes.len() };
                 self.begin_frame(cx, direction, head, meta);
                 used
@@ -210,70 +237,19 @@ impl Http2Connection {
                 };
                 part.len()
             }
-            Place::Trial(left) => {
-                let used = (left as usize).min(bytes.len());
-                framer.place = Place::Trial(left - used as u32);
-                cx.shared.stats.http2.bytes_skipped += used as u64;
-                used
-            }
-            Place::Search => {
-                let found = is_segment_start.then(|| framer.search(bytes)).flatten();
-                if let Some(place) = found {
-                    (framer.place, framer.partial_len) = (place, 0);
-                    return 0;
-                }
-                cx.shared.stats.http2.bytes_skipped += bytes.len() as u64;
-                bytes.len()
-            }
+            Place::Trial => self.try_frame(cx, direction, bytes, meta),
+            Place::Search => self.search(cx, direction, bytes, meta, is_segment_start),
             Place::Fresh => {
-                self.begin_side(cx, direction, meta.seq);
+                self.begin_side(cx, direction, bytes, meta.seq);
                 0
             }
             Place::Off => bytes.len(),
         }
     }
 
-    /// The first bytes of a direction are at `at`.
-    #[cold]
-    fn begin_side<S: EventSink>(
-        &mut self,
-        cx: &mut Context<'_, S>,
-        direction: Direction,
-        at: SeqNumber,
-    ) {
-        let handshake = cx.flow.handshake;
-        let is_of_client = self.is_client_known && self.is_client(direction);
-        let isn = match handshake.client == Some(direction) {
-            true => handshake.client_isn.get(),
-            false => handshake.server_isn.get(),
-        };
-        let is_first = isn.is_some_and(|isn| isn.plus(1) == at);
-        let is_whole = match self.is_late {
-            true => is_first && !is_of_client,
-            false => is_first || !handshake.is_midstream(),
-        };
-        if is_whole {
-            self.framer(direction).place = Place::Head;
-        } else {
-            self.lose_beginning(cx, direction);
-        }
-    }
-
-    /// The beginning of a direction was not captured.
-    fn lose_beginning<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
-        let side = self.side(direction);
-        side.is_whole = false;
-        side.framer.place = Place::Search;
-        side.decoder.lose();
-        self.side(direction.opposite()).decoder.set_size_max(u32::MAX);
-        if !self.is_late {
-            self.note_lost_block(cx);
-        }
-    }
-
     /// The head of a frame has passed.
     #[inline]
-    fn begin_frame<S: EventSink>(
+    pub(super) fn begin_frame<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -282,10 +258,6 @@ impl Http2Connection {
     ) {
         let side = self.side(direction);
         let framer = &mut side.framer;
-        if framer.place == Place::Trial(0) && !head.is_likely(framer.len_bytes_max) {
-            framer.place = Place::Search;
-            return;
-        }
         if !head.is_valid(framer.len_bytes_max) {
             return self.lose_place(cx, direction);
         }
@@ -373,7 +345,7 @@ impl Http2Connection {
     }
 
     /// A frame has passed completely. Its last byte came at `last`; `None` if that was lost.
-    fn end_frame<S: EventSink>(
+    pub(super) fn end_frame<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
@@ -396,7 +368,8 @@ impl Http2Connection {
                 self.end_block_frame(cx, direction, &frame, last);
             }
             FrameKind::RstStream => {
-                self.reset(cx, direction, stream, word(0).filter(|_| !frame.is_holed));
+                let code = word(0).filter(|_| !frame.is_holed);
+                self.reset(cx, direction, stream, code, last);
             }
             FrameKind::GoAway if !frame.is_holed => {
                 if let Some(last_stream) = word(0) {
@@ -424,7 +397,7 @@ impl Http2Connection {
                 framer.place = if is_all { Place::Head } else { Place::Preface(known) };
             }
             Place::Preface(_) | Place::Head => self.lose_place(cx, direction),
-            Place::Trial(_) => framer.place = Place::Search,
+            Place::Trial => self.drop_trial(cx, direction),
             Place::Payload => {
                 let left = framer.frame.map_or(0, |frame| frame.left_bytes);
                 let inside = len_bytes.min(left.into()) as u32;
@@ -482,23 +455,6 @@ impl Http2Connection {
         }
     }
 
-    /// The head of a frame may have been lost, or bytes were no head: nobody knows where the next
-    /// frame begins.
-    #[cold]
-    fn lose_place<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
-        cx.shared.stats.http2.places_lost += 1;
-        self.cut_open_block(cx, direction);
-        let side = self.side(direction);
-        side.framer.place = Place::Search;
-        side.framer.frame = None;
-        side.framer.partial_len = 0;
-        side.framer.losses = side.framer.losses.saturating_add(1);
-        side.decoder.lose();
-        side.count_table(&mut cx.shared.recorder.pool);
-        self.side(direction.opposite()).decoder.set_size_max(u32::MAX);
-        self.note_lost_block(cx);
-    }
-
     /// A header block may have been lost. The connection is counted once.
     pub(super) fn note_lost_block<S>(&mut self, cx: &mut Context<'_, S>) {
         let is_counted = std::mem::replace(&mut self.is_loss_counted, true);
@@ -527,13 +483,31 @@ impl Http2Connection {
         self.streams.count() > 0
     }
 
+    /// What the connection has shown so far.
+    pub fn is_believed(&self) -> bool {
+        self.is_believed
+    }
+
+    /// Where another protocol goes on, and from which byte.
+    pub fn hand_over(&mut self) -> Option<HandOver> {
+        let inheritance = self.inheritance();
+        match self.hand_back_at {
+            Some(at) => Some(HandOver { to: Kind::Http1, at, kept: None, inheritance }),
+            None => Some(HandOver { inheritance, ..self.opening.hand_over()? }),
+        }
+    }
+
     /// The connection is removed, after its end.
     pub fn leave(&mut self, pool: &mut ExchangePool) {
         for side in &mut self.sides {
+            if let Some(trial) = side.framer.trial.take() {
+                trial.free(pool);
+            }
             side.decoder.relieve();
             side.count_table(pool);
         }
         self.streams.free(pool);
+        self.resets.free(pool);
     }
 
     /// Frees the tables of header fields. What refers to them is unknown from now on. Returns

@@ -360,6 +360,7 @@ impl Http2Connection {
         direction: Direction,
         id: u32,
         code: Option<u32>,
+        when: Option<TimestampNs>,
     ) {
         let Some(at) = self.streams.find(id) else { return };
         let Some(stream) = self.streams.get(at).copied() else { return };
@@ -372,7 +373,12 @@ impl Http2Connection {
         if code == Some(NO_ERROR) && exchange.response.is_ended && exchange.request.is_seen {
             return self.report(cx, at, Outcome::Complete, None);
         }
-        self.give_up(cx, at, Some(End::StreamReset));
+        match when {
+            Some(when) if self.is_client(direction) && !exchange.response.is_ended => {
+                self.await_reset(cx, id, when);
+            }
+            _ => self.give_up(cx, at, Some(End::StreamReset)),
+        }
     }
 
     /// The sender of `direction` handles no stream of its peer above `last_stream`.
@@ -420,9 +426,13 @@ impl Http2Connection {
     #[cold]
     fn give_up_some<S: EventSink>(&mut self, cx: &mut Context<'_, S>, newest: u32) {
         while !self.is_within_limits(cx) && self.streams.count() > 1 {
-            cx.shared.stats.http2.streams_given_up += 1;
             let is_newest = self.streams.get(0).is_some_and(|stream| stream.id == newest);
-            self.give_up(cx, usize::from(is_newest), None);
+            let at = usize::from(is_newest);
+            let Some(stream) = self.streams.get(at).copied() else { break };
+            let http2 = cx.shared.recorder.pool.exchange(stream.exchange).http2;
+            let is_reset = http2.is_some_and(|http2| http2.reset_by.is_some());
+            cx.shared.stats.http2.streams_given_up += u64::from(!is_reset);
+            self.give_up(cx, at, None);
         }
         if cx.shared.recorder.pool.held_bytes() > cx.shared.limits.held_share(true) {
             self.relieve(cx);
@@ -432,11 +442,19 @@ impl Http2Connection {
     }
 
     /// Gives up the exchange of a stream, with what is known of it.
-    fn give_up<S: EventSink>(&mut self, cx: &mut Context<'_, S>, at: usize, end: Option<End>) {
+    pub(super) fn give_up<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        at: usize,
+        end: Option<End>,
+    ) {
         let Some(stream) = self.streams.get(at).copied() else { return };
         let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
         let (request, response) = (&exchange.request, &exchange.response);
-        let is_refused = end.is_some() && self.is_refused(stream.id) && !response.is_seen;
+        let is_reset = exchange.http2.is_some_and(|http2| http2.reset_by.is_some());
+        let end = if is_reset { Some(End::StreamReset) } else { end };
+        let is_refused =
+            !is_reset && end.is_some() && self.is_refused(stream.id) && !response.is_seen;
         let is_cut = request.is_seen && !request.is_ended || response.is_seen && !response.is_ended;
         let (outcome, end) = match (request.is_seen, response.is_seen) {
             (true, false) if is_refused => (Outcome::NoResponse, Some(End::GoAway)),
@@ -475,6 +493,9 @@ impl Http2Connection {
             let may_have_lost = stream.losses[side] != self.sides[side].framer.losses;
             if !message.is_ended && may_have_lost {
                 message.body_bytes = None;
+            } else if !message.is_seen && self.sides[side].has_all() {
+                // Nothing came, and nothing was lost.
+                message.body_bytes = Some(0);
             }
         }
         let identity = self.identity(cx.flow);

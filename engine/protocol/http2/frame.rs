@@ -3,6 +3,12 @@
 /// The client's part of the connection preface (RFC 9113 section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Whether `bytes`, of which there is at least one, begin the preface, or a part of it.
+pub(super) fn begins_preface(bytes: &[u8]) -> bool {
+    let len = bytes.len().min(PREFACE.len());
+    bytes[..len] == PREFACE[..len]
+}
+
 /// The length of the head of a frame.
 pub(super) const HEAD_BYTES: usize = 9;
 

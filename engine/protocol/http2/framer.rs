@@ -6,6 +6,7 @@
 
 use super::frame::{self, FrameHead, FrameKind, HEAD_BYTES, LEN_BYTES_DEFAULT};
 use crate::flow::SegmentMeta;
+use crate::protocol::pool::ExchangePool;
 
 /// The place of a direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,9 +22,8 @@ pub(super) enum Place {
     Payload,
     /// Lost: looking for the head of a frame.
     Search,
-    /// Behind a head that was found by a search. Where this many bytes more have passed, another
-    /// one must follow.
-    Trial(u32),
+    /// Behind a head that was found by a search. What follows its frame must show that it is one.
+    Trial,
     /// The connection is over.
     Off,
 }
@@ -79,6 +79,8 @@ pub(super) struct Framer {
     pub partial_len: u8,
     /// How often the place was lost.
     pub losses: u32,
+    /// What may be a frame, if the place is [`Place::Trial`].
+    pub trial: Option<Box<Trial>>,
     /// The longest frame that the receiver allows, as far as is known.
     pub len_bytes_max: u32,
 }
@@ -117,18 +119,54 @@ impl Framer {
         Some((FrameHead::parse(&self.partial), taken))
     }
 
-    /// Whether a frame begins at the front of a segment with this payload, on a connection that is
-    /// known to speak HTTP/2. If what follows its head must tell, the place is [`Place::Trial`].
-    pub fn search(&self, payload: &[u8]) -> Option<Place> {
-        let first = frame::likely_head(payload, self.len_bytes_max)?;
-        let end = HEAD_BYTES + first.len_bytes as usize;
+    /// Whether a frame begins at the front of a segment with this payload.
+    pub fn search(&self, payload: &[u8]) -> Option<Found> {
+        let head = frame::likely_head(payload, self.len_bytes_max)?;
+        let end = HEAD_BYTES + head.len_bytes as usize;
         match payload.get(end..) {
-            // It ends where the segment does.
-            Some([]) => Some(Place::Head),
+            Some([]) => Some(Found::Single(head)),
             Some(rest) if rest.len() >= HEAD_BYTES => {
-                frame::likely_head(rest, self.len_bytes_max).map(|_| Place::Head)
+                frame::likely_head(rest, self.len_bytes_max).map(|_| Found::Chain)
             }
-            _ => Some(Place::Trial(first.len_bytes + HEAD_BYTES as u32)),
+            _ => Some(Found::Begun(head)),
         }
+    }
+}
+
+/// What begins at the front of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// A frame, and another one behind it.
+    Chain,
+    /// A frame that ends where the segment does.
+    Single(FrameHead),
+    /// What may be a frame, and does not end in the segment.
+    Begun(FrameHead),
+}
+
+/// What may be a frame, until what follows it shows that it is one.
+#[derive(Debug)]
+pub(super) struct Trial {
+    /// Its head. If it carries a header block, all of it so far.
+    pub bytes: Vec<u8>,
+    /// Bytes of the frame to come.
+    pub left_bytes: u32,
+    /// The segment that held its first byte.
+    pub first: SegmentMeta,
+    /// The segment that held the latest one, and where its part begins.
+    pub last: SegmentMeta,
+    pub last_at: usize,
+    /// All of the frame is kept.
+    pub is_kept: bool,
+}
+
+/// The memory of a [`Trial`], with the overhead of the allocator.
+pub(super) const TRIAL_BYTES: usize = size_of::<Trial>() + 16;
+
+impl Trial {
+    /// Frees its memory.
+    pub fn free(self, pool: &mut ExchangePool) {
+        pool.release(TRIAL_BYTES);
+        pool.give_buffer_back(self.bytes);
     }
 }

@@ -248,6 +248,11 @@ impl HeadText {
         }
     }
 
+    /// Whether a pseudo-field is known.
+    pub fn has_pseudo(&self) -> bool {
+        self.role_shown().is_some()
+    }
+
     /// Writes the start line, and the lines of the pseudo-fields.
     fn begin_text(&mut self) {
         self.is_begun = true;

@@ -21,6 +21,8 @@ mod framer;
 mod head;
 mod hpack;
 mod open_block;
+mod resets;
+mod search;
 mod stats;
 mod streams;
 mod upgrade;
@@ -91,9 +93,7 @@ impl Protocol for Http2 {
     }
 
     fn hand_over(&mut self) -> Option<HandOver> {
-        let connection = self.0.as_mut()?;
-        let hand_over = connection.opening().hand_over()?;
-        Some(HandOver { inheritance: connection.inheritance(), ..hand_over })
+        self.0.as_mut()?.hand_over()
     }
 
     fn gap<S: EventSink>(
@@ -140,10 +140,16 @@ impl Protocol for Http2 {
     }
 
     fn interest(&self) -> Interest {
-        Interest::Wanted
+        match &self.0 {
+            Some(connection) if !connection.is_believed() => Interest::Undecided,
+            _ => Interest::Wanted,
+        }
     }
 
     fn carried(&self) -> Carried {
-        Carried::Protocol(Kind::Http2)
+        match &self.0 {
+            Some(connection) if !connection.is_believed() => Carried::Unknown,
+            _ => Carried::Protocol(Kind::Http2),
+        }
     }
 }

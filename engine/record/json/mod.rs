@@ -393,7 +393,7 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     if request.is_seen {
         optional(KEY_REQUEST_BODY, request.body_bytes);
     }
-    if response.is_seen {
+    if response.is_seen || exchange.http2.is_some() {
         optional(KEY_RESPONSE_BODY, response.body_bytes);
     }
     optional(KEY_CONNECT, exchange.connect_ns);
