@@ -29,6 +29,9 @@ mod retransmission;
 /// some hundreds.
 const UNCLEAR_BYTES_MAX: u64 = 4096;
 
+/// The first line of the preface of HTTP/2, for a connection whose handshake was not captured.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// What the connection has carried so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Spoken {
@@ -103,7 +106,7 @@ impl Http1Connection {
             self.leave_to(to, meta.seq, None);
             return Step::HandOver;
         }
-        if first.is_some_and(looks_like_frames) {
+        if first.is_some_and(|first| looks_like_frames(first) || first.starts_with(PREFACE_LINE)) {
             // HTTP/2 hands it back, if it is none.
             self.leave_to(ProtocolKind::Http2, meta.seq, None);
             return Step::HandOver;
