@@ -8,6 +8,8 @@
 //! user-agent: curl/8.5.0    the other fields, as sent
 //! ```
 //!
+//! If the sink does not want all headers, the lines are left out that no record shows.
+//!
 //! CR, LF and NUL, which HTTP/2 forbids in names and values (RFC 9113 section 8.2.1), would break
 //! that form. They are written as the characters that depict them: U+240D, U+240A, U+2400.
 
@@ -64,6 +66,8 @@ pub(super) struct HeadText {
     expected: Expected,
     wants_headers: bool,
     bytes_max: usize,
+    /// Lines that are not in the text, since nobody wants them.
+    left_out_bytes: usize,
     pseudo: Vec<u8>,
     method: Pseudo,
     target: Pseudo,
@@ -94,6 +98,7 @@ impl Default for HeadText {
             expected: Expected::HeadOrTrailers,
             wants_headers: false,
             bytes_max: 0,
+            left_out_bytes: 0,
             pseudo: Vec::new(),
             method: None,
             target: None,
@@ -111,19 +116,18 @@ impl Default for HeadText {
 impl HeadText {
     /// Begins a head of at most `bytes_max` bytes.
     pub fn begin(&mut self, expected: Expected, bytes_max: usize, wants_headers: bool) {
-        let HeadText { mut text, mut headers, mut pseudo, .. } = std::mem::take(self);
-        text.clear();
-        headers.clear();
-        pseudo.clear();
-        *self = HeadText {
-            text,
-            headers,
-            pseudo,
-            expected,
-            bytes_max,
-            wants_headers,
-            ..HeadText::default()
-        };
+        self.text.clear();
+        self.headers.clear();
+        self.pseudo.clear();
+        self.fields = Fields::NONE;
+        (self.scheme, self.connect_protocol) = (Span::ABSENT, Span::ABSENT);
+        (self.start_line_bytes, self.status, self.unknown_count) = (0, 0, 0);
+        self.left_out_bytes = 0;
+        (self.is_conflict, self.is_cut, self.has_status) = (false, false, false);
+        (self.is_begun, self.is_first_unknown, self.has_fields) = (false, false, false);
+        (self.method, self.target, self.authority) = (None, None, None);
+        (self.scheme_value, self.protocol_value) = (None, None);
+        (self.expected, self.bytes_max, self.wants_headers) = (expected, bytes_max, wants_headers);
     }
 
     /// Takes the next field of the block.
@@ -182,8 +186,15 @@ impl HeadText {
         if !self.is_begun {
             self.begin_text();
         }
-        if self.is_cut || self.text.len() + name.len() + value.len() + 6 > self.bytes_max {
+        let line_bytes = name.len() + value.len() + 4;
+        let head_bytes = self.text.len() + self.left_out_bytes + line_bytes + 2;
+        if self.is_cut || head_bytes > self.bytes_max {
             self.is_cut = true;
+            return;
+        }
+        if !self.wants_headers && !has_span(name) {
+            self.left_out_bytes += line_bytes;
+            self.is_conflict |= has_break(name) || has_break(value);
             return;
         }
         let header = self.append_line(name, value);
@@ -211,6 +222,34 @@ impl HeadText {
     }
 
     fn append_line(&mut self, name: &[u8], value: &[u8]) -> Header {
+        if has_control(name) || has_control(value) {
+            return self.append_doubtful_line(name, value);
+        }
+        let text = &mut self.text;
+        // Once, instead of for each part.
+        text.reserve(name.len() + value.len() + 4);
+        let start = text.len();
+        text.extend_from_slice(name);
+        let name_end = text.len();
+        text.extend_from_slice(b": ");
+        let value_start = text.len();
+        text.extend_from_slice(value);
+        let value = Span::new(value_start, text.len());
+        text.extend_from_slice(b"\r\n");
+        self.keep(Header { name: Span::new(start, name_end), value })
+    }
+
+    #[inline]
+    fn keep(&mut self, header: Header) -> Header {
+        if self.wants_headers {
+            self.headers.push(header);
+        }
+        header
+    }
+
+    /// The same for a line with controls.
+    #[cold]
+    fn append_doubtful_line(&mut self, name: &[u8], value: &[u8]) -> Header {
         let start = self.text.len();
         self.is_conflict |= append_line_safe(name, &mut self.text);
         let name = Span::new(start, self.text.len());
@@ -219,11 +258,7 @@ impl HeadText {
         self.is_conflict |= append_line_safe(value, &mut self.text);
         let value = Span::new(start, self.text.len());
         self.text.extend_from_slice(b"\r\n");
-        let header = Header { name, value };
-        if self.wants_headers {
-            self.headers.push(header);
-        }
-        header
+        self.keep(Header { name, value })
     }
 
     /// What the pseudo-fields show.
@@ -364,15 +399,76 @@ pub(super) fn headless() -> (&'static [u8], Fields) {
 /// would.
 #[inline]
 fn append_line_safe(value: &[u8], out: &mut Vec<u8>) -> bool {
+    if has_break(value) {
+        append_without_breaks(value, out);
+        return true;
+    }
+    out.extend_from_slice(value);
+    false
+}
+
+#[cold]
+fn append_without_breaks(value: &[u8], out: &mut Vec<u8>) {
     let mut rest = value;
-    let mut has_any = false;
     while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
-        has_any = true;
         out.extend_from_slice(&rest[..at]);
         // The Unicode block of control pictures has their order.
         out.extend_from_slice(&[0xe2, 0x90, 0x80 + rest[at]]);
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
-    has_any
+}
+
+/// Whether a name or value has a CR, LF or NUL.
+#[inline]
+fn has_break(text: &[u8]) -> bool {
+    has_control(text) && memchr3(b'\r', b'\n', 0, text).is_some()
+}
+
+/// Whether there is any control. They are rare.
+#[inline]
+fn has_control(text: &[u8]) -> bool {
+    // Eight bytes at once: a byte below 0x20 borrows its highest bit, which it did not have.
+    let in_word = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(0x2020_2020_2020_2020) & !word & 0x8080_8080_8080_8080
+    };
+    match text.last_chunk() {
+        Some(last) => {
+            let (words, _) = text.as_chunks();
+            words.iter().fold(in_word(last), |found, word| found | in_word(word)) != 0
+        }
+        None => text.iter().any(|byte| *byte < b' '),
+    }
+}
+
+/// Whether records show the field by name.
+#[inline]
+fn has_span(name: &[u8]) -> bool {
+    let names: [&[u8]; 6] =
+        [b"host", b"user-agent", b"referer", b"content-type", b"server", b"location"];
+    names.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_break, has_control};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn breaks_are_found_wherever_they_are(
+            mut text in prop::collection::vec(0x20..=0xff_u8, 0..40),
+            at: prop::sample::Index,
+            byte in 0..0x21_u8,
+        ) {
+            prop_assert!(!has_control(&text));
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = byte;
+                prop_assert_eq!(has_control(&text), byte < b' ');
+                prop_assert_eq!(has_break(&text), [b'\r', b'\n', 0].contains(&byte));
+            }
+        }
+    }
 }
