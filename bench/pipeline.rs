@@ -8,6 +8,7 @@ use capture_file::{Order, Unit, WrittenFrame, pcap};
 use conversation::{Conversation, Side};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fixtures::{Fixture, Nowhere};
+use http2::{DATA, END_HEADERS, END_STREAM, HEADERS, Talk, WHOLE, fields, frame};
 use httplines::capture::pcap::PcapSource;
 use httplines::config::{Config, Input};
 use httplines::ids::IfaceNames;
@@ -24,6 +25,12 @@ mod clock;
 mod conversation;
 #[allow(dead_code)]
 mod fixtures;
+#[path = "../tests/support/hpack/mod.rs"]
+#[allow(dead_code)]
+mod hpack;
+#[path = "../tests/support/http2.rs"]
+#[allow(dead_code)]
+mod http2;
 #[path = "../tests/support/packet.rs"]
 #[allow(dead_code)]
 mod packet;
@@ -49,6 +56,42 @@ fn small(conversation: &mut Conversation) {
         let body = "x".repeat(80);
         conversation
             .server(format!("{RESPONSE}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    }
+}
+
+/// The exchanges of `small`, in HTTP/2.
+fn small_http2(conversation: &mut Conversation) {
+    let request = fields(&[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/api/v1/items/4711?page=3&sort=asc"),
+        (":authority", "10.0.0.1"),
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0"),
+        ("accept", "application/json,text/html;q=0.9,*/*;q=0.8"),
+        ("accept-encoding", "gzip, deflate"),
+        ("accept-language", "en-US,en;q=0.9"),
+        ("cookie", "sid=4f9d2c1b7a6e5f3d8c0b; theme=dark"),
+    ]);
+    let response = fields(&[
+        (":status", "200"),
+        ("server", "nginx/1.29.3"),
+        ("date", "Mon, 23 Nov 2026 14:00:00 GMT"),
+        ("content-type", "application/json"),
+        ("content-length", "80"),
+    ]);
+    let mut talk = Talk::new();
+    for number in 0..40 {
+        let stream = 2 * number + 1;
+        talk.ask(stream, WHOLE, &request);
+        let block = talk.block(Side::Server, &response);
+        let body = frame(DATA, END_STREAM, stream, "x".repeat(80).as_bytes());
+        talk.server([frame(HEADERS, END_HEADERS, stream, &block), body].concat());
+    }
+    for (side, bytes) in &talk.sent {
+        match side {
+            Side::Client => conversation.client(bytes),
+            Side::Server => conversation.server(bytes),
+        };
     }
 }
 
@@ -100,8 +143,9 @@ fn fixture(connections: u8, script: Script) -> Arc<Fixture> {
 fn shard(criterion: &mut Criterion) {
     let config = Config::new(Input::Stdin);
     let mut group = criterion.benchmark_group("shard");
-    let workloads: [(&str, u8, Script); 4] = [
+    let workloads: [(&str, u8, Script); 5] = [
         ("small", 64, small),
+        ("small, HTTP/2", 64, small_http2),
         ("reordered", 64, reordered),
         ("bulk", 16, bulk),
         ("chunked", 16, chunked),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Whether a segment's payload begins like a message.
+ * Whether a segment's payload begins like a message, or with frames of HTTP/2.
  */
 #ifndef HTTPLINES_MESSAGE_H
 #define HTTPLINES_MESSAGE_H
@@ -12,6 +12,20 @@
 #define TOKEN_BYTES_MAX 24
 #define LOOK_WORDS 4		/* what we read of a payload: a token, a space, a byte, and some */
 #define LOOK_BYTES (8 * LOOK_WORDS)
+
+/* The head of a frame of HTTP/2: a length of three bytes, a type, flags, a stream of four bytes. */
+#define FRAME_HEAD_BYTES 9
+#define FRAME_DATA 0
+#define FRAME_HEADERS 1
+#define FRAME_RST_STREAM 3
+#define FRAME_SETTINGS 4
+#define FRAME_PING 6
+#define FRAME_WINDOW_UPDATE 8
+#define FLAG_END_STREAM 0x01	/* SETTINGS and PING: ACK */
+#define FLAG_END_HEADERS 0x04
+#define FLAG_PADDED 0x08
+#define FLAG_PRIORITY 0x20
+#define SETTING_BYTES 6
 
 /*
  * Copies the beginning of the payload after its first `skip` bytes, padded with zeros. Returns
@@ -118,6 +132,64 @@ static __always_inline int begins_like_message(const struct segment *segment,
 	if (skip && look(segment, skip, text))
 		return 0;
 	return is_http_version(word_of(text[0])) || is_request_line(text, is_opening);
+}
+
+/* The length, the type and the flags of a frame. */
+#define FRAME(bytes, type, flags) WORD(0, 0, bytes, type, flags, 0, 0, 0)
+
+/*
+ * Whether a word and the byte after it are the head of a frame that shows HTTP/2. See
+ * engine/decode/frames.rs.
+ */
+static __always_inline int is_frame(__u64 word, __u8 last)
+{
+	__u64 kind = word & FIRST_BYTES(5), stream = word >> 40 | (__u64)last << 24;
+	__u8 type = word >> 24, flags = word >> 32;
+
+	if ((__u8)word)
+		return 0;
+	if (type == FRAME_HEADERS)
+		return word & FIRST_BYTES(3) && stream && !(stream & 0xff) && flags & FLAG_END_HEADERS &&
+		       !(flags & ~(FLAG_END_STREAM | FLAG_END_HEADERS | FLAG_PADDED | FLAG_PRIORITY));
+	if (type == FRAME_SETTINGS)
+		return !stream && !(__u8)(word >> 8) &&
+		       (kind == FRAME(0, FRAME_SETTINGS, FLAG_END_STREAM) ||
+			(!flags && (__u8)(word >> 16) % SETTING_BYTES == 0));
+	if (kind == FRAME(4, FRAME_WINDOW_UPDATE, 0))
+		return !(stream & 0x80);
+	if (kind == FRAME(4, FRAME_RST_STREAM, 0))
+		return stream && !(stream & 0x80);
+	return (kind | FRAME(0, 0, FLAG_END_STREAM)) == FRAME(8, FRAME_PING, FLAG_END_STREAM) && !stream;
+}
+
+/* Whether a word and the byte after it are the head of a frame of DATA. */
+static __always_inline int is_data_frame(__u64 word, __u8 last)
+{
+	__u64 stream = word >> 40 | (__u64)last << 24;
+	__u8 flags = word >> 32;
+
+	return (__u8)(word >> 24) == FRAME_DATA && stream && !(stream & 0xff) &&
+	       !(flags & ~(FLAG_END_STREAM | FLAG_PADDED));
+}
+
+/*
+ * Whether the payload looks like frames of HTTP/2: it ends with the first, or another head follows.
+ * `text` is the beginning of the payload; it is overwritten.
+ */
+static __always_inline int looks_like_frames(const struct segment *segment, __u64 text[LOOK_WORDS])
+{
+	__u64 word = word_of(text[0]);
+	__u32 rest = segment->bytes - segment->tcp.doff * 4, skip;
+
+	if (!is_frame(word, word_of(text[1])))
+		return 0;
+	skip = FRAME_HEAD_BYTES + (((__u32)word >> 8 & 0xff) << 8 | ((__u32)word >> 16 & 0xff));
+	if (rest <= skip)
+		return rest == skip;
+	if (rest - skip < FRAME_HEAD_BYTES || look(segment, skip, text))
+		return 0;
+	word = word_of(text[0]);
+	return is_frame(word, word_of(text[1])) || is_data_frame(word, word_of(text[1]));
 }
 
 #endif

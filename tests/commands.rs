@@ -298,10 +298,10 @@ fn the_totals_say_why_there_is_no_line() {
     std::fs::write(place.path().join("none.pcap"), pcap(Order::Little, Unit::Nano, 1, &[]))
         .expect("a file");
     for (name, why) in [
-        ("tls.pcap", "no HTTP/1 was seen: 1 TLS connection; httplines cannot read encrypted"),
-        ("http2.pcap", "no HTTP/1 was seen: 1 HTTP/2 connection; httplines does not read HTTP/2"),
-        ("ssh.pcap", "no HTTP/1 was seen: 1 connection of another kind"),
-        ("silent.pcap", "no HTTP/1 was seen: 1 connection without data"),
+        ("tls.pcap", "no HTTP was seen: 1 TLS connection; httplines cannot read encrypted"),
+        ("http2.pcap", "HTTP/2 was seen, but no complete message"),
+        ("ssh.pcap", "no HTTP was seen: 1 connection of another kind"),
+        ("silent.pcap", "no HTTP was seen: 1 connection without data"),
         ("none.pcap", "the capture holds no packet"),
     ] {
         let output = run(program(), &format!("-r {name}"), place.path());
@@ -587,7 +587,7 @@ pub(crate) mod root {
         let server = (std::net::Ipv4Addr::new(10, 0, 0, 1), 443).into();
         let hello = Packet::tcp(client, server).seq(1).payload(b"\x16\x03\x01\x00\x05\x01hello");
         injector.send(&hello.ethernet());
-        let why = "no HTTP/1 was seen: 1 frame of TLS; httplines cannot read encrypted traffic";
+        let why = "no HTTP was seen: 1 frame of TLS; httplines cannot read encrypted traffic";
         wait_until("the frame was seen", || {
             running.signal("USR1");
             running.await_stderr("exchanges in");

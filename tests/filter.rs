@@ -14,6 +14,10 @@ mod root {
     use crate::support::skip;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    /// The answer to a PING of HTTP/2.
+    const PONG: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0abcdefgh";
+    /// WINDOW_UPDATE, and the beginning of DATA.
+    const FRAMES: &[u8] = b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x0f\0\x40\0\0\0\0\0\0\x01hello";
     const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
     fn small() -> CaptureConfig {
@@ -146,6 +150,12 @@ mod root {
                 ("text", Unknown, to(ACK, b"220 ready"), Other, Unknown),
                 ("text, opened", State::Opening(0), to(ACK, b"220 a"), Admitted, State::Session),
                 ("text without a target", Unknown, to(ACK, b"hello, world"), Other, Unknown),
+                ("frames", Unknown, from(ACK, FRAMES), Admitted, State::Session),
+                ("frames, cut", Unknown, from(ACK, &FRAMES[..20]), Other, Unknown),
+                ("frames, opened", State::Opening(0), to(ACK, PONG), Opening, State::Opening(17)),
+                ("a frame", Unknown, to(ACK, PONG), Admitted, State::Session),
+                ("late frames", State::Opening(LAST + 1), to(ACK, PONG), Other, Unknown),
+                ("a frame without ACK", Unknown, to(PSH, PONG), Other, Unknown),
             ],
         );
     }
@@ -366,6 +376,7 @@ mod root {
             near.prop_map(String::into_bytes),
             version.prop_map(String::into_bytes),
             prop::collection::vec(any::<u8>(), 0..70),
+            crate::frames::like_frames(),
         ]
     }
 

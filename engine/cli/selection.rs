@@ -1,10 +1,18 @@
-//! The options that choose among exchanges.
+//! The options that choose what is reported.
 
+use super::values::RecordsArg;
 use httplines::config::{Condition, Selection};
 use std::str::FromStr;
 
 #[derive(Debug, clap::Args)]
 pub struct SelectionArgs {
+    /// Kinds of records: http [default: http]
+    ///
+    /// `http`: exchanges of HTTP/1 and HTTP/2. There is no other kind yet.
+    #[arg(long, value_name = "KINDS", help_heading = "Output", hide_short_help = true)]
+    #[arg(value_delimiter = ',', hide_possible_values = true)]
+    records: Vec<RecordsArg>,
+
     /// Only exchanges that match: status=5xx (repeatable; JSON)
     ///
     /// FIELD is method, host, target, status, client or server. In GLOB, * stands for any text and

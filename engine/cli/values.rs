@@ -30,6 +30,12 @@ pub enum HeadersArg {
     Object,
 }
 
+/// The values of --records.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum RecordsArg {
+    Http,
+}
+
 /// The values of --filter.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum FilterArg {

@@ -1,5 +1,7 @@
 //! Which payloads look like the beginning of a message. The kernel filter has the same rule.
 
+use super::looks_like_frames;
+
 /// CR and LF bytes that may precede a message (RFC 9112 section 2.2 asks for tolerance).
 const LEADING_BREAKS_MAX: usize = 4;
 /// Maximum length of a method. The longest registered one, `UPDATEREDIRECTREF`, has 17 bytes.
@@ -19,15 +21,17 @@ pub fn begins_like_message(payload: &[u8]) -> bool {
     message_start(payload).is_some()
 }
 
-/// Whether to join an unknown connection at `payload`: the payload begins like a message, and its
-/// method, if it has one, begins with three capital letters or hyphens, or its target with a slash
-/// or a star. In random bytes, such as encrypted ones, one segment in 600 begins with a
-/// token and a space, and one in 50,000 with such a method or target as well.
+/// Whether to join an unknown connection at `payload`: the payload looks like frames of HTTP/2
+/// ([`looks_like_frames`]), or begins like a message, and its method, if it has one, begins with
+/// three capital letters or hyphens, or its target with a slash or a star. In random bytes, such as
+/// encrypted ones, one segment in 600 begins with a token and a space, and one in 50,000 with such
+/// a method or target as well.
 pub fn is_worth_joining(payload: &[u8]) -> bool {
     let is_usual = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
-    message_start(payload).is_some_and(|text| {
+    let is_message = message_start(payload).is_some_and(|text| {
         is_version(text) || text.iter().take(3).all(is_usual) || is_target(text)
-    })
+    });
+    is_message || looks_like_frames(payload)
 }
 
 /// Whether the word behind the first space begins like a target.

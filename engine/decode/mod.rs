@@ -22,6 +22,7 @@ mod checksum;
 mod cursor;
 mod fast_path;
 mod fragments;
+mod frames;
 mod gre;
 mod gtpu;
 mod ip;
@@ -42,6 +43,7 @@ mod udp;
 mod wifi;
 
 pub use admit::{begins_like_message, is_worth_joining};
+pub use frames::looks_like_frames;
 pub use owned::OwnedSegment;
 pub use seq::SeqNumber;
 pub use tcp::TcpFlags;

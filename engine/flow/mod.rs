@@ -123,7 +123,7 @@ pub trait FlowEvents<S> {
     fn ended(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut S, end: End);
 }
 
-/// What ended a connection, and everything in progress on it.
+/// What ended a connection, or one of its streams, and everything in progress on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// Both sides closed, or the side whose data was expected.
@@ -138,6 +138,10 @@ pub enum End {
     Reused,
     /// The capture ended.
     Exit,
+    /// The stream was reset (RST_STREAM of HTTP/2). The connection goes on.
+    StreamReset,
+    /// The peer has said that it does not handle the stream (GOAWAY of HTTP/2).
+    GoAway,
     /// It is no longer captured, since rings overflow. Its exchanges are not reported.
     Shed,
 }
@@ -152,6 +156,8 @@ impl End {
             End::Evicted => "evicted",
             End::Reused => "reused",
             End::Exit => "exit",
+            End::StreamReset => "reset",
+            End::GoAway => "goaway",
             End::Shed => "shed",
         }
     }

@@ -522,7 +522,7 @@ impl<S: Default> FlowTable<S> {
             End::Idle => self.context.stats.flows_idle += 1,
             End::Evicted => self.context.stats.flows_evicted += 1,
             End::Reused => self.context.stats.flows_reused += 1,
-            End::Fin | End::Rst | End::Exit | End::Shed => {}
+            _ => {}
         }
         Some((flow.key, next))
     }

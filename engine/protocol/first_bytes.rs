@@ -3,7 +3,7 @@
 //! endpoint's own from passing, too. [`Opening`]: what one side's first bytes show, until the other
 //! side agrees.
 
-use super::{Copied, HandOver, Kind, Step, http1};
+use super::{Copied, HandOver, Inheritance, Kind, Step, http1};
 use crate::decode::SeqNumber;
 use crate::flow::{ONE_SIDED_BYTES_MIN, SegmentMeta};
 use crate::ids::Direction;
@@ -13,7 +13,7 @@ const BYTES_MAX: usize = 24;
 
 /// The beginning of a segment's payload, or of a part of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FirstBytes {
+pub(crate) struct FirstBytes {
     direction: Direction,
     len: u8,
     at: SeqNumber,
@@ -61,6 +61,16 @@ pub(super) struct Opening {
 const ANSWERED: u32 = u32::MAX;
 
 impl Opening {
+    /// The protocol was agreed upon in an answer that begins like this.
+    pub fn by(answer: FirstBytes) -> Opening {
+        Opening { first: Some(answer), unanswered_bytes: 0 }
+    }
+
+    /// Whether the other side has answered, and not in HTTP/1.
+    pub fn is_answered(&self) -> bool {
+        self.unanswered_bytes == ANSWERED
+    }
+
     /// Takes the next bytes of a direction.
     pub fn bytes(&mut self, direction: Direction, bytes: &[u8], meta: &SegmentMeta) -> Step {
         let first = self.first.get_or_insert_with(|| FirstBytes::of(direction, bytes, meta));
@@ -84,7 +94,13 @@ impl Opening {
 
     /// Where HTTP/1 takes over.
     pub fn hand_over(&self) -> Option<HandOver> {
-        self.first.map(|first| HandOver { to: Kind::Http1, at: first.at(), kept: None })
+        let inheritance = Inheritance::default();
+        self.first.map(|first| HandOver {
+            to: Kind::Http1,
+            at: first.at(),
+            kept: None,
+            inheritance,
+        })
     }
 
     /// Whether the answer is no HTTP/1, or none is to be expected.

@@ -37,6 +37,8 @@ pub use inner::InnerStream;
 pub use pool::ExchangePool;
 pub use recorder::Recorder;
 
+use first_bytes::FirstBytes;
+use pool::ExchangeId;
 use registry::protocols;
 
 protocols! {
@@ -79,6 +81,7 @@ pub struct Shared<S> {
     /// The counters of the protocols. Those of the recorder are kept there; see [`Shared::stats`].
     pub stats: ProtocolStats,
     http1: http1::Spares,
+    http2: http2::Scratch,
 }
 
 impl<S: EventSink> Shared<S> {
@@ -86,7 +89,8 @@ impl<S: EventSink> Shared<S> {
     pub fn new(limits: HttpConfig, sink: S) -> Shared<S> {
         let recorder = Recorder::new(&limits, sink);
         let stats = ProtocolStats::default();
-        Shared { limits, recorder, stats, http1: http1::Spares::default() }
+        let (http1, http2) = (http1::Spares::default(), http2::Scratch::default());
+        Shared { limits, recorder, stats, http1, http2 }
     }
 }
 
@@ -155,6 +159,26 @@ pub enum Copied {
     HandOver,
 }
 
+/// What a protocol leaves to the one that takes its connection over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inheritance {
+    /// The number of the next exchange.
+    pub next_n: u32,
+    /// The record's `flow`, if it was needed.
+    pub flow_id: Option<u64>,
+    /// An exchange that goes on in the new protocol.
+    pub(crate) upgraded: Option<Upgraded>,
+}
+
+/// A request that was answered by a switch to another protocol, which carries its response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upgraded {
+    pub exchange: ExchangeId,
+    pub client: Direction,
+    /// The beginning of the answer.
+    pub answer: FirstBytes,
+}
+
 /// The protocol that takes a connection over, and the byte at which it starts.
 #[derive(Debug)]
 pub struct HandOver {
@@ -165,6 +189,8 @@ pub struct HandOver {
     /// Earlier bytes that belong to it as well and came in previous chunks, in a buffer of the
     /// pool.
     pub kept: Option<(Vec<u8>, SegmentMeta)>,
+    /// What it takes over besides.
+    pub inheritance: Inheritance,
 }
 
 /// Bytes of a body that need not reach user space.
@@ -321,6 +347,9 @@ pub trait Protocol: Default {
     /// The connection is removed, after its end: frees its memory.
     fn leave<S>(&mut self, _shared: &mut Shared<S>) {}
 
+    /// Begins to read a connection that another protocol read before.
+    fn take_over<S>(&mut self, _shared: &mut Shared<S>, _inheritance: Inheritance) {}
+
     /// The details of a [`Step::HandOver`].
     fn hand_over(&mut self) -> Option<HandOver> {
         None
@@ -463,8 +492,9 @@ impl ConnectionState {
         bytes: &[u8],
         meta: &SegmentMeta,
     ) {
-        let Some(HandOver { to, at, kept }) = self.hand_over() else { return };
+        let Some(HandOver { to, at, kept, inheritance }) = self.hand_over() else { return };
         let mut before = std::mem::replace(self, to.state());
+        self.take_over(cx.shared, inheritance);
         if let ConnectionState::Succession(both) = before {
             // One succession at a time: whoever makes the protocol change again and again must not
             // pile them up.

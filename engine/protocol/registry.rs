@@ -190,6 +190,17 @@ macro_rules! protocols {
                 }
             }
 
+            fn take_over<S>(&mut self, shared: &mut Shared<S>, inheritance: Inheritance) {
+                match self {
+                    $($(#[$attribute])* ConnectionState::$kind(state) => {
+                        state.take_over(shared, inheritance);
+                    })*
+                    ConnectionState::Succession(both) => {
+                        both.now.take_over(shared, inheritance);
+                    }
+                }
+            }
+
             fn hand_over(&mut self) -> Option<HandOver> {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.hand_over(),)*

@@ -26,7 +26,12 @@ impl Protocol for Relay {
     ) -> Step {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Step::Done };
         let at = meta.seq.plus(end as u32 + 1);
-        self.successor = Some(Box::new(HandOver { to: Kind::Http1, at, kept: None }));
+        self.successor = Some(Box::new(HandOver {
+            to: Kind::Http1,
+            at,
+            kept: None,
+            inheritance: Inheritance::default(),
+        }));
         Step::HandOver
     }
 

@@ -228,6 +228,87 @@ impl Default for Message {
     }
 }
 
+/// Who reset a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResetBy {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
+}
+
+impl ResetBy {
+    /// The name used in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            ResetBy::Client => "client",
+            ResetBy::Server => "server",
+        }
+    }
+}
+
+/// The names of the error codes of HTTP/2 (RFC 9113 section 7), from 0 on.
+const RESET_NAMES: [&str; 14] = [
+    "no_error",
+    "protocol_error",
+    "internal_error",
+    "flow_control_error",
+    "settings_timeout",
+    "stream_closed",
+    "frame_size_error",
+    "refused_stream",
+    "cancel",
+    "compression_error",
+    "connect_error",
+    "enhance_your_calm",
+    "inadequate_security",
+    "http_1_1_required",
+];
+
+/// What only exchanges of HTTP/2 have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Http2Fields {
+    /// The number of the stream.
+    pub stream: u32,
+    /// `:scheme`, a range of the request's text.
+    pub scheme: Span,
+    /// `:protocol` of an extended CONNECT (RFC 8441), a range of the request's text.
+    pub connect_protocol: Span,
+    /// Header fields, trailers included, that are not told: the connection was joined late, or a
+    /// header block was lost, so that what they refer to is not known.
+    pub headers_unknown: u32,
+    /// Who reset the stream.
+    pub reset_by: Option<ResetBy>,
+    /// The error code of the reset. `None` if it was lost.
+    pub reset_code: Option<u32>,
+    /// It began as a request of HTTP/1.1 with `Upgrade: h2c`.
+    pub is_upgraded: bool,
+    /// The server has pushed it: the request came in PUSH_PROMISE.
+    pub is_pushed: bool,
+}
+
+impl Http2Fields {
+    /// The name of the reset's error code, if it has one.
+    pub fn reset_name(&self) -> Option<&'static str> {
+        RESET_NAMES.get(self.reset_code? as usize).copied()
+    }
+}
+
+impl Default for Http2Fields {
+    fn default() -> Http2Fields {
+        Http2Fields {
+            stream: 0,
+            scheme: Span::ABSENT,
+            connect_protocol: Span::ABSENT,
+            headers_unknown: 0,
+            reset_by: None,
+            reset_code: None,
+            is_upgraded: false,
+            is_pushed: false,
+        }
+    }
+}
+
 /// The outcome of an exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -291,6 +372,8 @@ pub struct Exchange {
     pub is_conflict: bool,
     /// The response began before the request had ended.
     pub is_early: bool,
+    /// Further fields of an exchange of HTTP/2.
+    pub http2: Option<Http2Fields>,
     /// Where its first frame was captured.
     pub iface: IfaceId,
     /// The encapsulations around its first frame.
@@ -315,6 +398,7 @@ impl Exchange {
         self.is_switched = false;
         self.is_conflict = false;
         self.is_early = false;
+        self.http2 = None;
         self.iface = IfaceId::default();
         self.tunnel = TunnelPath::default();
     }

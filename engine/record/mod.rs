@@ -18,7 +18,9 @@ mod text;
 pub use digits::rfc3339;
 pub(crate) use escape::append_json_text;
 pub use escape::is_unsafe;
-pub use exchange::{Exchange, Fields, Header, INTERIM_COUNT_MAX, Message, Outcome, Span};
+pub use exchange::{
+    Exchange, Fields, Header, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, ResetBy, Span,
+};
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
 pub use text::TextFormat;
 

@@ -8,12 +8,14 @@ use super::loss_pairing::Cause;
 use super::missing_body;
 use super::pairer::Pairer;
 use super::{Http1Context, ParsedHead};
-use crate::decode::SeqNumber;
+use crate::decode::{SeqNumber, looks_like_frames};
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::first_bytes::FirstBytes;
+use crate::protocol::pool::ExchangeId;
 use crate::protocol::{
-    self, Context, Elidable, HandOver, Interest, Kind as ProtocolKind, Shared, Step,
+    self, Context, Elidable, HandOver, Inheritance, Interest, Kind as ProtocolKind, Shared, Step,
+    Upgraded,
 };
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
@@ -26,6 +28,9 @@ mod retransmission;
 /// More than precedes HTTP on some connections: SOCKS takes some tens of bytes, the PROXY protocol
 /// some hundreds.
 const UNCLEAR_BYTES_MAX: u64 = 4096;
+
+/// The first line of the preface of HTTP/2, for a connection whose handshake was not captured.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// What the connection has carried so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -101,6 +106,11 @@ impl Http1Connection {
             self.leave_to(to, meta.seq, None);
             return Step::HandOver;
         }
+        if first.is_some_and(|first| looks_like_frames(first) || first.starts_with(PREFACE_LINE)) {
+            // HTTP/2 hands it back, if it is none.
+            self.leave_to(ProtocolKind::Http2, meta.seq, None);
+            return Step::HandOver;
+        }
         self.spoken = Spoken::Unclear;
         if cx.flow.handshake.is_midstream() {
             // It is unknown what came before. This may be the middle of a body.
@@ -112,7 +122,9 @@ impl Http1Connection {
     /// The connection speaks another protocol from `at` on.
     #[cold]
     fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, SegmentMeta)>) {
-        self.successor = Some(Box::new(HandOver { to, at, kept }));
+        let Pairer { next_n, flow_id, .. } = self.pairer;
+        let inheritance = Inheritance { next_n, flow_id, upgraded: None };
+        self.successor = Some(Box::new(HandOver { to, at, kept, inheritance }));
         self.leave();
     }
 
@@ -255,12 +267,11 @@ impl Http1Connection {
                 used
             }
             Found::Http2 => {
-                let (partial, first) = self.framers[direction.index()].take_partial();
+                let (mut partial, first) = self.framers[direction.index()].take_partial();
+                // This piece is passed on as it is, with its own time.
+                partial.truncate(partial.len().saturating_sub(data.len()));
                 let kept = first.map(|first| (partial, first));
-                let at = kept
-                    .as_ref()
-                    .map_or(meta.seq, |(bytes, first)| first.seq.plus(bytes.len() as u32));
-                self.leave_to(ProtocolKind::Http2, at, kept);
+                self.leave_to(ProtocolKind::Http2, meta.seq, kept);
                 data.len()
             }
         }
@@ -301,10 +312,24 @@ impl Http1Connection {
                     missing_body::end_answered_body(pairer, &mut http1.turned());
                 }
                 pairer.response(&mut http1, open, head, status);
-                if pairer.has_switched {
+                if let Some(exchange) = pairer.upgraded.take() {
+                    self.upgrade(direction, head, exchange);
+                } else if pairer.has_switched {
                     self.left_by = Some(FirstBytes::of(direction, head.bytes, head.first));
                 }
             }
+        }
+    }
+
+    /// The server goes on in HTTP/2 behind its answer, `head`, and answers the request there.
+    #[cold]
+    fn upgrade(&mut self, server: Direction, head: &ParsedHead<'_>, exchange: ExchangeId) {
+        let answer = FirstBytes::of(server, head.bytes, head.first);
+        let upgraded = Upgraded { exchange, client: server.opposite(), answer };
+        let at = head.first.seq.plus(head.head.len_bytes as u32);
+        self.leave_to(ProtocolKind::Http2, at, None);
+        if let Some(successor) = &mut self.successor {
+            successor.inheritance.upgraded = Some(upgraded);
         }
     }
 

@@ -9,7 +9,8 @@ use crate::flow::{self, Copies, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
 use crate::protocol::{
-    Carried, Context, Copied, Elidable, HandOver, Interest, Kind, Protocol, Shared, Step,
+    Carried, Context, Copied, Elidable, HandOver, Inheritance, Interest, Kind, Protocol, Shared,
+    Step,
 };
 use crate::record::EventSink;
 use crate::time::TimestampNs;
@@ -174,6 +175,13 @@ impl Protocol for Http1 {
         let step = self.wake(cx.shared).bytes(cx, direction, bytes, meta);
         self.settle(cx.shared);
         step
+    }
+
+    fn take_over<S>(&mut self, _shared: &mut Shared<S>, inheritance: Inheritance) {
+        if let Http1::Idle(idle) = self {
+            idle.next_n = inheritance.next_n;
+            idle.flow_id = inheritance.flow_id.unwrap_or_default();
+        }
     }
 
     fn elided<S: EventSink>(

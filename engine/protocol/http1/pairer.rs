@@ -20,6 +20,7 @@ use crate::time::TimestampNs;
 mod batch;
 mod give_up;
 mod guess;
+mod switch;
 
 pub(super) use guess::Guess;
 
@@ -56,6 +57,8 @@ pub(super) struct Pairer {
     pub next_n: u32,
     /// The record's `flow`, once it was needed.
     pub flow_id: Option<u64>,
+    /// The request whose response comes in HTTP/2.
+    pub upgraded: Option<ExchangeId>,
     /// An exchange switched the connection to another protocol (CONNECT, Upgrade).
     pub has_switched: bool,
     /// Set while it is not certain who the client is.
@@ -129,7 +132,7 @@ impl Pairer {
             Some(id) => id,
             None => self.new_exchange(cx, first),
         };
-        if matches!(status, 100..=199) && status != 101 {
+        if matches!(status, 100..=199) && (status != 101 || self.upgrades(cx, id, parsed)) {
             return self.interim(cx, id, parsed, status);
         }
         self.end_lost_request(cx, id);
@@ -180,27 +183,6 @@ impl Pairer {
             self.begin_rest_of_head(cx, parsed.head.framing, Some(BodyFraming::None));
         }
         self.enforce_limits(cx);
-    }
-
-    /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.
-    fn switch<S: EventSink>(
-        &mut self,
-        cx: &mut Http1Context<'_, S>,
-        id: ExchangeId,
-        last: TimestampNs,
-    ) {
-        let is_sure = self.guess.is_none();
-        self.has_switched = is_sure;
-        let exchange = cx.pool().exchange(id);
-        exchange.is_switched = true;
-        if exchange.request.is_seen && !exchange.request.is_ended {
-            exchange.request.is_ended = true;
-        }
-        self.open[cx.direction.opposite().index()].id = None;
-        self.end_message(cx, Some(last));
-        let state = if is_sure { ParseState::Off } else { ParseState::Search };
-        let pool = &mut cx.shared.recorder.pool;
-        cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
     }
 
     /// Stores the headers of a message in its exchange, and reports the message, if the sink wants

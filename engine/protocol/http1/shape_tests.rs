@@ -325,11 +325,6 @@ fn what_leaves_http_ends_it() {
             "CONNECT a:1 0 299 0",
         ),
         ("GET /a HTTP/1.1\r\n\r\n", "HTTP/1.1 101 Switch\r\n\r\n", "GET /a 0 101 0"),
-        (
-            "GET /a HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
-            "HTTP/1.1 101 Switch\r\nUpgrade: h2c\r\n\r\n",
-            "GET /a 0 101 0",
-        ),
     ] {
         let notes =
             connection().ask(request).answer(response).ask(fake).answer(EMPTY_OK).end(End::Exit);

@@ -58,6 +58,8 @@ const fn uri(name: &'static [u8]) -> Kind<'static> {
 }
 
 text_field!(IFACE, "iface", 128, 128, Kind::Other);
+text_field!(SCHEME, "scheme", 16, 64, Kind::Token);
+text_field!(CONNECT_PROTOCOL, "connect_protocol", 16, 64, Kind::Token);
 text_field!(METHOD, "method", 128, 512, Kind::Token);
 text_field!(TARGET, "target", 1024, 8192, Kind::Target);
 text_field!(VERSION, "version", 64, 256, Kind::Token);
@@ -70,8 +72,10 @@ text_field!(RESPONSE_CONTENT_TYPE, "response_content_type", 256, 1024, header(b"
 text_field!(SERVER, "server", 256, 1024, header(b"Server"));
 text_field!(LOCATION, "location", 512, 4096, uri(b"Location"));
 
-const TEXTS: [&TextField; 12] = [
+const TEXTS: [&TextField; 14] = [
     &IFACE,
+    &SCHEME,
+    &CONNECT_PROTOCOL,
     &METHOD,
     &TARGET,
     &VERSION,
@@ -107,6 +111,9 @@ pub(super) const KEY_VLAN: &[u8] = b",\"vlan\":[";
 pub(super) const KEY_TUNNEL: &[u8] = b",\"tunnel\":[";
 /// Replaces encapsulations that did not fit into the path.
 pub(super) const TUNNEL_CUT: &[u8] = b"\"...\",";
+pub(super) const KEY_STREAM: &[u8] = b",\"stream\":";
+pub(super) const UPGRADED: &[u8] = b",\"upgraded\":\"h2c\"";
+pub(super) const PUSHED: &[u8] = b",\"pushed\":true";
 pub(super) const KEY_STATUS: &[u8] = b",\"status\":";
 pub(super) const KEY_REQUEST_BODY: &[u8] = b",\"request_body_bytes\":";
 pub(super) const KEY_RESPONSE_BODY: &[u8] = b",\"response_body_bytes\":";
@@ -114,10 +121,14 @@ pub(super) const KEY_CONNECT: &[u8] = b",\"connect_ns\":";
 pub(super) const KEY_REQUEST: &[u8] = b",\"request_ns\":";
 pub(super) const KEY_TTFB: &[u8] = b",\"ttfb_ns\":";
 pub(super) const KEY_RESPONSE: &[u8] = b",\"response_ns\":";
+pub(super) const KEY_DURATION: &[u8] = b",\"duration_ns\":";
 pub(super) const KEY_INTERIM: &[u8] = b",\"interim\":[";
 pub(super) const KEY_INTERIM_LEN: &[u8] = b",\"interim_len\":";
 pub(super) const KEY_OUTCOME: &[u8] = b",\"outcome\":\"";
 pub(super) const KEY_END_REASON: &[u8] = b",\"end_reason\":\"";
+pub(super) const KEY_RESET_BY: &[u8] = b",\"reset_by\":\"";
+pub(super) const KEY_RESET_CODE: &[u8] = b",\"reset_code\":\"";
+pub(super) const KEY_UNKNOWN: &[u8] = b",\"headers_unknown\":";
 pub(super) const KEY_GAP: &[u8] = b",\"gap_bytes\":";
 pub(super) const KEY_RETRANSMITTED: &[u8] = b",\"retransmitted_bytes\":";
 pub(super) const MIDSTREAM: &[u8] = b",\"midstream\":true";
@@ -132,6 +143,8 @@ pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
 const ENCAPSULATION_BYTES_MAX: usize = 19;
 /// The longest name of an outcome or an end.
 pub(super) const NAME_BYTES_MAX: usize = 16;
+/// The longest name of an error code: `inadequate_security`. A number is shorter.
+const RESET_NAME_BYTES_MAX: usize = 19;
 
 /// The keys and brackets of the lists of headers, the count of omitted headers, the closing brace,
 /// and the line feed.
@@ -159,6 +172,9 @@ pub const FIXED_BYTES_MAX: usize = {
         KEY_REQUEST,
         KEY_TTFB,
         KEY_RESPONSE,
+        KEY_DURATION,
+        KEY_STREAM,
+        KEY_UNKNOWN,
         KEY_GAP,
         KEY_RETRANSMITTED,
         KEY_INTERIM_LEN,
@@ -170,6 +186,8 @@ pub const FIXED_BYTES_MAX: usize = {
     }
     bytes += KEY_INTERIM.len() + INTERIM_COUNT_MAX * 6 + 1;
     bytes += KEY_OUTCOME.len() + NAME_BYTES_MAX + 1 + KEY_END_REASON.len() + NAME_BYTES_MAX + 1;
+    bytes += UPGRADED.len() + PUSHED.len();
+    bytes += KEY_RESET_BY.len() + 6 + 1 + KEY_RESET_CODE.len() + RESET_NAME_BYTES_MAX + 1;
     bytes += MIDSTREAM.len() + SWITCHED.len() + CONFLICT.len() + EARLY_RESPONSE.len();
     let mut index = 0;
     while index < TEXTS.len() {

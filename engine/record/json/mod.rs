@@ -13,7 +13,8 @@ use super::escape::{append_base64, append_escaped};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
 use super::mask::{Kind, Masks};
 use super::{
-    Event, Exchange, FlowIdentity, Format, INTERIM_COUNT_MAX, Message, Outcome, Span, Wants,
+    Event, Exchange, FlowIdentity, Format, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, Span,
+    Wants,
 };
 use crate::config::EmitConfig;
 #[cfg(doc)]
@@ -209,6 +210,9 @@ impl JsonFormat {
         if !iface.is_empty() {
             buffer.put(iface);
         }
+        if let Some(http2) = &exchange.http2 {
+            self.http2_front::<IS_MASKED>(http2, &exchange.request, slow, buffer);
+        }
         let (request, response) = (&exchange.request, &exchange.response);
         if request.is_seen {
             self.request::<IS_MASKED>(request, slow, buffer);
@@ -221,6 +225,28 @@ impl JsonFormat {
         }
         sizes_and_times(exchange, slow, buffer);
         outcome_and_flags(exchange, buffer);
+    }
+
+    /// From `stream` to `connect_protocol`.
+    #[inline(never)]
+    fn http2_front<const IS_MASKED: bool>(
+        &mut self,
+        http2: &Http2Fields,
+        request: &Message,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
+    ) {
+        number(KEY_STREAM, http2.stream.into(), buffer);
+        for (rendered, is_set) in [(UPGRADED, http2.is_upgraded), (PUSHED, http2.is_pushed)] {
+            if is_set {
+                buffer.put(rendered);
+            }
+        }
+        if request.is_seen {
+            let (scheme, protocol) = (http2.scheme, http2.connect_protocol);
+            self.text::<IS_MASKED>(&SCHEME, request, scheme, slow, buffer);
+            self.text::<IS_MASKED>(&CONNECT_PROTOCOL, request, protocol, slow, buffer);
+        }
     }
 
     /// [`JsonFormat::fields`] if more than hidden lines may be masked. It has a buffer of its own:
@@ -367,7 +393,7 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     if request.is_seen {
         optional(KEY_REQUEST_BODY, request.body_bytes);
     }
-    if response.is_seen {
+    if response.is_seen || exchange.http2.is_some() {
         optional(KEY_RESPONSE_BODY, response.body_bytes);
     }
     optional(KEY_CONNECT, exchange.connect_ns);
@@ -379,6 +405,9 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     }
     if response.is_seen {
         optional(KEY_RESPONSE, between(response.first, response.last));
+    }
+    if exchange.http2.is_some() && request.is_seen && response.is_seen {
+        optional(KEY_DURATION, between(request.first, response.last));
     }
     if !exchange.interim.is_empty() {
         let statuses = exchange.interim.iter().take(INTERIM_COUNT_MAX).copied();
@@ -407,6 +436,9 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
         buffer.put(end.name().as_bytes());
         buffer.put(b"\"");
     }
+    if let Some(http2) = &exchange.http2 {
+        http2_end(http2, buffer);
+    }
     if exchange.gap_bytes > 0 {
         number(KEY_GAP, exchange.gap_bytes, buffer);
     }
@@ -423,6 +455,27 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
         if is_set {
             buffer.put(rendered);
         }
+    }
+}
+
+/// From `reset_by` to `headers_unknown`.
+#[inline(never)]
+fn http2_end(http2: &Http2Fields, buffer: &mut LineBuffer<'_>) {
+    if let Some(by) = http2.reset_by {
+        buffer.put(KEY_RESET_BY);
+        buffer.put(by.name().as_bytes());
+        buffer.put(b"\"");
+    }
+    if let Some(code) = http2.reset_code {
+        buffer.put(KEY_RESET_CODE);
+        match http2.reset_name() {
+            Some(name) => buffer.put(name.as_bytes()),
+            None => buffer.decimal(code.into()),
+        }
+        buffer.put(b"\"");
+    }
+    if http2.headers_unknown > 0 {
+        number(KEY_UNKNOWN, http2.headers_unknown.into(), buffer);
     }
 }
 

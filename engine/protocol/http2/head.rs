@@ -1,0 +1,474 @@
+//! [`HeadText`]: the fields of a header block, written as the head of a message in text, as HTTP/1
+//! would send it. So everything that reads heads (records, masks, formats) reads those of HTTP/2.
+//!
+//! ```text
+//! GET /path HTTP/2          the start line; `-` in place of what is not known
+//! :scheme: http             pseudo-fields that HTTP/1 does not have
+//! host: example.com         :authority
+//! user-agent: curl/8.5.0    the other fields, as sent
+//! ```
+//!
+//! If the sink does not want all headers, the lines are left out that no record shows.
+//!
+//! CR, LF and NUL, which HTTP/2 forbids in names and values (RFC 9113 section 8.2.1), would break
+//! that form. They are written as the characters that depict them: U+240D, U+240A, U+2400.
+
+use super::hpack::Field;
+use crate::record::{Fields, Header, Span};
+use memchr::memchr3;
+
+const VERSION: &[u8] = b"HTTP/2";
+
+/// What a header block may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Expected {
+    /// The head of a request.
+    Request,
+    /// The head of a response, final or interim.
+    Response,
+    /// A head, or fields behind the body. The pseudo-fields show which.
+    HeadOrTrailers,
+    /// Fields behind the body.
+    Trailers,
+}
+
+/// What a header block turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    Request,
+    Response,
+    Trailers,
+    /// A head or trailers: what would show it is not known.
+    Unclear,
+}
+
+/// A value in `HeadText::pseudo`; `None` if there is no such field.
+type Pseudo = Option<(usize, usize)>;
+
+/// The head that is being written. Its memory is reused.
+#[derive(Debug)]
+pub(super) struct HeadText {
+    pub text: Vec<u8>,
+    pub headers: Vec<Header>,
+    pub fields: Fields,
+    pub start_line_bytes: u32,
+    /// The positions of `:scheme` and `:protocol` in the text.
+    pub scheme: Span,
+    pub connect_protocol: Span,
+    /// 0 if it is not known.
+    pub status: u16,
+    /// Fields whose name or value is not known.
+    pub unknown_count: u32,
+    /// The fields contradict each other or the rules of HTTP/2.
+    pub is_conflict: bool,
+    /// Fields are missing, since the limit was reached.
+    pub is_cut: bool,
+    expected: Expected,
+    wants_headers: bool,
+    bytes_max: usize,
+    /// Lines that are not in the text, since nobody wants them.
+    left_out_bytes: usize,
+    pseudo: Vec<u8>,
+    method: Pseudo,
+    target: Pseudo,
+    authority: Pseudo,
+    scheme_value: Pseudo,
+    protocol_value: Pseudo,
+    has_status: bool,
+    /// The pseudo-fields are over.
+    is_begun: bool,
+    /// The first field of the block is not known.
+    is_first_unknown: bool,
+    has_fields: bool,
+}
+
+impl Default for HeadText {
+    fn default() -> HeadText {
+        HeadText {
+            text: Vec::new(),
+            headers: Vec::new(),
+            fields: Fields::NONE,
+            start_line_bytes: 0,
+            scheme: Span::ABSENT,
+            connect_protocol: Span::ABSENT,
+            status: 0,
+            unknown_count: 0,
+            is_conflict: false,
+            is_cut: false,
+            expected: Expected::HeadOrTrailers,
+            wants_headers: false,
+            bytes_max: 0,
+            left_out_bytes: 0,
+            pseudo: Vec::new(),
+            method: None,
+            target: None,
+            authority: None,
+            scheme_value: None,
+            protocol_value: None,
+            has_status: false,
+            is_begun: false,
+            is_first_unknown: false,
+            has_fields: false,
+        }
+    }
+}
+
+impl HeadText {
+    /// Begins a head of at most `bytes_max` bytes.
+    pub fn begin(&mut self, expected: Expected, bytes_max: usize, wants_headers: bool) {
+        self.text.clear();
+        self.headers.clear();
+        self.pseudo.clear();
+        self.fields = Fields::NONE;
+        (self.scheme, self.connect_protocol) = (Span::ABSENT, Span::ABSENT);
+        (self.start_line_bytes, self.status, self.unknown_count) = (0, 0, 0);
+        self.left_out_bytes = 0;
+        (self.is_conflict, self.is_cut, self.has_status) = (false, false, false);
+        (self.is_begun, self.is_first_unknown, self.has_fields) = (false, false, false);
+        (self.method, self.target, self.authority) = (None, None, None);
+        (self.scheme_value, self.protocol_value) = (None, None);
+        (self.expected, self.bytes_max, self.wants_headers) = (expected, bytes_max, wants_headers);
+    }
+
+    /// Takes the next field of the block.
+    #[inline]
+    pub fn field(&mut self, field: Field<'_>) {
+        let is_first = !std::mem::replace(&mut self.has_fields, true);
+        let (Some(name), Some(value)) = (field.name, field.value) else {
+            self.unknown_count = self.unknown_count.saturating_add(1);
+            self.is_first_unknown |= is_first;
+            return;
+        };
+        match name {
+            [b':', ..] => self.pseudo_field(name, value),
+            _ => self.regular_field(name, value),
+        }
+    }
+
+    fn pseudo_field(&mut self, name: &[u8], value: &[u8]) {
+        if self.is_begun {
+            // They must come first (RFC 9113 section 8.3).
+            self.is_conflict = true;
+            return;
+        }
+        let slot = match name {
+            b":method" => &mut self.method,
+            b":path" => &mut self.target,
+            b":authority" => &mut self.authority,
+            b":scheme" => &mut self.scheme_value,
+            b":protocol" => &mut self.protocol_value,
+            b":status" => return self.status_field(value),
+            _ => return self.is_conflict = true,
+        };
+        if slot.is_some() {
+            return self.is_conflict = true;
+        }
+        let start = self.pseudo.len();
+        let room = self.bytes_max.saturating_sub(start);
+        let kept = &value[..value.len().min(room)];
+        self.is_cut |= kept.len() < value.len();
+        self.is_conflict |= append_line_safe(kept, &mut self.pseudo);
+        *slot = Some((start, self.pseudo.len()));
+    }
+
+    fn status_field(&mut self, value: &[u8]) {
+        let is_number = value.len() == 3 && value.iter().all(u8::is_ascii_digit);
+        let number = value.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit & 0xf));
+        if self.has_status || !is_number || number < 100 {
+            self.is_conflict = true;
+            return;
+        }
+        (self.has_status, self.status) = (true, number);
+    }
+
+    #[inline]
+    fn regular_field(&mut self, name: &[u8], value: &[u8]) {
+        if !self.is_begun {
+            self.begin_text();
+        }
+        let line_bytes = name.len() + value.len() + 4;
+        let head_bytes = self.text.len() + self.left_out_bytes + line_bytes + 2;
+        if self.is_cut || head_bytes > self.bytes_max {
+            self.is_cut = true;
+            return;
+        }
+        if !self.wants_headers && !has_span(name) {
+            self.left_out_bytes += line_bytes;
+            self.is_conflict |= has_break(name) || has_break(value);
+            return;
+        }
+        let header = self.append_line(name, value);
+        let slot = match name {
+            b"host" => return self.host(header),
+            b"user-agent" => &mut self.fields.user_agent,
+            b"referer" => &mut self.fields.referer,
+            b"content-type" => &mut self.fields.content_type,
+            b"server" => &mut self.fields.server,
+            b"location" => &mut self.fields.location,
+            _ => return,
+        };
+        if slot.is_absent() {
+            *slot = header.value;
+        }
+    }
+
+    /// A `host` field beside `:authority` must say the same (RFC 9113 section 8.3.1).
+    fn host(&mut self, header: Header) {
+        if self.fields.host.is_absent() {
+            self.fields.host = header.value;
+        } else if self.fields.host.of(&self.text) != header.value.of(&self.text) {
+            self.is_conflict = true;
+        }
+    }
+
+    fn append_line(&mut self, name: &[u8], value: &[u8]) -> Header {
+        if has_control(name) || has_control(value) {
+            return self.append_doubtful_line(name, value);
+        }
+        let text = &mut self.text;
+        // Once, instead of for each part.
+        text.reserve(name.len() + value.len() + 4);
+        let start = text.len();
+        text.extend_from_slice(name);
+        let name_end = text.len();
+        text.extend_from_slice(b": ");
+        let value_start = text.len();
+        text.extend_from_slice(value);
+        let value = Span::new(value_start, text.len());
+        text.extend_from_slice(b"\r\n");
+        self.keep(Header { name: Span::new(start, name_end), value })
+    }
+
+    #[inline]
+    fn keep(&mut self, header: Header) -> Header {
+        if self.wants_headers {
+            self.headers.push(header);
+        }
+        header
+    }
+
+    /// The same for a line with controls.
+    #[cold]
+    fn append_doubtful_line(&mut self, name: &[u8], value: &[u8]) -> Header {
+        let start = self.text.len();
+        self.is_conflict |= append_line_safe(name, &mut self.text);
+        let name = Span::new(start, self.text.len());
+        self.text.extend_from_slice(b": ");
+        let start = self.text.len();
+        self.is_conflict |= append_line_safe(value, &mut self.text);
+        let value = Span::new(start, self.text.len());
+        self.text.extend_from_slice(b"\r\n");
+        self.keep(Header { name, value })
+    }
+
+    /// What the pseudo-fields show.
+    fn role_shown(&self) -> Option<Role> {
+        let values = [self.method, self.target, self.scheme_value, self.authority];
+        match self.has_status {
+            true => Some(Role::Response),
+            false if values.iter().any(Option::is_some) => Some(Role::Request),
+            false => None,
+        }
+    }
+
+    /// What the block is, as far as its fields show.
+    pub fn role(&self) -> Role {
+        match (self.expected, self.role_shown()) {
+            (Expected::Trailers, _) => Role::Trailers,
+            (_, Some(role)) => role,
+            (Expected::Request, None) => Role::Request,
+            (Expected::Response, None) => Role::Response,
+            (Expected::HeadOrTrailers, None) if self.is_first_unknown => Role::Unclear,
+            (Expected::HeadOrTrailers, None) => Role::Trailers,
+        }
+    }
+
+    /// Whether a pseudo-field is known.
+    pub fn has_pseudo(&self) -> bool {
+        self.role_shown().is_some()
+    }
+
+    /// Writes the start line, and the lines of the pseudo-fields.
+    fn begin_text(&mut self) {
+        self.is_begun = true;
+        match self.role() {
+            Role::Request => self.request_line(),
+            Role::Response => self.status_line(),
+            Role::Trailers | Role::Unclear => {}
+        }
+    }
+
+    fn request_line(&mut self) {
+        self.fields.method = self.append_word(self.method);
+        self.text.push(b' ');
+        // That of CONNECT is the authority.
+        let start = self.text.len();
+        self.fields.target = self.append_word(self.target);
+        if let (None, Some((from, to))) = (self.target, self.authority) {
+            let is_connect = self.fields.method.of(&self.text) == Some(b"CONNECT");
+            if is_connect && self.protocol_value.is_none() {
+                self.text.truncate(start);
+                self.text.extend_from_slice(&self.pseudo[from..to]);
+            }
+        }
+        if self.is_cut {
+            // The line goes on, for all that is known.
+            self.start_line_bytes = self.text.len() as u32;
+            return;
+        }
+        self.text.push(b' ');
+        self.version();
+        self.end_start_line();
+        self.scheme = self.pseudo_line(b":scheme", self.scheme_value);
+        self.connect_protocol = self.pseudo_line(b":protocol", self.protocol_value);
+        if let Some((start, end)) = self.authority {
+            let pseudo = std::mem::take(&mut self.pseudo);
+            self.fields.host = self.append_line(b"host", &pseudo[start..end]).value;
+            self.pseudo = pseudo;
+        }
+    }
+
+    fn status_line(&mut self) {
+        self.version();
+        self.text.push(b' ');
+        match self.status {
+            0 => self.text.push(b'-'),
+            status => {
+                let digits = [status / 100, status / 10 % 10, status % 10];
+                self.text.extend(digits.map(|digit| b'0' + digit as u8));
+            }
+        }
+        self.end_start_line();
+    }
+
+    fn version(&mut self) {
+        let start = self.text.len();
+        self.text.extend_from_slice(VERSION);
+        self.fields.version = Span::new(start, self.text.len());
+    }
+
+    fn end_start_line(&mut self) {
+        self.text.extend_from_slice(b"\r\n");
+        self.start_line_bytes = self.text.len() as u32;
+    }
+
+    /// Appends a pseudo-field's value, or `-` if it is not known. Returns where it is.
+    fn append_word(&mut self, value: Pseudo) -> Span {
+        let start = self.text.len();
+        match value {
+            Some((from, to)) => {
+                self.text.extend_from_slice(&self.pseudo[from..to]);
+                Span::new(start, self.text.len())
+            }
+            None => {
+                self.text.push(b'-');
+                Span::ABSENT
+            }
+        }
+    }
+
+    fn pseudo_line(&mut self, name: &[u8], value: Pseudo) -> Span {
+        let Some((from, to)) = value else { return Span::ABSENT };
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(b": ");
+        let start = self.text.len();
+        self.text.extend_from_slice(&self.pseudo[from..to]);
+        let span = Span::new(start, self.text.len());
+        self.text.extend_from_slice(b"\r\n");
+        span
+    }
+
+    /// The block is over. If it `is_cut`, further fields were lost.
+    pub fn end(&mut self, is_cut: bool) {
+        if !self.is_begun {
+            self.begin_text();
+        }
+        self.is_cut |= is_cut;
+        if !self.is_cut {
+            self.text.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// The text of a message whose head was lost: its version is known nevertheless.
+pub(super) fn headless() -> (&'static [u8], Fields) {
+    (VERSION, Fields { version: Span::new(0, VERSION.len()), ..Fields::NONE })
+}
+
+/// Appends `value` so that it can break neither a line nor a head. Returns whether anything in it
+/// would.
+#[inline]
+fn append_line_safe(value: &[u8], out: &mut Vec<u8>) -> bool {
+    if has_break(value) {
+        append_without_breaks(value, out);
+        return true;
+    }
+    out.extend_from_slice(value);
+    false
+}
+
+#[cold]
+fn append_without_breaks(value: &[u8], out: &mut Vec<u8>) {
+    let mut rest = value;
+    while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
+        out.extend_from_slice(&rest[..at]);
+        // The Unicode block of control pictures has their order.
+        out.extend_from_slice(&[0xe2, 0x90, 0x80 + rest[at]]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Whether a name or value has a CR, LF or NUL.
+#[inline]
+fn has_break(text: &[u8]) -> bool {
+    has_control(text) && memchr3(b'\r', b'\n', 0, text).is_some()
+}
+
+/// Whether there is any control. They are rare.
+#[inline]
+fn has_control(text: &[u8]) -> bool {
+    // Eight bytes at once: a byte below 0x20 borrows its highest bit, which it did not have.
+    let in_word = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(0x2020_2020_2020_2020) & !word & 0x8080_8080_8080_8080
+    };
+    match text.last_chunk() {
+        Some(last) => {
+            let (words, _) = text.as_chunks();
+            words.iter().fold(in_word(last), |found, word| found | in_word(word)) != 0
+        }
+        None => text.iter().any(|byte| *byte < b' '),
+    }
+}
+
+/// Whether records show the field by name.
+#[inline]
+fn has_span(name: &[u8]) -> bool {
+    let names: [&[u8]; 6] =
+        [b"host", b"user-agent", b"referer", b"content-type", b"server", b"location"];
+    names.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_break, has_control};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn breaks_are_found_wherever_they_are(
+            mut text in prop::collection::vec(0x20..=0xff_u8, 0..40),
+            at: prop::sample::Index,
+            byte in 0..0x21_u8,
+        ) {
+            prop_assert!(!has_control(&text));
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = byte;
+                prop_assert_eq!(has_control(&text), byte < b' ');
+                prop_assert_eq!(has_break(&text), [b'\r', b'\n', 0].contains(&byte));
+            }
+        }
+    }
+}
