@@ -40,6 +40,7 @@ mod habits;
 mod headers;
 mod hpack;
 mod interfaces;
+mod joined_late;
 mod json;
 mod live;
 mod masks;

@@ -19,7 +19,7 @@ mod exchanges;
 mod frame;
 mod framer;
 mod head;
-mod hpack;
+pub mod hpack;
 mod open_block;
 mod resets;
 mod search;
