@@ -3,12 +3,16 @@
 #![deny(unsafe_code)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hpack::encoder::{Encoder, Habit};
+use hpack::random::Random;
+use hpack::{Pair, talk};
 use httplines::capture::{Frame, LinkType};
 use httplines::config::{DecodeConfig, EmitConfig, FlowConfig, HttpConfig};
 use httplines::decode::{Decoder, Segment, SeqNumber, TcpFlags, TunnelPath};
 use httplines::flow::{Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake, SegmentMeta};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames};
 use httplines::protocol::http1::parse_head;
+use httplines::protocol::http2::hpack::Decoder as HpackDecoder;
 use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
 use httplines::record::{Event, EventSink, JsonFormat, Wants};
 use httplines::sys::ring::{Ring, RingFrame};
@@ -16,11 +20,15 @@ use httplines::time::TimestampNs;
 use measure::measure;
 use packet::Packet;
 use std::hint::black_box;
+use std::path::Path;
 
 mod allocations;
 #[path = "../tests/support/exchange.rs"]
 #[allow(dead_code)]
 mod exchange;
+#[path = "../tests/support/hpack/mod.rs"]
+#[allow(dead_code)]
+mod hpack;
 mod measure;
 #[path = "../tests/support/packet.rs"]
 #[allow(dead_code)]
@@ -214,6 +222,81 @@ fn head(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The header blocks of one connection.
+type Blocks = Vec<Vec<u8>>;
+
+/// Decodes the blocks. Returns the bytes of the names and values.
+fn decode_blocks(decoder: &mut HpackDecoder, blocks: &Blocks, scratch: &mut Vec<u8>) -> usize {
+    let mut decoded_bytes = 0;
+    for block in blocks {
+        let decoded = decoder.block(black_box(block), scratch, |field| {
+            let len_bytes = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
+            decoded_bytes += len_bytes(black_box(field.name)) + len_bytes(black_box(field.value));
+        });
+        decoded.expect("a valid block");
+    }
+    decoded_bytes
+}
+
+/// The blocks of the stories of hpack-test-case by one encoder, which are not part of the project.
+fn stories(encoder: &str) -> Option<Vec<Blocks>> {
+    let stories =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/protocols/stories");
+    let files = std::fs::read_dir(stories.join(encoder)).ok()?;
+    let octet = |digits: &[u8]| {
+        u8::from_str_radix(std::str::from_utf8(digits).expect("text"), 16).expect("two digits")
+    };
+    let block = |case: &serde_json::Value| {
+        let digits = case["wire"].as_str().expect("digits").as_bytes();
+        digits.chunks(2).map(octet).collect()
+    };
+    let story = |path| -> Blocks {
+        let text = std::fs::read(path).expect("a story");
+        let story: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        story["cases"].as_array().expect("cases").iter().map(block).collect()
+    };
+    Some(files.map(|file| story(file.expect("an entry").path())).collect())
+}
+
+/// Decodes the header blocks of a connection; the throughput is that of names and values.
+fn header_blocks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("hpack");
+    let mut scratch = Vec::new();
+    type Fields = fn(&mut Random) -> Vec<Pair>;
+    let cases: [(&str, Habit, Fields); 3] = [
+        ("requests", Habit::Usual, talk::request),
+        ("responses", Habit::Usual, talk::response),
+        ("any form", Habit::Wild, talk::any_fields),
+    ];
+    for (name, habit, fields) in cases {
+        let (mut encoder, mut random) = (Encoder::new(habit, 1), Random(2));
+        // The first block empties the table, so that they can be decoded again and again.
+        encoder.set_size_max(0);
+        encoder.set_size_max(4096);
+        let blocks: Blocks = (0..100).map(|_| encoder.block(&fields(&mut random))).collect();
+        let mut decoder = HpackDecoder::default();
+        let decoded_bytes = decode_blocks(&mut decoder, &blocks, &mut scratch);
+        group.throughput(Throughput::Bytes(decoded_bytes as u64));
+        measure(&mut group, &format!("100 blocks, {name}"), || {
+            decode_blocks(&mut decoder, &blocks, &mut scratch)
+        });
+    }
+    for encoder in ["nghttp2", "go-hpack", "python-hpack"] {
+        let Some(stories) = stories(encoder) else { continue };
+        let mut decode_stories = || {
+            let decode = |story| {
+                let mut decoder = HpackDecoder::default();
+                decode_blocks(&mut decoder, story, &mut scratch)
+            };
+            stories.iter().map(decode).sum()
+        };
+        let decoded_bytes: usize = decode_stories();
+        group.throughput(Throughput::Bytes(decoded_bytes as u64));
+        measure(&mut group, &format!("stories of {encoder}"), decode_stories);
+    }
+    group.finish();
+}
+
 /// Counts events.
 #[derive(Debug, Default)]
 struct Tally(u64);
@@ -345,6 +428,7 @@ criterion_group!(
     flow_lookup,
     reassembly,
     head,
+    header_blocks,
     conversation,
     framing,
     json_line

@@ -90,11 +90,8 @@ impl Totals {
         if exchanges.requests + exchanges.responses + self.exchanges() > 0 {
             return None;
         }
-        if flows.of(Kind::Http1) > 0 || protocol.has_unreported() {
-            return Some("HTTP/1 was seen, but no complete message".into());
-        }
-        if flows.of(Kind::Http2) > 0 {
-            return Some("HTTP/2 was seen, but no message".into());
+        if let Some(name) = self.begun() {
+            return Some(format!("{name} was seen, but no complete message"));
         }
         let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
         let no_tcp = decode.not_tcp + decode.not_ip;
@@ -145,6 +142,14 @@ impl Totals {
             ([], None) => "the capture holds no packet".into(),
             (seen, _) => format!("no HTTP was seen: {}{advice}", seen.join(", ")),
         })
+    }
+
+    /// The version of HTTP of which only parts of messages were seen.
+    fn begun(&self) -> Option<&'static str> {
+        let protocol = &self.shards.pipeline.protocol;
+        let is_http1 = protocol.flows.of(Kind::Http1) > 0 || protocol.has_unreported();
+        let is_http2 = protocol.flows.of(Kind::Http2) > 0;
+        if is_http1 { Some("HTTP/1") } else { is_http2.then_some("HTTP/2") }
     }
 
     /// Frames of connections that the sample, or the share that is captured, does not have.

@@ -299,7 +299,7 @@ fn the_totals_say_why_there_is_no_line() {
         .expect("a file");
     for (name, why) in [
         ("tls.pcap", "no HTTP was seen: 1 TLS connection; httplines cannot read encrypted"),
-        ("http2.pcap", "HTTP/2 was seen, but no message"),
+        ("http2.pcap", "HTTP/2 was seen, but no complete message"),
         ("ssh.pcap", "no HTTP was seen: 1 connection of another kind"),
         ("silent.pcap", "no HTTP was seen: 1 connection without data"),
         ("none.pcap", "the capture holds no packet"),

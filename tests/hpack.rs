@@ -1,52 +1,28 @@
-//! HPACK against a naive decoder: whole talks, talks with losses, any bytes; and the blocks of other
-//! encoders.
+//! HPACK against a naive decoder: whole talks, talks with losses, any bytes; and the blocks of
+//! other encoders.
 
 use crate::support::hpack::encoder::{Encoder, Habit, huffman};
-use crate::support::hpack::naive::{Naive, Text};
+use crate::support::hpack::naive::Naive;
 use crate::support::hpack::random::Random;
+use crate::support::hpack::told::{HELD_BYTES_MAX, Told, block, cut_block, is_true, knowable};
 use crate::support::hpack::{Pair, talk};
 use crate::support::skip;
 use httplines::protocol::http2::hpack::{Decoder, Fault};
 use proptest::prelude::*;
 use std::path::Path;
 
-/// A table keeps entries of 64 KiB. Their text has room for a third more, and each entry takes 8
-/// bytes beside it.
-const HELD_BYTES_MAX: usize = (64 << 10) * 4 / 3 + (64 << 10) / 32 * 8;
-
-/// What was told of a field.
-type Told = (Option<Vec<u8>>, Option<Vec<u8>>);
-
-fn block(decoder: &mut Decoder, block: &[u8]) -> (Vec<Told>, Result<(), Fault>) {
-    let mut told = Vec::new();
-    let end = decoder.block(block, &mut Vec::new(), |field| {
-        told.push((field.name.map(<[u8]>::to_vec), field.value.map(<[u8]>::to_vec)));
-    });
-    (told, end)
-}
-
-fn cut_block(decoder: &mut Decoder, beginning: &[u8]) -> Vec<Told> {
-    let mut told = Vec::new();
-    decoder.cut_block(beginning, &mut Vec::new(), |field| {
-        told.push((field.name.map(<[u8]>::to_vec), field.value.map(<[u8]>::to_vec)));
-    });
-    told
+/// Checks that all that was told is so, though some of it may be unknown.
+#[track_caller]
+fn assert_true(told: &[Told], fields: &[Pair]) {
+    let is_so =
+        |told: &Option<Vec<u8>>, text: &Vec<u8>| told.as_ref().is_none_or(|told| told == text);
+    let is_true =
+        |(told, field): (&Told, &Pair)| is_so(&told.0, &field.0) && is_so(&told.1, &field.1);
+    assert!(told.iter().zip(fields).all(is_true), "{told:?} of {fields:?}");
 }
 
 fn all_known(fields: &[Pair]) -> Vec<Told> {
     fields.iter().cloned().map(|(name, value)| (Some(name), Some(value))).collect()
-}
-
-/// What a reader can know of these fields.
-fn knowable(fields: &[crate::support::hpack::naive::Field]) -> Vec<Told> {
-    let text = |text: &Text| text.is_knowable.then(|| text.bytes.clone());
-    fields.iter().map(|field| (text(&field.name), text(&field.value))).collect()
-}
-
-/// Whether all that was told is so, if some of it may be unknown.
-fn is_true(told: &[Told], fields: &[Pair]) -> bool {
-    let is_so = |told: &Option<Vec<u8>>, text| told.as_ref().is_none_or(|told| told == text);
-    told.iter().zip(fields).all(|((n, v), (name, value))| is_so(n, name) && is_so(v, value))
 }
 
 /// The bytes of hexadecimal digits.
@@ -206,7 +182,7 @@ fn assert_never_wrong(mut talk: Talk, fates: &[Fate], is_exact: bool) -> Result<
         };
         let count = whole_count.min(fields.len());
         prop_assert_eq!(told.len(), count);
-        prop_assert!(is_true(&told, &fields), "{:?} of {:?}", told, fields);
+        prop_assert!(is_true(&told, &expected), "{:?} of {:?}", told, fields);
         if is_exact {
             prop_assert_eq!(&told, &knowable(&expected[..count]));
         }
@@ -306,7 +282,7 @@ fn a_table_of_any_size_keeps_64_kib() {
         fields.push((b"x".to_vec(), old));
         let (told, end) = block(&mut decoder, &encoder.block(&fields));
         assert_eq!(end, Ok(()));
-        assert!(is_true(&told, &fields), "{told:?} of {fields:?}");
+        assert_true(&told, &fields);
         unknown_count += told.iter().filter(|(_, value)| value.is_none()).count();
         assert!(decoder.held_bytes() <= HELD_BYTES_MAX, "{}", decoder.held_bytes());
     }
@@ -371,7 +347,7 @@ fn stories_of_eight_encoders() {
                 }
                 let (told, end) = block(&mut late, bytes);
                 assert_eq!((told.len(), end), (fields.len(), Ok(())));
-                assert!(is_true(&told, fields), "{told:?} of {fields:?}");
+                assert_true(&told, fields);
                 field_count += fields.len();
                 known_count += told.iter().filter(|(name, _)| name.is_some()).count();
             }

@@ -39,6 +39,8 @@ mod frames;
 mod habits;
 mod headers;
 mod hpack;
+mod http2;
+mod http2_losses;
 mod interfaces;
 mod joined_late;
 mod json;

@@ -8,7 +8,7 @@ use httplines::decode::{Encapsulation, TunnelPath};
 use httplines::flow::End;
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
 use httplines::record::JsonFormat;
-use httplines::record::{Exchange, FlowIdentity, Outcome};
+use httplines::record::{Exchange, FlowIdentity, Http2Fields, Outcome, ResetBy};
 use httplines::time::TimestampNs;
 use serde_json::{Value, json};
 
@@ -92,6 +92,16 @@ fn full(value: &[u8]) -> Exchange {
     response.body_bytes = Some(u64::MAX);
     response.first = Some(TimestampNs(START_NS));
     response.last = Some(TimestampNs(u64::MAX));
+    exchange.http2 = Some(Http2Fields {
+        stream: 0x7fff_ffff,
+        scheme: put(&mut exchange.request, value),
+        connect_protocol: put(&mut exchange.request, value),
+        headers_unknown: u32::MAX,
+        reset_by: Some(ResetBy::Client),
+        reset_code: Some(12),
+        is_upgraded: true,
+        is_pushed: true,
+    });
     exchange
 }
 

@@ -1,6 +1,7 @@
 //! Shared by the fuzz targets: scripts of bytes, and invariants that hold for any script. A target
 //! panics if one is violated.
 
+pub mod blocks;
 pub mod capture;
 pub mod frames;
 pub mod record;

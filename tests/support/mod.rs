@@ -11,6 +11,7 @@ pub mod fields;
 pub mod found;
 pub mod fragment;
 pub mod hpack;
+pub mod http2;
 pub mod kernel_flow;
 pub mod kernel_packet;
 pub mod keys;

@@ -163,10 +163,13 @@ impl Framer {
             if parsed == Parsed::Complete {
                 return Found::HeadInPieces(end - known);
             }
+            if parsed == Parsed::Http2 {
+                // Its caller passes on what has come of it.
+                return Found::Http2;
+            }
             self.drop_partial(pool);
             return match parsed {
                 Parsed::Proxy(len_bytes) => Found::Nothing(len_bytes.saturating_sub(known)),
-                Parsed::Http2 => Found::Http2,
                 _ => Found::NotAHead,
             };
         }

@@ -5,8 +5,7 @@ use super::frame::{self, FrameHead, FrameKind, PREFACE, begins_preface};
 use super::framer::{Frame, Framer, Place};
 use super::hpack::Decoder;
 use super::open_block::{BlockInfo, OpenBlock};
-use super::resets::Resets;
-use super::streams::Streams;
+use super::streams::{Resets, Streams};
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
@@ -539,6 +538,7 @@ impl Http2Connection {
         (self.client, self.is_client_known) = (client, true);
         self.opening = answer;
         self.framer(client).place = Place::Preface(0);
+        self.framer(client.opposite()).place = Place::Head;
     }
 
     /// The header block that `frame` carries or begins.

@@ -334,9 +334,14 @@ impl Http2Connection {
     ) {
         let Some(at) = self.streams.find(id) else { return };
         let Some(stream) = self.streams.get(at).copied() else { return };
+        let side = direction.index();
+        let may_have_lost = stream.losses[side] != self.sides[side].framer.losses;
         let message = self.message_of(cx, &stream, direction);
         message.is_ended = message.is_seen;
         message.last = last;
+        if may_have_lost {
+            message.body_bytes = None;
+        }
         let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
         let client = self.client.index();
         let is_request_over = exchange.request.is_ended || !exchange.request.is_seen;

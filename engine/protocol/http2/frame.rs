@@ -127,6 +127,8 @@ impl FrameHead {
         let is_usual_length = match self.kind {
             FrameKind::Priority => self.len_bytes == 5,
             FrameKind::Headers | FrameKind::Continuation => self.len_bytes > 0,
+            // Only the end of a message needs an empty frame.
+            FrameKind::Data => self.len_bytes > 0 || self.has(END_STREAM),
             FrameKind::Settings => !self.has(ACK) || self.len_bytes == 0,
             _ => true,
         };

@@ -91,6 +91,15 @@ impl Framer {
         Framer { len_bytes_max: LEN_BYTES_DEFAULT, ..Framer::default() }
     }
 
+    /// Whether no frame is in progress.
+    pub fn is_between_frames(&self) -> bool {
+        match self.place {
+            Place::Head => self.partial_len == 0,
+            Place::Payload | Place::Trial => false,
+            Place::Fresh | Place::Preface(_) | Place::Search | Place::Off => true,
+        }
+    }
+
     /// Adds the next bytes to `partial`, until it has `len`. Returns how many it took.
     #[inline]
     pub fn fill(&mut self, len: usize, bytes: &[u8]) -> usize {
@@ -118,36 +127,12 @@ impl Framer {
         self.partial_len = 0;
         Some((FrameHead::parse(&self.partial), taken))
     }
-
-    /// Whether a frame begins at the front of a segment with this payload.
-    pub fn search(&self, payload: &[u8]) -> Option<Found> {
-        let head = frame::likely_head(payload, self.len_bytes_max)?;
-        let end = HEAD_BYTES + head.len_bytes as usize;
-        match payload.get(end..) {
-            Some([]) => Some(Found::Single(head)),
-            Some(rest) if rest.len() >= HEAD_BYTES => {
-                frame::likely_head(rest, self.len_bytes_max).map(|_| Found::Chain)
-            }
-            _ => Some(Found::Begun(head)),
-        }
-    }
-}
-
-/// What begins at the front of a segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Found {
-    /// A frame, and another one behind it.
-    Chain,
-    /// A frame that ends where the segment does.
-    Single(FrameHead),
-    /// What may be a frame, and does not end in the segment.
-    Begun(FrameHead),
 }
 
 /// What may be a frame, until what follows it shows that it is one.
 #[derive(Debug)]
 pub(super) struct Trial {
-    /// Its head. If it carries a header block, all of it so far.
+    /// Its head. If it is not DATA, all of it so far.
     pub bytes: Vec<u8>,
     /// Bytes of the frame to come.
     pub left_bytes: u32,

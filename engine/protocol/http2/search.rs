@@ -9,7 +9,7 @@
 use super::block::Scratch;
 use super::connection::Http2Connection;
 use super::frame::{self, FrameHead, FrameKind, HEAD_BYTES, begins_preface};
-use super::framer::{Found, Place, TRIAL_BYTES, Trial};
+use super::framer::{Place, TRIAL_BYTES, Trial};
 use super::head::Expected;
 use super::hpack::Decoder;
 use crate::decode::{SeqNumber, begins_like_message};
@@ -17,6 +17,17 @@ use crate::flow::SegmentMeta;
 use crate::ids::Direction;
 use crate::protocol::Context;
 use crate::record::EventSink;
+
+/// What begins at the front of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    /// A frame, and another one behind it.
+    Chain,
+    /// A frame that ends where the segment does.
+    Single(FrameHead),
+    /// What may be a frame, and does not end in the segment.
+    Begun(FrameHead),
+}
 
 impl Http2Connection {
     /// The first bytes of a direction are at `at`.
@@ -40,13 +51,14 @@ impl Http2Connection {
         let is_first = isn.is_some_and(|isn| isn.plus(1) == at);
         let is_whole = match self.is_late {
             true => is_first && !is_of_client,
-            false => is_first || !handshake.is_midstream(),
+            false => !handshake.is_midstream(),
         };
         if !is_whole {
             self.lose_beginning(cx, direction);
-        } else if self.is_believed {
+        } else if self.is_believed && (is_first || isn.is_none()) {
             self.framer(direction).place = Place::Head;
         } else {
+            // Another protocol may have read the beginning of a frame.
             self.framer(direction).place = Place::Search;
         }
     }
@@ -122,7 +134,7 @@ impl Http2Connection {
         is_segment_start: bool,
     ) -> usize {
         let found = match is_segment_start {
-            true => self.framer(direction).search(bytes),
+            true => self.begins_frame(direction, bytes),
             false => None,
         };
         match found {
@@ -138,11 +150,43 @@ impl Http2Connection {
                 if is_segment_start {
                     self.doubt(direction, bytes, meta);
                 }
+                self.skip(cx, direction);
                 cx.shared.stats.http2.bytes_skipped += bytes.len() as u64;
                 return bytes.len();
             }
         }
         0
+    }
+
+    /// Whether a frame begins at the front of a segment with this payload.
+    fn begins_frame(&self, direction: Direction, payload: &[u8]) -> Option<Found> {
+        let len_bytes_max = self.sides[direction.index()].framer.len_bytes_max;
+        let head_at = |at: usize| {
+            let head = frame::likely_head(payload.get(at..)?, len_bytes_max)?;
+            self.is_plausible(direction, &head).then_some(head)
+        };
+        let head = head_at(0)?;
+        let end = HEAD_BYTES + head.len_bytes as usize;
+        match payload.len().checked_sub(end) {
+            Some(0) => Some(Found::Single(head)),
+            Some(HEAD_BYTES..) => head_at(end).map(|_| Found::Chain),
+            _ => Some(Found::Begun(head)),
+        }
+    }
+
+    /// Whether the sender of `direction` may use the stream of this frame.
+    fn is_plausible(&self, direction: Direction, head: &FrameHead) -> bool {
+        let is_of_message = matches!(head.kind, FrameKind::Data | FrameKind::Headers);
+        let is_client = self.is_client_known && self.is_client(direction);
+        let is_clients = head.stream % 2 == 1;
+        (is_clients || !is_of_message || !is_client) && self.streams.is_near(head.stream)
+    }
+
+    /// Bytes are skipped in which there may have been a header block.
+    fn skip<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
+        if self.side(direction).is_whole {
+            self.lose_beginning(cx, direction);
+        }
     }
 
     /// A frame begins with the next byte.
@@ -173,10 +217,6 @@ impl Http2Connection {
     ) {
         let limits = &cx.shared.limits;
         let pool = &mut cx.shared.recorder.pool;
-        let carries_block = matches!(
-            head.kind,
-            FrameKind::Headers | FrameKind::PushPromise | FrameKind::Continuation
-        );
         let is_short = head.len_bytes as usize <= limits.head_bytes_max
             && pool.held_bytes() <= limits.held_share(false);
         pool.hold(TRIAL_BYTES);
@@ -186,7 +226,7 @@ impl Http2Connection {
             first: *meta,
             last: *meta,
             last_at: 0,
-            is_kept: carries_block && is_short,
+            is_kept: head.kind != FrameKind::Data && is_short,
         };
         let framer = self.framer(direction);
         (framer.place, framer.partial_len) = (Place::Trial, 0);
@@ -219,12 +259,13 @@ impl Http2Connection {
             return part.len();
         }
         let Some((next, used)) = framer.head(bytes, meta) else { return bytes.len() };
-        if !next.is_likely(framer.len_bytes_max) {
+        let is_likely = next.is_likely(framer.len_bytes_max);
+        if !is_likely || !self.is_plausible(direction, &next) {
             self.drop_trial(cx, direction);
             self.doubt(direction, bytes, meta);
             return used;
         }
-        let first = framer.first;
+        let first = self.framer(direction).first;
         self.accept_trial(cx, direction);
         self.framer(direction).first = first;
         self.begin_frame(cx, direction, next, meta);
@@ -259,12 +300,17 @@ impl Http2Connection {
     }
 
     /// It was no frame, or what follows was lost.
-    pub(super) fn drop_trial<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
+    pub(super) fn drop_trial<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+    ) {
         let framer = self.framer(direction);
         if let Some(trial) = framer.trial.take() {
             framer.place = Place::Search;
             framer.partial_len = 0;
             trial.free(&mut cx.shared.recorder.pool);
+            self.skip(cx, direction);
         }
     }
 }

@@ -40,16 +40,11 @@ impl Stats for Http2Stats {
     }
 
     fn rows(&self) -> Vec<Row> {
-        if self.connections == 0 {
-            return Vec::new();
-        }
-        let connections = vec![
+        let parts = vec![
             ("connections", self.connections),
             ("joined late", self.joined_late),
             ("lost a header block", self.lost_header_blocks),
             ("fields unknown", self.fields_unknown),
-        ];
-        let doubts = vec![
             ("header blocks cut", self.blocks_cut),
             ("header blocks faulty", self.blocks_faulty),
             ("places lost", self.places_lost),
@@ -58,7 +53,7 @@ impl Stats for Http2Stats {
             ("streams beyond the memory", self.streams_at_bound),
             ("streams of an unknown client", self.streams_unclear),
         ];
-        vec![("http2", connections), ("http2 doubts", doubts)]
+        vec![("http2", parts)]
     }
 
     /// Unreported messages are mentioned to users, because they explain missing lines.

@@ -1,6 +1,13 @@
-//! [`Streams`]: the open streams of a connection, and which stream numbers were seen.
+//! [`Streams`]: the open streams of a connection, which stream numbers were seen, and which streams
+//! were reset.
 
+use crate::decode::SeqNumber;
 use crate::protocol::pool::{ExchangeId, ExchangePool};
+use crate::time::TimestampNs;
+use std::collections::VecDeque;
+
+/// So many streams in a row are never lost, on a connection of which something else is seen.
+const NEAR_COUNT: u32 = 1 << 14;
 
 /// An open stream: one of its messages is not complete.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +58,12 @@ impl Streams {
     /// Whether nothing of the stream `id` has been seen, so that it may begin now.
     pub fn is_new(&self, id: u32) -> bool {
         self.seen[id as usize % 2].is_new(id / 2)
+    }
+
+    /// Whether the number is near those that were seen, or lower; any is if none was.
+    pub fn is_near(&self, id: u32) -> bool {
+        let next = self.seen[id as usize % 2].next;
+        next == 0 || id / 2 <= next.saturating_add(NEAR_COUNT)
     }
 
     /// The stream begins.
@@ -135,6 +148,47 @@ impl SeenNumbers {
             };
             self.missed[bit as usize / 64] |= u64::from(is_missed) << (bit % 64);
         }
+    }
+}
+
+/// The resets that the server may not have read, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Resets {
+    waiting: VecDeque<Reset>,
+}
+
+/// A stream was reset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reset {
+    pub stream: u32,
+    /// The position behind the segment that held it.
+    pub until: SeqNumber,
+    pub at: TimestampNs,
+}
+
+impl Resets {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn push(&mut self, reset: Reset, pool: &mut ExchangePool) {
+        let before = self.waiting.capacity();
+        self.waiting.push_back(reset);
+        pool.hold((self.waiting.capacity() - before) * size_of::<Reset>());
+    }
+
+    pub fn first(&self) -> Option<Reset> {
+        self.waiting.front().copied()
+    }
+
+    pub fn pop(&mut self) {
+        self.waiting.pop_front();
+    }
+
+    /// Forgets all, and frees their memory.
+    pub fn free(&mut self, pool: &mut ExchangePool) {
+        pool.release(self.waiting.capacity() * size_of::<Reset>());
+        self.waiting = VecDeque::new();
     }
 }
 

@@ -175,13 +175,15 @@ fn redact(kind: Kind<'_>, value: &[u8], is_cut: bool, out: &mut Vec<u8>) -> bool
     is_redacted
 }
 
-/// Where the first byte that may end a line is, from `from` on: a control character, or one of the
-/// line ends of Unicode (U+0085, also as a single byte, U+2028, U+2029).
+/// Where the first byte that may end a line is, from `from` on: a control character, one of the
+/// line ends of Unicode (U+0085, also as a single byte, U+2028, U+2029), or a picture of one
+/// (U+2400, U+240A, U+240D).
 fn line_end(value: &[u8], from: usize) -> Option<usize> {
     let before = |at: usize, count: usize| &value[at.saturating_sub(count)..at];
     (from..value.len()).find(|&at| match value[at] {
         0x85 => before(at, 1).iter().all(|byte| byte.is_ascii() || *byte == 0xc2),
         0xa8 | 0xa9 => before(at, 2) == b"\xe2\x80",
+        0x80 | 0x8a | 0x8d => before(at, 2) == b"\xe2\x90",
         byte => byte.is_ascii_control(),
     })
 }
@@ -231,7 +233,8 @@ mod tests {
         assert_eq!(header("X-A", b"1\r\n Authorization: SEKRET"), "1\r\n ***");
         assert_eq!(header("X-A", b"1\rX-B: 2\rCook\0ie: SEKRET"), "1\rX-B: 2\r***");
         assert_eq!(header("X-A", b"1\r\n\tCookie SEKRET"), "1\r\n\t***");
-        for end in ["\x0b", "\x0c", "\0", "\x1c", "\x7f", "\u{85}", "\u{2028}", "\u{2029}"] {
+        let ends = ["\x0b", "\x0c", "\0", "\x1c", "\x7f", "\u{85}", "\u{2028}", "\u{2029}"];
+        for end in ends.into_iter().chain(["\u{2400}", "\u{240a}", "\u{240d}"]) {
             let value = format!("1{end}Set-Cookie: SEKRET");
             assert!(!header("X-A", value.as_bytes()).contains("SEKRET"), "{end:?}");
         }

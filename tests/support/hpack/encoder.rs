@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 pub enum Habit {
     /// By any choice there is.
     Wild,
-    /// As endpoints do: what is in a table is indexed, what may come again is inserted, and a string
+    /// As endpoints do: what is in a table is indexed, what may come again is inserted; a string
     /// has the shorter form.
     Usual,
 }

@@ -1,11 +1,12 @@
-//! HPACK (RFC 7541) for tests: an encoder, a naive decoder that knows what a reader may have missed,
-//! and fields of requests and responses.
+//! HPACK (RFC 7541) for tests: an encoder, a naive decoder that knows what a reader may have
+//! missed, and fields of requests and responses.
 
 pub mod encoder;
 pub mod naive;
 pub mod random;
 pub mod tables;
 pub mod talk;
+pub mod told;
 
 /// A field: its name and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);

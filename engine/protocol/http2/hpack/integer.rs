@@ -1,6 +1,6 @@
 //! Integers (RFC 7541 section 5.1).
 
-use super::Fault;
+use super::fault::Fault;
 
 /// Continuation octets of an integer. Those of 32 bits need five.
 const CONTINUATION_MAX: usize = 5;

@@ -6,12 +6,15 @@
 //!
 //! Blocks must be decoded in the order of the wire, also those that nobody wants.
 
+mod fault;
 mod huffman;
 mod integer;
 mod static_table;
 mod table;
 #[cfg(test)]
 mod tests;
+
+pub use fault::Fault;
 
 use table::Table;
 
@@ -34,21 +37,6 @@ pub struct Field<'a> {
     pub name: Option<&'a [u8]>,
     /// Its value.
     pub value: Option<&'a [u8]>,
-}
-
-/// Why a header block cannot be decoded further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It ends within a field.
-    Truncated,
-    /// An integer has more than 32 bits (RFC 7541 section 5.1).
-    Integer,
-    /// A string is not encoded as its Huffman code demands (RFC 7541 section 5.2).
-    Huffman,
-    /// The index 0, or one that no entry has (RFC 7541 sections 2.3.3 and 6.1).
-    Index,
-    /// A size update behind a field, or beyond what the reader allows (RFC 7541 sections 4.2, 6.3).
-    SizeUpdate,
 }
 
 /// A string of a literal field.
@@ -242,8 +230,8 @@ impl Decoder {
     }
 }
 
-/// Decodes a string (RFC 7541 section 5.2), and returns what is behind it. If it is encoded, it goes
-/// to `scratch`, behind the `decoded_bytes` that are there.
+/// Decodes a string (RFC 7541 section 5.2), and returns what is behind it. If it is in Huffman
+/// code, it goes to `scratch`, behind the `decoded_bytes` that are there.
 #[inline]
 fn string<'a>(
     block: &'a [u8],

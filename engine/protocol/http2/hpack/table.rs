@@ -1,8 +1,8 @@
 //! The dynamic table (RFC 7541 section 2.3.2) of which the older part may be unknown.
 //!
 //! An index counts from the newest entry. So the entries that are here are exact, whatever is not
-//! known of those before them. An encoder never refers to an entry that was evicted: to keep one for
-//! too long is harmless.
+//! known of those before them. An encoder never refers to an entry that was evicted, so it is
+//! harmless to keep one for too long.
 
 use std::collections::VecDeque;
 

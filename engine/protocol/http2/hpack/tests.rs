@@ -1,4 +1,4 @@
-//! The examples of RFC 7541 appendix C, and the rules on which a table that is partly unknown rests.
+//! The examples of RFC 7541 appendix C, and the rules of a table that is partly unknown.
 
 use super::{Decoder, Fault, Field, integer};
 

@@ -1,0 +1,367 @@
+//! Random talk of HTTP/2 with random losses and late starts: nothing that is told is ever wrong, and
+//! without a loss everything is told.
+
+use crate::support::capture_file::WrittenFrame;
+use crate::support::conversation::Side::{self, Client, Server};
+use crate::support::hpack::Pair;
+use crate::support::hpack::encoder::{Encoder, Habit};
+use crate::support::hpack::random::Random;
+use crate::support::hpack::talk;
+use crate::support::http2::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PREFACE, SETTINGS, frame,
+    padded,
+};
+use crate::support::packet::{ACK, FIN, PSH, Packet, SYN};
+use httplines::capture::LinkType;
+use httplines::config::EmitConfig;
+use httplines::ids::IfaceNames;
+use httplines::record::{Event, EventSink, Format, JsonFormat, Wants};
+use httplines::{Config, Pipeline};
+use proptest::prelude::*;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// One message: what is true of it.
+#[derive(Clone, Debug, Default)]
+struct Truth {
+    fields: Vec<Pair>,
+    body_bytes: u64,
+}
+
+impl Truth {
+    fn field(&self, name: &str) -> Option<String> {
+        let found = self.fields.iter().find(|(known, _)| known == name.as_bytes());
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// An exchange.
+#[derive(Clone, Debug, Default)]
+struct Exchange {
+    request: Truth,
+    response: Truth,
+    interim: Vec<u64>,
+}
+
+/// A connection: what both sides send, in order, and what is true.
+#[derive(Debug)]
+struct Dialogue {
+    sent: Vec<(Side, Vec<u8>)>,
+    exchanges: BTreeMap<u64, Exchange>,
+}
+
+/// One side of the connection that is being made.
+struct Sender {
+    side: Side,
+    encoder: Encoder,
+}
+
+impl Sender {
+    /// HEADERS of any form, with CONTINUATION.
+    fn headers(
+        &mut self,
+        stream: u32,
+        is_last: bool,
+        fields: &[Pair],
+        random: &mut Random,
+    ) -> Vec<u8> {
+        let block = self.encoder.block(fields);
+        let flags = if is_last { END_STREAM } else { 0 };
+        let part_bytes = if random.is_in(20) { 1 + random.below(40) } else { 1 << 14 };
+        let mut parts: Vec<&[u8]> = block.chunks(part_bytes).collect();
+        if parts.is_empty() {
+            parts.push(&[]);
+        }
+        let mut out = Vec::new();
+        for (number, part) in parts.iter().enumerate() {
+            let end = if number + 1 == parts.len() { END_HEADERS } else { 0 };
+            if number > 0 {
+                out.extend(frame(CONTINUATION, end, stream, part));
+            } else if random.is_in(20) {
+                let padding = random.below(30) as u8;
+                out.extend(frame(HEADERS, flags | end | PADDED, stream, &padded(part, padding)));
+            } else {
+                out.extend(frame(HEADERS, flags | end, stream, part));
+            }
+        }
+        out
+    }
+}
+
+/// A message that is being sent.
+struct Open {
+    stream: u32,
+    side: Side,
+    left_bytes: usize,
+}
+
+fn dialogue(random: &mut Random) -> Dialogue {
+    let habit = if random.is_in(50) { Habit::Usual } else { Habit::Wild };
+    let mut senders =
+        [Client, Server].map(|side| Sender { side, encoder: Encoder::new(habit, random.number()) });
+    let mut all = Dialogue { sent: Vec::new(), exchanges: BTreeMap::new() };
+    all.sent.push((Client, [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()));
+    all.sent.push((Server, frame(SETTINGS, 0, 0, &[])));
+    let (mut open, mut stream, count) = (Vec::<Open>::new(), 1, 2 + random.below(12));
+    let mut begun = 0;
+    while begun < count || !open.is_empty() {
+        if begun < count && (open.is_empty() || random.is_in(30)) {
+            begun += 1;
+            let fields = talk::request(random);
+            let left_bytes = body(random);
+            let bytes = senders[0].headers(stream, left_bytes == 0, &fields, random);
+            all.sent.push((Client, bytes));
+            let request = Truth { fields, body_bytes: left_bytes as u64 };
+            let exchange = Exchange { request, ..Exchange::default() };
+            all.exchanges.insert(stream.into(), exchange);
+            open.push(Open { stream, side: Client, left_bytes });
+            stream += 2;
+        }
+        if open.is_empty() {
+            continue;
+        }
+        let at = random.below(open.len());
+        advance(&mut all, &mut senders, &mut open, at, random);
+        if random.is_in(10) {
+            let side = random.one_of(&[Client, Server]);
+            all.sent.push((side, frame(PING, 0, 0, &[0; 8])));
+        }
+    }
+    all
+}
+
+fn body(random: &mut Random) -> usize {
+    match random.below(4) {
+        0 | 1 => 0,
+        2 => 1 + random.below(100),
+        _ => 1 + random.below(6000),
+    }
+}
+
+/// A message goes on: a frame of its body, or what follows it.
+fn advance(
+    all: &mut Dialogue,
+    senders: &mut [Sender; 2],
+    open: &mut Vec<Open>,
+    at: usize,
+    random: &mut Random,
+) {
+    let Open { stream, side, left_bytes } = open[at];
+    let exchange = all.exchanges.get_mut(&stream.into()).expect("it began");
+    if left_bytes > 0 {
+        let len = (1 + random.below(4000)).min(left_bytes);
+        let has_trailers = random.is_in(10);
+        let is_last = len == left_bytes && !has_trailers;
+        let content = vec![b'x'; len];
+        let end = if is_last { END_STREAM } else { 0 };
+        let bytes = match random.is_in(20) {
+            true => frame(DATA, end | PADDED, stream, &padded(&content, random.below(99) as u8)),
+            false => frame(DATA, end, stream, &content),
+        };
+        all.sent.push((side, bytes));
+        open[at].left_bytes -= len;
+        if len == left_bytes && has_trailers {
+            let trailers = vec![(b"x-trailer".to_vec(), b"end".to_vec())];
+            let sender = senders.iter_mut().find(|sender| sender.side == side).expect("a side");
+            all.sent.push((side, sender.headers(stream, true, &trailers, random)));
+        }
+        if open[at].left_bytes > 0 {
+            return;
+        }
+    }
+    if side == Server {
+        open.swap_remove(at);
+        return;
+    }
+    // The request is over.
+    while random.is_in(15) {
+        let interim = vec![(b":status".to_vec(), b"103".to_vec())];
+        all.sent.push((Server, senders[1].headers(stream, false, &interim, random)));
+        exchange.interim.push(103);
+    }
+    let fields = talk::response(random);
+    let left_bytes = body(random);
+    all.sent.push((Server, senders[1].headers(stream, left_bytes == 0, &fields, random)));
+    exchange.response = Truth { fields, body_bytes: left_bytes as u64 };
+    match left_bytes {
+        0 => _ = open.swap_remove(at),
+        _ => open[at] = Open { stream, side: Server, left_bytes },
+    }
+}
+
+/// What is lost of the capture, and how the bytes are cut into segments.
+#[derive(Clone, Copy, Debug)]
+struct Damage {
+    late_count: usize,
+    loss_percent: usize,
+    segment_bytes: usize,
+    has_one_side: Option<Side>,
+}
+
+/// The packets of the dialogue that are captured.
+fn frames(dialogue: &Dialogue, damage: Damage, random: &mut Random) -> Vec<WrittenFrame> {
+    let address: [SocketAddr; 2] =
+        ["10.0.0.1:4000", "10.0.0.2:80"].map(|address| address.parse().expect("an address"));
+    let mut next = [1000_u32, 2000];
+    let mut all = Vec::new();
+    let mut push = |side: Side, flags: u8, payload: &[u8], is_lost: bool| {
+        let (own, peer) = (side as usize, 1 - side as usize);
+        let ack = if flags & ACK != 0 { next[peer] } else { 0 };
+        let packet = Packet::tcp(address[own], address[peer])
+            .seq(next[own])
+            .ack(ack)
+            .flags(flags)
+            .payload(payload);
+        next[own] += payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
+        all.push((packet, is_lost || damage.has_one_side.is_some_and(|kept| kept != side)));
+    };
+    push(Client, SYN, b"", false);
+    push(Server, SYN | ACK, b"", false);
+    push(Client, ACK, b"", false);
+    for (side, bytes) in &dialogue.sent {
+        for segment in bytes.chunks(damage.segment_bytes) {
+            push(*side, PSH | ACK, segment, random.is_in(damage.loss_percent));
+        }
+        push(if *side == Client { Server } else { Client }, ACK, b"", false);
+    }
+    push(Client, FIN | ACK, b"", false);
+    push(Server, FIN | ACK, b"", false);
+    let captured = all.iter().enumerate().skip(damage.late_count).filter(|(_, (_, lost))| !lost);
+    let frame = |(number, (packet, _)): (usize, &(Packet, bool))| {
+        WrittenFrame::new(
+            1_795_442_400_000_000_000 + number as u64 * 20_000_000,
+            &packet.ethernet(),
+        )
+    };
+    captured.map(frame).collect()
+}
+
+#[derive(Debug)]
+struct Lines {
+    format: JsonFormat,
+    lines: Vec<u8>,
+}
+
+impl EventSink for Lines {
+    fn wants(&self) -> Wants {
+        self.format.wants()
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.format.line(&event, &mut self.lines);
+    }
+}
+
+fn records(frames: &[WrittenFrame]) -> Vec<Value> {
+    let emit = EmitConfig { is_all_headers: true, is_secrets_shown: true, ..EmitConfig::default() };
+    let format = JsonFormat::new(&emit, IfaceNames::default());
+    let mut pipeline = Pipeline::new(&Config::default(), Lines { format, lines: Vec::new() });
+    frames.iter().for_each(|frame| pipeline.frame(&frame.as_frame(LinkType::Ethernet)));
+    pipeline.finish();
+    assert_eq!((pipeline.exchanges_in_use(), pipeline.held_bytes()), (0, [0, 0]));
+    crate::support::records::parse(&pipeline.sink().lines)
+}
+
+/// Whether `told` is a part of what is true, in the same order.
+fn assert_headers(told: &Value, truth: &Truth, what: &str) {
+    let mut rest = truth.fields.iter();
+    for pair in told.as_array().into_iter().flatten() {
+        let (name, value) = (pair[0].as_str().expect("a name"), pair[1].as_str().expect("a value"));
+        let is_it = |(known_name, known): &&Pair| {
+            let known_name = if known_name == b":authority" { b"host" } else { &known_name[..] };
+            known_name == name.as_bytes() && known == value.as_bytes()
+        };
+        assert!(rest.any(|pair| is_it(&pair)), "{what}: {name}: {value} of {truth:?}");
+    }
+}
+
+/// Asserts that what the record says is true. Returns whether it says everything.
+fn assert_true(record: &Value, dialogue: &Dialogue) -> bool {
+    let what = record.to_string();
+    let Some(stream) = record["stream"].as_u64() else { panic!("another protocol: {what}") };
+    let truth = dialogue.exchanges.get(&stream).unwrap_or_else(|| panic!("invented: {what}"));
+    let (request, response) = (&truth.request, &truth.response);
+    let mut is_whole = record["outcome"] == "complete";
+    for (key, truth, name) in [
+        ("method", request, ":method"),
+        ("target", request, ":path"),
+        ("host", request, ":authority"),
+        ("scheme", request, ":scheme"),
+        ("user_agent", request, "user-agent"),
+        ("referer", request, "referer"),
+        ("server", response, "server"),
+        ("response_content_type", response, "content-type"),
+    ] {
+        match record.get(key) {
+            Some(told) => assert_eq!(told.as_str(), truth.field(name).as_deref(), "{key}: {what}"),
+            None => is_whole &= truth.field(name).is_none(),
+        }
+    }
+    match record.get("status") {
+        Some(status) => {
+            assert_eq!(response.field(":status"), Some(status.to_string()), "{what}");
+        }
+        None => is_whole = false,
+    }
+    let is_complete = record["outcome"] == "complete";
+    for (key, truth) in [("request_body_bytes", request), ("response_body_bytes", response)] {
+        match record.get(key).and_then(Value::as_u64) {
+            Some(told) if is_complete => assert_eq!(told, truth.body_bytes, "{key}: {what}"),
+            Some(told) => assert!(told <= truth.body_bytes, "{key}: {what}"),
+            None => is_whole = false,
+        }
+    }
+    for status in record["interim"].as_array().into_iter().flatten() {
+        assert!(truth.interim.contains(&status.as_u64().expect("a number")), "{what}");
+    }
+    let interim_count = record["interim"].as_array().map_or(0, Vec::len);
+    assert!(interim_count <= truth.interim.len(), "{what}");
+    assert_headers(&record["request_headers"], request, &what);
+    assert_headers(&record["response_headers"], response, &what);
+    for never in ["early_response", "conflict", "pushed", "upgraded", "reset_by"] {
+        assert_eq!(record.get(never), None, "{what}");
+    }
+    is_whole && record.get("headers_unknown").is_none()
+}
+
+fn check(seed: u64, damage: Damage) -> (usize, usize) {
+    let mut random = Random(seed);
+    let dialogue = dialogue(&mut random);
+    let records = records(&frames(&dialogue, damage, &mut random));
+    let mut streams: Vec<_> = records.iter().map(|record| record["stream"].as_u64()).collect();
+    streams.sort_unstable();
+    let told_count = streams.len();
+    streams.dedup();
+    assert_eq!(streams.len(), told_count, "a stream was told twice: {records:?}");
+    let whole = records.iter().filter(|record| assert_true(record, &dialogue)).count();
+    (whole, dialogue.exchanges.len())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Without a loss, everything is told.
+    #[test]
+    fn without_a_loss_everything_is_told(
+        seed: u64,
+        segment_bytes in prop_oneof![Just(1_usize), 2..60_usize, Just(1448), Just(1 << 14)],
+    ) {
+        let damage =
+            Damage { late_count: 0, loss_percent: 0, segment_bytes, has_one_side: None };
+        let (whole, count) = check(seed, damage);
+        prop_assert_eq!(whole, count);
+    }
+
+    /// With losses, with a late start, or with one direction alone, nothing is told that is wrong.
+    #[test]
+    fn nothing_that_is_told_is_wrong(
+        seed: u64,
+        late_count in prop_oneof![Just(0_usize), 1..60_usize],
+        loss_percent in prop_oneof![Just(0_usize), Just(3), Just(15), Just(50)],
+        segment_bytes in prop_oneof![5..60_usize, Just(536), Just(1448)],
+        has_one_side in prop_oneof![4 => Just(None), 1 => Just(Some(Client)), 1 => Just(Some(Server))],
+    ) {
+        check(seed, Damage { late_count, loss_percent, segment_bytes, has_one_side });
+    }
+}
