@@ -26,10 +26,22 @@ class Capture:
         self.it, self.name = it, name
         self.lines, self.said = it.folder / f"{name}.jsonl", it.folder / f"{name}.err"
         program = os.environ.get("HTTPLINES", lab.ROOT / "target/release/httplines")
-        command = [program, "-i", f"wire{end}", "-B", "32768", "--all-headers", "-o", self.lines, *options]
+        command = [
+            program,
+            "-i",
+            f"wire{end}",
+            "-B",
+            "32768",
+            "--all-headers",
+            "-o",
+            self.lines,
+            *options,
+        ]
         self.process = it.start((it.client, it.server)[end], command, self.said.name)
         lab.await_that(
-            f"capture {name} begins", lambda: "capturing on" in self.said.read_text(), ended=[self.process]
+            f"capture {name} begins",
+            lambda: "capturing on" in self.said.read_text(),
+            ended=[self.process],
         )
 
     def end(self):
@@ -73,8 +85,14 @@ def start_servers(it):
                 location /echo {{ client_body_buffer_size 8m; return 200 hello; }} }}
         }}"""
     )
-    nginx = it.start(it.server, ["nginx", "-e", it.folder / "nginx.err", "-c", it.folder / "nginx.conf"], "nginx.out")
-    nghttpd = it.start(it.server, f"nghttpd --no-tls -a {lab.SERVER} -d {docs} {NGHTTPD}".split(), "nghttpd.out")
+    nginx = it.start(
+        it.server,
+        ["nginx", "-e", it.folder / "nginx.err", "-c", it.folder / "nginx.conf"],
+        "nginx.out",
+    )
+    nghttpd = it.start(
+        it.server, f"nghttpd --no-tls -a {lab.SERVER} -d {docs} {NGHTTPD}".split(), "nghttpd.out"
+    )
     nghttpx = it.start(
         it.server,
         f"nghttpx -f {lab.SERVER},{NGHTTPX};no-tls -b 127.0.0.1,{NGINX_1} --accesslog-file={it.folder}/nghttpx.log "
@@ -82,12 +100,18 @@ def start_servers(it):
         + ["--accesslog-format=$method $path $status $body_bytes_sent"],
         "nghttpx.out",
     )
-    it.start(it.server, ["node", HERE / "http2_peer.js", "serve", lab.SERVER, NODE], "node-server.log")
+    it.start(
+        it.server, ["node", HERE / "http2_peer.js", "serve", lab.SERVER, NODE], "node-server.log"
+    )
     listening = lambda: subprocess.run(
         ["ip", "netns", "exec", it.server, "ss", "-Hltn"], capture_output=True, text=True
     ).stdout
     for port in (NGINX, NGINX_1, NGHTTPD, NGHTTPX, NODE):
-        lab.await_that(f"port {port} is open", lambda: f":{port} " in listening(), ended=[nginx, nghttpd, nghttpx])
+        lab.await_that(
+            f"port {port} is open",
+            lambda: f":{port} " in listening(),
+            ended=[nginx, nghttpd, nghttpx],
+        )
 
 
 def run(it, command, said, may_fail=0):
@@ -98,7 +122,9 @@ def run(it, command, said, may_fail=0):
     except subprocess.TimeoutExpired:
         lab.fail(f"{command[0]} hangs")
     if process.returncode not in (0, may_fail):
-        lab.fail(f"{command} ended with {process.returncode}: {(it.folder / said).read_text()[-2000:]}")
+        lab.fail(
+            f"{command} ended with {process.returncode}: {(it.folder / said).read_text()[-2000:]}"
+        )
 
 
 def drive(it):
@@ -116,17 +142,62 @@ def drive(it):
     run(it, [*curl, "-I", f"{at}:{NGINX}/1000?head"], "curl.out")
     # Upgrade: h2c, which only nghttpx takes; nginx goes on in HTTP/1.
     for port in (NGHTTPX, NGINX_1):
-        run(it, ["curl", "-sS", "-o", "/dev/null", "--http2", f"{at}:{port}/20000?upgrade"], "curl.out")
+        run(
+            it,
+            ["curl", "-sS", "-o", "/dev/null", "--http2", f"{at}:{port}/20000?upgrade"],
+            "curl.out",
+        )
     # h2load: many streams at a time.
-    (it.folder / "uris").write_text("".join(f"{at}:{NGINX}/{size}?h2load={n}\n" for n, size in enumerate((0, 1, 1000, 20_000, 7) * 20)))
-    run(it, ["h2load", "-n", "3000", "-c", "6", "-m", "20", "-t", "1", "-i", it.folder / "uris"], "h2load.out")
+    (it.folder / "uris").write_text(
+        "".join(
+            f"{at}:{NGINX}/{size}?h2load={n}\n"
+            for n, size in enumerate((0, 1, 1000, 20_000, 7) * 20)
+        )
+    )
+    run(
+        it,
+        ["h2load", "-n", "3000", "-c", "6", "-m", "20", "-t", "1", "-i", it.folder / "uris"],
+        "h2load.out",
+    )
     for path in ("300000", "1000"):
-        run(it, ["h2load", "-n", "400", "-c", "4", "-m", "10", "-t", "1", f"--log-file={it.folder}/h2load-{path}.log", f"{at}:{NGHTTPD}/{path}?h2load"], "h2load.out")
+        run(
+            it,
+            [
+                "h2load",
+                "-n",
+                "400",
+                "-c",
+                "4",
+                "-m",
+                "10",
+                "-t",
+                "1",
+                f"--log-file={it.folder}/h2load-{path}.log",
+                f"{at}:{NGHTTPD}/{path}?h2load",
+            ],
+            "h2load.out",
+        )
     # nghttp: priorities, padding, a header block that needs CONTINUATION, a small table.
-    for options in (["-n"], ["-n", "-b", "100"], ["-n", "-c", "0"], ["-n", "-H", "x-long: " + "z" * 30_000]):
+    for options in (
+        ["-n"],
+        ["-n", "-b", "100"],
+        ["-n", "-c", "0"],
+        ["-n", "-H", "x-long: " + "z" * 30_000],
+    ):
         run(it, ["nghttp", *options, f"{at}:{NGHTTPX}/1000?nghttp={len(options)}"], "nghttp.out")
     node = subprocess.Popen(
-        ["ip", "netns", "exec", it.client, "node", str(HERE / "http2_peer.js"), "drive", lab.SERVER, str(NODE), "300"],
+        [
+            "ip",
+            "netns",
+            "exec",
+            it.client,
+            "node",
+            str(HERE / "http2_peer.js"),
+            "drive",
+            lab.SERVER,
+            str(NODE),
+            "300",
+        ],
         stdin=subprocess.DEVNULL,
         stdout=open(it.folder / "node-client.log", "ab"),
     )
@@ -183,15 +254,26 @@ def check(it, records):
     ]
     expect("h2load", [shown(it) for it in of_nghttpd if "h2load" in it["target"]], logged)
     by_node = [it for it in of_port(records, NODE)]
-    check_node(it, by_node, "node's client", "node-client.log", "request_body_bytes", "response_body_bytes")
-    check_node(it, by_node, "node's server", "node-server.log", "response_body_bytes", "request_body_bytes")
+    check_node(
+        it, by_node, "node's client", "node-client.log", "request_body_bytes", "response_body_bytes"
+    )
+    check_node(
+        it, by_node, "node's server", "node-server.log", "response_body_bytes", "request_body_bytes"
+    )
 
 
 CODES = {0: None, 7: "refused_stream", 8: "cancel"}
 
 
 def check_node(it, records, what, log, sent, got):
-    shown = lambda it: (it["method"], it["target"], it.get("status"), it.get("reset_code"), it.get(sent, 0), it.get(got, 0))
+    shown = lambda it: (
+        it["method"],
+        it["target"],
+        it.get("status"),
+        it.get("reset_code"),
+        it.get(sent, 0),
+        it.get(got, 0),
+    )
     logged = [
         (it["method"], it["target"], it.get("status"), CODES[it["reset"]], it["sent"], it["got"])
         for it in lines_of(it.folder / log)
@@ -231,13 +313,26 @@ def joined_late(it):
     for log in ("node-client.log", "node-server.log"):
         (it.folder / log).write_text("")
     node = subprocess.Popen(
-        ["ip", "netns", "exec", it.client, "node", str(HERE / "http2_peer.js"), "drive", lab.SERVER, str(NODE), "100"],
+        [
+            "ip",
+            "netns",
+            "exec",
+            it.client,
+            "node",
+            str(HERE / "http2_peer.js"),
+            "drive",
+            lab.SERVER,
+            str(NODE),
+            "100",
+        ],
         stdin=subprocess.PIPE,
         stdout=open(it.folder / "node-client.log", "ab"),
     )
     it.processes.append(node)
     log = it.folder / "node-client.log"
-    lab.await_that("the first part is over", lambda: log.read_text().count('"done"') == 1, ended=[node])
+    lab.await_that(
+        "the first part is over", lambda: log.read_text().count('"done"') == 1, ended=[node]
+    )
     captures = [Capture(it, f"late-{name}", end, options) for name, end, options in CAPTURES]
     log.write_text("")
     node.stdin.write(b"go\n")
@@ -248,7 +343,9 @@ def joined_late(it):
     for other, others in told[1:]:
         if others != records:
             differ = [(one, two) for one, two in zip(records, others) if one != two]
-            lab.fail(f"{first.name} has {len(records)}, {other.name} {len(others)}: {json.dumps(differ[:1])[:3000]}")
+            lab.fail(
+                f"{first.name} has {len(records)}, {other.name} {len(others)}: {json.dumps(differ[:1])[:3000]}"
+            )
     check_late(records, log)
 
 
@@ -264,7 +361,9 @@ def check_late(records, log):
     told = {record.get("target"): record for record in records}
     logged = {line["target"]: line for line in lines_of(log)}
     if told.keys() != logged.keys() or len(records) != len(logged):
-        lab.fail(f"joined late: {len(records)} records for {len(logged)}: {told.keys() ^ logged.keys()}")
+        lab.fail(
+            f"joined late: {len(records)} records for {len(logged)}: {told.keys() ^ logged.keys()}"
+        )
     absent = collections.Counter()
     for target, line in logged.items():
         record = told[target]
@@ -275,7 +374,11 @@ def check_late(records, log):
             ("request_body_bytes", line["sent"]),
             ("response_body_bytes", None if line["reset"] else line["got"]),
         ):
-            is_unknown = name in ("method", "status") and name not in record and record.get("headers_unknown", 0) > 0
+            is_unknown = (
+                name in ("method", "status")
+                and name not in record
+                and record.get("headers_unknown", 0) > 0
+            )
             absent[name] += is_unknown
             if not is_unknown and truth is not None and record.get(name) != truth:
                 lab.fail(f"joined late: {name} is {truth}: {record}")

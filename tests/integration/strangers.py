@@ -1,6 +1,7 @@
 """Connections of other protocols that are open before the capture begins, in segments of Ethernet's
-size: Redis, MariaDB, Kafka, TLS, and random bytes behind a zero. The filter must take none of their
-segments for frames of HTTP/2."""
+size: Redis, MariaDB, Kafka, TLS, random bytes behind a zero, and numbers behind a size. None is called
+HTTP/2, and nearly no segment passes the filter: random bytes may look like the first line of a request,
+and numbers like frames."""
 
 import os
 import pathlib
@@ -62,8 +63,12 @@ def content(numbers, size):
     if kind == 1:
         return bytes(size)
     if kind == 2:
-        return b"".join(numbers.randrange(70_000).to_bytes(4, "big") for _ in range(size // 4 + 1))[:size]
-    return b"".join(numbers.randrange(70_000).to_bytes(4, "little") for _ in range(size // 4 + 1))[:size]
+        return b"".join(numbers.randrange(70_000).to_bytes(4, "big") for _ in range(size // 4 + 1))[
+            :size
+        ]
+    return b"".join(numbers.randrange(70_000).to_bytes(4, "little") for _ in range(size // 4 + 1))[
+        :size
+    ]
 
 
 class Random:
@@ -156,7 +161,9 @@ class MariaDb:
             f"mariadbd --no-defaults --user=root --datadir={data} --socket={path} --port=3306 "
             "--bind-address=127.0.0.1 --skip-grant-tables --max-allowed-packet=64M"
         )
-        self.server = subprocess.Popen(serve.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.server = subprocess.Popen(
+            serve.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         lab.await_that("MariaDB listens", lambda: is_open(3306), ended=[self.server])
         query = "mariadb --no-defaults --host=127.0.0.1 --protocol=tcp --unbuffered --batch --quick --max-allowed-packet=64M"
         self.client = subprocess.Popen(
@@ -178,7 +185,14 @@ class MariaDb:
         while asked < BYTES:
             size = numbers.choice((1, 252, 508, 764, 1020, 4000, 60_000))
             rows = numbers.choice((1, 10, 200))
-            column = numbers.choice((f"RANDOM_BYTES(LEAST({size}, 1024))", f"REPEAT(x'00', {size})", f"REPEAT('a', {size})", "seq"))
+            column = numbers.choice(
+                (
+                    f"RANDOM_BYTES(LEAST({size}, 1024))",
+                    f"REPEAT(x'00', {size})",
+                    f"REPEAT('a', {size})",
+                    "seq",
+                )
+            )
             self.ask(f"SELECT {column} FROM test.seq_1_to_{rows}")
             self.ask(f"SELECT LENGTH('{'b' * size}')")
             asked += size * rows
@@ -226,7 +240,14 @@ def is_open(port):
     return True
 
 
-PROTOCOLS = {"random": Random, "numbers": Numbers, "tls": Tls, "redis": Redis, "mariadb": MariaDb, "kafka": Kafka}
+PROTOCOLS = {
+    "random": Random,
+    "numbers": Numbers,
+    "tls": Tls,
+    "redis": Redis,
+    "mariadb": MariaDb,
+    "kafka": Kafka,
+}
 
 
 def inside(name, room):
@@ -281,10 +302,12 @@ def main():
         process.wait()
         offered = count(totals, r"offered +(\d+)")
         looked_at = sum(count(totals, rf"\b(\d+) {of}\b") for of in ("tls", "other"))
-        passed = count(totals, r"= \d+ rejected \+ (\d+) passed")
-        if looked_at < 1000 or passed or "HTTP/2" in totals:
-            lab.fail(f"{name}: {passed} of {looked_at} segments passed:\n{totals}")
-        lab.say(f"    {name}: none of {looked_at} segments with data passed, of {offered} frames")
+        admitted = count(totals, r"\b(\d+) admitted\b")
+        if looked_at < 1000 or admitted > looked_at // 1000 or "HTTP/2" in totals:
+            lab.fail(f"{name}: {admitted} connections began in {looked_at} segments:\n{totals}")
+        lab.say(
+            f"    {name}: {admitted} of {looked_at} segments seemed to begin a message, of {offered} frames"
+        )
 
 
 if __name__ == "__main__":
