@@ -1,7 +1,7 @@
 """HTTP/2 in clear between real clients and servers: curl, h2load, nghttp and Node, nginx, nghttpd,
 nghttpx and Node. Captured at both ends, with the filter and without, on one shard and on two, with
-superpackets and without: all captures tell the same records, and they are what the peers logged. Then a
-capture that begins in the middle of a connection, with the filter."""
+superpackets and without: all captures tell the same records, and they are what the peers logged.
+Then captures that begin in the middle of a connection."""
 
 import collections
 import json
@@ -95,7 +95,8 @@ def start_servers(it):
     )
     nghttpx = it.start(
         it.server,
-        f"nghttpx -f {lab.SERVER},{NGHTTPX};no-tls -b 127.0.0.1,{NGINX_1} --accesslog-file={it.folder}/nghttpx.log "
+        f"nghttpx -f {lab.SERVER},{NGHTTPX};no-tls -b 127.0.0.1,{NGINX_1} "
+        f"--accesslog-file={it.folder}/nghttpx.log "
         "--conf=/dev/null --workers=1 --errorlog-file=/dev/null".split()
         + ["--accesslog-format=$method $path $status $body_bytes_sent"],
         "nghttpx.out",
@@ -216,7 +217,8 @@ def expect(what, told, logged):
     if told != logged:
         missing, more = logged - told, told - logged
         lab.fail(
-            f"{what}: {missing.total()} of {logged.total()} are missing, such as {list(missing.items())[:5]}; "
+            f"{what}: {missing.total()} of {logged.total()} are missing, such as "
+            f"{list(missing.items())[:5]}; "
             f"{more.total()} are too many, such as {list(more.items())[:5]}"
         )
     lab.say(f"    {what}: {logged.total()} exchanges as logged")
@@ -301,7 +303,8 @@ def all_shapes(it, offloads):
         if others != records:
             differ = [(one, two) for one, two in zip(records, others) if one != two]
             lab.fail(
-                f"{first.name} has {len(records)} records, {other.name} {len(others)}; the first that differ: "
+                f"{first.name} has {len(records)} records, {other.name} {len(others)}; "
+                "the first that differ: "
                 f"{json.dumps(differ[:1])[:3000]}"
             )
     lab.say(f"    offloads {offloads}: {len(records)} records, the same in {len(told)} captures")
@@ -344,7 +347,8 @@ def joined_late(it):
         if others != records:
             differ = [(one, two) for one, two in zip(records, others) if one != two]
             lab.fail(
-                f"{first.name} has {len(records)}, {other.name} {len(others)}: {json.dumps(differ[:1])[:3000]}"
+                f"{first.name} has {len(records)}, {other.name} {len(others)}: "
+                f"{json.dumps(differ[:1])[:3000]}"
             )
     check_late(records, log)
 
@@ -355,9 +359,9 @@ def in_order_late(records):
 
 
 def check_late(records, log):
-    """Every exchange of the second part is there by its target, since Node puts no path into a table. A
-    method or a status that the first part put there is absent, and counted as unknown; nothing is
-    wrong."""
+    """Every exchange of the second part is there by its target, since Node puts no path into a
+    table. A method or a status that the first part put there is absent, and counted as unknown;
+    nothing is wrong."""
     told = {record.get("target"): record for record in records}
     logged = {line["target"]: line for line in lines_of(log)}
     if told.keys() != logged.keys() or len(records) != len(logged):
@@ -385,8 +389,8 @@ def check_late(records, log):
     if absent["method"] + absent["status"] > len(logged) // 4:
         lab.fail(f"joined late: too much is unknown: {absent}")
     lab.say(
-        f"    joined late: {len(logged)} exchanges as logged; of {absent['method']} the method is unknown, of "
-        f"{absent['status']} the status"
+        f"    joined late: {len(logged)} exchanges as logged; of {absent['method']} the method is "
+        f"unknown, of {absent['status']} the status"
     )
 
 

@@ -1,8 +1,8 @@
 'use strict';
 // Both ends of HTTP/2 in clear, for http2.py. Each prints a line of JSON for every exchange it had.
 //   node http2_peer.js serve ADDRESS PORT
-//   node http2_peer.js drive ADDRESS PORT COUNT     COUNT exchanges on one connection, then COUNT more
-//                                                   for each line on standard input
+//   node http2_peer.js drive ADDRESS PORT COUNT    COUNT exchanges on one connection, and COUNT
+//                                                  more for each line on standard input
 
 const http2 = require('http2');
 const readline = require('readline');
@@ -30,9 +30,16 @@ function serve() {
         stream.on('end', () => {
             const body = FILL.subarray(0, Number(size));
             const answers = {
-                length: () => (stream.respond({ ':status': 200, 'content-length': size, 'x-n': told.target }), send(body)),
-                status: () => (stream.respond({ ':status': Number(size) }, { endStream: true })),
-                hints: () => (stream.additionalHeaders({ ':status': 103, link: '</a>' }), stream.respond({ ':status': 200 }), send(body)),
+                length: () => {
+                    stream.respond({ ':status': 200, 'content-length': size, 'x-n': told.target });
+                    send(body);
+                },
+                status: () => stream.respond({ ':status': Number(size) }, { endStream: true }),
+                hints: () => {
+                    stream.additionalHeaders({ ':status': 103, link: '</a>' });
+                    stream.respond({ ':status': 200 });
+                    send(body);
+                },
                 trailers: () => {
                     stream.respond({ ':status': 200 }, { waitForTrailers: true });
                     stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': size }));

@@ -1,7 +1,7 @@
-"""Connections of other protocols that are open before the capture begins, in segments of Ethernet's
-size: Redis, MariaDB, Kafka, TLS, random bytes behind a zero, and numbers behind a size. None is called
-HTTP/2, and nearly no segment passes the filter: random bytes may look like the first line of a request,
-and numbers like frames."""
+"""Connections of other protocols that are open before the capture begins, in segments of
+Ethernet's size: Redis, MariaDB, Kafka, TLS, random bytes behind a zero, and numbers behind a size.
+None is called HTTP/2, and nearly no segment passes the filter: random bytes may look like the first
+line of a request, and numbers like frames."""
 
 import os
 import pathlib
@@ -155,7 +155,10 @@ class Redis:
 class MariaDb:
     def start(self, room):
         data, path = room / "mariadb", room / "mariadb.sock"
-        install = f"mariadb-install-db --no-defaults --user=root --datadir={data} --auth-root-authentication-method=normal"
+        install = (
+            f"mariadb-install-db --no-defaults --user=root --datadir={data} "
+            "--auth-root-authentication-method=normal"
+        )
         subprocess.run(install.split(), check=True, capture_output=True)
         serve = (
             f"mariadbd --no-defaults --user=root --datadir={data} --socket={path} --port=3306 "
@@ -165,7 +168,10 @@ class MariaDb:
             serve.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         lab.await_that("MariaDB listens", lambda: is_open(3306), ended=[self.server])
-        query = "mariadb --no-defaults --host=127.0.0.1 --protocol=tcp --unbuffered --batch --quick --max-allowed-packet=64M"
+        query = (
+            "mariadb --no-defaults --host=127.0.0.1 --protocol=tcp --unbuffered --batch --quick "
+            "--max-allowed-packet=64M"
+        )
         self.client = subprocess.Popen(
             query.split(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
@@ -306,7 +312,8 @@ def main():
         if looked_at < 1000 or admitted > looked_at // 1000 or "HTTP/2" in totals:
             lab.fail(f"{name}: {admitted} connections began in {looked_at} segments:\n{totals}")
         lab.say(
-            f"    {name}: {admitted} of {looked_at} segments seemed to begin a message, of {offered} frames"
+            f"    {name}: {admitted} of {looked_at} segments seemed to begin a message, "
+            f"of {offered} frames"
         )
 
 
