@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Whether a segment's payload begins like a message, or with frames of HTTP/2.
+ * Whether a segment's payload begins like a message, or like frames of HTTP/2.
  */
 #ifndef HTTPLINES_MESSAGE_H
 #define HTTPLINES_MESSAGE_H
