@@ -379,7 +379,8 @@ def check_late(records, log):
             ("response_body_bytes", None if line["reset"] else line["got"]),
         ):
             is_unknown = (
-                name in ("method", "status")
+                truth is not None
+                and name in ("method", "status")
                 and name not in record
                 and record.get("headers_unknown", 0) > 0
             )
