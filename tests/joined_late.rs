@@ -170,6 +170,24 @@ fn what_looks_like_a_frame_once_is_not_called_http2() {
     assert_eq!(told.stats.protocol.flows.of(Kind::Http2), 0);
 }
 
+/// Frames of one side, which a stranger may have sent, do not hide a connection of HTTP/1.
+#[test]
+fn frames_of_one_side_do_not_hide_a_connection_of_http1() {
+    for sender in 0..2 {
+        let mut talk = Talk::new();
+        let ping = http2_frame(6, 0, 0, b"12345678");
+        talk.segment(sender, ACK, &[ping.clone(), ping].concat());
+        for n in 0..6 {
+            talk.segment(0, ACK, format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            talk.segment(1, ACK, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab");
+        }
+        let told = talk.told(2, &[]);
+        assert!(shown(&told.records).contains(&"/2 200".to_string()), "{:?}", told.records);
+        assert_eq!(told.stats.protocol.flows.of(Kind::Http1), 1);
+        assert_eq!(told.stats.protocol.http2.connections, 0);
+    }
+}
+
 /// Needs CAP_BPF; otherwise each test reports that it was skipped.
 mod root {
     use super::*;
