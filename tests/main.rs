@@ -40,6 +40,7 @@ mod habits;
 mod headers;
 mod hpack;
 mod http2;
+mod http2_attacks;
 mod http2_losses;
 mod interfaces;
 mod joined_late;

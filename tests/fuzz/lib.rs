@@ -4,6 +4,7 @@
 pub mod blocks;
 pub mod capture;
 pub mod frames;
+pub mod http2;
 pub mod record;
 pub mod segments;
 pub mod talk;

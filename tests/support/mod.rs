@@ -12,6 +12,7 @@ pub mod found;
 pub mod fragment;
 pub mod hpack;
 pub mod http2;
+pub mod http2_attacks;
 pub mod kernel_flow;
 pub mod kernel_packet;
 pub mod keys;

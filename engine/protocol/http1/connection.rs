@@ -29,6 +29,9 @@ mod retransmission;
 /// some hundreds.
 const UNCLEAR_BYTES_MAX: u64 = 4096;
 
+/// The first line of the preface of HTTP/2, for a connection whose handshake was not captured.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// What the connection has carried so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Spoken {
@@ -127,7 +130,8 @@ impl Http1Connection {
     /// over; HTTP/2 hands it back if it is none.
     #[cold]
     pub(super) fn leaves_to_frames(&mut self, payload: &[u8], meta: &SegmentMeta) -> bool {
-        let is_leaving = meta.is_frame_start && looks_like_frames(payload);
+        let is_leaving = meta.is_frame_start
+            && (looks_like_frames(payload) || payload.starts_with(PREFACE_LINE));
         if is_leaving {
             self.leave_to(ProtocolKind::Http2, meta.seq, None);
         }

@@ -509,8 +509,8 @@ impl Http2Connection {
         self.resets.free(pool);
     }
 
-    /// Frees the tables of header fields. What refers to them is unknown from now on. Returns
-    /// whether that freed anything.
+    /// Frees the tables of header fields. What refers to them is unknown from now on. Returns false
+    /// if there are none, and nothing but the end of the connection frees enough.
     pub fn relieve<S>(&mut self, cx: &mut Context<'_, S>) -> bool {
         let has_any = self.sides.iter().any(|side| side.table_bytes > 0);
         for side in &mut self.sides {
@@ -519,7 +519,7 @@ impl Http2Connection {
                 side.count_table(&mut cx.shared.recorder.pool);
             }
         }
-        has_any
+        has_any || !self.has_open() && !cx.shared.is_very_short()
     }
 
     /// How much memory it takes, weighted by its age.
@@ -529,6 +529,10 @@ impl Http2Connection {
         };
         let sides: usize = self.sides.iter().map(of_side).sum();
         let exchanges = self.streams.count() * size_of::<Exchange>();
+        if sides + exchanges == 0 {
+            // Others are to give way first.
+            return 1;
+        }
         let bytes = CONNECTION_BYTES + sides + exchanges;
         flow::memory_weight(bytes as u64, now, quiet_since)
     }

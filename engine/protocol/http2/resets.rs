@@ -1,5 +1,5 @@
-//! Streams that the client has reset. What the server sent before it read the reset still belongs to
-//! them: so they stay open until the server sends something that acknowledges the reset.
+//! Streams that the client has reset. What the server sent before it read the reset still belongs
+//! to them: so they stay open until the server sends something that acknowledges the reset.
 
 use super::connection::Http2Connection;
 use super::streams::Reset;

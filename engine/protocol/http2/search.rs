@@ -1,5 +1,5 @@
-//! How the place of a direction is lost, and found again: at the beginnings of segments only, by the
-//! heads of two frames in a row, or by a frame that ends where a segment does.
+//! How the place of a direction is lost, and found again: at the beginnings of segments only, by
+//! the heads of two frames in a row, or by a frame that ends where a segment does.
 //!
 //! On a connection that was joined late, this is also what shows that it speaks HTTP/2. Other
 //! protocols begin their messages with a length, too, and some look like a frame. So it takes two

@@ -201,11 +201,15 @@ mod tests {
     proptest! {
         /// It agrees with a set of all numbers seen.
         #[test]
-        fn numbers_are_new_once(steps in prop::collection::vec((0..700_u32, any::<bool>()), 0..60)) {
+        fn numbers_are_new_once(
+            steps in prop::collection::vec((0..700_u32, any::<bool>()), 0..60),
+        ) {
             let (mut numbers, mut seen, mut greatest) = (SeenNumbers::default(), BTreeSet::new(), 0);
             for (step, is_ahead) in steps {
-                let number =
-                    if is_ahead { greatest + step % 40 } else { u32::saturating_sub(greatest, step) };
+                let number = match is_ahead {
+                    true => greatest + step % 40,
+                    false => u32::saturating_sub(greatest, step),
+                };
                 let is_in_window = number + SeenNumbers::WINDOW > greatest;
                 prop_assert_eq!(numbers.is_new(number), !seen.contains(&number) && is_in_window);
                 if numbers.is_new(number) {

@@ -1,0 +1,141 @@
+//! Attacks by HTTP/2: memory is bounded and counted, and what is told stays true.
+
+use crate::support::attack_harness::{Attack, held_now, small, watch_attack};
+use crate::support::http2_attacks as attacks;
+use httplines::config::Config;
+use httplines::pipeline::{Pipeline, PipelineStats};
+use httplines::record::Event;
+use std::net::IpAddr;
+
+/// As in `bounds.rs`.
+const FLOW_BYTES: usize = 256 + 32 + 8 + 96 + 48;
+/// See [`FLOW_BYTES`].
+const KEPT_SHARE: usize = 16;
+/// Everything else in a shard.
+const REST_BYTES: usize = 3 << 19;
+
+/// Asserts that the attack never takes more memory than is counted, nor more than is allowed.
+fn hold(config: &Config, frame_count: u64, attack: impl Attack) -> PipelineStats {
+    let before = held_now();
+    let mut pipeline = Pipeline::new(config, |_: Event<'_>| {});
+    let limit = config.http.held_bytes_shard_max;
+    watch_attack(&mut pipeline, frame_count, attack, |pipeline| {
+        let flow_count = (pipeline.stats().flow.flows as usize).min(config.flow.flow_count_max);
+        let counted = pipeline.held_bytes()[1];
+        assert!(counted <= limit + (1 << 18), "{counted} bytes are counted");
+        let bound = counted + flow_count * FLOW_BYTES + limit / KEPT_SHARE + REST_BYTES;
+        let held = (held_now() - before) as usize;
+        assert!(held <= bound, "{held} bytes, {counted} counted");
+    });
+    let stats = pipeline.stats();
+    pipeline.finish();
+    assert_eq!((pipeline.exchanges_in_use(), pipeline.held_bytes()), (0, [0, 0]));
+    stats
+}
+
+fn config() -> Config {
+    let mut config = small();
+    config.flow.flow_count_max = 20_000;
+    config.http.held_bytes_shard_max = 16 << 20;
+    config
+}
+
+#[test]
+fn a_bomb_of_indices() {
+    for flow_count in [1, 300] {
+        let http2 = hold(&config(), 1200, attacks::bombs(flow_count)).protocol.http2;
+        match flow_count {
+            1 => assert_eq!(http2.blocks_cut, 1199, "one for each bomb"),
+            _ => assert!(http2.blocks_cut > 300, "{http2:?}"),
+        }
+        assert_eq!((http2.fields_unknown, http2.blocks_faulty), (0, 0));
+    }
+}
+
+#[test]
+fn continuation_without_end() {
+    for len_bytes in [0, 1, 900] {
+        for flow_count in [1, 300] {
+            let http2 =
+                hold(&config(), 1200, attacks::continuations(flow_count, len_bytes)).protocol.http2;
+            assert_eq!(http2.connections, flow_count);
+            assert_eq!(http2.places_lost, 0);
+            let is_cut = http2.blocks_cut > 0;
+            // Empty frames move no bound.
+            assert_eq!(is_cut, len_bytes > 0, "{http2:?}");
+        }
+    }
+}
+
+#[test]
+fn rapid_resets() {
+    for flow_count in [1, 300] {
+        let protocol = hold(&config(), 600, attacks::rapid_resets(flow_count)).protocol;
+        match flow_count {
+            1 => assert_eq!(protocol.exchanges.requests, 599_000),
+            _ => assert!(protocol.exchanges.requests > 100_000, "{protocol:?}"),
+        }
+        assert_eq!(protocol.http2.streams_given_up, 0);
+    }
+}
+
+#[test]
+fn tables_that_are_said_to_be_huge() {
+    for flow_count in [1, 300] {
+        let http2 = hold(&config(), 3000, attacks::greedy_tables(flow_count)).protocol.http2;
+        assert_eq!(http2.connections, flow_count);
+    }
+}
+
+#[test]
+fn streams_that_never_end() {
+    for flow_count in [1, 300] {
+        let http2 = hold(&config(), 600, attacks::open_streams(flow_count)).protocol.http2;
+        assert!(http2.streams_given_up > 0, "{http2:?}");
+    }
+}
+
+/// Quiet connections lose their tables where memory runs short. Then what refers to them is unknown,
+/// and never wrong.
+#[test]
+fn many_idle_connections_with_full_tables() {
+    const COUNT: u64 = 10_000;
+    let (mut known, mut unknown) = (0_u64, 0_u64);
+    {
+        let sink = |event: Event<'_>| {
+            let exchange = match event {
+                Event::Exchange(exchange) => exchange,
+                Event::Message(_) => return,
+            };
+            let http2 = exchange.http2.expect("it is HTTP/2");
+            unknown += u64::from(http2.headers_unknown > 0);
+            let client = exchange.flow.client.index();
+            let ip = match exchange.flow.key.ip(client) {
+                IpAddr::V4(ip) => u32::from(ip),
+                IpAddr::V6(ip) => panic!("{ip}"),
+            };
+            let place = u64::from(ip - 0xac10_0000) * 50_000
+                + u64::from(exchange.flow.key.port(client) - 1024);
+            let mark = b'a' + (place % 26) as u8;
+            for message in [&exchange.request, &exchange.response] {
+                if let Some(value) = message.header("x") {
+                    assert!(value.iter().all(|byte| *byte == mark), "of another connection");
+                    assert_eq!(value.len(), 3900);
+                    known += 1;
+                }
+            }
+        };
+        let mut config = config();
+        config.http.held_bytes_shard_max = 32 << 20;
+        let limit = config.http.held_bytes_shard_max;
+        let mut pipeline = Pipeline::new(&config, sink);
+        watch_attack(&mut pipeline, 6 * COUNT, attacks::full_tables(COUNT), |pipeline| {
+            assert!(pipeline.held_bytes()[1] <= limit, "{:?}", pipeline.held_bytes());
+        });
+        let stats = pipeline.stats();
+        assert_eq!(stats.protocol.http2.connections, COUNT, "{stats:?}");
+        assert_eq!(stats.protocol.exchanges.exchanges_complete, 3 * COUNT);
+        pipeline.finish();
+    }
+    assert!(known >= 2 * COUNT && unknown > COUNT, "{known} known, {unknown} with unknown fields");
+}
