@@ -1,9 +1,12 @@
 //! The command line: what can be typed, and what it means.
 
+mod capture;
+mod files;
 mod habits;
 #[cfg(test)]
 mod manual;
 mod selection;
+mod statistics;
 pub mod stderr;
 mod usage;
 mod values;
@@ -11,8 +14,7 @@ mod values;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, CommandFactory, Parser};
 use httplines::config::{
-    Choice, Config, FanoutMode, FilterMode, HeaderShape, Input, LineFormat, Network, Output,
-    PacketDirection, Restrictions, Sample,
+    Choice, Config, HeaderShape, Input, LineFormat, Network, Output, Restrictions, Sample,
 };
 use httplines::sys::affinity;
 use std::ops::RangeInclusive;
@@ -189,6 +191,9 @@ pub struct Args {
     #[arg(long, help_heading = "Output", hide_short_help = true)]
     output_per_shard: bool,
 
+    #[command(flatten)]
+    files: files::FilesArgs,
+
     /// Also report these headers: Via,X-Request-Id (JSON)
     ///
     /// Repeat the option, or separate names with commas.
@@ -242,6 +247,9 @@ pub struct Args {
 
     #[command(flatten)]
     selection: selection::SelectionArgs,
+
+    #[command(flatten)]
+    statistics: statistics::StatisticsArgs,
 
     /// Worker threads [default: one per CPU; for a file 1]
     #[arg(long, value_name = "N", help_heading = "Limits")]
@@ -462,6 +470,9 @@ impl Args {
                 "--only and --except are for JSON lines, because a text line is written before \
                  its exchange is over: add -o FILE, or -o - for standard output"
             }
+            _ if self.statistics.is_wanted() && !(is_live && self.is_to_json_file()) => {
+                statistics::NEEDS_FILE
+            }
             _ => return Ok(()),
         };
         Err(refusal.to_string())
@@ -475,6 +486,10 @@ impl Args {
     /// Whether lines go to a file, and not to standard output.
     pub fn is_to_file(&self) -> bool {
         self.output.as_ref().is_some_and(|path| path.as_os_str() != "-")
+    }
+
+    fn is_to_json_file(&self) -> bool {
+        self.is_to_file() && self.format() == FormatArg::Json
     }
 
     fn format(&self) -> FormatArg {
@@ -525,46 +540,6 @@ impl Args {
         }
     }
 
-    fn configure_capture(&self, config: &mut Config) {
-        let capture = &mut config.capture;
-        capture.direction = match self.direction {
-            Some(DirectionArg::In) => PacketDirection::In,
-            Some(DirectionArg::Out) => PacketDirection::Out,
-            Some(DirectionArg::Inout) | None => PacketDirection::InOut,
-        };
-        capture.filter = match self.filter {
-            Some(FilterArg::Http) | None => FilterMode::Http,
-            Some(FilterArg::Off) => FilterMode::Off,
-        };
-        capture.fanout = match self.fanout {
-            Some(FanoutArg::Flow) | None => FanoutMode::Flow,
-            Some(FanoutArg::Hash) => FanoutMode::Hash,
-            Some(FanoutArg::Cpu) => FanoutMode::Cpu,
-            Some(FanoutArg::Queue) => FanoutMode::Queue,
-        };
-        capture.is_promiscuous = !self.no_promiscuous;
-        capture.is_shedding = self.shed;
-        let mut ring_kib = capture.block_count * (capture.block_bytes >> 10);
-        if let Some(kibibytes) = self.buffer_kib {
-            ring_kib = kibibytes;
-        }
-        if let Some(kibibytes) = self.block_kib {
-            capture.block_bytes = kibibytes << 10;
-        }
-        capture.block_count = ring_kib / (capture.block_bytes >> 10);
-        if let Some(milliseconds) = self.retire_timeout_ms {
-            capture.retire_timeout_ms = milliseconds;
-        }
-        if self.no_elide {
-            capture.elide_bytes_min = None;
-        } else if let Some(bytes) = self.elide_min_bytes {
-            capture.elide_bytes_min = Some(bytes);
-        }
-        if let Some(sessions) = self.sessions {
-            capture.session_count_max = sessions;
-        }
-    }
-
     fn configure_lines(&self, config: &mut Config) {
         let emit = &mut config.emit;
         emit.output = match &self.output {
@@ -576,6 +551,7 @@ impl Args {
             FormatArg::Json => LineFormat::Json,
         };
         emit.is_per_shard = self.output_per_shard;
+        emit.files = self.files.config();
         emit.extra_headers = self.headers.clone();
         emit.is_all_headers = self.all_headers;
         emit.header_shape = match self.headers_as {
@@ -586,5 +562,6 @@ impl Args {
         emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;
         emit.selection = self.selection.selection();
+        self.statistics.configure(emit);
     }
 }

@@ -4,16 +4,21 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+mod files;
 mod network;
 mod sample;
 mod selection;
 
+pub use files::{FilesConfig, KeepFree};
 pub use network::{Network, NetworkError};
 pub use sample::{Sample, SampleError};
 pub use selection::{Condition, ConditionError, Field, Selection};
 
 /// The name for all interfaces, including those that appear later.
 pub const ANY_INTERFACE: &str = "any";
+
+/// The extension of the file of statistics beside an output: `http.stats` beside `http.jsonl`.
+pub const STATS_EXTENSION: &str = "stats";
 
 /// Where frames come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,6 +248,8 @@ pub struct EmitConfig {
     pub format: LineFormat,
     /// One file per shard: `http.jsonl` becomes `http.0.jsonl`, `http.1.jsonl`, …
     pub is_per_shard: bool,
+    /// When files are closed, and which are kept.
+    pub files: FilesConfig,
     /// Bytes at which a batch of lines is handed to the writer.
     pub batch_bytes: usize,
     /// The same if a shard writes its lines itself. The kernel keeps a file in pages as large as
@@ -266,6 +273,9 @@ pub struct EmitConfig {
     pub is_query_redacted: bool,
     /// Which exchanges get a line.
     pub selection: Selection,
+    /// How often a line is added to the file of statistics beside the output, if the capture is
+    /// live and the output is a file of JSON lines; 0: there is no such file.
+    pub stats_interval_ms: u64,
 }
 
 /// A whole run.
@@ -353,6 +363,7 @@ impl Default for EmitConfig {
             output: Output::Stdout,
             format: LineFormat::Text { is_verbose: false },
             is_per_shard: false,
+            files: FilesConfig::default(),
             batch_bytes: 256 << 10,
             direct_batch_bytes: 1 << 20,
             batch_count_max: 64,
@@ -364,6 +375,7 @@ impl Default for EmitConfig {
             masked_headers: Vec::new(),
             is_query_redacted: false,
             selection: Selection::default(),
+            stats_interval_ms: 10_000,
         }
     }
 }
@@ -411,9 +423,33 @@ pub enum ConfigError {
     /// [`EmitConfig::selection`] has more than [`Selection::CONDITION_COUNT_MAX`] conditions.
     #[error("--only and --except take 64 conditions together; * and ? may join some of them")]
     ConditionCount,
+    /// [`EmitConfig::files`] closes files, and lines go to standard output or are text.
+    #[error(
+        "standard output and text lines are not rotated: -C, -G, -W, --keep-size, --keep-free and \
+             --compress need JSON lines in a file; add -o FILE, without --format text"
+    )]
+    RotateNoFile,
+    /// [`EmitConfig::files`] says what becomes of closed files, and no file is closed.
+    #[error(
+        "-W, --keep-size, --keep-free and --compress are for closed files: add -C SIZE or -G TIME"
+    )]
+    KeepWithoutRotation,
+    /// [`FilesConfig::rotate_interval`] is shorter than a second, or a limit of [`FilesConfig`] is
+    /// zero.
+    #[error("files are rotated at least one byte or one second apart, and at least one is kept")]
+    RotateZero,
+    /// [`FilesConfig::is_compressed`] without the feature `cli`.
+    #[error("this build cannot compress files: it has no zstd (the feature cli)")]
+    NoCompression,
     /// [`EmitConfig::batch_bytes`] or [`EmitConfig::direct_batch_bytes`] is too small.
     #[error("a batch must hold at least two lines of maximum length")]
     BatchBytes,
+    /// [`EmitConfig::output`] has the name of the file of statistics.
+    #[error(
+        "the name of the output ends with .stats, as that of the file of statistics beside it \
+         does: name another, such as http.jsonl, or do without statistics (--stats-interval 0)"
+    )]
+    StatsName,
     /// [`HttpConfig::head_bytes_max`] is too small.
     #[error("the limit for a head must be at least 1024 bytes")]
     HeadBytes,
@@ -427,6 +463,28 @@ impl EmitConfig {
         }
         if !self.selection.is_empty() && matches!(self.format, LineFormat::Text { .. }) {
             return Err(ConfigError::SelectionText);
+        }
+        Ok(())
+    }
+}
+
+impl EmitConfig {
+    fn check_files(&self) -> Result<(), ConfigError> {
+        let files = &self.files;
+        let is_any = files.is_rotating() || files.is_keeping();
+        let is_text = matches!(self.format, LineFormat::Text { .. });
+        if is_any && (is_text || self.output == Output::Stdout) {
+            return Err(ConfigError::RotateNoFile);
+        }
+        if files.is_keeping() && !files.is_rotating() {
+            return Err(ConfigError::KeepWithoutRotation);
+        }
+        let is_short = files.rotate_interval.is_some_and(|interval| interval.as_secs() == 0);
+        if is_short || files.rotate_bytes == Some(0) || files.keep_file_count == Some(0) {
+            return Err(ConfigError::RotateZero);
+        }
+        if files.is_compressed && !cfg!(feature = "cli") {
+            return Err(ConfigError::NoCompression);
         }
         Ok(())
     }
@@ -500,6 +558,22 @@ impl Config {
         if self.http.is_answered_only && matches!(self.emit.format, LineFormat::Text { .. }) {
             return Err(ConfigError::AnsweredOnlyText);
         }
+        self.emit.check_files()?;
+        if self.has_statistics()
+            && let Output::File(path) = &self.emit.output
+            && *path == path.with_extension(STATS_EXTENSION)
+        {
+            return Err(ConfigError::StatsName);
+        }
         self.emit.check_selection()
+    }
+
+    /// Whether there is a file of statistics beside the output, if that is a file and no FIFO or
+    /// device.
+    pub fn has_statistics(&self) -> bool {
+        matches!(self.input, Input::Live(_))
+            && matches!(self.emit.output, Output::File(_))
+            && self.emit.format == LineFormat::Json
+            && self.emit.stats_interval_ms > 0
     }
 }

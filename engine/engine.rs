@@ -4,27 +4,31 @@
 use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
 use crate::capture::pcap::open::{self as file, Progress};
 use crate::capture::{self, FrameSource, SourceError, pcap};
-use crate::config::{Config, ConfigError, Input, LineFormat, Output};
+use crate::config::{Config, ConfigError, Input};
 use crate::ids::{FlowHashKey, IfaceNames};
+use crate::observe::ShardState;
 use crate::output::{
     BatchSender, Limits, Patience, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks,
-    output_paths,
 };
 use crate::pipeline::{Crossing, Part, Partition};
-use crate::record::{Format, JsonFormat, TextFormat};
-use crate::shard::{Shard, ShardStats, ShardView, StopSignal};
+use crate::shard::{Shard, ShardStats, StopSignal};
+use crate::sys::thread_clock::{self, ThreadClock};
 use crate::sys::{affinity, words_of};
 use crate::totals::Totals;
-use std::fs::{File, Metadata};
-use std::io::IsTerminal;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use format::line_format;
+use reporter::Reporter;
+use same_file::{duplicate, is_output};
+use status::ShardStatus;
+use std::fs::Metadata;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+mod format;
+mod reporter;
+mod same_file;
+mod status;
 
 /// How often the engine moves a progress bar, and how long it waits for a shard's counters.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -108,6 +112,17 @@ pub struct Ending {
     pub is_shard_lost: bool,
 }
 
+impl Ending {
+    /// What went wrong, each a sentence.
+    pub fn errors(&self) -> Vec<String> {
+        let lost = "a worker thread failed; its lines and counters are missing";
+        let mut errors: Vec<String> = self.is_shard_lost.then(|| lost.into()).into_iter().collect();
+        errors.extend(self.input_error.as_ref().map(ToString::to_string));
+        errors.extend(self.output_error.as_ref().map(ToString::to_string));
+        errors
+    }
+}
+
 #[derive(Debug)]
 enum Event {
     Command(Command),
@@ -135,25 +150,8 @@ impl Handle {
     }
 }
 
-/// The state that a shard publishes while it runs.
-#[derive(Debug, Default)]
-struct ShardStatus {
-    frame_count: AtomicU64,
-    is_wanted: AtomicBool,
-    stats: Mutex<ShardStats>,
-}
-
-impl ShardStatus {
-    fn show(&self, shard: &ShardView<'_>) {
-        self.frame_count.store(shard.frame_count(), Ordering::Relaxed);
-        if self.is_wanted.load(Ordering::Relaxed) {
-            *self.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = shard.stats();
-            self.is_wanted.store(false, Ordering::Release);
-        }
-    }
-}
-
-type ShardResult = (ShardStats, Result<(), SourceError>);
+/// What a shard has counted, how it ended, and the CPU time of its thread.
+type ShardResult = (ShardStats, Result<(), SourceError>, Duration);
 
 /// A run that is open, but not started.
 #[derive(Debug)]
@@ -162,6 +160,7 @@ pub struct Engine {
     names: IfaceNames,
     input: Opened,
     writer: Writer,
+    reporter: Option<Reporter>,
     senders: Vec<BatchSender>,
     events: Receiver<Event>,
     sender: Sender<Event>,
@@ -212,11 +211,12 @@ impl Engine {
             }
         };
         let patience = Patience::default();
-        let sinks = open_sinks(&config.emit, shard_count, policy, &patience)?;
+        let outputs = open_sinks(&config.emit, shard_count, policy, &patience)?;
         let (senders, writer) =
-            Writer::start(sinks, shard_count, Limits::from(&config.emit), policy)?;
+            Writer::start_outputs(outputs, shard_count, Limits::from(&config.emit), policy)?;
+        let reporter = Reporter::open(&config, &writer)?;
         let (sender, events) = channel();
-        Ok(Engine { config, names, input, writer, senders, events, sender, patience })
+        Ok(Engine { config, names, input, writer, reporter, senders, events, sender, patience })
     }
 
     /// A handle that sends commands to the run from other threads.
@@ -226,12 +226,12 @@ impl Engine {
 
     /// Runs to the end of the input, or until it is told to stop.
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
-        let Engine { config, names, input, writer, senders, events, sender, .. } = self;
+        let Engine { config, names, input, writer, reporter, senders, events, sender, .. } = self;
         let shards = Shards::new(&config, names, senders, sender);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
         let look_interval = if is_shedding { SHED_INTERVAL } else { LOOK_INTERVAL };
-        let run = Run { events, writer, begun, look_interval };
+        let run = Run { events, writer, reporter, begun, look_interval };
         match input {
             Opened::Live { control, sources, interfaces } => {
                 let parts = control.fanout_key().map(|key| Part::all(config.shard_count, key));
@@ -257,30 +257,8 @@ impl Engine {
     }
 }
 
-/// Refuses to read and append to the same file: the run would read its own output. Files are
-/// compared by device and inode, not by name.
 fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result<(), EngineError> {
-    let Ok(input) = input else { return Ok(()) };
-    let is_same = |output: Metadata| {
-        input.is_file() && (input.dev(), input.ino()) == (output.dev(), output.ino())
-    };
-    let is_any = match &config.emit.output {
-        Output::Stdout => {
-            duplicate(&std::io::stdout()).and_then(|stdout| stdout.metadata()).is_ok_and(is_same)
-        }
-        Output::File(_) => output_paths(&config.emit, config.shard_count)
-            .iter()
-            .any(|path| std::fs::metadata(path).is_ok_and(is_same)),
-    };
-    if is_any {
-        return Err(EngineError::SameFile);
-    }
-    Ok(())
-}
-
-/// Duplicates an open descriptor as a file of our own: the shell may have opened one for us.
-fn duplicate(open: &impl AsFd) -> std::io::Result<File> {
-    Ok(File::from(open.as_fd().try_clone_to_owned()?))
+    if is_output(input, config) { Err(EngineError::SameFile) } else { Ok(()) }
 }
 
 /// Shards that have not started.
@@ -294,6 +272,8 @@ struct Shards<'a> {
 /// Shards that run.
 struct Running {
     threads: Vec<JoinHandle<ShardResult>>,
+    /// The CPU time of each.
+    clocks: Vec<ThreadClock>,
     statuses: Vec<Arc<ShardStatus>>,
     stop: Arc<StopSignal>,
     sender: Sender<Event>,
@@ -322,8 +302,13 @@ impl<'a> Shards<'a> {
         let quota = self.config.exchange_count_max.map(Quota::new);
         let is_prompt = !matches!(self.config.input, Input::Files(_));
         let stop = Arc::new(StopSignal::default());
-        let mut running =
-            Running { threads: Vec::new(), statuses: Vec::new(), stop, sender: self.sender };
+        let mut running = Running {
+            threads: Vec::new(),
+            clocks: Vec::new(),
+            statuses: Vec::new(),
+            stop,
+            sender: self.sender,
+        };
         let mut crossings = crossings.into_iter();
         for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
             let format = line_format(self.config, &self.names);
@@ -343,30 +328,6 @@ impl<'a> Shards<'a> {
         }
         Ok(running)
     }
-}
-
-fn line_format(config: &Config, names: &IfaceNames) -> Box<dyn Format + Send> {
-    match config.emit.format {
-        LineFormat::Json => Box::new(JsonFormat::new(&config.emit, names.clone())),
-        LineFormat::Text { is_verbose } => {
-            let is_terminal = match &config.emit.output {
-                Output::Stdout => std::io::stdout().is_terminal(),
-                Output::File(path) => is_terminal(path),
-            };
-            Box::new(TextFormat::new(&config.emit, is_verbose, is_terminal))
-        }
-    }
-}
-
-/// Whether a file is a terminal, as `/dev/tty` is, and `/dev/stdout` may be.
-fn is_terminal(path: &Path) -> bool {
-    // Nothing else is opened: of a pipe, that would be noticed at its other end.
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
-        && File::options()
-            .append(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .is_ok_and(|file| file.is_terminal())
 }
 
 impl Running {
@@ -390,21 +351,24 @@ impl Running {
                 );
             }
             let mut has_said_enough = false;
-            shard.run(&stop, |view| {
+            let (stats, result) = shard.run(&stop, |view| {
                 status.show(view);
                 if !has_said_enough && view.is_enough() {
                     has_said_enough = true;
                     let _ = sender.send(Event::Enough);
                 }
-            })
+            });
+            (stats, result, thread_clock::own())
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(body);
-        self.threads.push(thread.map_err(EngineError::Thread)?);
+        let thread = thread.map_err(EngineError::Thread)?;
+        self.clocks.push(ThreadClock::of(&thread));
+        self.threads.push(thread);
         Ok(())
     }
 
     fn frame_count(&self) -> u64 {
-        self.statuses.iter().map(|status| status.frame_count.load(Ordering::Relaxed)).sum()
+        self.statuses.iter().map(|status| status.frame_count()).sum()
     }
 
     fn is_over(&self) -> bool {
@@ -418,19 +382,18 @@ impl Running {
 
     /// The current counters of every shard that responds within a few polls.
     fn stats(&self) -> ShardStats {
-        for status in &self.statuses {
-            status.is_wanted.store(true, Ordering::Relaxed);
-        }
+        self.statuses.iter().for_each(|status| status.ask());
         let until = Instant::now() + PROGRESS_INTERVAL;
-        let is_open = |status: &Arc<ShardStatus>| status.is_wanted.load(Ordering::Acquire);
+        let is_open = |status: &Arc<ShardStatus>| status.is_open();
         while self.statuses.iter().any(is_open) && Instant::now() < until && !self.is_over() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let mut sum = ShardStats::default();
-        for status in &self.statuses {
-            sum.add(&status.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        }
-        sum
+        reporter::sum(&self.states())
+    }
+
+    /// What the shards have published last.
+    fn states(&self) -> Vec<ShardState> {
+        reporter::states(&self.statuses, &self.clocks)
     }
 }
 
@@ -447,6 +410,7 @@ impl Drop for SendOnDrop {
 struct Run {
     events: Receiver<Event>,
     writer: Writer,
+    reporter: Option<Reporter>,
     begun: Instant,
     look_interval: Duration,
 }
@@ -459,9 +423,9 @@ enum Turn {
 }
 
 impl Run {
-    fn next_turn(&self) -> Turn {
-        self.writer.report_slowness();
-        match self.events.recv_timeout(self.look_interval) {
+    /// Waits for an event, but for no longer than `wait`.
+    fn next_turn(&self, wait: Duration) -> Turn {
+        match self.events.recv_timeout(wait) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {
                 self.writer.reopen();
@@ -473,9 +437,8 @@ impl Run {
         }
     }
 
-    fn totals_so_far(&self, shards: &Running, control: Option<&mut LiveControl>) -> Totals {
-        // The shards are read first: the kernel counts a frame before we do.
-        let shards = shards.stats();
+    /// The totals of `shards`, which are read first: the kernel counts a frame before we do.
+    fn totals_so_far(&self, shards: ShardStats, control: Option<&mut LiveControl>) -> Totals {
         Totals {
             shards,
             live: control.and_then(|control| control.totals().cloned().ok()),
@@ -485,31 +448,59 @@ impl Run {
         }
     }
 
+    /// Looks at the interfaces and reads the kernel's counters: all of them, or only those of
+    /// frames.
+    fn look(&self, control: &mut LiveControl, is_whole: bool) {
+        self.writer.report_slowness();
+        // The kernel's counters have 32 bits. They are read long before they could wrap around.
+        let _ = if is_whole { control.totals() } else { control.counts() };
+        control.adapt_share(self.begun.elapsed());
+    }
+
+    /// Reports statistics, if they are due.
+    fn report(&mut self, shards: &Running, control: &mut LiveControl) {
+        let is_ready = |it: &mut Reporter| it.is_ready(Instant::now(), &shards.statuses);
+        if !self.reporter.as_mut().is_some_and(is_ready) {
+            return;
+        }
+        let states = shards.states();
+        let totals = self.totals_so_far(reporter::sum(&states), Some(control));
+        if let Some(reporter) = &mut self.reporter {
+            reporter.report(&totals, &states, &self.writer);
+        }
+        control.forget_fullest();
+    }
+
     fn live(
-        self,
+        mut self,
         shards: Running,
         mut control: LiveControl,
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
         let mut gone = None;
-        let mut looked_at: Option<Instant> = None;
+        // When it looks at everything, and when at anything.
+        let [mut look_at, mut next_look] = [Instant::now(); 2];
         loop {
-            // The kernel's counters have 32 bits. They are read long before they could wrap around.
-            let _ = if looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL) {
-                looked_at = Some(Instant::now());
-                control.totals()
-            } else {
-                control.counts()
-            };
-            control.adapt_share(self.begun.elapsed());
+            let now = Instant::now();
+            if now >= next_look {
+                self.look(&mut control, now >= look_at);
+                if now >= look_at {
+                    look_at = now + LOOK_INTERVAL;
+                }
+                next_look = now + self.look_interval;
+            }
             if let Some(names) = control.all_gone() {
                 gone = Some(SourceError::Gone { names });
                 break;
             }
-            match self.next_turn() {
+            self.report(&shards, &mut control);
+            let look_wait = next_look.saturating_duration_since(now);
+            let wait = self.reporter.as_ref().map_or(look_wait, |it| it.wait(now).min(look_wait));
+            match self.next_turn(wait) {
                 Turn::Continue => {}
                 Turn::Report => {
-                    notify(Notice::Report(&self.totals_so_far(&shards, Some(&mut control))));
+                    let stats = shards.stats();
+                    notify(Notice::Report(&self.totals_so_far(stats, Some(&mut control))));
                 }
                 Turn::End => break,
             }
@@ -544,7 +535,7 @@ impl Run {
                 Ok(Event::Command(Command::Stop) | Event::Enough) => shards.stop.stop(),
                 Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),
                 Ok(Event::Command(Command::Report)) => {
-                    notify(Notice::Report(&self.totals_so_far(&shards, None)));
+                    notify(Notice::Report(&self.totals_so_far(shards.stats(), None)));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -555,22 +546,31 @@ impl Run {
     }
 
     fn finish(self, shards: Running, control: Option<LiveControl>) -> Ending {
-        let mut sum = ShardStats::default();
+        let mut states = Vec::with_capacity(shards.threads.len());
         let mut input_error = None;
         let mut is_shard_lost = false;
         for thread in shards.threads {
-            match thread.join() {
-                Ok((stats, result)) => {
-                    sum.add(&stats);
+            let (stats, cpu, is_responding) = match thread.join() {
+                Ok((stats, result, cpu)) => {
                     input_error = input_error.or(result.err());
+                    (stats, cpu, true)
                 }
-                Err(_) => is_shard_lost = true,
-            }
+                Err(_) => {
+                    is_shard_lost = true;
+                    (ShardStats::default(), Duration::ZERO, false)
+                }
+            };
+            states.push(ShardState { stats, cpu, is_responding, ..ShardState::default() });
         }
         let live = control.and_then(|mut control| control.totals().cloned().ok());
+        let gauges = self.writer.gauges();
         let (writer, result) = self.writer.finish();
-        let elapsed = self.begun.elapsed();
-        let totals = Totals { shards: sum, live, writer, elapsed, is_running: false };
-        Ending { totals, input_error, output_error: result.err(), is_shard_lost }
+        let (shards, elapsed) = (reporter::sum(&states), self.begun.elapsed());
+        let totals = Totals { shards, live, writer, elapsed, is_running: false };
+        let ending = Ending { totals, input_error, output_error: result.err(), is_shard_lost };
+        if let Some(reporter) = self.reporter {
+            reporter.finish(&ending.totals, &states, gauges, ending.errors());
+        }
+        ending
     }
 }

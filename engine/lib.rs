@@ -30,8 +30,9 @@
 //! - [`pipeline`] is the page on which all that can be read: a segment goes in, events come out.
 //! - [`output`] gathers lines into batches and appends them to files.
 //! - [`shard`] is one pinned thread: a source and a pipeline.
+//! - `observe` has what is reported about a run apart from its records: statistics.
 //! - `engine` opens, starts, drains and stops shards and writer; `totals` adds up what they
-//!   counted. (Both with the feature `live`.)
+//!   counted. (All three with the feature `live`.)
 //!
 //! `decode`, `flow`, `protocol` and `record` are pure: bytes and packet times in, values out; no
 //! clock, no descriptor, no thread, no log. What arrives on the wire can never be an error or a
@@ -58,6 +59,8 @@ pub mod decode;
 pub mod engine;
 pub mod flow;
 pub mod ids;
+#[cfg(feature = "live")]
+pub mod observe;
 pub mod output;
 pub mod packed_option;
 pub mod pipeline;

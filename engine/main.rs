@@ -6,12 +6,12 @@ use anyhow::Context;
 use cli::stderr::{self, say};
 use httplines::capture::pcap::install_sigbus_handler;
 use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
+use httplines::output::WriterError;
 use httplines::sys::interface::Interfaces;
 use httplines::sys::signals;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -89,21 +89,11 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     if !args.quiet {
         say(format_args!("{}", ending.totals));
     }
-    let mut code = ExitCode::SUCCESS;
-    let mut fail = |sentence: &dyn Display| {
+    let errors = ending.errors();
+    for sentence in &errors {
         say(format_args!("httplines: {sentence}\n"));
-        code = ExitCode::from(EXIT_RUNTIME);
-    };
-    if ending.is_shard_lost {
-        fail(&"a worker thread failed; its lines and counters are missing");
     }
-    if let Some(error) = ending.input_error {
-        fail(&error);
-    }
-    if let Some(error) = ending.output_error {
-        fail(&error);
-    }
-    Ok(code)
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_RUNTIME) })
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -112,6 +102,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(EngineError::File(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Output(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Config(_) | EngineError::SameFile) => EXIT_USAGE,
+        Some(EngineError::Output(WriterError::NotRotated { .. })) => EXIT_USAGE,
         _ => EXIT_RUNTIME,
     }
 }

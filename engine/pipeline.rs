@@ -46,7 +46,7 @@ mod wire_tests;
 
 pub use crossing::Crossing;
 pub use partition::{Part, Partition};
-pub use stats::PipelineStats;
+pub use stats::{PipelineGauges, PipelineStats};
 
 /// Slots of the flow table that are checked for idle flows after each poll, in addition to two for
 /// each frame.
@@ -288,6 +288,19 @@ impl<S: EventSink> Pipeline<S> {
             protocol: shared.stats(),
             hints: feedback.as_ref().map(Feedback::stats).unwrap_or_default(),
             ..stats.clone()
+        }
+    }
+
+    /// What is held now.
+    pub fn gauges(&self) -> PipelineGauges {
+        let Connections { flows, shared, .. } = &self.connections;
+        PipelineGauges {
+            connections: flows.len() as u64,
+            exchanges: shared.exchanges_in_use() as u64,
+            flow_bytes: (flows.slot_count() * FlowTable::<FlowState>::FLOW_BYTES) as u64,
+            reorder_bytes: flows.buffered_bytes() as u64,
+            exchange_bytes: shared.held_bytes() as u64,
+            fragment_bytes: self.decoder.fragment_bytes() as u64,
         }
     }
 

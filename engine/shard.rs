@@ -4,7 +4,7 @@
 use crate::capture::{FrameSource, Polled, SourceError};
 use crate::config::Config;
 use crate::output::RecordWriter;
-use crate::pipeline::{Crossing, Partition, Pipeline, PipelineStats};
+use crate::pipeline::{Crossing, Partition, Pipeline, PipelineGauges, PipelineStats};
 use crate::stats::EmitStats;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -51,6 +51,15 @@ impl ShardStats {
         self.pipeline.add(&other.pipeline);
         self.emit.add(&other.emit);
     }
+}
+
+/// What a shard holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardGauges {
+    /// What is in the pipeline.
+    pub pipeline: PipelineGauges,
+    /// Batches of lines that wait for the writer.
+    pub queued_batches: u64,
 }
 
 /// A source and the pipeline behind it.
@@ -129,5 +138,11 @@ impl ShardView<'_> {
     pub fn stats(&self) -> ShardStats {
         let emit = self.pipeline.sink().stats().clone();
         ShardStats { pipeline: self.pipeline.stats(), emit }
+    }
+
+    /// What the shard holds now.
+    pub fn gauges(&self) -> ShardGauges {
+        let queued_batches = self.pipeline.sink().queued_batches();
+        ShardGauges { pipeline: self.pipeline.gauges(), queued_batches }
     }
 }

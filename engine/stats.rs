@@ -207,9 +207,12 @@ counters! {
         lines,
         /// Bytes of these lines.
         line_bytes,
-        /// Lines dropped because the writer was behind (live capture does not wait).
+        /// Lines dropped because the writer was behind (live capture does not wait), or had ended.
         lines_dropped,
-        /// Batches dropped for the same reason.
+        /// Those of them that were dropped because nothing is written any more: the reader of
+        /// standard output has gone.
+        lines_dropped_closed,
+        /// Batches dropped for the same reasons.
         batches_dropped,
         /// Exchanges without a line, because `--only` or `--except` withholds them.
         exchanges_withheld,

@@ -58,12 +58,26 @@ impl Totals {
         let emit = &self.shards.emit;
         let written = self.writer.lines_written + self.writer.lines_lost + emit.lines_dropped;
         law("lines made", emit.lines, "written + lost + dropped", written);
+        let lost = self.writer.lines_lost + emit.lines_dropped;
+        law("lines lost and dropped", lost, "lines lost by cause", sum(&self.lines_lost()));
         // Only then is it certain that each line is that of an exchange.
         if emit.exchanges_withheld > 0 {
             let told = emit.lines + emit.exchanges_withheld + emit.exchanges_beyond_count;
             law("exchanges", self.exchanges(), "lines made + withheld + beyond -c", told);
         }
         violations
+    }
+
+    /// Lines that were lost, by cause. Those that a full queue cost were dropped by the shards; the
+    /// others were lost by the writer, or dropped because it had ended.
+    pub fn lines_lost(&self) -> [(&'static str, u64); 4] {
+        let (emit, writer) = (&self.shards.emit, &self.writer);
+        [
+            ("queue_full", emit.lines_dropped - emit.lines_dropped_closed),
+            ("disk_full", writer.lines_lost_disk_full),
+            ("write_error", writer.lines_lost_write_error),
+            ("reader_gone", writer.lines_lost_reader_gone + emit.lines_dropped_closed),
+        ]
     }
 
     /// Exchanges, whatever became of them.
@@ -251,12 +265,37 @@ impl Totals {
         ];
         row_of_parts(f, "streams", &losses)
     }
+
+    fn write_output(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (emit, writer) = (&self.shards.emit, &self.writer);
+        let (lines, bytes) = (writer.lines_written, writer.bytes_written);
+        let lost = emit.lines_dropped + writer.lines_lost;
+        let mut parts = format!("{lines} lines, {bytes} bytes, {lost} lines lost");
+        let causes = nonzero(&self.lines_lost());
+        if !causes.is_empty() {
+            parts += &format!(" ({})", causes.join(", "));
+        }
+        if emit.exchanges_withheld > 0 {
+            parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
+        }
+        row(f, "written", &parts)?;
+        let files = &writer.files;
+        let files = [
+            ("closed", files.rotations),
+            ("rotations failed", files.rotation_failures),
+            ("deleted", files.files_deleted),
+            ("bytes deleted", files.bytes_deleted),
+            ("compressed", files.files_compressed),
+            ("not deleted or compressed", files.janitor_failures),
+        ];
+        row_of_parts(f, "files", &files)
+    }
 }
 
 impl fmt::Display for Totals {
     /// A table of counters. Those that are zero are left out, unless zero is the news.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (pipeline, emit) = (&self.shards.pipeline, &self.shards.emit);
+        let pipeline = &self.shards.pipeline;
         let (flow, protocol) = (&pipeline.flow, &pipeline.protocol);
         let exchanges = self.exchanges();
         let plural = if exchanges == 1 { "" } else { "s" };
@@ -299,14 +338,7 @@ impl fmt::Display for Totals {
         for (name, parts) in protocol.rows() {
             row_of_parts(f, name, &parts)?;
         }
-        let writer = &self.writer;
-        let (lines, bytes) = (writer.lines_written, writer.bytes_written);
-        let lost = emit.lines_dropped + writer.lines_lost;
-        let mut parts = format!("{lines} lines, {bytes} bytes, {lost} lines lost");
-        if emit.exchanges_withheld > 0 {
-            parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
-        }
-        row(f, "written", &parts)?;
+        self.write_output(f)?;
         if self.is_running {
             return Ok(());
         }
@@ -332,12 +364,14 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
 }
 
 fn row_of_parts(f: &mut fmt::Formatter<'_>, name: &str, parts: &[(&str, u64)]) -> fmt::Result {
-    let nonzero: Vec<String> = parts
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(part, count)| format!("{count} {}", part.replace('_', " ")))
-        .collect();
+    let nonzero = nonzero(parts);
     if nonzero.is_empty() { Ok(()) } else { row(f, name, &nonzero.join(", ")) }
+}
+
+/// Each count that is not zero, with its name.
+fn nonzero(parts: &[(&str, u64)]) -> Vec<String> {
+    let nonzero = parts.iter().filter(|(_, count)| *count > 0);
+    nonzero.map(|(part, count)| format!("{count} {}", part.replace('_', " "))).collect()
 }
 
 fn sum(parts: &[(&str, u64)]) -> u64 {

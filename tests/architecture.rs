@@ -19,7 +19,7 @@ const MODULES: [&str; 9] =
 /// Files that any module may import. `config` and `stats` do not import modules.
 const LEAVES: [&str; 6] = ["config", "ids", "packed_option", "simd", "stats", "time"];
 /// The control plane, above the modules.
-const CONTROL: [&str; 2] = ["engine", "totals"];
+const CONTROL: [&str; 3] = ["engine", "observe", "totals"];
 /// Modules that see bytes and packet times only.
 const PURE: [&str; 4] = ["decode", "flow", "record", "protocol"];
 

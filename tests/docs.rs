@@ -10,13 +10,15 @@ use std::collections::BTreeSet;
 
 const README: &str = include_str!("../README.md");
 const OUTPUT: &str = include_str!("../docs/output.md");
+const FILES: &str = include_str!("../docs/files.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
+    ("docs/files.md", FILES),
     ("docs/capture.md", CAPTURE),
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/exactness.md", EXACTNESS),

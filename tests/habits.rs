@@ -40,7 +40,7 @@ fn options_of_others_are_answered() {
         row("-i lo -X port 80", 2, "no option -X; bodies are counted, not stored"),
         row("-i lo -tttt", 2, "no option -t; -v starts lines with the time"),
         row("-i lo -e", 2, "no option -e; -o - prints all fields as JSON lines"),
-        row("-i lo -G 60", 2, "no option -G; to rotate the file of -o, rename it and send SIGHUP"),
+        row("-i lo -G 60", 2, "are not rotated: -C, -G, -W, --keep-size, --keep-free and --compre"),
         row("-i lo -Z root", 2, "no option -Z; run it without root instead: setcap"),
         row("-i lo -F filter", 2, "no option -F; there are no filter expressions; choose connec"),
         // tshark
@@ -48,6 +48,11 @@ fn options_of_others_are_answered() {
         row("-i lo -Y http", 2, "no option -Y; choose connections with --port, --net and --vlan"),
         row("-i lo -T json", 2, "no option -T; -o - prints all fields as JSON lines"),
         row("-i lo -a duration:10", 2, "no option -a; --duration S stops after S seconds"),
+        row(
+            "-i lo -b files:5",
+            2,
+            "no option -b; -C SIZE and -G TIME close the file of -o and open",
+        ),
         row("-i lo -z http,tree", 2, "no option -z; the totals are printed at the end"),
         // ngrep
         row("-d eth0", 2, "no option -d; -i names the interface; -D lists them"),

@@ -69,11 +69,11 @@ fn continuation_without_end() {
 
 #[test]
 fn rapid_resets() {
-    for flow_count in [1, 300] {
-        let protocol = hold(&config(), 600, attacks::rapid_resets(flow_count)).protocol;
+    for flow_count in [1, 20] {
+        let protocol = hold(&config(), 80, attacks::rapid_resets(flow_count)).protocol;
         match flow_count {
-            1 => assert_eq!(protocol.exchanges.requests, 599_000),
-            _ => assert!(protocol.exchanges.requests > 100_000, "{protocol:?}"),
+            1 => assert_eq!(protocol.exchanges.requests, 79_000),
+            _ => assert!(protocol.exchanges.requests > 10_000, "{protocol:?}"),
         }
         assert_eq!(protocol.http2.streams_given_up, 0);
     }
@@ -89,8 +89,8 @@ fn tables_that_are_said_to_be_huge() {
 
 #[test]
 fn streams_that_never_end() {
-    for flow_count in [1, 300] {
-        let http2 = hold(&config(), 600, attacks::open_streams(flow_count)).protocol.http2;
+    for flow_count in [1, 20] {
+        let http2 = hold(&config(), 80, attacks::open_streams(flow_count)).protocol.http2;
         assert!(http2.streams_given_up > 0, "{http2:?}");
     }
 }
@@ -132,10 +132,10 @@ fn many_idle_connections_with_full_tables() {
         watch_attack(&mut pipeline, 6 * COUNT, attacks::full_tables(COUNT), |pipeline| {
             assert!(pipeline.held_bytes()[1] <= limit, "{:?}", pipeline.held_bytes());
         });
+        pipeline.finish();
         let stats = pipeline.stats();
         assert_eq!(stats.protocol.http2.connections, COUNT, "{stats:?}");
         assert_eq!(stats.protocol.exchanges.exchanges_complete, 3 * COUNT);
-        pipeline.finish();
     }
     assert!(known >= 2 * COUNT && unknown > COUNT, "{known} known, {unknown} with unknown fields");
 }

@@ -408,11 +408,11 @@ mod root {
         let (mut control, sources) =
             LiveCapture::open(&config.capture, &config.decode, &interfaces, 1, &names)
                 .expect("it opens");
-        let sinks = open_sinks(&config.emit, 1, Policy::Drop, &Patience::default())
+        let outputs = open_sinks(&config.emit, 1, Policy::Drop, &Patience::default())
             .expect("the output opens");
         let limits = Limits::from(&config.emit);
         let (senders, writer) =
-            Writer::start(sinks, 1, limits, Policy::Drop).expect("the writer starts");
+            Writer::start_outputs(outputs, 1, limits, Policy::Drop).expect("the writer starts");
         let format = Box::new(Lossy(JsonFormat::new(&config.emit, names), 0));
         let (source, sender) = sources.into_iter().zip(senders).next().expect("one shard");
         let records = RecordWriter::new(format, sender, None, true);

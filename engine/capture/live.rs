@@ -19,7 +19,7 @@ use crate::sys::limits;
 use crate::sys::memory;
 use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
 use crate::sys::privileges;
-use crate::sys::ring::{Ring, RingFrame};
+use crate::sys::ring::{Ring, RingFrame, RingWatch};
 use crate::sys::wait::WaitSet;
 use crate::time::TimestampNs;
 
@@ -53,9 +53,10 @@ const DESCRIPTOR_COUNT: u64 = 40;
 use slow_start::SlowStart;
 
 pub use control::LiveControl;
+use control::OpenedInterface;
 pub use error::LiveOpenError;
 pub use links::Softnet;
-pub use totals::{InterfaceTotals, LiveTotals, ShedTotals};
+pub use totals::{InterfaceState, InterfaceTotals, LiveTotals, RingTotals, ShedTotals};
 
 /// Opens live captures.
 #[derive(Debug)]
@@ -106,9 +107,9 @@ impl LiveCapture {
             let ring_mib = ring_bytes(config) >> 20;
             slow_start.step(format!("opening {shard_count} rings of {ring_mib} MiB on {name}"));
             let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut rings)?;
-            watched.push((name.clone(), ifindex, sockets));
+            watched.push(OpenedInterface { name: name.clone(), ifindex, sockets });
         }
-        let mut known: Vec<u32> = watched.iter().map(|(_, ifindex, _)| *ifindex).collect();
+        let mut known: Vec<u32> = watched.iter().map(|it| it.ifindex).collect();
         known.sort_unstable();
         let hints = (config.filter == FilterMode::Http).then(|| filter.hints());
         let share = Share::new(decode.restrictions.sample.hash_max());
@@ -201,7 +202,7 @@ fn check_memory(
 }
 
 /// Opens one socket with a ring for every shard on one interface, and gives each shard its own.
-/// Also returns duplicates of the sockets, for the statistics.
+/// Also returns duplicates of the sockets, for the statistics, and watches of the rings.
 fn open_group(
     config: &CaptureConfig,
     filter: &Filter,
@@ -209,7 +210,7 @@ fn open_group(
     name: &str,
     ifindex: u32,
     rings: &mut [Vec<ShardRing>],
-) -> Result<Vec<PacketSocket>, LiveOpenError> {
+) -> Result<Vec<(PacketSocket, RingWatch)>, LiveOpenError> {
     let failed = |step| move |source| LiveOpenError::from_socket(step, name, source);
     let member_count = rings.len();
     let mut group = None;
@@ -230,7 +231,8 @@ fn open_group(
             Some(group) => socket.join_group(group).map_err(failed("join the fanout group"))?,
         }
         socket.lock().map_err(failed("lock the filter"))?;
-        sockets.push(socket.try_clone().map_err(failed("duplicate a socket"))?);
+        let duplicate = socket.try_clone().map_err(failed("duplicate a socket"))?;
+        sockets.push((duplicate, ring.watch()));
         rings.push(ShardRing { ring, socket, name: name.to_string(), is_silent: shard > 0 });
     }
     Ok(sockets)

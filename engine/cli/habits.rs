@@ -71,8 +71,8 @@ pub const ANSWERS: [(&[&str], &str); 26] = [
         "--duration S stops after S seconds, -c N after N exchanges",
     ),
     (
-        &["-C", "-G", "-W", "-b", "--rotate", "--ring-buffer"],
-        "to rotate the file of -o, rename it and send SIGHUP",
+        &["-b", "--rotate", "--ring-buffer", "--max-files", "--file-size"],
+        "-C SIZE and -G TIME close the file of -o and open a new one, -W N keeps N closed ones",
     ),
     (
         &["-S", "--rules", "--signatures"],

@@ -39,9 +39,12 @@ pub struct Limits {
 
 impl From<&EmitConfig> for Limits {
     fn from(config: &EmitConfig) -> Limits {
+        // A file that is closed by its size is too large by one batch at most.
+        let rotate_bytes = config.files.rotate_bytes.unwrap_or(u64::MAX);
+        let bytes_max = usize::try_from(rotate_bytes).unwrap_or(usize::MAX);
         Limits {
-            batch_bytes: config.batch_bytes,
-            direct_batch_bytes: config.direct_batch_bytes,
+            batch_bytes: config.batch_bytes.min(bytes_max),
+            direct_batch_bytes: config.direct_batch_bytes.min(bytes_max),
             batch_count_max: config.batch_count_max,
             line_bytes_max: config.line_bytes_max,
         }

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rtrb::{Consumer, Producer, PushError};
 
@@ -20,7 +21,8 @@ use crate::stats::EmitStats;
 /// The queues between a shard and the writer's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) full: Producer<Batch>,
+    /// Batches, and when each was handed over.
+    pub(super) full: Producer<(Instant, Batch)>,
     pub(super) spares: Consumer<Vec<u8>>,
     /// Wakes this shard when it waits for space.
     pub(super) sleeper: Arc<Sleeper>,
@@ -119,6 +121,14 @@ impl BatchSender {
             if 2 * queue.full.slots() < queue.full.buffer().capacity())
     }
 
+    /// Batches that wait for the writer.
+    pub fn queued_batches(&self) -> u64 {
+        match &self.route {
+            Route::Queue(queue) => (queue.full.buffer().capacity() - queue.full.slots()) as u64,
+            Route::Direct(_) => 0,
+        }
+    }
+
     /// Counts a line that is dropped instead of being formatted.
     pub fn drop_line(&mut self, stats: &mut EmitStats) {
         stats.lines += 1;
@@ -195,7 +205,10 @@ impl BatchSender {
                 stats.batches_dropped += 1;
                 // If the reader has gone, that is no news.
                 match is_closed {
-                    true => stats.lines_dropped += batch.line_count,
+                    true => {
+                        stats.lines_dropped += batch.line_count;
+                        stats.lines_dropped_closed += batch.line_count;
+                    }
                     false => self.count_dropped(batch.line_count, stats),
                 }
             }
@@ -216,7 +229,7 @@ impl BatchSender {
 
 impl Queue {
     fn push(&mut self, batch: Batch) -> Result<(), Batch> {
-        self.full.push(batch).map_err(|PushError::Full(batch)| batch)
+        self.full.push((Instant::now(), batch)).map_err(|PushError::Full((_, batch))| batch)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::output::descriptor::is_given_up;
 use crate::sys::words_of;
 
 /// Why lines cannot be written.
@@ -15,6 +16,14 @@ pub enum WriterError {
         path: PathBuf,
         /// The system's error.
         source: io::Error,
+    },
+    /// An output is to be rotated that is no file.
+    #[error(
+        "{name} is no file, and only files are rotated; leave out -C and -G, or name a file with -o"
+    )]
+    NotRotated {
+        /// The output.
+        name: String,
     },
     /// Standard output could not be used.
     #[error("cannot use standard output: {}", words_of(.0))]
@@ -53,6 +62,9 @@ pub enum WriterError {
     /// The writer thread panicked; lines may be missing.
     #[error("the writer thread panicked")]
     Panicked,
+    /// The thread that deletes and compresses closed files panicked; no line is missing.
+    #[error("the thread that deletes and compresses closed files panicked")]
+    JanitorPanicked,
 }
 
 impl WriterError {
@@ -60,6 +72,30 @@ impl WriterError {
     pub fn is_permission(&self) -> bool {
         matches!(self, WriterError::Open { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Why lines are lost, as far as the counters tell it apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LossCause {
+    /// The disk or the quota is full, or the file has reached the size limit.
+    DiskFull,
+    /// The reader has gone, or was too slow at the end.
+    ReaderGone,
+    /// Anything else.
+    WriteError,
+}
+
+impl LossCause {
+    pub(super) fn of(error: &io::Error) -> LossCause {
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => LossCause::DiskFull,
+            io::ErrorKind::BrokenPipe => LossCause::ReaderGone,
+            _ if is_given_up(error) => LossCause::ReaderGone,
+            _ => LossCause::WriteError,
+        }
     }
 }
 

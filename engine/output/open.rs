@@ -1,11 +1,41 @@
 //! The outputs of a run: their file names, and opening them.
 
-use crate::config::{EmitConfig, Output};
+use crate::config::{EmitConfig, Output, STATS_EXTENSION};
 use crate::output::batch::Policy;
+use crate::output::closed_name::FileName;
 use crate::output::error::WriterError;
+use crate::output::files::Files;
+use crate::output::janitor::Janitor;
 use crate::output::patience::Patience;
+use crate::output::rotation::Rotation;
 use crate::output::sink::{FileSink, Sink, StdoutSink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The outputs of a run.
+#[derive(Default)]
+pub struct Outputs {
+    /// One for all shards, or one for each.
+    pub(super) sinks: Vec<Box<dyn Sink>>,
+    /// If files are closed.
+    pub(super) files: Option<Arc<Files>>,
+    /// If something is done with closed files.
+    pub(super) janitor: Option<Janitor>,
+}
+
+impl Outputs {
+    /// Outputs whose files are never closed.
+    pub(super) fn from_sinks(sinks: Vec<Box<dyn Sink>>) -> Outputs {
+        Outputs { sinks, ..Outputs::default() }
+    }
+}
+
+impl std::fmt::Debug for Outputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.sinks.iter().map(|sink| sink.name());
+        f.debug_tuple("Outputs").field(&names.collect::<Vec<_>>()).finish()
+    }
+}
 
 /// Opens the outputs of a run: standard output, or the files of [`output_paths`]. Their readers are
 /// waited for as long as `patience` lasts.
@@ -17,23 +47,44 @@ pub fn open_sinks(
     shard_count: u16,
     policy: Policy,
     patience: &Patience,
-) -> Result<Vec<Box<dyn Sink>>, WriterError> {
+) -> Result<Outputs, WriterError> {
+    if config.output == Output::Stdout {
+        let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
+        return Ok(Outputs::from_sinks(vec![Box::new(sink)]));
+    }
     let open_file = match policy {
         #[cfg(feature = "live")]
         Policy::Drop => FileSink::open,
         _ => FileSink::open_plain,
     };
-    let open = |path: PathBuf| match open_file(&path) {
-        Ok(sink) => Ok(Box::new(sink.with_patience(patience.clone())) as Box<dyn Sink>),
-        Err(source) => Err(WriterError::Open { path, source }),
-    };
-    match &config.output {
-        Output::Stdout => {
-            let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
-            Ok(vec![Box::new(sink)])
+    let paths = output_paths(config, shard_count);
+    let mut outputs = Outputs::default();
+    if config.files.is_rotating()
+        && let Output::File(path) = &config.output
+    {
+        let (files, news) = Files::new();
+        let files = Arc::new(files);
+        if config.files.is_keeping() {
+            let sidecar = FileName::of(path).map(|name| name.with_extension(STATS_EXTENSION));
+            let janitor = Janitor::open(&config.files, &paths, sidecar, files.clone(), news);
+            let failed = |source| WriterError::Open { path: path.clone(), source };
+            outputs.janitor = Some(janitor.map_err(failed)?);
         }
-        Output::File(_) => output_paths(config, shard_count).into_iter().map(open).collect(),
+        outputs.files = Some(files);
     }
+    for (output, path) in paths.into_iter().enumerate() {
+        let failed = |source| WriterError::Open { path: path.clone(), source };
+        let mut sink = open_file(&path).map_err(failed)?.with_patience(patience.clone());
+        if let Some(files) = &outputs.files {
+            let rotation = Rotation::new(&path, output, &config.files, files.clone());
+            sink = sink.with_rotation(rotation.map_err(failed)?)?;
+        }
+        outputs.sinks.push(Box::new(sink));
+    }
+    if let Some(janitor) = &mut outputs.janitor {
+        janitor.tidy_up();
+    }
+    Ok(outputs)
 }
 
 /// The files a run writes: none, one, or one per shard if `is_per_shard` is set.

@@ -138,6 +138,11 @@ impl RecordWriter {
             || self.sender.as_ref().is_some_and(BatchSender::is_closed)
     }
 
+    /// Batches that wait for the writer.
+    pub fn queued_batches(&self) -> u64 {
+        self.sender.as_ref().map_or(0, BatchSender::queued_batches)
+    }
+
     /// The counters of this shard's lines.
     pub fn stats(&self) -> &EmitStats {
         &self.stats

@@ -1,9 +1,11 @@
 //! What senders and writer share in addition to batches, and how they wait for each other.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
+
+use crate::output::sidecar::Sidecar;
 
 /// A thread sleeps at most this long before it checks again. Normally it is woken; this is a safety
 /// net.
@@ -53,4 +55,6 @@ pub(super) struct WriterLink {
     pub(super) is_closed: AtomicBool,
     /// Senders that will hand over nothing more.
     pub(super) senders_closed: AtomicUsize,
+    /// The file of statistics, if there is one.
+    pub(super) sidecar: OnceLock<Arc<Sidecar>>,
 }

@@ -15,9 +15,13 @@ use std::time::Duration;
 use memchr::memrchr;
 
 use crate::output::batch::Batch;
+use crate::output::closed_name::UtcMicros;
 use crate::output::descriptor::{Descriptor, GaveUp, LOOK_INTERVAL_MS, open_own};
+use crate::output::directory::{Sharing, lock};
+use crate::output::error::WriterError;
 use crate::output::open_file::{OpenFile, open_file};
 use crate::output::patience::Patience;
+use crate::output::rotation::{Rotation, is_regular};
 #[cfg(feature = "live")]
 use crate::sys::uring::Uring;
 
@@ -37,6 +41,12 @@ pub trait Sink: Send {
     /// Appends `batches` in order; they are the same afterwards. A fault is not final: the next
     /// append tries again.
     fn append(&mut self, batches: &mut [Batch]) -> Result<(), SinkFault>;
+
+    /// Called before an append. Closes the file and opens the next one, if it is time, and returns
+    /// how many of `batches`, at least one, belong into the file that is open then.
+    fn make_room(&mut self, batches: &[Batch]) -> usize {
+        batches.len()
+    }
 
     /// Reopens the output under the same name, after the file was renamed (SIGHUP). If that fails,
     /// the sink continues with the old file.
@@ -116,6 +126,8 @@ pub struct FileSink {
     /// `None`: a FIFO that nobody reads yet.
     output: Option<Descriptor>,
     patience: Patience,
+    /// Closes the file now and then.
+    rotation: Option<Rotation>,
     /// The ring that writes the file; without one, write(2) does.
     #[cfg(feature = "live")]
     ring: Option<Box<Uring>>,
@@ -147,6 +159,7 @@ impl FileSink {
             path: path.to_path_buf(),
             output: None,
             patience: Patience::default(),
+            rotation: None,
             #[cfg(feature = "live")]
             ring: None,
         };
@@ -162,11 +175,63 @@ impl FileSink {
         FileSink { patience, ..self }
     }
 
+    /// Closes the file now and then. If its last line belongs to an earlier interval, that is done
+    /// here.
+    ///
+    /// # Errors
+    /// Another process appends to the file, or the output is something else than a file.
+    pub(super) fn with_rotation(mut self, mut rotation: Rotation) -> Result<FileSink, WriterError> {
+        let name = self.name();
+        let output = self.output.as_mut().filter(|output| rotation.is_for(&output.file));
+        let Some(output) = output else { return Err(WriterError::NotRotated { name }) };
+        let is_over = rotation.begin(&output.file, UtcMicros::now());
+        let is_over =
+            is_over.map_err(|source| WriterError::Open { path: self.path.clone(), source })?;
+        self.rotation = Some(rotation);
+        if is_over {
+            self.rotate();
+        }
+        Ok(self)
+    }
+
+    /// Completes the last line, closes the file and opens the next one. If that fails, lines go on
+    /// in the file that is open.
+    #[cold]
+    fn rotate(&mut self) {
+        let (Some(rotation), Some(output)) = (&mut self.rotation, &mut self.output) else { return };
+        match output.settle() {
+            Ok(()) => {
+                if let Some(opened) = rotation.rotate(&output.file) {
+                    self.output = Some(self.descriptor(opened));
+                }
+            }
+            Err(error) => rotation.fail(&error),
+        }
+    }
+
+    /// Closes the file under the time `opened` of another one. Returns whether there is nothing
+    /// left to do: if that fails, it is to be tried again.
+    pub(super) fn rotate_with(&mut self, opened: UtcMicros) -> bool {
+        if self.rotation.as_mut().is_some_and(|rotation| rotation.is_due_with(opened)) {
+            self.rotate();
+        }
+        !self.rotation.as_ref().is_some_and(Rotation::has_failed)
+    }
+
+    /// Rotates if it is time before `next_bytes` are appended.
+    fn rotate_if_due(&mut self, next_bytes: usize) {
+        if self.rotation.as_mut().is_some_and(|rotation| rotation.is_due(next_bytes as u64)) {
+            self.rotate();
+        }
+    }
+
     /// Opens what has the name now.
     fn open_again(&mut self) -> io::Result<()> {
         let opened = open_file(&self.path)?;
-        if opened.is_none() {
-            tracing::warn!("waiting for a reader of {}", self.name());
+        match &opened {
+            Some(opened) if is_regular(&opened.file) => lock(&opened.file, Sharing::Appending)?,
+            Some(_) => {}
+            None => tracing::warn!("waiting for a reader of {}", self.name()),
         }
         self.output = opened.map(|opened| self.descriptor(opened));
         Ok(())
@@ -241,6 +306,9 @@ impl Sink for FileSink {
         settle(output)?;
         let length_before = output.file.metadata().map_or(0, |metadata| metadata.len());
         let (written_bytes, error) = self.write(batches);
+        if let Some(rotation) = &mut self.rotation {
+            rotation.set_bytes(length_before + written_bytes as u64);
+        }
         let (Some(error), Some(output)) = (error, &mut self.output) else { return Ok(()) };
         let whole = whole_lines(batches, written_bytes);
         if whole < written_bytes && cut_back(&output.file, length_before, written_bytes, whole) {
@@ -249,16 +317,30 @@ impl Sink for FileSink {
         Err(torn(output, batches, written_bytes, error))
     }
 
+    fn make_room(&mut self, batches: &[Batch]) -> usize {
+        self.rotate_if_due(batches.first().map_or(0, |batch| batch.bytes.len()));
+        self.rotation.as_ref().map_or(batches.len(), |rotation| rotation.fitting(batches))
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         // Completes the last line of the old file, if the disk has space. This comes before the new
         // file is examined, because both may be the same file.
         if let Some(output) = &mut self.output {
             let _ = output.settle();
         }
-        self.open_again()
+        match (&mut self.rotation, &self.output) {
+            (Some(rotation), Some(output)) => {
+                if let Some(opened) = rotation.reopen(&output.file)? {
+                    self.output = Some(self.descriptor(opened));
+                }
+                Ok(())
+            }
+            _ => self.open_again(),
+        }
     }
 
     fn idle(&mut self) {
+        self.rotate_if_due(0);
         if self.output.is_none()
             && let Ok(Some(opened)) = open_file(&self.path)
         {
@@ -268,7 +350,9 @@ impl Sink for FileSink {
 
     fn finish(&mut self) -> io::Result<()> {
         // A reader that waits for the FIFO to be opened learns of the end.
-        self.idle();
+        if self.rotation.is_none() {
+            self.idle();
+        }
         self.output.as_mut().map_or(Ok(()), Descriptor::finish)
     }
 

@@ -2,10 +2,11 @@
 //! batches from all shards in turn, appends them ([`OutputWriter`]), and returns the buffers.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -13,23 +14,44 @@ use crate::ids::ShardId;
 use crate::output::batch::{Batch, Limits, Policy};
 use crate::output::batch_sender::{BatchSender, Queue, Route};
 use crate::output::error::WriterError;
+use crate::output::files::Files;
+use crate::output::janitor::{Janitor, JanitorThread};
+use crate::output::open::Outputs;
 use crate::output::output_writer::{Control, OutputWriter, WriterStats};
 use crate::output::shared::{Sleeper, WriterLink};
+use crate::output::sidecar::{Sidecar, StatsRecord};
 use crate::output::sink::Sink;
 use crate::output::slow_watch::SlowWatch;
+use crate::sys::thread_clock::{self, ThreadClock};
 
 /// Maximum number of batches in one append. More wait for the next one, so that buffers come back
 /// soon.
 const APPEND_COUNT_MAX: usize = 32;
+
+/// The state of a writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterGauges {
+    /// The age of the oldest line that is being written; zero if none is.
+    pub lag: Duration,
+    /// An output cannot be written now: lines are dropped and counted.
+    pub is_failing: bool,
+    /// CPU time of the writer's thread.
+    pub cpu: Duration,
+}
 
 /// The engine's handle of the writer.
 #[derive(Debug)]
 pub struct Writer {
     /// The thread, unless shards write themselves.
     thread: Option<JoinHandle<()>>,
+    /// Its CPU time.
+    cpu: Option<ThreadClock>,
     shared: Arc<WriterLink>,
     control: Arc<Control>,
     slow_watch: RefCell<SlowWatch>,
+    /// If files are closed.
+    files: Option<Arc<Files>>,
+    janitor: Option<JanitorThread>,
 }
 
 impl Writer {
@@ -41,6 +63,18 @@ impl Writer {
         limits: Limits,
         policy: Policy,
     ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
+        Writer::start_outputs(Outputs::from_sinks(sinks), shard_count, limits, policy)
+    }
+
+    /// The same for the outputs of [`open_sinks`](crate::output::open_sinks).
+    pub fn start_outputs(
+        outputs: Outputs,
+        shard_count: u16,
+        limits: Limits,
+        policy: Policy,
+    ) -> Result<(Vec<BatchSender>, Writer), WriterError> {
+        let Outputs { sinks, files, janitor } = outputs;
+        let janitor = janitor.map(Janitor::start).transpose()?;
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
         let shared = Arc::new(WriterLink::default());
         let control = Arc::new(Control::default());
@@ -56,7 +90,9 @@ impl Writer {
             let senders = routes.take(shard_count.into()).enumerate();
             let senders = senders.map(|(shard, route)| sender(shard, route)).collect();
             let slow_watch = RefCell::default();
-            return Ok((senders, Writer { thread: None, shared, control, slow_watch }));
+            let (thread, cpu) = (None, None);
+            let writer = Writer { thread, cpu, shared, control, slow_watch, files, janitor };
+            return Ok((senders, writer));
         }
         let (queues, receivers): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
         let dropped = queues.iter().map(|queue: &Queue| queue.dropped.clone()).collect();
@@ -68,13 +104,17 @@ impl Writer {
             writers: writers.collect(),
             batches: Vec::with_capacity(APPEND_COUNT_MAX),
             next: 0,
+            oldest: None,
             shared: shared.clone(),
+            control: control.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || thread_state.run())
             .map_err(WriterError::Thread)?;
-        Ok((senders, Writer { thread: Some(thread), shared, control, slow_watch }))
+        let cpu = Some(ThreadClock::of(&thread));
+        let thread = Some(thread);
+        Ok((senders, Writer { thread, cpu, shared, control, slow_watch, files, janitor }))
     }
 
     /// Requests that the outputs are reopened (SIGHUP, after the file was renamed). Lines in flight
@@ -93,9 +133,43 @@ impl Writer {
         }
     }
 
+    /// Opens the file of statistics at `path`. From now on the writer's thread writes what is put
+    /// into it, and closes it whenever it closes the first of `output_count` outputs. A run has one
+    /// such file at most.
+    pub fn open_sidecar(
+        &self,
+        path: &Path,
+        output_count: usize,
+    ) -> Result<Arc<Sidecar>, WriterError> {
+        let sidecar = match &self.files {
+            Some(files) => Sidecar::open_rotated(path, output_count, files.clone())?,
+            None => Sidecar::open(path)?,
+        };
+        Ok(self.shared.sidecar.get_or_init(|| Arc::new(sidecar)).clone())
+    }
+
+    /// Has a record of statistics written, and waits for nothing.
+    pub fn write_stats(&self, record: StatsRecord) {
+        if let Some(sidecar) = self.shared.sidecar.get() {
+            sidecar.put(record);
+            self.shared.writer.wake();
+        }
+    }
+
+    /// The state of the writer now.
+    pub fn gauges(&self) -> WriterGauges {
+        let running = self.cpu.as_ref().map(ThreadClock::elapsed).unwrap_or_default();
+        WriterGauges {
+            lag: self.control.lag(),
+            is_failing: self.control.failing_count.load(Ordering::Relaxed) > 0,
+            cpu: running.max(Duration::from_nanos(self.control.cpu_ns.load(Ordering::Relaxed))),
+        }
+    }
+
     /// The counters so far.
     pub fn stats(&self) -> WriterStats {
-        self.control.counters.snapshot()
+        let files = self.files.as_ref().map(|files| files.stats()).unwrap_or_default();
+        WriterStats { files, ..self.control.counters.snapshot() }
     }
 
     /// Whether lines are no longer written: the reader of standard output has gone, or, with
@@ -106,22 +180,28 @@ impl Writer {
 
     /// Waits until all senders are closed and all lines are written or lost. A closed pipe is no
     /// error. Lines that were lost are one if the last ones were among them.
-    pub fn finish(self) -> (WriterStats, Result<(), WriterError>) {
-        if self.thread.map_or(Ok(()), JoinHandle::join).is_err() {
-            return (self.control.counters.snapshot(), Err(WriterError::Panicked));
+    pub fn finish(mut self) -> (WriterStats, Result<(), WriterError>) {
+        let joined = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        let is_janitor_lost = self.janitor.as_mut().is_some_and(JanitorThread::stop);
+        let stats = self.stats();
+        if joined.is_err() {
+            return (stats, Err(WriterError::Panicked));
+        }
+        if is_janitor_lost {
+            return (stats, Err(WriterError::JanitorPanicked));
         }
         let slow = || self.slow_watch.borrow().slow_until_the_end();
         let error = self
             .control
             .take_error()
             .or_else(|| slow().map(|name| WriterError::TooSlowUntilTheEnd { name }));
-        (self.control.counters.snapshot(), error.map_or(Ok(()), Err))
+        (stats, error.map_or(Ok(()), Err))
     }
 }
 
 /// The writer's end of a shard's queues.
 struct BatchReceiver {
-    queue: Consumer<Batch>,
+    queue: Consumer<(Instant, Batch)>,
     spares: Producer<Vec<u8>>,
     sleeper: Arc<Sleeper>,
 }
@@ -146,11 +226,20 @@ struct WriterThread {
     batches: Vec<Batch>,
     /// The shard whose turn it is.
     next: usize,
+    /// When the oldest of the batches was handed over.
+    oldest: Option<Instant>,
     shared: Arc<WriterLink>,
+    control: Arc<Control>,
 }
 
 impl WriterThread {
-    fn run(mut self) {
+    fn run(self) {
+        let control = self.control.clone();
+        self.write_all();
+        control.cpu_ns.store(thread_clock::own().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn write_all(mut self) {
         // No shard may wait for a writer that has ended, even by a panic.
         let _closer = Closer { shared: self.shared.clone(), sleepers: self.sleepers() };
         loop {
@@ -158,6 +247,7 @@ impl WriterThread {
             // seen below.
             let closed = self.shared.senders_closed.load(Ordering::Acquire);
             self.writers.iter_mut().for_each(OutputWriter::idle);
+            self.write_stats();
             if self.round() {
                 continue;
             }
@@ -168,8 +258,16 @@ impl WriterThread {
             shared.writer.sleep_unless(|| {
                 receivers.iter().any(|receiver| !receiver.queue.is_empty())
                     || writers.iter().any(OutputWriter::is_reopen_wanted)
+                    || shared.sidecar.get().is_some_and(|sidecar| sidecar.is_waiting())
                     || shared.senders_closed.load(Ordering::Relaxed) != closed
             });
+        }
+    }
+
+    /// Writes the statistics that wait, if there are any.
+    fn write_stats(&self) {
+        if let Some(sidecar) = self.shared.sidecar.get() {
+            sidecar.write_waiting(self.control.reopens_wanted.load(Ordering::Acquire));
         }
     }
 
@@ -184,22 +282,35 @@ impl WriterThread {
             if self.writers.len() == 1 {
                 self.take_in_turn();
             } else {
-                take(&mut self.receivers[output], APPEND_COUNT_MAX, &mut self.batches);
+                self.take(output, APPEND_COUNT_MAX);
             }
             if !self.batches.is_empty() {
                 is_any = true;
+                self.control.set_oldest(self.oldest.take());
                 self.writers[output].append(&mut self.batches);
+                self.control.set_oldest(None);
                 self.give_back();
             }
         }
         is_any
     }
 
+    /// Takes up to `count_max` batches from a shard's queue. Returns whether there were any.
+    fn take(&mut self, shard: usize, count_max: usize) -> bool {
+        let before = self.batches.len();
+        while self.batches.len() - before < count_max {
+            let Ok((since, batch)) = self.receivers[shard].queue.pop() else { break };
+            self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+            self.batches.push(batch);
+        }
+        self.batches.len() > before
+    }
+
     /// Takes one batch of each shard in turn, until the append is full or all queues are empty.
     fn take_in_turn(&mut self) {
         let mut empty_count = 0;
         while self.batches.len() < APPEND_COUNT_MAX && empty_count < self.receivers.len() {
-            let is_taken = take(&mut self.receivers[self.next], 1, &mut self.batches);
+            let is_taken = self.take(self.next, 1);
             empty_count = if is_taken { 0 } else { empty_count + 1 };
             self.next = (self.next + 1) % self.receivers.len();
         }
@@ -219,17 +330,6 @@ impl WriterThread {
             receiver.sleeper.wake();
         }
     }
-}
-
-/// Moves up to `count_max` batches from a shard's queue to `batches`. Returns whether there were
-/// any.
-fn take(receiver: &mut BatchReceiver, count_max: usize, batches: &mut Vec<Batch>) -> bool {
-    let before = batches.len();
-    while batches.len() - before < count_max {
-        let Ok(batch) = receiver.queue.pop() else { break };
-        batches.push(batch);
-    }
-    batches.len() > before
 }
 
 /// Releases waiting shards when the writer ends.

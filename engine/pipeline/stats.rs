@@ -27,6 +27,35 @@ pub struct PipelineStats {
     pub hints: HintStats,
 }
 
+/// What a pipeline holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PipelineGauges {
+    /// Connections in the flow table, including those that have ended and are still remembered.
+    pub connections: u64,
+    /// Exchanges in progress.
+    pub exchanges: u64,
+    /// Memory of the flow table's slots.
+    pub flow_bytes: u64,
+    /// Segments that wait behind holes.
+    pub reorder_bytes: u64,
+    /// Messages and exchanges in progress.
+    pub exchange_bytes: u64,
+    /// Fragments that wait for the rest of their datagrams.
+    pub fragment_bytes: u64,
+}
+
+impl PipelineGauges {
+    /// Adds every gauge of `other`.
+    pub fn add(&mut self, other: &PipelineGauges) {
+        self.connections += other.connections;
+        self.exchanges += other.exchanges;
+        self.flow_bytes += other.flow_bytes;
+        self.reorder_bytes += other.reorder_bytes;
+        self.exchange_bytes += other.exchange_bytes;
+        self.fragment_bytes += other.fragment_bytes;
+    }
+}
+
 impl PipelineStats {
     /// Adds every counter of `other`.
     pub fn add(&mut self, other: &PipelineStats) {

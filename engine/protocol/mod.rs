@@ -236,6 +236,9 @@ pub trait Stats: Clone + std::fmt::Debug + Default + PartialEq + Eq {
     /// Adds every counter of `other`.
     fn add(&mut self, other: &Self);
 
+    /// Name and value of every counter.
+    fn each(&self) -> Vec<(&'static str, u64)>;
+
     /// The rows of the totals that show them.
     fn rows(&self) -> Vec<Row>;
 
@@ -248,6 +251,10 @@ pub trait Stats: Clone + std::fmt::Debug + Default + PartialEq + Eq {
 /// For a protocol without counters of its own.
 impl Stats for () {
     fn add(&mut self, (): &()) {}
+
+    fn each(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 
     fn rows(&self) -> Vec<Row> {
         Vec::new()

@@ -21,6 +21,11 @@ macro_rules! protocols {
                 match self { $($(#[$attribute])* Kind::$kind => <$state as Protocol>::NAME,)* }
             }
 
+            /// The name in statistics.
+            pub fn key(self) -> &'static str {
+                match self { $($(#[$attribute])* Kind::$kind => stringify!($stats),)* }
+            }
+
             /// Why it is not reported, for users who miss its records. `None` if it is reported.
             pub fn unread(self) -> Option<&'static str> {
                 match self { $($(#[$attribute])* Kind::$kind => <$state as Protocol>::UNREAD,)* }
@@ -294,6 +299,16 @@ macro_rules! protocols {
                 self.flows.add(&other.flows);
                 self.exchanges.add(&other.exchanges);
                 $($(#[$attribute])* Stats::add(&mut self.$stats, &other.$stats);)*
+            }
+
+            /// The counters that belong to single protocols: the name of each protocol's group, and
+            /// its counters. Protocols without counters of their own have no group.
+            pub fn each(&self) -> Vec<Row> {
+                let mut groups = vec![
+                    $($(#[$attribute])* (stringify!($stats), Stats::each(&self.$stats)),)*
+                ];
+                groups.retain(|(_, counters): &Row| !counters.is_empty());
+                groups
             }
 
             /// The rows of the totals that belong to single protocols.

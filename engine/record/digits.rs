@@ -71,6 +71,13 @@ pub struct Rfc3339 {
     digits: [u8; 20],
 }
 
+/// `time` in RFC 3339.
+pub fn rfc3339(time: TimestampNs) -> String {
+    let mut out = Vec::with_capacity(Rfc3339::BYTES);
+    Rfc3339::default().append(time, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 impl Rfc3339 {
     /// The length of every time it writes. The year has four digits until 2554, where 64 bits end.
     pub const BYTES: usize = 30;
@@ -129,7 +136,7 @@ fn put_decimal(digits: &mut [u8], mut value: u32) {
 
 /// The Gregorian date of the day that is `days` after 1970-01-01. Counts years from March, so that
 /// the leap day is the last day of its year, in eras of 400 years or 146,097 days.
-fn civil_from_days(days: u64) -> (u32, u32, u32) {
+pub(crate) fn civil_from_days(days: u64) -> (u32, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;

@@ -116,6 +116,13 @@ pub fn append_escaped(value: &[u8], fold: Fold, limit_bytes: usize, out: &mut Ve
     shown
 }
 
+/// Appends all of `text` as the inside of a JSON string.
+pub fn append_json_text(text: &str, out: &mut Vec<u8>) {
+    // The longest escape, `\u001f`, is for one byte.
+    let limit_bytes = 6 * text.len();
+    append_valid(text, Fold::Keep, limit_bytes, out);
+}
+
 /// [`append_escaped`] for UTF-8.
 fn append_valid(text: &str, fold: Fold, limit_bytes: usize, out: &mut Vec<u8>) -> usize {
     let bytes = text.as_bytes();

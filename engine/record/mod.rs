@@ -7,7 +7,7 @@ use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
 use std::ops::Deref;
 
-mod digits;
+pub(crate) mod digits;
 mod escape;
 mod exchange;
 mod json;
@@ -15,6 +15,8 @@ mod line_buffer;
 mod mask;
 mod text;
 
+pub use digits::rfc3339;
+pub(crate) use escape::append_json_text;
 pub use escape::is_unsafe;
 pub use exchange::{
     Exchange, Fields, Header, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, ResetBy, Span,

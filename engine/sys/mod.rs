@@ -15,6 +15,7 @@
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
 //! - [`memory`]: how much memory is available.
+//! - [`priority`]: the lowest priority for a thread.
 //! - [`privileges`]: the user and the capabilities of this thread, and what restricts them.
 //! - [`limits`]: the limits of this process.
 //! - [`kernel`]: the kernel's release.
@@ -22,6 +23,7 @@
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end the process.
 //! - [`affinity`]: the CPUs that we may use, and pinning to one of them.
+//! - [`thread_clock`]: the CPU time of a thread.
 //! - [`program`]: the verdict of a program on a frame in memory.
 //!
 //! Modules that load programs into the kernel or share memory with it exist with the feature `live`
@@ -50,6 +52,7 @@ pub mod memory;
 pub mod mmap;
 #[cfg(feature = "live")]
 pub mod packet_socket;
+pub mod priority;
 pub mod privileges;
 #[cfg(feature = "live")]
 pub mod program;
@@ -60,6 +63,7 @@ pub mod ring;
 #[cfg(feature = "live")]
 pub mod signals;
 pub mod simd;
+pub mod thread_clock;
 #[cfg(feature = "live")]
 pub mod uring;
 pub mod wait;

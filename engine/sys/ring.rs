@@ -4,6 +4,7 @@
 //! word; we read it and hand it back the same way. The offsets inside a block come from the kernel,
 //! but we trust none of them: a frame that is not inside its block ends the walk of that block.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::mmap::Mapping;
@@ -50,7 +51,7 @@ pub struct RingFrame<'a> {
 /// The ring and our position in it.
 #[derive(Debug)]
 pub struct Ring {
-    memory: Mapping,
+    memory: Arc<Mapping>,
     block_bytes: usize,
     next: usize,
 }
@@ -62,7 +63,7 @@ impl Ring {
     /// If the memory is not a whole number of blocks, or a block is too small for its header.
     pub fn new(memory: Mapping, block_bytes: usize) -> Ring {
         assert!(block_bytes >= BLOCK_HEADER_BYTES && memory.len().is_multiple_of(block_bytes));
-        Ring { memory, block_bytes, next: 0 }
+        Ring { memory: Arc::new(memory), block_bytes, next: 0 }
     }
 
     /// A ring on heap memory whose blocks contain `blocks`, in the kernel's layout, all of them
@@ -102,6 +103,11 @@ impl Ring {
         }
     }
 
+    /// Lets other threads see how full the ring is.
+    pub fn watch(&self) -> RingWatch {
+        RingWatch { memory: self.memory.clone(), block_bytes: self.block_bytes }
+    }
+
     /// The next block, if the kernel has handed it over.
     pub fn next_block(&mut self) -> Option<Block<'_>> {
         let start = self.next;
@@ -115,10 +121,40 @@ impl Ring {
         let (frame_count, first) = (word(BLOCK_FRAMES), word(BLOCK_FIRST_FRAME));
         // SAFETY: the kernel does not write to the block until its status changes, which `Block`
         // does when it is dropped; it borrows the ring, so there is no second one. The status word
-        // is outside of the range.
+        // is outside of the range, and a `RingWatch` reads nothing else.
         let bytes =
             unsafe { self.memory.bytes(start + BLOCK_HEADER_BYTES..start + self.block_bytes) };
         Some(Block { status, bytes, frame_count, first: first as usize })
+    }
+}
+
+/// How full a ring is. Any thread may look while the ring is walked: it reads status words only.
+#[derive(Debug)]
+pub struct RingWatch {
+    memory: Arc<Mapping>,
+    block_bytes: usize,
+}
+
+impl RingWatch {
+    /// The number of blocks of the ring.
+    pub fn block_count(&self) -> u64 {
+        (self.memory.len() / self.block_bytes) as u64
+    }
+
+    /// The memory of the ring.
+    pub fn ring_bytes(&self) -> u64 {
+        self.memory.len() as u64
+    }
+
+    /// Blocks that the kernel has handed over and that were not handed back yet. The kernel cannot
+    /// fill them.
+    pub fn full_block_count(&self) -> u64 {
+        let starts = (0..self.memory.len()).step_by(self.block_bytes);
+        let is_full = |start: &usize| {
+            let status = self.memory.word32(start + BLOCK_STATUS).load(Ordering::Relaxed);
+            status & libc::TP_STATUS_USER != 0
+        };
+        starts.filter(is_full).count() as u64
     }
 }
 
@@ -262,6 +298,10 @@ mod tests {
         Ring::new(Mapping::on_heap(BLOCK_BYTES * block_count), BLOCK_BYTES)
     }
 
+    fn memory_of(ring: &mut Ring) -> &mut Mapping {
+        Arc::get_mut(&mut ring.memory).expect("nobody watches it")
+    }
+
     /// A frame with a tag, which is valid if `status` marks it so.
     fn frame(payload: &[u8], status: u32, is_last: bool) -> Vec<u8> {
         let frame = RingFrame { bytes: payload, vlan: Some((0x2064, 0x88a8)), ..FIRST };
@@ -272,9 +312,10 @@ mod tests {
 
     fn hand_over(ring: &mut Ring, block: usize, frame_count: u32, frames: &[u8]) {
         let start = block * BLOCK_BYTES;
-        ring.memory.write(start + BLOCK_FRAMES, &frame_count.to_ne_bytes());
-        ring.memory.write(start + BLOCK_FIRST_FRAME, &(BLOCK_HEADER_BYTES as u32).to_ne_bytes());
-        ring.memory.write(start + BLOCK_HEADER_BYTES, frames);
+        memory_of(ring).write(start + BLOCK_FRAMES, &frame_count.to_ne_bytes());
+        memory_of(ring)
+            .write(start + BLOCK_FIRST_FRAME, &(BLOCK_HEADER_BYTES as u32).to_ne_bytes());
+        memory_of(ring).write(start + BLOCK_HEADER_BYTES, frames);
         ring.memory.word32(start + BLOCK_STATUS).store(libc::TP_STATUS_USER, Ordering::Release);
     }
 
@@ -297,6 +338,19 @@ mod tests {
                 assert!(!is_ours(&ring, block.into()));
             }
             assert!(ring.next_block().is_none());
+        }
+    }
+
+    #[test]
+    fn a_watch_sees_the_blocks_that_were_handed_over() {
+        let mut ring = Ring::on_heap(BLOCK_BYTES, &[vec![FIRST], vec![], vec![FIRST]]);
+        let watch = ring.watch();
+        assert_eq!((watch.block_count(), watch.ring_bytes()), (3, 3 * BLOCK_BYTES as u64));
+        for left in (0..3).rev() {
+            let block = ring.next_block().expect("it was handed over");
+            assert_eq!(watch.full_block_count(), left + 1, "it is on loan");
+            drop(block);
+            assert_eq!(watch.full_block_count(), left);
         }
     }
 
@@ -351,7 +405,7 @@ mod tests {
         for first in [0, 47, 4090, 4096, u32::MAX] {
             let mut ring = ring(1);
             hand_over(&mut ring, 0, 9, &whole);
-            ring.memory.write(BLOCK_FIRST_FRAME, &first.to_ne_bytes());
+            memory_of(&mut ring).write(BLOCK_FIRST_FRAME, &first.to_ne_bytes());
             assert_eq!(ring.next_block().unwrap().frames().count(), 0, "{first}");
         }
     }
@@ -367,7 +421,7 @@ mod tests {
                 noise[word * 4..word * 4 + 4].copy_from_slice(&value.to_ne_bytes());
             }
             let mut ring = ring(1);
-            ring.memory.write(0, &noise);
+            memory_of(&mut ring).write(0, &noise);
             ring.memory.word32(BLOCK_STATUS).store(libc::TP_STATUS_USER, Ordering::Release);
             let block = ring.next_block().unwrap();
             for frame in block.frames().take(10_000) {

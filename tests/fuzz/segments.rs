@@ -72,6 +72,8 @@ struct Unknown {
     way: Direction,
     at: SeqNumber,
     len_bytes: u64,
+    /// Bytes behind them that the snap length cut.
+    cut_bytes: u32,
     timestamp: TimestampNs,
 }
 
@@ -287,6 +289,7 @@ impl Segments {
         let len_bytes = segment.payload.len() as u64;
         let grace_ns = self.limits.reorder_grace_ms * MS;
         let since = TimestampNs(segment.timestamp.0.saturating_sub(grace_ns));
+        let mut adopted_cuts: Vec<Part> = Vec::new();
         match self.table.stats().segments_unknown.checked_sub(unknown_count) {
             Some(0) => watch.taken_bytes += len_bytes,
             Some(_) => {
@@ -302,6 +305,7 @@ impl Segments {
                         way: segment.direction,
                         at: segment.payload_seq(),
                         len_bytes,
+                        cut_bytes: segment.payload_wire_bytes - len_bytes as u32,
                         timestamp: segment.timestamp,
                     });
                 }
@@ -319,13 +323,21 @@ impl Segments {
                         && it.timestamp >= since
                         && (0..JOIN_WINDOW_BYTES).contains(&distance);
                     adopted -= u64::from(is_adopted);
-                    watch.taken_bytes += if is_adopted { it.len_bytes } else { 0 };
+                    if is_adopted {
+                        watch.taken_bytes += it.len_bytes;
+                        let start = Watch::offset(it.at, it.way).wrapping_add(it.len_bytes as u32);
+                        let cut = start..start.wrapping_add(it.cut_bytes);
+                        adopted_cuts.extend((it.cut_bytes > 0).then_some(cut));
+                    }
                     !is_adopted
                 });
                 assert_eq!(adopted, 0, "segments were adopted that did not fit");
             }
         }
         let Some(index) = entered else { return };
+        if let Some((_, _, passed)) = self.table.parts(index) {
+            passed[segment.direction.index()].cut.extend(adopted_cuts);
+        }
         self.table.accept(index, segment, |key, _, passed, way, chunk| {
             watch.hear(key, passed, way, chunk);
         });

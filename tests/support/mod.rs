@@ -28,6 +28,7 @@ pub mod records;
 pub mod reported;
 pub mod schema;
 pub mod skip;
+pub mod stats_schema;
 pub mod strangers;
 pub mod traffic;
 pub mod tshark;

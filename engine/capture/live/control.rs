@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::links::Links;
 use super::shed::Shedding;
-use super::totals::{InterfaceTotals, LiveTotals};
+use super::totals::{InterfaceState, InterfaceTotals, LiveTotals, RingTotals};
 use crate::ids::{FlowHashKey, Share};
 use crate::sys::fanout::Fanout;
 use crate::sys::filter::{Filter, Gate};
 use crate::sys::interface::{Interface, Interfaces};
 use crate::sys::packet_socket::PacketSocket;
+use crate::sys::ring::RingWatch;
 
 /// The gate and the totals of a live capture. Any thread may use it while shards poll.
 #[derive(Debug)]
@@ -24,6 +25,15 @@ pub struct LiveControl {
     shedding: Option<Shedding>,
 }
 
+/// An interface whose sockets were opened.
+#[derive(Debug)]
+pub(super) struct OpenedInterface {
+    pub(super) name: String,
+    pub(super) ifindex: u32,
+    /// Duplicates of the shards' descriptors, in the order of the shards, and their rings.
+    pub(super) sockets: Vec<(PacketSocket, RingWatch)>,
+}
+
 /// An interface and its sockets.
 #[derive(Debug)]
 struct Watched {
@@ -31,25 +41,31 @@ struct Watched {
     ifindex: u32,
     /// The interface was removed. A new one of the same name has another index.
     is_gone: bool,
-    /// Duplicates of the shards' descriptors.
-    sockets: Vec<PacketSocket>,
+    /// Duplicates of the shards' descriptors, in the order of the shards, and their rings.
+    sockets: Vec<(PacketSocket, RingWatch)>,
 }
 
 impl LiveControl {
-    /// For the interfaces `opened`: name, index and sockets of each.
+    /// For the interfaces `opened`.
     pub(super) fn new(
         filter: Filter,
         fanout: Option<Fanout>,
-        opened: Vec<(String, u32, Vec<PacketSocket>)>,
+        opened: Vec<OpenedInterface>,
         interfaces: Interfaces,
         present: &[Interface],
     ) -> LiveControl {
-        let named = opened.iter().map(|(name, ifindex, _)| (name.as_str(), *ifindex));
+        let named = opened.iter().map(|it| (it.name.as_str(), it.ifindex));
         let links = Links::new(interfaces, named, present);
         let mut totals = LiveTotals::default();
         let mut watched = Vec::with_capacity(opened.len());
-        for (name, ifindex, sockets) in opened {
-            totals.interfaces.push(InterfaceTotals { name, ..InterfaceTotals::default() });
+        for OpenedInterface { name, ifindex, sockets } in opened {
+            let ring = |(_, ring): &(_, RingWatch)| RingTotals {
+                ring_bytes: ring.ring_bytes(),
+                block_count: ring.block_count(),
+                ..RingTotals::default()
+            };
+            let rings = sockets.iter().map(ring).collect();
+            totals.interfaces.push(InterfaceTotals { name, rings, ..InterfaceTotals::default() });
             watched.push(Watched { ifindex, is_gone: false, sockets });
         }
         LiveControl { filter, fanout, watched, links, totals, shedding: None }
@@ -100,15 +116,35 @@ impl LiveControl {
     pub fn totals(&mut self) -> io::Result<&LiveTotals> {
         // Before the filter's counters: a drop is counted after the filter has seen the frame.
         self.links.look(&mut self.totals);
+        self.look_at_rings();
         self.note_removed()?;
         self.counts()
+    }
+
+    /// From now on [`RingTotals::full_blocks_most`] is the most that is seen from now on.
+    pub fn forget_fullest(&mut self) {
+        for ring in self.totals.interfaces.iter_mut().flat_map(|interface| &mut interface.rings) {
+            ring.full_blocks_most = 0;
+        }
+    }
+
+    fn look_at_rings(&mut self) {
+        for (watched, totals) in self.watched.iter().zip(&mut self.totals.interfaces) {
+            for ((_, ring), totals) in watched.sockets.iter().zip(&mut totals.rings) {
+                totals.full_blocks = ring.full_block_count();
+                totals.full_blocks_most = totals.full_blocks_most.max(totals.full_blocks);
+            }
+        }
     }
 
     /// Only the counts of the filter and of the sockets are up to date.
     pub fn counts(&mut self) -> io::Result<&LiveTotals> {
         for (watched, totals) in self.watched.iter().zip(&mut self.totals.interfaces) {
-            for socket in &watched.sockets {
+            for ((socket, _), ring) in watched.sockets.iter().zip(&mut totals.rings) {
                 let new = socket.statistics()?;
+                ring.packets += u64::from(new.packets);
+                ring.drops += u64::from(new.drops);
+                ring.freezes += u64::from(new.freezes);
                 totals.packets += u64::from(new.packets);
                 totals.drops += u64::from(new.drops);
                 totals.freezes += u64::from(new.freezes);
@@ -121,9 +157,10 @@ impl LiveControl {
     /// Notes the interfaces that were removed since the last call.
     fn note_removed(&mut self) -> io::Result<()> {
         let mut gone = Vec::new();
-        for (watched, totals) in self.watched.iter_mut().zip(&self.totals.interfaces) {
+        for (watched, totals) in self.watched.iter_mut().zip(&mut self.totals.interfaces) {
             if !watched.is_gone && watched.is_removed()? {
                 watched.is_gone = true;
+                totals.state = InterfaceState::Gone;
                 gone.push(totals.name.as_str());
             }
         }
@@ -142,7 +179,7 @@ impl Watched {
     /// index.
     fn is_removed(&self) -> io::Result<bool> {
         match self.sockets.first() {
-            Some(socket) if self.ifindex != 0 => Ok(!socket.is_bound_to(self.ifindex)?),
+            Some((socket, _)) if self.ifindex != 0 => Ok(!socket.is_bound_to(self.ifindex)?),
             _ => Ok(false),
         }
     }

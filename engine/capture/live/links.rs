@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::totals::LiveTotals;
+use super::totals::{InterfaceState, LiveTotals};
 use crate::sys::interface::{Interface, InterfaceCounters, Interfaces};
 
 /// Watches the captured interfaces. Nothing is opened after the start.
@@ -31,6 +31,8 @@ struct Link {
     ifindex: u32,
     /// When the current outage began.
     outage: Option<Instant>,
+    /// The outages so far.
+    outage_count: u64,
     /// The counters at the last look, by ascending index.
     seen: Vec<InterfaceCounters>,
 }
@@ -55,6 +57,7 @@ impl Links {
             name: name.to_string(),
             ifindex,
             outage: None,
+            outage_count: 0,
             seen: Vec::new(),
         };
         let softnet = Softnet::open();
@@ -79,6 +82,12 @@ impl Links {
     /// to `totals`.
     pub fn look(&mut self, totals: &mut LiveTotals) {
         let looked = self.interfaces.changes().map(|changed| self.update(&changed));
+        for (link, interface) in self.links.iter().zip(&mut totals.interfaces) {
+            interface.outages = link.outage_count;
+            if interface.state != InterfaceState::Gone {
+                interface.state = link.state();
+            }
+        }
         if let Err(error) = looked.and_then(|()| self.count(totals)) {
             self.fail(&error);
         }
@@ -148,6 +157,11 @@ impl Link {
             _ => return,
         }
         self.outage = Some(Instant::now());
+        self.outage_count += 1;
+    }
+
+    fn state(&self) -> InterfaceState {
+        if self.outage.is_some() { InterfaceState::Down } else { InterfaceState::Up }
     }
 
     /// What was dropped since the last look; a new interface starts at its current counters.
@@ -214,7 +228,13 @@ mod tests {
     fn losses_are_counted_from_the_first_look_on() {
         let state =
             |ifindex, rx_dropped, rx_missed| InterfaceCounters { ifindex, rx_dropped, rx_missed };
-        let mut link = Link { name: "any".into(), ifindex: 0, outage: None, seen: Vec::new() };
+        let mut link = Link {
+            name: "any".into(),
+            ifindex: 0,
+            outage: None,
+            outage_count: 0,
+            seen: Vec::new(),
+        };
         let mut drops = |now| {
             let Drops { rx_dropped, rx_missed, by_ifb } = link.drops(now, &[3]);
             (rx_dropped, rx_missed, by_ifb)

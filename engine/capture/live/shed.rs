@@ -49,7 +49,7 @@ impl Shedding {
             looked_at: Duration::ZERO,
             grows_at: CALM_TIME,
             message_count: 0,
-            totals: ShedTotals::default(),
+            totals: ShedTotals { share_permille: 1000, ..ShedTotals::default() },
         }
     }
 
@@ -79,6 +79,7 @@ impl Shedding {
             self.grows_at = now + GROWTH_INTERVAL;
             self.grow();
         }
+        self.totals.share_permille = self.permille();
         self.share.set(self.share_max);
         before.min(self.share_max)
     }

@@ -4,6 +4,48 @@ use crate::sys::counters::FilterCounters;
 use std::fmt;
 use std::time::Duration;
 
+/// The frames of one ring since the capture was opened, and how full it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingTotals {
+    /// Frames that passed the filter: those in the ring and those dropped (`tp_packets`).
+    pub packets: u64,
+    /// Frames dropped because the ring was full (`tp_drops`).
+    pub drops: u64,
+    /// Times the ring was full and stopped (`tp_freeze_q_cnt`).
+    pub freezes: u64,
+    /// The memory of the ring.
+    pub ring_bytes: u64,
+    /// The number of its blocks.
+    pub block_count: u64,
+    /// Blocks that the shard had not handed back yet at the last look.
+    pub full_blocks: u64,
+    /// The most at any look since [`LiveControl::forget_fullest`](super::LiveControl).
+    pub full_blocks_most: u64,
+}
+
+/// Whether an interface can deliver frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InterfaceState {
+    /// It is up and has carrier, or it is `any`.
+    #[default]
+    Up,
+    /// It is down, or has no carrier. Capturing continues when that changes.
+    Down,
+    /// It was removed. Capturing continues without it.
+    Gone,
+}
+
+impl InterfaceState {
+    /// The name shown to users.
+    pub fn name(self) -> &'static str {
+        match self {
+            InterfaceState::Up => "up",
+            InterfaceState::Down => "down",
+            InterfaceState::Gone => "gone",
+        }
+    }
+}
+
 /// The frames an interface has delivered and lost since the capture was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceTotals {
@@ -21,6 +63,12 @@ pub struct InterfaceTotals {
     pub rx_dropped: u64,
     /// Frames dropped because the NIC's buffers were full (`rx_missed_errors`).
     pub rx_missed: u64,
+    /// Times it went down or lost its carrier.
+    pub outages: u64,
+    /// Its state at the last look.
+    pub state: InterfaceState,
+    /// Its rings, in the order of the shards. Their frames are included above.
+    pub rings: Vec<RingTotals>,
 }
 
 /// How much of the traffic was left out while rings overflowed.
@@ -28,6 +76,8 @@ pub struct InterfaceTotals {
 pub struct ShedTotals {
     /// How often the share of the connections was halved.
     pub halvings: u64,
+    /// The share of the connections that is captured now, of 1000.
+    pub share_permille: u64,
     /// The smallest share of the connections, of 1000; 0 if there never was less than all.
     pub least_permille: u64,
     /// How long the share was less than all.
@@ -36,7 +86,7 @@ pub struct ShedTotals {
 
 impl fmt::Display for ShedTotals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ShedTotals { halvings, least_permille, below_all_ms } = self;
+        let ShedTotals { halvings, least_permille, below_all_ms, .. } = self;
         write!(
             f,
             "at least {}.{}% of the connections were captured, not all for {:.1?}; \

@@ -32,6 +32,10 @@ impl Stats for Http1Stats {
         Http1Stats::add(self, other);
     }
 
+    fn each(&self) -> Vec<(&'static str, u64)> {
+        Http1Stats::each(self)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let doubts = vec![
             ("heads unfinished", self.heads_unfinished),

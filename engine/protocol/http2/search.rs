@@ -89,7 +89,8 @@ impl Http2Connection {
         side.framer.place = Place::Search;
         side.decoder.lose();
         self.side(direction.opposite()).decoder.set_size_max(u32::MAX);
-        if !self.is_late {
+        // What preceded the first segment of a connection without handshake need not be lost.
+        if !self.is_late && !cx.flow.handshake.is_midstream() {
             self.note_lost_block(cx);
         }
     }

@@ -39,6 +39,10 @@ impl Stats for Http2Stats {
         Http2Stats::add(self, other);
     }
 
+    fn each(&self) -> Vec<(&'static str, u64)> {
+        Http2Stats::each(self)
+    }
+
     fn rows(&self) -> Vec<Row> {
         let parts = vec![
             ("connections", self.connections),

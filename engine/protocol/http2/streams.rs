@@ -204,7 +204,8 @@ mod tests {
         fn numbers_are_new_once(
             steps in prop::collection::vec((0..700_u32, any::<bool>()), 0..60),
         ) {
-            let (mut numbers, mut seen, mut greatest) = (SeenNumbers::default(), BTreeSet::new(), 0);
+            let (mut numbers, mut seen) = (SeenNumbers::default(), BTreeSet::new());
+            let mut greatest = 0;
             for (step, is_ahead) in steps {
                 let number = match is_ahead {
                     true => greatest + step % 40,

@@ -1,0 +1,45 @@
+//! [`ShardStatus`]: what a shard publishes while it runs.
+
+use crate::shard::{ShardGauges, ShardStats, ShardView};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The state that a shard publishes while it runs. Its counters are copied only when somebody asks
+/// for them.
+#[derive(Debug, Default)]
+pub(super) struct ShardStatus {
+    frame_count: AtomicU64,
+    is_wanted: AtomicBool,
+    published: Mutex<(ShardStats, ShardGauges)>,
+}
+
+impl ShardStatus {
+    /// Called by the shard after each poll.
+    pub(super) fn show(&self, shard: &ShardView<'_>) {
+        self.frame_count.store(shard.frame_count(), Ordering::Relaxed);
+        if self.is_wanted.load(Ordering::Relaxed) {
+            let published = (shard.stats(), shard.gauges());
+            *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
+            self.is_wanted.store(false, Ordering::Release);
+        }
+    }
+
+    pub(super) fn frame_count(&self) -> u64 {
+        self.frame_count.load(Ordering::Relaxed)
+    }
+
+    /// Asks the shard to publish its counters after its next poll.
+    pub(super) fn ask(&self) {
+        self.is_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the shard has not published them since.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_wanted.load(Ordering::Acquire)
+    }
+
+    /// What was published last.
+    pub(super) fn published(&self) -> (ShardStats, ShardGauges) {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
