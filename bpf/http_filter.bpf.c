@@ -385,9 +385,6 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 	is_tls = byte[0] >= 0x14 && byte[0] <= 0x17 && byte[1] == 0x03;
 	if (!is_tls && begins_like_message(segment, text, known && !kind))
 		return admit(segment, kind ? 0 : known, words);
-	/* An opening passes as a whole, and its frames come after a preface. */
-	if (!byte[0] && (!known || kind) && looks_like_frames(segment, text))
-		return admit(segment, 0, words);
 	if (kind)
 		return reason_of(kind);
 	if (!known)

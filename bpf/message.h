@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Whether a segment's payload begins like a message, or with frames of HTTP/2.
+ * Whether a segment's payload begins like a message, or like frames of HTTP/2.
  */
 #ifndef HTTPLINES_MESSAGE_H
 #define HTTPLINES_MESSAGE_H
@@ -112,28 +112,6 @@ static __always_inline int is_request_line(const __u64 text[LOOK_WORDS], int is_
 	       (target > ' ' && (is_any || is_usual(word_of(text[0]))));
 }
 
-/*
- * Whether the payload begins like a message. engine/decode/admit.rs explains the rule, and a test
- * compares the two. If nothing is known of the connection, the method or the target must look usual:
- * of random bytes, one segment in 600 begins with a token and a space. `text` is the beginning of
- * the payload; it is overwritten.
- */
-static __always_inline int begins_like_message(const struct segment *segment,
-					       __u64 text[LOOK_WORDS], int is_opening)
-{
-	__u64 word = word_of(text[0]);
-	__u8 first = word;
-	__u32 skip;
-
-	/* Most binary data end here. */
-	if (first > '~' || (first <= ' ' && first != '\r' && first != '\n'))
-		return 0;
-	skip = leading_breaks(word);
-	if (skip && look(segment, skip, text))
-		return 0;
-	return is_http_version(word_of(text[0])) || is_request_line(text, is_opening);
-}
-
 /* The length, the type and the flags of a frame. */
 #define FRAME(bytes, type, flags) WORD(0, 0, bytes, type, flags, 0, 0, 0)
 
@@ -190,6 +168,29 @@ static __always_inline int looks_like_frames(const struct segment *segment, __u6
 		return 0;
 	word = word_of(text[0]);
 	return is_frame(word, word_of(text[1])) || is_data_frame(word, word_of(text[1]));
+}
+
+/*
+ * Whether the payload begins like a message. engine/decode/admit.rs explains the rule, and a test
+ * compares the two. If nothing is known of the connection, the method or the target must look usual:
+ * of random bytes, one segment in 600 begins with a token and a space. Or it looks like frames of
+ * HTTP/2; those of an opening come after a preface. `text` is the beginning of the payload; it is
+ * overwritten.
+ */
+static __always_inline int begins_like_message(const struct segment *segment,
+					       __u64 text[LOOK_WORDS], int is_opening)
+{
+	__u64 word = word_of(text[0]);
+	__u8 first = word;
+	__u32 skip;
+
+	/* Most binary data end here. */
+	if (first > '~' || (first <= ' ' && first != '\r' && first != '\n'))
+		return !first && !is_opening && looks_like_frames(segment, text);
+	skip = leading_breaks(word);
+	if (skip && look(segment, skip, text))
+		return 0;
+	return is_http_version(word_of(text[0])) || is_request_line(text, is_opening);
 }
 
 #endif

@@ -140,7 +140,7 @@ struct network {
  * Flags of a connection, in bits that flow_key.realm leaves free. HINT_ISN_0 and HINT_ISN_1: the
  * initial sequence number of that endpoint is known, from its SYN. HINT_LATE: the connection was
  * joined midstream (its beginning was not captured); the sequence number of its first segment that
- * begins like a message is used for both endpoints.
+ * begins like a message, or like frames of HTTP/2, is used for both endpoints.
  */
 #define HINT_FOREIGN (1u << 26)	/* hints only: not HTTP, whatever arrives, until the next SYN */
 #define HINT_OTHER (1u << 27)	/* hints only: not HTTP, until a segment begins like a message */

@@ -20,7 +20,7 @@ fn head(at: &[u8]) -> Option<(usize, u8, u8, bool, u32)> {
 fn tells(at: &[u8]) -> bool {
     match head(at) {
         Some((len, 1, flags, false, 1..=0xff_ffff)) => {
-            len >= 1 && len <= 65_535 && [4, 5, 12, 13, 36, 37, 44, 45].contains(&flags)
+            (1..=65_535).contains(&len) && [4, 5, 12, 13, 36, 37, 44, 45].contains(&flags)
         }
         Some((4, 3, 0, false, stream)) => stream != 0,
         Some((0, 4, 1, false, 0)) => true,

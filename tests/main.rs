@@ -44,6 +44,7 @@ mod http2;
 mod http2_attacks;
 mod http2_losses;
 mod interfaces;
+mod joined_late;
 mod json;
 mod live;
 mod masks;

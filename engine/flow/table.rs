@@ -269,8 +269,8 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// Finds the flow of `segment`, or creates it. A handshake begins a flow, and so does payload
-    /// that begins like a message; the kernel filter uses the same rule. Other segments of unknown
-    /// connections could not be placed.
+    /// that begins like a message or like frames; the kernel filter has the same rule. Others of
+    /// unknown connections could not be placed.
     #[inline(always)]
     fn admit(&mut self, segment: &Segment<'_>) -> Admission {
         let hash = self.hash(&segment.key);

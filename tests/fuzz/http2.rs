@@ -51,8 +51,7 @@ impl EventSink for Watch {
         }
         assert!(matches!(exchange.response.status, 0 | 200 | 204), "{}", exchange.response.status);
         let client = exchange.flow.client.index();
-        for (direction, message) in
-            [(client, &exchange.request), (1 - client, &exchange.response)]
+        for (direction, message) in [(client, &exchange.request), (1 - client, &exchange.response)]
         {
             let sent = self.bodies.get(&(direction, id)).copied().unwrap_or(0);
             let told = message.body_bytes.unwrap_or(0);

@@ -106,9 +106,7 @@ impl Http1Connection {
             self.leave_to(to, meta.seq, None);
             return Step::HandOver;
         }
-        if first.is_some_and(|first| looks_like_frames(first) || first.starts_with(PREFACE_LINE)) {
-            // HTTP/2 hands it back, if it is none.
-            self.leave_to(ProtocolKind::Http2, meta.seq, None);
+        if first.is_some_and(|first| self.leaves_to_frames(first, meta)) {
             return Step::HandOver;
         }
         self.spoken = Spoken::Unclear;
@@ -126,6 +124,18 @@ impl Http1Connection {
         let inheritance = Inheritance { next_n, flow_id, upgraded: None };
         self.successor = Some(Box::new(HandOver { to, at, kept, inheritance }));
         self.leave();
+    }
+
+    /// Whether a segment's `payload` looks like frames of HTTP/2. Then the connection is handed
+    /// over; HTTP/2 hands it back if it is none.
+    #[cold]
+    pub(super) fn leaves_to_frames(&mut self, payload: &[u8], meta: &SegmentMeta) -> bool {
+        let is_leaving = meta.is_frame_start
+            && (looks_like_frames(payload) || payload.starts_with(PREFACE_LINE));
+        if is_leaving {
+            self.leave_to(ProtocolKind::Http2, meta.seq, None);
+        }
+        is_leaving
     }
 
     /// What follows is not HTTP/1.
@@ -401,7 +411,10 @@ impl Http1Connection {
             return 0;
         }
         self.count_resync(cx);
-        if self.spoken == Spoken::Unclear && self.note_other_protocol(cx, direction, data, meta) {
+        if self.spoken == Spoken::Unclear
+            && (self.note_other_protocol(cx, direction, data, meta)
+                || self.leaves_to_frames(data, meta))
+        {
             return data.len();
         }
         self.skip_bytes(cx, direction, data.len(), meta)

@@ -252,7 +252,14 @@ impl Http2Connection {
             return Expected::Request;
         }
         let is_certain = match self.streams.find(info.stream).and_then(|at| self.streams.get(at)) {
-            Some(stream) if stream.has_head[direction.index()] => return Expected::Trailers,
+            Some(stream) if stream.has_head[direction.index()] => {
+                let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
+                // What had no known status may have been interim: only a head has one.
+                return match !is_request && exchange.response.status == 0 {
+                    true => Expected::HeadOrTrailers,
+                    false => Expected::Trailers,
+                };
+            }
             Some(stream) => {
                 let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
                 let is_seen = exchange.message(is_request).is_seen;

@@ -207,7 +207,7 @@ impl Http2Connection {
         let Entry { exchange, .. } = pool.set_text(id, is_request, &head.text);
         let message = exchange.message_mut(is_request);
         // Without its head, it was seen already if what preceded this was lost.
-        message.body_bytes = if message.is_seen { None } else { Some(0) };
+        message.body_bytes = if message.is_seen { message.body_bytes } else { Some(0) };
         message.is_seen = true;
         message.start_line_bytes = head.start_line_bytes;
         message.fields = head.fields;

@@ -79,6 +79,8 @@ pub(super) struct Framer {
     pub partial_len: u8,
     /// How often the place was lost.
     pub losses: u32,
+    /// The place was found by a search.
+    pub is_found: bool,
     /// What may be a frame, if the place is [`Place::Trial`].
     pub trial: Option<Box<Trial>>,
     /// The longest frame that the receiver allows, as far as is known.

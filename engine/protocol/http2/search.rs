@@ -149,7 +149,7 @@ impl Http2Connection {
             }
             None => {
                 if is_segment_start {
-                    self.doubt(direction, bytes, meta);
+                    self.doubt(cx, direction, bytes, meta);
                 }
                 self.skip(cx, direction);
                 cx.shared.stats.http2.bytes_skipped += bytes.len() as u64;
@@ -193,18 +193,35 @@ impl Http2Connection {
     /// A frame begins with the next byte.
     fn find<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         let framer = self.framer(direction);
-        (framer.place, framer.partial_len) = (Place::Head, 0);
+        (framer.place, framer.partial_len, framer.is_found) = (Place::Head, 0, true);
         self.believe(cx);
     }
 
     /// These bytes are no frames. If nothing has shown yet that the connection speaks HTTP/2, it
-    /// does not.
-    fn doubt(&mut self, direction: Direction, bytes: &[u8], meta: &SegmentMeta) {
+    /// does not. If only one side has, that may have been a stranger: a message of HTTP/1 shows the
+    /// opposite.
+    fn doubt<S>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) {
         let is_first = self.begun_at == Some((direction, meta.seq));
-        let is_contrary =
-            self.begun_at.is_some_and(|(by, _)| by == direction) || begins_like_message(bytes);
-        if !self.is_believed && !is_first && is_contrary {
-            self.hand_back_at = Some(meta.seq);
+        let is_agreed = self.sides.iter().all(|side| side.framer.is_found);
+        let is_contrary = match self.is_believed {
+            false => {
+                self.begun_at.is_some_and(|(by, _)| by == direction) || begins_like_message(bytes)
+            }
+            true => self.is_late && !is_agreed && begins_http1(bytes),
+        };
+        if is_first || !is_contrary {
+            return;
+        }
+        self.hand_back_at = Some(meta.seq);
+        if self.is_believed {
+            cx.shared.stats.http2.connections -= 1;
+            cx.shared.stats.http2.joined_late -= 1;
         }
     }
 
@@ -263,7 +280,7 @@ impl Http2Connection {
         let is_likely = next.is_likely(framer.len_bytes_max);
         if !is_likely || !self.is_plausible(direction, &next) {
             self.drop_trial(cx, direction);
-            self.doubt(direction, bytes, meta);
+            self.doubt(cx, direction, bytes, meta);
             return used;
         }
         let first = self.framer(direction).first;
@@ -314,6 +331,12 @@ impl Http2Connection {
             self.skip(cx, direction);
         }
     }
+}
+
+/// Whether `bytes` begin with a start line that names HTTP/1.
+fn begins_http1(bytes: &[u8]) -> bool {
+    let line = memchr::memchr(b'\n', bytes).map_or(bytes, |end| &bytes[..end]);
+    begins_like_message(line) && memchr::memmem::find(line, b"HTTP/1.").is_some()
 }
 
 /// Whether the frame with this `head` is HEADERS whose header block, in `payload`, can be decoded

@@ -33,6 +33,9 @@ impl Http1Connection {
         if self.note_other_protocol(cx, direction, data, meta) {
             return false;
         }
+        if self.spoken == Spoken::Unclear && self.leaves_to_frames(data, meta) {
+            return false;
+        }
         if !Framer::is_found(data, meta, Expected::Either) {
             if self.is_strange_answer(cx, direction, meta) {
                 self.withdraw(cx, direction, meta);
