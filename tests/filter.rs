@@ -150,6 +150,19 @@ mod root {
                 ("text", Unknown, to(ACK, b"220 ready"), Other, Unknown),
                 ("text, opened", State::Opening(0), to(ACK, b"220 a"), Admitted, State::Session),
                 ("text without a target", Unknown, to(ACK, b"hello, world"), Other, Unknown),
+            ],
+        );
+    }
+
+    #[test]
+    fn frames_of_http2() {
+        use Reason::*;
+        const LAST: u32 = (256 << 10) - 1;
+        let to = |flags, payload: &[u8]| frame(ToServer, flags, payload);
+        let from = |flags, payload: &[u8]| frame(ToClient, flags, payload);
+        check(
+            key_v4(&[]),
+            vec![
                 ("frames", Unknown, from(ACK, FRAMES), Admitted, State::Session),
                 ("frames, cut", Unknown, from(ACK, &FRAMES[..20]), Other, Unknown),
                 ("frames, opened", State::Opening(0), to(ACK, PONG), Opening, State::Opening(17)),
