@@ -95,8 +95,8 @@ fn streams_that_never_end() {
     }
 }
 
-/// Quiet connections lose their tables where memory runs short. Then what refers to them is unknown,
-/// and never wrong.
+/// Quiet connections lose their tables where memory runs short. Then what refers to them is
+/// unknown, and never wrong.
 #[test]
 fn many_idle_connections_with_full_tables() {
     const COUNT: u64 = 10_000;

@@ -1,5 +1,5 @@
-//! Random talk of HTTP/2 with random losses and late starts: nothing that is told is ever wrong, and
-//! without a loss everything is told.
+//! Random talk of HTTP/2 with random losses and late starts: nothing that is told is ever wrong,
+//! and without a loss everything is told.
 
 use crate::support::capture_file::WrittenFrame;
 use crate::support::conversation::Side::{self, Client, Server};
@@ -360,7 +360,11 @@ proptest! {
         late_count in prop_oneof![Just(0_usize), 1..60_usize],
         loss_percent in prop_oneof![Just(0_usize), Just(3), Just(15), Just(50)],
         segment_bytes in prop_oneof![5..60_usize, Just(536), Just(1448)],
-        has_one_side in prop_oneof![4 => Just(None), 1 => Just(Some(Client)), 1 => Just(Some(Server))],
+        has_one_side in prop_oneof![
+            4 => Just(None),
+            1 => Just(Some(Client)),
+            1 => Just(Some(Server)),
+        ],
     ) {
         check(seed, Damage { late_count, loss_percent, segment_bytes, has_one_side });
     }

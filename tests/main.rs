@@ -43,6 +43,7 @@ mod hpack;
 mod http2;
 mod http2_attacks;
 mod http2_losses;
+mod http2_upgrade;
 mod interfaces;
 mod joined_late;
 mod json;

@@ -133,7 +133,11 @@ impl Pairer {
             None => self.new_exchange(cx, first),
         };
         if matches!(status, 100..=199) && (status != 101 || self.upgrades(cx, id, parsed)) {
-            return self.interim(cx, id, parsed, status);
+            self.interim(cx, id, parsed, status);
+            if status == 101 {
+                switch::keep_switch(cx, id, parsed);
+            }
+            return;
         }
         self.end_lost_request(cx, id);
         let exchange = &mut cx.pool().set_text(id, false, bytes).exchange;

@@ -112,11 +112,12 @@ impl Http2Connection {
         let http2 = Http2Fields { stream: id, ..Http2Fields::default() };
         cx.shared.recorder.pool.exchange(exchange).http2 = Some(http2);
         // What the server sends comes behind the request. Without it, the client's part is not
-        // known.
+        // known; and nothing is known of a direction in which the place is being looked for.
         let is_request = self.is_client(direction);
         let losses = [Direction::Forward, Direction::Reverse].map(|side| {
-            let is_known = is_request || side == direction;
-            if is_known { self.sides[side.index()].framer.losses } else { u32::MAX }
+            let framer = &self.sides[side.index()].framer;
+            let is_known = side == direction || is_request && !framer.is_lost();
+            if is_known { framer.losses } else { u32::MAX }
         });
         let stream = Stream { id, exchange, has_head: [false; 2], losses };
         self.streams.begin(stream, &mut cx.shared.recorder.pool);
@@ -239,6 +240,7 @@ impl Http2Connection {
         if message.is_seen {
             return;
         }
+        message.clear();
         let (text, fields) = head::headless();
         let entry = cx.shared.recorder.pool.set_text(stream.exchange, is_request, text);
         let message = entry.exchange.message_mut(is_request);
@@ -454,6 +456,9 @@ impl Http2Connection {
         end: Option<End>,
     ) {
         let Some(stream) = self.streams.get(at).copied() else { return };
+        if end == Some(End::Fin) && self.is_unanswered_upgrade(cx, &stream) {
+            return self.end_with_switch(cx, at);
+        }
         let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
         let (request, response) = (&exchange.request, &exchange.response);
         let is_reset = exchange.http2.is_some_and(|http2| http2.reset_by.is_some());
@@ -469,6 +474,29 @@ impl Http2Connection {
             (false, _) => (Outcome::NoRequest, end),
         };
         self.report(cx, at, outcome, end);
+    }
+
+    /// Whether nothing followed the 101 of `Upgrade: h2c` on stream 1, and nothing was lost.
+    fn is_unanswered_upgrade<S>(&self, cx: &mut Context<'_, S>, stream: &Stream) -> bool {
+        let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
+        exchange.http2.is_some_and(|http2| http2.is_upgraded && http2.reset_by.is_none())
+            && !exchange.response.is_seen
+            && exchange.interim.last() == Some(&101)
+            && exchange.interim_omitted == 0
+            && !self.is_refused(stream.id)
+            && self.sides[self.client.opposite().index()].has_all()
+    }
+
+    /// The 101 is the final response of the exchange.
+    #[cold]
+    fn end_with_switch<S: EventSink>(&mut self, cx: &mut Context<'_, S>, at: usize) {
+        let Some(stream) = self.streams.get(at).copied() else { return };
+        let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
+        exchange.interim.pop();
+        (exchange.response.is_seen, exchange.response.is_ended) = (true, true);
+        exchange.response.body_bytes = Some(0);
+        exchange.is_switched = true;
+        self.report(cx, at, Outcome::Complete, None);
     }
 
     /// Gives up all open streams.

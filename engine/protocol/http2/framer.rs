@@ -93,6 +93,11 @@ impl Framer {
         Framer { len_bytes_max: LEN_BYTES_DEFAULT, ..Framer::default() }
     }
 
+    /// Whether the place is lost.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.place, Place::Search | Place::Trial)
+    }
+
     /// Whether no frame is in progress.
     pub fn is_between_frames(&self) -> bool {
         match self.place {

@@ -60,9 +60,11 @@ impl Streams {
         self.seen[id as usize % 2].is_new(id / 2)
     }
 
-    /// Whether the number is near those that were seen, or lower; any is if none was.
+    /// Whether the number is near those that were seen, or lower; any is if none was. (If none was
+    /// promised, promises are near those of the client.)
     pub fn is_near(&self, id: u32) -> bool {
-        let next = self.seen[id as usize % 2].next;
+        let [even, odd] = [self.seen[0].next, self.seen[1].next];
+        let next = if id % 2 == 0 && even > 0 { even } else { odd };
         next == 0 || id / 2 <= next.saturating_add(NEAR_COUNT)
     }
 

@@ -57,6 +57,23 @@ impl Pairer {
     }
 }
 
+/// Keeps a 101 that switches to HTTP/2 where the response of stream 1 will be. If none comes, it is
+/// the final one.
+#[cold]
+pub(super) fn keep_switch<S: EventSink>(
+    cx: &mut Http1Context<'_, S>,
+    id: ExchangeId,
+    parsed: &ParsedHead<'_>,
+) {
+    let response = &mut cx.pool().set_text(id, false, parsed.bytes).exchange.response;
+    parsed.fill(response);
+    (response.is_seen, response.body_bytes) = (false, None);
+    let recorder = &mut cx.shared.recorder;
+    if recorder.wants_headers() {
+        recorder.pool.set_headers(id, false, parsed.header_lines());
+    }
+}
+
 /// Whether the header lines of `head` from `begin` on offer or accept `h2c`.
 fn names_h2c(head: &[u8], begin: usize) -> bool {
     HeaderLines::new(head, begin).any(|header| {
