@@ -389,7 +389,10 @@ impl Http2Connection {
         let framer = self.framer(direction);
         match framer.place {
             Place::Off | Place::Search => {}
-            Place::Fresh => self.lose_beginning(cx, direction),
+            Place::Fresh => {
+                framer.losses += 1;
+                self.lose_beginning(cx, direction);
+            }
             Place::Preface(known) if u64::from(known) + len_bytes <= PREFACE.len() as u64 => {
                 let known = known + len_bytes as u8;
                 let is_all = usize::from(known) == PREFACE.len();

@@ -64,7 +64,7 @@ impl Streams {
     /// promised, promises are near those of the client.)
     pub fn is_near(&self, id: u32) -> bool {
         let [even, odd] = [self.seen[0].next, self.seen[1].next];
-        let next = if id % 2 == 0 && even > 0 { even } else { odd };
+        let next = if id.is_multiple_of(2) && even > 0 { even } else { odd };
         next == 0 || id / 2 <= next.saturating_add(NEAR_COUNT)
     }
 
