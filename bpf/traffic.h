@@ -22,13 +22,15 @@
 #define TEXT_NONE 0
 #define TEXT_REQUEST 1		/* number and intended time at REQUEST_TEXT_AT */
 #define TEXT_RESPONSE 2		/* number at RESPONSE_TEXT_AT */
+#define TEXT_HEADERS 3		/* HTTP/2: number and intended time at HEADERS_TEXT_AT */
 
 /*
- * Offsets from the TCP header; even, since the checksum sums words of two bytes. Both come after
+ * Offsets from the TCP header; even, since the checksum sums words of two bytes. All come after
  * the headers of a tunnel, traffic.prefix_bytes.
  */
 #define REQUEST_TEXT_AT 62	/* 24 digits */
 #define RESPONSE_TEXT_AT 80	/* 8 digits */
+#define HEADERS_TEXT_AT 70	/* 24 digits */
 
 /*
  * A frame of a round. For KIND_REPLAY, `seq` is the offset of the word, and `ack` has the offsets

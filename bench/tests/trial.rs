@@ -24,8 +24,9 @@ mod root {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    const WORKLOADS: [&str; 10] = [
+    const WORKLOADS: [&str; 11] = [
         "small",
+        "h2",
         "pages",
         "bulk",
         "superpackets",

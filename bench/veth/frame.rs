@@ -33,6 +33,8 @@ pub mod text {
     pub const REQUEST: u8 = 1;
     /// Number, at [`RESPONSE_AT`](super::RESPONSE_AT).
     pub const RESPONSE: u8 = 2;
+    /// In a header block of HTTP/2: number and intended time, at [`HEADERS_AT`](super::HEADERS_AT).
+    pub const HEADERS: u8 = 3;
 }
 
 /// Where a request's digits are: `REQUEST_TEXT_AT`.
@@ -44,6 +46,8 @@ pub const REQUEST_DIGITS: usize = 24;
 pub const RESPONSE_AT: usize = 80;
 /// Number of digits: those of its request's number.
 pub const RESPONSE_DIGITS: usize = 8;
+/// Where the digits of a request of HTTP/2 are: `HEADERS_TEXT_AT`.
+pub const HEADERS_AT: usize = 70;
 
 /// TCP flags.
 pub mod flag {
@@ -233,11 +237,15 @@ fn patch(frame: &mut [u8], step: &Step, turn: &Turn, time_ns: u64) {
     put(frame, 42, &ack.to_be_bytes());
     let number = turn.round.wrapping_mul(turn.request_count).wrapping_add(step.number);
     let digits = match step.text {
-        text::REQUEST => format!("{number:08x}{time_ns:016x}"),
+        text::REQUEST | text::HEADERS => format!("{number:08x}{time_ns:016x}"),
         text::RESPONSE => format!("{number:08x}"),
         _ => String::new(),
     };
-    let at = if step.text == text::REQUEST { REQUEST_AT } else { RESPONSE_AT };
+    let at = match step.text {
+        text::REQUEST => REQUEST_AT,
+        text::HEADERS => HEADERS_AT,
+        _ => RESPONSE_AT,
+    };
     if !digits.is_empty() {
         put(frame, at, digits.as_bytes());
     }
@@ -305,8 +313,8 @@ mod tests {
 
     #[test]
     fn checksums_are_right() {
-        for workload in [Workload::Small, Workload::Noise, Workload::Superpackets, Workload::Tunnel]
-        {
+        use Workload::{H2, Noise, Small, Superpackets, Tunnel};
+        for workload in [Small, H2, Noise, Superpackets, Tunnel] {
             let round = workload.round(5, 600);
             for index in 0..round.steps.len() {
                 assert_checksums(&second(&round, index, Checksum::Whole));
@@ -342,6 +350,18 @@ mod tests {
         assert!(made[REQUEST_AT..].starts_with(wanted.as_bytes()));
     }
 
+    #[test]
+    fn so_does_a_request_of_http2() {
+        let round = Workload::H2.round(5, 100);
+        let index = round.steps.iter().position(|step| step.text == text::HEADERS).unwrap();
+        let made = second(&round, index, Checksum::Whole);
+        let number = round.expected.len() as u32 + round.steps[index].number;
+        // The length of the path, and the scheme after it.
+        let wanted = format!("\x1c/qq/{number:08x}123456789abcdef0");
+        assert!(made[HEADERS_AT - 5..].starts_with(wanted.as_bytes()));
+        assert_eq!(made[HEADERS_AT + REQUEST_DIGITS], 0x86);
+    }
+
     mod root {
         use super::*;
         use crate::traffic::{Schedule, Traffic, Verdict};
@@ -369,8 +389,8 @@ mod tests {
         /// The kernel's generator makes the same frames, round after round.
         #[test]
         fn the_kernel_makes_the_same_frames() {
-            let rounds = [Workload::Small, Workload::Noise, Workload::Imix, Workload::Tunnel]
-                .map(|workload| workload.round(2, 400));
+            use Workload::{H2, Imix, Noise, Small, Tunnel};
+            let rounds = [Small, Noise, Imix, Tunnel, H2].map(|workload| workload.round(2, 400));
             let recorded = recorded(&rounds[1]);
             for (index, round) in rounds.iter().chain([&recorded]).enumerate() {
                 let traffic = match Traffic::load(&round.steps, &round.templates) {

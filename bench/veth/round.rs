@@ -8,6 +8,8 @@ use super::frame::{
 use crate::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
+pub mod http2;
+
 /// The properties of an exchange that a receiver should find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {

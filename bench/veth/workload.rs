@@ -2,6 +2,7 @@
 //! seed and length give the same round.
 
 use super::frame::{self, HEADER_BYTES, Heading, SEGMENT_BYTES, datagram, flag, kind};
+use super::round::http2::index;
 use super::round::{Answer, Round, Script, Weaver};
 
 /// The kind of traffic.
@@ -9,6 +10,8 @@ use super::round::{Answer, Round, Script, Weaver};
 pub enum Workload {
     /// Keep-alive connections of small requests and responses, a frame each
     Small,
+    /// The same exchanges in HTTP/2
+    H2,
     /// Pages of 2 to 60 KB, half of them chunked
     Pages,
     /// Downloads of 1 MB in frames of MTU size
@@ -26,7 +29,7 @@ pub enum Workload {
     /// Small requests, with three frames of a flood of SYNs, of garbage and of broken headers for
     /// each HTTP frame
     Hostile,
-    /// All of these in one, but superpackets and the tunnel
+    /// All of these in one, but superpackets, the tunnel and HTTP/2
     Mixed,
 }
 
@@ -40,6 +43,7 @@ impl Workload {
     pub fn name(self) -> &'static str {
         match self {
             Workload::Small => "small",
+            Workload::H2 => "h2",
             Workload::Pages => "pages",
             Workload::Bulk => "bulk",
             Workload::Superpackets => "superpackets",
@@ -92,6 +96,7 @@ impl Workload {
                 Workload::Small | Workload::Noise | Workload::Tunnel | Workload::Hostile => {
                     small(&mut weaver)
                 }
+                Workload::H2 => h2(&mut weaver),
                 Workload::Pages => pages(&mut weaver),
                 Workload::Bulk => bulk(&mut weaver, SEGMENT_BYTES),
                 Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
@@ -152,6 +157,53 @@ fn small(weaver: &mut Weaver) {
         }
     }
     script.close();
+}
+
+/// As [`small`], with the same sizes of bodies.
+fn h2(weaver: &mut Weaver) {
+    let count = 16 + weaver.pick(48);
+    let picks: Vec<u64> = (0..count).map(|_| weaver.pick(8)).collect();
+    let mut script = weaver.script(HTTP);
+    script.open_http2();
+    for (number, which) in picks.into_iter().enumerate() {
+        h2_exchange(&mut script, 2 * number as u32 + 1, which);
+        if number % 4 == 3 {
+            script.acknowledge(Heading::ToServer);
+        }
+    }
+    script.close();
+}
+
+/// The same kinds as [`small_exchange`].
+fn h2_exchange(script: &mut Script<'_>, stream: u32, which: u64) {
+    let host = (index::AUTHORITY, "www.example.com");
+    let agent = (index::USER_AGENT, "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101");
+    match which % 8 {
+        0..4 => {
+            let fields = [
+                host,
+                agent,
+                (index::ACCEPT, "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"),
+                (index::ACCEPT_LANGUAGE, "en-US,en;q=0.5"),
+                (index::ACCEPT_ENCODING, "gzip, deflate"),
+            ];
+            script.request_http2(stream, &fields, 0);
+            script.response_http2(stream, true, 120 + 80 * which as usize % 640);
+        }
+        4..6 => {
+            script.request_http2(stream, &[host, (index::ACCEPT, "*/*")], 0);
+            script.response_http2(stream, true, 64);
+        }
+        6 => {
+            let kind = (index::CONTENT_TYPE, "application/json");
+            script.request_http2(stream, &[host, kind, (index::CONTENT_LENGTH, "96")], 96);
+            script.response_http2(stream, true, 32);
+        }
+        _ => {
+            script.request_http2(stream, &[host, agent], 0);
+            script.response_http2(stream, false, 9);
+        }
+    }
 }
 
 fn short(weaver: &mut Weaver) {
@@ -286,8 +338,9 @@ mod tests {
     use crate::traffic::Step;
     use std::collections::HashMap;
 
-    const ALL: [Workload; 10] = [
+    const ALL: [Workload; 11] = [
         Workload::Small,
+        Workload::H2,
         Workload::Pages,
         Workload::Bulk,
         Workload::Superpackets,
