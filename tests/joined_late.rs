@@ -155,7 +155,8 @@ fn the_status_behind_an_unknown_one_is_told() {
     let told = talk.told(2, &[]);
     assert_eq!(shown(&told.records), ["/1 200"]);
     assert_eq!(told.records[0]["headers_unknown"], 1);
-    assert_eq!(told.records[0]["response_body_bytes"], 5);
+    // What came between the two may have been a part of the body.
+    assert_eq!(told.records[0]["response_body_bytes"], Value::Null);
 }
 
 /// A message of another protocol that looks like two frames' heads, and nothing behind it does.

@@ -114,9 +114,10 @@ impl Http2Connection {
         // What the server sends comes behind the request. Without it, the client's part is not
         // known; and nothing is known of a direction in which the place is being looked for.
         let is_request = self.is_client(direction);
+        let is_midstream = cx.flow.handshake.is_midstream();
         let losses = [Direction::Forward, Direction::Reverse].map(|side| {
             let framer = &self.sides[side.index()].framer;
-            let is_known = side == direction || is_request && !framer.is_lost();
+            let is_known = side == direction || is_request && framer.is_sure(is_midstream);
             if is_known { framer.losses } else { u32::MAX }
         });
         let stream = Stream { id, exchange, has_head: [false; 2], losses };

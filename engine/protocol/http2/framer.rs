@@ -93,9 +93,14 @@ impl Framer {
         Framer { len_bytes_max: LEN_BYTES_DEFAULT, ..Framer::default() }
     }
 
-    /// Whether the place is lost.
-    pub fn is_lost(&self) -> bool {
-        matches!(self.place, Place::Search | Place::Trial)
+    /// Whether it will be known what comes next: the place is not lost, and what precedes the first
+    /// bytes of a direction is missing only where the capture began in the middle of the connection.
+    pub fn is_sure(&self, is_midstream: bool) -> bool {
+        match self.place {
+            Place::Search | Place::Trial => false,
+            Place::Fresh => !is_midstream,
+            Place::Preface(_) | Place::Head | Place::Payload | Place::Off => true,
+        }
     }
 
     /// Whether no frame is in progress.

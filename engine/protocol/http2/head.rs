@@ -172,13 +172,13 @@ impl HeadText {
     }
 
     fn status_field(&mut self, value: &[u8]) {
-        let is_number = value.len() == 3 && value.iter().all(u8::is_ascii_digit);
-        let number = value.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit & 0xf));
-        if self.has_status || !is_number || number < 100 {
+        let digits = value.iter().map(|digit| u16::from(digit.wrapping_sub(b'0')));
+        let is_number = value.len() == 3 && digits.clone().all(|digit| digit < 10);
+        if self.has_status || !is_number || value[0] == b'0' {
             self.is_conflict = true;
             return;
         }
-        (self.has_status, self.status) = (true, number);
+        (self.has_status, self.status) = (true, digits.fold(0, |sum, digit| sum * 10 + digit));
     }
 
     #[inline]
