@@ -322,17 +322,27 @@ impl Http1Connection {
                     missing_body::end_answered_body(pairer, &mut http1.turned());
                 }
                 pairer.response(&mut http1, open, head, status);
-                if let Some(exchange) = pairer.upgraded.take() {
-                    self.upgrade(direction, head, exchange);
-                } else if pairer.has_switched {
-                    self.left_by = Some(FirstBytes::of(direction, head.bytes, head.first));
+                if pairer.has_switched {
+                    self.note_switch(direction, head);
                 }
             }
         }
     }
 
-    /// The server goes on in HTTP/2 behind its answer, `head`, and answers the request there.
+    /// The server has answered a request with `head`, and the connection leaves HTTP/1.
     #[cold]
+    fn note_switch(&mut self, server: Direction, head: &ParsedHead<'_>) {
+        match self.pairer.upgraded.take() {
+            Some(exchange) => {
+                // What it goes on in is known, and read.
+                self.pairer.has_switched = false;
+                self.upgrade(server, head, exchange);
+            }
+            None => self.left_by = Some(FirstBytes::of(server, head.bytes, head.first)),
+        }
+    }
+
+    /// The server goes on in HTTP/2 behind its answer, `head`, and answers the request there.
     fn upgrade(&mut self, server: Direction, head: &ParsedHead<'_>, exchange: ExchangeId) {
         let answer = FirstBytes::of(server, head.bytes, head.first);
         let upgraded = Upgraded { exchange, client: server.opposite(), answer };

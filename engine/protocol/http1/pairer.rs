@@ -59,7 +59,8 @@ pub(super) struct Pairer {
     pub flow_id: Option<u64>,
     /// The request whose response comes in HTTP/2.
     pub upgraded: Option<ExchangeId>,
-    /// An exchange switched the connection to another protocol (CONNECT, Upgrade).
+    /// An exchange switched the connection to another protocol (CONNECT, Upgrade). For HTTP/2, only
+    /// until the connection is handed over.
     pub has_switched: bool,
     /// Set while it is not certain who the client is.
     pub guess: Option<Guess>,

@@ -205,7 +205,7 @@ impl Http2Connection {
 
     /// Decodes a header block, or if it `is_cut`, the beginning of one. Its last byte came at
     /// `when`.
-    fn decode<S: EventSink>(
+    pub(super) fn decode<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,

@@ -159,6 +159,10 @@ impl Http2Connection {
         self.segment_end = meta.seq.plus(bytes.len() as u32);
         let mut done = 0;
         while done < bytes.len() {
+            if let Some(frame_bytes) = self.whole_frame(cx, direction, &bytes[done..], meta) {
+                done += frame_bytes;
+                continue;
+            }
             let is_segment_start = meta.is_frame_start && done == 0;
             done += self.piece(cx, direction, &bytes[done..], meta, is_segment_start);
         }

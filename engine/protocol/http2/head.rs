@@ -13,7 +13,7 @@
 //! CR, LF and NUL, which HTTP/2 forbids in names and values (RFC 9113 section 8.2.1), would break
 //! that form. They are written as the characters that depict them: U+240D, U+240A, U+2400.
 
-use super::hpack::Field;
+use super::hpack::{Field, Name, has_control};
 use crate::record::{Fields, Header, Span};
 use memchr::memchr3;
 
@@ -131,33 +131,50 @@ impl HeadText {
     }
 
     /// Takes the next field of the block.
-    #[inline]
+    #[inline(always)]
     pub fn field(&mut self, field: Field<'_>) {
-        let is_first = !std::mem::replace(&mut self.has_fields, true);
-        let (Some(name), Some(value)) = (field.name, field.value) else {
-            self.unknown_count = self.unknown_count.saturating_add(1);
-            self.is_first_unknown |= is_first;
-            return;
-        };
-        match name {
-            [b':', ..] => self.pseudo_field(name, value),
-            _ => self.regular_field(name, value),
+        match field.known {
+            Name::Other => self.other_field(&field),
+            _ => self.named_field(field),
+        }
+        self.has_fields = true;
+    }
+
+    /// A field that is more than a line, or not even known.
+    #[inline(never)]
+    fn named_field(&mut self, field: Field<'_>) {
+        let value = field.value.unwrap_or_default();
+        match field.known {
+            Name::Host => self.shown_field(b"host: ", &field),
+            Name::UserAgent => self.shown_field(b"user-agent: ", &field),
+            Name::Referer => self.shown_field(b"referer: ", &field),
+            Name::ContentType => self.shown_field(b"content-type: ", &field),
+            Name::Server => self.shown_field(b"server: ", &field),
+            Name::Location => self.shown_field(b"location: ", &field),
+            Name::Status => self.status_field(value),
+            Name::Unknown => self.unknown_field(),
+            _ => self.pseudo_field(field.known, value, field.has_control),
         }
     }
 
-    fn pseudo_field(&mut self, name: &[u8], value: &[u8]) {
+    #[cold]
+    fn unknown_field(&mut self) {
+        self.unknown_count = self.unknown_count.saturating_add(1);
+        self.is_first_unknown |= !self.has_fields;
+    }
+
+    fn pseudo_field(&mut self, name: Name, value: &[u8], has_control: bool) {
         if self.is_begun {
             // They must come first (RFC 9113 section 8.3).
             self.is_conflict = true;
             return;
         }
         let slot = match name {
-            b":method" => &mut self.method,
-            b":path" => &mut self.target,
-            b":authority" => &mut self.authority,
-            b":scheme" => &mut self.scheme_value,
-            b":protocol" => &mut self.protocol_value,
-            b":status" => return self.status_field(value),
+            Name::Method => &mut self.method,
+            Name::Path => &mut self.target,
+            Name::Authority => &mut self.authority,
+            Name::Scheme => &mut self.scheme_value,
+            Name::Protocol => &mut self.protocol_value,
             _ => return self.is_conflict = true,
         };
         if slot.is_some() {
@@ -167,11 +184,18 @@ impl HeadText {
         let room = self.bytes_max.saturating_sub(start);
         let kept = &value[..value.len().min(room)];
         self.is_cut |= kept.len() < value.len();
-        self.is_conflict |= append_line_safe(kept, &mut self.pseudo);
+        if has_control {
+            self.is_conflict |= append_line_safe(kept, &mut self.pseudo);
+        } else {
+            self.pseudo.extend_from_slice(kept);
+        }
         *slot = Some((start, self.pseudo.len()));
     }
 
     fn status_field(&mut self, value: &[u8]) {
+        if self.is_begun {
+            return self.is_conflict = true;
+        }
         let digits = value.iter().map(|digit| u16::from(digit.wrapping_sub(b'0')));
         let is_number = value.len() == 3 && digits.clone().all(|digit| digit < 10);
         if self.has_status || !is_number || value[0] == b'0' {
@@ -181,30 +205,58 @@ impl HeadText {
         (self.has_status, self.status) = (true, digits.fold(0, |sum, digit| sum * 10 + digit));
     }
 
-    #[inline]
-    fn regular_field(&mut self, name: &[u8], value: &[u8]) {
+    /// Begins the text, if the field is the first that is no pseudo-field. Returns whether there is
+    /// room for its line.
+    #[inline(always)]
+    fn has_room(&mut self, name: &[u8], value: &[u8]) -> bool {
         if !self.is_begun {
             self.begin_text();
         }
         let line_bytes = name.len() + value.len() + 4;
         let head_bytes = self.text.len() + self.left_out_bytes + line_bytes + 2;
-        if self.is_cut || head_bytes > self.bytes_max {
-            self.is_cut = true;
+        self.is_cut |= head_bytes > self.bytes_max;
+        !self.is_cut
+    }
+
+    /// A field that records do not show by name.
+    #[inline(always)]
+    fn other_field(&mut self, field: &Field<'_>) {
+        let (name, value) = (field.name.unwrap_or_default(), field.value.unwrap_or_default());
+        if !self.has_room(name, value) {
             return;
         }
-        if !self.wants_headers && !has_span(name) {
-            self.left_out_bytes += line_bytes;
+        if self.wants_headers || field.has_control {
+            return self.whole_field(field.has_control, name, value);
+        }
+        self.left_out_bytes += name.len() + value.len() + 4;
+    }
+
+    /// The same if all fields are wanted, or there are controls.
+    #[inline(never)]
+    fn whole_field(&mut self, has_control: bool, name: &[u8], value: &[u8]) {
+        if self.wants_headers {
+            self.append_line(name, value, has_control);
+        } else {
+            self.left_out_bytes += name.len() + value.len() + 4;
             self.is_conflict |= has_break(name) || has_break(value);
+        }
+    }
+
+    /// A field that records show by name. Its line begins with `front`.
+    #[inline(always)]
+    fn shown_field(&mut self, front: &'static [u8], field: &Field<'_>) {
+        let (name, value) = (field.name.unwrap_or_default(), field.value.unwrap_or_default());
+        if !self.has_room(name, value) {
             return;
         }
-        let header = self.append_line(name, value);
-        let slot = match name {
-            b"host" => return self.host(header),
-            b"user-agent" => &mut self.fields.user_agent,
-            b"referer" => &mut self.fields.referer,
-            b"content-type" => &mut self.fields.content_type,
-            b"server" => &mut self.fields.server,
-            b"location" => &mut self.fields.location,
+        let header = self.append_shown(front, value, field.has_control);
+        let slot = match field.known {
+            Name::Host => return self.host(header),
+            Name::UserAgent => &mut self.fields.user_agent,
+            Name::Referer => &mut self.fields.referer,
+            Name::ContentType => &mut self.fields.content_type,
+            Name::Server => &mut self.fields.server,
+            Name::Location => &mut self.fields.location,
             _ => return,
         };
         if slot.is_absent() {
@@ -221,8 +273,23 @@ impl HeadText {
         }
     }
 
-    fn append_line(&mut self, name: &[u8], value: &[u8]) -> Header {
-        if has_control(name) || has_control(value) {
+    /// Appends the line of a field that records show by name. `front` is its name, `: ` included.
+    #[inline(always)]
+    fn append_shown(&mut self, front: &'static [u8], value: &[u8], has_control: bool) -> Header {
+        let name_bytes = front.len() - 2;
+        if has_control {
+            return self.append_doubtful_line(&front[..name_bytes], value);
+        }
+        let start = self.text.len();
+        self.text.extend_from_slice(front);
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(b"\r\n");
+        let name = Span::at(start, name_bytes);
+        self.keep(Header { name, value: Span::at(start + front.len(), value.len()) })
+    }
+
+    fn append_line(&mut self, name: &[u8], value: &[u8], has_control: bool) -> Header {
+        if has_control {
             return self.append_doubtful_line(name, value);
         }
         let text = &mut self.text;
@@ -319,11 +386,12 @@ impl HeadText {
         self.text.push(b' ');
         self.version();
         self.end_start_line();
-        self.scheme = self.pseudo_line(b":scheme", self.scheme_value);
-        self.connect_protocol = self.pseudo_line(b":protocol", self.protocol_value);
+        self.scheme = self.pseudo_line(b":scheme: ", self.scheme_value);
+        self.connect_protocol = self.pseudo_line(b":protocol: ", self.protocol_value);
         if let Some((start, end)) = self.authority {
             let pseudo = std::mem::take(&mut self.pseudo);
-            self.fields.host = self.append_line(b"host", &pseudo[start..end]).value;
+            let value = &pseudo[start..end];
+            self.fields.host = self.append_shown(b"host: ", value, has_control(value)).value;
             self.pseudo = pseudo;
         }
     }
@@ -367,10 +435,11 @@ impl HeadText {
         }
     }
 
-    fn pseudo_line(&mut self, name: &[u8], value: Pseudo) -> Span {
+    /// Appends the line of a pseudo-field. `front` is its name, `: ` included.
+    #[inline(always)]
+    fn pseudo_line(&mut self, front: &'static [u8], value: Pseudo) -> Span {
         let Some((from, to)) = value else { return Span::ABSENT };
-        self.text.extend_from_slice(name);
-        self.text.extend_from_slice(b": ");
+        self.text.extend_from_slice(front);
         let start = self.text.len();
         self.text.extend_from_slice(&self.pseudo[from..to]);
         let span = Span::new(start, self.text.len());
@@ -425,34 +494,9 @@ fn has_break(text: &[u8]) -> bool {
     has_control(text) && memchr3(b'\r', b'\n', 0, text).is_some()
 }
 
-/// Whether there is any control. They are rare.
-#[inline]
-fn has_control(text: &[u8]) -> bool {
-    // Eight bytes at once: a byte below 0x20 borrows its highest bit, which it did not have.
-    let in_word = |word: &[u8; 8]| {
-        let word = u64::from_le_bytes(*word);
-        word.wrapping_sub(0x2020_2020_2020_2020) & !word & 0x8080_8080_8080_8080
-    };
-    match text.last_chunk() {
-        Some(last) => {
-            let (words, _) = text.as_chunks();
-            words.iter().fold(in_word(last), |found, word| found | in_word(word)) != 0
-        }
-        None => text.iter().any(|byte| *byte < b' '),
-    }
-}
-
-/// Whether records show the field by name.
-#[inline]
-fn has_span(name: &[u8]) -> bool {
-    let names: [&[u8]; 6] =
-        [b"host", b"user-agent", b"referer", b"content-type", b"server", b"location"];
-    names.contains(&name)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{has_break, has_control};
+    use super::has_break;
     use proptest::prelude::*;
 
     proptest! {
@@ -462,11 +506,10 @@ mod tests {
             at: prop::sample::Index,
             byte in 0..0x21_u8,
         ) {
-            prop_assert!(!has_control(&text));
+            prop_assert!(!has_break(&text));
             if !text.is_empty() {
                 let at = at.index(text.len());
                 text[at] = byte;
-                prop_assert_eq!(has_control(&text), byte < b' ');
                 prop_assert_eq!(has_break(&text), [b'\r', b'\n', 0].contains(&byte));
             }
         }

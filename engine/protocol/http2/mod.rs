@@ -26,6 +26,7 @@ mod search;
 mod stats;
 mod streams;
 mod upgrade;
+mod whole_frame;
 
 pub use stats::Http2Stats;
 

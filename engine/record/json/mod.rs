@@ -184,9 +184,10 @@ impl JsonFormat {
         self.text::<IS_MASKED>(&LOCATION, response, fields.location, slow, buffer);
     }
 
-    /// A line up to its lists of headers.
+    /// A line up to its lists of headers. `IS_MASKED` is as for [`JsonFormat::text`]; `MAY_BE_HTTP2`
+    /// is whether the exchange may be one of HTTP/2.
     #[inline(always)]
-    fn fields<const IS_MASKED: bool>(
+    fn fields<const IS_MASKED: bool, const MAY_BE_HTTP2: bool>(
         &mut self,
         flow: &FlowIdentity<'_>,
         exchange: &Exchange,
@@ -210,7 +211,8 @@ impl JsonFormat {
         if !iface.is_empty() {
             buffer.put(iface);
         }
-        if let Some(http2) = &exchange.http2 {
+        let http2 = exchange.http2.as_ref().filter(|_| MAY_BE_HTTP2);
+        if let Some(http2) = http2 {
             self.http2_front::<IS_MASKED>(http2, &exchange.request, slow, buffer);
         }
         let (request, response) = (&exchange.request, &exchange.response);
@@ -223,12 +225,12 @@ impl JsonFormat {
         if response.is_seen {
             self.response::<IS_MASKED>(response, slow, buffer);
         }
-        sizes_and_times(exchange, slow, buffer);
-        outcome_and_flags(exchange, buffer);
+        sizes_and_times(exchange, http2.is_some(), slow, buffer);
+        outcome_and_flags(exchange, http2, buffer);
     }
 
     /// From `stream` to `connect_protocol`.
-    #[inline(never)]
+    #[inline(always)]
     fn http2_front<const IS_MASKED: bool>(
         &mut self,
         http2: &Http2Fields,
@@ -249,10 +251,11 @@ impl JsonFormat {
         }
     }
 
-    /// [`JsonFormat::fields`] if more than hidden lines may be masked. It has a buffer of its own:
-    /// the position of a borrowed one could not stay in a register.
+    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2, or one of which
+    /// more than hidden lines may be masked. It has a buffer of its own: the position of a borrowed
+    /// one could not stay in a register.
     #[inline(never)]
-    fn masked_fields(
+    fn other_fields<const IS_MASKED: bool>(
         &mut self,
         flow: &FlowIdentity<'_>,
         exchange: &Exchange,
@@ -261,7 +264,7 @@ impl JsonFormat {
         out: &mut Vec<u8>,
     ) {
         let mut buffer = LineBuffer::new(memory);
-        self.fields::<true>(flow, exchange, slow, &mut buffer);
+        self.fields::<IS_MASKED, true>(flow, exchange, slow, &mut buffer);
         out.extend_from_slice(buffer.line());
     }
 }
@@ -317,10 +320,12 @@ impl JsonFormat {
         let mut slow = std::mem::take(&mut self.slow);
         slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
         if self.masks.are_for_fields() {
-            self.masked_fields(flow, exchange, &mut slow, &mut memory, out);
+            self.other_fields::<true>(flow, exchange, &mut slow, &mut memory, out);
+        } else if exchange.http2.is_some() {
+            self.other_fields::<false>(flow, exchange, &mut slow, &mut memory, out);
         } else {
             let mut buffer = LineBuffer::new(&mut memory);
-            self.fields::<false>(flow, exchange, &mut slow, &mut buffer);
+            self.fields::<false, false>(flow, exchange, &mut slow, &mut buffer);
             out.extend_from_slice(buffer.line());
         }
         (self.memory, self.slow) = (Some(memory), slow);
@@ -382,7 +387,12 @@ fn encapsulations(path: TunnelPath, out: &mut Vec<u8>) {
 
 /// From `request_body_bytes` to `interim`.
 #[inline(always)]
-fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
+fn sizes_and_times(
+    exchange: &Exchange,
+    is_http2: bool,
+    slow: &mut SlowPath,
+    buffer: &mut LineBuffer<'_>,
+) {
     let (request, response) = (&exchange.request, &exchange.response);
     let between = |from: Option<TimestampNs>, to: Option<TimestampNs>| Some(to?.since(from?));
     let mut optional = |key: &[u8], value: Option<u64>| {
@@ -393,7 +403,7 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     if request.is_seen {
         optional(KEY_REQUEST_BODY, request.body_bytes);
     }
-    if response.is_seen || exchange.http2.is_some() {
+    if response.is_seen || is_http2 {
         optional(KEY_RESPONSE_BODY, response.body_bytes);
     }
     optional(KEY_CONNECT, exchange.connect_ns);
@@ -406,7 +416,7 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
     if response.is_seen {
         optional(KEY_RESPONSE, between(response.first, response.last));
     }
-    if exchange.http2.is_some() && request.is_seen && response.is_seen {
+    if is_http2 && request.is_seen && response.is_seen {
         optional(KEY_DURATION, between(request.first, response.last));
     }
     if !exchange.interim.is_empty() {
@@ -421,7 +431,11 @@ fn sizes_and_times(exchange: &Exchange, slow: &mut SlowPath, buffer: &mut LineBu
 
 /// From `outcome` to `early_response`.
 #[inline(always)]
-fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
+fn outcome_and_flags(
+    exchange: &Exchange,
+    http2: Option<&Http2Fields>,
+    buffer: &mut LineBuffer<'_>,
+) {
     if let Some(outcome) = exchange.outcome {
         buffer.put(KEY_OUTCOME);
         // The usual case first: its length is known at compile time.
@@ -436,7 +450,7 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
         buffer.put(end.name().as_bytes());
         buffer.put(b"\"");
     }
-    if let Some(http2) = &exchange.http2 {
+    if let Some(http2) = http2 {
         http2_end(http2, buffer);
     }
     if exchange.gap_bytes > 0 {
@@ -459,7 +473,7 @@ fn outcome_and_flags(exchange: &Exchange, buffer: &mut LineBuffer<'_>) {
 }
 
 /// From `reset_by` to `headers_unknown`.
-#[inline(never)]
+#[inline(always)]
 fn http2_end(http2: &Http2Fields, buffer: &mut LineBuffer<'_>) {
     if let Some(by) = http2.reset_by {
         buffer.put(KEY_RESET_BY);

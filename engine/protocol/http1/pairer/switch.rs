@@ -51,7 +51,7 @@ impl Pairer {
             && names_h2c(parsed.bytes, parsed.head.start_line_bytes as usize);
         if is_upgraded {
             self.pending.pop(cx.pool());
-            self.upgraded = Some(id);
+            (self.upgraded, self.has_switched) = (Some(id), true);
         }
         is_upgraded
     }

@@ -9,12 +9,14 @@
 mod fault;
 mod huffman;
 mod integer;
+mod name;
 mod static_table;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use fault::Fault;
+pub use name::{Name, has_control};
 
 use table::Table;
 
@@ -37,6 +39,22 @@ pub struct Field<'a> {
     pub name: Option<&'a [u8]>,
     /// Its value.
     pub value: Option<&'a [u8]>,
+    /// Which field it is.
+    pub known: Name,
+    /// Whether its name or value has a control character.
+    pub has_control: bool,
+}
+
+impl<'a> Field<'a> {
+    const UNKNOWN: Field<'static> =
+        Field { name: None, value: None, known: Name::Unknown, has_control: false };
+
+    /// A field that is not from a table.
+    #[inline]
+    fn literal(name: Option<&'a [u8]>, known: Name, value: &'a [u8]) -> Field<'a> {
+        let has_control = name.is_some_and(has_control) || has_control(value);
+        Field { name, value: Some(value), known, has_control }
+    }
 }
 
 /// A string of a literal field.
@@ -145,7 +163,7 @@ impl Decoder {
     }
 
     /// Decodes the fields of a block.
-    #[inline]
+    #[inline(never)]
     fn fields(
         &mut self,
         mut block: &[u8],
@@ -157,57 +175,61 @@ impl Decoder {
                 // Indexed (RFC 7541 section 6.1).
                 0x80.. => {
                     let (index, rest) = integer::decode(block, 7)?;
-                    field(self.entry(index)?);
+                    field(self.entry(index).ok_or(Fault::Index)?);
                     block = rest;
                 }
                 0x20..=0x3f => return Err(Fault::SizeUpdate),
-                // A literal that is inserted into the table (section 6.2.1).
-                0x40..=0x7f => block = self.literal::<6>(block, scratch, &mut field)?,
-                // One that is not (sections 6.2.2 and 6.2.3).
-                0x00..=0x1f => block = self.literal::<4>(block, scratch, &mut field)?,
+                // A literal, which may be inserted into the table (section 6.2).
+                _ => block = self.literal(block, scratch, &mut field)?,
             }
         }
         Ok(())
     }
 
-    /// Decodes a literal, whose index has this many bits in the first octet, and returns what is
-    /// behind it. With 6 bits it is inserted into the table.
+    /// Decodes a literal, and returns what is behind it.
     #[inline]
-    fn literal<'a, const PREFIX_BITS: u32>(
+    fn literal<'a>(
         &mut self,
         block: &'a [u8],
         scratch: &mut Vec<u8>,
         field: &mut impl FnMut(Field<'_>),
     ) -> Result<&'a [u8], Fault> {
-        let (index, rest) = integer::decode(block, PREFIX_BITS)?;
+        // Sections 6.2.1, and 6.2.2 and 6.2.3.
+        let is_inserted = block.first().is_some_and(|first| first & 0x40 != 0);
+        let (index, rest) = integer::decode(block, if is_inserted { 6 } else { 4 })?;
         let mut decoded_bytes = 0;
-        let (name, rest) = if index == 0 {
+        let (name, known, rest) = if index == 0 {
             let (name, rest) = string(rest, scratch, &mut decoded_bytes)?;
-            (Some(name), rest)
+            (Some(name), Name::of(name.bytes(scratch)), rest)
         } else {
-            (self.name(index, scratch, &mut decoded_bytes)?, rest)
+            let (name, known) = self.name(index, scratch, &mut decoded_bytes)?;
+            (name, known, rest)
         };
         let (value, rest) = string(rest, scratch, &mut decoded_bytes)?;
         let (name, value) = (name.map(|name| name.bytes(scratch)), value.bytes(scratch));
-        field(Field { name, value: Some(value) });
-        if PREFIX_BITS == 6 {
-            self.table.insert(name, value);
+        let found = Field::literal(name, known, value);
+        field(found);
+        if is_inserted {
+            self.table.insert(found);
         }
         Ok(rest)
     }
 
-    /// The entry of an index.
-    #[inline]
-    fn entry(&self, index: u32) -> Result<Field<'_>, Fault> {
-        let place = (index as usize).checked_sub(1).ok_or(Fault::Index)?;
-        if let Some((name, value)) = static_table::ENTRIES.get(place) {
-            return Ok(Field { name: Some(name), value: Some(value) });
+    /// The entry of an index. `None` if the encoder has none.
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<Field<'_>> {
+        let place = (index as usize).checked_sub(1)?;
+        if let Some(entry) = static_table::FIELDS.get(place) {
+            return Some(*entry);
         }
-        match self.table.get(place - static_table::ENTRIES.len()) {
-            Some((name, value)) => Ok(Field { name, value: Some(value) }),
-            None if self.table.is_whole() => Err(Fault::Index),
-            None => Ok(Field { name: None, value: None }),
-        }
+        let entry = self.table.get(place - static_table::FIELDS.len());
+        if entry.is_none() { self.unknown_entry() } else { entry }
+    }
+
+    /// An entry that is not here.
+    #[cold]
+    fn unknown_entry(&self) -> Option<Field<'_>> {
+        (!self.table.is_whole()).then_some(Field::UNKNOWN)
     }
 
     /// The name of an index. One of the dynamic table is copied into `scratch`, since an insertion
@@ -218,15 +240,16 @@ impl Decoder {
         index: u32,
         scratch: &mut Vec<u8>,
         decoded_bytes: &mut usize,
-    ) -> Result<Option<Text<'static>>, Fault> {
-        if let Some((name, _)) = static_table::ENTRIES.get((index as usize).wrapping_sub(1)) {
-            return Ok(Some(Text::Lent(name)));
+    ) -> Result<(Option<Text<'static>>, Name), Fault> {
+        if let Some(entry) = static_table::FIELDS.get((index as usize).wrapping_sub(1)) {
+            return Ok((entry.name.map(Text::Lent), entry.known));
         }
-        let Some(name) = self.entry(index)?.name else { return Ok(None) };
+        let entry = self.entry(index).ok_or(Fault::Index)?;
+        let Some(name) = entry.name else { return Ok((None, Name::Unknown)) };
         let end = name.len();
         grow(scratch, end)[..end].copy_from_slice(name);
         *decoded_bytes = end;
-        Ok(Some(Text::Decoded(0, end)))
+        Ok((Some(Text::Decoded(0, end)), entry.known))
     }
 }
 

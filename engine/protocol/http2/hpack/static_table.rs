@@ -1,8 +1,25 @@
 //! The static table (RFC 7541 appendix A): names and values of indices 1 to 61.
 
+use super::{Field, Name};
+
+/// The entries as fields.
+pub(super) static FIELDS: [Field<'static>; ENTRIES.len()] = fields();
+
+const fn fields() -> [Field<'static>; ENTRIES.len()] {
+    let mut fields = [Field::UNKNOWN; ENTRIES.len()];
+    let mut at = 0;
+    while at < ENTRIES.len() {
+        let (name, value) = ENTRIES[at];
+        let known = Name::of(name);
+        fields[at] = Field { name: Some(name), value: Some(value), known, has_control: false };
+        at += 1;
+    }
+    fields
+}
+
 /// The entries; that of index 1 is the first.
 #[rustfmt::skip]
-pub(super) const ENTRIES: [(&[u8], &[u8]); 61] = [
+const ENTRIES: [(&[u8], &[u8]); 61] = [
     (b":authority", b""),
     (b":method", b"GET"),
     (b":method", b"POST"),

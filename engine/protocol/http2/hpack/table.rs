@@ -4,6 +4,7 @@
 //! known of those before them. An encoder never refers to an entry that was evicted, so it is
 //! harmless to keep one for too long.
 
+use super::{Field, Name};
 use std::collections::VecDeque;
 
 /// The size that entries kept may have together, by the rule of RFC 7541 section 4.1, whatever the
@@ -25,6 +26,10 @@ struct Entry {
     name_bytes: u16,
     /// The length of its value.
     value_bytes: u16,
+    /// As in [`Field`].
+    known: Name,
+    /// As in [`Field`].
+    has_control: bool,
 }
 
 impl Entry {
@@ -86,21 +91,24 @@ impl Table {
         self.text.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
-    /// Name and value of an entry; 0 is the newest. The name may be unknown. `None` if there is no
-    /// such entry here.
+    /// The field of an entry; 0 is the newest. The name may be unknown. `None` if there is no such
+    /// entry here.
     #[inline]
-    pub(super) fn get(&self, age: usize) -> Option<(Option<&[u8]>, &[u8])> {
+    pub(super) fn get(&self, age: usize) -> Option<Field<'_>> {
         let place = self.entries.len().checked_sub(age.checked_add(1)?)?;
         let entry = self.entries.get(place)?;
         let start = entry.at.wrapping_sub(self.base) as usize;
         let text = &self.text[start..start + entry.len()];
         let (name, value) = text.split_at(entry.name_len());
-        Some(((entry.name_bytes != Entry::UNKNOWN).then_some(name), value))
+        let name = (entry.name_bytes != Entry::UNKNOWN).then_some(name);
+        let Entry { known, has_control, .. } = *entry;
+        Some(Field { name, value: Some(value), known, has_control })
     }
 
     /// Adds the newest entry, and evicts old ones for it (RFC 7541 section 4.4).
-    pub(super) fn insert(&mut self, name: Option<&[u8]>, value: &[u8]) {
-        let name_text = name.unwrap_or_default();
+    pub(super) fn insert(&mut self, field: Field<'_>) {
+        let Field { name, value, known, has_control } = field;
+        let (name_text, value) = (name.unwrap_or_default(), value.unwrap_or_default());
         let text_bytes = name_text.len() + value.len();
         let size_bytes = ENTRY_BYTES + text_bytes;
         let kept_bytes_max = self.kept_bytes_max();
@@ -116,6 +124,8 @@ impl Table {
             at: self.base.wrapping_add(self.text.len() as u32),
             name_bytes: name.map_or(Entry::UNKNOWN, |name| name.len() as u16),
             value_bytes: value.len() as u16,
+            known,
+            has_control,
         });
         self.text.extend_from_slice(name_text);
         self.text.extend_from_slice(value);

@@ -1,0 +1,99 @@
+//! [`Name`]: which field it is. Found once for each entry of a table, and kept with it: so fields
+//! that come again are not compared again.
+
+/// The name of a field, as far as it means something here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Name {
+    /// `:method`.
+    Method,
+    /// `:path`.
+    Path,
+    /// `:authority`.
+    Authority,
+    /// `:scheme`.
+    Scheme,
+    /// `:protocol`.
+    Protocol,
+    /// `:status`.
+    Status,
+    /// Another one with a colon in front.
+    OtherPseudo,
+    /// `host`.
+    Host,
+    /// `user-agent`.
+    UserAgent,
+    /// `referer`.
+    Referer,
+    /// `content-type`.
+    ContentType,
+    /// `server`.
+    Server,
+    /// `location`.
+    Location,
+    /// Any other.
+    Other,
+    /// The name or the value is unknown.
+    Unknown,
+}
+
+impl Name {
+    /// Which one `name` is.
+    pub const fn of(name: &[u8]) -> Name {
+        match name {
+            b":method" => Name::Method,
+            b":path" => Name::Path,
+            b":authority" => Name::Authority,
+            b":scheme" => Name::Scheme,
+            b":protocol" => Name::Protocol,
+            b":status" => Name::Status,
+            [b':', ..] => Name::OtherPseudo,
+            b"host" => Name::Host,
+            b"user-agent" => Name::UserAgent,
+            b"referer" => Name::Referer,
+            b"content-type" => Name::ContentType,
+            b"server" => Name::Server,
+            b"location" => Name::Location,
+            _ => Name::Other,
+        }
+    }
+}
+
+/// Whether there is any control character (below 0x20) in `text`. They are rare.
+#[inline]
+pub fn has_control(text: &[u8]) -> bool {
+    // Eight bytes at once: a byte below 0x20 borrows its highest bit, which it did not have.
+    let in_word = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(0x2020_2020_2020_2020) & !word & 0x8080_8080_8080_8080
+    };
+    match text.last_chunk() {
+        Some(last) => {
+            let (words, _) = text.as_chunks();
+            words.iter().fold(in_word(last), |found, word| found | in_word(word)) != 0
+        }
+        None => text.iter().any(|byte| *byte < b' '),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_control;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn controls_are_found_wherever_they_are(
+            mut text in prop::collection::vec(0x20..=0xff_u8, 0..40),
+            at: prop::sample::Index,
+            byte in 0..0x21_u8,
+        ) {
+            prop_assert!(!has_control(&text));
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = byte;
+                prop_assert_eq!(has_control(&text), byte < b' ');
+            }
+        }
+    }
+}
