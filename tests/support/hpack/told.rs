@@ -1,20 +1,33 @@
 //! What a decoder told of blocks, and what it could know.
 
 use super::naive::{Field, Text};
-use httplines::protocol::http2::hpack::{Decoder, Fault};
+use httplines::protocol::http2::hpack::{self, Decoder, Fault, Name};
 
-/// A table keeps entries of 64 KiB. Their text has room for a third more, and each entry takes 8
+/// A table keeps entries of 64 KiB. Their text has room for a third more, and each entry takes 12
 /// bytes beside it.
-pub const HELD_BYTES_MAX: usize = (64 << 10) * 4 / 3 + (64 << 10) / 32 * 8;
+pub const HELD_BYTES_MAX: usize = (64 << 10) * 4 / 3 + (64 << 10) / 32 * 12;
 
 /// What was told of a field: name and value.
 pub type Told = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Name and value of a field. What is kept beside them must be what they show.
+fn one(field: hpack::Field<'_>) -> Told {
+    let (name, value) = (field.name, field.value);
+    let known = match (name, value) {
+        (Some(name), Some(_)) => Name::of(name),
+        _ => Name::Unknown,
+    };
+    assert_eq!(field.known, known, "{field:?}");
+    let has_control = [name, value].into_iter().flatten().flatten().any(|octet| *octet < b' ');
+    assert_eq!(field.has_control, has_control, "{field:?}");
+    (name.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec))
+}
 
 /// What a decoder tells of a block, and how it ends.
 pub fn block(decoder: &mut Decoder, block: &[u8]) -> (Vec<Told>, Result<(), Fault>) {
     let mut told = Vec::new();
     let end = decoder.block(block, &mut Vec::new(), |field| {
-        told.push((field.name.map(<[u8]>::to_vec), field.value.map(<[u8]>::to_vec)));
+        told.push(one(field));
     });
     (told, end)
 }
@@ -23,7 +36,7 @@ pub fn block(decoder: &mut Decoder, block: &[u8]) -> (Vec<Told>, Result<(), Faul
 pub fn cut_block(decoder: &mut Decoder, beginning: &[u8]) -> Vec<Told> {
     let mut told = Vec::new();
     decoder.cut_block(beginning, &mut Vec::new(), |field| {
-        told.push((field.name.map(<[u8]>::to_vec), field.value.map(<[u8]>::to_vec)));
+        told.push(one(field));
     });
     told
 }
