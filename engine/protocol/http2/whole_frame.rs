@@ -1,5 +1,5 @@
-//! The fast path: frames of messages that are whole in a segment, as most are. All others, and these
-//! in any other form, are read by [`Http2Connection::piece`], which comes to the same.
+//! The fast path: frames of messages that are whole in a segment, as most are. All others, and
+//! these in any other form, are read by [`Http2Connection::piece`], which comes to the same.
 
 use super::connection::Http2Connection;
 use super::frame::{self, FrameHead, FrameKind, HEAD_BYTES};

@@ -184,8 +184,8 @@ impl JsonFormat {
         self.text::<IS_MASKED>(&LOCATION, response, fields.location, slow, buffer);
     }
 
-    /// A line up to its lists of headers. `IS_MASKED` is as for [`JsonFormat::text`]; `MAY_BE_HTTP2`
-    /// is whether the exchange may be one of HTTP/2.
+    /// A line up to its lists of headers. `IS_MASKED` is as for [`JsonFormat::text`];
+    /// `MAY_BE_HTTP2` is whether the exchange may be one of HTTP/2.
     #[inline(always)]
     fn fields<const IS_MASKED: bool, const MAY_BE_HTTP2: bool>(
         &mut self,
@@ -251,9 +251,9 @@ impl JsonFormat {
         }
     }
 
-    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2, or one of which
-    /// more than hidden lines may be masked. It has a buffer of its own: the position of a borrowed
-    /// one could not stay in a register.
+    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2, or one of
+    /// which more than hidden lines may be masked. It has a buffer of its own: the position of a
+    /// borrowed one could not stay in a register.
     #[inline(never)]
     fn other_fields<const IS_MASKED: bool>(
         &mut self,

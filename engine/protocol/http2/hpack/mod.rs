@@ -7,16 +7,16 @@
 //! Blocks must be decoded in the order of the wire, also those that nobody wants.
 
 mod fault;
+mod field;
 mod huffman;
 mod integer;
-mod name;
 mod static_table;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use fault::Fault;
-pub use name::{Name, has_control};
+pub use field::{Field, Name, has_control};
 
 use table::Table;
 
@@ -30,31 +30,6 @@ pub struct Decoder {
     table: Table,
     /// What a size update may name at most.
     size_bytes_max: u32,
-}
-
-/// A field of a header block. What is unknown is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field<'a> {
-    /// Its name.
-    pub name: Option<&'a [u8]>,
-    /// Its value.
-    pub value: Option<&'a [u8]>,
-    /// Which field it is.
-    pub known: Name,
-    /// Whether its name or value has a control character.
-    pub has_control: bool,
-}
-
-impl<'a> Field<'a> {
-    const UNKNOWN: Field<'static> =
-        Field { name: None, value: None, known: Name::Unknown, has_control: false };
-
-    /// A field that is not from a table.
-    #[inline]
-    fn literal(name: Option<&'a [u8]>, known: Name, value: &'a [u8]) -> Field<'a> {
-        let has_control = name.is_some_and(has_control) || has_control(value);
-        Field { name, value: Some(value), known, has_control }
-    }
 }
 
 /// A string of a literal field.

@@ -1,6 +1,6 @@
 //! The static table (RFC 7541 appendix A): names and values of indices 1 to 61.
 
-use super::{Field, Name};
+use super::field::{Field, Name};
 
 /// The entries as fields.
 pub(super) static FIELDS: [Field<'static>; ENTRIES.len()] = fields();

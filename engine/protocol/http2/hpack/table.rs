@@ -4,7 +4,7 @@
 //! known of those before them. An encoder never refers to an entry that was evicted, so it is
 //! harmless to keep one for too long.
 
-use super::{Field, Name};
+use super::field::{Field, Name};
 use std::collections::VecDeque;
 
 /// The size that entries kept may have together, by the rule of RFC 7541 section 4.1, whatever the

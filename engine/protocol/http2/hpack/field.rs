@@ -1,5 +1,31 @@
-//! [`Name`]: which field it is. Found once for each entry of a table, and kept with it: so fields
-//! that come again are not compared again.
+//! [`Field`], and which one it is. That is found once for each entry of a table, and kept with it:
+//! so fields that come again are not compared again.
+
+/// A field of a header block. What is unknown is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Its name.
+    pub name: Option<&'a [u8]>,
+    /// Its value.
+    pub value: Option<&'a [u8]>,
+    /// Which field it is.
+    pub known: Name,
+    /// Whether its name or value has a control character.
+    pub has_control: bool,
+}
+
+impl<'a> Field<'a> {
+    /// A field of which nothing is known.
+    pub(super) const UNKNOWN: Field<'static> =
+        Field { name: None, value: None, known: Name::Unknown, has_control: false };
+
+    /// A field that is not from a table.
+    #[inline]
+    pub(super) fn literal(name: Option<&'a [u8]>, known: Name, value: &'a [u8]) -> Field<'a> {
+        let has_control = name.is_some_and(has_control) || has_control(value);
+        Field { name, value: Some(value), known, has_control }
+    }
+}
 
 /// The name of a field, as far as it means something here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
