@@ -94,7 +94,8 @@ impl Framer {
     }
 
     /// Whether it will be known what comes next: the place is not lost, and what precedes the first
-    /// bytes of a direction is missing only where the capture began in the middle of the connection.
+    /// bytes of a direction is missing only where the capture began in the middle of the
+    /// connection.
     pub fn is_sure(&self, is_midstream: bool) -> bool {
         match self.place {
             Place::Search | Place::Trial => false,
