@@ -343,10 +343,11 @@ impl HeadText {
         match (self.expected, self.role_shown()) {
             (Expected::Trailers, _) => Role::Trailers,
             (_, Some(role)) => role,
+            // The first field of a head is a pseudo-field (RFC 9113 section 8.3).
+            (_, None) if !self.is_first_unknown => Role::Trailers,
             (Expected::Request, None) => Role::Request,
             (Expected::Response, None) => Role::Response,
-            (Expected::HeadOrTrailers, None) if self.is_first_unknown => Role::Unclear,
-            (Expected::HeadOrTrailers, None) => Role::Trailers,
+            (Expected::HeadOrTrailers, None) => Role::Unclear,
         }
     }
 

@@ -53,10 +53,15 @@ impl Http2Connection {
             true => is_first && !is_of_client,
             false => !handshake.is_midstream(),
         };
+        if is_whole && self.is_believed && (is_first || isn.is_none()) {
+            self.framer(direction).place = Place::Head;
+            return;
+        }
+        // What the peer has begun may have been answered in what was not read.
+        let framer = self.framer(direction);
+        framer.losses = framer.losses.saturating_add(1);
         if !is_whole {
             self.lose_beginning(cx, direction);
-        } else if self.is_believed && (is_first || isn.is_none()) {
-            self.framer(direction).place = Place::Head;
         } else {
             // Another protocol may have read the beginning of a frame.
             self.framer(direction).place = Place::Search;
@@ -180,7 +185,8 @@ impl Http2Connection {
         let is_of_message = matches!(head.kind, FrameKind::Data | FrameKind::Headers);
         let is_client = self.is_client_known && self.is_client(direction);
         let is_clients = head.stream % 2 == 1;
-        (is_clients || !is_of_message || !is_client) && self.streams.is_near(head.stream)
+        (is_clients || !is_of_message || !is_client)
+            && self.streams.is_near(head.stream, self.is_late)
     }
 
     /// Bytes are skipped in which there may have been a header block.

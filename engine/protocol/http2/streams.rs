@@ -60,12 +60,15 @@ impl Streams {
         self.seen[id as usize % 2].is_new(id / 2)
     }
 
-    /// Whether the number is near those that were seen, or lower; any is if none was. (If none was
-    /// promised, promises are near those of the client.)
-    pub fn is_near(&self, id: u32) -> bool {
+    /// Whether the number is near those that were seen, or lower. If none was, the client's first
+    /// one may be any, if the connection `is_late`. If none was promised, promises are near the
+    /// client's.
+    pub fn is_near(&self, id: u32, is_late: bool) -> bool {
         let [even, odd] = [self.seen[0].next, self.seen[1].next];
-        let next = if id.is_multiple_of(2) && even > 0 { even } else { odd };
-        next == 0 || id / 2 <= next.saturating_add(NEAR_COUNT)
+        let is_promise = id.is_multiple_of(2);
+        let next = if is_promise && even > 0 { even } else { odd };
+        let is_first = next == 0 && is_late && !is_promise;
+        is_first || id / 2 <= next.saturating_add(NEAR_COUNT)
     }
 
     /// The stream begins.
