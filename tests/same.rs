@@ -286,10 +286,14 @@ impl Cut {
         behind.len()
     }
 
-    /// The records of connections that began after the cut, and the others.
+    /// The records of connections that began after the cut, and the others. Of those, HTTP/2 is
+    /// left out: what its headers refer to may have been sent before the cut (`joined_late.rs`).
     fn split(&self, told: &Reported) -> (Vec<Placed>, Vec<Placed>) {
         let pairs = told.records.iter().cloned().zip(told.places.iter().copied());
-        pairs.partition(|(_, place)| !self.begun.contains(&place.key))
+        let (new, mut open): (Vec<_>, Vec<Placed>) =
+            pairs.partition(|(_, place)| !self.begun.contains(&place.key));
+        open.retain(|(record, _)| record["stream"].is_null());
+        (new, open)
     }
 
     /// Whether the exchange may have been in progress at the cut, or began a tunnel.

@@ -174,6 +174,10 @@ impl Http2Connection {
         let head = head_at(0)?;
         let end = HEAD_BYTES + head.len_bytes as usize;
         match payload.len().checked_sub(end) {
+            // By itself, a part of a body says too little to begin a stream with.
+            Some(0) if head.kind == FrameKind::Data => {
+                self.streams.find(head.stream).map(|_| Found::Single(head))
+            }
             Some(0) => Some(Found::Single(head)),
             Some(HEAD_BYTES..) => head_at(end).map(|_| Found::Chain),
             _ => Some(Found::Begun(head)),
