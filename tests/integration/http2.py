@@ -128,6 +128,28 @@ def run(it, command, said):
         )
 
 
+def start_node(it, count, stdin):
+    """Node's client makes so many exchanges, and as many again after a line on `stdin`."""
+    node = subprocess.Popen(
+        [
+            "ip",
+            "netns",
+            "exec",
+            it.client,
+            "node",
+            str(HERE / "http2_peer.js"),
+            "drive",
+            lab.SERVER,
+            str(NODE),
+            str(count),
+        ],
+        stdin=stdin,
+        stdout=open(it.folder / "node-client.log", "ab"),
+    )
+    it.processes.append(node)
+    return node
+
+
 def drive(it):
     """Uses all servers."""
     at = f"http://{lab.SERVER}"
@@ -182,23 +204,7 @@ def drive(it):
         ["-n", "-H", "x-long: " + "z" * 30_000],
     ):
         run(it, ["nghttp", *options, f"{at}:{NGHTTPX}/1000?nghttp={len(options)}"], "nghttp.out")
-    node = subprocess.Popen(
-        [
-            "ip",
-            "netns",
-            "exec",
-            it.client,
-            "node",
-            str(HERE / "http2_peer.js"),
-            "drive",
-            lab.SERVER,
-            str(NODE),
-            "300",
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=open(it.folder / "node-client.log", "ab"),
-    )
-    it.processes.append(node)
+    node = start_node(it, 300, subprocess.DEVNULL)
     node.wait(lab.WAIT_S)
 
 
@@ -311,23 +317,7 @@ def joined_late(it):
     """Captures that begin between two parts of a connection of Node."""
     for log in ("node-client.log", "node-server.log"):
         (it.folder / log).write_text("")
-    node = subprocess.Popen(
-        [
-            "ip",
-            "netns",
-            "exec",
-            it.client,
-            "node",
-            str(HERE / "http2_peer.js"),
-            "drive",
-            lab.SERVER,
-            str(NODE),
-            "100",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=open(it.folder / "node-client.log", "ab"),
-    )
-    it.processes.append(node)
+    node = start_node(it, 100, subprocess.PIPE)
     log = it.folder / "node-client.log"
     lab.await_that(
         "the first part is over", lambda: log.read_text().count('"done"') == 1, ended=[node]

@@ -13,12 +13,15 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../docs/schema.json")).expect("the schema is JSON")
 });
 
-static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator_of(&SCHEMA));
+
+/// Checks values against a schema, with the formats that it names.
+pub fn validator_of(schema: &Value) -> jsonschema::Validator {
     jsonschema::options()
         .should_validate_formats(true)
-        .build(&SCHEMA)
+        .build(schema)
         .expect("the schema is a schema")
-});
+}
 
 /// The schema.
 pub fn schema() -> &'static Value {

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use super::schema::validator_of;
+
 /// Maximum bytes of a line of a run with few shards.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
 
@@ -12,12 +14,7 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../docs/stats.schema.json")).expect("the schema is JSON")
 });
 
-static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-    jsonschema::options()
-        .should_validate_formats(true)
-        .build(&SCHEMA)
-        .expect("the schema is a schema")
-});
+static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator_of(&SCHEMA));
 
 /// The schema.
 pub fn schema() -> &'static Value {
