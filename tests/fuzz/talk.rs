@@ -31,6 +31,9 @@ struct Tally {
     has_conflict: bool,
     /// A head did not end, as far as can be told.
     is_head_open: bool,
+    /// The connection went on in HTTP/2, whose heads are no bytes of the wire. The fuzz target
+    /// `http2` checks those.
+    has_http2: bool,
 }
 
 impl EventSink for Tally {
@@ -46,6 +49,10 @@ impl Tally {
     fn message(&mut self, message: MessageRecord<'_>) {
         let flow = message.flow;
         assert!(message.is_seen);
+        if message.version() == Some(b"HTTP/2") {
+            self.has_http2 = true;
+            return;
+        }
         let is_request = message.status == 0;
         let sender = if is_request { flow.client } else { flow.client.opposite() };
         let stream = &self.streams[sender.index()];
@@ -63,6 +70,10 @@ impl Tally {
         let flow = exchange.flow;
         self.exchanges.push(format!("{:?}", exchange.exchange));
         assert!(exchange.outcome.is_some());
+        if exchange.http2.is_some() {
+            self.has_http2 = true;
+            return;
+        }
         let (request, response) = (&exchange.request, &exchange.response);
         let is_seen = request.is_seen || response.is_seen || !exchange.interim.is_empty();
         assert!(is_seen, "an exchange of nothing");
@@ -212,7 +223,7 @@ impl Script {
         let (exchanges, stats) = (stats.exchanges, stats.http1);
         let mut tally = self.shared.recorder.sink;
         // The line of a request may be told before it turns out to be text in a body.
-        let is_disowned = stats.guesses_withdrawn > 0;
+        let is_disowned = stats.guesses_withdrawn > 0 || tally.has_http2;
         if !is_disowned {
             assert_eq!(exchanges.requests, tally.request_heads.len() as u64);
         }
@@ -239,7 +250,7 @@ impl Script {
             && !is_interim_cut
             && !tally.has_conflict
             && !tally.request_heads.iter().any(|head| contains(head, b"expect"));
-        let is_plain = self.mode & 3 == 0 && !self.has_gap && !has_changed;
+        let is_plain = self.mode & 3 == 0 && !self.has_gap && !has_changed && !tally.has_http2;
         (is_in_place && is_plain).then_some(tally.exchanges)
     }
 }
