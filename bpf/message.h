@@ -115,11 +115,17 @@ static __always_inline int is_request_line(const __u64 text[LOOK_WORDS], int is_
 /* The length, the type and the flags of a frame. */
 #define FRAME(bytes, type, flags) WORD(0, 0, bytes, type, flags, 0, 0, 0)
 
+/* The highest byte of the number of a frame's stream. */
+static __always_inline __u8 stream_high(__u64 word)
+{
+	return word >> 40;
+}
+
 /*
- * Whether a word and the byte after it are the head of a frame that shows HTTP/2. See
- * engine/decode/frames.rs.
+ * Whether a word and the byte after it are the head of a frame that shows HTTP/2. If it is HEADERS,
+ * the highest byte of its stream is `high`. See engine/decode/frames.rs.
  */
-static __always_inline int is_frame(__u64 word, __u8 last)
+static __always_inline int is_frame(__u64 word, __u8 last, __u8 high)
 {
 	__u64 kind = word & FIRST_BYTES(5), stream = word >> 40 | (__u64)last << 24;
 	__u8 type = word >> 24, flags = word >> 32;
@@ -127,7 +133,8 @@ static __always_inline int is_frame(__u64 word, __u8 last)
 	if ((__u8)word)
 		return 0;
 	if (type == FRAME_HEADERS)
-		return word & FIRST_BYTES(3) && stream && !(stream & 0xff) && flags & FLAG_END_HEADERS &&
+		return word & FIRST_BYTES(3) && stream && !(stream & 0x80) &&
+		       stream_high(word) == high && flags & FLAG_END_HEADERS &&
 		       !(flags & ~(FLAG_END_STREAM | FLAG_END_HEADERS | FLAG_PADDED | FLAG_PRIORITY));
 	if (type == FRAME_SETTINGS)
 		return !stream && !(__u8)(word >> 8) &&
@@ -140,14 +147,27 @@ static __always_inline int is_frame(__u64 word, __u8 last)
 	return (kind | FRAME(0, 0, FLAG_END_STREAM)) == FRAME(8, FRAME_PING, FLAG_END_STREAM) && !stream;
 }
 
-/* Whether a word and the byte after it are the head of a frame of DATA. */
-static __always_inline int is_data_frame(__u64 word, __u8 last)
+/* The same for the head of a frame of DATA. */
+static __always_inline int is_data_frame(__u64 word, __u8 last, __u8 high)
 {
 	__u64 stream = word >> 40 | (__u64)last << 24;
 	__u8 flags = word >> 32;
 
-	return (__u8)(word >> 24) == FRAME_DATA && stream && !(stream & 0xff) &&
+	return (__u8)(word >> 24) == FRAME_DATA && stream && !(stream & 0x80) && stream_high(word) == high &&
 	       !(flags & ~(FLAG_END_STREAM | FLAG_PADDED));
+}
+
+/*
+ * Whether the frame in `text` is enough if it is alone: not HEADERS of a stream from 2^24 on, whose
+ * header block begins with neither an indexed field nor one that is put into the table.
+ */
+static __always_inline int may_be_alone(const __u64 text[LOOK_WORDS])
+{
+	__u64 word = word_of(text[0]);
+	__u8 block = word_of(text[1]) >> 8;
+
+	return (__u8)(word >> 24) != FRAME_HEADERS || !stream_high(word) || block & 0x80 ||
+	       (block & 0xf0) == 0x40;
 }
 
 /*
@@ -158,16 +178,17 @@ static __always_inline int looks_like_frames(const struct segment *segment, __u6
 {
 	__u64 word = word_of(text[0]);
 	__u32 rest = segment->bytes - segment->tcp.doff * 4, skip;
+	__u8 high = stream_high(word);
 
-	if (!is_frame(word, word_of(text[1])))
+	if (!is_frame(word, word_of(text[1]), high))
 		return 0;
 	skip = FRAME_HEAD_BYTES + (((__u32)word >> 8 & 0xff) << 8 | ((__u32)word >> 16 & 0xff));
 	if (rest <= skip)
-		return rest == skip;
+		return rest == skip && may_be_alone(text);
 	if (rest - skip < FRAME_HEAD_BYTES || look(segment, skip, text))
 		return 0;
 	word = word_of(text[0]);
-	return is_frame(word, word_of(text[1])) || is_data_frame(word, word_of(text[1]));
+	return is_frame(word, word_of(text[1]), high) || is_data_frame(word, word_of(text[1]), high);
 }
 
 /*

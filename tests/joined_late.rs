@@ -171,6 +171,49 @@ fn what_looks_like_a_frame_once_is_not_called_http2() {
     assert_eq!(told.stats.protocol.flows.of(Kind::Http2), 0);
 }
 
+/// The numbers of streams grow beyond 2^24, if a connection is used for weeks.
+#[test]
+fn streams_with_great_numbers_are_found() {
+    for one in [(1 << 24) - 1, (1 << 24) + 1, 18_131_981, (1 << 31) - 3] {
+        let (mut talk, two) = (Talk::new(), one + 2);
+        talk.ask(&[get(one, "/1")])
+            .answer(&[headers(one, false, &[STATUS_200]), data(one, true, 700)])
+            .ask(&[get(two, "/2"), http2_frame(8, 0, 0, &[0, 0, 8, 0])])
+            .answer(&[headers(two, false, &[STATUS_200]), data(two, true, 700)]);
+        assert_eq!(shown(&talk.told(2, &[]).records), ["/1 200", "/2 200"], "{one}");
+        assert_eq!(shown(&talk.told(4, &[]).records), ["/2 200"], "{one}");
+        // From a response on, whose request was missed.
+        assert_eq!(shown(&talk.told(3, &[]).records), ["null 200", "/2 200"], "{one}");
+        assert_eq!(shown(&talk.told(5, &[]).records), ["null 200"], "{one}");
+    }
+}
+
+/// The bytes that were lost between two frames of a body may have been one more of them.
+#[test]
+fn a_body_is_not_told_if_a_frame_of_it_may_have_been_lost() {
+    let mut talk = Talk::new();
+    talk.ask(&[get(1, "/1")])
+        .answer(&[headers(1, false, &[STATUS_200]), data(1, false, 100)])
+        .answer(&[http2_frame(6, 0, 0, b"12345678")])
+        .ask(&[http2_frame(6, 1, 0, b"12345678")])
+        .answer(&[data(1, true, 100)])
+        .ask(&[get(3, "/3")]);
+    let body = |told: Reported| told.records[0]["response_body_bytes"].clone();
+    assert_eq!(body(talk.told(2, &[])), 200);
+    assert_eq!(body(talk.told(2, &[4])), Value::Null);
+}
+
+/// Where nothing of the server was captured, nobody knows what it has answered.
+#[test]
+fn without_its_direction_a_response_is_not_called_empty() {
+    let mut talk = Talk::new();
+    talk.ask(&[get(1, "/1")]).ask(&[get(3, "/3")]).ask(&[get(5, "/5")]);
+    for record in talk.told(2, &[]).records {
+        assert_eq!(record["response_body_bytes"], Value::Null, "{record}");
+        assert_eq!(record["outcome"], "no_response");
+    }
+}
+
 /// Frames of one side, which a stranger may have sent, do not hide a connection of HTTP/1.
 #[test]
 fn frames_of_one_side_do_not_hide_a_connection_of_http1() {

@@ -28,7 +28,11 @@ const PRIORITY: u8 = 0x20;
 /// - PING or its answer, on stream 0;
 /// - WINDOW_UPDATE;
 /// - RST_STREAM of a stream;
-/// - HEADERS with a whole header block of less than 64 KiB, of a stream below 2^24.
+/// - HEADERS with a whole header block of less than 64 KiB.
+///
+/// HEADERS or DATA behind it are of a stream whose number has the same highest byte: 0, unless the
+/// connection has had more than 2^24 streams. If HEADERS of such a stream are alone, their header
+/// block begins with an indexed field, or with one that is put into the table, as nearly all do.
 ///
 /// What has unknown flags or a reserved bit does not match. Of protocols whose messages begin with
 /// their length, some begin with the same bytes; `tests/frames.rs` counts which. So a match means
@@ -44,9 +48,13 @@ pub fn looks_like_frames(payload: &[u8]) -> bool {
     let Some(first) = FrameHead::at(payload, 0).filter(FrameHead::is_telling) else { return false };
     let end = HEAD_BYTES + first.len_bytes as usize;
     if payload.len() <= end {
-        return payload.len() == end;
+        return payload.len() == end && first.may_be_alone(payload);
     }
-    FrameHead::at(payload, end).is_some_and(|next| next.is_telling() || next.is_data())
+    FrameHead::at(payload, end).is_some_and(|next| match next.kind {
+        HEADERS => next.is_telling() && next.is_near(&first),
+        DATA => next.is_data() && next.is_near(&first),
+        _ => next.is_telling(),
+    })
 }
 
 struct FrameHead {
@@ -88,7 +96,7 @@ impl FrameHead {
                     && self.len_bytes == 4
             }
             HEADERS => {
-                self.is_of_small_stream()
+                self.is_of_stream()
                     && self.has_only(END_STREAM | END_HEADERS | PADDED | PRIORITY)
                     && self.flags & END_HEADERS != 0
                     && (1..=0xffff).contains(&self.len_bytes)
@@ -98,10 +106,24 @@ impl FrameHead {
     }
 
     fn is_data(&self) -> bool {
-        self.kind == DATA && self.has_only(END_STREAM | PADDED) && self.is_of_small_stream()
+        self.has_only(END_STREAM | PADDED) && self.is_of_stream()
     }
 
-    fn is_of_small_stream(&self) -> bool {
-        (1..1 << 24).contains(&self.stream)
+    fn is_of_stream(&self) -> bool {
+        (1..1 << 31).contains(&self.stream)
+    }
+
+    /// Whether the highest bytes of the streams' numbers are the same.
+    fn is_near(&self, other: &FrameHead) -> bool {
+        self.stream >> 24 == other.stream >> 24
+    }
+
+    /// Whether `payload`, which begins and ends with this frame, is enough. The numbers of most
+    /// streams are below 2^24, so few others need to look further.
+    fn may_be_alone(&self, payload: &[u8]) -> bool {
+        let begins_block = |byte: &u8| matches!(byte, 0x40..=0x4f | 0x80..);
+        self.kind != HEADERS
+            || self.stream < 1 << 24
+            || payload.get(HEAD_BYTES).is_some_and(begins_block)
     }
 }
