@@ -126,8 +126,36 @@ fn assert_others(what: &str, reported: &Reported, touched: usize) {
 const FORGED: &[u8] = b"GET /forged HTTP/1.1\r\nHost: h\r\n\r\n";
 const TLS: &[u8] = b"\x16\x03\x01\x00\x05hello";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Two frames of PING.
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping\0\0\x08\x06\0\0\0\0\0pingping";
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
 const LONG: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n";
+
+/// Whatever numbers it has, and in whichever direction it goes.
+#[test]
+fn a_stranger_that_comes_first_hides_nothing_of_a_connection_joined_late() {
+    const FORGED_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for (side, payload) in [(0, FORGED), (1, FORGED_RESPONSE), (0, PREFACE), (0, PING), (1, PING)] {
+        // It may be held together with what comes next, or not.
+        for (count, earlier_ms) in [(1, 0), (1, 500), (COUNT, 0), (COUNT, 500), (COUNT, 5000)] {
+            let mut talk = Talk::new();
+            talk.frames.clear();
+            let forged = talk.packet(side, ACK | PSH, payload).seq(77_000_000).ack(3_000_000_000);
+            talk.add(&forged.ethernet());
+            talk.frames[0].ns -= earlier_ms * 1_000_000;
+            (0..count).for_each(|number| talk.exchange(number));
+            let reported = talk.close();
+            let what = format!("{payload:?} by {side} {earlier_ms} ms before {count}");
+            assert_eq!(
+                told(&reported),
+                (0..count).collect::<Vec<_>>(),
+                "{what}: {:?}",
+                reported.records
+            );
+            assert!(reported.records.len() <= count + 1, "{what}: {:?}", reported.records);
+        }
+    }
+}
 
 #[test]
 fn without_a_stranger_all_is_told() {

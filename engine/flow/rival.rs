@@ -299,6 +299,12 @@ impl Rival {
         self.continues(0, incumbent) || self.continues(1, incumbent) || is_undisputed || is_burst
     }
 
+    /// Whether both sides agree on it and data has gone both ways, without a handshake.
+    pub fn is_agreed(&self) -> bool {
+        let has_data = self.sides.iter().flatten().all(|side| side.has_payload);
+        !self.is_handshake && self.is_confirmed() && has_data
+    }
+
     /// Whether one side continues the connection exactly, the other has read exactly that, and it
     /// has read what the other sends now.
     fn continues(&self, own: usize, incumbent: Incumbent) -> bool {

@@ -77,6 +77,9 @@ impl Connection {
                 false => Ownership::Own,
             };
         }
+        if self.is_overruled() {
+            return Ownership::Next;
+        }
         let is_own = match segment.flags.is_syn() {
             true => self.is_own_syn(segment, handshake) && self.refusal(segment).is_none(),
             false => {
@@ -354,6 +357,14 @@ impl Connection {
         Incumbent { next, is_opening: !is_complete && !has_talked, is_closing }
     }
 
+    /// Whether this connection is one segment of a stranger, or some: it was joined late, the other
+    /// side has never taken part, and both sides agree on other numbers.
+    fn is_overruled(&self) -> bool {
+        let rival = self.reorder.as_ref().and_then(|reorder| reorder.rival.as_deref());
+        let is_answered = self.streams.iter().all(|stream| stream.has(Fact::Seen));
+        !is_answered && self.is_joined_late() && rival.is_some_and(Rival::is_agreed)
+    }
+
     fn handshake_rival(&self) -> Option<&Rival> {
         let rival = self.reorder.as_ref()?.rival.as_deref()?;
         rival.is_handshake.then_some(rival)
@@ -371,10 +382,11 @@ impl Connection {
         segment: Option<&Segment<'_>>,
         pool: &mut ReorderPool,
     ) -> Vec<HeldSegment> {
-        let incumbent = self.incumbent();
+        let (incumbent, is_overruled) = (self.incumbent(), self.is_overruled());
         let Some(rival) = self.take_rival() else { return Vec::new() };
         let is_shown = segment.is_some_and(|segment| rival.fits(segment));
-        let is_next = rival.is_handshake && is_shown || rival.is_likely_next(incumbent);
+        let is_next =
+            rival.is_handshake && is_shown || rival.is_likely_next(incumbent) || is_overruled;
         let held = rival.release(&mut pool.segments);
         if is_next { held } else { Vec::new() }
     }
