@@ -1,7 +1,10 @@
 //! Attacks by HTTP/2: memory is bounded and counted, and what is told stays true.
 
 use crate::support::attack_harness::{Attack, held_now, small, watch_attack};
+use crate::support::capture_file::WrittenFrame;
+use crate::support::http2::{PREFACE, SETTINGS, Talk, frame};
 use crate::support::http2_attacks as attacks;
+use crate::support::reported::reported_of;
 use httplines::config::Config;
 use httplines::pipeline::{Pipeline, PipelineStats};
 use httplines::record::Event;
@@ -138,4 +141,68 @@ fn many_idle_connections_with_full_tables() {
         assert_eq!(stats.protocol.exchanges.exchanges_complete, 3 * COUNT);
     }
     assert!(known >= 2 * COUNT && unknown > COUNT, "{known} known, {unknown} with unknown fields");
+}
+
+/// A connection that begins with `first`, goes on in another protocol for `count` times 2000 bytes,
+/// and ends with an exchange of HTTP/1.
+fn another_protocol(first: &[u8], count: usize) -> Talk {
+    let mut talk = Talk::bare();
+    talk.client(first).server(frame(SETTINGS, 0, 0, &[]));
+    for _ in 0..count {
+        talk.client([0xee; 1000]).server([0xdd; 1000]);
+    }
+    talk.client("GET /behind HTTP/1.1\r\nHost: a\r\n\r\n");
+    talk.server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    talk
+}
+
+/// Whether the connection was given up, so that what begins like a message began another one.
+fn is_given_up(frames: &[WrittenFrame]) -> bool {
+    let reported = reported_of(frames);
+    let targets: Vec<_> = reported.records.iter().map(|record| &record["target"]).collect();
+    match reported.stats.flow.flows {
+        1 => assert!(targets.is_empty(), "{targets:?}"),
+        _ => assert_eq!((reported.stats.flow.flows, targets[0].as_str()), (2, Some("/behind"))),
+    }
+    reported.stats.flow.flows == 2
+}
+
+#[test]
+fn a_preface_in_front_of_another_protocol() {
+    let wrong_preface = b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n";
+    let wrong_frame = [PREFACE, &frame(SETTINGS, 0, 1, &[])].concat();
+    for first in [&wrong_preface[..], &wrong_frame, PREFACE] {
+        for segment_bytes in [7, 1448] {
+            let frames = |count| another_protocol(first, count).frames(segment_bytes);
+            assert!(is_given_up(&frames(20)), "{first:?} {segment_bytes}");
+            // A few bytes are no proof. What has another preface goes back to HTTP/1.
+            let is_http2 = first.starts_with(PREFACE);
+            assert!(!is_http2 || !is_given_up(&frames(8)), "{first:?} {segment_bytes}");
+        }
+    }
+}
+
+/// Where something was lost or sent differently again, the connection may speak HTTP/2 all the same.
+#[test]
+fn a_connection_is_not_given_up_without_proof() {
+    let frames = another_protocol(PREFACE, 20).frames(1448);
+    assert!(is_given_up(&frames));
+    let of_payload = |byte: u8| {
+        let holds = |it: &&WrittenFrame| it.bytes.ends_with(&[byte; 500]);
+        frames.iter().position(|it| holds(&it)).expect("it is there")
+    };
+    // The wrong head, from another sender; and what comes before it.
+    for is_lost in [false, true] {
+        let mut frames = frames.clone();
+        if is_lost {
+            let settings = |it: &WrittenFrame| it.bytes.ends_with(&frame(SETTINGS, 0, 0, &[]));
+            frames.retain(|it| !settings(it));
+        } else {
+            let at = of_payload(0xee);
+            let mut other = frames[at].clone();
+            other.bytes.iter_mut().filter(|byte| **byte == 0xee).for_each(|byte| *byte = 0);
+            frames.insert(at + 1, other);
+        }
+        assert!(!is_given_up(&frames), "{is_lost}");
+    }
 }

@@ -1,6 +1,7 @@
 //! [`Http2Connection`]: the frames of one connection, in both directions. Passes header blocks,
 //! body bytes and the ends of streams on to the exchanges.
 
+use super::connection_error::ConnectionError;
 use super::frame::{self, FrameHead, FrameKind, PREFACE, begins_preface};
 use super::framer::{Frame, Framer, Place};
 use super::hpack::Decoder;
@@ -72,7 +73,9 @@ pub(crate) struct Http2Connection {
     pub(super) client: Direction,
     pub(super) is_client_known: bool,
     /// What shows that the connection speaks HTTP/2, until it is settled.
-    opening: Opening,
+    pub(super) opening: Opening,
+    /// What shows that it does not, although its first bytes did.
+    pub(super) error: Option<ConnectionError>,
     pub(super) resets: Resets,
     /// The position behind the segment that is being read.
     pub(super) segment_end: SeqNumber,
@@ -103,6 +106,7 @@ impl Http2Connection {
             client: Direction::Forward,
             is_client_known: false,
             opening: Opening::default(),
+            error: None,
             resets: Resets::default(),
             segment_end: SeqNumber(0),
             next_n: inheritance.next_n,
@@ -134,11 +138,6 @@ impl Http2Connection {
         self.client == direction
     }
 
-    /// What shows that the connection speaks HTTP/2.
-    pub fn opening(&mut self) -> &mut Opening {
-        &mut self.opening
-    }
-
     /// Takes the next bytes of a direction.
     pub fn bytes<S: EventSink>(
         &mut self,
@@ -165,6 +164,9 @@ impl Http2Connection {
             }
             let is_segment_start = meta.is_frame_start && done == 0;
             done += self.piece(cx, direction, &bytes[done..], meta, is_segment_start);
+        }
+        if self.error.is_some() {
+            self.count_behind_error(direction, bytes.len());
         }
         if !self.resets.is_empty() {
             self.settle_resets(cx, direction, meta);
@@ -218,7 +220,12 @@ impl Http2Connection {
         match framer.place {
             Place::Head => {
                 let Some((head, used)) = framer.head(bytes, meta) else { return bytes.len() };
-                self.begin_frame(cx, direction, head, meta);
+                if head.is_valid(framer.len_bytes_max) {
+                    self.begin_frame(cx, direction, head, meta);
+                } else {
+                    self.note_wrong_head(direction, (bytes, used), meta);
+                    self.lose_place(cx, direction);
+                }
                 used
             }
             Place::Payload => {
@@ -231,6 +238,7 @@ impl Http2Connection {
                 let expected = &PREFACE[usize::from(known)..];
                 let part = &bytes[..expected.len().min(bytes.len())];
                 if *part != expected[..part.len()] {
+                    self.note_error(direction, (bytes, 0), meta);
                     self.lose_place(cx, direction);
                     return 0;
                 }
@@ -250,7 +258,7 @@ impl Http2Connection {
         }
     }
 
-    /// The head of a frame has passed.
+    /// The head of a frame has passed, and is valid.
     #[inline]
     pub(super) fn begin_frame<S: EventSink>(
         &mut self,
@@ -261,9 +269,6 @@ impl Http2Connection {
     ) {
         let side = self.side(direction);
         let framer = &mut side.framer;
-        if !head.is_valid(framer.len_bytes_max) {
-            return self.lose_place(cx, direction);
-        }
         framer.place = Place::Payload;
         framer.frame = Some(Frame::new(head));
         if side.block.is_some() || head.kind == FrameKind::Continuation {

@@ -15,6 +15,7 @@
 
 mod block;
 mod connection;
+mod connection_error;
 mod exchanges;
 mod frame;
 mod framer;
@@ -88,7 +89,7 @@ impl Protocol for Http2 {
         meta: &SegmentMeta,
     ) -> Copied {
         match &mut self.0 {
-            Some(connection) => connection.opening().copy(direction, bytes, meta),
+            Some(connection) => connection.copy(direction, bytes, meta),
             None => Copied::Same,
         }
     }
@@ -141,10 +142,11 @@ impl Protocol for Http2 {
     }
 
     fn interest(&self) -> Interest {
-        match &self.0 {
-            Some(connection) if !connection.is_believed() => Interest::Undecided,
-            _ => Interest::Wanted,
-        }
+        self.0.as_ref().map_or(Interest::Wanted, |connection| connection.interest())
+    }
+
+    fn evidence(&self) -> Option<(Direction, SeqNumber)> {
+        self.0.as_ref()?.evidence()
     }
 
     fn carried(&self) -> Carried {

@@ -204,6 +204,7 @@ impl Http2Connection {
     fn find<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         let framer = self.framer(direction);
         (framer.place, framer.partial_len, framer.is_found) = (Place::Head, 0, true);
+        self.error = None;
         self.believe(cx);
     }
 
