@@ -46,9 +46,15 @@ struct Exchange {
 
 /// A connection: what both sides send, in order, and what is true.
 #[derive(Debug)]
-struct Dialogue {
-    sent: Vec<(Side, Vec<u8>)>,
+pub struct Dialogue {
+    pub sent: Vec<(Side, Vec<u8>)>,
     exchanges: BTreeMap<u64, Exchange>,
+}
+
+impl Dialogue {
+    pub fn exchange_count(&self) -> usize {
+        self.exchanges.len()
+    }
 }
 
 /// One side of the connection that is being made.
@@ -96,7 +102,8 @@ struct Open {
     left_bytes: usize,
 }
 
-fn dialogue(random: &mut Random) -> Dialogue {
+/// A connection of either habit, with everything that HTTP/2 has for messages.
+pub fn dialogue(random: &mut Random) -> Dialogue {
     let habit = if random.is_in(50) { Habit::Usual } else { Habit::Wild };
     let mut senders =
         [Client, Server].map(|side| Sender { side, encoder: Encoder::new(habit, random.number()) });
@@ -277,7 +284,7 @@ fn assert_headers(told: &Value, truth: &Truth, what: &str) {
 }
 
 /// Asserts that what the record says is true. Returns whether it says everything.
-fn assert_true(record: &Value, dialogue: &Dialogue) -> bool {
+pub fn assert_true(record: &Value, dialogue: &Dialogue) -> bool {
     let what = record.to_string();
     let Some(stream) = record["stream"].as_u64() else { panic!("another protocol: {what}") };
     let truth = dialogue.exchanges.get(&stream).unwrap_or_else(|| panic!("invented: {what}"));
@@ -338,8 +345,18 @@ fn check(seed: u64, damage: Damage) -> (usize, usize) {
     (whole, dialogue.exchanges.len())
 }
 
+/// A case is a whole connection. `PROPTEST_CASES=20000 cargo test --release --test main
+/// http2_losses::` tries more of them.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 96;
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(config())]
 
     /// Without a loss, everything is told.
     #[test]

@@ -42,6 +42,7 @@ mod headers;
 mod hpack;
 mod http2;
 mod http2_attacks;
+mod http2_live;
 mod http2_losses;
 mod http2_upgrade;
 mod interfaces;
