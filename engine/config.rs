@@ -209,6 +209,9 @@ pub struct FlowConfig {
     pub idle_timeout_ms: u64,
     /// A closed connection is remembered for this long, for its late packets.
     pub closed_timeout_ms: u64,
+    /// What has been under way on a connection for this long is reported, and again each time this
+    /// much later ([`Event::Partial`](crate::record::Event)). `None`: only what is over is.
+    pub active_timeout_ms: Option<u64>,
     /// A hole that the peer has acknowledged past is given up after this much packet time.
     pub reorder_grace_ms: u64,
     /// Bytes that may wait behind a hole, for one direction of one connection.
@@ -339,6 +342,7 @@ impl Default for FlowConfig {
             flow_count_max: 1 << 20,
             idle_timeout_ms: 300_000,
             closed_timeout_ms: 5_000,
+            active_timeout_ms: None,
             reorder_grace_ms: 10,
             reorder_bytes_max: 1 << 20,
             reorder_bytes_shard_max: 256 << 20,

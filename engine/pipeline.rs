@@ -22,7 +22,7 @@
 use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::config::Config;
 use crate::decode::{Decoder, OwnedSegment, Reject, Segment};
-use crate::flow::{Bypassed, Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake};
+use crate::flow::{ActiveVisit, Bypassed, Chunk, End, FlowEvents, FlowIndex, FlowTable, Handshake};
 use crate::ids::{Direction, FlowKey, Share};
 use crate::protocol::{self, Context, FlowRef, Interest, Shared};
 use crate::record::EventSink;
@@ -410,7 +410,8 @@ impl<S: EventSink> Connections<S> {
     fn sweep(&mut self, now: TimestampNs, frame_count: usize) {
         let Connections { flows, shared, feedback, .. } = self;
         let mut events = Events { shared, feedback: feedback.as_mut() };
-        while flows.settle_next(now, events.chunks()) {
+        let mut effort = SWEEP_SLOTS_MIN + frame_count;
+        while flows.settle_next(now, &mut effort, &mut events) {
             if flows.is_short() || events.shared.is_half_used() {
                 // Many may have waited for the same moment.
                 events.relieve(flows, now);
@@ -518,6 +519,17 @@ impl<S: EventSink> FlowEvents<FlowState> for Events<'_, S> {
     ) {
         let flow = FlowRef { key, handshake };
         state.protocol.chunk(&mut Context { flow, shared: self.shared }, direction, chunk);
+    }
+
+    fn active(
+        &mut self,
+        key: &FlowKey,
+        handshake: &Handshake,
+        state: &mut FlowState,
+        visit: &mut ActiveVisit,
+    ) {
+        let flow = FlowRef { key, handshake };
+        state.protocol.report_active(&mut Context { flow, shared: self.shared }, visit);
     }
 
     fn ended(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut FlowState, end: End) {

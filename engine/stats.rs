@@ -243,5 +243,8 @@ counters! {
         exchanges_withheld,
         /// Exchanges without a line, because `-c` is used up.
         exchanges_beyond_count,
+        /// Of the lines, those of exchanges that are under way (`--active-timeout`). These are no
+        /// exchanges: the line of the whole exchange comes when it is over.
+        records_partial,
     }
 }

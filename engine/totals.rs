@@ -62,8 +62,10 @@ impl Totals {
         law("lines lost and dropped", lost, "lines lost by cause", sum(&self.lines_lost()));
         // Only then is it certain that each line is that of an exchange.
         if emit.exchanges_withheld > 0 {
-            let told = emit.lines + emit.exchanges_withheld + emit.exchanges_beyond_count;
-            law("exchanges", self.exchanges(), "lines made + withheld + beyond -c", told);
+            let told = emit.lines - emit.records_partial
+                + emit.exchanges_withheld
+                + emit.exchanges_beyond_count;
+            law("exchanges", self.exchanges(), "lines made - partial + withheld + beyond -c", told);
         }
         violations
     }
@@ -98,7 +100,7 @@ impl Totals {
             );
         }
         let emit = &self.shards.emit;
-        if emit.exchanges_withheld > 0 && emit.lines == 0 {
+        if emit.exchanges_withheld > 0 && emit.lines == emit.records_partial {
             return Some("all exchanges were withheld by --only or --except".into());
         }
         if exchanges.heads() + self.exchanges() > 0 {
@@ -277,6 +279,9 @@ impl Totals {
         }
         if emit.exchanges_withheld > 0 {
             parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
+        }
+        if emit.records_partial > 0 {
+            parts += &format!(", {} partial records", emit.records_partial);
         }
         row(f, "written", &parts)?;
         let files = &writer.files;

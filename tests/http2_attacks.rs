@@ -108,7 +108,7 @@ fn many_idle_connections_with_full_tables() {
         let sink = |event: Event<'_>| {
             let exchange = match event {
                 Event::Exchange(exchange) => exchange,
-                Event::Message(_) => return,
+                Event::Message(_) | Event::Partial(_) => return,
             };
             let http2 = exchange.http2.expect("it is HTTP/2");
             unknown += u64::from(http2.headers_unknown > 0);

@@ -6,6 +6,7 @@
 //! other side comes after those bytes. So a response never overtakes its request, however the
 //! capture has reordered them.
 
+mod active;
 mod connection;
 mod copies;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 mod trust_tests;
 
 pub use crate::ids::FlowKey;
+pub use active::ActiveVisit;
 pub use connection::{Bypassed, Connection};
 pub use copies::Copies;
 pub use handshake::{Handshake, Marks};
@@ -118,6 +120,17 @@ pub trait FlowEvents<S> {
         direction: Direction,
         chunk: Chunk<'_>,
     );
+
+    /// The connection is asked what has been under way for long
+    /// ([`FlowConfig::active_timeout_ms`](crate::config::FlowConfig)).
+    fn active(
+        &mut self,
+        _key: &FlowKey,
+        _handshake: &Handshake,
+        _state: &mut S,
+        _visit: &mut ActiveVisit,
+    ) {
+    }
 
     /// The connection leaves the table. Everything that waited has been delivered.
     fn ended(&mut self, key: &FlowKey, handshake: &Handshake, state: &mut S, end: End);

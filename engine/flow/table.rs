@@ -1,6 +1,7 @@
 //! [`FlowTable`]: the connections of a shard, found by key. Bounded; idle connections are removed
 //! as packet time advances.
 
+use super::active::ActiveTimeout;
 use super::connection::{Bypassed, Connection, Ownership, ReassemblyContext};
 use super::index::Index;
 use super::rival::HeldSegment;
@@ -21,6 +22,7 @@ use std::hash::BuildHasher;
 
 mod pressure;
 mod strays;
+mod watch;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
@@ -47,6 +49,8 @@ struct Flow<S> {
     state: S,
     /// The flow's position in `overdue`.
     watched_until: PackedOption<TimestampNs>,
+    /// When it is asked for what is under way; [`NEVER`] without [`FlowConfig::active_timeout_ms`].
+    active_at: TimestampNs,
     /// The side that spoke first.
     opener: Direction,
     /// Payload has passed.
@@ -64,8 +68,9 @@ pub enum Admission {
     Ended(FlowIndex, End),
     /// The same, and the segment belongs to the connection that has replaced it.
     Replaced(FlowIndex, End),
-    /// The grace of a hole in this flow has ended: call `catch_up`, then ask again. Giving up the
-    /// hole may close the flow, and that decides which flow the segment belongs to.
+    /// The grace of a hole in this flow has ended, or what is under way is due: call `catch_up`,
+    /// then ask again. Giving up the hole may close the flow, and that decides which flow the
+    /// segment belongs to.
     Overdue(FlowIndex),
     /// It belongs to no flow, and does not begin one.
     Unknown,
@@ -77,6 +82,7 @@ pub struct FlowTable<S> {
     context: ReassemblyContext,
     /// The smaller of the two timeouts. No flow that was quiet for less has expired.
     timeout_least_ns: u64,
+    active_timeout: Option<ActiveTimeout>,
     /// Has a random seed, so that somebody who chooses the endpoints cannot choose the buckets.
     hasher: RandomState,
     index: Index,
@@ -88,10 +94,10 @@ pub struct FlowTable<S> {
     strays: Strays,
     /// The slot where the next search for idle flows begins.
     cursor: usize,
-    /// Flows with a hole whose grace is running, each once, sorted by the end of the grace. A
-    /// sorted set, because timestamps of several interfaces or of a file are not in order. It
-    /// always contains a last entry that is never due: a set frees its memory each time it becomes
-    /// empty.
+    /// Flows on which something is due at a certain time, each once, sorted by that time: the end
+    /// of a hole's grace, or the next visit to what is under way. A sorted set, because timestamps
+    /// of several interfaces or of a file are not in order. It always contains a last entry that is
+    /// never due: a set frees its memory each time it becomes empty.
     overdue: BTreeSet<(TimestampNs, u32)>,
     /// The hashes of the keys that were announced last, and the index of the next one.
     announced: ([u32; STEP_FRAMES], usize),
@@ -108,6 +114,7 @@ impl<S: Default> FlowTable<S> {
     pub fn new(limits: FlowConfig) -> FlowTable<S> {
         let pool = ReorderPool::new(limits.reorder_bytes_shard_max);
         let timeout_least_ms = limits.idle_timeout_ms.min(limits.closed_timeout_ms);
+        let active_timeout = limits.active_timeout_ms.map(ActiveTimeout::new);
         FlowTable {
             context: ReassemblyContext {
                 limits,
@@ -117,6 +124,7 @@ impl<S: Default> FlowTable<S> {
                 stats: FlowStats::default(),
             },
             timeout_least_ns: timeout_least_ms.saturating_mul(1_000_000),
+            active_timeout,
             hasher: RandomState::default(),
             index: Index::new(),
             slots: Slots::new(),
@@ -161,7 +169,7 @@ impl<S: Default> FlowTable<S> {
         self.index.len() == 0
     }
 
-    /// Flows whose holes have a running grace.
+    /// Flows on which something is due at a certain time.
     pub fn watched_count(&self) -> usize {
         self.overdue.len() - 1
     }
@@ -205,10 +213,7 @@ impl<S: Default> FlowTable<S> {
                     self.end_for_next(index, end, Some(segment), events);
                 }
                 Admission::Overdue(index) => {
-                    let now = segment.timestamp;
-                    self.catch_up(index, now, |key, handshake, state, direction, chunk| {
-                        events.chunk(key, handshake, state, direction, chunk);
-                    });
+                    self.catch_up(index, segment.timestamp, events);
                 }
             }
             obstacle = self.admit(segment);
@@ -358,6 +363,7 @@ impl<S: Default> FlowTable<S> {
             last_seen: segment.timestamp,
             over_at: NEVER,
             watched_until: PackedOption::NONE,
+            active_at: NEVER,
             opener: handshake.client.unwrap_or(segment.direction),
             is_used: false,
             is_settled: false,
@@ -371,6 +377,9 @@ impl<S: Default> FlowTable<S> {
         }
         self.index.insert(hash, slot);
         self.context.stats.flows += 1;
+        if self.active_timeout.is_some() {
+            self.watch_active(FlowIndex(slot), segment.timestamp);
+        }
         FlowIndex(slot)
     }
 
@@ -403,14 +412,16 @@ impl<S: Default> FlowTable<S> {
             // It does not keep the flow from being idle.
             flow.last_seen = seen_before;
         }
-        if flow.watched_until.is_none() {
-            flow.watched_until.set(flow.connection.deadline(&self.context.limits));
-            self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
-        }
         if flow.over_at == NEVER && flow.connection.is_over() {
             flow.over_at = flow.last_seen;
         }
-        flow.connection.is_closed()
+        let is_closed = flow.connection.is_closed();
+        if flow.watches_no_hole()
+            && let Some(deadline) = flow.connection.deadline(&self.context.limits)
+        {
+            self.watch(index, deadline);
+        }
+        is_closed
     }
 
     /// Whether the receiver discards `segment`, which decides about its connection, because of its
@@ -443,42 +454,6 @@ impl<S: Default> FlowTable<S> {
         if let Some(flow) = self.slots[index.0 as usize].as_mut() {
             flow.connection.bypass(bypassed, &mut self.context.pool);
         }
-    }
-
-    /// Gives up the holes whose grace has ended at `now`, in the first of the flows that receive no
-    /// packet of their own. Returns false if there is none.
-    pub fn settle_next(
-        &mut self,
-        now: TimestampNs,
-        visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
-    ) -> bool {
-        let Some(&(deadline, slot)) = self.overdue.first() else { return false };
-        let is_due = deadline < now.min(self.context.horizon);
-        if is_due {
-            self.overdue.pop_first();
-            self.catch_up(FlowIndex(slot), now, visit);
-        }
-        is_due
-    }
-
-    /// The same for one flow.
-    pub fn catch_up(
-        &mut self,
-        index: FlowIndex,
-        now: TimestampNs,
-        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
-    ) {
-        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        if let Some(deadline) = flow.watched_until.get() {
-            self.overdue.remove(&(deadline, index.0));
-        }
-        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
-        let now = now.min(self.context.horizon);
-        flow.connection.settle(now, &mut self.context, &mut |direction, chunk| {
-            visit(key, handshake, state, direction, chunk);
-        });
-        flow.watched_until.set(flow.connection.deadline(&self.context.limits));
-        self.overdue.extend(flow.watched_until.get().map(|deadline| (deadline, index.0)));
     }
 
     /// Delivers everything that waits in a flow that is about to end.
@@ -559,6 +534,8 @@ impl<S: Default> FlowTable<S> {
             let quiet_ns = now.since(flow.last_seen);
             if quiet_ns > self.timeout_least_ns
                 && quiet_ns > timeout_ns(flow, &self.context.limits, late_ns(flow))
+                // What is due before is told first.
+                && flow.active_at >= now
             {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }

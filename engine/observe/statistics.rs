@@ -298,6 +298,7 @@ fn lines(totals: &Totals) -> Vec<Figure> {
         ("written_bytes", bytes_written),
         ("withheld", emit.exchanges_withheld),
         ("beyond_count", emit.exchanges_beyond_count),
+        ("partial", emit.records_partial),
     ];
     let writer = [
         ("batches_dropped", emit.batches_dropped),

@@ -82,6 +82,11 @@ impl RecordWriter {
     /// counted.
     #[inline(never)]
     fn admits(&mut self, event: &Event<'_>) -> bool {
+        if let (Some(selector), Event::Partial(exchange)) = (&mut self.selector, event)
+            && !selector.will_admit(exchange)
+        {
+            return false;
+        }
         if let (Some(selector), Event::Exchange(exchange)) = (&mut self.selector, event)
             && !selector.admits(exchange)
         {
@@ -91,8 +96,8 @@ impl RecordWriter {
         }
         let Some(quota) = &self.quota else { return true };
         match event {
-            // Messages do not use up the quota, but once it is used up they get no line either.
-            Event::Message(_) => !quota.is_used_up(),
+            // These do not use up the quota, but once it is used up they get no line either.
+            Event::Message(_) | Event::Partial(_) => !quota.is_used_up(),
             Event::Exchange(_) => {
                 let is_left = quota.take();
                 self.stats.exchanges_beyond_count += u64::from(!is_left);
@@ -113,6 +118,23 @@ impl RecordWriter {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// The line of an exchange that is under way. If the writer is behind, it gives way to those of
+    /// exchanges that are over, and is counted as dropped. (Text has no such line.)
+    #[cold]
+    fn partial(&mut self, event: &Event<'_>) {
+        let Some(sender) = &mut self.sender else { return };
+        if self.format.wants().messages {
+            return;
+        }
+        self.stats.records_partial += 1;
+        if sender.is_behind() {
+            sender.drop_line(&mut self.stats);
+        } else {
+            let format = &mut self.format;
+            sender.line(&mut self.stats, |out| format.line(event, out));
         }
     }
 
@@ -162,6 +184,7 @@ impl EventSink for RecordWriter {
         match event {
             Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,
             Event::Exchange(_) if self.gives_way() => return,
+            Event::Partial(_) => return self.partial(&event),
             _ => {}
         }
         if let Some(sender) = &mut self.sender {

@@ -2,7 +2,7 @@
 
 use super::glob::Glob;
 use crate::config::{Condition, Field, Network, Selection};
-use crate::record::ExchangeRecord;
+use crate::record::{Exchange, ExchangeRecord, FlowIdentity, PartialRecord};
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -45,10 +45,24 @@ impl Selector {
     }
 
     /// Whether the exchange gets a line.
-    pub fn admits(&mut self, exchange: &ExchangeRecord<'_>) -> bool {
+    pub fn admits(&mut self, record: &ExchangeRecord<'_>) -> bool {
+        self.takes(&record.flow, record.exchange)
+    }
+
+    /// Whether an exchange that is under way will get a line when it is over. If that depends on a
+    /// status that is not known yet, it may not.
+    pub fn will_admit(&mut self, record: &PartialRecord<'_>) -> bool {
+        let is_of_status = |matcher: &Matcher| matcher.field == Field::Status;
+        let mut matchers = self.wanted.iter().flatten().chain(&self.unwanted);
+        let is_open = !record.response.is_seen && matchers.any(is_of_status);
+        !is_open && self.takes(&record.flow, record.exchange)
+    }
+
+    fn takes(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange) -> bool {
         let text = &mut self.text;
-        let mut is_one =
-            |matchers: &[Matcher]| matchers.iter().any(|matcher| matcher.is_met(exchange, text));
+        let mut is_one = |matchers: &[Matcher]| {
+            matchers.iter().any(|matcher| matcher.is_met(flow, exchange, text))
+        };
         self.wanted.iter().all(|matchers| is_one(matchers)) && !is_one(&self.unwanted)
     }
 }
@@ -72,19 +86,19 @@ impl Matcher {
     }
 
     /// Whether the exchange meets the condition. A field that it does not have is an empty text.
-    fn is_met(&self, exchange: &ExchangeRecord<'_>, text: &mut Vec<u8>) -> bool {
+    fn is_met(&self, flow: &FlowIdentity<'_>, exchange: &Exchange, text: &mut Vec<u8>) -> bool {
         let (request, response) = (&exchange.request, &exchange.response);
         let of_request = |value: Option<&[u8]>| {
             let value = value.filter(|_| request.is_seen).unwrap_or_default();
             matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(value))
         };
-        let client = exchange.flow.client;
+        let (key, client) = (flow.key, flow.client);
         match self.field {
             Field::Method => of_request(request.method()),
             Field::Host => of_request(request.host()),
             Field::Target => of_request(request.target()),
-            Field::Client => self.takes(exchange.flow.key.ip(client.index()), text),
-            Field::Server => self.takes(exchange.flow.key.ip(client.opposite().index()), text),
+            Field::Client => self.takes(key.ip(client.index()), text),
+            Field::Server => self.takes(key.ip(client.opposite().index()), text),
             Field::Status => {
                 text.clear();
                 if response.is_seen && response.status != 0 {

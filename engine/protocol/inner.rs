@@ -4,7 +4,7 @@
 
 use super::{ConnectionState, Context, FlowRef, Interest, Kind, Shared};
 use crate::decode::SeqNumber;
-use crate::flow::{Chunk, End, Handshake, SegmentMeta};
+use crate::flow::{ActiveVisit, Chunk, End, Handshake, SegmentMeta};
 use crate::ids::Direction;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
@@ -64,6 +64,16 @@ impl InnerStream {
     /// The sender closed its direction.
     pub fn fin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         self.chunk(cx, direction, Chunk::Fin);
+    }
+
+    /// Reports what has been under way in it for so long that it is due.
+    pub fn report_active<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        visit: &mut ActiveVisit,
+    ) {
+        let flow = FlowRef { key: cx.flow.key, handshake: &self.handshake };
+        self.state.report_active(&mut Context { flow, shared: cx.shared }, visit);
     }
 
     /// The stream has ended.

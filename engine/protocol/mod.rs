@@ -16,7 +16,7 @@
 
 use crate::config::HttpConfig;
 use crate::decode::SeqNumber;
-use crate::flow::{Chunk, Copies, End, Handshake, SegmentMeta};
+use crate::flow::{ActiveVisit, Chunk, Copies, End, Handshake, SegmentMeta};
 use crate::ids::{Direction, FlowKey};
 use crate::record::EventSink;
 use crate::stats::ExchangeStats;
@@ -340,6 +340,12 @@ pub trait Protocol: Default {
 
     /// The sender closed its direction.
     fn fin<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _direction: Direction) {}
+
+    /// Reports what has been under way for so long that it is due
+    /// ([`ActiveVisit::due_ns`]), with what is known of it so far
+    /// ([`Event::Partial`](crate::record::Event)). Nothing that may still be withdrawn is reported,
+    /// and everything goes on as if this had not been called.
+    fn report_active<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _visit: &mut ActiveVisit) {}
 
     /// The connection has ended: reports what is still open. Late packets may follow.
     fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End);

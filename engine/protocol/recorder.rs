@@ -5,7 +5,8 @@ use super::pool::{ExchangeId, ExchangePool};
 use crate::config::HttpConfig;
 use crate::flow::{End, SegmentMeta};
 use crate::record::{
-    Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome, Wants,
+    Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome,
+    PartialRecord, Wants,
 };
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
@@ -105,6 +106,46 @@ impl<S: EventSink> Recorder<S> {
         self.sink.event(Event::Exchange(ExchangeRecord { flow: identity, exchange }));
         self.pool.give_back(id);
     }
+
+    /// Reports the exchange, which has been under way for `active_ns`, unless it would be left out
+    /// if it were over. It goes on as before.
+    #[cold]
+    pub(crate) fn report_active(
+        &mut self,
+        identity: FlowIdentity<'_>,
+        flow: FlowRef<'_>,
+        id: ExchangeId,
+        active_ns: u64,
+        unknown: UnknownBodies,
+    ) {
+        let exchange = self.pool.exchange(id);
+        exchange.is_answered = flow.handshake.is_answered();
+        if !exchange.is_answered && self.is_answered_only && exchange.request.is_seen {
+            return;
+        }
+        exchange.is_midstream = flow.handshake.is_midstream();
+        exchange.connect_ns = (exchange.n == 0).then(|| flow.handshake.connect_ns()).flatten();
+        let known = [&exchange.request, &exchange.response].map(|it| (it.last, it.body_bytes));
+        forget_unended_times(exchange);
+        if unknown.request {
+            exchange.request.body_bytes = None;
+        }
+        if unknown.response {
+            exchange.response.body_bytes = None;
+        }
+        self.sink.event(Event::Partial(PartialRecord { flow: identity, exchange, active_ns }));
+        let messages = [&mut exchange.request, &mut exchange.response];
+        for (message, (last, body_bytes)) in messages.into_iter().zip(known) {
+            (message.last, message.body_bytes) = (last, body_bytes);
+        }
+    }
+}
+
+/// Of which messages it is unknown how much of the body has passed, although some was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UnknownBodies {
+    pub request: bool,
+    pub response: bool,
 }
 
 /// An unfinished message has no last byte, so its time is removed.

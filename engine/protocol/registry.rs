@@ -167,6 +167,22 @@ macro_rules! protocols {
                 }
             }
 
+            /// Reports what has been under way for so long that it is due.
+            pub fn report_active<S: EventSink>(
+                &mut self,
+                cx: &mut Context<'_, S>,
+                visit: &mut ActiveVisit,
+            ) {
+                match self {
+                    $($(#[$attribute])*
+                      ConnectionState::$kind(state) => state.report_active(cx, visit),)*
+                    ConnectionState::Succession(both) => {
+                        both.before.report_active(cx, visit);
+                        both.now.report_active(cx, visit);
+                    }
+                }
+            }
+
             /// The connection has ended: reports what is still open.
             pub fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
                 match self {

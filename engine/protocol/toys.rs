@@ -107,6 +107,10 @@ impl Protocol for Mux {
         self.streams.iter_mut().for_each(|(_, it)| it.gap(cx, direction, len_bytes));
     }
 
+    fn report_active<S: EventSink>(&mut self, cx: &mut Context<'_, S>, visit: &mut ActiveVisit) {
+        self.streams.iter_mut().for_each(|(_, stream)| stream.report_active(cx, visit));
+    }
+
     fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {
         self.streams.iter_mut().for_each(|(_, stream)| stream.end(cx, end));
     }
@@ -184,6 +188,12 @@ impl Protocol for Cipher {
     fn fin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         if let Some(inner) = &mut self.inner {
             inner.fin(cx, direction);
+        }
+    }
+
+    fn report_active<S: EventSink>(&mut self, cx: &mut Context<'_, S>, visit: &mut ActiveVisit) {
+        if let Some(inner) = &mut self.inner {
+            inner.report_active(cx, visit);
         }
     }
 

@@ -403,6 +403,16 @@ impl Exchange {
         self.tunnel = TunnelPath::default();
     }
 
+    /// The time at which its record begins: that of the first byte of the request, or else the
+    /// first known time in this order: request's last byte, response's first, response's last.
+    #[inline(always)]
+    pub fn began_at(&self) -> Option<TimestampNs> {
+        let of = |message: &Message| {
+            if message.is_seen { message.first.or(message.last) } else { None }
+        };
+        of(&self.request).or_else(|| of(&self.response))
+    }
+
     /// Adds the status of a 1xx response. Beyond [`INTERIM_COUNT_MAX`] they are only counted.
     pub fn add_interim(&mut self, status: u16) {
         if self.interim.len() < INTERIM_COUNT_MAX {

@@ -42,6 +42,10 @@ pub enum Event<'a> {
     Message(MessageRecord<'a>),
     /// An exchange is over.
     Exchange(ExchangeRecord<'a>),
+    /// An exchange has been under way for long
+    /// ([`FlowConfig::active_timeout_ms`](crate::config::FlowConfig)). It is reported again when it
+    /// is over.
+    Partial(PartialRecord<'a>),
 }
 
 /// A message whose head is complete. Dereferences to its [`Message`].
@@ -73,6 +77,26 @@ pub struct ExchangeRecord<'a> {
 }
 
 impl Deref for ExchangeRecord<'_> {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        self.exchange
+    }
+}
+
+/// An exchange that is under way, with what is known of it so far. It has no outcome yet.
+/// Dereferences to its [`Exchange`].
+#[derive(Clone, Copy, Debug)]
+pub struct PartialRecord<'a> {
+    /// Its connection.
+    pub flow: FlowIdentity<'a>,
+    /// The exchange.
+    pub exchange: &'a Exchange,
+    /// The time from [`Exchange::began_at`] to the moment that is told of.
+    pub active_ns: u64,
+}
+
+impl Deref for PartialRecord<'_> {
     type Target = Exchange;
 
     fn deref(&self) -> &Exchange {

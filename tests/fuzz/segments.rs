@@ -355,9 +355,7 @@ impl Segments {
 
     fn tidy(&mut self) {
         let (now, watch) = (TimestampNs(self.now_ms * MS), &mut self.watch);
-        while self.table.settle_next(now, |key, _, passed, way, chunk| {
-            watch.hear(key, passed, way, chunk);
-        }) {}
+        while self.table.settle_next(now, &mut 1, watch) {}
         let mut effort = 8;
         while let Some((index, end)) = self.table.next_expired(now, &mut effort) {
             self.table.end(index, end, &mut self.watch);

@@ -5,7 +5,7 @@
 use super::connection::{Http1Connection, Spoken, interest};
 use super::framer::ParseState;
 use crate::decode::SeqNumber;
-use crate::flow::{self, Copies, End, SegmentMeta};
+use crate::flow::{self, ActiveVisit, Copies, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::packed_option::PackedOption;
 use crate::protocol::{
@@ -246,6 +246,12 @@ impl Protocol for Http1 {
     fn fin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         self.wake(cx.shared).fin(cx, direction);
         self.settle(cx.shared);
+    }
+
+    fn report_active<S: EventSink>(&mut self, cx: &mut Context<'_, S>, visit: &mut ActiveVisit) {
+        if let Http1::Active(active) = self {
+            active.0.report_active(cx, visit);
+        }
     }
 
     fn end<S: EventSink>(&mut self, cx: &mut Context<'_, S>, end: End) {

@@ -9,6 +9,7 @@
 //! `connection` passes the results of one part to the next. `idle` is the reduced state of a
 //! connection while nothing is in progress.
 
+mod active;
 mod body;
 mod connection;
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! What is inside the body of a stream (WebSocket, messages of gRPC) would be read where
 //! `exchanges` counts it: `count_data` sees every byte of DATA, in order.
 
+mod active;
 mod block;
 mod connection;
 mod connection_error;
@@ -38,7 +39,7 @@ use super::{
     Carried, Context, Copied, HandOver, Inheritance, Interest, Kind, Protocol, Shared, Step,
 };
 use crate::decode::SeqNumber;
-use crate::flow::{End, SegmentMeta};
+use crate::flow::{ActiveVisit, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::record::EventSink;
 use crate::time::TimestampNs;
@@ -113,6 +114,12 @@ impl Protocol for Http2 {
     fn fin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         if let Some(connection) = &mut self.0 {
             connection.fin(cx, direction);
+        }
+    }
+
+    fn report_active<S: EventSink>(&mut self, cx: &mut Context<'_, S>, visit: &mut ActiveVisit) {
+        if let Some(connection) = &mut self.0 {
+            connection.report_active(cx, visit);
         }
     }
 

@@ -135,6 +135,7 @@ pub(super) const MIDSTREAM: &[u8] = b",\"midstream\":true";
 pub(super) const SWITCHED: &[u8] = b",\"switched\":true";
 pub(super) const CONFLICT: &[u8] = b",\"conflict\":true";
 pub(super) const EARLY_RESPONSE: &[u8] = b",\"early_response\":true";
+pub(super) const KEY_PARTIAL: &[u8] = b",\"partial\":true,\"active_ns\":";
 pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":";
 pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":";
 pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
@@ -178,6 +179,7 @@ pub const FIXED_BYTES_MAX: usize = {
         KEY_GAP,
         KEY_RETRANSMITTED,
         KEY_INTERIM_LEN,
+        KEY_PARTIAL,
     ];
     let mut index = 0;
     while index < numbers.len() {

@@ -13,8 +13,8 @@ use super::escape::{append_base64, append_escaped};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
 use super::mask::{Kind, Masks};
 use super::{
-    Event, Exchange, FlowIdentity, Format, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, Span,
-    Wants,
+    Event, Exchange, FlowIdentity, Format, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome,
+    PartialRecord, Span, Wants,
 };
 use crate::config::EmitConfig;
 #[cfg(doc)]
@@ -195,7 +195,7 @@ impl JsonFormat {
         buffer: &mut LineBuffer<'_>,
     ) {
         buffer.put(b"{");
-        if let Some(time) = earliest(exchange) {
+        if let Some(time) = exchange.began_at() {
             let (whole, most, last) = self.times.parts(time);
             buffer.put(KEY_TS);
             buffer.put(whole);
@@ -305,15 +305,29 @@ impl Format for JsonFormat {
 
     #[inline]
     fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
-        if let Event::Exchange(record) = event {
-            self.exchange(&record.flow, record.exchange, out);
+        match event {
+            Event::Exchange(record) => self.exchange(&record.flow, record.exchange, None, out),
+            Event::Partial(record) => self.partial(record, out),
+            Event::Message(_) => {}
         }
     }
 }
 
 impl JsonFormat {
+    #[cold]
+    fn partial(&mut self, record: &PartialRecord<'_>, out: &mut Vec<u8>) {
+        self.exchange(&record.flow, record.exchange, Some(record.active_ns), out);
+    }
+
+    /// The exchange is over, or has been under way for `active_ns`.
     #[inline(always)]
-    fn exchange(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange, out: &mut Vec<u8>) {
+    fn exchange(
+        &mut self,
+        flow: &FlowIdentity<'_>,
+        exchange: &Exchange,
+        active_ns: Option<u64>,
+        out: &mut Vec<u8>,
+    ) {
         out.reserve(self.line_bytes_max);
         let start = out.len();
         let mut memory = self.memory.take().unwrap_or_else(blank_line);
@@ -321,7 +335,7 @@ impl JsonFormat {
         slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
         if self.masks.are_for_fields() {
             self.other_fields::<true>(flow, exchange, &mut slow, &mut memory, out);
-        } else if exchange.http2.is_some() {
+        } else if exchange.http2.is_some() || active_ns.is_some() {
             self.other_fields::<false>(flow, exchange, &mut slow, &mut memory, out);
         } else {
             let mut buffer = LineBuffer::new(&mut memory);
@@ -329,6 +343,10 @@ impl JsonFormat {
             out.extend_from_slice(buffer.line());
         }
         (self.memory, self.slow) = (Some(memory), slow);
+        if let Some(active_ns) = active_ns {
+            out.extend_from_slice(KEY_PARTIAL);
+            append_decimal(active_ns, out);
+        }
         if !self.headers.is_empty() {
             // All other fields are written, so bytes that they did not use are available as well.
             let free_bytes = self.line_bytes_max - (out.len() - start) - HEADERS_FIXED_BYTES;
@@ -337,14 +355,6 @@ impl JsonFormat {
         out.extend_from_slice(b"}\n");
         debug_assert!(out.len() - start <= self.line_bytes_max);
     }
-}
-
-/// The time at which a record begins; see [`JsonFormat`].
-fn earliest(exchange: &Exchange) -> Option<TimestampNs> {
-    let of = |message: &Message| {
-        if message.is_seen { message.first.or(message.last) } else { None }
-    };
-    of(&exchange.request).or_else(|| of(&exchange.response))
 }
 
 /// Receives formatted text.

@@ -1,0 +1,126 @@
+//! What is done on a flow at a certain time, whether packets come or not: holes whose grace has
+//! ended are given up, and what has been under way for long is told.
+
+use super::{Flow, FlowIndex, FlowTable, NEVER, late_ns, timeout_ns};
+use crate::flow::FlowEvents;
+use crate::flow::connection::ReassemblyContext;
+use crate::time::TimestampNs;
+
+impl<S> Flow<S> {
+    /// Whether no hole is watched: nothing at all is, or only what is under way.
+    #[inline(always)]
+    pub(super) fn watches_no_hole(&self) -> bool {
+        self.watched_until.get().is_none_or(|until| until == self.active_at)
+    }
+
+    /// Gives up the holes whose grace has ended at `now`.
+    fn settle(
+        &mut self,
+        now: TimestampNs,
+        context: &mut ReassemblyContext,
+        events: &mut impl FlowEvents<S>,
+    ) {
+        let (key, handshake, state) = (&self.key, &self.handshake, &mut self.state);
+        self.connection.settle(now, context, &mut |direction, chunk| {
+            events.chunk(key, handshake, state, direction, chunk);
+        });
+    }
+}
+
+impl<S: Default> FlowTable<S> {
+    /// Does what is due at `now` on the first of the flows that receive no packet of their own.
+    /// Returns false if there is none. What is looked at to tell of it uses up `effort`; without
+    /// any left, the rest waits, but no longer than until the next packet of its flow.
+    pub fn settle_next(
+        &mut self,
+        now: TimestampNs,
+        effort: &mut usize,
+        events: &mut impl FlowEvents<S>,
+    ) -> bool {
+        let Some(&(deadline, slot)) = self.overdue.first() else { return false };
+        let is_due = deadline < now.min(self.context.horizon) && *effort > 0;
+        if is_due {
+            self.overdue.pop_first();
+            let looked_at_count = self.catch_up(FlowIndex(slot), now, events);
+            *effort = effort.saturating_sub(looked_at_count);
+        }
+        is_due
+    }
+
+    /// The same for one flow. Returns how much was looked at to tell of it.
+    pub fn catch_up(
+        &mut self,
+        index: FlowIndex,
+        now: TimestampNs,
+        events: &mut impl FlowEvents<S>,
+    ) -> usize {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return 0 };
+        if let Some(deadline) = flow.watched_until.get() {
+            self.overdue.remove(&(deadline, index.0));
+        }
+        let now = now.min(self.context.horizon);
+        let mut looked_at_count = 0;
+        if flow.active_at < now {
+            looked_at_count = self.visit_active(index, now, events);
+        }
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return 0 };
+        flow.settle(now, &mut self.context, events);
+        let hole = flow.connection.deadline(&self.context.limits).unwrap_or(NEVER);
+        let next = Some(hole.min(flow.active_at)).filter(|next| *next < NEVER);
+        flow.watched_until.set(next);
+        self.overdue.extend(next.map(|deadline| (deadline, index.0)));
+        looked_at_count
+    }
+
+    /// What has been under way for long on a flow is told, as of the moment at which that was due.
+    #[cold]
+    fn visit_active(
+        &mut self,
+        index: FlowIndex,
+        now: TimestampNs,
+        events: &mut impl FlowEvents<S>,
+    ) -> usize {
+        let (Some(timeout), Some(flow)) =
+            (self.active_timeout, self.slots[index.0 as usize].as_mut())
+        else {
+            return 0;
+        };
+        let due = flow.active_at;
+        flow.settle(due, &mut self.context, events);
+        // Nothing is under way on a connection that is over.
+        let idle_ns = timeout_ns(flow, &self.context.limits, late_ns(flow));
+        let idle_at = TimestampNs(flow.last_seen.0.saturating_add(idle_ns));
+        let mut visit = timeout.visit(due, now.min(idle_at));
+        if let Some(visit) = &mut visit {
+            events.active(&flow.key, &flow.handshake, &mut flow.state, visit);
+        }
+        flow.active_at = timeout.next(due, now, visit.as_ref());
+        visit.map_or(1, |visit| visit.looked_at_count())
+    }
+
+    /// A new flow, whose first segment came at `began`: what will be under way on it is watched.
+    #[cold]
+    pub(super) fn watch_active(&mut self, index: FlowIndex, began: TimestampNs) {
+        let (Some(timeout), Some(flow)) =
+            (self.active_timeout, self.slots[index.0 as usize].as_mut())
+        else {
+            return;
+        };
+        let first = timeout.first(began);
+        flow.active_at = first;
+        self.watch(index, first);
+    }
+
+    /// Something is due on the flow at `deadline`, unless something else is due before.
+    pub(super) fn watch(&mut self, index: FlowIndex, deadline: TimestampNs) {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
+        let until = flow.watched_until.get();
+        if until.is_none_or(|until| deadline < until) {
+            if let Some(until) = until {
+                self.overdue.remove(&(until, index.0));
+            }
+            flow.watched_until.set(Some(deadline));
+            self.overdue.insert((deadline, index.0));
+        }
+    }
+}
