@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what it means.
 
+mod active;
 mod capture;
 mod files;
 mod habits;
@@ -249,6 +250,9 @@ pub struct Args {
     selection: selection::SelectionArgs,
 
     #[command(flatten)]
+    active: active::ActiveArgs,
+
+    #[command(flatten)]
     statistics: statistics::StatisticsArgs,
 
     /// Worker threads [default: one per CPU; for a file 1]
@@ -470,6 +474,7 @@ impl Args {
                 "--only and --except are for JSON lines, because a text line is written before \
                  its exchange is over: add -o FILE, or -o - for standard output"
             }
+            _ if self.active.is_given() && self.format() == FormatArg::Text => active::NEEDS_JSON,
             _ if self.statistics.is_wanted() && !(is_live && self.is_to_json_file()) => {
                 statistics::NEEDS_FILE
             }
@@ -511,6 +516,7 @@ impl Args {
         config.decode.restrictions = self.restrictions();
         config.decode.is_vlan_ignored = self.ignore_vlan;
         config.http.is_answered_only = self.answered_only;
+        self.active.configure(&mut config.flow);
         if let Some(flows) = self.flows {
             config.flow.flow_count_max = flows as usize;
         }

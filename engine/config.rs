@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+mod active;
 mod files;
 mod network;
 mod sample;
@@ -412,6 +413,12 @@ pub enum ConfigError {
     /// [`DecodeConfig::crossing_bytes_max`] is too small.
     #[error("the memory for fragments must hold one datagram: at least 128 KiB")]
     FragmentBytes,
+    /// [`FlowConfig::active_timeout_ms`] is out of range.
+    #[error("what is under way is reported after a second at the earliest, a week at the latest")]
+    ActiveTimeout,
+    /// [`FlowConfig::active_timeout_ms`] with [`LineFormat::Text`].
+    #[error("a text line is written as soon as its head is complete: only JSON lines are partial")]
+    ActiveTimeoutText,
     /// [`HttpConfig::is_answered_only`] with [`LineFormat::Text`].
     #[error(
         "a text line is written before an answer can come: leave out unanswered requests only \
@@ -562,6 +569,7 @@ impl Config {
         if self.http.is_answered_only && matches!(self.emit.format, LineFormat::Text { .. }) {
             return Err(ConfigError::AnsweredOnlyText);
         }
+        self.flow.check_active(self.emit.format)?;
         self.emit.check_files()?;
         if self.has_statistics()
             && let Output::File(path) = &self.emit.output

@@ -77,6 +77,8 @@ pub struct Pipeline<S> {
     inward: Option<Inward>,
     /// The share of the connections that is captured, if that changes, and what it was last.
     share: Option<(Share, u32)>,
+    /// The time of the last frame of a source that has ended.
+    ended_at: Option<TimestampNs>,
     connections: Connections<S>,
 }
 
@@ -93,7 +95,7 @@ impl<S: EventSink> Pipeline<S> {
             oldest: None,
         };
         let decoder = Decoder::new(config.decode.clone());
-        Pipeline { decoder, inward: None, share: None, connections }
+        Pipeline { decoder, inward: None, share: None, ended_at: None, connections }
     }
 
     /// Processes only a part of the flows.
@@ -171,7 +173,11 @@ impl<S: EventSink> Pipeline<S> {
         }
         let frame_count = match polled {
             Polled::Frames(count) => count,
-            Polled::Idle | Polled::End => SWEEP_FRAMES_IDLE,
+            Polled::Idle => SWEEP_FRAMES_IDLE,
+            Polled::End => {
+                self.ended_at = source.ended_at();
+                SWEEP_FRAMES_IDLE
+            }
         };
         if let Some(now) = self.connections.oldest.or_else(|| source.now()) {
             self.connections.sweep(now, frame_count);
@@ -258,6 +264,9 @@ impl<S: EventSink> Pipeline<S> {
 
     /// Ends every connection, since no more frames come.
     pub fn finish(&mut self) {
+        if let Some(now) = self.ended_at.filter(|_| self.connections.flows.tells_active()) {
+            self.connections.settle_all(now);
+        }
         for index in self.connections.flows.indices() {
             self.connections.end(index, End::Exit);
         }
@@ -422,6 +431,16 @@ impl<S: EventSink> Connections<S> {
         while let Some((index, end)) = flows.next_expired(now, &mut effort) {
             flows.end(index, end, &mut events);
         }
+    }
+
+    /// Packet time has reached `now`, and all packets have come: tells what was due before.
+    #[cold]
+    fn settle_all(&mut self, now: TimestampNs) {
+        let Connections { flows, shared, feedback, .. } = self;
+        let mut events = Events { shared, feedback: feedback.as_mut() };
+        flows.set_horizon(TimestampNs(u64::MAX));
+        let mut effort = usize::MAX;
+        while flows.settle_next(now, &mut effort, &mut events) {}
     }
 
     /// Ends everything in progress on a connection. The connection is remembered for its late

@@ -52,6 +52,7 @@ mod live;
 mod masks;
 mod networks;
 mod outputs;
+mod partial;
 mod replay;
 mod retransmission;
 mod rotation;

@@ -7,8 +7,9 @@ use httplines::config::EmitConfig;
 use httplines::decode::{Encapsulation, TunnelPath};
 use httplines::flow::End;
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
-use httplines::record::JsonFormat;
-use httplines::record::{Exchange, FlowIdentity, Http2Fields, Outcome, ResetBy};
+use httplines::record::{
+    Event, Exchange, FlowIdentity, Format, Http2Fields, JsonFormat, Outcome, PartialRecord, ResetBy,
+};
 use httplines::time::TimestampNs;
 use serde_json::{Value, json};
 
@@ -105,6 +106,43 @@ fn full(value: &[u8]) -> Exchange {
     exchange
 }
 
+/// The line of an exchange that is under way.
+fn partial_line(config: &EmitConfig, flow: &FlowIdentity<'_>, mut exchange: Exchange) -> Value {
+    (exchange.outcome, exchange.end) = (None, None);
+    let mut line = Vec::new();
+    let partial = PartialRecord { flow: *flow, exchange: &exchange, active_ns: u64::MAX };
+    JsonFormat::new(config, IfaceNames::default()).line(&Event::Partial(partial), &mut line);
+    schema::check_line(&line)
+}
+
+#[test]
+fn a_partial_line_has_no_outcome_and_a_final_one_no_active_time() {
+    let of_typical = partial_line(&EmitConfig::default(), &flow(&key_v4()), typical());
+    let whole = record(&typical());
+    let added = json!({ "partial": true, "active_ns": u64::MAX });
+    for (name, value) in whole.as_object().unwrap() {
+        if name == "outcome" || name == "iface" {
+            continue;
+        }
+        assert_eq!(of_typical[name], *value, "{name}");
+    }
+    assert_eq!(
+        (&of_typical["partial"], &of_typical["active_ns"]),
+        (&added["partial"], &added["active_ns"])
+    );
+    let validator = schema::validator_of(schema::schema());
+    let both = |first: &Value, name: &str, value: Value| {
+        let mut record = first.clone();
+        record[name] = value;
+        record
+    };
+    assert!(validator.is_valid(&of_typical) && validator.is_valid(&whole));
+    assert!(!validator.is_valid(&both(&of_typical, "outcome", json!("complete"))));
+    assert!(!validator.is_valid(&both(&of_typical, "end_reason", json!("fin"))));
+    assert!(!validator.is_valid(&both(&whole, "active_ns", json!(1))));
+    assert!(!validator.is_valid(&both(&whole, "partial", json!(true))));
+}
+
 #[test]
 fn every_property_can_be_produced_and_no_other() {
     let mut produced = BTreeSet::new();
@@ -121,6 +159,8 @@ fn every_property_can_be_produced_and_no_other() {
             for client in [Direction::Forward, Direction::Reverse] {
                 let flow = FlowIdentity { key: &key, client, id: u64::MAX };
                 let record = schema::check_line(&line_of(config, &flow, &exchange));
+                produced.extend(record.as_object().unwrap().keys().cloned());
+                let record = partial_line(config, &flow, exchange.clone());
                 produced.extend(record.as_object().unwrap().keys().cloned());
             }
         }

@@ -1,9 +1,11 @@
 //! `--only` and `--except`: which exchanges get a line, and that all others are counted.
 
-use httplines::config::{Condition, Config, EmitConfig, Input, LineFormat, Selection};
+use httplines::config::{Condition, Config, EmitConfig, Field, Input, LineFormat, Selection};
 use httplines::ids::{Direction, FlowKey, IfaceNames, REALM_IPV6};
 use httplines::output::{Limits, MemorySink, Policy, RecordWriter, Writer};
-use httplines::record::{Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, JsonFormat};
+use httplines::record::{
+    Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, JsonFormat, PartialRecord,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -71,13 +73,25 @@ fn written(exchanges: &[(FlowKey, Exchange)], selection: Selection) -> (Vec<Valu
     for (key, exchange) in exchanges {
         let flow = FlowIdentity { key, client: Direction::Forward, id: 1 };
         records.event(Event::Exchange(ExchangeRecord { flow, exchange }));
+        // While it was under way.
+        records.event(Event::Partial(PartialRecord { flow, exchange, active_ns: 1 }));
     }
     records.close();
     let stats = records.stats().clone();
-    assert_eq!(stats.lines + stats.exchanges_withheld, exchanges.len() as u64);
+    let made = stats.lines - stats.records_partial;
+    assert_eq!(made + stats.exchanges_withheld, exchanges.len() as u64);
     drop(records);
     writer.finish().1.expect("memory has no faults");
-    (records::parse(&sink.bytes()), stats.exchanges_withheld)
+    let (partial, whole): (Vec<_>, Vec<_>) =
+        records::parse(&sink.bytes()).into_iter().partition(|record| record["partial"] == true);
+    assert_eq!(partial.len() as u64, stats.records_partial);
+    // Exchanges that have no line have no partial ones; of others, it may not be known yet.
+    let conditions = || selection.wanted.iter().chain(&selection.unwanted);
+    let needs_status = conditions().any(|condition| condition.field == Field::Status);
+    let is_known = |record: &&Value| !needs_status || record.get("status").is_some();
+    let expected = records::without(whole.iter().filter(is_known).cloned().collect(), &[]);
+    assert_eq!(records::without(partial, &["partial", "active_ns"]), expected);
+    (whole, stats.exchanges_withheld)
 }
 
 fn key() -> impl Strategy<Value = FlowKey> {

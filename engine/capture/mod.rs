@@ -217,6 +217,11 @@ pub trait FrameSource {
         None
     }
 
+    /// The time of the last frame, if there are no more.
+    fn ended_at(&self) -> Option<TimestampNs> {
+        None
+    }
+
     /// Where to hint which frames the source may leave out, if it can use such hints.
     fn hints(&self) -> Option<FlowHints> {
         None

@@ -253,4 +253,8 @@ impl<W: RecordBuffer> FrameSource for PcapSource<W> {
             },
         }
     }
+
+    fn ended_at(&self) -> Option<TimestampNs> {
+        self.is_over.then_some(self.last)
+    }
 }

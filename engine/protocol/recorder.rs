@@ -126,14 +126,20 @@ impl<S: EventSink> Recorder<S> {
         exchange.is_midstream = flow.handshake.is_midstream();
         exchange.connect_ns = (exchange.n == 0).then(|| flow.handshake.connect_ns()).flatten();
         let known = [&exchange.request, &exchange.response].map(|it| (it.last, it.body_bytes));
+        let began = exchange.began_at();
         forget_unended_times(exchange);
+        let has_same_begin = exchange.began_at() == began;
         if unknown.request {
             exchange.request.body_bytes = None;
         }
         if unknown.response {
             exchange.response.body_bytes = None;
         }
-        self.sink.event(Event::Partial(PartialRecord { flow: identity, exchange, active_ns }));
+        // Otherwise its first byte was lost, and the record could not say since when it counts.
+        if has_same_begin {
+            self.sink.event(Event::Partial(PartialRecord { flow: identity, exchange, active_ns }));
+        }
+        let exchange = self.pool.exchange(id);
         let messages = [&mut exchange.request, &mut exchange.response];
         for (message, (last, body_bytes)) in messages.into_iter().zip(known) {
             (message.last, message.body_bytes) = (last, body_bytes);

@@ -391,6 +391,10 @@ impl FrameSource for CaptureSource {
             Ok(Polled::End) | Err(_) => self.next_file(result),
         }
     }
+
+    fn ended_at(&self) -> Option<TimestampNs> {
+        self.source.ended_at()
+    }
 }
 
 impl Drop for CaptureSource {

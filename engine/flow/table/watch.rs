@@ -47,7 +47,8 @@ impl<S: Default> FlowTable<S> {
         is_due
     }
 
-    /// The same for one flow. Returns how much was looked at to tell of it.
+    /// The same for one flow, on which more may be due afterwards. Returns how much was looked at to
+    /// tell of it.
     pub fn catch_up(
         &mut self,
         index: FlowIndex,
@@ -73,6 +74,7 @@ impl<S: Default> FlowTable<S> {
     }
 
     /// What has been under way for long on a flow is told, as of the moment at which that was due.
+    /// If that is long ago, the next moment is due as well.
     #[cold]
     fn visit_active(
         &mut self,
@@ -87,15 +89,21 @@ impl<S: Default> FlowTable<S> {
         };
         let due = flow.active_at;
         flow.settle(due, &mut self.context, events);
-        // Nothing is under way on a connection that is over.
         let idle_ns = timeout_ns(flow, &self.context.limits, late_ns(flow));
-        let idle_at = TimestampNs(flow.last_seen.0.saturating_add(idle_ns));
-        let mut visit = timeout.visit(due, now.min(idle_at));
-        if let Some(visit) = &mut visit {
-            events.active(&flow.key, &flow.handshake, &mut flow.state, visit);
+        if due.since(flow.last_seen) > idle_ns {
+            // The connection was over before.
+            flow.active_at = timeout.step_at(due, now);
+            return 1;
         }
-        flow.active_at = timeout.next(due, now, visit.as_ref());
-        visit.map_or(1, |visit| visit.looked_at_count())
+        let mut visit = timeout.visit(due);
+        events.active(&flow.key, &flow.handshake, &mut flow.state, &mut visit);
+        flow.active_at = timeout.next(&visit);
+        visit.looked_at_count()
+    }
+
+    /// Whether what is under way is told.
+    pub fn tells_active(&self) -> bool {
+        self.active_timeout.is_some()
     }
 
     /// A new flow, whose first segment came at `began`: what will be under way on it is watched.
