@@ -408,20 +408,8 @@ impl<S: Default> FlowTable<S> {
         if flow.connection.is_on_fast_path() {
             return false;
         }
-        if self.context.stats.left_refused() > refused {
-            // It does not keep the flow from being idle.
-            flow.last_seen = seen_before;
-        }
-        if flow.over_at == NEVER && flow.connection.is_over() {
-            flow.over_at = flow.last_seen;
-        }
-        let is_closed = flow.connection.is_closed();
-        if flow.watches_no_hole()
-            && let Some(deadline) = flow.connection.deadline(&self.context.limits)
-        {
-            self.watch(index, deadline);
-        }
-        is_closed
+        let is_refused = self.context.stats.left_refused() > refused;
+        self.look_after(index, is_refused.then_some(seen_before))
     }
 
     /// Whether the receiver discards `segment`, which decides about its connection, because of its

@@ -124,6 +124,7 @@ impl RecordWriter {
     /// The line of an exchange that is under way. If the writer is behind, it gives way to those of
     /// exchanges that are over, and is counted as dropped. (Text has no such line.)
     #[cold]
+    #[inline(never)]
     fn partial(&mut self, event: &Event<'_>) {
         let Some(sender) = &mut self.sender else { return };
         if self.format.wants().messages {
@@ -176,7 +177,8 @@ impl EventSink for RecordWriter {
         self.format.wants()
     }
 
-    #[inline]
+    // It is called for each kind of event, and without the attribute then in none of these places.
+    #[inline(always)]
     fn event(&mut self, event: Event<'_>) {
         if self.is_choosy && !self.admits(&event) {
             return;

@@ -8,8 +8,7 @@ use crate::time::TimestampNs;
 
 impl<S> Flow<S> {
     /// Whether no hole is watched: nothing at all is, or only what is under way.
-    #[inline(always)]
-    pub(super) fn watches_no_hole(&self) -> bool {
+    fn watches_no_hole(&self) -> bool {
         self.watched_until.get().is_none_or(|until| until == self.active_at)
     }
 
@@ -28,6 +27,27 @@ impl<S> Flow<S> {
 }
 
 impl<S: Default> FlowTable<S> {
+    /// A segment did not take the fast path. If the endpoint refuses it, the flow was `last_seen`
+    /// before. Returns whether the connection is closed now.
+    #[inline(never)]
+    pub(super) fn look_after(&mut self, index: FlowIndex, last_seen: Option<TimestampNs>) -> bool {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
+        if let Some(last_seen) = last_seen {
+            // The segment does not keep the flow from being idle.
+            flow.last_seen = last_seen;
+        }
+        if flow.over_at == NEVER && flow.connection.is_over() {
+            flow.over_at = flow.last_seen;
+        }
+        let is_closed = flow.connection.is_closed();
+        if flow.watches_no_hole()
+            && let Some(deadline) = flow.connection.deadline(&self.context.limits)
+        {
+            self.watch(index, deadline);
+        }
+        is_closed
+    }
+
     /// Does what is due at `now` on the first of the flows that receive no packet of their own.
     /// Returns false if there is none. What is looked at to tell of it uses up `effort`; without
     /// any left, the rest waits, but no longer than until the next packet of its flow.
