@@ -5,8 +5,8 @@ use httplines::config::FlowConfig;
 use std::time::Duration;
 
 /// The answer if there is no line that could be partial.
-pub const NEEDS_JSON: &str = "--active-timeout is for JSON lines, because a text line is written as \
-     soon as the head of its message is complete: add -o FILE, or -o - for standard output";
+pub const NEEDS_JSON: &str = "--active-timeout is for JSON lines, because a text line is written \
+     as soon as the head of its message is complete: add -o FILE, or -o - for standard output";
 
 /// The option for what is under way.
 #[derive(Debug, Args)]

@@ -92,8 +92,8 @@ mod tests {
 
     const TIMEOUT: ActiveTimeout = ActiveTimeout { timeout_ns: 1_600, step_ns: 100 };
 
-    /// What is told until `end` of something that is under way from `began` on, on a connection that
-    /// begins at `start`, with other work that began at `others`.
+    /// What is told until `end` of something that is under way from `began` on, on a connection
+    /// that begins at `start`, with other work that began at `others`.
     fn told(start: u64, began: u64, others: &[u64], end: u64) -> Vec<u64> {
         let mut due = TIMEOUT.first(TimestampNs(start));
         let mut told = Vec::new();

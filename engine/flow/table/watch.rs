@@ -67,8 +67,8 @@ impl<S: Default> FlowTable<S> {
         is_due
     }
 
-    /// The same for one flow, on which more may be due afterwards. Returns how much was looked at to
-    /// tell of it.
+    /// The same for one flow, on which more may be due afterwards. Returns how much was looked at
+    /// to tell of it.
     pub fn catch_up(
         &mut self,
         index: FlowIndex,
