@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_began_a_little_later_is_told_a_step_later() {
         assert_eq!(told(0, 0, &[], 4_000), [1_600, 3_200]);
-        assert_eq!(told(0, 10, &[], 5_000), [1_690, 3_290]);
-        assert_eq!(told(0, 110, &[20, 110], 5_000), [1_690, 3_290]);
+        assert_eq!(told(0, 10, &[], 4_500), [1_690, 3_290]);
+        assert_eq!(told(0, 110, &[20, 100], 4_500), [1_690, 3_290]);
     }
 }

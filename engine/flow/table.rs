@@ -17,7 +17,7 @@ use crate::simd;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 use foldhash::fast::RandomState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 
 mod pressure;
@@ -49,8 +49,6 @@ struct Flow<S> {
     state: S,
     /// The flow's position in `overdue`.
     watched_until: PackedOption<TimestampNs>,
-    /// When it is asked for what is under way; [`NEVER`] without [`FlowConfig::active_timeout_ms`].
-    active_at: TimestampNs,
     /// The side that spoke first.
     opener: Direction,
     /// Payload has passed.
@@ -99,6 +97,9 @@ pub struct FlowTable<S> {
     /// of several interfaces or of a file are not in order. It always contains a last entry that is
     /// never due: a set frees its memory each time it becomes empty.
     overdue: BTreeSet<(TimestampNs, u32)>,
+    /// When flows that wait for the grace of a hole are visited next. It is no field of a flow,
+    /// because few are in such a state.
+    active_behind: HashMap<u32, TimestampNs, RandomState>,
     /// The hashes of the keys that were announced last, and the index of the next one.
     announced: ([u32; STEP_FRAMES], usize),
 }
@@ -133,6 +134,7 @@ impl<S: Default> FlowTable<S> {
             strays: Strays::default(),
             cursor: 0,
             overdue: BTreeSet::from([(NEVER, u32::MAX)]),
+            active_behind: HashMap::default(),
             announced: ([0; STEP_FRAMES], 0),
         }
     }
@@ -363,7 +365,6 @@ impl<S: Default> FlowTable<S> {
             last_seen: segment.timestamp,
             over_at: NEVER,
             watched_until: PackedOption::NONE,
-            active_at: NEVER,
             opener: handshake.client.unwrap_or(segment.direction),
             is_used: false,
             is_settled: false,
@@ -471,6 +472,9 @@ impl<S: Default> FlowTable<S> {
         if let Some(deadline) = flow.watched_until.get() {
             self.overdue.remove(&(deadline, index.0));
         }
+        if self.active_timeout.is_some() {
+            self.active_behind.remove(&index.0);
+        }
         if !flow.handshake.is_answered() {
             self.unanswered.remove(index.0 as usize, flow.is_used);
             let has_network = flow.key.has_network();
@@ -523,7 +527,7 @@ impl<S: Default> FlowTable<S> {
             if quiet_ns > self.timeout_least_ns
                 && quiet_ns > timeout_ns(flow, &self.context.limits, late_ns(flow))
                 // What is due before is told first.
-                && flow.active_at >= now
+                && self.active_at(slot as u32, flow) >= now
             {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }

@@ -7,11 +7,6 @@ use crate::flow::connection::ReassemblyContext;
 use crate::time::TimestampNs;
 
 impl<S> Flow<S> {
-    /// Whether no hole is watched: nothing at all is, or only what is under way.
-    fn watches_no_hole(&self) -> bool {
-        self.watched_until.get().is_none_or(|until| until == self.active_at)
-    }
-
     /// Gives up the holes whose grace has ended at `now`.
     fn settle(
         &mut self,
@@ -40,10 +35,12 @@ impl<S: Default> FlowTable<S> {
             flow.over_at = flow.last_seen;
         }
         let is_closed = flow.connection.is_closed();
-        if flow.watches_no_hole()
-            && let Some(deadline) = flow.connection.deadline(&self.context.limits)
-        {
-            self.watch(index, deadline);
+        let watches_hole = match self.active_timeout {
+            None => !flow.watched_until.is_none(),
+            Some(_) => self.active_behind.contains_key(&index.0),
+        };
+        if !watches_hole && let Some(deadline) = flow.connection.deadline(&self.context.limits) {
+            self.watch_hole(index, deadline);
         }
         is_closed
     }
@@ -75,50 +72,53 @@ impl<S: Default> FlowTable<S> {
         now: TimestampNs,
         events: &mut impl FlowEvents<S>,
     ) -> usize {
-        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return 0 };
-        if let Some(deadline) = flow.watched_until.get() {
-            self.overdue.remove(&(deadline, index.0));
-        }
+        let Some(flow) = self.slots[index.0 as usize].as_ref() else { return 0 };
         let now = now.min(self.context.horizon);
-        let mut looked_at_count = 0;
-        if flow.active_at < now {
-            looked_at_count = self.visit_active(index, now, events);
+        let (mut active_at, mut looked_at_count) = (self.active_at(index.0, flow), 0);
+        if active_at < now {
+            (active_at, looked_at_count) = self.visit_active(index, active_at, now, events);
         }
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return 0 };
         flow.settle(now, &mut self.context, events);
         let hole = flow.connection.deadline(&self.context.limits).unwrap_or(NEVER);
-        let next = Some(hole.min(flow.active_at)).filter(|next| *next < NEVER);
-        flow.watched_until.set(next);
-        self.overdue.extend(next.map(|deadline| (deadline, index.0)));
+        self.watch(index, hole, active_at);
         looked_at_count
     }
 
-    /// What has been under way for long on a flow is told, as of the moment at which that was due.
-    /// If that is long ago, the next moment is due as well.
+    /// When the flow in `slot` is visited next; [`NEVER`] if it is not.
+    pub(super) fn active_at(&self, slot: u32, flow: &Flow<S>) -> TimestampNs {
+        if self.active_timeout.is_none() {
+            return NEVER;
+        }
+        let behind = self.active_behind.get(&slot).copied();
+        behind.or(flow.watched_until.get()).unwrap_or(NEVER)
+    }
+
+    /// What has been under way for long on a flow is told, as of `due`, which is before `now`.
+    /// Returns when it is visited next, which may be before `now` as well, and how much was looked
+    /// at.
     #[cold]
     fn visit_active(
         &mut self,
         index: FlowIndex,
+        due: TimestampNs,
         now: TimestampNs,
         events: &mut impl FlowEvents<S>,
-    ) -> usize {
+    ) -> (TimestampNs, usize) {
         let (Some(timeout), Some(flow)) =
             (self.active_timeout, self.slots[index.0 as usize].as_mut())
         else {
-            return 0;
+            return (NEVER, 0);
         };
-        let due = flow.active_at;
         flow.settle(due, &mut self.context, events);
         let idle_ns = timeout_ns(flow, &self.context.limits, late_ns(flow));
         if due.since(flow.last_seen) > idle_ns {
             // The connection was over before.
-            flow.active_at = timeout.step_at(due, now);
-            return 1;
+            return (timeout.step_at(due, now), 1);
         }
         let mut visit = timeout.visit(due);
         events.active(&flow.key, &flow.handshake, &mut flow.state, &mut visit);
-        flow.active_at = timeout.next(&visit);
-        visit.looked_at_count()
+        (timeout.next(&visit), visit.looked_at_count())
     }
 
     /// Whether what is under way is told.
@@ -129,26 +129,33 @@ impl<S: Default> FlowTable<S> {
     /// A new flow, whose first segment came at `began`: what will be under way on it is watched.
     #[cold]
     pub(super) fn watch_active(&mut self, index: FlowIndex, began: TimestampNs) {
-        let (Some(timeout), Some(flow)) =
-            (self.active_timeout, self.slots[index.0 as usize].as_mut())
-        else {
-            return;
-        };
-        let first = timeout.first(began);
-        flow.active_at = first;
-        self.watch(index, first);
+        if let Some(timeout) = self.active_timeout {
+            self.watch(index, NEVER, timeout.first(began));
+        }
     }
 
-    /// Something is due on the flow at `deadline`, unless something else is due before.
-    pub(super) fn watch(&mut self, index: FlowIndex, deadline: TimestampNs) {
+    /// The grace of a hole in the flow ends at `deadline`.
+    #[cold]
+    fn watch_hole(&mut self, index: FlowIndex, deadline: TimestampNs) {
+        let Some(flow) = self.slots[index.0 as usize].as_ref() else { return };
+        self.watch(index, deadline, self.active_at(index.0, flow));
+    }
+
+    /// The grace of a hole in the flow ends at `hole`, and it is visited at `active_at`; [`NEVER`]
+    /// stands for none.
+    fn watch(&mut self, index: FlowIndex, hole: TimestampNs, active_at: TimestampNs) {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        let until = flow.watched_until.get();
-        if until.is_none_or(|until| deadline < until) {
-            if let Some(until) = until {
-                self.overdue.remove(&(until, index.0));
-            }
-            flow.watched_until.set(Some(deadline));
-            self.overdue.insert((deadline, index.0));
+        if let Some(before) = flow.watched_until.get() {
+            self.overdue.remove(&(before, index.0));
         }
+        if self.active_timeout.is_some() {
+            match hole < active_at {
+                true => self.active_behind.insert(index.0, active_at),
+                false => self.active_behind.remove(&index.0),
+            };
+        }
+        let next = Some(hole.min(active_at)).filter(|next| *next < NEVER);
+        flow.watched_until.set(next);
+        self.overdue.extend(next.map(|deadline| (deadline, index.0)));
     }
 }
