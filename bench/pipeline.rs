@@ -87,6 +87,43 @@ fn small_http2(conversation: &mut Conversation) {
         let body = frame(DATA, END_STREAM, stream, "x".repeat(80).as_bytes());
         talk.server([frame(HEADERS, END_HEADERS, stream, &block), body].concat());
     }
+    say(conversation, &talk);
+}
+
+/// Unary calls of gRPC, as grpcio makes them.
+fn unary(conversation: &mut Conversation) {
+    let request = fields(&[
+        (":scheme", "http"),
+        (":method", "POST"),
+        (":authority", "10.0.0.1:50051"),
+        (":path", "/example.v1.Items/Get"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "grpc-python/1.85.0 grpc-c/54.0.0 (linux; chttp2)"),
+        ("grpc-accept-encoding", "identity, deflate, gzip"),
+    ]);
+    let response = fields(&[(":status", "200"), ("content-type", "application/grpc")]);
+    let trailers = fields(&[("grpc-status", "0"), ("grpc-message", "")]);
+    let message = |bytes: u8| [&[0, 0, 0, 0, bytes][..], &vec![b'x'; bytes.into()]].concat();
+    let mut talk = Talk::new();
+    for number in 0..40 {
+        let stream = 2 * number + 1;
+        let block = talk.block(Side::Client, &request);
+        let body = frame(DATA, END_STREAM, stream, &message(100));
+        talk.client([frame(HEADERS, END_HEADERS, stream, &block), body].concat());
+        let block = talk.block(Side::Server, &response);
+        let end = talk.block(Side::Server, &trailers);
+        let frames = [
+            frame(HEADERS, END_HEADERS, stream, &block),
+            frame(DATA, 0, stream, &message(200)),
+            frame(HEADERS, WHOLE, stream, &end),
+        ];
+        talk.server(frames.concat());
+    }
+    say(conversation, &talk);
+}
+
+fn say(conversation: &mut Conversation, talk: &Talk) {
     for (side, bytes) in &talk.sent {
         match side {
             Side::Client => conversation.client(bytes),
@@ -143,9 +180,10 @@ fn fixture(connections: u8, script: Script) -> Arc<Fixture> {
 fn shard(criterion: &mut Criterion) {
     let config = Config::new(Input::Stdin);
     let mut group = criterion.benchmark_group("shard");
-    let workloads: [(&str, u8, Script); 5] = [
+    let workloads: [(&str, u8, Script); 6] = [
         ("small", 64, small),
         ("small, HTTP/2", 64, small_http2),
+        ("unary, gRPC", 64, unary),
         ("reordered", 64, reordered),
         ("bulk", 16, bulk),
         ("chunked", 16, chunked),

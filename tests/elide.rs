@@ -11,6 +11,8 @@ mod root {
 
     /// All traffic fits into one ring, so that nothing is dropped, however slow the machine is.
     const BIG_BYTES: u64 = 8 << 20;
+    /// Empty messages of gRPC-Web: these are counted, so they are never cut off.
+    const CALL_BYTES: usize = 1 << 20;
     /// Bytes sent at a time until the filter is known to have its hint.
     const PIECE_BYTES: u64 = 1 << 10;
     /// Times depend on a capture's own timestamps.
@@ -37,9 +39,14 @@ mod root {
         let form = format!("@{}", big.display());
         lab.curl(&["-H", "Expect:", "--data-binary", &form, "/small/upload"]);
         lab.curl(&["-H", "Transfer-Encoding: chunked", "--data-binary", &form, "/small/chunked"]);
+        let call = lab.path().join("call");
+        std::fs::write(&call, vec![0; CALL_BYTES]).expect("a file to send");
+        let call = format!("@{}", call.display());
+        let kind = "Content-Type: application/grpc-web";
+        lab.curl(&["-H", "Expect:", "-H", kind, "--data-binary", &call, "/small/call"]);
         let broken = format!("curl -s http://{}/big | head -c 3000000 | wc -c", SERVER[0]);
         lab::run(lab.command(End::Client, "bash").args(["-c", &broken]));
-        11
+        12
     }
 
     /// An upload that the filter knows only from the hints of each of `all`. Only its beginning is
@@ -106,6 +113,8 @@ mod root {
         };
         let of_file = comparable(lab.replay(&capture, &[]));
         assert_eq!(of_file.len(), request_count);
+        let calls = of_file.iter().filter_map(|record| record["grpc_request_messages"].as_u64());
+        assert_eq!(calls.collect::<Vec<_>>(), [CALL_BYTES as u64 / 5]);
         for (name, ended) in ["elided.jsonl", "small.jsonl", "whole.jsonl"].iter().zip(ended) {
             let live = comparable(ended.records(&lab.path().join(name)));
             records::assert_same(&format!("{name} and the file"), &live, &of_file);

@@ -86,7 +86,9 @@ fn rapid_resets() {
 fn tables_that_are_said_to_be_huge() {
     for flow_count in [1, 300] {
         let http2 = hold(&config(), 3000, attacks::greedy_tables(flow_count)).protocol.http2;
-        assert_eq!(http2.connections, flow_count);
+        // Where memory is short, a few of them give way, and are found again.
+        let expected = flow_count..=flow_count + flow_count / 10;
+        assert!(expected.contains(&http2.connections), "{http2:?}");
     }
 }
 

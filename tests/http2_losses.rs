@@ -1,6 +1,7 @@
 //! Random talk of HTTP/2 with random losses and late starts: nothing that is told is ever wrong,
 //! and without a loss everything is told.
 
+use crate::support::calls;
 use crate::support::capture_file::WrittenFrame;
 use crate::support::conversation::Side::{self, Client, Server};
 use crate::support::hpack::Pair;
@@ -12,11 +13,8 @@ use crate::support::http2::{
     padded,
 };
 use crate::support::packet::{ACK, FIN, PSH, Packet, SYN};
-use httplines::capture::LinkType;
+use crate::support::reported::records_as;
 use httplines::config::EmitConfig;
-use httplines::ids::IfaceNames;
-use httplines::record::{Event, EventSink, Format, JsonFormat, Wants};
-use httplines::{Config, Pipeline};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,13 +25,20 @@ use std::net::SocketAddr;
 struct Truth {
     fields: Vec<Pair>,
     body_bytes: u64,
+    /// Its messages, if it is one of gRPC.
+    call: Option<calls::Body>,
+    trailers: Vec<Pair>,
 }
 
 impl Truth {
     fn field(&self, name: &str) -> Option<String> {
-        let found = self.fields.iter().find(|(known, _)| known == name.as_bytes());
-        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        value_of(&self.fields, name)
     }
+}
+
+fn value_of(fields: &[Pair], name: &str) -> Option<String> {
+    let found = fields.iter().find(|(known, _)| known == name.as_bytes());
+    found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
 }
 
 /// An exchange.
@@ -99,7 +104,10 @@ impl Sender {
 struct Open {
     stream: u32,
     side: Side,
-    left_bytes: usize,
+    /// What is left of its body.
+    left: Vec<u8>,
+    /// Behind its body.
+    trailers: Vec<Pair>,
 }
 
 /// A connection of either habit, with everything that HTTP/2 has for messages.
@@ -115,14 +123,13 @@ pub fn dialogue(random: &mut Random) -> Dialogue {
     while begun < count || !open.is_empty() {
         if begun < count && (open.is_empty() || random.is_in(30)) {
             begun += 1;
-            let fields = talk::request(random);
-            let left_bytes = body(random);
-            let bytes = senders[0].headers(stream, left_bytes == 0, &fields, random);
+            let (request, left) = message(Client, random.is_in(30), random);
+            let bytes = senders[0].headers(stream, left.is_empty(), &request.fields, random);
             all.sent.push((Client, bytes));
-            let request = Truth { fields, body_bytes: left_bytes as u64 };
+            let trailers = request.trailers.clone();
             let exchange = Exchange { request, ..Exchange::default() };
             all.exchanges.insert(stream.into(), exchange);
-            open.push(Open { stream, side: Client, left_bytes });
+            open.push(Open { stream, side: Client, left, trailers });
             stream += 2;
         }
         if open.is_empty() {
@@ -138,12 +145,34 @@ pub fn dialogue(random: &mut Random) -> Dialogue {
     all
 }
 
-fn body(random: &mut Random) -> usize {
-    match random.below(4) {
-        0 | 1 => 0,
-        2 => 1 + random.below(100),
-        _ => 1 + random.below(6000),
+/// A message, and its body.
+fn message(side: Side, is_call: bool, random: &mut Random) -> (Truth, Vec<u8>) {
+    let mut truth = Truth::default();
+    truth.fields = match side {
+        Client => talk::request(random),
+        Server => talk::response(random),
+    };
+    let body = match is_call {
+        true => {
+            calls::head(&mut truth.fields, random);
+            let call = calls::body(random);
+            truth.call = Some(call.clone());
+            call.bytes
+        }
+        false => match random.below(4) {
+            0 | 1 => Vec::new(),
+            2 => vec![b'x'; 1 + random.below(100)],
+            // It looks like messages.
+            _ => vec![0; 1 + random.below(6000)],
+        },
+    };
+    truth.body_bytes = body.len() as u64;
+    if is_call && side == Server {
+        truth.trailers = calls::trailers(random);
+    } else if !body.is_empty() && random.is_in(10) {
+        truth.trailers = vec![(b"x-trailer".to_vec(), b"end".to_vec())];
     }
+    (truth, body)
 }
 
 /// A message goes on: a frame of its body, or what follows it.
@@ -154,26 +183,25 @@ fn advance(
     at: usize,
     random: &mut Random,
 ) {
-    let Open { stream, side, left_bytes } = open[at];
+    let Open { stream, side, ref mut left, ref trailers } = open[at];
     let exchange = all.exchanges.get_mut(&stream.into()).expect("it began");
-    if left_bytes > 0 {
-        let len = (1 + random.below(4000)).min(left_bytes);
-        let has_trailers = random.is_in(10);
-        let is_last = len == left_bytes && !has_trailers;
-        let content = vec![b'x'; len];
+    if !left.is_empty() || !trailers.is_empty() {
+        let len = (1 + random.below(4000)).min(left.len());
+        let content: Vec<u8> = left.drain(..len).collect();
+        let is_last = left.is_empty() && trailers.is_empty();
         let end = if is_last { END_STREAM } else { 0 };
         let bytes = match random.is_in(20) {
             true => frame(DATA, end | PADDED, stream, &padded(&content, random.below(99) as u8)),
             false => frame(DATA, end, stream, &content),
         };
-        all.sent.push((side, bytes));
-        open[at].left_bytes -= len;
-        if len == left_bytes && has_trailers {
-            let trailers = vec![(b"x-trailer".to_vec(), b"end".to_vec())];
-            let sender = senders.iter_mut().find(|sender| sender.side == side).expect("a side");
-            all.sent.push((side, sender.headers(stream, true, &trailers, random)));
+        if len > 0 {
+            all.sent.push((side, bytes));
         }
-        if open[at].left_bytes > 0 {
+        if left.is_empty() && !trailers.is_empty() {
+            let sender = senders.iter_mut().find(|sender| sender.side == side).expect("a side");
+            all.sent.push((side, sender.headers(stream, true, trailers, random)));
+        }
+        if !left.is_empty() {
             return;
         }
     }
@@ -187,13 +215,19 @@ fn advance(
         all.sent.push((Server, senders[1].headers(stream, false, &interim, random)));
         exchange.interim.push(103);
     }
-    let fields = talk::response(random);
-    let left_bytes = body(random);
-    all.sent.push((Server, senders[1].headers(stream, left_bytes == 0, &fields, random)));
-    exchange.response = Truth { fields, body_bytes: left_bytes as u64 };
-    match left_bytes {
-        0 => _ = open.swap_remove(at),
-        _ => open[at] = Open { stream, side: Server, left_bytes },
+    // Now and then a page answers a call.
+    let is_call = exchange.request.call.is_some() && random.is_in(85);
+    let (mut response, left) = message(Server, is_call, random);
+    let mut trailers = response.trailers.clone();
+    if left.is_empty() && random.is_in(50) {
+        response.fields.append(&mut trailers);
+    }
+    let is_whole = left.is_empty() && trailers.is_empty();
+    all.sent.push((Server, senders[1].headers(stream, is_whole, &response.fields, random)));
+    exchange.response = response;
+    match is_whole {
+        true => _ = open.swap_remove(at),
+        false => open[at] = Open { stream, side: Server, left, trailers },
     }
 }
 
@@ -244,35 +278,53 @@ fn frames(dialogue: &Dialogue, damage: Damage, random: &mut Random) -> Vec<Writt
     captured.map(frame).collect()
 }
 
-#[derive(Debug)]
-struct Lines {
-    format: JsonFormat,
-    lines: Vec<u8>,
-}
-
-impl EventSink for Lines {
-    fn wants(&self) -> Wants {
-        self.format.wants()
-    }
-
-    fn event(&mut self, event: Event<'_>) {
-        self.format.line(&event, &mut self.lines);
-    }
-}
-
 fn records(frames: &[WrittenFrame]) -> Vec<Value> {
     let emit = EmitConfig { is_all_headers: true, is_secrets_shown: true, ..EmitConfig::default() };
-    let format = JsonFormat::new(&emit, IfaceNames::default());
-    let mut pipeline = Pipeline::new(&Config::default(), Lines { format, lines: Vec::new() });
-    frames.iter().for_each(|frame| pipeline.frame(&frame.as_frame(LinkType::Ethernet)));
-    pipeline.finish();
-    assert_eq!((pipeline.exchanges_in_use(), pipeline.held_bytes()), (0, [0, 0]));
-    crate::support::records::parse(&pipeline.sink().lines)
+    records_as(&emit, frames)
+}
+
+/// Asserts that what the record says of a call is true. Returns whether it says everything.
+fn assert_call(record: &Value, truth: &Exchange) -> bool {
+    let (request, response) = (&truth.request, &truth.response);
+    let is_complete = record["outcome"] == "complete";
+    let is_call = request.call.is_some() || response.call.is_some();
+    let end = response.trailers.iter().filter(|_| is_call);
+    let end: Vec<Pair> = end.cloned().collect();
+    let mut is_whole = true;
+    for (key, name) in [("grpc_status", "grpc-status"), ("grpc_message", "grpc-message")] {
+        let truth = value_of(&end, name);
+        match record.get(key) {
+            Some(Value::Number(told)) => assert_eq!(Some(told.to_string()), truth, "{record}"),
+            Some(told) => assert_eq!(told.as_str(), truth.as_deref(), "{record}"),
+            None => is_whole &= truth.is_none(),
+        }
+    }
+    for (key, call) in
+        [("grpc_request_messages", &request.call), ("grpc_response_messages", &response.call)]
+    {
+        let truth = call.as_ref().map(|call| call.message_count);
+        match record.get(key).and_then(Value::as_u64) {
+            Some(told) if is_complete => assert_eq!(Some(told), truth, "{key}: {record}"),
+            // Where no response was seen, it has no messages.
+            Some(told) => {
+                let most = truth.unwrap_or_default();
+                assert!(told <= most && (truth.is_some() || told == 0), "{key}: {record}");
+            }
+            None => is_whole &= truth.is_none(),
+        }
+    }
+    let bodies = [request, response].map(|message| message.call.as_ref());
+    let is_compressed = bodies.iter().flatten().any(|call| call.is_compressed);
+    match record.get("grpc_encoding") {
+        Some(told) => assert!(is_compressed && told == "gzip", "{record}"),
+        None => is_whole &= !is_compressed,
+    }
+    is_whole
 }
 
 /// Whether `told` is a part of what is true, in the same order.
-fn assert_headers(told: &Value, truth: &Truth, what: &str) {
-    let mut rest = truth.fields.iter();
+fn assert_headers(told: &Value, truth: &[Pair], what: &str) {
+    let mut rest = truth.iter();
     for pair in told.as_array().into_iter().flatten() {
         let (name, value) = (pair[0].as_str().expect("a name"), pair[1].as_str().expect("a value"));
         let is_it = |(known_name, known): &&Pair| {
@@ -324,8 +376,11 @@ pub fn assert_true(record: &Value, dialogue: &Dialogue) -> bool {
     }
     let interim_count = record["interim"].as_array().map_or(0, Vec::len);
     assert!(interim_count <= truth.interim.len(), "{what}");
-    assert_headers(&record["request_headers"], request, &what);
-    assert_headers(&record["response_headers"], response, &what);
+    assert_headers(&record["request_headers"], &request.fields, &what);
+    assert_headers(&record["response_headers"], &response.fields, &what);
+    assert_headers(&record["request_trailers"], &request.trailers, &what);
+    assert_headers(&record["response_trailers"], &response.trailers, &what);
+    is_whole &= assert_call(record, truth);
     for never in ["early_response", "conflict", "pushed", "upgraded", "reset_by"] {
         assert_eq!(record.get(never), None, "{what}");
     }

@@ -8,7 +8,8 @@ use httplines::decode::{Encapsulation, TunnelPath};
 use httplines::flow::End;
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
 use httplines::record::{
-    Event, Exchange, FlowIdentity, Format, Http2Fields, JsonFormat, Outcome, PartialRecord, ResetBy,
+    Event, Exchange, FlowIdentity, Format, GrpcFields, Http2Fields, JsonFormat, Message, Outcome,
+    PartialRecord, ResetBy, Trailers,
 };
 use httplines::time::TimestampNs;
 use serde_json::{Value, json};
@@ -103,6 +104,19 @@ fn full(value: &[u8]) -> Exchange {
         is_upgraded: true,
         is_pushed: true,
     });
+    let mut grpc = GrpcFields::default();
+    grpc.status = Some(u32::MAX);
+    grpc.message = Some(value.to_vec());
+    grpc.message_wire_bytes = value.len();
+    (grpc.request_messages, grpc.response_messages) = (Some(u64::MAX), Some(u64::MAX));
+    grpc.encoding = Some(value.to_vec());
+    exchange.grpc = Some(Box::new(grpc));
+    for message in [&mut exchange.request, &mut exchange.response] {
+        let mut behind = Message::default();
+        header(&mut behind, "Checksum", value);
+        let trailers = Trailers { text: behind.text, headers: behind.headers };
+        message.trailers = Some(Box::new(trailers));
+    }
     exchange
 }
 

@@ -4,7 +4,7 @@ use httplines::config::{Condition, Config, EmitConfig, Field, Input, LineFormat,
 use httplines::ids::{Direction, FlowKey, IfaceNames, REALM_IPV6};
 use httplines::output::{Limits, MemorySink, Policy, RecordWriter, Writer};
 use httplines::record::{
-    Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, JsonFormat, PartialRecord,
+    Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, GrpcFields, JsonFormat, PartialRecord,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -42,7 +42,7 @@ fn is_met(record: &Value, condition: &str) -> bool {
         other => other.to_string(),
     };
     match field {
-        "status" if glob == "none" => text.is_empty(),
+        "status" | "grpc_status" if glob == "none" => text.is_empty(),
         "status" => matches(glob.replace('x', "?").as_bytes(), text.as_bytes()),
         "host" => matches(glob.to_lowercase().as_bytes(), text.to_lowercase().as_bytes()),
         "client" | "server" => match glob.parse::<IpAddr>() {
@@ -110,7 +110,8 @@ fn key() -> impl Strategy<Value = FlowKey> {
 fn exchange() -> impl Strategy<Value = Exchange> {
     let request = ("[GgP]{1,2}", "[/ab?]{0,5}", prop::option::of("[aA.:8]{0,4}"));
     let status = prop::option::of(prop::sample::select(vec![100_u16, 200, 204, 404, 500, 999]));
-    (prop::option::of(request), status).prop_map(|(request, status)| {
+    let of_call = prop::option::of(prop::sample::select(vec![0_u32, 4, 14, 99]));
+    (prop::option::of(request), status, of_call).prop_map(|(request, status, of_call)| {
         let mut exchange = Exchange::default();
         if let Some((method, target, host)) = request {
             let message = &mut exchange.request;
@@ -122,18 +123,23 @@ fn exchange() -> impl Strategy<Value = Exchange> {
         if let Some(status) = status {
             status_line(&mut exchange.response, b"HTTP/1.1", status, b"");
         }
+        let mut grpc = GrpcFields::default();
+        grpc.status = of_call;
+        exchange.grpc = of_call.map(|_| Box::new(grpc));
         exchange
     })
 }
 
 fn conditions() -> impl Strategy<Value = Vec<String>> {
     let statuses = ["5xx", "404", "4*", "none", "*", "xxx", "??4", "*0*"];
+    let of_calls = ["0", "4", "none", "1?", "?*", "*4", "*"];
     let addresses = ["10.0.*", "10.0.1.1", "fd00::1", "FD00::2", "fd*", "*:?", "*", "fd00:0::2"];
     let condition = prop_oneof![
         "[GgP?*]{0,2}".prop_map(|glob| format!("method={glob}")),
         "[/ab?*]{0,4}".prop_map(|glob| format!("target={glob}")),
         "[aA.:8?*]{0,4}".prop_map(|glob| format!("host={glob}")),
         prop::sample::select(statuses.to_vec()).prop_map(|glob| format!("status={glob}")),
+        prop::sample::select(of_calls.to_vec()).prop_map(|glob| format!("grpc_status={glob}")),
         (any::<bool>(), prop::sample::select(addresses.to_vec())).prop_map(|(is_client, glob)| {
             format!("{}={glob}", if is_client { "client" } else { "server" })
         }),
@@ -258,13 +264,14 @@ fn withheld_exchanges_do_not_count() {
 
 #[test]
 fn wrong_conditions_are_refused() {
-    let fields = "FIELD=GLOB with one of the fields method, host, target, status, client and";
+    let fields = "FIELD=GLOB with one of the fields method, host, target, status, grpc_status,";
     let long = format!("-o - --only target={}", "a".repeat(128));
     let many = format!("-o -{}", " --except host=a".repeat(65));
     for (options, sentence) in [
         ("-o - --only /healthz", fields),
         ("-o - --except path=/healthz", fields),
         ("-o - --except =", fields),
+        ("-o - --only grpc_status=OK", "a number such as 14, a GLOB such as 1?, or none"),
         ("-o - --only status=banana", "a class such as 5xx, a GLOB such as 4*, or none"),
         ("-o - --only status=50", "a number such as 404"),
         ("-o - --only status=", "a number such as 404"),

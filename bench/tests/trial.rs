@@ -27,6 +27,7 @@ mod root {
     const WORKLOADS: [&str; 11] = [
         "small",
         "h2",
+        "grpc",
         "pages",
         "bulk",
         "superpackets",

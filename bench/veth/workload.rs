@@ -12,6 +12,8 @@ pub enum Workload {
     Small,
     /// The same exchanges in HTTP/2
     H2,
+    /// Unary calls of gRPC, in HTTP/2
+    Grpc,
     /// Pages of 2 to 60 KB, half of them chunked
     Pages,
     /// Downloads of 1 MB in frames of MTU size
@@ -29,7 +31,7 @@ pub enum Workload {
     /// Small requests, with three frames of a flood of SYNs, of garbage and of broken headers for
     /// each HTTP frame
     Hostile,
-    /// All of these in one, but superpackets, the tunnel and HTTP/2
+    /// All of these in one, but superpackets, the tunnel, HTTP/2 and gRPC
     Mixed,
 }
 
@@ -44,6 +46,7 @@ impl Workload {
         match self {
             Workload::Small => "small",
             Workload::H2 => "h2",
+            Workload::Grpc => "grpc",
             Workload::Pages => "pages",
             Workload::Bulk => "bulk",
             Workload::Superpackets => "superpackets",
@@ -97,6 +100,7 @@ impl Workload {
                     small(&mut weaver)
                 }
                 Workload::H2 => h2(&mut weaver),
+                Workload::Grpc => grpc(&mut weaver),
                 Workload::Pages => pages(&mut weaver),
                 Workload::Bulk => bulk(&mut weaver, SEGMENT_BYTES),
                 Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
@@ -167,6 +171,30 @@ fn h2(weaver: &mut Weaver) {
     script.open_http2();
     for (number, which) in picks.into_iter().enumerate() {
         h2_exchange(&mut script, 2 * number as u32 + 1, which);
+        if number % 4 == 3 {
+            script.acknowledge(Heading::ToServer);
+        }
+    }
+    script.close();
+}
+
+/// As [`h2`]: unary calls, one in eight of which fails.
+fn grpc(weaver: &mut Weaver) {
+    let count = 16 + weaver.pick(48);
+    let picks: Vec<u64> = (0..count).map(|_| weaver.pick(8)).collect();
+    let mut script = weaver.script(HTTP);
+    script.open_http2();
+    for (number, which) in picks.into_iter().enumerate() {
+        let stream = 2 * number as u32 + 1;
+        let fields = [
+            (index::AUTHORITY, "www.example.com"),
+            (index::CONTENT_TYPE, "application/grpc"),
+            (index::USER_AGENT, "grpc-python/1.85.0 grpc-c/54.0.0 (linux; chttp2)"),
+            (index::ACCEPT_ENCODING, "identity, deflate, gzip"),
+        ];
+        script.call_http2(stream, &fields, 16 + 24 * which as usize);
+        let answer = (which < 7).then_some(40 + 80 * which as usize);
+        script.answer_http2(stream, answer);
         if number % 4 == 3 {
             script.acknowledge(Heading::ToServer);
         }
@@ -338,9 +366,10 @@ mod tests {
     use crate::traffic::Step;
     use std::collections::HashMap;
 
-    const ALL: [Workload; 11] = [
+    const ALL: [Workload; 12] = [
         Workload::Small,
         Workload::H2,
+        Workload::Grpc,
         Workload::Pages,
         Workload::Bulk,
         Workload::Superpackets,

@@ -15,11 +15,12 @@ pub struct SelectionArgs {
 
     /// Only exchanges that match: status=5xx (repeatable; JSON)
     ///
-    /// FIELD is method, host, target, status, client or server. In GLOB, * stands for any text and
-    /// ? for any single byte; the whole field must match. Conditions on one field are alternatives,
-    /// and each field that is named must match. status takes 404, 5xx, 4*, and none if there was no
-    /// response; client and server take an address, a network or a GLOB. Exchanges that do not
-    /// match are counted as withheld; -c does not count them.
+    /// FIELD is method, host, target, status, grpc_status, client or server. In GLOB, * stands for
+    /// any text and ? for any single byte; the whole field must match. Conditions on one field are
+    /// alternatives, and each field that is named must match. status takes 404, 5xx, 4*, and none
+    /// if there was no response; grpc_status takes 14, ?*, and none; client and server take an
+    /// address, a network or a GLOB. Exchanges that do not match are counted as withheld; -c does
+    /// not count them.
     #[arg(long, value_name = "FIELD=GLOB", help_heading = "Output", hide_short_help = true)]
     #[arg(value_parser = Condition::from_str)]
     only: Vec<Condition>,

@@ -14,6 +14,8 @@ pub enum Field {
     Target,
     /// The status of the response.
     Status,
+    /// The status of a call of gRPC.
+    GrpcStatus,
     /// The client's address.
     Client,
     /// The server's address.
@@ -22,8 +24,15 @@ pub enum Field {
 
 impl Field {
     /// All fields.
-    pub const ALL: [Field; 6] =
-        [Field::Method, Field::Host, Field::Target, Field::Status, Field::Client, Field::Server];
+    pub const ALL: [Field; 7] = [
+        Field::Method,
+        Field::Host,
+        Field::Target,
+        Field::Status,
+        Field::GrpcStatus,
+        Field::Client,
+        Field::Server,
+    ];
 
     /// The name in a condition.
     pub fn name(self) -> &'static str {
@@ -32,6 +41,7 @@ impl Field {
             Field::Host => "host",
             Field::Target => "target",
             Field::Status => "status",
+            Field::GrpcStatus => "grpc_status",
             Field::Client => "client",
             Field::Server => "server",
         }
@@ -44,8 +54,8 @@ impl Field {
 pub struct Condition {
     /// The field.
     pub field: Field,
-    /// The glob that all of it must match. For a status, `x` is like `?`, and `none` like an empty
-    /// glob. For an address, a network is possible, too.
+    /// The glob that all of it must match. For a status, `x` is like `?`; for one of gRPC, too,
+    /// `none` is like an empty glob. For an address, a network is possible, too.
     pub glob: String,
 }
 
@@ -58,11 +68,17 @@ impl Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
     /// There is no such field, or no `=`.
-    #[error("FIELD=GLOB with one of the fields method, host, target, status, client and server")]
+    #[error(
+        "FIELD=GLOB with one of the fields method, host, target, status, grpc_status, client and \
+         server"
+    )]
     Field,
     /// No status matches.
     #[error("as a status a number such as 404, a class such as 5xx, a GLOB such as 4*, or none")]
     Status,
+    /// No status of gRPC matches.
+    #[error("as a status of gRPC a number such as 14, a GLOB such as 1?, or none")]
+    GrpcStatus,
     /// No address matches.
     #[error("as an address one such as 10.0.0.1, a network such as 10.0.0.0/8, or 10.0.*")]
     Address,
@@ -83,6 +99,7 @@ impl FromStr for Condition {
         }
         match field {
             Field::Status if !is_status(glob) => return Err(ConditionError::Status),
+            Field::GrpcStatus if !is_grpc_status(glob) => return Err(ConditionError::GrpcStatus),
             Field::Client | Field::Server if !is_address(glob) => {
                 return Err(ConditionError::Address);
             }
@@ -98,6 +115,12 @@ fn is_status(glob: &str) -> bool {
     let digits = glob.bytes().filter(|byte| *byte != b'*').count();
     let is_length = if glob.contains('*') { digits <= 3 } else { digits == 3 };
     glob == "none" || glob.bytes().all(is_part) && is_length
+}
+
+/// Whether a number, or none, may match.
+fn is_grpc_status(glob: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_digit() || b"?*".contains(&byte);
+    glob == "none" || !glob.is_empty() && glob.bytes().all(is_part)
 }
 
 /// Whether some address may match.

@@ -71,9 +71,13 @@ impl Matcher {
     fn new(condition: &Condition) -> Matcher {
         let Condition { field, glob } = condition;
         let pattern = match field {
-            Field::Method | Field::Target => Pattern::Glob(Glob::new(glob.as_bytes(), false)),
+            Field::Status | Field::GrpcStatus if glob == "none" => {
+                Pattern::Glob(Glob::new(b"", false))
+            }
+            Field::Method | Field::Target | Field::GrpcStatus => {
+                Pattern::Glob(Glob::new(glob.as_bytes(), false))
+            }
             Field::Host => Pattern::Glob(Glob::new(glob.as_bytes(), true)),
-            Field::Status if glob == "none" => Pattern::Glob(Glob::new(b"", false)),
             Field::Status => {
                 Pattern::Glob(Glob::new(glob.replace(['x', 'X'], "?").as_bytes(), false))
             }
@@ -100,14 +104,23 @@ impl Matcher {
             Field::Client => self.takes(key.ip(client.index()), text),
             Field::Server => self.takes(key.ip(client.opposite().index()), text),
             Field::Status => {
-                text.clear();
-                if response.is_seen && response.status != 0 {
-                    // Writing to memory does not fail.
-                    let _ = write!(text, "{}", response.status);
-                }
-                matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(text))
+                let status = response.is_seen && response.status != 0;
+                self.takes_number(status.then_some(response.status.into()), text)
+            }
+            Field::GrpcStatus => {
+                self.takes_number(exchange.grpc.as_ref().and_then(|grpc| grpc.status), text)
             }
         }
+    }
+
+    /// Whether a number meets the condition, or that there is none.
+    fn takes_number(&self, number: Option<u32>, text: &mut Vec<u8>) -> bool {
+        text.clear();
+        if let Some(number) = number {
+            // Writing to memory does not fail.
+            let _ = write!(text, "{number}");
+        }
+        matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(text))
     }
 
     /// Whether an address, as records show it, meets the condition.

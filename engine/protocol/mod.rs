@@ -23,6 +23,7 @@ use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
 
 mod first_bytes;
+mod grpc;
 pub mod http1;
 pub mod http2;
 mod inner;

@@ -2,7 +2,7 @@
 //! exchange allocates nothing, and an idle connection holds none.
 
 use crate::decode::SeqNumber;
-use crate::record::{Exchange, Header};
+use crate::record::{Exchange, GrpcFields, GrpcKind, Header, Trailers};
 
 /// A text with more capacity than this is freed when its exchange goes back to the pool.
 const KEPT_TEXT_BYTES: usize = 4096;
@@ -13,6 +13,9 @@ const KEPT_SHARE: usize = 64;
 
 /// Spare buffers that are kept. They hold heads that arrive in pieces.
 const KEPT_BUFFER_COUNT: usize = 64;
+
+/// Spare calls of gRPC that are kept.
+const KEPT_CALL_COUNT: usize = 64;
 
 /// The memory of an open exchange, except for its texts and headers: the entry, the statuses of
 /// interim responses, and the overhead of the allocator for these, the texts and the headers. (The
@@ -56,6 +59,8 @@ pub(crate) struct Entry {
     pub confidence: Confidence,
     /// The request has `Expect: 100-continue`: the client may withhold the body.
     pub is_body_withheld: bool,
+    /// Its exchange has a call of gRPC, or trailers.
+    has_rare: bool,
 }
 
 /// The entry at `id`. Allocates it if there is none.
@@ -97,6 +102,8 @@ pub struct ExchangePool {
     /// Free slots without an entry.
     empty: Vec<ExchangeId>,
     buffers: Vec<Vec<u8>>,
+    /// Those of gRPC calls that are over.
+    calls: Vec<Box<GrpcFields>>,
     /// In use.
     held_bytes: usize,
     /// In the entries of `kept`.
@@ -113,6 +120,7 @@ impl ExchangePool {
             kept: Vec::new(),
             empty: Vec::new(),
             buffers: Vec::new(),
+            calls: Vec::new(),
             held_bytes: 0,
             kept_bytes: 0,
             kept_bytes_max: held_bytes_max / KEPT_SHARE,
@@ -153,7 +161,11 @@ impl ExchangePool {
 
     #[inline]
     pub(crate) fn give_back(&mut self, id: ExchangeId) {
-        let entry = self.entry(id);
+        let mut entry = self.entry(id);
+        if entry.has_rare {
+            self.give_rare_back(id);
+            entry = self.entry(id);
+        }
         let (mut held_bytes, mut freed_bytes) = (ENTRY_BYTES, 0);
         for message in [&mut entry.exchange.request, &mut entry.exchange.response] {
             held_bytes += message.text.capacity();
@@ -166,7 +178,7 @@ impl ExchangePool {
                 (held_bytes, freed_bytes) = (held_bytes + held, freed_bytes + freed);
             }
         }
-        entry.exchange.clear();
+        entry.exchange.clear_usual();
         entry.next = None;
         entry.read_until = None;
         entry.is_after_loss = false;
@@ -180,6 +192,74 @@ impl ExchangePool {
         } else {
             self.entries[id.0 as usize] = None;
             self.empty.push(id);
+        }
+    }
+
+    /// Takes back what few exchanges have.
+    #[inline(never)]
+    fn give_rare_back(&mut self, id: ExchangeId) {
+        self.entry(id).has_rare = false;
+        self.end_call(id);
+        for is_request in [true, false] {
+            if self.exchange(id).message(is_request).trailers.is_some() {
+                self.drop_trailers(id, is_request);
+            }
+        }
+    }
+
+    /// Drops the fields behind the body of a message.
+    pub(crate) fn drop_trailers(&mut self, id: ExchangeId, is_request: bool) {
+        let trailers = self.exchange(id).message_mut(is_request).trailers.take();
+        self.held_bytes -= trailers.map_or(0, |trailers| trailers.held_bytes());
+    }
+
+    /// Changes the fields behind the body of a message. They begin if there were none.
+    #[inline(never)]
+    pub(crate) fn change_trailers(
+        &mut self,
+        id: ExchangeId,
+        is_request: bool,
+        change: impl FnOnce(&mut Trailers),
+    ) {
+        let entry = self.entry(id);
+        entry.has_rare = true;
+        let message = entry.exchange.message_mut(is_request);
+        let before = message.trailers.as_ref().map_or(0, |trailers| trailers.held_bytes());
+        let trailers = message.trailers.get_or_insert_default();
+        change(trailers);
+        let after = trailers.held_bytes();
+        self.held_bytes += after;
+        self.held_bytes -= before;
+    }
+
+    /// The exchange turns out to be a call of gRPC, or may be one.
+    #[inline(never)]
+    pub(crate) fn begin_call(&mut self, id: ExchangeId) {
+        let call = self.calls.pop().unwrap_or_default();
+        self.held_bytes += call.held_bytes();
+        let entry = self.entry(id);
+        (entry.has_rare, entry.exchange.grpc) = (true, Some(call));
+    }
+
+    /// Changes what is known of the call, if the exchange is one.
+    #[inline]
+    pub(crate) fn change_call(&mut self, id: ExchangeId, change: impl FnOnce(&mut GrpcFields)) {
+        let Some(call) = &mut self.exchange(id).grpc else { return };
+        let before = call.held_bytes();
+        change(call);
+        let after = call.held_bytes();
+        self.held_bytes += after;
+        self.held_bytes -= before;
+    }
+
+    /// The call is over, or the exchange is none.
+    #[inline(never)]
+    pub(crate) fn end_call(&mut self, id: ExchangeId) {
+        let Some(mut call) = self.exchange(id).grpc.take() else { return };
+        self.held_bytes -= call.held_bytes();
+        if self.calls.len() < KEPT_CALL_COUNT {
+            *call = GrpcFields::default();
+            self.calls.push(call);
         }
     }
 
@@ -218,10 +298,22 @@ impl ExchangePool {
     pub(crate) fn merge_response(&mut self, request: ExchangeId, response: ExchangeId) {
         let slots = [request, response].map(|id| id.0 as usize);
         if let Ok([Some(into), Some(from)]) = self.entries.get_disjoint_mut(slots) {
+            into.has_rare |= from.has_rare;
             let (into, from) = (&mut into.exchange, &mut from.exchange);
             // The memory of both stays in use.
             std::mem::swap(&mut into.response, &mut from.response);
             std::mem::swap(&mut into.interim, &mut from.interim);
+            match (&mut into.grpc, &mut from.grpc) {
+                (Some(into), Some(from)) => {
+                    std::mem::swap(&mut into.bodies[0], &mut from.bodies[0])
+                }
+                (into @ None, from @ Some(_)) => {
+                    std::mem::swap(into, from);
+                    // The request was seen to be none.
+                    into.iter_mut().for_each(|call| call.bodies[1].kind = GrpcKind::Other);
+                }
+                (_, None) => {}
+            }
             into.interim_omitted = from.interim_omitted;
             into.gap_bytes += from.gap_bytes;
             into.retransmitted_bytes += from.retransmitted_bytes;

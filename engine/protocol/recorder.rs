@@ -1,6 +1,7 @@
 //! [`Recorder`]: owns the open exchanges of a shard, and the sink that they are reported to.
 
 use super::FlowRef;
+use super::grpc;
 use super::pool::{ExchangeId, ExchangePool};
 use crate::config::HttpConfig;
 use crate::flow::{End, SegmentMeta};
@@ -80,7 +81,7 @@ impl<S: EventSink> Recorder<S> {
         outcome: Outcome,
         end: Option<End>,
     ) {
-        let exchange = self.pool.exchange(id);
+        let mut exchange = self.pool.exchange(id);
         exchange.is_answered = flow.handshake.is_answered();
         if !exchange.is_answered && self.is_answered_only && exchange.request.is_seen {
             self.stats.exchanges_left_out += 1;
@@ -89,6 +90,10 @@ impl<S: EventSink> Recorder<S> {
         if end == Some(End::Shed) {
             self.stats.exchanges_shed += 1;
             return self.pool.give_back(id);
+        }
+        if exchange.grpc.is_some() {
+            grpc::tell(&mut self.pool, id, true);
+            exchange = self.pool.exchange(id);
         }
         exchange.outcome = Some(outcome);
         exchange.end = end;
@@ -135,6 +140,10 @@ impl<S: EventSink> Recorder<S> {
         if unknown.response {
             exchange.response.body_bytes = None;
         }
+        if exchange.grpc.is_some() {
+            grpc::tell(&mut self.pool, id, false);
+        }
+        let exchange = self.pool.exchange(id);
         // Otherwise its first byte was lost, and the record could not say since when it counts.
         if has_same_begin {
             self.sink.event(Event::Partial(PartialRecord { flow: identity, exchange, active_ns }));

@@ -1,55 +1,12 @@
 //! [`Exchange`]: a request and its response, with everything that records report about them, in any
 //! protocol.
 
+use super::grpc::GrpcFields;
+use super::span::Span;
 use crate::decode::TunnelPath;
 use crate::flow::End;
 use crate::ids::IfaceId;
 use crate::time::TimestampNs;
-
-/// A range of a message's [`text`](Message::text). Absent if there is no such field.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
-    start: u32,
-    len: u32,
-}
-
-impl Span {
-    /// No such field.
-    pub const ABSENT: Span = Span { start: u32::MAX, len: 0 };
-
-    /// The range `start..end`. A text is at most `head_bytes_max` long, far below 4 GiB.
-    pub fn new(start: usize, end: usize) -> Span {
-        Span { start: start as u32, len: end.saturating_sub(start) as u32 }
-    }
-
-    /// `len` bytes from `start` on, with the same limit.
-    pub(crate) fn at(start: usize, len: usize) -> Span {
-        Span { start: start as u32, len: len as u32 }
-    }
-
-    /// Whether there is no such field.
-    #[inline(always)]
-    pub fn is_absent(self) -> bool {
-        self.start == u32::MAX
-    }
-
-    /// The bytes of the range in `text`, or `None` if the field is absent.
-    pub fn of(self, text: &[u8]) -> Option<&[u8]> {
-        if self.is_absent() {
-            return None;
-        }
-        text.get(self.start as usize..)?.get(..self.len as usize)
-    }
-
-    /// The bytes of `text` from the start of the range to the end of the text, and the length of
-    /// the range.
-    #[inline(always)]
-    pub fn with_rest(self, text: &[u8]) -> Option<(&[u8], usize)> {
-        // An absent field begins behind every text.
-        let rest = text.get(self.start as usize..)?;
-        (rest.len() >= self.len as usize).then_some((rest, self.len as usize))
-    }
-}
 
 /// The positions of the named fields in the text of a message. Fields that a kind of message does
 /// not have are absent: a response has no method.
@@ -103,6 +60,41 @@ pub struct Header {
     pub value: Span,
 }
 
+/// The fields behind the body of a message.
+#[derive(Clone, Debug, Default)]
+pub struct Trailers {
+    /// The bytes that `headers` are ranges of.
+    pub text: Vec<u8>,
+    /// The fields, in the order in which they were sent.
+    pub headers: Vec<Header>,
+}
+
+impl Trailers {
+    /// The name and value of each field, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        pairs(&self.text, &self.headers)
+    }
+
+    /// Its memory, with the overhead of the allocator.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let headers = self.headers.capacity() * size_of::<Header>();
+        size_of::<Trailers>() + 48 + self.text.capacity() + headers
+    }
+}
+
+/// Whether bytes behind `value`, a part of `text`, are missing; see [`Message::is_cut_behind`].
+pub(crate) fn is_cut_behind(text: &[u8], value: &[u8]) -> bool {
+    value.as_ptr_range().end == text.as_ptr_range().end
+}
+
+/// The names and values that `headers` are in `text`.
+pub(crate) fn pairs<'a>(
+    text: &'a [u8],
+    headers: &'a [Header],
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    headers.iter().filter_map(|header| Some((header.name.of(text)?, header.value.of(text)?)))
+}
+
 /// One message of an exchange: its fields, its times, and the length of its body.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -118,6 +110,9 @@ pub struct Message {
     /// All headers, in the order in which they were sent. Empty unless the sink wants them
     /// ([`Wants::headers`](super::Wants)).
     pub headers: Vec<Header>,
+    /// The fields behind its body. `None` if there are none, or if the sink does not want headers
+    /// ([`Wants::headers`](super::Wants)).
+    pub trailers: Option<Box<Trailers>>,
     /// The response's status, 100 to 999; 0 for a request.
     pub status: u16,
     /// The length of the body after decoding of its framing; `None` if it cannot be known.
@@ -171,6 +166,13 @@ impl Message {
     /// Resets to a message that was not seen. `text` and `headers` keep their memory for the next
     /// message.
     pub fn clear(&mut self) {
+        self.trailers = None;
+        self.clear_usual();
+    }
+
+    /// The same for a message without trailers.
+    #[inline(always)]
+    pub(crate) fn clear_usual(&mut self) {
         self.is_seen = false;
         self.text.clear();
         self.start_line_bytes = 0;
@@ -186,9 +188,7 @@ impl Message {
     /// The name and value of each header, in order; see
     /// [`Message::headers`](field@Message::headers).
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let pair =
-            |header: &Header| Some((header.name.of(&self.text)?, header.value.of(&self.text)?));
-        self.headers.iter().filter_map(pair)
+        pairs(&self.text, &self.headers)
     }
 
     /// The value of the first header with this `name`, in upper or lower case.
@@ -200,7 +200,7 @@ impl Message {
     /// Whether bytes behind `value`, a part of the text, are missing. Behind a value there is at
     /// least a line end, unless the head was cut within the value.
     pub(crate) fn is_cut_behind(&self, value: &[u8]) -> bool {
-        value.as_ptr_range().end == self.text.as_ptr_range().end
+        is_cut_behind(&self.text, value)
     }
 
     /// The start line as it was sent, without its line end.
@@ -219,6 +219,7 @@ impl Default for Message {
             start_line_bytes: 0,
             fields: Fields::NONE,
             headers: Vec::new(),
+            trailers: None,
             status: 0,
             body_bytes: None,
             first: None,
@@ -374,6 +375,8 @@ pub struct Exchange {
     pub is_early: bool,
     /// Further fields of an exchange of HTTP/2.
     pub http2: Option<Http2Fields>,
+    /// Further fields of a call of gRPC or gRPC-Web.
+    pub grpc: Option<Box<GrpcFields>>,
     /// Where its first frame was captured.
     pub iface: IfaceId,
     /// The encapsulations around its first frame.
@@ -383,8 +386,17 @@ pub struct Exchange {
 impl Exchange {
     /// Resets it for the next exchange. The buffers keep their memory.
     pub fn clear(&mut self) {
-        self.request.clear();
-        self.response.clear();
+        self.grpc = None;
+        self.request.trailers = None;
+        self.response.trailers = None;
+        self.clear_usual();
+    }
+
+    /// The same for an exchange without a call and trailers.
+    #[inline(always)]
+    pub(crate) fn clear_usual(&mut self) {
+        self.request.clear_usual();
+        self.response.clear_usual();
         self.interim.clear();
         self.interim_omitted = 0;
         self.n = 0;

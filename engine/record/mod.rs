@@ -10,18 +10,23 @@ use std::ops::Deref;
 pub(crate) mod digits;
 mod escape;
 mod exchange;
+mod grpc;
 mod json;
 mod line_buffer;
 mod mask;
+mod span;
 mod text;
 
 pub use digits::rfc3339;
 pub(crate) use escape::append_json_text;
 pub use escape::is_unsafe;
 pub use exchange::{
-    Exchange, Fields, Header, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, ResetBy, Span,
+    Exchange, Fields, Header, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, ResetBy, Trailers,
 };
+pub use grpc::GrpcFields;
+pub(crate) use grpc::{GrpcBody, GrpcKind};
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
+pub use span::Span;
 pub use text::TextFormat;
 
 /// The connection that a record belongs to.

@@ -3,6 +3,7 @@
 
 pub mod attack_harness;
 pub mod attacks;
+pub mod calls;
 pub mod capture_file;
 pub mod confine;
 pub mod conversation;

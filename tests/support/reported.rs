@@ -46,6 +46,8 @@ impl EventSink for Records {
 #[derive(Debug)]
 pub struct Reported {
     pub records: Vec<Value>,
+    /// The lines that they are from.
+    pub lines: Vec<u8>,
     /// The connection and time of each record.
     pub places: Vec<ExchangeSpan>,
     pub stats: PipelineStats,
@@ -58,7 +60,17 @@ pub fn reported_of(frames: &[WrittenFrame]) -> Reported {
 
 /// The reports of these frames.
 pub fn reported_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Reported {
-    let format = JsonFormat::new(&EmitConfig::default(), IfaceNames::default());
+    reported_as(&EmitConfig::default(), frames)
+}
+
+/// The records of these Ethernet frames, as `emit` demands them.
+pub fn records_as(emit: &EmitConfig, frames: &[WrittenFrame]) -> Vec<Value> {
+    let told = reported_as(emit, frames.iter().map(|frame| frame.as_frame(LinkType::Ethernet)));
+    told.lines.split_inclusive(|byte| *byte == b'\n').map(super::schema::check_line).collect()
+}
+
+fn reported_as<'a>(emit: &EmitConfig, frames: impl Iterator<Item = Frame<'a>>) -> Reported {
+    let format = JsonFormat::new(emit, IfaceNames::default());
     let records = Records { format, lines: Vec::new(), places: Vec::new() };
     let mut pipeline = Pipeline::new(&Config::default(), records);
     frames.for_each(|frame| pipeline.frame(&frame));
@@ -67,6 +79,7 @@ pub fn reported_of_any<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Reported 
     assert_eq!(pipeline.held_bytes(), [0, 0], "what was held was given back");
     Reported {
         records: super::records::parse(&pipeline.sink().lines),
+        lines: pipeline.sink().lines.clone(),
         places: std::mem::take(&mut pipeline.sink_mut().places),
         stats: pipeline.stats(),
     }

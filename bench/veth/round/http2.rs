@@ -32,6 +32,8 @@ pub mod index {
     pub const ACCEPT_LANGUAGE: u8 = 17;
     /// `accept`.
     pub const ACCEPT: u8 = 19;
+    /// `cache-control`.
+    pub const CACHE_CONTROL: u8 = 24;
     /// `content-length`.
     pub const CONTENT_LENGTH: u8 = 28;
     /// `content-type`.
@@ -65,19 +67,28 @@ impl Script<'_> {
 
     /// A request on `stream`, with these fields: index of the name, and value.
     pub fn request_http2(&mut self, stream: u32, fields: &[(u8, &str)], body_bytes: usize) {
-        let is_get = body_bytes == 0;
+        self.request_with_http2(stream, fields, &vec![b'x'; body_bytes]);
+    }
+
+    /// A call of gRPC with a message of this size.
+    pub fn call_http2(&mut self, stream: u32, fields: &[(u8, &str)], message_bytes: usize) {
+        self.request_with_http2(stream, fields, &grpc_message(message_bytes));
+    }
+
+    fn request_with_http2(&mut self, stream: u32, fields: &[(u8, &str)], body: &[u8]) {
+        let is_get = body.is_empty();
         let path = format!("/qq/{}", "\0".repeat(frame::REQUEST_DIGITS));
         let mut block = vec![indexed(if is_get { index::GET } else { index::POST })];
         block.extend(literal(index::PATH, &path));
         block.push(indexed(index::HTTP));
         fields.iter().for_each(|(name, value)| block.extend(literal(*name, value)));
-        let payload = message(stream, &block, body_bytes);
+        let payload = message(stream, &block, body);
         debug_assert_eq!(digits_at(&payload), Some(frame::HEADERS_AT));
         self.thread.is_http = true;
         self.weaver.round.expected.push(Expected {
             method: if is_get { "GET" } else { "POST" },
             status: 0,
-            request_body_bytes: body_bytes as u64,
+            request_body_bytes: body.len() as u64,
             response_body_bytes: 0,
             last_step: 0,
         });
@@ -93,19 +104,53 @@ impl Script<'_> {
         block.extend(literal(index::CONTENT_TYPE, "text/html"));
         block.extend(literal(index::SERVER, &server));
         block.extend(literal(index::CONTENT_LENGTH, &body_bytes.to_string()));
-        let payload = message(stream, &block, body_bytes);
+        let payload = message(stream, &block, &vec![b'x'; body_bytes]);
+        debug_assert_eq!(digits_at(&payload), Some(frame::RESPONSE_AT));
+        self.frame(Heading::ToClient, flag::ACK | flag::PSH, &payload, text::RESPONSE);
+    }
+
+    /// The answer to the last call: a message of this size, or only an error, and the status in
+    /// trailers.
+    pub fn answer_http2(&mut self, stream: u32, message_bytes: Option<usize>) {
+        let body = message_bytes.map(grpc_message).unwrap_or_default();
+        self.expect("200", body.len());
+        let server = format!("n{}", "\0".repeat(frame::RESPONSE_DIGITS));
+        let mut block = vec![indexed(index::STATUS_200)];
+        // As long as the field that other responses have here: the digits are at one place.
+        block.extend(literal(index::CACHE_CONTROL, "max-age=0"));
+        block.extend(literal(index::SERVER, &server));
+        block.extend(literal(index::CONTENT_TYPE, "application/grpc"));
+        let payload = match body.is_empty() {
+            false => [
+                frame_of(HEADERS, END_HEADERS, stream, &block),
+                frame_of(DATA, 0, stream, &body),
+                frame_of(HEADERS, END_HEADERS | END_STREAM, stream, &named("grpc-status", "0")),
+            ]
+            .concat(),
+            true => {
+                block.extend(named("grpc-status", "5"));
+                block.extend(named("grpc-message", "there is no%20such thing"));
+                frame_of(HEADERS, END_HEADERS | END_STREAM, stream, &block)
+            }
+        };
         debug_assert_eq!(digits_at(&payload), Some(frame::RESPONSE_AT));
         self.frame(Heading::ToClient, flag::ACK | flag::PSH, &payload, text::RESPONSE);
     }
 }
 
+/// A message of gRPC with its prefix.
+fn grpc_message(message_bytes: usize) -> Vec<u8> {
+    let length = (message_bytes as u32).to_be_bytes();
+    [&[0][..], &length, &vec![b'x'; message_bytes]].concat()
+}
+
 /// HEADERS, and DATA if there is a body.
-fn message(stream: u32, block: &[u8], body_bytes: usize) -> Vec<u8> {
-    if body_bytes == 0 {
+fn message(stream: u32, block: &[u8], body: &[u8]) -> Vec<u8> {
+    if body.is_empty() {
         return frame_of(HEADERS, END_HEADERS | END_STREAM, stream, block);
     }
     let mut payload = frame_of(HEADERS, END_HEADERS, stream, block);
-    payload.extend(frame_of(DATA, END_STREAM, stream, &vec![b'x'; body_bytes]));
+    payload.extend(frame_of(DATA, END_STREAM, stream, body));
     payload
 }
 
@@ -126,6 +171,11 @@ fn literal(name: u8, value: &str) -> Vec<u8> {
     debug_assert!(value.len() < 0x7f, "longer lengths take more bytes");
     let name = if name < 15 { vec![name] } else { vec![15, name - 15] };
     [&name[..], &[value.len() as u8], value.as_bytes()].concat()
+}
+
+/// The same with a name that is not in the static table.
+fn named(name: &str, value: &str) -> Vec<u8> {
+    [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
 }
 
 /// Where the digits of a message's frame will be: the first two zeros behind the frame's head.
@@ -158,9 +208,15 @@ mod tests {
     /// A connection's streams are 1, 3, 5 and so on, each asked and answered once.
     #[test]
     fn streams_follow_each_other() {
-        let round = Workload::H2.round(3, 3000);
+        for (workload, is_grpc) in [(Workload::H2, false), (Workload::Grpc, true)] {
+            check_streams(workload, is_grpc);
+        }
+    }
+
+    fn check_streams(workload: Workload, is_grpc: bool) {
+        let round = workload.round(3, 3000);
         let mut next: HashMap<(u32, u8), u32> = HashMap::new();
-        let mut count = 0;
+        let (mut count, mut trailers_count) = (0, 0);
         let is_tcp = |step: &&Step| [kind::CLIENT, kind::SERVER].contains(&step.kind);
         for step in round.steps.iter().filter(is_tcp) {
             let template = &round.templates[step.template as usize];
@@ -169,6 +225,7 @@ mod tests {
                 let wanted = next.entry((step.connection, step.kind)).or_insert(1);
                 match kind {
                     SETTINGS => assert_eq!(stream, 0),
+                    HEADERS if is_grpc && stream + 2 == *wanted => trailers_count += 1,
                     HEADERS => {
                         assert_eq!(stream, *wanted);
                         *wanted += 2;
@@ -179,5 +236,6 @@ mod tests {
             }
         }
         assert!(count > 1000 && count == 2 * round.expected.len(), "{count}");
+        assert_eq!(trailers_count > 0, is_grpc);
     }
 }

@@ -1,4 +1,5 @@
-//! Where a message's body ends (RFC 9112 section 6 and 7.1). Bodies are counted, never looked at.
+//! Where a message's body ends (RFC 9112 section 6 and 7.1). Bodies are counted, and not looked at:
+//! who reads one gets its parts.
 
 use super::head::{FramingFields, Kind};
 use memchr::memchr;
@@ -58,6 +59,15 @@ pub(super) struct Fed {
     /// How many of them are bytes of the body itself.
     pub body_bytes: u64,
     pub progress: Progress,
+}
+
+/// A part of a piece of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part<'a> {
+    /// Bytes of the body itself.
+    Content(&'a [u8]),
+    /// Bytes of the trailer behind the chunks, with the empty line that ends it.
+    Trailer(&'a [u8]),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,18 +152,26 @@ impl BodyFraming {
 
     /// Takes a piece of the stream.
     pub(super) fn feed(&mut self, data: &[u8]) -> Fed {
+        self.feed_to(data, |_| {})
+    }
+
+    /// The same. Passes its parts to `read`.
+    #[inline(always)]
+    pub(super) fn feed_to<'a>(&mut self, data: &'a [u8], mut read: impl FnMut(Part<'a>)) -> Fed {
         match self {
             BodyFraming::None => Fed { used: 0, body_bytes: 0, progress: Progress::Done },
             BodyFraming::UntilClose => {
+                read(Part::Content(data));
                 Fed { used: data.len(), body_bytes: data.len() as u64, progress: Progress::More }
             }
             BodyFraming::Length(remaining) => {
                 let used = data.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                read(Part::Content(&data[..used]));
                 *remaining -= used as u64;
                 let progress = if *remaining == 0 { Progress::Done } else { Progress::More };
                 Fed { used, body_bytes: used as u64, progress }
             }
-            BodyFraming::Chunked(state) => feed_chunks(state, data),
+            BodyFraming::Chunked(state) => feed_chunks(state, data, read),
         }
     }
 
@@ -191,7 +209,7 @@ impl BodyFraming {
     }
 }
 
-fn feed_chunks(state: &mut ChunkState, data: &[u8]) -> Fed {
+fn feed_chunks<'a>(state: &mut ChunkState, data: &'a [u8], mut read: impl FnMut(Part<'a>)) -> Fed {
     let mut used = 0;
     let mut body_bytes = 0;
     while used < data.len() {
@@ -199,6 +217,7 @@ fn feed_chunks(state: &mut ChunkState, data: &[u8]) -> Fed {
         match *state {
             ChunkState::Data(remaining) => {
                 let taken = rest.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
+                read(Part::Content(&rest[..taken]));
                 used += taken;
                 body_bytes += taken as u64;
                 *state = match remaining - taken as u64 {
@@ -218,6 +237,7 @@ fn feed_chunks(state: &mut ChunkState, data: &[u8]) -> Fed {
             }
             ChunkState::Trailer { is_line_empty } => {
                 used += 1;
+                read(Part::Trailer(&rest[..1]));
                 match rest[0] {
                     b'\n' if is_line_empty => {
                         return Fed { used, body_bytes, progress: Progress::Done };

@@ -6,7 +6,7 @@ use super::framer::{Found, Framer, ParseState};
 use super::head::{self, Expected, Head, Kind};
 use super::loss_pairing::Cause;
 use super::missing_body;
-use super::pairer::Pairer;
+use super::pairer::{Pairer, Reading};
 use super::{Http1Context, ParsedHead};
 use crate::decode::{SeqNumber, looks_like_frames};
 use crate::flow::{self, End, SegmentMeta};
@@ -368,6 +368,9 @@ impl Http1Connection {
             return 0;
         }
         missing_body::update_may_be_missing(pairer, &mut http1, || head::may_begin_response(data));
+        if pairer.open[direction.index()].reading != Reading::Nothing {
+            pairer.read_body(&mut http1, data);
+        }
         let Some(fed) = http1.framer().feed(data) else { return 0 };
         pairer.count_body(&mut http1, fed.used as u64, fed.body_bytes, meta);
         match fed.progress {
@@ -529,7 +532,8 @@ impl Http1Connection {
         let framer = &self.framers[direction.index()];
         let rest_bytes = framer.body()?.rest_bytes();
         let open = &self.pairer.open[direction.index()];
-        if rest_bytes < bytes_min || !open.is_body_certain {
+        let has_messages = open.reading == Reading::Messages;
+        if rest_bytes < bytes_min || !open.is_body_certain || has_messages {
             return None;
         }
         let entry = shared.recorder.pool.entry(open.id?);

@@ -4,25 +4,27 @@
 
 use super::body::BodyFraming;
 use super::framer::ParseState;
-use super::head::{FramingFields, Head};
-use super::long_head::LongHead;
+use super::head::Head;
 use super::loss_pairing::{Cause, LossPairing};
 use super::pending::PendingRequests;
 use super::{Http1Context, ParsedHead};
 use crate::decode::SeqNumber;
 use crate::flow::{End, SegmentMeta};
 use crate::ids::Direction;
-use crate::protocol::FlowRef;
 use crate::protocol::pool::ExchangeId;
+use crate::protocol::{FlowRef, grpc};
 use crate::record::{EventSink, FlowIdentity, Message, Outcome};
 use crate::time::TimestampNs;
 
 mod batch;
 mod give_up;
 mod guess;
+mod long_heads;
+mod reading;
 mod switch;
 
 pub(super) use guess::Guess;
+pub(super) use reading::Reading;
 
 /// A connection may keep this many unanswered requests while more than half of the shard's memory
 /// is used.
@@ -39,6 +41,8 @@ pub(super) struct OpenMessage {
     pub id: Option<ExchangeId>,
     /// There is no doubt about the framing of its body.
     pub is_body_certain: bool,
+    /// Why its body is read, if it is.
+    pub reading: Reading,
     /// It is the response to an unseen request, which may have been a HEAD. Then there is no body.
     pub may_be_missing: bool,
 }
@@ -251,7 +255,10 @@ impl Pairer {
     ) {
         match framing {
             Some(BodyFraming::None) => self.end_message(cx, Some(last)),
-            Some(framing) => cx.framer().state = ParseState::Body(framing),
+            Some(framing) => {
+                self.choose_reading(cx, framing);
+                cx.framer().state = ParseState::Body(framing);
+            }
             None => {
                 // It is unknown where this body ends. The next certain head ends it.
                 cx.framer().state = ParseState::Search;
@@ -259,46 +266,6 @@ impl Pairer {
                 self.forget_body(cx);
             }
         }
-    }
-
-    /// The rest of a head will not be kept. The message stays open until the rest has passed. Until
-    /// then its body is unknown, unless there can be none.
-    fn begin_rest_of_head<S: EventSink>(
-        &mut self,
-        cx: &mut Http1Context<'_, S>,
-        fields: FramingFields,
-        framing: Option<BodyFraming>,
-    ) {
-        let is_bodiless = framing == Some(BodyFraming::None) && !self.is_client(cx.direction);
-        cx.framer().state = ParseState::LongHead(LongHead::new(fields, is_bodiless));
-        if !is_bodiless {
-            self.forget_body(cx);
-        }
-    }
-
-    /// The rest of a head has passed at `last`. Its framing fields are `fields`.
-    pub fn end_long_head<S: EventSink>(
-        &mut self,
-        cx: &mut Http1Context<'_, S>,
-        fields: &FramingFields,
-        framing: Option<BodyFraming>,
-        last: TimestampNs,
-    ) {
-        let is_request = self.is_client(cx.direction);
-        cx.framer().last_at = Some(last);
-        let open = &mut self.open[cx.direction.index()];
-        open.is_body_certain = false;
-        if let Some(id) = open.id {
-            let entry = cx.pool().entry(id);
-            open.may_be_missing = !entry.exchange.request.is_seen;
-            entry.is_body_withheld |=
-                is_request && fields.expects_continue && framing != Some(BodyFraming::None);
-            entry.exchange.is_conflict |= fields.is_conflict();
-            let message = entry.exchange.message_mut(is_request);
-            message.last = Some(last);
-            message.body_bytes = Some(0);
-        }
-        self.enter_body(cx, framing, last);
     }
 
     /// Whether `direction` sends the requests.
@@ -348,6 +315,7 @@ impl Pairer {
         let is_request = self.is_client(cx.direction);
         let exchange = cx.pool().exchange(id);
         exchange.gap_bytes += len_bytes;
+        grpc::lose_body(exchange, is_request);
         if let Some(body_bytes) = &mut exchange.message_mut(is_request).body_bytes {
             *body_bytes += len_bytes;
         }
@@ -360,6 +328,7 @@ impl Pairer {
         last: Option<TimestampNs>,
     ) {
         cx.framer().state = ParseState::Start;
+        self.open[cx.direction.index()].reading = Reading::Nothing;
         let open = &mut self.open[cx.direction.index()].id;
         let (Some(id), is_request) = (*open, self.client == Some(cx.direction)) else { return };
         let message = cx.pool().exchange(id).message_mut(is_request);

@@ -313,7 +313,10 @@ impl Http2Connection {
         framer.frame = Some(frame);
         if !content.is_empty() && !frame.is_holed {
             match frame.head.kind {
-                FrameKind::Data => self.count_data(cx, frame.head.stream, direction, content.len()),
+                FrameKind::Data => {
+                    let known = (content.len(), Some(content));
+                    self.count_data(cx, frame.head.stream, direction, known);
+                }
                 FrameKind::Headers | FrameKind::PushPromise | FrameKind::Continuation => {
                     self.fragment(cx, direction, content, meta);
                 }
@@ -323,7 +326,8 @@ impl Http2Connection {
                 _ => {}
             }
         } else if frame.head.kind == FrameKind::Data {
-            self.count_data(cx, frame.head.stream, direction, content.len());
+            // What is left of the frame is known, but not what it is a part of.
+            self.count_data(cx, frame.head.stream, direction, (content.len(), None));
         }
         if frame.left_bytes == 0 {
             self.end_frame(cx, direction, Some(meta.timestamp));
@@ -444,7 +448,7 @@ impl Http2Connection {
         match head.kind {
             FrameKind::Data if is_prefix_hit => self.forget_body(cx, head.stream, direction),
             FrameKind::Data => {
-                self.count_data(cx, head.stream, direction, in_content as usize);
+                self.count_data(cx, head.stream, direction, (in_content as usize, None));
             }
             FrameKind::Headers | FrameKind::PushPromise | FrameKind::Continuation
                 if is_content_hit =>

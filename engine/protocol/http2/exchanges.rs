@@ -7,6 +7,7 @@ use super::streams::Stream;
 use super::upgrade;
 use crate::flow::{End, SegmentMeta};
 use crate::ids::Direction;
+use crate::protocol::grpc::{self, GrpcHead};
 use crate::protocol::pool::{Entry, ExchangeId};
 use crate::protocol::{Context, FlowRef, Shared};
 use crate::record::{EventSink, FlowIdentity, Http2Fields, Message, Outcome, ResetBy};
@@ -74,6 +75,9 @@ impl Http2Connection {
             }
             _ => self.see_headless(cx, at, sender),
         }
+        if info.is_end_stream {
+            self.note_last_block(cx, stream.exchange, is_request);
+        }
         if info.is_promise {
             self.end_message(cx, sender, info.stream, Some(when));
         }
@@ -89,6 +93,7 @@ impl Http2Connection {
         for stream in self.streams.iter() {
             let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
             std::mem::swap(&mut exchange.request, &mut exchange.response);
+            grpc::swap_sides(exchange);
         }
     }
 
@@ -179,6 +184,10 @@ impl Http2Connection {
         self.fill(cx, id, is_request, info, when);
         let head = &cx.shared.http2.head;
         let (scheme, connect_protocol) = (head.scheme, head.connect_protocol);
+        let is_partial = head.unknown_count > 0 || head.is_cut;
+        let (is_last, encoding) = (info.is_end_stream, head.grpc.encoding);
+        let grpc = GrpcHead { is_partial, is_last, encoding };
+        grpc::note_head(&mut cx.shared.recorder.pool, id, is_request, grpc);
         let exchange = cx.shared.recorder.pool.exchange(id);
         if is_request {
             if let Some(http2) = &mut exchange.http2 {
@@ -304,19 +313,28 @@ impl Http2Connection {
         }
     }
 
-    /// Bytes of a body pass.
+    /// Bytes of a body pass. Without `content`, they were lost.
     #[inline]
     pub(super) fn count_data<S>(
         &mut self,
         cx: &mut Context<'_, S>,
         id: u32,
         direction: Direction,
-        len_bytes: usize,
+        (len_bytes, content): (usize, Option<&[u8]>),
     ) {
-        if let Some(stream) = self.streams.find(id).and_then(|at| self.streams.get(at)).copied()
-            && let Some(body_bytes) = &mut self.message_of(cx, &stream, direction).body_bytes
-        {
+        let Some(stream) = self.streams.find(id).and_then(|at| self.streams.get(at)).copied()
+        else {
+            return;
+        };
+        if let Some(body_bytes) = &mut self.message_of(cx, &stream, direction).body_bytes {
             *body_bytes += len_bytes as u64;
+        }
+        let is_request = self.is_client(direction);
+        let pool = &mut cx.shared.recorder.pool;
+        match content {
+            Some(content) => grpc::take_body(pool, stream.exchange, is_request, content),
+            None if len_bytes > 0 => grpc::lose_body(pool.exchange(stream.exchange), is_request),
+            None => {}
         }
     }
 
@@ -373,7 +391,7 @@ impl Http2Connection {
         let Some(at) = self.streams.find(id) else { return };
         let Some(stream) = self.streams.get(at).copied() else { return };
         let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
-        if let Some(http2) = &mut exchange.http2 {
+        if let Some(http2) = exchange.http2.as_mut().filter(|http2| http2.reset_by.is_none()) {
             let is_client = self.client == direction;
             http2.reset_by = Some(if is_client { ResetBy::Client } else { ResetBy::Server });
             http2.reset_code = code;

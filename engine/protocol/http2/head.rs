@@ -45,6 +45,19 @@ pub(super) enum Role {
 /// A value in `HeadText::pseudo`; `None` if there is no such field.
 type Pseudo = Option<(usize, usize)>;
 
+/// The fields of gRPC, ranges of the text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GrpcSpans {
+    pub status: Span,
+    pub message: Span,
+    pub encoding: Span,
+}
+
+impl GrpcSpans {
+    const NONE: GrpcSpans =
+        GrpcSpans { status: Span::ABSENT, message: Span::ABSENT, encoding: Span::ABSENT };
+}
+
 /// The head that is being written. Its memory is reused.
 #[derive(Debug)]
 pub(super) struct HeadText {
@@ -55,6 +68,8 @@ pub(super) struct HeadText {
     /// The positions of `:scheme` and `:protocol` in the text.
     pub scheme: Span,
     pub connect_protocol: Span,
+    /// The values of `grpc-status`, `grpc-message` and `grpc-encoding`.
+    pub grpc: GrpcSpans,
     /// 0 if it is not known.
     pub status: u16,
     /// Fields whose name or value is not known.
@@ -75,6 +90,8 @@ pub(super) struct HeadText {
     scheme_value: Pseudo,
     protocol_value: Pseudo,
     has_status: bool,
+    /// There are several values of `grpc-status`.
+    has_status_conflict: bool,
     /// The pseudo-fields are over.
     is_begun: bool,
     /// The first field of the block is not known.
@@ -91,6 +108,7 @@ impl Default for HeadText {
             start_line_bytes: 0,
             scheme: Span::ABSENT,
             connect_protocol: Span::ABSENT,
+            grpc: GrpcSpans::NONE,
             status: 0,
             unknown_count: 0,
             is_conflict: false,
@@ -106,6 +124,7 @@ impl Default for HeadText {
             scheme_value: None,
             protocol_value: None,
             has_status: false,
+            has_status_conflict: false,
             is_begun: false,
             is_first_unknown: false,
             has_fields: false,
@@ -121,9 +140,11 @@ impl HeadText {
         self.pseudo.clear();
         self.fields = Fields::NONE;
         (self.scheme, self.connect_protocol) = (Span::ABSENT, Span::ABSENT);
+        self.grpc = GrpcSpans::NONE;
         (self.start_line_bytes, self.status, self.unknown_count) = (0, 0, 0);
         self.left_out_bytes = 0;
         (self.is_conflict, self.is_cut, self.has_status) = (false, false, false);
+        self.has_status_conflict = false;
         (self.is_begun, self.is_first_unknown, self.has_fields) = (false, false, false);
         (self.method, self.target, self.authority) = (None, None, None);
         (self.scheme_value, self.protocol_value) = (None, None);
@@ -151,6 +172,9 @@ impl HeadText {
             Name::ContentType => self.shown_field(b"content-type: ", &field),
             Name::Server => self.shown_field(b"server: ", &field),
             Name::Location => self.shown_field(b"location: ", &field),
+            Name::GrpcStatus => self.shown_field(b"grpc-status: ", &field),
+            Name::GrpcMessage => self.shown_field(b"grpc-message: ", &field),
+            Name::GrpcEncoding => self.shown_field(b"grpc-encoding: ", &field),
             Name::Status => self.status_field(value),
             Name::Unknown => self.unknown_field(),
             _ => self.pseudo_field(field.known, value, field.has_control),
@@ -238,7 +262,7 @@ impl HeadText {
             self.append_line(name, value, has_control);
         } else {
             self.left_out_bytes += name.len() + value.len() + 4;
-            self.is_conflict |= has_break(name) || has_break(value);
+            self.is_conflict |= has_break(name) || has_break(value) && !is_binary(name, value);
         }
     }
 
@@ -257,6 +281,9 @@ impl HeadText {
             Name::ContentType => &mut self.fields.content_type,
             Name::Server => &mut self.fields.server,
             Name::Location => &mut self.fields.location,
+            Name::GrpcStatus => return self.grpc_status(header),
+            Name::GrpcMessage => &mut self.grpc.message,
+            Name::GrpcEncoding => &mut self.grpc.encoding,
             _ => return,
         };
         if slot.is_absent() {
@@ -270,6 +297,17 @@ impl HeadText {
             self.fields.host = header.value;
         } else if self.fields.host.of(&self.text) != header.value.of(&self.text) {
             self.is_conflict = true;
+        }
+    }
+
+    /// There is one status. If there are several that differ, none is told.
+    fn grpc_status(&mut self, header: Header) {
+        let status = &mut self.grpc.status;
+        if status.is_absent() && !self.has_status_conflict {
+            *status = header.value;
+        } else if status.of(&self.text) != header.value.of(&self.text) {
+            (self.is_conflict, self.has_status_conflict) = (true, true);
+            *status = Span::ABSENT;
         }
     }
 
@@ -319,10 +357,11 @@ impl HeadText {
     fn append_doubtful_line(&mut self, name: &[u8], value: &[u8]) -> Header {
         let start = self.text.len();
         self.is_conflict |= append_line_safe(name, &mut self.text);
+        let may_break = is_binary(name, value);
         let name = Span::new(start, self.text.len());
         self.text.extend_from_slice(b": ");
         let start = self.text.len();
-        self.is_conflict |= append_line_safe(value, &mut self.text);
+        self.is_conflict |= append_line_safe(value, &mut self.text) && !may_break;
         let value = Span::new(start, self.text.len());
         self.text.extend_from_slice(b"\r\n");
         self.keep(Header { name, value })
@@ -487,6 +526,12 @@ fn append_without_breaks(value: &[u8], out: &mut Vec<u8>) {
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Whether it is a binary field of gRPC: peers that have agreed on it send the bytes as they are,
+/// with a NUL in front.
+fn is_binary(name: &[u8], value: &[u8]) -> bool {
+    name.ends_with(b"-bin") && value.starts_with(&[0])
 }
 
 /// Whether a name or value has a CR, LF or NUL.

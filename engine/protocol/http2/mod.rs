@@ -10,8 +10,8 @@
 //! Nothing is guessed. What a header block refers to may be unknown, because the connection was
 //! joined late or a header block was lost: then the field is absent, and counted.
 //!
-//! What is inside the body of a stream (WebSocket, messages of gRPC) would be read where
-//! `exchanges` counts it: `count_data` sees every byte of DATA, in order.
+//! What is inside the body of a stream (messages of gRPC) is read where `exchanges` counts it:
+//! `count_data` and `whole_data` see every byte of DATA, in order.
 
 mod active;
 mod block;
@@ -27,6 +27,7 @@ mod resets;
 mod search;
 mod stats;
 mod streams;
+mod trailers;
 mod upgrade;
 mod whole_frame;
 

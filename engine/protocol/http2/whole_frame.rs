@@ -7,7 +7,7 @@ use super::framer::Place;
 use super::open_block::BlockInfo;
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
-use crate::protocol::Context;
+use crate::protocol::{Context, grpc};
 use crate::record::EventSink;
 
 impl Http2Connection {
@@ -34,7 +34,7 @@ impl Http2Connection {
         }
         match head.kind {
             FrameKind::Headers => self.whole_headers(cx, direction, &head, content, meta)?,
-            FrameKind::Data => self.whole_data(cx, direction, &head, meta)?,
+            FrameKind::Data => self.whole_data(cx, direction, (&head, content), meta)?,
             _ => return None,
         }
         Some(HEAD_BYTES + content.len())
@@ -74,7 +74,7 @@ impl Http2Connection {
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
-        head: &FrameHead,
+        (head, content): (&FrameHead, &[u8]),
         meta: &SegmentMeta,
     ) -> Option<()> {
         let at = self.streams.find(head.stream)?;
@@ -88,6 +88,10 @@ impl Http2Connection {
         let message = exchange.message_mut(self.is_client(direction));
         if let Some(body_bytes) = &mut message.body_bytes {
             *body_bytes += u64::from(head.len_bytes);
+        }
+        if exchange.grpc.is_some() {
+            let (id, is_request) = (stream.exchange, self.is_client(direction));
+            grpc::take_body(&mut cx.shared.recorder.pool, id, is_request, content);
         }
         if head.has(frame::END_STREAM) {
             self.end_message(cx, direction, head.stream, Some(meta.timestamp));

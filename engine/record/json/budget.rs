@@ -35,13 +35,18 @@ impl TextField {
 
 macro_rules! text_field {
     ($name:ident, $key:literal, $reserve:expr, $cap:expr, $kind:expr) => {
+        text_field!($name, $key, $reserve, $cap, $kind, {
+            if let Kind::Usual { .. } = $kind { Fold::Space } else { Fold::Keep }
+        });
+    };
+    ($name:ident, $key:literal, $reserve:expr, $cap:expr, $kind:expr, $fold:expr) => {
         pub(super) const $name: TextField = TextField {
             open: concat!(",\"", $key, "\":\"").as_bytes(),
             open_b64: concat!(",\"", $key, "_b64\":\"").as_bytes(),
             open_len: concat!(",\"", $key, "_len\":").as_bytes(),
             reserve_bytes: $reserve,
             cap_bytes: $cap,
-            fold: if let Kind::Usual { .. } = $kind { Fold::Space } else { Fold::Keep },
+            fold: $fold,
             kind: $kind,
         };
     };
@@ -71,8 +76,10 @@ text_field!(REASON, "reason", 128, 1024, Kind::Other);
 text_field!(RESPONSE_CONTENT_TYPE, "response_content_type", 256, 1024, header(b"Content-Type"));
 text_field!(SERVER, "server", 256, 1024, header(b"Server"));
 text_field!(LOCATION, "location", 512, 4096, uri(b"Location"));
+text_field!(GRPC_MESSAGE, "grpc_message", 256, 2048, header(b"Grpc-Message"), Fold::Keep);
+text_field!(GRPC_ENCODING, "grpc_encoding", 16, 64, header(b"Grpc-Encoding"));
 
-const TEXTS: [&TextField; 14] = [
+const TEXTS: [&TextField; 16] = [
     &IFACE,
     &SCHEME,
     &CONNECT_PROTOCOL,
@@ -87,6 +94,8 @@ const TEXTS: [&TextField; 14] = [
     &RESPONSE_CONTENT_TYPE,
     &SERVER,
     &LOCATION,
+    &GRPC_MESSAGE,
+    &GRPC_ENCODING,
 ];
 
 /// Digits of the largest u64.
@@ -115,6 +124,9 @@ pub(super) const KEY_STREAM: &[u8] = b",\"stream\":";
 pub(super) const UPGRADED: &[u8] = b",\"upgraded\":\"h2c\"";
 pub(super) const PUSHED: &[u8] = b",\"pushed\":true";
 pub(super) const KEY_STATUS: &[u8] = b",\"status\":";
+pub(super) const KEY_GRPC_STATUS: &[u8] = b",\"grpc_status\":";
+pub(super) const KEY_GRPC_REQUEST_MESSAGES: &[u8] = b",\"grpc_request_messages\":";
+pub(super) const KEY_GRPC_RESPONSE_MESSAGES: &[u8] = b",\"grpc_response_messages\":";
 pub(super) const KEY_REQUEST_BODY: &[u8] = b",\"request_body_bytes\":";
 pub(super) const KEY_RESPONSE_BODY: &[u8] = b",\"response_body_bytes\":";
 pub(super) const KEY_CONNECT: &[u8] = b",\"connect_ns\":";
@@ -138,6 +150,8 @@ pub(super) const EARLY_RESPONSE: &[u8] = b",\"early_response\":true";
 pub(super) const KEY_PARTIAL: &[u8] = b",\"partial\":true,\"active_ns\":";
 pub(super) const KEY_REQUEST_HEADERS: &[u8] = b",\"request_headers\":";
 pub(super) const KEY_RESPONSE_HEADERS: &[u8] = b",\"response_headers\":";
+pub(super) const KEY_REQUEST_TRAILERS: &[u8] = b",\"request_trailers\":";
+pub(super) const KEY_RESPONSE_TRAILERS: &[u8] = b",\"response_trailers\":";
 pub(super) const KEY_OMITTED: &[u8] = b",\"headers_omitted\":";
 
 /// The longest rendered encapsulation, `"l2tp:65535:65535",`.
@@ -153,6 +167,10 @@ pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
     + 2
     + KEY_RESPONSE_HEADERS.len()
     + 2
+    + KEY_REQUEST_TRAILERS.len()
+    + 2
+    + KEY_RESPONSE_TRAILERS.len()
+    + 2
     + KEY_OMITTED.len()
     + DECIMAL_BYTES_MAX
     + 2;
@@ -167,6 +185,9 @@ pub const FIXED_BYTES_MAX: usize = {
     bytes += KEY_TUNNEL.len() + TunnelPath::LEN_MAX * ENCAPSULATION_BYTES_MAX + TUNNEL_CUT.len();
     bytes += KEY_STATUS.len() + 5;
     let numbers = [
+        KEY_GRPC_STATUS,
+        KEY_GRPC_REQUEST_MESSAGES,
+        KEY_GRPC_RESPONSE_MESSAGES,
         KEY_REQUEST_BODY,
         KEY_RESPONSE_BODY,
         KEY_CONNECT,

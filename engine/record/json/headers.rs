@@ -5,8 +5,9 @@ use super::budget::*;
 use crate::config::{EmitConfig, HeaderShape};
 use crate::record::digits::append_decimal;
 use crate::record::escape::{Fold, append_base64, append_escaped, plain_len};
+use crate::record::exchange::{is_cut_behind, pairs};
 use crate::record::mask::{Kind, MASK, Masks};
-use crate::record::{Exchange, Message};
+use crate::record::{Exchange, Header, Message};
 use std::ops::Range;
 
 /// The headers that are shown.
@@ -67,27 +68,37 @@ impl Headers {
         matches!(self.choice, Choice::None)
     }
 
-    /// Appends the headers of both messages, in `free_bytes` without [`HEADERS_FIXED_BYTES`]. Those
-    /// of the request leave half of this to the response, or less if twice the size of the
-    /// response's head is enough.
+    /// Appends the headers and trailers of both messages, in `free_bytes` without
+    /// [`HEADERS_FIXED_BYTES`]. Each list leaves half of this to those behind it, or less if twice
+    /// the size of their texts is enough.
     #[cold]
-    pub(super) fn append(
+    pub(super) fn append<'a>(
         &mut self,
-        exchange: &Exchange,
+        exchange: &'a Exchange,
         masks: &Masks,
         mut free_bytes: usize,
         out: &mut Vec<u8>,
     ) {
         let (request, response) = (&exchange.request, &exchange.response);
         let mut omitted = 0;
-        if request.is_seen {
-            let kept = if response.is_seen { 2 * response.text.len() } else { 0 };
+        let of_head = |message: &'a Message| {
+            message.is_seen.then_some((&message.text[..], &message.headers[..]))
+        };
+        let behind_body = |message: &'a Message| {
+            message.trailers.as_ref().map(|them| (&them.text[..], &them.headers[..]))
+        };
+        let lists = [
+            (KEY_REQUEST_HEADERS, of_head(request)),
+            (KEY_RESPONSE_HEADERS, of_head(response)),
+            (KEY_REQUEST_TRAILERS, behind_body(request)),
+            (KEY_RESPONSE_TRAILERS, behind_body(response)),
+        ];
+        for (at, (key, list)) in lists.iter().enumerate() {
+            let Some(list) = list else { continue };
+            let behind = lists[at + 1..].iter().filter_map(|(_, list)| *list);
+            let kept: usize = behind.map(|(text, _)| 2 * text.len()).sum();
             let limit = free_bytes - kept.min(free_bytes / 2);
-            free_bytes -=
-                self.of_message(KEY_REQUEST_HEADERS, request, masks, limit, &mut omitted, out);
-        }
-        if response.is_seen {
-            self.of_message(KEY_RESPONSE_HEADERS, response, masks, free_bytes, &mut omitted, out);
+            free_bytes -= self.of_list(key, *list, masks, limit, &mut omitted, out);
         }
         if omitted > 0 {
             out.extend_from_slice(KEY_OMITTED);
@@ -95,12 +106,12 @@ impl Headers {
         }
     }
 
-    /// Appends the headers of a message in at most `limit_bytes` without the key and the outer
-    /// brackets. Returns the bytes that they take.
-    fn of_message(
+    /// Appends headers, which are ranges of `text`, in at most `limit_bytes` without the key and
+    /// the outer brackets. Returns the bytes that they take.
+    fn of_list(
         &mut self,
         key: &[u8],
-        message: &Message,
+        (text, headers): (&[u8], &[Header]),
         masks: &Masks,
         limit_bytes: usize,
         omitted: &mut u64,
@@ -112,10 +123,10 @@ impl Headers {
         out.push(if object.is_some() { b'{' } else { b'[' });
         let list_start = out.len();
         let (mut used, mut is_full) = (0, false);
-        for (name, value) in message.headers().filter(|(name, _)| choice.has(name)) {
+        for (name, value) in pairs(text, headers).filter(|(name, _)| choice.has(name)) {
             if !is_full {
                 let before = out.len();
-                let header = Shown::new(name, value, message.is_cut_behind(value), masks, masked);
+                let header = Shown::new(name, value, is_cut_behind(text, value), masks, masked);
                 let taken = match object {
                     Some(object) => object.push(&header),
                     None => {

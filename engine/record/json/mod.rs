@@ -13,8 +13,8 @@ use super::escape::{append_base64, append_escaped};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
 use super::mask::{Kind, Masks};
 use super::{
-    Event, Exchange, FlowIdentity, Format, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome,
-    PartialRecord, Span, Wants,
+    Event, Exchange, FlowIdentity, Format, GrpcFields, Http2Fields, INTERIM_COUNT_MAX, Message,
+    Outcome, PartialRecord, Span, Wants,
 };
 use crate::config::EmitConfig;
 #[cfg(doc)]
@@ -185,9 +185,9 @@ impl JsonFormat {
     }
 
     /// A line up to its lists of headers. `IS_MASKED` is as for [`JsonFormat::text`];
-    /// `MAY_BE_HTTP2` is whether the exchange may be one of HTTP/2.
+    /// `MAY_HAVE_MORE` is whether the exchange may be one of HTTP/2 or gRPC.
     #[inline(always)]
-    fn fields<const IS_MASKED: bool, const MAY_BE_HTTP2: bool>(
+    fn fields<const IS_MASKED: bool, const MAY_HAVE_MORE: bool>(
         &mut self,
         flow: &FlowIdentity<'_>,
         exchange: &Exchange,
@@ -211,7 +211,7 @@ impl JsonFormat {
         if !iface.is_empty() {
             buffer.put(iface);
         }
-        let http2 = exchange.http2.as_ref().filter(|_| MAY_BE_HTTP2);
+        let http2 = exchange.http2.as_ref().filter(|_| MAY_HAVE_MORE);
         if let Some(http2) = http2 {
             self.http2_front::<IS_MASKED>(http2, &exchange.request, slow, buffer);
         }
@@ -225,7 +225,12 @@ impl JsonFormat {
         if response.is_seen {
             self.response::<IS_MASKED>(response, slow, buffer);
         }
-        sizes_and_times(exchange, http2.is_some(), slow, buffer);
+        let grpc = exchange.grpc.as_deref().filter(|_| MAY_HAVE_MORE);
+        if let Some(grpc) = grpc {
+            self.grpc(grpc, slow, buffer);
+        }
+        let goes_both_ways = http2.is_some() || grpc.is_some();
+        sizes_and_times(exchange, (http2.is_some(), goes_both_ways), slow, buffer);
         outcome_and_flags(exchange, http2, buffer);
     }
 
@@ -251,8 +256,48 @@ impl JsonFormat {
         }
     }
 
-    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2, or one of
-    /// which more than hidden lines may be masked. It has a buffer of its own: the position of a
+    /// From `grpc_status` to `grpc_encoding`.
+    #[inline(never)]
+    fn grpc(&mut self, grpc: &GrpcFields, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
+        if let Some(status) = grpc.status {
+            number(KEY_GRPC_STATUS, status.into(), buffer);
+        }
+        if let Some(message) = &grpc.message {
+            self.own_text(&GRPC_MESSAGE, message, grpc.message_wire_bytes, slow, buffer);
+        }
+        for (key, count) in [
+            (KEY_GRPC_REQUEST_MESSAGES, grpc.request_messages),
+            (KEY_GRPC_RESPONSE_MESSAGES, grpc.response_messages),
+        ] {
+            if let Some(count) = count {
+                number(key, count, buffer);
+            }
+        }
+        if let Some(encoding) = &grpc.encoding {
+            self.own_text(&GRPC_ENCODING, encoding, encoding.len(), slow, buffer);
+        }
+    }
+
+    /// A text that is not a part of a message's text.
+    fn own_text(
+        &mut self,
+        field: &TextField,
+        value: &[u8],
+        wire_bytes: usize,
+        slow: &mut SlowPath,
+        buffer: &mut LineBuffer<'_>,
+    ) {
+        let shown = self.masks.shown(field.kind, value, false, &mut self.masked);
+        buffer.put(field.open);
+        if shown.len() <= field.reserve_bytes && buffer.put_plain(shown, shown.len()) {
+            buffer.put(b"\"");
+        } else {
+            buffer.put(slow.text(field, shown, wire_bytes));
+        }
+    }
+
+    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2 or gRPC, or one
+    /// of which more than hidden lines may be masked. It has a buffer of its own: the position of a
     /// borrowed one could not stay in a register.
     #[inline(never)]
     fn other_fields<const IS_MASKED: bool>(
@@ -335,7 +380,7 @@ impl JsonFormat {
         slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
         if self.masks.are_for_fields() {
             self.other_fields::<true>(flow, exchange, &mut slow, &mut memory, out);
-        } else if exchange.http2.is_some() || active_ns.is_some() {
+        } else if exchange.http2.is_some() || exchange.grpc.is_some() || active_ns.is_some() {
             self.other_fields::<false>(flow, exchange, &mut slow, &mut memory, out);
         } else {
             let mut buffer = LineBuffer::new(&mut memory);
@@ -399,7 +444,7 @@ fn encapsulations(path: TunnelPath, out: &mut Vec<u8>) {
 #[inline(always)]
 fn sizes_and_times(
     exchange: &Exchange,
-    is_http2: bool,
+    (is_http2, goes_both_ways): (bool, bool),
     slow: &mut SlowPath,
     buffer: &mut LineBuffer<'_>,
 ) {
@@ -426,7 +471,7 @@ fn sizes_and_times(
     if response.is_seen {
         optional(KEY_RESPONSE, between(response.first, response.last));
     }
-    if is_http2 && request.is_seen && response.is_seen {
+    if goes_both_ways && request.is_seen && response.is_seen {
         optional(KEY_DURATION, between(request.first, response.last));
     }
     if !exchange.interim.is_empty() {

@@ -246,6 +246,7 @@ impl Http1Connection {
         missing_body::update_may_be_missing(pairer, &mut cx, || false);
         cx.framer().state = ParseState::Body(framing);
         pairer.count_body(&mut cx, body_bytes, body_bytes, meta);
+        pairer.pass_body_unread(&mut cx);
         if is_done {
             missing_body::end_body(pairer, &mut cx, Some(meta.timestamp));
         }

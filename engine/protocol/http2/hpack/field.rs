@@ -57,6 +57,12 @@ pub enum Name {
     Server,
     /// `location`.
     Location,
+    /// `grpc-status`.
+    GrpcStatus,
+    /// `grpc-message`.
+    GrpcMessage,
+    /// `grpc-encoding`.
+    GrpcEncoding,
     /// Any other.
     Other,
     /// The name or the value is unknown.
@@ -80,6 +86,9 @@ impl Name {
             b"content-type" => Name::ContentType,
             b"server" => Name::Server,
             b"location" => Name::Location,
+            b"grpc-status" => Name::GrpcStatus,
+            b"grpc-message" => Name::GrpcMessage,
+            b"grpc-encoding" => Name::GrpcEncoding,
             _ => Name::Other,
         }
     }
