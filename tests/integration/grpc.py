@@ -16,8 +16,25 @@ HERE = lab.pathlib.Path(__file__).resolve().parent
 ADDRESS = f"{lab.SERVER}:50051"
 # What a capture does not have in common with another one.
 OF_ONE_CAPTURE = {"ts", "iface", "retransmitted_bytes"}
-# What may cross on the wire: both sides end a call at its deadline.
-AT_A_DEADLINE = {"reset_by", "reset_code", "end_reason", "outcome", "grpc_status", "grpc_message"}
+# What depends on which packets crossed on the wire where they were captured. It is compared with
+# what the peers logged only.
+CROSSED = {"early_response", "reset_by", "reset_code"}
+# Of calls that one side ends while the other goes on.
+CUT = {
+    "outcome",
+    "end_reason",
+    "status",
+    "response_content_type",
+    "response_headers",
+    "response_trailers",
+    "request_body_bytes",
+    "response_body_bytes",
+    "grpc_status",
+    "grpc_message",
+    "grpc_request_messages",
+    "grpc_response_messages",
+}
+CUT_KINDS = ("deadline", "cancel", "early", "late", "missing")
 CAPTURES = [
     ("server", 1, ["--shards", "1"]),
     ("server-off", 1, ["--shards", "2", "--filter", "off"]),
@@ -53,11 +70,12 @@ class Capture:
 
 
 def comparable(record):
-    left_out = AT_A_DEADLINE if "/deadline-" in record["target"] else set()
+    kind = record["target"].split("/")[-1].split("-")[0]
+    left_out = OF_ONE_CAPTURE | CROSSED | (CUT if kind in CUT_KINDS else set())
     return {
         key: value
         for key, value in record.items()
-        if key not in OF_ONE_CAPTURE | left_out and not key.endswith("_ns")
+        if key not in left_out and not key.endswith("_ns")
     }
 
 
