@@ -207,7 +207,7 @@ fn an_exchange_that_ends_before_the_timeout_has_no_partial_record() {
     // The request comes after 3 s, the last piece of the body after 7 + 2 * 3 s: 10 s later.
     let pieces: Vec<_> = (0..4).map(|_| b"x".to_vec()).collect();
     let frames = download(answer, &pieces, true);
-    assert_eq!(told(&frames).0, [json!(0); 0]);
+    assert!(told(&frames).0.is_empty());
     let timeout_at = |options: &str| run(&frames, options).0.len();
     assert_eq!(timeout_at("--active-timeout 10"), 1);
     assert_eq!(timeout_at("--active-timeout 9"), 2);
