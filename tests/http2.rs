@@ -544,3 +544,19 @@ fn a_forged_preface_is_taken_back_by_the_endpoints_own_bytes() {
     let records = reported_of(&frames).records;
     assert!(records.iter().any(|record| record["status"] == 200), "{records:?}");
 }
+
+/// What a server allows is not known if nothing of it is captured, nor what it has answered.
+#[test]
+fn of_a_client_alone_nothing_is_said_about_its_server() {
+    let mut talk = Talk::new();
+    talk.server(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0x27, 0x10]));
+    talk.encoder(Client).set_size_max(10_000);
+    talk.ask(1, WHOLE, &get("/a")).answer(1, END_HEADERS, &[(":status", "200")]);
+    talk.server(frame(DATA, END_STREAM, 1, b"abc"));
+    let names = ["target", "conflict", "response_body_bytes"];
+    let both = talk.frames(1448);
+    assert_eq!(chosen(&reported_of(&both).records[0], &names), json!(["/a", null, 3]));
+    let is_of_client = |it: &&WrittenFrame| it.bytes[26..30] == [10, 0, 0, 1];
+    let alone: Vec<_> = both.iter().filter(is_of_client).cloned().collect();
+    assert_eq!(chosen(&reported_of(&alone).records[0], &names), json!(["/a", null, null]));
+}

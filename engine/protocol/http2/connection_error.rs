@@ -35,7 +35,7 @@ impl Http2Connection {
         meta: &SegmentMeta,
     ) {
         // After a loss, they need not be where a frame begins, or the peer may have allowed them.
-        if self.sides.iter().all(Side::has_all) {
+        if !self.sides.iter().any(Side::has_lost) {
             let until_end = (wrong.len() + behind_bytes) as u32;
             let seq = SeqNumber(self.segment_end.0.wrapping_sub(until_end));
             let first = FirstBytes::of(direction, wrong, &SegmentMeta { seq, ..*meta });

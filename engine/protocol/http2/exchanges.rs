@@ -289,7 +289,9 @@ impl Http2Connection {
         let side = &self.sides[direction.index()];
         let Some(first) = side.framer.first else { return };
         let losses = side.framer.losses;
-        if self.streams.find(id).is_none() && side.has_all() {
+        let is_doubtful = std::mem::take(&mut self.framer(direction).doubtful_stream) == id;
+        let side = &self.sides[direction.index()];
+        if self.streams.find(id).is_none() && (is_doubtful || side.has_all()) {
             // Its head must have passed before: the stream is over, or never began.
             return;
         }

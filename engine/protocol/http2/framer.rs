@@ -81,6 +81,9 @@ pub(super) struct Framer {
     pub losses: u32,
     /// The place was found by a search.
     pub is_found: bool,
+    /// The stream of the DATA with which it was found; 0 if it was another frame. Any bytes may look
+    /// like the head of DATA, so these do not show that there is such a stream.
+    pub doubtful_stream: u32,
     /// What may be a frame, if the place is [`Place::Trial`].
     pub trial: Option<Box<Trial>>,
     /// The longest frame that the receiver allows, as far as is known.
@@ -145,7 +148,8 @@ impl Framer {
 /// What may be a frame, until what follows it shows that it is one.
 #[derive(Debug)]
 pub(super) struct Trial {
-    /// Its head. If it is not DATA, all of it so far.
+    pub head: FrameHead,
+    /// All of it so far, if it `is_kept`.
     pub bytes: Vec<u8>,
     /// Bytes of the frame to come.
     pub left_bytes: u32,

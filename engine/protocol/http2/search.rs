@@ -22,7 +22,7 @@ use crate::record::EventSink;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
     /// A frame, and another one behind it.
-    Chain,
+    Chain(FrameHead),
     /// A frame that ends where the segment does.
     Single(FrameHead),
     /// What may be a frame, and does not end in the segment.
@@ -55,6 +55,10 @@ impl Http2Connection {
         };
         if is_whole && self.is_believed && (is_first || isn.is_none()) {
             self.framer(direction).place = Place::Head;
+            let peer = self.side(direction.opposite());
+            if peer.has_all() {
+                peer.decoder.reset_size_max();
+            }
             return;
         }
         // What the peer has begun may have been answered in what was not read.
@@ -144,10 +148,10 @@ impl Http2Connection {
             false => None,
         };
         match found {
-            Some(Found::Chain) => self.find(cx, direction),
-            Some(Found::Single(_)) if self.is_believed => self.find(cx, direction),
+            Some(Found::Chain(head)) => self.find(cx, direction, head),
+            Some(Found::Single(head)) if self.is_believed => self.find(cx, direction, head),
             Some(Found::Single(head)) if is_message(cx, head, &bytes[HEAD_BYTES..]) => {
-                self.find(cx, direction);
+                self.find(cx, direction, head);
             }
             Some(Found::Single(head) | Found::Begun(head)) => {
                 self.begin_trial(cx, direction, &head, meta);
@@ -179,7 +183,7 @@ impl Http2Connection {
                 self.streams.find(head.stream).map(|_| Found::Single(head))
             }
             Some(0) => Some(Found::Single(head)),
-            Some(HEAD_BYTES..) => head_at(end).map(|_| Found::Chain),
+            Some(HEAD_BYTES..) => head_at(end).map(|_| Found::Chain(head)),
             _ => Some(Found::Begun(head)),
         }
     }
@@ -200,10 +204,11 @@ impl Http2Connection {
         }
     }
 
-    /// A frame begins with the next byte.
-    fn find<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
+    /// The frame with this `head` begins with the next byte.
+    fn find<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction, head: FrameHead) {
         let framer = self.framer(direction);
         (framer.place, framer.partial_len, framer.is_found) = (Place::Head, 0, true);
+        framer.doubtful_stream = if head.kind == FrameKind::Data { head.stream } else { 0 };
         self.error = None;
         self.believe(cx);
     }
@@ -250,6 +255,7 @@ impl Http2Connection {
             && pool.held_bytes() <= limits.held_share(false);
         pool.hold(TRIAL_BYTES);
         let trial = Trial {
+            head: *head,
             bytes: pool.take_buffer(),
             left_bytes: head.len_bytes + HEAD_BYTES as u32,
             first: *meta,
@@ -277,10 +283,10 @@ impl Http2Connection {
         if trial.left_bytes > 0 {
             let part = &bytes[..bytes.len().min(trial.left_bytes as usize)];
             trial.left_bytes -= part.len() as u32;
-            let wanted = if trial.is_kept { usize::MAX } else { HEAD_BYTES };
-            let kept = &part[..part.len().min(wanted.saturating_sub(trial.bytes.len()))];
             (trial.last, trial.last_at) = (*meta, trial.bytes.len());
-            cx.shared.recorder.pool.extend(&mut trial.bytes, kept);
+            if trial.is_kept {
+                cx.shared.recorder.pool.extend(&mut trial.bytes, part);
+            }
             if trial.left_bytes == 0 && part.len() == bytes.len() && is_believed {
                 // It ends where the segment does.
                 self.accept_trial(cx, direction);
@@ -304,8 +310,8 @@ impl Http2Connection {
     /// It was a frame.
     fn accept_trial<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         let Some(trial) = self.framer(direction).trial.take() else { return };
-        self.find(cx, direction);
-        let Trial { bytes, first, last, last_at, is_kept, .. } = *trial;
+        let Trial { head, bytes, first, last, last_at, is_kept, .. } = *trial;
+        self.find(cx, direction, head);
         cx.shared.recorder.pool.release(TRIAL_BYTES);
         if is_kept {
             for (part, meta) in [(&bytes[..last_at], &first), (&bytes[last_at..], &last)] {
@@ -314,10 +320,10 @@ impl Http2Connection {
                     done += self.piece(cx, direction, &part[done..], meta, false);
                 }
             }
-        } else if let Some(head) = bytes.first_chunk() {
+        } else {
             let framer = self.framer(direction);
             framer.first = Some(first);
-            self.begin_frame(cx, direction, FrameHead::parse(head), &first);
+            self.begin_frame(cx, direction, head, &first);
             if let Some(frame) = &mut self.framer(direction).frame {
                 // Its content is not known: all that follows from its head is.
                 (frame.left_bytes, frame.content_left_bytes, frame.prefix_left) = (0, 0, 0);

@@ -72,6 +72,11 @@ impl Decoder {
         self.size_bytes_max = self.size_bytes_max.max(bytes);
     }
 
+    /// All SETTINGS of the reader will be seen: so far it has allowed nothing.
+    pub fn reset_size_max(&mut self) {
+        self.size_bytes_max = SIZE_BYTES_DEFAULT;
+    }
+
     /// Decodes a header block, all its fragments joined. Calls `field` with each field, in order.
     /// `scratch` is a buffer to decode strings in: it grows as needed, to less than twice the
     /// longest block. After a fault the table is unknown.
