@@ -81,8 +81,8 @@ pub(super) struct Framer {
     pub losses: u32,
     /// The place was found by a search.
     pub is_found: bool,
-    /// The stream of the DATA with which it was found; 0 if it was another frame. Any bytes may look
-    /// like the head of DATA, so these do not show that there is such a stream.
+    /// The stream of the DATA with which it was found; 0 if it was another frame. Any bytes may
+    /// look like the head of DATA, so these do not show that there is such a stream.
     pub doubtful_stream: u32,
     /// What may be a frame, if the place is [`Place::Trial`].
     pub trial: Option<Box<Trial>>,
