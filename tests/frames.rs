@@ -453,7 +453,12 @@ pub fn like_frames() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![Just(0u32), Just(4), Just(8), Just(6), 0u32..80],
         prop_oneof![4 => 0u8..10, 1 => any::<u8>()],
         prop_oneof![3 => Just(0u8), 3 => Just(4), 1 => Just(1), 1 => Just(5), 1 => any::<u8>()],
-        prop_oneof![3 => Just(0u32), 3 => 0u32..9, 1 => any::<u32>(), 3 => (1 << 24) - 1..(1u32 << 24) + 2],
+        prop_oneof![
+            3 => Just(0u32),
+            3 => 0u32..9,
+            1 => any::<u32>(),
+            3 => (1u32 << 24) - 1..(1 << 24) + 2,
+        ],
     );
     let frame = head.prop_flat_map(move |(len, kind, flags, stream)| {
         prop::collection::vec(small.clone(), len as usize).prop_map(move |body| {

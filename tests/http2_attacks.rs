@@ -223,7 +223,7 @@ fn a_preface_in_front_of_another_protocol() {
     }
 }
 
-/// Where something was lost or sent differently again, the connection may speak HTTP/2 all the same.
+/// Where something was lost or sent differently again, the connection may still speak HTTP/2.
 #[test]
 fn a_connection_is_not_given_up_without_proof() {
     let frames = another_protocol(PREFACE, 20).frames(1448);

@@ -1,6 +1,6 @@
-//! [`ConnectionError`]: bytes that are no frame, where a frame must begin. An endpoint that reads them
-//! closes the connection (RFC 9113 section 5.4.1). If the connection goes on, and nothing of it was
-//! lost, it does not speak HTTP/2, whatever its first bytes were.
+//! [`ConnectionError`]: bytes that are no frame, where a frame must begin. An endpoint that reads
+//! them closes the connection (RFC 9113 section 5.4.1). If the connection goes on, and nothing of it
+//! was lost, it does not speak HTTP/2, whatever its first bytes were.
 
 use super::connection::{Http2Connection, Side};
 use super::frame::HEAD_BYTES;
@@ -11,8 +11,8 @@ use crate::ids::Direction;
 use crate::protocol::first_bytes::FirstBytes;
 use crate::protocol::{Copied, Interest};
 
-/// More than this does not follow by mistake. In both directions together; of a direction that still
-/// has frames, nothing counts.
+/// More than this does not follow by mistake: in both directions together, without those of a
+/// direction that still has frames.
 const BYTES_BEHIND_MAX: u32 = 16 << 10;
 
 /// What shows that the connection does not speak HTTP/2.
