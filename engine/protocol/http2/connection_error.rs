@@ -1,6 +1,6 @@
 //! [`ConnectionError`]: bytes that are no frame, where a frame must begin. An endpoint that reads
-//! them closes the connection (RFC 9113 section 5.4.1). If the connection goes on, and nothing of it
-//! was lost, it does not speak HTTP/2, whatever its first bytes were.
+//! them closes the connection (RFC 9113 section 5.4.1). If the connection goes on, and nothing of
+//! it was lost, it does not speak HTTP/2, whatever its first bytes were.
 
 use super::connection::{Http2Connection, Side};
 use super::frame::HEAD_BYTES;
