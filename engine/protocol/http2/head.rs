@@ -42,9 +42,6 @@ pub(super) enum Role {
     Unclear,
 }
 
-/// A value in `HeadText::pseudo`; `None` if there is no such field.
-type Pseudo = Option<(usize, usize)>;
-
 /// The head that is being written. Its memory is reused.
 #[derive(Debug)]
 pub(super) struct HeadText {
@@ -66,14 +63,18 @@ pub(super) struct HeadText {
     expected: Expected,
     wants_headers: bool,
     bytes_max: usize,
-    /// Lines that are not in the text, since nobody wants them.
-    left_out_bytes: usize,
+    /// What further lines may take, also those that are not in the text since nobody wants them. 0
+    /// before the text begins.
+    room_bytes: usize,
+    /// The values of pseudo-fields, of which the next ones are ranges.
     pseudo: Vec<u8>,
-    method: Pseudo,
-    target: Pseudo,
-    authority: Pseudo,
-    scheme_value: Pseudo,
-    protocol_value: Pseudo,
+    method: Span,
+    target: Span,
+    authority: Span,
+    scheme_value: Span,
+    protocol_value: Span,
+    /// The digits of `status`.
+    status_digits: [u8; 3],
     has_status: bool,
     /// The pseudo-fields are over.
     is_begun: bool,
@@ -98,13 +99,14 @@ impl Default for HeadText {
             expected: Expected::HeadOrTrailers,
             wants_headers: false,
             bytes_max: 0,
-            left_out_bytes: 0,
+            room_bytes: 0,
             pseudo: Vec::new(),
-            method: None,
-            target: None,
-            authority: None,
-            scheme_value: None,
-            protocol_value: None,
+            method: Span::ABSENT,
+            target: Span::ABSENT,
+            authority: Span::ABSENT,
+            scheme_value: Span::ABSENT,
+            protocol_value: Span::ABSENT,
+            status_digits: [0; 3],
             has_status: false,
             is_begun: false,
             is_first_unknown: false,
@@ -122,11 +124,12 @@ impl HeadText {
         self.fields = Fields::NONE;
         (self.scheme, self.connect_protocol) = (Span::ABSENT, Span::ABSENT);
         (self.start_line_bytes, self.status, self.unknown_count) = (0, 0, 0);
-        self.left_out_bytes = 0;
+        self.room_bytes = 0;
         (self.is_conflict, self.is_cut, self.has_status) = (false, false, false);
         (self.is_begun, self.is_first_unknown, self.has_fields) = (false, false, false);
-        (self.method, self.target, self.authority) = (None, None, None);
-        (self.scheme_value, self.protocol_value) = (None, None);
+        let none = Span::ABSENT;
+        (self.method, self.target, self.authority) = (none, none, none);
+        (self.scheme_value, self.protocol_value) = (none, none);
         (self.expected, self.bytes_max, self.wants_headers) = (expected, bytes_max, wants_headers);
     }
 
@@ -135,25 +138,28 @@ impl HeadText {
     pub fn field(&mut self, field: Field<'_>) {
         match field.known {
             Name::Other => self.other_field(&field),
-            _ => self.named_field(field),
+            _ => {
+                // Of its own, so that it is in memory only here.
+                let named = field;
+                self.named_field(&named);
+            }
         }
         self.has_fields = true;
     }
 
     /// A field that is more than a line, or not even known.
     #[inline(never)]
-    fn named_field(&mut self, field: Field<'_>) {
-        let value = field.value.unwrap_or_default();
+    fn named_field(&mut self, field: &Field<'_>) {
         match field.known {
-            Name::Host => self.shown_field(b"host: ", &field),
-            Name::UserAgent => self.shown_field(b"user-agent: ", &field),
-            Name::Referer => self.shown_field(b"referer: ", &field),
-            Name::ContentType => self.shown_field(b"content-type: ", &field),
-            Name::Server => self.shown_field(b"server: ", &field),
-            Name::Location => self.shown_field(b"location: ", &field),
-            Name::Status => self.status_field(value),
+            Name::Status => self.status_field(field),
             Name::Unknown => self.unknown_field(),
-            _ => self.pseudo_field(field.known, value, field.has_control),
+            Name::Host
+            | Name::UserAgent
+            | Name::Referer
+            | Name::ContentType
+            | Name::Server
+            | Name::Location => self.shown_field(field),
+            _ => self.pseudo_field(field),
         }
     }
 
@@ -163,13 +169,14 @@ impl HeadText {
         self.is_first_unknown |= !self.has_fields;
     }
 
-    fn pseudo_field(&mut self, name: Name, value: &[u8], has_control: bool) {
+    #[inline(never)]
+    fn pseudo_field(&mut self, field: &Field<'_>) {
         if self.is_begun {
             // They must come first (RFC 9113 section 8.3).
             self.is_conflict = true;
             return;
         }
-        let slot = match name {
+        let slot = match field.known {
             Name::Method => &mut self.method,
             Name::Path => &mut self.target,
             Name::Authority => &mut self.authority,
@@ -177,58 +184,69 @@ impl HeadText {
             Name::Protocol => &mut self.protocol_value,
             _ => return self.is_conflict = true,
         };
-        if slot.is_some() {
+        if !slot.is_absent() {
             return self.is_conflict = true;
         }
+        let (_, value) = field.texts();
         let start = self.pseudo.len();
         let room = self.bytes_max.saturating_sub(start);
         let kept = &value[..value.len().min(room)];
         self.is_cut |= kept.len() < value.len();
-        if has_control {
+        if field.has_control {
             self.is_conflict |= append_line_safe(kept, &mut self.pseudo);
         } else {
             self.pseudo.extend_from_slice(kept);
         }
-        *slot = Some((start, self.pseudo.len()));
+        *slot = Span::new(start, self.pseudo.len());
     }
 
-    fn status_field(&mut self, value: &[u8]) {
-        if self.is_begun {
-            return self.is_conflict = true;
+    #[inline(never)]
+    fn status_field(&mut self, field: &Field<'_>) {
+        match field.texts().1 {
+            &[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']
+                if !self.is_begun && !self.has_status =>
+            {
+                let [hundreds, tens, ones] = [a, b, c].map(|digit| u16::from(digit - b'0'));
+                self.status = hundreds * 100 + tens * 10 + ones;
+                (self.has_status, self.status_digits) = (true, [a, b, c]);
+            }
+            _ => self.is_conflict = true,
         }
-        let digits = value.iter().map(|digit| u16::from(digit.wrapping_sub(b'0')));
-        let is_number = value.len() == 3 && digits.clone().all(|digit| digit < 10);
-        if self.has_status || !is_number || value[0] == b'0' {
-            self.is_conflict = true;
-            return;
-        }
-        (self.has_status, self.status) = (true, digits.fold(0, |sum, digit| sum * 10 + digit));
     }
 
-    /// Begins the text, if the field is the first that is no pseudo-field. Returns whether there is
-    /// room for its line.
+    /// Whether there is room for a line. It is taken.
     #[inline(always)]
-    fn has_room(&mut self, name: &[u8], value: &[u8]) -> bool {
+    fn take_room(&mut self, line_bytes: usize) -> bool {
+        match self.room_bytes.checked_sub(line_bytes) {
+            Some(rest_bytes) => {
+                self.room_bytes = rest_bytes;
+                true
+            }
+            None => self.take_first_room(line_bytes),
+        }
+    }
+
+    /// The same if the text has not begun, since the field is the first that is no pseudo-field; or
+    /// if there is too little room, also for all that follows.
+    #[inline(never)]
+    fn take_first_room(&mut self, line_bytes: usize) -> bool {
         if !self.is_begun {
             self.begin_text();
         }
-        let line_bytes = name.len() + value.len() + 4;
-        let head_bytes = self.text.len() + self.left_out_bytes + line_bytes + 2;
-        self.is_cut |= head_bytes > self.bytes_max;
-        !self.is_cut
+        let rest_bytes = self.room_bytes.checked_sub(line_bytes);
+        self.room_bytes = rest_bytes.unwrap_or(0);
+        self.is_cut |= rest_bytes.is_none();
+        rest_bytes.is_some()
     }
 
     /// A field that records do not show by name.
     #[inline(always)]
     fn other_field(&mut self, field: &Field<'_>) {
-        let (name, value) = (field.name.unwrap_or_default(), field.value.unwrap_or_default());
-        if !self.has_room(name, value) {
-            return;
+        let (name, value) = field.texts();
+        if self.take_room(name.len() + value.len() + 4) && (self.wants_headers || field.has_control)
+        {
+            self.whole_field(field.has_control, name, value);
         }
-        if self.wants_headers || field.has_control {
-            return self.whole_field(field.has_control, name, value);
-        }
-        self.left_out_bytes += name.len() + value.len() + 4;
     }
 
     /// The same if all fields are wanted, or there are controls.
@@ -237,55 +255,67 @@ impl HeadText {
         if self.wants_headers {
             self.append_line(name, value, has_control);
         } else {
-            self.left_out_bytes += name.len() + value.len() + 4;
             self.is_conflict |= has_break(name) || has_break(value);
         }
     }
 
-    /// A field that records show by name. Its line begins with `front`.
-    #[inline(always)]
-    fn shown_field(&mut self, front: &'static [u8], field: &Field<'_>) {
-        let (name, value) = (field.name.unwrap_or_default(), field.value.unwrap_or_default());
-        if !self.has_room(name, value) {
-            return;
+    /// A field that records show by name.
+    #[inline(never)]
+    fn shown_field(&mut self, field: &Field<'_>) {
+        match field.known {
+            Name::UserAgent => self.shown(b"user-agent: ", field, |them| &mut them.user_agent),
+            Name::Referer => self.shown(b"referer: ", field, |them| &mut them.referer),
+            Name::ContentType => {
+                self.shown(b"content-type: ", field, |them| &mut them.content_type);
+            }
+            Name::Server => self.shown(b"server: ", field, |them| &mut them.server),
+            Name::Location => self.shown(b"location: ", field, |them| &mut them.location),
+            _ => self.host(field),
         }
-        let header = self.append_shown(front, value, field.has_control);
-        let slot = match field.known {
-            Name::Host => return self.host(header),
-            Name::UserAgent => &mut self.fields.user_agent,
-            Name::Referer => &mut self.fields.referer,
-            Name::ContentType => &mut self.fields.content_type,
-            Name::Server => &mut self.fields.server,
-            Name::Location => &mut self.fields.location,
-            _ => return,
-        };
+    }
+
+    /// One of them, whose line begins with `front`. The first one counts.
+    #[inline(always)]
+    fn shown(
+        &mut self,
+        front: &'static [u8],
+        field: &Field<'_>,
+        slot: impl Fn(&mut Fields) -> &mut Span,
+    ) {
+        let Some(value) = self.append_shown(front, field) else { return };
+        let slot = slot(&mut self.fields);
         if slot.is_absent() {
-            *slot = header.value;
+            *slot = value;
         }
     }
 
-    /// A `host` field beside `:authority` must say the same (RFC 9113 section 8.3.1).
-    fn host(&mut self, header: Header) {
-        if self.fields.host.is_absent() {
-            self.fields.host = header.value;
-        } else if self.fields.host.of(&self.text) != header.value.of(&self.text) {
-            self.is_conflict = true;
-        }
-    }
-
-    /// Appends the line of a field that records show by name. `front` is its name, `: ` included.
+    /// Appends the line of a field that begins with `front`, if there is room. Returns its value.
     #[inline(always)]
-    fn append_shown(&mut self, front: &'static [u8], value: &[u8], has_control: bool) -> Header {
-        let name_bytes = front.len() - 2;
-        if has_control {
-            return self.append_doubtful_line(&front[..name_bytes], value);
+    fn append_shown(&mut self, front: &'static [u8], field: &Field<'_>) -> Option<Span> {
+        let (name, value) = field.texts();
+        if !self.take_room(front.len() + value.len() + 2) {
+            return None;
+        }
+        if field.has_control {
+            return Some(self.append_doubtful_line(name, value).value);
         }
         let start = self.text.len();
         self.text.extend_from_slice(front);
         self.text.extend_from_slice(value);
         self.text.extend_from_slice(b"\r\n");
-        let name = Span::at(start, name_bytes);
-        self.keep(Header { name, value: Span::at(start + front.len(), value.len()) })
+        let name = Span::at(start, front.len() - 2);
+        Some(self.keep(Header { name, value: Span::at(start + front.len(), value.len()) }).value)
+    }
+
+    /// A `host` field beside `:authority` must say the same (RFC 9113 section 8.3.1).
+    #[inline(never)]
+    fn host(&mut self, field: &Field<'_>) {
+        let Some(value) = self.append_shown(b"host: ", field) else { return };
+        if self.fields.host.is_absent() {
+            self.fields.host = value;
+        } else if self.fields.host.of(&self.text) != value.of(&self.text) {
+            self.is_conflict = true;
+        }
     }
 
     fn append_line(&mut self, name: &[u8], value: &[u8], has_control: bool) -> Header {
@@ -317,14 +347,18 @@ impl HeadText {
     /// The same for a line with controls.
     #[cold]
     fn append_doubtful_line(&mut self, name: &[u8], value: &[u8]) -> Header {
-        let start = self.text.len();
+        let sent_bytes = name.len() + value.len() + 4;
+        let line_start = self.text.len();
         self.is_conflict |= append_line_safe(name, &mut self.text);
-        let name = Span::new(start, self.text.len());
+        let name = Span::new(line_start, self.text.len());
         self.text.extend_from_slice(b": ");
         let start = self.text.len();
         self.is_conflict |= append_line_safe(value, &mut self.text);
         let value = Span::new(start, self.text.len());
         self.text.extend_from_slice(b"\r\n");
+        // What depicts a character is longer than it.
+        let more_bytes = self.text.len() - line_start - sent_bytes;
+        self.room_bytes = self.room_bytes.saturating_sub(more_bytes);
         self.keep(Header { name, value })
     }
 
@@ -333,7 +367,7 @@ impl HeadText {
         let values = [self.method, self.target, self.scheme_value, self.authority];
         match self.has_status {
             true => Some(Role::Response),
-            false if values.iter().any(Option::is_some) => Some(Role::Request),
+            false if values.iter().any(|value| !value.is_absent()) => Some(Role::Request),
             false => None,
         }
     }
@@ -364,6 +398,9 @@ impl HeadText {
             Role::Response => self.status_line(),
             Role::Trailers | Role::Unclear => {}
         }
+        // The line that ends the head takes two.
+        let taken_bytes = if self.is_cut { self.bytes_max } else { self.text.len() + 2 };
+        self.room_bytes = self.bytes_max.saturating_sub(taken_bytes);
     }
 
     fn request_line(&mut self) {
@@ -372,11 +409,12 @@ impl HeadText {
         // That of CONNECT is the authority.
         let start = self.text.len();
         self.fields.target = self.append_word(self.target);
-        if let (None, Some((from, to))) = (self.target, self.authority) {
+        if let (true, Some(authority)) = (self.target.is_absent(), self.authority.of(&self.pseudo))
+        {
             let is_connect = self.fields.method.of(&self.text) == Some(b"CONNECT");
-            if is_connect && self.protocol_value.is_none() {
+            if is_connect && self.protocol_value.is_absent() {
                 self.text.truncate(start);
-                self.text.extend_from_slice(&self.pseudo[from..to]);
+                self.text.extend_from_slice(authority);
             }
         }
         if self.is_cut {
@@ -384,50 +422,37 @@ impl HeadText {
             self.start_line_bytes = self.text.len() as u32;
             return;
         }
-        self.text.push(b' ');
-        self.version();
-        self.end_start_line();
+        self.fields.version = Span::at(self.text.len() + 1, VERSION.len());
+        self.text.extend_from_slice(b" HTTP/2\r\n");
+        self.start_line_bytes = self.text.len() as u32;
         self.scheme = self.pseudo_line(b":scheme: ", self.scheme_value);
         self.connect_protocol = self.pseudo_line(b":protocol: ", self.protocol_value);
-        if let Some((start, end)) = self.authority {
-            let pseudo = std::mem::take(&mut self.pseudo);
-            let value = &pseudo[start..end];
-            self.fields.host = self.append_shown(b"host: ", value, has_control(value)).value;
-            self.pseudo = pseudo;
+        let start = self.text.len();
+        self.fields.host = self.pseudo_line(b"host: ", self.authority);
+        if self.wants_headers && !self.authority.is_absent() {
+            self.headers.push(Header { name: Span::at(start, 4), value: self.fields.host });
         }
     }
 
     fn status_line(&mut self) {
-        self.version();
-        self.text.push(b' ');
-        match self.status {
-            0 => self.text.push(b'-'),
-            status => {
-                let digits = [status / 100, status / 10 % 10, status % 10];
-                self.text.extend(digits.map(|digit| b'0' + digit as u8));
+        self.fields.version = Span::at(0, VERSION.len());
+        match (self.has_status, self.status_digits) {
+            (true, [a, b, c]) => {
+                let line = [b'H', b'T', b'T', b'P', b'/', b'2', b' ', a, b, c, b'\r', b'\n'];
+                self.text.extend_from_slice(&line);
             }
+            (false, _) => self.text.extend_from_slice(b"HTTP/2 -\r\n"),
         }
-        self.end_start_line();
-    }
-
-    fn version(&mut self) {
-        let start = self.text.len();
-        self.text.extend_from_slice(VERSION);
-        self.fields.version = Span::new(start, self.text.len());
-    }
-
-    fn end_start_line(&mut self) {
-        self.text.extend_from_slice(b"\r\n");
         self.start_line_bytes = self.text.len() as u32;
     }
 
     /// Appends a pseudo-field's value, or `-` if it is not known. Returns where it is.
-    fn append_word(&mut self, value: Pseudo) -> Span {
+    fn append_word(&mut self, value: Span) -> Span {
         let start = self.text.len();
-        match value {
-            Some((from, to)) => {
-                self.text.extend_from_slice(&self.pseudo[from..to]);
-                Span::new(start, self.text.len())
+        match value.of(&self.pseudo) {
+            Some(value) => {
+                self.text.extend_from_slice(value);
+                Span::at(start, value.len())
             }
             None => {
                 self.text.push(b'-');
@@ -436,16 +461,16 @@ impl HeadText {
         }
     }
 
-    /// Appends the line of a pseudo-field. `front` is its name, `: ` included.
+    /// Appends the line of a pseudo-field. `front` is its name, `: ` included. The value was made
+    /// safe before.
     #[inline(always)]
-    fn pseudo_line(&mut self, front: &'static [u8], value: Pseudo) -> Span {
-        let Some((from, to)) = value else { return Span::ABSENT };
+    fn pseudo_line(&mut self, front: &'static [u8], value: Span) -> Span {
+        let Some(value) = value.of(&self.pseudo) else { return Span::ABSENT };
         self.text.extend_from_slice(front);
         let start = self.text.len();
-        self.text.extend_from_slice(&self.pseudo[from..to]);
-        let span = Span::new(start, self.text.len());
+        self.text.extend_from_slice(value);
         self.text.extend_from_slice(b"\r\n");
-        span
+        Span::at(start, value.len())
     }
 
     /// The block is over. If it `is_cut`, further fields were lost.

@@ -21,6 +21,8 @@ mod exchanges;
 mod frame;
 mod framer;
 mod head;
+#[cfg(test)]
+mod head_tests;
 pub mod hpack;
 mod open_block;
 mod resets;

@@ -75,7 +75,11 @@ impl Streams {
     pub fn begin(&mut self, stream: Stream, pool: &mut ExchangePool) -> usize {
         self.seen[stream.id as usize % 2].see(stream.id / 2);
         let before = self.open.capacity();
-        let at = self.open.partition_point(|other| other.id < stream.id);
+        let is_newest = self.open.last().is_none_or(|last| last.id < stream.id);
+        let at = match is_newest {
+            true => self.open.len(),
+            false => self.open.partition_point(|other| other.id < stream.id),
+        };
         self.open.insert(at, stream);
         pool.hold((self.open.capacity() - before) * size_of::<Stream>());
         at
