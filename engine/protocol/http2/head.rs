@@ -80,7 +80,6 @@ pub(super) struct HeadText {
     is_begun: bool,
     /// The first field of the block is not known.
     is_first_unknown: bool,
-    has_fields: bool,
 }
 
 impl Default for HeadText {
@@ -110,7 +109,6 @@ impl Default for HeadText {
             has_status: false,
             is_begun: false,
             is_first_unknown: false,
-            has_fields: false,
         }
     }
 }
@@ -126,7 +124,7 @@ impl HeadText {
         (self.start_line_bytes, self.status, self.unknown_count) = (0, 0, 0);
         self.room_bytes = 0;
         (self.is_conflict, self.is_cut, self.has_status) = (false, false, false);
-        (self.is_begun, self.is_first_unknown, self.has_fields) = (false, false, false);
+        (self.is_begun, self.is_first_unknown) = (false, false);
         let none = Span::ABSENT;
         (self.method, self.target, self.authority) = (none, none, none);
         (self.scheme_value, self.protocol_value) = (none, none);
@@ -144,7 +142,6 @@ impl HeadText {
                 self.named_field(&named);
             }
         }
-        self.has_fields = true;
     }
 
     /// A field that is more than a line, or not even known.
@@ -165,8 +162,14 @@ impl HeadText {
 
     #[cold]
     fn unknown_field(&mut self) {
+        // All others leave a trace.
+        let is_first = !self.is_begun
+            && !self.is_conflict
+            && self.unknown_count == 0
+            && self.role_shown().is_none()
+            && self.protocol_value.is_absent();
+        self.is_first_unknown |= is_first;
         self.unknown_count = self.unknown_count.saturating_add(1);
-        self.is_first_unknown |= !self.has_fields;
     }
 
     #[inline(never)]

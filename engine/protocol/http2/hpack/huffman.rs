@@ -192,35 +192,91 @@ pub(super) fn buffer_bytes(encoded_bytes: usize) -> usize {
 /// bits, all of them 1, and no [`END`].
 #[inline]
 pub(super) fn decode(block: &[u8], encoded_bytes: usize, decoded: &mut [u8]) -> Option<Decoded> {
-    let (mut bit, mut at, mut has_control) = (0, 0, false);
+    let (mut bit, mut at, mut has_control) = whole_windows(&block[..encoded_bytes], decoded)?;
     loop {
         // A code that takes more bits than there are begins with padding that is not all ones.
         let bits_left = (encoded_bytes * 8).checked_sub(bit)?;
-        let mut rest = window(block, bit, bits_left);
+        let window = window(block, bit, bits_left);
+        let round = Round::of(window);
+        decoded[at..at + ROUND_BYTES].copy_from_slice(&round.symbols.to_le_bytes());
+        at += round.symbol_count();
+        bit += round.bits() as usize;
+        if round.is_whole {
+            continue;
+        }
+        let bits_left = (encoded_bytes * 8).checked_sub(bit)?;
+        if bits_left < 8 {
+            let is_padding = round.rest.leading_ones() as usize >= bits_left;
+            return is_padding.then_some(Decoded { bytes: at, has_control });
+        }
+        let (symbol, bits) = long(self::window(block, bit, bits_left))?;
+        has_control |= symbol < b' ';
+        decoded[at] = symbol;
+        at += 1;
+        bit += bits;
+    }
+}
+
+/// Decodes `string` as far as 8 octets are left of it. Returns the position of the next bit, the
+/// symbols so far, and whether there is a control character: their codes are [`long`].
+#[inline(always)]
+fn whole_windows(string: &[u8], decoded: &mut [u8]) -> Option<(usize, usize, bool)> {
+    let (mut next, mut at, mut has_control) = (0, 0, false);
+    // The bits in front of the octet `next`, at the top. Behind them there may be some of it.
+    let (mut rest, mut rest_bits) = (0, 0);
+    while let Some(octets) = string[next..].first_chunk() {
+        rest |= u64::from_be_bytes(*octets) >> rest_bits;
+        next += (63 - rest_bits as usize) / 8;
+        // As many whole octets as there is room for.
+        rest_bits |= 56;
+        let round = Round::of(rest);
+        decoded[at..at + ROUND_BYTES].copy_from_slice(&round.symbols.to_le_bytes());
+        at += round.symbol_count();
+        (rest, rest_bits) = (round.rest, rest_bits - round.bits());
+        if round.taken == 0 {
+            let (symbol, bits) = long(rest)?;
+            has_control |= symbol < b' ';
+            decoded[at] = symbol;
+            at += 1;
+            (rest, rest_bits) = (rest << bits, rest_bits - bits as u32);
+        }
+    }
+    Some((8 * next - rest_bits as usize, at, has_control))
+}
+
+/// What the look-ups in a window find.
+struct Round {
+    /// The symbols.
+    symbols: u64,
+    /// What they take; see [`Peeked::taken`].
+    taken: u32,
+    /// The rest of the window, followed by zeros.
+    rest: u64,
+    /// The last look-up found something.
+    is_whole: bool,
+}
+
+impl Round {
+    #[inline(always)]
+    fn of(mut rest: u64) -> Round {
         let (mut symbols, mut taken, mut last) = (0, 0, Peeked::NONE);
         for _ in 0..ROUND_LOOKUPS {
-            last = peek(rest);
+            last = PEEKED[(rest >> (64 - PEEK_BITS)) as usize];
             symbols |= last.symbols() << (taken >> 8);
             taken += last.taken();
             rest = rest.wrapping_shl(last.0);
         }
-        decoded[at..at + ROUND_BYTES].copy_from_slice(&symbols.to_le_bytes());
-        at += (taken >> 11) as usize;
-        bit += (taken & 0xff) as usize;
-        if last.0 == Peeked::NONE.0 {
-            let bits_left = (encoded_bytes * 8).checked_sub(bit)?;
-            let rest = window(block, bit, bits_left);
-            // Padding: ones to the end, and ones behind it.
-            if rest == u64::MAX {
-                return (bits_left < 8).then_some(Decoded { bytes: at, has_control });
-            }
-            let (symbol, bits) = long(rest)?;
-            // The codes of control characters are long.
-            has_control |= symbol < b' ';
-            decoded[at] = symbol;
-            at += 1;
-            bit += bits;
-        }
+        Round { symbols, taken, rest, is_whole: last.0 != Peeked::NONE.0 }
+    }
+
+    #[inline(always)]
+    fn bits(&self) -> u32 {
+        self.taken & 0xff
+    }
+
+    #[inline(always)]
+    fn symbol_count(&self) -> usize {
+        (self.taken >> 11) as usize
     }
 }
 
@@ -245,12 +301,6 @@ fn window(block: &[u8], bit: usize, bits_left: usize) -> u64 {
 #[inline(never)]
 fn few_octets(rest: &[u8]) -> u64 {
     rest.iter().rev().fold(0, |sum, octet| sum >> 8 | u64::from(*octet) << 56)
-}
-
-/// What a window begins with.
-#[inline(always)]
-fn peek(window: u64) -> Peeked {
-    PEEKED[(window >> (64 - PEEK_BITS)) as usize]
 }
 
 /// The first symbol of a window, and the bits of its code. `None` for [`END`].

@@ -198,7 +198,11 @@ impl Decoder {
             let (name, rest) = string(rest, scratch, &mut decoded_bytes)?;
             (name, Name::of(name.bytes(scratch)), name.has_control(), rest)
         } else {
-            let (name, known, has_control) = self.name(index, scratch, &mut decoded_bytes)?;
+            let place = (index as usize).wrapping_sub(1);
+            let (name, known, has_control) = match static_table::FIELDS.get(place) {
+                Some(entry) => (Text::Lent(entry.name), entry.known, false),
+                None => self.inserted_name(place, scratch, &mut decoded_bytes)?,
+            };
             (name, known, has_control, rest)
         };
         let (value, rest) = string(rest, scratch, &mut decoded_bytes)?;
@@ -225,19 +229,15 @@ impl Decoder {
         (is_index && !self.table.is_whole()).then_some(Field::UNKNOWN).ok_or(Fault::Index)
     }
 
-    /// The name of an index, which one it is, and whether it has a control character. One of the
-    /// dynamic table is copied into `scratch`, since an insertion may evict its entry.
-    #[inline]
-    fn name(
+    /// The name of an entry of the dynamic table, which one it is, and whether it has a control
+    /// character. It is copied into `scratch`, since an insertion may evict its entry.
+    #[inline(never)]
+    fn inserted_name(
         &self,
-        index: u32,
+        place: usize,
         scratch: &mut Vec<u8>,
         decoded_bytes: &mut usize,
     ) -> Result<(Text<'static>, Name, bool), Fault> {
-        let place = (index as usize).wrapping_sub(1);
-        if let Some(entry) = static_table::FIELDS.get(place) {
-            return Ok((Text::Lent(entry.name), entry.known, false));
-        }
         let entry = match self.inserted(place) {
             Some(entry) => entry,
             None => self.missing(place)?,
