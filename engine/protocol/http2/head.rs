@@ -13,6 +13,7 @@
 //! CR, LF and NUL, which HTTP/2 forbids in names and values (RFC 9113 section 8.2.1), would break
 //! that form. They are written as the characters that depict them: U+240D, U+240A, U+2400.
 
+use super::buffer::Buffer;
 use super::hpack::{Field, Name, has_control};
 use crate::record::{Fields, Header, Span};
 use memchr::memchr3;
@@ -45,7 +46,7 @@ pub(super) enum Role {
 /// The head that is being written. Its memory is reused.
 #[derive(Debug)]
 pub(super) struct HeadText {
-    pub text: Vec<u8>,
+    pub text: Buffer,
     pub headers: Vec<Header>,
     pub fields: Fields,
     pub start_line_bytes: u32,
@@ -67,7 +68,7 @@ pub(super) struct HeadText {
     /// before the text begins.
     room_bytes: usize,
     /// The values of pseudo-fields, of which the next ones are ranges.
-    pseudo: Vec<u8>,
+    pseudo: Buffer,
     method: Span,
     target: Span,
     authority: Span,
@@ -85,7 +86,7 @@ pub(super) struct HeadText {
 impl Default for HeadText {
     fn default() -> HeadText {
         HeadText {
-            text: Vec::new(),
+            text: Buffer::default(),
             headers: Vec::new(),
             fields: Fields::NONE,
             start_line_bytes: 0,
@@ -99,7 +100,7 @@ impl Default for HeadText {
             wants_headers: false,
             bytes_max: 0,
             room_bytes: 0,
-            pseudo: Vec::new(),
+            pseudo: Buffer::default(),
             method: Span::ABSENT,
             target: Span::ABSENT,
             authority: Span::ABSENT,
@@ -155,7 +156,12 @@ impl HeadText {
             | Name::Referer
             | Name::ContentType
             | Name::Server
-            | Name::Location => self.shown_field(field),
+            | Name::Location => {
+                if !self.is_begun {
+                    self.begin_text();
+                }
+                self.shown_field(field);
+            }
             _ => self.pseudo_field(field),
         }
     }
@@ -196,11 +202,11 @@ impl HeadText {
         let kept = &value[..value.len().min(room)];
         self.is_cut |= kept.len() < value.len();
         if field.has_control {
-            self.is_conflict |= append_line_safe(kept, &mut self.pseudo);
-        } else {
-            self.pseudo.extend_from_slice(kept);
+            self.is_conflict |= append_pseudo_safe(kept, &mut self.pseudo, slot);
+            return;
         }
-        *slot = Span::new(start, self.pseudo.len());
+        *slot = Span::at(start, kept.len());
+        self.pseudo.put(kept);
     }
 
     #[inline(never)]
@@ -279,41 +285,43 @@ impl HeadText {
 
     /// One of them, whose line begins with `front`. The first one counts.
     #[inline(always)]
-    fn shown(
+    fn shown<const N: usize>(
         &mut self,
-        front: &'static [u8],
+        front: &'static [u8; N],
         field: &Field<'_>,
         slot: impl Fn(&mut Fields) -> &mut Span,
     ) {
-        let Some(value) = self.append_shown(front, field) else { return };
-        let slot = slot(&mut self.fields);
-        if slot.is_absent() {
-            *slot = value;
+        let (_, value) = field.texts();
+        let rest_bytes = self.room_bytes.checked_sub(N + value.len() + 2);
+        match rest_bytes.filter(|_| !field.has_control && !self.wants_headers) {
+            Some(rest_bytes) => {
+                self.room_bytes = rest_bytes;
+                let found = Span::at(self.text.len() + N, value.len());
+                let slot = slot(&mut self.fields);
+                *slot = if slot.is_absent() { found } else { *slot };
+                self.text.put_line(front, value);
+            }
+            None => {
+                if let Some(found) = self.take_line(field) {
+                    let slot = slot(&mut self.fields);
+                    *slot = if slot.is_absent() { found } else { *slot };
+                }
+            }
         }
     }
 
-    /// Appends the line of a field that begins with `front`, if there is room. Returns its value.
-    #[inline(always)]
-    fn append_shown(&mut self, front: &'static [u8], field: &Field<'_>) -> Option<Span> {
+    /// Appends the line of a field, if there is room. Returns its value.
+    #[inline(never)]
+    fn take_line(&mut self, field: &Field<'_>) -> Option<Span> {
         let (name, value) = field.texts();
-        if !self.take_room(front.len() + value.len() + 2) {
-            return None;
-        }
-        if field.has_control {
-            return Some(self.append_doubtful_line(name, value).value);
-        }
-        let start = self.text.len();
-        self.text.extend_from_slice(front);
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(b"\r\n");
-        let name = Span::at(start, front.len() - 2);
-        Some(self.keep(Header { name, value: Span::at(start + front.len(), value.len()) }).value)
+        let has_room = self.take_room(name.len() + value.len() + 4);
+        has_room.then(|| self.append_line(name, value, field.has_control).value)
     }
 
     /// A `host` field beside `:authority` must say the same (RFC 9113 section 8.3.1).
     #[inline(never)]
     fn host(&mut self, field: &Field<'_>) {
-        let Some(value) = self.append_shown(b"host: ", field) else { return };
+        let Some(value) = self.take_line(field) else { return };
         if self.fields.host.is_absent() {
             self.fields.host = value;
         } else if self.fields.host.of(&self.text) != value.of(&self.text) {
@@ -321,22 +329,16 @@ impl HeadText {
         }
     }
 
+    #[inline(never)]
     fn append_line(&mut self, name: &[u8], value: &[u8], has_control: bool) -> Header {
         if has_control {
             return self.append_doubtful_line(name, value);
         }
-        let text = &mut self.text;
-        // Once, instead of for each part.
-        text.reserve(name.len() + value.len() + 4);
-        let start = text.len();
-        text.extend_from_slice(name);
-        let name_end = text.len();
-        text.extend_from_slice(b": ");
-        let value_start = text.len();
-        text.extend_from_slice(value);
-        let value = Span::new(value_start, text.len());
-        text.extend_from_slice(b"\r\n");
-        self.keep(Header { name: Span::new(start, name_end), value })
+        let start = self.text.len();
+        self.text.put(name);
+        self.text.put_line(b": ", value);
+        let value = Span::at(start + name.len() + 2, value.len());
+        self.keep(Header { name: Span::at(start, name.len()), value })
     }
 
     #[inline]
@@ -354,11 +356,11 @@ impl HeadText {
         let line_start = self.text.len();
         self.is_conflict |= append_line_safe(name, &mut self.text);
         let name = Span::new(line_start, self.text.len());
-        self.text.extend_from_slice(b": ");
+        self.text.put(b": ");
         let start = self.text.len();
         self.is_conflict |= append_line_safe(value, &mut self.text);
         let value = Span::new(start, self.text.len());
-        self.text.extend_from_slice(b"\r\n");
+        self.text.put(b"\r\n");
         // What depicts a character is longer than it.
         let more_bytes = self.text.len() - line_start - sent_bytes;
         self.room_bytes = self.room_bytes.saturating_sub(more_bytes);
@@ -394,6 +396,7 @@ impl HeadText {
     }
 
     /// Writes the start line, and the lines of the pseudo-fields.
+    #[inline(never)]
     fn begin_text(&mut self) {
         self.is_begun = true;
         match self.role() {
@@ -408,7 +411,7 @@ impl HeadText {
 
     fn request_line(&mut self) {
         self.fields.method = self.append_word(self.method);
-        self.text.push(b' ');
+        self.text.put(b" ");
         // That of CONNECT is the authority.
         let start = self.text.len();
         self.fields.target = self.append_word(self.target);
@@ -417,7 +420,7 @@ impl HeadText {
             let is_connect = self.fields.method.of(&self.text) == Some(b"CONNECT");
             if is_connect && self.protocol_value.is_absent() {
                 self.text.truncate(start);
-                self.text.extend_from_slice(authority);
+                self.text.put(authority);
             }
         }
         if self.is_cut {
@@ -426,7 +429,7 @@ impl HeadText {
             return;
         }
         self.fields.version = Span::at(self.text.len() + 1, VERSION.len());
-        self.text.extend_from_slice(b" HTTP/2\r\n");
+        self.text.put(b" HTTP/2\r\n");
         self.start_line_bytes = self.text.len() as u32;
         self.scheme = self.pseudo_line(b":scheme: ", self.scheme_value);
         self.connect_protocol = self.pseudo_line(b":protocol: ", self.protocol_value);
@@ -442,23 +445,24 @@ impl HeadText {
         match (self.has_status, self.status_digits) {
             (true, [a, b, c]) => {
                 let line = [b'H', b'T', b'T', b'P', b'/', b'2', b' ', a, b, c, b'\r', b'\n'];
-                self.text.extend_from_slice(&line);
+                self.text.put(&line);
             }
-            (false, _) => self.text.extend_from_slice(b"HTTP/2 -\r\n"),
+            (false, _) => self.text.put(b"HTTP/2 -\r\n"),
         }
         self.start_line_bytes = self.text.len() as u32;
     }
 
     /// Appends a pseudo-field's value, or `-` if it is not known. Returns where it is.
+    #[inline(always)]
     fn append_word(&mut self, value: Span) -> Span {
         let start = self.text.len();
         match value.of(&self.pseudo) {
             Some(value) => {
-                self.text.extend_from_slice(value);
+                self.text.put(value);
                 Span::at(start, value.len())
             }
             None => {
-                self.text.push(b'-');
+                self.text.put(b"-");
                 Span::ABSENT
             }
         }
@@ -467,12 +471,10 @@ impl HeadText {
     /// Appends the line of a pseudo-field. `front` is its name, `: ` included. The value was made
     /// safe before.
     #[inline(always)]
-    fn pseudo_line(&mut self, front: &'static [u8], value: Span) -> Span {
+    fn pseudo_line<const N: usize>(&mut self, front: &'static [u8; N], value: Span) -> Span {
         let Some(value) = value.of(&self.pseudo) else { return Span::ABSENT };
-        self.text.extend_from_slice(front);
-        let start = self.text.len();
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(b"\r\n");
+        let start = self.text.len() + N;
+        self.text.put_line(front, value);
         Span::at(start, value.len())
     }
 
@@ -483,7 +485,7 @@ impl HeadText {
         }
         self.is_cut |= is_cut;
         if !self.is_cut {
-            self.text.extend_from_slice(b"\r\n");
+            self.text.put(b"\r\n");
         }
     }
 }
@@ -493,28 +495,38 @@ pub(super) fn headless() -> (&'static [u8], Fields) {
     (VERSION, Fields { version: Span::new(0, VERSION.len()), ..Fields::NONE })
 }
 
+/// Appends the value of a pseudo-field with controls, and keeps its place.
+#[cold]
+#[inline(never)]
+fn append_pseudo_safe(value: &[u8], out: &mut Buffer, place: &mut Span) -> bool {
+    let start = out.len();
+    let is_broken = append_line_safe(value, out);
+    *place = Span::new(start, out.len());
+    is_broken
+}
+
 /// Appends `value` so that it can break neither a line nor a head. Returns whether anything in it
 /// would.
 #[inline]
-fn append_line_safe(value: &[u8], out: &mut Vec<u8>) -> bool {
+fn append_line_safe(value: &[u8], out: &mut Buffer) -> bool {
     if has_break(value) {
         append_without_breaks(value, out);
         return true;
     }
-    out.extend_from_slice(value);
+    out.put(value);
     false
 }
 
 #[cold]
-fn append_without_breaks(value: &[u8], out: &mut Vec<u8>) {
+fn append_without_breaks(value: &[u8], out: &mut Buffer) {
     let mut rest = value;
     while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
-        out.extend_from_slice(&rest[..at]);
+        out.put(&rest[..at]);
         // The Unicode block of control pictures has their order.
-        out.extend_from_slice(&[0xe2, 0x90, 0x80 + rest[at]]);
+        out.put(&[0xe2, 0x90, 0x80 + rest[at]]);
         rest = &rest[at + 1..];
     }
-    out.extend_from_slice(rest);
+    out.put(rest);
 }
 
 /// Whether a name or value has a CR, LF or NUL.

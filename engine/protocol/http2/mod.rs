@@ -15,6 +15,7 @@
 
 mod active;
 mod block;
+mod buffer;
 mod connection;
 mod connection_error;
 mod exchanges;
