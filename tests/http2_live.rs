@@ -70,8 +70,7 @@ mod root {
     fn play(streams: &mut [TcpStream; 2], sent: &[(Side, Vec<u8>)]) {
         for (side, bytes) in sent {
             let [client, server] = streams;
-            let (from, to) =
-                if *side == Side::Client { (client, server) } else { (server, client) };
+            let (from, to) = if *side == Side::Client { (client, server) } else { (server, client) };
             let mut read = vec![0; bytes.len()];
             std::thread::scope(|scope| {
                 scope.spawn(|| from.write_all(bytes).expect("the peer reads"));
@@ -179,8 +178,7 @@ mod root {
         for (half, streams, dialogue) in &mut all {
             play(streams, &dialogue.sent[*half..]);
         }
-        let all: Vec<_> =
-            all.into_iter().map(|(_, it, dialogue)| (port_of(&it), dialogue)).collect();
+        let all: Vec<_> = all.into_iter().map(|(_, it, dialogue)| (port_of(&it), dialogue)).collect();
         let told = told(&wire, running, true);
         assert_all_true(&told, &all);
         let is_known = |it: &&Value| it["target"].is_string() && it["status"].is_u64();

@@ -5,8 +5,8 @@ use std::ops::Deref;
 /// How much it can hold at least, once there is anything.
 const LEN_BYTES_MIN: usize = 512;
 
-/// Bytes that are appended. Unlike a vector's, its length is set before bytes are copied: so the copy
-/// is the last thing that is done, and what appends short values has no register to keep.
+/// Bytes that are appended. Unlike that of a vector, the length is set before bytes are copied: so
+/// the copy comes last, and a function that appends a short value has no registers to keep.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     /// Zeros or old bytes behind `len_bytes`.
