@@ -42,7 +42,8 @@ impl Measurement for CpuTime {
 
     /// It is in nanoseconds, as wall time is.
     fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
+        const WALL_TIME: &WallTime = &WallTime;
+        WALL_TIME.formatter()
     }
 }
 
