@@ -533,7 +533,8 @@ impl Http2Connection {
         }
         let exchange = pool.exchange(stream.exchange);
         let is_whole = exchange.request.is_ended && exchange.response.is_ended;
-        for side in if is_whole { 0..0 } else { 0..2 } {
+        let sides = if is_whole { 0..0 } else { 0..2 };
+        for side in sides {
             let message = exchange.message_mut(side == self.client.index());
             let may_have_lost = stream.losses[side] != self.sides[side].framer.losses;
             if !message.is_ended && may_have_lost {
