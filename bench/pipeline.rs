@@ -12,6 +12,7 @@ use http2::{DATA, END_HEADERS, END_STREAM, HEADERS, Talk, WHOLE, fields, frame};
 use httplines::capture::pcap::PcapSource;
 use httplines::config::{Config, Input};
 use httplines::ids::IfaceNames;
+use measure::{CpuTime, by_cpu_time};
 use std::sync::Arc;
 
 mod allocations;
@@ -31,6 +32,8 @@ mod hpack;
 #[path = "../tests/support/http2.rs"]
 #[allow(dead_code)]
 mod http2;
+#[allow(dead_code)]
+mod measure;
 #[path = "../tests/support/packet.rs"]
 #[allow(dead_code)]
 mod packet;
@@ -177,7 +180,7 @@ fn fixture(connections: u8, script: Script) -> Arc<Fixture> {
     Arc::new(Fixture::new(&mut source, &names).expect("a whole capture"))
 }
 
-fn shard(criterion: &mut Criterion) {
+fn shard(criterion: &mut Criterion<CpuTime>) {
     let config = Config::new(Input::Stdin);
     let mut group = criterion.benchmark_group("shard");
     let workloads: [(&str, u8, Script); 6] = [
@@ -216,5 +219,5 @@ fn shard(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(pipeline, shard);
+criterion_group!(name = pipeline; config = by_cpu_time(); targets = shard);
 criterion_main!(pipeline);

@@ -17,12 +17,13 @@ use httplines::protocol::{ConnectionState, Context, FlowRef, Shared};
 use httplines::record::{Event, EventSink, JsonFormat, Wants};
 use httplines::sys::ring::{Ring, RingFrame};
 use httplines::time::TimestampNs;
-use measure::measure;
+use measure::{CpuTime, by_cpu_time, measure};
 use packet::Packet;
 use std::hint::black_box;
 use std::path::Path;
 
 mod allocations;
+mod clock;
 #[path = "../tests/support/exchange.rs"]
 #[allow(dead_code)]
 mod exchange;
@@ -43,7 +44,7 @@ const SEGMENT_BYTES: usize = 1460;
 const NOW: TimestampNs = TimestampNs(exchange::START_NS);
 
 /// Walks the blocks of a ring and hands them back; the header of each frame is read.
-fn ring_walk(criterion: &mut Criterion) {
+fn ring_walk(criterion: &mut Criterion<CpuTime>) {
     const BLOCK_BYTES: usize = 1 << 20;
     let mut group = criterion.benchmark_group("ring_walk");
     for (name, frame_bytes, block_count) in
@@ -77,7 +78,7 @@ fn ring_walk(criterion: &mut Criterion) {
 }
 
 /// Decodes a frame to a segment.
-fn decode(criterion: &mut Criterion) {
+fn decode(criterion: &mut Criterion<CpuTime>) {
     let (v4, v6) = (("10.0.0.1:4242", "10.0.0.2:80"), ("[fd00::1]:4242", "[fd00::2]:80"));
     let tcp = |(client, server): (&str, &str)| {
         let address = |text: &str| text.parse().expect("an address");
@@ -167,7 +168,7 @@ fn table(flow_count: u32) -> (FlowTable<ConnectionState>, FlowIndex) {
 
 /// Looks up the flow of a segment among a million: one of a few that were looked up just before, or
 /// any.
-fn flow_lookup(criterion: &mut Criterion) {
+fn flow_lookup(criterion: &mut Criterion<CpuTime>) {
     const FLOW_COUNT: u32 = 1 << 20;
     let (mut table, _) = table(FLOW_COUNT);
     let mut group = criterion.benchmark_group("flow_lookup");
@@ -186,7 +187,7 @@ fn flow_lookup(criterion: &mut Criterion) {
 }
 
 /// Reassembles in-order payload of one connection; a call is two full segments.
-fn reassembly(criterion: &mut Criterion) {
+fn reassembly(criterion: &mut Criterion<CpuTime>) {
     let payload = vec![b'x'; SEGMENT_BYTES];
     let step = SEGMENT_BYTES as u32;
     let mut group = criterion.benchmark_group("reassembly");
@@ -210,7 +211,7 @@ fn reassembly(criterion: &mut Criterion) {
 }
 
 /// Parses a head from its first byte to its empty line.
-fn head(criterion: &mut Criterion) {
+fn head(criterion: &mut Criterion<CpuTime>) {
     let exchange = exchange::typical();
     let mut group = criterion.benchmark_group("head");
     for (name, message) in [("request", exchange.request), ("response", exchange.response)] {
@@ -231,7 +232,8 @@ fn decode_blocks(decoder: &mut HpackDecoder, blocks: &Blocks, scratch: &mut Vec<
     for block in blocks {
         let decoded = decoder.block(black_box(block), scratch, |field| {
             let len_bytes = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
-            decoded_bytes += len_bytes(black_box(field.name)) + len_bytes(black_box(field.value));
+            decoded_bytes +=
+                len_bytes(black_box(field.name())) + len_bytes(black_box(field.value()));
         });
         decoded.expect("a valid block");
     }
@@ -259,7 +261,7 @@ fn stories(encoder: &str) -> Option<Vec<Blocks>> {
 }
 
 /// Decodes the header blocks of a connection; the throughput is that of names and values.
-fn header_blocks(criterion: &mut Criterion) {
+fn header_blocks(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("hpack");
     let mut scratch = Vec::new();
     type Fields = fn(&mut Random) -> Vec<Pair>;
@@ -346,7 +348,7 @@ impl FedConnection {
 }
 
 /// A request and its response without a body, from in-order bytes to a finished exchange.
-fn conversation(criterion: &mut Criterion) {
+fn conversation(criterion: &mut Criterion<CpuTime>) {
     let exchange = exchange::typical();
     let request = exchange.request.text;
     let response = b"HTTP/1.1 304 Not Modified\r\nServer: nginx/1.29.3\r\nETag: \"6a1f\"\r\n\r\n";
@@ -364,7 +366,7 @@ fn conversation(criterion: &mut Criterion) {
 }
 
 /// Skips bytes of an endless body, in segments.
-fn framing(criterion: &mut Criterion) {
+fn framing(criterion: &mut Criterion<CpuTime>) {
     let plain = vec![b'x'; 3 * SEGMENT_BYTES];
     let chunks =
         |bytes: usize, count| format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes)).repeat(count);
@@ -390,7 +392,7 @@ fn framing(criterion: &mut Criterion) {
 }
 
 /// Formats an exchange as a JSON line, in a batch of 256 KiB that starts over when it is full.
-fn json_line(criterion: &mut Criterion) {
+fn json_line(criterion: &mut Criterion<CpuTime>) {
     let key = exchange::key_v4();
     let flow = exchange::flow(&key);
     let names = IfaceNames::default();
@@ -422,15 +424,16 @@ fn json_line(criterion: &mut Criterion) {
 }
 
 criterion_group!(
-    stages,
-    ring_walk,
-    decode,
-    flow_lookup,
-    reassembly,
-    head,
-    header_blocks,
-    conversation,
-    framing,
-    json_line
+    name = stages;
+    config = by_cpu_time();
+    targets = ring_walk,
+        decode,
+        flow_lookup,
+        reassembly,
+        head,
+        header_blocks,
+        conversation,
+        framing,
+        json_line
 );
 criterion_main!(stages);

@@ -214,7 +214,8 @@ impl Http2Connection {
         is_cut: bool,
         when: TimestampNs,
     ) {
-        let expected = self.expected(cx, direction, info);
+        let at = self.streams.find(info.stream);
+        let expected = self.expected(cx, direction, info, at);
         let wants_headers = cx.shared.recorder.wants_headers();
         let Scratch { strings, head } = &mut cx.shared.http2;
         head.begin(expected, cx.shared.limits.head_bytes_max, wants_headers);
@@ -229,29 +230,32 @@ impl Http2Connection {
         head.end(is_cut || is_faulty);
         head.is_conflict |= is_faulty;
         side.count_table(&mut cx.shared.recorder.pool);
-        let stats = &mut cx.shared.stats.http2;
-        stats.blocks_faulty += u64::from(is_faulty);
-        stats.blocks_cut += u64::from(head.is_cut && !is_cut && !is_faulty);
-        stats.fields_unknown += u64::from(head.unknown_count);
-        if is_cut || is_faulty {
-            self.note_lost_block(cx);
+        if head.is_cut || head.unknown_count > 0 {
+            let stats = &mut cx.shared.stats.http2;
+            stats.blocks_faulty += u64::from(is_faulty);
+            stats.blocks_cut += u64::from(head.is_cut && !is_cut && !is_faulty);
+            stats.fields_unknown += u64::from(head.unknown_count);
+            if is_cut || is_faulty {
+                self.note_lost_block(cx);
+            }
         }
-        self.message(cx, direction, info, when);
+        self.message(cx, direction, info, at, when);
     }
 
-    /// What the header block may be.
+    /// What the header block may be. Its stream is at `at`, if it is open.
     fn expected<S>(
         &self,
         cx: &mut Context<'_, S>,
         direction: Direction,
         info: &BlockInfo,
+        at: Option<usize>,
     ) -> Expected {
         let side = &self.sides[direction.index()];
         let is_request = self.is_client(direction);
         if info.is_promise {
             return Expected::Request;
         }
-        let is_certain = match self.streams.find(info.stream).and_then(|at| self.streams.get(at)) {
+        let is_certain = match at.and_then(|at| self.streams.get(at)) {
             Some(stream) if stream.has_head[direction.index()] => {
                 let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
                 // What had no known status may have been interim: only a head has one.

@@ -31,12 +31,13 @@ impl Http2Connection {
         exchange.message_mut(self.is_client(direction))
     }
 
-    /// A header block was decoded, which ended at `when`.
+    /// A header block was decoded, which ended at `when`. Its stream is at `at`, if it is open.
     pub(super) fn message<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
         direction: Direction,
         info: &BlockInfo,
+        at: Option<usize>,
         when: TimestampNs,
     ) {
         let role = cx.shared.http2.head.role();
@@ -55,7 +56,8 @@ impl Http2Connection {
             Role::Response => is_request,
             Role::Trailers | Role::Unclear => false,
         };
-        let Some(at) = self.stream_at(cx, info.stream, sender, &info.first) else { return };
+        let at = at.or_else(|| self.begin_stream(cx, info.stream, sender, &info.first));
+        let Some(at) = at else { return };
         let Some(stream) = self.streams.get(at).copied() else { return };
         let unknown_count = cx.shared.http2.head.unknown_count;
         let is_conflict = cx.shared.http2.head.is_conflict || is_contrary;
@@ -106,9 +108,17 @@ impl Http2Connection {
         direction: Direction,
         first: &SegmentMeta,
     ) -> Option<usize> {
-        if let Some(at) = self.streams.find(id) {
-            return Some(at);
-        }
+        self.streams.find(id).or_else(|| self.begin_stream(cx, id, direction, first))
+    }
+
+    /// The same for a stream that is not open.
+    fn begin_stream<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        id: u32,
+        direction: Direction,
+        first: &SegmentMeta,
+    ) -> Option<usize> {
         if id == 0 || !self.streams.is_new(id) {
             return None;
         }
@@ -542,7 +552,9 @@ impl Http2Connection {
             return pool.give_back(stream.exchange);
         }
         let exchange = pool.exchange(stream.exchange);
-        for side in 0..2 {
+        let is_whole = exchange.request.is_ended && exchange.response.is_ended;
+        let sides = if is_whole { 0..0 } else { 0..2 };
+        for side in sides {
             let message = exchange.message_mut(side == self.client.index());
             let may_have_lost = stream.losses[side] != self.sides[side].framer.losses;
             if !message.is_ended && may_have_lost {

@@ -13,9 +13,10 @@
 //! CR, LF and NUL, which HTTP/2 forbids in names and values (RFC 9113 section 8.2.1), would break
 //! that form. They are written as the characters that depict them: U+240D, U+240A, U+2400.
 
-use super::hpack::{Field, Name, has_control};
+use super::breaks::{append_line_safe, has_break, is_binary};
+use super::buffer::Buffer;
+use super::hpack::{Field, Name};
 use crate::record::{Fields, Header, Span};
-use memchr::memchr3;
 
 const VERSION: &[u8] = b"HTTP/2";
 
@@ -42,9 +43,6 @@ pub(super) enum Role {
     Unclear,
 }
 
-/// A value in `HeadText::pseudo`; `None` if there is no such field.
-type Pseudo = Option<(usize, usize)>;
-
 /// The fields of gRPC, ranges of the text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GrpcSpans {
@@ -61,7 +59,7 @@ impl GrpcSpans {
 /// The head that is being written. Its memory is reused.
 #[derive(Debug)]
 pub(super) struct HeadText {
-    pub text: Vec<u8>,
+    pub text: Buffer,
     pub headers: Vec<Header>,
     pub fields: Fields,
     pub start_line_bytes: u32,
@@ -81,14 +79,18 @@ pub(super) struct HeadText {
     expected: Expected,
     wants_headers: bool,
     bytes_max: usize,
-    /// Lines that are not in the text, since nobody wants them.
-    left_out_bytes: usize,
-    pseudo: Vec<u8>,
-    method: Pseudo,
-    target: Pseudo,
-    authority: Pseudo,
-    scheme_value: Pseudo,
-    protocol_value: Pseudo,
+    /// What further lines may take, also those that are not in the text since nobody wants them. 0
+    /// before the text begins.
+    room_bytes: usize,
+    /// The values of pseudo-fields, of which the next ones are ranges.
+    pseudo: Buffer,
+    method: Span,
+    target: Span,
+    authority: Span,
+    scheme_value: Span,
+    protocol_value: Span,
+    /// The digits of `status`.
+    status_digits: [u8; 3],
     has_status: bool,
     /// There are several values of `grpc-status`.
     has_status_conflict: bool,
@@ -96,13 +98,12 @@ pub(super) struct HeadText {
     is_begun: bool,
     /// The first field of the block is not known.
     is_first_unknown: bool,
-    has_fields: bool,
 }
 
 impl Default for HeadText {
     fn default() -> HeadText {
         HeadText {
-            text: Vec::new(),
+            text: Buffer::default(),
             headers: Vec::new(),
             fields: Fields::NONE,
             start_line_bytes: 0,
@@ -116,18 +117,18 @@ impl Default for HeadText {
             expected: Expected::HeadOrTrailers,
             wants_headers: false,
             bytes_max: 0,
-            left_out_bytes: 0,
-            pseudo: Vec::new(),
-            method: None,
-            target: None,
-            authority: None,
-            scheme_value: None,
-            protocol_value: None,
+            room_bytes: 0,
+            pseudo: Buffer::default(),
+            method: Span::ABSENT,
+            target: Span::ABSENT,
+            authority: Span::ABSENT,
+            scheme_value: Span::ABSENT,
+            protocol_value: Span::ABSENT,
+            status_digits: [0; 3],
             has_status: false,
             has_status_conflict: false,
             is_begun: false,
             is_first_unknown: false,
-            has_fields: false,
         }
     }
 }
@@ -142,12 +143,13 @@ impl HeadText {
         (self.scheme, self.connect_protocol) = (Span::ABSENT, Span::ABSENT);
         self.grpc = GrpcSpans::NONE;
         (self.start_line_bytes, self.status, self.unknown_count) = (0, 0, 0);
-        self.left_out_bytes = 0;
+        self.room_bytes = 0;
         (self.is_conflict, self.is_cut, self.has_status) = (false, false, false);
         self.has_status_conflict = false;
-        (self.is_begun, self.is_first_unknown, self.has_fields) = (false, false, false);
-        (self.method, self.target, self.authority) = (None, None, None);
-        (self.scheme_value, self.protocol_value) = (None, None);
+        (self.is_begun, self.is_first_unknown) = (false, false);
+        let none = Span::ABSENT;
+        (self.method, self.target, self.authority) = (none, none, none);
+        (self.scheme_value, self.protocol_value) = (none, none);
         (self.expected, self.bytes_max, self.wants_headers) = (expected, bytes_max, wants_headers);
     }
 
@@ -156,44 +158,58 @@ impl HeadText {
     pub fn field(&mut self, field: Field<'_>) {
         match field.known {
             Name::Other => self.other_field(&field),
-            _ => self.named_field(field),
+            _ => {
+                // Of its own, so that it is in memory only here.
+                let named = field;
+                self.named_field(&named);
+            }
         }
-        self.has_fields = true;
     }
 
     /// A field that is more than a line, or not even known.
     #[inline(never)]
-    fn named_field(&mut self, field: Field<'_>) {
-        let value = field.value.unwrap_or_default();
+    fn named_field(&mut self, field: &Field<'_>) {
         match field.known {
-            Name::Host => self.shown_field(b"host: ", &field),
-            Name::UserAgent => self.shown_field(b"user-agent: ", &field),
-            Name::Referer => self.shown_field(b"referer: ", &field),
-            Name::ContentType => self.shown_field(b"content-type: ", &field),
-            Name::Server => self.shown_field(b"server: ", &field),
-            Name::Location => self.shown_field(b"location: ", &field),
-            Name::GrpcStatus => self.shown_field(b"grpc-status: ", &field),
-            Name::GrpcMessage => self.shown_field(b"grpc-message: ", &field),
-            Name::GrpcEncoding => self.shown_field(b"grpc-encoding: ", &field),
-            Name::Status => self.status_field(value),
+            Name::Status => self.status_field(field),
             Name::Unknown => self.unknown_field(),
-            _ => self.pseudo_field(field.known, value, field.has_control),
+            Name::Host
+            | Name::UserAgent
+            | Name::Referer
+            | Name::ContentType
+            | Name::Server
+            | Name::Location
+            | Name::GrpcStatus
+            | Name::GrpcMessage
+            | Name::GrpcEncoding => {
+                if !self.is_begun {
+                    self.begin_text();
+                }
+                self.shown_field(field);
+            }
+            _ => self.pseudo_field(field),
         }
     }
 
     #[cold]
     fn unknown_field(&mut self) {
+        // All others leave a trace.
+        let is_first = !self.is_begun
+            && !self.is_conflict
+            && self.unknown_count == 0
+            && self.role_shown().is_none()
+            && self.protocol_value.is_absent();
+        self.is_first_unknown |= is_first;
         self.unknown_count = self.unknown_count.saturating_add(1);
-        self.is_first_unknown |= !self.has_fields;
     }
 
-    fn pseudo_field(&mut self, name: Name, value: &[u8], has_control: bool) {
+    #[inline(never)]
+    fn pseudo_field(&mut self, field: &Field<'_>) {
         if self.is_begun {
             // They must come first (RFC 9113 section 8.3).
             self.is_conflict = true;
             return;
         }
-        let slot = match name {
+        let slot = match field.known {
             Name::Method => &mut self.method,
             Name::Path => &mut self.target,
             Name::Authority => &mut self.authority,
@@ -201,58 +217,69 @@ impl HeadText {
             Name::Protocol => &mut self.protocol_value,
             _ => return self.is_conflict = true,
         };
-        if slot.is_some() {
+        if !slot.is_absent() {
             return self.is_conflict = true;
         }
+        let (_, value) = field.texts();
         let start = self.pseudo.len();
         let room = self.bytes_max.saturating_sub(start);
         let kept = &value[..value.len().min(room)];
         self.is_cut |= kept.len() < value.len();
-        if has_control {
-            self.is_conflict |= append_line_safe(kept, &mut self.pseudo);
-        } else {
-            self.pseudo.extend_from_slice(kept);
-        }
-        *slot = Some((start, self.pseudo.len()));
-    }
-
-    fn status_field(&mut self, value: &[u8]) {
-        if self.is_begun {
-            return self.is_conflict = true;
-        }
-        let digits = value.iter().map(|digit| u16::from(digit.wrapping_sub(b'0')));
-        let is_number = value.len() == 3 && digits.clone().all(|digit| digit < 10);
-        if self.has_status || !is_number || value[0] == b'0' {
-            self.is_conflict = true;
+        if field.has_control {
+            self.is_conflict |= append_pseudo_safe(kept, &mut self.pseudo, slot);
             return;
         }
-        (self.has_status, self.status) = (true, digits.fold(0, |sum, digit| sum * 10 + digit));
+        *slot = Span::at(start, kept.len());
+        self.pseudo.put(kept);
     }
 
-    /// Begins the text, if the field is the first that is no pseudo-field. Returns whether there is
-    /// room for its line.
+    #[inline(never)]
+    fn status_field(&mut self, field: &Field<'_>) {
+        match field.texts().1 {
+            &[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']
+                if !self.is_begun && !self.has_status =>
+            {
+                let [hundreds, tens, ones] = [a, b, c].map(|digit| u16::from(digit - b'0'));
+                self.status = hundreds * 100 + tens * 10 + ones;
+                (self.has_status, self.status_digits) = (true, [a, b, c]);
+            }
+            _ => self.is_conflict = true,
+        }
+    }
+
+    /// Whether there is room for a line. It is taken.
     #[inline(always)]
-    fn has_room(&mut self, name: &[u8], value: &[u8]) -> bool {
+    fn take_room(&mut self, line_bytes: usize) -> bool {
+        match self.room_bytes.checked_sub(line_bytes) {
+            Some(rest_bytes) => {
+                self.room_bytes = rest_bytes;
+                true
+            }
+            None => self.take_first_room(line_bytes),
+        }
+    }
+
+    /// The same if the text has not begun, since the field is the first that is no pseudo-field; or
+    /// if there is too little room, also for all that follows.
+    #[inline(never)]
+    fn take_first_room(&mut self, line_bytes: usize) -> bool {
         if !self.is_begun {
             self.begin_text();
         }
-        let line_bytes = name.len() + value.len() + 4;
-        let head_bytes = self.text.len() + self.left_out_bytes + line_bytes + 2;
-        self.is_cut |= head_bytes > self.bytes_max;
-        !self.is_cut
+        let rest_bytes = self.room_bytes.checked_sub(line_bytes);
+        self.room_bytes = rest_bytes.unwrap_or(0);
+        self.is_cut |= rest_bytes.is_none();
+        rest_bytes.is_some()
     }
 
     /// A field that records do not show by name.
     #[inline(always)]
     fn other_field(&mut self, field: &Field<'_>) {
-        let (name, value) = (field.name.unwrap_or_default(), field.value.unwrap_or_default());
-        if !self.has_room(name, value) {
-            return;
+        let (name, value) = field.texts();
+        if self.take_room(name.len() + value.len() + 4) && (self.wants_headers || field.has_control)
+        {
+            self.whole_field(field.has_control, name, value);
         }
-        if self.wants_headers || field.has_control {
-            return self.whole_field(field.has_control, name, value);
-        }
-        self.left_out_bytes += name.len() + value.len() + 4;
     }
 
     /// The same if all fields are wanted, or there are controls.
@@ -261,87 +288,97 @@ impl HeadText {
         if self.wants_headers {
             self.append_line(name, value, has_control);
         } else {
-            self.left_out_bytes += name.len() + value.len() + 4;
             self.is_conflict |= has_break(name) || has_break(value) && !is_binary(name, value);
         }
     }
 
-    /// A field that records show by name. Its line begins with `front`.
-    #[inline(always)]
-    fn shown_field(&mut self, front: &'static [u8], field: &Field<'_>) {
-        let (name, value) = (field.name.unwrap_or_default(), field.value.unwrap_or_default());
-        if !self.has_room(name, value) {
-            return;
-        }
-        let header = self.append_shown(front, value, field.has_control);
-        let slot = match field.known {
-            Name::Host => return self.host(header),
-            Name::UserAgent => &mut self.fields.user_agent,
-            Name::Referer => &mut self.fields.referer,
-            Name::ContentType => &mut self.fields.content_type,
-            Name::Server => &mut self.fields.server,
-            Name::Location => &mut self.fields.location,
-            Name::GrpcStatus => return self.grpc_status(header),
-            Name::GrpcMessage => &mut self.grpc.message,
-            Name::GrpcEncoding => &mut self.grpc.encoding,
-            _ => return,
-        };
-        if slot.is_absent() {
-            *slot = header.value;
+    /// A field that records show by name.
+    #[inline(never)]
+    fn shown_field(&mut self, field: &Field<'_>) {
+        match field.known {
+            Name::UserAgent => self.shown(b"user-agent: ", field, |it| &mut it.fields.user_agent),
+            Name::Referer => self.shown(b"referer: ", field, |it| &mut it.fields.referer),
+            Name::ContentType => {
+                self.shown(b"content-type: ", field, |it| &mut it.fields.content_type);
+            }
+            Name::Server => self.shown(b"server: ", field, |it| &mut it.fields.server),
+            Name::Location => self.shown(b"location: ", field, |it| &mut it.fields.location),
+            Name::GrpcMessage => self.shown(b"grpc-message: ", field, |it| &mut it.grpc.message),
+            Name::GrpcEncoding => self.shown(b"grpc-encoding: ", field, |it| &mut it.grpc.encoding),
+            Name::GrpcStatus => self.grpc_status(field),
+            _ => self.host(field),
         }
     }
 
+    /// One of them, whose line begins with `front`. The first one counts.
+    #[inline(always)]
+    fn shown<const N: usize>(
+        &mut self,
+        front: &'static [u8; N],
+        field: &Field<'_>,
+        slot: impl Fn(&mut HeadText) -> &mut Span,
+    ) {
+        let (_, value) = field.texts();
+        let rest_bytes = self.room_bytes.checked_sub(N + value.len() + 2);
+        match rest_bytes.filter(|_| !field.has_control && !self.wants_headers) {
+            Some(rest_bytes) => {
+                self.room_bytes = rest_bytes;
+                let found = Span::at(self.text.len() + N, value.len());
+                let slot = slot(self);
+                *slot = if slot.is_absent() { found } else { *slot };
+                self.text.put_line(front, value);
+            }
+            None => {
+                if let Some(found) = self.take_line(field) {
+                    let slot = slot(self);
+                    *slot = if slot.is_absent() { found } else { *slot };
+                }
+            }
+        }
+    }
+
+    /// Appends the line of a field, if there is room. Returns its value.
+    #[inline(never)]
+    fn take_line(&mut self, field: &Field<'_>) -> Option<Span> {
+        let (name, value) = field.texts();
+        let has_room = self.take_room(name.len() + value.len() + 4);
+        has_room.then(|| self.append_line(name, value, field.has_control).value)
+    }
+
     /// A `host` field beside `:authority` must say the same (RFC 9113 section 8.3.1).
-    fn host(&mut self, header: Header) {
+    #[inline(never)]
+    fn host(&mut self, field: &Field<'_>) {
+        let Some(value) = self.take_line(field) else { return };
         if self.fields.host.is_absent() {
-            self.fields.host = header.value;
-        } else if self.fields.host.of(&self.text) != header.value.of(&self.text) {
+            self.fields.host = value;
+        } else if self.fields.host.of(&self.text) != value.of(&self.text) {
             self.is_conflict = true;
         }
     }
 
     /// There is one status. If there are several that differ, none is told.
-    fn grpc_status(&mut self, header: Header) {
+    #[inline(never)]
+    fn grpc_status(&mut self, field: &Field<'_>) {
+        let Some(value) = self.take_line(field) else { return };
         let status = &mut self.grpc.status;
         if status.is_absent() && !self.has_status_conflict {
-            *status = header.value;
-        } else if status.of(&self.text) != header.value.of(&self.text) {
+            *status = value;
+        } else if status.of(&self.text) != value.of(&self.text) {
             (self.is_conflict, self.has_status_conflict) = (true, true);
             *status = Span::ABSENT;
         }
     }
 
-    /// Appends the line of a field that records show by name. `front` is its name, `: ` included.
-    #[inline(always)]
-    fn append_shown(&mut self, front: &'static [u8], value: &[u8], has_control: bool) -> Header {
-        let name_bytes = front.len() - 2;
-        if has_control {
-            return self.append_doubtful_line(&front[..name_bytes], value);
-        }
-        let start = self.text.len();
-        self.text.extend_from_slice(front);
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(b"\r\n");
-        let name = Span::at(start, name_bytes);
-        self.keep(Header { name, value: Span::at(start + front.len(), value.len()) })
-    }
-
+    #[inline(never)]
     fn append_line(&mut self, name: &[u8], value: &[u8], has_control: bool) -> Header {
         if has_control {
             return self.append_doubtful_line(name, value);
         }
-        let text = &mut self.text;
-        // Once, instead of for each part.
-        text.reserve(name.len() + value.len() + 4);
-        let start = text.len();
-        text.extend_from_slice(name);
-        let name_end = text.len();
-        text.extend_from_slice(b": ");
-        let value_start = text.len();
-        text.extend_from_slice(value);
-        let value = Span::new(value_start, text.len());
-        text.extend_from_slice(b"\r\n");
-        self.keep(Header { name: Span::new(start, name_end), value })
+        let start = self.text.len();
+        self.text.put(name);
+        self.text.put_line(b": ", value);
+        let value = Span::at(start + name.len() + 2, value.len());
+        self.keep(Header { name: Span::at(start, name.len()), value })
     }
 
     #[inline]
@@ -355,15 +392,19 @@ impl HeadText {
     /// The same for a line with controls.
     #[cold]
     fn append_doubtful_line(&mut self, name: &[u8], value: &[u8]) -> Header {
-        let start = self.text.len();
+        let sent_bytes = name.len() + value.len() + 4;
+        let line_start = self.text.len();
         self.is_conflict |= append_line_safe(name, &mut self.text);
         let may_break = is_binary(name, value);
-        let name = Span::new(start, self.text.len());
-        self.text.extend_from_slice(b": ");
+        let name = Span::new(line_start, self.text.len());
+        self.text.put(b": ");
         let start = self.text.len();
         self.is_conflict |= append_line_safe(value, &mut self.text) && !may_break;
         let value = Span::new(start, self.text.len());
-        self.text.extend_from_slice(b"\r\n");
+        self.text.put(b"\r\n");
+        // What depicts a character is longer than it.
+        let more_bytes = self.text.len() - line_start - sent_bytes;
+        self.room_bytes = self.room_bytes.saturating_sub(more_bytes);
         self.keep(Header { name, value })
     }
 
@@ -372,7 +413,7 @@ impl HeadText {
         let values = [self.method, self.target, self.scheme_value, self.authority];
         match self.has_status {
             true => Some(Role::Response),
-            false if values.iter().any(Option::is_some) => Some(Role::Request),
+            false if values.iter().any(|value| !value.is_absent()) => Some(Role::Request),
             false => None,
         }
     }
@@ -396,6 +437,7 @@ impl HeadText {
     }
 
     /// Writes the start line, and the lines of the pseudo-fields.
+    #[inline(never)]
     fn begin_text(&mut self) {
         self.is_begun = true;
         match self.role() {
@@ -403,19 +445,23 @@ impl HeadText {
             Role::Response => self.status_line(),
             Role::Trailers | Role::Unclear => {}
         }
+        // The line that ends the head takes two.
+        let taken_bytes = if self.is_cut { self.bytes_max } else { self.text.len() + 2 };
+        self.room_bytes = self.bytes_max.saturating_sub(taken_bytes);
     }
 
     fn request_line(&mut self) {
         self.fields.method = self.append_word(self.method);
-        self.text.push(b' ');
+        self.text.put(b" ");
         // That of CONNECT is the authority.
         let start = self.text.len();
         self.fields.target = self.append_word(self.target);
-        if let (None, Some((from, to))) = (self.target, self.authority) {
+        if let (true, Some(authority)) = (self.target.is_absent(), self.authority.of(&self.pseudo))
+        {
             let is_connect = self.fields.method.of(&self.text) == Some(b"CONNECT");
-            if is_connect && self.protocol_value.is_none() {
+            if is_connect && self.protocol_value.is_absent() {
                 self.text.truncate(start);
-                self.text.extend_from_slice(&self.pseudo[from..to]);
+                self.text.put(authority);
             }
         }
         if self.is_cut {
@@ -423,68 +469,54 @@ impl HeadText {
             self.start_line_bytes = self.text.len() as u32;
             return;
         }
-        self.text.push(b' ');
-        self.version();
-        self.end_start_line();
+        self.fields.version = Span::at(self.text.len() + 1, VERSION.len());
+        self.text.put(b" HTTP/2\r\n");
+        self.start_line_bytes = self.text.len() as u32;
         self.scheme = self.pseudo_line(b":scheme: ", self.scheme_value);
         self.connect_protocol = self.pseudo_line(b":protocol: ", self.protocol_value);
-        if let Some((start, end)) = self.authority {
-            let pseudo = std::mem::take(&mut self.pseudo);
-            let value = &pseudo[start..end];
-            self.fields.host = self.append_shown(b"host: ", value, has_control(value)).value;
-            self.pseudo = pseudo;
+        let start = self.text.len();
+        self.fields.host = self.pseudo_line(b"host: ", self.authority);
+        if self.wants_headers && !self.authority.is_absent() {
+            self.headers.push(Header { name: Span::at(start, 4), value: self.fields.host });
         }
     }
 
     fn status_line(&mut self) {
-        self.version();
-        self.text.push(b' ');
-        match self.status {
-            0 => self.text.push(b'-'),
-            status => {
-                let digits = [status / 100, status / 10 % 10, status % 10];
-                self.text.extend(digits.map(|digit| b'0' + digit as u8));
+        self.fields.version = Span::at(0, VERSION.len());
+        match (self.has_status, self.status_digits) {
+            (true, [a, b, c]) => {
+                let line = [b'H', b'T', b'T', b'P', b'/', b'2', b' ', a, b, c, b'\r', b'\n'];
+                self.text.put(&line);
             }
+            (false, _) => self.text.put(b"HTTP/2 -\r\n"),
         }
-        self.end_start_line();
-    }
-
-    fn version(&mut self) {
-        let start = self.text.len();
-        self.text.extend_from_slice(VERSION);
-        self.fields.version = Span::new(start, self.text.len());
-    }
-
-    fn end_start_line(&mut self) {
-        self.text.extend_from_slice(b"\r\n");
         self.start_line_bytes = self.text.len() as u32;
     }
 
     /// Appends a pseudo-field's value, or `-` if it is not known. Returns where it is.
-    fn append_word(&mut self, value: Pseudo) -> Span {
+    #[inline(always)]
+    fn append_word(&mut self, value: Span) -> Span {
         let start = self.text.len();
-        match value {
-            Some((from, to)) => {
-                self.text.extend_from_slice(&self.pseudo[from..to]);
-                Span::new(start, self.text.len())
+        match value.of(&self.pseudo) {
+            Some(value) => {
+                self.text.put(value);
+                Span::at(start, value.len())
             }
             None => {
-                self.text.push(b'-');
+                self.text.put(b"-");
                 Span::ABSENT
             }
         }
     }
 
-    /// Appends the line of a pseudo-field. `front` is its name, `: ` included.
+    /// Appends the line of a pseudo-field. `front` is its name, `: ` included. The value was made
+    /// safe before.
     #[inline(always)]
-    fn pseudo_line(&mut self, front: &'static [u8], value: Pseudo) -> Span {
-        let Some((from, to)) = value else { return Span::ABSENT };
-        self.text.extend_from_slice(front);
-        let start = self.text.len();
-        self.text.extend_from_slice(&self.pseudo[from..to]);
-        let span = Span::new(start, self.text.len());
-        self.text.extend_from_slice(b"\r\n");
-        span
+    fn pseudo_line<const N: usize>(&mut self, front: &'static [u8; N], value: Span) -> Span {
+        let Some(value) = value.of(&self.pseudo) else { return Span::ABSENT };
+        let start = self.text.len() + N;
+        self.text.put_line(front, value);
+        Span::at(start, value.len())
     }
 
     /// The block is over. If it `is_cut`, further fields were lost.
@@ -494,7 +526,7 @@ impl HeadText {
         }
         self.is_cut |= is_cut;
         if !self.is_cut {
-            self.text.extend_from_slice(b"\r\n");
+            self.text.put(b"\r\n");
         }
     }
 }
@@ -504,60 +536,12 @@ pub(super) fn headless() -> (&'static [u8], Fields) {
     (VERSION, Fields { version: Span::new(0, VERSION.len()), ..Fields::NONE })
 }
 
-/// Appends `value` so that it can break neither a line nor a head. Returns whether anything in it
-/// would.
-#[inline]
-fn append_line_safe(value: &[u8], out: &mut Vec<u8>) -> bool {
-    if has_break(value) {
-        append_without_breaks(value, out);
-        return true;
-    }
-    out.extend_from_slice(value);
-    false
-}
-
+/// Appends the value of a pseudo-field with controls, and keeps its place.
 #[cold]
-fn append_without_breaks(value: &[u8], out: &mut Vec<u8>) {
-    let mut rest = value;
-    while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
-        out.extend_from_slice(&rest[..at]);
-        // The Unicode block of control pictures has their order.
-        out.extend_from_slice(&[0xe2, 0x90, 0x80 + rest[at]]);
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
-}
-
-/// Whether it is a binary field of gRPC: peers that have agreed on it send the bytes as they are,
-/// with a NUL in front.
-fn is_binary(name: &[u8], value: &[u8]) -> bool {
-    name.ends_with(b"-bin") && value.starts_with(&[0])
-}
-
-/// Whether a name or value has a CR, LF or NUL.
-#[inline]
-fn has_break(text: &[u8]) -> bool {
-    has_control(text) && memchr3(b'\r', b'\n', 0, text).is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_break;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn breaks_are_found_wherever_they_are(
-            mut text in prop::collection::vec(0x20..=0xff_u8, 0..40),
-            at: prop::sample::Index,
-            byte in 0..0x21_u8,
-        ) {
-            prop_assert!(!has_break(&text));
-            if !text.is_empty() {
-                let at = at.index(text.len());
-                text[at] = byte;
-                prop_assert_eq!(has_break(&text), [b'\r', b'\n', 0].contains(&byte));
-            }
-        }
-    }
+#[inline(never)]
+fn append_pseudo_safe(value: &[u8], out: &mut Buffer, place: &mut Span) -> bool {
+    let start = out.len();
+    let is_broken = append_line_safe(value, out);
+    *place = Span::new(start, out.len());
+    is_broken
 }

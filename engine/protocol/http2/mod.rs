@@ -15,12 +15,16 @@
 
 mod active;
 mod block;
+mod breaks;
+mod buffer;
 mod connection;
 mod connection_error;
 mod exchanges;
 mod frame;
 mod framer;
 mod head;
+#[cfg(test)]
+mod head_tests;
 pub mod hpack;
 mod open_block;
 mod resets;

@@ -75,15 +75,24 @@ impl Streams {
     pub fn begin(&mut self, stream: Stream, pool: &mut ExchangePool) -> usize {
         self.seen[stream.id as usize % 2].see(stream.id / 2);
         let before = self.open.capacity();
-        let at = self.open.partition_point(|other| other.id < stream.id);
-        self.open.insert(at, stream);
+        let at = if self.open.last().is_none_or(|last| last.id < stream.id) {
+            self.open.push(stream);
+            self.open.len() - 1
+        } else {
+            let at = self.open.partition_point(|other| other.id < stream.id);
+            self.open.insert(at, stream);
+            at
+        };
         pool.hold((self.open.capacity() - before) * size_of::<Stream>());
         at
     }
 
     /// The stream is over.
     pub fn remove(&mut self, index: usize, pool: &mut ExchangePool) -> Option<Stream> {
-        let stream = (index < self.open.len()).then(|| self.open.remove(index));
+        let stream = match self.open.len().checked_sub(index + 1)? {
+            0 => self.open.pop(),
+            _ => Some(self.open.remove(index)),
+        };
         if self.open.is_empty() && self.open.capacity() > 16 {
             self.free(pool);
         }

@@ -12,7 +12,7 @@ pub type Told = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Name and value of a field. What is kept beside them must be what they show.
 fn one(field: hpack::Field<'_>) -> Told {
-    let (name, value) = (field.name, field.value);
+    let (name, value) = (field.name(), field.value());
     let known = match (name, value) {
         (Some(name), Some(_)) => Name::of(name),
         _ => Name::Unknown,

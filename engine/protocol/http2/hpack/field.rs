@@ -1,29 +1,42 @@
 //! [`Field`], and which one it is. That is found once for each entry of a table, and kept with it:
 //! so fields that come again are not compared again.
 
-/// A field of a header block. What is unknown is `None`.
+/// A field of a header block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its name.
-    pub name: Option<&'a [u8]>,
-    /// Its value.
-    pub value: Option<&'a [u8]>,
+    /// Its name; empty if it is unknown.
+    pub(super) name: &'a [u8],
+    /// Its value; empty if it is unknown.
+    pub(super) value: &'a [u8],
     /// Which field it is.
     pub known: Name,
     /// Whether its name or value has a control character.
     pub has_control: bool,
+    /// Whether its value is known. If its name is, its value is, too.
+    pub(super) has_value: bool,
 }
 
 impl<'a> Field<'a> {
     /// A field of which nothing is known.
     pub(super) const UNKNOWN: Field<'static> =
-        Field { name: None, value: None, known: Name::Unknown, has_control: false };
+        Field { name: &[], value: &[], known: Name::Unknown, has_control: false, has_value: false };
 
-    /// A field that is not from a table.
+    /// Its name; `None` if that is unknown.
     #[inline]
-    pub(super) fn literal(name: Option<&'a [u8]>, known: Name, value: &'a [u8]) -> Field<'a> {
-        let has_control = name.is_some_and(has_control) || has_control(value);
-        Field { name, value: Some(value), known, has_control }
+    pub fn name(&self) -> Option<&'a [u8]> {
+        (self.known != Name::Unknown).then_some(self.name)
+    }
+
+    /// Its value; `None` if that is unknown. If the name is known, so is the value.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.has_value.then_some(self.value)
+    }
+
+    /// Its name and value. What is unknown is empty.
+    #[inline(always)]
+    pub fn texts(&self) -> (&'a [u8], &'a [u8]) {
+        (self.name, self.value)
     }
 }
 
@@ -65,7 +78,7 @@ pub enum Name {
     GrpcEncoding,
     /// Any other.
     Other,
-    /// The name or the value is unknown.
+    /// The name is unknown, and so may be the value.
     Unknown,
 }
 

@@ -38,15 +38,40 @@ const LENGTHS: [u8; 257] = [
     25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
 ];
 
-/// What the next bits begin with.
+/// What the next bits begin with: in one word, since the parts of several look-ups are added.
+/// All of it is 0 if the first code is longer than [`PEEK_BITS`]: further look-ups find the same.
 #[derive(Clone, Copy)]
-struct Peeked {
+struct Peeked(u32);
+
+impl Peeked {
+    /// The first code is too long.
+    const NONE: Peeked = Peeked(0);
+
+    /// `count` symbols (1 or 2), whose codes have `bits`.
+    const fn new(symbols: [u8; 2], count: u32, bits: u32) -> Peeked {
+        Peeked((u16::from_le_bytes(symbols) as u32) << 16 | (8 * count) << 8 | bits)
+    }
+
     /// The symbols.
-    symbols: [u8; 2],
-    /// How many of them there are: 1 or 2.
-    symbol_count: u8,
-    /// The bits that they take. [`u8::MAX`] if the first code is longer than [`PEEK_BITS`].
-    bits: u8,
+    #[inline(always)]
+    fn symbols(self) -> u64 {
+        u64::from(self.0 >> 16)
+    }
+
+    /// What the symbols take: the bits of their codes in the lowest octet, and behind it their own.
+    #[inline(always)]
+    fn taken(self) -> u32 {
+        self.0 & 0xffff
+    }
+}
+
+/// What [`decode`] found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoded {
+    /// The length of the string.
+    pub bytes: usize,
+    /// Whether it has a control character.
+    pub has_control: bool,
 }
 
 /// The codes of one length.
@@ -117,16 +142,19 @@ const fn code(symbol: usize) -> u32 {
 }
 
 const fn peeked() -> [Peeked; 1 << PEEK_BITS] {
-    let none = Peeked { symbols: [0; 2], symbol_count: 0, bits: u8::MAX };
-    let mut table = [none; 1 << PEEK_BITS];
+    let mut control = 0;
+    while control < b' ' {
+        assert!(LENGTHS[control as usize] as u32 > PEEK_BITS, "only `long` finds them");
+        control += 1;
+    }
+    let mut table = [Peeked::NONE; 1 << PEEK_BITS];
     let mut first = 0;
     while first < END {
         let length = LENGTHS[first] as u32;
         if length <= PEEK_BITS {
             let rest = PEEK_BITS - length;
             let start = (code(first) as usize) << rest;
-            let one = Peeked { symbols: [first as u8, 0], symbol_count: 1, bits: length as u8 };
-            fill(&mut table, start, rest, one);
+            fill(&mut table, start, rest, Peeked::new([first as u8, 0], 1, length));
             let mut second = 0;
             while second < END {
                 let both = length + LENGTHS[second] as u32;
@@ -134,8 +162,7 @@ const fn peeked() -> [Peeked; 1 << PEEK_BITS] {
                     let free = PEEK_BITS - both;
                     let start = start + ((code(second) as usize) << free);
                     let symbols = [first as u8, second as u8];
-                    let two = Peeked { symbols, symbol_count: 2, bits: both as u8 };
-                    fill(&mut table, start, free, two);
+                    fill(&mut table, start, free, Peeked::new(symbols, 2, both));
                 }
                 second += 1;
             }
@@ -161,44 +188,95 @@ pub(super) fn buffer_bytes(encoded_bytes: usize) -> usize {
 }
 
 /// Decodes the first `encoded_bytes` of `block` into the beginning of `decoded`, which has
-/// [`buffer_bytes`] or more. Returns the length of the string; `None` if the padding is not what
-/// section 5.2 demands: less than 8 bits, all of them 1, and no [`END`].
+/// [`buffer_bytes`] or more. `None` if the padding is not what section 5.2 demands: less than 8
+/// bits, all of them 1, and no [`END`].
 #[inline]
-pub(super) fn decode(block: &[u8], encoded_bytes: usize, decoded: &mut [u8]) -> Option<usize> {
-    let (mut bit, mut at) = (0, 0);
+pub(super) fn decode(block: &[u8], encoded_bytes: usize, decoded: &mut [u8]) -> Option<Decoded> {
+    let (mut bit, mut at, mut has_control) = whole_windows(&block[..encoded_bytes], decoded)?;
     loop {
-        let bits_left = encoded_bytes * 8 - bit;
-        let mut rest = window(block, bit, bits_left);
-        // A code that is longer than a look-up counts as longer than this, too.
-        let round_bits = bits_left.min(WINDOW_BITS) as u32;
-        let (mut round_left, mut symbols, mut symbol_count) = (round_bits, 0, 0);
-        let mut is_whole = true;
-        for _ in 0..ROUND_LOOKUPS {
-            let found = peek(rest);
-            if u32::from(found.bits) > round_left {
-                is_whole = false;
-                break;
-            }
-            symbols |= u64::from(u16::from_le_bytes(found.symbols)) << (8 * symbol_count);
-            symbol_count += u32::from(found.symbol_count);
-            rest <<= found.bits;
-            round_left -= u32::from(found.bits);
+        // A code that takes more bits than there are begins with padding that is not all ones.
+        let bits_left = (encoded_bytes * 8).checked_sub(bit)?;
+        let window = window(block, bit, bits_left);
+        let round = Round::of(window);
+        decoded[at..at + ROUND_BYTES].copy_from_slice(&round.symbols.to_le_bytes());
+        at += round.symbol_count();
+        bit += round.bits() as usize;
+        if round.is_whole {
+            continue;
         }
-        decoded[at..at + ROUND_BYTES].copy_from_slice(&symbols.to_le_bytes());
-        at += symbol_count as usize;
-        bit += (round_bits - round_left) as usize;
-        if !is_whole {
-            let bits_left = encoded_bytes * 8 - bit;
-            let rest = window(block, bit, bits_left);
-            // Padding: ones to the end, and ones behind it.
-            if rest == u64::MAX {
-                return (bits_left < 8).then_some(at);
-            }
-            let (symbol, bits) = single(rest).filter(|(_, bits)| *bits <= bits_left)?;
+        let bits_left = (encoded_bytes * 8).checked_sub(bit)?;
+        if bits_left < 8 {
+            let is_padding = round.rest.leading_ones() as usize >= bits_left;
+            return is_padding.then_some(Decoded { bytes: at, has_control });
+        }
+        let (symbol, bits) = long(self::window(block, bit, bits_left))?;
+        has_control |= symbol < b' ';
+        decoded[at] = symbol;
+        at += 1;
+        bit += bits;
+    }
+}
+
+/// Decodes `string` as far as 8 octets are left of it. Returns the position of the next bit, the
+/// symbols so far, and whether there is a control character: their codes are [`long`].
+#[inline(always)]
+fn whole_windows(string: &[u8], decoded: &mut [u8]) -> Option<(usize, usize, bool)> {
+    let (mut next, mut at, mut has_control) = (0, 0, false);
+    // The bits in front of the octet `next`, at the top. Behind them there may be some of it.
+    let (mut rest, mut rest_bits) = (0, 0);
+    while let Some(octets) = string[next..].first_chunk() {
+        rest |= u64::from_be_bytes(*octets) >> rest_bits;
+        next += (63 - rest_bits as usize) / 8;
+        // As many whole octets as there is room for.
+        rest_bits |= 56;
+        let round = Round::of(rest);
+        decoded[at..at + ROUND_BYTES].copy_from_slice(&round.symbols.to_le_bytes());
+        at += round.symbol_count();
+        (rest, rest_bits) = (round.rest, rest_bits - round.bits());
+        if round.taken == 0 {
+            let (symbol, bits) = long(rest)?;
+            has_control |= symbol < b' ';
             decoded[at] = symbol;
             at += 1;
-            bit += bits;
+            (rest, rest_bits) = (rest << bits, rest_bits - bits as u32);
         }
+    }
+    Some((8 * next - rest_bits as usize, at, has_control))
+}
+
+/// What the look-ups in a window find.
+struct Round {
+    /// The symbols.
+    symbols: u64,
+    /// What they take; see [`Peeked::taken`].
+    taken: u32,
+    /// The rest of the window, followed by zeros.
+    rest: u64,
+    /// The last look-up found something.
+    is_whole: bool,
+}
+
+impl Round {
+    #[inline(always)]
+    fn of(mut rest: u64) -> Round {
+        let (mut symbols, mut taken, mut last) = (0, 0, Peeked::NONE);
+        for _ in 0..ROUND_LOOKUPS {
+            last = PEEKED[(rest >> (64 - PEEK_BITS)) as usize];
+            symbols |= last.symbols() << (taken >> 8);
+            taken += last.taken();
+            rest = rest.wrapping_shl(last.0);
+        }
+        Round { symbols, taken, rest, is_whole: last.0 != Peeked::NONE.0 }
+    }
+
+    #[inline(always)]
+    fn bits(&self) -> u32 {
+        self.taken & 0xff
+    }
+
+    #[inline(always)]
+    fn symbol_count(&self) -> usize {
+        (self.taken >> 11) as usize
     }
 }
 
@@ -207,9 +285,13 @@ pub(super) fn decode(block: &[u8], encoded_bytes: usize, decoded: &mut [u8]) -> 
 #[inline(always)]
 fn window(block: &[u8], bit: usize, bits_left: usize) -> u64 {
     let rest = &block[bit / 8..];
-    let octets = match rest.first_chunk() {
-        Some(octets) => u64::from_be_bytes(*octets),
-        None => last_octets(rest),
+    let octets = match (rest.first_chunk(), block.last_chunk()) {
+        (Some(octets), _) => u64::from_be_bytes(*octets),
+        (None, Some(last)) => {
+            let known_bits = 8 * rest.len() as u32;
+            u64::from_be_bytes(*last).checked_shl(64 - known_bits).unwrap_or(0)
+        }
+        (None, None) => few_octets(rest),
     };
     let beyond = if bits_left < WINDOW_BITS { u64::MAX >> bits_left } else { 0 };
     octets << (bit % 8) | beyond
@@ -217,27 +299,12 @@ fn window(block: &[u8], bit: usize, bits_left: usize) -> u64 {
 
 /// Fewer than 8 octets, followed by zeros.
 #[inline(never)]
-fn last_octets(rest: &[u8]) -> u64 {
+fn few_octets(rest: &[u8]) -> u64 {
     rest.iter().rev().fold(0, |sum, octet| sum >> 8 | u64::from(*octet) << 56)
 }
 
-/// What a window begins with.
-#[inline(always)]
-fn peek(window: u64) -> Peeked {
-    PEEKED[(window >> (64 - PEEK_BITS)) as usize]
-}
-
 /// The first symbol of a window, and the bits of its code. `None` for [`END`].
-#[inline]
-fn single(window: u64) -> Option<(u8, usize)> {
-    let found = peek(window);
-    if found.bits == u8::MAX {
-        return long(window);
-    }
-    Some((found.symbols[0], LENGTHS[usize::from(found.symbols[0])].into()))
-}
-
-/// The first symbol of a window, whatever its length.
+#[inline(never)]
 fn long(window: u64) -> Option<(u8, usize)> {
     let bits = (window >> 32) as u32;
     let length = (1..=LENGTH_MAX).find(|length| u64::from(bits) < CODES[*length].end)?;

@@ -18,6 +18,7 @@ mod tests;
 pub use fault::Fault;
 pub use field::{Field, Name, has_control};
 
+use huffman::Decoded;
 use table::Table;
 
 /// The maximum size of the table until the encoder changes it (RFC 9113 section 6.5.2).
@@ -37,8 +38,9 @@ pub struct Decoder {
 enum Text<'a> {
     /// It is in the header block, or in the static table.
     Lent(&'a [u8]),
-    /// It is in the scratch buffer, from here to there.
-    Decoded(usize, usize),
+    /// It is in the scratch buffer, from here to there. Whether it has a control character was seen
+    /// on the way.
+    Decoded(usize, usize, bool),
 }
 
 impl<'a> Text<'a> {
@@ -46,7 +48,15 @@ impl<'a> Text<'a> {
     fn bytes(self, scratch: &'a [u8]) -> &'a [u8] {
         match self {
             Text::Lent(bytes) => bytes,
-            Text::Decoded(start, end) => &scratch[start..end],
+            Text::Decoded(start, end, _) => &scratch[start..end],
+        }
+    }
+
+    #[inline(always)]
+    fn has_control(self) -> bool {
+        match self {
+            Text::Lent(bytes) => has_control(bytes),
+            Text::Decoded(_, _, has_control) => has_control,
         }
     }
 }
@@ -86,7 +96,11 @@ impl Decoder {
         scratch: &mut Vec<u8>,
         field: impl FnMut(Field<'_>),
     ) -> Result<(), Fault> {
-        let decoded = self.size_updates(block).and_then(|rest| self.fields(rest, scratch, field));
+        let decoded = match block {
+            [0x20..=0x3f, ..] => self.size_updates(block),
+            _ => Ok(block),
+        }
+        .and_then(|rest| self.fields(rest, scratch, field));
         if decoded.is_err() {
             self.lose();
         }
@@ -129,7 +143,7 @@ impl Decoder {
     }
 
     /// Follows the size updates at the beginning of a block, and returns its rest.
-    #[inline]
+    #[inline(never)]
     fn size_updates<'a>(&mut self, mut block: &'a [u8]) -> Result<&'a [u8], Fault> {
         while let [0x20..=0x3f, ..] = block {
             let (bytes, rest) = integer::decode(block, 5)?;
@@ -155,8 +169,15 @@ impl Decoder {
                 // Indexed (RFC 7541 section 6.1).
                 0x80.. => {
                     let (index, rest) = integer::decode(block, 7)?;
-                    field(self.entry(index).ok_or(Fault::Index)?);
                     block = rest;
+                    let place = (index as usize).wrapping_sub(1);
+                    if let Some(entry) = static_table::FIELDS.get(place) {
+                        field(*entry);
+                    } else if let Some(entry) = self.inserted(place) {
+                        field(entry);
+                    } else {
+                        field(self.missing(place)?);
+                    }
                 }
                 0x20..=0x3f => return Err(Fault::SizeUpdate),
                 // A literal, which may be inserted into the table (section 6.2).
@@ -167,7 +188,7 @@ impl Decoder {
     }
 
     /// Decodes a literal, and returns what is behind it.
-    #[inline]
+    #[inline(never)]
     fn literal<'a>(
         &mut self,
         block: &'a [u8],
@@ -178,16 +199,21 @@ impl Decoder {
         let is_inserted = block.first().is_some_and(|first| first & 0x40 != 0);
         let (index, rest) = integer::decode(block, if is_inserted { 6 } else { 4 })?;
         let mut decoded_bytes = 0;
-        let (name, known, rest) = if index == 0 {
+        let (name, known, has_control, rest) = if index == 0 {
             let (name, rest) = string(rest, scratch, &mut decoded_bytes)?;
-            (Some(name), Name::of(name.bytes(scratch)), rest)
+            (name, Name::of(name.bytes(scratch)), name.has_control(), rest)
         } else {
-            let (name, known) = self.name(index, scratch, &mut decoded_bytes)?;
-            (name, known, rest)
+            let place = (index as usize).wrapping_sub(1);
+            let (name, known, has_control) = match static_table::FIELDS.get(place) {
+                Some(entry) => (Text::Lent(entry.name), entry.known, false),
+                None => self.inserted_name(place, scratch, &mut decoded_bytes)?,
+            };
+            (name, known, has_control, rest)
         };
         let (value, rest) = string(rest, scratch, &mut decoded_bytes)?;
-        let (name, value) = (name.map(|name| name.bytes(scratch)), value.bytes(scratch));
-        let found = Field::literal(name, known, value);
+        let has_control = has_control | value.has_control();
+        let (name, value) = (name.bytes(scratch), value.bytes(scratch));
+        let found = Field { name, value, known, has_control, has_value: true };
         field(found);
         if is_inserted {
             self.table.insert(found);
@@ -195,47 +221,43 @@ impl Decoder {
         Ok(rest)
     }
 
-    /// The entry of an index. `None` if the encoder has none.
+    /// The entry of the dynamic table at this place, if it is here. Places are indices less 1.
     #[inline(always)]
-    fn entry(&self, index: u32) -> Option<Field<'_>> {
-        let place = (index as usize).checked_sub(1)?;
-        if let Some(entry) = static_table::FIELDS.get(place) {
-            return Some(*entry);
-        }
-        let entry = self.table.get(place - static_table::FIELDS.len());
-        if entry.is_none() { self.unknown_entry() } else { entry }
+    fn inserted(&self, place: usize) -> Option<Field<'_>> {
+        self.table.get(place.wrapping_sub(static_table::FIELDS.len()))
     }
 
-    /// An entry that is not here.
+    /// An entry that is not here. It is a fault if the encoder has none.
     #[cold]
-    fn unknown_entry(&self) -> Option<Field<'_>> {
-        (!self.table.is_whole()).then_some(Field::UNKNOWN)
+    fn missing(&self, place: usize) -> Result<Field<'static>, Fault> {
+        let is_index = place != usize::MAX;
+        (is_index && !self.table.is_whole()).then_some(Field::UNKNOWN).ok_or(Fault::Index)
     }
 
-    /// The name of an index. One of the dynamic table is copied into `scratch`, since an insertion
-    /// may evict its entry.
-    #[inline]
-    fn name(
+    /// The name of an entry of the dynamic table, which one it is, and whether it has a control
+    /// character. It is copied into `scratch`, since an insertion may evict its entry.
+    #[inline(never)]
+    fn inserted_name(
         &self,
-        index: u32,
+        place: usize,
         scratch: &mut Vec<u8>,
         decoded_bytes: &mut usize,
-    ) -> Result<(Option<Text<'static>>, Name), Fault> {
-        if let Some(entry) = static_table::FIELDS.get((index as usize).wrapping_sub(1)) {
-            return Ok((entry.name.map(Text::Lent), entry.known));
-        }
-        let entry = self.entry(index).ok_or(Fault::Index)?;
-        let Some(name) = entry.name else { return Ok((None, Name::Unknown)) };
-        let end = name.len();
-        grow(scratch, end)[..end].copy_from_slice(name);
+    ) -> Result<(Text<'static>, Name, bool), Fault> {
+        let entry = match self.inserted(place) {
+            Some(entry) => entry,
+            None => self.missing(place)?,
+        };
+        let end = entry.name.len();
+        grow(scratch, end)[..end].copy_from_slice(entry.name);
         *decoded_bytes = end;
-        Ok((Some(Text::Decoded(0, end)), entry.known))
+        let has_control = entry.has_control && has_control(entry.name);
+        Ok((Text::Decoded(0, end, has_control), entry.known, has_control))
     }
 }
 
 /// Decodes a string (RFC 7541 section 5.2), and returns what is behind it. If it is in Huffman
 /// code, it goes to `scratch`, behind the `decoded_bytes` that are there.
-#[inline]
+#[inline(always)]
 fn string<'a>(
     block: &'a [u8],
     scratch: &mut Vec<u8>,
@@ -247,10 +269,21 @@ fn string<'a>(
         return Ok((Text::Lent(text), behind));
     }
     let start = *decoded_bytes;
-    let buffer = grow(scratch, start + huffman::buffer_bytes(text.len()));
-    let decoded = huffman::decode(rest, text.len(), &mut buffer[start..]);
-    *decoded_bytes += decoded.ok_or(Fault::Huffman)?;
-    Ok((Text::Decoded(start, *decoded_bytes), behind))
+    let decoded = coded(rest, text.len(), scratch, start).ok_or(Fault::Huffman)?;
+    *decoded_bytes += decoded.bytes;
+    Ok((Text::Decoded(start, *decoded_bytes, decoded.has_control), behind))
+}
+
+/// Decodes a string of `encoded_bytes` in Huffman code to `scratch`, from `start` on.
+#[inline(never)]
+fn coded(
+    block: &[u8],
+    encoded_bytes: usize,
+    scratch: &mut Vec<u8>,
+    start: usize,
+) -> Option<Decoded> {
+    let buffer = grow(scratch, start + huffman::buffer_bytes(encoded_bytes));
+    huffman::decode(block, encoded_bytes, &mut buffer[start..])
 }
 
 /// `scratch`, with a length of `bytes` or more. What it holds stays.

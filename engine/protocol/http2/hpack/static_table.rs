@@ -11,7 +11,7 @@ const fn fields() -> [Field<'static>; ENTRIES.len()] {
     while at < ENTRIES.len() {
         let (name, value) = ENTRIES[at];
         let known = Name::of(name);
-        fields[at] = Field { name: Some(name), value: Some(value), known, has_control: false };
+        fields[at] = Field { name, value, known, has_control: false, has_value: true };
         at += 1;
     }
     fields

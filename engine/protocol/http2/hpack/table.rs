@@ -22,28 +22,21 @@ const TEXT_BYTES_MIN: usize = 512;
 struct Entry {
     /// The position of its name, followed by its value. It wraps.
     at: u32,
-    /// The length of its name, or [`Entry::UNKNOWN`].
+    /// The length of its name; 0 if that is unknown.
     name_bytes: u16,
     /// The length of its value.
     value_bytes: u16,
-    /// As in [`Field`].
+    /// As in [`Field`]. [`Name::Unknown`] if its name is unknown; its value never is.
     known: Name,
     /// As in [`Field`].
     has_control: bool,
 }
 
 impl Entry {
-    /// Longer than any name: with [`ENTRY_BYTES`] it does not fit into [`KEPT_BYTES_MAX`].
-    const UNKNOWN: u16 = u16::MAX;
-
-    /// The length of the name that is there.
-    fn name_len(self) -> usize {
-        if self.name_bytes == Entry::UNKNOWN { 0 } else { self.name_bytes.into() }
-    }
-
     /// The length of the text.
+    #[inline(always)]
     fn len(self) -> usize {
-        self.name_len() + usize::from(self.value_bytes)
+        usize::from(self.name_bytes) + usize::from(self.value_bytes)
     }
 }
 
@@ -95,21 +88,19 @@ impl Table {
     /// entry here.
     #[inline]
     pub(super) fn get(&self, age: usize) -> Option<Field<'_>> {
-        let place = self.entries.len().checked_sub(age.checked_add(1)?)?;
-        let entry = self.entries.get(place)?;
+        // Wraps to a place that no entry has, if there are not so many.
+        let entry = self.entries.get(self.entries.len().wrapping_sub(age).wrapping_sub(1))?;
         let start = entry.at.wrapping_sub(self.base) as usize;
         let text = &self.text[start..start + entry.len()];
-        let (name, value) = text.split_at(entry.name_len());
-        let name = (entry.name_bytes != Entry::UNKNOWN).then_some(name);
+        let (name, value) = text.split_at(entry.name_bytes.into());
         let Entry { known, has_control, .. } = *entry;
-        Some(Field { name, value: Some(value), known, has_control })
+        Some(Field { name, value, known, has_control, has_value: true })
     }
 
     /// Adds the newest entry, and evicts old ones for it (RFC 7541 section 4.4).
     pub(super) fn insert(&mut self, field: Field<'_>) {
-        let Field { name, value, known, has_control } = field;
-        let (name_text, value) = (name.unwrap_or_default(), value.unwrap_or_default());
-        let text_bytes = name_text.len() + value.len();
+        let Field { name, value, known, has_control, .. } = field;
+        let text_bytes = name.len() + value.len();
         let size_bytes = ENTRY_BYTES + text_bytes;
         let kept_bytes_max = self.kept_bytes_max();
         if size_bytes > kept_bytes_max {
@@ -122,12 +113,12 @@ impl Table {
         self.make_room(text_bytes);
         self.entries.push_back(Entry {
             at: self.base.wrapping_add(self.text.len() as u32),
-            name_bytes: name.map_or(Entry::UNKNOWN, |name| name.len() as u16),
+            name_bytes: name.len() as u16,
             value_bytes: value.len() as u16,
             known,
             has_control,
         });
-        self.text.extend_from_slice(name_text);
+        self.text.extend_from_slice(name);
         self.text.extend_from_slice(value);
         self.size_bytes += size_bytes;
         self.notice_if_full();

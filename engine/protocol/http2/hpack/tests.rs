@@ -13,7 +13,7 @@ pub(super) fn bytes(hex: &str) -> Vec<u8> {
 fn line(field: Field<'_>) -> String {
     let text =
         |part: Option<&[u8]>| part.map_or("?".into(), |part| part.escape_ascii().to_string());
-    format!("{}: {}", text(field.name), text(field.value))
+    format!("{}: {}", text(field.name()), text(field.value()))
 }
 
 /// The fields of a block, and how it ended.
