@@ -424,6 +424,7 @@ impl Args {
             return Err(answer);
         }
         let is_stdin = |path: &PathBuf| path.as_os_str() == "-";
+        let is_text = self.format() == FormatArg::Text;
         let refusal = match (&self.read[..], is_live) {
             _ if self.list => return Ok(()),
             ([], false) if habits::is_input_on_stdin() => {
@@ -459,22 +460,24 @@ impl Args {
             _ if self.output_per_shard && !self.is_to_file() => {
                 "--output-per-shard needs the name of a file: add -o http.jsonl"
             }
-            _ if self.is_json_tuned() && self.format() == FormatArg::Text => {
+            _ if self.is_json_tuned() && is_text => {
                 "--header, --all-headers, --show-secrets and --mask-header are for JSON lines: \
                  add -o FILE, or -o - for standard output"
             }
             _ if self.headers_as.is_some() && self.headers.is_empty() && !self.all_headers => {
                 "--headers-as is for headers in JSON lines: add --header NAME or --all-headers"
             }
-            _ if self.answered_only && self.format() == FormatArg::Text => {
+            _ if self.answered_only && is_text => {
                 "--answered-only is for JSON lines, because a text line is written before an \
                  answer can come: add -o FILE, or -o - for standard output"
             }
-            _ if self.selection.is_given() && self.format() == FormatArg::Text => {
+            _ if self.selection.is_given() && is_text => {
                 "--only and --except are for JSON lines, because a text line is written before \
                  its exchange is over: add -o FILE, or -o - for standard output"
             }
-            _ if self.active.is_given() && self.format() == FormatArg::Text => active::NEEDS_JSON,
+            _ if self.active.is_given() && is_text => active::NEEDS_JSON,
+            _ if is_text && self.selection.records().websocket => selection::NEEDS_JSON,
+            _ if self.count.is_some() && !self.selection.records().http => selection::NEEDS_HTTP,
             _ if self.statistics.is_wanted() && !(is_live && self.is_to_json_file()) => {
                 statistics::NEEDS_FILE
             }
@@ -567,6 +570,7 @@ impl Args {
         emit.is_secrets_shown = self.show_secrets;
         emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;
+        emit.records = self.selection.records();
         emit.selection = self.selection.selection();
         self.statistics.configure(emit);
     }

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 mod active;
 mod files;
 mod network;
+mod records;
 mod sample;
 mod selection;
 
 pub use files::{FilesConfig, KeepFree};
 pub use network::{Network, NetworkError};
+pub use records::RecordKinds;
 pub use sample::{Sample, SampleError};
 pub use selection::{Condition, ConditionError, Field, Selection};
 
@@ -275,7 +277,9 @@ pub struct EmitConfig {
     pub masked_headers: Vec<String>,
     /// Mask the userinfo, the parameters, the query and the fragment of URIs.
     pub is_query_redacted: bool,
-    /// Which exchanges get a line.
+    /// Which kinds of records get a line.
+    pub records: RecordKinds,
+    /// Which exchanges, and the talks that they open, get a line.
     pub selection: Selection,
     /// How often a line is added to the file of statistics beside the output, if the capture is
     /// live and the output is a file of JSON lines; 0: there is no such file.
@@ -379,6 +383,7 @@ impl Default for EmitConfig {
             is_secrets_shown: false,
             masked_headers: Vec::new(),
             is_query_redacted: false,
+            records: RecordKinds::default(),
             selection: Selection::default(),
             stats_interval_ms: 10_000,
         }

@@ -313,6 +313,7 @@ impl<'a> Shards<'a> {
         for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
             let format = line_format(self.config, &self.names);
             let records = RecordWriter::new(format, sender, quota.clone(), is_prompt)
+                .with_kinds(self.config.emit.records)
                 .with_selection(&self.config.emit.selection);
             let partition = parts.get(number).map_or(Partition::All, |part| Partition::Part(*part));
             let mut shard = Shard::new(self.config, source, partition, records);

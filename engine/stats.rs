@@ -243,6 +243,12 @@ counters! {
         exchanges_withheld,
         /// Exchanges without a line, because `-c` is used up.
         exchanges_beyond_count,
+        /// Exchanges without a line, because `--records` does not name them.
+        exchanges_unnamed,
+        /// Lines of talks of WebSocket, which are among `lines`.
+        lines_websocket,
+        /// Talks without a line, because `--only` or `--except` withholds them, as their exchange.
+        websockets_withheld,
         /// Of the lines, those of exchanges that are under way (`--active-timeout`). These are no
         /// exchanges: the line of the whole exchange comes when it is over.
         records_partial,

@@ -60,12 +60,13 @@ impl Totals {
         law("lines made", emit.lines, "written + lost + dropped", written);
         let lost = self.writer.lines_lost + emit.lines_dropped;
         law("lines lost and dropped", lost, "lines lost by cause", sum(&self.lines_lost()));
-        // Only then is it certain that each line is that of an exchange.
-        if emit.exchanges_withheld > 0 {
-            let told = emit.lines - emit.records_partial
-                + emit.exchanges_withheld
-                + emit.exchanges_beyond_count;
-            law("exchanges", self.exchanges(), "lines made - partial + withheld + beyond -c", told);
+        // Only then is it certain that each line is that of an exchange or a talk.
+        let not_told = emit.exchanges_withheld + emit.exchanges_unnamed;
+        if not_told > 0 {
+            let others = emit.lines_websocket + emit.records_partial;
+            let told = emit.lines - others + not_told + emit.exchanges_beyond_count;
+            let names = "lines made of exchanges + withheld + beyond -c";
+            law("exchanges", self.exchanges(), names, told);
         }
         violations
     }

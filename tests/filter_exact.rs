@@ -30,7 +30,7 @@ mod root {
     use crate::support::kernel_packet::{config_for, load};
     use crate::support::packet::{ACK, FIN, PSH, Packet, RST, SYN};
     use crate::support::strangers::{Stranger, stranger};
-    use crate::support::traffic::{Body, Plan, Sent, Shape, Style, plan};
+    use crate::support::traffic::{Body, Plan, Sent, Shape, Style, plan, talks};
     use crate::support::{records, skip};
 
     /// The start of packet time; the value is arbitrary.
@@ -135,7 +135,8 @@ mod root {
     fn http() -> impl Strategy<Value = Kind> {
         let scale = prop_oneof![2 => Just(1), 2 => Just(20), 1 => Just(100)];
         let plan = prop_oneof![
-            3 => (plan(), scale, prefix()),
+            3 => (plan(), scale.clone(), prefix()),
+            1 => (talks(), scale, Just(vec![])),
             2 => (downloads(), Just(1), prop_oneof![9 => Just(vec![]), 1 => prefix()]),
         ];
         let missed = prop_oneof![4 => Just(0), 1 => 1usize..40];
@@ -486,6 +487,7 @@ mod root {
     ) -> (Vec<Value>, ShardStats) {
         let mut config = Config::new(Input::Stdin);
         config.capture.elide_bytes_min = elide_bytes_min;
+        config.emit.records.websocket = true;
         let sink = MemorySink::new();
         let limits = Limits::from(&config.emit);
         let (mut senders, writer) =

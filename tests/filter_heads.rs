@@ -494,8 +494,9 @@ mod root {
         let asks = |text: &'static [u8]| [(ToServer, 0, ACK, text), (ToServer, 0, ACK, b"")];
         let proxy: Said<'_> = (ToServer, 0, ACK, b"PROXY TCP4 192.0.2.1 192.0.2.2 4242 80\r\n");
         let early: Said<'_> = (ToClient, 0, ACK, b"HTTP/1.1 103 Early Hints\r\n\r\n");
+        let switch: Said<'_> = (ToClient, 0, ACK, b"HTTP/1.1 101 To WebSocket\r\n\r\n");
         let with_body = b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n";
-        let doubts: [(&str, [Said<'_>; 2]); 15] = [
+        let doubts: [(&str, [Said<'_>; 2]); 16] = [
             ("two requests", [(ToServer, 0, ACK, &twice), (ToServer, 0, ACK, b"")]),
             ("two requests in two segments", [asked, asked]),
             ("a request in two", [(ToServer, 0, ACK, &GET[..20]), (ToServer, 0, ACK, &GET[20..])]),
@@ -504,6 +505,7 @@ mod root {
             ("CONNECT", asks(b"CONNECT a:1 HTTP/1.1\r\n\r\n")),
             ("a request with a body", asks(with_body)),
             ("an interim answer", [asked, early]),
+            ("a switch, and what looks like a head", [asked, switch]),
             ("something before the request", [proxy, asked]),
             ("an answer before the request", [(ToClient, 0, ACK, &long), asked]),
             ("a later part of the answer first", [asked, (ToClient, 300, ACK, &[b'x'; 300])]),

@@ -187,71 +187,15 @@ fn in_one_direction_nothing_is_answered_and_the_totals_say_so() {
 /// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use super::*;
-    use crate::support::live_capture::{PATIENCE, small};
-    use crate::support::namespace::{Injector, Namespace};
+    use crate::support::live_capture::small;
     use crate::support::skip;
-    use httplines::capture::FrameSource;
-    use httplines::capture::live::{LiveCapture, LiveControl, LiveSource};
-    use httplines::config::DecodeConfig;
-    use httplines::record::{Event, EventSink};
-    use std::time::Instant;
+    use crate::support::wire::Wire;
+    use httplines::record::Event;
 
     const HONEST: u16 = 20;
     /// Several times as many as the filter has sessions and hints.
     const STRANGERS: u32 = 5000;
     const BODY_BYTES: usize = 3000;
-
-    /// A pipeline behind a live capture, and how many frames were sent to it.
-    struct Wire<S> {
-        /// The client's namespace, and the server's, in which frames are captured.
-        places: (Namespace, Namespace),
-        control: LiveControl,
-        source: LiveSource,
-        pipeline: Pipeline<S>,
-        sent_count: u64,
-    }
-
-    impl<S: EventSink> Wire<S> {
-        fn new(sink: S) -> Option<Wire<S>> {
-            let (client, server) = Namespace::pair()?;
-            let (names, config) = (IfaceNames::default(), small());
-            let elide_bytes_min = config.elide_bytes_min;
-            let (control, mut sources) = server
-                .run(move || {
-                    let devices = ["veth1".to_string()];
-                    LiveCapture::open(&config, &DecodeConfig::default(), &devices, 1, &names)
-                })
-                .expect("root may capture");
-            control.open_gate();
-            let source = sources.remove(0);
-            let pipeline = Pipeline::new(&Config::new(Input::Stdin), sink)
-                .with_filter(source.hints(), elide_bytes_min);
-            Some(Wire { places: (client, server), control, source, pipeline, sent_count: 0 })
-        }
-
-        /// Sends `frames` and processes those that pass the filter.
-        fn send(&mut self, frames: Vec<Vec<u8>>) {
-            for some in frames.chunks(500) {
-                let some = some.to_vec();
-                self.sent_count += some.len() as u64;
-                self.places.0.run(move || {
-                    let injector = Injector::new("veth0");
-                    some.iter().for_each(|frame| injector.send(frame));
-                });
-                let start = Instant::now();
-                loop {
-                    self.pipeline.poll(&mut self.source).expect("a live source goes on");
-                    let totals = self.control.totals().expect("the kernel has counters");
-                    assert_eq!(totals.drops(), 0);
-                    let is_all = totals.filter.offered() >= self.sent_count;
-                    if is_all && self.pipeline.frame_count() == totals.filter.passed() {
-                        break;
-                    }
-                    assert!(start.elapsed() < PATIENCE, "{totals:?}");
-                }
-            }
-        }
-    }
 
     /// Strangers come before, between and after the pieces of honest messages. They take all
     /// sessions of the filter, but no hint: hints restore what belongs to connections.
@@ -266,7 +210,7 @@ mod root {
                 told.push((is_whole, exchange.response.body_bytes, exchange.gap_bytes));
             }
         };
-        let Some(mut wire) = Wire::new(sink) else { skip!("needs root") };
+        let Some(mut wire) = Wire::new(small(), sink) else { skip!("needs root") };
         let mut strangers = 0;
         let mut flood = |wire: &mut Wire<_>| {
             let frames = (strangers..strangers + STRANGERS).map(|it| stranger(it).ethernet());

@@ -121,7 +121,7 @@ fn hold_idle<const VALUE_BYTES: usize>(
     let sink = |event: Event<'_>| {
         let exchange = match event {
             Event::Exchange(exchange) => exchange,
-            Event::Message(_) | Event::Partial(_) => return,
+            _ => return,
         };
         let http2 = exchange.http2.expect("it is HTTP/2");
         unknown += u64::from(http2.headers_unknown > 0);

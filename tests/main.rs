@@ -71,6 +71,9 @@ mod trailers;
 mod tunnels;
 mod verifier;
 mod veth;
+mod websocket;
+mod websocket_live;
+mod websocket_strangers;
 
 /// The program under test.
 fn httplines() -> &'static str {

@@ -9,7 +9,8 @@ use httplines::flow::End;
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
 use httplines::record::{
     Event, Exchange, FlowIdentity, Format, GrpcFields, Http2Fields, JsonFormat, Message, Outcome,
-    PartialRecord, ResetBy, Trailers,
+    PartialRecord, ResetBy, Trailers, WebSocketClose, WebSocketCounts, WebSocketRecord,
+    WebSocketTalk,
 };
 use httplines::time::TimestampNs;
 use serde_json::{Value, json};
@@ -120,6 +121,78 @@ fn full(value: &[u8]) -> Exchange {
     exchange
 }
 
+/// A talk of WebSocket in which every field is present, over or under way, and every text is
+/// `value`.
+fn talks(value: &[u8]) -> [WebSocketTalk<'_>; 2] {
+    let counts = WebSocketCounts {
+        text: u64::MAX,
+        binary: u64::MAX,
+        message_bytes: u64::MAX,
+        frames: u64::MAX,
+    };
+    let close = WebSocketClose {
+        is_by_client: Some(false),
+        code: Some(u16::MAX),
+        reason: value,
+        reason_wire_bytes: usize::MAX,
+    };
+    let over = WebSocketTalk {
+        n: u32::MAX,
+        method: "GET",
+        status: 101,
+        host: Some(value),
+        target: Some(value),
+        subprotocol: Some(value),
+        is_deflate: true,
+        client: Some(counts),
+        server: Some(counts),
+        pings: Some(u64::MAX),
+        pongs: Some(u64::MAX),
+        close: Some(close),
+        began_at: TimestampNs(u64::MAX),
+        duration_ns: u64::MAX,
+        outcome: Some(Outcome::NoResponse),
+        end: Some(End::Evicted),
+        gap_bytes: u64::MAX,
+        is_midstream: true,
+        is_conflict: true,
+        active_ns: None,
+        iface: IfaceId(1),
+        tunnel: deep(),
+    };
+    [over, WebSocketTalk { outcome: None, end: None, active_ns: Some(u64::MAX), ..over }]
+}
+
+fn talk_line(flow: &FlowIdentity<'_>, talk: &WebSocketTalk<'_>) -> Vec<u8> {
+    let names = IfaceNames::default();
+    names.insert(IfaceId(1), &"long".repeat(100));
+    let mut line = Vec::new();
+    let record = WebSocketRecord { flow: *flow, talk };
+    JsonFormat::new(&EmitConfig::default(), names).line(&Event::WebSocket(record), &mut line);
+    line
+}
+
+/// The schema tells kinds of records apart.
+#[test]
+fn a_talk_has_no_fields_of_exchanges_and_the_other_way_round() {
+    let validator = schema::validator_of(schema::schema());
+    let key = key_v4();
+    let flow = flow(&key);
+    let talk: Value = serde_json::from_slice(&talk_line(&flow, &talks(b"a")[0])).unwrap();
+    let exchange = record(&typical());
+    for (record, name, value) in [
+        (&talk, "status", json!(101)),
+        (&talk, "type", json!("http")),
+        (&exchange, "type", json!("websocket")),
+        (&exchange, "pings", json!(1)),
+    ] {
+        let mut other = record.clone();
+        assert!(validator.is_valid(&other));
+        other[name] = value;
+        assert!(!validator.is_valid(&other), "{name}");
+    }
+}
+
 /// The line of an exchange that is under way.
 fn partial_line(config: &EmitConfig, flow: &FlowIdentity<'_>, mut exchange: Exchange) -> Value {
     (exchange.outcome, exchange.end) = (None, None);
@@ -177,6 +250,13 @@ fn every_property_can_be_produced_and_no_other() {
                 let record = partial_line(config, &flow, exchange.clone());
                 produced.extend(record.as_object().unwrap().keys().cloned());
             }
+        }
+    }
+    for value in [&b"short"[..], &[b'x'; 20_000], &[0xff; 20_000]] {
+        for talk in talks(value) {
+            let flow = FlowIdentity { key: &key, client: Direction::Forward, id: u64::MAX };
+            let record = schema::check_line(&talk_line(&flow, &talk));
+            produced.extend(record.as_object().unwrap().keys().cloned());
         }
     }
     let declared: BTreeSet<String> = schema::property_names().into_iter().collect();

@@ -1,14 +1,24 @@
 //! The options that choose what is reported.
 
 use super::values::RecordsArg;
-use httplines::config::{Condition, Selection};
+use httplines::config::{Condition, RecordKinds, Selection};
 use std::str::FromStr;
+
+/// Why talks are refused in text.
+pub const NEEDS_JSON: &str = "talks of WebSocket (--records websocket) have JSON lines only: add \
+     -o FILE, or -o - for standard output";
+
+/// Why a number of exchanges is refused without exchanges.
+pub const NEEDS_HTTP: &str = "-c counts exchanges: add http to --records";
 
 #[derive(Debug, clap::Args)]
 pub struct SelectionArgs {
-    /// Kinds of records: http [default: http]
+    /// Kinds of records: http,websocket [default: http]
     ///
-    /// `http`: exchanges of HTTP/1 and HTTP/2. There is no other kind yet.
+    /// `http`: exchanges of HTTP/1 and HTTP/2. `websocket`, for JSON lines: talks of WebSocket,
+    /// each with a record at its end that counts what both sides have sent. Without it, a
+    /// connection is left in the kernel once it has switched to WebSocket. -c counts exchanges
+    /// only.
     #[arg(long, value_name = "KINDS", help_heading = "Output", hide_short_help = true)]
     #[arg(value_delimiter = ',', hide_possible_values = true)]
     records: Vec<RecordsArg>,
@@ -37,6 +47,19 @@ impl SelectionArgs {
     /// Whether there is a condition.
     pub fn is_given(&self) -> bool {
         !self.only.is_empty() || !self.except.is_empty()
+    }
+
+    /// Whether `kind` was named. If none was, there are exchanges.
+    fn names(&self, kind: RecordsArg) -> bool {
+        self.records.contains(&kind) || self.records.is_empty() && kind == RecordsArg::Http
+    }
+
+    /// The kinds of records.
+    pub fn records(&self) -> RecordKinds {
+        RecordKinds {
+            http: self.names(RecordsArg::Http),
+            websocket: self.names(RecordsArg::Websocket),
+        }
     }
 
     /// The conditions.

@@ -31,9 +31,10 @@ pub enum HeadersArg {
 }
 
 /// The values of --records.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum RecordsArg {
     Http,
+    Websocket,
 }
 
 /// The values of --filter.

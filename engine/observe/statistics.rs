@@ -298,6 +298,9 @@ fn lines(totals: &Totals) -> Vec<Figure> {
         ("written_bytes", bytes_written),
         ("withheld", emit.exchanges_withheld),
         ("beyond_count", emit.exchanges_beyond_count),
+        ("unnamed", emit.exchanges_unnamed),
+        ("made_websocket", emit.lines_websocket),
+        ("withheld_websocket", emit.websockets_withheld),
         ("partial", emit.records_partial),
     ];
     let writer = [

@@ -1,10 +1,10 @@
 //! [`RecordWriter`]: the sink for a shard's events. Joins a [`Format`] to a [`BatchSender`].
 
 use super::BatchSender;
-use super::selector::Selector;
+use super::selector::{Selector, Subject};
 use crate::capture::Polled;
-use crate::config::Selection;
-use crate::record::{Event, EventSink, Format, Wants};
+use crate::config::{RecordKinds, Selection};
+use crate::record::{Event, EventSink, ExchangeRecord, Format, Wants};
 use crate::stats::EmitStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,8 @@ pub struct RecordWriter {
     sender: Option<BatchSender>,
     quota: Option<Quota>,
     selector: Option<Selector>,
-    /// There is a quota or a selector: not all events get a line.
+    kinds: RecordKinds,
+    /// There is a quota or a selector, or exchanges are not wanted: not all events get a line.
     is_choosy: bool,
     is_prompt: bool,
     /// An exchange was on a connection with an answer.
@@ -62,6 +63,7 @@ impl RecordWriter {
             is_choosy: quota.is_some(),
             quota,
             selector: None,
+            kinds: RecordKinds::default(),
             is_prompt,
             has_answered: false,
             stats: EmitStats::default(),
@@ -78,32 +80,69 @@ impl RecordWriter {
         self
     }
 
-    /// Whether an event gets a line, by the selection and the quota. An exchange that gets none is
-    /// counted.
+    /// Writes records of these kinds only. Events of others are not produced, except exchanges.
+    #[must_use]
+    pub fn with_kinds(mut self, kinds: RecordKinds) -> RecordWriter {
+        self.kinds = kinds;
+        self.is_choosy |= !kinds.http;
+        self
+    }
+
+    /// Whether an event gets a line, by its kind, the selection and the quota. An exchange or a
+    /// talk that gets none is counted.
     #[inline(never)]
     fn admits(&mut self, event: &Event<'_>) -> bool {
-        if let (Some(selector), Event::Partial(exchange)) = (&mut self.selector, event)
-            && !selector.will_admit(exchange)
-        {
-            return false;
-        }
-        if let (Some(selector), Event::Exchange(exchange)) = (&mut self.selector, event)
-            && !selector.admits(exchange)
-        {
-            self.stats.exchanges_withheld += 1;
-            self.has_answered |= exchange.is_answered;
-            return false;
-        }
-        let Some(quota) = &self.quota else { return true };
         match event {
             // These do not use up the quota, but once it is used up they get no line either.
-            Event::Message(_) | Event::Partial(_) => !quota.is_used_up(),
-            Event::Exchange(_) => {
-                let is_left = quota.take();
-                self.stats.exchanges_beyond_count += u64::from(!is_left);
-                is_left
+            Event::Message(_) => !self.is_used_up(),
+            Event::Partial(exchange) => {
+                let selector = self.selector.as_mut();
+                let is_wanted = selector.is_none_or(|it| it.will_admit(exchange));
+                is_wanted && self.kinds.http && !self.is_used_up()
+            }
+            Event::Exchange(exchange) => {
+                let is_admitted = self.admits_exchange(exchange);
+                self.has_answered |= !is_admitted && exchange.is_answered;
+                is_admitted
+            }
+            Event::WebSocket(talk) => {
+                let selector = self.selector.as_mut();
+                let is_admitted = selector.is_none_or(|it| it.admits(&Subject::websocket(talk)));
+                let is_over = talk.active_ns.is_none();
+                self.stats.websockets_withheld += u64::from(is_over && !is_admitted);
+                is_admitted
             }
         }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.quota.as_ref().is_some_and(Quota::is_used_up)
+    }
+
+    fn admits_exchange(&mut self, exchange: &ExchangeRecord<'_>) -> bool {
+        let selector = self.selector.as_mut();
+        if selector
+            .is_some_and(|it| !it.admits(&Subject::exchange(exchange.flow, exchange.exchange)))
+        {
+            self.stats.exchanges_withheld += 1;
+            return false;
+        }
+        if !self.kinds.http {
+            self.stats.exchanges_unnamed += 1;
+            return false;
+        }
+        let is_left = self.quota.as_ref().is_none_or(Quota::take);
+        self.stats.exchanges_beyond_count += u64::from(!is_left);
+        is_left
+    }
+
+    /// The line of a talk of WebSocket that is over.
+    #[cold]
+    fn websocket(&mut self, event: &Event<'_>) {
+        let Some(sender) = &mut self.sender else { return };
+        let before = self.stats.lines;
+        sender.line(&mut self.stats, |out| self.format.line(event, out));
+        self.stats.lines_websocket += self.stats.lines - before;
     }
 
     /// Whether the line of an exchange on a connection without an answer gives way to others,
@@ -121,8 +160,8 @@ impl RecordWriter {
         }
     }
 
-    /// The line of an exchange that is under way. If the writer is behind, it gives way to those of
-    /// exchanges that are over, and is counted as dropped. (Text has no such line.)
+    /// The line of what is under way. If the writer is behind, it gives way to those of what is
+    /// over, and is counted as dropped. (Text has no such line.)
     #[cold]
     #[inline(never)]
     fn partial(&mut self, event: &Event<'_>) {
@@ -157,8 +196,7 @@ impl RecordWriter {
 
     /// Whether no more lines are needed: the quota is used up, or the reader has gone.
     pub fn is_enough(&self) -> bool {
-        self.quota.as_ref().is_some_and(Quota::is_used_up)
-            || self.sender.as_ref().is_some_and(BatchSender::is_closed)
+        self.is_used_up() || self.sender.as_ref().is_some_and(BatchSender::is_closed)
     }
 
     /// Batches that wait for the writer.
@@ -186,7 +224,8 @@ impl EventSink for RecordWriter {
         match event {
             Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,
             Event::Exchange(_) if self.gives_way() => return,
-            Event::Partial(_) => return self.partial(&event),
+            Event::WebSocket(talk) if talk.active_ns.is_none() => return self.websocket(&event),
+            Event::Partial(_) | Event::WebSocket(_) => return self.partial(&event),
             _ => {}
         }
         if let Some(sender) = &mut self.sender {

@@ -1,8 +1,8 @@
-//! [`Selector`]: which exchanges get a line (`--only`, `--except`).
+//! [`Selector`]: which exchanges, and the talks that they open, get a line (`--only`, `--except`).
 
 use super::glob::Glob;
 use crate::config::{Condition, Field, Network, Selection};
-use crate::record::{Exchange, ExchangeRecord, FlowIdentity, PartialRecord};
+use crate::record::{Exchange, FlowIdentity, PartialRecord, WebSocketRecord};
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -25,6 +25,48 @@ struct Matcher {
     pattern: Pattern,
 }
 
+/// What conditions look at. A field that is not there is an empty text.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    flow: FlowIdentity<'a>,
+    method: &'a [u8],
+    host: &'a [u8],
+    target: &'a [u8],
+    /// 0 if there is none.
+    status: u16,
+    grpc_status: Option<u32>,
+}
+
+impl<'a> Subject<'a> {
+    /// An exchange.
+    pub fn exchange(flow: FlowIdentity<'a>, exchange: &'a Exchange) -> Subject<'a> {
+        let (request, response) = (&exchange.request, &exchange.response);
+        let of_request =
+            |value: Option<&'a [u8]>| value.filter(|_| request.is_seen).unwrap_or_default();
+        Subject {
+            flow,
+            method: of_request(request.method()),
+            host: of_request(request.host()),
+            target: of_request(request.target()),
+            status: if response.is_seen { response.status } else { 0 },
+            grpc_status: exchange.grpc.as_ref().and_then(|grpc| grpc.status),
+        }
+    }
+
+    /// The exchange that has opened a talk.
+    pub fn websocket(record: &WebSocketRecord<'a>) -> Subject<'a> {
+        let talk = record.talk;
+        Subject {
+            flow: record.flow,
+            method: talk.method.as_bytes(),
+            host: talk.host.unwrap_or_default(),
+            target: talk.target.unwrap_or_default(),
+            status: talk.status,
+            grpc_status: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Pattern {
     Glob(Glob),
@@ -44,26 +86,24 @@ impl Selector {
         Selector { wanted, unwanted, text: Vec::new() }
     }
 
-    /// Whether the exchange gets a line.
-    pub fn admits(&mut self, record: &ExchangeRecord<'_>) -> bool {
-        self.takes(&record.flow, record.exchange)
+    /// Whether it gets a line.
+    pub fn admits(&mut self, subject: &Subject<'_>) -> bool {
+        let text = &mut self.text;
+        let mut is_one =
+            |matchers: &[Matcher]| matchers.iter().any(|matcher| matcher.is_met(subject, text));
+        self.wanted.iter().all(|matchers| is_one(matchers)) && !is_one(&self.unwanted)
     }
 
     /// Whether an exchange that is under way will get a line when it is over. If that depends on a
-    /// status that is not known yet, it may not.
+    /// status that is not known yet, it may not; that of gRPC is known at the end only.
     pub fn will_admit(&mut self, record: &PartialRecord<'_>) -> bool {
-        let is_of_status = |matcher: &Matcher| matcher.field == Field::Status;
-        let mut matchers = self.wanted.iter().flatten().chain(&self.unwanted);
-        let is_open = !record.response.is_seen && matchers.any(is_of_status);
-        !is_open && self.takes(&record.flow, record.exchange)
-    }
-
-    fn takes(&mut self, flow: &FlowIdentity<'_>, exchange: &Exchange) -> bool {
-        let text = &mut self.text;
-        let mut is_one = |matchers: &[Matcher]| {
-            matchers.iter().any(|matcher| matcher.is_met(flow, exchange, text))
+        let is_unknown = |matcher: &Matcher| match matcher.field {
+            Field::Status => !record.response.is_seen,
+            Field::GrpcStatus => true,
+            _ => false,
         };
-        self.wanted.iter().all(|matchers| is_one(matchers)) && !is_one(&self.unwanted)
+        let is_open = self.wanted.iter().flatten().chain(&self.unwanted).any(is_unknown);
+        !is_open && self.admits(&Subject::exchange(record.flow, record.exchange))
     }
 }
 
@@ -89,27 +129,22 @@ impl Matcher {
         Matcher { field: *field, pattern }
     }
 
-    /// Whether the exchange meets the condition. A field that it does not have is an empty text.
-    fn is_met(&self, flow: &FlowIdentity<'_>, exchange: &Exchange, text: &mut Vec<u8>) -> bool {
-        let (request, response) = (&exchange.request, &exchange.response);
-        let of_request = |value: Option<&[u8]>| {
-            let value = value.filter(|_| request.is_seen).unwrap_or_default();
-            matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(value))
-        };
-        let (key, client) = (flow.key, flow.client);
+    /// Whether the condition is met.
+    fn is_met(&self, subject: &Subject<'_>, text: &mut Vec<u8>) -> bool {
+        let matches =
+            |value: &[u8]| matches!(&self.pattern, Pattern::Glob(glob) if glob.matches(value));
+        let FlowIdentity { key, client, .. } = subject.flow;
         match self.field {
-            Field::Method => of_request(request.method()),
-            Field::Host => of_request(request.host()),
-            Field::Target => of_request(request.target()),
+            Field::Method => matches(subject.method),
+            Field::Host => matches(subject.host),
+            Field::Target => matches(subject.target),
             Field::Client => self.takes(key.ip(client.index()), text),
             Field::Server => self.takes(key.ip(client.opposite().index()), text),
             Field::Status => {
-                let status = response.is_seen && response.status != 0;
-                self.takes_number(status.then_some(response.status.into()), text)
+                let status = (subject.status != 0).then_some(subject.status.into());
+                self.takes_number(status, text)
             }
-            Field::GrpcStatus => {
-                self.takes_number(exchange.grpc.as_ref().and_then(|grpc| grpc.status), text)
-            }
+            Field::GrpcStatus => self.takes_number(subject.grpc_status, text),
         }
     }
 

@@ -33,6 +33,7 @@ mod registry;
 pub mod tls;
 #[cfg(test)]
 pub(crate) mod toys;
+pub mod websocket;
 
 pub use inner::InnerStream;
 pub use pool::ExchangePool;
@@ -46,6 +47,7 @@ protocols! {
     Http1 { http1: http1::Http1 }
     Tls { tls: tls::Tls }
     Http2 { http2: http2::Http2 }
+    WebSocket { websocket: websocket::WebSocket }
     #[cfg(test)]
     Relay { relay: toys::Relay }
     #[cfg(test)]
@@ -161,7 +163,7 @@ pub enum Copied {
 }
 
 /// What a protocol leaves to the one that takes its connection over.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Inheritance {
     /// The number of the next exchange.
     pub next_n: u32,
@@ -169,6 +171,8 @@ pub struct Inheritance {
     pub flow_id: Option<u64>,
     /// An exchange that goes on in the new protocol.
     pub(crate) upgraded: Option<Upgraded>,
+    /// The talk of WebSocket that the last exchange has opened.
+    pub(crate) websocket: Option<websocket::Switch>,
 }
 
 /// A request that was answered by a switch to another protocol, which carries its response.

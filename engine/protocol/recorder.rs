@@ -7,7 +7,7 @@ use crate::config::HttpConfig;
 use crate::flow::{End, SegmentMeta};
 use crate::record::{
     Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome,
-    PartialRecord, Wants,
+    PartialRecord, Wants, WebSocketRecord, WebSocketTalk,
 };
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
@@ -57,6 +57,17 @@ impl<S: EventSink> Recorder<S> {
     #[inline(always)]
     pub(crate) fn wants_messages(&self) -> bool {
         self.wants.messages
+    }
+
+    /// Whether the sink uses talks of WebSocket.
+    pub(crate) fn wants_websockets(&self) -> bool {
+        self.wants.websockets
+    }
+
+    /// Reports a talk of WebSocket.
+    #[cold]
+    pub(crate) fn websocket(&mut self, flow: FlowIdentity<'_>, talk: &WebSocketTalk<'_>) {
+        self.sink.event(Event::WebSocket(WebSocketRecord { flow, talk }));
     }
 
     /// Reports a message of the exchange, whose head was complete at `when`.

@@ -16,6 +16,7 @@ mod line_buffer;
 mod mask;
 mod span;
 mod text;
+mod websocket;
 
 pub use digits::rfc3339;
 pub(crate) use escape::append_json_text;
@@ -28,6 +29,7 @@ pub(crate) use grpc::{GrpcBody, GrpcKind};
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
 pub use span::Span;
 pub use text::TextFormat;
+pub use websocket::{WebSocketClose, WebSocketCounts, WebSocketTalk};
 
 /// The connection that a record belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,9 @@ pub enum Event<'a> {
     /// ([`FlowConfig::active_timeout_ms`](crate::config::FlowConfig)). It is reported again when it
     /// is over.
     Partial(PartialRecord<'a>),
+    /// A talk of WebSocket is over, or has been under way for long
+    /// ([`WebSocketTalk::active_ns`]). The exchange that opened it has the same `n`.
+    WebSocket(WebSocketRecord<'a>),
 }
 
 /// A message whose head is complete. Dereferences to its [`Message`].
@@ -89,6 +94,23 @@ impl Deref for ExchangeRecord<'_> {
     }
 }
 
+/// A talk of WebSocket. Dereferences to its [`WebSocketTalk`].
+#[derive(Clone, Copy, Debug)]
+pub struct WebSocketRecord<'a> {
+    /// Its connection.
+    pub flow: FlowIdentity<'a>,
+    /// The talk.
+    pub talk: &'a WebSocketTalk<'a>,
+}
+
+impl<'a> Deref for WebSocketRecord<'a> {
+    type Target = WebSocketTalk<'a>;
+
+    fn deref(&self) -> &WebSocketTalk<'a> {
+        self.talk
+    }
+}
+
 /// An exchange that is under way, with what is known of it so far. It has no outcome yet.
 /// Dereferences to its [`Exchange`].
 #[derive(Clone, Copy, Debug)]
@@ -116,11 +138,14 @@ pub struct Wants {
     pub messages: bool,
     /// All headers of a message, in addition to those with fields of their own.
     pub headers: bool,
+    /// [`Event::WebSocket`]. If it is not wanted, nothing of a connection is that has switched to
+    /// WebSocket.
+    pub websockets: bool,
 }
 
 impl Wants {
     /// Everything.
-    pub const ALL: Wants = Wants { messages: true, headers: true };
+    pub const ALL: Wants = Wants { messages: true, headers: true, websockets: true };
 }
 
 /// Receives events. A closure that takes an [`Event`] is a sink, and wants everything.

@@ -58,7 +58,7 @@ impl TextFormat {
 
 impl Format for TextFormat {
     fn wants(&self) -> Wants {
-        Wants { messages: true, headers: false }
+        Wants { messages: true, headers: false, websockets: false }
     }
 
     fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {

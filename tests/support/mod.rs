@@ -36,5 +36,7 @@ pub mod strangers;
 pub mod traffic;
 pub mod tshark;
 pub mod tunnel;
+pub mod websocket;
+pub mod wire;
 
 pub(crate) use skip::skip;

@@ -28,7 +28,8 @@ pub fn schema() -> &'static Value {
     &SCHEMA
 }
 
-/// Names of all properties, in the schema's order, which is the order of keys in a line. (A `Value`
+/// Names of all properties of all kinds of records, in the schema's order, which is the order of
+/// keys in a line. (A `Value`
 /// may sort its keys, so they are read from the text.)
 pub fn property_names() -> Vec<String> {
     key_order(schema_text("properties"))

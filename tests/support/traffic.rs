@@ -12,7 +12,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::capture_file::WrittenFrame;
+use super::conversation::Side;
 use super::packet::{ACK, FIN, Packet, RST, SYN};
+use super::websocket::{self, frame};
 
 /// How a body is framed, and how long it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +38,16 @@ pub enum Last {
     Connect,
     /// It is an Upgrade that the server accepts.
     Upgrade,
+    /// It is an Upgrade to WebSocket; messages of both sides follow, as long as the bodies of the
+    /// exchanges.
+    WebSocket,
+}
+
+impl Last {
+    /// Whether the connection leaves HTTP with it.
+    fn leaves(self) -> bool {
+        matches!(self, Last::Connect | Last::Upgrade | Last::WebSocket)
+    }
 }
 
 /// When a client sends a request.
@@ -165,11 +177,20 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         })
 }
 
+/// Any connection that goes on in WebSocket.
+pub fn talks() -> impl Strategy<Value = Plan> {
+    plan().prop_map(|plan| Plan { last: Last::WebSocket, ..plan })
+}
+
 /// A piece of a conversation: its sender and its exchange.
 struct Turn {
     is_client: bool,
     exchange: usize,
     bytes: Vec<u8>,
+}
+
+fn opposite(side: Side) -> Side {
+    if side == Side::Client { Side::Server } else { Side::Client }
 }
 
 /// Bytes of a body. Some of them look like a message, but are not.
@@ -213,6 +234,7 @@ impl Plan {
         let (method, asked) = match last {
             Last::Connect => ("CONNECT", Body::None),
             Last::UntilClose => ("GET", shape.asked),
+            Last::WebSocket => ("GET", Body::None),
             _ => (shape.method, shape.asked),
         };
         let target = if last == Last::Connect { "a.test:" } else { "/" };
@@ -222,7 +244,7 @@ impl Plan {
         if is_expecting {
             head += "Expect: 100-continue\r\n";
         }
-        if last == Last::Upgrade {
+        if matches!(last, Last::Upgrade | Last::WebSocket) {
             head += "Connection: Upgrade\r\nUpgrade: websocket\r\n";
         }
         let [head, body] = framed(head, asked, true, true);
@@ -257,13 +279,49 @@ impl Plan {
             Last::Upgrade => {
                 framed(format!("HTTP/1.1 101 {exchange}\r\n"), Body::None, true, false)
             }
+            Last::WebSocket => {
+                let head = format!("HTTP/1.1 101 {exchange}\r\nUpgrade: websocket\r\n");
+                framed(head, Body::None, true, false)
+            }
         };
         bytes.extend([head, body].concat());
         let mut turns = vec![Turn { is_client: false, exchange, bytes }];
-        if matches!(last, Last::Connect | Last::Upgrade) {
+        if last == Last::WebSocket {
+            turns.extend(self.talk_turns(exchange));
+        } else if last.leaves() {
             for is_client in [true, false] {
                 turns.push(Turn { is_client, exchange, bytes: filling(90, is_client) });
             }
+        }
+        turns
+    }
+
+    /// Messages of WebSocket: of each exchange one of the client and one of the server, in frames
+    /// as long as its chunks, and pings between. A plan that is reset has no close.
+    fn talk_turns(&self, exchange: usize) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        let mut turn = |is_client, bytes| turns.push(Turn { is_client, exchange, bytes });
+        for shape in &self.shapes {
+            for (is_client, body) in [(true, shape.asked), (false, shape.got)] {
+                let side = if is_client { Side::Client } else { Side::Server };
+                let (len, size) = match body {
+                    Body::None => (0, 1),
+                    Body::Length(len) => (len, len.max(1)),
+                    Body::Chunked(len, size) => (len, size),
+                };
+                let payload = filling(len, is_client);
+                let mut kind = websocket::TEXT;
+                for piece in payload.chunks(size) {
+                    turn(is_client, frame(side, kind, piece));
+                    kind = websocket::CONTINUATION;
+                }
+                turn(is_client, frame(side, websocket::FIN | kind, b""));
+                turn(!is_client, frame(opposite(side), websocket::FIN | websocket::PING, b"p"));
+            }
+        }
+        for is_client in [true, false].into_iter().filter(|_| !self.is_reset) {
+            let side = if is_client { Side::Client } else { Side::Server };
+            turn(is_client, websocket::close(side, 1000, "bye"));
         }
         turns
     }
@@ -370,7 +428,7 @@ impl Writer<'_> {
         let mut ack = self.next[1 - own];
         // A side that sends after the end of HTTP has read that HTTP has ended.
         let last = self.plan.shapes.len() - 1;
-        let has_left = matches!(self.plan.last, Last::Connect | Last::Upgrade)
+        let has_left = self.plan.last.leaves()
             && self.sent.iter().any(|sent| !sent.is_client && sent.exchanges.contains(&last));
         if is_client && !payload.is_empty() && self.plan.style != Style::Waiting && !has_left {
             // The server's last bytes may still be in flight.
@@ -473,6 +531,7 @@ impl PlannedTraffic {
                 Last::UntilClose => format!("GET /{number} {asked} 200 700"),
                 Last::Connect => format!("CONNECT a.test:{number} 0 200 0"),
                 Last::Upgrade => format!("{} /{number} {asked} 101 0", shape.method),
+                Last::WebSocket => format!("GET /{number} 0 101 0"),
             }
         };
         plan.shapes.iter().enumerate().map(tell).collect()

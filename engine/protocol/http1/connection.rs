@@ -6,16 +6,15 @@ use super::framer::{Found, Framer, ParseState};
 use super::head::{self, Expected, Head, Kind};
 use super::loss_pairing::Cause;
 use super::missing_body;
-use super::pairer::{Pairer, Reading};
+use super::pairer::{Pairer, Reading, Switch};
 use super::{Http1Context, ParsedHead};
 use crate::decode::{SeqNumber, looks_like_frames};
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::first_bytes::FirstBytes;
-use crate::protocol::pool::ExchangeId;
 use crate::protocol::{
     self, Context, Elidable, HandOver, Inheritance, Interest, Kind as ProtocolKind, Shared, Step,
-    Upgraded,
+    Upgraded, websocket,
 };
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
@@ -121,7 +120,7 @@ impl Http1Connection {
     #[cold]
     fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, SegmentMeta)>) {
         let Pairer { next_n, flow_id, .. } = self.pairer;
-        let inheritance = Inheritance { next_n, flow_id, upgraded: None };
+        let inheritance = Inheritance { next_n, flow_id, ..Inheritance::default() };
         self.successor = Some(Box::new(HandOver { to, at, kept, inheritance }));
         self.leave();
     }
@@ -332,24 +331,26 @@ impl Http1Connection {
     /// The server has answered a request with `head`, and the connection leaves HTTP/1.
     #[cold]
     fn note_switch(&mut self, server: Direction, head: &ParsedHead<'_>) {
-        match self.pairer.upgraded.take() {
-            Some(exchange) => {
-                // What it goes on in is known, and read.
-                self.pairer.has_switched = false;
-                self.upgrade(server, head, exchange);
-            }
-            None => self.left_by = Some(FirstBytes::of(server, head.bytes, head.first)),
-        }
-    }
-
-    /// The server goes on in HTTP/2 behind its answer, `head`, and answers the request there.
-    fn upgrade(&mut self, server: Direction, head: &ParsedHead<'_>, exchange: ExchangeId) {
         let answer = FirstBytes::of(server, head.bytes, head.first);
-        let upgraded = Upgraded { exchange, client: server.opposite(), answer };
-        let at = head.first.seq.plus(head.head.len_bytes as u32);
-        self.leave_to(ProtocolKind::Http2, at, None);
+        let Some(switch) = self.pairer.upgraded.take() else {
+            self.left_by = Some(answer);
+            return;
+        };
+        // What it goes on in is known, and read: the server does behind its answer.
+        self.pairer.has_switched = false;
+        let (to, upgraded, websocket) = match switch {
+            Switch::Http2(exchange) => {
+                let upgraded = Upgraded { exchange, client: server.opposite(), answer };
+                (ProtocolKind::Http2, Some(upgraded), None)
+            }
+            Switch::WebSocket(talk) => {
+                (ProtocolKind::WebSocket, None, Some(websocket::Switch { talk, answer }))
+            }
+        };
+        self.leave_to(to, head.first.seq.plus(head.head.len_bytes as u32), None);
         if let Some(successor) = &mut self.successor {
-            successor.inheritance.upgraded = Some(upgraded);
+            (successor.inheritance.upgraded, successor.inheritance.websocket) =
+                (upgraded, websocket);
         }
     }
 

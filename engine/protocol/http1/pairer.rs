@@ -25,6 +25,7 @@ mod switch;
 
 pub(super) use guess::Guess;
 pub(super) use reading::Reading;
+pub(super) use switch::Switch;
 
 /// A connection may keep this many unanswered requests while more than half of the shard's memory
 /// is used.
@@ -61,10 +62,10 @@ pub(super) struct Pairer {
     pub next_n: u32,
     /// The record's `flow`, once it was needed.
     pub flow_id: Option<u64>,
-    /// The request whose response comes in HTTP/2.
-    pub upgraded: Option<ExchangeId>,
-    /// An exchange switched the connection to another protocol (CONNECT, Upgrade). For HTTP/2, only
-    /// until the connection is handed over.
+    /// What the connection goes on in, if that is read.
+    pub upgraded: Option<Switch>,
+    /// An exchange switched the connection to another protocol (CONNECT, Upgrade). For one that is
+    /// read, only until the connection is handed over.
     pub has_switched: bool,
     /// Set while it is not certain who the client is.
     pub guess: Option<Guess>,
@@ -156,7 +157,7 @@ impl Pairer {
         self.store_headers_and_report(cx, id, false, parsed);
         self.open[cx.direction.index()].id = Some(id);
         if is_tunnel && !head.is_unfinished {
-            self.switch(cx, id, last);
+            self.switch(cx, id, parsed);
         } else {
             self.begin_body(cx, head, framing, last);
             self.enforce_limits(cx);

@@ -33,5 +33,6 @@ impl Http2Connection {
             let recorder = &mut cx.shared.recorder;
             recorder.report_active(identity, cx.flow, stream.exchange, active_ns, unknown);
         }
+        self.report_active_talks(cx, visit);
     }
 }

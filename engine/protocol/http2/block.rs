@@ -217,8 +217,10 @@ impl Http2Connection {
         let at = self.streams.find(info.stream);
         let expected = self.expected(cx, direction, info, at);
         let wants_headers = cx.shared.recorder.wants_headers();
+        let wants_websockets = cx.shared.recorder.wants_websockets();
         let Scratch { strings, head } = &mut cx.shared.http2;
         head.begin(expected, cx.shared.limits.head_bytes_max, wants_headers);
+        head.keep_websocket(wants_websockets);
         let side = &mut self.sides[direction.index()];
         let is_faulty = match is_cut {
             true => {

@@ -4,9 +4,10 @@
 use super::connection_error::ConnectionError;
 use super::frame::{self, FrameHead, FrameKind, PREFACE, begins_preface};
 use super::framer::{Frame, Framer, Place};
-use super::hpack::Decoder;
-use super::open_block::{BlockInfo, OpenBlock};
+use super::open_block::BlockInfo;
+use super::side::Side;
 use super::streams::{Resets, Streams};
+use super::talks::Talks;
 use crate::decode::SeqNumber;
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
@@ -19,61 +20,14 @@ use crate::time::TimestampNs;
 /// The memory of a connection, with the overhead of the allocator.
 pub(super) const CONNECTION_BYTES: usize = size_of::<Http2Connection>() + 16;
 
-/// One direction.
-#[derive(Debug)]
-pub(super) struct Side {
-    pub framer: Framer,
-    /// Of the header blocks in this direction.
-    pub decoder: Decoder,
-    /// Bytes of its table that are counted in the pool.
-    pub table_bytes: usize,
-    /// The header block in progress, if it is in more than one piece.
-    pub block: Option<Box<OpenBlock>>,
-    /// The sender handles no stream of its peer above this one (GOAWAY).
-    pub last_stream: Option<u32>,
-    /// It was seen from its first byte on.
-    pub is_whole: bool,
-}
-
-impl Side {
-    fn new() -> Side {
-        Side {
-            framer: Framer::new(),
-            decoder: Decoder::default(),
-            table_bytes: 0,
-            block: None,
-            last_stream: None,
-            is_whole: true,
-        }
-    }
-
-    /// Whether something has passed, and all of it is known.
-    pub fn has_all(&self) -> bool {
-        !self.has_lost() && self.framer.place != Place::Fresh
-    }
-
-    /// Whether something may have passed that is not known.
-    pub fn has_lost(&self) -> bool {
-        !self.is_whole || self.framer.losses > 0
-    }
-
-    /// Counts the memory of the table in the pool.
-    pub fn count_table(&mut self, pool: &mut ExchangePool) {
-        let bytes = self.decoder.held_bytes();
-        if bytes != self.table_bytes {
-            pool.hold(bytes);
-            pool.release(self.table_bytes);
-            self.table_bytes = bytes;
-        }
-    }
-}
-
 /// The state of a connection.
 #[derive(Debug)]
 pub(crate) struct Http2Connection {
     /// By direction.
     pub(super) sides: [Side; 2],
     pub(super) streams: Streams,
+    /// The talks of WebSocket that some of them carry.
+    pub(super) talks: Talks,
     /// The direction that sends the requests. While it is not known, a guess.
     pub(super) client: Direction,
     pub(super) is_client_known: bool,
@@ -108,6 +62,7 @@ impl Http2Connection {
         Http2Connection {
             sides: [Side::new(), Side::new()],
             streams: Streams::default(),
+            talks: Talks::default(),
             client: Direction::Forward,
             is_client_known: false,
             opening: Opening::default(),
@@ -127,7 +82,7 @@ impl Http2Connection {
 
     /// What the next protocol takes over.
     fn inheritance(&self) -> Inheritance {
-        Inheritance { next_n: self.next_n, flow_id: self.flow_id, upgraded: None }
+        Inheritance { next_n: self.next_n, flow_id: self.flow_id, ..Inheritance::default() }
     }
 
     pub(super) fn side(&mut self, direction: Direction) -> &mut Side {
@@ -336,6 +291,9 @@ impl Http2Connection {
             // What is left of the frame is known, but not what it is a part of.
             self.count_data(cx, frame.head.stream, direction, (content.len(), None));
         }
+        if frame.head.kind == FrameKind::Data && !self.talks.is_empty() {
+            self.talk_bytes(cx, frame.head.stream, direction, content, meta);
+        }
         if frame.left_bytes == 0 {
             self.end_frame(cx, direction, Some(meta.timestamp));
         }
@@ -453,9 +411,13 @@ impl Http2Connection {
             if is_prefix_hit { 0 } else { frame.content_left_bytes - in_content };
         let head = frame.head;
         match head.kind {
-            FrameKind::Data if is_prefix_hit => self.forget_body(cx, head.stream, direction),
+            FrameKind::Data if is_prefix_hit => {
+                self.forget_body(cx, head.stream, direction);
+                self.lose_talk(cx, head.stream, direction);
+            }
             FrameKind::Data => {
                 self.count_data(cx, head.stream, direction, (in_content as usize, None));
+                self.talk_gap(cx, head.stream, direction, in_content);
             }
             FrameKind::Headers | FrameKind::PushPromise | FrameKind::Continuation
                 if is_content_hit =>
@@ -556,7 +518,7 @@ impl Http2Connection {
             // Others are to give way first.
             return 1;
         }
-        let bytes = CONNECTION_BYTES + sides + exchanges;
+        let bytes = CONNECTION_BYTES + sides + exchanges + self.talks.held_bytes();
         flow::memory_weight(bytes as u64, now, quiet_since)
     }
 

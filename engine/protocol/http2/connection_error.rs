@@ -2,9 +2,10 @@
 //! them closes the connection (RFC 9113 section 5.4.1). If the connection goes on, and nothing of
 //! it was lost, it does not speak HTTP/2, whatever its first bytes were.
 
-use super::connection::{Http2Connection, Side};
+use super::connection::Http2Connection;
 use super::frame::HEAD_BYTES;
 use super::framer::Place;
+use super::side::Side;
 use crate::decode::SeqNumber;
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;

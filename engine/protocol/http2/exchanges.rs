@@ -212,6 +212,9 @@ impl Http2Connection {
         if is_told && cx.shared.recorder.wants_messages() {
             self.report_message(cx, id, is_request, when);
         }
+        if !is_request && cx.shared.recorder.wants_websockets() {
+            self.begin_talk(cx, at, when);
+        }
     }
 
     /// Copies the head that was decoded into its message.
@@ -311,6 +314,7 @@ impl Http2Connection {
             stream.losses[direction.index()] = losses;
         }
         self.forget_body(cx, id, direction);
+        self.lose_talk(cx, id, direction);
     }
 
     /// The length of a body is unknown from now on.
@@ -552,6 +556,7 @@ impl Http2Connection {
             return pool.give_back(stream.exchange);
         }
         let exchange = pool.exchange(stream.exchange);
+        let is_reset = exchange.http2.is_some_and(|http2| http2.reset_by.is_some());
         let is_whole = exchange.request.is_ended && exchange.response.is_ended;
         let sides = if is_whole { 0..0 } else { 0..2 };
         for side in sides {
@@ -564,11 +569,20 @@ impl Http2Connection {
                 message.body_bytes = Some(0);
             }
         }
+        if !self.talks.is_empty() {
+            for side in [Direction::Forward, Direction::Reverse] {
+                if stream.losses[side.index()] != self.sides[side.index()].framer.losses {
+                    self.lose_talk(cx, stream.id, side);
+                }
+            }
+        }
         let identity = self.identity(cx.flow);
         cx.shared.recorder.report(identity, cx.flow, stream.exchange, outcome, end);
+        let end = if is_reset { Some(End::StreamReset) } else { end };
+        self.end_talk_of_stream(cx, stream.id, outcome, end);
     }
 
-    fn identity<'a>(&mut self, flow: FlowRef<'a>) -> FlowIdentity<'a> {
+    pub(super) fn identity<'a>(&mut self, flow: FlowRef<'a>) -> FlowIdentity<'a> {
         let id = *self.flow_id.get_or_insert_with(|| flow.handshake.flow_id(flow.key));
         FlowIdentity { key: flow.key, client: self.client, id }
     }

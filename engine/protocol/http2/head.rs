@@ -78,6 +78,8 @@ pub(super) struct HeadText {
     pub is_cut: bool,
     expected: Expected,
     wants_headers: bool,
+    /// Lines about WebSocket are wanted, too.
+    wants_websockets: bool,
     bytes_max: usize,
     /// What further lines may take, also those that are not in the text since nobody wants them. 0
     /// before the text begins.
@@ -116,6 +118,7 @@ impl Default for HeadText {
             is_cut: false,
             expected: Expected::HeadOrTrailers,
             wants_headers: false,
+            wants_websockets: false,
             bytes_max: 0,
             room_bytes: 0,
             pseudo: Buffer::default(),
@@ -151,6 +154,11 @@ impl HeadText {
         (self.method, self.target, self.authority) = (none, none, none);
         (self.scheme_value, self.protocol_value) = (none, none);
         (self.expected, self.bytes_max, self.wants_headers) = (expected, bytes_max, wants_headers);
+    }
+
+    /// Keeps the lines that tell what a talk of WebSocket is, whatever is wanted besides.
+    pub fn keep_websocket(&mut self, wants_websockets: bool) {
+        self.wants_websockets = wants_websockets;
     }
 
     /// Takes the next field of the block.
@@ -276,8 +284,8 @@ impl HeadText {
     #[inline(always)]
     fn other_field(&mut self, field: &Field<'_>) {
         let (name, value) = field.texts();
-        if self.take_room(name.len() + value.len() + 4) && (self.wants_headers || field.has_control)
-        {
+        let is_shown = self.wants_headers || self.wants_websockets || field.has_control;
+        if self.take_room(name.len() + value.len() + 4) && is_shown {
             self.whole_field(field.has_control, name, value);
         }
     }
@@ -285,7 +293,9 @@ impl HeadText {
     /// The same if all fields are wanted, or there are controls.
     #[inline(never)]
     fn whole_field(&mut self, has_control: bool, name: &[u8], value: &[u8]) {
-        if self.wants_headers {
+        let is_wanted =
+            self.wants_headers || self.wants_websockets && name.starts_with(b"sec-websocket-");
+        if is_wanted {
             self.append_line(name, value, has_control);
         } else {
             self.is_conflict |= has_break(name) || has_break(value) && !is_binary(name, value);

@@ -10,8 +10,8 @@
 //! Nothing is guessed. What a header block refers to may be unknown, because the connection was
 //! joined late or a header block was lost: then the field is absent, and counted.
 //!
-//! What is inside the body of a stream (messages of gRPC) is read where `exchanges` counts it:
-//! `count_data` and `whole_data` see every byte of DATA, in order.
+//! What is inside the body of a stream is read where it is counted: `count_data` and `whole_data`
+//! see every byte of DATA, in order. These are messages of gRPC, and in `talks` those of WebSocket.
 
 mod active;
 mod block;
@@ -29,8 +29,10 @@ pub mod hpack;
 mod open_block;
 mod resets;
 mod search;
+mod side;
 mod stats;
 mod streams;
+mod talks;
 mod trailers;
 mod upgrade;
 mod whole_frame;

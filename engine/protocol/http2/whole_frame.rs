@@ -81,7 +81,7 @@ impl Http2Connection {
         let (stream, side) = (self.streams.get(at)?, direction.index());
         let has_all =
             stream.has_head[side] && stream.losses[side] == self.sides[side].framer.losses;
-        if !has_all || head.has(frame::PADDED) {
+        if !has_all || head.has(frame::PADDED) || self.talks.has(head.stream) {
             return None;
         }
         let exchange = cx.shared.recorder.pool.exchange(stream.exchange);

@@ -28,7 +28,7 @@ pub(super) struct TextField {
 
 impl TextField {
     /// The maximum size of its keys, quotes and length.
-    const fn fixed_bytes(&self) -> usize {
+    pub(super) const fn fixed_bytes(&self) -> usize {
         self.open.len() + 1 + self.open_b64.len() + 1 + self.open_len.len() + DECIMAL_BYTES_MAX
     }
 }
@@ -78,6 +78,10 @@ text_field!(SERVER, "server", 256, 1024, header(b"Server"));
 text_field!(LOCATION, "location", 512, 4096, uri(b"Location"));
 text_field!(GRPC_MESSAGE, "grpc_message", 256, 2048, header(b"Grpc-Message"), Fold::Keep);
 text_field!(GRPC_ENCODING, "grpc_encoding", 16, 64, header(b"Grpc-Encoding"));
+
+// Only talks of WebSocket have these.
+text_field!(SUBPROTOCOL, "subprotocol", 256, 1024, header(b"Sec-WebSocket-Protocol"));
+text_field!(CLOSE_REASON, "close_reason", 1024, 1024, header(b"Close-Reason"));
 
 const TEXTS: [&TextField; 16] = [
     &IFACE,
@@ -221,7 +225,7 @@ pub const FIXED_BYTES_MAX: usize = {
 };
 
 /// The sum of all reserves.
-const RESERVE_BYTES: usize = {
+pub(super) const RESERVE_BYTES: usize = {
     let mut bytes = 2 * HEADERS_RESERVE_BYTES;
     let mut index = 0;
     while index < TEXTS.len() {

@@ -1,4 +1,4 @@
-//! One JSON object per exchange, on one line, as `docs/schema.json` defines it.
+//! One JSON object per exchange or talk, on one line, as `docs/schema.json` defines it.
 //!
 //! A line is never longer than `line_bytes_max`, whatever was on the wire. A byte budget ensures
 //! this. Everything that is not text (keys, numbers, punctuation) takes at most
@@ -27,6 +27,7 @@ use std::fmt::Write;
 mod budget;
 mod headers;
 mod identity;
+mod websocket;
 
 use budget::*;
 pub use budget::{FIXED_BYTES_MAX, LINE_BYTES_MIN};
@@ -48,6 +49,7 @@ pub struct JsonFormat {
     line_bytes_max: usize,
     headers: Headers,
     masks: Masks,
+    is_websocket_told: bool,
     times: Rfc3339,
     identities: Identities,
     names: IfaceNames,
@@ -76,6 +78,7 @@ impl JsonFormat {
             line_bytes_max,
             headers: Headers::new(config),
             masks: Masks::new(config),
+            is_websocket_told: config.records.websocket,
             times: Rfc3339::default(),
             identities: Identities::default(),
             names,
@@ -345,23 +348,33 @@ impl SlowPath {
 
 impl Format for JsonFormat {
     fn wants(&self) -> Wants {
-        Wants { messages: false, headers: !self.headers.is_empty() }
+        Wants {
+            messages: false,
+            headers: !self.headers.is_empty(),
+            websockets: self.is_websocket_told,
+        }
     }
 
     #[inline]
     fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
             Event::Exchange(record) => self.exchange(&record.flow, record.exchange, None, out),
-            Event::Partial(record) => self.partial(record, out),
-            Event::Message(_) => {}
+            other => self.other_line(other, out),
         }
     }
 }
 
 impl JsonFormat {
+    /// The line of anything but an exchange that is over.
     #[cold]
-    fn partial(&mut self, record: &PartialRecord<'_>, out: &mut Vec<u8>) {
-        self.exchange(&record.flow, record.exchange, Some(record.active_ns), out);
+    fn other_line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match event {
+            Event::Partial(PartialRecord { flow, exchange, active_ns }) => {
+                self.exchange(flow, exchange, Some(*active_ns), out);
+            }
+            Event::WebSocket(record) => self.websocket(&record.flow, record.talk, out),
+            Event::Message(_) | Event::Exchange(_) => {}
+        }
     }
 
     /// The exchange is over, or has been under way for `active_ns`.
@@ -554,7 +567,8 @@ fn number(key: &[u8], value: u64, buffer: &mut LineBuffer<'_>) {
     buffer.decimal(value);
 }
 
-/// A text that is long, needs escapes, or is not UTF-8. Its key was already written.
+/// A text that is long, needs escapes, or is not UTF-8. Its key was already written. Returns
+/// whether it was cut.
 #[inline(never)]
 fn text_slow_path(
     field: &TextField,
@@ -562,7 +576,7 @@ fn text_slow_path(
     wire_bytes: usize,
     spare: &mut usize,
     out: &mut Vec<u8>,
-) {
+) -> bool {
     let allowance = field.cap_bytes.min(field.reserve_bytes + *spare);
     let is_utf8 = std::str::from_utf8(value).is_ok();
     let start = out.len();
@@ -576,9 +590,11 @@ fn text_slow_path(
         used += out.len() - start;
         out.push(b'"');
     }
-    if whole < value.len() {
+    let is_cut = whole < value.len();
+    if is_cut {
         out.extend_from_slice(field.open_len);
         append_decimal(wire_bytes as u64, out);
     }
     *spare -= used.saturating_sub(field.reserve_bytes);
+    is_cut
 }

@@ -1,34 +1,74 @@
 //! How a connection leaves HTTP/1: by CONNECT or Upgrade, for a protocol that is not read; by
-//! `Upgrade: h2c` (RFC 7540 section 3.2) for HTTP/2, where the response comes as that of stream 1.
+//! `Upgrade: h2c` (RFC 7540 section 3.2) for HTTP/2, where the response comes as that of stream 1;
+//! by `Upgrade: websocket` for WebSocket, if anybody wants to know about it.
 
 use super::Pairer;
 use crate::protocol::http1::framer::ParseState;
 use crate::protocol::http1::head::HeaderLines;
 use crate::protocol::http1::{Http1Context, ParsedHead};
 use crate::protocol::pool::ExchangeId;
+use crate::protocol::websocket::{self, Talk};
 use crate::record::EventSink;
-use crate::time::TimestampNs;
+
+/// What a connection goes on in, if that is read.
+#[derive(Debug)]
+pub(in crate::protocol::http1) enum Switch {
+    /// HTTP/2, in which the response to this request comes.
+    Http2(ExchangeId),
+    /// WebSocket.
+    WebSocket(Box<Talk>),
+}
 
 impl Pairer {
-    /// The connection leaves HTTP. The exchange is complete, and nothing that follows is read.
+    /// The connection leaves HTTP, by the answer `parsed`. The exchange is complete.
     pub(super) fn switch<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
         id: ExchangeId,
-        last: TimestampNs,
+        parsed: &ParsedHead<'_>,
     ) {
         let is_sure = self.guess.is_none();
         self.has_switched = is_sure;
+        if is_sure && parsed.head.is_whole && cx.shared.recorder.wants_websockets() {
+            self.begin_talk(cx, id, parsed);
+        }
         let exchange = cx.pool().exchange(id);
         exchange.is_switched = true;
         if exchange.request.is_seen && !exchange.request.is_ended {
             exchange.request.is_ended = true;
         }
         self.open[cx.direction.opposite().index()].id = None;
-        self.end_message(cx, Some(last));
+        self.end_message(cx, Some(parsed.last));
         let state = if is_sure { ParseState::Off } else { ParseState::Search };
         let pool = &mut cx.shared.recorder.pool;
         cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
+    }
+
+    /// Begins the talk of WebSocket that the answer opens, if it opens one.
+    #[cold]
+    fn begin_talk<S>(
+        &mut self,
+        cx: &mut Http1Context<'_, S>,
+        id: ExchangeId,
+        parsed: &ParsedHead<'_>,
+    ) {
+        let client = cx.direction.opposite();
+        let shared = &mut *cx.shared;
+        let exchange = shared.recorder.pool.exchange(id);
+        let (request, status) = (&exchange.request, exchange.response.status);
+        let is_ended = request.is_seen && request.is_ended;
+        if status != 101 || !is_ended || !websocket::switches(request, parsed.bytes) {
+            return;
+        }
+        let opening = websocket::Opening::new(exchange, parsed.bytes, parsed.last);
+        let mut talk = Talk::open(shared, opening, client);
+        // What the client has sent since its request was read as HTTP.
+        let framer = &cx.framers[client.index()];
+        let is_next = self.pending.first() == Some(id) && self.pending.count() == 1;
+        if !is_next || !matches!(framer.state, ParseState::Start) {
+            talk.lose_place(shared, client);
+        }
+        self.upgraded = Some(Switch::WebSocket(talk));
     }
 
     /// Whether the answer `parsed`, a 101, switches the connection to HTTP/2. Then the exchange is
@@ -51,7 +91,7 @@ impl Pairer {
             && names_h2c(parsed.bytes, parsed.head.start_line_bytes as usize);
         if is_upgraded {
             self.pending.pop(cx.pool());
-            (self.upgraded, self.has_switched) = (Some(id), true);
+            (self.upgraded, self.has_switched) = (Some(Switch::Http2(id)), true);
         }
         is_upgraded
     }
