@@ -305,7 +305,7 @@ struct Tally(u64);
 
 impl EventSink for Tally {
     fn wants(&self) -> Wants {
-        Wants { messages: false, headers: false }
+        Wants { messages: false, headers: false, websockets: false }
     }
 
     fn event(&mut self, _event: Event<'_>) {

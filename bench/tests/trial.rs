@@ -24,10 +24,11 @@ mod root {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    const WORKLOADS: [&str; 11] = [
+    const WORKLOADS: [&str; 13] = [
         "small",
         "h2",
         "grpc",
+        "websocket",
         "pages",
         "bulk",
         "superpackets",

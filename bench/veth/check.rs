@@ -6,6 +6,7 @@ use crate::frame::{REQUEST_DIGITS, RESPONSE_DIGITS};
 use crate::generator::Sent;
 use crate::receiver::files_in;
 use crate::round::Round;
+use crate::round::websocket::{CLOSE_CODE, Talk};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -51,6 +52,8 @@ pub enum Fate {
 pub struct Check<'a> {
     round: &'a Round,
     fates: Vec<Fate>,
+    /// Of the talks behind exchanges, if there are any.
+    talk_fates: Vec<Fate>,
     exchanges: Exchanges,
     delaying: Delaying,
 }
@@ -58,6 +61,18 @@ pub struct Check<'a> {
 /// The fields of a record that are checked.
 #[derive(Deserialize)]
 pub struct Record<'a> {
+    /// `websocket`; absent of an exchange.
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a str>,
+    client_frames: Option<u64>,
+    server_frames: Option<u64>,
+    client_messages: Option<u64>,
+    server_messages: Option<u64>,
+    client_message_bytes: Option<u64>,
+    server_message_bytes: Option<u64>,
+    pings: Option<u64>,
+    pongs: Option<u64>,
+    close_code: Option<u16>,
     #[serde(borrow)]
     ts: Option<&'a str>,
     /// Its connection.
@@ -82,7 +97,8 @@ pub struct Record<'a> {
     server: Option<Cow<'a, str>>,
     request_body_bytes: Option<u64>,
     response_body_bytes: Option<u64>,
-    outcome: &'a str,
+    #[serde(borrow)]
+    outcome: Option<&'a str>,
     gap_bytes: Option<u64>,
     request_ns: Option<u64>,
     ttfb_ns: Option<u64>,
@@ -107,7 +123,7 @@ impl Record<'_> {
         let asked = self.digits().and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
         let answered = self.server.as_deref().and_then(|server| server.strip_prefix('n'));
         let answered = answered.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        let is_whole = self.outcome == "complete" && self.gap_bytes.is_none();
+        let is_whole = self.outcome == Some("complete") && self.gap_bytes.is_none();
         let fate = match (asked, answered) {
             _ if !is_whole => Fate::Damaged,
             (Some(asked), Some(answered)) if asked == answered && self.is_as_sent(asked, round) => {
@@ -116,6 +132,31 @@ impl Record<'_> {
             _ => Fate::Wrong,
         };
         (asked.or(answered), fate)
+    }
+
+    /// The same for the record of a talk.
+    fn judge_talk(&self, round: &Round) -> (Option<u32>, Fate) {
+        let asked = self.digits().and_then(|digits| u32::from_str_radix(&digits[..8], 16).ok());
+        let index = asked.and_then(|number| (number as usize).checked_rem(round.expected.len()));
+        let talk = index.and_then(|index| round.expected[index].talk);
+        let fate = match talk {
+            _ if self.outcome != Some("complete") || self.gap_bytes.is_some() => Fate::Damaged,
+            Some(talk) if self.talk() == Some(talk) && self.close_code == Some(CLOSE_CODE) => {
+                Fate::Right
+            }
+            _ => Fate::Wrong,
+        };
+        (asked, fate)
+    }
+
+    fn talk(&self) -> Option<Talk> {
+        Some(Talk {
+            frames: [self.client_frames?, self.server_frames?],
+            messages: [self.client_messages?, self.server_messages?],
+            message_bytes: [self.client_message_bytes?, self.server_message_bytes?],
+            pings: self.pings?,
+            pongs: self.pongs?,
+        })
     }
 
     fn is_as_sent(&self, number: u32, round: &Round) -> bool {
@@ -132,7 +173,7 @@ impl Record<'_> {
     /// The fields that are the same in every round.
     fn gist(&self) -> String {
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             self.method,
             self.target,
             self.status,
@@ -167,6 +208,7 @@ impl<'a> Check<'a> {
         Check {
             round,
             fates: vec![Fate::Missing; sent as usize],
+            talk_fates: vec![Fate::Missing; if round.has_talks() { sent as usize } else { 0 }],
             exchanges: Exchanges { sent, ..Exchanges::default() },
             delaying: Delaying::default(),
         }
@@ -187,13 +229,18 @@ impl<'a> Check<'a> {
     }
 
     fn record(&mut self, record: &Record<'_>, sent: &Sent, arrival_ns: Option<u64>) {
-        let (number, fate) = record.judge(self.round);
+        let is_talk = record.kind == Some("websocket");
+        let (number, fate) = match is_talk {
+            true => record.judge_talk(self.round),
+            false => record.judge(self.round),
+        };
         let Some(number) = number else {
             self.exchanges.extra += 1;
             return;
         };
         let is_half = fate == Fate::Damaged;
-        match self.fates.get_mut(number as usize) {
+        let fates = if is_talk { &mut self.talk_fates } else { &mut self.fates };
+        match fates.get_mut(number as usize) {
             // The two halves of a damaged exchange may be reported as two records.
             Some(known) if *known == Fate::Missing || (is_half && *known == Fate::Damaged) => {
                 *known = fate;
@@ -202,6 +249,9 @@ impl<'a> Check<'a> {
                 self.exchanges.extra += 1;
                 return;
             }
+        }
+        if is_talk {
+            return;
         }
         if let Some(time) = record.digits().and_then(|it| u64::from_str_radix(&it[8..], 16).ok())
             && let Some(ts) = record.ts.and_then(nanoseconds)
@@ -250,6 +300,7 @@ impl<'a> Check<'a> {
 
     /// Searches all files in `directory` for the numbers of requests, in the form of any program.
     pub fn mentions(mut self, directory: &Path) -> anyhow::Result<Exchanges> {
+        self.talk_fates.clear();
         for path in files_in(directory) {
             let mut bytes = Vec::new();
             File::open(&path)?.read_to_end(&mut bytes)?;
@@ -271,9 +322,11 @@ impl<'a> Check<'a> {
         Ok(self.sum())
     }
 
+    /// An exchange with a talk is as right as the worse of the two.
     fn sum(mut self) -> Exchanges {
+        let mut talks = self.talk_fates.iter();
         for fate in &self.fates {
-            *match fate {
+            *match fate.min(talks.next().unwrap_or(&Fate::Right)) {
                 Fate::Missing => &mut self.exchanges.missing,
                 Fate::Damaged => &mut self.exchanges.damaged,
                 Fate::Wrong => &mut self.exchanges.wrong,

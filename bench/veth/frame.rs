@@ -313,8 +313,8 @@ mod tests {
 
     #[test]
     fn checksums_are_right() {
-        use Workload::{H2, Noise, Small, Superpackets, Tunnel};
-        for workload in [Small, H2, Noise, Superpackets, Tunnel] {
+        use Workload::{H2, Noise, Small, Superpackets, Tunnel, Websocket};
+        for workload in [Small, H2, Websocket, Noise, Superpackets, Tunnel] {
             let round = workload.round(5, 600);
             for index in 0..round.steps.len() {
                 assert_checksums(&second(&round, index, Checksum::Whole));

@@ -9,6 +9,7 @@ use crate::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
 pub mod http2;
+pub mod websocket;
 
 /// The properties of an exchange that a receiver should find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,8 @@ pub struct Expected {
     pub request_body_bytes: u64,
     /// Bytes of the response's body.
     pub response_body_bytes: u64,
+    /// What the record of the talk behind it should say.
+    pub talk: Option<websocket::Talk>,
     /// Which frame of the round is its last, from 0.
     pub last_step: usize,
 }
@@ -60,6 +63,11 @@ impl Round {
     /// How many whole rounds `frames` frames are.
     pub fn count_in(&self, frames: u64) -> u64 {
         frames / self.steps.len() as u64
+    }
+
+    /// Whether there are records of WebSocket to be found.
+    pub fn has_talks(&self) -> bool {
+        self.expected.iter().any(|exchange| exchange.talk.is_some())
     }
 
     /// Whether a frame is too long for the kernel's generator.
@@ -203,8 +211,11 @@ impl Weaver {
                 Some(step) => {
                     let template = &self.round.templates[step.template as usize];
                     let tcp = &template[self.round.prefix_bytes..];
-                    if *is_http && step.kind == kind::SERVER && frame::payload_bytes(tcp) > 0 {
-                        let exchange = &mut self.round.expected[step.number as usize];
+                    if *is_http
+                        && step.kind == kind::SERVER
+                        && frame::payload_bytes(tcp) > 0
+                        && let Some(exchange) = self.round.expected.get_mut(step.number as usize)
+                    {
                         exchange.last_step = self.round.steps.len();
                     }
                     self.round.http_frame_count += u64::from(*is_http);
@@ -277,6 +288,7 @@ impl Script<'_> {
             status: 0,
             request_body_bytes: body_bytes as u64,
             response_body_bytes: 0,
+            talk: None,
             last_step: 0,
         });
         self.frame(Heading::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);

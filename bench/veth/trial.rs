@@ -214,10 +214,14 @@ impl Trial {
             client.ip(&format!("link set {CLIENT_IFACE} mtu {MTU_MAX}"))?;
             server.ip(&format!("link set {} mtu {MTU_MAX}", receiver::IFACE))?;
         }
+        let mut arguments = self.arguments.clone();
+        if self.receiver == Kind::Httplines && round.has_talks() {
+            arguments.extend(["--records", "http,websocket"].map(String::from));
+        }
         let setup = receiver::Setup {
             kind: self.receiver.clone(),
             httplines: self.httplines.clone(),
-            arguments: self.arguments.clone(),
+            arguments,
             iface: receiver::IFACE.into(),
             directory: directory.receiver.clone(),
             cpu: self.cpus.receiver,

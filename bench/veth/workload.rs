@@ -14,6 +14,8 @@ pub enum Workload {
     H2,
     /// Unary calls of gRPC, in HTTP/2
     Grpc,
+    /// Talks of WebSocket: small frames both ways
+    Websocket,
     /// Pages of 2 to 60 KB, half of them chunked
     Pages,
     /// Downloads of 1 MB in frames of MTU size
@@ -31,7 +33,7 @@ pub enum Workload {
     /// Small requests, with three frames of a flood of SYNs, of garbage and of broken headers for
     /// each HTTP frame
     Hostile,
-    /// All of these in one, but superpackets, the tunnel, HTTP/2 and gRPC
+    /// All of these in one, but superpackets, the tunnel, HTTP/2, gRPC and WebSocket
     Mixed,
 }
 
@@ -47,6 +49,7 @@ impl Workload {
             Workload::Small => "small",
             Workload::H2 => "h2",
             Workload::Grpc => "grpc",
+            Workload::Websocket => "websocket",
             Workload::Pages => "pages",
             Workload::Bulk => "bulk",
             Workload::Superpackets => "superpackets",
@@ -101,6 +104,7 @@ impl Workload {
                 }
                 Workload::H2 => h2(&mut weaver),
                 Workload::Grpc => grpc(&mut weaver),
+                Workload::Websocket => websocket(&mut weaver),
                 Workload::Pages => pages(&mut weaver),
                 Workload::Bulk => bulk(&mut weaver, SEGMENT_BYTES),
                 Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
@@ -232,6 +236,23 @@ fn h2_exchange(script: &mut Script<'_>, stream: u32, which: u64) {
             script.response_http2(stream, false, 9);
         }
     }
+}
+
+/// An exchange of small messages, closed by either side.
+fn websocket(weaver: &mut Weaver) {
+    let count = 16 + weaver.pick(48);
+    let picks: Vec<u64> = (0..count).map(|_| weaver.pick(8)).collect();
+    let first = if weaver.pick(4) == 0 { Heading::ToClient } else { Heading::ToServer };
+    let mut script = weaver.script(HTTP);
+    script.open_websocket();
+    for (index, which) in picks.into_iter().enumerate() {
+        script.talk_websocket(which);
+        if index % 4 == 3 {
+            script.acknowledge(Heading::ToServer);
+        }
+    }
+    script.close_websocket(first);
+    script.close();
 }
 
 fn short(weaver: &mut Weaver) {
@@ -366,10 +387,11 @@ mod tests {
     use crate::traffic::Step;
     use std::collections::HashMap;
 
-    const ALL: [Workload; 12] = [
+    const ALL: [Workload; 13] = [
         Workload::Small,
         Workload::H2,
         Workload::Grpc,
+        Workload::Websocket,
         Workload::Pages,
         Workload::Bulk,
         Workload::Superpackets,

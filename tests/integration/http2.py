@@ -4,66 +4,13 @@ superpackets and without: all captures tell the same records, and they are what 
 Then captures that begin in the middle of a connection."""
 
 import collections
-import json
-import os
-import re
-import signal
 import subprocess
-import sys
 
 import lab
+from captures import comparable, end_with_the_same, expect, lines_of, set_offloads, start_captures
 
 HERE = lab.pathlib.Path(__file__).resolve().parent
-# What a capture does not have in common with another one.
-OF_ONE_CAPTURE = {"ts", "iface", "retransmitted_bytes"}
 NGINX, NGINX_1, NGHTTPD, NGHTTPX, NODE = 8081, 8082, 8083, 8084, 8085
-
-
-class Capture:
-    """One capture, at the client's end (0) or at the server's (1)."""
-
-    def __init__(self, it, name, end, options):
-        self.it, self.name = it, name
-        self.lines, self.said = it.folder / f"{name}.jsonl", it.folder / f"{name}.err"
-        program = os.environ.get("HTTPLINES", lab.ROOT / "target/release/httplines")
-        command = [
-            program,
-            "-i",
-            f"wire{end}",
-            "-B",
-            "32768",
-            "--all-headers",
-            "-o",
-            self.lines,
-            *options,
-        ]
-        self.process = it.start((it.client, it.server)[end], command, self.said.name)
-        lab.await_that(
-            f"capture {name} begins",
-            lambda: "capturing on" in self.said.read_text(),
-            ended=[self.process],
-        )
-
-    def end(self):
-        lab.stop(self.process, signal.SIGINT)
-        self.totals = self.said.read_text()
-        if self.process.returncode != 0 or "  sums       every" not in self.totals:
-            lab.fail(f"{self.name} ended with {self.process.returncode}:\n{self.totals}")
-        if re.search(r"\+ [1-9]\d* dropped by kernel", self.totals):
-            lab.fail(f"{self.name} lost frames, so nothing can be compared:\n{self.totals}")
-        return [json.loads(line) for line in self.lines.read_text().splitlines()]
-
-
-def comparable(record):
-    return {
-        key: value
-        for key, value in record.items()
-        if key not in OF_ONE_CAPTURE and not key.endswith("_ns")
-    }
-
-
-def in_order(records):
-    return sorted(map(comparable, records), key=lambda it: (it["flow"], it["n"]))
 
 
 def start_servers(it):
@@ -208,24 +155,6 @@ def drive(it):
     node.wait(lab.WAIT_S)
 
 
-def lines_of(path):
-    found = [json.loads(line) for line in path.read_text().splitlines()]
-    return [told for told in found if isinstance(told, dict)]
-
-
-def expect(what, told, logged):
-    """Both are counted by what they consist of."""
-    told, logged = collections.Counter(told), collections.Counter(logged)
-    if told != logged:
-        missing, more = logged - told, told - logged
-        lab.fail(
-            f"{what}: {missing.total()} of {logged.total()} are missing, such as "
-            f"{list(missing.items())[:5]}; "
-            f"{more.total()} are too many, such as {list(more.items())[:5]}"
-        )
-    lab.say(f"    {what}: {logged.total()} exchanges as logged")
-
-
 def of_port(records, port):
     return [it for it in records if it["server_port"] == port]
 
@@ -285,31 +214,14 @@ def check_node(it, records, what, log, sent, got):
     expect(what, map(shown, records), logged)
 
 
-CAPTURES = [
-    ("server", 1, ["--shards", "1"]),
-    ("server-2", 1, ["--shards", "2"]),
-    ("server-off", 1, ["--shards", "1", "--filter", "off"]),
-    ("client", 0, ["--shards", "2"]),
-    ("client-off", 0, ["--shards", "2", "--filter", "off"]),
-]
-
-
 def all_shapes(it, offloads):
-    it.ip(f"netns exec {it.client} ethtool -K wire0 tso {offloads} gso {offloads} gro {offloads}")
-    it.ip(f"netns exec {it.server} ethtool -K wire1 tso {offloads} gso {offloads} gro {offloads}")
-    captures = [Capture(it, f"{name}-{offloads}", end, options) for name, end, options in CAPTURES]
+    set_offloads(it, offloads)
+    captures = start_captures(it, offloads, ["--all-headers"])
     drive(it)
-    told = [(capture, in_order(capture.end())) for capture in captures]
-    first, records = told[0]
-    for other, others in told[1:]:
-        if others != records:
-            differ = [(one, two) for one, two in zip(records, others) if one != two]
-            lab.fail(
-                f"{first.name} has {len(records)} records, {other.name} {len(others)}; "
-                "the first that differ: "
-                f"{json.dumps(differ[:1])[:3000]}"
-            )
-    lab.say(f"    offloads {offloads}: {len(records)} records, the same in {len(told)} captures")
+    records = end_with_the_same(captures)
+    lab.say(
+        f"    offloads {offloads}: {len(records)} records, the same in {len(captures)} captures"
+    )
     check(it, records)
 
 
@@ -322,20 +234,12 @@ def joined_late(it):
     lab.await_that(
         "the first part is over", lambda: log.read_text().count('"done"') == 1, ended=[node]
     )
-    captures = [Capture(it, f"late-{name}", end, options) for name, end, options in CAPTURES]
+    captures = start_captures(it, "late", ["--all-headers"])
     log.write_text("")
     node.stdin.write(b"go\n")
     node.stdin.close()
     node.wait(lab.WAIT_S)
-    told = [(capture, in_order_late(capture.end())) for capture in captures]
-    first, records = told[0]
-    for other, others in told[1:]:
-        if others != records:
-            differ = [(one, two) for one, two in zip(records, others) if one != two]
-            lab.fail(
-                f"{first.name} has {len(records)}, {other.name} {len(others)}: "
-                f"{json.dumps(differ[:1])[:3000]}"
-            )
+    records = end_with_the_same(captures, in_order_late)
     check_late(records, log)
 
 

@@ -90,6 +90,7 @@ impl Script<'_> {
             status: 0,
             request_body_bytes: body.len() as u64,
             response_body_bytes: 0,
+            talk: None,
             last_step: 0,
         });
         self.frame(Heading::ToServer, flag::ACK | flag::PSH, &payload, text::HEADERS);
