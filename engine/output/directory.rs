@@ -189,6 +189,11 @@ pub(super) fn lock(file: &File, sharing: Sharing) -> io::Result<()> {
     }
 }
 
+/// Ends the lock at once: a ring may keep the file open for a moment.
+pub(super) fn unlock(file: &File) {
+    let _ = flock(file, FlockOperation::NonBlockingUnlock);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
