@@ -145,7 +145,9 @@ mod root {
         let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let place = open_place();
         let output = place.path().join("http.jsonl");
-        let mut command = program(&format!("-i veth1 --shards 1 -o {}", output.display()));
+        // Not the one that scripts/syscalls traces: its calls are no example.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_httplines"));
+        command.args(["-i", "veth1", "--shards", "1", "-B", "4096", "-o"]).arg(&output);
         command.env("HTTPLINES_TEST_INTRUDER", "yes");
         // The other end of the link sees every frame that leaves.
         let (injector, listener) = client.run(|| {

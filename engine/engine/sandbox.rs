@@ -161,8 +161,8 @@ fn is_regular_or_new(path: &Path) -> bool {
     std::fs::symlink_metadata(path).map_or(true, |metadata| metadata.is_file())
 }
 
-/// The user for a run as root that writes `paths` and reads `inputs`: the owner of their directory, or nobody, if
-/// nobody may write there. `None`: only root may.
+/// The user for a run as root that writes `paths` and reads `inputs`: the owner of the directory of
+/// `paths`, or nobody, if nobody may do that. `None`: only root may.
 fn suitable(paths: &[PathBuf], inputs: &[PathBuf]) -> Option<User> {
     let directory = paths.first().map(|path| directory_of(path));
     let owner = directory.and_then(|directory| std::fs::metadata(directory).ok());

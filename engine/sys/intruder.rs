@@ -22,6 +22,7 @@ const FRAME: [u8; 64] = {
 #[derive(Debug)]
 pub struct Intruder {
     ring: Option<Uring>,
+    parent: c_long,
 }
 
 /// An attempt, and its result: at least 0, or an error.
@@ -30,13 +31,16 @@ type Attempt = (&'static str, io::Result<c_long>);
 impl Intruder {
     /// Gets ready, before the seal. `None`: nobody asked.
     pub fn prepare() -> Option<Intruder> {
-        std::env::var_os(ASKED).map(|_| Intruder { ring: Uring::new().ok() })
+        std::env::var_os(ASKED)?;
+        // SAFETY: nothing is passed.
+        let parent = unsafe { libc::getppid() }.into();
+        Some(Intruder { ring: Uring::new().ok(), parent })
     }
 
     /// Tries everything. `packet_socket` is the descriptor of a packet socket.
     pub fn try_all(&mut self, packet_socket: u32) -> Vec<Attempt> {
         let packet_socket = c_long::from(packet_socket);
-        let mut attempts = processes();
+        let mut attempts = processes(self.parent);
         attempts.extend(files());
         attempts.extend(sockets(packet_socket));
         if let Some(ring) = &mut self.ring {
@@ -66,13 +70,11 @@ fn pointer<T: ?Sized>(value: &T) -> c_long {
     ptr::from_ref(value).cast::<u8>() as c_long
 }
 
-fn processes() -> Vec<Attempt> {
+fn processes(parent: c_long) -> Vec<Attempt> {
     let shell: &CStr = c"/bin/sh";
     let arguments = [pointer(shell), 0];
     let exec = [pointer(shell), pointer(&arguments), 0, 0, 0, 0];
     let namespace = c_long::from(libc::CLONE_NEWUSER);
-    // SAFETY: the numbers of this process and its parent.
-    let parent = c_long::from(unsafe { libc::getppid() });
     let attach = [libc::PTRACE_SEIZE as c_long, parent, 0, 0, 0, 0];
     let thread = c_long::from(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND);
     let attributes = [0u64; 16];

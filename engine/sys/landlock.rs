@@ -42,9 +42,9 @@ impl Enforced {
 }
 
 /// From now on this thread, and those that it starts, open files only below the directories and
-/// with the names in `paths`, and `inputs` to read, and no TCP connection; they reach no other process by a signal or an
-/// abstract socket. What is open stays so. Needs no_new_privs. As much as the kernel knows is
-/// enforced.
+/// with the names in `paths`, and `inputs` to read, and no TCP connection; they reach no other
+/// process by a signal or an abstract socket. What is open stays so. Needs no_new_privs. As much as
+/// the kernel knows is enforced.
 pub fn allow_only(paths: &[&Path], inputs: &[PathBuf]) -> Result<Enforced, RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

@@ -67,6 +67,10 @@ fn rules_of(
     };
     let has_no = |argument, bits: u64| is(argument, MaskedEq(bits), 0);
     let has_all = |argument, bits: u64| is(argument, MaskedEq(bits), bits);
+    let one_of = |argument, values: &[u64]| {
+        let one = |value: &u64| Ok(vec![is(argument, Eq, *value)?]);
+        values.iter().map(one).collect::<Result<Vec<_>, BackendError>>()
+    };
     let executable = libc::PROT_EXEC as u64;
     let conditions = match allowed {
         Allowed::Always => return Ok(Vec::new()),
@@ -81,10 +85,8 @@ fn rules_of(
             }
         }
         Allowed::NotExecutable => vec![vec![has_no(2, executable)?]],
-        Allowed::Second(values) => {
-            let one = |value: &u64| Ok(vec![is(1, Eq, *value)?]);
-            values.iter().map(one).collect::<Result<_, BackendError>>()?
-        }
+        Allowed::First(values) => one_of(0, values)?,
+        Allowed::Second(values) => one_of(1, values)?,
         Allowed::ToItself => vec![vec![is(0, Eq, std::process::id().into())?]],
         Allowed::Thread => {
             let thread = libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND;

@@ -198,8 +198,8 @@ mod root {
         assert_eq!(numbers.last(), Some(&(site.sent_count() - 1)));
     }
 
-    /// ext4 does so itself when it finds an error. Nobody else can while a file is being written. In
-    /// its sandbox a run reaches no directory that is mounted later.
+    /// ext4 does so itself when it finds an error. Nobody else can while a file is being written.
+    /// In its sandbox a run reaches no directory that is mounted later.
     #[test]
     fn a_disk_that_is_remounted_read_only() {
         let mut site = site!(FaultSite::new());

@@ -180,7 +180,7 @@ impl Files {
         input: &str,
     ) -> Result<Vec<Turn>, CaptureOpenError> {
         let begun = input::begin(file, size_bytes, input, &self.counters)?;
-        let (windows, format) = begun.split(input, self.read_bytes)?;
+        let (windows, format) = begun.split(self.read_bytes);
         Ok(windows.into_iter().map(|window| Turn::Opened(window, format.clone())).collect())
     }
 

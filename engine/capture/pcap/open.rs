@@ -110,9 +110,9 @@ pub fn open_file(
 /// Opens the capture files at `paths`, which are read one after the other as one capture, for
 /// `shard_count` shards that read `read_bytes` at a time. Names of interfaces go to `names`.
 ///
-/// All files are checked here: they exist, may be read, and begin like captures. They stay open until
-/// they are read, if the limit on open files allows; else a file is open only while it is read. With the feature `cli` a file may be compressed with gzip or
-/// zstd.
+/// All files are checked here: they exist, may be read, and begin like captures. They stay open
+/// until they are read, if the limit on open files allows; else a file is open only while it is
+/// read. With the feature `cli` a file may be compressed with gzip or zstd.
 ///
 /// A file is opened once for all shards, and the size of a regular file is read then, so all shards
 /// see the same frames even if a program still writes to the file. If the program has called

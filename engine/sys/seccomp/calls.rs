@@ -32,6 +32,8 @@ pub(super) enum Allowed {
     Memory,
     /// Protections without execution, in the third argument.
     NotExecutable,
+    /// The first argument is one of these.
+    First(&'static [u64]),
     /// The second argument is one of these.
     Second(&'static [u64]),
     /// A signal to this process: the first argument.
@@ -84,8 +86,10 @@ impl Call {
 const TERMINAL: [u64; 2] = [libc::TCGETS as u64, libc::TIOCGWINSZ as u64];
 /// SIOCGIFNAME names the interface of a frame, through its packet socket.
 const IOCTLS: [u64; 3] = [TERMINAL[0], TERMINAL[1], 0x8910];
-/// Descriptors are not duplicated.
+/// Descriptors are not duplicated,
 const FCNTLS: [u64; 3] = [libc::F_GETFD as u64, libc::F_GETFL as u64, libc::F_SETFL as u64];
+/// except for those of capture files.
+const FILE_FCNTLS: [u64; 4] = [FCNTLS[0], FCNTLS[1], FCNTLS[2], libc::F_DUPFD_CLOEXEC as u64];
 /// IORING_REGISTER_FILES_UPDATE: another file for a slot of the ring.
 const REGISTRATIONS: [u64; 1] = [6];
 /// PR_SET_NAME: the name of a thread.
@@ -110,7 +114,8 @@ const FILES: &[Call] = &[
     call!(statx, SYS_statx),
     call!(fstatfs, SYS_fstatfs),
     call!(ftruncate, SYS_ftruncate),
-    call!(fcntl, SYS_fcntl).only(Allowed::Second(&FCNTLS)),
+    call!(fcntl, SYS_fcntl).of(Work::Capture).only(Allowed::Second(&FCNTLS)),
+    call!(fcntl, SYS_fcntl).of(Work::Files).only(Allowed::Second(&FILE_FCNTLS)),
     call!(flock, SYS_flock),
     call!(renameat, SYS_renameat),
     call!(renameat2, SYS_renameat2),
@@ -158,7 +163,6 @@ const MEMORY: &[Call] = &[
 const SOCKETS: &[Call] = &[
     call!(sendto, SYS_sendto).only(Allowed::NotOnPackets),
     call!(recvfrom, SYS_recvfrom),
-    call!(recvmsg, SYS_recvmsg).of(Work::Capture),
     call!(getsockopt, SYS_getsockopt).of(Work::Capture),
     call!(getsockname, SYS_getsockname).of(Work::Capture),
     call!(membarrier, SYS_membarrier).of(Work::Capture),
@@ -171,23 +175,12 @@ const SOCKETS: &[Call] = &[
 /// Reading files starts a thread for each compressed one: its calls at the start.
 const STARTS: &[Call] = &[
     call!(clone, SYS_clone).of(Work::Files).only(Allowed::Thread),
-    call!(prctl, SYS_prctl).of(Work::Files).only(Allowed::Second(&PRCTLS)),
+    call!(prctl, SYS_prctl).of(Work::Files).only(Allowed::First(&PRCTLS)),
     call!(rseq, SYS_rseq).of(Work::Files),
     call!(set_robust_list, SYS_set_robust_list).of(Work::Files),
 ];
 
-/// Calls that newer architectures have no more.
-#[cfg(target_arch = "x86_64")]
-const OLD: &[Call] = &[
-    call!(poll, SYS_poll),
-    call!(rename, SYS_rename),
-    call!(stat, SYS_stat),
-    call!(unlink, SYS_unlink),
-];
-#[cfg(not(target_arch = "x86_64"))]
-const OLD: &[Call] = &[];
-
 /// All calls that are allowed for some work.
 pub fn calls() -> impl Iterator<Item = &'static Call> {
-    [FILES, THREADS, MEMORY, SOCKETS, STARTS, OLD].into_iter().flatten()
+    [FILES, THREADS, MEMORY, SOCKETS, STARTS].into_iter().flatten()
 }
