@@ -117,7 +117,6 @@ const FILES: &[Call] = &[
     call!(fcntl, SYS_fcntl).of(Work::Capture).only(Allowed::Second(&FCNTLS)),
     call!(fcntl, SYS_fcntl).of(Work::Files).only(Allowed::Second(&FILE_FCNTLS)),
     call!(flock, SYS_flock),
-    call!(renameat, SYS_renameat),
     call!(renameat2, SYS_renameat2),
     call!(unlinkat, SYS_unlinkat),
     call!(getdents64, SYS_getdents64),
@@ -180,7 +179,16 @@ const STARTS: &[Call] = &[
     call!(set_robust_list, SYS_set_robust_list).of(Work::Files),
 ];
 
+/// Where a file system has no RENAME_NOREPLACE. Architectures newer than aarch64 have this call no
+/// more, and libc does not name it for aarch64.
+const RENAME: &[Call] = &[
+    #[cfg(target_arch = "x86_64")]
+    call!(renameat, SYS_renameat),
+    #[cfg(target_arch = "aarch64")]
+    Call::new("renameat", 38),
+];
+
 /// All calls that are allowed for some work.
 pub fn calls() -> impl Iterator<Item = &'static Call> {
-    [FILES, THREADS, MEMORY, SOCKETS, STARTS].into_iter().flatten()
+    [FILES, RENAME, THREADS, MEMORY, SOCKETS, STARTS].into_iter().flatten()
 }
