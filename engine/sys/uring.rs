@@ -316,7 +316,8 @@ mod tests {
             bytes
         });
         let appended = append(&mut ring, writer.as_fd(), buffers);
-        drop(writer);
+        // The ring keeps the pipe open, too.
+        drop((ring, writer));
         assert!(appended.error.is_none());
         assert!(reading.join().unwrap() == expected);
     }
