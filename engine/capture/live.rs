@@ -161,13 +161,15 @@ fn datagram_count(shard_count_max: usize, shard_count: u16) -> u32 {
     count.min(DATAGRAM_COUNT_MAX as usize) as u32
 }
 
-/// All interfaces that exist, and the indices of those that are wanted, once each. If `is_waiting`,
-/// returns when all of these are there and up.
+/// All interfaces that exist, and the names and indices of those that are wanted, once each.
+type Found<'a> = (Vec<Interface>, Vec<(&'a String, u32)>);
+
+/// Finds the interfaces that are wanted. If `is_waiting`, returns when all of these are there and up.
 fn find_all<'a>(
     links: &mut Interfaces,
     wanted: &'a [String],
     is_waiting: bool,
-) -> Result<(Vec<Interface>, Vec<(&'a String, u32)>), LiveOpenError> {
+) -> Result<Found<'a>, LiveOpenError> {
     let mut has_said = false;
     loop {
         links.changes().map_err(LiveOpenError::Interfaces)?;

@@ -83,6 +83,8 @@ impl Call {
 }
 
 /// Terminals are recognised, and the width of one is asked for by a progress bar.
+// The type differs between C libraries.
+#[allow(clippy::unnecessary_cast)]
 const TERMINAL: [u64; 2] = [libc::TCGETS as u64, libc::TIOCGWINSZ as u64];
 /// SIOCGIFNAME names the interface of a frame, through its packet socket.
 const IOCTLS: [u64; 3] = [TERMINAL[0], TERMINAL[1], 0x8910];
