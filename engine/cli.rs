@@ -453,9 +453,7 @@ impl Args {
                 "-Q in and -Q out are for capturing with -i; a file does not record the direction \
                  of its packets: leave it out"
             }
-            ([_, ..], _) if self.sandbox.is_waiting() => {
-                "--wait is for interfaces, with -i; a file is read when it is there: leave it out"
-            }
+            ([_, ..], _) if self.sandbox.is_waiting() => sandbox::WAIT_WITH_FILE,
             ([_, ..], _) if self.shed => {
                 "--shed is for capturing with -i; a file is read without losing packets: leave it \
                  out, or take a sample with --sample"

@@ -164,7 +164,8 @@ fn datagram_count(shard_count_max: usize, shard_count: u16) -> u32 {
 /// All interfaces that exist, and the names and indices of those that are wanted, once each.
 type Found<'a> = (Vec<Interface>, Vec<(&'a String, u32)>);
 
-/// Finds the interfaces that are wanted. If `is_waiting`, returns when all of these are there and up.
+/// Finds the interfaces that are wanted. If `is_waiting`, returns when all of these are there and
+/// up.
 fn find_all<'a>(
     links: &mut Interfaces,
     wanted: &'a [String],

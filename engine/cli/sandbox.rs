@@ -7,6 +7,10 @@ use httplines::config::Sandbox;
 pub const USER_WITHOUT_SANDBOX: &str =
     "--no-sandbox keeps user and capabilities, and -Z changes the user: leave one out";
 
+/// The answer if a run that reads a file is to wait for an interface.
+pub const WAIT_WITH_FILE: &str =
+    "--wait is for interfaces, with -i; a file is read when it is there: leave it out";
+
 /// The options for the start of a run.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
