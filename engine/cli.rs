@@ -6,6 +6,7 @@ mod files;
 mod habits;
 #[cfg(test)]
 mod manual;
+mod sandbox;
 mod selection;
 mod statistics;
 pub mod stderr;
@@ -337,6 +338,9 @@ pub struct Args {
     #[arg(value_parser = number::<u64, 1, 604_800>)]
     idle_timeout_s: Option<u64>,
 
+    #[command(flatten)]
+    sandbox: sandbox::SandboxArgs,
+
     /// Accepted: names of hosts and ports are never looked up
     #[arg(short = 'n', action = ArgAction::Count, help_heading = "Habits from tcpdump")]
     #[arg(hide_short_help = true)]
@@ -450,6 +454,7 @@ impl Args {
                 "-Q in and -Q out are for capturing with -i; a file does not record the direction \
                  of its packets: leave it out"
             }
+            ([_, ..], _) if self.sandbox.is_waiting() => sandbox::WAIT_WITH_FILE,
             ([_, ..], _) if self.shed => {
                 "--shed is for capturing with -i; a file is read without losing packets: leave it \
                  out, or take a sample with --sample"
@@ -478,6 +483,7 @@ impl Args {
             _ if self.active.is_given() && is_text => active::NEEDS_JSON,
             _ if is_text && self.selection.records().websocket => selection::NEEDS_JSON,
             _ if self.count.is_some() && !self.selection.records().http => selection::NEEDS_HTTP,
+            _ if self.sandbox.is_contradiction() => sandbox::USER_WITHOUT_SANDBOX,
             _ if self.statistics.is_wanted() && !(is_live && self.is_to_json_file()) => {
                 statistics::NEEDS_FILE
             }
@@ -509,6 +515,7 @@ impl Args {
     pub fn config(&self) -> Config {
         let mut config = Config::new(self.input());
         config.exchange_count_max = self.count;
+        config.sandbox = self.sandbox.config();
         config.shard_count = self.shards.unwrap_or_else(|| match config.input {
             Input::Live(_) => affinity::allowed_cpus().len().clamp(1, 1024) as u16,
             Input::Files(_) | Input::Stdin => 1,

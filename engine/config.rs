@@ -9,12 +9,14 @@ mod files;
 mod network;
 mod records;
 mod sample;
+mod sandbox;
 mod selection;
 
 pub use files::{FilesConfig, KeepFree};
 pub use network::{Network, NetworkError};
 pub use records::RecordKinds;
 pub use sample::{Sample, SampleError};
+pub use sandbox::Sandbox;
 pub use selection::{Condition, ConditionError, Field, Selection};
 
 /// The name for all interfaces, including those that appear later.
@@ -177,6 +179,8 @@ pub struct CaptureConfig {
     pub is_shedding: bool,
     /// Whether the interfaces are put into promiscuous mode.
     pub is_promiscuous: bool,
+    /// Wait at the start for interfaces that are not there, or down (`--wait`).
+    pub is_waiting: bool,
     /// Bytes of one read from a capture file.
     pub read_bytes: usize,
 }
@@ -305,6 +309,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Limits and options of lines.
     pub emit: EmitConfig,
+    /// The rights that the run keeps.
+    pub sandbox: Sandbox,
 }
 
 impl Default for CaptureConfig {
@@ -321,6 +327,7 @@ impl Default for CaptureConfig {
             elide_bytes_min: Some(8 << 10),
             is_shedding: false,
             is_promiscuous: true,
+            is_waiting: false,
             read_bytes: 1 << 20,
         }
     }
@@ -526,6 +533,7 @@ impl Config {
             flow: FlowConfig::default(),
             http: HttpConfig::default(),
             emit: EmitConfig::default(),
+            sandbox: Sandbox::default(),
         }
     }
 

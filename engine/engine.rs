@@ -1,36 +1,42 @@
 //! Open, pin, start together, drain, stop, join. The control plane: nothing here runs for a frame
 //! or a line.
 
-use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
-use crate::capture::pcap::open::{self as file, Progress};
-use crate::capture::{self, FrameSource, SourceError, pcap};
-use crate::config::{Config, ConfigError, Input};
+use crate::capture::SourceError;
+use crate::capture::live::LiveControl;
+use crate::capture::pcap::open::Progress;
+use crate::config::Config;
 use crate::ids::{FlowHashKey, IfaceNames};
 use crate::observe::ShardState;
-use crate::output::{
-    BatchSender, Limits, Patience, Policy, Quota, RecordWriter, Writer, WriterError, open_sinks,
-};
-use crate::pipeline::{Crossing, Part, Partition};
-use crate::shard::{Shard, ShardStats, StopSignal};
-use crate::sys::thread_clock::{self, ThreadClock};
-use crate::sys::{affinity, words_of};
+use crate::output::{BatchSender, Limits, Patience, Writer, WriterError, open_sinks};
+use crate::pipeline::{Crossing, Part};
+use crate::shard::ShardStats;
+#[cfg(debug_assertions)]
+use crate::sys::intruder;
+use crate::sys::memory::ResidentMemory;
+use crate::sys::seccomp::Work;
 use crate::totals::Totals;
-use format::line_format;
+pub use error::{EngineError, SandboxError};
+use events::Event;
+pub use events::{Command, Handle};
+use input::OpenInput;
 use reporter::Reporter;
-use same_file::{duplicate, is_output};
-use status::ShardStatus;
-use std::fs::Metadata;
-use std::sync::Arc;
+use sandbox::Settled;
+use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+mod error;
+mod events;
 mod format;
+mod input;
 mod reporter;
 mod same_file;
+mod sandbox;
+mod shards;
+mod start_line;
 mod status;
 
-/// How often the engine moves a progress bar, and how long it waits for a shard's counters.
+/// How often the engine moves a progress bar.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often the engine looks at the interfaces and reads the kernel's counters.
@@ -39,21 +45,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it reads the counters of frames if connections are shed when frames were dropped.
 const SHED_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A run whose interfaces are all gone ends after this time.
+const GONE_WAIT: Duration = Duration::from_secs(10);
+
 /// How long frames that passed the filter may take to reach user space after the gate was closed.
 /// They arrive within two retire timeouts; a machine that does not schedule us for seconds has
 /// other problems.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
-
-/// A command to a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// Stop cleanly: drain, flush, add up.
-    Stop,
-    /// Report the totals so far ([`Notice::Report`]).
-    Report,
-    /// Reopen the output files.
-    Reopen,
-}
 
 /// A notification from a run.
 #[derive(Debug)]
@@ -69,33 +67,6 @@ pub enum Notice<'a> {
     Progress(&'a Progress),
     /// The totals so far, requested by [`Command::Report`].
     Report(&'a Totals),
-}
-
-/// Why a run could not begin or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The configuration contradicts itself.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Input and output are the same file.
-    #[error("the output is the input; name another file")]
-    SameFile,
-    /// The interfaces could not be opened.
-    #[error(transparent)]
-    Live(#[from] capture::live::LiveOpenError),
-    /// The capture file could not be opened.
-    #[error(transparent)]
-    File(#[from] pcap::CaptureOpenError),
-    /// The output could not be opened.
-    #[error(transparent)]
-    Output(#[from] WriterError),
-    /// A thread could not be started.
-    #[error(
-        "cannot start a thread: {}; is there a limit on processes (ulimit -u, pids.max of a \
-         container) or on the address space (ulimit -v)?",
-        words_of(.0)
-    )]
-    Thread(std::io::Error),
 }
 
 /// How a run ended: its totals, and what went wrong. A capture that is cut off has both: the error,
@@ -123,42 +94,15 @@ impl Ending {
     }
 }
 
-#[derive(Debug)]
-enum Event {
-    Command(Command),
-    /// A shard needs no more lines.
-    Enough,
-    /// A shard's thread has ended.
-    ShardEnded,
-}
-
-/// Sends commands to a run. It may be cloned into other threads.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    events: Sender<Event>,
-    patience: Patience,
-}
-
-impl Handle {
-    /// Sends a command. It has no effect once the run is over.
-    pub fn send(&self, command: Command) {
-        if command == Command::Stop {
-            // Writers may be waiting for their readers.
-            self.patience.limit();
-        }
-        let _ = self.events.send(Event::Command(command));
-    }
-}
-
-/// What a shard has counted, how it ended, and the CPU time of its thread.
-type ShardResult = (ShardStats, Result<(), SourceError>, Duration);
-
 /// A run that is open, but not started.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
     names: IfaceNames,
-    input: Opened,
+    input: OpenInput,
+    settled: Settled,
+    /// Whether lines go to a terminal.
+    is_terminal: bool,
     writer: Writer,
     reporter: Option<Reporter>,
     senders: Vec<BatchSender>,
@@ -167,56 +111,40 @@ pub struct Engine {
     patience: Patience,
 }
 
-#[derive(Debug)]
-enum Opened {
-    Live { control: Box<LiveControl>, sources: Vec<LiveSource>, interfaces: Vec<String> },
-    File(file::Capture),
-}
-
 impl Engine {
-    /// Opens input and output. The output is touched only once the input is open.
+    /// Opens the input, gives up the rights that are no longer needed, and opens the output, in
+    /// this order. No packet is read.
     pub fn open(config: Config) -> Result<Engine, EngineError> {
         config.check()?;
         let names = IfaceNames::default();
-        let shard_count = config.shard_count;
-        let read_bytes = config.capture.read_bytes;
-        let (input, policy) = match &config.input {
-            Input::Live(interfaces) => {
-                let (control, sources) = LiveCapture::open(
-                    &config.capture,
-                    &config.decode,
-                    interfaces,
-                    shard_count,
-                    &names,
-                )?;
-                let (control, interfaces) = (Box::new(control), interfaces.clone());
-                (Opened::Live { control, sources, interfaces }, Policy::Drop)
-            }
-            Input::Files(paths) => {
-                for path in paths {
-                    refuse_same_file(std::fs::metadata(path), &config)?;
-                }
-                let capture = file::open_files(paths, read_bytes, shard_count, &names)?;
-                (Opened::File(capture), Policy::Wait)
-            }
-            Input::Stdin => {
-                // A descriptor of its own, to bypass the buffer of `Stdin`.
-                let input = "standard input";
-                let stdin = duplicate(&std::io::stdin()).map_err(|source| {
-                    pcap::CaptureOpenError::Read { input: input.into(), source }
-                })?;
-                refuse_same_file(stdin.metadata(), &config)?;
-                let capture = file::open_stream(stdin, input, read_bytes, shard_count, &names)?;
-                (Opened::File(capture), Policy::Wait)
-            }
-        };
+        let input = OpenInput::open(&config, &names)?;
+        let resident = ResidentMemory::open();
         let patience = Patience::default();
-        let outputs = open_sinks(&config.emit, shard_count, policy, &patience)?;
+        let (shard_count, policy) = (config.shard_count, input.policy());
+        let open_outputs = || open_sinks(&config.emit, shard_count, policy, &patience);
+        let is_terminal = format::is_terminal(&config);
+        let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
+        let settled = sandbox::settle(&config, input.opened_later())?;
+        let outputs = passed.map_or_else(open_outputs, Ok);
+        let outputs = outputs.map_err(|error| settled.explain(error))?;
         let (senders, writer) =
             Writer::start_outputs(outputs, shard_count, Limits::from(&config.emit), policy)?;
-        let reporter = Reporter::open(&config, &writer)?;
+        let reporter = Reporter::open(&config, &writer, resident);
+        let reporter = reporter.map_err(|error| settled.explain(error))?;
         let (sender, events) = channel();
-        Ok(Engine { config, names, input, writer, reporter, senders, events, sender, patience })
+        Ok(Engine {
+            config,
+            names,
+            input,
+            settled,
+            is_terminal,
+            writer,
+            reporter,
+            senders,
+            events,
+            sender,
+            patience,
+        })
     }
 
     /// A handle that sends commands to the run from other threads.
@@ -226,184 +154,53 @@ impl Engine {
 
     /// Runs to the end of the input, or until it is told to stop.
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
-        let Engine { config, names, input, writer, reporter, senders, events, sender, .. } = self;
-        let shards = Shards::new(&config, names, senders, sender);
+        let Engine {
+            config, names, input, mut settled, is_terminal, senders, events, sender, ..
+        } = self;
+        let (writer, reporter) = (self.writer, self.reporter);
+        let shards = Shards::new(&config, names, is_terminal, senders, sender);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
         let look_interval = if is_shedding { SHED_INTERVAL } else { LOOK_INTERVAL };
-        let run = Run { events, writer, reporter, begun, look_interval };
+        let gone_since = None;
         match input {
-            Opened::Live { control, sources, interfaces } => {
+            OpenInput::Live { control, sources, interfaces } => {
                 let parts = control.fanout_key().map(|key| Part::all(config.shard_count, key));
                 let bytes_max = config.decode.crossing_bytes_max;
                 let crossings = Crossing::between(&parts.unwrap_or_default(), bytes_max);
                 let shards = shards.start(sources, Vec::new(), crossings, true)?;
+                #[cfg(debug_assertions)]
+                let mut intruder = intruder::Intruder::prepare();
+                settled.seal(Work::Capture, control.lowest_packet_descriptor());
+                shards.begin();
                 control.open_gate();
                 notify(Notice::Capturing {
                     interfaces: &interfaces,
                     shard_count: config.shard_count,
                 });
+                settled.say_notes();
+                #[cfg(debug_assertions)]
+                if let Some(intruder) = &mut intruder {
+                    intruder::tell(&intruder.try_all(control.lowest_packet_descriptor()));
+                }
+                let run =
+                    Run { events, writer, reporter, begun, look_interval, settled, gone_since };
                 Ok(run.live(shards, *control, notify))
             }
-            Opened::File(capture) => {
+            OpenInput::File(capture) => {
                 let parts = match config.shard_count {
                     1 => Vec::new(),
                     count => Part::all(count, FlowHashKey::random()),
                 };
                 let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
+                settled.seal(Work::Files, u32::MAX);
+                settled.say_notes();
+                shards.begin();
+                let run =
+                    Run { events, writer, reporter, begun, look_interval, settled, gone_since };
                 Ok(run.file(shards, &capture.progress, notify))
             }
         }
-    }
-}
-
-fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result<(), EngineError> {
-    if is_output(input, config) { Err(EngineError::SameFile) } else { Ok(()) }
-}
-
-/// Shards that have not started.
-struct Shards<'a> {
-    config: &'a Config,
-    names: IfaceNames,
-    senders: Vec<BatchSender>,
-    sender: Sender<Event>,
-}
-
-/// Shards that run.
-struct Running {
-    threads: Vec<JoinHandle<ShardResult>>,
-    /// The CPU time of each.
-    clocks: Vec<ThreadClock>,
-    statuses: Vec<Arc<ShardStatus>>,
-    stop: Arc<StopSignal>,
-    sender: Sender<Event>,
-}
-
-impl<'a> Shards<'a> {
-    fn new(
-        config: &'a Config,
-        names: IfaceNames,
-        senders: Vec<BatchSender>,
-        sender: Sender<Event>,
-    ) -> Shards<'a> {
-        Shards { config, names, senders, sender }
-    }
-
-    /// Starts a shard for each of `sources`, with its part of the flows if there are `parts`, and
-    /// its end of the queues between shards if there are `crossings`.
-    fn start<S: FrameSource + Send + 'static>(
-        self,
-        sources: Vec<S>,
-        parts: Vec<Part>,
-        crossings: Vec<Crossing>,
-        is_pinned: bool,
-    ) -> Result<Running, EngineError> {
-        let cpus = if is_pinned { affinity::allowed_cpus() } else { Vec::new() };
-        let quota = self.config.exchange_count_max.map(Quota::new);
-        let is_prompt = !matches!(self.config.input, Input::Files(_));
-        let stop = Arc::new(StopSignal::default());
-        let mut running = Running {
-            threads: Vec::new(),
-            clocks: Vec::new(),
-            statuses: Vec::new(),
-            stop,
-            sender: self.sender,
-        };
-        let mut crossings = crossings.into_iter();
-        for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
-            let format = line_format(self.config, &self.names);
-            let records = RecordWriter::new(format, sender, quota.clone(), is_prompt)
-                .with_kinds(self.config.emit.records)
-                .with_selection(&self.config.emit.selection);
-            let partition = parts.get(number).map_or(Partition::All, |part| Partition::Part(*part));
-            let mut shard = Shard::new(self.config, source, partition, records);
-            if let Some(crossing) = crossings.next() {
-                shard = shard.with_crossing(crossing);
-            }
-            let cpu = cpus.get(number % cpus.len().max(1)).copied();
-            if let Err(error) = running.spawn(number, shard, cpu) {
-                // The threads that did start would run forever.
-                running.stop.stop();
-                return Err(error);
-            }
-        }
-        Ok(running)
-    }
-}
-
-impl Running {
-    fn spawn<S: FrameSource + Send + 'static>(
-        &mut self,
-        number: usize,
-        shard: Shard<S>,
-        cpu: Option<affinity::CpuId>,
-    ) -> Result<(), EngineError> {
-        let status = Arc::new(ShardStatus::default());
-        self.statuses.push(status.clone());
-        let (stop, sender) = (self.stop.clone(), self.sender.clone());
-        let body = move || {
-            let _ended = SendOnDrop(sender.clone());
-            if let Some(cpu) = cpu
-                && !affinity::pin_to(cpu)
-            {
-                tracing::warn!(
-                    "shard {number} cannot be pinned to CPU {}; it runs anywhere",
-                    cpu.0
-                );
-            }
-            let mut has_said_enough = false;
-            let (stats, result) = shard.run(&stop, |view| {
-                status.show(view);
-                if !has_said_enough && view.is_enough() {
-                    has_said_enough = true;
-                    let _ = sender.send(Event::Enough);
-                }
-            });
-            (stats, result, thread_clock::own())
-        };
-        let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(body);
-        let thread = thread.map_err(EngineError::Thread)?;
-        self.clocks.push(ThreadClock::of(&thread));
-        self.threads.push(thread);
-        Ok(())
-    }
-
-    fn frame_count(&self) -> u64 {
-        self.statuses.iter().map(|status| status.frame_count()).sum()
-    }
-
-    fn is_over(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
-    }
-
-    /// Whether a shard's thread panicked. The frames in its rings will never be read.
-    fn has_lost_one(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
-    }
-
-    /// The current counters of every shard that responds within a few polls.
-    fn stats(&self) -> ShardStats {
-        self.statuses.iter().for_each(|status| status.ask());
-        let until = Instant::now() + PROGRESS_INTERVAL;
-        let is_open = |status: &Arc<ShardStatus>| status.is_open();
-        while self.statuses.iter().any(is_open) && Instant::now() < until && !self.is_over() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        reporter::sum(&self.states())
-    }
-
-    /// What the shards have published last.
-    fn states(&self) -> Vec<ShardState> {
-        reporter::states(&self.statuses, &self.clocks)
-    }
-}
-
-/// Reports the end of a shard to the engine, even if it panicked.
-struct SendOnDrop(Sender<Event>);
-
-impl Drop for SendOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.send(Event::ShardEnded);
     }
 }
 
@@ -414,6 +211,9 @@ struct Run {
     reporter: Option<Reporter>,
     begun: Instant,
     look_interval: Duration,
+    settled: Settled,
+    /// Since when no interface is left.
+    gone_since: Option<Instant>,
 }
 
 /// What the engine does after an event.
@@ -472,13 +272,28 @@ impl Run {
         control.forget_fullest();
     }
 
+    /// The names of the interfaces, if all are gone and it is time to end: one of them is back, and
+    /// can be captured by a new run only, or they have been gone for a while.
+    fn gone_for_good(&mut self, control: &mut LiveControl, now: Instant) -> Option<String> {
+        let names = control.all_gone()?;
+        if self.gone_since.is_none() {
+            let seconds = GONE_WAIT.as_secs();
+            tracing::warn!(
+                "{names} has gone; the run ends when it is back, or after {seconds} s, since only \
+                 a new run can capture on it"
+            );
+        }
+        let since = *self.gone_since.get_or_insert(now);
+        (now >= since + GONE_WAIT || control.is_one_back()).then_some(names)
+    }
+
     fn live(
         mut self,
         shards: Running,
         mut control: LiveControl,
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
-        let mut gone = None;
+        let (mut gone, mut removed) = (None, None);
         // When it looks at everything, and when at anything.
         let [mut look_at, mut next_look] = [Instant::now(); 2];
         loop {
@@ -490,8 +305,12 @@ impl Run {
                 }
                 next_look = now + self.look_interval;
             }
-            if let Some(names) = control.all_gone() {
+            if let Some(names) = self.gone_for_good(&mut control, now) {
                 gone = Some(SourceError::Gone { names });
+                break;
+            }
+            removed = self.settled.removed_directory(now);
+            if removed.is_some() {
                 break;
             }
             self.report(&shards, &mut control);
@@ -520,6 +339,7 @@ impl Run {
         shards.stop.drain();
         let mut ending = self.finish(shards, Some(control));
         ending.input_error = gone.or(ending.input_error);
+        ending.output_error = removed.map(WriterError::DirectoryRemoved).or(ending.output_error);
         ending
     }
 

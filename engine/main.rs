@@ -5,10 +5,10 @@ mod cli;
 use anyhow::Context;
 use cli::stderr::{self, say};
 use httplines::capture::pcap::install_sigbus_handler;
-use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
+use httplines::engine::{Command, Engine, EngineError, Handle, Notice, SandboxError};
 use httplines::output::WriterError;
 use httplines::sys::interface::Interfaces;
-use httplines::sys::signals;
+use httplines::sys::{signals, threads};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -101,7 +101,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(EngineError::Live(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::File(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Output(error)) if error.is_permission() => EXIT_PERMISSION,
+        Some(EngineError::OutputOfUser { .. }) => EXIT_PERMISSION,
         Some(EngineError::Config(_) | EngineError::SameFile) => EXIT_USAGE,
+        Some(EngineError::Sandbox(SandboxError::User(_) | SandboxError::NotRoot(_))) => EXIT_USAGE,
         Some(EngineError::Output(WriterError::NotRotated { .. })) => EXIT_USAGE,
         _ => EXIT_RUNTIME,
     }
@@ -141,7 +143,8 @@ fn forward_signals(handle: Handle, is_to_file: bool) -> anyhow::Result<()> {
         wanted.push(SIGHUP);
     }
     let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
-    let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
+    let thread = threads::start("signals", move |ready| {
+        drop(ready);
         let mut stopped: Option<Instant> = None;
         for signal in signals.forever() {
             match (signal, stopped) {
@@ -168,7 +171,8 @@ fn forward_signals(handle: Handle, is_to_file: bool) -> anyhow::Result<()> {
 
 /// Stops the run after `duration`.
 fn stop_after(duration: Duration, handle: Handle) -> anyhow::Result<()> {
-    let thread = std::thread::Builder::new().name("duration".into()).spawn(move || {
+    let thread = threads::start("duration", move |ready| {
+        drop(ready);
         std::thread::sleep(duration);
         stop(&handle);
     });

@@ -12,14 +12,16 @@ const README: &str = include_str!("../README.md");
 const OUTPUT: &str = include_str!("../docs/output.md");
 const FILES: &str = include_str!("../docs/files.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
+const SECURITY: &str = include_str!("../docs/security.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
     ("docs/capture.md", CAPTURE),
+    ("docs/security.md", SECURITY),
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/exactness.md", EXACTNESS),
     ("docs/performance.md", PERFORMANCE),

@@ -41,7 +41,7 @@ fn options_of_others_are_answered() {
         row("-i lo -tttt", 2, "no option -t; -v starts lines with the time"),
         row("-i lo -e", 2, "no option -e; -o - prints all fields as JSON lines"),
         row("-i lo -G 60", 2, "are not rotated: -C, -G, -W, --keep-size, --keep-free and --compre"),
-        row("-i lo -Z root", 2, "no option -Z; run it without root instead: setcap"),
+        row("-i lo --drop-privileges", 2, "no option --drop-privileges; -Z USER names the user"),
         row("-i lo -F filter", 2, "no option -F; there are no filter expressions; choose connec"),
         // tshark
         row("-i lo -f tcp", 2, "no option -f; there are no filter expressions; choose connections"),

@@ -60,6 +60,7 @@ mod retransmission;
 mod rotation;
 mod same;
 mod schema;
+mod sealed;
 mod selection;
 mod shed;
 mod sink;
@@ -75,7 +76,11 @@ mod websocket;
 mod websocket_live;
 mod websocket_strangers;
 
-/// The program under test.
+/// The program under test. `scripts/syscalls` names one that traces it.
 fn httplines() -> &'static str {
-    env!("CARGO_BIN_EXE_httplines")
+    static PROGRAM: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = env!("CARGO_BIN_EXE_httplines");
+        std::env::var("HTTPLINES_PROGRAM").unwrap_or_else(|_| built.to_string())
+    })
 }

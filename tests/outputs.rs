@@ -282,7 +282,7 @@ mod root {
     use crate::support::skip;
     use std::os::unix::fs::chown;
 
-    const NOBODY: u32 = 65534;
+    const STRANGER: u32 = 4711;
 
     #[test]
     fn root_writes_to_no_file_of_somebody_else() {
@@ -295,8 +295,8 @@ mod root {
         fs::write(path("theirs"), "a").expect("a file");
         fs::write(path("ours"), "a\n").expect("a file");
         for name in ["fifo", "theirs"] {
-            chown(path(name), Some(NOBODY), None).expect("we are root");
-            let says = format!("{name}: it belongs to another user (65534), and root writes to no");
+            chown(path(name), Some(STRANGER), None).expect("we are root");
+            let says = format!("{name}: it belongs to another user (4711), and root writes to no");
             assert_refused(&run(&format!("-r good.pcap -o {name}"), place.path()), &says);
         }
         fs::hard_link(path("ours"), path("link")).expect("a link");
@@ -352,7 +352,7 @@ mod root {
         running.await_stderr("cannot reopen http.jsonl: it is a symbolic link; name the file that");
         fs::remove_file(path("http.jsonl")).expect("it is there");
         fs::write(path("http.jsonl"), "").expect("a file");
-        chown(path("http.jsonl"), Some(NOBODY), None).expect("we are root");
+        chown(path("http.jsonl"), Some(STRANGER), None).expect("we are root");
         running.signal("HUP");
         running.await_stderr("cannot reopen http.jsonl: it belongs to another user");
         exchange(&injector, 0);

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
@@ -17,7 +18,9 @@ use crate::sys::flow_hints::FlowHints;
 use crate::sys::interface::{self, Interface, Interfaces};
 use crate::sys::limits;
 use crate::sys::memory;
-use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, RingSize};
+use crate::sys::packet_socket::{
+    FanoutGroup, FanoutKind, PacketSocket, RingSize, lowest_descriptor,
+};
 use crate::sys::privileges;
 use crate::sys::ring::{Ring, RingFrame, RingWatch};
 use crate::sys::wait::WaitSet;
@@ -50,6 +53,9 @@ const DATAGRAM_COUNT_MAX: u32 = 1 << 18;
 /// Today 20 suffice.
 const DESCRIPTOR_COUNT: u64 = 40;
 
+/// How often a start that waits for an interface looks, if the kernel tells nothing.
+const LINK_WAIT_MS: u32 = 1000;
+
 use slow_start::SlowStart;
 
 pub use control::LiveControl;
@@ -75,17 +81,12 @@ impl LiveCapture {
         shard_count: u16,
         names: &IfaceNames,
     ) -> Result<(LiveControl, Vec<LiveSource>), LiveOpenError> {
-        limits::reserve_descriptors(descriptor_count(shard_count, interfaces.len()))
+        let lowest = lowest_descriptor(limits::open_count() + other_descriptor_count(shard_count));
+        let socket_count = u64::from(shard_count) * interfaces.len() as u64;
+        limits::allow_descriptors(u64::from(lowest) + socket_count)
             .map_err(LiveOpenError::Descriptors)?;
         let mut links = Interfaces::open().map_err(LiveOpenError::Interfaces)?;
-        let present = links.list().map_err(LiveOpenError::Interfaces)?;
-        let mut found: Vec<(&String, u32)> = Vec::with_capacity(interfaces.len());
-        for name in interfaces {
-            let ifindex = find(name, &present)?;
-            if !found.iter().any(|(_, known)| *known == ifindex) {
-                found.push((name, ifindex));
-            }
-        }
+        let (present, found) = find_all(&mut links, interfaces, config.is_waiting)?;
         let slow_start = SlowStart::begin("loading the filter into the kernel");
         let mut watched = Vec::with_capacity(found.len());
         let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
@@ -106,7 +107,8 @@ impl LiveCapture {
             }
             let ring_mib = ring_bytes(config) >> 20;
             slow_start.step(format!("opening {shard_count} rings of {ring_mib} MiB on {name}"));
-            let sockets = open_group(config, &filter, fanout.as_ref(), name, ifindex, &mut rings)?;
+            let group = Group { config, filter: &filter, fanout: fanout.as_ref(), name, lowest };
+            let sockets = group.open(ifindex, &mut rings)?;
             watched.push(OpenedInterface { name: name.clone(), ifindex, sockets });
         }
         let mut known: Vec<u32> = watched.iter().map(|it| it.ifindex).collect();
@@ -126,18 +128,18 @@ impl LiveCapture {
         };
         let sources = rings.into_iter().map(source).collect();
         let control = LiveControl::new(filter, fanout, watched, links, &present);
-        Ok((control.with_shedding(share), sources))
+        let control = control.with_shedding(share).with_lowest_packet_descriptor(lowest);
+        Ok((control, sources))
     }
 }
 
 /// The step of opening a socket.
 const OPEN: &str = "open a packet socket";
 
-/// The descriptors that a run needs: each ring has a socket and its duplicate, and each shard may
-/// have a file with an io_uring.
-fn descriptor_count(shard_count: u16, interface_count: usize) -> u64 {
-    let ring_count = u64::from(shard_count) * interface_count as u64;
-    DESCRIPTOR_COUNT + 2 * ring_count + 2 * u64::from(shard_count)
+/// The descriptors that a run needs besides its packet sockets: each shard may have a file with an
+/// io_uring.
+fn other_descriptor_count(shard_count: u16) -> u64 {
+    DESCRIPTOR_COUNT + 2 * u64::from(shard_count)
 }
 
 /// Warns that the start takes longer without CAP_PERFMON: the verifier then also follows the paths
@@ -157,6 +159,40 @@ fn warn_of_slow_start() {
 fn datagram_count(shard_count_max: usize, shard_count: u16) -> u32 {
     let count = shard_count_max.saturating_mul(shard_count.into());
     count.min(DATAGRAM_COUNT_MAX as usize) as u32
+}
+
+/// All interfaces that exist, and the names and indices of those that are wanted, once each.
+type Found<'a> = (Vec<Interface>, Vec<(&'a String, u32)>);
+
+/// Finds the interfaces that are wanted. If `is_waiting`, returns when all of these are there and
+/// up.
+fn find_all<'a>(
+    links: &mut Interfaces,
+    wanted: &'a [String],
+    is_waiting: bool,
+) -> Result<Found<'a>, LiveOpenError> {
+    let mut has_said = false;
+    loop {
+        links.changes().map_err(LiveOpenError::Interfaces)?;
+        let present = links.list().map_err(LiveOpenError::Interfaces)?;
+        let mut found: Vec<(&String, u32)> = Vec::with_capacity(wanted.len());
+        let mut missing = None;
+        for name in wanted {
+            match find(name, &present) {
+                Ok(ifindex) if found.iter().any(|(_, known)| *known == ifindex) => {}
+                Ok(ifindex) => found.push((name, ifindex)),
+                Err(error) => missing = missing.or(Some((name, error))),
+            }
+        }
+        let Some((name, error)) = missing else { return Ok((present, found)) };
+        if !is_waiting {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut has_said, true) {
+            tracing::info!("waiting for {name}");
+        }
+        links.wait_for_change(LINK_WAIT_MS).map_err(LiveOpenError::Interfaces)?;
+    }
 }
 
 /// The index of the interface called `name`, 0 for all.
@@ -201,41 +237,53 @@ fn check_memory(
     })
 }
 
-/// Opens one socket with a ring for every shard on one interface, and gives each shard its own.
-/// Also returns duplicates of the sockets, for the statistics, and watches of the rings.
-fn open_group(
-    config: &CaptureConfig,
-    filter: &Filter,
-    fanout: Option<&Fanout>,
-    name: &str,
-    ifindex: u32,
-    rings: &mut [Vec<ShardRing>],
-) -> Result<Vec<(PacketSocket, RingWatch)>, LiveOpenError> {
-    let failed = |step| move |source| LiveOpenError::from_socket(step, name, source);
-    let member_count = rings.len();
-    let mut group = None;
-    let mut sockets = Vec::with_capacity(rings.len());
-    for (shard, rings) in rings.iter_mut().enumerate() {
-        let socket = PacketSocket::open().map_err(failed(OPEN))?;
-        socket.attach(filter.program()).map_err(failed("attach the filter"))?;
-        let ring = open_ring(config, &socket, name)?;
-        socket.bind(ifindex).map_err(failed("bind a socket"))?;
-        if config.is_promiscuous && ifindex != 0 {
-            socket.set_promiscuous(ifindex).map_err(failed("set promiscuous mode (see -p)"))?;
-        }
-        match group {
-            None => {
-                let made = found_group(config, &socket, fanout, member_count);
-                group = Some(made.map_err(|source| cannot_found(member_count, name, source))?);
+/// How the sockets of one interface are opened.
+struct Group<'a> {
+    config: &'a CaptureConfig,
+    filter: &'a Filter,
+    fanout: Option<&'a Fanout>,
+    /// Of the interface.
+    name: &'a str,
+    /// The lowest descriptor of a socket.
+    lowest: u32,
+}
+
+impl Group<'_> {
+    /// Opens one socket with a ring for every shard, and gives each shard its own. Also returns the
+    /// sockets, for their statistics, and watches of the rings.
+    fn open(
+        &self,
+        ifindex: u32,
+        rings: &mut [Vec<ShardRing>],
+    ) -> Result<Vec<(Arc<PacketSocket>, RingWatch)>, LiveOpenError> {
+        let Group { config, filter, fanout, name, lowest } = *self;
+        let failed = |step| move |source| LiveOpenError::from_socket(step, name, source);
+        let member_count = rings.len();
+        let mut group = None;
+        let mut sockets = Vec::with_capacity(rings.len());
+        for (shard, rings) in rings.iter_mut().enumerate() {
+            let socket = PacketSocket::open().and_then(|it| it.with_descriptor_from(lowest));
+            let socket = socket.map_err(failed(OPEN))?;
+            socket.attach(filter.program()).map_err(failed("attach the filter"))?;
+            let ring = open_ring(config, &socket, name)?;
+            socket.bind(ifindex).map_err(failed("bind a socket"))?;
+            if config.is_promiscuous && ifindex != 0 {
+                socket.set_promiscuous(ifindex).map_err(failed("set promiscuous mode (see -p)"))?;
             }
-            Some(group) => socket.join_group(group).map_err(failed("join the fanout group"))?,
+            match group {
+                None => {
+                    let made = found_group(config, &socket, fanout, member_count);
+                    group = Some(made.map_err(|source| cannot_found(member_count, name, source))?);
+                }
+                Some(group) => socket.join_group(group).map_err(failed("join the fanout group"))?,
+            }
+            socket.lock().map_err(failed("lock the filter"))?;
+            let socket = Arc::new(socket);
+            sockets.push((socket.clone(), ring.watch()));
+            rings.push(ShardRing { ring, socket, name: name.to_string(), is_silent: shard > 0 });
         }
-        socket.lock().map_err(failed("lock the filter"))?;
-        let duplicate = socket.try_clone().map_err(failed("duplicate a socket"))?;
-        sockets.push((duplicate, ring.watch()));
-        rings.push(ShardRing { ring, socket, name: name.to_string(), is_silent: shard > 0 });
+        Ok(sockets)
     }
-    Ok(sockets)
 }
 
 /// Creates the fanout group of an interface. It sends frames to the right shard from its first
@@ -290,7 +338,7 @@ fn open_ring(
 #[derive(Debug)]
 struct ShardRing {
     ring: Ring,
-    socket: PacketSocket,
+    socket: Arc<PacketSocket>,
     /// As the user wrote it.
     name: String,
     /// Whether errors of its socket are not logged: one was logged already, or the first shard logs

@@ -2,8 +2,8 @@
 //! on in chunks that all shards share.
 
 use std::io::{self, ErrorKind, Read};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,33 +28,47 @@ type Chunk = Result<Arc<[u8]>, Arc<io::Error>>;
 /// [`ErrorKind::WouldBlock`] if none arrive within [`WAIT_MS`].
 #[derive(Debug)]
 pub struct TeeReader {
+    starter: Arc<Starter>,
     chunks: Receiver<Chunk>,
     chunk: Arc<[u8]>,
     at: usize,
     is_over: bool,
 }
 
+/// Starts the reading thread with the first read of any reader. One that started at once would
+/// keep the rights that this process gives up before it reads.
+struct Starter(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for Starter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Starter")
+    }
+}
+
+impl Starter {
+    fn start(&self) -> io::Result<()> {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(body) = body else { return Ok(()) };
+        thread::Builder::new().name("httplines-read".into()).spawn(body).map(drop)
+    }
+}
+
 /// Returns `count` readers of the bytes of `reader`, which is read at most `read_bytes` at a time.
-/// The reading thread ends with its input, or with the last of the readers (after the read in
-/// progress).
-///
-/// # Errors
-/// Starting a thread failed.
-pub fn split(
-    reader: impl Read + Send + 'static,
-    read_bytes: usize,
-    count: u16,
-) -> io::Result<Vec<TeeReader>> {
-    let (senders, readers) = (0..count)
-        .map(|_| {
-            let (sender, chunks) = sync_channel(CHUNK_COUNT_MAX);
-            (sender, TeeReader { chunks, chunk: Arc::from([]), at: 0, is_over: false })
-        })
-        .unzip();
-    thread::Builder::new()
-        .name("httplines-read".into())
-        .spawn(move || distribute(reader, read_bytes.clamp(1, CHUNK_BYTES_MAX), senders))?;
-    Ok(readers)
+/// The reading thread starts with the first read, and ends with its input, or with the last of the
+/// readers (after the read in progress).
+pub fn split(reader: impl Read + Send + 'static, read_bytes: usize, count: u16) -> Vec<TeeReader> {
+    let (senders, chunks): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| sync_channel(CHUNK_COUNT_MAX)).unzip();
+    let body = move || distribute(reader, read_bytes.clamp(1, CHUNK_BYTES_MAX), senders);
+    let starter = Arc::new(Starter(Mutex::new(Some(Box::new(body)))));
+    let reader = |chunks| TeeReader {
+        starter: Arc::clone(&starter),
+        chunks,
+        chunk: Arc::from([]),
+        at: 0,
+        is_over: false,
+    };
+    chunks.into_iter().map(reader).collect()
 }
 
 /// Reads until the input ends or all readers are dropped.
@@ -81,6 +95,7 @@ fn distribute(mut reader: impl Read, read_bytes: usize, mut senders: Vec<SyncSen
 impl Read for TeeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.chunk.len() && !self.is_over {
+            self.starter.start()?;
             match self.chunks.recv_timeout(Duration::from_millis(WAIT_MS.into())) {
                 Ok(Ok(chunk)) => {
                     self.is_over = chunk.is_empty();
@@ -121,7 +136,7 @@ mod tests {
     #[test]
     fn every_reader_gives_all_bytes() {
         let input: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
-        let readers = split(io::Cursor::new(input.clone()), 100, 3).unwrap();
+        let readers = split(io::Cursor::new(input.clone()), 100, 3);
         let threads: Vec<_> =
             readers.into_iter().map(|mut r| thread::spawn(move || read_all(&mut r))).collect();
         for thread in threads {
@@ -132,7 +147,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_dropped_holds_up_no_other() {
         let input = vec![7; 10_000];
-        let mut readers = split(io::Cursor::new(input.clone()), 10, 2).unwrap();
+        let mut readers = split(io::Cursor::new(input.clone()), 10, 2);
         drop(readers.pop());
         assert_eq!(read_all(&mut readers[0]).unwrap(), input);
     }
@@ -140,7 +155,7 @@ mod tests {
     #[test]
     fn nothing_yet_is_said_and_is_no_end() {
         let (receive, mut send) = io::pipe().unwrap();
-        let mut reader = split(receive, 64, 1).unwrap().pop().unwrap();
+        let mut reader = split(receive, 64, 1).pop().unwrap();
         let nothing = reader.read(&mut [0; 8]).unwrap_err();
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
         io::Write::write_all(&mut send, b"later").unwrap();
@@ -157,7 +172,7 @@ mod tests {
             }
         }
         let input = io::Cursor::new(b"before".to_vec()).chain(Fails);
-        for mut reader in split(input, 64, 2).unwrap() {
+        for mut reader in split(input, 64, 2) {
             let mut before = [0; 6];
             reader.read_exact(&mut before).unwrap();
             assert_eq!(&before, b"before");

@@ -25,6 +25,7 @@ impl Args {
         };
         capture.is_promiscuous = !self.no_promiscuous;
         capture.is_shedding = self.shed;
+        capture.is_waiting = self.sandbox.is_waiting();
         let mut ring_kib = capture.block_count * (capture.block_bytes >> 10);
         if let Some(kibibytes) = self.buffer_kib {
             ring_kib = kibibytes;

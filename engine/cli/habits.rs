@@ -94,10 +94,7 @@ pub const ANSWERS: [(&[&str], &str); 26] = [
         &["-z", "--stats", "--statistics"],
         "the totals are printed at the end, and when SIGUSR1 comes",
     ),
-    (
-        &["-Z", "--user", "--drop-privileges", "--relinquish-privileges"],
-        "run it without root instead: setcap cap_net_raw,cap_bpf,cap_perfmon+ep on it",
-    ),
+    (&["--drop-privileges", "--relinquish-privileges"], "-Z USER names the user to become"),
     (
         &["--daemon", "--daemonize", "--background"],
         "start it with systemd, or with nohup and -o FILE",

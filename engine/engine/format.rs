@@ -8,22 +8,30 @@ use std::io::IsTerminal;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The format of the lines of one shard.
-pub(super) fn line_format(config: &Config, names: &IfaceNames) -> Box<dyn Format + Send> {
+/// The format of the lines of one shard, which go to a terminal or not.
+pub(super) fn line_format(
+    config: &Config,
+    names: &IfaceNames,
+    is_terminal: bool,
+) -> Box<dyn Format + Send> {
     match config.emit.format {
         LineFormat::Json => Box::new(JsonFormat::new(&config.emit, names.clone())),
         LineFormat::Text { is_verbose } => {
-            let is_terminal = match &config.emit.output {
-                Output::Stdout => std::io::stdout().is_terminal(),
-                Output::File(path) => is_terminal(path),
-            };
             Box::new(TextFormat::new(&config.emit, is_verbose, is_terminal))
         }
     }
 }
 
+/// Whether the lines of `config` go to a terminal, and control characters must not.
+pub(super) fn is_terminal(config: &Config) -> bool {
+    match &config.emit.output {
+        Output::Stdout => std::io::stdout().is_terminal(),
+        Output::File(path) => is_terminal_at(path),
+    }
+}
+
 /// Whether a file is a terminal, as `/dev/tty` is, and `/dev/stdout` may be.
-fn is_terminal(path: &Path) -> bool {
+fn is_terminal_at(path: &Path) -> bool {
     // Nothing else is opened: of a pipe, that would be noticed at its other end.
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device())
         && File::options()

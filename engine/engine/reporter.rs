@@ -33,7 +33,11 @@ pub(super) struct Reporter {
 impl Reporter {
     /// Opens the sidecar of a run that has one: a live capture into a file of JSON lines. `writer`
     /// has opened its outputs, and writes the sidecar from now on.
-    pub(super) fn open(config: &Config, writer: &Writer) -> Result<Option<Reporter>, WriterError> {
+    pub(super) fn open(
+        config: &Config,
+        writer: &Writer,
+        resident: ResidentMemory,
+    ) -> Result<Option<Reporter>, WriterError> {
         let Output::File(output) = &config.emit.output else { return Ok(None) };
         let interval = Duration::from_millis(config.emit.stats_interval_ms);
         let outputs = output_paths(&config.emit, config.shard_count);
@@ -50,7 +54,7 @@ impl Reporter {
             interval,
             due: Instant::now(),
             asked: None,
-            resident: ResidentMemory::open(),
+            resident,
         }))
     }
 

@@ -1,10 +1,11 @@
 //! A shard that panics, with real threads and files. No packet makes one panic, so its source does.
 
 use super::*;
-use crate::capture::{Frame, LinkType, Polled};
-use crate::config::LineFormat;
+use crate::capture::pcap::open as file;
+use crate::capture::{Frame, FrameSource, LinkType, Polled};
+use crate::config::{Input, LineFormat};
 use crate::ids::IfaceId;
-use crate::output::FileSink;
+use crate::output::{FileSink, Policy};
 use crate::time::TimestampNs;
 use etherparse::PacketBuilder;
 use std::path::Path;
@@ -72,10 +73,19 @@ fn run(sources: Vec<Source>, policy: Policy, path: &Path) -> Ending {
     let limits = Limits::from(&config.emit);
     let (senders, writer) = Writer::start(vec![sink], config.shard_count, limits, policy).unwrap();
     let (sender, events) = channel();
-    let shards = Shards::new(&config, names, senders, sender);
+    let shards = Shards::new(&config, names, false, senders, sender);
     let running = shards.start(sources, Vec::new(), Vec::new(), false).unwrap();
+    running.begin();
     let (begun, look_interval) = (Instant::now(), LOOK_INTERVAL);
-    let run = Run { events, writer, begun, look_interval, reporter: None };
+    let run = Run {
+        events,
+        writer,
+        begun,
+        look_interval,
+        reporter: None,
+        settled: Settled::default(),
+        gone_since: None,
+    };
     run.file(running, &progress, &mut |_| {})
 }
 

@@ -17,6 +17,7 @@ use crate::output::output_writer::OutputWriter;
 use crate::output::shared::{Sleeper, WriterLink};
 use crate::output::slow_watch::Dropped;
 use crate::stats::EmitStats;
+use crate::sys::mmap::leave_out_of_core_files;
 
 /// The queues between a shard and the writer's thread.
 #[derive(Debug)]
@@ -226,7 +227,9 @@ impl BatchSender {
     }
 
     fn empty_buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(self.buffer_bytes())
+        let buffer = Vec::with_capacity(self.buffer_bytes());
+        leave_out_of_core_files(&buffer);
+        buffer
     }
 }
 

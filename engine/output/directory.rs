@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat,
-    fstatvfs, open, openat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat,
+    fstatvfs, openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -162,7 +162,7 @@ impl Directory {
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Who else may have a file open.
@@ -187,6 +187,11 @@ pub(super) fn lock(file: &File, sharing: Sharing) -> io::Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Ends the lock at once: a ring may keep the file open for a moment.
+pub(super) fn unlock(file: &File) {
+    let _ = flock(file, FlockOperation::NonBlockingUnlock);
 }
 
 #[cfg(test)]

@@ -52,6 +52,13 @@ pub enum WriterError {
         /// The output.
         name: String,
     },
+    /// The directory of the outputs was removed, and this process may open no other one.
+    #[error(
+        "{}, the directory of the output, was removed, and a run in its sandbox can write to no \
+         other one; make it again and start httplines again",
+        .0.display()
+    )]
+    DirectoryRemoved(PathBuf),
     /// The writer thread could not be started.
     #[error(
         "cannot start a thread: {}; is there a limit on processes (ulimit -u, pids.max of a \

@@ -21,7 +21,7 @@ use crate::output::closed_name::{FileName, Form, UtcMicros};
 use crate::output::directory::{Directory, Sharing, lock};
 use crate::output::error::{WriterError, why};
 use crate::output::files::{Files, News, add};
-use crate::sys::priority;
+use crate::sys::{priority, threads};
 use closed_set::{ClosedSet, Entry};
 #[cfg(feature = "cli")]
 use compression::Compression;
@@ -144,13 +144,16 @@ impl Janitor {
     /// Starts the thread.
     pub(super) fn start(self) -> Result<JanitorThread, WriterError> {
         let (files, should_stop) = (self.files.clone(), self.should_stop.clone());
-        let thread = std::thread::Builder::new().name("janitor".into());
-        let thread = thread.spawn(move || self.run()).map_err(WriterError::Thread)?;
+        let thread = threads::start("janitor", move |ready| {
+            priority::make_idle();
+            drop(ready);
+            self.run();
+        });
+        let thread = thread.map_err(WriterError::Thread)?;
         Ok(JanitorThread { thread: Some(thread), files, should_stop })
     }
 
     fn run(mut self) {
-        priority::make_idle();
         self.enforce();
         let mut look_at = Instant::now() + LOOK_INTERVAL;
         while !self.should_stop.load(Ordering::Acquire) {

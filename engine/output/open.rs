@@ -61,6 +61,11 @@ pub fn open_sinks(
     let paths = output_paths(config, shard_count);
     let mut outputs = Outputs::default();
     if config.files.is_rotating()
+        && let Some(path) = paths.iter().find(|path| is_no_file(path))
+    {
+        return Err(WriterError::NotRotated { name: path.display().to_string() });
+    }
+    if config.files.is_rotating()
         && let Output::File(path) = &config.output
     {
         let (files, news) = Files::new();
@@ -89,6 +94,12 @@ pub fn open_sinks(
         janitor.tidy_up();
     }
     Ok(outputs)
+}
+
+/// Whether something else than a file is there. Its directory may be out of reach.
+fn is_no_file(path: &Path) -> bool {
+    let kind = path.symlink_metadata().map(|metadata| metadata.file_type());
+    kind.is_ok_and(|kind| !kind.is_file() && !kind.is_symlink() && !kind.is_dir())
 }
 
 /// The files a run writes: none, one, or one per shard if `is_per_shard` is set.

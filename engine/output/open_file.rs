@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::sys::privileges::is_root;
+use crate::sys::privileges::{is_or_was_root, is_root};
 use crate::sys::wait::make_blocking;
 
 /// How often to look again if the file is created or removed between two looks.
@@ -58,7 +58,7 @@ pub(super) fn has_reader(file: &File) -> bool {
 
 /// Whether `path` names a descriptor that this process was started with, as `/dev/stdout` and
 /// `/dev/fd/3` do. These links are the kernel's, and whoever started us opened the files.
-pub(super) fn is_passed_descriptor(path: &Path) -> bool {
+pub fn is_passed_descriptor(path: &Path) -> bool {
     let is_number = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
     path == Path::new("/dev/stdout")
         || path == Path::new("/dev/stderr")
@@ -86,18 +86,19 @@ fn open_or_create(options: &OpenOptions, path: &Path) -> io::Result<(File, bool)
     }
 }
 
-/// Refuses an output of another user, or one with another name, if this process is root. Whoever
-/// made it may read it, and may have linked it to a file that root should not change.
+/// Refuses an output of another user, or one with another name, if root started this process.
+/// Whoever made it may read it, and may have linked it to a file that root should not change.
 fn refuse_others(metadata: &Metadata) -> io::Result<()> {
     let kind = metadata.file_type();
-    if !is_root() || !(kind.is_file() || kind.is_fifo()) {
+    if !is_or_was_root() || !(kind.is_file() || kind.is_fifo()) {
         return Ok(());
     }
-    let user = metadata.uid();
-    if user != 0 {
+    let (user, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if user != own {
+        let own = if own == 0 { "root".to_string() } else { format!("user {own}") };
         return Err(io::Error::other(format!(
             "it belongs to another user ({user}), and root writes to no such file; delete it, \
-             chown it to root or name another file"
+             chown it to {own} or name another file"
         )));
     }
     if metadata.nlink() > 1 {
@@ -112,6 +113,11 @@ fn refuse_others(metadata: &Metadata) -> io::Result<()> {
 /// Why `path` could not be opened. Not an error: a FIFO that nobody reads.
 fn without_reader(path: &Path, is_passed: bool, error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
+        // Root without capabilities may not open a file of another user anyway.
+        Some(libc::EACCES) if is_root() && !is_passed => {
+            refuse_others(&path.symlink_metadata()?)?;
+            Err(error)
+        }
         Some(libc::ELOOP) => Err(io::Error::other(
             "it is a symbolic link; name the file that it leads to, as readlink -f shows it",
         )),

@@ -18,7 +18,7 @@ use memchr::memrchr;
 use crate::output::batch::Batch;
 use crate::output::closed_name::UtcMicros;
 use crate::output::descriptor::{Descriptor, GaveUp, LOOK_INTERVAL_MS, open_own};
-use crate::output::directory::{Sharing, lock};
+use crate::output::directory::{Sharing, lock, unlock};
 use crate::output::error::WriterError;
 use crate::output::open_file::{OpenFile, is_passed_descriptor, open_file};
 use crate::output::patience::Patience;
@@ -151,7 +151,9 @@ impl FileSink {
                 None
             }
         };
-        Ok(FileSink { ring, ..FileSink::open_plain(path)? })
+        let mut sink = FileSink { ring, ..FileSink::open_plain(path)? };
+        sink.give_file_to_ring();
+        Ok(sink)
     }
 
     /// The same, but appends by write(2).
@@ -167,6 +169,25 @@ impl FileSink {
         };
         sink.open_again()?;
         Ok(sink)
+    }
+
+    /// From now on lines go to `output`.
+    fn set_output(&mut self, output: Option<Descriptor>) {
+        let before = std::mem::replace(&mut self.output, output);
+        #[cfg(feature = "live")]
+        self.give_file_to_ring();
+        if let Some(before) = before {
+            unlock(&before.file);
+        }
+    }
+
+    /// Puts the file into the slot of the ring. If that fails, the ring cannot be used.
+    #[cfg(feature = "live")]
+    fn give_file_to_ring(&mut self) {
+        let (Some(ring), Some(output)) = (&mut self.ring, &self.output) else { return };
+        if !output.has_reader() && ring.set_file(output.file.as_fd()).is_err() {
+            self.ring = None;
+        }
     }
 
     /// Waits for readers as long as `patience` lasts.
@@ -207,7 +228,8 @@ impl FileSink {
         match output.settle() {
             Ok(()) => {
                 if let Some(opened) = rotation.rotate(&output.file) {
-                    self.output = Some(self.descriptor(opened));
+                    let next = self.descriptor(opened);
+                    self.set_output(Some(next));
                 }
             }
             Err(error) => rotation.fail(&error),
@@ -247,7 +269,8 @@ impl FileSink {
             Some(_) => {}
             None => tracing::warn!("waiting for a reader of {}", self.name()),
         }
-        self.output = opened.map(|opened| self.descriptor(opened));
+        let next = opened.map(|opened| self.descriptor(opened));
+        self.set_output(next);
         Ok(())
     }
 
@@ -287,7 +310,8 @@ impl FileSink {
     #[cold]
     fn wait_for_reader(&mut self) -> io::Result<()> {
         loop {
-            self.output = open_file(&self.path)?.map(|opened| self.descriptor(opened));
+            let next = open_file(&self.path)?.map(|opened| self.descriptor(opened));
+            self.set_output(next);
             if self.output.is_some() {
                 return Ok(());
             }
@@ -299,20 +323,33 @@ impl FileSink {
     }
 
     /// The same as [`Descriptor::write`] through io_uring, in one chain of writes after the other.
+    /// If the ring cannot be used any more, the rest is written by write(2).
     #[cfg(feature = "live")]
     fn write_by_ring(&mut self, batches: &mut [Batch]) -> (usize, Option<io::Error>) {
-        let (Some(ring), Some(output)) = (&mut self.ring, &self.output) else { return (0, None) };
+        let Some(ring) = &mut self.ring else { return (0, None) };
         let buffers = batches.iter_mut().map(|batch| std::mem::take(&mut batch.bytes)).collect();
-        let appended = ring.append(output.file.as_fd(), buffers);
-        if appended.buffers.is_empty() && !batches.is_empty() {
-            // The ring failed and kept the buffers. How many bytes are in the file is unknown.
-            tracing::warn!("io_uring failed: using write(2) from now on");
-            self.ring = None;
-        }
+        let appended = ring.append(buffers);
         for (batch, bytes) in batches.iter_mut().zip(appended.buffers) {
             batch.bytes = bytes;
         }
-        (appended.written_bytes, appended.error)
+        let (written_bytes, error) = (appended.written_bytes, appended.error);
+        if !appended.is_spent {
+            return (written_bytes, error);
+        }
+        // If it kept the buffers, how many bytes are in the file is unknown.
+        tracing::warn!("io_uring failed: using write(2) from now on");
+        self.ring = None;
+        let (None, Some(output)) = (&error, &mut self.output) else {
+            return (written_bytes, error);
+        };
+        let mut skip_bytes = written_bytes;
+        let rest = batches.iter().map(|batch| {
+            let skipped = skip_bytes.min(batch.bytes.len());
+            skip_bytes -= skipped;
+            &batch.bytes[skipped..]
+        });
+        let (more_bytes, error) = output.write(rest);
+        (written_bytes + more_bytes, error)
     }
 
     /// Writes the batches. Returns how many bytes were written, and why not all.
@@ -366,7 +403,8 @@ impl Sink for FileSink {
         match (&mut self.rotation, &self.output) {
             (Some(rotation), Some(output)) => {
                 if let Some(opened) = rotation.reopen(&output.file)? {
-                    self.output = Some(self.descriptor(opened));
+                    let next = self.descriptor(opened);
+                    self.set_output(Some(next));
                 }
                 Ok(())
             }
@@ -379,7 +417,8 @@ impl Sink for FileSink {
         if self.output.is_none()
             && let Ok(Some(opened)) = open_file(&self.path)
         {
-            self.output = Some(self.descriptor(opened));
+            let next = self.descriptor(opened);
+            self.set_output(Some(next));
         }
     }
 
@@ -388,7 +427,10 @@ impl Sink for FileSink {
         if self.rotation.is_none() {
             self.idle();
         }
-        self.output.as_mut().map_or(Ok(()), Descriptor::finish)
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let finished = output.finish();
+        unlock(&output.file);
+        finished
     }
 
     fn name(&self) -> String {

@@ -23,6 +23,7 @@ use crate::output::sidecar::{Sidecar, StatsRecord};
 use crate::output::sink::Sink;
 use crate::output::slow_watch::SlowWatch;
 use crate::sys::thread_clock::{self, ThreadClock};
+use crate::sys::threads;
 
 /// Maximum number of batches in one append. More wait for the next one, so that buffers come back
 /// soon.
@@ -108,10 +109,11 @@ impl Writer {
             shared: shared.clone(),
             control: control.clone(),
         };
-        let thread = std::thread::Builder::new()
-            .name("writer".into())
-            .spawn(move || thread_state.run())
-            .map_err(WriterError::Thread)?;
+        let thread = threads::start("writer", move |ready| {
+            drop(ready);
+            thread_state.run();
+        });
+        let thread = thread.map_err(WriterError::Thread)?;
         let cpu = Some(ThreadClock::of(&thread));
         let thread = Some(thread);
         Ok((senders, Writer { thread, cpu, shared, control, slow_watch, files, janitor }))

@@ -145,6 +145,11 @@ impl Interfaces {
         Ok(self.changes.drain(..).collect())
     }
 
+    /// Waits until the kernel tells of a change, at most `timeout_ms` milliseconds.
+    pub fn wait_for_change(&self, timeout_ms: u32) -> io::Result<()> {
+        super::wait::WaitSet::default().wait([self.socket.as_fd()], timeout_ms).map(drop)
+    }
+
     /// Asks about interface `ifindex`, or about all if it is 0, until the answer is consistent.
     fn ask<T>(
         &mut self,

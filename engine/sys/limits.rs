@@ -17,8 +17,13 @@ pub struct DescriptorShortage {
 /// Makes sure that this process may open `count` more descriptors. Raises its soft limit if that is
 /// too low.
 pub fn reserve_descriptors(count: u64) -> Result<(), DescriptorShortage> {
+    allow_descriptors(open_count().saturating_add(count))
+}
+
+/// Makes sure that this process may have `needed_count` descriptors. Raises its soft limit if that
+/// is too low.
+pub fn allow_descriptors(needed_count: u64) -> Result<(), DescriptorShortage> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let needed_count = open_count().saturating_add(count);
     // No number means no limit.
     let Some(soft_count) = current.filter(|soft_count| *soft_count < needed_count) else {
         return Ok(());
@@ -32,7 +37,7 @@ pub fn reserve_descriptors(count: u64) -> Result<(), DescriptorShortage> {
 }
 
 /// The number of open descriptors.
-fn open_count() -> u64 {
+pub fn open_count() -> u64 {
     // The directory itself takes one while it is read: it is counted, too.
     std::fs::read_dir("/proc/self/fd").map_or(OPEN_COUNT_DEFAULT, |entries| entries.count() as u64)
 }

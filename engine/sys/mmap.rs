@@ -29,7 +29,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `bytes` bytes of `file`, shared, readable and writable. `MAP_LOCKED` or
+    /// Maps the first `bytes` bytes of `file`, shared, readable and writable; core files leave it
+    /// out. `MAP_LOCKED` or
     /// `MAP_POPULATE` would gain nothing: a packet ring and a BPF array are kernel memory already.
     ///
     /// For this module only: two mappings of one file are the same memory, of which a
@@ -49,8 +50,19 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        leave_out(start, bytes);
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Mapping { start, bytes, backing: Backing::Kernel })
+    }
+
+    /// The same mapping without its last `bytes`, a number of whole pages, which are unmapped.
+    pub(super) fn without_end(mut self, bytes: usize) -> io::Result<Mapping> {
+        assert!(bytes < self.bytes && !self.is_on_heap(), "something stays mapped");
+        let kept_bytes = self.bytes - bytes;
+        // SAFETY: the end of our own mapping, of which no borrow is left.
+        super::cvt(unsafe { libc::munmap(self.start.as_ptr().add(kept_bytes).cast(), bytes) })?;
+        self.bytes = kept_bytes;
+        Ok(self)
     }
 
     /// Zeroed heap memory with the same interface, for tests and instruments without the kernel.
@@ -146,6 +158,26 @@ impl Drop for Mapping {
             Backing::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
         }
     }
+}
+
+/// Leaves the memory of `buffer` out of core files: what was captured is nobody's business. A page
+/// that it shares with others is dumped.
+pub fn leave_out_of_core_files(buffer: &Vec<u8>) {
+    let page_bytes = rustix::param::page_size();
+    let skip_bytes = buffer.as_ptr().align_offset(page_bytes);
+    let bytes = buffer.capacity().saturating_sub(skip_bytes) / page_bytes * page_bytes;
+    if bytes > 0 {
+        leave_out(buffer.as_ptr().wrapping_add(skip_bytes).cast_mut().cast(), bytes);
+    }
+}
+
+/// MADV_DONTDUMP of madvise(2). If it fails, nothing depends on it.
+pub(super) fn leave_out(start: *mut libc::c_void, bytes: usize) {
+    if cfg!(miri) {
+        return;
+    }
+    // SAFETY: the contents of the memory and the access to it stay the same.
+    unsafe { libc::madvise(start, bytes, libc::MADV_DONTDUMP) };
 }
 
 #[cfg(test)]

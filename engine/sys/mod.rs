@@ -14,15 +14,20 @@
 //! - [`flow_hints`]: what user space reports to the filter about connections; mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
+//! - [`landlock`]: which files this process may still open.
 //! - [`memory`]: how much memory is available.
 //! - [`priority`]: the lowest priority for a thread.
 //! - [`privileges`]: the user and the capabilities of this thread, and what restricts them.
+//! - [`seccomp`]: which system calls this process may still make.
 //! - [`limits`]: the limits of this process.
+//! - `intruder` (test builds): what code that took over this process would try.
 //! - [`kernel`]: the kernel's release.
+//! - [`user`]: users and groups, and becoming one.
 //! - [`wait`]: waiting for sockets and pipes.
 //! - [`uring`]: appending buffers to a file by io_uring.
 //! - [`signals`]: the one signal that must not end the process.
 //! - [`affinity`]: the CPUs that we may use, and pinning to one of them.
+//! - [`threads`]: starting a thread, and waiting until it is ready.
 //! - [`thread_clock`]: the CPU time of a thread.
 //! - [`program`]: the verdict of a program on a frame in memory.
 //!
@@ -43,9 +48,12 @@ pub mod filter;
 pub mod flow_hints;
 #[cfg(feature = "live")]
 pub mod interface;
+#[cfg(all(feature = "live", debug_assertions))]
+pub mod intruder;
 #[cfg(feature = "live")]
 pub mod kernel;
 #[cfg(feature = "live")]
+pub mod landlock;
 pub mod limits;
 #[cfg(feature = "live")]
 pub mod memory;
@@ -61,11 +69,16 @@ mod restrict;
 #[cfg(feature = "live")]
 pub mod ring;
 #[cfg(feature = "live")]
+pub mod seccomp;
+#[cfg(feature = "live")]
 pub mod signals;
 pub mod simd;
 pub mod thread_clock;
+pub mod threads;
 #[cfg(feature = "live")]
 pub mod uring;
+#[cfg(feature = "live")]
+pub mod user;
 pub mod wait;
 
 /// Converts results by the C library's convention: if negative, `errno` has the reason.

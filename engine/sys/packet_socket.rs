@@ -4,10 +4,17 @@
 //! [`ring`](PacketSocket::ring), [`bind`](PacketSocket::bind), then
 //! [`found_group`](PacketSocket::found_group) or [`join_group`](PacketSocket::join_group), and
 //! [`lock`](PacketSocket::lock). Nothing flows before `bind`.
+//!
+//! A packet socket sends frames, too, and write(2) on one that is open needs no capability. Ours
+//! never send. So that whoever takes over this process cannot either, each has a ring for sending,
+//! of which nothing is mapped: whatever is written to the socket, the kernel looks into that ring,
+//! and finds it empty. And all have descriptors from [`lowest_descriptor`] on, where a seal refuses
+//! to write: [`seccomp`](super::seccomp).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -19,6 +26,14 @@ use super::ring::Ring;
 const PACKET_STATISTICS: libc::c_int = 6;
 /// TPACKET_V3 packs frames of any size, and uses this number only to check that the sizes agree.
 const FRAME_BYTES: u32 = 2048;
+
+/// Packet sockets have descriptors from here on, unless the others need more.
+const LOWEST_DESCRIPTOR: u64 = 512;
+
+/// The lowest descriptor for packet sockets, if at most `other_count` others are open.
+pub fn lowest_descriptor(other_count: u64) -> u32 {
+    LOWEST_DESCRIPTOR.max(other_count).try_into().unwrap_or(u32::MAX)
+}
 
 /// The size of a ring and the timeout of a block.
 #[derive(Clone, Copy, Debug)]
@@ -82,9 +97,10 @@ impl PacketSocket {
         Ok(PacketSocket { fd: socket_with(family, SocketType::RAW, flags, None)? })
     }
 
-    /// The same socket by another descriptor, for reading its statistics.
-    pub fn try_clone(&self) -> io::Result<PacketSocket> {
-        Ok(PacketSocket { fd: self.fd.try_clone()? })
+    /// The same socket under the first free descriptor from `lowest` on.
+    pub fn with_descriptor_from(self, lowest: u32) -> io::Result<PacketSocket> {
+        let lowest = lowest.try_into().map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        Ok(PacketSocket { fd: fcntl_dupfd_cloexec(&self.fd, lowest)? })
     }
 
     /// Runs `program` on every frame: SO_ATTACH_BPF, socket(7).
@@ -112,9 +128,20 @@ impl PacketSocket {
             tp_feature_req_word: 0,
         };
         self.set(libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
+        let page_bytes = rustix::param::page_size();
+        // Set before the mapping, it cannot be removed as long as the ring is mapped.
+        let nothing_to_send = libc::tpacket_req3 {
+            tp_block_size: page_bytes as u32,
+            tp_block_nr: 1,
+            tp_frame_nr: page_bytes as u32 / FRAME_BYTES,
+            tp_retire_blk_tov: 0,
+            ..request
+        };
+        self.set(libc::SOL_PACKET, libc::PACKET_TX_RING, &nothing_to_send)?;
         let (block_bytes, block_count) = (size.block_bytes as usize, size.block_count as usize);
-        let memory = Mapping::of_file(self.as_fd(), block_bytes * block_count)?;
-        Ok(Ring::new(memory, block_bytes))
+        // The kernel maps both rings together or none: the one for sending comes last.
+        let memory = Mapping::of_file(self.as_fd(), block_bytes * block_count + page_bytes)?;
+        Ok(Ring::new(memory.without_end(page_bytes)?, block_bytes))
     }
 
     /// Starts receiving all frames of interface `ifindex` (0: of every interface), whatever their

@@ -1,5 +1,15 @@
 //! The privileges of this thread: its user, capabilities(7), and what makes these worthless:
-//! user_namespaces(7), seccomp(2).
+//! user_namespaces(7), seccomp(2). And giving them up.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
 
 /// CAP_NET_RAW, linux/capability.h: for packet sockets.
 pub const CAP_NET_RAW: u32 = 13;
@@ -10,6 +20,46 @@ pub const CAP_PERFMON: u32 = 38;
 
 /// It included all rights on BPF before CAP_BPF and CAP_PERFMON existed, and still does.
 const CAP_SYS_ADMIN: u32 = 21;
+
+/// Empties the set of capabilities that a program could gain: prctl(2), PR_CAPBSET_DROP. Without
+/// CAP_SETPCAP it stays as it is, and `no_new_privs` has the same effect.
+pub fn empty_bounding_set() {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        // EINVAL: the kernel knows no more capabilities. EPERM: CAP_SETPCAP is missing.
+        if remove_capability_from_bounding_set(capability).is_err() {
+            return;
+        }
+    }
+}
+
+/// Gives up all capabilities of this thread. What it starts gains none (`no_new_privs`), and its
+/// memory goes into no core file and is shown to no other process of the same user (PR_SET_DUMPABLE
+/// of prctl(2)).
+pub fn give_up_all() -> io::Result<()> {
+    match clear_ambient_capability_set() {
+        // Before Linux 4.3.
+        Err(Errno::INVAL) => {}
+        result => result?,
+    }
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_no_new_privs(true)?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// This process has become another user than root.
+static WAS_ROOT: AtomicBool = AtomicBool::new(false);
+
+/// This process, which was root, becomes another user.
+pub(super) fn remember_root() {
+    WAS_ROOT.store(true, Ordering::Relaxed);
+}
+
+/// Whether root started this process, whatever user it has become.
+pub fn is_or_was_root() -> bool {
+    is_root() || WAS_ROOT.load(Ordering::Relaxed)
+}
 
 /// Whether this process acts as root, or as the root of its user namespace.
 pub fn is_root() -> bool {

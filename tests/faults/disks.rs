@@ -199,6 +199,7 @@ mod root {
     }
 
     /// ext4 does so itself when it finds an error. Nobody else can while a file is being written.
+    /// In its sandbox a run reaches no directory that is mounted later.
     #[test]
     fn a_disk_that_is_remounted_read_only() {
         let mut site = site!(FaultSite::new());
@@ -208,7 +209,7 @@ mod root {
             crate::support::skip!("needs ext4 with trigger_fs_error");
         }
         let path = site.path().join("http.jsonl").display().to_string();
-        let mut running = site.capture(&format!("-o {path}"));
+        let mut running = site.capture(&format!("--no-sandbox -o {path}"));
         site.exchanges(5);
         wait_until("five lines", || holds(&site.read("http.jsonl"), b"\"target\":\"/4/"));
         let mut bytes = site.read("http.jsonl");
@@ -250,12 +251,14 @@ mod root {
         assert_eq!(numbers(&site.read("http.jsonl")), [3, 4, 5, 6]);
     }
 
+    /// In its sandbox a run can follow no directory: see `sealed`.
     #[test]
     fn a_directory_that_is_removed_and_made_again() {
         let mut site = site!(FaultSite::new());
         let directory = site.path().join("logs");
         fs::create_dir(&directory).expect("a directory");
-        let mut running = site.capture(&format!("-o {}/http.jsonl", directory.display()));
+        let line = format!("--no-sandbox -o {}/http.jsonl", directory.display());
+        let mut running = site.capture(&line);
         site.exchanges(3);
         wait_until("three lines", || numbers_so_far(&directory.join("http.jsonl")).len() == 3);
         fs::remove_dir_all(&directory).expect("it is there");

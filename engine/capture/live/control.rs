@@ -1,6 +1,7 @@
 //! [`LiveControl`]: the gate and the totals of a live capture.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::links::Links;
@@ -23,6 +24,7 @@ pub struct LiveControl {
     totals: LiveTotals,
     /// If connections are left out while rings overflow.
     shedding: Option<Shedding>,
+    lowest_packet_descriptor: u32,
 }
 
 /// An interface whose sockets were opened.
@@ -30,8 +32,8 @@ pub struct LiveControl {
 pub(super) struct OpenedInterface {
     pub(super) name: String,
     pub(super) ifindex: u32,
-    /// Duplicates of the shards' descriptors, in the order of the shards, and their rings.
-    pub(super) sockets: Vec<(PacketSocket, RingWatch)>,
+    /// The sockets of the shards, in the order of the shards, and their rings.
+    pub(super) sockets: Vec<(Arc<PacketSocket>, RingWatch)>,
 }
 
 /// An interface and its sockets.
@@ -41,8 +43,8 @@ struct Watched {
     ifindex: u32,
     /// The interface was removed. A new one of the same name has another index.
     is_gone: bool,
-    /// Duplicates of the shards' descriptors, in the order of the shards, and their rings.
-    sockets: Vec<(PacketSocket, RingWatch)>,
+    /// The sockets of the shards, in the order of the shards, and their rings.
+    sockets: Vec<(Arc<PacketSocket>, RingWatch)>,
 }
 
 impl LiveControl {
@@ -68,13 +70,31 @@ impl LiveControl {
             totals.interfaces.push(InterfaceTotals { name, rings, ..InterfaceTotals::default() });
             watched.push(Watched { ifindex, is_gone: false, sockets });
         }
-        LiveControl { filter, fanout, watched, links, totals, shedding: None }
+        LiveControl {
+            filter,
+            fanout,
+            watched,
+            links,
+            totals,
+            shedding: None,
+            lowest_packet_descriptor: 0,
+        }
     }
 
     /// Captures only a share of the connections while rings overflow.
     pub(super) fn with_shedding(mut self, share: Option<Share>) -> LiveControl {
         self.shedding = share.map(Shedding::new);
         self
+    }
+
+    /// All packet sockets have descriptors from `lowest` on, and nothing else has.
+    pub(super) fn with_lowest_packet_descriptor(self, lowest: u32) -> LiveControl {
+        LiveControl { lowest_packet_descriptor: lowest, ..self }
+    }
+
+    /// All packet sockets have descriptors from this one on, and nothing else has.
+    pub fn lowest_packet_descriptor(&self) -> u32 {
+        self.lowest_packet_descriptor
     }
 
     /// Adapts the share of connections that are captured to the drops so far, if connections are
@@ -108,6 +128,14 @@ impl LiveControl {
         let is_removed = self.watched.iter().all(|watched| watched.is_gone);
         let names = self.totals.interfaces.iter().map(|interface| interface.name.as_str());
         is_removed.then(|| names.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Whether an interface with the name of one that has gone is there, and up.
+    pub fn is_one_back(&mut self) -> bool {
+        let gone = self.watched.iter().zip(&self.totals.interfaces);
+        let gone = gone.filter(|(watched, _)| watched.is_gone);
+        let names: Vec<&str> = gone.map(|(_, totals)| totals.name.as_str()).collect();
+        self.links.is_one_up(&names)
     }
 
     /// All counts so far, and what happened to the interfaces: outages are reported when they

@@ -96,6 +96,12 @@ impl Links {
         self.softnet_seen = softnet;
     }
 
+    /// Whether one of the interfaces that exist now has one of these names, and is up.
+    pub fn is_one_up(&mut self, names: &[&str]) -> bool {
+        let present = self.interfaces.list().unwrap_or_default();
+        present.iter().any(|interface| interface.is_up && names.contains(&&*interface.name))
+    }
+
     /// Interfaces have become what `changed` says.
     fn update(&mut self, changed: &[Interface]) {
         for interface in changed {

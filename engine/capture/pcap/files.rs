@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -21,6 +21,7 @@ use super::interface_ids::InterfaceIds;
 use crate::capture::tee::WAIT_MS;
 use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
+use crate::sys::limits::reserve_descriptors;
 use crate::time::TimestampNs;
 
 /// How many files may be open that some shard has not begun to read.
@@ -38,6 +39,9 @@ struct CheckedFile {
     inode: u64,
     /// The size of this file and all before it.
     end_bytes: u64,
+    /// It is open, since the run may later open nothing any more. `None`: it was taken, or there
+    /// may not be so many open files.
+    open: Mutex<Option<File>>,
 }
 
 /// The files of a run, shared by all shards.
@@ -88,17 +92,24 @@ impl Files {
         let first = paths.first().ok_or(CaptureOpenError::NoFile)?;
         let mut files = Vec::new();
         if paths.len() > 1 {
+            let may_stay_open = reserve_descriptors(paths.len() as u64).is_ok();
             for path in paths {
                 // Before it is opened: opening a FIFO would wait for its writer.
                 let metadata = std::fs::metadata(path).map_err(|error| io_error(path, error))?;
                 files.push(CheckedFile::new(path, &metadata, files.last())?);
                 let (file, metadata) = open(path)?;
                 let input = path.display().to_string();
+                if let Some(checked) = files.last_mut().filter(|_| may_stay_open) {
+                    checked.open = Mutex::new(file.try_clone().ok());
+                }
                 input::begin(file, Some(metadata.len()), &input, &Counters::from([]))?;
             }
         }
         let input = first.display().to_string();
-        let (file, metadata) = open(first)?;
+        let (file, metadata) = match files.first() {
+            Some(checked) => checked.open()?,
+            None => open(first)?,
+        };
         if files.is_empty() {
             if !metadata.is_file() {
                 return Files::of_stream(file, &input, read_bytes, counters);
@@ -141,6 +152,15 @@ impl Files {
         self.files.last().map(|file| file.end_bytes)
     }
 
+    /// The files that are not open, since there are too many.
+    pub(super) fn opened_later(&self) -> Vec<PathBuf> {
+        let is_open = |file: &CheckedFile| {
+            file.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some()
+        };
+        let later = self.files.iter().skip(1).filter(|file| !is_open(file));
+        later.map(|file| file.path.clone()).collect()
+    }
+
     /// A source for every shard.
     pub(super) fn sources(self, names: &IfaceNames) -> Vec<CaptureSource> {
         let files = Arc::new(self);
@@ -160,7 +180,7 @@ impl Files {
         input: &str,
     ) -> Result<Vec<Turn>, CaptureOpenError> {
         let begun = input::begin(file, size_bytes, input, &self.counters)?;
-        let (windows, format) = begun.split(input, self.read_bytes)?;
+        let (windows, format) = begun.split(self.read_bytes);
         Ok(windows.into_iter().map(|window| Turn::Opened(window, format.clone())).collect())
     }
 
@@ -192,7 +212,7 @@ impl Files {
 
     /// A turn for every shard, from a file that was checked before.
     fn open(&self, file: &CheckedFile) -> Vec<Turn> {
-        let opened = open(&file.path).and_then(|(opened, metadata)| {
+        let opened = file.open().and_then(|(opened, metadata)| {
             let input = file.path.display().to_string();
             if (metadata.dev(), metadata.ino()) != (file.device, file.inode) {
                 let source = io::Error::other("it was replaced after it had been checked");
@@ -248,7 +268,18 @@ impl CheckedFile {
             device: metadata.dev(),
             inode: metadata.ino(),
             end_bytes: before.map_or(0, |before| before.end_bytes) + metadata.len(),
+            open: Mutex::default(),
         })
+    }
+}
+
+impl CheckedFile {
+    /// Opens the file, if it is not open any more, at its beginning.
+    fn open(&self) -> Result<(File, Metadata), CaptureOpenError> {
+        let file = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let Some(mut file) = file else { return open(&self.path) };
+        let metadata = file.rewind().and_then(|()| file.metadata());
+        Ok((file, metadata.map_err(|error| io_error(&self.path, error))?))
     }
 }
 

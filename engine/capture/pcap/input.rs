@@ -171,24 +171,19 @@ impl Begun {
     /// A regular file is mapped, or read if it cannot be mapped. A stream is read by the shard
     /// itself if there is only one. Otherwise a thread reads it for all shards. A thread
     /// decompresses, too: it does so once for all shards, and beside them.
-    pub(super) fn split(
-        self,
-        input: &str,
-        read_bytes: usize,
-    ) -> Result<(Vec<CaptureWindow>, Format), CaptureOpenError> {
+    pub(super) fn split(self, read_bytes: usize) -> (Vec<CaptureWindow>, Format) {
         let Begun { bytes, prefix, format, size_bytes, counters } = self;
         let shard_count = counters.len();
         let header_bytes = format.header_bytes().min(prefix.len());
         let unread = &prefix[header_bytes..];
-        let failed = |source| CaptureOpenError::Read { input: input.to_string(), source };
         let tees = |reader: Box<dyn Read + Send>| {
-            let tees = tee::split(reader, read_bytes, shard_count as u16).map_err(failed)?;
-            Ok(tees.into_iter().map(|tee| Window::new(tee, read_bytes, unread)))
+            let tees = tee::split(reader, read_bytes, shard_count as u16);
+            tees.into_iter().map(|tee| Window::new(tee, read_bytes, unread))
         };
         let inputs: Vec<Input> = match (bytes, size_bytes) {
             #[cfg(feature = "cli")]
             (Bytes::Compressed(bytes), _) => {
-                tees(Box::new(bytes))?.map(Input::Decompressed).collect()
+                tees(Box::new(bytes)).map(Input::Decompressed).collect()
             }
             (Bytes::Plain(file), Some(size)) => {
                 if let Ok(map) = file.try_clone().and_then(|file| FileMap::new(file, size)) {
@@ -210,7 +205,7 @@ impl Begun {
             }
             (Bytes::Plain(file), None) => {
                 count(&counters, prefix.len());
-                tees(Box::new(file))?.map(Input::Tee).collect()
+                tees(Box::new(file)).map(Input::Tee).collect()
             }
         };
         let windows = inputs.into_iter().enumerate();
@@ -219,6 +214,6 @@ impl Begun {
             counters: Arc::clone(&counters),
             shard,
         });
-        Ok((windows.collect(), format))
+        (windows.collect(), format)
     }
 }

@@ -42,6 +42,8 @@ pub struct Capture {
     pub sources: Vec<CaptureSource>,
     /// How far the sources have read.
     pub progress: Progress,
+    /// Files that are opened while others are read, since there are too many to be all open.
+    pub opened_later: Vec<PathBuf>,
 }
 
 /// Size of one read of a [`CaptureFile`].
@@ -108,9 +110,9 @@ pub fn open_file(
 /// Opens the capture files at `paths`, which are read one after the other as one capture, for
 /// `shard_count` shards that read `read_bytes` at a time. Names of interfaces go to `names`.
 ///
-/// All files are checked here: they exist, may be read, and begin like captures. After that a file
-/// is open only while it is read. With the feature `cli` a file may be compressed with gzip or
-/// zstd.
+/// All files are checked here: they exist, may be read, and begin like captures. They stay open
+/// until they are read, if the limit on open files allows; else a file is open only while it is
+/// read. With the feature `cli` a file may be compressed with gzip or zstd.
 ///
 /// A file is opened once for all shards, and the size of a regular file is read then, so all shards
 /// see the same frames even if a program still writes to the file. If the program has called
@@ -163,6 +165,7 @@ fn capture(
     size_bytes: Option<u64>,
     names: &IfaceNames,
 ) -> Capture {
+    let opened_later = files.opened_later();
     let sources = files.sources(names);
-    Capture { sources, progress: Progress { read_bytes: counters, size_bytes } }
+    Capture { sources, progress: Progress { read_bytes: counters, size_bytes }, opened_later }
 }

@@ -55,6 +55,8 @@ fn no_shard_gets_far_ahead_of_the_others() {
     assert_eq!(capture.progress.size_bytes(), Some(20 * 41));
 }
 
+/// Files stay open: what was checked is read, whatever has its name now. One that was cut is passed
+/// over.
 #[test]
 fn a_file_that_has_changed_since_it_was_checked_is_told_and_passed_over() {
     let (directory, paths) = place(6);
@@ -80,8 +82,8 @@ fn a_file_that_has_changed_since_it_was_checked_is_told_and_passed_over() {
         .collect();
     for shard in shards {
         let (seen, error) = shard.join().unwrap();
-        assert_eq!(seen, [0, 5]);
-        assert_eq!(error, "4 of 6 capture files could not be read to the end");
+        assert_eq!(seen, [0, 1, 2, 5]);
+        assert_eq!(error, "2 of 6 capture files could not be read to the end");
     }
     assert_eq!(capture.progress.read_bytes(), capture.progress.size_bytes().unwrap());
 }

@@ -1,0 +1,74 @@
+//! [`OpenInput`]: the input of a run, open and not read yet.
+
+use super::error::EngineError;
+use super::same_file::{duplicate, is_output};
+use crate::capture::live::{LiveCapture, LiveControl, LiveSource};
+use crate::capture::pcap::{self, open as file};
+use crate::config::{Config, Input};
+use crate::ids::IfaceNames;
+use crate::output::Policy;
+use std::fs::Metadata;
+use std::path::PathBuf;
+
+/// What a run reads.
+#[derive(Debug)]
+pub(super) enum OpenInput {
+    Live { control: Box<LiveControl>, sources: Vec<LiveSource>, interfaces: Vec<String> },
+    File(file::Capture),
+}
+
+impl OpenInput {
+    /// Opens the input of `config`.
+    pub(super) fn open(config: &Config, names: &IfaceNames) -> Result<OpenInput, EngineError> {
+        let (shard_count, read_bytes) = (config.shard_count, config.capture.read_bytes);
+        match &config.input {
+            Input::Live(interfaces) => {
+                let (control, sources) = LiveCapture::open(
+                    &config.capture,
+                    &config.decode,
+                    interfaces,
+                    shard_count,
+                    names,
+                )?;
+                let (control, interfaces) = (Box::new(control), interfaces.clone());
+                Ok(OpenInput::Live { control, sources, interfaces })
+            }
+            Input::Files(paths) => {
+                for path in paths {
+                    refuse_same_file(std::fs::metadata(path), config)?;
+                }
+                Ok(OpenInput::File(file::open_files(paths, read_bytes, shard_count, names)?))
+            }
+            Input::Stdin => {
+                // A descriptor of its own, to bypass the buffer of `Stdin`.
+                let input = "standard input";
+                let stdin = duplicate(&std::io::stdin()).map_err(|source| {
+                    pcap::CaptureOpenError::Read { input: input.into(), source }
+                })?;
+                refuse_same_file(stdin.metadata(), config)?;
+                let capture = file::open_stream(stdin, input, read_bytes, shard_count, names)?;
+                Ok(OpenInput::File(capture))
+            }
+        }
+    }
+
+    /// Files that are opened later.
+    pub(super) fn opened_later(&self) -> &[PathBuf] {
+        match self {
+            OpenInput::Live { .. } => &[],
+            OpenInput::File(capture) => &capture.opened_later,
+        }
+    }
+
+    /// Whether shards wait for their outputs.
+    pub(super) fn policy(&self) -> Policy {
+        match self {
+            OpenInput::Live { .. } => Policy::Drop,
+            OpenInput::File(_) => Policy::Wait,
+        }
+    }
+}
+
+fn refuse_same_file(input: std::io::Result<Metadata>, config: &Config) -> Result<(), EngineError> {
+    if is_output(input, config) { Err(EngineError::SameFile) } else { Ok(()) }
+}

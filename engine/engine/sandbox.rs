@@ -1,0 +1,192 @@
+//! What a run gives up: once its input is open, its user and its rights ([`settle`]).
+
+use super::error::{EngineError, SandboxError};
+use crate::config::{Config, Output, Sandbox};
+use crate::output::{WriterError, is_passed_descriptor, output_paths, sidecar_path};
+use crate::sys::landlock::{self, Enforced};
+use crate::sys::privileges::{self, is_root};
+use crate::sys::seccomp::{self, Work};
+use crate::sys::user::User;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A run whose output directory was removed goes on for so long: whoever removed it may also end
+/// the run.
+const LOST_WAIT: Duration = Duration::from_secs(10);
+
+/// What a run has given up.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// There is a sandbox.
+    is_on: bool,
+    /// The user that it runs as now, if it was started as root.
+    user: Option<String>,
+    /// What is to be said about it, once the run begins.
+    notes: Vec<String>,
+    /// The directory of the output, and its path. It is the only one that can be opened, even if
+    /// another one takes its name.
+    directory: Option<(File, PathBuf)>,
+    /// Since when it is removed.
+    removed: Option<Instant>,
+}
+
+impl Settled {
+    /// An output cannot be opened: the user that the run became may be the reason.
+    pub(super) fn explain(&self, error: WriterError) -> EngineError {
+        match (error, &self.user) {
+            (WriterError::Open { path, source }, Some(user))
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                EngineError::OutputOfUser { path, user: user.clone() }
+            }
+            (error, _) => EngineError::Output(error),
+        }
+    }
+
+    /// Seals all threads: from now on they make no other system calls than `work` needs.
+    /// Descriptors from `packet_descriptors` on are packet sockets.
+    pub(super) fn seal(&mut self, work: Work, packet_descriptors: u32) {
+        if !self.is_on {
+            return;
+        }
+        if let Err(error) = seccomp::seal(work, packet_descriptors) {
+            self.notes.push(format!("system calls are not restricted here: {error}"));
+        }
+    }
+
+    /// The directory of the output, if it was removed a while before `now`. Nothing can be written
+    /// there any more, nor in one that was made in its place.
+    pub(super) fn removed_directory(&mut self, now: Instant) -> Option<PathBuf> {
+        let (directory, path) = self.directory.as_ref()?;
+        if directory.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
+            self.removed = None;
+            return None;
+        }
+        let since = *self.removed.get_or_insert(now);
+        (now >= since + LOST_WAIT).then(|| path.clone())
+    }
+
+    /// Says what is to be said.
+    pub(super) fn say_notes(&self) {
+        self.notes.iter().for_each(|note| tracing::info!("{note}"));
+    }
+}
+
+/// Whether lines go to a descriptor with which the process was started. It is taken over before
+/// rights are given up: it may lead to a place where the user could open nothing.
+pub(super) fn is_output_passed(config: &Config) -> bool {
+    match &config.emit.output {
+        Output::Stdout => true,
+        Output::File(path) => is_passed_descriptor(path),
+    }
+}
+
+/// Gives up the rights that the run no longer needs, if it is to: its user, all capabilities, and
+/// every file but those in the directory of the output, and `inputs`. Threads that run already keep
+/// theirs.
+pub(super) fn settle(config: &Config, inputs: &[PathBuf]) -> Result<Settled, SandboxError> {
+    let Sandbox::On { user } = &config.sandbox else { return Ok(Settled::default()) };
+    let mut settled = Settled { is_on: true, ..Settled::default() };
+    let paths = if is_output_passed(config) { Vec::new() } else { files_of(config) };
+    let wanted = user.as_deref().map(named).transpose()?;
+    let chosen = match (wanted, is_root()) {
+        (Some(user), _) => Some(user),
+        (None, true) => suitable(&paths, inputs),
+        (None, false) => None,
+    };
+    privileges::empty_bounding_set();
+    match &chosen {
+        Some(user) => become_user(user, &mut settled)?,
+        None if is_root() => {
+            settled.user = Some("root without capabilities".into());
+            settled.notes.push(
+                "running as root without capabilities, since nobody else may write the output \
+                 (-Z names a user)"
+                    .into(),
+            );
+        }
+        None => {}
+    }
+    privileges::give_up_all().map_err(SandboxError::Capabilities)?;
+    let allowed: Vec<PathBuf> = paths.iter().map(|path| reachable(path)).collect();
+    let allowed: Vec<&Path> = allowed.iter().map(PathBuf::as_path).collect();
+    let enforced = match landlock::allow_only(&allowed, inputs) {
+        Ok(enforced) => enforced,
+        Err(error) => return Err(SandboxError::Landlock(error.to_string())),
+    };
+    if enforced != Enforced::Nothing && enforced != Enforced::SwitchedOff {
+        let directory = allowed.first().filter(|path| path.is_dir());
+        let open = |path: &&Path| Some((File::open(path).ok()?, path.to_path_buf()));
+        settled.directory = directory.and_then(open);
+    }
+    settled.notes.extend(Enforced::lack(enforced).map(String::from));
+    Ok(settled)
+}
+
+/// The user that -Z names. Without root that can only be the one that runs this.
+fn named(text: &str) -> Result<User, SandboxError> {
+    let user = User::parse(text)?;
+    if !is_root() && user.uid != rustix::process::geteuid().as_raw() {
+        return Err(SandboxError::NotRoot(text.to_string()));
+    }
+    Ok(user)
+}
+
+fn become_user(user: &User, settled: &mut Settled) -> Result<(), SandboxError> {
+    if !is_root() {
+        return Ok(());
+    }
+    let refused = |source| SandboxError::Become { name: user.name.clone(), source };
+    user.become_it().map_err(refused)?;
+    settled.user = Some(user.name.clone());
+    Ok(())
+}
+
+/// The files that the run writes.
+fn files_of(config: &Config) -> Vec<PathBuf> {
+    let mut paths = output_paths(&config.emit, config.shard_count);
+    if let Output::File(path) = &config.emit.output
+        && config.has_statistics()
+        && is_regular_or_new(path)
+    {
+        paths.push(sidecar_path(path));
+    }
+    paths
+}
+
+fn is_regular_or_new(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).map_or(true, |metadata| metadata.is_file())
+}
+
+/// The user for a run as root that writes `paths` and reads `inputs`: the owner of the directory of
+/// `paths`, or nobody, if nobody may do that. `None`: only root may.
+fn suitable(paths: &[PathBuf], inputs: &[PathBuf]) -> Option<User> {
+    let directory = paths.first().map(|path| directory_of(path));
+    let owner = directory.and_then(|directory| std::fs::metadata(directory).ok());
+    let owner = owner.filter(|owner| owner.uid() != 0);
+    let user = owner.as_ref().map(|owner| User::of_id(owner.uid(), owner.gid()));
+    let user = user.unwrap_or_else(User::nobody);
+    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    // In a user namespace nobody else may exist.
+    let may = user.may(&paths, inputs).ok()?;
+    // If the owner may not, opening the output says why.
+    (may || owner.is_some()).then_some(user)
+}
+
+/// What must be reachable to write `path`: its directory, or itself, if it is a device.
+fn reachable(path: &Path) -> PathBuf {
+    let is_device = std::fs::symlink_metadata(path).is_ok_and(|metadata| {
+        metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
+    });
+    if is_device { path.to_path_buf() } else { directory_of(path).to_path_buf() }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

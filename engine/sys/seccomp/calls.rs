@@ -1,0 +1,196 @@
+//! The system calls that a sealed run may make. `scripts/syscalls` traces the tests and writes what
+//! was seen to `tests/sealed/calls`; a test holds the two together.
+
+use libc::c_long;
+
+/// What a sealed run does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// It captures.
+    Capture,
+    /// It reads capture files.
+    Files,
+}
+
+impl Work {
+    /// The name in `tests/sealed/calls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Work::Capture => "capture",
+            Work::Files => "files",
+        }
+    }
+}
+
+/// With which arguments a call is allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Allowed {
+    Always,
+    /// Not on a packet socket: its first argument is a lower descriptor.
+    NotOnPackets,
+    /// Memory that is not executable; of a file only if the run reads files.
+    Memory,
+    /// Protections without execution, in the third argument.
+    NotExecutable,
+    /// The first argument is one of these.
+    First(&'static [u64]),
+    /// The second argument is one of these.
+    Second(&'static [u64]),
+    /// A signal to this process: the first argument.
+    ToItself,
+    /// A thread of this process, and nothing else.
+    Thread,
+}
+
+/// For which work a call is allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum For {
+    Both,
+    Only(Work),
+}
+
+/// A system call that is allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its name.
+    pub name: &'static str,
+    /// Its number.
+    pub number: c_long,
+    pub(super) allowed: Allowed,
+    work: For,
+}
+
+impl Call {
+    const fn new(name: &'static str, number: c_long) -> Call {
+        Call { name, number, allowed: Allowed::Always, work: For::Both }
+    }
+
+    const fn only(self, allowed: Allowed) -> Call {
+        Call { allowed, ..self }
+    }
+
+    const fn of(self, work: Work) -> Call {
+        Call { work: For::Only(work), ..self }
+    }
+
+    /// Whether it is allowed for `work`.
+    pub fn is_for(&self, work: Work) -> bool {
+        match self.work {
+            For::Both => true,
+            For::Only(only) => only == work,
+        }
+    }
+}
+
+/// Terminals are recognised, and the width of one is asked for by a progress bar.
+// The type differs between C libraries.
+#[allow(clippy::unnecessary_cast)]
+const TERMINAL: [u64; 2] = [libc::TCGETS as u64, libc::TIOCGWINSZ as u64];
+/// SIOCGIFNAME names the interface of a frame, through its packet socket.
+const IOCTLS: [u64; 3] = [TERMINAL[0], TERMINAL[1], 0x8910];
+/// Descriptors are not duplicated,
+const FCNTLS: [u64; 3] = [libc::F_GETFD as u64, libc::F_GETFL as u64, libc::F_SETFL as u64];
+/// except for those of capture files.
+const FILE_FCNTLS: [u64; 4] = [FCNTLS[0], FCNTLS[1], FCNTLS[2], libc::F_DUPFD_CLOEXEC as u64];
+/// IORING_REGISTER_FILES_UPDATE: another file for a slot of the ring.
+const REGISTRATIONS: [u64; 1] = [6];
+/// PR_SET_NAME: the name of a thread.
+const PRCTLS: [u64; 1] = [libc::PR_SET_NAME as u64];
+
+macro_rules! call {
+    ($name:ident, $number:ident) => {
+        Call::new(stringify!($name), libc::$number)
+    };
+}
+
+/// Files, in the directory of the output.
+const FILES: &[Call] = &[
+    call!(read, SYS_read),
+    call!(write, SYS_write).only(Allowed::NotOnPackets),
+    call!(close, SYS_close),
+    call!(openat, SYS_openat),
+    call!(lseek, SYS_lseek),
+    call!(pread64, SYS_pread64),
+    call!(fstat, SYS_fstat),
+    call!(newfstatat, SYS_newfstatat),
+    call!(statx, SYS_statx),
+    call!(fstatfs, SYS_fstatfs),
+    call!(ftruncate, SYS_ftruncate),
+    call!(fcntl, SYS_fcntl).of(Work::Capture).only(Allowed::Second(&FCNTLS)),
+    call!(fcntl, SYS_fcntl).of(Work::Files).only(Allowed::Second(&FILE_FCNTLS)),
+    call!(flock, SYS_flock),
+    call!(renameat2, SYS_renameat2),
+    call!(unlinkat, SYS_unlinkat),
+    call!(getdents64, SYS_getdents64),
+    call!(fchmod, SYS_fchmod),
+    call!(fchown, SYS_fchown),
+    call!(utimensat, SYS_utimensat),
+    call!(ioctl, SYS_ioctl).only(Allowed::Second(&IOCTLS)),
+];
+
+/// Waiting, clocks and threads.
+const THREADS: &[Call] = &[
+    call!(futex, SYS_futex),
+    call!(ppoll, SYS_ppoll),
+    call!(clock_gettime, SYS_clock_gettime),
+    call!(clock_nanosleep, SYS_clock_nanosleep),
+    call!(sched_yield, SYS_sched_yield),
+    call!(sched_getaffinity, SYS_sched_getaffinity),
+    call!(getpid, SYS_getpid),
+    call!(geteuid, SYS_geteuid),
+    call!(gettid, SYS_gettid),
+    call!(tgkill, SYS_tgkill).only(Allowed::ToItself),
+    call!(getrandom, SYS_getrandom),
+    call!(restart_syscall, SYS_restart_syscall),
+    call!(rt_sigaction, SYS_rt_sigaction),
+    call!(rt_sigprocmask, SYS_rt_sigprocmask),
+    call!(rt_sigreturn, SYS_rt_sigreturn),
+    call!(sigaltstack, SYS_sigaltstack),
+    call!(exit, SYS_exit),
+    call!(exit_group, SYS_exit_group),
+];
+
+/// Memory.
+const MEMORY: &[Call] = &[
+    call!(brk, SYS_brk),
+    call!(mmap, SYS_mmap).only(Allowed::Memory),
+    call!(munmap, SYS_munmap),
+    call!(mremap, SYS_mremap),
+    call!(mprotect, SYS_mprotect).only(Allowed::NotExecutable),
+    call!(madvise, SYS_madvise),
+];
+
+/// Sockets that are open: the signals' pipe, netlink, and packet sockets, on which nothing is sent.
+const SOCKETS: &[Call] = &[
+    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets),
+    call!(recvfrom, SYS_recvfrom),
+    call!(getsockopt, SYS_getsockopt).of(Work::Capture),
+    call!(getsockname, SYS_getsockname).of(Work::Capture),
+    call!(membarrier, SYS_membarrier).of(Work::Capture),
+    call!(io_uring_enter, SYS_io_uring_enter).of(Work::Capture),
+    call!(io_uring_register, SYS_io_uring_register)
+        .of(Work::Capture)
+        .only(Allowed::Second(&REGISTRATIONS)),
+];
+
+/// Reading files starts a thread for each compressed one: its calls at the start.
+const STARTS: &[Call] = &[
+    call!(clone, SYS_clone).of(Work::Files).only(Allowed::Thread),
+    call!(prctl, SYS_prctl).of(Work::Files).only(Allowed::First(&PRCTLS)),
+    call!(rseq, SYS_rseq).of(Work::Files),
+    call!(set_robust_list, SYS_set_robust_list).of(Work::Files),
+];
+
+/// Where a file system has no RENAME_NOREPLACE. Architectures newer than aarch64 have this call no
+/// more, and libc does not name it for aarch64.
+const RENAME: &[Call] = &[
+    #[cfg(target_arch = "x86_64")]
+    call!(renameat, SYS_renameat),
+    #[cfg(target_arch = "aarch64")]
+    Call::new("renameat", 38),
+];
+
+/// All calls that are allowed for some work.
+pub fn calls() -> impl Iterator<Item = &'static Call> {
+    [FILES, RENAME, THREADS, MEMORY, SOCKETS, STARTS].into_iter().flatten()
+}
