@@ -16,7 +16,8 @@ mod root {
     /// Bytes sent at a time until the filter is known to have its hint.
     const PIECE_BYTES: u64 = 1 << 10;
     /// Times depend on a capture's own timestamps.
-    const TIMES: [&str; 5] = ["ts", "connect_ns", "request_ns", "ttfb_ns", "response_ns"];
+    const TIMES: [&str; 6] =
+        ["ts", "connect_ns", "request_ns", "ttfb_ns", "response_ns", "duration_ns"];
 
     /// The words after the number of elided bytes in the totals.
     const LEFT_OUT: &str = " bytes of bodies left in the kernel";

@@ -87,7 +87,8 @@ pub struct Script {
 }
 
 impl Script {
-    /// Bits of `mode`: the beginning is lost; narrow limits; the others give the length of segments.
+    /// Bits of `mode`: the beginning is lost; narrow limits; the others give the length of
+    /// segments.
     pub fn new(mode: u8) -> Script {
         let mut limits = HttpConfig::default();
         if mode & 2 != 0 {

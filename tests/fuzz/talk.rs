@@ -240,8 +240,8 @@ impl Script {
         // After a loss, or when the parser has lost synchronisation, heads are only accepted at the
         // start of frames. The same holds for a head in place of a body that the client withheld or
         // that the response to HEAD did not have, and for a head after one that was cut and whose
-        // rest did not arrive, and for a response behind a body whose length is contradicted. (Of an
-        // interim response that an end cut, only the status is told.)
+        // rest did not arrive, and for a response behind a body whose length is contradicted. (Of
+        // an interim response that an end cut, only the status is told.)
         let is_interim_cut = tally.has_interim && self.has_bytes_behind_end;
         let is_in_place = stats.resyncs + stats.bytes_skipped == 0
             && stats.heads_unfinished + stats.heads_cut == 0

@@ -132,31 +132,60 @@ struct Found {
     within: Option<(u64, u64)>,
 }
 
+/// The head of the frame at `at`; moves behind it. `None` if it is not known whole.
+fn naive_head(
+    bytes: &[u8],
+    passed: &[Passed],
+    at: &mut usize,
+    is_lost: &mut bool,
+) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    let wanted = |head: &[u8]| match head {
+        [] | [_] => 2,
+        [_, second, ..] => {
+            2 + match second & 0x7f {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            } + usize::from(second >> 7) * 4
+        }
+    };
+    while head.len() < wanted(&head) && *at < passed.len() && !*is_lost {
+        *is_lost = passed[*at] != Passed::Seen;
+        head.push(bytes[*at]);
+        *at += 1;
+    }
+    (!*is_lost && head.len() == wanted(&head)).then_some(head)
+}
+
+/// Counts a whole frame. `message` is the kind of the message in progress.
+fn naive_frame(found: &mut Found, message: &mut Option<u8>, kind: u8, is_final: bool) {
+    match kind {
+        0 => found.is_conflict |= message.is_none(),
+        1 | 2 => {
+            found.is_conflict |= message.is_some();
+            *message = Some(kind);
+        }
+        8 => found.is_closed = true,
+        9 => found.pings += 1,
+        10 => found.pongs += 1,
+        _ => {}
+    }
+    if kind < 3 && is_final {
+        match message.take() {
+            Some(1) => found.counts.text += 1,
+            Some(_) => found.counts.binary += 1,
+            None => {}
+        }
+    }
+}
+
 /// Reads the frames of a direction, byte by byte.
 fn naive(bytes: &[u8], passed: &[Passed], is_client: bool) -> Found {
     let mut found = Found::default();
     let (mut at, mut message) = (0, None);
     loop {
-        // The head, as far as it is known.
-        let mut head = Vec::new();
-        let wanted = |head: &[u8]| match head {
-            [] | [_] => 2,
-            [_, second, ..] => {
-                2 + match second & 0x7f {
-                    126 => 2,
-                    127 => 8,
-                    _ => 0,
-                } + usize::from(second >> 7) * 4
-            }
-        };
-        while head.len() < wanted(&head) && at < passed.len() && !found.is_lost {
-            found.is_lost = passed[at] != Passed::Seen;
-            head.push(bytes[at]);
-            at += 1;
-        }
-        if found.is_lost || head.len() < wanted(&head) {
-            break;
-        }
+        let Some(head) = naive_head(bytes, passed, &mut at, &mut found.is_lost) else { break };
         let long = |from: usize, len: usize| {
             head[from..from + len].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
         };
@@ -190,24 +219,7 @@ fn naive(bytes: &[u8], passed: &[Passed], is_client: bool) -> Found {
             break;
         }
         found.counts.frames += 1;
-        match kind {
-            0 => found.is_conflict |= message.is_none(),
-            1 | 2 => {
-                found.is_conflict |= message.is_some();
-                message = Some(kind);
-            }
-            8 => found.is_closed = true,
-            9 => found.pings += 1,
-            10 => found.pongs += 1,
-            _ => {}
-        }
-        if kind < 3 && is_final {
-            match message.take() {
-                Some(1) => found.counts.text += 1,
-                Some(_) => found.counts.binary += 1,
-                None => {}
-            }
-        }
+        naive_frame(&mut found, &mut message, kind, is_final);
         if found.is_closed {
             break;
         }
