@@ -49,12 +49,12 @@ fn run(line: &str, place: &Path) -> Output {
 }
 
 /// The files of an output, in the order of their names, which begin with `http`, without those of
-/// statistics.
+/// statistics, and those that are renamed or deleted meanwhile.
 fn files(place: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = place.read_dir().expect("a directory").map(|entry| entry.expect("an entry"));
     let named = entries.map(|entry| (entry.file_name().into_string().expect("text"), entry.path()));
     let ours = named.filter(|(name, _)| name.starts_with("http") && !name.contains(".stats"));
-    ours.map(|(name, path)| (name, fs::read(path).expect("a file"))).collect()
+    ours.filter_map(|(name, path)| Some((name, fs::read(path).ok()?))).collect()
 }
 
 /// Whether this is the name of a closed file: a stem, the time, and an extension.
