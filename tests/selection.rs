@@ -87,8 +87,10 @@ fn written(exchanges: &[(FlowKey, Exchange)], selection: Selection) -> (Vec<Valu
     assert_eq!(partial.len() as u64, stats.records_partial);
     // Exchanges that have no line have no partial ones; of others, it may not be known yet.
     let conditions = || selection.wanted.iter().chain(&selection.unwanted);
-    let needs_status = conditions().any(|condition| condition.field == Field::Status);
-    let is_known = |record: &&Value| !needs_status || record.get("status").is_some();
+    let needs = |field: Field| conditions().any(|condition| condition.field == field);
+    let (needs_status, needs_end) = (needs(Field::Status), needs(Field::GrpcStatus));
+    let is_known =
+        |record: &&Value| !needs_end && (!needs_status || record.get("status").is_some());
     let expected = records::without(whole.iter().filter(is_known).cloned().collect(), &[]);
     assert_eq!(records::without(partial, &["partial", "active_ns"]), expected);
     (whole, stats.exchanges_withheld)
