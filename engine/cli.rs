@@ -417,16 +417,18 @@ impl Args {
         Ok(args)
     }
 
+    /// Answers words behind the first file of -r that are no files: `-r trace.pcap port 80`.
+    fn check_words(&self) -> Result<(), String> {
+        let words = self.read.iter().skip(1).filter(|path| !path.exists());
+        let words: Vec<_> = words.map(|path| path.display().to_string()).collect();
+        habits::answer_to_expression(&words).map_or(Ok(()), Err)
+    }
+
     /// Refuses arguments that contradict each other, or would silently give another result than
     /// requested.
     fn check(&self) -> Result<(), String> {
+        self.check_words()?;
         let is_live = !self.interfaces.is_empty();
-        // Words behind the first file of -r that are no files: `-r trace.pcap port 80`.
-        let words = self.read.iter().skip(1).filter(|path| !path.exists());
-        let words: Vec<_> = words.map(|path| path.display().to_string()).collect();
-        if let Some(answer) = habits::answer_to_expression(&words) {
-            return Err(answer);
-        }
         let is_stdin = |path: &PathBuf| path.as_os_str() == "-";
         let is_text = self.format() == FormatArg::Text;
         let refusal = match (&self.read[..], is_live) {

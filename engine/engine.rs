@@ -3,7 +3,7 @@
 
 use crate::capture::SourceError;
 use crate::capture::live::LiveControl;
-use crate::capture::pcap::open::Progress;
+use crate::capture::pcap::open::{Capture, Progress};
 use crate::config::Config;
 use crate::ids::{FlowHashKey, IfaceNames};
 use crate::observe::ShardState;
@@ -99,7 +99,7 @@ impl Ending {
 pub struct Engine {
     config: Config,
     names: IfaceNames,
-    input: OpenInput,
+    input: OpenInput<Capture>,
     settled: Settled,
     /// Whether lines go to a terminal.
     is_terminal: bool,
@@ -113,7 +113,8 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the input, gives up the rights that are no longer needed, and opens the output, in
-    /// this order. No packet is read.
+    /// this order. No packet is read. A run that reads files is sealed before the output is opened:
+    /// it begins to read, and an input that is no capture leaves no output.
     pub fn open(config: Config) -> Result<Engine, EngineError> {
         config.check()?;
         let names = IfaceNames::default();
@@ -124,7 +125,11 @@ impl Engine {
         let open_outputs = || open_sinks(&config.emit, shard_count, policy, &patience);
         let is_terminal = format::is_terminal(&config);
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
-        let settled = sandbox::settle(&config, input.opened_later())?;
+        let mut settled = sandbox::settle(&config, &input.opened_later())?;
+        if matches!(input, OpenInput::File(_)) {
+            settled.seal(Work::Files, u32::MAX);
+        }
+        let input = input.begin(&config, &names)?;
         let outputs = passed.map_or_else(open_outputs, Ok);
         let outputs = outputs.map_err(|error| settled.explain(error))?;
         let (senders, writer) =
@@ -193,7 +198,6 @@ impl Engine {
                     count => Part::all(count, FlowHashKey::random()),
                 };
                 let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
-                settled.seal(Work::Files, u32::MAX);
                 settled.say_notes();
                 shards.begin();
                 let run =

@@ -59,8 +59,11 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     signals::ignore_file_size_signal();
     // If it cannot be installed, files are read instead of mapped.
     let _ = install_sigbus_handler();
+    // No signal yet: until the input is open, each has its own effect. A run that reads files can
+    // make no pipe for them once it is open.
+    let signals = Signals::new([0; 0]).context("cannot listen for signals")?;
     let engine = Engine::open(args.config())?;
-    forward_signals(engine.handle(), args.is_to_file())?;
+    forward_signals(signals, engine.handle(), args.is_to_file())?;
     if let Some(duration) = args.duration {
         stop_after(duration, engine.handle())?;
     }
@@ -137,12 +140,13 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
 
 /// Turns signals into commands. SIGHUP reopens the output `is_to_file`. Otherwise it comes because
 /// the terminal was closed and ends the run, unless this process was started to ignore it (nohup).
-fn forward_signals(handle: Handle, is_to_file: bool) -> anyhow::Result<()> {
+fn forward_signals(mut signals: Signals, handle: Handle, is_to_file: bool) -> anyhow::Result<()> {
     let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
     if is_to_file || !signals::is_hangup_ignored() {
         wanted.push(SIGHUP);
     }
-    let mut signals = Signals::new(wanted).context("cannot listen for signals")?;
+    let added = wanted.into_iter().try_for_each(|signal| signals.add_signal(signal));
+    added.context("cannot listen for signals")?;
     let thread = threads::start("signals", move |ready| {
         drop(ready);
         let mut stopped: Option<Instant> = None;

@@ -1,6 +1,37 @@
 //! The sandbox: what a run still may do once the first packet is read, and what code that took it
 //! over could not.
 
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::support::lab::wait_until;
+
+/// A run that waits for the first byte is sealed, and has not opened its output.
+#[test]
+fn nothing_is_read_before_the_seal() {
+    let place = tempfile::tempdir().expect("a directory");
+    let output = place.path().join("http.jsonl");
+    let mut command = Command::new(crate::httplines());
+    command.args(["-r", "-", "-o"]).arg(&output);
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let status = format!("/proc/{}/status", child.id());
+    let lines = || fs::read_to_string(&status).expect("it runs");
+    wait_until("a seal", || lines().contains("\nSeccomp:\t2\n"));
+    assert!(lines().contains("\nNoNewPrivs:\t1\n"));
+    assert!(!output.exists());
+    // gzip that is cut off.
+    stdin.write_all(b"\x1f\x8b\x08\0\0\0").expect("it reads");
+    drop(stdin);
+    let done = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot read standard input: the gzip data ends too early"), "{told}");
+    assert!(!output.exists());
+}
+
 /// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use std::collections::BTreeMap;

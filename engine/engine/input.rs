@@ -10,24 +10,23 @@ use crate::output::Policy;
 use std::fs::Metadata;
 use std::path::PathBuf;
 
-/// What a run reads.
+/// What a run reads. `F` is a capture file: open, or begun.
 #[derive(Debug)]
-pub(super) enum OpenInput {
+pub(super) enum OpenInput<F = file::OpenCapture> {
     Live { control: Box<LiveControl>, sources: Vec<LiveSource>, interfaces: Vec<String> },
-    File(file::Capture),
+    File(F),
 }
 
 impl OpenInput {
     /// Opens the input of `config`.
     pub(super) fn open(config: &Config, names: &IfaceNames) -> Result<OpenInput, EngineError> {
-        let (shard_count, read_bytes) = (config.shard_count, config.capture.read_bytes);
         match &config.input {
             Input::Live(interfaces) => {
                 let (control, sources) = LiveCapture::open(
                     &config.capture,
                     &config.decode,
                     interfaces,
-                    shard_count,
+                    config.shard_count,
                     names,
                 )?;
                 let (control, interfaces) = (Box::new(control), interfaces.clone());
@@ -37,7 +36,7 @@ impl OpenInput {
                 for path in paths {
                     refuse_same_file(std::fs::metadata(path), config)?;
                 }
-                Ok(OpenInput::File(file::open_files(paths, read_bytes, shard_count, names)?))
+                Ok(OpenInput::File(file::OpenCapture::files(paths)?))
             }
             Input::Stdin => {
                 // A descriptor of its own, to bypass the buffer of `Stdin`.
@@ -46,18 +45,33 @@ impl OpenInput {
                     pcap::CaptureOpenError::Read { input: input.into(), source }
                 })?;
                 refuse_same_file(stdin.metadata(), config)?;
-                let capture = file::open_stream(stdin, input, read_bytes, shard_count, names)?;
-                Ok(OpenInput::File(capture))
+                Ok(OpenInput::File(file::OpenCapture::stream(stdin, input)))
             }
         }
     }
 
     /// Files that are opened later.
-    pub(super) fn opened_later(&self) -> &[PathBuf] {
+    pub(super) fn opened_later(&self) -> Vec<PathBuf> {
         match self {
-            OpenInput::Live { .. } => &[],
-            OpenInput::File(capture) => &capture.opened_later,
+            OpenInput::Live { .. } => Vec::new(),
+            OpenInput::File(capture) => capture.opened_later(),
         }
+    }
+
+    /// Reads the first bytes of a capture file, and recognises its format. A live capture reads
+    /// nothing before its gate is open.
+    pub(super) fn begin(
+        self,
+        config: &Config,
+        names: &IfaceNames,
+    ) -> Result<OpenInput<file::Capture>, EngineError> {
+        let (shard_count, read_bytes) = (config.shard_count, config.capture.read_bytes);
+        Ok(match self {
+            OpenInput::Live { control, sources, interfaces } => {
+                OpenInput::Live { control, sources, interfaces }
+            }
+            OpenInput::File(open) => OpenInput::File(open.begin(read_bytes, shard_count, names)?),
+        })
     }
 
     /// Whether shards wait for their outputs.

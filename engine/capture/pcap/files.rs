@@ -1,8 +1,8 @@
 //! Several capture files, read one after the other as one capture.
 //!
-//! All files are checked at the beginning, and then opened one by one. The first shard that needs
-//! a file opens it for all shards. A shard that gets ahead of the others waits for them, so only a
-//! few files are open at a time.
+//! All files are opened at the beginning ([`Opened`]), then checked, and then begun one by one. The
+//! first shard that needs a file begins it for all shards. A shard that gets ahead of the others
+//! waits for them, so only a few files are mapped at a time.
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
@@ -31,9 +31,9 @@ const LEAD_COUNT_MAX: usize = 4;
 /// CPUs captured may be a little out of order.
 const OVERLAP_NS_MIN: u64 = 10_000_000;
 
-/// A file as it was when it was checked.
+/// A file as it was when it was opened first.
 #[derive(Debug)]
-struct CheckedFile {
+pub(super) struct CheckedFile {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -42,6 +42,17 @@ struct CheckedFile {
     /// It is open, since the run may later open nothing any more. `None`: it was taken, or there
     /// may not be so many open files.
     open: Mutex<Option<File>>,
+}
+
+/// What a run reads, open; none of it was read yet.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Files(Vec<CheckedFile>),
+    /// What can be read only once. Errors call it `input`.
+    Stream {
+        stream: File,
+        input: String,
+    },
 }
 
 /// The files of a run, shared by all shards.
@@ -81,84 +92,80 @@ enum Next {
     End,
 }
 
-impl Files {
-    /// Checks that all files can be opened and begin like captures, and opens the first one for
-    /// all shards.
-    pub(super) fn check(
-        paths: &[PathBuf],
-        read_bytes: usize,
-        counters: &Counters,
-    ) -> Result<Files, CaptureOpenError> {
+impl Opened {
+    /// Opens the files at `paths`, or a stream if that is the only one.
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Opened, CaptureOpenError> {
         let first = paths.first().ok_or(CaptureOpenError::NoFile)?;
-        let mut files = Vec::new();
-        if paths.len() > 1 {
-            let may_stay_open = reserve_descriptors(paths.len() as u64).is_ok();
-            for path in paths {
-                // Before it is opened: opening a FIFO would wait for its writer.
-                let metadata = std::fs::metadata(path).map_err(|error| io_error(path, error))?;
-                files.push(CheckedFile::new(path, &metadata, files.last())?);
-                let (file, metadata) = open(path)?;
-                let input = path.display().to_string();
-                if let Some(checked) = files.last_mut().filter(|_| may_stay_open) {
-                    checked.open = Mutex::new(file.try_clone().ok());
-                }
-                input::begin(file, Some(metadata.len()), &input, &Counters::from([]))?;
-            }
-        }
-        let input = first.display().to_string();
-        let (file, metadata) = match files.first() {
-            Some(checked) => checked.open()?,
-            None => open(first)?,
-        };
-        if files.is_empty() {
+        if paths.len() == 1 {
+            let (file, metadata) = open(first)?;
             if !metadata.is_file() {
-                return Files::of_stream(file, &input, read_bytes, counters);
+                return Ok(Opened::Stream { stream: file, input: first.display().to_string() });
             }
-            files.push(CheckedFile::new(first, &metadata, None)?);
+            let mut checked = CheckedFile::new(first, &metadata, None)?;
+            checked.open = Mutex::new(Some(file));
+            return Ok(Opened::Files(vec![checked]));
         }
-        Files::new(files, read_bytes, counters).start(file, Some(metadata.len()), &input)
+        let may_stay_open = reserve_descriptors(paths.len() as u64).is_ok();
+        let mut files: Vec<CheckedFile> = Vec::new();
+        for path in paths {
+            // Before it is opened: opening a FIFO would wait for its writer.
+            let metadata = std::fs::metadata(path).map_err(|error| io_error(path, error))?;
+            let mut checked = CheckedFile::new(path, &metadata, files.last())?;
+            let (file, _) = open(path)?;
+            // The first one is read at once.
+            if may_stay_open || files.is_empty() {
+                checked.open = Mutex::new(Some(file));
+            }
+            files.push(checked);
+        }
+        Ok(Opened::Files(files))
     }
 
-    /// A capture in `stream`, which errors call `input`.
-    pub(super) fn of_stream(
-        stream: File,
-        input: &str,
-        read_bytes: usize,
-        counters: &Counters,
-    ) -> Result<Files, CaptureOpenError> {
-        Files::new(Vec::new(), read_bytes, counters).start(stream, None, input)
-    }
-
-    /// Opens the first file or stream for all shards.
-    fn start(
-        self,
-        file: File,
-        size_bytes: Option<u64>,
-        input: &str,
-    ) -> Result<Files, CaptureOpenError> {
-        let turns = self.split(file, size_bytes, input)?;
-        self.lock().push(turns);
-        Ok(self)
-    }
-
-    fn new(files: Vec<CheckedFile>, read_bytes: usize, counters: &Counters) -> Files {
-        let queues = counters.iter().map(|_| Some(VecDeque::new())).collect();
-        let turns = Mutex::new(Turns { opened_count: 0, queues });
-        Files { files, read_bytes, counters: Arc::clone(counters), turns, begun: Condvar::new() }
+    /// The files that did not stay open, since there are too many.
+    pub(super) fn opened_later(&self) -> Vec<PathBuf> {
+        let Opened::Files(files) = self else { return Vec::new() };
+        let later = files.iter().filter(|file| file.lock().is_none());
+        later.map(|file| file.path.clone()).collect()
     }
 
     /// The size of all files; `None` for a stream.
     pub(super) fn size_bytes(&self) -> Option<u64> {
-        self.files.last().map(|file| file.end_bytes)
+        let Opened::Files(files) = self else { return None };
+        files.last().map(|file| file.end_bytes)
     }
 
-    /// The files that are not open, since there are too many.
-    pub(super) fn opened_later(&self) -> Vec<PathBuf> {
-        let is_open = |file: &CheckedFile| {
-            file.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some()
+    /// Begins the first file or the stream for all shards, and checks that the other files begin
+    /// like captures.
+    pub(super) fn begin(
+        self,
+        read_bytes: usize,
+        counters: &Counters,
+    ) -> Result<Files, CaptureOpenError> {
+        let (files, stream) = match self {
+            Opened::Files(files) => (files, None),
+            Opened::Stream { stream, input } => (Vec::new(), Some((stream, input))),
         };
-        let later = self.files.iter().skip(1).filter(|file| !is_open(file));
-        later.map(|file| file.path.clone()).collect()
+        let files = Files::new(files, read_bytes, counters);
+        let turns = match (stream, files.files.split_first()) {
+            (Some((stream, input)), _) => files.split(stream, None, &input)?,
+            (None, Some((first, later))) => {
+                let (file, metadata) = first.open()?;
+                let turns = files.split(file, Some(metadata.len()), &first.input())?;
+                later.iter().try_for_each(CheckedFile::check)?;
+                turns
+            }
+            (None, None) => return Err(CaptureOpenError::NoFile),
+        };
+        files.lock().push(turns);
+        Ok(files)
+    }
+}
+
+impl Files {
+    fn new(files: Vec<CheckedFile>, read_bytes: usize, counters: &Counters) -> Files {
+        let queues = counters.iter().map(|_| Some(VecDeque::new())).collect();
+        let turns = Mutex::new(Turns { opened_count: 0, queues });
+        Files { files, read_bytes, counters: Arc::clone(counters), turns, begun: Condvar::new() }
     }
 
     /// A source for every shard.
@@ -213,7 +220,7 @@ impl Files {
     /// A turn for every shard, from a file that was checked before.
     fn open(&self, file: &CheckedFile) -> Vec<Turn> {
         let opened = file.open().and_then(|(opened, metadata)| {
-            let input = file.path.display().to_string();
+            let input = file.input();
             if (metadata.dev(), metadata.ino()) != (file.device, file.inode) {
                 let source = io::Error::other("it was replaced after it had been checked");
                 return Err(CaptureOpenError::Read { input, source });
@@ -251,6 +258,7 @@ impl Turns {
 }
 
 impl CheckedFile {
+    /// A file that is not open.
     fn new(
         path: &Path,
         metadata: &Metadata,
@@ -276,10 +284,32 @@ impl CheckedFile {
 impl CheckedFile {
     /// Opens the file, if it is not open any more, at its beginning.
     fn open(&self) -> Result<(File, Metadata), CaptureOpenError> {
-        let file = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let file = self.lock().take();
         let Some(mut file) = file else { return open(&self.path) };
         let metadata = file.rewind().and_then(|()| file.metadata());
         Ok((file, metadata.map_err(|error| io_error(&self.path, error))?))
+    }
+
+    /// Checks that the file begins like a capture. It stays open, if it is.
+    fn check(&self) -> Result<(), CaptureOpenError> {
+        let copy = self.lock().as_ref().map(File::try_clone);
+        let (size_bytes, file) = match copy {
+            Some(copy) => copy
+                .and_then(|copy| Ok((copy.metadata()?.len(), copy)))
+                .map_err(|error| io_error(&self.path, error))?,
+            None => open(&self.path).map(|(file, metadata)| (metadata.len(), file))?,
+        };
+        input::begin(file, Some(size_bytes), &self.input(), &Counters::from([]))?;
+        Ok(())
+    }
+
+    /// What errors call it.
+    fn input(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::CaptureOpenError;
-use super::files::{CaptureSource, Files};
+use super::files::{CaptureSource, Opened};
 use super::input::Counters;
 use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
 use crate::ids::IfaceNames;
@@ -42,8 +42,52 @@ pub struct Capture {
     pub sources: Vec<CaptureSource>,
     /// How far the sources have read.
     pub progress: Progress,
+}
+
+/// A capture that is open. Nothing of it was read yet, so a program may give up its rights first.
+#[derive(Debug)]
+pub struct OpenCapture(Opened);
+
+impl OpenCapture {
+    /// Opens the capture files at `paths`, as [`open_files`] does.
+    ///
+    /// # Errors
+    /// [`CaptureOpenError`], with the path of the file in it; [`CaptureOpenError::NoFile`] without
+    /// `paths`.
+    pub fn files(paths: &[PathBuf]) -> Result<OpenCapture, CaptureOpenError> {
+        Opened::open(paths).map(OpenCapture)
+    }
+
+    /// The capture in `stream` (standard input, a FIFO). Errors call it `input`.
+    pub fn stream(stream: File, input: &str) -> OpenCapture {
+        OpenCapture(Opened::Stream { stream, input: input.to_string() })
+    }
+
     /// Files that are opened while others are read, since there are too many to be all open.
-    pub opened_later: Vec<PathBuf>,
+    pub fn opened_later(&self) -> Vec<PathBuf> {
+        self.0.opened_later()
+    }
+
+    /// Reads the first bytes, and recognises compression and format, for `shard_count` shards that
+    /// read `read_bytes` at a time. Names of interfaces go to `names`.
+    ///
+    /// Waits for the first bytes of a stream; after that no shard waits longer than
+    /// [`crate::capture::tee::WAIT_MS`]. One shard reads a stream itself, unless it is compressed;
+    /// otherwise a thread does.
+    ///
+    /// # Errors
+    /// [`CaptureOpenError`], with the name of the input in it.
+    pub fn begin(
+        self,
+        read_bytes: usize,
+        shard_count: u16,
+        names: &IfaceNames,
+    ) -> Result<Capture, CaptureOpenError> {
+        let counters: Counters = (0..shard_count).map(|_| AtomicU64::new(0)).collect();
+        let size_bytes = self.0.size_bytes();
+        let sources = self.0.begin(read_bytes, &counters)?.sources(names);
+        Ok(Capture { sources, progress: Progress { read_bytes: counters, size_bytes } })
+    }
 }
 
 /// Size of one read of a [`CaptureFile`].
@@ -118,7 +162,7 @@ pub fn open_file(
 /// see the same frames even if a program still writes to the file. If the program has called
 /// [`install_sigbus_handler`](super::install_sigbus_handler), the file is mapped; otherwise, or if
 /// it cannot be mapped, it is read. One path may also be that of a stream, such as a FIFO, which is
-/// read like in [`open_stream`].
+/// read like one of [`OpenCapture::stream`].
 ///
 /// # Errors
 /// [`CaptureOpenError`], with the path of the file in it; [`CaptureOpenError::NoFile`] without
@@ -129,43 +173,5 @@ pub fn open_files(
     shard_count: u16,
     names: &IfaceNames,
 ) -> Result<Capture, CaptureOpenError> {
-    let counters = counters(shard_count);
-    let files = Files::check(paths, read_bytes, &counters)?;
-    let size_bytes = files.size_bytes();
-    Ok(capture(files, counters, size_bytes, names))
-}
-
-/// Opens the capture in `stream` (standard input, a FIFO) for `shard_count` shards. Errors call it
-/// `input`. Waits for the first bytes; after that no shard waits longer than
-/// [`crate::capture::tee::WAIT_MS`]. One shard reads the stream itself, unless it is compressed;
-/// otherwise a thread does.
-///
-/// # Errors
-/// [`CaptureOpenError`], with `input` in it.
-pub fn open_stream(
-    stream: File,
-    input: &str,
-    read_bytes: usize,
-    shard_count: u16,
-    names: &IfaceNames,
-) -> Result<Capture, CaptureOpenError> {
-    let counters = counters(shard_count);
-    let files = Files::of_stream(stream, input, read_bytes, &counters)?;
-    Ok(capture(files, counters, None, names))
-}
-
-fn counters(shard_count: u16) -> Counters {
-    (0..shard_count).map(|_| AtomicU64::new(0)).collect()
-}
-
-/// A source for every shard.
-fn capture(
-    files: Files,
-    counters: Counters,
-    size_bytes: Option<u64>,
-    names: &IfaceNames,
-) -> Capture {
-    let opened_later = files.opened_later();
-    let sources = files.sources(names);
-    Capture { sources, progress: Progress { read_bytes: counters, size_bytes }, opened_later }
+    OpenCapture::files(paths)?.begin(read_bytes, shard_count, names)
 }

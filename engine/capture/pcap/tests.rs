@@ -439,7 +439,8 @@ fn a_stream_gives_every_shard_what_a_file_does() {
         let sender = std::thread::spawn(move || send.write_all(&file).unwrap());
         let input = File::from(std::os::fd::OwnedFd::from(receive));
         let names = IfaceNames::default();
-        let capture = open::open_stream(input, "stdin", 16, shard_count, &names).unwrap();
+        let open = open::OpenCapture::stream(input, "stdin");
+        let capture = open.begin(16, shard_count, &names).unwrap();
         assert_eq!(capture.progress.size_bytes(), None);
         let threads: Vec<_> =
             capture.sources.into_iter().map(|s| std::thread::spawn(move || drain(s).0)).collect();

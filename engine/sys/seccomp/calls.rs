@@ -173,12 +173,16 @@ const SOCKETS: &[Call] = &[
         .only(Allowed::Second(&REGISTRATIONS)),
 ];
 
-/// Reading files starts a thread for each compressed one: its calls at the start.
+/// Reading files starts threads once it is sealed: for each compressed file one, and for the outputs
+/// the janitor, which makes itself idle: those three calls are allowed for the calling thread only.
 const STARTS: &[Call] = &[
     call!(clone, SYS_clone).of(Work::Files).only(Allowed::Thread),
     call!(prctl, SYS_prctl).of(Work::Files).only(Allowed::First(&PRCTLS)),
     call!(rseq, SYS_rseq).of(Work::Files),
     call!(set_robust_list, SYS_set_robust_list).of(Work::Files),
+    call!(sched_setscheduler, SYS_sched_setscheduler).of(Work::Files).only(Allowed::First(&[0])),
+    call!(ioprio_set, SYS_ioprio_set).of(Work::Files).only(Allowed::Second(&[0])),
+    call!(setpriority, SYS_setpriority).of(Work::Files).only(Allowed::Second(&[0])),
 ];
 
 /// Where a file system has no RENAME_NOREPLACE. Architectures newer than aarch64 have this call no
