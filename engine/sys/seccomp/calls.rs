@@ -173,8 +173,8 @@ const SOCKETS: &[Call] = &[
         .only(Allowed::Second(&REGISTRATIONS)),
 ];
 
-/// Reading files starts threads once it is sealed: for each compressed file one, and for the outputs
-/// the janitor, which makes itself idle: those three calls are allowed for the calling thread only.
+/// Reading files starts threads after the seal: one for each compressed file, and the janitor. Its
+/// last three calls make it idle; they are allowed for the calling thread only.
 const STARTS: &[Call] = &[
     call!(clone, SYS_clone).of(Work::Files).only(Allowed::Thread),
     call!(prctl, SYS_prctl).of(Work::Files).only(Allowed::First(&PRCTLS)),
