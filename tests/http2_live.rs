@@ -107,9 +107,8 @@ mod root {
             for record in all.iter_mut().filter_map(Value::as_object_mut) {
                 // It has the time of the first payload, if the connection was joined late.
                 record.retain(|name, _| {
-                    !name.ends_with("_ns")
-                        && !OWN.contains(&name.as_str())
-                        && !(is_late && name == "flow")
+                    let is_own = OWN.contains(&name.as_str()) || is_late && name == "flow";
+                    !is_own && !name.ends_with("_ns")
                 });
             }
             all

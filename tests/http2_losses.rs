@@ -191,11 +191,11 @@ fn between(all: &mut Dialogue, senders: &mut [Sender; 2], random: &mut Random) {
 
 /// A message, and its body.
 fn message(side: Side, is_call: bool, random: &mut Random) -> (Truth, Vec<u8>) {
-    let mut truth = Truth::default();
-    truth.fields = match side {
+    let fields = match side {
         Client => talk::request(random),
         Server => talk::response(random),
     };
+    let mut truth = Truth { fields, ..Truth::default() };
     let body = match is_call {
         true => {
             calls::head(&mut truth.fields, random);

@@ -203,21 +203,54 @@ fn a_body_is_not_told_if_a_frame_of_it_may_have_been_lost() {
     assert_eq!(body(talk.told(2, &[4])), Value::Null);
 }
 
-/// A body may hold anything, also what looks like a frame of DATA and ends where a frame does.
+/// A body may hold anything, also what looks like frames and ends where a frame does.
 #[test]
-fn what_looks_like_data_where_the_place_is_lost_makes_up_no_stream() {
+fn what_looks_like_frames_where_the_place_is_lost_makes_up_no_stream() {
+    let ping = http2_frame(6, 0, 0, b"12345678");
+    let all = [
+        data(965, false, 50),
+        [ping.clone(), data(965, false, 50)].concat(),
+        // A block of which no field is known may be any bytes.
+        headers(967, false, &[NEWEST]),
+        [ping.clone(), headers(967, false, &[NEWEST])].concat(),
+        // What is sent to whom has not asked begins with a promise.
+        headers(2, false, &[STATUS_200]),
+        [ping.clone(), data(2, false, 50)].concat(),
+        // A server does not ask, and promises requests only.
+        get(967, "/false"),
+        http2_frame(5, 4, 1, &[&[0, 0, 0, 2][..], &[NEWEST]].concat()),
+    ];
+    for frames in all {
+        let mut talk = Talk::new();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let lost = [b'x'; 41];
+        let begin = data(1, false, lost.len() + frames.len())[..9].to_vec();
+        talk.ask(&[preface, http2_frame(4, 0, 0, &[]), get(1, "/1")])
+            .answer(&[http2_frame(4, 0, 0, &[]), headers(1, false, &[STATUS_200])])
+            .answer(&[begin, lost.to_vec()])
+            .answer(&[frames.clone(), ping.clone()])
+            .answer(&[data(1, true, 10)])
+            .ask(&[get(3, "/3")]);
+        let body_bytes = lost.len() + frames.len() + 10;
+        assert_eq!(talk.told(0, &[]).records[0]["response_body_bytes"], body_bytes);
+        assert_eq!(shown(&talk.told(0, &[4]).records), ["/1 200", "/3 null"], "{frames:?}");
+    }
+}
+
+/// What is found shows itself by the head of a message; then bodies without heads are told, too.
+#[test]
+fn behind_the_head_of_a_message_streams_are_told_whose_heads_were_lost() {
     let mut talk = Talk::new();
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    let body = [vec![b'x'; 41], data(965, false, 50)].concat();
-    let (begin, end) = (data(1, false, 100)[..9].to_vec(), http2_frame(6, 0, 0, b"12345678"));
-    talk.ask(&[preface, http2_frame(4, 0, 0, &[]), get(1, "/1")])
-        .answer(&[http2_frame(4, 0, 0, &[]), headers(1, false, &[STATUS_200])])
-        .answer(&[begin, body[..41].to_vec()])
-        .answer(&[body[41..].to_vec(), end])
-        .answer(&[data(1, true, 10)])
-        .ask(&[get(3, "/3")]);
-    assert_eq!(talk.told(0, &[]).records[0]["response_body_bytes"], 110);
-    assert_eq!(shown(&talk.told(0, &[4]).records), ["/1 200", "/3 null"]);
+    talk.ask(&[get(1, "/1"), get(3, "/3"), get(5, "/5")])
+        .answer(&[headers(3, false, &[STATUS_200])])
+        .answer(&[headers(1, true, &[STATUS_200]), data(3, true, 10)])
+        .ask(&[get(7, "/7")]);
+    let record = |told: Reported| {
+        let mut of_it = told.records.into_iter().filter(|record| record["stream"] == 3);
+        of_it.next().map(|record| record["outcome"].clone())
+    };
+    // Without the requests.
+    assert_eq!(record(talk.told(2, &[2, 3])), Some("no_request".into()));
 }
 
 /// Where nothing of the server was captured, nobody knows what it has answered.

@@ -131,6 +131,9 @@ fn assert_whole(what: &str, record: &Value) {
     }
 }
 
+/// What a stranger sends in the midst of a talk.
+type Forgery<'a> = &'a dyn Fn(&mut Talk);
+
 /// A talk in which a stranger sends frames before each frame.
 fn talk_with(stranger: impl Fn(&mut Talk)) -> Reported {
     let mut talk = Talk::new(PORTS[0], [1000, 5000]);
@@ -176,7 +179,7 @@ fn frames_that_no_endpoint_takes_change_nothing() {
                 let packet = talk.packet(side, RST | ACK, b"").seq(far(talk, 1 << 30));
                 talk.frames.push(packet.ethernet());
             };
-            let others: [(&str, &dyn Fn(&mut Talk)); 4] = [
+            let others: [(&str, Forgery<'_>); 4] = [
                 ("outside of the window", &beyond),
                 ("no ACK", &without_ack),
                 ("acknowledges too much", &acknowledging),

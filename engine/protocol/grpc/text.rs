@@ -5,8 +5,8 @@ use memchr::{memchr, memchr_iter};
 /// The number that a status is, if it is one.
 pub(super) fn status_of(value: &[u8]) -> Option<u32> {
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let digits = value.iter().filter(|_| is_number).map(|byte| u32::from(byte - b'0'));
-    let number = digits.fold(Some(0_u32), |sum, digit| sum?.checked_mul(10)?.checked_add(digit));
+    let mut digits = value.iter().filter(|_| is_number).map(|byte| u32::from(byte - b'0'));
+    let number = digits.try_fold(0_u32, |sum, digit| sum.checked_mul(10)?.checked_add(digit));
     number.filter(|_| is_number)
 }
 

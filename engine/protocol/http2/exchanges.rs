@@ -40,6 +40,13 @@ impl Http2Connection {
         at: Option<usize>,
         when: TimestampNs,
     ) {
+        if self.sides[direction.index()].framer.is_doubtful {
+            let is_shown = self.is_place_shown(cx, direction, info);
+            self.framer(direction).is_doubtful = !is_shown;
+            if !is_shown && at.is_none() {
+                return;
+            }
+        }
         let role = cx.shared.http2.head.role();
         if !self.is_client_known {
             match role {
@@ -56,7 +63,12 @@ impl Http2Connection {
             Role::Response => is_request,
             Role::Trailers | Role::Unclear => false,
         };
-        let at = at.or_else(|| self.begin_stream(cx, info.stream, sender, &info.first));
+        // What a server sends without a request begins with a promise, and has an even number.
+        let is_first = info.is_promise == info.stream.is_multiple_of(2);
+        let at = match at {
+            None if is_first => self.begin_stream(cx, info.stream, sender, &info.first),
+            _ => at,
+        };
         let Some(at) = at else { return };
         let Some(stream) = self.streams.get(at).copied() else { return };
         let unknown_count = cx.shared.http2.head.unknown_count;
@@ -99,19 +111,8 @@ impl Http2Connection {
         }
     }
 
-    /// Where the stream is. If nothing of it was seen, it begins, with `first`, in `direction`.
-    /// `None` if it is over.
-    fn stream_at<S: EventSink>(
-        &mut self,
-        cx: &mut Context<'_, S>,
-        id: u32,
-        direction: Direction,
-        first: &SegmentMeta,
-    ) -> Option<usize> {
-        self.streams.find(id).or_else(|| self.begin_stream(cx, id, direction, first))
-    }
-
-    /// The same for a stream that is not open.
+    /// A stream that is not open begins, with `first`, in `direction`. Returns where it is; `None`
+    /// if it is over.
     fn begin_stream<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -302,13 +303,15 @@ impl Http2Connection {
         let side = &self.sides[direction.index()];
         let Some(first) = side.framer.first else { return };
         let losses = side.framer.losses;
-        let is_doubtful = std::mem::take(&mut self.framer(direction).doubtful_stream) == id;
-        let side = &self.sides[direction.index()];
-        if self.streams.find(id).is_none() && (is_doubtful || side.has_all()) {
+        let at = match self.streams.find(id) {
             // Its head must have passed before: the stream is over, or never began.
-            return;
-        }
-        let Some(at) = self.stream_at(cx, id, direction, &first) else { return };
+            None if side.framer.is_doubtful || side.has_all() => None,
+            // A promise begins it (RFC 9113 section 5.1.1), and tells what it is.
+            None if id.is_multiple_of(2) => None,
+            None => self.begin_stream(cx, id, direction, &first),
+            at => at,
+        };
+        let Some(at) = at else { return };
         self.see_headless(cx, at, direction);
         if let Some(stream) = self.streams.get_mut(at) {
             stream.losses[direction.index()] = losses;

@@ -81,9 +81,9 @@ pub(super) struct Framer {
     pub losses: u32,
     /// The place was found by a search.
     pub is_found: bool,
-    /// The stream of the DATA with which it was found; 0 if it was another frame. Any bytes may
-    /// look like the head of DATA, so these do not show that there is such a stream.
-    pub doubtful_stream: u32,
+    /// Since it was found, no head of a message has shown that it is right. Any bytes may look like
+    /// a frame, so until then, frames do not show that there is such a stream.
+    pub is_doubtful: bool,
     /// What may be a frame, if the place is [`Place::Trial`].
     pub trial: Option<Box<Trial>>,
     /// The longest frame that the receiver allows, as far as is known.

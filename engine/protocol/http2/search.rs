@@ -10,8 +10,9 @@ use super::block::Scratch;
 use super::connection::Http2Connection;
 use super::frame::{self, FrameHead, FrameKind, HEAD_BYTES, begins_preface};
 use super::framer::{Place, TRIAL_BYTES, Trial};
-use super::head::Expected;
+use super::head::{Expected, Role};
 use super::hpack::Decoder;
+use super::open_block::BlockInfo;
 use crate::decode::{SeqNumber, begins_like_message};
 use crate::flow::SegmentMeta;
 use crate::ids::Direction;
@@ -148,10 +149,10 @@ impl Http2Connection {
             false => None,
         };
         match found {
-            Some(Found::Chain(head)) => self.find(cx, direction, head),
-            Some(Found::Single(head)) if self.is_believed => self.find(cx, direction, head),
+            Some(Found::Chain(_)) => self.find(cx, direction),
+            Some(Found::Single(_)) if self.is_believed => self.find(cx, direction),
             Some(Found::Single(head)) if is_message(cx, head, &bytes[HEAD_BYTES..]) => {
-                self.find(cx, direction, head);
+                self.find(cx, direction);
             }
             Some(Found::Single(head) | Found::Begun(head)) => {
                 self.begin_trial(cx, direction, &head, meta);
@@ -204,13 +205,31 @@ impl Http2Connection {
         }
     }
 
-    /// The frame with this `head` begins with the next byte.
-    fn find<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction, head: FrameHead) {
+    /// A frame begins with the next byte.
+    fn find<S>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         let framer = self.framer(direction);
         (framer.place, framer.partial_len, framer.is_found) = (Place::Head, 0, true);
-        framer.doubtful_stream = if head.kind == FrameKind::Data { head.stream } else { 0 };
+        framer.is_doubtful = true;
         self.error = None;
         self.believe(cx);
+    }
+
+    /// Whether the header block that was decoded shows that frames begin where they were found.
+    #[cold]
+    pub(super) fn is_place_shown<S>(
+        &self,
+        cx: &Context<'_, S>,
+        direction: Direction,
+        info: &BlockInfo,
+    ) -> bool {
+        let head = &cx.shared.http2.head;
+        let is_request = self.is_client(direction) != info.is_promise;
+        let is_its_role = match head.role() {
+            Role::Request => is_request || !self.is_client_known,
+            Role::Response => !info.is_promise && (!is_request || !self.is_client_known),
+            Role::Trailers | Role::Unclear => false,
+        };
+        is_its_role && head.has_pseudo() && !head.is_cut && !head.is_conflict
     }
 
     /// These bytes are no frames. If nothing has shown yet that the connection speaks HTTP/2, it
@@ -311,7 +330,7 @@ impl Http2Connection {
     fn accept_trial<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
         let Some(trial) = self.framer(direction).trial.take() else { return };
         let Trial { head, bytes, first, last, last_at, is_kept, .. } = *trial;
-        self.find(cx, direction, head);
+        self.find(cx, direction);
         cx.shared.recorder.pool.release(TRIAL_BYTES);
         if is_kept {
             for (part, meta) in [(&bytes[..last_at], &first), (&bytes[last_at..], &last)] {

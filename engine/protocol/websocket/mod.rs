@@ -1,6 +1,6 @@
 //! WebSocket (RFC 6455): what each side of a talk sends, counted by its frames. A connection comes
 //! here from HTTP/1, with the 101 that switches it. Over HTTP/2 (RFC 8441), the stream of an
-//! extended CONNECT has a [`Talk`] of its own.
+//! extended CONNECT has a `Talk` of its own.
 //!
 //! - `opening` is what is kept of the exchange, and what was agreed upon in it;
 //! - `frame` reads the head of a frame;

@@ -334,7 +334,7 @@ impl Talk {
     }
 
     /// It is removed, after its end.
-    pub fn leave<S>(self: Box<Self>, shared: &mut Shared<S>) {
+    pub fn leave<S>(self, shared: &mut Shared<S>) {
         shared.recorder.pool.release(self.held_bytes());
     }
 }

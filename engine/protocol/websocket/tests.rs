@@ -184,8 +184,7 @@ fn naive_frame(found: &mut Found, message: &mut Option<u8>, kind: u8, is_final: 
 fn naive(bytes: &[u8], passed: &[Passed], is_client: bool) -> Found {
     let mut found = Found::default();
     let (mut at, mut message) = (0, None);
-    loop {
-        let Some(head) = naive_head(bytes, passed, &mut at, &mut found.is_lost) else { break };
+    while let Some(head) = naive_head(bytes, passed, &mut at, &mut found.is_lost) {
         let long = |from: usize, len: usize| {
             head[from..from + len].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
         };
