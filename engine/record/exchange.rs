@@ -425,6 +425,12 @@ impl Exchange {
         of(&self.request).or_else(|| of(&self.response))
     }
 
+    /// When its first byte passed, if it is known.
+    pub(crate) fn first_byte_at(&self) -> Option<TimestampNs> {
+        let message = if self.request.is_seen { &self.request } else { &self.response };
+        message.first.filter(|_| message.is_seen)
+    }
+
     /// Adds the status of a 1xx response. Beyond [`INTERIM_COUNT_MAX`] they are only counted.
     pub fn add_interim(&mut self, status: u16) {
         if self.interim.len() < INTERIM_COUNT_MAX {
