@@ -74,6 +74,7 @@ mod veth;
 mod websocket;
 mod websocket_live;
 mod websocket_strangers;
+mod websocket_streams;
 
 /// The program under test.
 fn httplines() -> &'static str {
