@@ -107,7 +107,7 @@ impl Http2Connection {
         for stream in self.streams.iter() {
             let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
             std::mem::swap(&mut exchange.request, &mut exchange.response);
-            grpc::swap_sides(exchange);
+            grpc::swap_sides(&mut cx.shared.recorder.pool, stream.exchange);
         }
     }
 
@@ -264,7 +264,7 @@ impl Http2Connection {
         if message.is_seen {
             return;
         }
-        message.clear();
+        cx.shared.recorder.pool.clear_message(stream.exchange, is_request);
         let (text, fields) = head::headless();
         let entry = cx.shared.recorder.pool.set_text(stream.exchange, is_request, text);
         let message = entry.exchange.message_mut(is_request);
