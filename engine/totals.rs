@@ -101,7 +101,7 @@ impl Totals {
             );
         }
         let emit = &self.shards.emit;
-        if emit.exchanges_withheld > 0 && emit.lines == emit.records_partial {
+        if emit.exchanges_withheld > 0 && emit.exchanges_withheld == self.exchanges() {
             return Some("all exchanges were withheld by --only or --except".into());
         }
         if exchanges.heads() + self.exchanges() > 0 {
@@ -278,11 +278,15 @@ impl Totals {
         if !causes.is_empty() {
             parts += &format!(" ({})", causes.join(", "));
         }
-        if emit.exchanges_withheld > 0 {
-            parts += &format!(", {} exchanges withheld", emit.exchanges_withheld);
-        }
-        if emit.records_partial > 0 {
-            parts += &format!(", {} partial records", emit.records_partial);
+        let others = nonzero(&[
+            ("exchanges withheld", emit.exchanges_withheld),
+            ("exchanges that --records does not name", emit.exchanges_unnamed),
+            ("lines of WebSocket", emit.lines_websocket),
+            ("talks of WebSocket withheld", emit.websockets_withheld),
+            ("partial records", emit.records_partial),
+        ]);
+        for other in others {
+            parts += &format!(", {other}");
         }
         row(f, "written", &parts)?;
         let files = &writer.files;

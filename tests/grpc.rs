@@ -352,6 +352,42 @@ fn joined_late_the_types_may_not_be_known() {
 }
 
 #[test]
+fn a_message_that_the_client_sent_is_given_back() {
+    let mut talk = Talk::new();
+    let count = talk.sent.len();
+    // The server speaks first, so it is taken for the client, until a request shows who is.
+    talk.server([frame(6, 0, 0, &[0; 8]), frame(6, 1, 0, &[0; 8])].concat());
+    talk.client([frame(6, 1, 0, &[0; 8]), frame(6, 1, 0, &[0; 8])].concat());
+    talk.server(frame(DATA, 0, 1, b"x"));
+    let text = "m".repeat(3000);
+    talk.ask(1, WHOLE, &fields(&[("grpc-message", &text)]));
+    talk.ask(3, WHOLE, &crate::support::http2::get("/page"));
+    talk.joined_after(count);
+    // All is given back, which is checked there.
+    assert!(!reported_of(&talk.frames(1 << 14)).records.is_empty());
+}
+
+#[test]
+fn a_body_that_passed_before_the_call_began_is_not_counted() {
+    let mut talk = begun();
+    talk.answer(1, WHOLE, &[("x-one", "1")]);
+    let count = talk.sent.len();
+    talk.client([frame(6, 0, 0, &[0; 8]), frame(6, 1, 0, &[0; 8])].concat());
+    talk.server([frame(6, 1, 0, &[0; 8]), frame(6, 1, 0, &[0; 8])].concat());
+    let static_only = fields(&[(":method", "POST"), (":scheme", "http"), (":path", "/new")]);
+    talk.ask(3, END_HEADERS, &static_only);
+    talk.client(frame(DATA, END_STREAM, 3, &message(0, b"x").repeat(3)));
+    let typed = [(":status", "200"), ("x-one", "1"), ("content-type", "application/grpc+new")];
+    talk.answer(3, END_HEADERS, &typed);
+    talk.server(frame(DATA, 0, 3, &message(0, b"x")));
+    talk.answer(3, WHOLE, &[("grpc-status", "0")]);
+    talk.joined_after(count);
+    let records = reported_of(&talk.frames(1 << 14)).records;
+    assert_eq!(chosen(&records[0], &["headers_unknown"]), json!([1]));
+    assert_eq!(chosen(&records[0], &TOLD), json!([0, null, null, 1, null]));
+}
+
+#[test]
 fn lost_data_ends_the_count_of_its_direction() {
     let messages = message(0, &[1; 100]).repeat(30);
     let mut talk = begun();

@@ -178,6 +178,9 @@ fn odd_trailers() {
     assert_eq!(ended(&[twice]), json!([null, null, 1, 1, null]));
     // Compressed ones cannot be read.
     assert_eq!(ended(&[message(0x81, TRAILERS)]), json!([null, null, 1, 1, null]));
+    // Nor with a byte behind them.
+    let stray = [message(0x81, b"\ngrpc-status: 7\n"), vec![0]];
+    assert_eq!(ended(&stray), json!([null, null, 1, null, null]));
     // They are cut off.
     assert_eq!(ended(&[message(0x80, TRAILERS)[..20].to_vec()]), json!([null, null, 1, 1, null]));
     // They are the last message.
@@ -185,6 +188,15 @@ fn odd_trailers() {
     assert_eq!(ended(&behind), json!([5, "no such thing", 1, null, null]));
     let long = [b"x: ".to_vec(), vec![b'x'; 9000], b"\r\ngrpc-status: 0\r\n".to_vec()].concat();
     assert_eq!(ended(&[message(0x80, &long)]), json!([null, null, 1, 1, null]));
+}
+
+#[test]
+fn statuses_that_differ_are_a_conflict() {
+    for (status, expected) in [("0", Value::Null), ("3", json!(true))] {
+        let text = format!("grpc-status: 0\r\ngrpc-status: {status}\r\n");
+        let call = Call { response: message(0x80, text.as_bytes()), ..Call::new() };
+        assert_eq!(call.record(1460)["conflict"], expected, "{status}");
+    }
 }
 
 #[test]

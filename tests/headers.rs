@@ -6,8 +6,10 @@ use httplines::record::{Exchange, JsonFormat};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::support::conversation::{Conversation, Side};
 use crate::support::exchange::{self, header, put, typical};
 use crate::support::keys::key_order;
+use crate::support::reported::reported_with;
 use crate::support::{program, schema};
 
 fn object() -> EmitConfig {
@@ -187,4 +189,15 @@ proptest! {
             prop_assert_eq!(members(&by_name), members_of(&list));
         }
     }
+}
+
+#[test]
+fn trailers_of_a_request_that_was_none_are_given_back() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let mut talk = Conversation::new("10.0.0.1:4000", "10.0.0.2:80").segment_bytes(16_000);
+    let head = b"POST /u HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\n";
+    talk.client(&[&head[..], b"x: ", &[b'a'; 8400]].concat()).server(answer);
+    talk.client(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").server(answer).reset(Side::Client);
+    // All is given back, which is checked there.
+    reported_with(&talk.frames(1_795_442_400_000_000_000, 1_000), &object());
 }

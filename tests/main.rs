@@ -75,6 +75,7 @@ mod veth;
 mod websocket;
 mod websocket_live;
 mod websocket_strangers;
+mod websocket_streams;
 
 /// The program under test. `scripts/syscalls` names one that traces it.
 fn httplines() -> &'static str {

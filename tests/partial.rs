@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 
 use crate::support::capture_file::{Order, Unit, WrittenFrame, pcap};
 use crate::support::conversation::Conversation;
-use crate::support::http2::{DATA, END_HEADERS, END_STREAM, Talk, WHOLE, frame, get};
+use crate::support::conversation::Side::{Client, Server};
+use crate::support::http2::{DATA, END_HEADERS, END_STREAM, PING, Talk, WHOLE, frame, get};
 use crate::support::packet::{ACK, Packet, SYN};
 use crate::support::traffic::plan;
+use crate::support::websocket::{self, FIN, TEXT};
 use crate::support::{program, records, schema};
 
 mod root;
@@ -342,6 +344,67 @@ fn nothing_is_told_that_would_be_withheld_at_the_end() {
     let unanswered = [&alone[..], &[late]].concat();
     assert_eq!(run(&unanswered, "--active-timeout 10").0.len(), 5);
     assert_eq!(run(&unanswered, "--active-timeout 10 --answered-only").0.len(), 0);
+}
+
+/// Whether an exchange is a call of gRPC is known with both heads. What is none has no status.
+#[test]
+fn a_condition_on_grpc_status_is_open_only_of_what_may_be_a_call() {
+    let pieces = vec![vec![0; 100]; 20];
+    for (kind, has_answer, open_count) in
+        [("text/plain", true, 4), ("application/grpc-web", true, 0), ("text/plain", false, 0)]
+    {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n");
+        let mut frames = download(&head, &pieces, true);
+        if !has_answer {
+            frames.retain(|frame| frame.bytes.get(29) != Some(&2) || frame.bytes[47] & SYN != 0);
+        }
+        for (options, count, whole_count) in [
+            ("--except grpc_status=0", open_count, 1),
+            ("--only grpc_status=none", open_count, 1),
+            ("--only grpc_status=0", 0, 0),
+        ] {
+            let (lines, _) = run(&frames, &format!("--active-timeout 10 {options}"));
+            let (partial, whole) = parted(&lines);
+            assert_eq!((partial.len(), whole.len()), (count, whole_count), "{kind} {options}");
+        }
+    }
+}
+
+/// A talk and an exchange are told at the moment of their ends. Behind the end of `-c`, what is
+/// under way is not.
+#[test]
+fn behind_the_count_no_talk_is_told_that_is_under_way() {
+    let mut talk = conversation();
+    talk.client(websocket::request().as_bytes()).server(websocket::answer("").as_bytes());
+    (0..20).for_each(|_| _ = talk.server(&websocket::frame(Server, FIN | TEXT, b"hello")));
+    let frames = talk.finish().frames(START_NS, SECOND_NS);
+    let records = "--active-timeout 10 --records http,websocket";
+    assert_eq!(parted(&run(&frames, records).0).0.len(), 4);
+    let lines = run(&frames, &format!("{records} -c 1")).0;
+    assert!(!lines.iter().any(is_partial), "{lines:?}");
+}
+
+/// Without the first byte it is not known since when it has been under way.
+#[test]
+fn a_stream_whose_beginning_was_lost_is_not_told() {
+    let mut talk = Talk::new();
+    talk.ask(1, END_HEADERS, &get("/up"));
+    for _ in 0..5 {
+        talk.client(frame(DATA, 0, 1, b"up"));
+    }
+    talk.answer(1, END_HEADERS, &[(":status", "200")]);
+    for _ in 0..20 {
+        talk.server(frame(DATA, 0, 1, b"down"));
+    }
+    assert!(!told(&slowly(&talk)).0.is_empty());
+    // The preface, the SETTINGS of both sides, and HEADERS.
+    let ping = [0; 8];
+    let begin = [frame(PING, 0, 0, &ping), frame(PING, 1, 0, &ping)].concat();
+    talk.joined_after(4);
+    talk.sent.insert(0, (Server, begin.clone()));
+    talk.sent.insert(0, (Client, begin));
+    let (partial, whole) = told(&slowly(&talk));
+    assert_eq!((partial.len(), whole.len()), (0, 1), "{partial:?}");
 }
 
 #[test]

@@ -129,12 +129,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Two frames of PING.
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping\0\0\x08\x06\0\0\0\0\0pingping";
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
+const FORGED_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const LONG: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n";
 
 /// Whatever numbers it has, and in whichever direction it goes.
 #[test]
 fn a_stranger_that_comes_first_hides_nothing_of_a_connection_joined_late() {
-    const FORGED_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     for (side, payload) in [(0, FORGED), (1, FORGED_RESPONSE), (0, PREFACE), (0, PING), (1, PING)] {
         // It may be held together with what comes next, or not.
         for (count, earlier_ms) in [(1, 0), (1, 500), (COUNT, 0), (COUNT, 500), (COUNT, 5000)] {
@@ -154,6 +154,72 @@ fn a_stranger_that_comes_first_hides_nothing_of_a_connection_joined_late() {
             );
             assert!(reported.records.len() <= count + 1, "{what}: {:?}", reported.records);
         }
+    }
+}
+
+/// Segments of a stranger that confirm each other, in turn from both sides.
+fn add_forged(talk: &mut Talk, count: usize) {
+    let honest = std::mem::replace(&mut talk.next, [90_000_000, 70_000_000]);
+    (0..count).for_each(|number| {
+        let payload = if number % 2 == 0 { FORGED } else { FORGED_RESPONSE };
+        talk.send(number % 2, ACK | PSH, payload);
+    });
+    talk.next = honest;
+}
+
+/// Only one direction is captured, but for what somebody makes up.
+#[test]
+fn strangers_hide_nothing_of_a_connection_joined_late_of_one_side() {
+    for (side, what) in [(0, "client"), (1, "server")] {
+        let reported = |forged_count: usize| {
+            let mut talk = Talk::new();
+            talk.frames.clear();
+            for number in 0..100 {
+                if number == 5 {
+                    add_forged(&mut talk, forged_count);
+                }
+                let from = talk.frames.len();
+                talk.exchange(number);
+                let sent = talk.frames.split_off(from);
+                talk.frames.extend(match side {
+                    0 => [sent[0].clone(), sent[2].clone()].to_vec(),
+                    _ => sent[1..2].to_vec(),
+                });
+            }
+            reported_of(&talk.frames)
+        };
+        let control = reported(0);
+        assert_eq!(control.records.len(), 100);
+        for count in 3..6 {
+            let reported = reported(count);
+            assert_eq!(reported.records.len(), 100, "{what} {count}: {:?}", reported.stats.flow);
+            for (record, expected) in reported.records.iter().zip(&control.records) {
+                for field in ["target", "status", "outcome", "flow", "n"] {
+                    assert_eq!(record[field], expected[field], "{what} {count}: {record}");
+                }
+            }
+        }
+    }
+}
+
+/// The server of a connection joined late is silent while somebody makes up another one.
+#[test]
+fn strangers_hide_nothing_of_a_long_poll_joined_late() {
+    for count in 3..6 {
+        let mut talk = Talk::new();
+        talk.frames.clear();
+        talk.send(0, ACK | PSH, b"GET /0 HTTP/1.1\r\nHost: h\r\n\r\n");
+        let paused_at = talk.frames.len();
+        add_forged(&mut talk, count);
+        let answered_at = talk.frames.len();
+        talk.send(1, ACK | PSH, b"HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 2\r\n\r\nok");
+        talk.send(0, ACK, b"");
+        (1..COUNT).for_each(|number| talk.exchange(number));
+        for (at, frame) in talk.frames.iter_mut().enumerate() {
+            let pauses = [paused_at, answered_at].iter().filter(|from| at >= **from).count();
+            frame.ns += pauses as u64 * 3_000_000_000;
+        }
+        assert_all("a long poll", &talk.close());
     }
 }
 

@@ -566,6 +566,11 @@ fn options_act_on_a_talk_as_on_its_exchange() {
     let alone = printed(&["-o", "-", "--records", "websocket"]);
     let alone = records::parse(&alone.stdout);
     assert_eq!((alone.len(), &alone[0]["type"]), (1, &json!("websocket")));
+    let none = printed(&["-o", "-", "--records", "websocket", "--only", "host=b.example"]);
+    let totals = String::from_utf8_lossy(&none.stderr).into_owned();
+    let counts = "1 exchanges withheld, 1 exchanges that --records does not name, \
+                  1 talks of WebSocket withheld";
+    assert!(totals.contains(counts) && !totals.contains("all exchanges"), "{totals}");
 }
 
 #[test]

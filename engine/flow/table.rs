@@ -24,12 +24,18 @@ mod pressure;
 mod strays;
 mod watch;
 
+use watch::Due;
+
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
 const STEP_FRAMES: usize = 4;
 
 /// Later than any packet.
 const NEVER: TimestampNs = TimestampNs(u64::MAX);
+
+/// A connection that was joined late and lasted longer is not taken for segments of a stranger that
+/// came before those of the endpoints.
+const BURST_NS_MAX: u64 = 1_000_000_000;
 
 /// The slot of a flow in its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +53,7 @@ struct Flow<S> {
     connection: Connection,
     handshake: Handshake,
     state: S,
-    /// The flow's position in `overdue`.
+    /// The flow's position in `holes` or `visits`: the earlier one.
     watched_until: PackedOption<TimestampNs>,
     /// The side that spoke first.
     opener: Direction,
@@ -92,14 +98,15 @@ pub struct FlowTable<S> {
     strays: Strays,
     /// The slot where the next search for idle flows begins.
     cursor: usize,
-    /// Flows on which something is due at a certain time, each once, sorted by that time: the end
-    /// of a hole's grace, or the next visit to what is under way. A sorted set, because timestamps
-    /// of several interfaces or of a file are not in order. It always contains a last entry that is
-    /// never due: a set frees its memory each time it becomes empty.
-    overdue: BTreeSet<(TimestampNs, u32)>,
-    /// When flows that wait for the grace of a hole are visited next. It is no field of a flow,
-    /// because few are in such a state.
-    active_behind: HashMap<u32, TimestampNs, RandomState>,
+    /// Flows with a hole, each once, sorted by the end of its grace. A sorted set, because
+    /// timestamps of several interfaces or of a file are not in order. It always contains a last
+    /// entry that is never due: a set frees its memory each time it becomes empty.
+    holes: BTreeSet<(TimestampNs, u32)>,
+    /// The same for the next visits to what is under way.
+    visits: BTreeSet<(TimestampNs, u32)>,
+    /// What is due on the flows that are visited and have a hole. It is no field of a flow, because
+    /// few are in such a state.
+    visited_with_hole: HashMap<u32, Due, RandomState>,
     /// The hashes of the keys that were announced last, and the index of the next one.
     announced: ([u32; STEP_FRAMES], usize),
 }
@@ -133,8 +140,9 @@ impl<S: Default> FlowTable<S> {
             unanswered: Unanswered::default(),
             strays: Strays::default(),
             cursor: 0,
-            overdue: BTreeSet::from([(NEVER, u32::MAX)]),
-            active_behind: HashMap::default(),
+            holes: BTreeSet::from([(NEVER, u32::MAX)]),
+            visits: BTreeSet::from([(NEVER, u32::MAX)]),
+            visited_with_hole: HashMap::default(),
             announced: ([0; STEP_FRAMES], 0),
         }
     }
@@ -173,7 +181,7 @@ impl<S: Default> FlowTable<S> {
 
     /// Flows on which something is due at a certain time.
     pub fn watched_count(&self) -> usize {
-        self.overdue.len() - 1
+        self.holes.len() + self.visits.len() - 2
     }
 
     /// The memory of segments that wait behind holes: at most `reorder_bytes_shard_max` and one
@@ -467,13 +475,11 @@ impl<S: Default> FlowTable<S> {
         segment: Option<&Segment<'_>>,
     ) -> Option<(FlowKey, Vec<HeldSegment>)> {
         let mut flow = self.slots[index.0 as usize].take()?;
-        let next = flow.connection.take_next(segment, &mut self.context.pool);
+        let was_burst = flow.last_seen.since(flow.handshake.began_at) <= BURST_NS_MAX;
+        let next = flow.connection.take_next(segment, was_burst, &mut self.context.pool);
         flow.connection.forget_reorder_state(&mut self.context.pool);
-        if let Some(deadline) = flow.watched_until.get() {
-            self.overdue.remove(&(deadline, index.0));
-        }
-        if self.active_timeout.is_some() {
-            self.active_behind.remove(&index.0);
+        if !flow.watched_until.is_none() {
+            self.unwatch(index.0, self.due(index.0, &flow));
         }
         if !flow.handshake.is_answered() {
             self.unanswered.remove(index.0 as usize, flow.is_used);
@@ -527,7 +533,7 @@ impl<S: Default> FlowTable<S> {
             if quiet_ns > self.timeout_least_ns
                 && quiet_ns > timeout_ns(flow, &self.context.limits, late_ns(flow))
                 // What is due before is told first.
-                && self.active_at(slot as u32, flow) >= now
+                && self.due(slot as u32, flow).visit >= now
             {
                 return Some((FlowIndex(slot as u32), unless_closed(flow, End::Idle)));
             }

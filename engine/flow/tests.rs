@@ -130,7 +130,7 @@ pub(super) fn run(sent: &[Sent]) -> Run {
 }
 
 /// Records what the table reports in addition.
-struct HeardEvents<'a>(&'a mut Vec<Heard>);
+pub(super) struct HeardEvents<'a>(pub(super) &'a mut Vec<Heard>);
 
 impl FlowEvents<()> for HeardEvents<'_> {
     fn chunk(&mut self, _: &FlowKey, _: &Handshake, (): &mut (), way: Direction, chunk: Chunk<'_>) {

@@ -110,7 +110,7 @@ impl RecordWriter {
                 let is_admitted = selector.is_none_or(|it| it.admits(&Subject::websocket(talk)));
                 let is_over = talk.active_ns.is_none();
                 self.stats.websockets_withheld += u64::from(is_over && !is_admitted);
-                is_admitted
+                is_admitted && (is_over || !self.is_used_up())
             }
         }
     }

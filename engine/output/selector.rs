@@ -95,16 +95,28 @@ impl Selector {
     }
 
     /// Whether an exchange that is under way will get a line when it is over. If that depends on a
-    /// status that is not known yet, it may not; that of gRPC is known at the end only.
+    /// status that is not known yet, it may not; that of a call of gRPC is known at the end only.
     pub fn will_admit(&mut self, record: &PartialRecord<'_>) -> bool {
         let is_unknown = |matcher: &Matcher| match matcher.field {
             Field::Status => !record.response.is_seen,
-            Field::GrpcStatus => true,
+            Field::GrpcStatus => may_be_call(record.exchange),
             _ => false,
         };
         let is_open = self.wanted.iter().flatten().chain(&self.unwanted).any(is_unknown);
         !is_open && self.admits(&Subject::exchange(record.flow, record.exchange))
     }
+}
+
+/// Whether an exchange that is under way is a call of gRPC, or may become one: that is known with
+/// the whole heads of both messages.
+fn may_be_call(exchange: &Exchange) -> bool {
+    let Exchange { request, response, .. } = exchange;
+    let is_known = request.is_seen
+        && request.method().is_some()
+        && response.is_seen
+        && response.status != 0
+        && exchange.http2.as_ref().is_none_or(|http2| http2.headers_unknown == 0);
+    exchange.grpc.is_some() || !is_known
 }
 
 impl Matcher {

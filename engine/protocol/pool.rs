@@ -178,7 +178,7 @@ impl ExchangePool {
                 (held_bytes, freed_bytes) = (held_bytes + held, freed_bytes + freed);
             }
         }
-        entry.exchange.clear_usual();
+        entry.exchange.clear();
         entry.next = None;
         entry.read_until = None;
         entry.is_after_loss = false;
@@ -211,6 +211,13 @@ impl ExchangePool {
     pub(crate) fn drop_trailers(&mut self, id: ExchangeId, is_request: bool) {
         let trailers = self.exchange(id).message_mut(is_request).trailers.take();
         self.held_bytes -= trailers.map_or(0, |trailers| trailers.held_bytes());
+    }
+
+    /// Resets a message of the exchange to one that was not seen.
+    #[cold]
+    pub(crate) fn clear_message(&mut self, id: ExchangeId, is_request: bool) {
+        self.drop_trailers(id, is_request);
+        self.exchange(id).message_mut(is_request).clear();
     }
 
     /// Changes the fields behind the body of a message. They begin if there were none.
@@ -305,7 +312,9 @@ impl ExchangePool {
             std::mem::swap(&mut into.interim, &mut from.interim);
             match (&mut into.grpc, &mut from.grpc) {
                 (Some(into), Some(from)) => {
-                    std::mem::swap(&mut into.bodies[0], &mut from.bodies[0])
+                    // All but the request's body is of the response.
+                    std::mem::swap(into, from);
+                    std::mem::swap(&mut into.bodies[1], &mut from.bodies[1]);
                 }
                 (into @ None, from @ Some(_)) => {
                     std::mem::swap(into, from);
@@ -389,5 +398,32 @@ impl ExchangePool {
     /// The number of open exchanges, over all connections.
     pub fn in_use(&self) -> usize {
         self.entries.len() - self.kept.len() - self.empty.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merged_response_keeps_its_part_of_a_call() {
+        let mut pool = ExchangePool::new(1 << 20);
+        let [request, response] = [(); 2].map(|()| pool.take());
+        for (id, count, text) in [(request, 1, ""), (response, 2, "no")] {
+            pool.begin_call(id);
+            pool.change_call(id, |call| {
+                call.bodies.iter_mut().for_each(|body| body.message_count = count);
+                call.message = Some(text.into());
+                call.web_trailers = text.into();
+                (call.status, call.has_status) = (Some(count as u32), true);
+            });
+        }
+        pool.merge_response(request, response);
+        let call = pool.exchange(request).grpc.as_ref().expect("a call");
+        assert_eq!(call.bodies.map(|body| body.message_count), [2, 1]);
+        assert_eq!((call.status, call.message.as_deref()), (Some(2), Some(&b"no"[..])));
+        assert_eq!(call.web_trailers, b"no");
+        pool.give_back(request);
+        assert_eq!(pool.held_bytes(), 0);
     }
 }

@@ -123,7 +123,7 @@ impl<S: EventSink> Recorder<S> {
         self.pool.give_back(id);
     }
 
-    /// Reports the exchange, which has been under way for `active_ns`, unless it would be left out
+    /// Reports the exchange, which has been under way for `active_ns` since its first byte, unless it would be left out
     /// if it were over. It goes on as before.
     #[cold]
     pub(crate) fn report_active(
@@ -142,9 +142,7 @@ impl<S: EventSink> Recorder<S> {
         exchange.is_midstream = flow.handshake.is_midstream();
         exchange.connect_ns = (exchange.n == 0).then(|| flow.handshake.connect_ns()).flatten();
         let known = [&exchange.request, &exchange.response].map(|it| (it.last, it.body_bytes));
-        let began = exchange.began_at();
         forget_unended_times(exchange);
-        let has_same_begin = exchange.began_at() == began;
         if unknown.request {
             exchange.request.body_bytes = None;
         }
@@ -155,10 +153,7 @@ impl<S: EventSink> Recorder<S> {
             grpc::tell(&mut self.pool, id, false);
         }
         let exchange = self.pool.exchange(id);
-        // Otherwise its first byte was lost, and the record could not say since when it counts.
-        if has_same_begin {
-            self.sink.event(Event::Partial(PartialRecord { flow: identity, exchange, active_ns }));
-        }
+        self.sink.event(Event::Partial(PartialRecord { flow: identity, exchange, active_ns }));
         let exchange = self.pool.exchange(id);
         let messages = [&mut exchange.request, &mut exchange.response];
         for (message, (last, body_bytes)) in messages.into_iter().zip(known) {

@@ -164,15 +164,9 @@ impl Message {
     }
 
     /// Resets to a message that was not seen. `text` and `headers` keep their memory for the next
-    /// message.
-    pub fn clear(&mut self) {
-        self.trailers = None;
-        self.clear_usual();
-    }
-
-    /// The same for a message without trailers.
+    /// message; `trailers` stay: they are counted where they are held.
     #[inline(always)]
-    pub(crate) fn clear_usual(&mut self) {
+    pub fn clear(&mut self) {
         self.is_seen = false;
         self.text.clear();
         self.start_line_bytes = 0;
@@ -384,19 +378,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Resets it for the next exchange. The buffers keep their memory.
-    pub fn clear(&mut self) {
-        self.grpc = None;
-        self.request.trailers = None;
-        self.response.trailers = None;
-        self.clear_usual();
-    }
-
-    /// The same for an exchange without a call and trailers.
+    /// Resets it for the next exchange. The buffers keep their memory. `grpc` and the
+    /// trailers stay: they are counted where they are held.
     #[inline(always)]
-    pub(crate) fn clear_usual(&mut self) {
-        self.request.clear_usual();
-        self.response.clear_usual();
+    pub fn clear(&mut self) {
+        self.request.clear();
+        self.response.clear();
         self.interim.clear();
         self.interim_omitted = 0;
         self.n = 0;
@@ -423,6 +410,12 @@ impl Exchange {
             if message.is_seen { message.first.or(message.last) } else { None }
         };
         of(&self.request).or_else(|| of(&self.response))
+    }
+
+    /// When its first byte passed, if it is known.
+    pub(crate) fn first_byte_at(&self) -> Option<TimestampNs> {
+        let message = if self.request.is_seen { &self.request } else { &self.response };
+        message.first.filter(|_| message.is_seen)
     }
 
     /// Adds the status of a 1xx response. Beyond [`INTERIM_COUNT_MAX`] they are only counted.

@@ -77,9 +77,6 @@ impl Connection {
                 false => Ownership::Own,
             };
         }
-        if self.is_overruled() {
-            return Ownership::Next;
-        }
         let is_own = match segment.flags.is_syn() {
             true => self.is_own_syn(segment, handshake) && self.refusal(segment).is_none(),
             false => {
@@ -357,12 +354,10 @@ impl Connection {
         Incumbent { next, is_opening: !is_complete && !has_talked, is_closing }
     }
 
-    /// Whether this connection is one segment of a stranger, or some: it was joined late, the other
-    /// side has never taken part, and both sides agree on other numbers.
-    fn is_overruled(&self) -> bool {
-        let rival = self.reorder.as_ref().and_then(|reorder| reorder.rival.as_deref());
-        let is_answered = self.streams.iter().all(|stream| stream.has(Fact::Seen));
-        !is_answered && self.is_joined_late() && rival.is_some_and(Rival::is_agreed)
+    /// Whether this connection may have been a segment of a stranger, or some: it was joined late,
+    /// and the other side has never taken part.
+    fn may_be_strangers(&self) -> bool {
+        self.is_joined_late() && !self.streams.iter().all(|stream| stream.has(Fact::Seen))
     }
 
     fn handshake_rival(&self) -> Option<&Rival> {
@@ -375,18 +370,22 @@ impl Connection {
     }
 
     /// The segments of the connection that has replaced this one, if `segment` shows that it has,
-    /// or that probably has. Gives their memory back.
+    /// or that probably has. If this one ends by itself and `was_burst`, they may be the only ones
+    /// of the endpoints. Gives their memory back.
     #[cold]
     pub(in crate::flow) fn take_next(
         &mut self,
         segment: Option<&Segment<'_>>,
+        was_burst: bool,
         pool: &mut ReorderPool,
     ) -> Vec<HeldSegment> {
-        let (incumbent, is_overruled) = (self.incumbent(), self.is_overruled());
+        let incumbent = self.incumbent();
+        let may_be_strangers = segment.is_none() && was_burst && self.may_be_strangers();
         let Some(rival) = self.take_rival() else { return Vec::new() };
         let is_shown = segment.is_some_and(|segment| rival.fits(segment));
-        let is_next =
-            rival.is_handshake && is_shown || rival.is_likely_next(incumbent) || is_overruled;
+        let is_next = rival.is_handshake && is_shown
+            || rival.is_likely_next(incumbent)
+            || may_be_strangers && rival.is_agreed();
         let held = rival.release(&mut pool.segments);
         if is_next { held } else { Vec::new() }
     }

@@ -6,6 +6,15 @@ use crate::flow::FlowEvents;
 use crate::flow::connection::ReassemblyContext;
 use crate::time::TimestampNs;
 
+/// When something is due on a flow; [`NEVER`] stands for not at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    /// The grace of a hole has ended.
+    hole: TimestampNs,
+    /// It is asked what is under way.
+    pub visit: TimestampNs,
+}
+
 impl<S> Flow<S> {
     /// Gives up the holes whose grace has ended at `now`.
     fn settle(
@@ -37,7 +46,7 @@ impl<S: Default> FlowTable<S> {
         let is_closed = flow.connection.is_closed();
         let watches_hole = match self.active_timeout {
             None => !flow.watched_until.is_none(),
-            Some(_) => self.active_behind.contains_key(&index.0),
+            Some(_) => self.visited_with_hole.contains_key(&index.0),
         };
         if !watches_hole && let Some(deadline) = flow.connection.deadline(&self.context.limits) {
             self.watch_hole(index, deadline);
@@ -47,21 +56,22 @@ impl<S: Default> FlowTable<S> {
 
     /// Does what is due at `now` on the first of the flows that receive no packet of their own.
     /// Returns false if there is none. What is looked at to tell of it uses up `effort`; without
-    /// any left, the rest waits, but no longer than until the next packet of its flow.
+    /// any left, only holes are given up, and the rest waits, but no longer than until the next
+    /// packet of its flow.
     pub fn settle_next(
         &mut self,
         now: TimestampNs,
         effort: &mut usize,
         events: &mut impl FlowEvents<S>,
     ) -> bool {
-        let Some(&(deadline, slot)) = self.overdue.first() else { return false };
-        let is_due = deadline < now.min(self.context.horizon) && *effort > 0;
-        if is_due {
-            self.overdue.pop_first();
-            let looked_at_count = self.catch_up(FlowIndex(slot), now, events);
-            *effort = effort.saturating_sub(looked_at_count);
-        }
-        is_due
+        let visit = self.visits.first().filter(|_| *effort > 0);
+        let first = self.holes.first().into_iter().chain(visit).min();
+        let is_due =
+            |(deadline, _): &&(TimestampNs, u32)| *deadline < now.min(self.context.horizon);
+        let Some(&(_, slot)) = first.filter(is_due) else { return false };
+        let looked_at_count = self.catch_up(FlowIndex(slot), now, events);
+        *effort = effort.saturating_sub(looked_at_count);
+        true
     }
 
     /// The same for one flow, on which more may be due afterwards. Returns how much was looked at
@@ -74,24 +84,25 @@ impl<S: Default> FlowTable<S> {
     ) -> usize {
         let Some(flow) = self.slots[index.0 as usize].as_ref() else { return 0 };
         let now = now.min(self.context.horizon);
-        let (mut active_at, mut looked_at_count) = (self.active_at(index.0, flow), 0);
-        if active_at < now {
-            (active_at, looked_at_count) = self.visit_active(index, active_at, now, events);
+        let (mut visit, mut looked_at_count) = (self.due(index.0, flow).visit, 0);
+        if visit < now {
+            (visit, looked_at_count) = self.visit_active(index, visit, now, events);
         }
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return 0 };
         flow.settle(now, &mut self.context, events);
         let hole = flow.connection.deadline(&self.context.limits).unwrap_or(NEVER);
-        self.watch(index, hole, active_at);
+        self.watch(index, Due { hole, visit });
         looked_at_count
     }
 
-    /// When the flow in `slot` is visited next; [`NEVER`] if it is not.
-    pub(super) fn active_at(&self, slot: u32, flow: &Flow<S>) -> TimestampNs {
+    /// When something is due on the flow in `slot`.
+    pub(super) fn due(&self, slot: u32, flow: &Flow<S>) -> Due {
+        let watched_until = flow.watched_until.get().unwrap_or(NEVER);
         if self.active_timeout.is_none() {
-            return NEVER;
+            return Due { hole: watched_until, visit: NEVER };
         }
-        let behind = self.active_behind.get(&slot).copied();
-        behind.or(flow.watched_until.get()).unwrap_or(NEVER)
+        let both = self.visited_with_hole.get(&slot).copied();
+        both.unwrap_or(Due { hole: NEVER, visit: watched_until })
     }
 
     /// What has been under way for long on a flow is told, as of `due`, which is before `now`.
@@ -130,7 +141,7 @@ impl<S: Default> FlowTable<S> {
     #[cold]
     pub(super) fn watch_active(&mut self, index: FlowIndex, began: TimestampNs) {
         if let Some(timeout) = self.active_timeout {
-            self.watch(index, NEVER, timeout.first(began));
+            self.watch(index, Due { hole: NEVER, visit: timeout.first(began) });
         }
     }
 
@@ -138,24 +149,68 @@ impl<S: Default> FlowTable<S> {
     #[cold]
     fn watch_hole(&mut self, index: FlowIndex, deadline: TimestampNs) {
         let Some(flow) = self.slots[index.0 as usize].as_ref() else { return };
-        self.watch(index, deadline, self.active_at(index.0, flow));
+        self.watch(index, Due { hole: deadline, ..self.due(index.0, flow) });
     }
 
-    /// The grace of a hole in the flow ends at `hole`, and it is visited at `active_at`; [`NEVER`]
-    /// stands for none.
-    fn watch(&mut self, index: FlowIndex, hole: TimestampNs, active_at: TimestampNs) {
-        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
-        if let Some(before) = flow.watched_until.get() {
-            self.overdue.remove(&(before, index.0));
+    /// From now on, this is due on the flow.
+    fn watch(&mut self, index: FlowIndex, due: Due) {
+        let Some(flow) = self.slots[index.0 as usize].as_ref() else { return };
+        self.unwatch(index.0, self.due(index.0, flow));
+        let is_set = |at: &TimestampNs| *at < NEVER;
+        self.holes.extend(Some(due.hole).filter(is_set).map(|at| (at, index.0)));
+        self.visits.extend(Some(due.visit).filter(is_set).map(|at| (at, index.0)));
+        if self.active_timeout.is_some() && is_set(&due.hole) {
+            self.visited_with_hole.insert(index.0, due);
         }
+        if let Some(flow) = self.slots[index.0 as usize].as_mut() {
+            flow.watched_until.set(Some(due.hole.min(due.visit)).filter(is_set));
+        }
+    }
+
+    /// Nothing is due on the flow any more.
+    pub(super) fn unwatch(&mut self, slot: u32, due: Due) {
+        self.holes.remove(&(due.hole, slot));
+        self.visits.remove(&(due.visit, slot));
         if self.active_timeout.is_some() {
-            match hole < active_at {
-                true => self.active_behind.insert(index.0, active_at),
-                false => self.active_behind.remove(&index.0),
-            };
+            self.visited_with_hole.remove(&slot);
         }
-        let next = Some(hole.min(active_at)).filter(|next| *next < NEVER);
-        flow.watched_until.set(next);
-        self.overdue.extend(next.map(|deadline| (deadline, index.0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FlowConfig;
+    use crate::decode::TcpFlags;
+    use crate::flow::tests::{Heard, HeardEvents, Sent};
+    use crate::ids::Direction::{Forward, Reverse};
+
+    /// However much is due on others.
+    #[test]
+    fn holes_are_given_up_without_effort() {
+        let limits = FlowConfig { active_timeout_ms: Some(60_000), ..FlowConfig::default() };
+        let mut table: FlowTable<()> = FlowTable::new(limits);
+        let mut heard = Vec::new();
+        let mut enter = |sent: Sent| {
+            let segment = sent.segment();
+            let entered = table.enter(&segment, &mut HeardEvents(&mut heard));
+            table.accept(entered.expect("a flow"), &segment, |_, _, (), _, _| {});
+        };
+        let syn = |at_ms| Sent::data(Forward, 0, 0, b"", at_ms).flags(TcpFlags::SYN);
+        (0..100).for_each(|port| enter(syn(0).port(port)));
+        let answer = Sent::data(Reverse, 0, 0, b"", 30_000).flags(TcpFlags::SYN | TcpFlags::ACK);
+        [syn(30_000), answer].into_iter().for_each(|sent| enter(sent.port(100)));
+        for (offset, payload, at_ms) in [(0, "GET / ", 30_001), (10, "behind", 61_000)] {
+            enter(Sent::data(Forward, offset, 0, payload.as_bytes(), at_ms).port(100));
+        }
+        enter(Sent::data(Reverse, 0, 16, b"", 61_000).port(100));
+        let now = Sent::data(Forward, 0, 0, b"", 80_000).segment().timestamp;
+        let (mut effort, mut count) = (1, 0);
+        while table.settle_next(now, &mut effort, &mut HeardEvents(&mut heard)) {
+            count += 1;
+        }
+        assert_eq!((effort, count), (0, 2), "one visit, one hole");
+        assert!(heard.iter().any(|it| matches!(it, Heard::Gap(..))), "{heard:?}");
+        assert_eq!(table.watched_count(), 101);
     }
 }

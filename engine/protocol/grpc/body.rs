@@ -90,7 +90,10 @@ impl GrpcBody {
         } else {
             COMPRESSED
         };
-        self.is_lost |= flags & !known != 0 || self.has_trailers;
+        if self.has_trailers {
+            return self.is_lost = true;
+        }
+        self.is_lost |= flags & !known != 0;
         (self.flags, self.left_bytes) = (flags, 0);
     }
 

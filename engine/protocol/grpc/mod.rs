@@ -77,7 +77,10 @@ fn begin_call(pool: &mut ExchangePool, id: ExchangeId) -> Option<&mut GrpcFields
         let is_whole = http2.is_none_or(|http2| http2.headers_unknown == 0);
         for (body, message) in grpc.as_mut()?.bodies.iter_mut().zip([response, request]) {
             if message.is_seen && message.first.is_some() {
-                body.kind = kind_of(message, !is_whole);
+                // Had its head been partial, the call would have begun before its body.
+                let has_passed = http2.is_some() && message.body_bytes != Some(0);
+                body.kind = kind_of(message, !is_whole && !has_passed);
+                body.is_lost = has_passed;
             }
         }
     }
@@ -112,13 +115,13 @@ pub(super) fn lose_body(exchange: &mut Exchange, is_request: bool) {
 }
 
 /// What seemed to be the request is the response, and the other way around.
-pub(super) fn swap_sides(exchange: &mut Exchange) {
-    if let Some(grpc) = &mut exchange.grpc {
+pub(super) fn swap_sides(pool: &mut ExchangePool, id: ExchangeId) {
+    pool.change_call(id, |grpc| {
         grpc.bodies.swap(0, 1);
         // Only a response has a status.
         (grpc.status, grpc.message) = (None, None);
         (grpc.has_status, grpc.is_status_unclear) = (false, false);
-    }
+    });
 }
 
 /// A response has ended with these fields.
@@ -185,7 +188,7 @@ pub(super) fn tell(pool: &mut ExchangePool, id: ExchangeId, is_over: bool) {
         pool.release(text.capacity());
     }
     tell_trailers_only(pool, id);
-    let Exchange { request, response, grpc, .. } = pool.exchange(id);
+    let Exchange { request, response, grpc, is_conflict, .. } = pool.exchange(id);
     let Some(call) = grpc else { return };
     let [answer, ask] = call.bodies;
     let has_end = call.status.is_some() || call.message.is_some();
@@ -193,6 +196,7 @@ pub(super) fn tell(pool: &mut ExchangePool, id: ExchangeId, is_over: bool) {
     if is_over && !(is_shown && may_be_call(call)) {
         return pool.end_call(id);
     }
+    *is_conflict |= call.is_status_unclear;
     let is_ask_counted = match ask.kind {
         GrpcKind::Unknown => answer.kind.is_grpc() && response.status == 200,
         kind => kind.is_grpc(),

@@ -49,12 +49,7 @@ impl Pairer {
         let entry = cx.shared.recorder.pool.entry(id);
         let exchange = &entry.exchange;
         let is_doubtful = entry.is_after_loss && !exchange.request.is_ended;
-        // Before, there were interim responses only.
-        let is_begun = exchange.request.is_seen || exchange.response.is_seen;
-        if is_begun
-            && !is_doubtful
-            && let Some(active_ns) = visit.due_ns(exchange.began_at())
-        {
+        if !is_doubtful && let Some(active_ns) = visit.due_ns(exchange.first_byte_at()) {
             let identity = self.identity_so_far(cx.flow);
             cx.shared.recorder.report_active(identity, cx.flow, id, active_ns, unknown);
         }

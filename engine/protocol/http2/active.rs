@@ -18,9 +18,7 @@ impl Http2Connection {
         }
         for stream in self.streams.iter() {
             let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
-            let is_begun = exchange.request.is_seen || exchange.response.is_seen;
-            let began = exchange.began_at().filter(|_| is_begun);
-            let Some(active_ns) = visit.due_ns(began) else { continue };
+            let Some(active_ns) = visit.due_ns(exchange.first_byte_at()) else { continue };
             // As at the end of the stream.
             let is_unknown = |is_request: bool| {
                 let sender = if is_request { self.client } else { self.client.opposite() };

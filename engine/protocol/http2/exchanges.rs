@@ -107,7 +107,7 @@ impl Http2Connection {
         for stream in self.streams.iter() {
             let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
             std::mem::swap(&mut exchange.request, &mut exchange.response);
-            grpc::swap_sides(exchange);
+            grpc::swap_sides(&mut cx.shared.recorder.pool, stream.exchange);
         }
     }
 
@@ -264,7 +264,7 @@ impl Http2Connection {
         if message.is_seen {
             return;
         }
-        message.clear();
+        cx.shared.recorder.pool.clear_message(stream.exchange, is_request);
         let (text, fields) = head::headless();
         let entry = cx.shared.recorder.pool.set_text(stream.exchange, is_request, text);
         let message = entry.exchange.message_mut(is_request);
@@ -374,8 +374,7 @@ impl Http2Connection {
     ) {
         let Some(at) = self.streams.find(id) else { return };
         let Some(stream) = self.streams.get(at).copied() else { return };
-        let side = direction.index();
-        let may_have_lost = stream.losses[side] != self.sides[side].framer.losses;
+        let may_have_lost = stream.may_have_lost(&self.sides, direction);
         let message = self.message_of(cx, &stream, direction);
         message.is_ended = message.is_seen;
         message.last = last;
@@ -383,9 +382,8 @@ impl Http2Connection {
             message.body_bytes = None;
         }
         let exchange = cx.shared.recorder.pool.exchange(stream.exchange);
-        let client = self.client.index();
         let is_request_over = exchange.request.is_ended || !exchange.request.is_seen;
-        let is_end_lost = stream.losses[client] != self.sides[client].framer.losses;
+        let is_end_lost = stream.may_have_lost(&self.sides, self.client);
         if exchange.response.is_ended && (is_request_over || is_end_lost) {
             let outcome = match exchange.request.is_seen {
                 false => Outcome::NoRequest,
@@ -471,8 +469,7 @@ impl Http2Connection {
     #[cold]
     fn give_up_some<S: EventSink>(&mut self, cx: &mut Context<'_, S>, newest: u32) {
         while !self.is_within_limits(cx) && self.streams.count() > 1 {
-            let is_newest = self.streams.get(0).is_some_and(|stream| stream.id == newest);
-            let at = usize::from(is_newest);
+            let at = self.first_to_give_up(newest);
             let Some(stream) = self.streams.get(at).copied() else { break };
             let http2 = cx.shared.recorder.pool.exchange(stream.exchange).http2;
             let is_reset = http2.is_some_and(|http2| http2.reset_by.is_some());
@@ -484,6 +481,15 @@ impl Http2Connection {
             cx.shared.stats.http2.streams_at_bound += self.streams.count() as u64;
             self.give_up_all(cx, None);
         }
+    }
+
+    /// The oldest stream, but if possible none with a talk, which may last long. `newest` is none.
+    fn first_to_give_up(&self, newest: u32) -> usize {
+        let mut talks = self.talks.streams().peekable();
+        let mut ids = self.streams.iter().map(|stream| stream.id);
+        let is_other = |id: u32| talks.next_if_eq(&id).is_none() && id != newest;
+        let is_newest = self.streams.get(0).is_some_and(|stream| stream.id == newest);
+        ids.position(is_other).unwrap_or(usize::from(is_newest))
     }
 
     /// Gives up the exchange of a stream, with what is known of it.
@@ -561,21 +567,21 @@ impl Http2Connection {
         let exchange = pool.exchange(stream.exchange);
         let is_reset = exchange.http2.is_some_and(|http2| http2.reset_by.is_some());
         let is_whole = exchange.request.is_ended && exchange.response.is_ended;
-        let sides = if is_whole { 0..0 } else { 0..2 };
-        for side in sides {
-            let message = exchange.message_mut(side == self.client.index());
-            let may_have_lost = stream.losses[side] != self.sides[side].framer.losses;
-            if !message.is_ended && may_have_lost {
+        let may_go_on = end.is_none() && !exchange.response.is_ended;
+        let directions = [Direction::Forward, Direction::Reverse];
+        for direction in directions.into_iter().filter(|_| !is_whole) {
+            let message = exchange.message_mut(direction == self.client);
+            if !message.is_ended && stream.may_have_lost(&self.sides, direction) {
                 message.body_bytes = None;
-            } else if !message.is_seen && self.sides[side].has_all() {
-                // Nothing came, and nothing was lost.
-                message.body_bytes = Some(0);
+            } else if !message.is_seen && self.sides[direction.index()].has_all() {
+                // Nothing came, and nothing was lost. Of a stream that is given up, it may come.
+                message.body_bytes = (!may_go_on).then_some(0);
             }
         }
         if !self.talks.is_empty() {
-            for side in [Direction::Forward, Direction::Reverse] {
-                if stream.losses[side.index()] != self.sides[side.index()].framer.losses {
-                    self.lose_talk(cx, stream.id, side);
+            for direction in directions {
+                if stream.may_have_lost(&self.sides, direction) {
+                    self.lose_talk(cx, stream.id, direction);
                 }
             }
         }

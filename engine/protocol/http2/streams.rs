@@ -1,7 +1,9 @@
 //! [`Streams`]: the open streams of a connection, which stream numbers were seen, and which streams
 //! were reset.
 
+use super::side::Side;
 use crate::decode::SeqNumber;
+use crate::ids::Direction;
 use crate::protocol::pool::{ExchangeId, ExchangePool};
 use crate::time::TimestampNs;
 use std::collections::VecDeque;
@@ -21,6 +23,14 @@ pub(super) struct Stream {
     /// By direction: how often the place in the direction had been lost when all of the stream that
     /// had passed was known ([`super::framer::Framer::losses`]).
     pub losses: [u32; 2],
+}
+
+impl Stream {
+    /// Whether something of `direction` may have passed on it that is not known.
+    #[inline]
+    pub fn may_have_lost(&self, sides: &[Side; 2], direction: Direction) -> bool {
+        self.losses[direction.index()] != sides[direction.index()].framer.losses
+    }
 }
 
 /// The open streams, sorted by their numbers. A client's numbers grow, so new ones are mostly added

@@ -34,6 +34,11 @@ impl Talks {
         self.find(stream).is_some()
     }
 
+    /// The streams that carry talks, in order.
+    pub fn streams(&self) -> impl Iterator<Item = u32> {
+        self.open.iter().map(|(stream, _)| *stream)
+    }
+
     fn get(&mut self, stream: u32) -> Option<&mut Talk> {
         let at = self.find(stream)?;
         self.open.get_mut(at).map(|(_, talk)| &mut **talk)
@@ -75,14 +80,17 @@ impl Http2Connection {
         if !is_asked || !(200..300).contains(&response.status) || self.talks.has(stream.id) {
             return;
         }
-        let opening = Opening::new(exchange, &response.text, when);
+        let mut opening = Opening::new(exchange, &response.text, when);
         let unread = [request, response].map(|message| message.body_bytes != Some(0));
+        let head = &cx.shared.http2.head;
+        if head.unknown_count > 0 || head.is_cut {
+            opening.allow_any_extension();
+        }
         let talk = Talk::open(cx.shared, opening, self.client);
         self.talks.begin(stream.id, talk, &mut cx.shared.recorder.pool);
         for (direction, is_unread) in [self.client, self.client.opposite()].into_iter().zip(unread)
         {
-            let losses = self.sides[direction.index()].framer.losses;
-            if is_unread || stream.losses[direction.index()] != losses {
+            if is_unread || stream.may_have_lost(&self.sides, direction) {
                 self.lose_talk(cx, stream.id, direction);
             }
         }
@@ -138,8 +146,7 @@ impl Http2Connection {
         for (stream, talk) in &self.talks.open {
             let is_lost = |direction: Direction| {
                 let stream = self.streams.find(*stream).and_then(|at| self.streams.get(at));
-                let losses = self.sides[direction.index()].framer.losses;
-                stream.is_none_or(|stream| stream.losses[direction.index()] != losses)
+                stream.is_none_or(|stream| stream.may_have_lost(&self.sides, direction))
             };
             // As at the end of the stream.
             let lost = [Direction::Forward, Direction::Reverse].map(is_lost);
@@ -149,7 +156,7 @@ impl Http2Connection {
     }
 
     /// The stream is over, and so is its talk, if it has one: by `end`, or because both sides have
-    /// ended the stream.
+    /// ended the stream. Without either, it was given up, and the talk may go on.
     pub(super) fn end_talk_of_stream<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,

@@ -79,8 +79,7 @@ impl Http2Connection {
     ) -> Option<()> {
         let at = self.streams.find(head.stream)?;
         let (stream, side) = (self.streams.get(at)?, direction.index());
-        let has_all =
-            stream.has_head[side] && stream.losses[side] == self.sides[side].framer.losses;
+        let has_all = stream.has_head[side] && !stream.may_have_lost(&self.sides, direction);
         if !has_all || head.has(frame::PADDED) || self.talks.has(head.stream) {
             return None;
         }

@@ -70,6 +70,11 @@ impl Opening {
         }
     }
 
+    /// A part of the response's head is not known, so that any extension may have been agreed upon.
+    pub fn allow_any_extension(&mut self) {
+        self.extension_bits = ANY;
+    }
+
     pub fn host(&self) -> Option<&[u8]> {
         self.host.of(&self.text)
     }

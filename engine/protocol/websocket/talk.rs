@@ -43,8 +43,6 @@ pub(crate) struct Talk {
 #[derive(Debug)]
 struct Close {
     by: Direction,
-    /// The other side had not closed it before.
-    is_first: bool,
     payload_bytes: u64,
     /// The first bytes of the payload that are known: the code and the reason.
     payload: Vec<u8>,
@@ -63,11 +61,12 @@ impl Close {
         self.payload.extend(bytes.iter().zip(masks).take(room).map(|(byte, mask)| byte ^ mask));
     }
 
-    fn told(&self, client: Direction) -> WebSocketClose<'_> {
+    /// If it `is_first`, the other side had not closed the talk before.
+    fn told(&self, client: Direction, is_first: bool) -> WebSocketClose<'_> {
         let code = self.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
         let reason_wire_bytes = self.payload_bytes.saturating_sub(2);
         WebSocketClose {
-            is_by_client: self.is_first.then_some(self.by == client),
+            is_by_client: is_first.then_some(self.by == client),
             code,
             reason: self.payload.get(2..).unwrap_or_default(),
             reason_wire_bytes: usize::try_from(reason_wire_bytes).unwrap_or(usize::MAX),
@@ -163,11 +162,9 @@ impl Talk {
         if self.close.is_some() {
             return;
         }
-        // The other side may have been the first if that is not known.
-        let is_first = !self.sides[by.opposite().index()].is_lost();
         shared.recorder.pool.hold(CLOSE_BYTES);
         let payload = Vec::with_capacity(payload_bytes.min(2 + REASON_BYTES_MAX as u64) as usize);
-        self.close = Some(Box::new(Close { by, is_first, payload_bytes, payload }));
+        self.close = Some(Box::new(Close { by, payload_bytes, payload }));
     }
 
     /// Whether both sides have closed it.
@@ -235,6 +232,12 @@ impl Talk {
             self.sides[direction.index()].counts().filter(|_| !lost[direction.index()])
         });
         let both = client.zip(server);
+        // Where a part of the other side is not known, it may have closed the talk before: what is
+        // behind a hole is read later than what passed meanwhile.
+        let is_first = |close: &Close| {
+            let other = close.by.opposite().index();
+            !self.sides[other].is_lost() && !lost[other]
+        };
         WebSocketTalk {
             n: opening.n,
             method: if opening.is_http2 { "CONNECT" } else { "GET" },
@@ -247,7 +250,7 @@ impl Talk {
             server: server.map(|(counts, ..)| counts),
             pings: both.map(|((_, one, _), (_, other, _))| one + other),
             pongs: both.map(|((_, _, one), (_, _, other))| one + other),
-            close: self.close.as_ref().map(|close| close.told(self.client)),
+            close: self.close.as_ref().map(|close| close.told(self.client, is_first(close))),
             began_at: opening.began_at,
             duration_ns: self.last_at.since(opening.began_at),
             outcome: None,
@@ -282,7 +285,8 @@ impl Talk {
         }
     }
 
-    /// The talk is over, by `end` if not all sides have closed it: reports it.
+    /// The talk is over, by `end` if not all sides have closed it: reports it. Without either, it
+    /// was given up.
     pub fn finish<S: EventSink>(
         &mut self,
         shared: &mut Shared<S>,
@@ -297,8 +301,9 @@ impl Talk {
             shared.stats.websocket.talks_shed += 1;
             return;
         }
-        // Whether a side has closed the talk is not known if its place was lost before.
-        let is_unclear = self.sides.iter().any(|side| side.is_lost());
+        // Whether a side has closed the talk is not known if its place was lost before, and whether
+        // it will is not if the talk was given up.
+        let is_unclear = end.is_none() || self.sides.iter().any(|side| side.is_lost());
         let (outcome, end) = match self.is_closed() {
             true => (Some(Outcome::Complete), None),
             false => ((!is_unclear).then_some(Outcome::Truncated), end),

@@ -66,9 +66,8 @@ impl Pairer {
         cx.framer().state = ParseState::Start;
         cx.shared.recorder.stats.requests_withdrawn += 1;
         cx.shared.stats.http1.guesses_withdrawn += 1;
-        let exchange = cx.pool().exchange(id);
-        exchange.request.clear();
-        exchange.is_early = false;
+        cx.pool().clear_message(id, true);
+        cx.pool().exchange(id).is_early = false;
         self.complete_if_ended(cx, id);
     }
 
