@@ -353,8 +353,13 @@ fn a_condition_on_grpc_status_is_open_only_of_what_may_be_a_call() {
     for (kind, has_answer, open_count) in
         [("text/plain", true, 4), ("application/grpc-web", true, 0), ("text/plain", false, 0)]
     {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n");
-        let mut frames = download(&head, &pieces, true);
+        let fields = format!("Content-Type: {kind}\r\n");
+        let ask = format!("POST /long HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 0\r\n\r\n");
+        let mut talk = conversation();
+        talk.client(ask.as_bytes());
+        talk.server(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes());
+        pieces.iter().for_each(|piece| _ = talk.server(piece));
+        let mut frames = talk.finish().frames(START_NS, SECOND_NS);
         if !has_answer {
             frames.retain(|frame| frame.bytes.get(29) != Some(&2) || frame.bytes[47] & SYN != 0);
         }
