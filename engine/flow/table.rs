@@ -24,8 +24,6 @@ mod pressure;
 mod strays;
 mod watch;
 
-use watch::Due;
-
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
 const STEP_FRAMES: usize = 4;
@@ -78,6 +76,15 @@ pub enum Admission {
     Overdue(FlowIndex),
     /// It belongs to no flow, and does not begin one.
     Unknown,
+}
+
+/// When something is due on a flow; [`NEVER`] stands for not at all.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// The grace of a hole has ended.
+    hole: TimestampNs,
+    /// It is asked what is under way.
+    visit: TimestampNs,
 }
 
 /// The connections of one shard, each with a state `S` of the protocol layer.

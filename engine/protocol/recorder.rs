@@ -123,8 +123,8 @@ impl<S: EventSink> Recorder<S> {
         self.pool.give_back(id);
     }
 
-    /// Reports the exchange, which has been under way for `active_ns` since its first byte, unless it would be left out
-    /// if it were over. It goes on as before.
+    /// Reports the exchange, which has been under way for `active_ns` since its first byte, unless
+    /// it would be left out if it were over. It goes on as before.
     #[cold]
     pub(crate) fn report_active(
         &mut self,

@@ -1,19 +1,10 @@
 //! What is done on a flow at a certain time, whether packets come or not: holes whose grace has
 //! ended are given up, and what has been under way for long is told.
 
-use super::{Flow, FlowIndex, FlowTable, NEVER, late_ns, timeout_ns};
+use super::{Due, Flow, FlowIndex, FlowTable, NEVER, late_ns, timeout_ns};
 use crate::flow::FlowEvents;
 use crate::flow::connection::ReassemblyContext;
 use crate::time::TimestampNs;
-
-/// When something is due on a flow; [`NEVER`] stands for not at all.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    /// The grace of a hole has ended.
-    hole: TimestampNs,
-    /// It is asked what is under way.
-    pub visit: TimestampNs,
-}
 
 impl<S> Flow<S> {
     /// Gives up the holes whose grace has ended at `now`.
