@@ -185,6 +185,17 @@ mod root {
         std::env::var_os(SMALL_DISK).expect("run by the test of the same end").into()
     }
 
+    /// Takes a part of the disk, once all of it is free. The kernel closes the file of a ring that
+    /// was dropped a little later, and only then gives back the space of one that was removed.
+    fn fill(filler: &Path) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = fs::write(filler, vec![0; 250_000]) {
+            assert!(Instant::now() < until, "{error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fs::write(filler, vec![0; 100_000]).unwrap();
+    }
+
     #[test]
     #[ignore = "needs a small disk"]
     fn small_disk_cuts_back_and_resumes() {
@@ -192,7 +203,7 @@ mod root {
         for (way, mut sink) in both_ways(&disk.join("http.jsonl")) {
             let path = PathBuf::from(sink.name());
             let filler = disk.join("filler");
-            fs::write(&filler, vec![0; 100_000]).unwrap();
+            fill(&filler);
             sink.append(&mut batches(2)).unwrap();
             let before = fs::read(&path).unwrap();
             let mut many = batches(100);
@@ -216,7 +227,7 @@ mod root {
     fn small_disk_is_continued() {
         let disk = small_disk();
         let (path, filler) = (disk.join("out"), disk.join("filler"));
-        fs::write(&filler, vec![0; 100_000]).unwrap();
+        fill(&filler);
         let mut sink = StdoutSink::on(File::create(&path).unwrap());
         let mut many = batches(100);
         let fault = sink.append(&mut many).unwrap_err();
@@ -243,7 +254,7 @@ mod root {
         for policy in [Policy::Drop, Policy::Wait] {
             let path = disk.join("http.jsonl");
             let filler = disk.join("filler");
-            fs::write(&filler, vec![0; 100_000]).unwrap();
+            fill(&filler);
             let sink = Box::new(FileSink::open(&path).unwrap());
             let (mut senders, writer) = Writer::start(vec![sink], 1, limits, policy).unwrap();
             let mut sender = senders.remove(0);
