@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 pub enum Command {
     /// Stop cleanly: drain, flush, add up.
     Stop,
-    /// Report the totals so far ([`Notice::Report`]).
+    /// Report the totals so far (`Notice::Report`).
     Report,
     /// Reopen the output files.
     Reopen,
