@@ -22,8 +22,7 @@ impl Http2Connection {
             // As at the end of the stream.
             let is_unknown = |is_request: bool| {
                 let sender = if is_request { self.client } else { self.client.opposite() };
-                let losses = self.sides[sender.index()].framer.losses;
-                !exchange.message(is_request).is_ended && stream.losses[sender.index()] != losses
+                !exchange.message(is_request).is_ended && stream.may_have_lost(&self.sides, sender)
             };
             let unknown = UnknownBodies { request: is_unknown(true), response: is_unknown(false) };
             let id = self.flow_id.unwrap_or_else(|| cx.flow.handshake.flow_id(cx.flow.key));
