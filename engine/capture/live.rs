@@ -5,8 +5,10 @@
 //! interfaces reaches one shard. The filter's gate is shut until [`LiveControl::open_gate`].
 
 use std::io;
+use std::iter::repeat_n;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
@@ -18,9 +20,7 @@ use crate::sys::flow_hints::FlowHints;
 use crate::sys::interface::{self, Interface, Interfaces};
 use crate::sys::limits;
 use crate::sys::memory;
-use crate::sys::packet_socket::{
-    FanoutGroup, FanoutKind, PacketSocket, RingSize, lowest_descriptor,
-};
+use crate::sys::packet_socket::{FanoutGroup, FanoutKind, PacketSocket, lowest_descriptor};
 use crate::sys::privileges;
 use crate::sys::ring::{Ring, RingFrame, RingWatch};
 use crate::sys::wait::WaitSet;
@@ -29,6 +29,7 @@ use crate::time::TimestampNs;
 mod control;
 mod error;
 mod links;
+mod rings;
 mod shed;
 mod slow_start;
 mod totals;
@@ -56,6 +57,7 @@ const DESCRIPTOR_COUNT: u64 = 40;
 /// How often a start that waits for an interface looks, if the kernel tells nothing.
 const LINK_WAIT_MS: u32 = 1000;
 
+use rings::{OpenRing, Rings};
 use slow_start::SlowStart;
 
 pub use control::LiveControl;
@@ -88,27 +90,33 @@ impl LiveCapture {
         let mut links = Interfaces::open().map_err(LiveOpenError::Interfaces)?;
         let (present, found) = find_all(&mut links, interfaces, config.is_waiting)?;
         let slow_start = SlowStart::begin("loading the filter into the kernel");
-        let mut watched = Vec::with_capacity(found.len());
-        let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
         // Report the smallest missing privilege first: a socket needs one capability, the filter
         // two.
         PacketSocket::open()
             .map_err(|source| LiveOpenError::from_socket(OPEN, "any interface", source))?;
         warn_of_slow_start();
-        let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
-        let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
-        let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
-        let fanout = is_ours.then(|| Fanout::load(&filter, datagram_count)).transpose();
-        let fanout = fanout.map_err(LiveOpenError::from_filter)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
+        let ring_names =
+            found.iter().flat_map(|(name, _)| repeat_n(name.as_str(), shard_count.into()));
+        let rings = Rings::new(config, lowest, ring_names);
+        // The verifier takes about as long as the rings do.
+        let (filter, fanout) = thread::scope(|scope| {
+            rings.begin(scope);
+            let programs = load_programs(config, decode, shard_count)?;
+            slow_start
+                .step(format!("opening {socket_count} rings of {} MiB", ring_bytes(config) >> 20));
+            rings.open_rest();
+            Ok(programs)
+        })?;
+        let mut open_rings = rings.finish()?.into_iter();
+        let mut watched = Vec::with_capacity(found.len());
+        let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
         for (name, ifindex) in found {
             if ifindex != 0 {
                 names.insert(IfaceId(ifindex), name);
             }
-            let ring_mib = ring_bytes(config) >> 20;
-            slow_start.step(format!("opening {shard_count} rings of {ring_mib} MiB on {name}"));
-            let group = Group { config, filter: &filter, fanout: fanout.as_ref(), name, lowest };
-            let sockets = group.open(ifindex, &mut rings)?;
+            let group = Group { config, filter: &filter, fanout: fanout.as_ref(), name };
+            let sockets = group.join(ifindex, open_rings.by_ref(), &mut rings)?;
             watched.push(OpenedInterface { name: name.clone(), ifindex, sockets });
         }
         let mut known: Vec<u32> = watched.iter().map(|it| it.ifindex).collect();
@@ -131,6 +139,19 @@ impl LiveCapture {
         let control = control.with_shedding(share).with_lowest_packet_descriptor(lowest);
         Ok((control, sources))
     }
+}
+
+/// Loads the filter, and the fanout program if it is wanted.
+fn load_programs(
+    config: &CaptureConfig,
+    decode: &DecodeConfig,
+    shard_count: u16,
+) -> Result<(Filter, Option<Fanout>), LiveOpenError> {
+    let filter = Filter::load(config, decode).map_err(LiveOpenError::from_filter)?;
+    let is_ours = config.fanout == FanoutMode::Flow && shard_count > 1;
+    let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
+    let fanout = is_ours.then(|| Fanout::load(&filter, datagram_count)).transpose();
+    Ok((filter, fanout.map_err(LiveOpenError::from_filter)?))
 }
 
 /// The step of opening a socket.
@@ -237,35 +258,31 @@ fn check_memory(
     })
 }
 
-/// How the sockets of one interface are opened.
+/// How the sockets of one interface become a group.
 struct Group<'a> {
     config: &'a CaptureConfig,
     filter: &'a Filter,
     fanout: Option<&'a Fanout>,
     /// Of the interface.
     name: &'a str,
-    /// The lowest descriptor of a socket.
-    lowest: u32,
 }
 
 impl Group<'_> {
-    /// Opens one socket with a ring for every shard, and gives each shard its own. Also returns the
+    /// Binds one of `open_rings` for every shard, and gives each shard its own. Also returns the
     /// sockets, for their statistics, and watches of the rings.
-    fn open(
+    fn join(
         &self,
         ifindex: u32,
+        open_rings: impl Iterator<Item = OpenRing>,
         rings: &mut [Vec<ShardRing>],
     ) -> Result<Vec<(Arc<PacketSocket>, RingWatch)>, LiveOpenError> {
-        let Group { config, filter, fanout, name, lowest } = *self;
+        let Group { config, filter, fanout, name } = *self;
         let failed = |step| move |source| LiveOpenError::from_socket(step, name, source);
         let member_count = rings.len();
         let mut group = None;
         let mut sockets = Vec::with_capacity(rings.len());
-        for (shard, rings) in rings.iter_mut().enumerate() {
-            let socket = PacketSocket::open().and_then(|it| it.with_descriptor_from(lowest));
-            let socket = socket.map_err(failed(OPEN))?;
+        for ((shard, rings), (socket, ring)) in rings.iter_mut().enumerate().zip(open_rings) {
             socket.attach(filter.program()).map_err(failed("attach the filter"))?;
-            let ring = open_ring(config, &socket, name)?;
             socket.bind(ifindex).map_err(failed("bind a socket"))?;
             if config.is_promiscuous && ifindex != 0 {
                 socket.set_promiscuous(ifindex).map_err(failed("set promiscuous mode (see -p)"))?;
@@ -316,22 +333,6 @@ fn cannot_found(member_count: usize, name: &str, source: io::Error) -> LiveOpenE
         return LiveOpenError::Shards { limit: FanoutGroup::MEMBER_COUNT_DEFAULT };
     }
     LiveOpenError::from_socket("make a fanout group", name, source)
-}
-
-fn open_ring(
-    config: &CaptureConfig,
-    socket: &PacketSocket,
-    name: &str,
-) -> Result<Ring, LiveOpenError> {
-    let size = RingSize {
-        block_bytes: config.block_bytes,
-        block_count: config.block_count,
-        retire_timeout_ms: config.retire_timeout_ms,
-    };
-    socket.ring(size).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOMEM) => LiveOpenError::RingMemory { ring_mib: ring_bytes(config) >> 20 },
-        _ => LiveOpenError::from_socket("make a ring", name, source),
-    })
 }
 
 /// One ring of a shard.

@@ -1,7 +1,7 @@
 //! An AF_PACKET socket, from its filter to its fanout group: packet(7).
 //!
-//! The calls come in this order: [`open`](PacketSocket::open), [`attach`](PacketSocket::attach),
-//! [`ring`](PacketSocket::ring), [`bind`](PacketSocket::bind), then
+//! The calls come in this order: [`open`](PacketSocket::open), [`ring`](PacketSocket::ring),
+//! [`attach`](PacketSocket::attach), [`bind`](PacketSocket::bind), then
 //! [`found_group`](PacketSocket::found_group) or [`join_group`](PacketSocket::join_group), and
 //! [`lock`](PacketSocket::lock). Nothing flows before `bind`.
 //!

@@ -1,0 +1,95 @@
+//! Opens the rings of all shards and interfaces, on several CPUs at once: the kernel clears the
+//! memory of a ring and waits for all CPUs when it is made, which may take a tenth of a second.
+
+use super::{LiveOpenError, OPEN, ring_bytes};
+use crate::config::CaptureConfig;
+use crate::sys::affinity;
+use crate::sys::packet_socket::{PacketSocket, RingSize};
+use crate::sys::ring::Ring;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, Scope};
+
+/// A socket that is not bound yet, and its ring.
+pub(super) type OpenRing = (PacketSocket, Ring);
+
+/// The rings of a capture, which are opened in any order.
+#[derive(Debug)]
+pub(super) struct Rings<'a> {
+    config: &'a CaptureConfig,
+    /// The lowest descriptor of a socket.
+    lowest: u32,
+    state: Mutex<State<'a>>,
+}
+
+#[derive(Debug)]
+struct State<'a> {
+    /// The interfaces of the rings that nobody has begun to open.
+    waiting: VecDeque<&'a str>,
+    opened: Vec<OpenRing>,
+    error: Option<LiveOpenError>,
+}
+
+impl<'a> Rings<'a> {
+    /// One ring for each of `interfaces`. None is open yet.
+    pub(super) fn new(
+        config: &'a CaptureConfig,
+        lowest: u32,
+        interfaces: impl Iterator<Item = &'a str>,
+    ) -> Rings<'a> {
+        let waiting: VecDeque<&str> = interfaces.collect();
+        let opened = Vec::with_capacity(waiting.len());
+        Rings { config, lowest, state: Mutex::new(State { waiting, opened, error: None }) }
+    }
+
+    /// Begins to open the rings on other threads, which end with `scope`: one for each CPU that
+    /// this process may use. Where none can be started, [`open_rest`](Rings::open_rest) opens all.
+    pub(super) fn begin<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let ring_count = self.state(|state| state.waiting.len());
+        for _ in 0..ring_count.min(affinity::allowed_cpus().len()) {
+            let thread = Builder::new().name("rings".into());
+            let _ = thread.spawn_scoped(scope, || self.open_rest());
+        }
+    }
+
+    /// Opens rings until none is left that nobody has begun to open, or one could not be opened.
+    pub(super) fn open_rest(&self) {
+        while let Some(interface) = self.state(|state| state.waiting.pop_front()) {
+            match self.open(interface) {
+                Ok(ring) => self.state(|state| state.opened.push(ring)),
+                Err(error) => self.state(|state| {
+                    state.waiting.clear();
+                    state.error.get_or_insert(error);
+                }),
+            };
+        }
+    }
+
+    /// The rings, once all threads have ended, or the first error.
+    pub(super) fn finish(self) -> Result<Vec<OpenRing>, LiveOpenError> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.error.map_or(Ok(state.opened), Err)
+    }
+
+    fn state<T>(&self, change: impl FnOnce(&mut State<'a>) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open(&self, interface: &str) -> Result<OpenRing, LiveOpenError> {
+        let failed = |step| move |source| LiveOpenError::from_socket(step, interface, source);
+        let socket = PacketSocket::open().and_then(|it| it.with_descriptor_from(self.lowest));
+        let socket = socket.map_err(failed(OPEN))?;
+        let size = RingSize {
+            block_bytes: self.config.block_bytes,
+            block_count: self.config.block_count,
+            retire_timeout_ms: self.config.retire_timeout_ms,
+        };
+        let ring = socket.ring(size).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENOMEM) => {
+                LiveOpenError::RingMemory { ring_mib: ring_bytes(self.config) >> 20 }
+            }
+            _ => failed("make a ring")(source),
+        })?;
+        Ok((socket, ring))
+    }
+}
