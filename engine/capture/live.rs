@@ -57,7 +57,7 @@ const DESCRIPTOR_COUNT: u64 = 40;
 /// How often a start that waits for an interface looks, if the kernel tells nothing.
 const LINK_WAIT_MS: u32 = 1000;
 
-use rings::{OpenRing, Rings};
+use rings::{OPEN, OpenRing, Rings, ring_bytes};
 use slow_start::SlowStart;
 
 pub use control::LiveControl;
@@ -154,9 +154,6 @@ fn load_programs(
     Ok((filter, fanout.map_err(LiveOpenError::from_filter)?))
 }
 
-/// The step of opening a socket.
-const OPEN: &str = "open a packet socket";
-
 /// The descriptors that a run needs besides its packet sockets: each shard may have a file with an
 /// io_uring.
 fn other_descriptor_count(shard_count: u16) -> u64 {
@@ -229,10 +226,6 @@ fn find(name: &str, present: &[Interface]) -> Result<u32, LiveOpenError> {
         Some(interface) if !interface.is_up => Err(LiveOpenError::Down { name: name.to_string() }),
         Some(interface) => Ok(interface.ifindex),
     }
-}
-
-fn ring_bytes(config: &CaptureConfig) -> u64 {
-    u64::from(config.block_bytes) * u64::from(config.block_count)
 }
 
 /// Refuses rings that would take more than seven eighths of the available memory. The kernel would

@@ -1,7 +1,7 @@
 //! Opens the rings of all shards and interfaces, on several CPUs at once: the kernel clears the
 //! memory of a ring and waits for all CPUs when it is made, which may take a tenth of a second.
 
-use super::{LiveOpenError, OPEN, ring_bytes};
+use super::error::LiveOpenError;
 use crate::config::CaptureConfig;
 use crate::sys::affinity;
 use crate::sys::packet_socket::{PacketSocket, RingSize};
@@ -9,6 +9,14 @@ use crate::sys::ring::Ring;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, Scope};
+
+/// The step of opening a socket.
+pub(super) const OPEN: &str = "open a packet socket";
+
+/// The size of a ring.
+pub(super) fn ring_bytes(config: &CaptureConfig) -> u64 {
+    u64::from(config.block_bytes) * u64::from(config.block_count)
+}
 
 /// A socket that is not bound yet, and its ring.
 pub(super) type OpenRing = (PacketSocket, Ring);
