@@ -7,9 +7,21 @@ use std::process::{Command, Stdio};
 
 use crate::support::lab::wait_until;
 
+/// Skips a test of the sandbox in a run of all tests without one.
+macro_rules! needs_sandbox {
+    () => {
+        if std::env::var_os("HTTPLINES_TEST_NO_SANDBOX").is_some() {
+            $crate::support::skip::skip!(
+                "needs the sandbox, which HTTPLINES_TEST_NO_SANDBOX switches off"
+            );
+        }
+    };
+}
+
 /// A run that waits for the first byte is sealed, and has not opened its output.
 #[test]
 fn nothing_is_read_before_the_seal() {
+    needs_sandbox!();
     let place = tempfile::tempdir().expect("a directory");
     let output = place.path().join("http.jsonl");
     let mut command = Command::new(crate::httplines());
@@ -87,6 +99,7 @@ mod root {
 
     #[test]
     fn no_thread_has_a_right_left() {
+        needs_sandbox!();
         let Some(namespace) = Namespace::new() else { skip!("needs root") };
         let place = open_place();
         let path = place.path().join("http.jsonl");
@@ -121,6 +134,7 @@ mod root {
 
     #[test]
     fn the_user_is_who_owns_the_directory_or_is_named() {
+        needs_sandbox!();
         let Some(namespace) = Namespace::new() else { skip!("needs root") };
         let user_of = |owner: u32, options: &str| {
             let place = tempfile::tempdir().expect("a directory");
@@ -170,6 +184,7 @@ mod root {
     /// Each attempt is refused, no frame leaves, and the capture goes on.
     #[test]
     fn who_takes_the_process_over_can_do_nothing() {
+        needs_sandbox!();
         if !cfg!(debug_assertions) {
             skip!("needs a test build of the program, which has the attempts in it");
         }
@@ -218,6 +233,7 @@ mod root {
     /// A sealed run cannot follow a directory that is made again.
     #[test]
     fn a_directory_that_is_removed_ends_the_run() {
+        needs_sandbox!();
         let mut site = match FaultSite::new() {
             Ok(site) => site,
             Err(reason) => skip!(reason),
@@ -276,6 +292,7 @@ mod root {
     /// The three capabilities of the unit are enough, and gone afterwards.
     #[test]
     fn three_capabilities_are_enough() {
+        needs_sandbox!();
         if let Some(missing) = missing_program("setpriv") {
             skip!(missing);
         }

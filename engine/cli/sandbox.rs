@@ -11,6 +11,10 @@ pub const USER_WITHOUT_SANDBOX: &str =
 pub const WAIT_WITH_FILE: &str =
     "--wait is for interfaces, with -i; a file is read when it is there: leave it out";
 
+/// In test builds this environment variable means --no-sandbox, unless a user is named, so that all
+/// tests can be run without a sandbox.
+const TEST_OFF: &str = "HTTPLINES_TEST_NO_SANDBOX";
+
 /// The options for the start of a run.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
@@ -52,7 +56,8 @@ impl SandboxArgs {
 
     /// The requested configuration.
     pub fn config(&self) -> Sandbox {
-        match self.no_sandbox {
+        let is_test_off = cfg!(debug_assertions) && std::env::var_os(TEST_OFF).is_some();
+        match self.no_sandbox || is_test_off && self.user.is_none() {
             true => Sandbox::Off,
             false => Sandbox::On { user: self.user.clone() },
         }
