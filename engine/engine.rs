@@ -29,6 +29,7 @@ mod error;
 mod events;
 mod format;
 mod input;
+mod liveness;
 mod reporter;
 mod same_file;
 mod sandbox;

@@ -41,6 +41,10 @@ const WAIT_MS_MIN: u32 = 10;
 /// as soon as there are frames, all the same.
 const IDLE_WAIT_MS: u32 = 100;
 
+/// How long it waits at most, if the retire timeout is longer: whether a shard still polls is
+/// judged by the second.
+const WAIT_MS_MAX: u32 = 1000;
+
 /// So many waits without frames make a shard idle.
 const IDLE_WAIT_COUNT: u32 = 10;
 
@@ -393,7 +397,7 @@ impl LiveSource {
         let is_idle = self.idle_wait_count >= IDLE_WAIT_COUNT;
         self.idle_wait_count += u32::from(!is_idle);
         let wait_ms = self.retire_timeout_ms.max(if is_idle { IDLE_WAIT_MS } else { WAIT_MS_MIN });
-        self.waits.wait(sockets, wait_ms).map_err(failed)?;
+        self.waits.wait(sockets, wait_ms.min(WAIT_MS_MAX)).map_err(failed)?;
         for (index, ring) in self.rings.iter_mut().enumerate() {
             if !self.waits.has_failed(index) {
                 continue;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub(super) struct ShardStatus {
     frame_count: AtomicU64,
+    poll_count: AtomicU64,
     is_wanted: AtomicBool,
     published: Mutex<(ShardStats, ShardGauges)>,
 }
@@ -17,6 +18,9 @@ impl ShardStatus {
     /// Called by the shard after each poll.
     pub(super) fn show(&self, shard: &ShardView<'_>) {
         self.frame_count.store(shard.frame_count(), Ordering::Relaxed);
+        // No other thread changes it.
+        let poll_count = self.poll_count.load(Ordering::Relaxed).wrapping_add(1);
+        self.poll_count.store(poll_count, Ordering::Relaxed);
         if self.is_wanted.load(Ordering::Relaxed) {
             let published = (shard.stats(), shard.gauges());
             *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
@@ -26,6 +30,12 @@ impl ShardStatus {
 
     pub(super) fn frame_count(&self) -> u64 {
         self.frame_count.load(Ordering::Relaxed)
+    }
+
+    /// How often the shard has polled its source. That it changes tells that the shard runs
+    /// ([`Liveness`](super::liveness::Liveness)).
+    pub(super) fn poll_count(&self) -> u64 {
+        self.poll_count.load(Ordering::Relaxed)
     }
 
     /// Asks the shard to publish its counters after its next poll.
