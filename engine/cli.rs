@@ -8,6 +8,7 @@ mod habits;
 mod manual;
 mod sandbox;
 mod selection;
+pub mod service;
 mod statistics;
 pub mod stderr;
 mod usage;
@@ -486,9 +487,7 @@ impl Args {
             _ if is_text && self.selection.records().websocket => selection::NEEDS_JSON,
             _ if self.count.is_some() && !self.selection.records().http => selection::NEEDS_HTTP,
             _ if self.sandbox.is_contradiction() => sandbox::USER_WITHOUT_SANDBOX,
-            _ if self.statistics.is_wanted() && !(is_live && self.is_to_json_file()) => {
-                statistics::NEEDS_FILE
-            }
+            _ if self.statistics.is_wanted() && !is_live => statistics::NEEDS_LIVE,
             _ => return Ok(()),
         };
         Err(refusal.to_string())
@@ -502,10 +501,6 @@ impl Args {
     /// Whether lines go to a file, and not to standard output.
     pub fn is_to_file(&self) -> bool {
         self.output.as_ref().is_some_and(|path| path.as_os_str() != "-")
-    }
-
-    fn is_to_json_file(&self) -> bool {
-        self.is_to_file() && self.format() == FormatArg::Json
     }
 
     fn format(&self) -> FormatArg {
@@ -523,6 +518,7 @@ impl Args {
             Input::Files(_) | Input::Stdin => 1,
         });
         self.configure_capture(&mut config);
+        self.configure_statistics(&mut config);
         self.configure_lines(&mut config);
         config.decode.vxlan_ports.extend(&self.vxlan_ports);
         config.decode.restrictions = self.restrictions();
@@ -581,6 +577,5 @@ impl Args {
         emit.is_query_redacted = self.redact_query;
         emit.records = self.selection.records();
         emit.selection = self.selection.selection();
-        self.statistics.configure(emit);
     }
 }

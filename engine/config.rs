@@ -12,6 +12,7 @@ mod records;
 mod sample;
 mod sandbox;
 mod selection;
+mod watch;
 
 pub use files::{FilesConfig, KeepFree};
 pub use network::{Network, NetworkError};
@@ -19,6 +20,7 @@ pub use records::RecordKinds;
 pub use sample::{Sample, SampleError};
 pub use sandbox::Sandbox;
 pub use selection::{Condition, ConditionError, Field, Selection};
+pub use watch::{ServiceManager, WatchConfig};
 
 /// The name for all interfaces, including those that appear later.
 pub const ANY_INTERFACE: &str = "any";
@@ -312,6 +314,8 @@ pub struct Config {
     pub emit: EmitConfig,
     /// The rights that the run keeps.
     pub sandbox: Sandbox,
+    /// Who watches the run.
+    pub watch: WatchConfig,
 }
 
 impl Default for CaptureConfig {
@@ -500,6 +504,7 @@ impl Config {
             http: HttpConfig::default(),
             emit: EmitConfig::default(),
             sandbox: Sandbox::default(),
+            watch: WatchConfig::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::capture::live::LiveControl;
 use crate::capture::pcap::open::{Capture, Progress};
 use crate::config::Config;
 use crate::ids::{FlowHashKey, IfaceNames};
-use crate::observe::ShardState;
+use crate::observe::{Rates, ShardState};
 use crate::output::{BatchSender, Limits, Patience, Writer, WriterError, open_sinks};
 use crate::pipeline::{Crossing, Part};
 use crate::shard::ShardStats;
@@ -19,17 +19,20 @@ pub use error::{EngineError, SandboxError};
 use events::Event;
 pub use events::{Command, Handle};
 use input::OpenInput;
+use notify::Notifier;
 use reporter::Reporter;
 use sandbox::Settled;
 use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+mod counter_poll;
 mod error;
 mod events;
 mod format;
 mod input;
 mod liveness;
+mod notify;
 mod reporter;
 mod same_file;
 mod sandbox;
@@ -68,6 +71,8 @@ pub enum Notice<'a> {
     Progress(&'a Progress),
     /// The totals so far, requested by [`Command::Report`].
     Report(&'a Totals),
+    /// What passes now, each `WatchConfig::rates_interval_ms`. The run waits meanwhile.
+    Rates(&'a Rates),
 }
 
 /// How a run ended: its totals, and what went wrong. A capture that is cut off has both: the error,
@@ -106,6 +111,7 @@ pub struct Engine {
     is_terminal: bool,
     writer: Writer,
     reporter: Option<Reporter>,
+    notifier: Notifier,
     senders: Vec<BatchSender>,
     events: Receiver<Event>,
     sender: Sender<Event>,
@@ -121,6 +127,7 @@ impl Engine {
         let names = IfaceNames::default();
         let input = OpenInput::open(&config, &names)?;
         let resident = ResidentMemory::open();
+        let notifier = Notifier::open(config.watch.service.as_ref());
         let patience = Patience::default();
         let (shard_count, policy) = (config.shard_count, input.policy());
         let open_outputs = || open_sinks(&config.emit, shard_count, policy, &patience);
@@ -146,6 +153,7 @@ impl Engine {
             is_terminal,
             writer,
             reporter,
+            notifier,
             senders,
             events,
             sender,
@@ -163,7 +171,7 @@ impl Engine {
         let Engine {
             config, names, input, mut settled, is_terminal, senders, events, sender, ..
         } = self;
-        let (writer, reporter) = (self.writer, self.reporter);
+        let (writer, reporter, notifier) = (self.writer, self.reporter, self.notifier);
         let shards = Shards::new(&config, names, is_terminal, senders, sender);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
@@ -189,8 +197,16 @@ impl Engine {
                 if let Some(intruder) = &mut intruder {
                     intruder::tell(&intruder.try_all(control.lowest_packet_descriptor()));
                 }
-                let run =
-                    Run { events, writer, reporter, begun, look_interval, settled, gone_since };
+                let run = Run {
+                    events,
+                    writer,
+                    reporter,
+                    notifier,
+                    begun,
+                    look_interval,
+                    settled,
+                    gone_since,
+                };
                 Ok(run.live(shards, *control, notify))
             }
             OpenInput::File(capture) => {
@@ -201,8 +217,16 @@ impl Engine {
                 let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
                 settled.say_notes();
                 shards.begin();
-                let run =
-                    Run { events, writer, reporter, begun, look_interval, settled, gone_since };
+                let run = Run {
+                    events,
+                    writer,
+                    reporter,
+                    notifier,
+                    begun,
+                    look_interval,
+                    settled,
+                    gone_since,
+                };
                 Ok(run.file(shards, &capture.progress, notify))
             }
         }
@@ -214,6 +238,7 @@ struct Run {
     events: Receiver<Event>,
     writer: Writer,
     reporter: Option<Reporter>,
+    notifier: Notifier,
     begun: Instant,
     look_interval: Duration,
     settled: Settled,
@@ -230,17 +255,22 @@ enum Turn {
 
 impl Run {
     /// Waits for an event, but for no longer than `wait`.
-    fn next_turn(&self, wait: Duration) -> Turn {
+    fn next_turn(&mut self, wait: Duration) -> Turn {
         match self.events.recv_timeout(wait) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {
-                self.writer.reopen();
+                self.reopen();
                 Turn::Continue
             }
             Ok(Event::Command(Command::Stop) | Event::Enough | Event::ShardEnded) => Turn::End,
             Err(RecvTimeoutError::Timeout) => Turn::Continue,
             Err(RecvTimeoutError::Disconnected) => Turn::End,
         }
+    }
+
+    fn reopen(&mut self) {
+        self.notifier.reloading();
+        self.writer.reopen();
     }
 
     /// The totals of `shards`, which are read first: the kernel counts a frame before we do.
@@ -263,18 +293,37 @@ impl Run {
         control.adapt_share(self.begun.elapsed());
     }
 
-    /// Reports statistics, if they are due.
-    fn report(&mut self, shards: &Running, control: &mut LiveControl) {
-        let is_ready = |it: &mut Reporter| it.is_ready(Instant::now(), &shards.statuses);
-        if !self.reporter.as_mut().is_some_and(is_ready) {
+    /// Reports statistics to everybody to whom they are due.
+    fn report(
+        &mut self,
+        shards: &Running,
+        control: &mut LiveControl,
+        notify: &mut dyn FnMut(Notice<'_>),
+    ) {
+        let now = Instant::now();
+        let is_status_due = self.notifier.is_ready(now, &shards.statuses);
+        let is_ready = |it: &mut Reporter| it.is_ready(now, &shards.statuses);
+        let is_report_due = self.reporter.as_mut().is_some_and(is_ready);
+        if !is_status_due && !is_report_due {
             return;
         }
         let states = shards.states();
         let totals = self.totals_so_far(reporter::sum(&states), Some(control));
-        if let Some(reporter) = &mut self.reporter {
-            reporter.report(&totals, &states, &self.writer);
+        if is_status_due {
+            self.notifier.status(&totals, reporter::connections(&states));
         }
-        control.forget_fullest();
+        if let Some(reporter) = self.reporter.as_mut().filter(|_| is_report_due) {
+            if let Some(rates) = reporter.report(&totals, &states, &self.writer) {
+                notify(Notice::Rates(&rates));
+            }
+            control.forget_fullest();
+        }
+    }
+
+    /// How long the engine may wait for an event, at `now`, if nothing else is due before `wait`.
+    fn wait(&self, now: Instant, wait: Duration) -> Duration {
+        let wait = self.reporter.as_ref().map_or(wait, |it| it.wait(now).min(wait));
+        wait.min(self.notifier.wait(now))
     }
 
     /// The names of the interfaces, if all are gone and it is time to end: one of them is back, and
@@ -298,6 +347,7 @@ impl Run {
         mut control: LiveControl,
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
+        self.notifier.ready(shards.statuses.len(), "capturing");
         let (mut gone, mut removed) = (None, None);
         // When it looks at everything, and when at anything.
         let [mut look_at, mut next_look] = [Instant::now(); 2];
@@ -318,10 +368,9 @@ impl Run {
             if removed.is_some() {
                 break;
             }
-            self.report(&shards, &mut control);
-            let look_wait = next_look.saturating_duration_since(now);
-            let wait = self.reporter.as_ref().map_or(look_wait, |it| it.wait(now).min(look_wait));
-            match self.next_turn(wait) {
+            self.notifier.look(now, &shards.statuses, self.writer.is_reopened());
+            self.report(&shards, &mut control, notify);
+            match self.next_turn(self.wait(now, next_look.saturating_duration_since(now))) {
                 Turn::Continue => {}
                 Turn::Report => {
                     let stats = shards.stats();
@@ -330,6 +379,7 @@ impl Run {
                 Turn::End => break,
             }
         }
+        self.notifier.stopping();
         control.shut_gate();
         let until = Instant::now() + DRAIN_WAIT;
         let is_drained = |control: &mut LiveControl| {
@@ -349,17 +399,20 @@ impl Run {
     }
 
     fn file(
-        self,
+        mut self,
         shards: Running,
         progress: &Progress,
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
+        self.notifier.ready(0, "reading");
         let mut ended_count = 0;
         while ended_count < shards.threads.len() {
-            match self.events.recv_timeout(PROGRESS_INTERVAL) {
+            let now = Instant::now();
+            self.notifier.look(now, &[], self.writer.is_reopened());
+            match self.events.recv_timeout(PROGRESS_INTERVAL.min(self.notifier.wait(now))) {
                 Ok(Event::ShardEnded) => ended_count += 1,
                 Ok(Event::Command(Command::Stop) | Event::Enough) => shards.stop.stop(),
-                Ok(Event::Command(Command::Reopen)) => self.writer.reopen(),
+                Ok(Event::Command(Command::Reopen)) => self.reopen(),
                 Ok(Event::Command(Command::Report)) => {
                     notify(Notice::Report(&self.totals_so_far(shards.stats(), None)));
                 }
@@ -371,7 +424,8 @@ impl Run {
         self.finish(shards, None)
     }
 
-    fn finish(self, shards: Running, control: Option<LiveControl>) -> Ending {
+    fn finish(mut self, shards: Running, control: Option<LiveControl>) -> Ending {
+        self.notifier.stopping();
         let mut states = Vec::with_capacity(shards.threads.len());
         let mut input_error = None;
         let mut is_shard_lost = false;

@@ -62,7 +62,9 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     // No signal yet: until the input is open, each has its own effect. A run that reads files can
     // make no pipe for them once it is open.
     let signals = Signals::new([0; 0]).context("cannot listen for signals")?;
-    let engine = Engine::open(args.config())?;
+    let mut config = args.config();
+    config.watch.service = cli::service::manager();
+    let engine = Engine::open(config)?;
     forward_signals(signals, engine.handle(), args.is_to_file())?;
     if let Some(duration) = args.duration {
         stop_after(duration, engine.handle())?;
@@ -85,6 +87,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         }
         Notice::Progress(_) => {}
         Notice::Report(totals) => say(format_args!("{totals}")),
+        Notice::Rates(rates) => stderr::say_or_drop(format_args!("httplines: {rates}\n")),
     })?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -92,7 +95,11 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     if !args.quiet {
         say(format_args!("{}", ending.totals));
     }
-    let errors = ending.errors();
+    let mut errors = ending.errors();
+    if args.is_failing_on_drop() {
+        let losses = ending.totals.losses();
+        errors.extend(losses.map(|losses| format!("failed (--fail-on-drop): {losses}")));
+    }
     for sentence in &errors {
         say(format_args!("httplines: {sentence}\n"));
     }

@@ -83,6 +83,26 @@ impl Totals {
         ]
     }
 
+    /// What was lost of that which was to be captured and told, as a sentence: frames that the
+    /// kernel dropped because a ring was full, and lines. `None`: nothing. What was lost before the
+    /// filter saw it, and in the network, is not among it.
+    pub fn losses(&self) -> Option<String> {
+        let frames = self.live.as_ref().map_or(0, LiveTotals::drops);
+        let lines = self.lines_lost();
+        let mut lost = in_words(&[
+            (
+                frames,
+                "frame was dropped by the kernel, because a ring was full",
+                "frames were dropped by the kernel, because a ring was full",
+            ),
+            (sum(&lines), "line was lost", "lines were lost"),
+        ]);
+        if let Some(of_lines) = lost.last_mut().filter(|_| sum(&lines) > 0) {
+            *of_lines += &format!(" ({})", nonzero(&lines).join(", "));
+        }
+        (!lost.is_empty()).then(|| lost.join(", and "))
+    }
+
     /// Exchanges, whatever became of them.
     pub fn exchanges(&self) -> u64 {
         self.shards.pipeline.protocol.exchanges.exchanges()

@@ -30,6 +30,13 @@ pub fn say(text: fmt::Arguments<'_>) {
     let _ = Stderr.write_all(visible(text.to_string()).as_bytes());
 }
 
+/// Prints `text` if that is possible now; else it is dropped. For what comes again.
+pub fn say_or_drop(text: fmt::Arguments<'_>) {
+    if is_writable(io::stderr(), 0).unwrap_or(false) {
+        say(text);
+    }
+}
+
 /// Standard error, which nobody may be reading: it is often the same pipe as standard output.
 struct Stderr;
 

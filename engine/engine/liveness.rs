@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// clock_gettime(2).)
 const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// A shard that has not polled for this long no longer works.
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
+
 /// Remembers for each shard when its poll count was last seen to change. It is for live captures.
 /// There a poll never takes long: a shard without frames wakes after a second at the latest
 /// (`LiveSource::wait`), and lines that the writer cannot take are dropped, so that no disk, pipe

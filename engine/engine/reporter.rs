@@ -1,8 +1,10 @@
-//! [`Reporter`]: makes a record of statistics each interval, and the last one at the end.
+//! [`Reporter`]: reports statistics each interval: a record for the sidecar, and the last one at
+//! the end; or, where there is no sidecar, rates for whoever runs the engine.
 
+use super::counter_poll::CounterPoll;
 use super::status::ShardStatus;
-use crate::config::{Config, Output};
-use crate::observe::{Observed, Run, ShardState};
+use crate::config::{Config, Input, Output};
+use crate::observe::{Observed, RateMeter, Rates, Run, ShardState};
 use crate::output::{Sidecar, Writer, WriterError, WriterGauges, output_paths, sidecar_path};
 use crate::shard::ShardStats;
 use crate::sys::memory::ResidentMemory;
@@ -11,112 +13,110 @@ use crate::totals::Totals;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a shard may take to publish its counters. An idle one wakes after a tenth of a second.
-const ANSWER_WAIT: Duration = Duration::from_millis(300);
-
-/// How often the engine looks whether they have.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
-
-/// Reports statistics to the sidecar of a run.
+/// Reports statistics of a run.
 #[derive(Debug)]
 pub(super) struct Reporter {
-    sidecar: Arc<Sidecar>,
-    run: Run,
-    interval: Duration,
-    /// When the shards are asked next.
-    due: Instant,
-    /// When they were asked for the next record.
-    asked: Option<Instant>,
-    resident: ResidentMemory,
+    poll: CounterPoll,
+    target: Target,
+}
+
+/// Where they go.
+#[derive(Debug)]
+enum Target {
+    Sidecar { sidecar: Arc<Sidecar>, run: Run, resident: ResidentMemory },
+    Rates(RateMeter),
 }
 
 impl Reporter {
-    /// Opens the sidecar of a run that has one: a live capture into a file of JSON lines. `writer`
-    /// has opened its outputs, and writes the sidecar from now on.
+    /// The reporter of a live capture. Into a file of JSON lines it has a sidecar, which is opened;
+    /// `writer` has opened its outputs, and writes the sidecar from now on. Else it has rates, if
+    /// they are wanted.
     pub(super) fn open(
         config: &Config,
         writer: &Writer,
         resident: ResidentMemory,
     ) -> Result<Option<Reporter>, WriterError> {
-        let Output::File(output) = &config.emit.output else { return Ok(None) };
-        let interval = Duration::from_millis(config.emit.stats_interval_ms);
         let outputs = output_paths(&config.emit, config.shard_count);
         // A FIFO or a device may not have a file beside it, and neither may a descriptor of the
         // shell, whose name is a link.
         let is_file = |path| std::fs::symlink_metadata(path).is_ok_and(|it| it.is_file());
-        if !config.has_statistics() || !outputs.iter().all(is_file) {
-            return Ok(None);
+        let now = Instant::now();
+        if let Output::File(output) = &config.emit.output
+            && config.has_statistics()
+            && outputs.iter().all(is_file)
+        {
+            let sidecar = writer.open_sidecar(&sidecar_path(output), outputs.len())?;
+            let run = Run::new(output.display().to_string(), config.emit.batch_count_max);
+            let interval = Duration::from_millis(config.emit.stats_interval_ms);
+            let target = Target::Sidecar { sidecar, run, resident };
+            return Ok(Some(Reporter { poll: CounterPoll::new(now, interval), target }));
         }
-        let sidecar = writer.open_sidecar(&sidecar_path(output), outputs.len())?;
-        Ok(Some(Reporter {
-            sidecar,
-            run: Run::new(output.display().to_string(), config.emit.batch_count_max),
-            interval,
-            due: Instant::now(),
-            asked: None,
-            resident,
+        let is_live = matches!(config.input, Input::Live(_));
+        let interval = config.watch.rates_interval_ms.filter(|_| is_live);
+        let interval = interval.map(Duration::from_millis);
+        Ok(interval.map(|interval| Reporter {
+            poll: CounterPoll::new(now + interval, interval),
+            target: Target::Rates(RateMeter::default()),
         }))
     }
 
     /// The time from `now` until there is something to do.
     pub(super) fn wait(&self, now: Instant) -> Duration {
-        match self.asked {
-            Some(_) => ANSWER_INTERVAL,
-            None => self.due.saturating_duration_since(now),
-        }
+        self.poll.wait(now)
     }
 
-    /// Asks the shards for their counters if a record is due at `now`. Returns whether all have
-    /// answered, or had time to: then the record is to be made. Nothing waits here.
+    /// Whether a report is to be made ([`CounterPoll::is_ready`]).
     pub(super) fn is_ready(&mut self, now: Instant, shards: &[Arc<ShardStatus>]) -> bool {
-        let Some(asked) = self.asked else {
-            if now >= self.due {
-                shards.iter().for_each(|shard| shard.ask());
-                self.asked = Some(now);
-                self.due += self.interval;
-                if self.due <= now {
-                    // The process was stopped, or the machine was. What was missed is not made up.
-                    self.due = now + self.interval;
-                }
-            }
-            return false;
-        };
-        let is_ready = now >= asked + ANSWER_WAIT || !shards.iter().any(|shard| shard.is_open());
-        if is_ready {
-            self.asked = None;
-        }
-        is_ready
+        self.poll.is_ready(now, shards)
     }
 
-    /// Hands a record over to the writer.
-    pub(super) fn report(&mut self, totals: &Totals, shards: &[ShardState], writer: &Writer) {
-        let record = self.run.record(&Observed {
-            totals,
-            shards,
-            writer: writer.gauges(),
-            resident_bytes: self.resident.bytes(),
-            errors: Vec::new(),
-        });
-        writer.write_stats(record);
+    /// Hands a record over to the writer, or returns rates.
+    pub(super) fn report(
+        &mut self,
+        totals: &Totals,
+        shards: &[ShardState],
+        writer: &Writer,
+    ) -> Option<Rates> {
+        match &mut self.target {
+            Target::Sidecar { run, resident, .. } => {
+                let record = run.record(&Observed {
+                    totals,
+                    shards,
+                    writer: writer.gauges(),
+                    resident_bytes: resident.bytes(),
+                    errors: Vec::new(),
+                });
+                writer.write_stats(record);
+                None
+            }
+            Target::Rates(meter) => Some(meter.measure(totals, connections(shards))),
+        }
     }
 
     /// Writes the last record of the run, whose writer has ended.
     pub(super) fn finish(
-        mut self,
+        self,
         totals: &Totals,
         shards: &[ShardState],
         writer: WriterGauges,
         errors: Vec<String>,
     ) {
-        let resident_bytes = self.resident.bytes();
-        self.sidecar.finish(self.run.record(&Observed {
-            totals,
-            shards,
-            writer,
-            resident_bytes,
-            errors,
-        }));
+        if let Target::Sidecar { sidecar, mut run, resident } = self.target {
+            let resident_bytes = resident.bytes();
+            sidecar.finish(run.record(&Observed {
+                totals,
+                shards,
+                writer,
+                resident_bytes,
+                errors,
+            }));
+        }
     }
+}
+
+/// Connections that are open now.
+pub(super) fn connections(shards: &[ShardState]) -> u64 {
+    shards.iter().map(|shard| shard.gauges.pipeline.connections).sum()
 }
 
 /// What each shard has published last.

@@ -83,6 +83,7 @@ fn run(sources: Vec<Source>, policy: Policy, path: &Path) -> Ending {
         begun,
         look_interval,
         reporter: None,
+        notifier: Notifier::default(),
         settled: Settled::default(),
         gone_since: None,
     };

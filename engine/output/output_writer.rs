@@ -91,6 +91,8 @@ pub(super) struct Control {
     pub(super) counters: Counters,
     /// How often a reopening of the outputs was requested.
     pub(super) reopens_wanted: AtomicU64,
+    /// How many of these were carried out, all outputs together.
+    pub(super) reopens_done: AtomicU64,
     /// CPU time of the writer's thread, once it has ended.
     pub(super) cpu_ns: AtomicU64,
     /// Outputs that cannot be written now.
@@ -256,8 +258,11 @@ impl OutputWriter {
         if !self.is_reopen_wanted() {
             return;
         }
+        let before = self.reopens;
         self.reopens = self.control.reopens_wanted.load(Ordering::Acquire);
-        match self.sink.reopen() {
+        let reopened = self.sink.reopen();
+        self.control.reopens_done.fetch_add(self.reopens - before, Ordering::Release);
+        match reopened {
             Ok(()) => add(&self.control.counters.reopens, 1),
             Err(error) => {
                 let name = self.sink.name();

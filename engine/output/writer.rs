@@ -45,6 +45,7 @@ pub struct WriterGauges {
 pub struct Writer {
     /// The thread, unless shards write themselves.
     thread: Option<JoinHandle<()>>,
+    output_count: u64,
     /// Its CPU time.
     cpu: Option<ThreadClock>,
     shared: Arc<WriterLink>,
@@ -79,7 +80,8 @@ impl Writer {
         assert!(sinks.len() == 1 || sinks.len() == usize::from(shard_count));
         let shared = Arc::new(WriterLink::default());
         let control = Arc::new(Control::default());
-        let names = sinks.iter().map(|sink| sink.name()).collect();
+        let names: Vec<String> = sinks.iter().map(|sink| sink.name()).collect();
+        let output_count = names.len() as u64;
         let writers = sinks
             .into_iter()
             .map(|sink| OutputWriter::new(sink, policy, shared.clone(), control.clone()));
@@ -92,7 +94,8 @@ impl Writer {
             let senders = senders.map(|(shard, route)| sender(shard, route)).collect();
             let slow_watch = RefCell::default();
             let (thread, cpu) = (None, None);
-            let writer = Writer { thread, cpu, shared, control, slow_watch, files, janitor };
+            let writer =
+                Writer { thread, output_count, cpu, shared, control, slow_watch, files, janitor };
             return Ok((senders, writer));
         }
         let (queues, receivers): (Vec<_>, _) = (0..shard_count).map(|_| connect(limits)).unzip();
@@ -116,7 +119,9 @@ impl Writer {
         let thread = thread.map_err(WriterError::Thread)?;
         let cpu = Some(ThreadClock::of(&thread));
         let thread = Some(thread);
-        Ok((senders, Writer { thread, cpu, shared, control, slow_watch, files, janitor }))
+        let writer =
+            Writer { thread, output_count, cpu, shared, control, slow_watch, files, janitor };
+        Ok((senders, writer))
     }
 
     /// Requests that the outputs are reopened (SIGHUP, after the file was renamed). Lines in flight
@@ -125,6 +130,13 @@ impl Writer {
     pub fn reopen(&self) {
         self.control.reopens_wanted.fetch_add(1, Ordering::Release);
         self.shared.writer.wake();
+    }
+
+    /// Whether all outputs were reopened, or could not be, as often as that was requested. If shards
+    /// write themselves, that comes with their lines, and nobody waits for it.
+    pub fn is_reopened(&self) -> bool {
+        let wanted = self.control.reopens_wanted.load(Ordering::Relaxed) * self.output_count;
+        self.thread.is_none() || self.control.reopens_done.load(Ordering::Acquire) >= wanted
     }
 
     /// Reports that lines are dropped because an output is too slow, if that has begun or ended
