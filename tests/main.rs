@@ -72,6 +72,7 @@ mod trailers;
 mod tunnels;
 mod verifier;
 mod veth;
+mod watched;
 mod websocket;
 mod websocket_live;
 mod websocket_strangers;
