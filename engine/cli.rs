@@ -392,10 +392,14 @@ Signals:
   HUP        with -o FILE: reopen the file, after it was renamed; without: stop, as the terminal
              was closed, unless the run was started with nohup
 
+Environment:
+  NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
+             set by a service manager, which is then notified: sd_notify(3)
+
 Exit codes:
   0  success
   1  failed while running: an input is cut off or gone, the output is full, lines were
-     still being lost at the end
+     still being lost at the end, or anything was lost with --fail-on-drop
   2  wrong usage
   3  no permission: a capability is missing, or a sandbox forbids capturing";
 

@@ -13,15 +13,17 @@ const OUTPUT: &str = include_str!("../docs/output.md");
 const FILES: &str = include_str!("../docs/files.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const SECURITY: &str = include_str!("../docs/security.md");
+const SERVICE: &str = include_str!("../docs/service.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
     ("docs/capture.md", CAPTURE),
     ("docs/security.md", SECURITY),
+    ("docs/service.md", SERVICE),
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/exactness.md", EXACTNESS),
     ("docs/performance.md", PERFORMANCE),

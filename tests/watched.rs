@@ -4,6 +4,9 @@
 use std::os::unix::fs::FileTypeExt;
 use std::process::{Command, Output, Stdio};
 
+use httplines::capture::live::{InterfaceTotals, LiveTotals};
+use httplines::totals::Totals;
+
 use crate::commands::{check_all, place, program, row};
 use crate::support::program;
 use crate::support::service_manager::ServiceManager;
@@ -67,6 +70,25 @@ fn reading_a_file_has_no_rates() {
         row("-r good.pcap --stats-interval 1 -o out.jsonl", 2, says),
     ];
     check_all(&rows, program);
+}
+
+#[test]
+fn losses_are_a_sentence() {
+    let mut totals = Totals::default();
+    assert_eq!(totals.losses(), None);
+    totals.writer.lines_lost_write_error = 1;
+    assert_eq!(totals.losses().as_deref(), Some("1 line was lost (1 write error)"));
+    totals.shards.emit.lines_dropped = 4;
+    let interface = InterfaceTotals { drops: 1, rx_missed: 9, ..InterfaceTotals::default() };
+    let live = LiveTotals { interfaces: vec![interface], softnet_dropped: 9, ..Default::default() };
+    totals.live = Some(live);
+    assert_eq!(
+        totals.losses().as_deref(),
+        Some(
+            "1 frame was dropped by the kernel, because a ring was full, and 5 lines were lost (4 \
+             queue full, 1 write error)"
+        )
+    );
 }
 
 /// Of a file no frame is dropped, but its lines may be lost.
@@ -301,7 +323,7 @@ mod root {
         running.wait_for_lines(400);
         // The line for the rest of this interval, and one in which nothing passes.
         running.await_stderr(" frames/s ");
-        running.await_stderr("     0 frames/s      0 req/s    0 bit/s ");
+        running.await_stderr("     0 frames/s      0 req/s     0 bit/s ");
         let finished = running.stop();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         let lines: Vec<[f64; 4]> = finished.stderr.lines().filter_map(rates).collect();

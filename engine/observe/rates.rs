@@ -111,7 +111,7 @@ impl fmt::Display for Rates {
         let (bits, prefix) = scaled(delta.per_second(delta.bytes.saturating_mul(8)));
         write!(
             f,
-            "{:>8.1} s {:>6} frames/s {:>6} req/s {bits:>4} {:<6} {:>5} dropped {:>5} lines lost \
+            "{:>8.1} s {:>6} frames/s {:>6} req/s {bits:>5} {:<6} {:>5} dropped {:>5} lines lost \
              {connections:>6} connections",
             total.elapsed.as_secs_f64(),
             rate(delta.frames),
@@ -168,7 +168,7 @@ mod tests {
         let first = meter.measure(&totals(10, 1), 318);
         assert_eq!(
             first.to_string(),
-            "    10.0 s  12.3k frames/s  10.4k req/s 1.20 Gbit/s     7 dropped     5 lines lost    \
+            "    10.0 s  12.3k frames/s  10.4k req/s  1.20 Gbit/s     7 dropped     5 lines lost    \
              318 connections"
         );
         assert_eq!(first.status(), "10.4k req/s, 7 frames dropped, 5 lines lost");
@@ -176,14 +176,14 @@ mod tests {
         let second = meter.measure(&totals(31, 3), 0);
         assert_eq!(
             second.to_string(),
-            "    31.0 s  11.8k frames/s  9.90k req/s 1.14 Gbit/s    14 dropped    10 lines lost      \
+            "    31.0 s  11.8k frames/s  9.90k req/s  1.14 Gbit/s    14 dropped    10 lines lost      \
              0 connections"
         );
         assert_eq!(second.status(), "9.90k req/s, 21 frames dropped, 15 lines lost");
         let idle = meter.measure(&totals(32, 3), 0);
         assert_eq!(
             idle.to_string(),
-            "    32.0 s      0 frames/s      0 req/s    0 bit/s      0 dropped     0 lines lost      \
+            "    32.0 s      0 frames/s      0 req/s     0 bit/s      0 dropped     0 lines lost      \
              0 connections"
         );
     }
