@@ -183,8 +183,8 @@ impl Manager {
         let numbers = numbers.join(", ");
         let seconds = STALLED_AFTER.as_secs();
         tracing::warn!(
-            "shard{plural} {numbers} did not poll for {seconds} s, which is a bug in httplines; \
-             the watchdog of the service manager is left to act"
+            "shard{plural} {numbers} did not poll for {seconds} s: it hangs, or has no CPU; the \
+             service manager is left to act, unless that ends"
         );
         self.tell(format!("STATUS=shard{plural} {numbers} did not poll for {seconds} s"));
     }

@@ -132,8 +132,8 @@ impl Writer {
         self.shared.writer.wake();
     }
 
-    /// Whether all outputs were reopened, or could not be, as often as that was requested. If shards
-    /// write themselves, that comes with their lines, and nobody waits for it.
+    /// Whether all outputs were reopened, or could not be, as often as that was requested. If
+    /// shards write themselves, that comes with their lines, and nobody waits for it.
     pub fn is_reopened(&self) -> bool {
         let wanted = self.control.reopens_wanted.load(Ordering::Relaxed) * self.output_count;
         self.thread.is_none() || self.control.reopens_done.load(Ordering::Acquire) >= wanted

@@ -334,7 +334,8 @@ fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
         say(sender, &mut stats, 7);
     }
     writer.reopen();
-    wait_until("reopening", || sinks.iter().all(|sink| sink.reopened() == 1));
+    wait_until("reopening", || writer.is_reopened());
+    assert!(sinks.iter().all(|sink| sink.reopened() == 1));
     for sender in senders {
         sender.close(&mut stats);
     }
@@ -344,11 +345,25 @@ fn each_shard_has_its_own_sink_and_reopening_reaches_all() {
 }
 
 #[test]
+fn a_reopening_is_over_when_the_writer_has_come_to_it() {
+    let (release, sender, mut stats, writer) = start_dropping();
+    assert!(writer.is_reopened());
+    writer.reopen();
+    writer.reopen();
+    assert!(!writer.is_reopened());
+    drop(release);
+    wait_until("reopening", || writer.is_reopened());
+    sender.close(&mut stats);
+    writer.finish().1.unwrap();
+}
+
+#[test]
 fn who_writes_itself_reopens_with_the_next_batch() {
     let (sinks, mut senders, writer) = start_each(Policy::Wait);
     let mut stats = EmitStats::default();
     say(&mut senders[0], &mut stats, 7);
     writer.reopen();
+    assert!(writer.is_reopened(), "nobody waits for their lines");
     senders[0].flush(&mut stats);
     assert_eq!(sinks.each_ref().map(MemorySink::reopened), [1, 0]);
     for mut sender in senders {
