@@ -46,16 +46,21 @@ impl ServiceManager {
         Ok(String::from_utf8(bytes[..length].to_vec()).expect("text"))
     }
 
-    /// The next message that is no sign of life and no status alone, and the number of signs of
-    /// life before it.
-    pub fn next_state(&self) -> (String, usize) {
-        let mut sign_count = 0;
+    /// Waits for a sign of life. Before it there is a status at most.
+    pub fn await_sign(&self) {
+        let mut message = self.next();
+        while message.starts_with("STATUS=") {
+            message = self.next();
+        }
+        assert_eq!(message, "WATCHDOG=1");
+    }
+
+    /// The next message that is neither a sign of life nor a status alone.
+    pub fn next_state(&self) -> String {
         loop {
             let message = self.next();
-            match message.as_str() {
-                "WATCHDOG=1" => sign_count += 1,
-                status if status.starts_with("STATUS=") => {}
-                _ => return (message, sign_count),
+            if message != "WATCHDOG=1" && !message.starts_with("STATUS=") {
+                return message;
             }
         }
     }
