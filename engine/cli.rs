@@ -2,8 +2,11 @@
 
 mod active;
 mod capture;
+pub mod commands;
+mod doctor;
 mod files;
 mod habits;
+mod help;
 #[cfg(test)]
 mod manual;
 mod sandbox;
@@ -46,11 +49,17 @@ use values::{
     disable_help_flag = true,
     disable_version_flag = true,
     allow_negative_numbers = true,
-    override_usage = USAGE,
-    after_help = AFTER_HELP,
-    after_long_help = AFTER_LONG_HELP
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    override_usage = help::USAGE,
+    after_help = help::AFTER_HELP,
+    after_long_help = help::AFTER_LONG_HELP
 )]
 pub struct Args {
+    /// A command, in place of a run.
+    #[command(subcommand)]
+    pub command: Option<commands::Command>,
+
     /// Capture on these interfaces (see -D), or on `any`
     ///
     /// Names, or the numbers of -D. Repeat the option, or separate interfaces with commas. `any`
@@ -335,7 +344,7 @@ pub struct Args {
     flows: Option<u32>,
 
     /// End connections idle for S seconds [default: 300]
-    #[arg(long, value_name = "S", help_heading = "Limits")]
+    #[arg(long, value_name = "S", help_heading = "Limits", hide_short_help = true)]
     #[arg(value_parser = number::<u64, 1, 604_800>)]
     idle_timeout_s: Option<u64>,
 
@@ -375,34 +384,6 @@ pub struct Args {
     version: Option<bool>,
 }
 
-const USAGE: &str = "\
-httplines -i eth0                 first lines of messages, live
-       httplines -i eth0 -o http.jsonl   a JSON line for every exchange
-       httplines -r trace.pcap [-o -]    the same from capture files";
-
-const AFTER_HELP: &str = "\
-Signals: INT and TERM stop cleanly, USR1 prints totals, HUP reopens the -o file.
-Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
-
-const AFTER_LONG_HELP: &str = "\
-Signals:
-  INT, TERM  stop cleanly: write what was captured, then print the totals; a reader that takes
-             nothing is given up after 5 s; again, a second or more later: end now
-  USR1       print the totals so far and continue
-  HUP        with -o FILE: reopen the file, after it was renamed; without: stop, as the terminal
-             was closed, unless the run was started with nohup
-
-Environment:
-  NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
-             set by a service manager, which is then notified: sd_notify(3)
-
-Exit codes:
-  0  success
-  1  failed while running: an input is cut off or gone, the output is full, lines were
-     still being lost at the end, or anything was lost with --fail-on-drop
-  2  wrong usage
-  3  no permission: a capability is missing, or a sandbox forbids capturing";
-
 impl Args {
     /// The arguments of this process.
     ///
@@ -414,6 +395,9 @@ impl Args {
             // If standard output is closed, nobody wants the help.
             let _ = Args::command().print_help();
             std::process::exit(0);
+        }
+        if args.command.is_some() {
+            return Ok(args);
         }
         if !args.words.is_empty() {
             return Err(habits::answer_to_words(&args.words));

@@ -53,6 +53,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
+    if let Some(command) = &args.command {
+        return command.run();
+    }
     if args.list {
         return list_interfaces();
     }

@@ -115,6 +115,31 @@ fn help_is_a_word_too() {
 }
 
 #[test]
+fn a_command_comes_first_and_has_options_of_its_own() {
+    let rows = [
+        row("-i lo doctor", 2, "doctor comes first, and its options behind it: see httplines doc"),
+        row("-q doctor -i lo", 2, "doctor comes first, and its options behind it"),
+        row("port 80 doctor", 2, "doctor comes first, and its options behind it"),
+        row("docter", 2, "\"docter\" is not an option; put -i before an interface"),
+        row("doctor lo", 2, "put -i before an interface: httplines doctor -i lo"),
+        row("doctor any", 2, "put -i before an interface: httplines doctor -i any"),
+        row("doctor port 80", 2, "\"port\" is not an option of doctor; httplines doctor --help li"),
+        row("doctor doctor", 2, "\"doctor\" is not an option of doctor"),
+        row("doctor --port 80", 2, "no option --port; httplines doctor --help lists the options"),
+        row("doctor -w x", 2, "no option -w; httplines doctor --help lists the options"),
+        row("doctor --interfaces lo", 2, "no option --interfaces; did you mean --interface?"),
+        row("doctor -i", 2, "--interface needs a value; see httplines doctor --help"),
+        row("doctor -o a -o b", 2, "--output was given more than once; give it once"),
+    ];
+    check_all(&rows, program);
+    for line in ["doctor --help", "doctor -h"] {
+        let output = run(program(), line, place().path());
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && help.contains("Usage: httplines doctor [-i"), "{help}");
+    }
+}
+
+#[test]
 fn a_capture_on_standard_input_needs_an_option() {
     let says = "add -r - to read the capture on standard input, or name an interface with -i";
     check_all(&[row("< good.pcap", 2, says), row("-o out.jsonl < good.pcap", 2, says)], program);

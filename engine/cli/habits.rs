@@ -1,6 +1,7 @@
 //! Answers to what people type who come from tcpdump, tshark, ngrep and Suricata: options that
 //! httplines does not have, and words without an option.
 
+use super::commands;
 use httplines::config::{ANY_INTERFACE, Network};
 use httplines::sys::interface::index_of;
 use std::fs::File;
@@ -137,6 +138,9 @@ pub fn is_input_on_stdin() -> bool {
 /// The sentence for words that belong to no option.
 pub fn answer_to_words(words: &[String]) -> String {
     let first = words.first().map(String::as_str).unwrap_or_default();
+    if let Some(answer) = commands::answer_to_late(words) {
+        return answer;
+    }
     let is_alone = words.len() == 1;
     if is_alone && (first == ANY_INTERFACE || index_of(first).is_some()) {
         return format!("{first:?} is not an option; put -i before an interface: -i {first}");

@@ -2,6 +2,7 @@
 
 use super::Args;
 use clap::CommandFactory;
+use clap_mangen::roff::{Roff, roman};
 use std::path::Path;
 
 /// The environment variable that makes the test write the page instead of comparing it.
@@ -11,10 +12,32 @@ fn page() -> Vec<u8> {
     let mut page = Vec::new();
     // Options that only --help-all shows are listed here, too.
     let command = Args::command().mut_args(|arg| arg.hide_short_help(false));
+    let commands = command.get_subcommands().map(section).collect::<String>();
     // Without a version: the page is committed, and a release must not make it stale.
-    let manual = clap_mangen::Man::new(command).source("httplines").date("");
+    let manual = clap_mangen::Man::new(command.clone()).source("httplines").date("");
     manual.render(&mut page).expect("memory takes it");
-    page
+    let page = String::from_utf8(page).expect("text");
+    page.replacen(".SH EXTRA", &format!("{commands}.SH EXTRA"), 1).into_bytes()
+}
+
+/// The section of a command: what it does, and its options.
+fn section(command: &clap::Command) -> String {
+    let name = format!("httplines {}", command.get_name()).to_uppercase();
+    let about = command.get_long_about().or(command.get_about()).unwrap_or_default().to_string();
+    let mut roff = Roff::new();
+    roff.control("SH", [&*name]);
+    for (place, paragraph) in about.split("\n\n").enumerate() {
+        if place > 0 {
+            roff.control("PP", []);
+        }
+        roff.text([roman(paragraph)]);
+    }
+    let mut options = Vec::new();
+    let manual = clap_mangen::Man::new(command.clone());
+    manual.render_options_section(&mut options).expect("memory takes it");
+    let options = String::from_utf8(options).expect("text");
+    let options = options.split_once("\n.TP\n").expect("it has options").1;
+    format!("{}.TP\n{options}", roff.to_roff())
 }
 
 #[test]
@@ -46,6 +69,27 @@ fn help_fits_a_screen() {
     let help = Args::command().term_width(80).render_help().to_string();
     assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
     assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+}
+
+#[test]
+fn every_command_is_told_where_help_is() {
+    let (help, long) = (Args::command().render_help(), Args::command().render_long_help());
+    let page = String::from_utf8(page()).expect("text");
+    let mut count = 0;
+    for command in Args::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(help.to_string().contains(&format!("httplines {name} ")), "--help lacks {name}");
+        assert!(long.to_string().contains(&format!("\n  {name} ")), "--help-all lacks {name}");
+        let heading = format!(".SH \"HTTPLINES {}\"", name.to_uppercase());
+        let section = page.split_once(&heading).unwrap_or_else(|| panic!("no {heading}")).1;
+        let section = section.split("\n.SH").next().unwrap_or_default().replace("\\-", "-");
+        for arg in command.get_arguments() {
+            let long = format!("--{}", arg.get_long().expect("it has a name"));
+            assert!(section.contains(&long), "the manual page lacks {long} of {name}");
+        }
+        count += 1;
+    }
+    assert!(count > 0);
 }
 
 /// README says that `--help-all` and the manual page list all options.

@@ -1,8 +1,8 @@
 //! Turns an error of clap into one sentence that says what to do.
 
-use super::{Args, habits};
+use super::{commands, habits};
+use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Error};
 use std::error::Error as _;
 
 /// The sentence for a parse error. If help or the version was requested (clap calls these errors,
@@ -29,14 +29,23 @@ pub fn sentence(error: &Error) -> String {
 
 fn unknown(error: &Error) -> String {
     let typed = text(error, ContextKind::InvalidArg).unwrap_or_default();
-    let answer = habits::answer_to_option(&typed).map(str::to_string).or_else(|| similar(&typed));
-    let answer = answer.unwrap_or_else(|| "httplines --help lists the options".to_string());
+    let command = commands::of_arguments();
+    let is_word = !typed.starts_with('-');
+    if let Some(name) = command.as_ref().map(clap::Command::get_name).filter(|_| is_word) {
+        return commands::answer_to_word(name, &typed);
+    }
+    let answer = match &command {
+        Some(_) => None,
+        None => habits::answer_to_option(&typed).map(str::to_string),
+    };
+    let answer = answer.or_else(|| similar(&typed));
+    let answer = answer.unwrap_or_else(|| format!("{} lists the options", commands::help()));
     format!("there is no option {typed}; {answer}")
 }
 
 /// The only long option that `typed` may be a slip or an abbreviation of.
 fn similar(typed: &str) -> Option<String> {
-    let command = Args::command();
+    let command = commands::of_arguments().unwrap_or_else(commands::program);
     let known = command.get_arguments().filter_map(|arg| arg.get_long());
     let known = known.map(|name| format!("--{name}"));
     let mut meant = known.filter(|known| habits::is_meant(typed, known));
@@ -48,7 +57,7 @@ fn invalid(error: &Error) -> String {
     let option = option(error);
     let value = text(error, ContextKind::InvalidValue).unwrap_or_default();
     if value.is_empty() {
-        return format!("{option} needs a value; see httplines --help");
+        return format!("{option} needs a value; see {}", commands::help());
     }
     if let Some(ContextValue::Strings(known)) = error.get(ContextKind::ValidValue) {
         return format!("{option} takes {}, not {value}", known.join(" or "));

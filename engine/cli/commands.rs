@@ -1,0 +1,61 @@
+//! Commands: words that stand first, and do something else than a run.
+
+use super::doctor::DoctorArgs;
+use clap::{CommandFactory, Subcommand};
+use httplines::config::ANY_INTERFACE;
+use httplines::sys::interface::index_of;
+use std::process::ExitCode;
+
+/// What is done in place of a run.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(hide = true)]
+    Doctor(DoctorArgs),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Doctor(args) => super::doctor::run(args),
+        }
+    }
+}
+
+/// The program's own options.
+pub fn program() -> clap::Command {
+    super::Args::command()
+}
+
+/// The command called `name`.
+pub fn named(name: &str) -> Option<clap::Command> {
+    program().find_subcommand(name).cloned()
+}
+
+/// The command that this process was started for.
+pub fn of_arguments() -> Option<clap::Command> {
+    std::env::args_os().nth(1).and_then(|word| named(word.to_str()?))
+}
+
+/// What prints the options that may be typed here.
+pub fn help() -> String {
+    match of_arguments() {
+        Some(command) => format!("httplines {} --help", command.get_name()),
+        None => "httplines --help".to_string(),
+    }
+}
+
+/// The answer to words of which one is a command that comes too late: `-i eth0 doctor`.
+pub fn answer_to_late(words: &[String]) -> Option<String> {
+    let name = words.iter().find(|word| named(word).is_some())?;
+    Some(format!("{name} comes first, and its options behind it: see httplines {name} --help"))
+}
+
+/// The answer to a word behind command `name` that belongs to no option: `doctor eth0`.
+pub fn answer_to_word(name: &str, word: &str) -> String {
+    if word == ANY_INTERFACE || index_of(word).is_some() {
+        let with = format!("httplines {name} -i {word}");
+        return format!("{word:?} is not an option; put -i before an interface: {with}");
+    }
+    format!("{word:?} is not an option of {name}; httplines {name} --help lists them")
+}
