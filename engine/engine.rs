@@ -22,6 +22,7 @@ use input::OpenInput;
 use notify::Notifier;
 use reporter::Reporter;
 use sandbox::Settled;
+pub use sandbox::{files_of, user_for};
 use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};

@@ -90,13 +90,8 @@ pub(super) fn is_output_passed(config: &Config) -> bool {
 pub(super) fn settle(config: &Config, inputs: &[PathBuf]) -> Result<Settled, SandboxError> {
     let Sandbox::On { user } = &config.sandbox else { return Ok(Settled::default()) };
     let mut settled = Settled { is_on: true, ..Settled::default() };
-    let paths = if is_output_passed(config) { Vec::new() } else { files_of(config) };
-    let wanted = user.as_deref().map(named).transpose()?;
-    let chosen = match (wanted, is_root()) {
-        (Some(user), _) => Some(user),
-        (None, true) => suitable(&paths, inputs),
-        (None, false) => None,
-    };
+    let paths = files_of(config);
+    let chosen = user_for(user.as_deref(), &paths, inputs)?;
     privileges::empty_bounding_set();
     match &chosen {
         Some(user) => become_user(user, &mut settled)?,
@@ -145,8 +140,28 @@ fn become_user(user: &User, settled: &mut Settled) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// The files that the run writes.
-fn files_of(config: &Config) -> Vec<PathBuf> {
+/// The user that a run becomes once its input is open, if it is to become one: `wanted`, as -Z
+/// names it, or else, as root, one that may write `paths` and read `inputs`.
+///
+/// # Errors
+/// There is no such user, or only root could become it.
+pub fn user_for(
+    wanted: Option<&str>,
+    paths: &[PathBuf],
+    inputs: &[PathBuf],
+) -> Result<Option<User>, SandboxError> {
+    match (wanted, is_root()) {
+        (Some(wanted), _) => named(wanted).map(Some),
+        (None, true) => Ok(suitable(paths, inputs)),
+        (None, false) => Ok(None),
+    }
+}
+
+/// The files that the run writes, apart from those with whose descriptors it was started.
+pub fn files_of(config: &Config) -> Vec<PathBuf> {
+    if is_output_passed(config) {
+        return Vec::new();
+    }
     let mut paths = output_paths(&config.emit, config.shard_count);
     if let Output::File(path) = &config.emit.output
         && config.has_statistics()

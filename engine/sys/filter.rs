@@ -36,6 +36,47 @@ const CONTROL_SAMPLE_MAX: usize = 28;
 const CONTROL_SHARE_MAX: usize = 32;
 const CONTROL_BYTES: usize = 36;
 
+/// Byte offsets in `struct connection` of `bpf/connection.h`.
+const CONNECTION_FLAGS: usize = 8;
+const CONNECTION_BYTES: usize = 12;
+const CONNECTION_SETTLED: usize = 16;
+const CONNECTION_BEGIN: usize = 32;
+/// Its flags HINT_LATE, and HINT_ISN_0 with HINT_ISN_1, of `bpf/shared.h`.
+const FLAG_LATE: u32 = 1 << 28;
+const FLAG_BOTH_ISNS: u32 = 1 << 29 | 1 << 30;
+
+/// How many of the connections that began, and on which data were sent, were seen in which
+/// directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// SYN and SYN-ACK were seen.
+    pub of_both_ends: u64,
+    /// Only one of them was seen, although data were sent: the other direction is missing here.
+    pub of_one_end: u64,
+}
+
+impl Handshakes {
+    /// Adds a connection by its value in the map of sessions, or of openings.
+    fn add(&mut self, value: &[u8], is_session: bool) {
+        let word = |at: usize| {
+            let bytes = value.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u32::from_ne_bytes)
+        };
+        let flags = word(CONNECTION_FLAGS);
+        let is_settled = word(CONNECTION_SETTLED) != 0 || word(CONNECTION_SETTLED + 4) != 0;
+        let has_data = is_session || is_settled || word(CONNECTION_BYTES) != 0;
+        // The flags end with the connection; where its messages begin is known from both numbers.
+        let is_of_both = flags & FLAG_BOTH_ISNS == FLAG_BOTH_ISNS || word(CONNECTION_BEGIN) != 0;
+        if flags & FLAG_LATE != 0 || !has_data {
+            return;
+        }
+        match is_of_both {
+            true => self.of_both_ends += 1,
+            false => self.of_one_end += 1,
+        }
+    }
+}
+
 /// Whether frames may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gate {
@@ -164,6 +205,21 @@ impl Filter {
         sum
     }
 
+    /// In which directions connections were seen that began since the filter was loaded, of those
+    /// that its maps still hold, and of at most `count_max` of each map. Each takes two bpf(2)
+    /// calls.
+    pub fn handshakes(&self, count_max: usize) -> io::Result<Handshakes> {
+        let mut found = Handshakes::default();
+        for (map, is_session) in [(&self.sessions, true), (&self.openings, false)] {
+            for key in map.keys().take(count_max) {
+                if let Some(value) = map.lookup(&key)? {
+                    found.add(&value, is_session);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The program, for attaching to sockets.
     pub fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
@@ -273,8 +329,41 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_was_seen_from_both_ends_if_both_numbers_were() {
+        assert_eq!(CONNECTION_FLAGS, offset_of!(types::connection, flags));
+        assert_eq!(CONNECTION_BYTES, CONNECTION_FLAGS + size_of::<u32>());
+        assert_eq!(CONNECTION_SETTLED, offset_of!(types::connection, settled));
+        assert_eq!(CONNECTION_BEGIN, offset_of!(types::connection, begin));
+        let seen = |flags: u32, bytes: u32, begin: u32, is_session: bool| {
+            let mut value = vec![0; size_of::<types::connection>()];
+            for (at, word) in
+                [(CONNECTION_FLAGS, flags), (CONNECTION_BYTES, bytes), (CONNECTION_BEGIN, begin)]
+            {
+                value[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+            }
+            let mut found = Handshakes::default();
+            found.add(&value, is_session);
+            (found.of_both_ends, found.of_one_end)
+        };
+        let one = 1 << 29;
+        assert_eq!(seen(FLAG_BOTH_ISNS, 0, 0, true), (1, 0));
+        assert_eq!(seen(one, 0, 0, true), (0, 1));
+        assert_eq!(seen(0, 0, 7, true), (1, 0), "it has ended");
+        assert_eq!(seen(FLAG_BOTH_ISNS | FLAG_LATE, 0, 0, true), (0, 0), "it was joined late");
+        assert_eq!(seen(one, 0, 0, false), (0, 0), "nobody answers, and there are no data");
+        assert_eq!(seen(one, 5, 0, false), (0, 1));
+        assert_eq!(seen(FLAG_BOTH_ISNS, 5, 0, false), (1, 0));
+        let mut found = Handshakes::default();
+        found.add(&[0; 3], true);
+        assert_eq!(found.of_one_end, 1, "what cannot be read is 0, and no panic");
+    }
+
+    #[test]
     fn words_mean_the_same_on_both_sides() {
         super::super::assert_shared(&[
+            "#define HINT_LATE (1u << 28)",
+            "#define HINT_ISN_0 (1u << 29)",
+            "#define HINT_ISN_1 (1u << 30)",
             "#define GATE_OPEN 1",
             "#define MODE_HTTP 0",
             "#define MODE_OFF 1",

@@ -25,8 +25,17 @@ const RTM_GETSTATS: u16 = 94;
 const IFLA_STATS_LINK_64: u16 = 1;
 const FILTER_LINK_64: u32 = 1;
 /// Positions in `struct rtnl_link_stats64`, in words of 64 bits.
+const RX_PACKETS: usize = 0;
+const TX_PACKETS: usize = 1;
+const RX_ERRORS: usize = 4;
 const RX_DROPPED: usize = 6;
+const RX_LENGTH_ERRORS: usize = 10;
+const RX_OVER_ERRORS: usize = 11;
+const RX_FIFO_ERRORS: usize = 14;
 const RX_MISSED_ERRORS: usize = 15;
+/// Attributes of linux/if_link.h that libc does not define: Linux 5.19 and 6.3.
+const IFLA_GRO_MAX_SIZE: u16 = 58;
+const IFLA_GRO_IPV4_MAX_SIZE: u16 = 64;
 
 /// `struct nlmsghdr`, `struct ifinfomsg`, `struct if_stats_msg` and `struct nlattr` in bytes.
 const HEADER_BYTES: usize = 16;
@@ -71,6 +80,46 @@ pub struct InterfaceCounters {
     pub rx_missed: u64,
 }
 
+/// An interface, and what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceDetails {
+    /// Its name, number and state.
+    pub interface: Interface,
+    /// The kind of a virtual device, such as `veth` or `vlan`.
+    pub kind: Option<String>,
+    /// The largest packet that it sends, without the link's header.
+    pub mtu_bytes: u32,
+    /// The interface below it, or the other end of a veth pair, by its index. If
+    /// `is_link_elsewhere`, it is in another network namespace.
+    pub link: Option<u32>,
+    /// `link` is in another network namespace.
+    pub is_link_elsewhere: bool,
+    /// The bridge, bond or team that it is a port of, by its index.
+    pub master: Option<u32>,
+    /// The longest packet that GRO makes (`gro_max_size`, for IPv4 `gro_ipv4_max_size`), where the
+    /// kernel tells: more than 64 KiB with BIG TCP.
+    pub gro_bytes_max: Option<u32>,
+}
+
+/// The frames of an interface since it was created: `struct rtnl_link_stats64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceStatistics {
+    /// Frames received (`rx_packets`).
+    pub rx_frames: u64,
+    /// Frames sent (`tx_packets`).
+    pub tx_frames: u64,
+    /// Damaged frames that were received (`rx_errors`), with the two kinds below.
+    pub rx_errors: u64,
+    /// Of these, frames of a wrong length, as those longer than the NIC takes (`rx_length_errors`,
+    /// `rx_over_errors`).
+    pub rx_length_errors: u64,
+    /// Frames dropped by the driver, by a full backlog, or because no protocol took them
+    /// (`rx_dropped`).
+    pub rx_dropped: u64,
+    /// Frames dropped because the NIC's buffers were full (`rx_missed_errors`, `rx_fifo_errors`).
+    pub rx_missed: u64,
+}
+
 /// Asks the kernel about interfaces, and is told when one changes.
 #[derive(Debug)]
 pub struct Interfaces {
@@ -108,12 +157,28 @@ impl Interfaces {
         })
     }
 
+    /// All interfaces with their details, in the kernel's order.
+    pub fn list_details(&mut self) -> io::Result<Vec<InterfaceDetails>> {
+        self.ask(libc::RTM_GETLINK, 0, &[0; LINK_BYTES], |kind, message| match kind {
+            libc::RTM_NEWLINK => details_of(message),
+            _ => None,
+        })
+    }
+
+    /// The frames of interface `ifindex` so far. ENODEV: it is gone.
+    pub fn statistics(&mut self, ifindex: u32) -> io::Result<InterfaceStatistics> {
+        let request = statistics_request(ifindex);
+        let found = self.ask(RTM_GETSTATS, ifindex, &request, |kind, message| match kind {
+            RTM_NEWSTATS => statistics_of(message),
+            _ => None,
+        })?;
+        found.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
     /// The counters of interface `ifindex`, or of all interfaces if it is 0, by ascending index.
     /// ENODEV: it is gone.
     pub fn counters(&mut self, ifindex: u32) -> io::Result<Vec<InterfaceCounters>> {
-        let mut request = [0; STATS_BYTES];
-        request[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-        request[8..].copy_from_slice(&FILTER_LINK_64.to_ne_bytes());
+        let request = statistics_request(ifindex);
         let mut found = self.ask(RTM_GETSTATS, ifindex, &request, |kind, message| match kind {
             RTM_NEWSTATS => counters_of(message),
             _ => None,
@@ -316,17 +381,64 @@ fn text_of(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     value.split(|byte| *byte == 0).next()
 }
 
-/// The counters in a `RTM_NEWSTATS` message.
-fn counters_of(message: &[u8]) -> Option<InterfaceCounters> {
-    let ifindex = word(message, 4)?;
+/// The interface that a `RTM_NEWLINK` message describes, with its details.
+fn details_of(message: &[u8]) -> Option<InterfaceDetails> {
+    let interface = link_of(message)?;
+    let bytes = message.get(LINK_BYTES..)?;
+    let number = |wanted: u16| {
+        let (_, value) = attributes(bytes).find(|(kind, _)| *kind == wanted)?;
+        word(value, 0)
+    };
+    let info = attributes(bytes).find(|(kind, _)| *kind == libc::IFLA_LINKINFO);
+    let kind = info.and_then(|(_, info)| text_of(info, libc::IFLA_INFO_KIND));
+    Some(InterfaceDetails {
+        // An interface that is its own lower one, or has 0, has none.
+        link: number(libc::IFLA_LINK).filter(|link| ![0, interface.ifindex].contains(link)),
+        interface,
+        kind: kind.map(|kind| String::from_utf8_lossy(kind).into_owned()),
+        mtu_bytes: number(libc::IFLA_MTU)?,
+        is_link_elsewhere: number(libc::IFLA_LINK_NETNSID).is_some(),
+        master: number(libc::IFLA_MASTER),
+        gro_bytes_max: number(IFLA_GRO_MAX_SIZE).max(number(IFLA_GRO_IPV4_MAX_SIZE)),
+    })
+}
+
+/// The body of a request for the counters of interface `ifindex`, or of all if it is 0.
+fn statistics_request(ifindex: u32) -> [u8; STATS_BYTES] {
+    let mut request = [0; STATS_BYTES];
+    request[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    request[8..].copy_from_slice(&FILTER_LINK_64.to_ne_bytes());
+    request
+}
+
+/// The words of `struct rtnl_link_stats64` in a `RTM_NEWSTATS` message.
+fn statistics_words(message: &[u8]) -> Option<impl Fn(usize) -> Option<u64>> {
     let mut attributes = attributes(message.get(STATS_BYTES..)?);
     let (_, counters) = attributes.find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
-    let counter = |index: usize| {
+    Some(move |index: usize| {
         let bytes = counters.get(index * 8..index * 8 + 8)?;
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))
-    };
+    })
+}
+
+/// The counters in a `RTM_NEWSTATS` message.
+fn counters_of(message: &[u8]) -> Option<InterfaceCounters> {
+    let (ifindex, counter) = (word(message, 4)?, statistics_words(message)?);
     let (rx_dropped, rx_missed) = (counter(RX_DROPPED)?, counter(RX_MISSED_ERRORS)?);
     Some(InterfaceCounters { ifindex, rx_dropped, rx_missed })
+}
+
+/// The frames in a `RTM_NEWSTATS` message.
+fn statistics_of(message: &[u8]) -> Option<InterfaceStatistics> {
+    let counter = statistics_words(message)?;
+    Some(InterfaceStatistics {
+        rx_frames: counter(RX_PACKETS)?,
+        tx_frames: counter(TX_PACKETS)?,
+        rx_errors: counter(RX_ERRORS)?,
+        rx_length_errors: counter(RX_LENGTH_ERRORS)?.saturating_add(counter(RX_OVER_ERRORS)?),
+        rx_dropped: counter(RX_DROPPED)?,
+        rx_missed: counter(RX_MISSED_ERRORS)?.saturating_add(counter(RX_FIFO_ERRORS)?),
+    })
 }
 
 /// The 32 bits at byte `at`.

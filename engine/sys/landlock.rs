@@ -1,6 +1,8 @@
 //! Landlock, landlock(7): which files this thread, and those that it starts, may open.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::ptr;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
@@ -38,6 +40,21 @@ impl Enforced {
                 Some("Landlock is switched off (lsm= of the kernel): the mode of files decides")
             }
         }
+    }
+}
+
+/// What the kernel would enforce.
+pub fn available() -> Enforced {
+    /// LANDLOCK_CREATE_RULESET_VERSION of linux/landlock.h.
+    const VERSION: libc::c_uint = 1;
+    let none = ptr::null::<libc::c_void>();
+    // SAFETY: without a ruleset the call only returns the version.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+    match (version, io::Error::last_os_error().raw_os_error()) {
+        (..=0, Some(libc::EOPNOTSUPP)) => Enforced::SwitchedOff,
+        (..=0, _) => Enforced::Nothing,
+        (version, _) if version >= WANTED as libc::c_long => Enforced::All,
+        (version, _) => Enforced::Version(version as i32),
     }
 }
 

@@ -36,6 +36,11 @@ pub fn allow_descriptors(needed_count: u64) -> Result<(), DescriptorShortage> {
     Err(DescriptorShortage { needed_count, limit_count: limit_count.max(soft_count) })
 }
 
+/// The number of descriptors that this process may have, if it raises its soft limit.
+pub fn descriptor_count_max() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// The number of open descriptors.
 pub fn open_count() -> u64 {
     // The directory itself takes one while it is read: it is counted, too.

@@ -13,6 +13,8 @@
 //! - [`counters`]: the names of the filter's counters.
 //! - [`flow_hints`]: what user space reports to the filter about connections; mapped memory, too.
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
+//! - [`ethtool`]: what a driver says of its NIC.
+//! - [`clock`]: whether the machine's clock is right.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
 //! - [`landlock`]: which files this process may still open.
 //! - [`memory`]: how much memory is available.
@@ -39,7 +41,11 @@ use std::io;
 #[cfg(feature = "live")]
 pub mod affinity;
 #[cfg(feature = "live")]
+pub mod clock;
+#[cfg(feature = "live")]
 pub mod counters;
+#[cfg(feature = "live")]
+pub mod ethtool;
 #[cfg(feature = "live")]
 pub mod fanout;
 pub mod file_map;

@@ -44,6 +44,15 @@ pub fn seal(work: Work, packet_descriptors: u32) -> Result<(), SealError> {
     }
 }
 
+/// Whether a process may be sealed here: the kernel has filters that answer with an error.
+pub fn is_available() -> bool {
+    let answer = libc::SECCOMP_RET_ERRNO;
+    let (operation, none) = (libc::SECCOMP_GET_ACTION_AVAIL, 0);
+    // SAFETY: the call reads the number, which lives through it, and changes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, operation, none, &raw const answer) };
+    result == 0
+}
+
 /// The filter.
 fn program(work: Work, packet_descriptors: u32) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::new();

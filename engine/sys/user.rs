@@ -136,7 +136,7 @@ fn may_access(path: &Path, access: Access) -> bool {
 }
 
 /// Whether this thread's user may write the file at `path` and its directory, or create it there.
-fn may_write(path: &Path) -> bool {
+pub fn may_write(path: &Path) -> bool {
     let may = may_access;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let is_in_directory =

@@ -9,7 +9,7 @@ use super::shed::Shedding;
 use super::totals::{InterfaceState, InterfaceTotals, LiveTotals, RingTotals};
 use crate::ids::{FlowHashKey, Share};
 use crate::sys::fanout::Fanout;
-use crate::sys::filter::{Filter, Gate};
+use crate::sys::filter::{Filter, Gate, Handshakes};
 use crate::sys::interface::{Interface, Interfaces};
 use crate::sys::packet_socket::PacketSocket;
 use crate::sys::ring::RingWatch;
@@ -120,6 +120,12 @@ impl LiveControl {
     /// arrives within about two retire timeouts.
     pub fn shut_gate(&self) {
         self.filter.gate(Gate::Shut);
+    }
+
+    /// In which directions connections were seen that began since the capture was opened: see
+    /// [`Filter::handshakes`].
+    pub fn handshakes(&self, count_max: usize) -> io::Result<Handshakes> {
+        self.filter.handshakes(count_max)
     }
 
     /// The names of the interfaces, if the last call of [`LiveControl::totals`] found that all are
