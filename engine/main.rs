@@ -38,7 +38,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    stderr::start(args.quiet);
+    // What the engine would warn of, doctor tells in its rows.
+    if args.command.is_none() {
+        stderr::start(args.quiet);
+    }
     match run(&args) {
         Ok(code) => code,
         Err(error) => {

@@ -75,6 +75,11 @@ pub use totals::{InterfaceState, InterfaceTotals, LiveTotals, RingTotals, ShedTo
 pub struct LiveCapture;
 
 impl LiveCapture {
+    /// The limit on open files that a run of this process needs, `RLIMIT_NOFILE`.
+    pub fn descriptor_count(shard_count: u16, interface_count: usize) -> u64 {
+        u64::from(lowest_of_run(shard_count)) + u64::from(shard_count) * interface_count as u64
+    }
+
     /// Loads the filter and opens a ring for every shard on every one of `interfaces` (`any` is all
     /// of them), with the gate shut. The sources are in the order of the shards; `names` learns the
     /// interfaces' names. Raises this process's soft limit on open files if that is too low.
@@ -87,10 +92,9 @@ impl LiveCapture {
         shard_count: u16,
         names: &IfaceNames,
     ) -> Result<(LiveControl, Vec<LiveSource>), LiveOpenError> {
-        let lowest = lowest_descriptor(limits::open_count() + other_descriptor_count(shard_count));
-        let socket_count = u64::from(shard_count) * interfaces.len() as u64;
-        limits::allow_descriptors(u64::from(lowest) + socket_count)
-            .map_err(LiveOpenError::Descriptors)?;
+        let lowest = lowest_of_run(shard_count);
+        let needed_count = LiveCapture::descriptor_count(shard_count, interfaces.len());
+        limits::allow_descriptors(needed_count).map_err(LiveOpenError::Descriptors)?;
         let mut links = Interfaces::open().map_err(LiveOpenError::Interfaces)?;
         let (present, found) = find_all(&mut links, interfaces, config.is_waiting)?;
         let slow_start = SlowStart::begin("loading the filter into the kernel");
@@ -107,6 +111,7 @@ impl LiveCapture {
         let (filter, fanout) = thread::scope(|scope| {
             rings.begin(scope);
             let programs = load_programs(config, decode, shard_count)?;
+            let socket_count = usize::from(shard_count) * found.len();
             slow_start
                 .step(format!("opening {socket_count} rings of {} MiB", ring_bytes(config) >> 20));
             rings.open_rest();
@@ -156,6 +161,11 @@ fn load_programs(
     let datagram_count = datagram_count(decode.fragmented_count_max, shard_count);
     let fanout = is_ours.then(|| Fanout::load(&filter, datagram_count)).transpose();
     Ok((filter, fanout.map_err(LiveOpenError::from_filter)?))
+}
+
+/// The lowest descriptor for packet sockets of a run of this process.
+fn lowest_of_run(shard_count: u16) -> u32 {
+    lowest_descriptor(limits::open_count() + other_descriptor_count(shard_count))
 }
 
 /// The descriptors that a run needs besides its packet sockets: each shard may have a file with an

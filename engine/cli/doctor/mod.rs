@@ -1,16 +1,44 @@
 //! `httplines doctor`: what this machine allows, and what to change.
+//!
+//! Each group of checks is a file: `gather` asks the kernel, and `judge` is a pure function from
+//! what was found to rows.
 
+mod interface;
+mod kernel;
+mod machine;
+mod memory;
+mod output;
+mod rights;
+mod row;
+mod traffic;
+mod window;
+
+use super::{stderr, values};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
-use std::path::PathBuf;
+use httplines::config::ANY_INTERFACE;
+use httplines::sys::interface::{InterfaceDetails, Interfaces};
+use row::{Row, Verdict};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use window::{Counted, Watched};
+
+/// Columns of lines that go to no terminal, and the least and the most of a terminal.
+const COLUMNS_DEFAULT: usize = 100;
+const COLUMNS_MIN: usize = 60;
+const COLUMNS_MAX: usize = 120;
+
+/// Exit code if something is wrong.
+const EXIT_WRONG: u8 = 1;
 
 /// Say what this machine allows, and what to change
 ///
-/// Each check is a line: its name, then ok, note or wrong, and what was found. Under it stands what
-/// to type. Nothing is changed. No privilege is needed; what cannot be seen without one is said.
-/// docs/troubleshooting.md has a section for each check. Exit codes: 0, 1 something is wrong, 2
-/// wrong usage.
+/// Each check is a line: ok, note or wrong, the name of the check, and what was found. Below it
+/// stands what to type. Nothing is changed and nothing is written; for 3 s the kernel's filter
+/// counts frames, without reading them. No privilege is needed; what cannot be seen without one is
+/// said. docs/troubleshooting.md has a section for each check. Exit codes: 0, 1 something is wrong,
+/// 2 wrong usage.
 #[derive(Debug, Args)]
 #[command(
     disable_help_flag = true,
@@ -19,7 +47,7 @@ use std::process::ExitCode;
     max_term_width = 100
 )]
 pub struct DoctorArgs {
-    /// Also check these interfaces, and the traffic on them for 3 s
+    /// Also check these interfaces, and the traffic on them
     #[arg(short = 'i', long = "interface", value_name = "IFACES", help_heading = "Options")]
     #[arg(value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',')]
     interfaces: Vec<String>,
@@ -39,6 +67,168 @@ pub struct DoctorArgs {
 
 /// Makes the checks, and prints a line for each.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let _ = (&args.interfaces, &args.output, &args.user);
-    Ok(ExitCode::SUCCESS)
+    let present = Interfaces::open().and_then(|mut links| links.list_details());
+    let present = present.unwrap_or_default();
+    let names = names_of(&args.interfaces);
+    let rights = rights::gather();
+    let mut rows = kernel::judge(&kernel::gather());
+    rows.extend(rights::judge(&rights));
+    rows.push(memory::judge(&memory::gather(names.len())));
+    let watched: Vec<Watched> = names.iter().filter_map(|name| watch(name, &present)).collect();
+    let (counted, before, new) = {
+        announce();
+        window::count(&watched, rights.may_capture())
+    };
+    rows.extend(interfaces(&names, &present, &watched, &counted));
+    for (it, counted) in watched.iter().zip(&counted) {
+        rows.extend(traffic::judge(&it.name, counted));
+    }
+    let setting = |name: &str| number_in(&format!("/proc/sys/net/core/{name}"));
+    let (budget, length) = (setting("netdev_budget"), setting("netdev_max_backlog"));
+    rows.push(traffic::backlog(before, new, budget, length));
+    rows.extend(outputs(args));
+    rows.extend(machine::judge(&machine::gather(&present, names.len())));
+    print(&rows)?;
+    let is_wrong = rows.iter().any(|row| row.verdict == Verdict::Wrong);
+    Ok(if is_wrong { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS })
+}
+
+/// The interfaces that are named, once each.
+fn names_of(given: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for name in given.iter().map(|name| values::interface(name)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The interface called `name`, if there is one.
+fn watch(name: &str, present: &[InterfaceDetails]) -> Option<Watched> {
+    if name == ANY_INTERFACE {
+        return Some(Watched { name: name.to_string(), ifindex: 0, is_up: true });
+    }
+    let found = present.iter().find(|it| it.interface.name == name)?;
+    let (ifindex, is_up) = (found.interface.ifindex, found.interface.is_up);
+    Some(Watched { name: name.to_string(), ifindex, is_up })
+}
+
+/// The rows of the interfaces.
+fn interfaces(
+    names: &[String],
+    present: &[InterfaceDetails],
+    watched: &[Watched],
+    counted: &[Counted],
+) -> Vec<Row> {
+    if names.is_empty() {
+        return vec![interface::list(present)];
+    }
+    let mut rows = Vec::new();
+    let is_any = names.iter().any(|name| name == ANY_INTERFACE);
+    let mut captured = Vec::new();
+    for name in names.iter().filter(|name| *name != ANY_INTERFACE) {
+        let counted = watched.iter().zip(counted).find(|(it, _)| it.name == *name);
+        let details = present.iter().find(|it| it.interface.name == *name);
+        match details.zip(counted) {
+            Some((details, (_, counted))) => {
+                captured.push(details);
+                rows.extend(interface::judge(&interface::gather(details), counted));
+            }
+            None => rows.push(interface::missing(name, present)),
+        }
+    }
+    if is_any {
+        rows.push(interface::any(present));
+        captured = present.iter().collect();
+    }
+    rows.push(interface::stacked(&captured, is_any));
+    rows
+}
+
+/// The rows about the output and its user, as far as these are named.
+fn outputs(args: &DoctorArgs) -> Vec<Row> {
+    let path = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    if path.is_none() && args.user.is_none() {
+        return Vec::new();
+    }
+    let writer = output::gather_writer(path, args.user.as_deref());
+    let mut rows: Vec<Row> =
+        path.map(|path| output::judge(&output::gather(path), &writer)).into_iter().collect();
+    // A directory that is not there has its row.
+    if rows.iter().all(|row| row.verdict != Verdict::Wrong) || args.user.is_some() {
+        rows.push(output::judge_writer(&writer));
+    }
+    rows
+}
+
+/// Says why nothing is printed yet, to who waits for it.
+fn announce() {
+    if std::io::stderr().is_terminal() {
+        let seconds = window::WINDOW.as_secs();
+        stderr::say(format_args!("httplines: counting for {seconds} s ...\n"));
+    }
+}
+
+fn print(rows: &[Row]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    let columns = match rustix::termios::tcgetwinsize(&stdout) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col).clamp(COLUMNS_MIN, COLUMNS_MAX),
+        _ => COLUMNS_DEFAULT,
+    };
+    let shown: Vec<Row> = rows.iter().map(visible).collect();
+    let lines = row::render(&shown, columns, is_terminal && !is_plain);
+    match stdout.write_all(lines.as_bytes()) {
+        // A reader that closed the pipe has seen enough; that is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            anyhow::bail!("cannot write standard output: {}", error.kind())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The row without characters that a terminal would obey, as names may have them.
+fn visible(row: &Row) -> Row {
+    let shown = |text: &String| stderr::visible(text.clone()).replace('\n', "\\n");
+    Row {
+        finding: shown(&row.finding),
+        advice: row.advice.iter().map(shown).collect(),
+        ..row.clone()
+    }
+}
+
+/// The number in a file of /proc, if it is there.
+fn number_in(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// An error number in the system's words.
+fn words(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row::{Check, Row, Verdict};
+
+    /// Asserts that the row of `check` has this verdict, and says `what` in its finding or in its
+    /// advice.
+    pub fn said(rows: &[Row], check: Check, verdict: Verdict, what: &str) {
+        let row = rows.iter().find(|row| row.check == check).expect("the check has a row");
+        let text = format!("{}\n{}", row.finding, row.advice.join("\n"));
+        assert_eq!(row.verdict, verdict, "{text}");
+        assert!(text.contains(what), "it should say {what:?}: {text}");
+    }
+
+    #[test]
+    fn names_that_a_terminal_would_obey_are_escaped() {
+        let row = Row::ok(Check::Link, "e\u{1b}[2J\nth0").advise("\u{9b}");
+        let shown = super::visible(&row);
+        assert_eq!(shown.finding, r"e\u{1b}[2J\nth0");
+        assert_eq!(shown.advice, [r"\u{9b}"]);
+    }
 }

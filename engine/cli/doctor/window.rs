@@ -1,0 +1,257 @@
+//! What happens in three seconds: the frames of each interface by the filter, what is lost, and
+//! which CPUs are interrupted.
+
+use httplines::capture::live::{LiveCapture, LiveControl, LiveOpenError, LiveSource};
+use httplines::config::{CaptureConfig, DecodeConfig};
+use httplines::ids::IfaceNames;
+use httplines::sys::counters::FilterCounters;
+use httplines::sys::filter::Handshakes;
+use httplines::sys::interface::{InterfaceStatistics, Interfaces};
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How long is counted.
+pub const WINDOW: Duration = Duration::from_secs(3);
+
+/// Nothing reads the ring, so it is small; what it drops was counted.
+const RING_BLOCKS: u32 = 8;
+/// So many connections are told apart by the filter in the window.
+const CONNECTION_COUNT_MAX: u32 = 1 << 14;
+
+/// What the filter saw on an interface.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// It was not tried: the interface cannot deliver frames.
+    Nothing,
+    /// A privilege is missing, as this sentence says.
+    NotAllowed(String),
+    /// It failed, as this sentence says.
+    Failed(String),
+    /// Frames by reason, and the directions of connections.
+    Frames {
+        /// Frames by reason.
+        counters: Box<FilterCounters>,
+        /// Connections that began.
+        handshakes: Handshakes,
+    },
+}
+
+/// What was counted on an interface.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Before the window, since the interface was made.
+    pub before: InterfaceStatistics,
+    /// In the window.
+    pub new: InterfaceStatistics,
+    /// Interrupts in the window, by CPU, if it has some.
+    pub interrupts: Option<Vec<u64>>,
+    /// What the filter saw.
+    pub seen: Seen,
+}
+
+impl Counted {
+    /// Nothing.
+    #[cfg(test)]
+    pub fn none() -> Counted {
+        Counted {
+            before: InterfaceStatistics::default(),
+            new: InterfaceStatistics::default(),
+            interrupts: None,
+            seen: Seen::Nothing,
+        }
+    }
+
+    /// Frames that the kernel drops if no other protocol takes them.
+    pub fn unclaimed(&self) -> u64 {
+        match &self.seen {
+            Seen::Frames { counters, .. } => counters.unclaimed,
+            _ => 0,
+        }
+    }
+}
+
+/// The backlogs of all CPUs: /proc/net/softnet_stat, proc(5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Frames that found a backlog full.
+    pub dropped: u64,
+    /// Times that a CPU had to stop although frames were left.
+    pub squeezed: u64,
+}
+
+impl Backlog {
+    fn now() -> Backlog {
+        Backlog::of(&fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default())
+    }
+
+    fn of(text: &str) -> Backlog {
+        let sum = |column: usize| {
+            let value =
+                |line: &str| u64::from_str_radix(line.split_whitespace().nth(column)?, 16).ok();
+            text.lines().filter_map(value).sum()
+        };
+        Backlog { dropped: sum(1), squeezed: sum(2) }
+    }
+}
+
+/// An interface to be watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Its name, or `any`.
+    pub name: String,
+    /// Its index; 0 for `any`.
+    pub ifindex: u32,
+    /// It is up, or `any`.
+    pub is_up: bool,
+}
+
+/// Counts for [`WINDOW`]: on each of `watched`, and the backlogs before and in the window.
+pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, Backlog) {
+    let mut links = Interfaces::open().ok();
+    let mut statistics = |it: &Watched| {
+        let found = links.as_mut().filter(|_| it.ifindex != 0)?.statistics(it.ifindex);
+        found.ok()
+    };
+    let opened: Vec<_> = watched.iter().map(|it| open(it, may_capture)).collect();
+    let before: Vec<_> = watched.iter().map(|it| statistics(it).unwrap_or_default()).collect();
+    let (interrupts, backlog) = (read_interrupts(), Backlog::now());
+    opened.iter().flatten().for_each(|(control, _)| control.open_gate());
+    sleep(WINDOW);
+    opened.iter().flatten().for_each(|(control, _)| control.shut_gate());
+    let backlog_after = Backlog::now();
+    let interrupts_after = read_interrupts();
+    let mut counted = Vec::new();
+    for ((it, before), opened) in watched.iter().zip(before).zip(opened) {
+        let after = statistics(it).unwrap_or(before);
+        let lines = lines_of(&it.name);
+        let of = |text: &str| interrupts_by_cpu(text, &it.name, &lines);
+        let new = of(&interrupts_after).zip(of(&interrupts)).map(|(after, before)| {
+            after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect()
+        });
+        counted.push(Counted {
+            before,
+            new: difference(&after, &before),
+            interrupts: new,
+            seen: match opened {
+                Ok((control, _sources)) => seen(control),
+                Err(seen) => seen,
+            },
+        });
+    }
+    let new = Backlog {
+        dropped: backlog_after.dropped.saturating_sub(backlog.dropped),
+        squeezed: backlog_after.squeezed.saturating_sub(backlog.squeezed),
+    };
+    (counted, backlog, new)
+}
+
+/// Opens a capture whose frames nobody reads.
+fn open(it: &Watched, may_capture: bool) -> Result<(LiveControl, Vec<LiveSource>), Seen> {
+    if !it.is_up {
+        return Err(Seen::Nothing);
+    }
+    if !may_capture {
+        return Err(Seen::NotAllowed("CAP_NET_RAW and CAP_BPF".into()));
+    }
+    let config = CaptureConfig {
+        block_count: RING_BLOCKS,
+        session_count_max: CONNECTION_COUNT_MAX,
+        opening_count_max: CONNECTION_COUNT_MAX,
+        ..CaptureConfig::default()
+    };
+    let names = IfaceNames::default();
+    let interfaces = [it.name.clone()];
+    let opened = LiveCapture::open(&config, &DecodeConfig::default(), &interfaces, 1, &names);
+    opened.map_err(|error: LiveOpenError| match error.is_permission() {
+        true => Seen::NotAllowed(error.to_string()),
+        false => Seen::Failed(error.to_string()),
+    })
+}
+
+fn seen(mut control: LiveControl) -> Seen {
+    // After the gate is shut, no connection changes any more.
+    let handshakes = control.handshakes(CONNECTION_COUNT_MAX as usize).unwrap_or_default();
+    match control.counts() {
+        Ok(totals) => Seen::Frames { counters: Box::new(totals.filter.clone()), handshakes },
+        Err(error) => Seen::Failed(format!("cannot read the filter's counters: {error}")),
+    }
+}
+
+fn difference(after: &InterfaceStatistics, before: &InterfaceStatistics) -> InterfaceStatistics {
+    let new = |of: fn(&InterfaceStatistics) -> u64| of(after).saturating_sub(of(before));
+    InterfaceStatistics {
+        rx_frames: new(|it| it.rx_frames),
+        tx_frames: new(|it| it.tx_frames),
+        rx_errors: new(|it| it.rx_errors),
+        rx_length_errors: new(|it| it.rx_length_errors),
+        rx_dropped: new(|it| it.rx_dropped),
+        rx_missed: new(|it| it.rx_missed),
+    }
+}
+
+fn read_interrupts() -> String {
+    fs::read_to_string("/proc/interrupts").unwrap_or_default()
+}
+
+/// The numbers of the interrupts of interface `name`: those of its device, or, as for virtio, of
+/// the device above it.
+fn lines_of(name: &str) -> Vec<String> {
+    let numbers = |place: &str| {
+        let entries = fs::read_dir(format!("/sys/class/net/{name}/{place}")).ok()?;
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        (!names.is_empty()).then_some(names)
+    };
+    let found = numbers("device/msi_irqs").or_else(|| numbers("device/../msi_irqs"));
+    found.unwrap_or_default()
+}
+
+/// The interrupts so far, by CPU, of the lines with these numbers, or else of those that name the
+/// interface. `None`: there are no such lines.
+fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<u64>> {
+    let mut lines = text.lines();
+    let cpu_count = lines.next()?.split_whitespace().count();
+    let mut sums: Option<Vec<u64>> = None;
+    for line in lines {
+        let Some((number, rest)) = line.split_once(':') else { continue };
+        let is_named = || {
+            let words = rest.split(|c: char| c.is_whitespace() || c == '-' || c == '@');
+            words.into_iter().any(|word| word == name)
+        };
+        let is_ours = match numbers {
+            [] => is_named(),
+            numbers => numbers.iter().any(|it| it == number.trim()),
+        };
+        if is_ours {
+            let sums = sums.get_or_insert_with(|| vec![0; cpu_count]);
+            let counts = rest.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backlogs_are_columns_in_hexadecimal() {
+        let text = "00000100 0000000a 00000003 00000000\n00000200 00000010 00000001 00000000\n";
+        assert_eq!(Backlog::of(text), Backlog { dropped: 26, squeezed: 4 });
+        assert_eq!(Backlog::of(""), Backlog::default());
+    }
+
+    #[test]
+    fn interrupts_are_found_by_number_or_by_name() {
+        let text = "           CPU0       CPU1\n  24:  5  0  PCI-MSI 0-edge  virtio1-config\n  \
+                    25:  7  100  PCI-MSI 1-edge  virtio1-input.0\n 26:  1  2  PCI-MSI 2-edge  \
+                    eth0-TxRx-0\nNMI:  9  9  Non-maskable interrupts\n";
+        let numbers = ["24".to_string(), "25".to_string()];
+        assert_eq!(interrupts_by_cpu(text, "eth0", &numbers), Some(vec![12, 100]));
+        assert_eq!(interrupts_by_cpu(text, "eth0", &[]), Some(vec![1, 2]));
+        assert_eq!(interrupts_by_cpu(text, "eth1", &[]), None);
+        assert_eq!(interrupts_by_cpu("", "eth1", &[]), None);
+    }
+}
