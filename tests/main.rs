@@ -24,6 +24,7 @@ mod decode;
 mod devices;
 mod differential;
 mod docs;
+mod doctor;
 mod elide;
 mod examples;
 mod fanout;

@@ -33,8 +33,10 @@ const RX_LENGTH_ERRORS: usize = 10;
 const RX_OVER_ERRORS: usize = 11;
 const RX_FIFO_ERRORS: usize = 14;
 const RX_MISSED_ERRORS: usize = 15;
-/// Attributes of linux/if_link.h that libc does not define: Linux 5.19 and 6.3.
+/// Attributes of linux/if_link.h that libc does not define, from Linux 4.6, 5.19 and 6.3 on.
+const IFLA_GSO_MAX_SIZE: u16 = 41;
 const IFLA_GRO_MAX_SIZE: u16 = 58;
+const IFLA_GSO_IPV4_MAX_SIZE: u16 = 63;
 const IFLA_GRO_IPV4_MAX_SIZE: u16 = 64;
 
 /// `struct nlmsghdr`, `struct ifinfomsg`, `struct if_stats_msg` and `struct nlattr` in bytes.
@@ -99,6 +101,9 @@ pub struct InterfaceDetails {
     /// The longest packet that GRO makes (`gro_max_size`, for IPv4 `gro_ipv4_max_size`), where the
     /// kernel tells: more than 64 KiB with BIG TCP.
     pub gro_bytes_max: Option<u32>,
+    /// The longest packet that it is given to send (`gso_max_size`, for IPv4 `gso_ipv4_max_size`),
+    /// where the kernel tells. The NIC, or the last driver, cuts it to the MTU.
+    pub gso_bytes_max: Option<u32>,
 }
 
 /// The frames of an interface since it was created: `struct rtnl_link_stats64`.
@@ -400,6 +405,7 @@ fn details_of(message: &[u8]) -> Option<InterfaceDetails> {
         is_link_elsewhere: number(libc::IFLA_LINK_NETNSID).is_some(),
         master: number(libc::IFLA_MASTER),
         gro_bytes_max: number(IFLA_GRO_MAX_SIZE).max(number(IFLA_GRO_IPV4_MAX_SIZE)),
+        gso_bytes_max: number(IFLA_GSO_MAX_SIZE).max(number(IFLA_GSO_IPV4_MAX_SIZE)),
     })
 }
 
@@ -506,6 +512,48 @@ mod tests {
         let mut of_bridge = message;
         of_bridge[0] = libc::AF_BRIDGE as u8;
         assert_eq!(link_of(&of_bridge), None);
+    }
+
+    #[test]
+    fn details_are_read_where_they_are_told() {
+        let message = link(7, libc::IFF_UP, b"veth7\0");
+        let details = details_of(&message).expect("it is whole");
+        assert_eq!((details.mtu_bytes, details.link, details.kind), (1500, None, None));
+        let more: Vec<u8> = [
+            (libc::IFLA_LINK, 3),
+            (libc::IFLA_LINK_NETNSID, 0),
+            (libc::IFLA_MASTER, 5),
+            (IFLA_GRO_MAX_SIZE, 65_536),
+            (IFLA_GRO_IPV4_MAX_SIZE, 200_000),
+            (IFLA_GSO_MAX_SIZE, 70_000),
+        ]
+        .iter()
+        .flat_map(|(kind, value): &(u16, u32)| attribute(*kind, &value.to_ne_bytes()))
+        .chain(attribute(libc::IFLA_LINKINFO, &attribute(libc::IFLA_INFO_KIND, b"veth\0")))
+        .collect();
+        let details = details_of(&[message, more].concat()).expect("it is whole");
+        assert_eq!((details.link, details.is_link_elsewhere), (Some(3), true));
+        assert_eq!((details.master, details.kind.as_deref()), (Some(5), Some("veth")));
+        assert_eq!(details.gro_bytes_max, Some(200_000));
+        assert_eq!(details.gso_bytes_max, Some(70_000));
+    }
+
+    #[test]
+    fn frames_are_counted_by_the_words_of_the_kernel() {
+        let words: Vec<u8> = (100..124u64).flat_map(u64::to_ne_bytes).collect();
+        let mut message = vec![0; STATS_BYTES];
+        message[4..8].copy_from_slice(&7u32.to_ne_bytes());
+        message.extend_from_slice(&attribute(IFLA_STATS_LINK_64, &words));
+        let expected = InterfaceStatistics {
+            rx_frames: 100,
+            tx_frames: 101,
+            rx_errors: 104,
+            rx_length_errors: 110 + 111,
+            rx_dropped: 106,
+            rx_missed: 115 + 114,
+        };
+        assert_eq!(statistics_of(&message), Some(expected));
+        assert_eq!(statistics_of(&message[..message.len() - 1]), None);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use std::path::Path;
 /// an address and the headers' alignment, less than 200 bytes).
 const BLOCK_OVERHEAD_BYTES: u32 = 256;
 
+/// The longest packet that GRO and TSO make, where the kernel does not tell: before BIG TCP.
+const SUPERPACKET_BYTES: u32 = 65_536;
+
 /// Rings of a NIC with more entries hold a burst.
 const RING_ENTRIES_ENOUGH: u32 = 1024;
 
@@ -121,8 +124,10 @@ fn link(facts: &Facts) -> Row {
 fn frame_size(facts: &Facts) -> Row {
     let (name, block_bytes) = (&facts.details.interface.name, facts.block_bytes);
     let block_kib = block_bytes >> 10;
-    let gro_bytes = if facts.is_gro_on { facts.details.gro_bytes_max.unwrap_or(65_536) } else { 0 };
-    let bytes_max = gro_bytes.max(facts.details.mtu_bytes);
+    let of = |limit: Option<u32>| limit.unwrap_or(SUPERPACKET_BYTES);
+    let gro_bytes = if facts.is_gro_on { of(facts.details.gro_bytes_max) } else { 0 };
+    // What the host sends is captured before the NIC cuts it.
+    let bytes_max = gro_bytes.max(of(facts.details.gso_bytes_max)).max(facts.details.mtu_bytes);
     if bytes_max > block_bytes - BLOCK_OVERHEAD_BYTES {
         let fitting_kib = (bytes_max + BLOCK_OVERHEAD_BYTES).next_power_of_two() >> 10;
         return Row::wrong(
@@ -133,12 +138,9 @@ fn frame_size(facts: &Facts) -> Row {
         )
         .advise(format!("httplines -i {name} --block-kib {fitting_kib} ..."));
     }
-    let merges = match facts.is_gro_on {
-        true => "merged by GRO, ",
-        false => "",
-    };
+    let gro = if facts.is_gro_on { "on" } else { "off" };
     let finding = format!(
-        "{name}: up to {bytes_max} bytes, {merges}which fit into blocks of {block_kib} KiB"
+        "{name}: up to {bytes_max} bytes (GRO is {gro}), which fit into blocks of {block_kib} KiB"
     );
     match facts.is_lro_on {
         true => Row::note(
@@ -208,7 +210,9 @@ fn queues(facts: &Facts) -> Row {
         return Row::ok(Check::Queues, format!("{name}: none to set"));
     };
     let finding = format!("{name}: {count} of at most {count_max}");
-    if count == 1 && count_max > 1 && facts.cpu_count > 1 {
+    // Frames of a virtual device arrive on the CPU of who sends them.
+    let is_spread = !facts.is_hardware || count > 1;
+    if !is_spread && count_max > 1 && facts.cpu_count > 1 {
         let wanted = u64::from(count_max).min(facts.cpu_count);
         return Row::note(Check::Queues, format!("{finding}: one CPU receives all frames"))
             .advise(format!("sudo ethtool -L {name} combined {wanted}"));

@@ -110,7 +110,8 @@ fn watch(name: &str, present: &[InterfaceDetails]) -> Option<Watched> {
         return Some(Watched { name: name.to_string(), ifindex: 0, is_up: true });
     }
     let found = present.iter().find(|it| it.interface.name == name)?;
-    let (ifindex, is_up) = (found.interface.ifindex, found.interface.is_up);
+    let (ifindex, is_up) =
+        (found.interface.ifindex, found.interface.is_up && found.interface.has_carrier);
     Some(Watched { name: name.to_string(), ifindex, is_up })
 }
 

@@ -31,6 +31,8 @@ pub struct Facts {
     directory: PathBuf,
     is_directory_there: bool,
     is_directory: bool,
+    /// It is a device, a FIFO or a socket.
+    is_special: bool,
     /// The type of the file system, and its free and total space in MiB.
     file_system: Option<(u64, u64, u64)>,
 }
@@ -68,6 +70,7 @@ pub fn gather(path: &Path) -> Facts {
     Facts {
         is_directory_there: directory.is_dir(),
         is_directory: path.is_dir(),
+        is_special: fs::metadata(path).is_ok_and(|it| !it.is_dir() && !it.is_file()),
         path: path.to_path_buf(),
         directory,
         file_system,
@@ -112,6 +115,9 @@ pub fn judge(facts: &Facts, writer: &Writer) -> Row {
     if facts.is_directory {
         return Row::wrong(Check::Output, format!("{path} is a directory"))
             .advise(format!("name a file in it: -o {}", facts.path.join("http.jsonl").display()));
+    }
+    if facts.is_special {
+        return Row::ok(Check::Output, format!("{path} is a device, a FIFO or a socket"));
     }
     let Some((kind, free_mib, total_mib)) = facts.file_system else {
         return Row::note(Check::Output, format!("{directory}: its file system does not tell"));
@@ -203,6 +209,7 @@ mod tests {
             directory: "/var/log/httplines".into(),
             is_directory_there: true,
             is_directory: false,
+            is_special: false,
             file_system: Some((EXT4, 50_000, 100_000)),
         }
     }
@@ -226,6 +233,7 @@ mod tests {
         let absent = Facts { is_directory_there: false, ..facts() };
         let install = "sudo install -d -o httplines -m 750 /var/log/httplines";
         said(&row(absent), Check::Output, Wrong, install);
+        said(&row(Facts { is_special: true, ..facts() }), Check::Output, Fine, "a FIFO");
         said(&row(Facts { is_directory: true, ..facts() }), Check::Output, Wrong, "name a file");
         let of = |kind, free, total| Facts { file_system: Some((kind, free, total)), ..facts() };
         said(&row(of(EXT4, 0, 100)), Check::Output, Wrong, "full");

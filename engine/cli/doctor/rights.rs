@@ -123,6 +123,9 @@ fn in_user_namespace(check: Check) -> Row {
 
 fn perfmon(facts: &Facts) -> Row {
     match facts.is_trusted {
+        true if facts.is_in_user_namespace => {
+            Row::note(Check::Perfmon, "only that of a user namespace: it has no effect")
+        }
         true => Row::ok(Check::Perfmon, "in effect: the verifier needs no guards"),
         false => to_gain(
             facts,
@@ -203,6 +206,7 @@ mod tests {
         let facts = Facts { is_in_user_namespace: true, ..good() };
         said(&judge(&facts), Check::NetRaw, Ok, "can be opened");
         said(&judge(&facts), Check::Bpf, Wrong, "outside of the user namespace");
+        said(&judge(&facts), Check::Perfmon, Note, "no effect");
         let facts = Facts { socket_errno: Some(libc::EPERM), ..facts };
         said(&judge(&facts), Check::NetRaw, Wrong, "rootless container");
     }

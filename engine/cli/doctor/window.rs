@@ -102,7 +102,7 @@ pub struct Watched {
     pub name: String,
     /// Its index; 0 for `any`.
     pub ifindex: u32,
-    /// It is up, or `any`.
+    /// It is up and has a carrier, or is `any`.
     pub is_up: bool,
 }
 

@@ -24,6 +24,7 @@ fn details(name: &str, ifindex: u32) -> InterfaceDetails {
         is_link_elsewhere: false,
         master: None,
         gro_bytes_max: Some(65_536),
+        gso_bytes_max: None,
     }
 }
 
@@ -101,7 +102,9 @@ fn frames_longer_than_a_block_are_cut() {
     said(&rows(&facts), Check::FrameSize, Wrong, "httplines -i eth0 --block-kib 512");
     facts.is_gro_on = false;
     facts.is_lro_on = false;
-    said(&rows(&facts), Check::FrameSize, Ok, "up to 1500 bytes, which fit");
+    said(&rows(&facts), Check::FrameSize, Ok, "up to 65536 bytes (GRO is off), which fit");
+    facts.details.gso_bytes_max = Some(400_000);
+    said(&rows(&facts), Check::FrameSize, Wrong, "400000 bytes are cut");
 }
 
 #[test]
@@ -145,6 +148,8 @@ fn one_queue_is_noted_and_symmetry_is_told() {
     said(&rows(&one), Check::Queues, Note, "sudo ethtool -L eth0 combined 4");
     let only = Facts { queues: Some(Queues { count: 1, count_max: 1 }), ..good() };
     said(&rows(&only), Check::Queues, Ok, "1 of at most 1");
+    let virtual_one = Facts { is_hardware: false, ..one };
+    said(&rows(&virtual_one), Check::Queues, Ok, "1 of at most 8");
     let other = Facts { is_hash_symmetric: Some(false), ..good() };
     said(&rows(&other), Check::Queues, Ok, "only --fanout cpu and --fanout queue need");
     said(&rows(&good()), Check::Queues, Ok, "4 of at most 8, symmetric");
