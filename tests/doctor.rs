@@ -131,6 +131,7 @@ fn a_closed_pipe_is_no_error_and_a_full_device_is_one() {
 /// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use super::*;
+    use std::net::UdpSocket;
     use std::os::unix::fs::PermissionsExt;
     use std::process::Child;
 
@@ -244,10 +245,10 @@ mod root {
     fn frames_longer_than_the_mtu_are_wrong() {
         let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         client.ip("link set veth0 mtu 9000");
-        let injector = client.run(|| Injector::new("veth0"));
-        let mut frame = http(1).frames(0, 0)[0].bytes.clone();
-        frame.resize(4000, 0);
-        let told = told_of_traffic(&server, |_| injector.send(&frame));
+        let socket = client.run(|| UdpSocket::bind("10.0.0.9:0").expect("it is our address"));
+        let told = told_of_traffic(&server, |_| {
+            socket.send_to(&[0; 4000], "10.0.0.1:9").expect("UDP does not hear of a drop");
+        });
         told.said("NIC losses", "wrong", "longer than its MTU 1500");
         told.said("NIC losses", "wrong", "sudo ip link set veth1 mtu 9000");
     }
