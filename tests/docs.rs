@@ -17,7 +17,9 @@ const SERVICE: &str = include_str!("../docs/service.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
-const PAGES: [(&str, &str); 9] = [
+const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
+const TUNING: &str = include_str!("../docs/tuning.md");
+const PAGES: [(&str, &str); 11] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
@@ -27,6 +29,8 @@ const PAGES: [(&str, &str); 9] = [
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/exactness.md", EXACTNESS),
     ("docs/performance.md", PERFORMANCE),
+    ("docs/troubleshooting.md", TROUBLESHOOTING),
+    ("docs/tuning.md", TUNING),
 ];
 
 fn schema() -> serde_json::Value {

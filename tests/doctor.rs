@@ -1,5 +1,5 @@
-//! `httplines doctor`: what it says of this machine, of interfaces of a namespace, and of traffic on
-//! them.
+//! `httplines doctor`: what it says of this machine, of the interfaces of a namespace, and of traffic
+//! on them.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

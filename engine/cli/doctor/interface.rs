@@ -255,35 +255,45 @@ fn interrupts(facts: &Facts, counted: &Counted) -> Row {
 /// The row about interfaces on top of each other, of which both are captured on. `wanted` are the
 /// captured ones, or all if `is_any`.
 pub fn stacked(wanted: &[&InterfaceDetails], is_any: bool) -> Row {
-    let below = |upper: &InterfaceDetails| {
-        // The link of a veth is its other end.
-        let is_on = upper.kind.as_deref() != Some("veth") && !upper.is_link_elsewhere;
-        let link = upper.link.filter(|_| is_on)?;
-        wanted.iter().find(|it| it.interface.ifindex == link).copied()
+    let up: Vec<_> = wanted.iter().copied().filter(|it| it.interface.is_up).collect();
+    let find =
+        |ifindex: Option<u32>| up.iter().copied().find(|it| Some(it.interface.ifindex) == ifindex);
+    let is_of = |it: &InterfaceDetails, kinds: &[&str]| {
+        it.kind.as_deref().is_some_and(|kind| kinds.contains(&kind))
     };
-    let is_up = |it: &InterfaceDetails| it.interface.is_up;
-    for upper in wanted.iter().filter(|it| is_up(it)) {
-        let Some(lower) = below(upper) else { continue };
-        let (upper_name, lower_name) = (&upper.interface.name, &lower.interface.name);
-        let finding =
-            format!("{upper_name} is on {lower_name}, and both are captured: packets come twice");
-        let advice = format!("httplines -i {lower_name} ..., or --ignore-vlan");
-        // With `any` nobody asked for both.
-        return match (upper.kind.as_deref(), is_any) {
-            (Some("vlan"), false) => Row::wrong(Check::Stacked, finding).advise(advice),
-            _ => Row::note(Check::Stacked, finding).advise(advice),
-        };
+    let pairs = up.iter().copied().filter_map(|upper| {
+        let link = upper.link.filter(|_| !upper.is_link_elsewhere);
+        // A port of a bridge or a bond is below it.
+        let pair = find(link).map(|lower| (upper, lower));
+        pair.or_else(|| find(upper.master).map(|master| (master, upper)))
+    });
+    let (mut twice, mut once) = (None, None);
+    for (upper, lower) in pairs {
+        let kind = if is_of(upper, &["vlan"]) { &mut twice } else { &mut once };
+        kind.get_or_insert((upper, lower));
     }
-    for port in wanted.iter().filter(|it| is_up(it)) {
-        let master = wanted.iter().find(|it| Some(it.interface.ifindex) == port.master);
-        if let Some(master) = master {
-            let (port, master) = (&port.interface.name, &master.interface.name);
-            return Row::note(
-                Check::Stacked,
-                format!("{port} is a port of {master}, and both are captured: packets come twice"),
-            )
-            .advise(format!("httplines -i {master} ..."));
-        }
+    let names = |(upper, lower): (&InterfaceDetails, &InterfaceDetails)| {
+        (upper.interface.name.clone(), lower.interface.name.clone())
+    };
+    if let Some((upper, lower)) = twice.map(names) {
+        let finding = format!("{upper} is on {lower}: with both, each exchange has two lines");
+        let advice = format!("httplines -i {lower} ..., or --ignore-vlan");
+        // With `any` nobody asked for both.
+        let row = if is_any { Row::note } else { Row::wrong };
+        return row(Check::Stacked, finding).advise(advice);
+    }
+    if let Some(upper) = up.iter().find(|it| is_of(it, &["vxlan", "geneve"]) && up.len() > 1) {
+        let name = &upper.interface.name;
+        let finding = format!(
+            "{name}: exchanges have two lines if the tunnel runs over another of the interfaces"
+        );
+        return Row::note(Check::Stacked, finding).advise(format!("httplines -i {name} ..."));
+    }
+    if let Some((upper, lower)) = once.map(names) {
+        let finding = format!(
+            "{upper} is on {lower}: with both, each packet is captured twice, at twice the cost"
+        );
+        return Row::note(Check::Stacked, finding).advise(format!("httplines -i {upper} ..."));
     }
     Row::ok(Check::Stacked, "no interface is captured together with one below it")
 }

@@ -14,15 +14,15 @@ const FREE_PERCENT_MIN: u64 = 5;
 
 /// File systems of linux/magic.h about which there is something to say.
 const FILE_SYSTEMS: [(u64, &str, &str); 7] = [
-    (0x6969, "NFS", NO_RENAME),
-    (0xff53_4d42, "CIFS", NO_RENAME),
-    (0xfe53_4d42, "SMB", NO_RENAME),
-    (0x4d44, "FAT", "files end at 4 GiB, and have no owners"),
-    (0x6573_5546, "FUSE", NO_RENAME),
+    (0x6969, "NFS", NETWORK),
+    (0xff53_4d42, "CIFS", NETWORK),
+    (0xfe53_4d42, "SMB", NETWORK),
+    (0x6573_5546, "FUSE", "lines are lost while the program behind it stalls"),
+    (0x4d44, "FAT", "a file ends at 4 GiB, and has no owner"),
     (0x0102_1994, "tmpfs", "it is memory, and gone after a reboot"),
-    (0x794c_7630, "overlayfs", "of a container, it is gone with the container"),
+    (0x794c_7630, "overlayfs", "in a container, it is gone with the container"),
 ];
-const NO_RENAME: &str = "-C and -G need renames that overwrite nothing, which it may lack";
+const NETWORK: &str = "lines are lost while the network or the server stalls";
 
 /// What was found about the output.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ pub fn judge(facts: &Facts, writer: &Writer) -> Row {
         let owner = writer.wanted.clone().unwrap_or_else(|| "httplines".into());
         let owner = owner.split(':').next().unwrap_or_default().to_string();
         return Row::wrong(Check::Output, format!("there is no directory {directory}"))
-            .advise(format!("sudo install -d -o {owner} -m 750 {directory}"));
+            .advise(format!("sudo install -d -m 750 -o {owner} {directory}"));
     }
     if facts.is_directory {
         return Row::wrong(Check::Output, format!("{path} is a directory"))
@@ -231,7 +231,7 @@ mod tests {
         let row = |facts: Facts| [judge(&facts, &writer())];
         said(&row(facts()), Check::Output, Fine, "48 GiB are free, 50%");
         let absent = Facts { is_directory_there: false, ..facts() };
-        let install = "sudo install -d -o httplines -m 750 /var/log/httplines";
+        let install = "sudo install -d -m 750 -o httplines /var/log/httplines";
         said(&row(absent), Check::Output, Wrong, install);
         said(&row(Facts { is_special: true, ..facts() }), Check::Output, Fine, "a FIFO");
         said(&row(Facts { is_directory: true, ..facts() }), Check::Output, Wrong, "name a file");
@@ -240,7 +240,7 @@ mod tests {
         said(&row(of(EXT4, 500, 100_000)), Check::Output, Note, "--keep-free 5%");
         said(&row(of(EXT4, 2000, 100_000)), Check::Output, Note, "2000 MiB");
         said(&row(of(EXT4, 200_000, 100_000_000)), Check::Output, Fine, "195 GiB");
-        said(&row(of(0x6969, 50_000, 100_000)), Check::Output, Note, "NFS: -C and -G");
+        said(&row(of(0x6969, 50_000, 100_000)), Check::Output, Note, "NFS: lines are lost");
         said(&row(of(0x0102_1994, 50_000, 100_000)), Check::Output, Note, "gone after a reboot");
         said(&row(Facts { file_system: None, ..facts() }), Check::Output, Note, "does not tell");
     }

@@ -176,8 +176,14 @@ fn interfaces_on_top_of_each_other_are_captured_twice() {
     said(&[stacked(&[&vlan], false)], Check::Stacked, Ok, "no interface");
     let bridge = details("br0", 4);
     let port = InterfaceDetails { master: Some(4), ..details("eth1", 5) };
-    said(&[stacked(&[&bridge, &port], false)], Check::Stacked, Note, "eth1 is a port of br0");
+    said(&[stacked(&[&bridge, &port], false)], Check::Stacked, Note, "br0 is on eth1: with both");
     let mut peer = InterfaceDetails { link: Some(2), ..details("veth0", 6) };
     peer.kind = Some("veth".into());
+    said(&[stacked(&[&eth0, &peer], false)], Check::Stacked, Note, "captured twice");
+    peer.is_link_elsewhere = true;
     said(&[stacked(&[&eth0, &peer], false)], Check::Stacked, Ok, "no interface");
+    let mut vxlan = details("vxlan0", 7);
+    vxlan.kind = Some("vxlan".into());
+    said(&[stacked(&[&eth0, &vxlan], true)], Check::Stacked, Note, "vxlan0: exchanges have two");
+    said(&[stacked(&[&vxlan], false)], Check::Stacked, Ok, "no interface");
 }
