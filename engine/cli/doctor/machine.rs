@@ -31,7 +31,7 @@ pub fn gather(present: &[InterfaceDetails], interface_count: usize) -> Facts {
     let shard_count = affinity::allowed_cpus().len().clamp(1, 1024) as u16;
     let variable = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_container = CONTAINER_FILES.iter().any(|path| Path::new(path).exists())
-        || CONTAINER_VARIABLES.iter().any(|name| variable(name));
+        || CONTAINER_VARIABLES.iter().any(variable);
     Facts {
         clock: clock::state().ok(),
         needed_count: LiveCapture::descriptor_count(shard_count, interface_count.max(1)),

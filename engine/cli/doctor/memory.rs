@@ -20,7 +20,7 @@ pub struct Facts {
 pub fn gather(interface_count: usize) -> Facts {
     let config = CaptureConfig::default();
     Facts {
-        ring_mib: u64::from(config.block_bytes) * u64::from(config.block_count) >> 20,
+        ring_mib: (u64::from(config.block_bytes) * u64::from(config.block_count)) >> 20,
         shard_count: affinity::allowed_cpus().len().clamp(1, 1024) as u64,
         interface_count: interface_count.max(1) as u64,
         available_mib: memory::available_bytes().map(|bytes| bytes >> 20),

@@ -66,14 +66,13 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
     }
     let share = |part: u64| percent(part, offered);
     if kinds.http > 0 {
-        let (http, tls) = (share(kinds.http), share(kinds.tls));
-        let begun = grouped(counters.sessions_made);
-        return Row::ok(
-            Check::Traffic,
-            format!(
-                "{name}: {count} frames in 3 s, {http}% HTTP ({begun} connections), {tls}% TLS"
-            ),
-        );
+        let tls = match share(kinds.tls) {
+            0 => String::new(),
+            tls => format!(", {tls}% TLS"),
+        };
+        let http = share(kinds.http);
+        let finding = format!("{name}: {count} frames in 3 s, {http}% HTTP{tls}");
+        return Row::ok(Check::Traffic, finding);
     }
     if kinds.tls > 0 {
         let tls = share(kinds.tls);
@@ -81,9 +80,7 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
             Check::Traffic,
             format!("{name}: {count} frames in 3 s, {tls}% TLS and no HTTP: it cannot be read"),
         )
-        .advise(
-            "capture behind the proxy that decrypts it: on its host, lo or its inner interface",
-        );
+        .advise("capture behind the proxy that decrypts it: lo, or the inner interface");
     }
     if kinds.opaque > 0 {
         let opaque = share(kinds.opaque);
@@ -188,7 +185,7 @@ mod tests {
     #[test]
     fn what_was_seen_decides_whether_there_will_be_lines() {
         let http = frames(&[(Reason::Session, 80), (Reason::Tls, 20)], 2, 0);
-        said(&http, Check::Traffic, Ok, "eth0: 100 frames in 3 s, 80% HTTP");
+        said(&http, Check::Traffic, Ok, "eth0: 100 frames in 3 s, 80% HTTP, 20% TLS");
         let tls = frames(&[(Reason::Tls, 90), (Reason::Opening, 10)], 2, 0);
         said(&tls, Check::Traffic, Wrong, "90% TLS and no HTTP");
         said(&tls, Check::Traffic, Wrong, "behind the proxy");

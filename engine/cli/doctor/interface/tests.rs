@@ -139,6 +139,10 @@ fn losses_are_told_by_their_cause() {
     let mut veth = good();
     veth.details.kind = Some("veth".into());
     let rows = judge(&veth, &Counted { new: dropped, ..Counted::none() });
+    said(&rows, Check::Losses, Note, "no protocol took them");
+    let (counters, handshakes) = (Box::default(), Handshakes::default());
+    let seen = Seen::Frames { counters, handshakes };
+    let rows = judge(&veth, &Counted { new: dropped, seen, ..Counted::none() });
     said(&rows, Check::Losses, Wrong, "longer than its MTU");
 }
 
