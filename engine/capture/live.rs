@@ -8,7 +8,6 @@ use std::io;
 use std::iter::repeat_n;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Frame, FrameSource, LinkType, Lookahead, Polled, SourceError, VlanTag, here};
@@ -61,7 +60,7 @@ const DESCRIPTOR_COUNT: u64 = 40;
 /// How often a start that waits for an interface looks, if the kernel tells nothing.
 const LINK_WAIT_MS: u32 = 1000;
 
-use rings::{OPEN, OpenRing, Rings, ring_bytes};
+use rings::{OPEN, OpenRing, ring_bytes};
 use slow_start::SlowStart;
 
 pub use control::LiveControl;
@@ -103,21 +102,13 @@ impl LiveCapture {
         PacketSocket::open()
             .map_err(|source| LiveOpenError::from_socket(OPEN, "any interface", source))?;
         warn_of_slow_start();
+        let (filter, fanout) = load_programs(config, decode, shard_count)?;
         check_memory(config, shard_count, found.len(), memory::available_bytes())?;
+        let ring_count = usize::from(shard_count) * found.len();
+        slow_start.step(format!("opening {ring_count} rings of {} MiB", ring_bytes(config) >> 20));
         let ring_names =
             found.iter().flat_map(|(name, _)| repeat_n(name.as_str(), shard_count.into()));
-        let rings = Rings::new(config, lowest, ring_names);
-        // The verifier takes about as long as the rings do.
-        let (filter, fanout) = thread::scope(|scope| {
-            rings.begin(scope);
-            let programs = load_programs(config, decode, shard_count)?;
-            let socket_count = usize::from(shard_count) * found.len();
-            slow_start
-                .step(format!("opening {socket_count} rings of {} MiB", ring_bytes(config) >> 20));
-            rings.open_rest();
-            Ok(programs)
-        })?;
-        let mut open_rings = rings.finish()?.into_iter();
+        let mut open_rings = rings::open_all(config, lowest, ring_names)?.into_iter();
         let mut watched = Vec::with_capacity(found.len());
         let mut rings: Vec<Vec<ShardRing>> = (0..shard_count).map(|_| Vec::new()).collect();
         for (name, ifindex) in found {

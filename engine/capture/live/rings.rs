@@ -8,7 +8,7 @@ use crate::sys::packet_socket::{PacketSocket, RingSize};
 use crate::sys::ring::Ring;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, Scope};
+use std::thread;
 
 /// The step of opening a socket.
 pub(super) const OPEN: &str = "open a packet socket";
@@ -21,9 +21,31 @@ pub(super) fn ring_bytes(config: &CaptureConfig) -> u64 {
 /// A socket that is not bound yet, and its ring.
 pub(super) type OpenRing = (PacketSocket, Ring);
 
+/// Opens a socket and a ring for each of `interfaces`, on as many threads as there are CPUs that this
+/// process may use; on this one alone, where no other can be started.
+pub(super) fn open_all<'a>(
+    config: &CaptureConfig,
+    lowest: u32,
+    interfaces: impl Iterator<Item = &'a str>,
+) -> Result<Vec<OpenRing>, LiveOpenError> {
+    let waiting: VecDeque<&str> = interfaces.collect();
+    let other_count = waiting.len().min(affinity::allowed_cpus().len()).saturating_sub(1);
+    let opened = Vec::with_capacity(waiting.len());
+    let rings = Rings { config, lowest, state: Mutex::new(State { waiting, opened, error: None }) };
+    thread::scope(|scope| {
+        for _ in 0..other_count {
+            let thread = thread::Builder::new().name("rings".into());
+            let _ = thread.spawn_scoped(scope, || rings.open_waiting());
+        }
+        rings.open_waiting();
+    });
+    let state = rings.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.error.map_or(Ok(state.opened), Err)
+}
+
 /// The rings of a capture, which are opened in any order.
 #[derive(Debug)]
-pub(super) struct Rings<'a> {
+struct Rings<'a> {
     config: &'a CaptureConfig,
     /// The lowest descriptor of a socket.
     lowest: u32,
@@ -39,29 +61,8 @@ struct State<'a> {
 }
 
 impl<'a> Rings<'a> {
-    /// One ring for each of `interfaces`. None is open yet.
-    pub(super) fn new(
-        config: &'a CaptureConfig,
-        lowest: u32,
-        interfaces: impl Iterator<Item = &'a str>,
-    ) -> Rings<'a> {
-        let waiting: VecDeque<&str> = interfaces.collect();
-        let opened = Vec::with_capacity(waiting.len());
-        Rings { config, lowest, state: Mutex::new(State { waiting, opened, error: None }) }
-    }
-
-    /// Begins to open the rings on other threads, which end with `scope`: one for each CPU that
-    /// this process may use. Where none can be started, [`open_rest`](Rings::open_rest) opens all.
-    pub(super) fn begin<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        let ring_count = self.state(|state| state.waiting.len());
-        for _ in 0..ring_count.min(affinity::allowed_cpus().len()) {
-            let thread = Builder::new().name("rings".into());
-            let _ = thread.spawn_scoped(scope, || self.open_rest());
-        }
-    }
-
     /// Opens rings until none is left that nobody has begun to open, or one could not be opened.
-    pub(super) fn open_rest(&self) {
+    fn open_waiting(&self) {
         while let Some(interface) = self.state(|state| state.waiting.pop_front()) {
             match self.open(interface) {
                 Ok(ring) => self.state(|state| state.opened.push(ring)),
@@ -71,12 +72,6 @@ impl<'a> Rings<'a> {
                 }),
             };
         }
-    }
-
-    /// The rings, once all threads have ended, or the first error.
-    pub(super) fn finish(self) -> Result<Vec<OpenRing>, LiveOpenError> {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        state.error.map_or(Ok(state.opened), Err)
     }
 
     fn state<T>(&self, change: impl FnOnce(&mut State<'a>) -> T) -> T {
