@@ -36,6 +36,11 @@ impl ThreadClock {
     }
 }
 
+/// The CPU time of this process so far: that of all its threads.
+pub fn of_process() -> Duration {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
+}
+
 /// The CPU time of the calling thread so far.
 pub fn own() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
