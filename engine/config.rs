@@ -429,7 +429,8 @@ pub enum ConfigError {
     AnyAndOthers,
     /// [`WatchConfig::metrics`] without [`Input::Live`].
     #[error(
-        "--metrics is for capturing with -i; a file is read once, and then the run is over: leave it out"
+        "--metrics is for capturing with -i; a file is read once, and then the run is over: leave \
+             it out"
     )]
     MetricsOfFile,
     /// [`Config::shard_count`] is zero.

@@ -178,3 +178,90 @@ fn health(snapshot: &Snapshot) -> Answer {
     let names = names.join(", ");
     Answer::unavailable(format!("shard{plural} {names} did not poll within {seconds} s"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sandbox::Layers;
+    use super::*;
+    use crate::observe::ShardState;
+    use crate::output::WriterGauges;
+    use crate::totals::Totals;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
+
+    fn snapshot(stalled: &[usize], taken: Instant) -> Snapshot {
+        Snapshot {
+            totals: Totals::default(),
+            shards: vec![ShardState::default(); 3],
+            writer: WriterGauges::default(),
+            stalled: stalled.to_vec(),
+            layers: Layers::default(),
+            taken,
+        }
+    }
+
+    fn scraper(last: Option<Snapshot>) -> (Scraper, Receiver<Event>) {
+        let (engine, asked) = channel();
+        let process = ProcessFiles::open();
+        (Scraper { engine, process, directory: None, batch_count_max: 64, last }, asked)
+    }
+
+    /// The answer on the wire.
+    fn answer(scraper: &mut Scraper, page: Page) -> String {
+        let request = Request { page, is_head: false };
+        String::from_utf8(scraper.answer(request).into_bytes()).expect("it is text")
+    }
+
+    #[test]
+    fn health_names_the_shards_that_do_not_poll() {
+        for (stalled, status, says) in [
+            (&[][..], 200, "ok"),
+            (&[1], 503, "shard 1 did not poll within 5 s"),
+            (&[0, 2], 503, "shards 0, 2 did not poll within 5 s"),
+        ] {
+            let (mut scraper, _asked) = scraper(Some(snapshot(stalled, Instant::now())));
+            let answer = answer(&mut scraper, Page::Health);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{says}\n")), "{answer}");
+        }
+    }
+
+    /// The engine hangs, or has ended: what is there is given, with its age, as long as that is no
+    /// claim that all is well.
+    #[test]
+    fn an_engine_that_does_not_answer_leaves_the_last_figures() {
+        let old = Instant::now() - Duration::from_secs(7);
+        let (mut lasting, asked) = scraper(Some(snapshot(&[], old)));
+        let text = answer(&mut lasting, Page::Metrics);
+        assert!(text.contains("\nhttplines_snapshot_age_seconds 7."), "{text}");
+        assert!(answer(&mut lasting, Page::Health).starts_with("HTTP/1.1 503 "));
+        assert!(matches!(asked.try_recv(), Ok(Event::Scrape(_))), "it was asked");
+        drop(asked);
+        assert!(answer(&mut lasting, Page::Metrics).starts_with("HTTP/1.1 200 "));
+        let (mut none, _asked) = scraper(None);
+        assert!(answer(&mut none, Page::Metrics).starts_with("HTTP/1.1 503 "));
+        assert!(answer(&mut none, Page::Index).contains("/metrics"));
+    }
+
+    #[test]
+    fn those_who_ask_at_once_get_the_same_figures() {
+        let (mut scraper, asked) = scraper(None);
+        let engine = std::thread::spawn(move || {
+            let mut asked_count = 0;
+            for event in asked {
+                let Event::Scrape(reply) = event else { continue };
+                asked_count += 1;
+                reply.try_send(snapshot(&[], Instant::now())).expect("it waits");
+            }
+            asked_count
+        });
+        let begun = Instant::now();
+        let [first, second] = [(); 2].map(|()| answer(&mut scraper, Page::Metrics));
+        let is_quick = begun.elapsed() < SNAPSHOT_TIME;
+        drop(scraper);
+        let asked_count = engine.join().expect("it ends");
+        assert!(first.starts_with("HTTP/1.1 200 ") && second.starts_with("HTTP/1.1 200 "));
+        // On a machine that is too busy the figures of the first are too old.
+        assert!(asked_count == 1 || !is_quick, "{asked_count}");
+    }
+}

@@ -75,7 +75,7 @@ pub fn render(scraped: &Scraped<'_>) -> String {
     out.add_time(&SNAPSHOT_AGE, &[], scraped.age);
     capture::add(&mut out, observed);
     exchanges::add(&mut out, observed);
-    output::add(&mut out, scraped);
+    output::add(&mut out, observed, scraped.batch_count_max, scraped.free_bytes);
     add_run(&mut out, scraped);
     add_process(&mut out, scraped.process);
     out.into_text()

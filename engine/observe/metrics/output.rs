@@ -1,7 +1,6 @@
 //! The families of lines and files.
 
-use super::super::statistics::ROW_COUNT_MAX;
-use super::Scraped;
+use super::super::statistics::{Observed, ROW_COUNT_MAX};
 use super::exposition::{Exposition, Family};
 
 const LINES: Family = Family::counter("httplines_lines_written_total", "Lines written.");
@@ -58,8 +57,14 @@ const FREE_BYTES: Family = Family::gauge(
     "Bytes that can still be written to the file system of the output.",
 );
 
-pub(super) fn add(out: &mut Exposition, scraped: &Scraped<'_>) {
-    let observed = scraped.observed;
+/// `batch_count_max`: batches that may wait for the writer, for one shard. `free_bytes`: what can
+/// still be written where the output is.
+pub(super) fn add(
+    out: &mut Exposition,
+    observed: &Observed<'_>,
+    batch_count_max: u64,
+    free_bytes: Option<u64>,
+) {
     let (totals, gauges) = (observed.totals, &observed.writer);
     let writer = &totals.writer;
     out.add(&LINES, &[], writer.lines_written);
@@ -71,10 +76,10 @@ pub(super) fn add(out: &mut Exposition, scraped: &Scraped<'_>) {
     if fills.len() <= ROW_COUNT_MAX {
         for (number, queued) in fills.enumerate() {
             let shard = number.to_string();
-            out.add_ratio(&QUEUE, &[("shard", &shard)], queued, scraped.batch_count_max);
+            out.add_ratio(&QUEUE, &[("shard", &shard)], queued, batch_count_max);
         }
     } else {
-        out.add_ratio(&QUEUE, &[], fills.max().unwrap_or(0), scraped.batch_count_max);
+        out.add_ratio(&QUEUE, &[], fills.max().unwrap_or(0), batch_count_max);
     }
     out.add_time(&WRITER_CPU, &[], gauges.cpu);
     let files = &writer.files;
@@ -93,7 +98,7 @@ pub(super) fn add(out: &mut Exposition, scraped: &Scraped<'_>) {
         out.add(&FILES, &[], closed.count);
         out.add(&FILE_BYTES, &[], closed.bytes);
     }
-    if let Some(free_bytes) = scraped.free_bytes {
+    if let Some(free_bytes) = free_bytes {
         out.add(&FREE_BYTES, &[], free_bytes);
     }
 }
