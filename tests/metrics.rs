@@ -35,11 +35,9 @@ fn totals(interfaces: &[&str], shard_count: usize) -> Totals {
         rings: vec![ring.clone(); shard_count],
         ..InterfaceTotals::default()
     };
-    let mut totals = Totals::default();
-    totals.live = Some(LiveTotals {
-        interfaces: interfaces.iter().map(interface).collect(),
-        ..LiveTotals::default()
-    });
+    let interfaces = interfaces.iter().map(interface).collect();
+    let live = Some(LiveTotals { interfaces, ..LiveTotals::default() });
+    let mut totals = Totals { live, ..Totals::default() };
     totals.shards.pipeline.frames = 7 * shard_count as u64;
     totals.shards.emit.lines_dropped = 5;
     totals.is_running = true;
