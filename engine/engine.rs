@@ -331,6 +331,7 @@ impl Run {
     /// Answers a scrape, if the shards have answered or had time to.
     fn answer_scrape(&mut self, now: Instant, shards: &Running, control: &mut LiveControl) {
         let Some(reply) = self.scrapes.due(now, &shards.statuses) else { return };
+        self.scrapes.look(now, &shards.statuses);
         let states = shards.states();
         let totals = self.totals_so_far(reporter::sum(&states), Some(control));
         let (writer, layers) = (self.writer.gauges(), self.settled.layers());

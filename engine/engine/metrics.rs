@@ -62,8 +62,9 @@ impl Listener {
 
     /// Starts the thread. It asks through `engine`.
     pub(super) fn start(self, engine: Sender<Event>) -> Result<MetricsThread, EngineError> {
-        let (woken, wake) = std::io::pipe().map_err(EngineError::Thread)?;
         let Listener { listener, address, process, directory, batch_count_max } = self;
+        let failed = |source| EngineError::Listen { address, source };
+        let (woken, wake) = std::io::pipe().map_err(failed)?;
         let mut scraper = Scraper { engine, process, directory, batch_count_max, last: None };
         let server = Server::new(listener, woken);
         let thread = threads::start("metrics", move |ready| {

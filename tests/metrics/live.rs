@@ -210,6 +210,57 @@ mod root {
         site.stop(running);
     }
 
+    /// A thread that was stopped by ptrace(2), until this is dropped. Dropped by another thread it
+    /// would stay stopped.
+    struct Stopped(libc::pid_t);
+
+    impl Stopped {
+        /// `None` where that is not allowed.
+        fn new(thread: libc::pid_t) -> Option<Stopped> {
+            // SAFETY: no memory is passed.
+            if unsafe { libc::ptrace(libc::PTRACE_ATTACH, thread, 0, 0) } != 0 {
+                return None;
+            }
+            let mut status = 0;
+            // SAFETY: only `status` is written.
+            let waited = unsafe { libc::waitpid(thread, &mut status, libc::__WALL) };
+            assert_eq!(waited, thread, "it stops");
+            Some(Stopped(thread))
+        }
+    }
+
+    impl Drop for Stopped {
+        fn drop(&mut self) {
+            // SAFETY: no memory is passed.
+            unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
+        }
+    }
+
+    /// The shard that hangs is named, the others are told as they are, and then all is well again.
+    #[test]
+    fn a_shard_that_hangs_is_told() {
+        let Some(site) = Site::new() else { skip!("needs root") };
+        let running = site.start("--metrics 127.0.0.1");
+        assert_eq!(site.get("/healthz").0, 200);
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", running.pid())).expect("it runs");
+        let mut tasks = tasks.map(|task| task.expect("a thread").path());
+        let is_it = |task: &std::path::PathBuf| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "shard-1\n")
+        };
+        let task = tasks.find(is_it).expect("a shard");
+        let thread = task.file_name().and_then(|name| name.to_str()).expect("a number");
+        let Some(stopped) = Stopped::new(thread.parse().expect("a number")) else {
+            skip!("ptrace(2) is not allowed here");
+        };
+        wait_until("it is told", || site.get("/healthz").0 == 503);
+        assert_eq!(site.get("/healthz").1, "shard 1 did not poll within 5 s\n");
+        assert_eq!(site.scrape().one("httplines_shards_stalled"), 1.0);
+        drop(stopped);
+        wait_until("all is well", || site.get("/healthz") == (200, "ok\n".into()));
+        assert_eq!(site.scrape().one("httplines_shards_stalled"), 0.0);
+        site.stop(running);
+    }
+
     #[test]
     fn two_scrapes_at_once_are_both_answered() {
         let Some(site) = Site::new() else { skip!("needs root") };

@@ -87,8 +87,8 @@ impl Answer {
     }
 }
 
-/// What `bytes`, the beginning of what a client has sent, ask for. `None`: more is needed; so it was
-/// with the first `known_bytes` of them.
+/// What `bytes`, the beginning of what a client has sent, ask for. `None`: more is needed. That is
+/// known of the first `known_bytes` of them.
 pub(super) fn parse(bytes: &[u8], known_bytes: usize) -> Option<Result<Request, Answer>> {
     let is_whole = |bytes: &[u8]| {
         bytes.windows(4).any(|it| it == b"\r\n\r\n") || bytes.windows(2).any(|it| it == b"\n\n")

@@ -11,7 +11,7 @@ const CONNECTIONS: Family = Family::gauge(
 );
 const CONNECTIONS_OVER: Family = Family::counter(
     "httplines_connections_total",
-    "Connections that are over, by what they carried.",
+    "Connections that were forgotten, some time after their end, by what they carried.",
 );
 const GIVEN_UP: Family = Family::counter(
     "httplines_connections_given_up_total",
