@@ -9,6 +9,7 @@ mod habits;
 mod help;
 #[cfg(test)]
 mod manual;
+mod metrics;
 mod sandbox;
 mod selection;
 pub mod service;
@@ -266,6 +267,9 @@ pub struct Args {
     #[command(flatten)]
     statistics: statistics::StatisticsArgs,
 
+    #[command(flatten)]
+    metrics: metrics::MetricsArgs,
+
     /// Worker threads [default: one per CPU; for a file 1]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     #[arg(value_parser = number::<u16, 1, 1024>)]
@@ -507,6 +511,7 @@ impl Args {
         });
         self.configure_capture(&mut config);
         self.configure_statistics(&mut config);
+        self.metrics.configure(&mut config.watch);
         self.configure_lines(&mut config);
         config.decode.vxlan_ports.extend(&self.vxlan_ports);
         config.decode.restrictions = self.restrictions();

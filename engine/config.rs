@@ -243,6 +243,9 @@ pub struct HttpConfig {
     /// Leaves out requests on connections on which nobody answered: the other side sent nothing,
     /// not even an acknowledgement, so no handshake was seen either. They are counted.
     pub is_answered_only: bool,
+    /// Counts exchanges by method, status, time to the first byte and status of gRPC
+    /// ([`ExchangeClasses`](crate::protocol::classes::ExchangeClasses)).
+    pub is_classified: bool,
 }
 
 impl HttpConfig {
@@ -374,6 +377,7 @@ impl Default for HttpConfig {
             pending_count_max: 1024,
             held_bytes_shard_max: 256 << 20,
             is_answered_only: false,
+            is_classified: false,
         }
     }
 }
@@ -423,6 +427,12 @@ pub enum ConfigError {
     /// [`Input::Live`] names [`ANY_INTERFACE`] and others.
     #[error("-i any includes all other interfaces: use it alone")]
     AnyAndOthers,
+    /// [`WatchConfig::metrics`] without [`Input::Live`].
+    #[error(
+        "--metrics is for capturing with -i; a file is read once, and then the run is over: leave \
+             it out"
+    )]
+    MetricsOfFile,
     /// [`Config::shard_count`] is zero.
     #[error("at least one shard is needed")]
     NoShard,
@@ -535,6 +545,9 @@ impl Config {
             {
                 return Err(ConfigError::AnyAndOthers);
             }
+        }
+        if self.watch.metrics.is_some() && !matches!(self.input, Input::Live(_)) {
+            return Err(ConfigError::MetricsOfFile);
         }
         if self.shard_count == 0 {
             return Err(ConfigError::NoShard);

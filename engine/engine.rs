@@ -19,10 +19,12 @@ pub use error::{EngineError, SandboxError};
 use events::Event;
 pub use events::{Command, Handle};
 use input::OpenInput;
+use metrics::Listener;
 use notify::Notifier;
 use reporter::Reporter;
 use sandbox::Settled;
 pub use sandbox::{files_of, user_for};
+use scrapes::Scrapes;
 use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -33,11 +35,14 @@ mod events;
 mod format;
 mod input;
 mod liveness;
+mod metrics;
 mod notify;
 mod reporter;
 mod same_file;
 mod sandbox;
+mod scrapes;
 mod shards;
+mod snapshot;
 mod start_line;
 mod status;
 
@@ -113,6 +118,7 @@ pub struct Engine {
     writer: Writer,
     reporter: Option<Reporter>,
     notifier: Notifier,
+    listener: Option<Listener>,
     senders: Vec<BatchSender>,
     events: Receiver<Event>,
     sender: Sender<Event>,
@@ -123,12 +129,14 @@ impl Engine {
     /// Opens the input, gives up the rights that are no longer needed, and opens the output, in
     /// this order. No packet is read. A run that reads files is sealed before the output is opened:
     /// it begins to read, and an input that is no capture leaves no output.
-    pub fn open(config: Config) -> Result<Engine, EngineError> {
+    pub fn open(mut config: Config) -> Result<Engine, EngineError> {
         config.check()?;
+        config.http.is_classified = config.watch.metrics.is_some() || config.has_statistics();
         let names = IfaceNames::default();
         let input = OpenInput::open(&config, &names)?;
         let resident = ResidentMemory::open();
         let notifier = Notifier::open(config.watch.service.as_ref());
+        let listener = Listener::open(&config)?;
         let patience = Patience::default();
         let (shard_count, policy) = (config.shard_count, input.policy());
         let open_outputs = || open_sinks(&config.emit, shard_count, policy, &patience);
@@ -155,6 +163,7 @@ impl Engine {
             writer,
             reporter,
             notifier,
+            listener,
             senders,
             events,
             sender,
@@ -169,15 +178,24 @@ impl Engine {
 
     /// Runs to the end of the input, or until it is told to stop.
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
-        let Engine {
-            config, names, input, mut settled, is_terminal, senders, events, sender, ..
-        } = self;
-        let (writer, reporter, notifier) = (self.writer, self.reporter, self.notifier);
+        let Engine { config, names, input, settled, is_terminal, senders, events, sender, .. } =
+            self;
+        let metrics = self.listener.map(|listener| listener.start(sender.clone())).transpose()?;
         let shards = Shards::new(&config, names, is_terminal, senders, sender);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
         let look_interval = if is_shedding { SHED_INTERVAL } else { LOOK_INTERVAL };
-        let gone_since = None;
+        let mut run = Run {
+            events,
+            writer: self.writer,
+            reporter: self.reporter,
+            notifier: self.notifier,
+            scrapes: Scrapes::new(metrics, config.shard_count.into()),
+            begun,
+            look_interval,
+            settled,
+            gone_since: None,
+        };
         match input {
             OpenInput::Live { control, sources, interfaces } => {
                 let parts = control.fanout_key().map(|key| Part::all(config.shard_count, key));
@@ -186,28 +204,18 @@ impl Engine {
                 let shards = shards.start(sources, Vec::new(), crossings, true)?;
                 #[cfg(debug_assertions)]
                 let mut intruder = intruder::Intruder::prepare();
-                settled.seal(Work::Capture, control.lowest_packet_descriptor());
+                run.settled.seal(Work::Capture, control.lowest_packet_descriptor());
                 shards.begin();
                 control.open_gate();
                 notify(Notice::Capturing {
                     interfaces: &interfaces,
                     shard_count: config.shard_count,
                 });
-                settled.say_notes();
+                run.say_notes();
                 #[cfg(debug_assertions)]
                 if let Some(intruder) = &mut intruder {
                     intruder::tell(&intruder.try_all(control.lowest_packet_descriptor()));
                 }
-                let run = Run {
-                    events,
-                    writer,
-                    reporter,
-                    notifier,
-                    begun,
-                    look_interval,
-                    settled,
-                    gone_since,
-                };
                 Ok(run.live(shards, *control, notify))
             }
             OpenInput::File(capture) => {
@@ -216,18 +224,8 @@ impl Engine {
                     count => Part::all(count, FlowHashKey::random()),
                 };
                 let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
-                settled.say_notes();
+                run.say_notes();
                 shards.begin();
-                let run = Run {
-                    events,
-                    writer,
-                    reporter,
-                    notifier,
-                    begun,
-                    look_interval,
-                    settled,
-                    gone_since,
-                };
                 Ok(run.file(shards, &capture.progress, notify))
             }
         }
@@ -240,6 +238,7 @@ struct Run {
     writer: Writer,
     reporter: Option<Reporter>,
     notifier: Notifier,
+    scrapes: Scrapes,
     begun: Instant,
     look_interval: Duration,
     settled: Settled,
@@ -256,11 +255,15 @@ enum Turn {
 
 impl Run {
     /// Waits for an event, but for no longer than `wait`.
-    fn next_turn(&mut self, wait: Duration) -> Turn {
+    fn next_turn(&mut self, shards: &Running, wait: Duration) -> Turn {
         match self.events.recv_timeout(wait) {
             Ok(Event::Command(Command::Report)) => Turn::Report,
             Ok(Event::Command(Command::Reopen)) => {
                 self.reopen();
+                Turn::Continue
+            }
+            Ok(Event::Scrape(reply)) => {
+                self.scrapes.ask(reply, &shards.statuses);
                 Turn::Continue
             }
             Ok(Event::Command(Command::Stop) | Event::Enough | Event::ShardEnded) => Turn::End,
@@ -287,10 +290,14 @@ impl Run {
 
     /// Looks at the interfaces and reads the kernel's counters: all of them, or only those of
     /// frames.
-    fn look(&self, control: &mut LiveControl, is_whole: bool) {
+    fn look(&mut self, shards: &Running, control: &mut LiveControl, is_whole: bool) {
         self.writer.report_slowness();
         // The kernel's counters have 32 bits. They are read long before they could wrap around.
-        let _ = if is_whole { control.totals() } else { control.counts() };
+        let looked = if is_whole { control.totals() } else { control.counts() };
+        if let Ok(totals) = looked {
+            self.scrapes.look_at_rings(totals);
+        }
+        self.scrapes.look(Instant::now(), &shards.statuses);
         control.adapt_share(self.begun.elapsed());
     }
 
@@ -321,10 +328,30 @@ impl Run {
         }
     }
 
+    /// Answers a scrape, if the shards have answered or had time to.
+    fn answer_scrape(&mut self, now: Instant, shards: &Running, control: &mut LiveControl) {
+        let Some(reply) = self.scrapes.due(now, &shards.statuses) else { return };
+        self.scrapes.look(now, &shards.statuses);
+        let states = shards.states();
+        let totals = self.totals_so_far(reporter::sum(&states), Some(control));
+        let (writer, layers) = (self.writer.gauges(), self.settled.layers());
+        let snapshot = self.scrapes.snapshot(totals, states, writer, layers);
+        // Whoever asked may have given up.
+        let _ = reply.try_send(snapshot);
+    }
+
+    /// Says what is to be said at the start.
+    fn say_notes(&self) {
+        self.settled.say_notes();
+        if let Some(address) = self.scrapes.address() {
+            tracing::info!("metrics at http://{address}/metrics");
+        }
+    }
+
     /// How long the engine may wait for an event, at `now`, if nothing else is due before `wait`.
     fn wait(&self, now: Instant, wait: Duration) -> Duration {
         let wait = self.reporter.as_ref().map_or(wait, |it| it.wait(now).min(wait));
-        wait.min(self.notifier.wait(now))
+        wait.min(self.notifier.wait(now)).min(self.scrapes.wait())
     }
 
     /// The names of the interfaces, if all are gone and it is time to end: one of them is back, and
@@ -355,7 +382,7 @@ impl Run {
         loop {
             let now = Instant::now();
             if now >= next_look {
-                self.look(&mut control, now >= look_at);
+                self.look(&shards, &mut control, now >= look_at);
                 if now >= look_at {
                     look_at = now + LOOK_INTERVAL;
                 }
@@ -371,7 +398,9 @@ impl Run {
             }
             self.notifier.look(now, &shards.statuses, self.writer.is_reopened());
             self.report(&shards, &mut control, notify);
-            match self.next_turn(self.wait(now, next_look.saturating_duration_since(now))) {
+            self.answer_scrape(now, &shards, &mut control);
+            match self.next_turn(&shards, self.wait(now, next_look.saturating_duration_since(now)))
+            {
                 Turn::Continue => {}
                 Turn::Report => {
                     let stats = shards.stats();
@@ -381,6 +410,7 @@ impl Run {
             }
         }
         self.notifier.stopping();
+        self.scrapes.end();
         control.shut_gate();
         let until = Instant::now() + DRAIN_WAIT;
         let is_drained = |control: &mut LiveControl| {
@@ -417,7 +447,8 @@ impl Run {
                 Ok(Event::Command(Command::Report)) => {
                     notify(Notice::Report(&self.totals_so_far(shards.stats(), None)));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                // There is no port.
+                Ok(Event::Scrape(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             notify(Notice::Progress(progress));

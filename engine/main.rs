@@ -118,6 +118,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(EngineError::File(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::Output(error)) if error.is_permission() => EXIT_PERMISSION,
         Some(EngineError::OutputOfUser { .. }) => EXIT_PERMISSION,
+        Some(EngineError::Listen { source, .. })
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
+            EXIT_PERMISSION
+        }
         Some(EngineError::Config(_) | EngineError::SameFile) => EXIT_USAGE,
         Some(EngineError::Sandbox(SandboxError::User(_) | SandboxError::NotRoot(_))) => EXIT_USAGE,
         Some(EngineError::Output(WriterError::NotRotated { .. })) => EXIT_USAGE,

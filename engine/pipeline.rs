@@ -93,6 +93,7 @@ impl<S: EventSink> Pipeline<S> {
             feedback: None,
             stats: PipelineStats::default(),
             oldest: None,
+            last_frame: None,
         };
         let decoder = Decoder::new(config.decode.clone());
         Pipeline { decoder, inward: None, share: None, ended_at: None, connections }
@@ -171,6 +172,7 @@ impl<S: EventSink> Pipeline<S> {
             // Again, since the source may have waited.
             self.take_over();
         }
+        self.connections.last_frame = self.connections.oldest.or(self.connections.last_frame);
         let frame_count = match polled {
             Polled::Frames(count) => count,
             Polled::Idle => SWEEP_FRAMES_IDLE,
@@ -310,6 +312,7 @@ impl<S: EventSink> Pipeline<S> {
             reorder_bytes: flows.buffered_bytes() as u64,
             exchange_bytes: shared.held_bytes() as u64,
             fragment_bytes: self.decoder.fragment_bytes() as u64,
+            last_frame: self.connections.last_frame,
         }
     }
 
@@ -335,6 +338,8 @@ struct Connections<S> {
     stats: PipelineStats,
     /// The smallest timestamp of this poll's frames.
     oldest: Option<TimestampNs>,
+    /// The same of the last poll that had frames.
+    last_frame: Option<TimestampNs>,
 }
 
 impl<S: EventSink> Connections<S> {

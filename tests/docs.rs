@@ -13,18 +13,20 @@ const OUTPUT: &str = include_str!("../docs/output.md");
 const FILES: &str = include_str!("../docs/files.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const SECURITY: &str = include_str!("../docs/security.md");
+const METRICS: &str = include_str!("../docs/metrics.md");
 const SERVICE: &str = include_str!("../docs/service.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 12] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
     ("docs/capture.md", CAPTURE),
     ("docs/security.md", SECURITY),
+    ("docs/metrics.md", METRICS),
     ("docs/service.md", SERVICE),
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/exactness.md", EXACTNESS),

@@ -53,6 +53,7 @@ mod joined_late;
 mod json;
 mod live;
 mod masks;
+mod metrics;
 mod networks;
 mod outputs;
 mod partial;

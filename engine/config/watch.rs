@@ -1,6 +1,7 @@
 //! Who watches a run.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 /// Who is told how the run goes, apart from its lines and the file of statistics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -8,6 +9,8 @@ pub struct WatchConfig {
     /// How often a live capture without a file of statistics reports its rates
     /// (`Notice::Rates`); `None`: never.
     pub rates_interval_ms: Option<u64>,
+    /// Where the metrics of a live capture can be scraped.
+    pub metrics: Option<SocketAddr>,
     /// The service manager that is notified.
     pub service: Option<ServiceManager>,
 }

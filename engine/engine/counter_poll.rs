@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a shard may take to publish its counters. An idle one wakes after a tenth of a second.
-const ANSWER_WAIT: Duration = Duration::from_millis(300);
+pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(300);
 
 /// How often the engine looks whether they have.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
 
 /// When the shards are asked, and whether they have answered.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use crate::config::ConfigError;
 use crate::output::WriterError;
 use crate::sys::user::UserError;
 use crate::sys::words_of;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why a run could not begin or did not end well.
@@ -37,6 +38,14 @@ pub enum EngineError {
     /// The run cannot give up its rights.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The port of the metrics cannot be opened.
+    #[error("cannot listen on {address} for --metrics: {}", why_not_listening(.source))]
+    Listen {
+        /// The address and the port.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A thread could not be started.
     #[error(
         "cannot start a thread: {}; is there a limit on processes (ulimit -u, pids.max of a \
@@ -44,6 +53,17 @@ pub enum EngineError {
         words_of(.0)
     )]
     Thread(std::io::Error),
+}
+
+fn why_not_listening(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "another program listens there; name another port".into(),
+        ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; name another port".into()
+        }
+        _ => words_of(error),
+    }
 }
 
 /// Why a run cannot give up its rights.

@@ -1,7 +1,8 @@
 //! What the engine hears while a run goes on: commands, and the ends of shards.
 
+use super::snapshot::Snapshot;
 use crate::output::Patience;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 
 /// A command to a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,8 @@ pub(super) enum Event {
     Enough,
     /// A shard's thread has ended.
     ShardEnded,
+    /// The metrics are scraped.
+    Scrape(SyncSender<Snapshot>),
 }
 
 /// Sends commands to a run. It may be cloned into other threads.

@@ -7,8 +7,8 @@ use super::liveness::{Liveness, STALLED_AFTER};
 use super::status::ShardStatus;
 use crate::config::ServiceManager;
 use crate::observe::{RateMeter, Rates};
+use crate::sys::thread_clock;
 use crate::totals::Totals;
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -60,8 +60,7 @@ impl Notifier {
         let Some(manager) = &mut self.0 else { return };
         manager.is_reloading = true;
         // Type=notify-reload takes a message only if it was sent after its own signal.
-        let now = clock_gettime(ClockId::Monotonic);
-        let now_us = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        let now_us = thread_clock::monotonic().as_micros();
         manager.tell(format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
     }
 

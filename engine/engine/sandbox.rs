@@ -31,6 +31,34 @@ pub(super) struct Settled {
     directory: Option<(File, PathBuf)>,
     /// Since when it is removed.
     removed: Option<Instant>,
+    /// What is enforced.
+    layers: Layers,
+}
+
+/// Which layers of the sandbox are enforced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layers {
+    /// The user is not root.
+    user: bool,
+    /// There are no capabilities.
+    capabilities: bool,
+    /// Files are restricted.
+    landlock: bool,
+    /// System calls are restricted.
+    seccomp: bool,
+}
+
+impl Layers {
+    /// The name of each layer, and whether it is enforced.
+    pub(super) fn each(self) -> [(&'static str, bool); 4] {
+        let Layers { user, capabilities, landlock, seccomp } = self;
+        [
+            ("user", user),
+            ("capabilities", capabilities),
+            ("landlock", landlock),
+            ("seccomp", seccomp),
+        ]
+    }
 }
 
 impl Settled {
@@ -52,9 +80,17 @@ impl Settled {
         if !self.is_on {
             return;
         }
-        if let Err(error) = seccomp::seal(work, packet_descriptors) {
-            self.notes.push(format!("system calls are not restricted here: {error}"));
+        match seccomp::seal(work, packet_descriptors) {
+            Ok(()) => self.layers.seccomp = true,
+            Err(error) => {
+                self.notes.push(format!("system calls are not restricted here: {error}"));
+            }
         }
+    }
+
+    /// Which layers are enforced.
+    pub(super) fn layers(&self) -> Layers {
+        self.layers
     }
 
     /// The directory of the output, if it was removed a while before `now`. Nothing can be written
@@ -88,7 +124,10 @@ pub(super) fn is_output_passed(config: &Config) -> bool {
 /// every file but those in the directory of the output, and `inputs`. Threads that run already keep
 /// theirs.
 pub(super) fn settle(config: &Config, inputs: &[PathBuf]) -> Result<Settled, SandboxError> {
-    let Sandbox::On { user } = &config.sandbox else { return Ok(Settled::default()) };
+    let Sandbox::On { user } = &config.sandbox else {
+        let layers = Layers { user: !is_root(), ..Layers::default() };
+        return Ok(Settled { layers, ..Settled::default() });
+    };
     let mut settled = Settled { is_on: true, ..Settled::default() };
     let paths = files_of(config);
     let chosen = user_for(user.as_deref(), &paths, inputs)?;
@@ -112,7 +151,9 @@ pub(super) fn settle(config: &Config, inputs: &[PathBuf]) -> Result<Settled, San
         Ok(enforced) => enforced,
         Err(error) => return Err(SandboxError::Landlock(error.to_string())),
     };
-    if enforced != Enforced::Nothing && enforced != Enforced::SwitchedOff {
+    let landlock = enforced != Enforced::Nothing && enforced != Enforced::SwitchedOff;
+    settled.layers = Layers { user: !is_root(), capabilities: true, landlock, seccomp: false };
+    if landlock {
         let directory = allowed.first().filter(|path| path.is_dir());
         let open = |path: &&Path| Some((File::open(path).ok()?, path.to_path_buf()));
         settled.directory = directory.and_then(open);

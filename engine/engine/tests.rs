@@ -84,6 +84,7 @@ fn run(sources: Vec<Source>, policy: Policy, path: &Path) -> Ending {
         look_interval,
         reporter: None,
         notifier: Notifier::default(),
+        scrapes: Scrapes::new(None, 0),
         settled: Settled::default(),
         gone_since: None,
     };

@@ -1,6 +1,7 @@
 //! What is reported about a run apart from its records: counters and gauges, for whoever watches
 //! it.
 
+pub mod metrics;
 mod rates;
 mod statistics;
 

@@ -5,7 +5,9 @@ use crate::capture::live::{InterfaceTotals, LiveTotals, ShedTotals};
 use crate::output::{
     Figure, Figures, FileStats, StatsRecord, Value, WriterGauges, WriterStats, counts,
 };
+use crate::pipeline::PipelineGauges;
 use crate::protocol::Kind;
+use crate::protocol::classes::{GRPC_CODES, METHODS, STATUSES};
 use crate::record::rfc3339;
 use crate::shard::{ShardGauges, ShardStats};
 use crate::sys::counters::Reason;
@@ -14,7 +16,7 @@ use crate::totals::Totals;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// With more shards, rings or interfaces than this there are only their sums.
-const ROW_COUNT_MAX: usize = 64;
+pub(super) const ROW_COUNT_MAX: usize = 64;
 
 /// One shard.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,24 @@ fn list<T>(
     (name, Value::List(rows.take(shown_count).map(|it| Value::Group(row(it))).collect()))
 }
 
+impl Observed<'_> {
+    /// Memory in use, by what it is for; at the end that of the whole process.
+    pub(super) fn memory(&self) -> [(&'static str, u64); 6] {
+        let interfaces = self.totals.live.as_ref().map_or(&[][..], |live| &live.interfaces);
+        let rings = interfaces.iter().flat_map(|interface| &interface.rings);
+        let mut held = PipelineGauges::default();
+        self.shards.iter().for_each(|shard| held.add(&shard.gauges.pipeline));
+        [
+            ("rings", rings.map(|ring| ring.ring_bytes).sum()),
+            ("flows", held.flow_bytes),
+            ("reorder", held.reorder_bytes),
+            ("exchanges", held.exchange_bytes),
+            ("fragments", held.fragment_bytes),
+            ("resident", self.resident_bytes),
+        ]
+    }
+}
+
 impl Run {
     /// A run that starts now and writes to `output`.
     pub fn new(output: String, batch_count_max: usize) -> Run {
@@ -140,15 +160,7 @@ impl Run {
         }
         let rings = || live.interfaces.iter().flat_map(|interface| &interface.rings);
         let most = rings().map(|ring| ring.full_blocks_most * 1000 / ring.block_count.max(1)).max();
-        let shed = live.shed.as_ref();
-        let memory = [
-            ("rings", rings().map(|ring| ring.ring_bytes).sum()),
-            ("flows", sum.pipeline.flow_bytes),
-            ("reorder", sum.pipeline.reorder_bytes),
-            ("exchanges", sum.pipeline.exchange_bytes),
-            ("fragments", sum.pipeline.fragment_bytes),
-            ("resident", observed.resident_bytes),
-        ];
+        let (shed, memory) = (live.shed.as_ref(), observed.memory());
         vec![
             number("frames_in_flight", live.filter.passed().saturating_sub(arrived)),
             number("ring_fill_permille_most", most.unwrap_or(0)),
@@ -221,6 +233,12 @@ fn total(observed: &Observed<'_>) -> Figures {
     let others = [("other", flows.other), ("empty", flows.empty)];
     figures.push(group("connections", kinds.chain(others)));
     figures.push(group("exchanges", pipeline.protocol.exchanges.each()));
+    let classes = &pipeline.protocol.classes;
+    figures.push(group("methods", METHODS.into_iter().zip(classes.methods)));
+    figures.push(group("statuses", STATUSES.into_iter().zip(classes.statuses())));
+    figures.push(group("ttfb", [("count", classes.ttfb.count()), ("sum_ns", classes.ttfb.sum_ns)]));
+    figures.push(group("grpc", GRPC_CODES.into_iter().zip(classes.grpc)));
+    figures.push(("http2_streams", Value::Count(classes.http2_streams)));
     figures.extend(pipeline.protocol.each().into_iter().map(|(name, each)| group(name, each)));
     figures.extend(lines(totals));
     let cpu = [

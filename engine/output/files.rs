@@ -55,6 +55,15 @@ pub(super) enum News {
     Stop,
 }
 
+/// The closed files that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClosedFiles {
+    /// Their number.
+    pub count: u64,
+    /// Their bytes, as they are now.
+    pub bytes: u64,
+}
+
 /// What the outputs of a run and the janitor share.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -62,6 +71,8 @@ pub(super) struct Files {
     /// When the file was opened that the first output closed last; 0: none. The sidecar is closed
     /// with it.
     closed_last: AtomicU64,
+    /// What the janitor has found last: see [`ClosedFiles`].
+    present: [AtomicU64; 2],
     news: SyncSender<News>,
     /// Some news did not fit.
     is_news_lost: AtomicBool,
@@ -74,6 +85,7 @@ impl Files {
             Files {
                 counters: FileCounters::default(),
                 closed_last: AtomicU64::default(),
+                present: Default::default(),
                 news,
                 is_news_lost: AtomicBool::new(false),
             },
@@ -96,6 +108,20 @@ impl Files {
     /// When the file was opened that the first output has closed last.
     pub(super) fn closed_last(&self) -> UtcMicros {
         UtcMicros(self.closed_last.load(Ordering::Acquire))
+    }
+
+    /// The janitor has found these.
+    pub(super) fn set_present(&self, found: ClosedFiles) {
+        let [count, bytes] = &self.present;
+        count.store(found.count, Ordering::Relaxed);
+        bytes.store(found.bytes, Ordering::Relaxed);
+    }
+
+    /// What the janitor has found last.
+    pub(super) fn present(&self) -> ClosedFiles {
+        let [count, bytes] = &self.present;
+        let [count, bytes] = [count, bytes].map(|it| it.load(Ordering::Relaxed));
+        ClosedFiles { count, bytes }
     }
 
     /// Whether news was lost since the last call.

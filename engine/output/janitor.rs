@@ -20,7 +20,7 @@ use crate::config::FilesConfig;
 use crate::output::closed_name::{FileName, Form, UtcMicros};
 use crate::output::directory::{Directory, Sharing, lock};
 use crate::output::error::{WriterError, why};
-use crate::output::files::{Files, News, add};
+use crate::output::files::{ClosedFiles, Files, News, add};
 use crate::sys::{priority, threads};
 use closed_set::{ClosedSet, Entry};
 #[cfg(feature = "cli")]
@@ -154,7 +154,7 @@ impl Janitor {
     }
 
     fn run(mut self) {
-        self.enforce();
+        self.enforce_and_tell();
         let mut look_at = Instant::now() + LOOK_INTERVAL;
         while !self.should_stop.load(Ordering::Acquire) {
             let wait = match self.is_compressing() {
@@ -162,12 +162,18 @@ impl Janitor {
                 false => look_at.saturating_duration_since(Instant::now()),
             };
             if self.take_news(wait) || Instant::now() >= look_at {
-                self.enforce();
+                self.enforce_and_tell();
                 look_at = Instant::now() + LOOK_INTERVAL;
             }
             self.compress_a_part();
         }
         self.end();
+    }
+
+    fn enforce_and_tell(&mut self) {
+        self.enforce();
+        let (count, bytes) = (self.closed.entries().len() as u64, self.closed.bytes());
+        self.files.set_present(ClosedFiles { count, bytes });
     }
 
     /// The end of the run: the limits hold for what was closed last.

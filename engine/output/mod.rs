@@ -30,7 +30,7 @@ pub use batch::{Batch, Limits, Policy};
 pub use batch_sender::BatchSender;
 pub use error::WriterError;
 pub use figures::{Figure, Figures, Value, counts};
-pub use files::FileStats;
+pub use files::{ClosedFiles, FileStats};
 pub use open::{Outputs, open_sinks, output_paths};
 pub use open_file::is_passed_descriptor;
 pub use output_writer::WriterStats;

@@ -14,7 +14,7 @@ use crate::ids::ShardId;
 use crate::output::batch::{Batch, Limits, Policy};
 use crate::output::batch_sender::{BatchSender, Queue, Route};
 use crate::output::error::WriterError;
-use crate::output::files::Files;
+use crate::output::files::{ClosedFiles, Files};
 use crate::output::janitor::{Janitor, JanitorThread};
 use crate::output::open::Outputs;
 use crate::output::output_writer::{Control, OutputWriter, WriterStats};
@@ -38,6 +38,8 @@ pub struct WriterGauges {
     pub is_failing: bool,
     /// CPU time of the writer's thread.
     pub cpu: Duration,
+    /// The closed files, if somebody looks after them.
+    pub closed: Option<ClosedFiles>,
 }
 
 /// The engine's handle of the writer.
@@ -173,7 +175,9 @@ impl Writer {
     /// The state of the writer now.
     pub fn gauges(&self) -> WriterGauges {
         let running = self.cpu.as_ref().map(ThreadClock::elapsed).unwrap_or_default();
+        let looked_after = self.files.as_ref().filter(|_| self.janitor.is_some());
         WriterGauges {
+            closed: looked_after.map(|files| files.present()),
             lag: self.control.lag(),
             is_failing: self.control.failing_count.load(Ordering::Relaxed) > 0,
             cpu: running.max(Duration::from_nanos(self.control.cpu_ns.load(Ordering::Relaxed))),

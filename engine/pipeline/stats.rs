@@ -2,6 +2,7 @@
 
 use crate::protocol::ProtocolStats;
 use crate::stats::{DatagramStats, DecodeStats, FlowStats, HintStats};
+use crate::time::TimestampNs;
 
 /// All counters of one pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +43,12 @@ pub struct PipelineGauges {
     pub exchange_bytes: u64,
     /// Fragments that wait for the rest of their datagrams.
     pub fragment_bytes: u64,
+    /// The time of a frame of the last poll that had frames. `None`: there was none yet.
+    pub last_frame: Option<TimestampNs>,
 }
 
 impl PipelineGauges {
-    /// Adds every gauge of `other`.
+    /// Adds every gauge of `other`; of times, the later one.
     pub fn add(&mut self, other: &PipelineGauges) {
         self.connections += other.connections;
         self.exchanges += other.exchanges;
@@ -53,6 +56,7 @@ impl PipelineGauges {
         self.reorder_bytes += other.reorder_bytes;
         self.exchange_bytes += other.exchange_bytes;
         self.fragment_bytes += other.fragment_bytes;
+        self.last_frame = self.last_frame.max(other.last_frame);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::record::EventSink;
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
 
+pub mod classes;
 mod first_bytes;
 mod grpc;
 pub mod http1;
@@ -39,6 +40,7 @@ pub use inner::InnerStream;
 pub use pool::ExchangePool;
 pub use recorder::Recorder;
 
+use classes::ExchangeClasses;
 use first_bytes::FirstBytes;
 use pool::ExchangeId;
 use registry::protocols;
@@ -134,7 +136,8 @@ impl<S> Shared<S> {
 
     /// All counters, including those of the recorder.
     pub fn stats(&self) -> ProtocolStats {
-        ProtocolStats { exchanges: self.recorder.stats.clone(), ..self.stats.clone() }
+        let (exchanges, classes) = (self.recorder.stats.clone(), self.recorder.classes.clone());
+        ProtocolStats { exchanges, classes, ..self.stats.clone() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Recorder`]: owns the open exchanges of a shard, and the sink that they are reported to.
 
 use super::FlowRef;
+use super::classes::ExchangeClasses;
 use super::grpc;
 use super::pool::{ExchangeId, ExchangePool};
 use crate::config::HttpConfig;
@@ -18,10 +19,14 @@ pub struct Recorder<S> {
     pub(crate) pool: ExchangePool,
     /// Counts of what was reported.
     pub stats: ExchangeStats,
+    /// Counts of it by what it was.
+    pub(super) classes: ExchangeClasses,
     /// What the sink uses.
     wants: Wants,
     /// See [`HttpConfig::is_answered_only`].
     is_answered_only: bool,
+    /// See [`HttpConfig::is_classified`].
+    is_classified: bool,
     /// Where events go.
     pub sink: S,
 }
@@ -31,7 +36,9 @@ impl<S: EventSink> Recorder<S> {
     pub(super) fn new(limits: &HttpConfig, sink: S) -> Recorder<S> {
         let pool = ExchangePool::new(limits.held_bytes_shard_max);
         let (stats, is_answered_only) = (ExchangeStats::default(), limits.is_answered_only);
-        Recorder { pool, stats, wants: sink.wants(), is_answered_only, sink }
+        let (classes, is_classified) = (ExchangeClasses::default(), limits.is_classified);
+        let wants = sink.wants();
+        Recorder { pool, stats, classes, wants, is_answered_only, is_classified, sink }
     }
 
     /// Whether the sink uses all headers of a message.
@@ -119,6 +126,9 @@ impl<S: EventSink> Recorder<S> {
             Outcome::Truncated => &mut stats.exchanges_truncated,
         } += 1;
         stats.exchanges_with_gap += u64::from(exchange.gap_bytes > 0);
+        if self.is_classified {
+            self.classes.count(exchange);
+        }
         self.sink.event(Event::Exchange(ExchangeRecord { flow: identity, exchange }));
         self.pool.give_back(id);
     }

@@ -305,6 +305,8 @@ macro_rules! protocols {
             pub flows: FlowCounts,
             /// Messages and exchanges of all protocols together.
             pub exchanges: ExchangeStats,
+            /// What those that were reported are.
+            pub classes: ExchangeClasses,
             $($(#[$attribute])* #[doc = concat!("Of [`", stringify!($state), "`].")]
               pub $stats: <$state as Protocol>::Stats,)*
         }
@@ -314,6 +316,7 @@ macro_rules! protocols {
             pub fn add(&mut self, other: &ProtocolStats) {
                 self.flows.add(&other.flows);
                 self.exchanges.add(&other.exchanges);
+                self.classes.add(&other.classes);
                 $($(#[$attribute])* Stats::add(&mut self.$stats, &other.$stats);)*
             }
 

@@ -31,6 +31,7 @@
 //! - [`affinity`]: the CPUs that we may use, and pinning to one of them.
 //! - [`threads`]: starting a thread, and waiting until it is ready.
 //! - [`thread_clock`]: the CPU time of a thread.
+//! - [`process`]: what this process uses.
 //! - [`program`]: the verdict of a program on a frame in memory.
 //!
 //! Modules that load programs into the kernel or share memory with it exist with the feature `live`
@@ -68,6 +69,8 @@ pub mod mmap;
 pub mod packet_socket;
 pub mod priority;
 pub mod privileges;
+#[cfg(feature = "live")]
+pub mod process;
 #[cfg(feature = "live")]
 pub mod program;
 #[cfg(feature = "live")]

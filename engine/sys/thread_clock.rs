@@ -1,4 +1,5 @@
-//! The CPU time of a thread, read by itself or by another one: pthread_getcpuclockid(3).
+//! The CPU time of a thread, read by itself or by another one: pthread_getcpuclockid(3); and other
+//! clocks that the standard library does not tell.
 
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,17 @@ impl ThreadClock {
         }
         Duration::from_nanos(self.last_ns.load(Ordering::Relaxed))
     }
+}
+
+/// The CPU time of this process so far: that of all its threads.
+pub fn of_process() -> Duration {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
+}
+
+/// The time of `CLOCK_MONOTONIC`, which other processes of this machine know, too. (Not by rustix:
+/// with its feature `time` it looks into the vDSO, which valgrind hides, and faults there.)
+pub fn monotonic() -> Duration {
+    read(libc::CLOCK_MONOTONIC).unwrap_or_default()
 }
 
 /// The CPU time of the calling thread so far.

@@ -14,6 +14,28 @@ pub fn is_writable(descriptor: impl AsFd, timeout_ms: u32) -> io::Result<bool> {
     poll_once(&mut polled, timeout_ms)
 }
 
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// It can be read, or accept a connection.
+    Readable,
+    /// It can be written.
+    Writable,
+}
+
+/// Waits at most `timeout_ms` milliseconds for the first of `descriptors`, and returns which of
+/// them are ready, or have failed. A signal ends the wait early, like the timeout.
+pub fn ready_of(descriptors: &[(BorrowedFd<'_>, Until)], timeout_ms: u32) -> io::Result<Vec<bool>> {
+    let flags = |until| match until {
+        Until::Readable => PollFlags::IN,
+        Until::Writable => PollFlags::OUT,
+    };
+    let polled = descriptors.iter().map(|(fd, until)| PollFd::from_borrowed_fd(*fd, flags(*until)));
+    let mut polled: Vec<PollFd<'_>> = polled.collect();
+    poll_once(&mut polled, timeout_ms)?;
+    Ok(polled.iter().map(|one| !one.revents().is_empty()).collect())
+}
+
 /// Whether a write to `descriptor` returns instead of waiting (O_NONBLOCK). Its copies in other
 /// processes have the same setting.
 pub fn is_nonblocking(descriptor: impl AsFd) -> bool {
@@ -95,6 +117,24 @@ impl WaitSet {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri polls nothing")]
+    fn those_that_are_ready_are_told() {
+        let (quiet, mut send) = io::pipe().unwrap();
+        let (closed, gone) = io::pipe().unwrap();
+        let wanted = [
+            (quiet.as_fd(), Until::Readable),
+            (send.as_fd(), Until::Writable),
+            (closed.as_fd(), Until::Readable),
+        ];
+        assert_eq!(ready_of(&wanted, 10_000).unwrap(), [false, true, false]);
+        drop(gone);
+        assert_eq!(ready_of(&wanted, 10_000).unwrap(), [false, true, true]);
+        assert_eq!(ready_of(&wanted[..1], 1).unwrap(), [false]);
+        send.write_all(b"x").unwrap();
+        assert_eq!(ready_of(&[(quiet.as_fd(), Until::Readable)], 10_000).unwrap(), [true]);
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri polls nothing")]

@@ -8,6 +8,7 @@ pub mod capture_file;
 pub mod confine;
 pub mod conversation;
 pub mod exchange;
+pub mod exposition;
 pub mod fault_site;
 pub mod faulty_disk;
 pub mod fields;

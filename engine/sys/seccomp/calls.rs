@@ -160,8 +160,11 @@ const MEMORY: &[Call] = &[
     call!(madvise, SYS_madvise),
 ];
 
-/// Sockets that are open: the signals' pipe, netlink, and packet sockets, on which nothing is sent.
+/// Sockets that are open: the signals' pipe, netlink, the port of the metrics, which accepts
+/// connections, and packet sockets, on which nothing is sent.
 const SOCKETS: &[Call] = &[
+    call!(accept4, SYS_accept4).of(Work::Capture).only(Allowed::NotOnPackets),
+    call!(shutdown, SYS_shutdown).of(Work::Capture).only(Allowed::NotOnPackets),
     call!(sendto, SYS_sendto).only(Allowed::NotOnPackets),
     call!(recvfrom, SYS_recvfrom),
     call!(getsockopt, SYS_getsockopt).of(Work::Capture),
