@@ -7,6 +7,7 @@ mod doctor;
 mod files;
 mod habits;
 mod help;
+mod identity;
 #[cfg(test)]
 mod manual;
 mod sandbox;
@@ -258,6 +259,9 @@ pub struct Args {
     answered_only: bool,
 
     #[command(flatten)]
+    identity: identity::IdentityArgs,
+
+    #[command(flatten)]
     selection: selection::SelectionArgs,
 
     #[command(flatten)]
@@ -476,7 +480,10 @@ impl Args {
             _ if self.count.is_some() && !self.selection.records().http => selection::NEEDS_HTTP,
             _ if self.sandbox.is_contradiction() => sandbox::USER_WITHOUT_SANDBOX,
             _ if self.statistics.is_wanted() && !is_live => statistics::NEEDS_LIVE,
-            _ => return Ok(()),
+            _ => match self.identity.refusal(is_text) {
+                Some(refusal) => refusal,
+                None => return Ok(()),
+            },
         };
         Err(refusal.to_string())
     }
@@ -565,5 +572,6 @@ impl Args {
         emit.is_query_redacted = self.redact_query;
         emit.records = self.selection.records();
         emit.selection = self.selection.selection();
+        self.identity.configure(emit);
     }
 }

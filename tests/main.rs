@@ -48,6 +48,7 @@ mod http2_attacks;
 mod http2_live;
 mod http2_losses;
 mod http2_upgrade;
+mod identity;
 mod interfaces;
 mod joined_late;
 mod json;
