@@ -62,6 +62,7 @@ mod retransmission;
 mod rotation;
 mod same;
 mod schema;
+mod schemas;
 mod sealed;
 mod selection;
 mod shed;
