@@ -111,7 +111,7 @@ fn statistics() -> Vec<Field> {
 }
 
 /// The smallest of these types that holds `max`.
-fn by_max<'a>(max: u64, [of_16, of_32, of_64]: [&'a str; 3]) -> &'a str {
+fn by_max(max: u64, [of_16, of_32, of_64]: [&'static str; 3]) -> &'static str {
     match max {
         0..=0xffff => of_16,
         0x1_0000..=0xffff_ffff => of_32,

@@ -546,9 +546,13 @@ def main():
     os.chdir(wire.folder)
     page = (DOCS / "queries.md").read_text()
     engines = [ClickHouse(), DuckDb()]
+    # Both read compressed files, too.
+    compressed = f"http-{SENSORS[1]}.jsonl"
+    run_shell(f"zstd -q --rm {compressed}", wire.folder)
     for engine in engines:
         engine.run((DOCS / f"schema/{engine.name.lower()}.sql").read_text())
         engine.run(of_engine(blocks(page, "Tables"), engine))
+    run_shell(f"zstd -dq --rm {compressed}.zst", wire.folder)
     check_tables(engines, records, traffic)
     check_headers(engines, records)
     check_template()
