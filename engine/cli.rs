@@ -7,6 +7,7 @@ mod doctor;
 mod files;
 mod habits;
 mod help;
+mod identity;
 #[cfg(test)]
 mod manual;
 mod metrics;
@@ -259,6 +260,9 @@ pub struct Args {
     answered_only: bool,
 
     #[command(flatten)]
+    identity: identity::IdentityArgs,
+
+    #[command(flatten)]
     selection: selection::SelectionArgs,
 
     #[command(flatten)]
@@ -480,7 +484,10 @@ impl Args {
             _ if self.count.is_some() && !self.selection.records().http => selection::NEEDS_HTTP,
             _ if self.sandbox.is_contradiction() => sandbox::USER_WITHOUT_SANDBOX,
             _ if self.statistics.is_wanted() && !is_live => statistics::NEEDS_LIVE,
-            _ => return Ok(()),
+            _ => match self.identity.refusal(is_text) {
+                Some(refusal) => refusal,
+                None => return Ok(()),
+            },
         };
         Err(refusal.to_string())
     }
@@ -570,5 +577,6 @@ impl Args {
         emit.is_query_redacted = self.redact_query;
         emit.records = self.selection.records();
         emit.selection = self.selection.selection();
+        self.identity.configure(emit);
     }
 }

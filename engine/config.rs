@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod active;
 mod emit_checks;
 mod files;
+mod identity;
 mod network;
 mod records;
 mod sample;
@@ -15,6 +16,7 @@ mod selection;
 mod watch;
 
 pub use files::{FilesConfig, KeepFree};
+pub use identity::{SensorName, SensorNameError};
 pub use network::{Network, NetworkError};
 pub use records::RecordKinds;
 pub use sample::{Sample, SampleError};
@@ -287,6 +289,10 @@ pub struct EmitConfig {
     pub masked_headers: Vec<String>,
     /// Mask the userinfo, the parameters, the query and the fragment of URIs.
     pub is_query_redacted: bool,
+    /// The name of this sensor, which all records have then.
+    pub sensor: Option<SensorName>,
+    /// The seed of the Community ID of each record's connection; `None`: they have none.
+    pub community_id_seed: Option<u16>,
     /// Which kinds of records get a line.
     pub records: RecordKinds,
     /// Which exchanges, and the talks that they open, get a line.
@@ -399,6 +405,8 @@ impl Default for EmitConfig {
             is_secrets_shown: false,
             masked_headers: Vec::new(),
             is_query_redacted: false,
+            sensor: None,
+            community_id_seed: None,
             records: RecordKinds::default(),
             selection: Selection::default(),
             stats_interval_ms: 10_000,

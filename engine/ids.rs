@@ -220,16 +220,21 @@ impl FlowKey {
         let sum = |at: usize| u64::from(u32::from_ne_bytes(words[at]).wrapping_add(hash_key.0[at]));
         let pair = |(first, second): (usize, usize)| sum(first) * sum(second);
         let mut hash = pair((0, 4)).wrapping_add(pair((8, 11))).wrapping_add(pair((9, 10)));
-        if self.realm & REALM_IPV6 != 0 {
+        if self.is_ipv6() {
             hash = [(1, 5), (2, 6), (3, 7)].map(pair).into_iter().fold(hash, u64::wrapping_add);
         }
         ((hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 
+    /// Whether the addresses are IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.realm & REALM_IPV6 != 0
+    }
+
     /// The address of endpoint `index` (0 or 1; see [`Direction::index`]).
     pub fn ip(&self, index: usize) -> IpAddr {
         let bytes = self.address[index & 1];
-        if self.realm & REALM_IPV6 != 0 {
+        if self.is_ipv6() {
             IpAddr::V6(Ipv6Addr::from(bytes))
         } else {
             IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))

@@ -17,7 +17,8 @@
 //! `tests/architecture.rs` checks:
 //!
 //! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter;
-//!   and [`simd`], which looks at sixteen bytes at once, and [`packed_option`], small options.
+//!   and [`simd`], which looks at sixteen bytes at once, [`packed_option`], small options, and
+//!   [`printable`], what may be shown.
 //! - [`sys`] is the only module with unsafe code: the kernel's interfaces, as safe values.
 //! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
 //!   it.
@@ -64,6 +65,7 @@ pub mod observe;
 pub mod output;
 pub mod packed_option;
 pub mod pipeline;
+pub mod printable;
 pub mod protocol;
 pub mod record;
 pub mod shard;

@@ -2,7 +2,7 @@
 //! is lost.
 
 use fields::{FIELDS, check_field, exchange_of};
-use httplines::config::{EmitConfig, HeaderShape};
+use httplines::config::{EmitConfig, HeaderShape, SensorName};
 use httplines::ids::{Direction, FlowKey, IfaceId, IfaceNames, REALM_IPV6};
 use httplines::record::{Exchange, FlowIdentity, Header, Span};
 use httplines::record::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
@@ -145,11 +145,18 @@ fn the_longest_line_there_can_be_is_within_the_least_bound() {
             for (is_all_headers, header_shape) in
                 [(false, HeaderShape::List), (true, HeaderShape::List), (true, HeaderShape::Object)]
             {
-                for line_bytes_max in [0, LINE_BYTES_MIN, 10 << 10, 16 << 10] {
+                let bounds = [0, LINE_BYTES_MIN, 10 << 10, 16 << 10];
+                let identities = [None, Some("\"".repeat(SensorName::BYTES_MAX))];
+                for (line_bytes_max, sensor) in bounds
+                    .into_iter()
+                    .flat_map(|bound| identities.iter().map(move |it| (bound, it)))
+                {
                     let config = EmitConfig {
                         line_bytes_max,
                         is_all_headers,
                         header_shape,
+                        sensor: sensor.as_ref().map(|name| name.parse().expect("a name")),
+                        community_id_seed: sensor.as_ref().map(|_| u16::MAX),
                         ..EmitConfig::default()
                     };
                     let line = line(&config, &flow, &exchange);

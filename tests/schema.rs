@@ -60,6 +60,12 @@ fn deep() -> TunnelPath {
     path
 }
 
+/// Lines with a sensor and a Community ID.
+fn identified(sensor: &str) -> EmitConfig {
+    let sensor = Some(sensor.parse().expect("a name"));
+    EmitConfig { sensor, community_id_seed: Some(1), ..EmitConfig::default() }
+}
+
 /// An exchange in which every field is present, and every text is `value`.
 fn full(value: &[u8]) -> Exchange {
     let mut exchange = Exchange {
@@ -163,12 +169,12 @@ fn talks(value: &[u8]) -> [WebSocketTalk<'_>; 2] {
     [over, WebSocketTalk { outcome: None, end: None, active_ns: Some(u64::MAX), ..over }]
 }
 
-fn talk_line(flow: &FlowIdentity<'_>, talk: &WebSocketTalk<'_>) -> Vec<u8> {
+fn talk_line(config: &EmitConfig, flow: &FlowIdentity<'_>, talk: &WebSocketTalk<'_>) -> Vec<u8> {
     let names = IfaceNames::default();
     names.insert(IfaceId(1), &"long".repeat(100));
     let mut line = Vec::new();
     let record = WebSocketRecord { flow: *flow, talk };
-    JsonFormat::new(&EmitConfig::default(), names).line(&Event::WebSocket(record), &mut line);
+    JsonFormat::new(config, names).line(&Event::WebSocket(record), &mut line);
     line
 }
 
@@ -178,7 +184,8 @@ fn a_talk_has_no_fields_of_exchanges_and_the_other_way_round() {
     let validator = schema::validator_of(schema::schema());
     let key = key_v4();
     let flow = flow(&key);
-    let talk: Value = serde_json::from_slice(&talk_line(&flow, &talks(b"a")[0])).unwrap();
+    let talk = talk_line(&EmitConfig::default(), &flow, &talks(b"a")[0]);
+    let talk: Value = serde_json::from_slice(&talk).unwrap();
     let exchange = record(&typical());
     for (record, name, value) in [
         (&talk, "status", json!(101)),
@@ -233,7 +240,7 @@ fn a_partial_line_has_no_outcome_and_a_final_one_no_active_time() {
 #[test]
 fn every_property_can_be_produced_and_no_other() {
     let mut produced = BTreeSet::new();
-    let all = EmitConfig { is_all_headers: true, ..EmitConfig::default() };
+    let all = EmitConfig { is_all_headers: true, ..identified(&"é".repeat(64)) };
     let mut key = FlowKey { realm: REALM_IPV6, vlan: [4095; 4], ..FlowKey::default() };
     key.address = [[0xff; 16]; 2];
     key.address[0][3] = 0xfe;
@@ -255,7 +262,7 @@ fn every_property_can_be_produced_and_no_other() {
     for value in [&b"short"[..], &[b'x'; 20_000], &[0xff; 20_000]] {
         for talk in talks(value) {
             let flow = FlowIdentity { key: &key, client: Direction::Forward, id: u64::MAX };
-            let record = schema::check_line(&talk_line(&flow, &talk));
+            let record = schema::check_line(&talk_line(&all, &flow, &talk));
             produced.extend(record.as_object().unwrap().keys().cloned());
         }
     }
@@ -400,4 +407,42 @@ fn tunnels_are_named_outermost_first() {
     let mut expected: Vec<Value> = codes.into_iter().map(Value::from).collect();
     expected.push(json!("..."));
     assert_eq!(record(&exchange)["tunnel"], Value::from(expected));
+}
+
+/// Only what was asked for is added, in its place, and nothing else changes.
+#[test]
+fn a_sensor_and_a_community_id_are_added_to_every_kind_of_record() {
+    let identified = identified("edge \"1\" \\ Zürich");
+    let plain = EmitConfig::default();
+    let masked = |config: &EmitConfig| EmitConfig { is_query_redacted: true, ..config.clone() };
+    let key = FlowKey { vlan: [7, 0, 0, 0], ..key_v4() };
+    let flow = flow(&key);
+    let partial = |config: &EmitConfig| {
+        let mut line = Vec::new();
+        let exchange = &Exchange { outcome: None, ..typical() };
+        let partial = PartialRecord { flow, exchange, active_ns: 1 };
+        JsonFormat::new(config, IfaceNames::default()).line(&Event::Partial(partial), &mut line);
+        line
+    };
+    let lines = |config: &EmitConfig| {
+        let exchanges = [full(b"short"), typical()].map(|it| line_of(config, &flow, &it));
+        let talks = talks(b"a").map(|talk| talk_line(config, &flow, &talk));
+        let others = [line_of(&masked(config), &flow, &typical()), partial(config)];
+        exchanges.into_iter().chain(talks).chain(others).map(|it| String::from_utf8(it).unwrap())
+    };
+    let community_id = r#""community_id":"1:dk304MIbtwaMeHiFkzESTzU1nFk=","#;
+    for (line, plain) in lines(&identified).zip(lines(&plain)) {
+        schema::check_line(line.as_bytes());
+        let sensor = r#"Z","sensor":"edge \"1\" \\ Zürich","flow":"#;
+        let with_sensor = plain.replacen(r#"Z","flow":"#, sensor, 1);
+        let place = with_sensor.find(r#""vlan":"#).expect("it has a VLAN");
+        let wanted = format!("{}{community_id}{}", &with_sensor[..place], &with_sensor[place..]);
+        assert_eq!(line, wanted);
+    }
+    let mut without_time = typical();
+    (without_time.request.first, without_time.request.last) = (None, None);
+    (without_time.response.first, without_time.response.last) = (None, None);
+    let line = line_of(&identified, &flow, &without_time);
+    assert!(line.starts_with(br#"{"sensor":"edge \"1\""#), "{}", String::from_utf8_lossy(&line));
+    schema::check_line(&line);
 }

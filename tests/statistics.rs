@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use httplines::capture::live::{InterfaceTotals, LiveTotals, RingTotals, ShedTotals};
+use httplines::config::EmitConfig;
 use httplines::observe::{Observed, Run, ShardState};
 use httplines::output::{Sidecar, WriterGauges, sidecar_path};
 use httplines::totals::Totals;
@@ -42,11 +43,11 @@ fn observed<'a>(totals: &'a Totals, shards: &'a [ShardState]) -> Observed<'a> {
 }
 
 /// The lines that a run writes of these totals.
-fn lines_of(all: &[(Totals, Vec<ShardState>)]) -> Vec<String> {
+fn lines_of(emit: &EmitConfig, all: &[(Totals, Vec<ShardState>)]) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = sidecar_path(&directory.path().join("http.jsonl"));
     let sidecar = Sidecar::open(&path).expect("a new file");
-    let mut run = Run::new("http.jsonl".into(), 64);
+    let mut run = Run::new("http.jsonl".into(), emit);
     for (totals, shards) in all {
         sidecar.finish(run.record(&observed(totals, shards)));
     }
@@ -59,11 +60,13 @@ fn a_line_has_every_figure_of_the_schema_and_no_other() {
     let mut ended = totals(2, 2);
     ended.is_running = false;
     let shards = vec![ShardState::default(); 2];
-    let lines = lines_of(&[(totals(2, 2), shards.clone()), (ended, shards)]);
+    let named = EmitConfig { sensor: Some("edge \"1\"".parse().unwrap()), ..EmitConfig::default() };
+    let lines = lines_of(&named, &[(totals(2, 2), shards.clone()), (ended, shards)]);
     let [first, last] = [&lines[0], &lines[1]].map(|line| check_line(line));
     assert_eq!((first["seq"].as_u64(), first["final"].as_bool()), (Some(0), Some(false)));
     assert_eq!((last["seq"].as_u64(), last["final"].as_bool()), (Some(1), Some(true)));
     assert_eq!(first["run"], last["run"]);
+    assert_eq!((&first["sensor"], &last["sensor"]), (&json!("edge \"1\""), &json!("edge \"1\"")));
     assert_eq!(first["gauges"]["lag_ms"], 1500);
     assert_eq!(first["gauges"]["share_permille"], 250);
     let lost = json!({"queue_full": 5, "disk_full": 11, "write_error": 0, "reader_gone": 2});
@@ -76,7 +79,8 @@ fn a_line_has_every_figure_of_the_schema_and_no_other() {
 }
 
 /// Whatever is a property must be there, and nothing else may be: then a line that the schema
-/// allows has exactly its keys. Only the last line of a run has more.
+/// allows has exactly its keys. Only the last line of a run has more, and those of a sensor with a
+/// name.
 #[test]
 fn the_schema_demands_what_it_describes() {
     fn check(at: &str, part: &Value) {
@@ -88,8 +92,9 @@ fn the_schema_demands_what_it_describes() {
         let required: Vec<&str> =
             part["required"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
         for (name, property) in properties.into_iter().flatten() {
-            let is_last_only = at.is_empty() && ["violations", "errors"].contains(&name.as_str());
-            assert_eq!(required.contains(&name.as_str()), !is_last_only, "{at}.{name}");
+            let is_optional =
+                at.is_empty() && ["violations", "errors", "sensor"].contains(&name.as_str());
+            assert_eq!(required.contains(&name.as_str()), !is_optional, "{at}.{name}");
             let description = property["description"].as_str().unwrap_or_default();
             assert!(description.len() > 7, "{at}.{name} needs a description");
             check(&format!("{at}.{name}"), property);
@@ -115,7 +120,8 @@ fn a_line_is_bounded_and_its_numbers_are_exact() {
     }
     let line_bytes = |interfaces, shards| {
         let states = vec![ShardState::default(); shards];
-        let line = lines_of(&[(totals(interfaces, shards), states)]).remove(0);
+        let line =
+            lines_of(&EmitConfig::default(), &[(totals(interfaces, shards), states)]).remove(0);
         check(&serde_json::from_str(&line).expect("it is JSON"));
         line.len()
     };

@@ -46,7 +46,7 @@ impl Reporter {
             && outputs.iter().all(is_file)
         {
             let sidecar = writer.open_sidecar(&sidecar_path(output), outputs.len())?;
-            let run = Run::new(output.display().to_string(), config.emit.batch_count_max);
+            let run = Run::new(output.display().to_string(), &config.emit);
             let interval = Duration::from_millis(config.emit.stats_interval_ms);
             let target = Target::Sidecar { sidecar, run, resident };
             return Ok(Some(Reporter { poll: CounterPoll::new(now, interval), target }));

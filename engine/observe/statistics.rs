@@ -2,6 +2,7 @@
 //! [`Sidecar`](crate::output::Sidecar). `docs/stats.schema.json` describes each figure.
 
 use crate::capture::live::{InterfaceTotals, LiveTotals, ShedTotals};
+use crate::config::{EmitConfig, SensorName};
 use crate::output::{
     Figure, Figures, FileStats, StatsRecord, Value, WriterGauges, WriterStats, counts,
 };
@@ -52,6 +53,7 @@ pub struct Run {
     /// Tells runs apart whose records are in one file.
     id: u64,
     started: TimestampNs,
+    sensor: Option<SensorName>,
     output: String,
     /// Batches that may wait for the writer, for one shard.
     batch_count_max: u64,
@@ -106,10 +108,11 @@ impl Observed<'_> {
 }
 
 impl Run {
-    /// A run that starts now and writes to `output`.
-    pub fn new(output: String, batch_count_max: usize) -> Run {
+    /// A run that starts now and writes to `output` as `emit` says.
+    pub fn new(output: String, emit: &EmitConfig) -> Run {
         let id = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &output);
-        Run { id, started: now(), output, batch_count_max: batch_count_max as u64, seq: 0 }
+        let (sensor, batch_count_max) = (emit.sensor.clone(), emit.batch_count_max as u64);
+        Run { id, started: now(), sensor, output, batch_count_max, seq: 0 }
     }
 
     /// The next record.
@@ -127,8 +130,9 @@ impl Run {
     fn head(&self, seq: u64, observed: &Observed<'_>) -> Figures {
         let interfaces = observed.totals.live.as_ref().map_or(&[][..], |live| &live.interfaces);
         let is_final = !observed.totals.is_running;
-        let mut head = vec![
-            text("ts", rfc3339(now())),
+        let mut head = vec![text("ts", rfc3339(now()))];
+        head.extend(self.sensor.as_ref().map(|name| text("sensor", name.as_str())));
+        head.extend([
             text("version", env!("CARGO_PKG_VERSION")),
             text("run", format!("{:016x}", self.id)),
             number("pid", std::process::id().into()),
@@ -138,7 +142,7 @@ impl Run {
             text("output", self.output.as_str()),
             number("shard_count", observed.shards.len() as u64),
             number("interface_count", interfaces.len() as u64),
-        ];
+        ]);
         if is_final {
             let sentences = |all: &[String]| {
                 Value::List(all.iter().map(|sentence| Value::Text(sentence.clone())).collect())

@@ -4,19 +4,11 @@
 //! whether there is anything to escape: [`plain_len`] answers it sixteen bytes at a time.
 //! Everything else is processed byte by byte with a table.
 
+use crate::printable::is_unsafe;
 use crate::simd::{LANES, unplain};
 
 /// U+FFFD, which replaces bytes that are not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
-
-/// Whether a character must not reach a terminal, or a program that reads lines: control characters
-/// (also U+0080 to U+009F), the line separators of Unicode, and those that change the direction of
-/// the text around them, so that a line looks like another one.
-pub fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}')
-        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// Whether a byte needs an escape in a JSON string, or may be the first of an [unsafe](is_unsafe)
 /// character.

@@ -7,6 +7,7 @@ use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
 use std::ops::Deref;
 
+mod community_id;
 pub(crate) mod digits;
 mod escape;
 mod exchange;
@@ -18,9 +19,9 @@ mod span;
 mod text;
 mod websocket;
 
+pub use crate::printable::is_unsafe;
 pub use digits::rfc3339;
 pub(crate) use escape::append_json_text;
-pub use escape::is_unsafe;
 pub use exchange::{
     Exchange, Fields, Header, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome, ResetBy, Trailers,
 };

@@ -5,8 +5,9 @@ use memchr::memchr;
 
 use crate::config::EmitConfig;
 use crate::ids::REALM_IPV6;
+use crate::printable::is_unsafe;
 use crate::record::digits::{Rfc3339, append_decimal, append_ip};
-use crate::record::escape::{is_unsafe, plain_len};
+use crate::record::escape::plain_len;
 use crate::record::mask::{Kind, MASK, Masks};
 use crate::record::{Event, FlowIdentity, Format, MessageRecord, Wants};
 use crate::time::TimestampNs;

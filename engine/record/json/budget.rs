@@ -1,9 +1,11 @@
 //! The parts of a line, and how many bytes each of them may take: the byte budget of the JSON
 //! format.
 
+use crate::config::SensorName;
 use crate::decode::TunnelPath;
 use crate::ids::VLAN_DEPTH_MAX;
 use crate::record::INTERIM_COUNT_MAX;
+use crate::record::community_id::COMMUNITY_ID_BYTES;
 use crate::record::digits::{IP_BYTES_MAX, Rfc3339};
 use crate::record::escape::Fold;
 use crate::record::mask::Kind;
@@ -114,12 +116,14 @@ pub(super) const HEADER_NAME_BYTES_MAX: usize = 256;
 pub(super) const IFACE_COUNT_MAX: usize = 256;
 
 pub(super) const KEY_TS: &[u8] = b"\"ts\":\"";
+pub(super) const KEY_SENSOR: &[u8] = b"\"sensor\":\"";
 pub(super) const KEY_FLOW: &[u8] = b"\"flow\":\"";
 pub(super) const KEY_N: &[u8] = b"\",\"n\":";
 pub(super) const KEY_CLIENT_IP: &[u8] = b",\"client_ip\":\"";
 pub(super) const KEY_CLIENT_PORT: &[u8] = b"\",\"client_port\":";
 pub(super) const KEY_SERVER_IP: &[u8] = b",\"server_ip\":\"";
 pub(super) const KEY_SERVER_PORT: &[u8] = b"\",\"server_port\":";
+pub(super) const KEY_COMMUNITY_ID: &[u8] = b",\"community_id\":\"";
 pub(super) const KEY_VLAN: &[u8] = b",\"vlan\":[";
 pub(super) const KEY_TUNNEL: &[u8] = b",\"tunnel\":[";
 /// Replaces encapsulations that did not fit into the path.
@@ -180,6 +184,7 @@ pub(super) const HEADERS_FIXED_BYTES: usize = KEY_REQUEST_HEADERS.len()
     + 2;
 
 /// The maximum size of everything that is not text: every key, and every number at its longest.
+/// What is there on request only is apart.
 pub const FIXED_BYTES_MAX: usize = {
     let mut bytes = 1 + KEY_TS.len() + Rfc3339::BYTES + 2 + KEY_FLOW.len() + 16;
     bytes += KEY_N.len() + 10;
@@ -224,6 +229,14 @@ pub const FIXED_BYTES_MAX: usize = {
     bytes + HEADERS_FIXED_BYTES
 };
 
+/// The size of `community_id`.
+pub(super) const COMMUNITY_ID_FIELD_BYTES: usize = KEY_COMMUNITY_ID.len() + COMMUNITY_ID_BYTES + 1;
+
+/// The maximum size of what is there on request only: `sensor`, where a quote and a backslash take
+/// two bytes, and `community_id`.
+pub(super) const IDENTITY_BYTES_MAX: usize =
+    KEY_SENSOR.len() + 2 * SensorName::BYTES_MAX + 2 + COMMUNITY_ID_FIELD_BYTES;
+
 /// The sum of all reserves.
 pub(super) const RESERVE_BYTES: usize = {
     let mut bytes = 2 * HEADERS_RESERVE_BYTES;
@@ -237,7 +250,7 @@ pub(super) const RESERVE_BYTES: usize = {
 };
 
 /// The smallest `line_bytes_max` that can always be kept. Smaller values are raised to it.
-pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + RESERVE_BYTES;
+pub const LINE_BYTES_MIN: usize = FIXED_BYTES_MAX + IDENTITY_BYTES_MAX + RESERVE_BYTES;
 
 // In a line of 16 KiB, a target of 7 KiB is shown completely, even if every other text uses its
 // reserve.

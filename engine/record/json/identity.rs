@@ -5,6 +5,7 @@
 use super::budget::*;
 use crate::ids::{Direction, FlowKey, VLAN_DEPTH_MAX};
 use crate::record::FlowIdentity;
+use crate::record::community_id::append_community_id;
 use crate::record::digits::{
     IP_BYTES_MAX, append_decimal, append_ip, append_list, eight_hex_digits,
 };
@@ -14,9 +15,11 @@ use crate::record::line_buffer::LineBuffer;
 /// identity is rendered again, which costs the same as no cache.
 const KEPT_COUNT: usize = 1024;
 
-/// The usual and the maximum size of the part after the exchange's number.
+/// The size of the part after the exchange's number: the usual one, and the maximum without and
+/// with a Community ID.
 const USUAL_BYTES: usize = 96;
-const BYTES_MAX: usize = 192;
+const PLAIN_BYTES_MAX: usize = 192;
+const BYTES_MAX: usize = PLAIN_BYTES_MAX + COMMUNITY_ID_FIELD_BYTES;
 
 const _: () = assert!(
     KEY_CLIENT_IP.len()
@@ -26,7 +29,7 @@ const _: () = assert!(
         + 2 * (IP_BYTES_MAX + 5)
         + KEY_VLAN.len()
         + VLAN_DEPTH_MAX * 6
-        < BYTES_MAX
+        < PLAIN_BYTES_MAX
 );
 
 /// The size of the part before the number.
@@ -49,12 +52,24 @@ pub(super) struct Identities {
     /// Indexed by the low bits of the flow's id. Empty until the first identity is rendered.
     kept: Vec<Option<Kept>>,
     text: Vec<u8>,
+    community_id_seed: Option<u16>,
 }
 
 impl Identities {
-    /// Writes the identity of `flow` around the exchange's number.
+    /// No identities so far. With a seed, they have a Community ID.
+    pub(super) fn new(community_id_seed: Option<u16>) -> Identities {
+        Identities { community_id_seed, ..Identities::default() }
+    }
+
+    /// Writes the identity of `flow` around the exchange's number. `MAY_HAVE_MORE` is whether it
+    /// may have a Community ID.
     #[inline(always)]
-    pub(super) fn write(&mut self, flow: &FlowIdentity<'_>, n: u32, buffer: &mut LineBuffer<'_>) {
+    pub(super) fn write<const MAY_HAVE_MORE: bool>(
+        &mut self,
+        flow: &FlowIdentity<'_>,
+        n: u32,
+        buffer: &mut LineBuffer<'_>,
+    ) {
         let at = flow.id as usize % KEPT_COUNT;
         let kept = match self.kept.get(at) {
             // Ids are hashes, and somebody who chooses the endpoints can make two of them equal.
@@ -69,7 +84,12 @@ impl Identities {
         buffer.decimal(u64::from(n));
         match kept.rest.first_chunk::<USUAL_BYTES>() {
             Some(usual) if kept.len <= USUAL_BYTES => buffer.put_first(usual, kept.len),
-            _ => buffer.put_first(&kept.rest, kept.len),
+            _ if MAY_HAVE_MORE => buffer.put_first(&kept.rest, kept.len),
+            _ => match kept.rest.first_chunk::<PLAIN_BYTES_MAX>() {
+                Some(plain) => buffer.put_first(plain, kept.len),
+                // The rest is longer.
+                None => unreachable!(),
+            },
         }
     }
 
@@ -97,6 +117,11 @@ impl Identities {
         append_ip(key.ip(server), text);
         text.extend_from_slice(KEY_SERVER_PORT);
         append_decimal(u64::from(key.port(server)), text);
+        if let Some(seed) = self.community_id_seed {
+            text.extend_from_slice(KEY_COMMUNITY_ID);
+            append_community_id(key, seed, text);
+            text.push(b'"');
+        }
         if key.vlan[0] != 0 {
             append_list(KEY_VLAN, key.vlans(), text);
         }
@@ -119,7 +144,7 @@ mod tests {
     fn written(identities: &mut Identities, flow: &FlowIdentity<'_>, n: u32) -> Vec<u8> {
         let mut memory = blank_line();
         let mut buffer = LineBuffer::new(&mut memory);
-        identities.write(flow, n, &mut buffer);
+        identities.write::<true>(flow, n, &mut buffer);
         buffer.line().to_vec()
     }
 
@@ -142,15 +167,17 @@ mod tests {
                 ((0..3_u8, 0..3_u8, 79..82_u16, 0..2_u16, any::<bool>()), 0..3_u64, any::<bool>()),
                 1..40),
             n: u32,
+            seed: Option<u16>,
         ) {
-            let mut identities = Identities::default();
+            let new = || Identities::new(seed);
+            let mut identities = new();
             for (ends, id, is_forward) in flows {
                 let key = key(ends);
                 let client = if is_forward { Direction::Forward } else { Direction::Reverse };
                 // Three ids share one cache slot, and each is used by many keys.
                 let id = id << 32 | 0xabcd;
                 let flow = FlowIdentity { key: &key, client, id };
-                let wanted = written(&mut Identities::default(), &flow, n);
+                let wanted = written(&mut new(), &flow, n);
                 prop_assert_eq!(written(&mut identities, &flow, n), wanted);
             }
         }

@@ -2,23 +2,23 @@
 //!
 //! A line is never longer than `line_bytes_max`, whatever was on the wire. A byte budget ensures
 //! this. Everything that is not text (keys, numbers, punctuation) takes at most
-//! [`FIXED_BYTES_MAX`]. Each text has a reserve of its own. The rest of the line is the spare: a
-//! text longer than its reserve takes bytes from the spare, up to its cap. So all texts together
-//! take at most the sum of the reserves and the spare. Bytes of a text are counted as rendered,
-//! including escapes and base64. Lists of headers come last and use what is left then, which is
-//! never less than their reserves.
+//! [`FIXED_BYTES_MAX`], and what is there on request a bound of its own. Each text has a reserve of
+//! its own. The rest of the line is the spare: a text longer than its reserve takes bytes from the
+//! spare, up to its cap. So all texts together take at most the sum of the reserves and the spare.
+//! Bytes of a text are counted as rendered, including escapes and base64. Lists of headers come
+//! last and use what is left then, which is never less than their reserves.
 
 use super::digits::{Rfc3339, append_decimal, append_list};
-use super::escape::{append_base64, append_escaped};
+use super::escape::{append_base64, append_escaped, append_json_text};
 use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
 use super::mask::{Kind, Masks};
 use super::{
-    Event, Exchange, FlowIdentity, Format, GrpcFields, Http2Fields, INTERIM_COUNT_MAX, Message,
-    Outcome, PartialRecord, Span, Wants,
+    Event, Exchange, FlowIdentity, Format, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome,
+    PartialRecord, Span, Wants,
 };
-use crate::config::EmitConfig;
 #[cfg(doc)]
 use crate::config::HeaderShape;
+use crate::config::{EmitConfig, SensorName};
 use crate::decode::{Encapsulation, TunnelPath};
 use crate::ids::{IfaceId, IfaceNames};
 use crate::time::TimestampNs;
@@ -26,6 +26,7 @@ use std::fmt::Write;
 
 mod budget;
 mod headers;
+mod http2;
 mod identity;
 mod websocket;
 
@@ -47,8 +48,14 @@ use identity::Identities;
 #[derive(Debug)]
 pub struct JsonFormat {
     line_bytes_max: usize,
+    /// The bytes of a line for texts beyond their reserves.
+    spare_bytes: usize,
     headers: Headers,
     masks: Masks,
+    /// `"sensor":"…",`, or nothing.
+    sensor: Box<[u8]>,
+    /// All lines may have what usual ones do not: masks, a sensor, a Community ID.
+    is_unusual: bool,
     is_websocket_told: bool,
     times: Rfc3339,
     identities: Identities,
@@ -74,13 +81,20 @@ impl JsonFormat {
     /// Creates the format from `config`. `names` is asked once for each interface.
     pub fn new(config: &EmitConfig, names: IfaceNames) -> JsonFormat {
         let line_bytes_max = config.line_bytes_max.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX);
+        let masks = Masks::new(config);
+        let sensor = rendered_sensor(config.sensor.as_ref());
+        let community_id_bytes = config.community_id_seed.map_or(0, |_| COMMUNITY_ID_FIELD_BYTES);
+        let identity_bytes = sensor.len() + community_id_bytes;
         JsonFormat {
             line_bytes_max,
+            spare_bytes: line_bytes_max - LINE_BYTES_MIN + IDENTITY_BYTES_MAX - identity_bytes,
             headers: Headers::new(config),
-            masks: Masks::new(config),
+            sensor,
+            is_unusual: masks.are_for_fields() || identity_bytes > 0,
+            masks,
             is_websocket_told: config.records.websocket,
             times: Rfc3339::default(),
-            identities: Identities::default(),
+            identities: Identities::new(config.community_id_seed),
             names,
             ifaces: Vec::new(),
             memory: None,
@@ -188,7 +202,8 @@ impl JsonFormat {
     }
 
     /// A line up to its lists of headers. `IS_MASKED` is as for [`JsonFormat::text`];
-    /// `MAY_HAVE_MORE` is whether the exchange may be one of HTTP/2 or gRPC.
+    /// `MAY_HAVE_MORE` is whether the exchange may be one of HTTP/2 or gRPC, and the line may have
+    /// a sensor and a Community ID.
     #[inline(always)]
     fn fields<const IS_MASKED: bool, const MAY_HAVE_MORE: bool>(
         &mut self,
@@ -206,7 +221,10 @@ impl JsonFormat {
             buffer.put(&last);
             buffer.put(b"\",");
         }
-        self.identities.write(flow, exchange.n, buffer);
+        if MAY_HAVE_MORE {
+            buffer.put(&self.sensor);
+        }
+        self.identities.write::<MAY_HAVE_MORE>(flow, exchange.n, buffer);
         if !exchange.tunnel.is_empty() {
             buffer.put(slow.piece(|out| encapsulations(exchange.tunnel, out)));
         }
@@ -237,71 +255,9 @@ impl JsonFormat {
         outcome_and_flags(exchange, http2, buffer);
     }
 
-    /// From `stream` to `connect_protocol`.
-    #[inline(always)]
-    fn http2_front<const IS_MASKED: bool>(
-        &mut self,
-        http2: &Http2Fields,
-        request: &Message,
-        slow: &mut SlowPath,
-        buffer: &mut LineBuffer<'_>,
-    ) {
-        number(KEY_STREAM, http2.stream.into(), buffer);
-        for (rendered, is_set) in [(UPGRADED, http2.is_upgraded), (PUSHED, http2.is_pushed)] {
-            if is_set {
-                buffer.put(rendered);
-            }
-        }
-        if request.is_seen {
-            let (scheme, protocol) = (http2.scheme, http2.connect_protocol);
-            self.text::<IS_MASKED>(&SCHEME, request, scheme, slow, buffer);
-            self.text::<IS_MASKED>(&CONNECT_PROTOCOL, request, protocol, slow, buffer);
-        }
-    }
-
-    /// From `grpc_status` to `grpc_encoding`.
-    #[inline(never)]
-    fn grpc(&mut self, grpc: &GrpcFields, slow: &mut SlowPath, buffer: &mut LineBuffer<'_>) {
-        if let Some(status) = grpc.status {
-            number(KEY_GRPC_STATUS, status.into(), buffer);
-        }
-        if let Some(message) = &grpc.message {
-            self.own_text(&GRPC_MESSAGE, message, grpc.message_wire_bytes, slow, buffer);
-        }
-        for (key, count) in [
-            (KEY_GRPC_REQUEST_MESSAGES, grpc.request_messages),
-            (KEY_GRPC_RESPONSE_MESSAGES, grpc.response_messages),
-        ] {
-            if let Some(count) = count {
-                number(key, count, buffer);
-            }
-        }
-        if let Some(encoding) = &grpc.encoding {
-            self.own_text(&GRPC_ENCODING, encoding, encoding.len(), slow, buffer);
-        }
-    }
-
-    /// A text that is not a part of a message's text.
-    fn own_text(
-        &mut self,
-        field: &TextField,
-        value: &[u8],
-        wire_bytes: usize,
-        slow: &mut SlowPath,
-        buffer: &mut LineBuffer<'_>,
-    ) {
-        let shown = self.masks.shown(field.kind, value, false, &mut self.masked);
-        buffer.put(field.open);
-        if shown.len() <= field.reserve_bytes && buffer.put_plain(shown, shown.len()) {
-            buffer.put(b"\"");
-        } else {
-            buffer.put(slow.text(field, shown, wire_bytes));
-        }
-    }
-
-    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2 or gRPC, or one
-    /// of which more than hidden lines may be masked. It has a buffer of its own: the position of a
-    /// borrowed one could not stay in a register.
+    /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2 or gRPC, one of
+    /// which more than hidden lines may be masked, or one with a sensor or a Community
+    /// ID. It has a buffer of its own: the position of a borrowed one could not stay in a register.
     #[inline(never)]
     fn other_fields<const IS_MASKED: bool>(
         &mut self,
@@ -390,10 +346,14 @@ impl JsonFormat {
         let start = out.len();
         let mut memory = self.memory.take().unwrap_or_else(blank_line);
         let mut slow = std::mem::take(&mut self.slow);
-        slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
-        if self.masks.are_for_fields() {
+        slow.spare = self.spare_bytes;
+        if self.is_unusual && self.masks.are_for_fields() {
             self.other_fields::<true>(flow, exchange, &mut slow, &mut memory, out);
-        } else if exchange.http2.is_some() || exchange.grpc.is_some() || active_ns.is_some() {
+        } else if self.is_unusual
+            || exchange.http2.is_some()
+            || exchange.grpc.is_some()
+            || active_ns.is_some()
+        {
             self.other_fields::<false>(flow, exchange, &mut slow, &mut memory, out);
         } else {
             let mut buffer = LineBuffer::new(&mut memory);
@@ -413,6 +373,17 @@ impl JsonFormat {
         out.extend_from_slice(b"}\n");
         debug_assert!(out.len() - start <= self.line_bytes_max);
     }
+}
+
+/// `"sensor":"…",`; nothing without a name.
+fn rendered_sensor(name: Option<&SensorName>) -> Box<[u8]> {
+    let mut rendered = Vec::new();
+    if let Some(name) = name {
+        rendered.extend_from_slice(KEY_SENSOR);
+        append_json_text(name.as_str(), &mut rendered);
+        rendered.extend_from_slice(b"\",");
+    }
+    rendered.into()
 }
 
 /// Receives formatted text.
@@ -519,7 +490,7 @@ fn outcome_and_flags(
         buffer.put(b"\"");
     }
     if let Some(http2) = http2 {
-        http2_end(http2, buffer);
+        JsonFormat::http2_end(http2, buffer);
     }
     if exchange.gap_bytes > 0 {
         number(KEY_GAP, exchange.gap_bytes, buffer);
@@ -537,27 +508,6 @@ fn outcome_and_flags(
         if is_set {
             buffer.put(rendered);
         }
-    }
-}
-
-/// From `reset_by` to `headers_unknown`.
-#[inline(always)]
-fn http2_end(http2: &Http2Fields, buffer: &mut LineBuffer<'_>) {
-    if let Some(by) = http2.reset_by {
-        buffer.put(KEY_RESET_BY);
-        buffer.put(by.name().as_bytes());
-        buffer.put(b"\"");
-    }
-    if let Some(code) = http2.reset_code {
-        buffer.put(KEY_RESET_CODE);
-        match http2.reset_name() {
-            Some(name) => buffer.put(name.as_bytes()),
-            None => buffer.decimal(code.into()),
-        }
-        buffer.put(b"\"");
-    }
-    if http2.headers_unknown > 0 {
-        number(KEY_UNKNOWN, http2.headers_unknown.into(), buffer);
     }
 }
 

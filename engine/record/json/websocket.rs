@@ -67,7 +67,7 @@ impl JsonFormat {
         let start = out.len();
         let mut memory = self.memory.take().unwrap_or_else(blank_line);
         let mut buffer = LineBuffer::new(&mut memory);
-        self.slow.spare = self.line_bytes_max - LINE_BYTES_MIN;
+        self.slow.spare = self.spare_bytes;
         self.websocket_fields(flow, talk, &mut buffer);
         buffer.put(b"}\n");
         out.extend_from_slice(buffer.line());
@@ -88,7 +88,8 @@ impl JsonFormat {
         buffer.put(&most);
         buffer.put(&last);
         buffer.put(b"\",");
-        self.identities.write(flow, talk.n, buffer);
+        buffer.put(&self.sensor);
+        self.identities.write::<true>(flow, talk.n, buffer);
         if !talk.tunnel.is_empty() {
             buffer.put(self.slow.piece(|out| encapsulations(talk.tunnel, out)));
         }
