@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(
             first.to_string(),
             "    10.0 s  12.3k frames/s  10.4k req/s  1.20 Gbit/s     7 dropped     5 lines lost  \
-            \x20  318 connections"
+            \x20 318 connections"
         );
         assert_eq!(first.status(), "10.4k req/s, 7 frames dropped, 5 lines lost");
         // Twice as much passed in twice the time, and a second more.
@@ -177,14 +177,14 @@ mod tests {
         assert_eq!(
             second.to_string(),
             "    31.0 s  11.8k frames/s  9.90k req/s  1.14 Gbit/s    14 dropped    10 lines lost  \
-            \x20    0 connections"
+            \x20   0 connections"
         );
         assert_eq!(second.status(), "9.90k req/s, 21 frames dropped, 15 lines lost");
         let idle = meter.measure(&totals(32, 3), 0);
         assert_eq!(
             idle.to_string(),
             "    32.0 s      0 frames/s      0 req/s     0 bit/s      0 dropped     0 lines lost  \
-            \x20    0 connections"
+            \x20   0 connections"
         );
     }
 
