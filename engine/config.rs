@@ -418,10 +418,10 @@ impl Default for EmitConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// [`CaptureConfig::block_bytes`] is out of range.
-    #[error("a ring block must be a power of two and at least 16 KiB")]
+    #[error("a ring block must be a power of two and at least 16 KiB (--block-kib)")]
     BlockBytes,
     /// [`CaptureConfig::block_count`] is too small.
-    #[error("a ring needs at least 2 blocks: one fills while one is read")]
+    #[error("a ring needs at least 2 blocks (-B, --block-kib): one fills while one is read")]
     BlockCount,
     /// [`CaptureConfig::retire_timeout_ms`] is zero.
     #[error("the retire timeout must be at least 1 ms")]
@@ -492,7 +492,7 @@ pub enum ConfigError {
     BatchBytes,
     /// [`EmitConfig::output`] has the name of the file of statistics.
     #[error(
-        "the name of the output ends with .stats, as that of the file of statistics beside it \
+        "the name of the output (-o) ends with .stats, as that of the file of statistics beside it \
          does: name another, such as http.jsonl, or do without statistics (--stats-interval 0)"
     )]
     StatsName,

@@ -407,6 +407,6 @@ mod root {
         let output = command.args(args).current_dir(lab.path()).output().expect("it runs");
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains("the name of the output ends with .stats"), "{told}");
+        assert!(told.contains("the name of the output (-o) ends with .stats"), "{told}");
     }
 }

@@ -103,7 +103,7 @@ impl LiveCapture {
             .map_err(|source| LiveOpenError::from_socket(OPEN, "any interface", source))?;
         warn_of_slow_start();
         let (filter, fanout) = load_programs(config, decode, shard_count)?;
-        check_memory(config, shard_count, found.len(), memory::available_bytes())?;
+        check_rings(config, shard_count, found.len())?;
         let ring_count = usize::from(shard_count) * found.len();
         slow_start.step(format!("opening {ring_count} rings of {} MiB", ring_bytes(config) >> 20));
         let ring_names =
@@ -231,6 +231,27 @@ fn find(name: &str, present: &[Interface]) -> Result<u32, LiveOpenError> {
         Some(interface) if !interface.is_up => Err(LiveOpenError::Down { name: name.to_string() }),
         Some(interface) => Ok(interface.ifindex),
     }
+}
+
+/// What is wrong now with interfaces of these names: they are not there, or down. Needs no
+/// privilege.
+///
+/// # Errors
+/// The interfaces cannot be listed.
+pub fn check_interfaces(names: &[String]) -> Result<Vec<LiveOpenError>, LiveOpenError> {
+    let present = Interfaces::open().and_then(|mut links| links.list());
+    let present = present.map_err(LiveOpenError::Interfaces)?;
+    Ok(names.iter().filter_map(|name| find(name, &present).err()).collect())
+}
+
+/// Refuses the rings of so many shards and interfaces if they do not fit into the memory that is
+/// available now.
+pub fn check_rings(
+    config: &CaptureConfig,
+    shard_count: u16,
+    interface_count: usize,
+) -> Result<(), LiveOpenError> {
+    check_memory(config, shard_count, interface_count, memory::available_bytes())
 }
 
 /// Refuses rings that would take more than seven eighths of the available memory. The kernel would

@@ -86,14 +86,60 @@ fn open_or_create(options: &OpenOptions, path: &Path) -> io::Result<(File, bool)
     }
 }
 
-/// Refuses an output of another user, or one with another name, if root started this process.
-/// Whoever made it may read it, and may have linked it to a file that root should not change.
-fn refuse_others(metadata: &Metadata) -> io::Result<()> {
-    let kind = metadata.file_type();
-    if !is_or_was_root() || !(kind.is_file() || kind.is_fifo()) {
+/// Looks whether an output at `path` could be opened or created by the user `own`, in a process
+/// that root starts or not. Nothing is created, and permissions are not looked at.
+///
+/// # Errors
+/// The same as when it is opened.
+pub fn check_output(path: &Path, own: u32, is_of_root: bool) -> io::Result<()> {
+    if is_passed_descriptor(path) {
         return Ok(());
     }
-    let (user, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if !parent.unwrap_or(Path::new(".")).metadata()?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let metadata = match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    let kind = metadata.file_type();
+    if kind.is_symlink() {
+        return without_reader(path, false, io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if kind.is_socket() {
+        return Err(socket());
+    }
+    if is_of_root {
+        refuse_of_others(&metadata, own)?;
+    }
+    let ends = if kind.is_file() { read_ends(path, &metadata, libc::O_NOFOLLOW) } else { None };
+    ends.map_or(Ok(()), |(head, _)| refuse_binary(&head))
+}
+
+fn socket() -> io::Error {
+    io::Error::other("it is a socket; name a file or a FIFO")
+}
+
+/// Refuses an output of another user, or one with another name, if root started this process.
+fn refuse_others(metadata: &Metadata) -> io::Result<()> {
+    if !is_or_was_root() {
+        return Ok(());
+    }
+    refuse_of_others(metadata, rustix::process::geteuid().as_raw())
+}
+
+/// Refuses an output that is not of the user `own`, or one with another name. Whoever made it may
+/// read it, and may have linked it to a file that root should not change.
+fn refuse_of_others(metadata: &Metadata, own: u32) -> io::Result<()> {
+    let kind = metadata.file_type();
+    if !(kind.is_file() || kind.is_fifo()) {
+        return Ok(());
+    }
+    let user = metadata.uid();
     if user != own {
         let own = if own == 0 { "root".to_string() } else { format!("user {own}") };
         return Err(io::Error::other(format!(
@@ -127,9 +173,7 @@ fn without_reader(path: &Path, is_passed: bool, error: io::Error) -> io::Result<
             let metadata = path.symlink_metadata()?;
             match metadata.file_type() {
                 kind if kind.is_fifo() => refuse_others(&metadata),
-                kind if kind.is_socket() => {
-                    Err(io::Error::other("it is a socket; name a file or a FIFO"))
-                }
+                kind if kind.is_socket() => Err(socket()),
                 _ => Err(error),
             }
         }
