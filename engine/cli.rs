@@ -2,7 +2,12 @@
 
 mod active;
 mod capture;
+mod check_config;
+mod command_line;
 pub mod commands;
+#[cfg(test)]
+mod completions;
+mod config_file;
 mod doctor;
 mod files;
 mod habits;
@@ -20,7 +25,7 @@ mod usage;
 mod values;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::{ArgAction, Parser};
 use httplines::config::{
     Choice, Config, HeaderShape, Input, LineFormat, Network, Output, Restrictions, Sample,
 };
@@ -309,7 +314,7 @@ pub struct Args {
     /// By default the filter in the kernel passes only HTTP to httplines. With `off` the result is
     /// the same, but costs more.
     #[arg(long, value_name = "http|off", hide_possible_values = true)]
-    #[arg(help_heading = "Limits")]
+    #[arg(help_heading = "Limits", hide_short_help = true)]
     filter: Option<FilterArg>,
 
     /// Pass message bodies to user space, too
@@ -379,6 +384,9 @@ pub struct Args {
     #[arg(hide = true)]
     words: Vec<String>,
 
+    #[command(flatten)]
+    pub config: config_file::ConfigArgs,
+
     /// Print this help
     #[arg(short = 'h', long, help_heading = "Help", action = ArgAction::HelpShort)]
     help: Option<bool>,
@@ -393,27 +401,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// The arguments of this process.
-    ///
-    /// # Errors
-    /// A sentence for the user.
-    pub fn from_command_line() -> Result<Args, String> {
-        let args = Args::try_parse().map_err(|error| usage::sentence(&error))?;
-        if args.words == ["help"] {
-            // If standard output is closed, nobody wants the help.
-            let _ = Args::command().print_help();
-            std::process::exit(0);
-        }
-        if args.command.is_some() {
-            return Ok(args);
-        }
-        if !args.words.is_empty() {
-            return Err(habits::answer_to_words(&args.words));
-        }
-        args.check()?;
-        Ok(args)
-    }
-
     /// Answers words behind the first file of -r that are no files: `-r trace.pcap port 80`.
     fn check_words(&self) -> Result<(), String> {
         let words = self.read.iter().skip(1).filter(|path| !path.exists());
@@ -424,6 +411,13 @@ impl Args {
     /// Refuses arguments that contradict each other, or would silently give another result than
     /// requested.
     fn check(&self) -> Result<(), String> {
+        if !self.words.is_empty() {
+            return Err(habits::answer_to_words(&self.words));
+        }
+        self.check_contradictions().map_err(|it| self.config.file.locate(it, None))
+    }
+
+    fn check_contradictions(&self) -> Result<(), String> {
         self.check_words()?;
         let is_live = !self.interfaces.is_empty();
         let is_stdin = |path: &PathBuf| path.as_os_str() == "-";

@@ -33,9 +33,9 @@ const EXIT_PERMISSION: u8 = 3;
 fn main() -> ExitCode {
     let args = match cli::Args::from_command_line() {
         Ok(args) => args,
-        Err(sentence) => {
-            say(format_args!("httplines: {sentence}\n"));
-            return ExitCode::from(EXIT_USAGE);
+        Err(refusal) => {
+            say(format_args!("httplines: {}\n", refusal.sentence));
+            return ExitCode::from(refusal.exit_code);
         }
     };
     // What the engine would warn of, doctor tells in its rows.
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The message of an EngineError already includes its causes.
             match error.downcast_ref::<EngineError>() {
-                Some(error) => say(format_args!("httplines: {error}\n")),
+                Some(error) => say(format_args!("httplines: {}\n", args.locate(error))),
                 None => say(format_args!("httplines: {error:#}\n")),
             }
             ExitCode::from(exit_code(&error))
@@ -58,6 +58,9 @@ fn main() -> ExitCode {
 fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     if let Some(command) = &args.command {
         return command.run();
+    }
+    if let Some(note) = args.config.file.note() {
+        tracing::info!("{note}");
     }
     if args.list {
         return list_interfaces();

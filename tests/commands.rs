@@ -322,7 +322,7 @@ pub(crate) mod root {
 
     /// A copy of the program that every user may run: a build directory may be accessible to root
     /// only.
-    fn copy(place: &Path) -> String {
+    pub(crate) fn copy(place: &Path) -> String {
         let copy = place.join("httplines");
         // Copied by cp(1): a file that this process, or a child that another test is about to
         // start, holds open for writing cannot be run (ETXTBSY).
@@ -331,7 +331,7 @@ pub(crate) mod root {
     }
 
     /// Runs `program` as the user nobody, with some capabilities.
-    fn nobody(program: &str, capabilities: &[&str]) -> Command {
+    pub(crate) fn nobody(program: &str, capabilities: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();

@@ -12,6 +12,7 @@ const README: &str = include_str!("../README.md");
 const OUTPUT: &str = include_str!("../docs/output.md");
 const FILES: &str = include_str!("../docs/files.md");
 const QUERIES: &str = include_str!("../docs/queries.md");
+const CONFIG: &str = include_str!("../docs/config.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const SECURITY: &str = include_str!("../docs/security.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
@@ -21,11 +22,12 @@ const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 14] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
     ("docs/queries.md", QUERIES),
+    ("docs/config.md", CONFIG),
     ("docs/capture.md", CAPTURE),
     ("docs/security.md", SECURITY),
     ("docs/metrics.md", METRICS),

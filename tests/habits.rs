@@ -59,7 +59,7 @@ fn options_of_others_are_answered() {
         row("-I good.pcap", 2, "no option -I; -r FILE reads a capture file"),
         row("-O out.pcap -i lo", 2, "no option -O; -o FILE writes lines; to keep packets"),
         // Suricata
-        row("-i lo -c suricata.yaml", 2, "not suricata.yaml; there is no configuration file"),
+        row("-i lo -c suricata.yaml", 2, "not suricata.yaml; --config FILE names a configur"),
         row("-i lo -l dir", 2, "\"dir\" is not an option; -o FILE names the file for JSON lines"),
         row("-i lo -S http.rules", 2, "no option -S; there are no rules"),
         row("--af-packet=eth0", 2, "no option --af-packet; -i names the interface"),

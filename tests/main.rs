@@ -19,6 +19,7 @@ mod capture_files;
 mod capture_lists;
 mod commands;
 mod compilers;
+mod config_file;
 mod crossing;
 mod decode;
 mod devices;

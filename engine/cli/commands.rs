@@ -1,5 +1,6 @@
 //! Commands: words that stand first, and do something else than a run.
 
+use super::check_config::{self, CheckConfigArgs};
 use super::doctor::DoctorArgs;
 use clap::{CommandFactory, Subcommand};
 use httplines::config::ANY_INTERFACE;
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 pub enum Command {
     #[command(hide = true)]
     Doctor(DoctorArgs),
+    #[command(hide = true)]
+    CheckConfig(CheckConfigArgs),
 }
 
 impl Command {
@@ -18,6 +21,7 @@ impl Command {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Doctor(args) => super::doctor::run(args),
+            Command::CheckConfig(args) => check_config::run(args),
         }
     }
 }
@@ -37,9 +41,19 @@ pub fn of_arguments() -> Option<clap::Command> {
     std::env::args_os().nth(1).and_then(|word| named(word.to_str()?))
 }
 
+/// The command whose options may be typed here. Those of check-config are the options of a run.
+pub fn with_options() -> Option<clap::Command> {
+    of_arguments().filter(|command| command.get_name() != "check-config")
+}
+
 /// What prints the options that may be typed here.
 pub fn help() -> String {
-    match of_arguments() {
+    help_of(with_options().as_ref())
+}
+
+/// What prints the options of `command`; without one, those of a run.
+pub fn help_of(command: Option<&clap::Command>) -> String {
+    match command {
         Some(command) => format!("httplines {} --help", command.get_name()),
         None => "httplines --help".to_string(),
     }

@@ -80,8 +80,8 @@ pub const ANSWERS: [(&[&str], &str); 26] = [
         "there are no rules; -o FILE writes lines for programs that have them",
     ),
     (
-        &["--config", "--conf", "--config-file"],
-        "there is no configuration file; --help-all lists all options",
+        &["--conf", "--config-file", "--conf-file", "--yaml", "--toml"],
+        "--config FILE names a configuration file, in TOML",
     ),
     (
         &["-K", "-E", "--keylog", "--tls", "--ssl", "--https", "--decrypt"],

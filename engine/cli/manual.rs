@@ -37,7 +37,8 @@ fn section(command: &clap::Command) -> String {
     manual.render_options_section(&mut options).expect("memory takes it");
     let options = String::from_utf8(options).expect("text");
     let options = options.split_once("\n.TP\n").expect("it has options").1;
-    format!("{}.TP\n{options}", roff.to_roff())
+    // Values and options are one list.
+    format!("{}.TP\n{}", roff.to_roff(), options.replace(".SH OPTIONS\n", ""))
 }
 
 #[test]
@@ -84,8 +85,10 @@ fn every_command_is_told_where_help_is() {
         let section = page.split_once(&heading).unwrap_or_else(|| panic!("no {heading}")).1;
         let section = section.split("\n.SH").next().unwrap_or_default().replace("\\-", "-");
         for arg in command.get_arguments() {
-            let long = format!("--{}", arg.get_long().expect("it has a name"));
-            assert!(section.contains(&long), "the manual page lacks {long} of {name}");
+            let value = || arg.get_value_names().map(|names| names[0].to_string());
+            let shown = arg.get_long().map(|long| format!("--{long}")).or_else(value);
+            let shown = shown.expect("it has a name");
+            assert!(section.contains(&shown), "the manual page lacks {shown} of {name}");
         }
         count += 1;
     }

@@ -22,6 +22,11 @@ pub fn sentence(error: &Error) -> String {
         ErrorKind::InvalidUtf8 => {
             "an argument is not valid UTF-8; only file names may contain other bytes".to_string()
         }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = text(error, ContextKind::InvalidArg).unwrap_or_default();
+            let help = commands::help_of(commands::of_arguments().as_ref());
+            format!("{} is missing; see {help}", missing.replace(['<', '>'], ""))
+        }
         ErrorKind::TooManyValues => format!("{} takes no value; leave it out", option(error)),
         _ => first_line(error),
     }
@@ -29,23 +34,28 @@ pub fn sentence(error: &Error) -> String {
 
 fn unknown(error: &Error) -> String {
     let typed = text(error, ContextKind::InvalidArg).unwrap_or_default();
-    let command = commands::of_arguments();
+    let command = commands::with_options();
     let is_word = !typed.starts_with('-');
     if let Some(name) = command.as_ref().map(clap::Command::get_name).filter(|_| is_word) {
         return commands::answer_to_word(name, &typed);
     }
+    no_such_option(&typed, command)
+}
+
+/// The sentence for the option `typed`, which neither `command` has nor, without one, a run.
+pub fn no_such_option(typed: &str, command: Option<clap::Command>) -> String {
     let answer = match &command {
         Some(_) => None,
-        None => habits::answer_to_option(&typed).map(str::to_string),
+        None => habits::answer_to_option(typed).map(str::to_string),
     };
-    let answer = answer.or_else(|| similar(&typed));
-    let answer = answer.unwrap_or_else(|| format!("{} lists the options", commands::help()));
+    let help = commands::help_of(command.as_ref());
+    let answer = answer.or_else(|| similar(typed, command.unwrap_or_else(commands::program)));
+    let answer = answer.unwrap_or_else(|| format!("{help} lists the options"));
     format!("there is no option {typed}; {answer}")
 }
 
 /// The only long option that `typed` may be a slip or an abbreviation of.
-fn similar(typed: &str) -> Option<String> {
-    let command = commands::of_arguments().unwrap_or_else(commands::program);
+fn similar(typed: &str, command: clap::Command) -> Option<String> {
     let known = command.get_arguments().filter_map(|arg| arg.get_long());
     let known = known.map(|name| format!("--{name}"));
     let mut meant = known.filter(|known| habits::is_meant(typed, known));
@@ -65,7 +75,9 @@ fn invalid(error: &Error) -> String {
     match error.source() {
         // Suricata's -c names its configuration.
         Some(wanted) if option == "--count" && value.contains(['.', '/']) => {
-            format!("{option} takes {wanted}, not {value}; there is no configuration file")
+            format!(
+                "{option} takes {wanted}, not {value}; --config FILE names a configuration file"
+            )
         }
         Some(wanted) => format!("{option} takes {wanted}, not {value}"),
         None => first_line(error),
