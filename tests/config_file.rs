@@ -307,6 +307,39 @@ fn the_packaged_file_is_in_order() {
     assert!(PACKAGED.contains("\noutput = \"/var/log/httplines/http.jsonl\"\n"));
 }
 
+/// The row of the file, and those of what it names.
+#[test]
+fn doctor_looks_at_a_file_and_at_what_it_names() {
+    let doctor = |document: &str, behind: &str| {
+        let place = place(document);
+        let output = run(&format!("doctor --config f.toml {behind}"), place.path());
+        (output.status.code(), stdout(&output))
+    };
+    let of = |told: &str, name: &str| {
+        let rows = told.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
+        rows.unwrap_or_else(|| panic!("no {name}:\n{told}")).trim().to_string()
+    };
+    let good = "interface = ['eth77']\noutput = 'out.jsonl'\nshards = 3\nbuffer-size = 4096\n";
+    let (code, told) = doctor(good, "");
+    assert!(of(&told, "config").starts_with("note  config"), "{told}");
+    assert!(of(&told, "rings").contains("12 MiB (shards: 3, interfaces: 1, each ring: 4 MiB)"));
+    assert!(told.contains("there is no interface eth77"), "{told}");
+    assert!(of(&told, "output").starts_with("ok "), "{told}");
+    // That interface is wrong for doctor: now there would be no lines.
+    assert_eq!(code, Some(1), "{told}");
+    let (_, told) = doctor(good, "-i lo -o no/out.jsonl");
+    assert!(of(&told, "output").contains("there is no directory no"), "{told}");
+    assert!(told.lines().any(|line| line.trim().starts_with("ok    link")), "{told}");
+    let (code, told) = doctor("interface = 'lo'\nshards = 0\nformat = 'xml'\n", "");
+    assert_eq!(code, Some(1), "{told}");
+    let row = of(&told, "config");
+    assert!(row.starts_with("wrong config"), "{told}");
+    assert!(row.contains("f.toml:2: shards takes a whole number from 1 to 1024, not 0;"), "{told}");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("f.toml:3: format takes text or json, not xml"), "{told}");
+    assert!(told.contains(" httplines check-config f.toml "), "{told}");
+}
+
 /// Needs root; otherwise each test reports that it was skipped.
 mod root {
     use std::os::unix::fs::{PermissionsExt, chown};

@@ -3,6 +3,7 @@
 use super::config_file::{self, ConfigFile, Refusal};
 use super::stderr::{say, visible};
 use clap::ArgAction;
+use httplines::config::Config;
 use httplines::engine::Preflight;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -44,16 +45,25 @@ pub struct Findings {
     pub errors: Vec<String>,
     /// What may keep it from starting later.
     pub notes: Vec<String>,
-    /// All its settings as TOML, if it can start.
+    /// All its settings as TOML, if they can be told.
     pub settings: String,
+    /// The configuration of the run, if it can be told.
+    pub config: Option<Config>,
     /// 0 if there are no errors.
     pub exit_code: u8,
 }
 
 impl From<Refusal> for Findings {
     fn from(refusal: Refusal) -> Findings {
-        let (errors, exit_code) = (vec![refusal.sentence], refusal.exit_code);
-        Findings { errors, notes: Vec::new(), settings: String::new(), exit_code }
+        let Refusal { sentence, exit_code } = refusal;
+        Findings::of_errors(vec![sentence], exit_code)
+    }
+}
+
+impl Findings {
+    fn of_errors(errors: Vec<String>, exit_code: u8) -> Findings {
+        let (notes, settings) = (Vec::new(), String::new());
+        Findings { errors, notes, settings, config: None, exit_code }
     }
 }
 
@@ -71,6 +81,11 @@ pub fn run(args: &CheckConfigArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl CheckConfigArgs {
+    /// For a file alone.
+    pub fn of(file: PathBuf) -> CheckConfigArgs {
+        CheckConfigArgs { file, options: Vec::new(), help: None }
+    }
+
     /// Looks at all that shows without a run.
     ///
     /// # Errors
@@ -79,8 +94,7 @@ impl CheckConfigArgs {
         let file = ConfigFile::read(&self.file)?;
         let errors: Vec<String> = file.faults().map(|fault| file.told(&fault)).collect();
         if !errors.is_empty() {
-            let (notes, settings) = (Vec::new(), String::new());
-            return Ok(Findings { errors, notes, settings, exit_code: config_file::EXIT_USAGE });
+            return Ok(Findings::of_errors(errors, config_file::EXIT_USAGE));
         }
         let line = ["httplines".into(), "--config".into(), self.file.clone().into_os_string()];
         let line: Vec<OsString> = line.into_iter().chain(self.options.iter().cloned()).collect();
@@ -92,7 +106,7 @@ impl CheckConfigArgs {
         let settings = config_file::settings(&matches, &config, found.user.as_deref());
         let exit_code = if errors.is_empty() { 0 } else { config_file::EXIT_USAGE };
         let notes = args.config.file.note().into_iter().chain(found.notes).collect();
-        Ok(Findings { errors, notes, settings, exit_code })
+        Ok(Findings { errors, notes, settings, config: Some(config), exit_code })
     }
 }
 

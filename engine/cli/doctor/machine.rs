@@ -4,7 +4,7 @@ use super::row::{Check, Row};
 use httplines::capture::live::LiveCapture;
 use httplines::sys::clock::{self, ClockState};
 use httplines::sys::interface::InterfaceDetails;
-use httplines::sys::{affinity, limits};
+use httplines::sys::limits;
 use std::path::Path;
 
 /// From this error on, times of several hosts cannot be compared well.
@@ -27,8 +27,7 @@ pub struct Facts {
 }
 
 /// Asks the kernel, for a run on `interface_count` of the interfaces that are `present`.
-pub fn gather(present: &[InterfaceDetails], interface_count: usize) -> Facts {
-    let shard_count = affinity::allowed_cpus().len().clamp(1, 1024) as u16;
+pub fn gather(present: &[InterfaceDetails], shard_count: u16, interface_count: usize) -> Facts {
     let variable = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_container = CONTAINER_FILES.iter().any(|path| Path::new(path).exists())
         || CONTAINER_VARIABLES.iter().any(variable);

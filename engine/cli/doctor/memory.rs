@@ -1,8 +1,8 @@
 //! Whether the rings fit into memory.
 
 use super::row::{Check, Row, percent};
-use httplines::config::CaptureConfig;
-use httplines::sys::{affinity, memory};
+use httplines::config::Config;
+use httplines::sys::memory;
 
 /// The smallest ring that can be asked for, in MiB.
 const RING_MIB_MIN: u64 = 2;
@@ -17,11 +17,11 @@ pub struct Facts {
 }
 
 /// Asks the kernel. A run has a ring for each shard on each of `interface_count` interfaces.
-pub fn gather(interface_count: usize) -> Facts {
-    let config = CaptureConfig::default();
+pub fn gather(config: &Config, interface_count: usize) -> Facts {
+    let capture = &config.capture;
     Facts {
-        ring_mib: (u64::from(config.block_bytes) * u64::from(config.block_count)) >> 20,
-        shard_count: affinity::allowed_cpus().len().clamp(1, 1024) as u64,
+        ring_mib: (u64::from(capture.block_bytes) * u64::from(capture.block_count)) >> 20,
+        shard_count: config.shard_count.into(),
         interface_count: interface_count.max(1) as u64,
         available_mib: memory::available_bytes().map(|bytes| bytes >> 20),
     }

@@ -3,6 +3,7 @@
 //! Each group of checks is a file: `gather` asks the kernel, and `judge` is a pure function from
 //! what was found to rows.
 
+mod configuration;
 mod interface;
 mod kernel;
 mod machine;
@@ -16,7 +17,8 @@ mod window;
 use super::{stderr, values};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
-use httplines::config::ANY_INTERFACE;
+use httplines::config::{ANY_INTERFACE, Config, Input};
+use httplines::sys::affinity;
 use httplines::sys::interface::{InterfaceDetails, Interfaces};
 use row::{Row, Verdict};
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -43,7 +45,7 @@ const EXIT_WRONG: u8 = 1;
 #[command(
     disable_help_flag = true,
     disable_version_flag = true,
-    override_usage = "httplines doctor [-i IFACES] [-o FILE] [-Z USER]",
+    override_usage = "httplines doctor [-i IFACES] [-o FILE] [-Z USER] [--config FILE]",
     max_term_width = 100
 )]
 pub struct DoctorArgs {
@@ -60,6 +62,10 @@ pub struct DoctorArgs {
     #[arg(short = 'Z', long = "user", value_name = "USER", help_heading = "Options")]
     user: Option<String>,
 
+    /// Also check this configuration, and what it names where nothing else does
+    #[arg(long, value_name = "FILE", help_heading = "Options")]
+    config: Option<PathBuf>,
+
     /// Print this help
     #[arg(short = 'h', long, help_heading = "Options", action = ArgAction::Help)]
     help: Option<bool>,
@@ -67,13 +73,19 @@ pub struct DoctorArgs {
 
 /// Makes the checks, and prints a line for each.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let file = args.config.as_deref().map(configuration::gather);
+    let completed = file.as_ref().map(|file| file.complete(args));
+    let args = completed.as_ref().unwrap_or(args);
+    let config = file.as_ref().and_then(configuration::Facts::config).cloned();
+    let config = config.unwrap_or_else(default_config);
     let present = Interfaces::open().and_then(|mut links| links.list_details());
     let present = present.unwrap_or_default();
     let names = names_of(&args.interfaces);
     let rights = rights::gather();
-    let mut rows = kernel::judge(&kernel::gather());
+    let mut rows: Vec<Row> = file.as_ref().map(configuration::judge).into_iter().collect();
+    rows.extend(kernel::judge(&kernel::gather()));
     rows.extend(rights::judge(&rights));
-    rows.push(memory::judge(&memory::gather(names.len())));
+    rows.push(memory::judge(&memory::gather(&config, names.len())));
     let watched: Vec<Watched> = names.iter().filter_map(|name| watch(name, &present)).collect();
     let (counted, before, new) = {
         announce();
@@ -87,10 +99,16 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let (budget, length) = (setting("netdev_budget"), setting("netdev_max_backlog"));
     rows.push(traffic::backlog(before, new, budget, length));
     rows.extend(outputs(args));
-    rows.extend(machine::judge(&machine::gather(&present, names.len())));
+    rows.extend(machine::judge(&machine::gather(&present, config.shard_count, names.len())));
     print(&rows)?;
     let is_wrong = rows.iter().any(|row| row.verdict == Verdict::Wrong);
     Ok(if is_wrong { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS })
+}
+
+/// What a run has if nothing is said: a shard for each CPU.
+fn default_config() -> Config {
+    let shard_count = affinity::allowed_cpus().len().clamp(1, 1024) as u16;
+    Config { shard_count, ..Config::new(Input::Live(Vec::new())) }
 }
 
 /// The interfaces that are named, once each.

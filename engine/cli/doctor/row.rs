@@ -35,6 +35,7 @@ macro_rules! checks {
 }
 
 checks! {
+    Config = "configuration" "config",
     Kernel = "kernel" "kernel",
     Jit = "kernel" "BPF JIT",
     Uring = "kernel" "io_uring",
