@@ -8,7 +8,7 @@ pub(super) const INPUTS: [&str; 2] = ["interface", "read"];
 /// Keys for capturing on interfaces.
 pub(super) const LIVE: [&str; 4] = ["direction", "shed", "stats-interval", "wait"];
 /// Keys for files of lines.
-pub(super) const FILES: [&str; 8] = [
+pub(super) const FILES: [&str; 7] = [
     "compress",
     "keep-files",
     "keep-free",
@@ -16,7 +16,6 @@ pub(super) const FILES: [&str; 8] = [
     "output-per-shard",
     "rotate-interval",
     "rotate-size",
-    "stats-interval",
 ];
 
 /// The keys that have no effect beside these arguments of the command line.

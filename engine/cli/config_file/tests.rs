@@ -163,7 +163,7 @@ fn settings_are_read_back() {
         let expected = arguments_of(args);
         let (again, _) = read(&document, &[]).expect(&document);
         assert_eq!(arguments_of(again), expected, "{document}");
-        // If it is given, it may ask for more than it does by default.
+        // If it is given, it also asks for rates where there is no file of statistics.
         let is_line = |line: &&str| {
             !line.starts_with("# ") || line.contains(" = ") && !line.contains("stats-interval")
         };
