@@ -6,7 +6,7 @@ use crate::cli::Args;
 /// The two inputs, of which a run has one.
 pub(super) const INPUTS: [&str; 2] = ["interface", "read"];
 /// Keys for capturing on interfaces.
-pub(super) const LIVE: [&str; 4] = ["direction", "shed", "stats-interval", "wait"];
+pub(super) const LIVE: [&str; 5] = ["direction", "metrics", "shed", "stats-interval", "wait"];
 /// Keys for files of lines.
 pub(super) const FILES: [&str; 7] = [
     "compress",
