@@ -21,8 +21,8 @@ pub(super) fn ring_bytes(config: &CaptureConfig) -> u64 {
 /// A socket that is not bound yet, and its ring.
 pub(super) type OpenRing = (PacketSocket, Ring);
 
-/// Opens a socket and a ring for each of `interfaces`, on as many threads as there are CPUs that this
-/// process may use; on this one alone, where no other can be started.
+/// Opens a socket and a ring for each of `interfaces`, on a thread for each CPU that this process
+/// may use; on this thread alone, where no other can be started.
 pub(super) fn open_all<'a>(
     config: &CaptureConfig,
     lowest: u32,
