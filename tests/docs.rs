@@ -13,6 +13,7 @@ const OUTPUT: &str = include_str!("../docs/output.md");
 const FILES: &str = include_str!("../docs/files.md");
 const QUERIES: &str = include_str!("../docs/queries.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
+const INSTALL: &str = include_str!("../docs/install.md");
 const SECURITY: &str = include_str!("../docs/security.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
 const SERVICE: &str = include_str!("../docs/service.md");
@@ -21,12 +22,13 @@ const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 14] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
     ("docs/queries.md", QUERIES),
     ("docs/capture.md", CAPTURE),
+    ("docs/install.md", INSTALL),
     ("docs/security.md", SECURITY),
     ("docs/metrics.md", METRICS),
     ("docs/service.md", SERVICE),
