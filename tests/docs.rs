@@ -14,6 +14,7 @@ const FILES: &str = include_str!("../docs/files.md");
 const QUERIES: &str = include_str!("../docs/queries.md");
 const CONFIG: &str = include_str!("../docs/config.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
+const INSTALL: &str = include_str!("../docs/install.md");
 const SECURITY: &str = include_str!("../docs/security.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
 const SERVICE: &str = include_str!("../docs/service.md");
@@ -29,6 +30,7 @@ const PAGES: [(&str, &str); 14] = [
     ("docs/queries.md", QUERIES),
     ("docs/config.md", CONFIG),
     ("docs/capture.md", CAPTURE),
+    ("docs/install.md", INSTALL),
     ("docs/security.md", SECURITY),
     ("docs/metrics.md", METRICS),
     ("docs/service.md", SERVICE),

@@ -58,6 +58,7 @@ mod masks;
 mod metrics;
 mod networks;
 mod outputs;
+mod packaging;
 mod partial;
 mod replay;
 mod retransmission;

@@ -50,6 +50,10 @@ class Lab:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
         for name in (self.client, self.server):
             self.ip(f"netns add {name}")
+        self.make_wire()
+
+    def make_wire(self):
+        """Joins the two namespaces."""
         self.ip(f"link add wire0 netns {self.client} type veth peer name wire1 netns {self.server}")
         for name, device, address in (
             (self.client, "wire0", "10.99.1.1"),
@@ -57,6 +61,12 @@ class Lab:
         ):
             self.ip(f"-n {name} addr add {address}/24 dev {device}")
             self.ip(f"-n {name} link set {device} up")
+
+    def remake_wire(self, while_gone):
+        """Takes the wire away, calls `while_gone()`, and makes a new one with the same names."""
+        self.ip(f"-n {self.client} link del wire0")
+        while_gone()
+        self.make_wire()
 
     def ip(self, arguments):
         subprocess.run(["ip", *arguments.split()], check=True)
