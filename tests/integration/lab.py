@@ -48,8 +48,9 @@ class Lab:
         atexit.register(self.end)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+        self.namespaces = []
         for name in (self.client, self.server):
-            self.ip(f"netns add {name}")
+            self.add_namespace(name)
         self.ip(f"link add wire0 netns {self.client} type veth peer name wire1 netns {self.server}")
         for name, device, address in (
             (self.client, "wire0", "10.99.1.1"),
@@ -57,6 +58,11 @@ class Lab:
         ):
             self.ip(f"-n {name} addr add {address}/24 dev {device}")
             self.ip(f"-n {name} link set {device} up")
+
+    def add_namespace(self, name):
+        """Makes a network namespace, which is gone at the end."""
+        self.namespaces.append(name)
+        self.ip(f"netns add {name}")
 
     def ip(self, arguments):
         subprocess.run(["ip", *arguments.split()], check=True)
@@ -121,7 +127,7 @@ class Lab:
                 # A stopped process hears of its end only when it goes on.
                 process.kill()
                 process.wait()
-        for name in (self.client, self.server):
+        for name in self.namespaces:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
