@@ -15,6 +15,7 @@ const QUERIES: &str = include_str!("../docs/queries.md");
 const CONFIG: &str = include_str!("../docs/config.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const SECURITY: &str = include_str!("../docs/security.md");
+const FLEET: &str = include_str!("../docs/fleet.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
 const SERVICE: &str = include_str!("../docs/service.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
@@ -22,7 +23,7 @@ const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 15] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
@@ -30,6 +31,7 @@ const PAGES: [(&str, &str); 14] = [
     ("docs/config.md", CONFIG),
     ("docs/capture.md", CAPTURE),
     ("docs/security.md", SECURITY),
+    ("docs/fleet.md", FLEET),
     ("docs/metrics.md", METRICS),
     ("docs/service.md", SERVICE),
     ("docs/benchmarks.md", BENCHMARKS),

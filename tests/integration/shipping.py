@@ -108,11 +108,9 @@ class Rsyslog:
         unit = (lab.ROOT / "docs/rsyslog-unclean.conf").read_text()
         command = re.search("^ExecStopPost=(.*)$", unit, re.MULTILINE)[1].replace("$$", "$")
         command = replaced(command, {"/var/spool/rsyslog": self.folder / "spool"})
-        before = len(list((self.folder / "spool").iterdir()))
         subprocess.run(
             shlex.split(command), env={"SERVICE_RESULT": result, "PATH": "/bin"}, check=True
         )
-        lab.say(f"  {before - len(list((self.folder / 'spool').iterdir()))} notes of files removed")
 
     def lines(self):
         return self.output.read_bytes().split(b"\n") if self.output.exists() else [b""]
