@@ -16,6 +16,7 @@ const CONFIG: &str = include_str!("../docs/config.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const INSTALL: &str = include_str!("../docs/install.md");
 const SECURITY: &str = include_str!("../docs/security.md");
+const FLEET: &str = include_str!("../docs/fleet.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
 const SERVICE: &str = include_str!("../docs/service.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
@@ -23,7 +24,7 @@ const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 15] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
@@ -32,6 +33,7 @@ const PAGES: [(&str, &str); 14] = [
     ("docs/capture.md", CAPTURE),
     ("docs/install.md", INSTALL),
     ("docs/security.md", SECURITY),
+    ("docs/fleet.md", FLEET),
     ("docs/metrics.md", METRICS),
     ("docs/service.md", SERVICE),
     ("docs/benchmarks.md", BENCHMARKS),

@@ -48,8 +48,9 @@ class Lab:
         atexit.register(self.end)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+        self.namespaces = []
         for name in (self.client, self.server):
-            self.ip(f"netns add {name}")
+            self.add_namespace(name)
         self.make_wire()
 
     def make_wire(self):
@@ -67,6 +68,11 @@ class Lab:
         self.ip(f"-n {self.client} link del wire0")
         while_gone()
         self.make_wire()
+
+    def add_namespace(self, name):
+        """Makes a network namespace, which is gone at the end."""
+        self.namespaces.append(name)
+        self.ip(f"netns add {name}")
 
     def ip(self, arguments):
         subprocess.run(["ip", *arguments.split()], check=True)
@@ -131,7 +137,7 @@ class Lab:
                 # A stopped process hears of its end only when it goes on.
                 process.kill()
                 process.wait()
-        for name in (self.client, self.server):
+        for name in self.namespaces:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -574,4 +574,5 @@ def main():
         lab.fail(f"the page has another number of questions than {number}")
 
 
-main()
+if __name__ == "__main__":
+    main()
