@@ -24,7 +24,7 @@ const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 15] = [
+const PAGES: [(&str, &str); 16] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),

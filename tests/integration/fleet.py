@@ -37,6 +37,25 @@ BROKER = "broker.example:9092"
 LONG_LINE = 8192
 
 
+def configuration(wire, name):
+    """The packaged configuration, as the page's commands change it, with the places of a test."""
+    file = wire.folder / name / "httplines.toml"
+    file.write_text((lab.ROOT / "packaging/httplines.toml").read_text())
+    [commands] = [code for kind, code in blocks(PAGE.read_text(), "One machine") if kind == "sh"]
+    places = {"sudo ": "", "$(hostname)": name, "/etc/httplines/httplines.toml": file}
+    for line in shipping.replaced(commands, places).splitlines():
+        if line.startswith("sed -i"):
+            run_shell(line, wire.folder)
+    places = {
+        '["eth1"]': '["tap"]',
+        "/var/log/httplines/": f"{wire.folder}/{name}/out/",
+        'rotate-size = "1G"': 'rotate-size = "256K"',
+        "# stats-interval = 10": "stats-interval = 1",
+        "# shards = 4": "shards = 1",
+    }
+    file.write_text(shipping.replaced(file.read_text(), places))
+
+
 class Sensor:
     """A namespace with a tap, httplines there, and its host's files and rsyslog."""
 
@@ -51,15 +70,15 @@ class Sensor:
         for namespace, device in ((switch, self.port), (self.namespace, "tap")):
             # A tap says nothing of its own.
             wire.ip(f"-n {namespace} link set {device} addrgenmode none arp off up")
+        # For the metrics.
+        wire.ip(f"-n {self.namespace} link set lo up")
+        configuration(wire, name)
         self.runs = []
 
     def begin(self):
         """Starts a run, and notes when it was started and when it captured."""
         program = os.environ.get("HTTPLINES", lab.ROOT / "target/release/httplines")
-        command = [program, "-i", "tap", "-o", self.folder / "out/http.jsonl", "--sensor", self.name]
-        command += "--community-id --rotate-size 256K --stats-interval 1 --shards 1".split()
-        # Nobody waits for a line, and a busy machine fills fewer blocks of the ring.
-        command += ["--retire-timeout-ms", "10"]
+        command = [program, "--config", self.folder / "httplines.toml"]
         said = self.folder / f"httplines-{len(self.runs)}.err"
         started = time.time_ns()
         self.process = self.wire.start(self.namespace, command, said)
@@ -307,8 +326,8 @@ def ship(wire, sensors, brokers):
                  if kind == "sh" and "sed" in code]
     command = command.splitlines()[0]
     conf = wire.folder / "httplines.conf"
-    places = {"/usr/share/doc/httplines/examples": lab.ROOT / "docs"}
-    run_shell(shipping.replaced(command, places), wire.folder)
+    examples = {"/usr/share/doc/httplines/examples": lab.ROOT / "docs"}
+    run_shell(shipping.replaced(command, examples), wire.folder)
     places = {
         BROKER: brokers,
         # Seconds without Kafka fill the queue of its client, as hours do with the default.
