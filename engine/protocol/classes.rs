@@ -35,7 +35,7 @@ pub const GRPC_CODES: [&str; 19] = [
 ];
 
 /// The upper bounds of the buckets of [`Ttfb`] but the last, in nanoseconds. No two of them have
-/// the same number of binary digits, which [`bucket_of`] uses.
+/// the same number of binary digits, which `bucket_of` uses.
 pub const TTFB_BOUNDS_NS: [u64; 14] = [
     500_000,
     1_000_000,
