@@ -209,6 +209,8 @@ impl Engine {
                 run.settled.seal(Work::Capture, control.lowest_packet_descriptor());
                 shards.begin();
                 control.open_gate();
+                // Before anything is printed, which nobody may read.
+                run.notifier.ready(shards.statuses.len(), "capturing");
                 notify(Notice::Capturing {
                     interfaces: &interfaces,
                     shard_count: config.shard_count,
@@ -377,7 +379,6 @@ impl Run {
         mut control: LiveControl,
         notify: &mut dyn FnMut(Notice<'_>),
     ) -> Ending {
-        self.notifier.ready(shards.statuses.len(), "capturing");
         let (mut gone, mut removed) = (None, None);
         // When it looks at everything, and when at anything.
         let [mut look_at, mut next_look] = [Instant::now(); 2];

@@ -83,6 +83,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     let is_apart = args.is_to_file() || !std::io::stdout().is_terminal();
     let is_watched = !args.quiet && is_apart && std::io::stderr().is_terminal();
     let begun = Instant::now();
+    stderr::set_running(true);
     let ending = engine.run(&mut |notice| match notice {
         Notice::Capturing { interfaces, shard_count } => {
             let (names, plural) = (interfaces.join(", "), if shard_count == 1 { "" } else { "s" });
@@ -97,7 +98,9 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         Notice::Progress(_) => {}
         Notice::Report(totals) => say(format_args!("{totals}")),
         Notice::Rates(rates) => stderr::say_or_drop(format_args!("httplines: {rates}\n")),
-    })?;
+    });
+    stderr::set_running(false);
+    let ending = ending?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

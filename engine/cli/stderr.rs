@@ -4,7 +4,7 @@ use httplines::record::is_unsafe;
 use httplines::sys::wait::is_writable;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -15,12 +15,32 @@ use tracing_subscriber::registry::LookupSpan;
 /// How often a message that waits looks whether to go on waiting.
 const LOOK_INTERVAL_MS: u32 = 100;
 
-/// How long a message may wait until somebody reads standard error.
+/// How long a message may wait until somebody reads standard error, while a run goes on. It comes
+/// from the thread that looks after the run.
+const RUN_WAIT_MS_MAX: u64 = 500;
+
+/// How long a message may wait at the start and at the end.
 static WAIT_MS_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// A run goes on.
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Nobody read the last message in time. The next one does not wait.
+static IS_STUCK: AtomicBool = AtomicBool::new(false);
+
+/// Messages that were not printed, and were not told of.
+static DROPPED_COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// From now on a message that nobody reads for `wait` is dropped, so that the program can end.
 pub fn wait_at_most(wait: Duration) {
     WAIT_MS_MAX.store(wait.as_millis() as u64, Ordering::Relaxed);
+}
+
+/// A run begins or ends. While it goes on, a message waits half a second at most, and is counted
+/// if nobody reads it. The next message that somebody reads tells how many these are.
+pub fn set_running(is_running: bool) {
+    IS_RUNNING.store(is_running, Ordering::Relaxed);
+    IS_STUCK.store(false, Ordering::Relaxed);
 }
 
 /// Prints `text`, which may have several lines. An error (a full device, a closed pipe) is ignored;
@@ -40,24 +60,52 @@ pub fn say_or_drop(text: fmt::Arguments<'_>) {
 /// Standard error, which nobody may be reading: it is often the same pipe as standard output.
 struct Stderr;
 
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Stderr {
+    /// Waits until somebody reads, as long as that is allowed.
+    fn wait(&self) -> io::Result<()> {
         let begun = Instant::now();
         let stderr = io::stderr();
-        while !is_writable(&stderr, LOOK_INTERVAL_MS)? {
-            let wait_ms_max = WAIT_MS_MAX.load(Ordering::Relaxed);
+        loop {
+            let is_running = IS_RUNNING.load(Ordering::Relaxed);
+            let run_wait_ms_max = if is_running { RUN_WAIT_MS_MAX } else { u64::MAX };
+            let is_stuck = IS_STUCK.load(Ordering::Relaxed);
+            let wait_ms_max = WAIT_MS_MAX.load(Ordering::Relaxed).min(run_wait_ms_max);
+            let wait_ms_max = if is_stuck { 0 } else { wait_ms_max };
+            if is_writable(&stderr, LOOK_INTERVAL_MS.min(wait_ms_max as u32))? {
+                IS_STUCK.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
             if begun.elapsed() >= Duration::from_millis(wait_ms_max) {
-                // Nor does the next one wait.
-                wait_at_most(Duration::ZERO);
+                IS_STUCK.store(true, Ordering::Relaxed);
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
-        stderr.lock().write(bytes)
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.wait() {
+            DROPPED_COUNT.fetch_add(1, Ordering::Relaxed);
+            return Err(error);
+        }
+        let dropped_count = DROPPED_COUNT.swap(0, Ordering::Relaxed);
+        if dropped_count > 0 {
+            let told = told_of_dropped(dropped_count);
+            io::stderr().lock().write_all(&[told.as_bytes(), bytes].concat())?;
+            return Ok(bytes.len());
+        }
+        io::stderr().lock().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn told_of_dropped(count: u64) -> String {
+    let messages = if count == 1 { "a message was" } else { &format!("{count} messages were") };
+    format!("httplines: {messages} not printed, since nobody read standard error\n")
 }
 
 /// `text` with the characters escaped that must not reach a terminal, as names of files and
@@ -119,6 +167,13 @@ impl Visit for Message {
             let _ = write!(self.0, "{value:?}");
         }
     }
+}
+
+#[test]
+fn what_was_not_printed_is_told() {
+    let says = "httplines: a message was not printed, since nobody read standard error\n";
+    assert_eq!(told_of_dropped(1), says);
+    assert!(told_of_dropped(12).starts_with("httplines: 12 messages were not printed, "));
 }
 
 #[test]
