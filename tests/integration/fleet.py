@@ -215,7 +215,7 @@ ROWS = """
 SELECT toUInt64OrZero(extract(target, '^/[a-z]+/([0-9]+)[?]q=')) AS number, midstream, sensor, outcome,
     status, method, client_port, replaceOne(toString(server_ip), '::ffff:', ''),
     request_body_bytes, response_body_bytes, gap_bytes
-FROM http_once(since = '2026-01-01', until = '2100-01-01')
+FROM http_once(since = '2000-01-01', until = '2100-01-01')
 """
 
 
@@ -265,6 +265,8 @@ def judge_matches(session, rows):
     """The query of the page leaves of each exchange one row, also of those with two keys."""
     once = len({row[0] for row in rows if row[0]}) + sum(row[0] == 0 for row in rows)
     sql = of_engine(blocks(PAGE.read_text(), "Joined late"), session)
+    # Whatever the clock of this machine.
+    sql = shipping.replaced(sql, {"2026-12-01": "2000-01-01"})
     [[count, late]] = session.rows(sql)
     lab.say(f"  matched by community_id and time: {len(rows)} rows are {count} exchanges,"
             f" {late} of which only {KILLED} saw, late")
