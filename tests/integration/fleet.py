@@ -273,6 +273,17 @@ def judge_matches(session, rows):
     return [] if count == once else [f"the page's query leaves {count} rows instead of {once}"]
 
 
+def judge_arrivals(session):
+    """What sensors say that they have written is what is there."""
+    wrong = []
+    sql = of_engine(blocks(PAGE.read_text(), "When something is down"), session)
+    for sensor, written, there in session.rows(sql):
+        lab.say(f"  {sensor} says that it has written {written} lines: {there} are there")
+        if there < written or (there > written and sensor != KILLED):
+            wrong.append(f"{sensor} has written {written} lines, and {there} are there")
+    return wrong
+
+
 def judge_losses(rows, exchanges, sensors):
     """What the sidecars say: only the lossy tap has lost something, and exactly the marked bytes."""
     lab.say(f"\n  {'sensor':8}{'run':18}{'':8}{'by kernel':>11}{'before us':>11}{'gap bytes':>11}"
@@ -407,7 +418,7 @@ def main():
                for queue, topic in zip(("http_queue", "http_stats_queue"), topics))
     rows = session.rows(ROWS)
     wrong = judge(exchanges, sensors, rows)
-    wrong += judge_matches(session, rows)
+    wrong += judge_matches(session, rows) + judge_arrivals(session)
     queries = (lab.ROOT / "docs/queries.md").read_text()
     losses = session.rows(of_engine(blocks(queries, "7."), session))
     wrong += judge_losses(losses, exchanges, sensors)
