@@ -399,6 +399,11 @@ def run(sensors, topics, broker, clients):
         sensor.end()
     lines = {it: [line for sensor in sensors.values() for line in sensor.lines(it)]
              for it in (".jsonl", ".stats")}
+    # In the middle of what the outage has left. Messages that the Kafka client did not take are tried
+    # again with the next one, or at a new start.
+    for sensor in sensors.values():
+        lab.stop(sensor.rsyslog.process)
+        sensor.rsyslog.begin()
     for ending, topic in zip(lines, topics):
         await_shipped(sensors, ending, topic)
     for sensor in sensors.values():
