@@ -358,7 +358,7 @@ mod root {
 
     /// Standard error is a pipe with room for one line.
     #[test]
-    fn rates_that_nobody_reads_hold_up_nothing() {
+    fn messages_that_nobody_reads_hold_up_nothing() {
         let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
         let place = tempfile::tempdir().expect("a directory");
         let manager = ServiceManager::at(&place.path().join("notify").display().to_string());
@@ -383,12 +383,17 @@ mod root {
         assert_eq!(manager.next(), "READY=1\nSTATUS=capturing");
         // Two seconds, for twenty lines.
         (0..10).for_each(|_| manager.await_sign());
+        // Nor do totals wait: they are counted.
+        send_signal(&child, "USR1");
+        (0..5).for_each(|_| manager.await_sign());
         exchange(&injector(&client), 0);
         wait_until("lines", || std::fs::read(&output).is_ok_and(|bytes| bytes.ends_with(b"\n")));
         send_signal(&child, "TERM");
         reader.read_to_string(&mut told).expect("text");
         assert_eq!(child.wait().expect("a child of ours").code(), Some(0), "{told}");
         assert!((1..=3).contains(&told.matches(" req/s").count()), "{told}");
+        let says = "\nhttplines: a message was not printed, since nobody read standard error\n";
+        assert!(told.contains(says), "{told}");
         assert!(told.contains("is accounted for"), "{told}");
     }
 }
