@@ -15,6 +15,7 @@ use crate::sys::intruder;
 use crate::sys::memory::ResidentMemory;
 use crate::sys::seccomp::Work;
 use crate::totals::Totals;
+use directory::DirectoryWatch;
 pub use error::{EngineError, SandboxError};
 use events::Event;
 pub use events::{Command, Handle};
@@ -31,6 +32,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 mod counter_poll;
+mod directory;
 mod error;
 mod events;
 mod format;
@@ -182,7 +184,15 @@ impl Engine {
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
         let Engine { config, names, input, settled, is_terminal, senders, events, sender, .. } =
             self;
-        let metrics = self.listener.map(|listener| listener.start(sender.clone())).transpose()?;
+        let directory = settled.directory();
+        let directory =
+            directory.or_else(|| self.listener.as_ref().and_then(|listener| listener.directory()));
+        let directory = directory.filter(|_| matches!(input, OpenInput::Live { .. }));
+        let directory = directory.map(|it| DirectoryWatch::start(it.try_clone()?)).transpose();
+        let directory = directory.map_err(EngineError::Thread)?;
+        let state = directory.as_ref().map(|watch| watch.state().clone());
+        let start = |listener: Listener| listener.start(sender.clone(), state);
+        let metrics = self.listener.map(start).transpose()?;
         let shards = Shards::new(&config, names, is_terminal, senders, sender);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
@@ -196,6 +206,7 @@ impl Engine {
             begun,
             look_interval,
             settled,
+            directory,
             gone_since: None,
         };
         match input {
@@ -246,6 +257,7 @@ struct Run {
     begun: Instant,
     look_interval: Duration,
     settled: Settled,
+    directory: Option<DirectoryWatch>,
     /// Since when no interface is left.
     gone_since: Option<Instant>,
 }
@@ -395,7 +407,8 @@ impl Run {
                 gone = Some(SourceError::Gone { names });
                 break;
             }
-            removed = self.settled.removed_directory(now);
+            let is_removed = self.directory.as_ref().is_some_and(|it| it.state().is_removed());
+            removed = self.settled.removed_directory(now, is_removed);
             if removed.is_some() {
                 break;
             }

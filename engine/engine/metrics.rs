@@ -6,6 +6,7 @@
 mod http;
 mod server;
 
+use super::directory::DirectoryState;
 use super::error::EngineError;
 use super::events::Event;
 use super::liveness::STALLED_AFTER;
@@ -16,12 +17,12 @@ use crate::observe::metrics::{Scraped, render};
 use crate::sys::process::ProcessFiles;
 use crate::sys::threads;
 use http::{Answer, Page, Request};
-use rustix::fs::fstatvfs;
 use server::Server;
 use std::fs::File;
 use std::io::PipeWriter;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -60,9 +61,18 @@ impl Listener {
         Ok(Some(Listener { listener, address, process, directory, batch_count_max }))
     }
 
+    /// The directory of the output.
+    pub(super) fn directory(&self) -> Option<&File> {
+        self.directory.as_ref()
+    }
+
     /// Starts the thread. It asks through `engine`.
-    pub(super) fn start(self, engine: Sender<Event>) -> Result<MetricsThread, EngineError> {
-        let Listener { listener, address, process, directory, batch_count_max } = self;
+    pub(super) fn start(
+        self,
+        engine: Sender<Event>,
+        directory: Option<Arc<DirectoryState>>,
+    ) -> Result<MetricsThread, EngineError> {
+        let Listener { listener, address, process, batch_count_max, .. } = self;
         let failed = |source| EngineError::Listen { address, source };
         let (woken, wake) = std::io::pipe().map_err(failed)?;
         let mut scraper = Scraper { engine, process, directory, batch_count_max, last: None };
@@ -113,7 +123,7 @@ impl Drop for MetricsThread {
 struct Scraper {
     engine: Sender<Event>,
     process: ProcessFiles,
-    directory: Option<File>,
+    directory: Option<Arc<DirectoryState>>,
     batch_count_max: usize,
     last: Option<Snapshot>,
 }
@@ -155,7 +165,6 @@ impl Scraper {
             resident_bytes: process.resident_bytes,
             errors: Vec::new(),
         };
-        let space = self.directory.as_ref().and_then(|directory| fstatvfs(directory).ok());
         render(&Scraped {
             observed: &observed,
             age,
@@ -163,7 +172,7 @@ impl Scraper {
             stalled_count: last.stalled.len(),
             sandbox: &last.layers.each(),
             batch_count_max: self.batch_count_max as u64,
-            free_bytes: space.map(|space| space.f_bavail.saturating_mul(space.f_frsize)),
+            free_bytes: self.directory.as_ref().and_then(|directory| directory.free_bytes()),
         })
     }
 }

@@ -93,11 +93,16 @@ impl Settled {
         self.layers
     }
 
-    /// The directory of the output, if it was removed a while before `now`. Nothing can be written
-    /// there any more, nor in one that was made in its place.
-    pub(super) fn removed_directory(&mut self, now: Instant) -> Option<PathBuf> {
-        let (directory, path) = self.directory.as_ref()?;
-        if directory.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
+    /// The directory of the output, if the run can write nowhere else.
+    pub(super) fn directory(&self) -> Option<&File> {
+        self.directory.as_ref().map(|(directory, _)| directory)
+    }
+
+    /// The path of that directory, if it was removed a while before `now`; `is_removed`: it is gone
+    /// now. Nothing can be written there any more, nor in one that was made in its place.
+    pub(super) fn removed_directory(&mut self, now: Instant, is_removed: bool) -> Option<PathBuf> {
+        let (_, path) = self.directory.as_ref()?;
+        if !is_removed {
             self.removed = None;
             return None;
         }

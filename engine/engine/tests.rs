@@ -86,6 +86,7 @@ fn run(sources: Vec<Source>, policy: Policy, path: &Path) -> Ending {
         notifier: Notifier::default(),
         scrapes: Scrapes::new(None, 0),
         settled: Settled::default(),
+        directory: None,
         gone_since: None,
     };
     run.file(running, &progress, &mut |_| {})
