@@ -419,7 +419,7 @@ impl Args {
 
     fn check_contradictions(&self) -> Result<(), String> {
         self.check_words()?;
-        let is_live = !self.interfaces.is_empty();
+        let is_live = self.is_live();
         let is_stdin = |path: &PathBuf| path.as_os_str() == "-";
         let is_text = self.format() == FormatArg::Text;
         let refusal = match (&self.read[..], is_live) {

@@ -13,7 +13,7 @@ use crate::shard::ShardStats;
 #[cfg(debug_assertions)]
 use crate::sys::intruder;
 use crate::sys::memory::ResidentMemory;
-use crate::sys::seccomp::Work;
+use crate::sys::seccomp::{Descriptors, Work};
 use crate::totals::Totals;
 use directory::DirectoryWatch;
 pub use error::{EngineError, SandboxError};
@@ -148,7 +148,7 @@ impl Engine {
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
         let mut settled = sandbox::settle(&config, &input.opened_later())?;
         if matches!(input, OpenInput::File(_)) {
-            settled.seal(Work::Files, u32::MAX);
+            settled.seal(Work::Files, Descriptors { packet_sockets: u32::MAX, listener: None });
         }
         let input = input.begin(&config, &names)?;
         let outputs = passed.map_or_else(open_outputs, Ok);
@@ -191,6 +191,7 @@ impl Engine {
         let directory = directory.map(|it| DirectoryWatch::start(it.try_clone()?)).transpose();
         let directory = directory.map_err(EngineError::Thread)?;
         let state = directory.as_ref().map(|watch| watch.state().clone());
+        let listener = self.listener.as_ref().map(Listener::descriptor);
         let start = |listener: Listener| listener.start(sender.clone(), state);
         let metrics = self.listener.map(start).transpose()?;
         let shards = Shards::new(&config, names, is_terminal, senders, sender);
@@ -217,7 +218,8 @@ impl Engine {
                 let shards = shards.start(sources, Vec::new(), crossings, true)?;
                 #[cfg(debug_assertions)]
                 let mut intruder = intruder::Intruder::prepare();
-                run.settled.seal(Work::Capture, control.lowest_packet_descriptor());
+                let packet_sockets = control.lowest_packet_descriptor();
+                run.settled.seal(Work::Capture, Descriptors { packet_sockets, listener });
                 shards.begin();
                 control.open_gate();
                 // Before anything is printed, which nobody may read.

@@ -110,6 +110,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     let mut errors = ending.errors();
     if args.is_failing_on_drop() {
         let losses = ending.totals.losses();
+        let losses = losses.or_else(|| ending.totals.lacks_counters(args.is_live()));
         errors.extend(losses.map(|losses| format!("failed (--fail-on-drop): {losses}")));
     }
     for sentence in &errors {

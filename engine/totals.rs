@@ -103,6 +103,13 @@ impl Totals {
         (!lost.is_empty()).then(|| lost.join(", and "))
     }
 
+    /// Whether a run that `is_live` has no counters of the kernel, as a sentence: then nobody knows
+    /// what was dropped.
+    pub fn lacks_counters(&self, is_live: bool) -> Option<String> {
+        let is_lacking = is_live && self.live.is_none();
+        is_lacking.then(|| "the kernel's counters of dropped frames cannot be read".into())
+    }
+
     /// Exchanges, whatever became of them.
     pub fn exchanges(&self) -> u64 {
         self.shards.pipeline.protocol.exchanges.exchanges()

@@ -76,6 +76,9 @@ fn reading_a_file_has_no_rates() {
 fn losses_are_a_sentence() {
     let mut totals = Totals::default();
     assert_eq!(totals.losses(), None);
+    assert_eq!(totals.lacks_counters(false), None);
+    let lacks = totals.lacks_counters(true);
+    assert_eq!(lacks.as_deref(), Some("the kernel's counters of dropped frames cannot be read"));
     totals.writer.lines_lost_write_error = 1;
     assert_eq!(totals.losses().as_deref(), Some("1 line was lost (1 write error)"));
     totals.shards.emit.lines_dropped = 4;

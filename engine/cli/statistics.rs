@@ -45,6 +45,11 @@ impl StatisticsArgs {
 }
 
 impl Args {
+    /// Whether the run captures on interfaces.
+    pub fn is_live(&self) -> bool {
+        !self.interfaces.is_empty()
+    }
+
     /// Whether a run has failed that dropped a frame or lost a line.
     pub fn is_failing_on_drop(&self) -> bool {
         self.statistics.fail_on_drop

@@ -21,6 +21,7 @@ use server::Server;
 use std::fs::File;
 use std::io::PipeWriter;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
@@ -64,6 +65,11 @@ impl Listener {
     /// The directory of the output.
     pub(super) fn directory(&self) -> Option<&File> {
         self.directory.as_ref()
+    }
+
+    /// The descriptor of the port.
+    pub(super) fn descriptor(&self) -> u32 {
+        self.listener.as_raw_fd() as u32
     }
 
     /// Starts the thread. It asks through `engine`.

@@ -24,6 +24,9 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is tried again to send what could not be sent, and looked at a reload.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Signs of life come no more often than this, whatever is asked for.
+const WATCHDOG_MIN: Duration = Duration::from_millis(10);
+
 /// So many messages wait for a service manager that does not read. Further ones are dropped: then
 /// it has given up this run, or will.
 const UNSENT_COUNT_MAX: usize = 16;
@@ -123,7 +126,7 @@ impl Manager {
         socket.connect_addr(&address_of(&service.address)?)?;
         socket.set_nonblocking(true)?;
         // Half of the time, as sd_watchdog_enabled(3) recommends.
-        let half = service.watchdog_us.map(|us| Duration::from_micros(us / 2));
+        let half = service.watchdog_us.map(|us| Duration::from_micros(us / 2).max(WATCHDOG_MIN));
         Ok(Manager {
             socket,
             unsent: VecDeque::new(),

@@ -5,7 +5,7 @@ use crate::config::{Config, Output, Sandbox};
 use crate::output::{WriterError, is_passed_descriptor, output_paths, sidecar_path};
 use crate::sys::landlock::{self, Enforced};
 use crate::sys::privileges::{self, is_root};
-use crate::sys::seccomp::{self, Work};
+use crate::sys::seccomp::{self, Descriptors, Work};
 use crate::sys::user::User;
 use std::fs::File;
 use std::io;
@@ -75,12 +75,11 @@ impl Settled {
     }
 
     /// Seals all threads: from now on they make no other system calls than `work` needs.
-    /// Descriptors from `packet_descriptors` on are packet sockets.
-    pub(super) fn seal(&mut self, work: Work, packet_descriptors: u32) {
+    pub(super) fn seal(&mut self, work: Work, descriptors: Descriptors) {
         if !self.is_on {
             return;
         }
-        match seccomp::seal(work, packet_descriptors) {
+        match seccomp::seal(work, descriptors) {
             Ok(()) => self.layers.seccomp = true,
             Err(error) => {
                 self.notes.push(format!("system calls are not restricted here: {error}"));

@@ -33,10 +33,18 @@ impl From<BackendError> for SealError {
     }
 }
 
-/// Seals all threads of this process, which must have `no_new_privs`. Descriptors from
-/// `packet_descriptors` on are packet sockets.
-pub fn seal(work: Work, packet_descriptors: u32) -> Result<(), SealError> {
-    seccompiler::apply_filter_all_threads(&program(work, packet_descriptors)?)?;
+/// The descriptors of a process that matter to its seal.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors {
+    /// Packet sockets have descriptors from here on.
+    pub packet_sockets: u32,
+    /// The one on which connections are accepted, if there is one.
+    pub listener: Option<u32>,
+}
+
+/// Seals all threads of this process, which must have `no_new_privs`.
+pub fn seal(work: Work, descriptors: Descriptors) -> Result<(), SealError> {
+    seccompiler::apply_filter_all_threads(&program(work, descriptors)?)?;
     // A probe.
     match socket(AddressFamily::UNIX, SocketType::STREAM, None) {
         Err(Errno::NOSYS) => Ok(()),
@@ -54,23 +62,26 @@ pub fn is_available() -> bool {
 }
 
 /// The filter.
-fn program(work: Work, packet_descriptors: u32) -> Result<BpfProgram, BackendError> {
+fn program(work: Work, descriptors: Descriptors) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::new();
     for call in calls().filter(|call| call.is_for(work)) {
-        #[allow(clippy::useless_conversion)]
-        rules.insert(call.number.into(), rules_of(call.allowed, work, packet_descriptors)?);
+        if let Some(of_call) = rules_of(call.allowed, work, descriptors)? {
+            #[allow(clippy::useless_conversion)]
+            rules.insert(call.number.into(), of_call);
+        }
     }
     let refused = SeccompAction::Errno(libc::ENOSYS as u32);
     let architecture = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture)?.try_into()
 }
 
-/// The rules of which one must hold; none: the call is always allowed.
+/// The rules of which one must hold; none: the call is always allowed. `None`: it never is.
 fn rules_of(
     allowed: Allowed,
     work: Work,
-    packet_descriptors: u32,
-) -> Result<Vec<SeccompRule>, BackendError> {
+    descriptors: Descriptors,
+) -> Result<Option<Vec<SeccompRule>>, BackendError> {
+    let Descriptors { packet_sockets, listener } = descriptors;
     let is = |argument, operator: SeccompCmpOp, value: u64| {
         SeccompCondition::new(argument, Dword, operator, value)
     };
@@ -82,12 +93,20 @@ fn rules_of(
     };
     let executable = libc::PROT_EXEC as u64;
     let conditions = match allowed {
-        Allowed::Always => return Ok(Vec::new()),
-        Allowed::NotOnPackets => vec![vec![is(0, Lt, packet_descriptors.into())?]],
+        Allowed::Always => return Ok(Some(Vec::new())),
+        Allowed::NotOnPackets => vec![vec![is(0, Lt, packet_sockets.into())?]],
+        Allowed::OfListener => match listener {
+            Some(listener) => vec![vec![is(0, Eq, listener.into())?]],
+            None => return Ok(None),
+        },
+        Allowed::BesideListener => match listener {
+            Some(_) => vec![vec![is(0, Lt, packet_sockets.into())?]],
+            None => return Ok(None),
+        },
         Allowed::Memory => {
             let anonymous = has_all(3, libc::MAP_ANONYMOUS as u64)?;
             let of_nothing = vec![has_no(2, executable)?, anonymous];
-            let of_file = vec![has_no(2, executable)?, is(4, Lt, packet_descriptors.into())?];
+            let of_file = vec![has_no(2, executable)?, is(4, Lt, packet_sockets.into())?];
             match work {
                 Work::Capture => vec![of_nothing],
                 Work::Files => vec![of_nothing, of_file],
@@ -102,7 +121,7 @@ fn rules_of(
             vec![vec![has_all(0, thread as u64)?, has_no(0, NAMESPACES)?]]
         }
     };
-    conditions.into_iter().map(SeccompRule::new).collect()
+    conditions.into_iter().map(SeccompRule::new).collect::<Result<_, _>>().map(Some)
 }
 
 /// The flags of clone(2) that make a namespace.
@@ -141,7 +160,9 @@ mod tests {
     #[test]
     fn the_programs_are_short() {
         for work in [Work::Capture, Work::Files] {
-            let length = program(work, 512).expect("the rules are sound").len();
+            let length = program(work, Descriptors { packet_sockets: 512, listener: Some(9) })
+                .expect("the rules are sound")
+                .len();
             assert!((100..600).contains(&length), "{work:?}: {length} instructions");
         }
     }

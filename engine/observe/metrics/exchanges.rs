@@ -40,6 +40,10 @@ const TTFB: Family = Family::histogram(
 );
 const HTTP2_CONNECTIONS: Family =
     Family::counter("httplines_http2_connections_total", "Connections that speak HTTP/2.");
+const HTTP2_WITHDRAWN: Family = Family::counter(
+    "httplines_http2_connections_withdrawn_total",
+    "Of them, those that turned out to speak HTTP/1.",
+);
 const HTTP2_STREAMS: Family = Family::counter(
     "httplines_http2_streams_total",
     "Streams of HTTP/2 that are over; each is one of the exchanges.",
@@ -94,6 +98,7 @@ pub(super) fn add(out: &mut Exposition, observed: &Observed<'_>) {
     out.add_histogram_ns(&TTFB, &TTFB_BOUNDS_NS, ttfb.buckets(), ttfb.sum_ns);
     let http2 = &protocol.http2;
     out.add(&HTTP2_CONNECTIONS, &[], http2.connections);
+    out.add(&HTTP2_WITHDRAWN, &[], http2.connections_withdrawn);
     out.add(&HTTP2_STREAMS, &[], classes.http2_streams);
     let causes = [
         ("too_many", http2.streams_given_up),

@@ -255,8 +255,7 @@ impl Http2Connection {
         }
         self.hand_back_at = Some(meta.seq);
         if self.is_believed {
-            cx.shared.stats.http2.connections -= 1;
-            cx.shared.stats.http2.joined_late -= 1;
+            cx.shared.stats.http2.connections_withdrawn += 1;
         }
     }
 

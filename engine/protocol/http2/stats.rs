@@ -11,6 +11,8 @@ counters! {
         /// Those of them whose beginning was not captured: what their header blocks refer to is
         /// known only from there on.
         joined_late,
+        /// Connections that were counted as both, and then turned out to speak HTTP/1.
+        connections_withdrawn,
         /// Those of them of which bytes were lost that may have been a header block. The same holds
         /// for them from there on.
         lost_header_blocks,
@@ -45,8 +47,8 @@ impl Stats for Http2Stats {
 
     fn rows(&self) -> Vec<Row> {
         let parts = vec![
-            ("connections", self.connections),
-            ("joined late", self.joined_late),
+            ("connections", self.connections - self.connections_withdrawn),
+            ("joined late", self.joined_late - self.connections_withdrawn),
             ("lost a header block", self.lost_header_blocks),
             ("fields unknown", self.fields_unknown),
             ("header blocks cut", self.blocks_cut),

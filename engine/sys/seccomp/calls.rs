@@ -28,6 +28,10 @@ pub(super) enum Allowed {
     Always,
     /// Not on a packet socket: its first argument is a lower descriptor.
     NotOnPackets,
+    /// On the one descriptor that listens; nowhere if none does.
+    OfListener,
+    /// Not on a packet socket; nowhere if no descriptor listens.
+    BesideListener,
     /// Memory that is not executable; of a file only if the run reads files.
     Memory,
     /// Protections without execution, in the third argument.
@@ -163,8 +167,8 @@ const MEMORY: &[Call] = &[
 /// Sockets that are open: the signals' pipe, netlink, the port of the metrics, which accepts
 /// connections, and packet sockets, on which nothing is sent.
 const SOCKETS: &[Call] = &[
-    call!(accept4, SYS_accept4).of(Work::Capture).only(Allowed::NotOnPackets),
-    call!(shutdown, SYS_shutdown).of(Work::Capture).only(Allowed::NotOnPackets),
+    call!(accept4, SYS_accept4).of(Work::Capture).only(Allowed::OfListener),
+    call!(shutdown, SYS_shutdown).of(Work::Capture).only(Allowed::BesideListener),
     call!(sendto, SYS_sendto).only(Allowed::NotOnPackets),
     call!(recvfrom, SYS_recvfrom),
     call!(getsockopt, SYS_getsockopt).of(Work::Capture),
