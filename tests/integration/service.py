@@ -4,6 +4,7 @@ says, captures, rotates, is sealed, and is checked by systemd."""
 import json
 import re
 import subprocess
+import time
 
 import lab
 
@@ -69,9 +70,15 @@ def check_capture(wire, what, folder):
                 if line["target"].startswith(f"/{what}/") and line["outcome"] == "complete"]
 
     wanted = sorted(f"/{what}/{number}" for number in range(1, REQUESTS + 1))
-    lab.await_that(f"{folder} has {what}", lambda: len(found()) >= REQUESTS)
+    until = time.monotonic() + lab.WAIT_S
+    while len(found()) < REQUESTS and time.monotonic() < until:
+        time.sleep(0.02)
     if sorted(found()) != wanted:
-        lab.fail(f"{folder} has other lines than {what}")
+        others = [line for line in lines_of(folder) if line["outcome"] != "complete"]
+        files = {path.name: path.stat().st_size for path in folder.iterdir()}
+        statistics = (folder / "http.stats").read_text().splitlines()
+        lab.fail(f"of {REQUESTS} requests {what}, {len(found())} have lines in {files};"
+                 f" not complete: {others[:3]}; the sidecar ends with {statistics[-1:]}")
 
 
 def check_sealed(system, unit):
