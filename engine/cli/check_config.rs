@@ -98,7 +98,7 @@ impl CheckConfigArgs {
         }
         let line = ["httplines".into(), "--config".into(), self.file.clone().into_os_string()];
         let line: Vec<OsString> = line.into_iter().chain(self.options.iter().cloned()).collect();
-        let (args, matches) = config_file::parse(&line)?;
+        let (args, matches) = config_file::parse_with(&line, Some(file))?;
         args.check()?;
         let config = args.config();
         let found = Preflight::of(&config);

@@ -83,11 +83,19 @@ pub struct ConfigFile {
 /// # Errors
 /// A sentence for the user; if the file is at fault, with its name and the line.
 pub fn parse(line: &[OsString]) -> Result<(Args, ArgMatches), Refusal> {
+    parse_with(line, None)
+}
+
+/// The same, with what was read of the file. A pipe can be read only once.
+pub fn parse_with(
+    line: &[OsString],
+    known: Option<ConfigFile>,
+) -> Result<(Args, ArgMatches), Refusal> {
     let typed = Args::command().try_get_matches_from(line);
     let typed = typed.map_err(|error| usage::sentence(&error))?;
     let args = args_of(&typed)?;
     let Some(path) = &args.config.config else { return Ok((args, typed)) };
-    let mut file = ConfigFile::read(path)?;
+    let mut file = known.map_or_else(|| ConfigFile::read(path), Ok)?;
     if let Some(fault) = file.faults().next() {
         return Err(file.told(&fault).into());
     }

@@ -190,11 +190,14 @@ def check_removal(system):
     kept = sorted(path.name for path in logs.iterdir())
     if not system.path(service.CONFIG).exists() or "http.jsonl" not in kept:
         lab.fail(f"{system.name}: the removal took the configuration or what was captured: {kept}")
-    (logs / "notes.txt").write_text("not of httplines\n")
+    foreign = ["http-all.jsonl", "http2.stats", "notes.txt"]
+    for name in foreign:
+        (logs / name).write_text("not of httplines\n")
     system.run("dpkg", "--purge", "httplines")
     rest = system.run("find", "/etc", "/usr", "/var", "-xdev", "-iname", "*httplines*",
                       "-not", "-path", "/var/log/journal/*").split()
-    if rest != [service.LOGS] or [path.name for path in logs.iterdir()] != ["notes.txt"]:
+    left = sorted(path.name for path in logs.iterdir())
+    if rest != [service.LOGS] or left != foreign:
         lab.fail(f"{system.name}: these are left: {rest}, {list(logs.iterdir())}")
     # Files elsewhere may be its own.
     system.run("id", "httplines")

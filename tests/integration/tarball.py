@@ -37,6 +37,12 @@ def check(suite, archive):
     service.await_active(system, UNIT)
     service.check_sealed(system, UNIT)
     service.check_capture(system.wire, "portable", system.path(service.LOGS))
+    # The upgrade: over the program that runs.
+    install = commands(readme, "## Install")
+    for command in (install[0], install[3], "systemctl restart httplines"):
+        system.run("sh", "-ec", begin + command)
+    service.await_active(system, UNIT)
+    service.check_sealed(system, UNIT)
     libc = system.run("ldd", "--version").splitlines()[0].split()[-1]
     for command in ["systemctl disable --now httplines", *commands(readme, "**Remove**")]:
         system.run("sh", "-ec", begin + command)
@@ -47,7 +53,7 @@ def check(suite, archive):
     system.end()
     wire.end()
     lab.say(f"  {system.name}, glibc {libc}: installed, captured {service.REQUESTS} exchanges,"
-            " removed")
+            " upgraded, removed")
 
 
 def main():
