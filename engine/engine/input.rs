@@ -29,8 +29,14 @@ impl OpenInput {
                     config.shard_count,
                     names,
                 )?;
-                let (control, interfaces) = (Box::new(control), interfaces.clone());
-                Ok(OpenInput::Live { control, sources, interfaces })
+                let mut once: Vec<String> = Vec::with_capacity(interfaces.len());
+                for name in interfaces {
+                    if !once.contains(name) {
+                        once.push(name.clone());
+                    }
+                }
+                let control = Box::new(control);
+                Ok(OpenInput::Live { control, sources, interfaces: once })
             }
             Input::Files(paths) => {
                 for path in paths {

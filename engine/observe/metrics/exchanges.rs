@@ -26,7 +26,7 @@ const IN_PROGRESS: Family =
     Family::gauge("httplines_exchanges_in_progress", "Exchanges that have begun and not ended.");
 const EXCHANGES: Family = Family::counter(
     "httplines_exchanges_total",
-    "Exchanges that are over, by outcome, whether they have a line or not.",
+    "Exchanges that are over, by outcome, without those of --answered-only and --shed.",
 );
 const REQUESTS: Family =
     Family::counter("httplines_requests_total", "Requests of these exchanges, by method.");
