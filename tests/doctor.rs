@@ -157,8 +157,13 @@ mod root {
     }
 
     /// What doctor says of veth1, while `send` is called again and again with a new number.
-    fn told_of_traffic(server: &Namespace, mut send: impl FnMut(u16)) -> Told {
-        let mut command = doctor(&["-i", "veth1"]);
+    fn told_of_traffic(server: &Namespace, send: impl FnMut(u16)) -> Told {
+        told_of_traffic_on("veth1", server, send)
+    }
+
+    /// The same of `interface`.
+    fn told_of_traffic_on(interface: &str, server: &Namespace, mut send: impl FnMut(u16)) -> Told {
+        let mut command = doctor(&["-i", interface]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child: Child = server.run(move || command.spawn().expect("it starts"));
         let mut number = 0;
@@ -230,6 +235,16 @@ mod root {
             told.said("directions", "wrong", "only one direction is seen");
             told.said("directions", "wrong", "mirror both directions");
         }
+    }
+
+    #[test]
+    fn with_any_received_frames_are_known_to_be_received() {
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
+        let socket = client.run(|| UdpSocket::bind("10.0.0.9:0").expect("it is our address"));
+        let told = told_of_traffic_on("any", &server, |_| {
+            socket.send_to(&[0; 40], "10.0.0.1:9").expect("UDP does not hear of a refusal");
+        });
+        told.said("traffic", "note", "tcpdump -nn -c 20 -i any");
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct InterfaceDetails {
 /// The frames of an interface since it was created: `struct rtnl_link_stats64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceStatistics {
+    /// The kernel's index for it.
+    pub ifindex: u32,
     /// Frames received (`rx_packets`).
     pub rx_frames: u64,
     /// Frames sent (`tx_packets`).
@@ -170,14 +172,14 @@ impl Interfaces {
         })
     }
 
-    /// The frames of interface `ifindex` so far. ENODEV: it is gone.
-    pub fn statistics(&mut self, ifindex: u32) -> io::Result<InterfaceStatistics> {
+    /// The frames of interface `ifindex` so far, or of each interface if it is 0. ENODEV: it is
+    /// gone.
+    pub fn statistics(&mut self, ifindex: u32) -> io::Result<Vec<InterfaceStatistics>> {
         let request = statistics_request(ifindex);
-        let found = self.ask(RTM_GETSTATS, ifindex, &request, |kind, message| match kind {
+        self.ask(RTM_GETSTATS, ifindex, &request, |kind, message| match kind {
             RTM_NEWSTATS => statistics_of(message),
             _ => None,
-        })?;
-        found.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
+        })
     }
 
     /// The counters of interface `ifindex`, or of all interfaces if it is 0, by ascending index.
@@ -438,6 +440,7 @@ fn counters_of(message: &[u8]) -> Option<InterfaceCounters> {
 fn statistics_of(message: &[u8]) -> Option<InterfaceStatistics> {
     let counter = statistics_words(message)?;
     Some(InterfaceStatistics {
+        ifindex: word(message, 4)?,
         rx_frames: counter(RX_PACKETS)?,
         tx_frames: counter(TX_PACKETS)?,
         rx_errors: counter(RX_ERRORS)?,
@@ -545,6 +548,7 @@ mod tests {
         message[4..8].copy_from_slice(&7u32.to_ne_bytes());
         message.extend_from_slice(&attribute(IFLA_STATS_LINK_64, &words));
         let expected = InterfaceStatistics {
+            ifindex: 7,
             rx_frames: 100,
             tx_frames: 101,
             rx_errors: 104,

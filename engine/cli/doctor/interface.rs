@@ -160,7 +160,7 @@ fn receive_ring(facts: &Facts, counted: &Counted) -> Row {
     };
     let finding = format!("{name}: {entries} entries of at most {entries_max}");
     let larger = format!("sudo ethtool -G {name} rx {entries_max}");
-    match (entries < entries_max, counted.new.rx_missed > 0) {
+    match (entries < entries_max, counted.new.is_some_and(|new| new.rx_missed > 0)) {
         (true, true) => {
             Row::wrong(Check::ReceiveRing, format!("{finding}, and frames found it full"))
                 .advise(larger)
@@ -175,7 +175,10 @@ fn receive_ring(facts: &Facts, counted: &Counted) -> Row {
 
 fn losses(facts: &Facts, counted: &Counted) -> Row {
     let (name, mtu) = (&facts.details.interface.name, facts.details.mtu_bytes);
-    let (new, old) = (&counted.new, &counted.before);
+    let (Some(new), Some(old)) = (&counted.new, &counted.before) else {
+        let finding = format!("{name}: not seen, as its counters could not be read");
+        return Row::note(Check::Losses, finding);
+    };
     // Nothing else drops frames on a veth, except that no protocol takes them.
     let is_seen = matches!(counted.seen, Seen::Frames { .. });
     let is_veth = facts.details.kind.as_deref() == Some("veth") && is_seen;

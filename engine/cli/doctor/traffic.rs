@@ -25,13 +25,13 @@ pub fn judge(name: &str, counted: &Counted) -> Vec<Row> {
 }
 
 fn unseen(name: &str, counted: &Counted, missing: &str) -> Row {
-    let (received, sent) = (grouped(counted.new.rx_frames), grouped(counted.new.tx_frames));
+    let frames = counted.new.map_or("frames are not counted here".to_string(), |new| {
+        let (received, sent) = (grouped(new.rx_frames), grouped(new.tx_frames));
+        format!("{received} frames received and {sent} sent in 3 s")
+    });
     Row::note(
         Check::Traffic,
-        format!(
-            "{name}: {received} frames received and {sent} sent in 3 s; what they are is not seen \
-             without {missing}"
-        ),
+        format!("{name}: {frames}; what they are is not seen without {missing}"),
     )
     .advise(format!("sudo httplines doctor -i {name}"))
 }
@@ -95,9 +95,9 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
     }
     let what = kind_of_rest(counters, &kinds);
     let row = Row::note(Check::Traffic, format!("{name}: {count} frames in 3 s, no HTTP: {what}"));
-    match counted.new.rx_frames {
-        0 => row.advise("all were sent by this host: is the mirror port on?"),
-        _ => row.advise(format!("tcpdump -nn -c 20 -i {name} shows what they are")),
+    match counted.is_only_sending() {
+        true => row.advise("all were sent by this host: is the mirror port on?"),
+        false => row.advise(format!("tcpdump -nn -c 20 -i {name} shows what they are")),
     }
 }
 
@@ -117,7 +117,7 @@ fn kind_of_rest(counters: &FilterCounters, kinds: &Kinds) -> &'static str {
 fn directions(name: &str, counted: &Counted, handshakes: Handshakes) -> Row {
     let Handshakes { of_both_ends, of_one_end } = handshakes;
     let count = of_both_ends + of_one_end;
-    let (check, is_receiving) = (Check::Directions, counted.new.rx_frames > 0);
+    let check = Check::Directions;
     let advice = "mirror both directions: rx and tx of the port, on the switch";
     if count == 0 {
         let finding = format!("{name}: not seen: no connection began and sent data in 3 s");
@@ -129,9 +129,9 @@ fn directions(name: &str, counted: &Counted, handshakes: Handshakes) -> Row {
             grouped(count)
         );
         let row = Row::wrong(check, finding);
-        return match is_receiving {
-            true => row.advise(advice),
-            false => row.advise("nothing is received, only what this host sends is seen"),
+        return match counted.is_only_sending() {
+            false => row.advise(advice),
+            true => row.advise("nothing is received, only what this host sends is seen"),
         };
     }
     let share = percent(of_both_ends, count);
@@ -176,7 +176,7 @@ mod tests {
         for (reason, count) in counts {
             counters.frames[*reason as usize] = *count;
         }
-        let new = InterfaceStatistics { rx_frames: 9, ..InterfaceStatistics::default() };
+        let new = Some(InterfaceStatistics { rx_frames: 9, ..Default::default() });
         let handshakes = Handshakes { of_both_ends, of_one_end };
         let seen = Seen::Frames { counters: Box::new(counters), handshakes };
         judge("eth0", &Counted { new, seen, ..Counted::none() })
@@ -210,13 +210,35 @@ mod tests {
 
     #[test]
     fn what_could_not_be_seen_is_said() {
-        let new = InterfaceStatistics { rx_frames: 1200, tx_frames: 3, ..Default::default() };
+        let new = Some(InterfaceStatistics { rx_frames: 1200, tx_frames: 3, ..Default::default() });
         let of = |seen| judge("eth0", &Counted { new, seen, ..Counted::none() });
         let rows = of(Seen::NotAllowed("CAP_BPF".into()));
         said(&rows, Check::Traffic, Note, "1,200 frames received and 3 sent");
         said(&rows, Check::Traffic, Note, "not seen without CAP_BPF");
         said(&of(Seen::Failed("no ring".into())), Check::Traffic, Wrong, "no ring");
         assert!(of(Seen::Nothing).is_empty());
+        let seen = Seen::NotAllowed("CAP_BPF".into());
+        let rows = judge("any", &Counted { new: None, seen, ..Counted::none() });
+        said(&rows, Check::Traffic, Note, "any: frames are not counted here; what they are");
+    }
+
+    #[test]
+    fn only_what_was_counted_shows_that_nothing_is_received() {
+        let of = |new: Option<InterfaceStatistics>| {
+            let mut counters = FilterCounters::default();
+            counters.frames[Reason::NotTcp as usize] = 9;
+            let handshakes = Handshakes { of_both_ends: 0, of_one_end: 9 };
+            let seen = Seen::Frames { counters: Box::new(counters), handshakes };
+            judge("eth0", &Counted { new, seen, ..Counted::none() })
+        };
+        let sending = InterfaceStatistics { tx_frames: 9, ..Default::default() };
+        said(&of(Some(sending)), Check::Traffic, Note, "all were sent by this host");
+        said(&of(Some(sending)), Check::Directions, Wrong, "nothing is received");
+        let both = InterfaceStatistics { rx_frames: 9, ..sending };
+        for new in [None, Some(both)] {
+            said(&of(new), Check::Traffic, Note, "tcpdump -nn");
+            said(&of(new), Check::Directions, Wrong, "mirror both directions");
+        }
     }
 
     #[test]

@@ -40,10 +40,11 @@ pub enum Seen {
 /// What was counted on an interface.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// Before the window, since the interface was made.
-    pub before: InterfaceStatistics,
+    /// Before the window, since the interface was made; `None`: not seen. Those of `any` are the
+    /// sums of all interfaces.
+    pub before: Option<InterfaceStatistics>,
     /// In the window.
-    pub new: InterfaceStatistics,
+    pub new: Option<InterfaceStatistics>,
     /// Interrupts in the window, by CPU, if it has some.
     pub interrupts: Option<Vec<u64>>,
     /// What the filter saw.
@@ -55,11 +56,16 @@ impl Counted {
     #[cfg(test)]
     pub fn none() -> Counted {
         Counted {
-            before: InterfaceStatistics::default(),
-            new: InterfaceStatistics::default(),
+            before: Some(InterfaceStatistics::default()),
+            new: Some(InterfaceStatistics::default()),
             interrupts: None,
             seen: Seen::Nothing,
         }
+    }
+
+    /// The interface is known to have received nothing.
+    pub fn is_only_sending(&self) -> bool {
+        self.new.is_some_and(|new| new.rx_frames == 0)
     }
 
     /// Frames that the kernel drops if no other protocol takes them.
@@ -109,12 +115,9 @@ pub struct Watched {
 /// Counts for [`WINDOW`]: on each of `watched`, and the backlogs before and in the window.
 pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, Backlog) {
     let mut links = Interfaces::open().ok();
-    let mut statistics = |it: &Watched| {
-        let found = links.as_mut().filter(|_| it.ifindex != 0)?.statistics(it.ifindex);
-        found.ok()
-    };
+    let mut statistics = |it: &Watched| links.as_mut()?.statistics(it.ifindex).ok();
     let opened: Vec<_> = watched.iter().map(|it| open(it, may_capture)).collect();
-    let before: Vec<_> = watched.iter().map(|it| statistics(it).unwrap_or_default()).collect();
+    let before: Vec<_> = watched.iter().map(&mut statistics).collect();
     let (interrupts, backlog) = (read_interrupts(), Backlog::now());
     opened.iter().flatten().for_each(|(control, _)| control.open_gate());
     sleep(WINDOW);
@@ -123,15 +126,15 @@ pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, 
     let interrupts_after = read_interrupts();
     let mut counted = Vec::new();
     for ((it, before), opened) in watched.iter().zip(before).zip(opened) {
-        let after = statistics(it).unwrap_or(before);
+        let after = statistics(it);
         let lines = lines_of(&it.name);
         let of = |text: &str| interrupts_by_cpu(text, &it.name, &lines);
         let new = of(&interrupts_after).zip(of(&interrupts)).map(|(after, before)| {
             after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect()
         });
         counted.push(Counted {
-            before,
-            new: difference(&after, &before),
+            new: after.zip(before.as_ref()).map(|(after, before)| difference(&after, before)),
+            before: before.map(|before| difference(&before, &[])),
             interrupts: new,
             seen: match opened {
                 Ok((control, _sources)) => seen(control),
@@ -178,9 +181,20 @@ fn seen(mut control: LiveControl) -> Seen {
     }
 }
 
-fn difference(after: &InterfaceStatistics, before: &InterfaceStatistics) -> InterfaceStatistics {
-    let new = |of: fn(&InterfaceStatistics) -> u64| of(after).saturating_sub(of(before));
+/// The sums of what each interface has more in `after` than in `before`. An interface that is new
+/// had nothing, and one that is gone is left out. The sums have the number 0.
+fn difference(
+    after: &[InterfaceStatistics],
+    before: &[InterfaceStatistics],
+) -> InterfaceStatistics {
+    let new = |of: fn(&InterfaceStatistics) -> u64| {
+        let earlier = |it: &InterfaceStatistics| {
+            before.iter().find(|before| before.ifindex == it.ifindex).map_or(0, of)
+        };
+        after.iter().map(|it| of(it).saturating_sub(earlier(it))).sum()
+    };
     InterfaceStatistics {
+        ifindex: 0,
         rx_frames: new(|it| it.rx_frames),
         tx_frames: new(|it| it.tx_frames),
         rx_errors: new(|it| it.rx_errors),
@@ -241,6 +255,19 @@ mod tests {
         let text = "00000100 0000000a 00000003 00000000\n00000200 00000010 00000001 00000000\n";
         assert_eq!(Backlog::of(text), Backlog { dropped: 26, squeezed: 4 });
         assert_eq!(Backlog::of(""), Backlog::default());
+    }
+
+    #[test]
+    fn the_frames_of_any_are_the_sums_of_all_interfaces() {
+        let of = |ifindex, rx_frames| {
+            let rest = InterfaceStatistics::default();
+            InterfaceStatistics { ifindex, rx_frames, tx_frames: 1, ..rest }
+        };
+        let before = [of(1, 100), of(2, 1000), of(3, 5)];
+        // 2 is gone, and 4 is new.
+        let new = difference(&[of(1, 107), of(3, 5), of(4, 2)], &before);
+        assert_eq!((new.ifindex, new.rx_frames, new.tx_frames), (0, 9, 1));
+        assert_eq!(difference(&before, &[]).rx_frames, 1105);
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn rows(facts: &Facts) -> Vec<Row> {
 }
 
 fn lost(new: InterfaceStatistics) -> Vec<Row> {
-    judge(&good(), &Counted { new, ..Counted::none() })
+    judge(&good(), &Counted { new: Some(new), ..Counted::none() })
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_small_ring_is_noted_and_wrong_once_frames_found_it_full() {
     let facts = Facts { ring, ..good() };
     said(&rows(&facts), Check::ReceiveRing, Note, "sudo ethtool -G eth0 rx 4096");
     let new = InterfaceStatistics { rx_missed: 7, ..InterfaceStatistics::default() };
-    let rows = judge(&facts, &Counted { new, ..Counted::none() });
+    let rows = judge(&facts, &Counted { new: Some(new), ..Counted::none() });
     said(&rows, Check::ReceiveRing, Wrong, "found it full");
     said(&rows, Check::Losses, Wrong, "in 3 s 7 frames found the NIC's buffers full");
 }
@@ -129,20 +129,22 @@ fn losses_are_told_by_their_cause() {
     let dropped = InterfaceStatistics { rx_dropped: 5, ..none };
     said(&lost(dropped), Check::Losses, Note, "5 were dropped");
     let before = InterfaceStatistics { rx_missed: 9, ..none };
-    let rows = judge(&good(), &Counted { before, ..Counted::none() });
+    let rows = judge(&good(), &Counted { before: Some(before), ..Counted::none() });
     said(&rows, Check::Losses, Ok, "none in 3 s, 9 before");
+    let rows = judge(&good(), &Counted { new: None, ..Counted::none() });
+    said(&rows, Check::Losses, Note, "not seen, as its counters could not be read");
     // No protocol took them.
     let counters = Box::new(FilterCounters { unclaimed: 5, ..FilterCounters::default() });
     let seen = Seen::Frames { counters, handshakes: Handshakes::default() };
-    let rows = judge(&good(), &Counted { new: dropped, seen, ..Counted::none() });
+    let rows = judge(&good(), &Counted { new: Some(dropped), seen, ..Counted::none() });
     said(&rows, Check::Losses, Ok, "none in 3 s");
     let mut veth = good();
     veth.details.kind = Some("veth".into());
-    let rows = judge(&veth, &Counted { new: dropped, ..Counted::none() });
+    let rows = judge(&veth, &Counted { new: Some(dropped), ..Counted::none() });
     said(&rows, Check::Losses, Note, "no protocol took them");
     let (counters, handshakes) = (Box::default(), Handshakes::default());
     let seen = Seen::Frames { counters, handshakes };
-    let rows = judge(&veth, &Counted { new: dropped, seen, ..Counted::none() });
+    let rows = judge(&veth, &Counted { new: Some(dropped), seen, ..Counted::none() });
     said(&rows, Check::Losses, Wrong, "longer than its MTU");
 }
 
