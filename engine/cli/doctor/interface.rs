@@ -1,6 +1,6 @@
 //! An interface that is to be captured on: its state, and what its driver says.
 
-use super::row::{Check, Row, grouped, percent};
+use super::row::{Check, Row, grouped, percent, quoted};
 use super::window::{Counted, Seen};
 use httplines::config::CaptureConfig;
 use httplines::sys::affinity;
@@ -112,10 +112,12 @@ fn link(facts: &Facts) -> Row {
     match (interface.is_up, interface.has_carrier) {
         (true, true) => Row::ok(Check::Link, format!("{name}{kind} is up, MTU {mtu_bytes}")),
         (false, _) => Row::wrong(Check::Link, format!("{name}{kind} is down"))
-            .advise(format!("sudo ip link set {name} up")),
+            .advise(format!("sudo ip link set {} up", quoted(name))),
         (true, false) => Row::wrong(Check::Link, format!("{name}{kind} is up, but has no carrier"))
             .advise(match facts.is_hardware {
-                true => format!("look at cable, mirror port and other end: ethtool {name}"),
+                true => {
+                    format!("look at cable, mirror port and other end: ethtool {}", quoted(name))
+                }
                 false => "bring up the other end: sudo ip link set PEER up".to_string(),
             }),
     }
@@ -136,7 +138,7 @@ fn frame_size(facts: &Facts) -> Row {
                 "{name}: frames of up to {bytes_max} bytes are cut, as a block has {block_kib} KiB"
             ),
         )
-        .advise(format!("httplines -i {name} --block-kib {fitting_kib} ..."));
+        .advise(format!("httplines -i {} --block-kib {fitting_kib} ...", quoted(name)));
     }
     let gro = if facts.is_gro_on { "on" } else { "off" };
     let finding = format!(
@@ -147,7 +149,7 @@ fn frame_size(facts: &Facts) -> Row {
             Check::FrameSize,
             format!("{finding}; LRO is on: the NIC merges segments, and times become coarser"),
         )
-        .advise(format!("sudo ethtool -K {name} lro off")),
+        .advise(format!("sudo ethtool -K {} lro off", quoted(name))),
         false => Row::ok(Check::FrameSize, finding),
     }
 }
@@ -159,7 +161,7 @@ fn receive_ring(facts: &Facts, counted: &Counted) -> Row {
         return Row::ok(Check::ReceiveRing, format!("{name}: none to set, {why}"));
     };
     let finding = format!("{name}: {entries} entries of at most {entries_max}");
-    let larger = format!("sudo ethtool -G {name} rx {entries_max}");
+    let larger = format!("sudo ethtool -G {} rx {entries_max}", quoted(name));
     match (entries < entries_max, counted.new.is_some_and(|new| new.rx_missed > 0)) {
         (true, true) => {
             Row::wrong(Check::ReceiveRing, format!("{finding}, and frames found it full"))
@@ -193,17 +195,17 @@ fn losses(facts: &Facts, counted: &Counted) -> Row {
     if new.rx_length_errors > 0 || is_veth && dropped > 0 {
         let count = grouped(new.rx_length_errors.max(dropped));
         return row(format!("{count} frames were dropped: probably longer than its MTU {mtu}"))
-            .advise(format!("sudo ip link set {name} mtu 9000"));
+            .advise(format!("sudo ip link set {} mtu 9000", quoted(name)));
     }
     if new.rx_errors > 0 {
         return row(format!("{} frames came damaged", grouped(new.rx_errors)))
-            .advise(format!("look at cable and other end: ethtool -S {name}"));
+            .advise(format!("look at cable and other end: ethtool -S {}", quoted(name)));
     }
     if dropped > 0 {
         let count = grouped(dropped);
         let why = "by its driver, a full backlog, or as no protocol took them";
         return Row::note(Check::Losses, format!("{name}: in 3 s {count} were dropped: {why}"))
-            .advise(format!("ethtool -S {name} may tell which; see backlog, too"));
+            .advise(format!("ethtool -S {} may tell which; see backlog, too", quoted(name)));
     }
     let before = old.rx_missed.saturating_add(old.rx_errors);
     Row::ok(Check::Losses, format!("{name}: none in 3 s, {} before", grouped(before)))
@@ -220,14 +222,14 @@ fn queues(facts: &Facts) -> Row {
     if !is_spread && count_max > 1 && facts.cpu_count > 1 {
         let wanted = u64::from(count_max).min(facts.cpu_count);
         return Row::note(Check::Queues, format!("{finding}: one CPU receives all frames"))
-            .advise(format!("sudo ethtool -L {name} combined {wanted}"));
+            .advise(format!("sudo ethtool -L {} combined {wanted}", quoted(name)));
     }
     match facts.is_hash_symmetric {
         Some(false) if count > 1 => Row::ok(
             Check::Queues,
             format!("{finding}; not symmetric, as only --fanout cpu and --fanout queue need"),
         )
-        .advise(format!("only for these: sudo ethtool -X {name} xfrm symmetric-xor")),
+        .advise(format!("only for these: sudo ethtool -X {} xfrm symmetric-xor", quoted(name))),
         Some(true) => Row::ok(Check::Queues, format!("{finding}, symmetric")),
         _ => Row::ok(Check::Queues, finding),
     }
@@ -282,7 +284,7 @@ pub fn stacked(wanted: &[&InterfaceDetails], is_any: bool) -> Row {
     };
     if let Some((upper, lower)) = twice.map(names) {
         let finding = format!("{upper} is on {lower}: with both, each exchange has two lines");
-        let advice = format!("httplines -i {lower} ..., or --ignore-vlan");
+        let advice = format!("httplines -i {} ..., or --ignore-vlan", quoted(&lower));
         // With `any` nobody asked for both.
         let row = if is_any { Row::note } else { Row::wrong };
         return row(Check::Stacked, finding).advise(advice);
@@ -292,13 +294,15 @@ pub fn stacked(wanted: &[&InterfaceDetails], is_any: bool) -> Row {
         let finding = format!(
             "{name}: exchanges have two lines if the tunnel runs over another of the interfaces"
         );
-        return Row::note(Check::Stacked, finding).advise(format!("httplines -i {name} ..."));
+        return Row::note(Check::Stacked, finding)
+            .advise(format!("httplines -i {} ...", quoted(name)));
     }
     if let Some((upper, lower)) = once.map(names) {
         let finding = format!(
             "{upper} is on {lower}: with both, each packet is captured twice, at twice the cost"
         );
-        return Row::note(Check::Stacked, finding).advise(format!("httplines -i {upper} ..."));
+        return Row::note(Check::Stacked, finding)
+            .advise(format!("httplines -i {} ...", quoted(&upper)));
     }
     Row::ok(Check::Stacked, "no interface is captured together with one below it")
 }

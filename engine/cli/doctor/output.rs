@@ -1,6 +1,6 @@
 //! Where lines go: the directory, its file system, and the user that is to write there.
 
-use super::row::{Check, Row, percent};
+use super::row::{Check, Row, percent, quoted};
 use httplines::config::{Config, Input, Output};
 use httplines::engine::{SandboxError, files_of, user_for};
 use httplines::sys::privileges;
@@ -107,14 +107,22 @@ pub fn gather_writer(path: Option<&Path>, wanted: Option<&str>) -> Writer {
 pub fn judge(facts: &Facts, writer: &Writer) -> Row {
     let (path, directory) = (facts.path.display(), facts.directory.display());
     if !facts.is_directory_there {
-        let owner = writer.wanted.clone().unwrap_or_else(|| "httplines".into());
-        let owner = owner.split(':').next().unwrap_or_default().to_string();
-        return Row::wrong(Check::Output, format!("there is no directory {directory}"))
-            .advise(format!("sudo install -d -m 750 -o {owner} {directory}"));
+        let row = Row::wrong(Check::Output, format!("there is no directory {directory}"));
+        let directory = quoted(&directory);
+        let Some(owner) = wanted_name(writer) else {
+            return row.advise(format!("sudo install -d -m 755 {directory}"));
+        };
+        let row = match useradd(writer) {
+            Some(first) => row.advise(first),
+            None => row,
+        };
+        return row.advise(format!("sudo install -d -m 750 -o {} {directory}", quoted(owner)));
     }
     if facts.is_directory {
-        return Row::wrong(Check::Output, format!("{path} is a directory"))
-            .advise(format!("name a file in it: -o {}", facts.path.join("http.jsonl").display()));
+        return Row::wrong(Check::Output, format!("{path} is a directory")).advise(format!(
+            "name a file in it: -o {}",
+            quoted(facts.path.join("http.jsonl").display())
+        ));
     }
     if facts.is_special {
         return Row::ok(Check::Output, format!("{path} is a device, a FIFO or a socket"));
@@ -125,8 +133,9 @@ pub fn judge(facts: &Facts, writer: &Writer) -> Row {
     let (free, share) = (megabytes(free_mib), percent(free_mib, total_mib));
     let finding = format!("{directory}: {free} are free, {share}% of its file system");
     if total_mib > 0 && free_mib == 0 {
-        return Row::wrong(Check::Output, format!("{directory}: the file system is full"))
-            .advise(format!("df -h {directory}; a run can keep space free: --keep-free 5%"));
+        return Row::wrong(Check::Output, format!("{directory}: the file system is full")).advise(
+            format!("df -h {}; a run can keep space free: --keep-free 5%", quoted(&directory)),
+        );
     }
     if let Some((_, name, what)) = FILE_SYSTEMS.iter().find(|(magic, ..)| *magic == kind) {
         return Row::note(Check::Output, format!("{finding} ({name}: {what})"));
@@ -146,19 +155,27 @@ fn megabytes(mib: u64) -> String {
     }
 }
 
+/// The user that -Z names, without its group.
+fn wanted_name(writer: &Writer) -> Option<&str> {
+    writer.wanted.as_deref()?.split(':').next()
+}
+
+/// What makes the user that -Z names, if there is none of this name.
+fn useradd(writer: &Writer) -> Option<String> {
+    let name = wanted_name(writer).filter(|it| writer.is_unknown && it.parse::<u32>().is_err())?;
+    let name = quoted(name);
+    Some(format!("sudo useradd --system --user-group --shell /usr/sbin/nologin {name}"))
+}
+
 /// The row about the user.
 pub fn judge_writer(writer: &Writer) -> Row {
     let file = writer.path.as_ref().map(|path| path.display().to_string());
     let user = match &writer.user {
         Err(sentence) => {
-            let name = writer.wanted.clone().unwrap_or_default();
-            let name = name.split(':').next().unwrap_or_default().to_string();
             let row = Row::wrong(Check::User, sentence.clone());
-            return match writer.is_unknown && name.parse::<u32>().is_err() {
-                true => row.advise(format!(
-                    "sudo useradd --system --user-group --shell /usr/sbin/nologin {name}"
-                )),
-                false => row,
+            return match useradd(writer) {
+                Some(advice) => row.advise(advice),
+                None => row,
             };
         }
         Ok(user) => user.clone(),
@@ -181,9 +198,9 @@ pub fn judge_writer(writer: &Writer) -> Row {
                 (false, _) => ".".to_string(),
                 (true, _) => file.clone(),
             };
-            let owner = user.unwrap_or_else(|| "$USER".into());
+            let owner = user.map_or("$USER".into(), quoted);
             Row::wrong(Check::User, format!("{file} cannot be written as {name}"))
-                .advise(format!("sudo chown {owner} {target}"))
+                .advise(format!("sudo chown {owner} {}", quoted(target)))
         }
         None => Row::note(Check::User, format!("whether {name} may write {file} is not seen")),
         Some(true) if as_root => Row::note(
@@ -232,7 +249,16 @@ mod tests {
         said(&row(facts()), Check::Output, Fine, "48 GiB are free, 50%");
         let absent = Facts { is_directory_there: false, ..facts() };
         let install = "sudo install -d -m 750 -o httplines /var/log/httplines";
-        said(&row(absent), Check::Output, Wrong, install);
+        said(&row(absent.clone()), Check::Output, Wrong, install);
+        let of = |writer: Writer| [judge(&absent, &writer)];
+        let anybody = of(Writer { wanted: None, ..writer() });
+        said(&anybody, Check::Output, Wrong, "sudo install -d -m 755 /var/log/httplines");
+        let user = Err("there is no user x".to_string());
+        let unknown = of(Writer { user, is_unknown: true, wanted: Some("x:y".into()), ..writer() });
+        let both = "nologin x\nsudo install -d -m 750 -o x /var/log/httplines";
+        said(&unknown, Check::Output, Wrong, both);
+        let odd = Facts { directory: "/a b".into(), ..absent.clone() };
+        said(&[judge(&odd, &writer())], Check::Output, Wrong, "-o httplines '/a b'");
         said(&row(Facts { is_special: true, ..facts() }), Check::Output, Fine, "a FIFO");
         said(&row(Facts { is_directory: true, ..facts() }), Check::Output, Wrong, "name a file");
         let of = |kind, free, total| Facts { file_system: Some((kind, free, total)), ..facts() };

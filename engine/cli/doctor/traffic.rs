@@ -1,6 +1,6 @@
 //! The traffic of three seconds: whether there will be lines.
 
-use super::row::{Check, Row, grouped, percent};
+use super::row::{Check, Row, grouped, percent, quoted};
 use super::window::{Backlog, Counted, Seen};
 use httplines::sys::counters::{FilterCounters, Reason};
 use httplines::sys::filter::Handshakes;
@@ -33,7 +33,7 @@ fn unseen(name: &str, counted: &Counted, missing: &str) -> Row {
         Check::Traffic,
         format!("{name}: {frames}; what they are is not seen without {missing}"),
     )
-    .advise(format!("sudo httplines doctor -i {name}"))
+    .advise(format!("sudo httplines doctor -i {}", quoted(name)))
 }
 
 /// The frames of a kind.
@@ -61,7 +61,8 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
     let count = grouped(offered);
     if offered == 0 {
         return Row::note(Check::Traffic, format!("{name}: no frame in 3 s")).advise(format!(
-            "is the mirror port on, and {name} the right one? httplines -D; tcpdump -i {name}"
+            "is the mirror port on, and {name} the right one? httplines -D; tcpdump -i {}",
+            quoted(name)
         ));
     }
     let share = |part: u64| percent(part, offered);
@@ -91,13 +92,13 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
                  run looks into"
             ),
         )
-        .advise(format!("httplines -i {name}"));
+        .advise(format!("httplines -i {}", quoted(name)));
     }
     let what = kind_of_rest(counters, &kinds);
     let row = Row::note(Check::Traffic, format!("{name}: {count} frames in 3 s, no HTTP: {what}"));
     match counted.is_only_sending() {
         true => row.advise("all were sent by this host: is the mirror port on?"),
-        false => row.advise(format!("tcpdump -nn -c 20 -i {name} shows what they are")),
+        false => row.advise(format!("tcpdump -nn -c 20 -i {} shows what they are", quoted(name))),
     }
 }
 

@@ -85,6 +85,12 @@ fn an_interface_may_be_absent_down_or_without_carrier() {
     facts.details.interface.is_up = false;
     assert_eq!(rows(&facts).len(), 1);
     said(&rows(&facts), Check::Link, Wrong, "sudo ip link set eth0 up");
+    facts.details.interface.name = "x$(id);y".into();
+    said(&rows(&facts), Check::Link, Wrong, "sudo ip link set 'x$(id);y' up");
+    facts.details = InterfaceDetails {
+        interface: Interface { is_up: false, ..details("eth0", 2).interface },
+        ..facts.details
+    };
     let present = [facts.details, details("eth1", 3)];
     said(&[missing("eth9", &present)], Check::Link, Wrong, "there are: eth0, eth1");
     said(&[any(&present)], Check::Link, Ok, "any: 2 interfaces, 1 of them up");
