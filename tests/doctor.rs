@@ -324,6 +324,10 @@ mod root {
         forbid(&mut command, &[libc::SYS_bpf], libc::EPERM);
         let told = run(&mut command);
         told.said("traffic", "note", "a seccomp filter forbids bpf(2)");
+        let mut command = doctor(&["-i", "lo"]);
+        forbid(&mut command, &[libc::SYS_bind], libc::EPERM);
+        let told = run(&mut command);
+        told.said("link", "note", "not seen: the kernel does not list its interfaces");
         let mut command = doctor(&[]);
         forbid(&mut command, &[libc::SYS_landlock_create_ruleset], libc::EOPNOTSUPP);
         run(&mut command).said("Landlock", "note", "add landlock to lsm=");
@@ -340,6 +344,9 @@ mod root {
         assert_eq!(told.code, Some(1), "{}", told.text);
         told.said("open files", "wrong", "a limit of 100; a run needs ");
         told.said("open files", "wrong", "LimitNOFILE=4096");
+        let mut limited = Command::new("prlimit");
+        limited.args(["--nofile=100:100", crate::httplines(), "doctor", "-i", "lo"]);
+        run(&mut limited).said("traffic", "wrong", "open files says how many");
 
         let place = tempfile::tempdir().expect("a temporary directory");
         std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("ours");

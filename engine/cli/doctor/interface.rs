@@ -6,6 +6,7 @@ use httplines::config::CaptureConfig;
 use httplines::sys::affinity;
 use httplines::sys::ethtool::{Ethtool, Queues, ReceiveRing};
 use httplines::sys::interface::{Interface, InterfaceDetails};
+use std::io;
 use std::path::Path;
 
 /// What a block has no space for: its header, and that of a frame (linux/if_packet.h: 48 and, with
@@ -28,8 +29,8 @@ const ONE_CPU_PERCENT: u64 = 90;
 #[derive(Clone, Debug)]
 pub struct Facts {
     details: InterfaceDetails,
-    /// It has a device of its own, and is not made by software.
-    is_hardware: bool,
+    /// It has a device of its own, and is not made by software. `None`: not known.
+    is_hardware: Option<bool>,
     cpu_count: u64,
     block_bytes: u32,
     /// `None`: the driver has no such thing, or does not tell.
@@ -46,7 +47,7 @@ pub fn gather(details: &InterfaceDetails) -> Facts {
     let ethtool = Ethtool::open().ok();
     let ethtool = ethtool.as_ref();
     Facts {
-        is_hardware: Path::new("/sys/class/net").join(name).join("device").exists(),
+        is_hardware: is_hardware(details),
         cpu_count: affinity::allowed_cpus().len() as u64,
         block_bytes: CaptureConfig::default().block_bytes,
         ring: ethtool.and_then(|it| it.receive_ring(name).ok()).filter(|it| it.entries_max > 0),
@@ -56,6 +57,16 @@ pub fn gather(details: &InterfaceDetails) -> Facts {
         is_hash_symmetric: ethtool.and_then(|it| it.is_hash_symmetric(name).ok()),
         details: details.clone(),
     }
+}
+
+/// Whether the interface has a device, as /sys tells, which may be missing, or be that of another
+/// network namespace. What has a kind is virtual.
+fn is_hardware(details: &InterfaceDetails) -> Option<bool> {
+    if details.kind.is_some() || details.interface.is_loopback {
+        return Some(false);
+    }
+    let place = Path::new("/sys/class/net").join(&details.interface.name);
+    place.exists().then(|| place.join("device").exists())
 }
 
 /// How an interface is shown in a list.
@@ -80,6 +91,11 @@ pub fn missing(name: &str, present: &[InterfaceDetails]) -> Row {
     let names: Vec<&str> = present.iter().map(|it| it.interface.name.as_str()).collect();
     Row::wrong(Check::Link, format!("there is no {name}; there are: {}", names.join(", ")))
         .advise("name one with -i, or start the run with --wait if it comes later")
+}
+
+/// The row if the kernel does not tell which interfaces there are, for `error`.
+pub fn unseen(check: Check, error: &io::Error) -> Row {
+    Row::note(check, format!("not seen: the kernel does not list its interfaces: {error}"))
 }
 
 /// The row of `any`.
@@ -115,10 +131,10 @@ fn link(facts: &Facts) -> Row {
             .advise(format!("sudo ip link set {} up", quoted(name))),
         (true, false) => Row::wrong(Check::Link, format!("{name}{kind} is up, but has no carrier"))
             .advise(match facts.is_hardware {
-                true => {
+                None | Some(true) => {
                     format!("look at cable, mirror port and other end: ethtool {}", quoted(name))
                 }
-                false => "bring up the other end: sudo ip link set PEER up".to_string(),
+                Some(false) => "bring up the other end: sudo ip link set PEER up".to_string(),
             }),
     }
 }
@@ -157,7 +173,10 @@ fn frame_size(facts: &Facts) -> Row {
 fn receive_ring(facts: &Facts, counted: &Counted) -> Row {
     let name = &facts.details.interface.name;
     let Some(ReceiveRing { entries, entries_max }) = facts.ring else {
-        let why = if facts.is_hardware { "its driver does not tell" } else { "a virtual device" };
+        let why = match facts.is_hardware {
+            Some(false) => "a virtual device",
+            None | Some(true) => "its driver does not tell",
+        };
         return Row::ok(Check::ReceiveRing, format!("{name}: none to set, {why}"));
     };
     let finding = format!("{name}: {entries} entries of at most {entries_max}");
@@ -218,7 +237,7 @@ fn queues(facts: &Facts) -> Row {
     };
     let finding = format!("{name}: {count} of at most {count_max}");
     // Frames of a virtual device arrive on the CPU of who sends them.
-    let is_spread = !facts.is_hardware || count > 1;
+    let is_spread = facts.is_hardware == Some(false) || count > 1;
     if !is_spread && count_max > 1 && facts.cpu_count > 1 {
         let wanted = u64::from(count_max).min(facts.cpu_count);
         return Row::note(Check::Queues, format!("{finding}: one CPU receives all frames"))
@@ -238,11 +257,13 @@ fn queues(facts: &Facts) -> Row {
 fn interrupts(facts: &Facts, counted: &Counted) -> Row {
     let name = &facts.details.interface.name;
     let Some(by_cpu) = &counted.interrupts else {
-        let why = match facts.is_hardware {
-            true => "not told in /proc/interrupts",
-            false => "none, a virtual device",
+        return match facts.is_hardware {
+            Some(false) => Row::ok(Check::Interrupts, format!("{name}: none, a virtual device")),
+            None | Some(true) => Row::note(
+                Check::Interrupts,
+                format!("{name}: not seen: /proc/interrupts has no line of it, or is not there"),
+            ),
         };
-        return Row::ok(Check::Interrupts, format!("{name}: {why}"));
     };
     let sum: u64 = by_cpu.iter().sum();
     let most = by_cpu.iter().enumerate().max_by_key(|(_, count)| **count);

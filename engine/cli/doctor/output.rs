@@ -110,7 +110,8 @@ pub fn judge(facts: &Facts, writer: &Writer) -> Row {
         let row = Row::wrong(Check::Output, format!("there is no directory {directory}"));
         let directory = quoted(&directory);
         let Some(owner) = wanted_name(writer) else {
-            return row.advise(format!("sudo install -d -m 755 {directory}"));
+            let owner = if writer.is_root { "" } else { "-o $USER " };
+            return row.advise(format!("sudo install -d -m 755 {owner}{directory}"));
         };
         let row = match useradd(writer) {
             Some(first) => row.advise(first),
@@ -253,6 +254,8 @@ mod tests {
         let of = |writer: Writer| [judge(&absent, &writer)];
         let anybody = of(Writer { wanted: None, ..writer() });
         said(&anybody, Check::Output, Wrong, "sudo install -d -m 755 /var/log/httplines");
+        let plain = of(Writer { wanted: None, is_root: false, ..writer() });
+        said(&plain, Check::Output, Wrong, "sudo install -d -m 755 -o $USER /var/log/httplines");
         let user = Err("there is no user x".to_string());
         let unknown = of(Writer { user, is_unknown: true, wanted: Some("x:y".into()), ..writer() });
         let both = "nologin x\nsudo install -d -m 750 -o x /var/log/httplines";

@@ -1,7 +1,7 @@
 //! The traffic of three seconds: whether there will be lines.
 
 use super::row::{Check, Row, grouped, percent, quoted};
-use super::window::{Backlog, Counted, Seen};
+use super::window::{Backlogs, Counted, Seen};
 use httplines::sys::counters::{FilterCounters, Reason};
 use httplines::sys::filter::Handshakes;
 
@@ -143,9 +143,12 @@ fn directions(name: &str, counted: &Counted, handshakes: Handshakes) -> Row {
     }
 }
 
-/// The row of the backlogs, `before` and in the window, with the settings that are visible here.
-pub fn backlog(before: Backlog, new: Backlog, budget: Option<u64>, length: Option<u64>) -> Row {
+/// The row of the backlogs, if they could be read, with the settings that are visible here.
+pub fn backlog(backlogs: Option<Backlogs>, budget: Option<u64>, length: Option<u64>) -> Row {
     let check = Check::Backlog;
+    let Some(Backlogs { before, new }) = backlogs else {
+        return Row::note(check, "not seen: /proc/net/softnet_stat cannot be read");
+    };
     if new.dropped > 0 {
         let wanted = length.unwrap_or(BACKLOG_DEFAULT) * 4;
         let count = grouped(new.dropped);
@@ -169,6 +172,7 @@ pub fn backlog(before: Backlog, new: Backlog, budget: Option<u64>, length: Optio
 mod tests {
     use super::super::row::Verdict::{Note, Ok, Wrong};
     use super::super::tests::said;
+    use super::super::window::Backlog;
     use super::*;
     use httplines::sys::interface::InterfaceStatistics;
 
@@ -245,10 +249,14 @@ mod tests {
     #[test]
     fn a_full_backlog_says_what_to_raise() {
         let (none, some) = (Backlog::default(), Backlog { dropped: 5, squeezed: 0 });
-        let drops = [backlog(none, some, None, Some(2000))];
+        let backlog =
+            |before, new, length| [super::backlog(Some(Backlogs { before, new }), None, length)];
+        let drops = backlog(none, some, Some(2000));
         said(&drops, Check::Backlog, Wrong, "netdev_max_backlog=8000");
         let squeezed = Backlog { dropped: 0, squeezed: 2 };
-        said(&[backlog(none, squeezed, None, None)], Check::Backlog, Note, "netdev_budget=600");
-        said(&[backlog(some, none, None, None)], Check::Backlog, Ok, "since boot 5 drops");
+        said(&backlog(none, squeezed, None), Check::Backlog, Note, "netdev_budget=600");
+        said(&backlog(some, none, None), Check::Backlog, Ok, "since boot 5 drops");
+        let unseen = [super::backlog(None, None, None)];
+        said(&unseen, Check::Backlog, Note, "softnet_stat cannot be read");
     }
 }

@@ -87,8 +87,9 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    fn now() -> Backlog {
-        Backlog::of(&fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default())
+    /// `None`: /proc is not there.
+    fn now() -> Option<Backlog> {
+        Some(Backlog::of(&fs::read_to_string("/proc/net/softnet_stat").ok()?))
     }
 
     fn of(text: &str) -> Backlog {
@@ -112,11 +113,21 @@ pub struct Watched {
     pub is_up: bool,
 }
 
-/// Counts for [`WINDOW`]: on each of `watched`, and the backlogs before and in the window.
-pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, Backlog) {
+/// The backlogs of the machine, before the window and in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlogs {
+    /// Since the machine was started.
+    pub before: Backlog,
+    /// In the window.
+    pub new: Backlog,
+}
+
+/// Counts for [`WINDOW`]: on each of `watched`, and the backlogs, if these can be read. With
+/// `refusal` no filter is loaded, for this reason.
+pub fn count(watched: &[Watched], refusal: Option<&Seen>) -> (Vec<Counted>, Option<Backlogs>) {
     let mut links = Interfaces::open().ok();
     let mut statistics = |it: &Watched| links.as_mut()?.statistics(it.ifindex).ok();
-    let opened: Vec<_> = watched.iter().map(|it| open(it, may_capture)).collect();
+    let opened: Vec<_> = watched.iter().map(|it| open(it, refusal)).collect();
     let before: Vec<_> = watched.iter().map(&mut statistics).collect();
     let (interrupts, backlog) = (read_interrupts(), Backlog::now());
     opened.iter().flatten().for_each(|(control, _)| control.open_gate());
@@ -142,20 +153,21 @@ pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, 
             },
         });
     }
-    let new = Backlog {
-        dropped: backlog_after.dropped.saturating_sub(backlog.dropped),
-        squeezed: backlog_after.squeezed.saturating_sub(backlog.squeezed),
-    };
-    (counted, backlog, new)
+    let backlogs = backlog.zip(backlog_after).map(|(before, after)| {
+        let dropped = after.dropped.saturating_sub(before.dropped);
+        let squeezed = after.squeezed.saturating_sub(before.squeezed);
+        Backlogs { before, new: Backlog { dropped, squeezed } }
+    });
+    (counted, backlogs)
 }
 
 /// Opens a capture whose frames nobody reads.
-fn open(it: &Watched, may_capture: bool) -> Result<(LiveControl, Vec<LiveSource>), Seen> {
+fn open(it: &Watched, refusal: Option<&Seen>) -> Result<(LiveControl, Vec<LiveSource>), Seen> {
     if !it.is_up {
         return Err(Seen::Nothing);
     }
-    if !may_capture {
-        return Err(Seen::NotAllowed("CAP_NET_RAW and CAP_BPF".into()));
+    if let Some(refusal) = refusal {
+        return Err(refusal.clone());
     }
     let config = CaptureConfig {
         block_count: RING_BLOCKS,

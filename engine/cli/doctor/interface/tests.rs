@@ -31,7 +31,7 @@ fn details(name: &str, ifindex: u32) -> InterfaceDetails {
 fn good() -> Facts {
     Facts {
         details: details("eth0", 2),
-        is_hardware: true,
+        is_hardware: Some(true),
         cpu_count: 4,
         block_bytes: 256 << 10,
         ring: Some(ReceiveRing { entries: 4096, entries_max: 4096 }),
@@ -62,7 +62,7 @@ fn a_good_nic_is_ok() {
 #[test]
 fn a_virtual_device_has_nothing_to_set() {
     let facts = Facts {
-        is_hardware: false,
+        is_hardware: Some(false),
         ring: None,
         queues: None,
         is_hash_symmetric: None,
@@ -73,6 +73,13 @@ fn a_virtual_device_has_nothing_to_set() {
     assert!(rows.iter().all(|row| row.verdict == Ok), "{rows:?}");
     said(&rows, Check::Link, Ok, "veth1 (veth) is up");
     said(&rows, Check::ReceiveRing, Ok, "a virtual device");
+    said(&rows, Check::Interrupts, Ok, "none, a virtual device");
+    for is_hardware in [None, Some(true)] {
+        let facts = Facts { is_hardware, ..facts.clone() };
+        let rows = judge(&facts, &Counted::none());
+        said(&rows, Check::ReceiveRing, Ok, "its driver does not tell");
+        said(&rows, Check::Interrupts, Note, "not seen: /proc/interrupts has no line");
+    }
 }
 
 #[test]
@@ -80,7 +87,7 @@ fn an_interface_may_be_absent_down_or_without_carrier() {
     let mut facts = good();
     facts.details.interface.has_carrier = false;
     said(&rows(&facts), Check::Link, Wrong, "look at cable");
-    facts.is_hardware = false;
+    facts.is_hardware = Some(false);
     said(&rows(&facts), Check::Link, Wrong, "sudo ip link set PEER up");
     facts.details.interface.is_up = false;
     assert_eq!(rows(&facts).len(), 1);
@@ -160,7 +167,7 @@ fn one_queue_is_noted_and_symmetry_is_told() {
     said(&rows(&one), Check::Queues, Note, "sudo ethtool -L eth0 combined 4");
     let only = Facts { queues: Some(Queues { count: 1, count_max: 1 }), ..good() };
     said(&rows(&only), Check::Queues, Ok, "1 of at most 1");
-    let virtual_one = Facts { is_hardware: false, ..one };
+    let virtual_one = Facts { is_hardware: Some(false), ..one };
     said(&rows(&virtual_one), Check::Queues, Ok, "1 of at most 8");
     let other = Facts { is_hash_symmetric: Some(false), ..good() };
     said(&rows(&other), Check::Queues, Ok, "only --fanout cpu and --fanout queue need");
