@@ -232,16 +232,22 @@ fn losses(facts: &Facts, counted: &Counted) -> Row {
 
 fn queues(facts: &Facts) -> Row {
     let name = &facts.details.interface.name;
-    let Some(Queues { count, count_max }) = facts.queues else {
+    let Some(Queues { count, count_max, tx_count_max }) = facts.queues else {
         return Row::ok(Check::Queues, format!("{name}: none to set"));
     };
     let finding = format!("{name}: {count} of at most {count_max}");
     // Frames of a virtual device arrive on the CPU of who sends them.
     let is_spread = facts.is_hardware == Some(false) || count > 1;
     if !is_spread && count_max > 1 && facts.cpu_count > 1 {
-        let wanted = u64::from(count_max).min(facts.cpu_count);
+        let wanted = |most: u32| u64::from(most).min(facts.cpu_count);
+        let rx = wanted(count_max);
+        let set = match tx_count_max {
+            None => format!("combined {rx}"),
+            Some(..=1) => format!("rx {rx}"),
+            Some(tx_max) => format!("rx {rx} tx {}", wanted(tx_max)),
+        };
         return Row::note(Check::Queues, format!("{finding}: one CPU receives all frames"))
-            .advise(format!("sudo ethtool -L {} combined {wanted}", quoted(name)));
+            .advise(format!("sudo ethtool -L {} {set}", quoted(name)));
     }
     match facts.is_hash_symmetric {
         Some(false) if count > 1 => Row::ok(
@@ -265,9 +271,9 @@ fn interrupts(facts: &Facts, counted: &Counted) -> Row {
             ),
         };
     };
-    let sum: u64 = by_cpu.iter().sum();
-    let most = by_cpu.iter().enumerate().max_by_key(|(_, count)| **count);
-    let (cpu, share) = most.map_or((0, 0), |(cpu, count)| (cpu, percent(*count, sum)));
+    let sum: u64 = by_cpu.iter().map(|(_, count)| count).sum();
+    let most = by_cpu.iter().max_by_key(|(_, count)| *count);
+    let (cpu, share) = most.map_or((0, 0), |(cpu, count)| (*cpu, percent(*count, sum)));
     if sum == 0 {
         return Row::ok(Check::Interrupts, format!("{name}: none in 3 s"));
     }

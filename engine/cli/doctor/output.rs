@@ -53,6 +53,8 @@ pub struct Writer {
     path: Option<PathBuf>,
     /// It exists.
     is_there: bool,
+    /// It is a symbolic link to a file that does not exist.
+    is_dangling: bool,
 }
 
 /// Looks at the file that `-o` names, and at its directory.
@@ -99,6 +101,7 @@ pub fn gather_writer(path: Option<&Path>, wanted: Option<&str>) -> Writer {
         wanted: wanted.map(str::to_string),
         may_write,
         is_there: paths.first().is_some_and(|path| fs::symlink_metadata(path).is_ok()),
+        is_dangling: paths.first().is_some_and(|path| path.is_symlink() && !path.exists()),
         path: paths.into_iter().next(),
     }
 }
@@ -190,7 +193,16 @@ pub fn judge_writer(writer: &Writer) -> Row {
     let Some(file) = file else {
         return Row::ok(Check::User, format!("a run becomes {name}"));
     };
+    let as_other = "httplines -Z httplines ..., with a directory that belongs to that user";
     match writer.may_write {
+        Some(false) if writer.is_dangling => Row::wrong(
+            Check::User,
+            format!("{file} is a symbolic link to a file that does not exist"),
+        )
+        .advise(format!("name the file itself; ls -l {}", quoted(&file))),
+        Some(false) if as_root => {
+            Row::wrong(Check::User, format!("{file} cannot be written as {name}")).advise(as_other)
+        }
         Some(false) => {
             let target = match (writer.is_there, writer.path.as_ref().and_then(|it| it.parent())) {
                 (false, Some(parent)) if !parent.as_os_str().is_empty() => {
@@ -208,7 +220,7 @@ pub fn judge_writer(writer: &Writer) -> Row {
             Check::User,
             format!("{file} is written as {name}, since nobody else may write there"),
         )
-        .advise("httplines -Z httplines ..., with a directory that belongs to that user"),
+        .advise(as_other),
         Some(true) => Row::ok(Check::User, format!("{file} is written as {name}")),
     }
 }
@@ -241,6 +253,7 @@ mod tests {
             may_write: Some(true),
             path: Some("/var/log/httplines/http.jsonl".into()),
             is_there: true,
+            is_dangling: false,
         }
     }
 
@@ -281,6 +294,10 @@ mod tests {
         let refused = Writer { may_write: Some(false), ..writer() };
         let chown = "sudo chown httplines /var/log/httplines/http.jsonl";
         said(&row(refused.clone()), Check::User, Wrong, chown);
+        let linked = Writer { is_dangling: true, ..refused.clone() };
+        said(&row(linked), Check::User, Wrong, "a symbolic link to a file that does not exist");
+        let as_root = Writer { user: Ok(None), ..refused.clone() };
+        said(&row(as_root), Check::User, Wrong, "root without capabilities\nhttplines -Z");
         let new = Writer { is_there: false, ..refused };
         said(&row(new), Check::User, Wrong, "sudo chown httplines /var/log/httplines");
         let unknown =

@@ -45,8 +45,8 @@ pub struct Counted {
     pub before: Option<InterfaceStatistics>,
     /// In the window.
     pub new: Option<InterfaceStatistics>,
-    /// Interrupts in the window, by CPU, if it has some.
-    pub interrupts: Option<Vec<u64>>,
+    /// Interrupts in the window, each CPU's with its number, if there are lines of them.
+    pub interrupts: Option<Vec<(u32, u64)>>,
     /// What the filter saw.
     pub seen: Seen,
 }
@@ -141,7 +141,10 @@ pub fn count(watched: &[Watched], refusal: Option<&Seen>) -> (Vec<Counted>, Opti
         let lines = lines_of(&it.name);
         let of = |text: &str| interrupts_by_cpu(text, &it.name, &lines);
         let new = of(&interrupts_after).zip(of(&interrupts)).map(|(after, before)| {
-            after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect()
+            let earlier =
+                |cpu: u32| before.iter().find(|it| it.0 == cpu).map_or(0, |(_, count)| *count);
+            let new = |(cpu, count): (u32, u64)| (cpu, count.saturating_sub(earlier(cpu)));
+            after.into_iter().map(new).collect()
         });
         counted.push(Counted {
             new: after.zip(before.as_ref()).map(|(after, before)| difference(&after, before)),
@@ -233,12 +236,13 @@ fn lines_of(name: &str) -> Vec<String> {
     found.unwrap_or_default()
 }
 
-/// The interrupts so far, by CPU, of the lines with these numbers, or else of those that name the
+/// The interrupts so far, by the CPUs that the header names (those that are online), of the lines with these numbers, or else of those that name the
 /// interface. `None`: there are no such lines.
-fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<u64>> {
+fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<(u32, u64)>> {
     let mut lines = text.lines();
-    let cpu_count = lines.next()?.split_whitespace().count();
-    let mut sums: Option<Vec<u64>> = None;
+    let cpu = |word: &str| word.strip_prefix("CPU")?.parse::<u32>().ok();
+    let cpus: Vec<u32> = lines.next()?.split_whitespace().filter_map(cpu).collect();
+    let mut sums: Option<Vec<(u32, u64)>> = None;
     for line in lines {
         let Some((number, rest)) = line.split_once(':') else { continue };
         let is_named = || {
@@ -250,9 +254,9 @@ fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<u
             numbers => numbers.iter().any(|it| it == number.trim()),
         };
         if is_ours {
-            let sums = sums.get_or_insert_with(|| vec![0; cpu_count]);
+            let sums = sums.get_or_insert_with(|| cpus.iter().map(|cpu| (*cpu, 0)).collect());
             let counts = rest.split_whitespace().map_while(|word| word.parse::<u64>().ok());
-            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            sums.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += count);
         }
     }
     sums
@@ -284,12 +288,12 @@ mod tests {
 
     #[test]
     fn interrupts_are_found_by_number_or_by_name() {
-        let text = "           CPU0       CPU1\n  24:  5  0  PCI-MSI 0-edge  virtio1-config\n  \
+        let text = "           CPU0       CPU3\n  24:  5  0  PCI-MSI 0-edge  virtio1-config\n  \
                     25:  7  100  PCI-MSI 1-edge  virtio1-input.0\n 26:  1  2  PCI-MSI 2-edge  \
                     eth0-TxRx-0\nNMI:  9  9  Non-maskable interrupts\n";
         let numbers = ["24".to_string(), "25".to_string()];
-        assert_eq!(interrupts_by_cpu(text, "eth0", &numbers), Some(vec![12, 100]));
-        assert_eq!(interrupts_by_cpu(text, "eth0", &[]), Some(vec![1, 2]));
+        assert_eq!(interrupts_by_cpu(text, "eth0", &numbers), Some(vec![(0, 12), (3, 100)]));
+        assert_eq!(interrupts_by_cpu(text, "eth0", &[]), Some(vec![(0, 1), (3, 2)]));
         assert_eq!(interrupts_by_cpu(text, "eth1", &[]), None);
         assert_eq!(interrupts_by_cpu("", "eth1", &[]), None);
     }

@@ -28,6 +28,10 @@ fn details(name: &str, ifindex: u32) -> InterfaceDetails {
     }
 }
 
+fn queues_of(count: u32, count_max: u32) -> Queues {
+    Queues { count, count_max, tx_count_max: None }
+}
+
 fn good() -> Facts {
     Facts {
         details: details("eth0", 2),
@@ -35,7 +39,7 @@ fn good() -> Facts {
         cpu_count: 4,
         block_bytes: 256 << 10,
         ring: Some(ReceiveRing { entries: 4096, entries_max: 4096 }),
-        queues: Some(Queues { count: 4, count_max: 8 }),
+        queues: Some(queues_of(4, 8)),
         is_lro_on: false,
         is_gro_on: true,
         is_hash_symmetric: Some(true),
@@ -52,11 +56,14 @@ fn lost(new: InterfaceStatistics) -> Vec<Row> {
 
 #[test]
 fn a_good_nic_is_ok() {
-    let counted = Counted { interrupts: Some(vec![900, 800, 900, 1000]), ..Counted::none() };
+    let counted = Counted {
+        interrupts: Some(vec![(0, 900), (1, 800), (2, 900), (5, 1000)]),
+        ..Counted::none()
+    };
     let rows = judge(&good(), &counted);
     assert!(rows.iter().all(|row| row.verdict == Ok), "{rows:?}");
     said(&rows, Check::Link, Ok, "eth0 is up, MTU 1500");
-    said(&rows, Check::Interrupts, Ok, "3,600 in 3 s, 27% of them on CPU 3");
+    said(&rows, Check::Interrupts, Ok, "3,600 in 3 s, 27% of them on CPU 5");
 }
 
 #[test]
@@ -163,9 +170,15 @@ fn losses_are_told_by_their_cause() {
 
 #[test]
 fn one_queue_is_noted_and_symmetry_is_told() {
-    let one = Facts { queues: Some(Queues { count: 1, count_max: 8 }), ..good() };
+    let one = Facts { queues: Some(queues_of(1, 8)), ..good() };
     said(&rows(&one), Check::Queues, Note, "sudo ethtool -L eth0 combined 4");
-    let only = Facts { queues: Some(Queues { count: 1, count_max: 1 }), ..good() };
+    let apart = |tx_count_max| Facts {
+        queues: Some(Queues { tx_count_max: Some(tx_count_max), ..queues_of(1, 8) }),
+        ..good()
+    };
+    said(&rows(&apart(3)), Check::Queues, Note, "sudo ethtool -L eth0 rx 4 tx 3");
+    said(&rows(&apart(1)), Check::Queues, Note, "sudo ethtool -L eth0 rx 4");
+    let only = Facts { queues: Some(queues_of(1, 1)), ..good() };
     said(&rows(&only), Check::Queues, Ok, "1 of at most 1");
     let virtual_one = Facts { is_hardware: Some(false), ..one };
     said(&rows(&virtual_one), Check::Queues, Ok, "1 of at most 8");
@@ -176,9 +189,13 @@ fn one_queue_is_noted_and_symmetry_is_told() {
 
 #[test]
 fn interrupts_on_one_cpu_are_noted() {
-    let counted = |interrupts| Counted { interrupts: Some(interrupts), ..Counted::none() };
+    let counted = |counts: Vec<u64>| {
+        // CPU 0 is offline.
+        let interrupts = Some((1..).zip(counts).collect());
+        Counted { interrupts, ..Counted::none() }
+    };
     let rows = judge(&good(), &counted(vec![0, 9900, 100, 0]));
-    said(&rows, Check::Interrupts, Note, "99% of them on CPU 1");
+    said(&rows, Check::Interrupts, Note, "99% of them on CPU 2");
     said(&rows, Check::Interrupts, Note, "irqbalance");
     let few = judge(&good(), &counted(vec![0, 99, 0, 0]));
     said(&few, Check::Interrupts, Ok, "99 in 3 s");
