@@ -157,8 +157,13 @@ mod root {
     }
 
     /// What doctor says of veth1, while `send` is called again and again with a new number.
-    fn told_of_traffic(server: &Namespace, mut send: impl FnMut(u16)) -> Told {
-        let mut command = doctor(&["-i", "veth1"]);
+    fn told_of_traffic(server: &Namespace, send: impl FnMut(u16)) -> Told {
+        told_of_traffic_on("veth1", server, send)
+    }
+
+    /// The same of `interface`.
+    fn told_of_traffic_on(interface: &str, server: &Namespace, mut send: impl FnMut(u16)) -> Told {
+        let mut command = doctor(&["-i", interface]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child: Child = server.run(move || command.spawn().expect("it starts"));
         let mut number = 0;
@@ -230,6 +235,16 @@ mod root {
             told.said("directions", "wrong", "only one direction is seen");
             told.said("directions", "wrong", "mirror both directions");
         }
+    }
+
+    #[test]
+    fn with_any_received_frames_are_known_to_be_received() {
+        let Some((client, server)) = Namespace::pair() else { skip!("needs root") };
+        let socket = client.run(|| UdpSocket::bind("10.0.0.9:0").expect("it is our address"));
+        let told = told_of_traffic_on("any", &server, |_| {
+            socket.send_to(&[0; 40], "10.0.0.1:9").expect("UDP does not hear of a refusal");
+        });
+        told.said("traffic", "note", "tcpdump -nn -c 20 -i any");
     }
 
     #[test]
@@ -309,6 +324,10 @@ mod root {
         forbid(&mut command, &[libc::SYS_bpf], libc::EPERM);
         let told = run(&mut command);
         told.said("traffic", "note", "a seccomp filter forbids bpf(2)");
+        let mut command = doctor(&["-i", "lo"]);
+        forbid(&mut command, &[libc::SYS_bind], libc::EPERM);
+        let told = run(&mut command);
+        told.said("link", "note", "not seen: the kernel does not list its interfaces");
         let mut command = doctor(&[]);
         forbid(&mut command, &[libc::SYS_landlock_create_ruleset], libc::EOPNOTSUPP);
         run(&mut command).said("Landlock", "note", "add landlock to lsm=");
@@ -325,6 +344,9 @@ mod root {
         assert_eq!(told.code, Some(1), "{}", told.text);
         told.said("open files", "wrong", "a limit of 100; a run needs ");
         told.said("open files", "wrong", "LimitNOFILE=4096");
+        let mut limited = Command::new("prlimit");
+        limited.args(["--nofile=100:100", crate::httplines(), "doctor", "-i", "lo"]);
+        run(&mut limited).said("traffic", "wrong", "open files says how many");
 
         let place = tempfile::tempdir().expect("a temporary directory");
         std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("ours");

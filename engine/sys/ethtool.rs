@@ -27,6 +27,7 @@ const RING_RX: usize = 5;
 /// The words of `struct ethtool_channels`: command, four maxima, four counts.
 const CHANNELS_WORDS: usize = 9;
 const CHANNELS_RX_MAX: usize = 1;
+const CHANNELS_TX_MAX: usize = 2;
 const CHANNELS_COMBINED_MAX: usize = 4;
 const CHANNELS_RX: usize = 5;
 const CHANNELS_COMBINED: usize = 8;
@@ -62,6 +63,9 @@ pub struct Queues {
     pub count: u32,
     /// As many as the NIC can have.
     pub count_max: u32,
+    /// How many queues for sending there can be, if these are set apart from those for receiving
+    /// (`ethtool -L IFACE rx N tx N`); `None`: they are set together (`combined N`).
+    pub tx_count_max: Option<u32>,
 }
 
 /// Asks drivers.
@@ -88,12 +92,7 @@ impl Ethtool {
         let mut words = [0; CHANNELS_WORDS];
         words[0] = ETHTOOL_GCHANNELS;
         self.call(iface, &mut words)?;
-        let sum = |one: usize, other: usize| words[one].saturating_add(words[other]);
-        Ok(Queues {
-            count: sum(CHANNELS_RX, CHANNELS_COMBINED),
-            // A driver has the one kind or the other.
-            count_max: words[CHANNELS_RX_MAX].max(words[CHANNELS_COMBINED_MAX]),
-        })
+        Ok(queues_of(&words))
     }
 
     /// Whether the NIC of `iface` merges segments itself (LRO).
@@ -154,6 +153,17 @@ impl Ethtool {
     }
 }
 
+/// The queues in a `struct ethtool_channels`.
+fn queues_of(words: &[u32; CHANNELS_WORDS]) -> Queues {
+    let (rx_max, combined_max) = (words[CHANNELS_RX_MAX], words[CHANNELS_COMBINED_MAX]);
+    Queues {
+        count: words[CHANNELS_RX].saturating_add(words[CHANNELS_COMBINED]),
+        // Most drivers have the one kind or the other; with both, all can be combined.
+        count_max: rx_max.max(combined_max),
+        tx_count_max: (combined_max == 0).then_some(words[CHANNELS_TX_MAX]),
+    }
+}
+
 /// Whether a hash is the same for both directions: XOR is; Toeplitz is if its input is made
 /// symmetric, or its key repeats itself each 16 bits (Woo and Park, "Scalable TCP Session
 /// Monitoring with Symmetric Receive-side Scaling").
@@ -181,6 +191,14 @@ mod tests {
         assert!(!is_symmetric(FUNCTION_TOEPLITZ, 0, &[]));
         // CRC32.
         assert!(!is_symmetric(1 << 2, 0, &key));
+    }
+
+    #[test]
+    fn queues_are_combined_or_apart() {
+        let combined = queues_of(&[ETHTOOL_GCHANNELS, 0, 0, 1, 16, 0, 0, 1, 4]);
+        assert_eq!(combined, Queues { count: 4, count_max: 16, tx_count_max: None });
+        let apart = queues_of(&[ETHTOOL_GCHANNELS, 8, 6, 0, 0, 1, 2, 0, 0]);
+        assert_eq!(apart, Queues { count: 1, count_max: 8, tx_count_max: Some(6) });
     }
 
     #[test]

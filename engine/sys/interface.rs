@@ -78,7 +78,8 @@ pub struct InterfaceCounters {
     /// Frames dropped by its driver, by a full backlog, or because no protocol took them
     /// (`rx_dropped`).
     pub rx_dropped: u64,
-    /// Frames dropped because the NIC's buffers were full (`rx_missed_errors`).
+    /// Frames dropped because the NIC's buffers were full: `rx_missed_errors` or `rx_fifo_errors`,
+    /// the larger of them, as some drivers count a frame in both.
     pub rx_missed: u64,
 }
 
@@ -109,19 +110,21 @@ pub struct InterfaceDetails {
 /// The frames of an interface since it was created: `struct rtnl_link_stats64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceStatistics {
+    /// The kernel's index for it.
+    pub ifindex: u32,
     /// Frames received (`rx_packets`).
     pub rx_frames: u64,
     /// Frames sent (`tx_packets`).
     pub tx_frames: u64,
     /// Damaged frames that were received (`rx_errors`), with the two kinds below.
     pub rx_errors: u64,
-    /// Of these, frames of a wrong length, as those longer than the NIC takes (`rx_length_errors`,
-    /// `rx_over_errors`).
+    /// Of these, frames of a wrong length, as those longer than the NIC takes (`rx_length_errors`
+    /// or `rx_over_errors`, the larger of them).
     pub rx_length_errors: u64,
     /// Frames dropped by the driver, by a full backlog, or because no protocol took them
     /// (`rx_dropped`).
     pub rx_dropped: u64,
-    /// Frames dropped because the NIC's buffers were full (`rx_missed_errors`, `rx_fifo_errors`).
+    /// Frames dropped because the NIC's buffers were full, as of [`InterfaceCounters`].
     pub rx_missed: u64,
 }
 
@@ -170,14 +173,14 @@ impl Interfaces {
         })
     }
 
-    /// The frames of interface `ifindex` so far. ENODEV: it is gone.
-    pub fn statistics(&mut self, ifindex: u32) -> io::Result<InterfaceStatistics> {
+    /// The frames of interface `ifindex` so far, or of each interface if it is 0. ENODEV: it is
+    /// gone.
+    pub fn statistics(&mut self, ifindex: u32) -> io::Result<Vec<InterfaceStatistics>> {
         let request = statistics_request(ifindex);
-        let found = self.ask(RTM_GETSTATS, ifindex, &request, |kind, message| match kind {
+        self.ask(RTM_GETSTATS, ifindex, &request, |kind, message| match kind {
             RTM_NEWSTATS => statistics_of(message),
             _ => None,
-        })?;
-        found.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
+        })
     }
 
     /// The counters of interface `ifindex`, or of all interfaces if it is 0, by ascending index.
@@ -427,23 +430,30 @@ fn statistics_words(message: &[u8]) -> Option<impl Fn(usize) -> Option<u64>> {
     })
 }
 
+/// The frames that a full NIC dropped. linux/if_link.h has `rx_missed_errors` for them; drivers that
+/// are older than its advice use `rx_fifo_errors`, and some both.
+fn missed(counter: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
+    Some(counter(RX_MISSED_ERRORS)?.max(counter(RX_FIFO_ERRORS)?))
+}
+
 /// The counters in a `RTM_NEWSTATS` message.
 fn counters_of(message: &[u8]) -> Option<InterfaceCounters> {
     let (ifindex, counter) = (word(message, 4)?, statistics_words(message)?);
-    let (rx_dropped, rx_missed) = (counter(RX_DROPPED)?, counter(RX_MISSED_ERRORS)?);
-    Some(InterfaceCounters { ifindex, rx_dropped, rx_missed })
+    let rx_missed = missed(&counter)?;
+    Some(InterfaceCounters { ifindex, rx_dropped: counter(RX_DROPPED)?, rx_missed })
 }
 
 /// The frames in a `RTM_NEWSTATS` message.
 fn statistics_of(message: &[u8]) -> Option<InterfaceStatistics> {
     let counter = statistics_words(message)?;
     Some(InterfaceStatistics {
+        ifindex: word(message, 4)?,
         rx_frames: counter(RX_PACKETS)?,
         tx_frames: counter(TX_PACKETS)?,
         rx_errors: counter(RX_ERRORS)?,
-        rx_length_errors: counter(RX_LENGTH_ERRORS)?.saturating_add(counter(RX_OVER_ERRORS)?),
+        rx_length_errors: counter(RX_LENGTH_ERRORS)?.max(counter(RX_OVER_ERRORS)?),
         rx_dropped: counter(RX_DROPPED)?,
-        rx_missed: counter(RX_MISSED_ERRORS)?.saturating_add(counter(RX_FIFO_ERRORS)?),
+        rx_missed: missed(&counter)?,
     })
 }
 
@@ -540,20 +550,36 @@ mod tests {
 
     #[test]
     fn frames_are_counted_by_the_words_of_the_kernel() {
-        let words: Vec<u8> = (100..124u64).flat_map(u64::to_ne_bytes).collect();
-        let mut message = vec![0; STATS_BYTES];
-        message[4..8].copy_from_slice(&7u32.to_ne_bytes());
-        message.extend_from_slice(&attribute(IFLA_STATS_LINK_64, &words));
+        let message_of = |words: &[u64]| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let mut message = vec![0; STATS_BYTES];
+            message[4..8].copy_from_slice(&7u32.to_ne_bytes());
+            message.extend_from_slice(&attribute(IFLA_STATS_LINK_64, &bytes));
+            message
+        };
+        let mut words: Vec<u64> = (100..124).collect();
+        let message = message_of(&words);
         let expected = InterfaceStatistics {
+            ifindex: 7,
             rx_frames: 100,
             tx_frames: 101,
             rx_errors: 104,
-            rx_length_errors: 110 + 111,
+            rx_length_errors: 111,
             rx_dropped: 106,
-            rx_missed: 115 + 114,
+            rx_missed: 115,
         };
         assert_eq!(statistics_of(&message), Some(expected));
         assert_eq!(statistics_of(&message[..message.len() - 1]), None);
+        // A run and doctor count the same.
+        let both = |message: &[u8]| {
+            (
+                counters_of(message).map(|it| it.rx_missed),
+                statistics_of(message).map(|it| it.rx_missed),
+            )
+        };
+        assert_eq!(both(&message), (Some(115), Some(115)));
+        words[RX_FIFO_ERRORS] = 200;
+        assert_eq!(both(&message_of(&words)), (Some(200), Some(200)));
     }
 
     #[test]

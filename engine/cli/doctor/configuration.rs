@@ -1,7 +1,7 @@
 //! The file of `--config`: whether a run with it could start, and what it is about.
 
 use super::DoctorArgs;
-use super::row::{Check, Row};
+use super::row::{Check, Row, quoted};
 use crate::cli::check_config::{CheckConfigArgs, Findings};
 use httplines::config::{Config, Input, Output, Sandbox};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,6 @@ pub fn judge(facts: &Facts) -> Row {
         ([], []) => Row::ok(Check::Config, format!("a run with {path} can start")),
         ([], notes) => Row::note(Check::Config, notes.join("; ")),
         (errors, _) => Row::wrong(Check::Config, errors.join("; "))
-            .advise(format!("httplines check-config {path}")),
+            .advise(format!("httplines check-config {}", quoted(path))),
     }
 }

@@ -1,11 +1,12 @@
 //! An interface that is to be captured on: its state, and what its driver says.
 
-use super::row::{Check, Row, grouped, percent};
+use super::row::{Check, Row, grouped, percent, quoted};
 use super::window::{Counted, Seen};
 use httplines::config::CaptureConfig;
 use httplines::sys::affinity;
 use httplines::sys::ethtool::{Ethtool, Queues, ReceiveRing};
 use httplines::sys::interface::{Interface, InterfaceDetails};
+use std::io;
 use std::path::Path;
 
 /// What a block has no space for: its header, and that of a frame (linux/if_packet.h: 48 and, with
@@ -28,8 +29,8 @@ const ONE_CPU_PERCENT: u64 = 90;
 #[derive(Clone, Debug)]
 pub struct Facts {
     details: InterfaceDetails,
-    /// It has a device of its own, and is not made by software.
-    is_hardware: bool,
+    /// It has a device of its own, and is not made by software. `None`: not known.
+    is_hardware: Option<bool>,
     cpu_count: u64,
     block_bytes: u32,
     /// `None`: the driver has no such thing, or does not tell.
@@ -46,7 +47,7 @@ pub fn gather(details: &InterfaceDetails) -> Facts {
     let ethtool = Ethtool::open().ok();
     let ethtool = ethtool.as_ref();
     Facts {
-        is_hardware: Path::new("/sys/class/net").join(name).join("device").exists(),
+        is_hardware: is_hardware(details),
         cpu_count: affinity::allowed_cpus().len() as u64,
         block_bytes: CaptureConfig::default().block_bytes,
         ring: ethtool.and_then(|it| it.receive_ring(name).ok()).filter(|it| it.entries_max > 0),
@@ -56,6 +57,16 @@ pub fn gather(details: &InterfaceDetails) -> Facts {
         is_hash_symmetric: ethtool.and_then(|it| it.is_hash_symmetric(name).ok()),
         details: details.clone(),
     }
+}
+
+/// Whether the interface has a device, as /sys tells, which may be missing, or be that of another
+/// network namespace. What has a kind is virtual.
+fn is_hardware(details: &InterfaceDetails) -> Option<bool> {
+    if details.kind.is_some() || details.interface.is_loopback {
+        return Some(false);
+    }
+    let place = Path::new("/sys/class/net").join(&details.interface.name);
+    place.exists().then(|| place.join("device").exists())
 }
 
 /// How an interface is shown in a list.
@@ -80,6 +91,11 @@ pub fn missing(name: &str, present: &[InterfaceDetails]) -> Row {
     let names: Vec<&str> = present.iter().map(|it| it.interface.name.as_str()).collect();
     Row::wrong(Check::Link, format!("there is no {name}; there are: {}", names.join(", ")))
         .advise("name one with -i, or start the run with --wait if it comes later")
+}
+
+/// The row if the kernel does not tell which interfaces there are, for `error`.
+pub fn unseen(check: Check, error: &io::Error) -> Row {
+    Row::note(check, format!("not seen: the kernel does not list its interfaces: {error}"))
 }
 
 /// The row of `any`.
@@ -112,11 +128,13 @@ fn link(facts: &Facts) -> Row {
     match (interface.is_up, interface.has_carrier) {
         (true, true) => Row::ok(Check::Link, format!("{name}{kind} is up, MTU {mtu_bytes}")),
         (false, _) => Row::wrong(Check::Link, format!("{name}{kind} is down"))
-            .advise(format!("sudo ip link set {name} up")),
+            .advise(format!("sudo ip link set {} up", quoted(name))),
         (true, false) => Row::wrong(Check::Link, format!("{name}{kind} is up, but has no carrier"))
             .advise(match facts.is_hardware {
-                true => format!("look at cable, mirror port and other end: ethtool {name}"),
-                false => "bring up the other end: sudo ip link set PEER up".to_string(),
+                None | Some(true) => {
+                    format!("look at cable, mirror port and other end: ethtool {}", quoted(name))
+                }
+                Some(false) => "bring up the other end: sudo ip link set PEER up".to_string(),
             }),
     }
 }
@@ -136,7 +154,7 @@ fn frame_size(facts: &Facts) -> Row {
                 "{name}: frames of up to {bytes_max} bytes are cut, as a block has {block_kib} KiB"
             ),
         )
-        .advise(format!("httplines -i {name} --block-kib {fitting_kib} ..."));
+        .advise(format!("httplines -i {} --block-kib {fitting_kib} ...", quoted(name)));
     }
     let gro = if facts.is_gro_on { "on" } else { "off" };
     let finding = format!(
@@ -147,7 +165,7 @@ fn frame_size(facts: &Facts) -> Row {
             Check::FrameSize,
             format!("{finding}; LRO is on: the NIC merges segments, and times become coarser"),
         )
-        .advise(format!("sudo ethtool -K {name} lro off")),
+        .advise(format!("sudo ethtool -K {} lro off", quoted(name))),
         false => Row::ok(Check::FrameSize, finding),
     }
 }
@@ -155,12 +173,15 @@ fn frame_size(facts: &Facts) -> Row {
 fn receive_ring(facts: &Facts, counted: &Counted) -> Row {
     let name = &facts.details.interface.name;
     let Some(ReceiveRing { entries, entries_max }) = facts.ring else {
-        let why = if facts.is_hardware { "its driver does not tell" } else { "a virtual device" };
+        let why = match facts.is_hardware {
+            Some(false) => "a virtual device",
+            None | Some(true) => "its driver does not tell",
+        };
         return Row::ok(Check::ReceiveRing, format!("{name}: none to set, {why}"));
     };
     let finding = format!("{name}: {entries} entries of at most {entries_max}");
-    let larger = format!("sudo ethtool -G {name} rx {entries_max}");
-    match (entries < entries_max, counted.new.rx_missed > 0) {
+    let larger = format!("sudo ethtool -G {} rx {entries_max}", quoted(name));
+    match (entries < entries_max, counted.new.is_some_and(|new| new.rx_missed > 0)) {
         (true, true) => {
             Row::wrong(Check::ReceiveRing, format!("{finding}, and frames found it full"))
                 .advise(larger)
@@ -175,7 +196,10 @@ fn receive_ring(facts: &Facts, counted: &Counted) -> Row {
 
 fn losses(facts: &Facts, counted: &Counted) -> Row {
     let (name, mtu) = (&facts.details.interface.name, facts.details.mtu_bytes);
-    let (new, old) = (&counted.new, &counted.before);
+    let (Some(new), Some(old)) = (&counted.new, &counted.before) else {
+        let finding = format!("{name}: not seen, as its counters could not be read");
+        return Row::note(Check::Losses, finding);
+    };
     // Nothing else drops frames on a veth, except that no protocol takes them.
     let is_seen = matches!(counted.seen, Seen::Frames { .. });
     let is_veth = facts.details.kind.as_deref() == Some("veth") && is_seen;
@@ -190,17 +214,17 @@ fn losses(facts: &Facts, counted: &Counted) -> Row {
     if new.rx_length_errors > 0 || is_veth && dropped > 0 {
         let count = grouped(new.rx_length_errors.max(dropped));
         return row(format!("{count} frames were dropped: probably longer than its MTU {mtu}"))
-            .advise(format!("sudo ip link set {name} mtu 9000"));
+            .advise(format!("sudo ip link set {} mtu 9000", quoted(name)));
     }
     if new.rx_errors > 0 {
         return row(format!("{} frames came damaged", grouped(new.rx_errors)))
-            .advise(format!("look at cable and other end: ethtool -S {name}"));
+            .advise(format!("look at cable and other end: ethtool -S {}", quoted(name)));
     }
     if dropped > 0 {
         let count = grouped(dropped);
         let why = "by its driver, a full backlog, or as no protocol took them";
         return Row::note(Check::Losses, format!("{name}: in 3 s {count} were dropped: {why}"))
-            .advise(format!("ethtool -S {name} may tell which; see backlog, too"));
+            .advise(format!("ethtool -S {} may tell which; see backlog, too", quoted(name)));
     }
     let before = old.rx_missed.saturating_add(old.rx_errors);
     Row::ok(Check::Losses, format!("{name}: none in 3 s, {} before", grouped(before)))
@@ -208,23 +232,29 @@ fn losses(facts: &Facts, counted: &Counted) -> Row {
 
 fn queues(facts: &Facts) -> Row {
     let name = &facts.details.interface.name;
-    let Some(Queues { count, count_max }) = facts.queues else {
+    let Some(Queues { count, count_max, tx_count_max }) = facts.queues else {
         return Row::ok(Check::Queues, format!("{name}: none to set"));
     };
     let finding = format!("{name}: {count} of at most {count_max}");
     // Frames of a virtual device arrive on the CPU of who sends them.
-    let is_spread = !facts.is_hardware || count > 1;
+    let is_spread = facts.is_hardware == Some(false) || count > 1;
     if !is_spread && count_max > 1 && facts.cpu_count > 1 {
-        let wanted = u64::from(count_max).min(facts.cpu_count);
+        let wanted = |most: u32| u64::from(most).min(facts.cpu_count);
+        let rx = wanted(count_max);
+        let set = match tx_count_max {
+            None => format!("combined {rx}"),
+            Some(..=1) => format!("rx {rx}"),
+            Some(tx_max) => format!("rx {rx} tx {}", wanted(tx_max)),
+        };
         return Row::note(Check::Queues, format!("{finding}: one CPU receives all frames"))
-            .advise(format!("sudo ethtool -L {name} combined {wanted}"));
+            .advise(format!("sudo ethtool -L {} {set}", quoted(name)));
     }
     match facts.is_hash_symmetric {
         Some(false) if count > 1 => Row::ok(
             Check::Queues,
             format!("{finding}; not symmetric, as only --fanout cpu and --fanout queue need"),
         )
-        .advise(format!("only for these: sudo ethtool -X {name} xfrm symmetric-xor")),
+        .advise(format!("only for these: sudo ethtool -X {} xfrm symmetric-xor", quoted(name))),
         Some(true) => Row::ok(Check::Queues, format!("{finding}, symmetric")),
         _ => Row::ok(Check::Queues, finding),
     }
@@ -233,15 +263,17 @@ fn queues(facts: &Facts) -> Row {
 fn interrupts(facts: &Facts, counted: &Counted) -> Row {
     let name = &facts.details.interface.name;
     let Some(by_cpu) = &counted.interrupts else {
-        let why = match facts.is_hardware {
-            true => "not told in /proc/interrupts",
-            false => "none, a virtual device",
+        return match facts.is_hardware {
+            Some(false) => Row::ok(Check::Interrupts, format!("{name}: none, a virtual device")),
+            None | Some(true) => Row::note(
+                Check::Interrupts,
+                format!("{name}: not seen: /proc/interrupts has no line of it, or is not there"),
+            ),
         };
-        return Row::ok(Check::Interrupts, format!("{name}: {why}"));
     };
-    let sum: u64 = by_cpu.iter().sum();
-    let most = by_cpu.iter().enumerate().max_by_key(|(_, count)| **count);
-    let (cpu, share) = most.map_or((0, 0), |(cpu, count)| (cpu, percent(*count, sum)));
+    let sum: u64 = by_cpu.iter().map(|(_, count)| count).sum();
+    let most = by_cpu.iter().max_by_key(|(_, count)| *count);
+    let (cpu, share) = most.map_or((0, 0), |(cpu, count)| (*cpu, percent(*count, sum)));
     if sum == 0 {
         return Row::ok(Check::Interrupts, format!("{name}: none in 3 s"));
     }
@@ -279,7 +311,7 @@ pub fn stacked(wanted: &[&InterfaceDetails], is_any: bool) -> Row {
     };
     if let Some((upper, lower)) = twice.map(names) {
         let finding = format!("{upper} is on {lower}: with both, each exchange has two lines");
-        let advice = format!("httplines -i {lower} ..., or --ignore-vlan");
+        let advice = format!("httplines -i {} ..., or --ignore-vlan", quoted(&lower));
         // With `any` nobody asked for both.
         let row = if is_any { Row::note } else { Row::wrong };
         return row(Check::Stacked, finding).advise(advice);
@@ -289,13 +321,15 @@ pub fn stacked(wanted: &[&InterfaceDetails], is_any: bool) -> Row {
         let finding = format!(
             "{name}: exchanges have two lines if the tunnel runs over another of the interfaces"
         );
-        return Row::note(Check::Stacked, finding).advise(format!("httplines -i {name} ..."));
+        return Row::note(Check::Stacked, finding)
+            .advise(format!("httplines -i {} ...", quoted(name)));
     }
     if let Some((upper, lower)) = once.map(names) {
         let finding = format!(
             "{upper} is on {lower}: with both, each packet is captured twice, at twice the cost"
         );
-        return Row::note(Check::Stacked, finding).advise(format!("httplines -i {upper} ..."));
+        return Row::note(Check::Stacked, finding)
+            .advise(format!("httplines -i {} ...", quoted(&upper)));
     }
     Row::ok(Check::Stacked, "no interface is captured together with one below it")
 }

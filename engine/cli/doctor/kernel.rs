@@ -4,6 +4,7 @@ use super::row::{Check, Row};
 use httplines::sys::landlock::{self, Enforced};
 use httplines::sys::uring::Uring;
 use httplines::sys::{kernel, privileges, seccomp};
+use std::path::Path;
 
 /// The oldest kernel that has all that the filter needs.
 const OLDEST: (u32, u32) = (5, 10);
@@ -15,6 +16,8 @@ pub struct Facts {
     is_too_old: bool,
     /// The value of net.core.bpf_jit_enable, which only the first network namespace shows.
     jit: Option<u64>,
+    /// The kernel's settings can be read at all.
+    has_settings: bool,
     /// Why no io_uring can be made, as an error number, if that is so.
     uring_errno: Option<i32>,
     /// The value of kernel.io_uring_disabled, since Linux 6.6.
@@ -31,6 +34,7 @@ pub fn gather() -> Facts {
         release: kernel::release(),
         is_too_old: kernel::is_older_than(OLDEST),
         jit: super::number_in("/proc/sys/net/core/bpf_jit_enable"),
+        has_settings: Path::new("/proc/sys/net/core").is_dir(),
         uring_errno: Uring::new().err().map(|error| error.raw_os_error().unwrap_or_default()),
         uring_disabled: super::number_in("/proc/sys/kernel/io_uring_disabled"),
         landlock: landlock::available(),
@@ -61,6 +65,9 @@ fn jit(facts: &Facts) -> Row {
         Some(0) => Row::wrong(Check::Jit, "off: the filter is interpreted for every frame")
             .advise("sudo sysctl -w net.core.bpf_jit_enable=1"),
         Some(_) => Row::ok(Check::Jit, "on"),
+        None if !facts.has_settings => {
+            Row::note(Check::Jit, "not seen: /proc/sys/net/core is not there")
+        }
         None => Row::note(
             Check::Jit,
             "not seen: only the first network namespace shows net.core.bpf_jit_enable",
@@ -128,6 +135,7 @@ mod tests {
             release: "6.12.1".into(),
             is_too_old: false,
             jit: Some(1),
+            has_settings: true,
             uring_errno: None,
             uring_disabled: Some(0),
             landlock: Enforced::All,
@@ -150,7 +158,10 @@ mod tests {
     #[test]
     fn the_jit_may_be_off_or_unseen() {
         said(&judge(&Facts { jit: Some(0), ..good() }), Check::Jit, Wrong, "bpf_jit_enable=1");
-        said(&judge(&Facts { jit: None, ..good() }), Check::Jit, Note, "not seen");
+        let unseen = Facts { jit: None, ..good() };
+        said(&judge(&unseen), Check::Jit, Note, "not seen: only the first network namespace");
+        let without = Facts { has_settings: false, ..unseen };
+        said(&judge(&without), Check::Jit, Note, "not seen: /proc/sys/net/core is not there");
     }
 
     #[test]

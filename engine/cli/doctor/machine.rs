@@ -10,6 +10,9 @@ use std::path::Path;
 /// From this error on, times of several hosts cannot be compared well.
 const ERROR_US_NOTED: u64 = 500_000;
 
+/// So many descriptors suffice for nearly all machines.
+const DESCRIPTORS_USUAL: u64 = 4096;
+
 /// Files and variables by which container engines tell that they are there.
 const CONTAINER_FILES: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
 const CONTAINER_VARIABLES: [&str; 2] = ["container", "KUBERNETES_SERVICE_HOST"];
@@ -23,11 +26,17 @@ pub struct Facts {
     limit_count: u64,
     is_container: bool,
     /// All interfaces but loopback are ends of veth pairs whose other ends are elsewhere.
-    has_own_network: bool,
+    /// `None`: not known.
+    has_own_network: Option<bool>,
 }
 
-/// Asks the kernel, for a run on `interface_count` of the interfaces that are `present`.
-pub fn gather(present: &[InterfaceDetails], shard_count: u16, interface_count: usize) -> Facts {
+/// Asks the kernel, for a run on `interface_count` of the interfaces that are `present`, if
+/// that is known.
+pub fn gather(
+    present: Option<&[InterfaceDetails]>,
+    shard_count: u16,
+    interface_count: usize,
+) -> Facts {
     let variable = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_container = CONTAINER_FILES.iter().any(|path| Path::new(path).exists())
         || CONTAINER_VARIABLES.iter().any(variable);
@@ -36,7 +45,7 @@ pub fn gather(present: &[InterfaceDetails], shard_count: u16, interface_count: u
         needed_count: LiveCapture::descriptor_count(shard_count, interface_count.max(1)),
         limit_count: limits::descriptor_count_max(),
         is_container,
-        has_own_network: has_own_network(present),
+        has_own_network: present.map(has_own_network),
     }
 }
 
@@ -44,6 +53,13 @@ fn has_own_network(present: &[InterfaceDetails]) -> bool {
     let mut others = present.iter().filter(|it| !it.interface.is_loopback && it.interface.is_up);
     let is_end = |it: &InterfaceDetails| it.kind.as_deref() == Some("veth") && it.is_link_elsewhere;
     others.all(is_end)
+}
+
+impl Facts {
+    /// A run needs more descriptors than it may have.
+    pub fn is_descriptor_short(&self) -> bool {
+        self.needed_count > self.limit_count
+    }
 }
 
 /// The rows.
@@ -84,9 +100,12 @@ fn open_files(facts: &Facts) -> Row {
         limit => format!("a limit of {limit}"),
     };
     let finding = format!("{limit}; a run needs {needed_count}");
-    match needed_count > limit_count {
+    // Only root can raise a hard limit; the shell's is inherited.
+    let wanted = needed_count.max(DESCRIPTORS_USUAL);
+    match facts.is_descriptor_short() {
         true => Row::wrong(Check::OpenFiles, finding)
-            .advise(format!("ulimit -n {needed_count}, or in the unit: LimitNOFILE=4096")),
+            .advise(format!("sudo prlimit --pid $$ --nofile={wanted}, for this shell"))
+            .advise(format!("or in the unit: LimitNOFILE={wanted}")),
         false => Row::ok(Check::OpenFiles, finding),
     }
 }
@@ -94,8 +113,9 @@ fn open_files(facts: &Facts) -> Row {
 fn container(facts: &Facts) -> Row {
     match (facts.is_container, facts.has_own_network) {
         (false, _) => Row::ok(Check::Container, "none"),
-        (true, false) => Row::ok(Check::Container, "one with the network of its host"),
-        (true, true) => Row::note(
+        (true, None) => Row::note(Check::Container, "one; whose network it has is not seen"),
+        (true, Some(false)) => Row::ok(Check::Container, "one with the network of its host"),
+        (true, Some(true)) => Row::note(
             Check::Container,
             "one with a network of its own: only its own traffic can be captured",
         )
@@ -115,7 +135,7 @@ mod tests {
             needed_count: 516,
             limit_count: 1024,
             is_container: false,
-            has_own_network: true,
+            has_own_network: Some(true),
         }
     }
 
@@ -137,6 +157,9 @@ mod tests {
         said(&judge(&good()), Check::OpenFiles, Ok, "a limit of 1024; a run needs 516");
         let facts = Facts { limit_count: 256, ..good() };
         said(&judge(&facts), Check::OpenFiles, Wrong, "LimitNOFILE=4096");
+        said(&judge(&facts), Check::OpenFiles, Wrong, "sudo prlimit --pid $$ --nofile=4096");
+        let facts = Facts { needed_count: 5000, ..facts };
+        said(&judge(&facts), Check::OpenFiles, Wrong, "LimitNOFILE=5000");
         let facts = Facts { limit_count: u64::MAX, ..good() };
         said(&judge(&facts), Check::OpenFiles, Ok, "no limit");
     }
@@ -146,7 +169,9 @@ mod tests {
         said(&judge(&good()), Check::Container, Ok, "none");
         let facts = Facts { is_container: true, ..good() };
         said(&judge(&facts), Check::Container, Note, "hostNetwork: true");
-        let facts = Facts { has_own_network: false, ..facts };
+        let facts = Facts { has_own_network: None, ..facts };
+        said(&judge(&facts), Check::Container, Note, "is not seen");
+        let facts = Facts { has_own_network: Some(false), ..facts };
         said(&judge(&facts), Check::Container, Ok, "network of its host");
     }
 }

@@ -20,11 +20,11 @@ use clap::{ArgAction, Args};
 use httplines::config::{ANY_INTERFACE, Config, Input};
 use httplines::sys::affinity;
 use httplines::sys::interface::{InterfaceDetails, Interfaces};
-use row::{Row, Verdict};
+use row::{Check, Row, Verdict};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use window::{Counted, Watched};
+use window::{Counted, Seen, Watched};
 
 /// Columns of lines that go to no terminal, and the least and the most of a terminal.
 const COLUMNS_DEFAULT: usize = 100;
@@ -38,7 +38,7 @@ const EXIT_WRONG: u8 = 1;
 ///
 /// Each check is a line: ok, note or wrong, the name of the check, and what was found. Below it
 /// stands what to type. Nothing is changed and nothing is written; for 3 s the kernel's filter
-/// counts frames, without reading them. No privilege is needed; what cannot be seen without one is
+/// counts frames, without reading them, with the interfaces in promiscuous mode. No privilege is needed; what cannot be seen without one is
 /// said. docs/troubleshooting.md has a section for each check. Exit codes: 0, 1 something is wrong,
 /// 2 wrong usage.
 #[derive(Debug, Args)]
@@ -79,27 +79,31 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = file.as_ref().and_then(configuration::Facts::config).cloned();
     let config = config.unwrap_or_else(default_config);
     let present = Interfaces::open().and_then(|mut links| links.list_details());
-    let present = present.unwrap_or_default();
     let names = names_of(&args.interfaces);
     let rights = rights::gather();
     let mut rows: Vec<Row> = file.as_ref().map(configuration::judge).into_iter().collect();
     rows.extend(kernel::judge(&kernel::gather()));
     rows.extend(rights::judge(&rights));
     rows.push(memory::judge(&memory::gather(&config, names.len())));
-    let watched: Vec<Watched> = names.iter().filter_map(|name| watch(name, &present)).collect();
-    let (counted, before, new) = {
-        announce();
-        window::count(&watched, rights.may_capture())
-    };
-    rows.extend(interfaces(&names, &present, &watched, &counted));
+    let watched: Vec<Watched> =
+        names.iter().filter_map(|name| watch(name, present.as_deref().ok()?)).collect();
+    let machine = machine::gather(present.as_deref().ok(), config.shard_count, names.len());
+    announce(watched.len());
+    let refusal = refusal(&rights, &machine);
+    let (counted, backlogs) = window::count(&watched, refusal.as_ref());
+    match &present {
+        Ok(present) => rows.extend(interfaces(&names, present, &watched, &counted)),
+        Err(error) if names.is_empty() => rows.push(interface::unseen(Check::Interfaces, error)),
+        Err(error) => rows.push(interface::unseen(Check::Link, error)),
+    }
     for (it, counted) in watched.iter().zip(&counted) {
         rows.extend(traffic::judge(&it.name, counted));
     }
     let setting = |name: &str| number_in(&format!("/proc/sys/net/core/{name}"));
     let (budget, length) = (setting("netdev_budget"), setting("netdev_max_backlog"));
-    rows.push(traffic::backlog(before, new, budget, length));
+    rows.push(traffic::backlog(backlogs, budget, length));
     rows.extend(outputs(args));
-    rows.extend(machine::judge(&machine::gather(&present, config.shard_count, names.len())));
+    rows.extend(machine::judge(&machine));
     print(&rows)?;
     let is_wrong = rows.iter().any(|row| row.verdict == Verdict::Wrong);
     Ok(if is_wrong { ExitCode::from(EXIT_WRONG) } else { ExitCode::SUCCESS })
@@ -181,11 +185,26 @@ fn outputs(args: &DoctorArgs) -> Vec<Row> {
     rows
 }
 
-/// Says why nothing is printed yet, to who waits for it.
-fn announce() {
+/// Why no filter can be loaded, if that is known beforehand. Its row says what to do.
+fn refusal(rights: &rights::Facts, machine: &machine::Facts) -> Option<Seen> {
+    if !rights.may_capture() {
+        return Some(Seen::NotAllowed("CAP_NET_RAW and CAP_BPF".into()));
+    }
+    let sentence = "not seen: too few open files are allowed; open files says how many it takes";
+    machine.is_descriptor_short().then(|| Seen::Failed(sentence.into()))
+}
+
+/// Says why nothing is printed yet, to who waits for it. The filter is loaded once for each of
+/// `count` interfaces.
+fn announce(count: usize) {
     if std::io::stderr().is_terminal() {
         let seconds = window::WINDOW.as_secs();
-        stderr::say(format_args!("httplines: counting for {seconds} s ...\n"));
+        let loading = match count {
+            0 => String::new(),
+            1 => "loading the filter, then ".to_string(),
+            _ => format!("loading the filter for each of {count} interfaces, then "),
+        };
+        stderr::say(format_args!("httplines: {loading}counting for {seconds} s ...\n"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where lines go: the directory, its file system, and the user that is to write there.
 
-use super::row::{Check, Row, percent};
+use super::row::{Check, Row, percent, quoted};
 use httplines::config::{Config, Input, Output};
 use httplines::engine::{SandboxError, files_of, user_for};
 use httplines::sys::privileges;
@@ -53,6 +53,8 @@ pub struct Writer {
     path: Option<PathBuf>,
     /// It exists.
     is_there: bool,
+    /// It is a symbolic link to a file that does not exist.
+    is_dangling: bool,
 }
 
 /// Looks at the file that `-o` names, and at its directory.
@@ -99,6 +101,7 @@ pub fn gather_writer(path: Option<&Path>, wanted: Option<&str>) -> Writer {
         wanted: wanted.map(str::to_string),
         may_write,
         is_there: paths.first().is_some_and(|path| fs::symlink_metadata(path).is_ok()),
+        is_dangling: paths.first().is_some_and(|path| path.is_symlink() && !path.exists()),
         path: paths.into_iter().next(),
     }
 }
@@ -107,14 +110,23 @@ pub fn gather_writer(path: Option<&Path>, wanted: Option<&str>) -> Writer {
 pub fn judge(facts: &Facts, writer: &Writer) -> Row {
     let (path, directory) = (facts.path.display(), facts.directory.display());
     if !facts.is_directory_there {
-        let owner = writer.wanted.clone().unwrap_or_else(|| "httplines".into());
-        let owner = owner.split(':').next().unwrap_or_default().to_string();
-        return Row::wrong(Check::Output, format!("there is no directory {directory}"))
-            .advise(format!("sudo install -d -m 750 -o {owner} {directory}"));
+        let row = Row::wrong(Check::Output, format!("there is no directory {directory}"));
+        let directory = quoted(&directory);
+        let Some(owner) = wanted_name(writer) else {
+            let owner = if writer.is_root { "" } else { "-o $USER " };
+            return row.advise(format!("sudo install -d -m 755 {owner}{directory}"));
+        };
+        let row = match useradd(writer) {
+            Some(first) => row.advise(first),
+            None => row,
+        };
+        return row.advise(format!("sudo install -d -m 750 -o {} {directory}", quoted(owner)));
     }
     if facts.is_directory {
-        return Row::wrong(Check::Output, format!("{path} is a directory"))
-            .advise(format!("name a file in it: -o {}", facts.path.join("http.jsonl").display()));
+        return Row::wrong(Check::Output, format!("{path} is a directory")).advise(format!(
+            "name a file in it: -o {}",
+            quoted(facts.path.join("http.jsonl").display())
+        ));
     }
     if facts.is_special {
         return Row::ok(Check::Output, format!("{path} is a device, a FIFO or a socket"));
@@ -125,8 +137,9 @@ pub fn judge(facts: &Facts, writer: &Writer) -> Row {
     let (free, share) = (megabytes(free_mib), percent(free_mib, total_mib));
     let finding = format!("{directory}: {free} are free, {share}% of its file system");
     if total_mib > 0 && free_mib == 0 {
-        return Row::wrong(Check::Output, format!("{directory}: the file system is full"))
-            .advise(format!("df -h {directory}; a run can keep space free: --keep-free 5%"));
+        return Row::wrong(Check::Output, format!("{directory}: the file system is full")).advise(
+            format!("df -h {}; a run can keep space free: --keep-free 5%", quoted(&directory)),
+        );
     }
     if let Some((_, name, what)) = FILE_SYSTEMS.iter().find(|(magic, ..)| *magic == kind) {
         return Row::note(Check::Output, format!("{finding} ({name}: {what})"));
@@ -146,19 +159,27 @@ fn megabytes(mib: u64) -> String {
     }
 }
 
+/// The user that -Z names, without its group.
+fn wanted_name(writer: &Writer) -> Option<&str> {
+    writer.wanted.as_deref()?.split(':').next()
+}
+
+/// What makes the user that -Z names, if there is none of this name.
+fn useradd(writer: &Writer) -> Option<String> {
+    let name = wanted_name(writer).filter(|it| writer.is_unknown && it.parse::<u32>().is_err())?;
+    let name = quoted(name);
+    Some(format!("sudo useradd --system --user-group --shell /usr/sbin/nologin {name}"))
+}
+
 /// The row about the user.
 pub fn judge_writer(writer: &Writer) -> Row {
     let file = writer.path.as_ref().map(|path| path.display().to_string());
     let user = match &writer.user {
         Err(sentence) => {
-            let name = writer.wanted.clone().unwrap_or_default();
-            let name = name.split(':').next().unwrap_or_default().to_string();
             let row = Row::wrong(Check::User, sentence.clone());
-            return match writer.is_unknown && name.parse::<u32>().is_err() {
-                true => row.advise(format!(
-                    "sudo useradd --system --user-group --shell /usr/sbin/nologin {name}"
-                )),
-                false => row,
+            return match useradd(writer) {
+                Some(advice) => row.advise(advice),
+                None => row,
             };
         }
         Ok(user) => user.clone(),
@@ -172,7 +193,16 @@ pub fn judge_writer(writer: &Writer) -> Row {
     let Some(file) = file else {
         return Row::ok(Check::User, format!("a run becomes {name}"));
     };
+    let as_other = "httplines -Z httplines ..., with a directory that belongs to that user";
     match writer.may_write {
+        Some(false) if writer.is_dangling => Row::wrong(
+            Check::User,
+            format!("{file} is a symbolic link to a file that does not exist"),
+        )
+        .advise(format!("name the file itself; ls -l {}", quoted(&file))),
+        Some(false) if as_root => {
+            Row::wrong(Check::User, format!("{file} cannot be written as {name}")).advise(as_other)
+        }
         Some(false) => {
             let target = match (writer.is_there, writer.path.as_ref().and_then(|it| it.parent())) {
                 (false, Some(parent)) if !parent.as_os_str().is_empty() => {
@@ -181,16 +211,16 @@ pub fn judge_writer(writer: &Writer) -> Row {
                 (false, _) => ".".to_string(),
                 (true, _) => file.clone(),
             };
-            let owner = user.unwrap_or_else(|| "$USER".into());
+            let owner = user.map_or("$USER".into(), quoted);
             Row::wrong(Check::User, format!("{file} cannot be written as {name}"))
-                .advise(format!("sudo chown {owner} {target}"))
+                .advise(format!("sudo chown {owner} {}", quoted(target)))
         }
         None => Row::note(Check::User, format!("whether {name} may write {file} is not seen")),
         Some(true) if as_root => Row::note(
             Check::User,
             format!("{file} is written as {name}, since nobody else may write there"),
         )
-        .advise("httplines -Z httplines ..., with a directory that belongs to that user"),
+        .advise(as_other),
         Some(true) => Row::ok(Check::User, format!("{file} is written as {name}")),
     }
 }
@@ -223,6 +253,7 @@ mod tests {
             may_write: Some(true),
             path: Some("/var/log/httplines/http.jsonl".into()),
             is_there: true,
+            is_dangling: false,
         }
     }
 
@@ -232,7 +263,18 @@ mod tests {
         said(&row(facts()), Check::Output, Fine, "48 GiB are free, 50%");
         let absent = Facts { is_directory_there: false, ..facts() };
         let install = "sudo install -d -m 750 -o httplines /var/log/httplines";
-        said(&row(absent), Check::Output, Wrong, install);
+        said(&row(absent.clone()), Check::Output, Wrong, install);
+        let of = |writer: Writer| [judge(&absent, &writer)];
+        let anybody = of(Writer { wanted: None, ..writer() });
+        said(&anybody, Check::Output, Wrong, "sudo install -d -m 755 /var/log/httplines");
+        let plain = of(Writer { wanted: None, is_root: false, ..writer() });
+        said(&plain, Check::Output, Wrong, "sudo install -d -m 755 -o $USER /var/log/httplines");
+        let user = Err("there is no user x".to_string());
+        let unknown = of(Writer { user, is_unknown: true, wanted: Some("x:y".into()), ..writer() });
+        let both = "nologin x\nsudo install -d -m 750 -o x /var/log/httplines";
+        said(&unknown, Check::Output, Wrong, both);
+        let odd = Facts { directory: "/a b".into(), ..absent.clone() };
+        said(&[judge(&odd, &writer())], Check::Output, Wrong, "-o httplines '/a b'");
         said(&row(Facts { is_special: true, ..facts() }), Check::Output, Fine, "a FIFO");
         said(&row(Facts { is_directory: true, ..facts() }), Check::Output, Wrong, "name a file");
         let of = |kind, free, total| Facts { file_system: Some((kind, free, total)), ..facts() };
@@ -252,6 +294,10 @@ mod tests {
         let refused = Writer { may_write: Some(false), ..writer() };
         let chown = "sudo chown httplines /var/log/httplines/http.jsonl";
         said(&row(refused.clone()), Check::User, Wrong, chown);
+        let linked = Writer { is_dangling: true, ..refused.clone() };
+        said(&row(linked), Check::User, Wrong, "a symbolic link to a file that does not exist");
+        let as_root = Writer { user: Ok(None), ..refused.clone() };
+        said(&row(as_root), Check::User, Wrong, "root without capabilities\nhttplines -Z");
         let new = Writer { is_there: false, ..refused };
         said(&row(new), Check::User, Wrong, "sudo chown httplines /var/log/httplines");
         let unknown =

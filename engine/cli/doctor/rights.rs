@@ -1,6 +1,6 @@
 //! The rights of a run that is started as this one was.
 
-use super::row::{Check, Row};
+use super::row::{Check, Row, quoted};
 use httplines::sys::packet_socket::PacketSocket;
 use httplines::sys::privileges::{self, CAP_NET_RAW};
 use httplines::sys::{kernel, limits};
@@ -52,8 +52,7 @@ pub fn gather() -> Facts {
         has_seccomp_filter: privileges::has_seccomp_filter(),
         socket_errno: socket.err().map(|error| error.raw_os_error().unwrap_or_default()),
         has_file_capabilities,
-        program: program
-            .map_or("$(command -v httplines)".into(), |path| path.display().to_string()),
+        program: program.map_or("$(command -v httplines)".into(), |path| quoted(path.display())),
         counts_locked_memory: kernel::is_older_than(NO_MEMLOCK),
         is_locked_memory_limited: limits::is_locked_memory_limited(),
     }

@@ -1,6 +1,6 @@
 //! Rows: a check, its verdict, what was found, and what to type.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// Columns of a verdict and of a name, with the blanks around them.
 const VERDICT_COLUMNS: usize = 8;
@@ -181,6 +181,17 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// A name or a path as a word of a command that can be pasted into a shell: in quotes if it has
+/// characters that a shell takes for its own.
+pub fn quoted(word: impl Display) -> String {
+    let word = word.to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// A number with a separator for thousands.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -239,6 +250,15 @@ rights
         let coloured = render(&rows, 54, true);
         assert!(coloured.contains("  \x1b[1;31mwrong \x1b[0mCAP_BPF         missing\n"));
         assert!(Check::ALL.iter().all(|check| check.name().len() < NAME_COLUMNS));
+    }
+
+    #[test]
+    fn words_of_commands_are_quoted_if_a_shell_would_read_them() {
+        for plain in ["eth0.5", "/var/log/httplines/http.jsonl", "veth1@if2", "a-b_c+d"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        let odd = ["", "a b", "x$(id);y", "it's", "~root", "*", "ä"].map(quoted);
+        assert_eq!(odd, ["''", "'a b'", "'x$(id);y'", r"'it'\''s'", "'~root'", "'*'", "'ä'"]);
     }
 
     #[test]

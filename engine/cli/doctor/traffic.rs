@@ -1,7 +1,7 @@
 //! The traffic of three seconds: whether there will be lines.
 
-use super::row::{Check, Row, grouped, percent};
-use super::window::{Backlog, Counted, Seen};
+use super::row::{Check, Row, grouped, percent, quoted};
+use super::window::{Backlogs, Counted, Seen};
 use httplines::sys::counters::{FilterCounters, Reason};
 use httplines::sys::filter::Handshakes;
 
@@ -25,15 +25,15 @@ pub fn judge(name: &str, counted: &Counted) -> Vec<Row> {
 }
 
 fn unseen(name: &str, counted: &Counted, missing: &str) -> Row {
-    let (received, sent) = (grouped(counted.new.rx_frames), grouped(counted.new.tx_frames));
+    let frames = counted.new.map_or("frames are not counted here".to_string(), |new| {
+        let (received, sent) = (grouped(new.rx_frames), grouped(new.tx_frames));
+        format!("{received} frames received and {sent} sent in 3 s")
+    });
     Row::note(
         Check::Traffic,
-        format!(
-            "{name}: {received} frames received and {sent} sent in 3 s; what they are is not seen \
-             without {missing}"
-        ),
+        format!("{name}: {frames}; what they are is not seen without {missing}"),
     )
-    .advise(format!("sudo httplines doctor -i {name}"))
+    .advise(format!("sudo httplines doctor -i {}", quoted(name)))
 }
 
 /// The frames of a kind.
@@ -61,7 +61,8 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
     let count = grouped(offered);
     if offered == 0 {
         return Row::note(Check::Traffic, format!("{name}: no frame in 3 s")).advise(format!(
-            "is the mirror port on, and {name} the right one? httplines -D; tcpdump -i {name}"
+            "is the mirror port on, and {name} the right one? httplines -D; tcpdump -i {}",
+            quoted(name)
         ));
     }
     let share = |part: u64| percent(part, offered);
@@ -91,13 +92,13 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
                  run looks into"
             ),
         )
-        .advise(format!("httplines -i {name}"));
+        .advise(format!("httplines -i {}", quoted(name)));
     }
     let what = kind_of_rest(counters, &kinds);
     let row = Row::note(Check::Traffic, format!("{name}: {count} frames in 3 s, no HTTP: {what}"));
-    match counted.new.rx_frames {
-        0 => row.advise("all were sent by this host: is the mirror port on?"),
-        _ => row.advise(format!("tcpdump -nn -c 20 -i {name} shows what they are")),
+    match counted.is_only_sending() {
+        true => row.advise("all were sent by this host: is the mirror port on?"),
+        false => row.advise(format!("tcpdump -nn -c 20 -i {} shows what they are", quoted(name))),
     }
 }
 
@@ -117,7 +118,7 @@ fn kind_of_rest(counters: &FilterCounters, kinds: &Kinds) -> &'static str {
 fn directions(name: &str, counted: &Counted, handshakes: Handshakes) -> Row {
     let Handshakes { of_both_ends, of_one_end } = handshakes;
     let count = of_both_ends + of_one_end;
-    let (check, is_receiving) = (Check::Directions, counted.new.rx_frames > 0);
+    let check = Check::Directions;
     let advice = "mirror both directions: rx and tx of the port, on the switch";
     if count == 0 {
         let finding = format!("{name}: not seen: no connection began and sent data in 3 s");
@@ -129,9 +130,9 @@ fn directions(name: &str, counted: &Counted, handshakes: Handshakes) -> Row {
             grouped(count)
         );
         let row = Row::wrong(check, finding);
-        return match is_receiving {
-            true => row.advise(advice),
-            false => row.advise("nothing is received, only what this host sends is seen"),
+        return match counted.is_only_sending() {
+            false => row.advise(advice),
+            true => row.advise("nothing is received, only what this host sends is seen"),
         };
     }
     let share = percent(of_both_ends, count);
@@ -142,9 +143,12 @@ fn directions(name: &str, counted: &Counted, handshakes: Handshakes) -> Row {
     }
 }
 
-/// The row of the backlogs, `before` and in the window, with the settings that are visible here.
-pub fn backlog(before: Backlog, new: Backlog, budget: Option<u64>, length: Option<u64>) -> Row {
+/// The row of the backlogs, if they could be read, with the settings that are visible here.
+pub fn backlog(backlogs: Option<Backlogs>, budget: Option<u64>, length: Option<u64>) -> Row {
     let check = Check::Backlog;
+    let Some(Backlogs { before, new }) = backlogs else {
+        return Row::note(check, "not seen: /proc/net/softnet_stat cannot be read");
+    };
     if new.dropped > 0 {
         let wanted = length.unwrap_or(BACKLOG_DEFAULT) * 4;
         let count = grouped(new.dropped);
@@ -168,6 +172,7 @@ pub fn backlog(before: Backlog, new: Backlog, budget: Option<u64>, length: Optio
 mod tests {
     use super::super::row::Verdict::{Note, Ok, Wrong};
     use super::super::tests::said;
+    use super::super::window::Backlog;
     use super::*;
     use httplines::sys::interface::InterfaceStatistics;
 
@@ -176,7 +181,7 @@ mod tests {
         for (reason, count) in counts {
             counters.frames[*reason as usize] = *count;
         }
-        let new = InterfaceStatistics { rx_frames: 9, ..InterfaceStatistics::default() };
+        let new = Some(InterfaceStatistics { rx_frames: 9, ..Default::default() });
         let handshakes = Handshakes { of_both_ends, of_one_end };
         let seen = Seen::Frames { counters: Box::new(counters), handshakes };
         judge("eth0", &Counted { new, seen, ..Counted::none() })
@@ -210,22 +215,48 @@ mod tests {
 
     #[test]
     fn what_could_not_be_seen_is_said() {
-        let new = InterfaceStatistics { rx_frames: 1200, tx_frames: 3, ..Default::default() };
+        let new = Some(InterfaceStatistics { rx_frames: 1200, tx_frames: 3, ..Default::default() });
         let of = |seen| judge("eth0", &Counted { new, seen, ..Counted::none() });
         let rows = of(Seen::NotAllowed("CAP_BPF".into()));
         said(&rows, Check::Traffic, Note, "1,200 frames received and 3 sent");
         said(&rows, Check::Traffic, Note, "not seen without CAP_BPF");
         said(&of(Seen::Failed("no ring".into())), Check::Traffic, Wrong, "no ring");
         assert!(of(Seen::Nothing).is_empty());
+        let seen = Seen::NotAllowed("CAP_BPF".into());
+        let rows = judge("any", &Counted { new: None, seen, ..Counted::none() });
+        said(&rows, Check::Traffic, Note, "any: frames are not counted here; what they are");
+    }
+
+    #[test]
+    fn only_what_was_counted_shows_that_nothing_is_received() {
+        let of = |new: Option<InterfaceStatistics>| {
+            let mut counters = FilterCounters::default();
+            counters.frames[Reason::NotTcp as usize] = 9;
+            let handshakes = Handshakes { of_both_ends: 0, of_one_end: 9 };
+            let seen = Seen::Frames { counters: Box::new(counters), handshakes };
+            judge("eth0", &Counted { new, seen, ..Counted::none() })
+        };
+        let sending = InterfaceStatistics { tx_frames: 9, ..Default::default() };
+        said(&of(Some(sending)), Check::Traffic, Note, "all were sent by this host");
+        said(&of(Some(sending)), Check::Directions, Wrong, "nothing is received");
+        let both = InterfaceStatistics { rx_frames: 9, ..sending };
+        for new in [None, Some(both)] {
+            said(&of(new), Check::Traffic, Note, "tcpdump -nn");
+            said(&of(new), Check::Directions, Wrong, "mirror both directions");
+        }
     }
 
     #[test]
     fn a_full_backlog_says_what_to_raise() {
         let (none, some) = (Backlog::default(), Backlog { dropped: 5, squeezed: 0 });
-        let drops = [backlog(none, some, None, Some(2000))];
+        let backlog =
+            |before, new, length| [super::backlog(Some(Backlogs { before, new }), None, length)];
+        let drops = backlog(none, some, Some(2000));
         said(&drops, Check::Backlog, Wrong, "netdev_max_backlog=8000");
         let squeezed = Backlog { dropped: 0, squeezed: 2 };
-        said(&[backlog(none, squeezed, None, None)], Check::Backlog, Note, "netdev_budget=600");
-        said(&[backlog(some, none, None, None)], Check::Backlog, Ok, "since boot 5 drops");
+        said(&backlog(none, squeezed, None), Check::Backlog, Note, "netdev_budget=600");
+        said(&backlog(some, none, None), Check::Backlog, Ok, "since boot 5 drops");
+        let unseen = [super::backlog(None, None, None)];
+        said(&unseen, Check::Backlog, Note, "softnet_stat cannot be read");
     }
 }

@@ -40,12 +40,13 @@ pub enum Seen {
 /// What was counted on an interface.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// Before the window, since the interface was made.
-    pub before: InterfaceStatistics,
+    /// Before the window, since the interface was made; `None`: not seen. Those of `any` are the
+    /// sums of all interfaces.
+    pub before: Option<InterfaceStatistics>,
     /// In the window.
-    pub new: InterfaceStatistics,
-    /// Interrupts in the window, by CPU, if it has some.
-    pub interrupts: Option<Vec<u64>>,
+    pub new: Option<InterfaceStatistics>,
+    /// Interrupts in the window, each CPU's with its number, if there are lines of them.
+    pub interrupts: Option<Vec<(u32, u64)>>,
     /// What the filter saw.
     pub seen: Seen,
 }
@@ -55,11 +56,16 @@ impl Counted {
     #[cfg(test)]
     pub fn none() -> Counted {
         Counted {
-            before: InterfaceStatistics::default(),
-            new: InterfaceStatistics::default(),
+            before: Some(InterfaceStatistics::default()),
+            new: Some(InterfaceStatistics::default()),
             interrupts: None,
             seen: Seen::Nothing,
         }
+    }
+
+    /// The interface is known to have received nothing.
+    pub fn is_only_sending(&self) -> bool {
+        self.new.is_some_and(|new| new.rx_frames == 0)
     }
 
     /// Frames that the kernel drops if no other protocol takes them.
@@ -81,8 +87,9 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    fn now() -> Backlog {
-        Backlog::of(&fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default())
+    /// `None`: /proc is not there.
+    fn now() -> Option<Backlog> {
+        Some(Backlog::of(&fs::read_to_string("/proc/net/softnet_stat").ok()?))
     }
 
     fn of(text: &str) -> Backlog {
@@ -106,15 +113,22 @@ pub struct Watched {
     pub is_up: bool,
 }
 
-/// Counts for [`WINDOW`]: on each of `watched`, and the backlogs before and in the window.
-pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, Backlog) {
+/// The backlogs of the machine, before the window and in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlogs {
+    /// Since the machine was started.
+    pub before: Backlog,
+    /// In the window.
+    pub new: Backlog,
+}
+
+/// Counts for [`WINDOW`]: on each of `watched`, and the backlogs, if these can be read. With
+/// `refusal` no filter is loaded, for this reason.
+pub fn count(watched: &[Watched], refusal: Option<&Seen>) -> (Vec<Counted>, Option<Backlogs>) {
     let mut links = Interfaces::open().ok();
-    let mut statistics = |it: &Watched| {
-        let found = links.as_mut().filter(|_| it.ifindex != 0)?.statistics(it.ifindex);
-        found.ok()
-    };
-    let opened: Vec<_> = watched.iter().map(|it| open(it, may_capture)).collect();
-    let before: Vec<_> = watched.iter().map(|it| statistics(it).unwrap_or_default()).collect();
+    let mut statistics = |it: &Watched| links.as_mut()?.statistics(it.ifindex).ok();
+    let opened: Vec<_> = watched.iter().map(|it| open(it, refusal)).collect();
+    let before: Vec<_> = watched.iter().map(&mut statistics).collect();
     let (interrupts, backlog) = (read_interrupts(), Backlog::now());
     opened.iter().flatten().for_each(|(control, _)| control.open_gate());
     sleep(WINDOW);
@@ -123,15 +137,18 @@ pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, 
     let interrupts_after = read_interrupts();
     let mut counted = Vec::new();
     for ((it, before), opened) in watched.iter().zip(before).zip(opened) {
-        let after = statistics(it).unwrap_or(before);
+        let after = statistics(it);
         let lines = lines_of(&it.name);
         let of = |text: &str| interrupts_by_cpu(text, &it.name, &lines);
         let new = of(&interrupts_after).zip(of(&interrupts)).map(|(after, before)| {
-            after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect()
+            let earlier =
+                |cpu: u32| before.iter().find(|it| it.0 == cpu).map_or(0, |(_, count)| *count);
+            let new = |(cpu, count): (u32, u64)| (cpu, count.saturating_sub(earlier(cpu)));
+            after.into_iter().map(new).collect()
         });
         counted.push(Counted {
-            before,
-            new: difference(&after, &before),
+            new: after.zip(before.as_ref()).map(|(after, before)| difference(&after, before)),
+            before: before.map(|before| difference(&before, &[])),
             interrupts: new,
             seen: match opened {
                 Ok((control, _sources)) => seen(control),
@@ -139,20 +156,21 @@ pub fn count(watched: &[Watched], may_capture: bool) -> (Vec<Counted>, Backlog, 
             },
         });
     }
-    let new = Backlog {
-        dropped: backlog_after.dropped.saturating_sub(backlog.dropped),
-        squeezed: backlog_after.squeezed.saturating_sub(backlog.squeezed),
-    };
-    (counted, backlog, new)
+    let backlogs = backlog.zip(backlog_after).map(|(before, after)| {
+        let dropped = after.dropped.saturating_sub(before.dropped);
+        let squeezed = after.squeezed.saturating_sub(before.squeezed);
+        Backlogs { before, new: Backlog { dropped, squeezed } }
+    });
+    (counted, backlogs)
 }
 
 /// Opens a capture whose frames nobody reads.
-fn open(it: &Watched, may_capture: bool) -> Result<(LiveControl, Vec<LiveSource>), Seen> {
+fn open(it: &Watched, refusal: Option<&Seen>) -> Result<(LiveControl, Vec<LiveSource>), Seen> {
     if !it.is_up {
         return Err(Seen::Nothing);
     }
-    if !may_capture {
-        return Err(Seen::NotAllowed("CAP_NET_RAW and CAP_BPF".into()));
+    if let Some(refusal) = refusal {
+        return Err(refusal.clone());
     }
     let config = CaptureConfig {
         block_count: RING_BLOCKS,
@@ -178,9 +196,20 @@ fn seen(mut control: LiveControl) -> Seen {
     }
 }
 
-fn difference(after: &InterfaceStatistics, before: &InterfaceStatistics) -> InterfaceStatistics {
-    let new = |of: fn(&InterfaceStatistics) -> u64| of(after).saturating_sub(of(before));
+/// The sums of what each interface has more in `after` than in `before`. An interface that is new
+/// had nothing, and one that is gone is left out. The sums have the number 0.
+fn difference(
+    after: &[InterfaceStatistics],
+    before: &[InterfaceStatistics],
+) -> InterfaceStatistics {
+    let new = |of: fn(&InterfaceStatistics) -> u64| {
+        let earlier = |it: &InterfaceStatistics| {
+            before.iter().find(|before| before.ifindex == it.ifindex).map_or(0, of)
+        };
+        after.iter().map(|it| of(it).saturating_sub(earlier(it))).sum()
+    };
     InterfaceStatistics {
+        ifindex: 0,
         rx_frames: new(|it| it.rx_frames),
         tx_frames: new(|it| it.tx_frames),
         rx_errors: new(|it| it.rx_errors),
@@ -207,12 +236,13 @@ fn lines_of(name: &str) -> Vec<String> {
     found.unwrap_or_default()
 }
 
-/// The interrupts so far, by CPU, of the lines with these numbers, or else of those that name the
+/// The interrupts so far, by the CPUs that the header names (those that are online), of the lines with these numbers, or else of those that name the
 /// interface. `None`: there are no such lines.
-fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<u64>> {
+fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<(u32, u64)>> {
     let mut lines = text.lines();
-    let cpu_count = lines.next()?.split_whitespace().count();
-    let mut sums: Option<Vec<u64>> = None;
+    let cpu = |word: &str| word.strip_prefix("CPU")?.parse::<u32>().ok();
+    let cpus: Vec<u32> = lines.next()?.split_whitespace().filter_map(cpu).collect();
+    let mut sums: Option<Vec<(u32, u64)>> = None;
     for line in lines {
         let Some((number, rest)) = line.split_once(':') else { continue };
         let is_named = || {
@@ -224,9 +254,9 @@ fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<u
             numbers => numbers.iter().any(|it| it == number.trim()),
         };
         if is_ours {
-            let sums = sums.get_or_insert_with(|| vec![0; cpu_count]);
+            let sums = sums.get_or_insert_with(|| cpus.iter().map(|cpu| (*cpu, 0)).collect());
             let counts = rest.split_whitespace().map_while(|word| word.parse::<u64>().ok());
-            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            sums.iter_mut().zip(counts).for_each(|((_, sum), count)| *sum += count);
         }
     }
     sums
@@ -244,13 +274,26 @@ mod tests {
     }
 
     #[test]
+    fn the_frames_of_any_are_the_sums_of_all_interfaces() {
+        let of = |ifindex, rx_frames| {
+            let rest = InterfaceStatistics::default();
+            InterfaceStatistics { ifindex, rx_frames, tx_frames: 1, ..rest }
+        };
+        let before = [of(1, 100), of(2, 1000), of(3, 5)];
+        // 2 is gone, and 4 is new.
+        let new = difference(&[of(1, 107), of(3, 5), of(4, 2)], &before);
+        assert_eq!((new.ifindex, new.rx_frames, new.tx_frames), (0, 9, 1));
+        assert_eq!(difference(&before, &[]).rx_frames, 1105);
+    }
+
+    #[test]
     fn interrupts_are_found_by_number_or_by_name() {
-        let text = "           CPU0       CPU1\n  24:  5  0  PCI-MSI 0-edge  virtio1-config\n  \
+        let text = "           CPU0       CPU3\n  24:  5  0  PCI-MSI 0-edge  virtio1-config\n  \
                     25:  7  100  PCI-MSI 1-edge  virtio1-input.0\n 26:  1  2  PCI-MSI 2-edge  \
                     eth0-TxRx-0\nNMI:  9  9  Non-maskable interrupts\n";
         let numbers = ["24".to_string(), "25".to_string()];
-        assert_eq!(interrupts_by_cpu(text, "eth0", &numbers), Some(vec![12, 100]));
-        assert_eq!(interrupts_by_cpu(text, "eth0", &[]), Some(vec![1, 2]));
+        assert_eq!(interrupts_by_cpu(text, "eth0", &numbers), Some(vec![(0, 12), (3, 100)]));
+        assert_eq!(interrupts_by_cpu(text, "eth0", &[]), Some(vec![(0, 1), (3, 2)]));
         assert_eq!(interrupts_by_cpu(text, "eth1", &[]), None);
         assert_eq!(interrupts_by_cpu("", "eth1", &[]), None);
     }

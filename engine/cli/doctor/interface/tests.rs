@@ -28,14 +28,18 @@ fn details(name: &str, ifindex: u32) -> InterfaceDetails {
     }
 }
 
+fn queues_of(count: u32, count_max: u32) -> Queues {
+    Queues { count, count_max, tx_count_max: None }
+}
+
 fn good() -> Facts {
     Facts {
         details: details("eth0", 2),
-        is_hardware: true,
+        is_hardware: Some(true),
         cpu_count: 4,
         block_bytes: 256 << 10,
         ring: Some(ReceiveRing { entries: 4096, entries_max: 4096 }),
-        queues: Some(Queues { count: 4, count_max: 8 }),
+        queues: Some(queues_of(4, 8)),
         is_lro_on: false,
         is_gro_on: true,
         is_hash_symmetric: Some(true),
@@ -47,22 +51,25 @@ fn rows(facts: &Facts) -> Vec<Row> {
 }
 
 fn lost(new: InterfaceStatistics) -> Vec<Row> {
-    judge(&good(), &Counted { new, ..Counted::none() })
+    judge(&good(), &Counted { new: Some(new), ..Counted::none() })
 }
 
 #[test]
 fn a_good_nic_is_ok() {
-    let counted = Counted { interrupts: Some(vec![900, 800, 900, 1000]), ..Counted::none() };
+    let counted = Counted {
+        interrupts: Some(vec![(0, 900), (1, 800), (2, 900), (5, 1000)]),
+        ..Counted::none()
+    };
     let rows = judge(&good(), &counted);
     assert!(rows.iter().all(|row| row.verdict == Ok), "{rows:?}");
     said(&rows, Check::Link, Ok, "eth0 is up, MTU 1500");
-    said(&rows, Check::Interrupts, Ok, "3,600 in 3 s, 27% of them on CPU 3");
+    said(&rows, Check::Interrupts, Ok, "3,600 in 3 s, 27% of them on CPU 5");
 }
 
 #[test]
 fn a_virtual_device_has_nothing_to_set() {
     let facts = Facts {
-        is_hardware: false,
+        is_hardware: Some(false),
         ring: None,
         queues: None,
         is_hash_symmetric: None,
@@ -73,6 +80,13 @@ fn a_virtual_device_has_nothing_to_set() {
     assert!(rows.iter().all(|row| row.verdict == Ok), "{rows:?}");
     said(&rows, Check::Link, Ok, "veth1 (veth) is up");
     said(&rows, Check::ReceiveRing, Ok, "a virtual device");
+    said(&rows, Check::Interrupts, Ok, "none, a virtual device");
+    for is_hardware in [None, Some(true)] {
+        let facts = Facts { is_hardware, ..facts.clone() };
+        let rows = judge(&facts, &Counted::none());
+        said(&rows, Check::ReceiveRing, Ok, "its driver does not tell");
+        said(&rows, Check::Interrupts, Note, "not seen: /proc/interrupts has no line");
+    }
 }
 
 #[test]
@@ -80,11 +94,17 @@ fn an_interface_may_be_absent_down_or_without_carrier() {
     let mut facts = good();
     facts.details.interface.has_carrier = false;
     said(&rows(&facts), Check::Link, Wrong, "look at cable");
-    facts.is_hardware = false;
+    facts.is_hardware = Some(false);
     said(&rows(&facts), Check::Link, Wrong, "sudo ip link set PEER up");
     facts.details.interface.is_up = false;
     assert_eq!(rows(&facts).len(), 1);
     said(&rows(&facts), Check::Link, Wrong, "sudo ip link set eth0 up");
+    facts.details.interface.name = "x$(id);y".into();
+    said(&rows(&facts), Check::Link, Wrong, "sudo ip link set 'x$(id);y' up");
+    facts.details = InterfaceDetails {
+        interface: Interface { is_up: false, ..details("eth0", 2).interface },
+        ..facts.details
+    };
     let present = [facts.details, details("eth1", 3)];
     said(&[missing("eth9", &present)], Check::Link, Wrong, "there are: eth0, eth1");
     said(&[any(&present)], Check::Link, Ok, "any: 2 interfaces, 1 of them up");
@@ -113,7 +133,7 @@ fn a_small_ring_is_noted_and_wrong_once_frames_found_it_full() {
     let facts = Facts { ring, ..good() };
     said(&rows(&facts), Check::ReceiveRing, Note, "sudo ethtool -G eth0 rx 4096");
     let new = InterfaceStatistics { rx_missed: 7, ..InterfaceStatistics::default() };
-    let rows = judge(&facts, &Counted { new, ..Counted::none() });
+    let rows = judge(&facts, &Counted { new: Some(new), ..Counted::none() });
     said(&rows, Check::ReceiveRing, Wrong, "found it full");
     said(&rows, Check::Losses, Wrong, "in 3 s 7 frames found the NIC's buffers full");
 }
@@ -129,30 +149,38 @@ fn losses_are_told_by_their_cause() {
     let dropped = InterfaceStatistics { rx_dropped: 5, ..none };
     said(&lost(dropped), Check::Losses, Note, "5 were dropped");
     let before = InterfaceStatistics { rx_missed: 9, ..none };
-    let rows = judge(&good(), &Counted { before, ..Counted::none() });
+    let rows = judge(&good(), &Counted { before: Some(before), ..Counted::none() });
     said(&rows, Check::Losses, Ok, "none in 3 s, 9 before");
+    let rows = judge(&good(), &Counted { new: None, ..Counted::none() });
+    said(&rows, Check::Losses, Note, "not seen, as its counters could not be read");
     // No protocol took them.
     let counters = Box::new(FilterCounters { unclaimed: 5, ..FilterCounters::default() });
     let seen = Seen::Frames { counters, handshakes: Handshakes::default() };
-    let rows = judge(&good(), &Counted { new: dropped, seen, ..Counted::none() });
+    let rows = judge(&good(), &Counted { new: Some(dropped), seen, ..Counted::none() });
     said(&rows, Check::Losses, Ok, "none in 3 s");
     let mut veth = good();
     veth.details.kind = Some("veth".into());
-    let rows = judge(&veth, &Counted { new: dropped, ..Counted::none() });
+    let rows = judge(&veth, &Counted { new: Some(dropped), ..Counted::none() });
     said(&rows, Check::Losses, Note, "no protocol took them");
     let (counters, handshakes) = (Box::default(), Handshakes::default());
     let seen = Seen::Frames { counters, handshakes };
-    let rows = judge(&veth, &Counted { new: dropped, seen, ..Counted::none() });
+    let rows = judge(&veth, &Counted { new: Some(dropped), seen, ..Counted::none() });
     said(&rows, Check::Losses, Wrong, "longer than its MTU");
 }
 
 #[test]
 fn one_queue_is_noted_and_symmetry_is_told() {
-    let one = Facts { queues: Some(Queues { count: 1, count_max: 8 }), ..good() };
+    let one = Facts { queues: Some(queues_of(1, 8)), ..good() };
     said(&rows(&one), Check::Queues, Note, "sudo ethtool -L eth0 combined 4");
-    let only = Facts { queues: Some(Queues { count: 1, count_max: 1 }), ..good() };
+    let apart = |tx_count_max| Facts {
+        queues: Some(Queues { tx_count_max: Some(tx_count_max), ..queues_of(1, 8) }),
+        ..good()
+    };
+    said(&rows(&apart(3)), Check::Queues, Note, "sudo ethtool -L eth0 rx 4 tx 3");
+    said(&rows(&apart(1)), Check::Queues, Note, "sudo ethtool -L eth0 rx 4");
+    let only = Facts { queues: Some(queues_of(1, 1)), ..good() };
     said(&rows(&only), Check::Queues, Ok, "1 of at most 1");
-    let virtual_one = Facts { is_hardware: false, ..one };
+    let virtual_one = Facts { is_hardware: Some(false), ..one };
     said(&rows(&virtual_one), Check::Queues, Ok, "1 of at most 8");
     let other = Facts { is_hash_symmetric: Some(false), ..good() };
     said(&rows(&other), Check::Queues, Ok, "only --fanout cpu and --fanout queue need");
@@ -161,9 +189,13 @@ fn one_queue_is_noted_and_symmetry_is_told() {
 
 #[test]
 fn interrupts_on_one_cpu_are_noted() {
-    let counted = |interrupts| Counted { interrupts: Some(interrupts), ..Counted::none() };
+    let counted = |counts: Vec<u64>| {
+        // CPU 0 is offline.
+        let interrupts = Some((1..).zip(counts).collect());
+        Counted { interrupts, ..Counted::none() }
+    };
     let rows = judge(&good(), &counted(vec![0, 9900, 100, 0]));
-    said(&rows, Check::Interrupts, Note, "99% of them on CPU 1");
+    said(&rows, Check::Interrupts, Note, "99% of them on CPU 2");
     said(&rows, Check::Interrupts, Note, "irqbalance");
     let few = judge(&good(), &counted(vec![0, 99, 0, 0]));
     said(&few, Check::Interrupts, Ok, "99 in 3 s");
