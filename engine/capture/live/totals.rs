@@ -61,8 +61,8 @@ pub struct InterfaceTotals {
     /// (`rx_dropped`); for `any`, on all interfaces that still exist. The last kind is no loss: see
     /// [`LiveTotals::rx_lost`].
     pub rx_dropped: u64,
-    /// Frames dropped because the NIC's buffers were full (`rx_missed_errors` or `rx_fifo_errors`, the
-    /// larger of them).
+    /// Frames dropped because the NIC's buffers were full: `rx_missed_errors` or `rx_fifo_errors`,
+    /// the larger of them.
     pub rx_missed: u64,
     /// Times it went down or lost its carrier.
     pub outages: u64,

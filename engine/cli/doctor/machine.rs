@@ -104,7 +104,7 @@ fn open_files(facts: &Facts) -> Row {
     let wanted = needed_count.max(DESCRIPTORS_USUAL);
     match facts.is_descriptor_short() {
         true => Row::wrong(Check::OpenFiles, finding)
-            .advise(format!("sudo prlimit --pid $$ --nofile={wanted}, for this shell"))
+            .advise(format!("sudo prlimit --pid $$ --nofile={wanted}"))
             .advise(format!("or in the unit: LimitNOFILE={wanted}")),
         false => Row::ok(Check::OpenFiles, finding),
     }
