@@ -53,6 +53,10 @@ fn value_of(lines: &Lines, value: &DeValue<'_>) -> Value {
             let decimal = i128::from_str_radix(number.as_str(), number.radix());
             Value::Text(decimal.map_or_else(|_| number.to_string(), |number| number.to_string()))
         }
+        // `[[section]]`
+        DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => {
+            Value::Section
+        }
         DeValue::Array(items) => {
             let item = |item: &Spanned<DeValue<'_>>| {
                 (lines.at(item.span().start), value_of(lines, item.get_ref()))
@@ -116,6 +120,7 @@ mod tests {
             ("f", 11, Value::Section),
             ("h", 12, text("7")),
         ];
+        assert_eq!(self::values("[[a]]\nb = 1\n"), [("a".to_string(), 1, Value::Section)]);
         let values = values(document);
         for (value, expected) in values.iter().zip(expected) {
             assert_eq!((value.0.as_str(), value.1), (expected.0, expected.1));
