@@ -215,7 +215,8 @@ def expectation(exchange, sensors):
 
 ROWS = """
 SELECT toUInt64OrZero(extract(target, '^/[a-z]+/([0-9]+)[?]q=')) AS number, midstream, sensor, outcome,
-    status, method, client_port, replaceOne(toString(server_ip), '::ffff:', ''),
+    status, method, client_port,
+    replaceRegexpOne(toString(server_ip), '^::ffff:([0-9.]+)$', '\\\\1'),
     request_body_bytes, response_body_bytes, gap_bytes
 FROM http_once(since = '2000-01-01', until = '2100-01-01')
 """

@@ -100,6 +100,10 @@ class Traffic:
     def downloads(self):
         client, server, host = "10.0.1.4", ("10.0.0.82", 8080), "files.example"
         at = BEGAN + 60 * SECOND
+        # Inside, ::ffff: is none of an IPv4 address. Not at the beginning either, if more than one follows.
+        for number, six in enumerate(["2001:db8::ffff:5", "::ffff:0:0:5"]):
+            self.one(six, ("2001:db8::ffff:82", 80), "six.example", "GET", f"/{number}.iso", at,
+                     MS, size=1_100_000 + number, response_ns=700 * MS)
         for number, (target, size, ns) in enumerate(
             [("/big.iso", 2_000_000, 2500 * MS), ("/mid.iso", 1_200_001, 400 * MS),
              ("/small", 999_999, 10 * MS)]
@@ -108,9 +112,12 @@ class Traffic:
                      size=size, response_ns=ns)
 
     def unanswered(self):
-        server, at = ("10.0.0.99", 8080), BEGAN + 70 * SECOND
-        for number, end in enumerate(["fin", "fin", "rst", "exit"]):
-            client, when = f"10.0.1.{20 + number // 2}", at + number * SECOND
+        at = BEGAN + 70 * SECOND
+        for number, end in enumerate(["fin", "fin", "rst", "exit", "fin", "rst"]):
+            client, server = f"10.0.1.{20 + number // 2}", ("10.0.0.99", 8080)
+            if number >= 4:
+                client, server = "2001:db8::ffff:5", (f"2001:db8::ffff:{number}", 8080)
+            when = at + number * SECOND
             connection, told = self.one(client, server, "dead.example", "GET", f"/{number}", when,
                                         0, None)
             told["end"] = end
@@ -166,10 +173,12 @@ class Traffic:
         connection.close(at + 20 * SECOND)
 
     def websockets(self):
-        server = ("10.0.0.60", 80)
         for number, (client_count, server_count, closer) in enumerate([(3, 5, 0), (0, 2, 1)]):
             at = BEGAN + 110 * SECOND + number * 10 * SECOND
-            client = f"10.0.1.{60 + number}"
+            client, server = [
+                ("10.0.1.60", ("10.0.0.60", 80)),
+                ("2001:db8::ffff:61", ("2001:db8::60", 80)),
+            ][number]
             connection = self.connect(client, server, at - MS)
             lines = ["GET /ws HTTP/1.1", "Host: chat.example", "Connection: Upgrade",
                      "Upgrade: websocket", "Sec-WebSocket-Version: 13",
@@ -530,6 +539,20 @@ def check_other_pages(folder, records, losses):
     lab.say("    the commands in docs/output.md and docs/files.md give what they should")
 
 
+def check_days(folder, page, engine, record):
+    """The page's command loads files of many days, each of which is a partition."""
+    days = 120
+    first = datetime.date(2026, 1, 1)
+    lines = [json.dumps({**record, "ts": f"{first + datetime.timedelta(day)}T12:00:00.000000000Z"})
+             for day in range(days)]
+    (folder / "days").mkdir()
+    (folder / "days/http.jsonl").write_text("".join(line + "\n" for line in lines))
+    os.chdir(folder / "days")
+    engine.run("TRUNCATE TABLE http")
+    engine.run(of_engine(blocks(page, "Tables"), engine).split(";")[0])
+    check("days", engine.rows("SELECT count(DISTINCT toDate(ts)) FROM http"), [[days]])
+
+
 def check_template():
     template = json.loads((DOCS / "schema/opensearch.json").read_text())
     mapped = template["template"]["mappings"]["properties"]
@@ -570,6 +593,7 @@ def main():
         check(f"jq, question {number},", rows, wanted)
         lab.say(f"    question {number}: {len(wanted)} rows, three times the same")
     check_other_pages(wire.folder, records, losses)
+    check_days(wire.folder, page, engines[0], records[0])
     if len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) != number:
         lab.fail(f"the page has another number of questions than {number}")
 
