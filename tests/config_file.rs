@@ -446,3 +446,24 @@ fn a_file_may_be_a_pipe() {
     let says = "/dev/stdin:2: cannot write /nonexistent/out.jsonl: there is no directory";
     assert!(told.contains(says), "{told}");
 }
+
+/// What a start refuses as wrong usage shows before it.
+#[test]
+fn an_output_that_cannot_be_one_is_told_before_a_start() {
+    let told_of =
+        |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let document = "interface = 'lo'\noutput = '/dev/null'\nrotate-size = '1G'\n";
+    let place = place(document);
+    let output = run("check-config f.toml", place.path());
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(
+        told(&output).contains("/dev/null is no file, and only files are"),
+        "{}",
+        told(&output)
+    );
+    std::fs::write(place.path().join("same"), "").expect("a file");
+    std::fs::write(place.path().join("f.toml"), "read = ['same']\noutput = 'same'\n").unwrap();
+    let output = run("check-config f.toml", place.path());
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("the output is the input"), "{}", told(&output));
+}

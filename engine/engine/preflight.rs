@@ -1,14 +1,14 @@
 //! [`Preflight`]: what would keep a run from starting, as far as it shows without starting it.
 
 use super::error::{EngineError, SandboxError};
+use super::same_file::is_output;
 use super::sandbox::{files_of, user_for};
 use crate::capture::live::{LiveOpenError, check_interfaces, check_rings};
 use crate::config::{Config, Input, Sandbox};
-use crate::output::{WriterError, check_output};
+use crate::output::{WriterError, check_output, check_rotation, output_paths};
 use crate::sys::privileges::is_root;
-use crate::sys::user::{User, UserError, may_write};
+use crate::sys::user::{User, UserError, check_write};
 use rustix::process::geteuid;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// What can be said about a run before it starts. Nothing is created, and no privilege is needed.
@@ -36,6 +36,14 @@ impl Preflight {
         // What is wrong with the first output is so with that of statistics beside it.
         let found = files_of(config).iter().find_map(|it| preflight.output(it, user.as_ref()));
         preflight.errors.extend(found);
+        let paths = output_paths(&config.emit, config.shard_count);
+        let refused = check_rotation(&config.emit, &paths).err();
+        preflight.errors.extend(refused.map(EngineError::from));
+        if let Input::Files(paths) = &config.input
+            && paths.iter().any(|path| is_output(std::fs::metadata(path), config))
+        {
+            preflight.errors.push(EngineError::SameFile);
+        }
         match &config.input {
             Input::Live(names) => preflight.look_at_interfaces(config, names),
             Input::Files(paths) => {
@@ -81,8 +89,7 @@ impl Preflight {
                 Err(_) => self.note_output(&user.name),
             },
             Some(user) if user.uid != own => self.note_output(&user.name),
-            _ if may_write(path) => {}
-            _ => return Some(failed(io::ErrorKind::PermissionDenied.into()).into()),
+            _ => return check_write(path).err().map(|source| failed(source).into()),
         }
         None
     }

@@ -31,7 +31,7 @@ pub use batch_sender::BatchSender;
 pub use error::WriterError;
 pub use figures::{Figure, Figures, Value, counts};
 pub use files::{ClosedFiles, FileStats};
-pub use open::{Outputs, open_sinks, output_paths};
+pub use open::{Outputs, check_rotation, open_sinks, output_paths};
 pub use open_file::{check_output, is_passed_descriptor};
 pub use output_writer::WriterStats;
 pub use patience::Patience;

@@ -60,11 +60,7 @@ pub fn open_sinks(
     };
     let paths = output_paths(config, shard_count);
     let mut outputs = Outputs::default();
-    if config.files.is_rotating()
-        && let Some(path) = paths.iter().find(|path| is_no_file(path))
-    {
-        return Err(WriterError::NotRotated { name: path.display().to_string() });
-    }
+    check_rotation(config, &paths)?;
     if config.files.is_rotating()
         && let Output::File(path) = &config.output
     {
@@ -94,6 +90,15 @@ pub fn open_sinks(
         janitor.tidy_up();
     }
     Ok(outputs)
+}
+
+/// Refuses rotation of an output that is there and is no file.
+pub fn check_rotation(config: &EmitConfig, paths: &[PathBuf]) -> Result<(), WriterError> {
+    let is_rotating = config.files.is_rotating();
+    match paths.iter().find(|path| is_rotating && is_no_file(path)) {
+        Some(path) => Err(WriterError::NotRotated { name: path.display().to_string() }),
+        None => Ok(()),
+    }
 }
 
 /// Whether something else than a file is there. Its directory may be out of reach.

@@ -132,19 +132,31 @@ impl User {
 }
 
 fn may_access(path: &Path, access: Access) -> bool {
-    accessat(CWD, path, access, AtFlags::empty()).is_ok()
+    check_access(path, access).is_ok()
+}
+
+fn check_access(path: &Path, access: Access) -> io::Result<()> {
+    Ok(accessat(CWD, path, access, AtFlags::empty())?)
 }
 
 /// Whether this thread's user may write the file at `path` and its directory, or create it there.
 pub fn may_write(path: &Path) -> bool {
-    let may = may_access;
+    check_write(path).is_ok()
+}
+
+/// The same, with the reason why not: EACCES, or EROFS on a file system that is read-only.
+pub fn check_write(path: &Path) -> io::Result<()> {
+    let check = check_access;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let is_in_directory =
-        || may(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK);
+    let check_directory =
+        || check(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK);
     match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() => may(path, Access::WRITE_OK) && is_in_directory(),
-        Ok(_) => may(path, Access::WRITE_OK),
-        Err(error) => error.kind() == io::ErrorKind::NotFound && is_in_directory(),
+        Ok(metadata) if metadata.is_file() => {
+            check(path, Access::WRITE_OK).and_then(|()| check_directory())
+        }
+        Ok(_) => check(path, Access::WRITE_OK),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_directory(),
+        Err(error) => Err(error),
     }
 }
 

@@ -236,8 +236,8 @@ fn lines_of(name: &str) -> Vec<String> {
     found.unwrap_or_default()
 }
 
-/// The interrupts so far, by the CPUs that the header names (those that are online), of the lines with these numbers, or else of those that name the
-/// interface. `None`: there are no such lines.
+/// The interrupts so far, by the CPUs that the header names (those that are online), of the lines
+/// with these numbers, or else of those that name the interface. `None`: there are no such lines.
 fn interrupts_by_cpu(text: &str, name: &str, numbers: &[String]) -> Option<Vec<(u32, u64)>> {
     let mut lines = text.lines();
     let cpu = |word: &str| word.strip_prefix("CPU")?.parse::<u32>().ok();
