@@ -430,8 +430,8 @@ fn statistics_words(message: &[u8]) -> Option<impl Fn(usize) -> Option<u64>> {
     })
 }
 
-/// The frames that a full NIC dropped. linux/if_link.h has `rx_missed_errors` for them; drivers that
-/// are older than its advice use `rx_fifo_errors`, and some both.
+/// The frames that a full NIC dropped. linux/if_link.h has `rx_missed_errors` for them; drivers
+/// that are older than its advice use `rx_fifo_errors`, and some both.
 fn missed(counter: &impl Fn(usize) -> Option<u64>) -> Option<u64> {
     Some(counter(RX_MISSED_ERRORS)?.max(counter(RX_FIFO_ERRORS)?))
 }

@@ -38,9 +38,9 @@ const EXIT_WRONG: u8 = 1;
 ///
 /// Each check is a line: ok, note or wrong, the name of the check, and what was found. Below it
 /// stands what to type. Nothing is changed and nothing is written; for 3 s the kernel's filter
-/// counts frames, without reading them, with the interfaces in promiscuous mode. No privilege is needed; what cannot be seen without one is
-/// said. docs/troubleshooting.md has a section for each check. Exit codes: 0, 1 something is wrong,
-/// 2 wrong usage.
+/// counts frames, without reading them, with the interfaces in promiscuous mode. No privilege is
+/// needed; what cannot be seen without one is said. docs/troubleshooting.md has a section for each
+/// check. Exit codes: 0, 1 something is wrong, 2 wrong usage.
 #[derive(Debug, Args)]
 #[command(
     disable_help_flag = true,
