@@ -450,8 +450,6 @@ fn a_file_may_be_a_pipe() {
 /// What a start refuses as wrong usage shows before it.
 #[test]
 fn an_output_that_cannot_be_one_is_told_before_a_start() {
-    let told_of =
-        |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let document = "interface = 'lo'\noutput = '/dev/null'\nrotate-size = '1G'\n";
     let place = place(document);
     let output = run("check-config f.toml", place.path());

@@ -175,10 +175,8 @@ class Traffic:
     def websockets(self):
         for number, (client_count, server_count, closer) in enumerate([(3, 5, 0), (0, 2, 1)]):
             at = BEGAN + 110 * SECOND + number * 10 * SECOND
-            client, server = [
-                ("10.0.1.60", ("10.0.0.60", 80)),
-                ("2001:db8::ffff:61", ("2001:db8::60", 80)),
-            ][number]
+            client = ("10.0.1.60", "2001:db8::ffff:61")[number]
+            server = (("10.0.0.60", "2001:db8::60")[number], 80)
             connection = self.connect(client, server, at - MS)
             lines = ["GET /ws HTTP/1.1", "Host: chat.example", "Connection: Upgrade",
                      "Upgrade: websocket", "Sec-WebSocket-Version: 13",
