@@ -359,10 +359,21 @@ def ship(wire, sensors, brokers):
         sensor.rsyslog = shipping.Rsyslog(wire, sensor.folder, brokers, conf)
 
 
+def kill(rsyslog):
+    rsyslog.process.kill()
+    rsyslog.process.wait()
+    rsyslog.clean_up("signal")
+
+
+def kill_and_begin(rsyslog):
+    kill(rsyslog)
+    rsyslog.begin()
+
+
 def await_shipped(sensors, ending, topic):
     """Waits until all lines of the sensors' files have come; fails with those that have not. What
-    the Kafka client did not take is tried again with the next line, of which there is none here, or
-    at a new start."""
+    the Kafka client did not take is tried again with the next line, of which there is none here: so
+    an rsyslog that is late reads all files again."""
     begun = time.monotonic()
     start_at = begun + RESTART_S
     while time.monotonic() < begun + lab.WAIT_S:
@@ -378,8 +389,7 @@ def await_shipped(sensors, ending, topic):
             return
         if time.monotonic() >= start_at:
             for name in late:
-                lab.stop(sensors[name].rsyslog.process)
-                sensors[name].rsyslog.begin()
+                kill_and_begin(sensors[name].rsyslog)
             start_at = time.monotonic() + RESTART_S
         time.sleep(0.2)
     logs = [(sensor.folder / "rsyslog.err").read_text()[-2000:] for sensor in sensors.values()]
@@ -390,9 +400,7 @@ def run(sensors, topics, broker, clients):
     """The whole course of events. Returns the exchanges of the clients."""
     shipper, killed = sensors[LATE_SHIPPER].rsyslog, sensors[KILLED]
     clients.await_exchanges(SHIPPER_KILLED)
-    shipper.process.kill()
-    shipper.process.wait()
-    shipper.clean_up("signal")
+    kill(shipper)
     clients.await_exchanges(SHIPPER_BACK)
     shipper.begin()
     clients.await_exchanges(SENSOR_KILLED)
@@ -411,11 +419,10 @@ def run(sensors, topics, broker, clients):
         sensor.end()
     lines = {it: [line for sensor in sensors.values() for line in sensor.lines(it)]
              for it in (".jsonl", ".stats")}
-    # In the middle of what the outage has left. Messages that the Kafka client did not take are tried
-    # again with the next one, or at a new start.
+    # In the middle of what the outage has left. (By a kill: a stop may lose a few lines, as the page
+    # says.)
     for sensor in sensors.values():
-        lab.stop(sensor.rsyslog.process)
-        sensor.rsyslog.begin()
+        kill_and_begin(sensor.rsyslog)
     for ending, topic in zip(lines, topics):
         await_shipped(sensors, ending, topic)
     for sensor in sensors.values():
