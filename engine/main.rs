@@ -99,6 +99,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         Notice::Report(totals) => say(format_args!("{totals}")),
         Notice::Rates(rates) => stderr::say_or_drop(format_args!("httplines: {rates}\n")),
     });
+    stderr::tell_dropped();
     stderr::set_running(false);
     let ending = ending?;
     if let Some(bar) = bar {

@@ -122,7 +122,7 @@ fn lines_that_nobody_reads_fail_a_run_that_must_lose_nothing() {
 
 /// Needs root; otherwise each test reports that it was skipped.
 mod root {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::path::Path;
     use std::time::Duration;
@@ -398,5 +398,33 @@ mod root {
         let says = "\nhttplines: a message was not printed, since nobody read standard error\n";
         assert!(told.contains(says), "{told}");
         assert!(told.contains("is accounted for"), "{told}");
+    }
+
+    /// Standard error is full, and the run has nothing else to say.
+    #[test]
+    fn what_a_quiet_run_could_not_print_is_told_at_its_end() {
+        let Some((_client, server)) = Namespace::pair() else { skip!("needs root") };
+        let place = tempfile::tempdir().expect("a directory");
+        let manager = ServiceManager::at(&place.path().join("notify").display().to_string());
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        // SAFETY: no memory is passed.
+        let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+        assert_eq!(size, 4096);
+        let mut filling = [b'\n'; 4096];
+        writer.write_all(&filling).expect("room");
+        let mut command = capturing("--shards 1 --quiet");
+        manager.watch(&mut command, Some(400));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        let mut child = server.run(move || command.spawn().expect("it starts"));
+        assert_eq!(manager.next(), "READY=1\nSTATUS=capturing");
+        // The start is told before the first sign of life.
+        manager.await_sign();
+        reader.read_exact(&mut filling).expect("what was there");
+        send_signal(&child, "TERM");
+        let mut told = String::new();
+        reader.read_to_string(&mut told).expect("text");
+        assert_eq!(child.wait().expect("a child of ours").code(), Some(0), "{told}");
+        let says = "httplines: a message was not printed, since nobody read standard error\n";
+        assert_eq!(told, says);
     }
 }

@@ -22,6 +22,9 @@ const RUN_WAIT_MS_MAX: u64 = 500;
 /// How long a message may wait at the start and at the end.
 static WAIT_MS_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
 
+/// What a pipe takes at once if it can be written at all: `PIPE_BUF` of pipe(7).
+const PIPE_BYTES: usize = 4096;
+
 /// A run goes on.
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
@@ -41,6 +44,15 @@ pub fn wait_at_most(wait: Duration) {
 pub fn set_running(is_running: bool) {
     IS_RUNNING.store(is_running, Ordering::Relaxed);
     IS_STUCK.store(false, Ordering::Relaxed);
+}
+
+/// Tells how many messages were not printed, if that was not told yet and somebody reads. A quiet
+/// run may end without another message.
+pub fn tell_dropped() {
+    if DROPPED_COUNT.load(Ordering::Relaxed) > 0 {
+        // It stays counted.
+        let _ = Stderr.told_of_dropped();
+    }
 }
 
 /// Prints `text`, which may have several lines. An error (a full device, a closed pipe) is ignored;
@@ -81,21 +93,31 @@ impl Stderr {
             }
         }
     }
+
+    /// Tells how many messages were not printed, if there are any.
+    fn told_of_dropped(&self) -> io::Result<()> {
+        if DROPPED_COUNT.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        self.wait()?;
+        match DROPPED_COUNT.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            count => io::stderr().lock().write_all(sentence_of_dropped(count).as_bytes()),
+        }
+    }
 }
 
 impl Write for Stderr {
+    /// Writes no more than a pipe takes: more would wait in write(2), for nobody knows how long.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.wait() {
+        let written = self.told_of_dropped().and_then(|()| {
+            self.wait()?;
+            io::stderr().lock().write(piece_of(bytes))
+        });
+        if matches!(&written, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
             DROPPED_COUNT.fetch_add(1, Ordering::Relaxed);
-            return Err(error);
         }
-        let dropped_count = DROPPED_COUNT.swap(0, Ordering::Relaxed);
-        if dropped_count > 0 {
-            let told = told_of_dropped(dropped_count);
-            io::stderr().lock().write_all(&[told.as_bytes(), bytes].concat())?;
-            return Ok(bytes.len());
-        }
-        io::stderr().lock().write(bytes)
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -103,7 +125,15 @@ impl Write for Stderr {
     }
 }
 
-fn told_of_dropped(count: u64) -> String {
+/// The first bytes of `bytes`, as many as a pipe takes at once: whole lines, if possible, so that
+/// no line is cut if nobody reads the rest.
+fn piece_of(bytes: &[u8]) -> &[u8] {
+    let Some(head) = bytes.get(..PIPE_BYTES) else { return bytes };
+    let lines = head.iter().rposition(|byte| *byte == b'\n').map(|end| &head[..=end]);
+    lines.unwrap_or(head)
+}
+
+fn sentence_of_dropped(count: u64) -> String {
     let messages = if count == 1 { "a message was" } else { &format!("{count} messages were") };
     format!("httplines: {messages} not printed, since nobody read standard error\n")
 }
@@ -172,8 +202,17 @@ impl Visit for Message {
 #[test]
 fn what_was_not_printed_is_told() {
     let says = "httplines: a message was not printed, since nobody read standard error\n";
-    assert_eq!(told_of_dropped(1), says);
-    assert!(told_of_dropped(12).starts_with("httplines: 12 messages were not printed, "));
+    assert_eq!(sentence_of_dropped(1), says);
+    assert!(sentence_of_dropped(12).starts_with("httplines: 12 messages were not printed, "));
+}
+
+#[test]
+fn a_message_is_written_in_pieces_that_a_pipe_takes() {
+    assert_eq!(piece_of(b"httplines: a\n  b"), b"httplines: a\n  b");
+    let lines = "0123456789012345678\n".repeat(1000);
+    assert_eq!(piece_of(lines.as_bytes()).len(), 4080);
+    assert_eq!(piece_of(&[b'a'; PIPE_BYTES]).len(), PIPE_BYTES);
+    assert_eq!(piece_of(&[b'a'; PIPE_BYTES + 1]).len(), PIPE_BYTES);
 }
 
 #[test]
