@@ -16,6 +16,8 @@ REQUESTS = 200
 def configure(system, **settings):
     """Changes the configuration as its reader would: each setting is there, maybe as a comment."""
     text = system.path(CONFIG).read_text()
+    # Where the disk of this machine is nearly full, files would be deleted before they are read.
+    text = re.sub(r"^keep-free = .*\n", "", text, flags=re.M)
     for key, value in settings.items():
         key = key.replace("_", "-")
         line = re.compile(rf"^(# *)?{key} = .*$", re.M)
