@@ -26,8 +26,8 @@ impl ShardWatch {
         ShardWatch { liveness: Liveness::new(shard_count, now), stalled: Vec::new() }
     }
 
-    /// Looks at the shards ([`Liveness::look`]), and says which ones no longer poll. `has_watchdog`:
-    /// a service manager acts on that.
+    /// Looks at the shards ([`Liveness::look`]), and says which ones no longer poll.
+    /// `has_watchdog`: a service manager acts on that.
     pub(super) fn look(&mut self, now: Instant, shards: &[Arc<ShardStatus>], has_watchdog: bool) {
         self.liveness.look(now, shards.iter().map(|shard| shard.poll_count()));
         let stalled = self.liveness.stalled(now, STALLED_AFTER);

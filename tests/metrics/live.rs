@@ -256,8 +256,8 @@ mod root {
         assert_eq!(site.get("/healthz").1, "shard 1 did not poll within 5 s\n");
         assert_eq!(site.scrape().one("httplines_shards_stalled"), 1.0);
         running.await_stderr(
-            "httplines: shard 1 did not poll for 5 s: it hangs, or has no CPU; frames are dropped once \
-             a ring is full",
+            "httplines: shard 1 did not poll for 5 s: it hangs, or has no CPU; frames are dropped \
+             once a ring is full",
         );
         drop(stopped);
         running.await_stderr("httplines: all shards poll again");
