@@ -20,6 +20,7 @@ pub use error::{EngineError, SandboxError};
 use events::Event;
 pub use events::{Command, Handle};
 use input::OpenInput;
+use liveness::ShardWatch;
 use metrics::Listener;
 use notify::Notifier;
 pub use preflight::Preflight;
@@ -203,7 +204,8 @@ impl Engine {
             writer: self.writer,
             reporter: self.reporter,
             notifier: self.notifier,
-            scrapes: Scrapes::new(metrics, config.shard_count.into()),
+            shard_watch: ShardWatch::new(config.shard_count.into(), begun),
+            scrapes: Scrapes::new(metrics),
             begun,
             look_interval,
             settled,
@@ -255,6 +257,7 @@ struct Run {
     writer: Writer,
     reporter: Option<Reporter>,
     notifier: Notifier,
+    shard_watch: ShardWatch,
     scrapes: Scrapes,
     begun: Instant,
     look_interval: Duration,
@@ -308,14 +311,13 @@ impl Run {
 
     /// Looks at the interfaces and reads the kernel's counters: all of them, or only those of
     /// frames.
-    fn look(&mut self, shards: &Running, control: &mut LiveControl, is_whole: bool) {
+    fn look(&mut self, control: &mut LiveControl, is_whole: bool) {
         self.writer.report_slowness();
         // The kernel's counters have 32 bits. They are read long before they could wrap around.
         let looked = if is_whole { control.totals() } else { control.counts() };
         if let Ok(totals) = looked {
             self.scrapes.look_at_rings(totals);
         }
-        self.scrapes.look(Instant::now(), &shards.statuses);
         control.adapt_share(self.begun.elapsed());
     }
 
@@ -349,11 +351,11 @@ impl Run {
     /// Answers a scrape, if the shards have answered or had time to.
     fn answer_scrape(&mut self, now: Instant, shards: &Running, control: &mut LiveControl) {
         let Some(reply) = self.scrapes.due(now, &shards.statuses) else { return };
-        self.scrapes.look(now, &shards.statuses);
         let states = shards.states();
         let totals = self.totals_so_far(reporter::sum(&states), Some(control));
         let (writer, layers) = (self.writer.gauges(), self.settled.layers());
-        let snapshot = self.scrapes.snapshot(totals, states, writer, layers);
+        let stalled = self.shard_watch.stalled().to_vec();
+        let snapshot = self.scrapes.snapshot(totals, states, writer, stalled, layers);
         // Whoever asked may have given up.
         let _ = reply.try_send(snapshot);
     }
@@ -399,7 +401,7 @@ impl Run {
         loop {
             let now = Instant::now();
             if now >= next_look {
-                self.look(&shards, &mut control, now >= look_at);
+                self.look(&mut control, now >= look_at);
                 if now >= look_at {
                     look_at = now + LOOK_INTERVAL;
                 }
@@ -414,7 +416,8 @@ impl Run {
             if removed.is_some() {
                 break;
             }
-            self.notifier.look(now, &shards.statuses, self.writer.is_reopened());
+            self.shard_watch.look(now, &shards.statuses, self.notifier.has_watchdog());
+            self.notifier.look(now, self.shard_watch.stalled(), self.writer.is_reopened());
             self.report(&shards, &mut control, notify);
             self.answer_scrape(now, &shards, &mut control);
             match self.next_turn(&shards, self.wait(now, next_look.saturating_duration_since(now)))

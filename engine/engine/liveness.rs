@@ -1,5 +1,7 @@
-//! [`Liveness`]: which shards of a live capture no longer poll their rings.
+//! [`ShardWatch`]: which shards of a live capture no longer poll their rings.
 
+use super::status::ShardStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What passes between two looks counts for no more than this. If it was more, the process was
@@ -11,12 +13,68 @@ const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 /// A shard that has not polled for this long no longer works.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
 
+/// What the run, its service manager and its metrics know of the shards of a live capture.
+#[derive(Debug)]
+pub(super) struct ShardWatch {
+    liveness: Liveness,
+    stalled: Vec<usize>,
+}
+
+impl ShardWatch {
+    /// `shard_count` shards, which are taken to have polled just before `now`.
+    pub(super) fn new(shard_count: usize, now: Instant) -> ShardWatch {
+        ShardWatch { liveness: Liveness::new(shard_count, now), stalled: Vec::new() }
+    }
+
+    /// Looks at the shards ([`Liveness::look`]), and says which ones no longer poll.
+    /// `has_watchdog`: a service manager acts on that.
+    pub(super) fn look(&mut self, now: Instant, shards: &[Arc<ShardStatus>], has_watchdog: bool) {
+        self.liveness.look(now, shards.iter().map(|shard| shard.poll_count()));
+        let stalled = self.liveness.stalled(now, STALLED_AFTER);
+        if stalled == self.stalled {
+            return;
+        }
+        let acts = if has_watchdog {
+            "; the service manager is left to act, unless that ends"
+        } else {
+            "; frames are dropped once a ring is full"
+        };
+        let why = if stalled.len() == 1 {
+            "it hangs, or has no CPU"
+        } else {
+            "they hang, or have no CPU"
+        };
+        match not_polling(&stalled) {
+            Some(sentence) => tracing::warn!("{sentence}: {why}{acts}"),
+            None => tracing::warn!("all shards poll again"),
+        }
+        self.stalled = stalled;
+    }
+
+    /// The shards that did not poll at the last look for [`STALLED_AFTER`] or longer.
+    pub(super) fn stalled(&self) -> &[usize] {
+        &self.stalled
+    }
+}
+
+/// That these shards do not poll, if there are any.
+pub(super) fn not_polling(stalled: &[usize]) -> Option<String> {
+    let plural = match stalled.len() {
+        0 => return None,
+        1 => "",
+        _ => "s",
+    };
+    let numbers: Vec<String> = stalled.iter().map(usize::to_string).collect();
+    let (numbers, seconds) = (numbers.join(", "), STALLED_AFTER.as_secs());
+    Some(format!("shard{plural} {numbers} did not poll for {seconds} s"))
+}
+
 /// Remembers for each shard when its poll count was last seen to change. It is for live captures.
 /// There a poll never takes long: a shard without frames wakes after a second at the latest
 /// (`LiveSource::wait`), and lines that the writer cannot take are dropped, so that no disk, pipe
 /// or terminal holds it up. A shard that reads a file may wait for either, as long as it takes.
 #[derive(Debug)]
-pub(super) struct Liveness {
+struct Liveness {
     /// For each shard its poll count, and at what time that was first seen.
     shards: Vec<(u64, Duration)>,
     /// The time that was looked at: that of the clock without what is left out.
@@ -27,14 +85,14 @@ pub(super) struct Liveness {
 
 impl Liveness {
     /// `shard_count` shards, which are taken to have polled just before `now`.
-    pub(super) fn new(shard_count: usize, now: Instant) -> Liveness {
+    fn new(shard_count: usize, now: Instant) -> Liveness {
         let shards = vec![(0, Duration::ZERO); shard_count];
         Liveness { shards, time: Duration::ZERO, looked: now }
     }
 
     /// Looks at the poll counts of all shards, in order. To be called each second or so, and always
     /// before [`Liveness::stalled`]: a shard that polls is only known to if it was looked at.
-    pub(super) fn look(&mut self, now: Instant, poll_counts: impl IntoIterator<Item = u64>) {
+    fn look(&mut self, now: Instant, poll_counts: impl IntoIterator<Item = u64>) {
         self.time += self.since_look(now);
         self.looked = now;
         for ((known, changed), count) in self.shards.iter_mut().zip(poll_counts) {
@@ -47,7 +105,7 @@ impl Liveness {
     /// The indices of the shards that have not polled for `within`, as far as that is known at
     /// `now`. `within` should be 4 s or more: an idle shard polls each second, and a process that
     /// was stopped has its first look perhaps before the shards poll again.
-    pub(super) fn stalled(&self, now: Instant, within: Duration) -> Vec<usize> {
+    fn stalled(&self, now: Instant, within: Duration) -> Vec<usize> {
         let time = self.time + self.since_look(now);
         let shards = self.shards.iter().enumerate();
         let stalled = shards.filter(|(_, (_, changed))| time - *changed >= within);

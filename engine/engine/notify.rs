@@ -3,7 +3,7 @@
 //! run.
 
 use super::counter_poll::CounterPoll;
-use super::liveness::{Liveness, STALLED_AFTER};
+use super::liveness::not_polling;
 use super::status::ShardStatus;
 use crate::config::ServiceManager;
 use crate::observe::{RateMeter, Rates};
@@ -67,10 +67,16 @@ impl Notifier {
         manager.tell(format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
     }
 
-    /// Looks at the shards and does what is due. `is_reloaded`: all outputs are reopened.
-    pub(super) fn look(&mut self, now: Instant, shards: &[Arc<ShardStatus>], is_reloaded: bool) {
+    /// Does what is due, while the shards `stalled` do not poll. `is_reloaded`: all outputs are
+    /// reopened.
+    pub(super) fn look(&mut self, now: Instant, stalled: &[usize], is_reloaded: bool) {
         let Some(manager) = &mut self.0 else { return };
-        manager.look(now, shards.iter().map(|shard| shard.poll_count()), is_reloaded);
+        manager.look(now, stalled, is_reloaded);
+    }
+
+    /// Whether the service manager acts if signs of life do not come.
+    pub(super) fn has_watchdog(&self) -> bool {
+        self.0.as_ref().is_some_and(|manager| manager.watchdog.is_some())
     }
 
     /// Whether the totals are wanted ([`CounterPoll::is_ready`]).
@@ -110,7 +116,6 @@ struct Manager {
     has_failed: bool,
     /// When the next sign of life is due, and the time between two.
     watchdog: Option<(Instant, Duration)>,
-    liveness: Liveness,
     /// The shards that no longer poll.
     stalled: Vec<usize>,
     /// When the status is due. A run that reads files has none.
@@ -132,7 +137,6 @@ impl Manager {
             unsent: VecDeque::new(),
             has_failed: false,
             watchdog: half.map(|half| (now, half)),
-            liveness: Liveness::new(0, now),
             stalled: Vec::new(),
             poll: None,
             meter: RateMeter::default(),
@@ -143,7 +147,6 @@ impl Manager {
 
     /// The first sign of life and the first status are due an interval after the run is ready.
     fn begin(&mut self, now: Instant, shard_count: usize) {
-        self.liveness = Liveness::new(shard_count, now);
         let poll = || CounterPoll::new(now + STATUS_INTERVAL, STATUS_INTERVAL);
         self.poll = (shard_count > 0).then(poll);
         if let Some((due, half)) = &mut self.watchdog {
@@ -151,44 +154,23 @@ impl Manager {
         }
     }
 
-    fn look(
-        &mut self,
-        now: Instant,
-        poll_counts: impl IntoIterator<Item = u64>,
-        is_reloaded: bool,
-    ) {
+    fn look(&mut self, now: Instant, stalled: &[usize], is_reloaded: bool) {
         self.send_unsent();
         if self.is_reloading && is_reloaded {
             self.is_reloading = false;
             self.tell("READY=1".into());
         }
-        self.liveness.look(now, poll_counts);
-        let Some((due, half)) = self.watchdog else { return };
-        let stalled = self.liveness.stalled(now, STALLED_AFTER);
         if stalled != self.stalled {
-            self.say_stalled(&stalled);
-            self.stalled = stalled;
+            if let Some(sentence) = not_polling(stalled) {
+                self.tell(format!("STATUS={sentence}"));
+            }
+            self.stalled = stalled.to_vec();
         }
+        let Some((due, half)) = self.watchdog else { return };
         if now >= due && self.stalled.is_empty() {
             let wait = if self.try_send("WATCHDOG=1") { half } else { RETRY_INTERVAL };
             self.watchdog = Some((now + wait, half));
         }
-    }
-
-    fn say_stalled(&mut self, stalled: &[usize]) {
-        if stalled.is_empty() {
-            tracing::warn!("all shards poll again");
-            return;
-        }
-        let numbers: Vec<String> = stalled.iter().map(ToString::to_string).collect();
-        let plural = if stalled.len() == 1 { "" } else { "s" };
-        let numbers = numbers.join(", ");
-        let seconds = STALLED_AFTER.as_secs();
-        tracing::warn!(
-            "shard{plural} {numbers} did not poll for {seconds} s: it hangs, or has no CPU; the \
-             service manager is left to act, unless that ends"
-        );
-        self.tell(format!("STATUS=shard{plural} {numbers} did not poll for {seconds} s"));
     }
 
     fn status(&mut self, rates: &Rates) {

@@ -2,7 +2,6 @@
 //! somebody scrapes, and waits for nobody.
 
 use super::counter_poll::{ANSWER_INTERVAL, ANSWER_WAIT};
-use super::liveness::{Liveness, STALLED_AFTER};
 use super::metrics::MetricsThread;
 use super::sandbox::Layers;
 use super::snapshot::Snapshot;
@@ -19,7 +18,6 @@ use std::time::{Duration, Instant};
 /// Who waits for a snapshot, and what only goes into that.
 #[derive(Debug)]
 pub(super) struct Scrapes {
-    liveness: Liveness,
     /// Who asked, and when the shards were asked.
     asked: Option<(SyncSender<Snapshot>, Instant)>,
     /// Who serves the port. (It is dropped after `asked`, and so waits for nothing any more.)
@@ -29,10 +27,9 @@ pub(super) struct Scrapes {
 }
 
 impl Scrapes {
-    /// For the thread that serves the port of a run with so many shards, if there is one.
-    pub(super) fn new(thread: Option<MetricsThread>, shard_count: usize) -> Scrapes {
-        let liveness = Liveness::new(shard_count, Instant::now());
-        Scrapes { liveness, asked: None, thread, fullest: Vec::new() }
+    /// For the thread that serves the port, if there is one.
+    pub(super) fn new(thread: Option<MetricsThread>) -> Scrapes {
+        Scrapes { asked: None, thread, fullest: Vec::new() }
     }
 
     /// Where the metrics are, if they are anywhere.
@@ -44,11 +41,6 @@ impl Scrapes {
     pub(super) fn end(&mut self) {
         self.asked = None;
         self.thread = None;
-    }
-
-    /// Looks at the shards. To be called each second or so.
-    pub(super) fn look(&mut self, now: Instant, shards: &[Arc<ShardStatus>]) {
-        self.liveness.look(now, shards.iter().map(|shard| shard.poll_count()));
     }
 
     /// Looks at how full the rings are. To be called with each look at them.
@@ -89,6 +81,7 @@ impl Scrapes {
         mut totals: Totals,
         shards: Vec<ShardState>,
         writer: WriterGauges,
+        stalled: Vec<usize>,
         layers: Layers,
     ) -> Snapshot {
         if let Some(live) = &mut totals.live {
@@ -98,8 +91,6 @@ impl Scrapes {
                 ring.full_blocks_most = std::mem::take(most);
             }
         }
-        let taken = Instant::now();
-        let stalled = self.liveness.stalled(taken, STALLED_AFTER);
-        Snapshot { totals, shards, writer, stalled, layers, taken }
+        Snapshot { totals, shards, writer, stalled, layers, taken: Instant::now() }
     }
 }

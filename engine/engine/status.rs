@@ -33,7 +33,7 @@ impl ShardStatus {
     }
 
     /// How often the shard has polled its source. That it changes tells that the shard runs
-    /// ([`Liveness`](super::liveness::Liveness)).
+    /// ([`ShardWatch`](super::liveness::ShardWatch)).
     pub(super) fn poll_count(&self) -> u64 {
         self.poll_count.load(Ordering::Relaxed)
     }

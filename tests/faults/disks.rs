@@ -9,6 +9,7 @@ mod root {
     use crate::support::fault_site::{FaultSite, numbers};
     use crate::support::lab::{missing_program, wait_until};
     use crate::support::live_capture::holds;
+    use crate::support::service_manager::ServiceManager;
 
     /// Lines that no queue holds: 64 batches of 256 KiB may wait for the writer.
     const MORE_THAN_THE_QUEUE: u64 = 4000;
@@ -64,6 +65,32 @@ mod root {
         if stall > 0 {
             println!("{}", finished.stderr);
         }
+    }
+
+    /// Not even a question about the directory is answered. The run goes on, and so do its signs of
+    /// life.
+    #[test]
+    fn a_disk_that_answers_nothing() {
+        let (mut site, disk) = site!(FaultSite::with_disk());
+        let place = tempfile::tempdir().expect("a directory");
+        let manager = ServiceManager::at(&place.path().join("notify").display().to_string());
+        let mut command = site.command("-o http.jsonl");
+        manager.watch(&mut command, Some(400));
+        let running = site.start(command);
+        assert_eq!(manager.next(), "READY=1\nSTATUS=capturing");
+        disk.hung(|| {
+            // Three seconds without traffic: the directory is looked at each second.
+            (0..15).for_each(|_| manager.await_sign());
+            // The writer waits for the disk.
+            site.exchanges(5);
+            (0..15).for_each(|_| manager.await_sign());
+        });
+        site.exchanges(5);
+        let finished = running.stop();
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        let bytes = disk.read("http.jsonl").expect("it is there");
+        let numbers = site.check(&finished, &bytes, "queue full");
+        assert_eq!(numbers, (0..site.sent_count()).collect::<Vec<_>>());
     }
 
     /// A disk that fails, by error: what is said, and whether it was half a batch that was written.

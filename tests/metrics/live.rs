@@ -240,7 +240,7 @@ mod root {
     #[test]
     fn a_shard_that_hangs_is_told() {
         let Some(site) = Site::new() else { skip!("needs root") };
-        let running = site.start("--metrics 127.0.0.1");
+        let mut running = site.start("--metrics 127.0.0.1");
         assert_eq!(site.get("/healthz").0, 200);
         let tasks = std::fs::read_dir(format!("/proc/{}/task", running.pid())).expect("it runs");
         let mut tasks = tasks.map(|task| task.expect("a thread").path());
@@ -255,7 +255,12 @@ mod root {
         wait_until("it is told", || site.get("/healthz").0 == 503);
         assert_eq!(site.get("/healthz").1, "shard 1 did not poll within 5 s\n");
         assert_eq!(site.scrape().one("httplines_shards_stalled"), 1.0);
+        running.await_stderr(
+            "httplines: shard 1 did not poll for 5 s: it hangs, or has no CPU; frames are dropped \
+             once a ring is full",
+        );
         drop(stopped);
+        running.await_stderr("httplines: all shards poll again");
         wait_until("all is well", || site.get("/healthz") == (200, "ok\n".into()));
         assert_eq!(site.scrape().one("httplines_shards_stalled"), 0.0);
         site.stop(running);

@@ -115,6 +115,13 @@ impl FaultyDisk {
         during()
     }
 
+    /// Does something while nothing at all is answered, as if its server had gone.
+    pub fn hung<T>(&self, during: impl FnOnce() -> T) -> T {
+        // Each answer needs it.
+        let _state = self.lock();
+        during()
+    }
+
     fn end_stall(&self) {
         let mut state = self.lock();
         state.is_stalled = false;
