@@ -7,6 +7,8 @@ VERSION=$(sed -n '/^\[workspace.package\]/,/^\[/ s/^version = "\(.*\)"$/\1/p' "$
 EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct 2>/dev/null ||
     stat -c %Y "$ROOT/Cargo.toml")}
 umask 022
+# Lists are sorted in the same way everywhere.
+export LC_ALL=C
 
 # What others make, and both packages need. Fails with the names of those that are not there.
 require_files() {

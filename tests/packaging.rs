@@ -40,6 +40,22 @@ fn the_service_has_three_capabilities() {
     }
 }
 
+/// What systemd puts in place of `%I` is the administrator's text: the shell must not read it.
+#[test]
+fn the_name_of_the_instance_is_not_read_by_a_shell() {
+    for unit in [SERVICE, TEMPLATE] {
+        for line in settings(unit).iter().filter(|line| line.contains("sh -c")) {
+            let read = line.split_once("sh -c ").expect("a command").1;
+            let quote = &read[..1];
+            let text = read[1..].split_once(quote).expect("a quoted text").0;
+            assert!(!text.contains('%'), "{line}");
+        }
+    }
+    let check = settings(TEMPLATE);
+    let check = check.iter().find(|line| line.starts_with("ExecStartPre=")).expect("a check");
+    assert!(check.ends_with("' sh %I"), "{check}");
+}
+
 /// `check-config` looks at the same settings as the start.
 #[test]
 fn the_settings_that_are_checked_are_those_of_the_start() {
@@ -49,7 +65,8 @@ fn the_settings_that_are_checked_are_those_of_the_start() {
             let line = settings.iter().find(|line| line.starts_with(name));
             let line = line.unwrap_or_else(|| panic!("there is no {name}"));
             let behind = line.split_once(".toml").expect("a configuration").1;
-            behind.trim_end_matches(" >/dev/null\"").trim().to_string()
+            let behind = behind.split_once(" >/dev/null").map_or(behind, |(options, _)| options);
+            behind.replace("$$1", "%I").replace('"', "").trim().to_string()
         };
         let (checked, started) = (options("ExecStartPre=-"), options("ExecStart="));
         assert_eq!(started.is_empty(), unit == SERVICE, "{started}");

@@ -2,6 +2,7 @@
 kernel: its dependencies, its units, the service that captures, rotates and is sealed, an upgrade,
 its removal and its purge."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -160,6 +161,10 @@ def check_template(system):
     begins again when it is back."""
     system.run("systemctl", "enable", "--now", TEMPLATE)
     service.await_active(system, TEMPLATE)
+    # It may fail, but does not: the name reaches check-config.
+    checked = service.property_of(system, TEMPLATE, "ExecStartPre")
+    if "code=exited ; status=0 " not in checked:
+        lab.fail(f"{system.name}: the check before {TEMPLATE}: {checked}")
     service.check_sealed(system, TEMPLATE)
     service.check_capture(system.wire, "template", system.path(f"{service.LOGS}/wire1"))
 
@@ -193,11 +198,19 @@ def check_removal(system):
     foreign = ["http-all.jsonl", "http2.stats", "notes.txt"]
     for name in foreign:
         (logs / name).write_text("not of httplines\n")
+    # Somebody has put lines aside, with the owner that they had; and a folder that is empty yet.
+    aside = logs / "incident-42/http-20260101T000000.000000Z.jsonl"
+    aside.parent.mkdir()
+    aside.write_text("")
+    owner = logs.stat()
+    os.chown(aside, owner.st_uid, owner.st_gid)
+    (logs / "later").mkdir()
+    foreign = sorted([*foreign, "incident-42", "later"])
     system.run("dpkg", "--purge", "httplines")
     rest = system.run("find", "/etc", "/usr", "/var", "-xdev", "-iname", "*httplines*",
                       "-not", "-path", "/var/log/journal/*").split()
     left = sorted(path.name for path in logs.iterdir())
-    if rest != [service.LOGS] or left != foreign:
+    if rest != [service.LOGS] or left != foreign or not aside.exists():
         lab.fail(f"{system.name}: these are left: {rest}, {list(logs.iterdir())}")
     # Files elsewhere may be its own.
     system.run("id", "httplines")
