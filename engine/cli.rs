@@ -65,7 +65,7 @@ use values::{
 pub struct Args {
     /// A command, in place of a run.
     #[command(subcommand)]
-    pub command: Option<commands::Command>,
+    pub command: Option<command_line::Command>,
 
     /// Capture on these interfaces (see -D), or on `any`
     ///

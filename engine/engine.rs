@@ -185,11 +185,11 @@ impl Engine {
     pub fn run(self, notify: &mut dyn FnMut(Notice<'_>)) -> Result<Ending, EngineError> {
         let Engine { config, names, input, settled, is_terminal, senders, events, sender, .. } =
             self;
-        let directory = settled.directory();
-        let directory =
-            directory.or_else(|| self.listener.as_ref().and_then(|listener| listener.directory()));
-        let directory = directory.filter(|_| matches!(input, OpenInput::Live { .. }));
-        let directory = directory.map(|it| DirectoryWatch::start(it.try_clone()?)).transpose();
+        // A run that reads files asks nothing of it.
+        let is_live = matches!(input, OpenInput::Live { .. });
+        let watched = settled.directory().or(self.listener.as_ref().and_then(Listener::directory));
+        let watched = watched.filter(|_| is_live);
+        let directory = watched.map(|it| DirectoryWatch::start(it.try_clone()?)).transpose();
         let directory = directory.map_err(EngineError::Thread)?;
         let state = directory.as_ref().map(|watch| watch.state().clone());
         let listener = self.listener.as_ref().map(Listener::descriptor);

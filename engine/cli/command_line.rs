@@ -1,7 +1,30 @@
-//! The arguments of this process.
+//! The arguments of this process: the options of a run, or a command.
 
+use super::check_config::{self, CheckConfigArgs};
 use super::config_file::{self, Refusal};
+use super::doctor::{self, DoctorArgs};
 use super::{Args, commands};
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What is done in place of a run.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(hide = true)]
+    Doctor(DoctorArgs),
+    #[command(hide = true)]
+    CheckConfig(CheckConfigArgs),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Doctor(args) => doctor::run(args),
+            Command::CheckConfig(args) => check_config::run(args),
+        }
+    }
+}
 
 impl Args {
     /// The arguments of this process, and of the file that --config names.

@@ -1,30 +1,9 @@
-//! Commands: words that stand first, and do something else than a run.
+//! The names of commands, words that stand first and do something else than a run, and what is said
+//! about them.
 
-use super::check_config::{self, CheckConfigArgs};
-use super::doctor::DoctorArgs;
-use clap::{CommandFactory, Subcommand};
+use clap::CommandFactory;
 use httplines::config::ANY_INTERFACE;
 use httplines::sys::interface::index_of;
-use std::process::ExitCode;
-
-/// What is done in place of a run.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    #[command(hide = true)]
-    Doctor(DoctorArgs),
-    #[command(hide = true)]
-    CheckConfig(CheckConfigArgs),
-}
-
-impl Command {
-    /// Does it.
-    pub fn run(&self) -> anyhow::Result<ExitCode> {
-        match self {
-            Command::Doctor(args) => super::doctor::run(args),
-            Command::CheckConfig(args) => check_config::run(args),
-        }
-    }
-}
 
 /// The program's own options.
 pub fn program() -> clap::Command {

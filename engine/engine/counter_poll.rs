@@ -5,10 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a shard may take to publish its counters. An idle one wakes after a tenth of a second.
-pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(300);
+const ANSWER_WAIT: Duration = Duration::from_millis(300);
 
 /// How often the engine looks whether they have.
 pub(super) const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Whether all shards, which were asked at `asked`, have answered at `now`, or had time to.
+pub(super) fn have_answered(asked: Instant, now: Instant, shards: &[Arc<ShardStatus>]) -> bool {
+    now >= asked + ANSWER_WAIT || !shards.iter().any(|shard| shard.is_open())
+}
 
 /// When the shards are asked, and whether they have answered.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ impl CounterPoll {
             }
             return false;
         };
-        let is_ready = now >= asked + ANSWER_WAIT || !shards.iter().any(|shard| shard.is_open());
+        let is_ready = have_answered(asked, now, shards);
         if is_ready {
             self.asked = None;
         }

@@ -1,7 +1,7 @@
 //! [`Scrapes`]: the engine's side of the metrics. It asks the shards for their counters when
 //! somebody scrapes, and waits for nobody.
 
-use super::counter_poll::{ANSWER_INTERVAL, ANSWER_WAIT};
+use super::counter_poll::{ANSWER_INTERVAL, have_answered};
 use super::metrics::MetricsThread;
 use super::sandbox::Layers;
 use super::snapshot::Snapshot;
@@ -70,8 +70,7 @@ impl Scrapes {
         shards: &[Arc<ShardStatus>],
     ) -> Option<SyncSender<Snapshot>> {
         let (_, asked) = self.asked.as_ref()?;
-        let is_open = |shard: &Arc<ShardStatus>| shard.is_open();
-        let is_due = now >= *asked + ANSWER_WAIT || !shards.iter().any(is_open);
+        let is_due = have_answered(*asked, now, shards);
         self.asked.take_if(|_| is_due).map(|(reply, _)| reply)
     }
 
