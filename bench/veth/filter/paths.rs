@@ -106,6 +106,23 @@ fn body_ack() -> Path {
     Path { before, ..path("body: ACK", Reason::BodyAck, ack(begin + 2920)) }
 }
 
+/// Frames of a connection that both ends began with a TLS record, far behind its beginning.
+fn settled_tls() -> Vec<Path> {
+    let of = |way, numbers, flags, payload| numbered(way, 1023, numbers, flags, payload);
+    let (hello_end, far) = (SEQ + 1 + TLS.len() as u32, SEQ + (1 << 20));
+    let before = vec![
+        of(ToServer, [SEQ, 0], SYN, b""),
+        of(ToClient, [SEQ, SEQ + 1], SYN | ACK, b""),
+        of(ToServer, [SEQ + 1, SEQ + 1], ACK, TLS),
+        of(ToClient, [SEQ + 1, hello_end], ACK, TLS),
+    ];
+    let tls = |name, frame| Path { before: before.clone(), ..path(name, Reason::Tls, frame) };
+    vec![
+        tls("TLS: data", of(ToClient, [far, far], ACK, &[0; 1000])),
+        tls("TLS: ACK", of(ToServer, [far, far], ACK, b"")),
+    ]
+}
+
 /// Requests and responses on connections whose handshake the filter has seen: it reads their heads
 /// itself.
 fn read() -> Vec<Path> {
@@ -233,5 +250,5 @@ fn others() -> Vec<Path> {
 
 /// All paths, rejections first.
 pub fn all() -> Vec<Path> {
-    [rejects(), sessions(), others(), read()].concat()
+    [rejects(), settled_tls(), sessions(), others(), read()].concat()
 }
