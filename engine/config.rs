@@ -177,6 +177,8 @@ pub struct CaptureConfig {
     pub direction: PacketDirection,
     /// Whether the filter looks for HTTP.
     pub filter: FilterMode,
+    /// Whether the filter passes what records of TLS need.
+    pub wants_tls: bool,
     /// How frames are spread over the shards.
     pub fanout: FanoutMode,
     /// Bodies with at least this many bytes to come stay in the kernel; only packet headers are
@@ -341,6 +343,7 @@ impl Default for CaptureConfig {
             opening_count_max: 1 << 16,
             direction: PacketDirection::InOut,
             filter: FilterMode::Http,
+            wants_tls: false,
             fanout: FanoutMode::Flow,
             elide_bytes_min: Some(8 << 10),
             is_shedding: false,
