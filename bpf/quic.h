@@ -61,7 +61,8 @@ static __always_inline enum reason judge_datagram(const struct segment *segment,
 	if (cursor_peek(at, reach, head, UDP_HEADER_BYTES))
 		return REASON_NOT_TCP;
 	offset = reach == WHOLE ? OFFSET_UNKNOWN : cursor_from_data(at, (const __u32 *)head);
-	if (offset == OFFSET_UNKNOWN || bpf_skb_load_bytes(at->skb, offset, head, sizeof(head)))
+	if (offset == OFFSET_UNKNOWN ||
+	    bpf_skb_load_bytes(at->skb, offset + UDP_HEADER_BYTES, &head[2], sizeof(head) / 2))
 		head[2] = head[3] = 0;
 	return reason_of_datagram(head);
 }

@@ -34,6 +34,8 @@ mod filter;
 mod filter_exact;
 mod filter_heads;
 mod filter_hints;
+mod filter_quic;
+mod filter_tls;
 mod filter_trust;
 mod filter_tunnels;
 mod floods;
