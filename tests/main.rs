@@ -56,6 +56,7 @@ mod interfaces;
 mod joined_late;
 mod json;
 mod live;
+mod live_tls;
 mod masks;
 mod metrics;
 mod networks;
