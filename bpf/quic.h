@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Which UDP datagrams are QUIC: engine/decode/quic.rs has the same rule, and a test compares them. */
+/* Which UDP datagrams are QUIC. engine/decode/quic.rs has the same rule; a test compares them. */
 #ifndef HTTPLINES_QUIC_H
 #define HTTPLINES_QUIC_H
 

@@ -3,8 +3,8 @@
  * TLS: how the filter finds it, and what passes of it if the user wants records of TLS.
  *
  * What passes is decided by sequence numbers alone, so it is the same in every run. It is the
- * beginning of both directions, in which the hellos are; FIN and RST, whose numbers show how much was
- * sent; and of the rest the headers of one segment per GiB, because sequence numbers wrap.
+ * beginning of both directions, in which the hellos are; FIN and RST, whose numbers show how much
+ * was sent; and of the rest the headers of one segment per GiB, because sequence numbers wrap.
  */
 #ifndef HTTPLINES_TLS_H
 #define HTTPLINES_TLS_H

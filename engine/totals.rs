@@ -140,6 +140,8 @@ impl Totals {
         let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
         let no_tcp = decode.not_tcp + decode.not_ip;
         let no_tcp = no_tcp + kernel(Reason::NotTcp) + kernel(Reason::NotIp);
+        let quic = decode.quic_initial + decode.quic;
+        let quic = quic + kernel(Reason::QuicInitial) + kernel(Reason::Quic);
         let (mut seen, mut advice) = (Vec::new(), None);
         for kind in Kind::ALL.iter().filter(|kind| kind.unread().is_some()) {
             let of_kernel = if *kind == Kind::Tls { kernel(Reason::Tls) } else { 0 };
@@ -156,6 +158,7 @@ impl Totals {
             (flows.other, "connection of another kind", "connections of other kinds"),
             (kernel(Reason::Other), "frame of another protocol", "frames of other protocols"),
             (flows.empty, "connection without data", "connections without data"),
+            (quic, "frame of QUIC", "frames of QUIC"),
             (no_tcp, "frame that is not TCP", "frames that are not TCP"),
             (
                 decode.unsupported_link,

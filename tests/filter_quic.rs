@@ -1,5 +1,5 @@
-//! Which datagrams are QUIC: the kernel filter, through BPF_PROG_TEST_RUN, and user space's decoding
-//! agree on every datagram, and both count Initials of the versions that are known.
+//! Which datagrams are QUIC: the kernel filter, through BPF_PROG_TEST_RUN, and the decoder in user
+//! space agree on every datagram, and both count Initials of the versions that are known.
 
 use httplines::capture::{Frame, LinkType};
 use httplines::config::DecodeConfig;
@@ -162,7 +162,10 @@ mod root {
                 assert_eq!(reason_of(&filter, frame), kernels(expected), "{what}, {index}");
             }
         }
-        proptest!(ProptestConfig::with_cases(1000), |((ports, payload) in datagrams(), way in 0..9usize)| {
+        proptest!(ProptestConfig::with_cases(1000), |(
+            (ports, payload) in datagrams(),
+            way in 0..9usize,
+        )| {
             let frame = &frames(ports, &payload)[way];
             prop_assert_eq!(reason_of(&filter, frame), kernels(decoded(frame)));
         });
