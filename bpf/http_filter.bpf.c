@@ -453,9 +453,9 @@ read:
 static __always_inline int count_verdict(enum reason reason, __u32 pass_bytes)
 {
 	add(reason, 1);
-	if (reason == REASON_ELIDED || reason == REASON_TLS_WANTED)
-		return pass_bytes;
-	return reason >= REASON_PASS_FIRST ? WHOLE_FRAME : 0;
+	if (reason < REASON_PASS_FIRST)
+		return 0;
+	return reason == REASON_ELIDED || reason == REASON_TLS_WANTED ? pass_bytes : WHOLE_FRAME;
 }
 
 int filter_plain(struct __sk_buff *skb);
