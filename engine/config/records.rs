@@ -7,11 +7,13 @@ pub struct RecordKinds {
     pub http: bool,
     /// Talks of WebSocket.
     pub websocket: bool,
+    /// Connections of TLS.
+    pub tls: bool,
 }
 
 impl Default for RecordKinds {
     /// Exchanges only.
     fn default() -> RecordKinds {
-        RecordKinds { http: true, websocket: false }
+        RecordKinds { http: true, websocket: false, tls: false }
     }
 }

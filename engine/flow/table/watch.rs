@@ -2,8 +2,9 @@
 //! ended are given up, and what has been under way for long is told.
 
 use super::{Due, Flow, FlowIndex, FlowTable, NEVER, late_ns, timeout_ns};
-use crate::flow::FlowEvents;
 use crate::flow::connection::ReassemblyContext;
+use crate::flow::{Chunk, FlowEvents, Handshake};
+use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
 
 impl<S> Flow<S> {
@@ -22,6 +23,20 @@ impl<S> Flow<S> {
 }
 
 impl<S: Default> FlowTable<S> {
+    /// From now on only the end and the length of this flow are wanted.
+    #[cold]
+    pub fn begin_count(
+        &mut self,
+        index: FlowIndex,
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
+    ) {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
+        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        flow.connection.begin_count(&mut self.context.pool, &mut |direction, chunk| {
+            visit(key, handshake, state, direction, chunk);
+        });
+    }
+
     /// A segment did not take the fast path. If the endpoint refuses it, the flow was `last_seen`
     /// before. Returns whether the connection is closed now.
     #[inline(never)]
