@@ -57,6 +57,8 @@ pub struct Connection {
     is_on_fast_path: bool,
     /// Only its end and its length are wanted; see `counted.rs`.
     is_counted: bool,
+    /// The directions that have left their first bytes, while it is counted.
+    is_long: [bool; 2],
     /// The last segment was passed over: a filter need not have let it through.
     is_passed_over: bool,
 }

@@ -4,7 +4,8 @@
 //! to count the times that sequence numbers wrap around. Nothing waits, and no hole is searched for.
 //!
 //! The windows are not known behind the first bytes, so an end is believed by less: two FINs if one
-//! acknowledges the other, a reset if its numbers are ahead of what has passed.
+//! acknowledges the other, a reset if its numbers are ahead of what has passed; and, of a direction
+//! that is still among its first bytes, if its numbers are near.
 
 use super::{Connection, Fate, ReassemblyContext, direction_of};
 use crate::decode::{Segment, SeqNumber};
@@ -22,8 +23,11 @@ const STRIDE_BYTES: i32 = 1 << 28;
 /// A FIN that does not acknowledge the other one is behind it by no more than was in flight.
 const IN_FLIGHT_BYTES_MAX: i32 = 1 << 20;
 
-/// A reset may be behind what has passed by no more than was in flight.
-const RESET_BEHIND_BYTES_MAX: i32 = 1 << 20;
+/// An acknowledgment, or a reset, may be behind what has passed by no more than was in flight.
+const BEHIND_BYTES_MAX: i32 = 1 << 20;
+
+/// The first bytes of a direction, and a segment of the largest size that begins in them.
+const FIRST_BYTES_MAX: i32 = COUNTED_BYTES as i32 + (1 << 16);
 
 impl Connection {
     /// From now on only its end and its length are wanted. What waits has passed.
@@ -37,6 +41,7 @@ impl Connection {
         }
         (self.is_counted, self.is_on_fast_path) = (true, false);
         for own in 0..2 {
+            self.is_long[own] = !self.is_short(own, self.streams[own].next);
             let Some(end) = self.buffer(own).and_then(|buffer| buffer.last()?.end().into()) else {
                 continue;
             };
@@ -77,26 +82,37 @@ impl Connection {
         if self.streams[own].has(Fact::Finished) || segment.ack.is_none() {
             return;
         }
-        let end = segment.payload_end();
+        let (end, ack) = (segment.payload_end(), segment.ack);
         let ahead_bytes = end.distance(self.streams[own].next);
         if segment.flags.is_fin() {
-            if ahead_bytes >= 0 && !self.has_wrong_checksum(segment) {
+            let may_be = ahead_bytes >= 0 && self.may_be_number(own, end);
+            let may_be = may_be && ack.is_none_or(|ack| self.may_be_number(1 - own, ack));
+            if may_be && !self.has_wrong_checksum(segment) {
                 self.count_fin(segment, visit);
             }
             return;
         }
-        let begin = self.streams[own].isn.get().map(|isn| isn.plus(1));
-        let is_first = begin.is_some_and(|begin| {
-            (0..COUNTED_BYTES as i32).contains(&segment.payload_seq().distance(begin))
-        });
-        let is_taken = match is_first {
-            true => (1..=COUNTED_BYTES as i32 * 8).contains(&ahead_bytes),
-            false => ahead_bytes >= STRIDE_BYTES,
-        };
-        if is_taken && segment.payload_wire_bytes > 0 {
+        let is_first = self.is_short(own, segment.payload_seq())
+            && (1..=FIRST_BYTES_MAX).contains(&ahead_bytes);
+        let is_far = self.is_long[own] && ahead_bytes >= STRIDE_BYTES;
+        if segment.payload_wire_bytes > 0 && (is_first || is_far) {
             self.is_passed_over = false;
             self.pass_over_until(own, end, visit);
         }
+    }
+
+    /// Whether `number` is among the first bytes of a direction.
+    fn is_short(&self, own: usize, number: SeqNumber) -> bool {
+        let begin = self.streams[own].isn.get().map(|isn| isn.plus(1));
+        begin.is_some_and(|begin| (0..COUNTED_BYTES as i32).contains(&number.distance(begin)))
+    }
+
+    /// Whether a direction may have come to `number`. Of one that is short, all is let through, so
+    /// that its numbers are known.
+    fn may_be_number(&self, own: usize, number: SeqNumber) -> bool {
+        let ahead_bytes = number.distance(self.streams[own].next);
+        let most_bytes = if self.is_long[own] { i32::MAX } else { FIRST_BYTES_MAX };
+        (-BEHIND_BYTES_MAX..=most_bytes).contains(&ahead_bytes)
     }
 
     /// Takes a FIN. It counts once the other direction has one that agrees with it.
@@ -126,9 +142,8 @@ impl Connection {
     ) {
         let own = segment.direction.index();
         let ahead_bytes = segment.seq.distance(self.streams[own].next);
-        let peer = &self.streams[1 - own];
-        let is_ack = |ack: SeqNumber| ack.distance(peer.next) >= -RESET_BEHIND_BYTES_MAX;
-        let is_near = ahead_bytes >= -RESET_BEHIND_BYTES_MAX && segment.ack.is_none_or(is_ack);
+        let is_near = self.may_be_number(own, segment.seq)
+            && segment.ack.is_none_or(|ack| self.may_be_number(1 - own, ack));
         if !is_near || self.has_wrong_checksum(segment) {
             context.stats.resets_ignored += 1;
             return;
@@ -154,6 +169,7 @@ impl Connection {
         let stream = &mut self.streams[own];
         let at = std::mem::replace(&mut stream.next, end);
         stream.set(Fact::AtSyn, false);
+        self.is_long[own] |= !self.is_short(own, end);
         let len_bytes = u64::from(end.distance(at).max(0).unsigned_abs());
         if len_bytes > 0 {
             visit(direction_of(own), Chunk::Gap { len_bytes, at });

@@ -392,10 +392,9 @@ impl Session {
         self.held_bytes += bytes;
     }
 
-    /// The segment that closes a direction passed.
+    /// The segment that closes a direction passed. The latest one counts.
     pub fn closing(&mut self, direction: Direction, at: TimestampNs) {
-        let closed_at = &mut self.sides[direction.index()].closed_at;
-        *closed_at = Some(closed_at.map_or(at, |known| known.max(at)));
+        self.sides[direction.index()].closed_at = Some(at);
     }
 
     /// The sender closed its direction.
