@@ -429,8 +429,7 @@ impl<S: Default> FlowTable<S> {
             return false;
         }
         let is_refused = self.context.stats.left_refused() > refused;
-        let is_refused = is_refused || flow.connection.has_passed_over();
-        self.look_after(index, is_refused.then_some(seen_before))
+        self.look_after(index, seen_before, is_refused)
     }
 
     /// Whether the receiver discards `segment`, which decides about its connection, because of its

@@ -1,7 +1,7 @@
 //! Connections of which only the end and the length are wanted. What the kernel filter lets through
 //! of them is all that is looked at, so that the same is known with it and without it: the first
-//! [`COUNTED_BYTES`] of each direction, what closes a direction, and now and then a segment by which
-//! to count the times that sequence numbers wrap around. Nothing waits, and no hole is searched for.
+//! [`COUNTED_BYTES`] of each direction, what closes a direction, and a segment now and then, to
+//! count how often sequence numbers wrap around. Nothing waits, and no hole is searched for.
 //!
 //! The windows are not known behind the first bytes, so an end is believed by less: two FINs if one
 //! acknowledges the other, a reset if its numbers are ahead of what has passed; and, of a direction

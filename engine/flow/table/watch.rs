@@ -37,12 +37,18 @@ impl<S: Default> FlowTable<S> {
         });
     }
 
-    /// A segment did not take the fast path. If the endpoint refuses it, the flow was `last_seen`
-    /// before. Returns whether the connection is closed now.
+    /// A segment did not take the fast path. The flow was `last_seen` before, which counts if the
+    /// endpoint refuses the segment, or if it was passed over. Returns whether the connection is
+    /// closed now.
     #[inline(never)]
-    pub(super) fn look_after(&mut self, index: FlowIndex, last_seen: Option<TimestampNs>) -> bool {
+    pub(super) fn look_after(
+        &mut self,
+        index: FlowIndex,
+        last_seen: TimestampNs,
+        is_refused: bool,
+    ) -> bool {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
-        if let Some(last_seen) = last_seen {
+        if is_refused || flow.connection.has_passed_over() {
             // The segment does not keep the flow from being idle.
             flow.last_seen = last_seen;
         }

@@ -1,5 +1,5 @@
-//! What a certificate says (RFC 5280 section 4.1): a walk through its DER to the few fields that are
-//! told. Nothing is verified.
+//! What a certificate says (RFC 5280 section 4.1): a walk through its DER to the few fields that
+//! are told. Nothing is verified.
 
 use crate::record::TlsCertificate;
 use sha2::{Digest, Sha256};

@@ -2,7 +2,7 @@
 //! is defined by <https://github.com/salesforce/ja3> and <https://github.com/FoxIO-LLC/ja4>. (The
 //! others of the JA4 family are not free.)
 
-use super::hello::{
+use super::parts::{
     ALPN, EC_POINT_FORMATS, Parts, SERVER_NAME, SIGNATURE_ALGORITHMS, SUPPORTED_GROUPS, is_grease,
 };
 use super::reader::{Reader, numbers};

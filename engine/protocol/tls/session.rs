@@ -2,7 +2,8 @@
 //! only how many bytes pass and how it ends.
 
 use super::certificate;
-use super::hello::{self, ClientHello, ServerHello, is_tls13};
+use super::hello::{self, ClientHello, ServerHello};
+use super::parts::is_tls13;
 use super::records::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece};
 use super::side::{Message, READ_BYTES_MAX, Side};
 use crate::decode::{SeqNumber, TunnelPath};

@@ -1,5 +1,5 @@
-//! How a connection comes to be another protocol's: by its first bytes, by what both sides have said
-//! before, or by an answer.
+//! How a connection comes to be another protocol's: by its first bytes, by what both sides have
+//! said before, or by an answer.
 
 use super::{Http1Connection, PREFACE_LINE, Spoken};
 use crate::decode::{SeqNumber, looks_like_frames};
