@@ -103,7 +103,7 @@ CREATE TABLE IF NOT EXISTS http (
     alpn_len UInt64,
     tls_version LowCardinality(String),
     cipher LowCardinality(String),
-    group LowCardinality(String),
+    "group" LowCardinality(String),
     ja3 LowCardinality(String),
     ja3s LowCardinality(String),
     ja4 LowCardinality(String),

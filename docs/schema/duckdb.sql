@@ -100,7 +100,7 @@ CREATE TABLE IF NOT EXISTS http (
     alpn_len UBIGINT,
     tls_version VARCHAR,
     cipher VARCHAR,
-    group VARCHAR,
+    "group" VARCHAR,
     ja3 VARCHAR,
     ja3s VARCHAR,
     ja4 VARCHAR,
