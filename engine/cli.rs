@@ -579,7 +579,6 @@ impl Args {
         emit.masked_headers = self.masked_headers.clone();
         emit.is_query_redacted = self.redact_query;
         emit.records = self.selection.records();
-        emit.is_tls_early = self.selection.is_tls_early();
         emit.selection = self.selection.selection();
         self.identity.configure(emit);
     }

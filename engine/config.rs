@@ -298,8 +298,6 @@ pub struct EmitConfig {
     pub community_id_seed: Option<u16>,
     /// Which kinds of records get a line.
     pub records: RecordKinds,
-    /// A connection of TLS gets its line when its handshake has ended, instead of at its end.
-    pub is_tls_early: bool,
     /// Which exchanges, and the talks that they open, get a line.
     pub selection: Selection,
     /// How often a line is added to the file of statistics beside the output, if the capture is
@@ -414,7 +412,6 @@ impl Default for EmitConfig {
             sensor: None,
             community_id_seed: None,
             records: RecordKinds::default(),
-            is_tls_early: false,
             selection: Selection::default(),
             stats_interval_ms: 10_000,
         }

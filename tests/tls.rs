@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 
 const START_NS: u64 = 1_795_442_400_000_000_000;
-const ONLY: RecordKinds = RecordKinds { http: false, websocket: false, tls: true };
+const ONLY: RecordKinds =
+    RecordKinds { http: false, websocket: false, tls: true, is_tls_early: false };
 
 /// A record in which every field is present, and every text is `value`.
 pub fn check(config: &EmitConfig, flow: &FlowIdentity<'_>, value: &[u8]) -> Value {

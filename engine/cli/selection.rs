@@ -72,6 +72,7 @@ impl SelectionArgs {
             http: self.names(RecordsArg::Http),
             websocket: self.names(RecordsArg::Websocket),
             tls: self.names(RecordsArg::Tls),
+            is_tls_early: self.tls_early,
         }
     }
 
@@ -83,11 +84,6 @@ impl SelectionArgs {
     /// Whether --tls-early is given without records of TLS.
     pub fn is_early_alone(&self) -> bool {
         self.tls_early && !self.names(RecordsArg::Tls)
-    }
-
-    /// Whether connections of TLS are told when their handshake has ended.
-    pub fn is_tls_early(&self) -> bool {
-        self.tls_early
     }
 
     /// The conditions.

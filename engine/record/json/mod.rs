@@ -97,7 +97,7 @@ impl JsonFormat {
             masks,
             is_websocket_told: config.records.websocket,
             is_tls_told: config.records.tls,
-            is_tls_early: config.is_tls_early,
+            is_tls_early: config.records.is_tls_early,
             times: Rfc3339::default(),
             identities: Identities::new(config.community_id_seed),
             names,
