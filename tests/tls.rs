@@ -219,6 +219,48 @@ fn a_fin_that_agrees_with_nothing_ends_nothing() {
     assert_eq!(without(records_of(&frames), &["duration_ns"]), without(expected, &["duration_ns"]));
 }
 
+/// The end of the first connection is not seen. A SYN alone does not end it.
+#[test]
+fn ports_that_are_used_again_are_another_connection() {
+    let mut frames = conversation(50_000).frames(START_NS, 1_000_000);
+    let mut next = Conversation::new("10.0.0.1:4000", "10.0.0.2:443").isn(1 << 20, 1 << 21);
+    next.handshake();
+    frames.extend(next.frames(START_NS + 1_000_000_000, 1_000_000));
+    assert_eq!(records_of(&frames)[0]["end_reason"], "exit");
+    next.client(&client_hello("next.example.org", 300)).server(&server_hello(2000));
+    next.client(&finished()).finish();
+    let again = next.frames(START_NS + 1_000_000_000, 1_000_000);
+    frames.truncate(frames.len() - 3);
+    frames.extend(again);
+    let records = records_of(&frames);
+    let told = |at: usize| [&records[at]["sni"], &records[at]["end_reason"]];
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert_eq!(told(0), [&json!("www.example.org"), &json!("reused")]);
+    assert_eq!(told(1), [&json!("next.example.org"), &json!("fin")]);
+    assert!(records.iter().all(|record| record["outcome"] == "complete"));
+}
+
+/// What passes behind the handshake keeps a connection no longer than an idle one, with the filter
+/// and without it.
+#[test]
+fn a_connection_at_rest_is_told_after_an_hour() {
+    let mut frames = conversation(20_000).frames(START_NS, 1_000_000);
+    let ends: [SocketAddr; 2] =
+        ["10.0.0.1:4000", "10.0.0.2:443"].map(|end| end.parse().expect("address:port"));
+    for minute in 1..=70_u64 {
+        let packet = Packet::tcp(ends[1], ends[0]).seq(30_000 + minute as u32).ack(2000).flags(ACK);
+        let at_ns = START_NS + minute * 60_000_000_000;
+        frames.push(WrittenFrame::new(at_ns, &packet.payload(&[1; 50]).ethernet()));
+    }
+    let end = frames.pop().expect("the last one");
+    let other = Conversation::new("10.0.0.3:4000", "10.0.0.2:80").handshake().frames(end.ns, 1);
+    for mut frames in [frames.clone(), filtered(&frames, [1000, 2000])] {
+        frames.extend(other.clone());
+        let records = records_of(&frames);
+        assert_eq!((records.len(), &records[0]["end_reason"]), (1, &json!("idle")));
+    }
+}
+
 #[test]
 fn hellos_behind_other_protocols() {
     let starts: [(&str, &[(bool, &str)]); 5] = [

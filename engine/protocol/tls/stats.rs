@@ -78,7 +78,7 @@ impl Stats for TlsStats {
     }
 
     fn rows(&self) -> Vec<Row> {
-        let outcomes = vec![
+        let parts = vec![
             ("reported", self.connections),
             ("complete", self.connections_complete),
             ("failed", self.connections_failed),
@@ -86,18 +86,16 @@ impl Stats for TlsStats {
             ("unclear", self.connections_unclear),
             ("with a gap", self.connections_with_gap),
             ("resumed", self.connections_resumed),
+            ("TLS 1.3", self.version_13),
+            ("TLS 1.2", self.version_12),
+            ("TLS 1.1", self.version_11),
+            ("TLS 1.0", self.version_10),
+            ("of another version", self.version_other),
+            ("of none that was seen", self.version_none),
             ("withdrawn", self.connections_withdrawn),
             ("without an answer", self.connections_left_out),
             ("shed", self.connections_shed),
         ];
-        let versions = vec![
-            ("1.3", self.version_13),
-            ("1.2", self.version_12),
-            ("1.1", self.version_11),
-            ("1.0", self.version_10),
-            ("other", self.version_other),
-            ("none seen", self.version_none),
-        ];
-        vec![("tls", outcomes), ("tls versions", versions)]
+        vec![("tls", parts)]
     }
 }

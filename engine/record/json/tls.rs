@@ -2,13 +2,13 @@
 
 use super::budget::*;
 use super::{JsonFormat, SlowPath, encapsulations, number, text_slow_path};
+use crate::record::digits::append_hexadecimal;
 use crate::record::line_buffer::{LineBuffer, blank_line};
 use crate::record::tls::{alert_name, cipher_name, group_name, version_name};
 use crate::record::{
     CIPHER_NAME_BYTES_MAX, FlowIdentity, JA4_BYTES, NAME_BYTES_MAX as TLS_NAME_BYTES_MAX,
     TlsCertificate, TlsConnection,
 };
-use std::fmt::Write;
 
 const TYPE: &[u8] = b"{\"type\":\"tls\",";
 const KEY_ALPN_OFFERED: &[u8] = b",\"alpn_offered\":[";
@@ -137,8 +137,8 @@ impl JsonFormat {
                 match name(code) {
                     Some(name) => buffer.put(name.as_bytes()),
                     None => buffer.put(self.slow.piece(|out| {
-                        // Writing to memory does not fail.
-                        let _ = write!(super::Ascii(out), "0x{code:04x}");
+                        out.extend_from_slice(b"0x");
+                        append_hexadecimal(&code.to_be_bytes(), out);
                     })),
                 }
                 buffer.put(b"\"");
@@ -188,12 +188,7 @@ impl JsonFormat {
 
     fn tls_digest(&mut self, key: &[u8], digest: &[u8], buffer: &mut LineBuffer<'_>) {
         buffer.put(key);
-        buffer.put(self.slow.piece(|out| {
-            for byte in digest {
-                // Writing to memory does not fail.
-                let _ = write!(super::Ascii(out), "{byte:02x}");
-            }
-        }));
+        buffer.put(self.slow.piece(|out| append_hexadecimal(digest, out)));
         buffer.put(b"\"");
     }
 
