@@ -253,6 +253,10 @@ counters! {
         lines_websocket,
         /// Talks without a line, because `--only` or `--except` withholds them, as their exchange.
         websockets_withheld,
+        /// Lines of connections of TLS, which are among `lines`.
+        lines_tls,
+        /// Connections of TLS without a line, because `--only` or `--except` withholds them.
+        tls_withheld,
         /// Of the lines, those of exchanges that are under way (`--active-timeout`). These are no
         /// exchanges: the line of the whole exchange comes when it is over.
         records_partial,

@@ -63,7 +63,7 @@ impl Totals {
         // Only then is it certain that each line is that of an exchange or a talk.
         let not_told = emit.exchanges_withheld + emit.exchanges_unnamed;
         if not_told > 0 {
-            let others = emit.lines_websocket + emit.records_partial;
+            let others = emit.lines_websocket + emit.lines_tls + emit.records_partial;
             let told = emit.lines - others + not_told + emit.exchanges_beyond_count;
             let names = "lines made of exchanges + withheld + beyond -c";
             law("exchanges", self.exchanges(), names, told);
@@ -309,6 +309,8 @@ impl Totals {
             ("exchanges that --records does not name", emit.exchanges_unnamed),
             ("lines of WebSocket", emit.lines_websocket),
             ("talks of WebSocket withheld", emit.websockets_withheld),
+            ("lines of TLS", emit.lines_tls),
+            ("connections of TLS withheld", emit.tls_withheld),
             ("partial records", emit.records_partial),
         ]);
         for other in others {

@@ -77,6 +77,7 @@ mod starts;
 mod statistics;
 mod strangers;
 mod streams;
+mod tls;
 mod trailers;
 mod tunnels;
 mod verifier;

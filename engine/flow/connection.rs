@@ -26,12 +26,14 @@ use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 
 mod bound;
+mod counted;
 mod fast_path;
 mod joining;
 mod old;
 mod reorder;
 mod trust;
 
+pub(crate) use counted::COUNTED_BYTES;
 pub(crate) use trust::ONE_SIDED_BYTES_MIN;
 pub(super) use trust::Ownership;
 
@@ -53,6 +55,12 @@ pub struct Connection {
     joined_by: Direction,
     /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
+    /// Only its end and its length are wanted; see `counted.rs`.
+    is_counted: bool,
+    /// The directions that have left their first bytes, while it is counted.
+    is_long: [bool; 2],
+    /// The last segment was passed over: a filter need not have let it through.
+    is_passed_over: bool,
 }
 
 /// Why a connection takes no more segments.
@@ -196,6 +204,9 @@ impl Connection {
             context.stats.bytes_late += if is_late { segment.payload.len() as u64 } else { 0 };
             return;
         }
+        if self.is_counted {
+            return self.count(segment, context, visit);
+        }
         self.settle(segment.timestamp.min(context.horizon), context, visit);
         if self.must_wait_to_join(segment) && self.hold_for_join(segment, context, visit) {
             return;
@@ -218,7 +229,10 @@ impl Connection {
         }
         if segment.flags.is_fin() {
             self.streams[own].start(segment.payload_seq());
-            self.streams[own].fin_at.set_if_none(segment.payload_end());
+            if self.streams[own].fin_at.is_none() {
+                self.streams[own].fin_at.set(Some(segment.payload_end()));
+                visit(segment.direction, Chunk::Closing(segment.timestamp));
+            }
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].update_acked(ack, segment.window);
@@ -464,6 +478,9 @@ impl Connection {
             // what came before, whatever begins behind it.
             return;
         }
+        if self.is_counted {
+            return self.end_count(visit);
+        }
         let now = TimestampNs(u64::MAX);
         self.begin_streams(context, visit);
         self.settle(now, context, visit);
@@ -492,6 +509,7 @@ impl Connection {
         self.flush(context, visit);
         self.drop_data_of_syn(context);
         self.fate = Some(Fate::Reset);
+        visit(segment.direction, Chunk::Closing(segment.timestamp));
         visit(segment.direction, Chunk::Reset);
     }
 

@@ -77,6 +77,13 @@ impl Connection {
                 false => Ownership::Own,
             };
         }
+        if self.is_counted && !segment.flags.is_syn() {
+            let is_of_rival =
+                self.handshake_rival().is_some_and(|rival| rival.is_continued_by(segment));
+            if !is_of_rival {
+                return Ownership::Own;
+            }
+        }
         let is_own = match segment.flags.is_syn() {
             true => self.is_own_syn(segment, handshake) && self.refusal(segment).is_none(),
             false => {

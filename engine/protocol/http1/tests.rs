@@ -30,7 +30,7 @@ impl EventSink for Reported {
                 self.lines.push(String::from_utf8_lossy(message.start_line()).into_owned());
             }
             Event::Exchange(record) => self.exchange(record.exchange),
-            Event::Partial(_) | Event::WebSocket(_) => {}
+            Event::Partial(_) | Event::WebSocket(_) | Event::Tls(_) => {}
         }
     }
 }
