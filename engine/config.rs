@@ -125,8 +125,8 @@ pub struct CaptureConfig {
     pub block_count: u32,
     /// After this time the kernel hands over a block that is not full.
     pub retire_timeout_ms: u32,
-    /// Frames are spread over more blocks, with free space between them, so that blocks fill sooner:
-    /// a ring holds fewer frames, and the shards wake more often.
+    /// Frames are spread over more blocks, with free space between them, so that blocks fill
+    /// sooner: a ring holds fewer frames, and the shards wake more often.
     pub is_low_latency: bool,
     /// HTTP sessions the filter can hold.
     pub session_count_max: u32,
