@@ -26,7 +26,7 @@ use notify::Notifier;
 pub use preflight::Preflight;
 use reporter::Reporter;
 use sandbox::Settled;
-pub use sandbox::{files_of, user_for};
+pub use sandbox::{confine, files_of, user_for};
 use scrapes::Scrapes;
 use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -151,7 +151,9 @@ impl Engine {
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
         let mut settled = sandbox::settle(&config, &input.opened_later())?;
         if matches!(input, OpenInput::File(_)) {
-            settled.seal(Work::Files, Descriptors { packet_sockets: u32::MAX, listener: None });
+            let is_counting = matches!(config.emit.output, Output::Counted(_));
+            let work = if is_counting { Work::Report } else { Work::Files };
+            settled.seal(work, Descriptors { packet_sockets: u32::MAX, listener: None });
         }
         let input = input.begin(&config, &names)?;
         let outputs = passed.map_or_else(open_outputs, Ok);

@@ -10,14 +10,20 @@ pub enum Work {
     Capture,
     /// It reads capture files.
     Files,
+    /// It counts what is in files of lines, or in capture files, and writes one page.
+    Report,
 }
 
 impl Work {
+    /// Each of them.
+    pub const ALL: [Work; 3] = [Work::Capture, Work::Files, Work::Report];
+
     /// The name in `tests/sealed/calls`.
     pub fn name(self) -> &'static str {
         match self {
             Work::Capture => "capture",
             Work::Files => "files",
+            Work::Report => "report",
         }
     }
 }
