@@ -5,7 +5,7 @@ use httplines::capture::pcap::decompress::{Compression, Decompressor};
 use httplines::observe::summary::Summary;
 use httplines::output::sidecar_path;
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@ use super::json::rows_by_count;
 use super::losses::Origin;
 use super::units::{self, NONE, bytes, count, few_digits, percent, span, time_or_none};
 use httplines::flow::End;
-use httplines::observe::summary::{Dimension, Histogram, Row, Summary};
+use httplines::observe::summary::{Dimension, Histogram, Row, Summary, TopK};
 use httplines::printable::is_unsafe;
 use httplines::protocol::classes::{GRPC_CODES, METHODS, STATUSES};
 use httplines::record::{Outcome, rfc3339};
@@ -16,8 +16,10 @@ const COLUMNS: usize = 80;
 const ROWS: usize = 10;
 /// Columns of the curve of the traffic.
 const CURVE_COLUMNS: usize = 60;
-/// Of rows with fewer records, percentiles say little.
-pub const SLOW_COUNT_MIN: u64 = 10;
+/// Of rows with fewer times, the 99th percentile says little: it is the greatest time, or nearly.
+pub fn slow_count_min(summary: &Summary) -> u64 {
+    if summary.totals.ttfb.count() < 10_000 { 10 } else { 100 }
+}
 
 /// All lines.
 pub fn render(report: &Report) -> String {
@@ -151,9 +153,13 @@ fn write_totals(summary: &Summary, out: &mut String) -> std::fmt::Result {
     if !ends.is_empty() {
         write_row(out, "ended by", &ends)?;
     }
-    write_row(out, "first byte", &quantiles(&totals.ttfb))?;
-    write_row(out, "whole", &quantiles(&totals.duration))?;
-    write_row(out, "connect", &quantiles(&totals.connect))?;
+    for (name, times) in
+        [("connect", &totals.connect), ("first byte", &totals.ttfb), ("whole", &totals.duration)]
+    {
+        if times.count() > 0 {
+            write_row(out, name, &quantiles(times))?;
+        }
+    }
     writeln!(out)
 }
 
@@ -193,15 +199,15 @@ fn write_heading(out: &mut String, title: &str, latency: &str) -> std::fmt::Resu
 }
 
 fn write_entry(out: &mut String, key: &str, row: &Row, all: u64) -> std::fmt::Result {
-    let certain = row.certain().max(1);
-    // An upper bound is marked.
-    let mark = if row.error > 0 { "\u{2264}" } else { "" };
+    let certain = row.certain();
+    // A lower bound is marked.
+    let mark = if row.error > 0 { "\u{2265}" } else { "" };
     writeln!(
         out,
         "{:<32}{:>10}{:>8}{:>7}{:>9}{:>14}",
         shown(key, 31),
-        format!("{mark}{}", fit(row.count)),
-        percent(row.count.min(all), all),
+        format!("{mark}{}", fit(certain)),
+        percent(certain, all),
         percent(row.errors, certain),
         time_or_none(row.latency.quantile_ns(0.5)),
         time_or_none(row.latency.quantile_ns(0.99)),
@@ -215,7 +221,7 @@ fn fit(number: u64) -> String {
 
 fn write_table(summary: &Summary, dimension: Dimension, out: &mut String) -> std::fmt::Result {
     let table = summary.table(dimension);
-    let rows = rows_by_count(table);
+    let rows = by_certainty(table);
     if rows.is_empty() {
         return Ok(());
     }
@@ -224,17 +230,30 @@ fn write_table(summary: &Summary, dimension: Dimension, out: &mut String) -> std
     for (key, row) in rows.iter().take(ROWS) {
         write_entry(out, key, row, summary.totals.exchanges)?;
     }
-    if rows.len() > ROWS {
-        let more = if table.is_full() { "at least " } else { "" };
-        writeln!(out, "  and {more}{} more", count((rows.len() - ROWS) as u64))?;
+    if table.is_full() {
+        let most = count(table.count() / rows.len() as u64);
+        writeln!(
+            out,
+            "  too many for a row each: \u{2265} may be {most} more; others came {most} times at most"
+        )?;
+    } else if rows.len() > ROWS {
+        writeln!(out, "  and {} more", count((rows.len() - ROWS) as u64))?;
     }
     writeln!(out)
+}
+
+/// The rows of a table, those first of which it is certain that they came most often.
+pub fn by_certainty(table: &TopK) -> Vec<(&str, &Row)> {
+    let mut rows: Vec<_> = table.rows().collect();
+    rows.sort_by_key(|(key, row)| (std::cmp::Reverse(row.certain()), *key));
+    rows
 }
 
 /// The rows with the highest 99th percentile, of those with enough records, slowest first.
 pub fn slowest(summary: &Summary, dimension: Dimension) -> Vec<(&str, &Row)> {
     let rows = summary.table(dimension).rows();
-    let mut rows: Vec<_> = rows.filter(|(_, row)| row.latency.count() >= SLOW_COUNT_MIN).collect();
+    let least = slow_count_min(summary);
+    let mut rows: Vec<_> = rows.filter(|(_, row)| row.latency.count() >= least).collect();
     rows.sort_by_key(|(key, row)| (std::cmp::Reverse(row.latency.quantile_ns(0.99)), *key));
     rows
 }
