@@ -300,10 +300,12 @@ pub fn spread(name: &str, times: &Histogram, out: &mut String) -> Result {
         })?;
     }
     write!(out, "</svg><div class=\"x\" aria-hidden=\"true\">")?;
-    for (at, text) in decades.each() {
+    for (number, (at, text)) in decades.each().into_iter().enumerate() {
         let class = match at {
             0.0 => "first",
             1.0 => "last",
+            // On a narrow screen there is room for every other one.
+            _ if number % 2 == 1 => "middle",
             _ => "",
         };
         write!(out, "<span class=\"{class}\" style=\"left:{:.1}%\">{text}</span>", at * 100.0)?;

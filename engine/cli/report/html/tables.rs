@@ -5,7 +5,7 @@ use super::escape::Escaped;
 use crate::cli::report::Report;
 use crate::cli::report::json::rows_by_count;
 use crate::cli::report::losses::{CAUSES, Origin};
-use crate::cli::report::text::{SLOW_COUNT_MIN, by_certainty, slowest};
+use crate::cli::report::text::{by_certainty, slow_count_min, slowest};
 use crate::cli::report::units::{NONE, bytes, count, percent, time_or_none};
 use httplines::flow::End;
 use httplines::observe::summary::{Dimension, Histogram, Row, Summary, TopK, Totals, VERSIONS};
@@ -21,8 +21,8 @@ pub fn times(totals: &Totals, out: &mut String) -> Result {
     write!(
         out,
         "<div class=\"scroll\"><table><caption>Times on the wire</caption><thead><tr>\
-         <th class=\"key\" scope=\"col\"></th><th scope=\"col\">count</th><th scope=\"col\" \
-         class=\"wide\">min</th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
+         <th class=\"key\" scope=\"col\"></th><th scope=\"col\" class=\"wide\">count</th>\
+         <th scope=\"col\" class=\"wide\">min</th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
          <th scope=\"col\">p99</th><th scope=\"col\" class=\"wide\">p99.9</th>\
          <th scope=\"col\">max</th></tr></thead><tbody>\n"
     )?;
@@ -42,7 +42,7 @@ fn write_times(name: &str, times: &Histogram, out: &mut String) -> Result {
     let of = |quantile| time_or_none(times.quantile_ns(quantile));
     write!(
         out,
-        "<tr><th class=\"key\" scope=\"row\">{name}</th><td>{}</td><td class=\"wide\">{}</td>\
+        "<tr><th class=\"key\" scope=\"row\">{name}</th><td class=\"wide\">{}</td><td class=\"wide\">{}</td>\
          <td>{}</td><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td>{}</td></tr>\n",
         count(times.count()),
         time_or_none(times.min_ns()),
@@ -73,8 +73,8 @@ pub fn dimension(summary: &Summary, dimension: Dimension, out: &mut String) -> R
     write_rest(table, name, rows.len(), out)?;
     if is_ranked {
         let rows = slowest(summary, dimension);
-        let title =
-            format!("Slowest {name}s, by p99, of those with {SLOW_COUNT_MIN} times or more");
+        let least = slow_count_min(summary);
+        let title = format!("Slowest {name}s, by p99, of those with {least} times or more");
         let shown = &rows[..rows.len().min(ROWS)];
         if !shown.is_empty() && table.rows().len() > 1 {
             write_table(summary, &title, name, shown, out)?;
@@ -113,10 +113,10 @@ fn write_table(
         out,
         "<div class=\"scroll\"><table><caption>{title}</caption><thead><tr>\
          <th class=\"key\" scope=\"col\">{name}</th><th scope=\"col\">count</th>\
-         <th scope=\"col\">share</th><th scope=\"col\">errors</th>\
+         <th scope=\"col\" class=\"wide\">share</th><th scope=\"col\">errors</th>\
          <th scope=\"col\" class=\"wide\">broken</th>\
-         <th scope=\"col\">{latency}p50</th><th scope=\"col\" class=\"wide\">p90</th>\
-         <th scope=\"col\">p99</th><th scope=\"col\" class=\"wide\">out</th></tr></thead><tbody>\n"
+         <th scope=\"col\" class=\"wide\">{latency}p50</th><th scope=\"col\" class=\"wide\">p90</th>\
+         <th scope=\"col\">{latency}p99</th><th scope=\"col\" class=\"wide\">out</th></tr></thead><tbody>\n"
     )?;
     for (key, row) in rows {
         write_row(key, row, summary.totals.exchanges, out)?;
@@ -138,9 +138,9 @@ fn write_row(key: &str, row: &Row, all: u64, out: &mut String) -> Result {
     write!(
         out,
         "<tr><th class=\"key\" scope=\"row\">{}</th><td>{mark}{}</td>\
-         <td class=\"share\" style=\"--part:{part:.1}\">{}</td><td{class}>{}</td>\
-         <td class=\"wide\">{}</td><td>{}</td><td class=\"wide\">{}</td><td>{}</td>\
-         <td class=\"wide\">{}</td></tr>\n",
+         <td class=\"share wide\" style=\"--part:{part:.1}\">{}</td><td{class}>{}</td>\
+         <td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td>\
+         <td>{}</td><td class=\"wide\">{}</td></tr>\n",
         shown_key(key),
         count(certain),
         percent(certain, all),
