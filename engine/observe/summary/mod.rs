@@ -16,7 +16,7 @@ pub use histogram::{Bucket, Histogram};
 pub use line::time_of;
 pub use row::Row;
 pub use timeline::{SPAN_COUNT_MAX, Span, Timeline};
-pub use top_k::{KEY_BYTES_MAX, TopK};
+pub use top_k::{KEY_BYTES_MAX, ROW_COUNT_MAX, TopK};
 pub use totals::{Talks, Tls, Totals, VERSIONS};
 
 mod facts;
@@ -29,8 +29,6 @@ mod timeline;
 mod top_k;
 mod totals;
 
-/// Rows of each table of a [`Summary`].
-pub const ROW_COUNT_MAX: usize = 512;
 /// What is counted by key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dimension {
