@@ -9,6 +9,7 @@ mod emit_checks;
 mod files;
 mod identity;
 mod network;
+mod output;
 mod records;
 mod sample;
 mod sandbox;
@@ -18,6 +19,7 @@ mod watch;
 pub use files::{FilesConfig, KeepFree};
 pub use identity::{SensorName, SensorNameError};
 pub use network::{Network, NetworkError};
+pub use output::Output;
 pub use records::RecordKinds;
 pub use sample::{Sample, SampleError};
 pub use sandbox::Sandbox;
@@ -39,19 +41,6 @@ pub enum Input {
     Files(Vec<PathBuf>),
     /// A capture on standard input.
     Stdin,
-}
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
-    /// There are none: what they would tell is counted
-    /// ([`Engine::counts`](crate::engine::Engine::counts)). Whoever runs the engine may write this
-    /// file when the run is over.
-    Counted(Option<PathBuf>),
 }
 
 /// The format of a line.
