@@ -1,7 +1,6 @@
 //! All limits and options of a run. The unit is the last part of a name. [`Config::check`] states
 //! how they relate.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 mod active;
@@ -11,6 +10,7 @@ mod identity;
 mod network;
 mod output;
 mod records;
+mod restrictions;
 mod sample;
 mod sandbox;
 mod selection;
@@ -21,6 +21,7 @@ pub use identity::{SensorName, SensorNameError};
 pub use network::{Network, NetworkError};
 pub use output::Output;
 pub use records::RecordKinds;
+pub use restrictions::{Choice, Restrictions};
 pub use sample::{Sample, SampleError};
 pub use sandbox::Sandbox;
 pub use selection::{Condition, ConditionError, Field, Selection};
@@ -89,48 +90,6 @@ pub enum FilterMode {
     Off,
 }
 
-/// Wanted and unwanted values of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice<T> {
-    /// Only these, unless the list is empty.
-    pub wanted: Vec<T>,
-    /// None of these.
-    pub unwanted: Vec<T>,
-}
-
-/// Which connections are wanted, by their innermost endpoints and all their VLANs. There is one
-/// choice for each kind. A connection is wanted if no kind refuses it and the sample has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restrictions {
-    /// By the port of either endpoint.
-    pub ports: Choice<RangeInclusive<u16>>,
-    /// By the address of either endpoint.
-    pub networks: Choice<Network>,
-    /// By any VLAN tag.
-    pub vlans: Choice<u16>,
-    /// By a hash of the endpoints.
-    pub sample: Sample,
-}
-
-impl<T> Default for Choice<T> {
-    fn default() -> Self {
-        Choice { wanted: Vec::new(), unwanted: Vec::new() }
-    }
-}
-
-impl<T> Choice<T> {
-    /// Whether nothing is refused.
-    pub fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && self.unwanted.is_empty()
-    }
-
-    /// Whether this kind refuses a connection. `is_of` returns whether the connection has a value.
-    pub fn refuses(&self, is_of: impl Fn(&T) -> bool) -> bool {
-        self.unwanted.iter().any(&is_of)
-            || !self.wanted.is_empty() && !self.wanted.iter().any(&is_of)
-    }
-}
-
 /// How the kernel spreads the frames of an interface over the shards (`--fanout`): packet(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanoutMode {
@@ -170,6 +129,8 @@ pub struct CaptureConfig {
     pub direction: PacketDirection,
     /// Whether the filter looks for HTTP.
     pub filter: FilterMode,
+    /// Whether the filter passes what records of TLS need.
+    pub wants_tls: bool,
     /// How frames are spread over the shards.
     pub fanout: FanoutMode,
     /// Bodies with at least this many bytes to come stay in the kernel; only packet headers are
@@ -334,6 +295,7 @@ impl Default for CaptureConfig {
             opening_count_max: 1 << 16,
             direction: PacketDirection::InOut,
             filter: FilterMode::Http,
+            wants_tls: false,
             fanout: FanoutMode::Flow,
             elide_bytes_min: Some(8 << 10),
             is_shedding: false,

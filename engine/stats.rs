@@ -30,8 +30,12 @@ counters! {
         segments,
         /// Neither IPv4 nor IPv6: ARP, LLDP, and other protocols of a link.
         not_ip,
-        /// IP, but not TCP.
+        /// IP, but neither TCP nor QUIC.
         not_tcp,
+        /// UDP that begins with an Initial of QUIC, to the lower port of the two.
+        quic_initial,
+        /// Another UDP datagram of QUIC, or of port 443.
+        quic,
         /// A fragment that waits for the rest of its datagram; the frame that completes it is a
         /// segment.
         fragment_held,
