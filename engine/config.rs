@@ -8,6 +8,7 @@ mod emit_checks;
 mod files;
 mod identity;
 mod network;
+mod output;
 mod records;
 mod restrictions;
 mod sample;
@@ -18,6 +19,7 @@ mod watch;
 pub use files::{FilesConfig, KeepFree};
 pub use identity::{SensorName, SensorNameError};
 pub use network::{Network, NetworkError};
+pub use output::Output;
 pub use records::RecordKinds;
 pub use restrictions::{Choice, Restrictions};
 pub use sample::{Sample, SampleError};
@@ -40,15 +42,6 @@ pub enum Input {
     Files(Vec<PathBuf>),
     /// A capture on standard input.
     Stdin,
-}
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
 }
 
 /// The format of a line.

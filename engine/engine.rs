@@ -4,9 +4,9 @@
 use crate::capture::SourceError;
 use crate::capture::live::LiveControl;
 use crate::capture::pcap::open::{Capture, Progress};
-use crate::config::Config;
+use crate::config::{Config, Output};
 use crate::ids::{FlowHashKey, IfaceNames};
-use crate::observe::{Rates, ShardState};
+use crate::observe::{Counts, Rates, ShardState};
 use crate::output::{BatchSender, Limits, Patience, Writer, WriterError, open_sinks};
 use crate::pipeline::{Crossing, Part};
 use crate::shard::ShardStats;
@@ -26,7 +26,7 @@ use notify::Notifier;
 pub use preflight::Preflight;
 use reporter::Reporter;
 use sandbox::Settled;
-pub use sandbox::{files_of, user_for};
+pub use sandbox::{confine, files_of, user_for};
 use scrapes::Scrapes;
 use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -120,6 +120,8 @@ pub struct Engine {
     settled: Settled,
     /// Whether lines go to a terminal.
     is_terminal: bool,
+    /// If events are counted.
+    counts: Option<Counts>,
     writer: Writer,
     reporter: Option<Reporter>,
     notifier: Notifier,
@@ -149,7 +151,9 @@ impl Engine {
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
         let mut settled = sandbox::settle(&config, &input.opened_later())?;
         if matches!(input, OpenInput::File(_)) {
-            settled.seal(Work::Files, Descriptors { packet_sockets: u32::MAX, listener: None });
+            let is_counting = matches!(config.emit.output, Output::Counted(_));
+            let work = if is_counting { Work::Report } else { Work::Files };
+            settled.seal(work, Descriptors { packet_sockets: u32::MAX, listener: None });
         }
         let input = input.begin(&config, &names)?;
         let outputs = passed.map_or_else(open_outputs, Ok);
@@ -159,12 +163,15 @@ impl Engine {
         let reporter = Reporter::open(&config, &writer, resident);
         let reporter = reporter.map_err(|error| settled.explain(error))?;
         let (sender, events) = channel();
+        let is_counting = matches!(config.emit.output, Output::Counted(_));
+        let counts = is_counting.then(|| Counts::new(shard_count));
         Ok(Engine {
             config,
             names,
             input,
             settled,
             is_terminal,
+            counts,
             writer,
             reporter,
             notifier,
@@ -179,6 +186,11 @@ impl Engine {
     /// A handle that sends commands to the run from other threads.
     pub fn handle(&self) -> Handle {
         Handle { events: self.sender.clone(), patience: self.patience.clone() }
+    }
+
+    /// What the run counts, if its output is [`Output::Counted`].
+    pub fn counts(&self) -> Option<Counts> {
+        self.counts.clone()
     }
 
     /// Runs to the end of the input, or until it is told to stop.
@@ -196,6 +208,7 @@ impl Engine {
         let start = |listener: Listener| listener.start(sender.clone(), state);
         let metrics = self.listener.map(start).transpose()?;
         let shards = Shards::new(&config, names, is_terminal, senders, sender);
+        let shards = shards.counting(self.counts);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
         let look_interval = if is_shedding { SHED_INTERVAL } else { LOOK_INTERVAL };

@@ -3,6 +3,7 @@
 use super::check_config::{self, CheckConfigArgs};
 use super::config_file::{self, Refusal};
 use super::doctor::{self, DoctorArgs};
+use super::report::{self, ReportArgs};
 use super::{Args, commands};
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -14,6 +15,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     #[command(hide = true)]
     CheckConfig(CheckConfigArgs),
+    #[command(hide = true)]
+    Report(ReportArgs),
 }
 
 impl Command {
@@ -22,6 +25,7 @@ impl Command {
         match self {
             Command::Doctor(args) => doctor::run(args),
             Command::CheckConfig(args) => check_config::run(args),
+            Command::Report(args) => report::run(args),
         }
     }
 }

@@ -121,6 +121,7 @@ pub(super) fn is_output_passed(config: &Config) -> bool {
     match &config.emit.output {
         Output::Stdout => true,
         Output::File(path) => is_passed_descriptor(path),
+        Output::Counted(_) => false,
     }
 }
 
@@ -128,13 +129,35 @@ pub(super) fn is_output_passed(config: &Config) -> bool {
 /// every file but those in the directory of the output, and `inputs`. Threads that run already keep
 /// theirs.
 pub(super) fn settle(config: &Config, inputs: &[PathBuf]) -> Result<Settled, SandboxError> {
-    let Sandbox::On { user } = &config.sandbox else {
+    settle_for(&config.sandbox, &files_of(config), inputs)
+}
+
+/// Gives up the rights of a process whose inputs are open, and that only counts: it starts no
+/// thread and opens no file, except `page` and what has a name in its directory. Says what is
+/// lacking.
+///
+/// # Errors
+/// It cannot give them up, or may not have the user that is wanted.
+pub fn confine(sandbox: &Sandbox, page: Option<&Path>) -> Result<(), SandboxError> {
+    let paths: Vec<PathBuf> = page.map(Path::to_path_buf).into_iter().collect();
+    let mut settled = settle_for(sandbox, &paths, &[])?;
+    settled.seal(Work::Report, Descriptors { packet_sockets: u32::MAX, listener: None });
+    settled.say_notes();
+    Ok(())
+}
+
+/// Gives up the rights of a process that writes `paths`, and opens `inputs` later.
+fn settle_for(
+    sandbox: &Sandbox,
+    paths: &[PathBuf],
+    inputs: &[PathBuf],
+) -> Result<Settled, SandboxError> {
+    let Sandbox::On { user } = sandbox else {
         let layers = Layers { user: !is_root(), ..Layers::default() };
         return Ok(Settled { layers, ..Settled::default() });
     };
     let mut settled = Settled { is_on: true, ..Settled::default() };
-    let paths = files_of(config);
-    let chosen = user_for(user.as_deref(), &paths, inputs)?;
+    let chosen = user_for(user.as_deref(), paths, inputs)?;
     privileges::empty_bounding_set();
     match &chosen {
         Some(user) => become_user(user, &mut settled)?,
@@ -206,6 +229,9 @@ pub fn user_for(
 pub fn files_of(config: &Config) -> Vec<PathBuf> {
     if is_output_passed(config) {
         return Vec::new();
+    }
+    if let Output::Counted(path) = &config.emit.output {
+        return path.iter().cloned().collect();
     }
     let mut paths = output_paths(&config.emit, config.shard_count);
     if let Output::File(path) = &config.emit.output

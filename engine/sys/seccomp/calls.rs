@@ -10,14 +10,20 @@ pub enum Work {
     Capture,
     /// It reads capture files.
     Files,
+    /// It counts what is in files of lines, or in capture files, and writes one page.
+    Report,
 }
 
 impl Work {
+    /// Each of them.
+    pub const ALL: [Work; 3] = [Work::Capture, Work::Files, Work::Report];
+
     /// The name in `tests/sealed/calls`.
     pub fn name(self) -> &'static str {
         match self {
             Work::Capture => "capture",
             Work::Files => "files",
+            Work::Report => "report",
         }
     }
 }
@@ -46,13 +52,6 @@ pub(super) enum Allowed {
     Thread,
 }
 
-/// For which work a call is allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum For {
-    Both,
-    Only(Work),
-}
-
 /// A system call that is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -61,30 +60,33 @@ pub struct Call {
     /// Its number.
     pub number: c_long,
     pub(super) allowed: Allowed,
-    work: For,
+    /// For which work it is allowed.
+    works: &'static [Work],
 }
 
 impl Call {
     const fn new(name: &'static str, number: c_long) -> Call {
-        Call { name, number, allowed: Allowed::Always, work: For::Both }
+        Call { name, number, allowed: Allowed::Always, works: &Work::ALL }
     }
 
     const fn only(self, allowed: Allowed) -> Call {
         Call { allowed, ..self }
     }
 
-    const fn of(self, work: Work) -> Call {
-        Call { work: For::Only(work), ..self }
+    const fn of(self, works: &'static [Work]) -> Call {
+        Call { works, ..self }
     }
 
     /// Whether it is allowed for `work`.
     pub fn is_for(&self, work: Work) -> bool {
-        match self.work {
-            For::Both => true,
-            For::Only(only) => only == work,
-        }
+        self.works.contains(&work)
     }
 }
+
+/// It reads files.
+const READING: [Work; 2] = [Work::Files, Work::Report];
+/// It writes lines.
+const WRITING: [Work; 2] = [Work::Capture, Work::Files];
 
 /// Terminals are recognised, and the width of one is asked for by a progress bar.
 // The type differs between C libraries.
@@ -114,21 +116,21 @@ const FILES: &[Call] = &[
     call!(close, SYS_close),
     call!(openat, SYS_openat),
     call!(lseek, SYS_lseek),
-    call!(pread64, SYS_pread64),
+    call!(pread64, SYS_pread64).of(&WRITING),
     call!(fstat, SYS_fstat),
     call!(newfstatat, SYS_newfstatat),
     call!(statx, SYS_statx),
-    call!(fstatfs, SYS_fstatfs),
-    call!(ftruncate, SYS_ftruncate),
-    call!(fcntl, SYS_fcntl).of(Work::Capture).only(Allowed::Second(&FCNTLS)),
-    call!(fcntl, SYS_fcntl).of(Work::Files).only(Allowed::Second(&FILE_FCNTLS)),
-    call!(flock, SYS_flock),
-    call!(renameat2, SYS_renameat2),
+    call!(fstatfs, SYS_fstatfs).of(&WRITING),
+    call!(ftruncate, SYS_ftruncate).of(&WRITING),
+    call!(fcntl, SYS_fcntl).of(&[Work::Capture]).only(Allowed::Second(&FCNTLS)),
+    call!(fcntl, SYS_fcntl).of(&READING).only(Allowed::Second(&FILE_FCNTLS)),
+    call!(flock, SYS_flock).of(&WRITING),
+    call!(renameat2, SYS_renameat2).of(&WRITING),
     call!(unlinkat, SYS_unlinkat),
-    call!(getdents64, SYS_getdents64),
-    call!(fchmod, SYS_fchmod),
-    call!(fchown, SYS_fchown),
-    call!(utimensat, SYS_utimensat),
+    call!(getdents64, SYS_getdents64).of(&WRITING),
+    call!(fchmod, SYS_fchmod).of(&WRITING),
+    call!(fchown, SYS_fchown).of(&WRITING),
+    call!(utimensat, SYS_utimensat).of(&WRITING),
     call!(ioctl, SYS_ioctl).only(Allowed::Second(&IOCTLS)),
 ];
 
@@ -137,11 +139,11 @@ const THREADS: &[Call] = &[
     call!(futex, SYS_futex),
     call!(ppoll, SYS_ppoll),
     call!(clock_gettime, SYS_clock_gettime),
-    call!(clock_nanosleep, SYS_clock_nanosleep),
+    call!(clock_nanosleep, SYS_clock_nanosleep).of(&WRITING),
     call!(sched_yield, SYS_sched_yield),
     call!(sched_getaffinity, SYS_sched_getaffinity),
     call!(getpid, SYS_getpid),
-    call!(geteuid, SYS_geteuid),
+    call!(geteuid, SYS_geteuid).of(&WRITING),
     call!(gettid, SYS_gettid),
     call!(tgkill, SYS_tgkill).only(Allowed::ToItself),
     call!(getrandom, SYS_getrandom),
@@ -167,29 +169,29 @@ const MEMORY: &[Call] = &[
 /// Sockets that are open: the signals' pipe, netlink, the port of the metrics, which accepts
 /// connections, and packet sockets, on which nothing is sent.
 const SOCKETS: &[Call] = &[
-    call!(accept4, SYS_accept4).of(Work::Capture).only(Allowed::OfListener),
-    call!(shutdown, SYS_shutdown).of(Work::Capture).only(Allowed::BesideListener),
-    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets),
-    call!(recvfrom, SYS_recvfrom),
-    call!(getsockopt, SYS_getsockopt).of(Work::Capture),
-    call!(getsockname, SYS_getsockname).of(Work::Capture),
-    call!(membarrier, SYS_membarrier).of(Work::Capture),
-    call!(io_uring_enter, SYS_io_uring_enter).of(Work::Capture),
+    call!(accept4, SYS_accept4).of(&[Work::Capture]).only(Allowed::OfListener),
+    call!(shutdown, SYS_shutdown).of(&[Work::Capture]).only(Allowed::BesideListener),
+    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets).of(&WRITING),
+    call!(recvfrom, SYS_recvfrom).of(&WRITING),
+    call!(getsockopt, SYS_getsockopt).of(&[Work::Capture]),
+    call!(getsockname, SYS_getsockname).of(&[Work::Capture]),
+    call!(membarrier, SYS_membarrier).of(&[Work::Capture]),
+    call!(io_uring_enter, SYS_io_uring_enter).of(&[Work::Capture]),
     call!(io_uring_register, SYS_io_uring_register)
-        .of(Work::Capture)
+        .of(&[Work::Capture])
         .only(Allowed::Second(&REGISTRATIONS)),
 ];
 
 /// Reading files starts threads after the seal: one for each compressed file, and the janitor. Its
 /// last three calls make it idle; they are allowed for the calling thread only.
 const STARTS: &[Call] = &[
-    call!(clone, SYS_clone).of(Work::Files).only(Allowed::Thread),
-    call!(prctl, SYS_prctl).of(Work::Files).only(Allowed::First(&PRCTLS)),
-    call!(rseq, SYS_rseq).of(Work::Files),
-    call!(set_robust_list, SYS_set_robust_list).of(Work::Files),
-    call!(sched_setscheduler, SYS_sched_setscheduler).of(Work::Files).only(Allowed::First(&[0])),
-    call!(ioprio_set, SYS_ioprio_set).of(Work::Files).only(Allowed::Second(&[0])),
-    call!(setpriority, SYS_setpriority).of(Work::Files).only(Allowed::Second(&[0])),
+    call!(clone, SYS_clone).of(&READING).only(Allowed::Thread),
+    call!(prctl, SYS_prctl).of(&READING).only(Allowed::First(&PRCTLS)),
+    call!(rseq, SYS_rseq).of(&READING),
+    call!(set_robust_list, SYS_set_robust_list).of(&READING),
+    call!(sched_setscheduler, SYS_sched_setscheduler).of(&[Work::Files]).only(Allowed::First(&[0])),
+    call!(ioprio_set, SYS_ioprio_set).of(&[Work::Files]).only(Allowed::Second(&[0])),
+    call!(setpriority, SYS_setpriority).of(&[Work::Files]).only(Allowed::Second(&[0])),
 ];
 
 /// Where a file system has no RENAME_NOREPLACE. Architectures newer than aarch64 have this call no
