@@ -34,6 +34,7 @@ mod reorder;
 mod trust;
 
 pub(crate) use counted::COUNTED_BYTES;
+use counted::Counting;
 pub(crate) use trust::ONE_SIDED_BYTES_MIN;
 pub(super) use trust::Ownership;
 
@@ -55,12 +56,8 @@ pub struct Connection {
     joined_by: Direction,
     /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
-    /// Only its end and its length are wanted; see `counted.rs`.
-    is_counted: bool,
-    /// The directions that have left their first bytes, while it is counted.
-    is_long: [bool; 2],
-    /// The last segment was passed over: a filter need not have let it through.
-    is_passed_over: bool,
+    /// Whether only its end and its length are wanted; see `counted.rs`.
+    counting: Counting,
 }
 
 /// Why a connection takes no more segments.
@@ -204,7 +201,7 @@ impl Connection {
             context.stats.bytes_late += if is_late { segment.payload.len() as u64 } else { 0 };
             return;
         }
-        if self.is_counted {
+        if self.counting.is_on() {
             return self.count(segment, context, visit);
         }
         self.settle(segment.timestamp.min(context.horizon), context, visit);
@@ -478,7 +475,7 @@ impl Connection {
             // what came before, whatever begins behind it.
             return;
         }
-        if self.is_counted {
+        if self.counting.is_on() {
             return self.end_count(visit);
         }
         let now = TimestampNs(u64::MAX);

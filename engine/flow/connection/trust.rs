@@ -77,7 +77,7 @@ impl Connection {
                 false => Ownership::Own,
             };
         }
-        if self.is_counted && !segment.flags.is_syn() {
+        if self.counting.is_on() && !segment.flags.is_syn() {
             let is_of_rival =
                 self.handshake_rival().is_some_and(|rival| rival.is_continued_by(segment));
             if !is_of_rival {
