@@ -33,6 +33,7 @@ mod old;
 mod reorder;
 mod trust;
 
+use counted::Bits;
 pub(crate) use counted::COUNTED_BYTES;
 pub(crate) use trust::ONE_SIDED_BYTES_MIN;
 pub(super) use trust::Ownership;
@@ -51,16 +52,11 @@ pub struct Connection {
     /// The sequence number of the first captured segment, if the beginning of the connection was
     /// not captured.
     joined_at: PackedOption<SeqNumber>,
-    /// The direction of that segment.
-    joined_by: Direction,
     /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
-    /// Only its end and its length are wanted; see `counted.rs`.
-    is_counted: bool,
-    /// The directions that have left their first bytes, while it is counted.
-    is_long: [bool; 2],
-    /// The last segment was passed over: a filter need not have let it through.
-    is_passed_over: bool,
+    /// The direction of that segment; and whether only the end and the length are wanted, see
+    /// `counted.rs`.
+    bits: Bits,
 }
 
 /// Why a connection takes no more segments.
@@ -98,8 +94,8 @@ impl Connection {
     /// A connection whose first captured segment is `segment`.
     pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
         let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
-        let joined_by = segment.direction;
-        Connection { joined_at: joined_at.into(), joined_by, ..Connection::default() }
+        let bits = Bits::joined_by(segment.direction);
+        Connection { joined_at: joined_at.into(), bits, ..Connection::default() }
     }
 
     /// Whether it was joined midstream: no SYN of it was seen.
@@ -204,7 +200,7 @@ impl Connection {
             context.stats.bytes_late += if is_late { segment.payload.len() as u64 } else { 0 };
             return;
         }
-        if self.is_counted {
+        if self.bits.is_counted() {
             return self.count(segment, context, visit);
         }
         self.settle(segment.timestamp.min(context.horizon), context, visit);
@@ -478,7 +474,7 @@ impl Connection {
             // what came before, whatever begins behind it.
             return;
         }
-        if self.is_counted {
+        if self.bits.is_counted() {
             return self.end_count(visit);
         }
         let now = TimestampNs(u64::MAX);

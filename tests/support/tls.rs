@@ -1,4 +1,4 @@
-//! Bytes of TLS that tests make themselves: a conversation of TLS 1.3 and one of TLS 1.2.
+//! Bytes of TLS 1.3 that tests make themselves.
 
 /// A record of this kind.
 pub fn record(kind: u8, content: &[u8]) -> Vec<u8> {

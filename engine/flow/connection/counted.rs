@@ -29,6 +29,45 @@ const BEHIND_BYTES_MAX: i32 = 1 << 20;
 /// The first bytes of a direction, and a segment of the largest size that begins in them.
 const FIRST_BYTES_MAX: i32 = COUNTED_BYTES as i32 + (1 << 16);
 
+/// The direction of the first segment of a connection that was joined late, and whether the
+/// connection is only counted; in one byte, because there may be a million connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bits(u8);
+
+impl Bits {
+    /// Only its end and its length are wanted.
+    const COUNTED: u8 = 1;
+    /// The last segment was passed over: a filter need not have let it through.
+    const PASSED_OVER: u8 = 2;
+    /// The forward direction has left its first bytes; the next bit is for the other one.
+    const LONG: u8 = 4;
+    /// The first segment came in the reverse direction.
+    const JOINED_BY_REVERSE: u8 = 16;
+
+    /// Those of a connection whose first segment came in this direction.
+    pub fn joined_by(direction: Direction) -> Bits {
+        Bits(if direction == Direction::Reverse { Bits::JOINED_BY_REVERSE } else { 0 })
+    }
+
+    /// The index of that direction.
+    pub fn joined_by_index(self) -> usize {
+        usize::from(self.has(Bits::JOINED_BY_REVERSE))
+    }
+
+    /// Whether only its end and its length are wanted.
+    pub fn is_counted(self) -> bool {
+        self.has(Bits::COUNTED)
+    }
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u8, is_set: bool) {
+        self.0 = self.0 & !mark | if is_set { mark } else { 0 };
+    }
+}
+
 impl Connection {
     /// From now on only its end and its length are wanted. What waits has passed.
     pub(in crate::flow) fn begin_count(
@@ -36,12 +75,14 @@ impl Connection {
         pool: &mut ReorderPool,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        if self.fate.is_some() || self.is_counted {
+        if self.fate.is_some() || self.bits.is_counted() {
             return;
         }
-        (self.is_counted, self.is_on_fast_path) = (true, false);
+        self.bits.set(Bits::COUNTED, true);
+        self.is_on_fast_path = false;
         for own in 0..2 {
-            self.is_long[own] = !self.is_short(own, self.streams[own].next);
+            let is_long = !self.is_short(own, self.streams[own].next);
+            self.bits.set(Bits::LONG << own, is_long);
             let Some(end) = self.buffer(own).and_then(|buffer| buffer.last()?.end().into()) else {
                 continue;
             };
@@ -55,13 +96,13 @@ impl Connection {
 
     /// Whether only its end and its length are wanted, and it has not ended.
     pub(in crate::flow) fn is_counted(&self) -> bool {
-        self.is_counted && self.fate.is_none()
+        self.bits.is_counted() && self.fate.is_none()
     }
 
     /// Whether the last segment was passed over. Then it does not keep the connection from being
     /// idle either.
     pub(in crate::flow) fn has_passed_over(&self) -> bool {
-        self.is_passed_over
+        self.bits.has(Bits::PASSED_OVER)
     }
 
     /// Takes a segment of a connection that is only counted.
@@ -72,7 +113,7 @@ impl Connection {
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
         let own = segment.direction.index();
-        self.is_passed_over = true;
+        self.bits.set(Bits::PASSED_OVER, true);
         if segment.flags.is_syn() || !self.streams[own].is_started() {
             return;
         }
@@ -94,9 +135,9 @@ impl Connection {
         }
         let is_first = self.is_short(own, segment.payload_seq())
             && (1..=FIRST_BYTES_MAX).contains(&ahead_bytes);
-        let is_far = self.is_long[own] && ahead_bytes >= STRIDE_BYTES;
+        let is_far = self.bits.has(Bits::LONG << own) && ahead_bytes >= STRIDE_BYTES;
         if segment.payload_wire_bytes > 0 && (is_first || is_far) {
-            self.is_passed_over = false;
+            self.bits.set(Bits::PASSED_OVER, false);
             self.pass_over_until(own, end, visit);
         }
     }
@@ -111,7 +152,8 @@ impl Connection {
     /// that its numbers are known.
     fn may_be_number(&self, own: usize, number: SeqNumber) -> bool {
         let ahead_bytes = number.distance(self.streams[own].next);
-        let most_bytes = if self.is_long[own] { i32::MAX } else { FIRST_BYTES_MAX };
+        let is_long = self.bits.has(Bits::LONG << own);
+        let most_bytes = if is_long { i32::MAX } else { FIRST_BYTES_MAX };
         (-BEHIND_BYTES_MAX..=most_bytes).contains(&ahead_bytes)
     }
 
@@ -121,7 +163,7 @@ impl Connection {
         let stream = &mut self.streams[own];
         let is_news = stream.fin_at.get() != Some(segment.payload_end());
         stream.fin_at.set(Some(segment.payload_end()));
-        self.is_passed_over = !is_news;
+        self.bits.set(Bits::PASSED_OVER, !is_news);
         if is_news {
             visit(segment.direction, Chunk::Closing(segment.timestamp));
         }
@@ -148,7 +190,7 @@ impl Connection {
             context.stats.resets_ignored += 1;
             return;
         }
-        self.is_passed_over = false;
+        self.bits.set(Bits::PASSED_OVER, false);
         // What has passed of the other direction is known if that was closed before.
         self.end_count(visit);
         if ahead_bytes > 0 && !self.streams[own].has(Fact::Finished) {
@@ -169,7 +211,9 @@ impl Connection {
         let stream = &mut self.streams[own];
         let at = std::mem::replace(&mut stream.next, end);
         stream.set(Fact::AtSyn, false);
-        self.is_long[own] |= !self.is_short(own, end);
+        if !self.is_short(own, end) {
+            self.bits.set(Bits::LONG << own, true);
+        }
         let len_bytes = u64::from(end.distance(at).max(0).unsigned_abs());
         if len_bytes > 0 {
             visit(direction_of(own), Chunk::Gap { len_bytes, at });

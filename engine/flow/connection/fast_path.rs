@@ -26,7 +26,7 @@ impl Connection {
         self.streams.iter().all(is_quiet)
             && self.fate.is_none()
             && self.reorder.is_none()
-            && !self.is_counted
+            && !self.bits.is_counted()
     }
 
     /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.

@@ -1,5 +1,5 @@
-//! Both directions of a connection of TLS, with losses and bytes of any kind: the connection is
-//! told once at most, what is told is possible, and nothing is held at the end.
+//! Both directions of a connection of TLS, with losses and bytes of any kind: what is told
+//! is possible, and nothing is held at the end.
 
 #![no_main]
 
