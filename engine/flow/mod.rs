@@ -160,6 +160,19 @@ pub enum End {
 }
 
 impl End {
+    /// All, in the order in which they are declared.
+    pub const ALL: [End; 9] = [
+        End::Fin,
+        End::Rst,
+        End::Idle,
+        End::Evicted,
+        End::Reused,
+        End::Exit,
+        End::StreamReset,
+        End::GoAway,
+        End::Shed,
+    ];
+
     /// The name used in records.
     pub fn name(self) -> &'static str {
         match self {

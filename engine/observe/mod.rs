@@ -1,9 +1,10 @@
-//! What is reported about a run apart from its records: counters and gauges, for whoever watches
-//! it.
+//! What is counted: about a run, counters and gauges for whoever watches it; and over records, for
+//! who looks at the traffic ([`summary`]).
 
 pub mod metrics;
 mod rates;
 mod statistics;
+pub mod summary;
 
 pub use rates::{RateMeter, Rates, Traffic};
 pub use statistics::{Observed, Run, ShardState};

@@ -128,9 +128,7 @@ impl ExchangeClasses {
         self.statuses[1] += exchange.interim.len() as u64 + u64::from(exchange.interim_omitted);
         self.http2_streams += u64::from(exchange.http2.is_some());
         if let Some(call) = &exchange.grpc {
-            let [other, none] = [GRPC_CODES.len() - 2, GRPC_CODES.len() - 1];
-            let code = call.status.map_or(none, |status| other.min(status as usize));
-            self.grpc[code] += 1;
+            self.grpc[grpc_code_of(call.status)] += 1;
         }
     }
 
@@ -173,9 +171,23 @@ impl ExchangeClasses {
     }
 }
 
+/// The place in [`GRPC_CODES`] of the status of a call.
+pub(crate) fn grpc_code_of(status: Option<u32>) -> usize {
+    let [other, none] = [GRPC_CODES.len() - 2, GRPC_CODES.len() - 1];
+    status.map_or(none, |status| other.min(status as usize))
+}
+
+/// The place in [`STATUSES`].
+pub(crate) fn status_class_of(status: u16) -> usize {
+    match status / 100 {
+        class @ 1..=5 => usize::from(class) - 1,
+        _ => STATUSES.len() - 1,
+    }
+}
+
 /// The place in [`METHODS`]. Methods are told apart by upper and lower case: RFC 9110 section 9.1.
 #[inline]
-fn method_of(method: &[u8]) -> usize {
+pub(crate) fn method_of(method: &[u8]) -> usize {
     match method {
         b"GET" => 0,
         b"HEAD" => 1,

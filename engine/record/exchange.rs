@@ -318,6 +318,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All, in the order in which they are declared.
+    pub const ALL: [Outcome; 4] =
+        [Outcome::Complete, Outcome::NoResponse, Outcome::NoRequest, Outcome::Truncated];
+
     /// The name used in records.
     pub fn name(self) -> &'static str {
         match self {
