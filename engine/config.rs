@@ -48,6 +48,10 @@ pub enum Output {
     Stdout,
     /// Appended to a file.
     File(PathBuf),
+    /// There are none: what they would tell is counted
+    /// ([`Engine::counts`](crate::engine::Engine::counts)). Whoever runs the engine may write this
+    /// file when the run is over.
+    Counted(Option<PathBuf>),
 }
 
 /// The format of a line.

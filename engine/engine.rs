@@ -4,9 +4,9 @@
 use crate::capture::SourceError;
 use crate::capture::live::LiveControl;
 use crate::capture::pcap::open::{Capture, Progress};
-use crate::config::Config;
+use crate::config::{Config, Output};
 use crate::ids::{FlowHashKey, IfaceNames};
-use crate::observe::{Rates, ShardState};
+use crate::observe::{Counts, Rates, ShardState};
 use crate::output::{BatchSender, Limits, Patience, StatsRecord, Writer, WriterError, open_sinks};
 use crate::pipeline::{Crossing, Part};
 use crate::shard::ShardStats;
@@ -123,6 +123,8 @@ pub struct Engine {
     settled: Settled,
     /// Whether lines go to a terminal.
     is_terminal: bool,
+    /// If events are counted.
+    counts: Option<Counts>,
     writer: Writer,
     reporter: Option<Reporter>,
     notifier: Notifier,
@@ -162,12 +164,15 @@ impl Engine {
         let reporter = Reporter::open(&config, &writer, resident);
         let reporter = reporter.map_err(|error| settled.explain(error))?;
         let (sender, events) = channel();
+        let is_counting = matches!(config.emit.output, Output::Counted(_));
+        let counts = is_counting.then(|| Counts::new(shard_count));
         Ok(Engine {
             config,
             names,
             input,
             settled,
             is_terminal,
+            counts,
             writer,
             reporter,
             notifier,
@@ -182,6 +187,11 @@ impl Engine {
     /// A handle that sends commands to the run from other threads.
     pub fn handle(&self) -> Handle {
         Handle { events: self.sender.clone(), patience: self.patience.clone() }
+    }
+
+    /// What the run counts, if its output is [`Output::Counted`].
+    pub fn counts(&self) -> Option<Counts> {
+        self.counts.clone()
     }
 
     /// Runs to the end of the input, or until it is told to stop.
@@ -199,6 +209,7 @@ impl Engine {
         let start = |listener: Listener| listener.start(sender.clone(), state);
         let metrics = self.listener.map(start).transpose()?;
         let shards = Shards::new(&config, names, is_terminal, senders, sender);
+        let shards = shards.counting(self.counts);
         let begun = Instant::now();
         let is_shedding = config.capture.is_shedding;
         let look_interval = if is_shedding { SHED_INTERVAL } else { LOOK_INTERVAL };

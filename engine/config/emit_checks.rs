@@ -18,7 +18,7 @@ impl EmitConfig {
         let files = &self.files;
         let is_any = files.is_rotating() || files.is_keeping();
         let is_text = matches!(self.format, LineFormat::Text { .. });
-        if is_any && (is_text || self.output == Output::Stdout) {
+        if is_any && (is_text || !matches!(self.output, Output::File(_))) {
             return Err(ConfigError::RotateNoFile);
         }
         if files.is_keeping() && !files.is_rotating() {

@@ -2,18 +2,24 @@
 
 use crate::config::{Config, LineFormat, Output};
 use crate::ids::IfaceNames;
+use crate::observe::Counter;
 use crate::record::{Format, JsonFormat, TextFormat};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The format of the lines of one shard, which go to a terminal or not.
+/// The format of the lines of one shard, which go to a terminal or not. A shard with a `counter`
+/// has none.
 pub(super) fn line_format(
     config: &Config,
     names: &IfaceNames,
     is_terminal: bool,
+    counter: Option<Counter>,
 ) -> Box<dyn Format + Send> {
+    if let Some(counter) = counter {
+        return Box::new(counter);
+    }
     match config.emit.format {
         LineFormat::Json => Box::new(JsonFormat::new(&config.emit, names.clone())),
         LineFormat::Text { is_verbose } => {
@@ -27,6 +33,7 @@ pub(super) fn is_terminal(config: &Config) -> bool {
     match &config.emit.output {
         Output::Stdout => std::io::stdout().is_terminal(),
         Output::File(path) => is_terminal_at(path),
+        Output::Counted(_) => false,
     }
 }
 

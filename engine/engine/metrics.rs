@@ -55,7 +55,7 @@ impl Listener {
         let address = listener.local_addr().map_err(failed)?;
         let directory = match &config.emit.output {
             Output::File(path) => directory_of(path),
-            Output::Stdout => None,
+            Output::Stdout | Output::Counted(_) => None,
         };
         let batch_count_max = config.emit.batch_count_max;
         let process = ProcessFiles::open();

@@ -17,6 +17,9 @@ pub(super) fn is_output(input: io::Result<Metadata>, config: &Config) -> bool {
         Output::Stdout => {
             duplicate(&io::stdout()).and_then(|stdout| stdout.metadata()).is_ok_and(is_same)
         }
+        Output::Counted(path) => {
+            path.as_ref().is_some_and(|path| std::fs::metadata(path).is_ok_and(is_same))
+        }
         Output::File(_) => output_paths(&config.emit, config.shard_count)
             .iter()
             .any(|path| std::fs::metadata(path).is_ok_and(is_same)),

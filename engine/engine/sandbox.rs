@@ -121,6 +121,7 @@ pub(super) fn is_output_passed(config: &Config) -> bool {
     match &config.emit.output {
         Output::Stdout => true,
         Output::File(path) => is_passed_descriptor(path),
+        Output::Counted(_) => false,
     }
 }
 
@@ -206,6 +207,9 @@ pub fn user_for(
 pub fn files_of(config: &Config) -> Vec<PathBuf> {
     if is_output_passed(config) {
         return Vec::new();
+    }
+    if let Output::Counted(path) = &config.emit.output {
+        return path.iter().cloned().collect();
     }
     let mut paths = output_paths(&config.emit, config.shard_count);
     if let Output::File(path) = &config.emit.output

@@ -10,7 +10,7 @@ use super::status::ShardStatus;
 use crate::capture::{FrameSource, SourceError};
 use crate::config::{Config, Input};
 use crate::ids::IfaceNames;
-use crate::observe::ShardState;
+use crate::observe::{Counts, ShardState};
 use crate::output::{BatchSender, Quota, RecordWriter};
 use crate::pipeline::{Crossing, Part, Partition};
 use crate::shard::{Shard, ShardStats, StopSignal};
@@ -34,6 +34,8 @@ pub(super) struct Shards<'a> {
     names: IfaceNames,
     /// Whether lines go to a terminal.
     is_terminal: bool,
+    /// What is counted in place of lines.
+    counts: Option<Counts>,
     senders: Vec<BatchSender>,
     sender: Sender<Event>,
 }
@@ -57,7 +59,13 @@ impl<'a> Shards<'a> {
         senders: Vec<BatchSender>,
         sender: Sender<Event>,
     ) -> Shards<'a> {
-        Shards { config, names, is_terminal, senders, sender }
+        Shards { config, names, is_terminal, counts: None, senders, sender }
+    }
+
+    /// Counts events, in place of making lines of them.
+    pub(super) fn counting(mut self, counts: Option<Counts>) -> Shards<'a> {
+        self.counts = counts;
+        self
     }
 
     /// Starts a shard for each of `sources`, with its part of the flows if there are `parts`, and
@@ -84,7 +92,8 @@ impl<'a> Shards<'a> {
         };
         let mut crossings = crossings.into_iter();
         for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
-            let format = line_format(self.config, &self.names, self.is_terminal);
+            let counter = self.counts.as_ref().map(|counts| counts.counter(number));
+            let format = line_format(self.config, &self.names, self.is_terminal, counter);
             let records = RecordWriter::new(format, sender, quota.clone(), is_prompt)
                 .with_kinds(self.config.emit.records)
                 .with_selection(&self.config.emit.selection);

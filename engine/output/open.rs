@@ -8,7 +8,7 @@ use crate::output::files::Files;
 use crate::output::janitor::Janitor;
 use crate::output::patience::Patience;
 use crate::output::rotation::Rotation;
-use crate::output::sink::{FileSink, Sink, StdoutSink};
+use crate::output::sink::{FileSink, NoSink, Sink, StdoutSink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +49,9 @@ pub fn open_sinks(
     policy: Policy,
     patience: &Patience,
 ) -> Result<Outputs, WriterError> {
+    if matches!(config.output, Output::Counted(_)) {
+        return Ok(Outputs::from_sinks(vec![Box::new(NoSink)]));
+    }
     if config.output == Output::Stdout {
         let sink = StdoutSink::new(patience.clone()).map_err(WriterError::Stdout)?;
         return Ok(Outputs::from_sinks(vec![Box::new(sink)]));
@@ -110,7 +113,7 @@ fn is_no_file(path: &Path) -> bool {
 /// The files a run writes: none, one, or one per shard if `is_per_shard` is set.
 pub fn output_paths(config: &EmitConfig, shard_count: u16) -> Vec<PathBuf> {
     match &config.output {
-        Output::Stdout => Vec::new(),
+        Output::Stdout | Output::Counted(_) => Vec::new(),
         Output::File(path) if config.is_per_shard => {
             (0..shard_count).map(|shard| shard_path(path, shard)).collect()
         }

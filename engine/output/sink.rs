@@ -480,6 +480,21 @@ impl Sink for StdoutSink {
     }
 }
 
+/// A sink for no lines.
+#[derive(Debug)]
+pub(super) struct NoSink;
+
+impl Sink for NoSink {
+    fn append(&mut self, _: &mut [Batch]) -> Result<(), SinkFault> {
+        debug_assert!(false, "there are no lines");
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "no output".into()
+    }
+}
+
 /// A sink in memory, for tests: keeps what it is given while it has space.
 #[derive(Clone, Debug, Default)]
 pub struct MemorySink {
