@@ -9,6 +9,7 @@ pub mod commands;
 mod completions;
 mod config_file;
 mod doctor;
+pub mod ending;
 mod files;
 mod habits;
 mod help;
@@ -21,6 +22,8 @@ mod selection;
 pub mod service;
 mod statistics;
 pub mod stderr;
+#[cfg(feature = "top")]
+mod top;
 mod usage;
 mod values;
 

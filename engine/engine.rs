@@ -24,6 +24,7 @@ use liveness::ShardWatch;
 use metrics::Listener;
 use notify::Notifier;
 pub use preflight::Preflight;
+pub use reader::FileReader;
 use reporter::{Reporter, Told};
 use sandbox::Settled;
 pub use sandbox::{files_of, user_for};
@@ -42,6 +43,7 @@ mod liveness;
 mod metrics;
 mod notify;
 mod preflight;
+mod reader;
 mod reporter;
 mod same_file;
 mod sandbox;
@@ -154,7 +156,10 @@ impl Engine {
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
         let mut settled = sandbox::settle(&config, &input.opened_later())?;
         if matches!(input, OpenInput::File(_)) {
-            settled.seal(Work::of_files(config.watch.is_on_screen), Descriptors { packet_sockets: u32::MAX, listener: None });
+            settled.seal(
+                Work::of_files(config.watch.is_on_screen),
+                Descriptors { packet_sockets: u32::MAX, listener: None },
+            );
         }
         let input = input.begin(&config, &names)?;
         let outputs = passed.map_or_else(open_outputs, Ok);

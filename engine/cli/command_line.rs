@@ -3,6 +3,8 @@
 use super::check_config::{self, CheckConfigArgs};
 use super::config_file::{self, Refusal};
 use super::doctor::{self, DoctorArgs};
+#[cfg(feature = "top")]
+use super::top::{self, TopArgs};
 use super::{Args, commands};
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -14,6 +16,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     #[command(hide = true)]
     CheckConfig(CheckConfigArgs),
+    #[cfg(feature = "top")]
+    #[command(hide = true)]
+    Top(TopArgs),
 }
 
 impl Command {
@@ -22,6 +27,8 @@ impl Command {
         match self {
             Command::Doctor(args) => doctor::run(args),
             Command::CheckConfig(args) => check_config::run(args),
+            #[cfg(feature = "top")]
+            Command::Top(args) => top::run(args),
         }
     }
 }

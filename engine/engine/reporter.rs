@@ -5,7 +5,9 @@ use super::counter_poll::CounterPoll;
 use super::status::ShardStatus;
 use crate::config::{Config, Input, Output};
 use crate::observe::{Observed, RateMeter, Rates, Run, ShardState};
-use crate::output::{Sidecar, StatsRecord, Writer, WriterError, WriterGauges, output_paths, sidecar_path};
+use crate::output::{
+    Sidecar, StatsRecord, Writer, WriterError, WriterGauges, output_paths, sidecar_path,
+};
 use crate::shard::ShardStats;
 use crate::sys::memory::ResidentMemory;
 use crate::sys::thread_clock::ThreadClock;
@@ -48,7 +50,8 @@ impl Reporter {
         let now = Instant::now();
         if let Some(interval) = config.watch.records_interval_ms.map(Duration::from_millis) {
             let run = Run::new(String::new(), &config.emit);
-            let (poll, target) = (CounterPoll::new(now, interval), Target::Records { run, resident });
+            let (poll, target) =
+                (CounterPoll::new(now, interval), Target::Records { run, resident });
             return Ok(Some(Reporter { poll, target }));
         }
         let outputs = output_paths(&config.emit, config.shard_count);

@@ -73,6 +73,8 @@ pub enum Mode {
 pub enum Wish {
     /// Draw again.
     Redraw,
+    /// Draw everything again.
+    Clear,
     /// Nothing has changed.
     Nothing,
     Quit,
@@ -132,7 +134,7 @@ impl Choices {
             match key.code {
                 KeyCode::Char('c') => return Wish::Quit,
                 KeyCode::Char('z') => return Wish::Suspend,
-                KeyCode::Char('l') => return Wish::Redraw,
+                KeyCode::Char('l') => return Wish::Clear,
                 KeyCode::Char('u') if matches!(self.mode, Mode::Typing { .. }) => {
                     self.filter.clear();
                     return Wish::Redraw;

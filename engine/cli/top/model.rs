@@ -1,7 +1,7 @@
 //! What is shown: counts of the last seconds and since the start, and their history.
 
 use super::run_state::RunState;
-use httplines::observe::{Dimension, Summary};
+use httplines::observe::summary::{Dimension, Histogram, Summary, TopK};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Sample {
     pub doing: String,
     /// Nothing comes any more.
     pub is_over: bool,
+    /// What went wrong with the source, a sentence.
+    pub problem: Option<String>,
 }
 
 impl Sample {
@@ -45,6 +47,7 @@ impl Sample {
         self.run = later.run.or(self.run.take());
         self.doing = later.doing;
         self.is_over |= later.is_over;
+        self.problem = later.problem;
     }
 }
 
@@ -61,7 +64,7 @@ pub struct Point {
 pub const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
 
 impl Point {
-    fn of(elapsed: Duration, count: u64, times: &httplines::observe::Histogram) -> Point {
+    fn of(elapsed: Duration, count: u64, times: &Histogram) -> Point {
         let seconds = elapsed.as_secs_f64();
         let rate = if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let time = |(_, quantile)| times.quantile_ns(quantile).map(|time| time as f64);
@@ -103,8 +106,7 @@ pub struct Model {
     pub run_rates: RunRates,
     pub doing: String,
     pub is_over: bool,
-    /// Counts samples, so that what was made of them is known to be stale.
-    pub version: u64,
+    pub problem: Option<String>,
 }
 
 impl Model {
@@ -123,15 +125,14 @@ impl Model {
             run_rates: RunRates::default(),
             doing: String::new(),
             is_over: false,
-            version: 0,
+            problem: None,
         }
     }
 
     /// Takes a sample.
     pub fn apply(&mut self, sample: Sample) {
-        let Sample { elapsed, summary, run, doing, is_over } = sample;
-        self.version += 1;
-        (self.doing, self.is_over) = (doing, is_over);
+        let Sample { elapsed, summary, run, doing, is_over, problem } = sample;
+        (self.doing, self.is_over, self.problem) = (doing, is_over, problem);
         self.total.merge(&summary);
         self.elapsed += elapsed;
         if let Some(run) = run {
@@ -220,7 +221,7 @@ impl Model {
     }
 
     /// The table of a view.
-    pub fn table(&self, dimension: Dimension, is_all: bool) -> &httplines::observe::TopK {
+    pub fn table(&self, dimension: Dimension, is_all: bool) -> &TopK {
         self.shown(is_all).0.table(dimension)
     }
 }

@@ -177,7 +177,9 @@ mod tests {
         let schema = include_str!("../../../docs/stats.schema.json");
         let source = include_str!("run_state.rs").split("#[cfg(test)]").next().unwrap_or_default();
         let names = source.split('"').skip(1).step_by(2).flat_map(|text| text.split('/'));
-        let names = names.filter(|it| it.contains('_') && it.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        let names = names.filter(|it| {
+            it.contains('_') && it.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        });
         let mut count = 0;
         for name in names {
             assert!(schema.contains(&format!("\"{name}\"")), "{name}");

@@ -71,6 +71,16 @@ pub fn cut(text: &str, columns: usize, symbols: &Symbols) -> String {
     out
 }
 
+/// `text` in at most `columns`, with a sign where its beginning was cut off.
+pub fn cut_left(text: &str, columns: usize, symbols: &Symbols) -> String {
+    if width(text) <= columns {
+        return text.to_string();
+    }
+    let starts = text.char_indices().map(|(at, _)| at);
+    let rest = starts.map(|at| &text[at..]).find(|rest| width(rest) < columns);
+    format!("{}{}", symbols.cut, rest.unwrap_or_default())
+}
+
 /// `text` in lines of at most `columns`, as many as it needs.
 pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -113,6 +123,9 @@ mod tests {
         assert_eq!(left("日本語テキスト", 6, &UNICODE), "日本… ");
         assert_eq!(left("日本語", 6, &UNICODE), "日本語");
         assert_eq!(cut("abc", 0, &UNICODE), "");
+        assert_eq!(cut_left("/var/log/http.jsonl", 12, &UNICODE), "…/http.jsonl");
+        assert_eq!(cut_left("日本語", 5, &UNICODE), "…本語");
+        assert_eq!(cut_left("abc", 3, &UNICODE), "abc");
         assert_eq!(wrapped("abcdefg", 3), ["abc", "def", "g"]);
     }
 }

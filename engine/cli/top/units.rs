@@ -96,7 +96,11 @@ pub fn count(value: f64) -> String {
                 }
                 (value, prefix) = (value / 1e3, next);
             }
-            if value < 99.95 { format!("{value:.1}{prefix}") } else { format!("{value:.0}{prefix}") }
+            if value < 99.95 {
+                format!("{value:.1}{prefix}")
+            } else {
+                format!("{value:.0}{prefix}")
+            }
         }
     }
 }
@@ -158,14 +162,14 @@ pub fn uptime(time: Duration) -> String {
 
 #[test]
 fn numbers_are_short_and_fit_their_columns() {
-    let shown: Vec<_> = [0.0, 0.04, 0.3, 7.0, 9.96, 812.4, 9_999.0, 10_444.0, 99_960.0, 1.24e6]
-        .map(count)
-        .to_vec();
+    let shown: Vec<_> =
+        [0.0, 0.04, 0.3, 7.0, 9.96, 812.4, 9_999.0, 10_444.0, 99_960.0, 1.24e6].map(count).to_vec();
     let expected = ["0", "<0.1", "0.3", "7", "10", "812", "9999", "10.4k", "100k", "1.2M"];
     assert_eq!(shown, expected);
-    assert_eq!([812, 4_100, 41_000_000, 999_600].map(|it| bytes(it as f64)), [
-        "812 B", "4.1 kB", "41 MB", "1.0 MB"
-    ]);
+    assert_eq!(
+        [812, 4_100, 41_000_000, 999_600].map(|it| bytes(it as f64)),
+        ["812 B", "4.1 kB", "41 MB", "1.0 MB"]
+    );
     assert_eq!([0, 7, 1_234, 9_871_000].map(exact), ["0", "7", "1,234", "9,871,000"]);
     assert_eq!(percent(597.0, 1000.0), "59.7%");
     assert_eq!(percent(1.0, 1e6), "<0.1%");

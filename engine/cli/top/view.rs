@@ -7,7 +7,7 @@ mod table;
 use super::graph;
 use super::input::{Choices, Mode, View};
 use super::model::{Model, SourceKind};
-use super::text::{cut, printable, width};
+use super::text::{cut, cut_left, printable, width};
 use super::theme::{Role, Theme};
 use super::units::{count, exact, percent, uptime};
 use ratatui::Frame;
@@ -95,7 +95,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, choices: &mut Choices, look: &
         return too_small(buffer, area, &look.theme);
     }
     let is_tall = area.height >= TALL_ROWS;
-    let panel_rows = if is_tall { 9 } else { 6 };
+    let panel_rows = if is_tall { 10 } else { 6 };
     let row = |y: u16, height: u16| Rect { y: area.y + y, height, ..area };
     head(buffer, row(0, 1), model, choices, look);
     panels::draw(buffer, row(1, panel_rows), model, choices, &look.theme);
@@ -105,15 +105,17 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, choices: &mut Choices, look: &
     let table_area = row(table_at, area.height - table_at - below);
     table::draw(buffer, table_area, model, choices, &look.theme);
     if let Some(message) = &look.message {
-        let message = printable(message, &look.theme.symbols);
+        let message = printable(message.trim_end(), &look.theme.symbols);
         let mut pen = Pen::new(buffer, &look.theme, row(area.height - 3, 1), 0);
         pen.write(Role::Notice, " ! ").write(Role::Plain, &message);
     }
     panels::load(buffer, row(area.height - 2, 1), model, &look.theme);
     keys(buffer, row(area.height - 1, 1), model, choices, &look.theme);
+    // Head and keys stay in sight.
+    let between = row(1, area.height - 2);
     match choices.mode {
-        Mode::Details => details::draw(buffer, area, model, choices, &look.theme),
-        Mode::Help => help(buffer, area, model, &look.theme),
+        Mode::Details => details::draw(buffer, between, model, choices, &look.theme),
+        Mode::Help => help(buffer, between, &look.theme),
         Mode::Table | Mode::Typing { .. } => {}
     }
 }
@@ -135,12 +137,12 @@ fn head(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, look:
     let columns = area.width - width(&tail) as u16 - 2;
     let mut pen = Pen::new(buffer, theme, Rect { width: columns, ..area }, 0);
     pen.write(Role::Heading, " httplines top  ");
-    // The name may be long; what follows it is not.
+    // The name may be long; what follows it is not. Of a path the end tells more.
     let facts = head_facts(model);
     let facts_columns: usize = facts.iter().map(|(_, text)| width(text) + 3).sum();
     let name = printable(&model.name, &theme.symbols);
     let room = pen.room().saturating_sub(facts_columns).max(12);
-    pen.write(Role::Plain, &cut(&name, room, &theme.symbols));
+    pen.write(Role::Plain, &cut_left(&name, room, &theme.symbols));
     for (role, text) in &facts {
         pen.write_whole(&[(Role::Plain, "   "), (*role, text)]);
     }
@@ -216,23 +218,26 @@ fn keys(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme
         pen.write(Role::Selected, " ").write(Role::Aside, "  Enter keeps it, Esc takes it back");
         return;
     }
-    pen.write(Role::Plain, " ");
     for view in View::ALL {
         let (key, name) = view.key();
-        let role = if view == choices.view { Role::Selected } else { Role::Plain };
-        pen.write(Role::Heading, &key.to_string()).write(Role::Plain, " ");
-        pen.write(role, name).write(Role::Plain, "  ");
+        // Also without reversed colours it is seen which one it is.
+        match view == choices.view {
+            true => pen.write(Role::Selected, &format!("[{key} {name}]")),
+            false => pen
+                .write(Role::Heading, &format!(" {key}"))
+                .write(Role::Plain, &format!(" {name} ")),
+        };
     }
-    let sort = format!(" sort:{}", choices.sort.name());
+    let sort = format!(" by {}", choices.sort.name());
     let time = if choices.is_all { " recent" } else { " all" };
-    let mut others = vec![("s", sort.as_str()), ("/", " filter"), ("q", " quit"), ("?", " help")];
+    let mut others = vec![("s", sort.as_str()), ("/", " filter"), ("?", " help"), ("q", " quit")];
     if !model.is_whole() {
         others.insert(2, ("t", time));
     }
     others.push(("Enter", " details"));
     others.push(("Space", if choices.is_paused { " go on" } else { " pause" }));
     for (key, meaning) in others {
-        pen.write_whole(&[(Role::Heading, key), (Role::Plain, meaning), (Role::Plain, "  ")]);
+        pen.write_whole(&[(Role::Plain, "  "), (Role::Heading, key), (Role::Plain, meaning)]);
     }
 }
 
@@ -252,35 +257,52 @@ fn over(buffer: &mut Buffer, area: Rect, size: (u16, u16), title: &str, theme: &
 
 const HELP: &[(&str, &str)] = &[
     ("h p c g", "hosts, paths, clients, methods of gRPC (Tab: the next)"),
-    ("s", "sort by rate, p99, errors or bytes"),
-    ("t", "the last 10 s, or all since the start"),
+    ("s   t", "sort by the next column; the last 10 s, or all"),
     ("/", "filter by a part of the name; Esc removes it"),
     ("j k, arrows", "select; also PgUp, PgDn, Home, End"),
     ("Enter", "details of the selected row"),
-    ("Space", "pause and go on; counting goes on"),
-    ("q, Esc, Ctrl-C", "quit;  Ctrl-Z: suspend"),
+    ("Space", "pause and go on; counting goes on meanwhile"),
+    ("q, Esc, Ctrl-C", "quit; Ctrl-Z suspends"),
     ("", ""),
-    ("p50 p90 p99", "times from the last byte of a request to the first of its"),
-    ("", "response; of gRPC: how long calls took. Wrong by 1% at most"),
-    ("err%", "status 5xx, failed calls of gRPC, and exchanges that were broken off"),
+    ("p50 p90 p99", "from a request's last byte to its response's first;"),
+    ("", "gRPC: how long calls took. Errors of 1% at most"),
+    ("err%", "status 5xx, failed calls of gRPC, broken off"),
     ("*", "in a path: a number, or 8 and more hex digits"),
-    ("~ before a rate", "an upper bound: there are more names than rows (512)"),
-    ("ring full", "frames that the kernel dropped, since a ring was full"),
-    ("before us", "frames that were lost in the NIC, the driver or the backlog"),
-    ("lines", "lines that were lost on the way to the file"),
+    ("~", "an upper bound: more names came than 512 rows hold"),
+    ("ring full", "lost: frames that found no room in a ring"),
+    ("before us", "lost: frames, in NIC, driver or backlog"),
+    ("lines", "lost: lines, on the way to the file"),
     ("gaps", "holes in connections: bytes that never came by"),
+    ("evicted, refused", "connections beyond the limit; forged segments"),
 ];
 
-fn help(buffer: &mut Buffer, area: Rect, model: &Model, theme: &Theme) {
+fn help(buffer: &mut Buffer, area: Rect, theme: &Theme) {
     let rows = HELP.len() as u16 + 2;
     let inner = over(buffer, area, (78, rows), " keys and numbers ", theme);
-    // On a small screen, what matters most comes first.
-    for (row, (key, meaning)) in HELP.iter().enumerate().take(usize::from(inner.height)) {
-        let is_idle = *key == "t" && model.is_whole();
-        let mut pen = Pen::new(buffer, theme, inner, row as u16);
-        let key = super::text::left(key, 16, &theme.symbols);
-        pen.write(if is_idle { Role::Aside } else { Role::Heading }, &key);
-        pen.write(if is_idle { Role::Aside } else { Role::Plain }, meaning);
+    let lines = HELP.iter().map(|(key, meaning)| {
+        let key = super::text::left(key, 18, &theme.symbols);
+        vec![(Role::Heading, key), (Role::Plain, (*meaning).to_string())]
+    });
+    write_lines(buffer, inner, lines.collect(), theme);
+}
+
+/// Writes lines, each of several parts. If they are too many, the last one says so.
+fn write_lines(
+    buffer: &mut Buffer,
+    area: Rect,
+    mut lines: Vec<Vec<(Role, String)>>,
+    theme: &Theme,
+) {
+    let room = usize::from(area.height);
+    if lines.len() > room {
+        lines.truncate(room.saturating_sub(1));
+        lines.push(vec![(Role::Aside, "(a taller screen shows more)".to_string())]);
+    }
+    for (row, line) in lines.iter().enumerate().take(room) {
+        let mut pen = Pen::new(buffer, theme, area, row as u16);
+        for (role, text) in line {
+            pen.write(*role, text);
+        }
     }
 }
 

@@ -220,7 +220,8 @@ const SOCKETS: &[Call] = &[
     call!(getsockname, SYS_getsockname).of(CAPTURES),
     call!(membarrier, SYS_membarrier).of(CAPTURES),
     call!(io_uring_enter, SYS_io_uring_enter).of(CAPTURE_WRITES),
-    call!(io_uring_register, SYS_io_uring_register).of(CAPTURE_WRITES)
+    call!(io_uring_register, SYS_io_uring_register)
+        .of(CAPTURE_WRITES)
         .only(Allowed::Second(&REGISTRATIONS)),
 ];
 

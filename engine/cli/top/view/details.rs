@@ -1,14 +1,13 @@
 //! All that is known of the selected row.
 
 use super::Pen;
-use super::table::errors;
 use crate::cli::top::graph;
 use crate::cli::top::input::{Choices, View};
 use crate::cli::top::model::Model;
 use crate::cli::top::text::{left, printable, right, wrapped};
 use crate::cli::top::theme::{Role, Theme};
 use crate::cli::top::units::{bytes, count, exact, percent};
-use httplines::observe::{Histogram, Row};
+use httplines::observe::summary::{Histogram, Row};
 use httplines::protocol::classes::{GRPC_CODES, STATUSES};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -22,7 +21,7 @@ const NAME_LINES_MAX: usize = 4;
 
 /// Draws the box over the screen.
 pub fn draw(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme: &Theme) {
-    let size = (area.width.saturating_sub(6).min(COLUMNS_MAX), area.height.saturating_sub(4));
+    let size = (area.width.saturating_sub(6).min(COLUMNS_MAX), area.height);
     let name = choices.selected.as_deref();
     let title = match choices.view {
         View::Hosts => " host ",
@@ -58,14 +57,8 @@ pub fn draw(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, t
     lines.extend(facts);
     lines.push((Role::Plain, String::new()));
     lines.extend(spread.into_iter().map(|line| (Role::Plain, line)));
-    let room = usize::from(inner.height);
-    let is_cut = lines.len() > room;
-    for (row, (role, line)) in lines.iter().take(room).enumerate() {
-        let last = is_cut && row + 1 == room;
-        let text = if last { "(a taller screen shows more)" } else { line };
-        let role = if last { Role::Aside } else { *role };
-        Pen::new(buffer, theme, inner, row as u16).write(role, text);
-    }
+    let lines = lines.into_iter().map(|line| vec![line]).collect();
+    super::write_lines(buffer, inner, lines, theme);
 }
 
 /// The numbers of a row, those of the last seconds beside those of the whole time.
@@ -81,7 +74,8 @@ fn facts(all: &Row, recent: Option<&Row>, model: &Model, theme: &Theme) -> Vec<(
         }
         text + &right(&of(all), 16, &theme.symbols)
     };
-    let heads = [if is_whole { "" } else { "last 10 s" }, if is_whole { "" } else { "since start" }];
+    let heads =
+        [if is_whole { "" } else { "last 10 s" }, if is_whole { "" } else { "since start" }];
     let mut heading = left("", 16, &theme.symbols);
     if !is_whole {
         heads.iter().for_each(|head| heading += &right(head, 16, &theme.symbols));
@@ -129,7 +123,6 @@ fn facts(all: &Row, recent: Option<&Row>, model: &Model, theme: &Theme) -> Vec<(
     }
     lines.push((Role::Plain, line("bodies in", &|row| bytes(row.request_body_bytes as f64))));
     lines.push((Role::Plain, line("bodies out", &|row| bytes(row.response_body_bytes as f64))));
-    let _ = errors;
     lines
 }
 
@@ -153,7 +146,8 @@ fn spread(times: &Histogram, theme: &Theme, columns: usize) -> Vec<String> {
     }
     let most = counts.iter().max().copied().unwrap_or(0) as f64;
     let bar_columns = columns.saturating_sub(18);
-    let rows = bounds.iter().zip(&counts).filter(|(bound, _)| **bound <= times.max_ns().unwrap_or(0));
+    let rows =
+        bounds.iter().zip(&counts).filter(|(bound, _)| **bound <= times.max_ns().unwrap_or(0));
     rows.map(|(bound, count)| {
         let bound = theme.symbols.time(Duration::from_nanos(*bound));
         let share = percent(*count as f64, times.count() as f64);

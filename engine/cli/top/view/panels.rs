@@ -7,6 +7,7 @@ use crate::cli::top::model::{Model, Point, QUANTILES, SourceKind};
 use crate::cli::top::text::{left, right};
 use crate::cli::top::theme::{Role, Theme};
 use crate::cli::top::units::{bytes, count, exact, percent};
+use httplines::observe::summary::{Histogram, VERSIONS};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// Draws the three panels side by side.
 pub fn draw(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme: &Theme) {
     let third = area.width / 3;
-    let loss_columns = third.min(44);
+    let loss_columns = third.clamp(26, 40);
     let times_columns = (area.width - loss_columns) / 2;
     let rate_columns = area.width - loss_columns - times_columns;
     let part = |x: u16, width: u16| Rect { x: area.x + x, width, ..area };
@@ -101,7 +102,7 @@ fn kinds(model: &Model) -> Vec<(String, String)> {
     let mut kinds: Vec<_> = of_run.filter(|(name, count)| *count > 0 && name != "empty").collect();
     if kinds.is_empty() {
         let versions = model.total.totals.versions;
-        let named = httplines::observe::VERSIONS.into_iter().zip(versions);
+        let named = VERSIONS.into_iter().zip(versions);
         kinds = named.filter(|it| it.1 > 0).map(|it| (it.0.to_string(), it.1)).collect();
     }
     kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -131,15 +132,8 @@ fn times(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, them
 }
 
 /// How times spread, by powers of ten.
-fn spread(
-    buffer: &mut Buffer,
-    area: Rect,
-    times: &httplines::observe::Histogram,
-    theme: &Theme,
-) {
-    let micro = theme.symbols.micro;
-    let names = ["<1ms".to_string(), "<10ms".into(), "<100ms".into(), ">=100ms".into()];
-    let _ = micro;
+fn spread(buffer: &mut Buffer, area: Rect, times: &Histogram, theme: &Theme) {
+    let names = ["<1ms", "<10ms", "<100ms", ">=100ms"];
     let mut counts = [0u64; 4];
     for bucket in times.buckets() {
         let place = match bucket.from_ns {
@@ -156,7 +150,7 @@ fn spread(
     for (row, at) in (skipped..names.len()).enumerate() {
         let part = counts[at] as f64;
         let mut pen = Pen::new(buffer, theme, area, row as u16);
-        pen.write(Role::Aside, &left(&names[at], 7, &theme.symbols));
+        pen.write(Role::Aside, &left(names[at], 7, &theme.symbols));
         pen.write(Role::Plain, &right(&percent(part, whole), 6, &theme.symbols));
         pen.write(Role::Plain, " ");
         pen.write(Role::Plain, &graph::bar(part, whole, columns, &theme.symbols));
@@ -179,7 +173,9 @@ fn losses(buffer: &mut Buffer, area: Rect, model: &Model, theme: &Theme) {
     let inner = framed(buffer, area, title, theme);
     let Some(run) = &model.run else {
         let why = match model.kind {
-            SourceKind::Lines => ["not known: there is no", "file of statistics", "beside it (.stats)"],
+            SourceKind::Lines => {
+                ["not known: there is no", "file of statistics", "beside it (.stats)"]
+            }
             _ => ["not known yet", "", ""],
         };
         for (row, text) in why.iter().enumerate() {
@@ -200,7 +196,7 @@ fn losses(buffer: &mut Buffer, area: Rect, model: &Model, theme: &Theme) {
         pen.write(role, &left(loss.name, 9, &theme.symbols));
         pen.write(role, &right(&count(loss.total as f64), 7, &theme.symbols));
         if is_rated {
-            pen.write(role, &right(&format!("{}{mark}", count(now)), 8, &theme.symbols));
+            pen.write(role, &right(&format!("{}{mark}", count(now)), 7, &theme.symbols));
         }
         if loss.name == "gaps" && loss.total > 0 {
             let size = format!("  {}", bytes(run.gap_bytes as f64));

@@ -1,12 +1,12 @@
 //! The table of the chosen view, and beside it, where there is room, the slowest targets.
 
 use super::Pen;
-use crate::cli::top::input::{Choices, Mode, Sort, View};
+use crate::cli::top::input::{Choices, Sort, View};
 use crate::cli::top::model::Model;
 use crate::cli::top::text::{left, printable, right};
 use crate::cli::top::theme::{Role, Theme};
 use crate::cli::top::units::{bytes, count, exact, percent};
-use httplines::observe::{Dimension, Row, TopK};
+use httplines::observe::summary::{Dimension, Row, TopK};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use std::cmp::Reverse;
@@ -149,13 +149,7 @@ pub fn ranked<'a>(table: &'a TopK, choices: &Choices) -> (Vec<(&'a str, &'a Row)
 }
 
 /// Draws the table into `area`, its names first.
-pub fn draw(
-    buffer: &mut Buffer,
-    area: Rect,
-    model: &Model,
-    choices: &mut Choices,
-    theme: &Theme,
-) {
+pub fn draw(buffer: &mut Buffer, area: Rect, model: &Model, choices: &mut Choices, theme: &Theme) {
     let is_wide = area.width >= SIDE_FROM && choices.view != View::Targets;
     let side_columns = if is_wide { SIDE_COLUMNS } else { 0 };
     let main = Rect { width: area.width - side_columns, ..area };
@@ -180,14 +174,6 @@ pub fn draw(
         let cell = Cell { row, whole: table.count(), seconds: time, is_all, theme };
         let y = (place - first) as u16;
         line(buffer, below, y, name, &cell, place == selected);
-    }
-    let hidden_count = rows.len().saturating_sub(first + height);
-    if hidden_count > 0 {
-        let more = format!(" {hidden_count} more below ");
-        let row = below.height - 1;
-        let width = more.len() as u16;
-        let x = main.x + 2;
-        let _ = (row, width, x, &more);
     }
 }
 
@@ -214,9 +200,10 @@ fn heading(
         title += &format!(" /{filter}/");
     }
     title += &match shown_count == count {
-        true => format!(" ({count})"),
-        false => format!(" ({shown_count} of {count})"),
+        true => format!("  {count}"),
+        false => format!("  {shown_count} of {count}"),
     };
+    title += if is_all { ", in all" } else { ", last 10 s" };
     let mut pen = Pen::new(buffer, theme, area, 0);
     pen.write(Role::Plain, "  ");
     pen.write(Role::Heading, &left(&title, name_columns(area.width), &theme.symbols));
@@ -265,7 +252,6 @@ fn nothing(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, th
     if area.height > 1 {
         Pen::new(buffer, theme, area, 1).write(Role::Aside, "  ").write(Role::Aside, text);
     }
-    let _ = Mode::Table;
 }
 
 /// The slowest targets.
