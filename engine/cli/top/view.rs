@@ -236,8 +236,9 @@ fn keys(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme
     }
     others.push(("Enter", " details"));
     others.push(("Space", if choices.is_paused { " go on" } else { " pause" }));
+    let gap = if area.width > COLUMNS_MIN { "  " } else { " " };
     for (key, meaning) in others {
-        pen.write_whole(&[(Role::Plain, "  "), (Role::Heading, key), (Role::Plain, meaning)]);
+        pen.write_whole(&[(Role::Plain, gap), (Role::Heading, key), (Role::Plain, meaning)]);
     }
 }
 

@@ -121,7 +121,7 @@ fn the_smallest_screen_shows_what_matters() {
         "▼req/s",
         " ! httplines: evil",
         "by rate",
-        "? help  q quit",
+        "? help q quit",
         "fullest ring 85%",
         "[h hosts] p paths",
     ] {
