@@ -74,6 +74,7 @@ mod starts;
 mod statistics;
 mod strangers;
 mod streams;
+mod top;
 mod trailers;
 mod tunnels;
 mod verifier;

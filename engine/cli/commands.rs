@@ -28,11 +28,14 @@ pub fn with_options() -> Option<clap::Command> {
     of_arguments().filter(|command| !LIKE_RUNS.contains(&command.get_name()))
 }
 
-/// Prints the options of the command called `name`.
-pub fn print_help_of(name: &str) {
-    if let Some(mut command) = named(name) {
+/// Prints the options of the command called `name`, with details if it `is_long`.
+pub fn print_help_of(name: &str, is_long: bool) {
+    // Only then it knows by which name it is called.
+    let mut program = program();
+    program.build();
+    if let Some(command) = program.find_subcommand_mut(name) {
         // If standard output is closed, nobody wants the help.
-        let _ = command.print_help();
+        let _ = if is_long { command.print_long_help() } else { command.print_help() };
     }
 }
 

@@ -36,6 +36,7 @@ pub mod skip;
 pub mod stats_schema;
 pub mod stopped_thread;
 pub mod strangers;
+pub mod terminal;
 pub mod traffic;
 pub mod tshark;
 pub mod tunnel;

@@ -173,11 +173,12 @@ impl Follower {
             TailState::Failed(why) => return Some(format!("the file cannot be read: {why}")),
             TailState::Open => {}
         }
-        let (state, since, interval) = self.state.as_ref()?;
-        let (silence, is_late) = (since.elapsed(), !state.is_final && !interval.is_zero());
-        if is_late && silence > *interval * LATE_INTERVALS {
-            let seconds = silence.as_secs();
-            return Some(format!("no statistics for {seconds} s: is httplines still running?"));
+        if let Some((state, since, interval)) = &self.state {
+            let (silence, is_late) = (since.elapsed(), !state.is_final && !interval.is_zero());
+            if is_late && silence > *interval * LATE_INTERVALS {
+                let seconds = silence.as_secs();
+                return Some(format!("no statistics for {seconds} s: is httplines still running?"));
+            }
         }
         let count = Some(self.strange_count).filter(|count| *count > 0)?;
         let lines = if count == 1 { "line was" } else { "lines were" };

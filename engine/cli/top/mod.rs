@@ -64,8 +64,9 @@ pub struct TopArgs {
 /// Shows the source until the user quits.
 pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let mut words = args.source.clone();
-    if words.iter().any(|word| word == "-h" || word == "--help") {
-        super::commands::print_help_of("top");
+    let mut helps = words.iter().map(|word| word == "--help").zip(&words);
+    if let Some((is_long, _)) = helps.find(|(is_long, word)| *is_long || *word == "-h") {
+        super::commands::print_help_of("top", is_long);
         return Ok(ExitCode::SUCCESS);
     }
     let word_count = words.len();

@@ -87,6 +87,15 @@ pub fn prepare() -> Result<(), String> {
     Ok(())
 }
 
+/// In test builds this environment variable names a thread that is to panic: `screen`, once it has
+/// something to show, or `main`, once it has something to hand over.
+const TEST_PANIC: &str = "HTTPLINES_TEST_PANIC";
+
+/// Whether this thread is to panic now, in a test.
+fn is_panic_asked_for(thread: &str) -> bool {
+    cfg!(debug_assertions) && std::env::var_os(TEST_PANIC).is_some_and(|asked| asked == thread)
+}
+
 /// From now on a panic leaves its message for the time after the screen.
 pub fn keep_panics() {
     let before = std::panic::take_hook();
@@ -151,6 +160,7 @@ impl Screen {
 
     /// Hands over a sample.
     pub fn show(&self, sample: Sample) {
+        assert!(!is_panic_asked_for("main"), "a test asked for it");
         let mut waiting = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = waiting.is_none();
         match &mut *waiting {
@@ -292,6 +302,7 @@ impl Drawing {
             if !self.choices.is_paused {
                 let sample = samples.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(sample) = sample {
+                    assert!(!is_panic_asked_for("screen"), "a test asked for it");
                     self.model.apply(sample);
                 }
             }
