@@ -17,6 +17,7 @@ mod identity;
 #[cfg(test)]
 mod manual;
 mod metrics;
+mod report;
 mod sandbox;
 mod selection;
 pub mod service;

@@ -27,7 +27,7 @@ pub use preflight::Preflight;
 pub use reader::FileReader;
 use reporter::{Reporter, Told};
 use sandbox::Settled;
-pub use sandbox::{files_of, user_for};
+pub use sandbox::{confine, files_of, user_for};
 use scrapes::Scrapes;
 use shards::{Running, Shards};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -156,10 +156,12 @@ impl Engine {
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
         let mut settled = sandbox::settle(&config, &input.opened_later())?;
         if matches!(input, OpenInput::File(_)) {
-            settled.seal(
-                Work::of_files(config.watch.is_on_screen),
-                Descriptors { packet_sockets: u32::MAX, listener: None },
-            );
+            let work = match &config.emit.output {
+                _ if config.watch.is_on_screen => Work::TopFiles,
+                Output::Counted(_) => Work::Report,
+                Output::Stdout | Output::File(_) => Work::Files,
+            };
+            settled.seal(work, Descriptors { packet_sockets: u32::MAX, listener: None });
         }
         let input = input.begin(&config, &names)?;
         let outputs = passed.map_or_else(open_outputs, Ok);
@@ -240,7 +242,8 @@ impl Engine {
                 #[cfg(debug_assertions)]
                 let mut intruder = intruder::Intruder::prepare();
                 let packet_sockets = control.lowest_packet_descriptor();
-                let work = Work::of_capture(config.watch.is_on_screen);
+                let is_on_screen = config.watch.is_on_screen;
+                let work = if is_on_screen { Work::TopCapture } else { Work::Capture };
                 run.settled.seal(work, Descriptors { packet_sockets, listener });
                 shards.begin();
                 control.open_gate();

@@ -125,8 +125,14 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(EngineError::Config(_) | EngineError::SameFile) => EXIT_USAGE,
         Some(EngineError::Sandbox(SandboxError::User(_) | SandboxError::NotRoot(_))) => EXIT_USAGE,
         Some(EngineError::Output(WriterError::NotRotated { .. })) => EXIT_USAGE,
+        None if error.chain().any(is_permission) => EXIT_PERMISSION,
         _ => EXIT_RUNTIME,
     }
+}
+
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 fn list_interfaces() -> anyhow::Result<ExitCode> {

@@ -61,6 +61,7 @@ mod outputs;
 mod packaging;
 mod partial;
 mod replay;
+mod report;
 mod retransmission;
 mod rotation;
 mod same;

@@ -27,7 +27,7 @@ pub use step::RECORD_BYTES_MAX;
 pub use window::{MappedWindow, RecordBuffer, Window};
 
 #[cfg(feature = "cli")]
-mod decompress;
+pub mod decompress;
 mod error;
 mod files;
 mod format;

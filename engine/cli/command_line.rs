@@ -3,6 +3,7 @@
 use super::check_config::{self, CheckConfigArgs};
 use super::config_file::{self, Refusal};
 use super::doctor::{self, DoctorArgs};
+use super::report::{self, ReportArgs};
 #[cfg(feature = "top")]
 use super::top::{self, TopArgs};
 use super::{Args, commands};
@@ -19,6 +20,8 @@ pub enum Command {
     #[cfg(feature = "top")]
     #[command(hide = true)]
     Top(TopArgs),
+    #[command(hide = true)]
+    Report(ReportArgs),
 }
 
 impl Command {
@@ -29,6 +32,7 @@ impl Command {
             Command::CheckConfig(args) => check_config::run(args),
             #[cfg(feature = "top")]
             Command::Top(args) => top::run(args),
+            Command::Report(args) => report::run(args),
         }
     }
 }

@@ -56,10 +56,15 @@ impl SandboxArgs {
 
     /// The requested configuration.
     pub fn config(&self) -> Sandbox {
-        let is_test_off = cfg!(debug_assertions) && std::env::var_os(TEST_OFF).is_some();
-        match self.no_sandbox || is_test_off && self.user.is_none() {
-            true => Sandbox::Off,
-            false => Sandbox::On { user: self.user.clone() },
-        }
+        configured(self.no_sandbox, self.user.as_deref())
+    }
+}
+
+/// The configuration of --no-sandbox and -Z.
+pub fn configured(is_off: bool, user: Option<&str>) -> Sandbox {
+    let is_test_off = cfg!(debug_assertions) && std::env::var_os(TEST_OFF).is_some();
+    match is_off || is_test_off && user.is_none() {
+        true => Sandbox::Off,
+        false => Sandbox::On { user: user.map(str::to_string) },
     }
 }

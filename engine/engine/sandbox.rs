@@ -129,13 +129,35 @@ pub(super) fn is_output_passed(config: &Config) -> bool {
 /// every file but those in the directory of the output, and `inputs`. Threads that run already keep
 /// theirs.
 pub(super) fn settle(config: &Config, inputs: &[PathBuf]) -> Result<Settled, SandboxError> {
-    let Sandbox::On { user } = &config.sandbox else {
+    settle_for(&config.sandbox, &files_of(config), inputs)
+}
+
+/// Gives up the rights of a process whose inputs are open, and that only counts: it starts no
+/// thread and opens no file, except `page` and what has a name in its directory. Says what is
+/// lacking.
+///
+/// # Errors
+/// It cannot give them up, or may not have the user that is wanted.
+pub fn confine(sandbox: &Sandbox, page: Option<&Path>) -> Result<(), SandboxError> {
+    let paths: Vec<PathBuf> = page.map(Path::to_path_buf).into_iter().collect();
+    let mut settled = settle_for(sandbox, &paths, &[])?;
+    settled.seal(Work::Report, Descriptors { packet_sockets: u32::MAX, listener: None });
+    settled.say_notes();
+    Ok(())
+}
+
+/// Gives up the rights of a process that writes `paths`, and opens `inputs` later.
+fn settle_for(
+    sandbox: &Sandbox,
+    paths: &[PathBuf],
+    inputs: &[PathBuf],
+) -> Result<Settled, SandboxError> {
+    let Sandbox::On { user } = sandbox else {
         let layers = Layers { user: !is_root(), ..Layers::default() };
         return Ok(Settled { layers, ..Settled::default() });
     };
     let mut settled = Settled { is_on: true, ..Settled::default() };
-    let paths = files_of(config);
-    let chosen = user_for(user.as_deref(), &paths, inputs)?;
+    let chosen = user_for(user.as_deref(), paths, inputs)?;
     let allowed: Vec<PathBuf> = paths.iter().map(|path| reachable(path)).collect();
     let root = "running as root without capabilities, since nobody else may write the output (-Z \
                 names a user)";

@@ -107,9 +107,9 @@ fn rules_of(
             let anonymous = has_all(3, libc::MAP_ANONYMOUS as u64)?;
             let of_nothing = vec![has_no(2, executable)?, anonymous];
             let of_file = vec![has_no(2, executable)?, is(4, Lt, packet_sockets.into())?];
-            match work.without_screen() {
-                Some(Work::Files) => vec![of_nothing, of_file],
-                _ => vec![of_nothing],
+            match work {
+                Work::Capture | Work::TopCapture | Work::TopFollow => vec![of_nothing],
+                Work::Files | Work::Report | Work::TopFiles => vec![of_nothing, of_file],
             }
         }
         Allowed::NotExecutable => vec![vec![has_no(2, executable)?]],

@@ -1,4 +1,4 @@
-//! gzip and zstd → the bytes of a capture.
+//! gzip and zstd → the bytes of a capture, or of a file of lines.
 //!
 //! The compression is recognised by the first bytes, not by a name. Its memory is bounded, however
 //! much comes out: the window of gzip has 32 KiB, and that of zstd at most
@@ -26,14 +26,16 @@ const ZSTD_SKIPPABLE_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
 
 /// A compression that is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Compression {
+pub enum Compression {
+    /// RFC 1952.
     Gzip,
+    /// RFC 8878.
     Zstd,
 }
 
 impl Compression {
     /// The compression of the input that begins with `prefix`.
-    pub(super) fn detect(prefix: &[u8]) -> Option<Compression> {
+    pub fn detect(prefix: &[u8]) -> Option<Compression> {
         if prefix.starts_with(&GZIP_MAGIC) {
             return Some(Compression::Gzip);
         }
@@ -47,7 +49,7 @@ impl Compression {
 ///
 /// If the input ends too early, [`Read::read`] returns [`ErrorKind::UnexpectedEof`]; if it is
 /// damaged, [`ErrorKind::InvalidData`]. Errors of `R` are passed on.
-pub(super) struct Decompressor<R: Read>(Decoder<R>);
+pub struct Decompressor<R: Read>(Decoder<R>);
 
 enum Decoder<R: Read> {
     Gzip(Box<MultiGzDecoder<BufReader<R>>>),
@@ -65,7 +67,7 @@ impl<R: Read> Decompressor<R> {
     ///
     /// # Errors
     /// There is no memory.
-    pub(super) fn new(compression: Compression, packed: R) -> io::Result<Decompressor<R>> {
+    pub fn new(compression: Compression, packed: R) -> io::Result<Decompressor<R>> {
         let packed = BufReader::with_capacity(READ_BYTES, packed);
         Ok(Decompressor(match compression {
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(packed))),
@@ -99,8 +101,8 @@ impl<R: Read> Decompressor<R> {
         } else if text.contains(ZSTD_TOO_LARGE) {
             let mebibytes = (1 << ZSTD_WINDOW_LOG_MAX) >> 20;
             let sentence = format!(
-                "its zstd window is larger than {mebibytes} MiB; decompress it: \
-                 `zstdcat --long=31 FILE | httplines -r -`"
+                "its zstd window is larger than {mebibytes} MiB; pass on what \
+                 `zstdcat --long=31 FILE` writes, and name - as the file"
             );
             io::Error::new(ErrorKind::InvalidData, sentence)
         } else {

@@ -178,7 +178,7 @@ fn tls(fields: Fields<'_>) -> TlsFacts<'_> {
 }
 
 /// The time of a text of RFC 3339 in UTC, with nanoseconds, as httplines writes it.
-pub(super) fn time_of(text: &str) -> Option<TimestampNs> {
+pub fn time_of(text: &str) -> Option<TimestampNs> {
     let bytes: &[u8; 30] = text.as_bytes().try_into().ok()?;
     let is_separated = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.')];
     if bytes[29] != b'Z' || is_separated.iter().any(|(at, byte)| bytes[*at] != *byte) {

@@ -12,6 +12,8 @@ use facts::Addresses;
 pub use facts::{Facts, TalkFacts, TlsFacts};
 pub use fold::fold_target;
 pub use histogram::{Bucket, Histogram};
+#[cfg(feature = "cli")]
+pub use line::time_of;
 pub use row::Row;
 pub use timeline::{SPAN_COUNT_MAX, Span, Timeline};
 pub use top_k::{KEY_BYTES_MAX, TopK};

@@ -10,6 +10,8 @@ pub enum Work {
     Capture,
     /// It reads capture files.
     Files,
+    /// It counts what is in files of lines, or in capture files, and writes one page.
+    Report,
     /// It captures, and shows that on a terminal.
     TopCapture,
     /// It reads capture files, and shows that on a terminal.
@@ -19,34 +21,22 @@ pub enum Work {
 }
 
 impl Work {
-    /// All of them.
-    pub const ALL: [Work; 5] =
-        [Work::Capture, Work::Files, Work::TopCapture, Work::TopFiles, Work::TopFollow];
-
-    /// Capturing, on a screen or not.
-    pub fn of_capture(is_on_screen: bool) -> Work {
-        if is_on_screen { Work::TopCapture } else { Work::Capture }
-    }
-
-    /// Reading capture files, on a screen or not.
-    pub fn of_files(is_on_screen: bool) -> Work {
-        if is_on_screen { Work::TopFiles } else { Work::Files }
-    }
-
-    /// The run without its screen, if it is a run of the engine.
-    pub(super) fn without_screen(self) -> Option<Work> {
-        match self {
-            Work::Capture | Work::TopCapture => Some(Work::Capture),
-            Work::Files | Work::TopFiles => Some(Work::Files),
-            Work::TopFollow => None,
-        }
-    }
+    /// Each of them.
+    pub const ALL: [Work; 6] = [
+        Work::Capture,
+        Work::Files,
+        Work::Report,
+        Work::TopCapture,
+        Work::TopFiles,
+        Work::TopFollow,
+    ];
 
     /// The name in `tests/sealed/calls`.
     pub fn name(self) -> &'static str {
         match self {
             Work::Capture => "capture",
             Work::Files => "files",
+            Work::Report => "report",
             Work::TopCapture => "top-capture",
             Work::TopFiles => "top-files",
             Work::TopFollow => "top-follow",
@@ -78,17 +68,6 @@ pub(super) enum Allowed {
     Thread,
 }
 
-/// All work.
-const ALL: &[Work] = &Work::ALL;
-/// Those that write lines.
-const WRITES: &[Work] = &[Work::Capture, Work::Files];
-/// Those that capture, and those that read capture files.
-const CAPTURES: &[Work] = &[Work::Capture, Work::TopCapture];
-const CAPTURE_WRITES: &[Work] = &[Work::Capture];
-const READS: &[Work] = &[Work::Files, Work::TopFiles];
-/// What is shown on a terminal.
-const SCREENS: &[Work] = &[Work::TopCapture, Work::TopFiles, Work::TopFollow];
-
 /// A system call that is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
@@ -97,12 +76,13 @@ pub struct Call {
     /// Its number.
     pub number: c_long,
     pub(super) allowed: Allowed,
+    /// For which work it is allowed.
     works: &'static [Work],
 }
 
 impl Call {
     const fn new(name: &'static str, number: c_long) -> Call {
-        Call { name, number, allowed: Allowed::Always, works: ALL }
+        Call { name, number, allowed: Allowed::Always, works: &Work::ALL }
     }
 
     const fn only(self, allowed: Allowed) -> Call {
@@ -119,16 +99,31 @@ impl Call {
     }
 }
 
+/// It reads files.
+const READING: [Work; 3] = [Work::Files, Work::Report, Work::TopFiles];
+/// It writes lines.
+const WRITING: [Work; 2] = [Work::Capture, Work::Files];
+/// It captures.
+const CAPTURING: [Work; 2] = [Work::Capture, Work::TopCapture];
+/// It prints lines, or a page.
+const PRINTING: [Work; 3] = [Work::Capture, Work::Files, Work::Report];
+/// It has a screen.
+const SCREENS: [Work; 3] = [Work::TopCapture, Work::TopFiles, Work::TopFollow];
+/// Its files are not duplicated.
+const FIXED: [Work; 3] = [Work::Capture, Work::TopCapture, Work::TopFollow];
+/// It waits for signals by a pipe.
+const PIPES: [Work; 5] =
+    [Work::Capture, Work::Files, Work::TopCapture, Work::TopFiles, Work::TopFollow];
+
 /// Terminals are recognised, and the width of one is asked for by a progress bar.
 // The type differs between C libraries.
 #[allow(clippy::unnecessary_cast)]
 const TERMINAL: [u64; 2] = [libc::TCGETS as u64, libc::TIOCGWINSZ as u64];
-/// The screen changes the mode of the terminal, too. These are TCGETS2 and TCSETS2 of
-/// asm-generic/ioctls.h, which have the same numbers where this runs.
-const SCREEN_IOCTLS: [u64; 4] = [TERMINAL[0], TERMINAL[1], 0x802c_542a, 0x402c_542b];
 /// SIOCGIFNAME names the interface of a frame, through its packet socket.
-const SIOCGIFNAME: u64 = 0x8910;
-const IOCTLS: [u64; 3] = [TERMINAL[0], TERMINAL[1], SIOCGIFNAME];
+const IOCTLS: [u64; 3] = [TERMINAL[0], TERMINAL[1], 0x8910];
+/// The screen sets the mode of the terminal, too: TCGETS2 and TCSETS2 of asm-generic/ioctls.h, of
+/// which rustix makes use. Both architectures have these numbers.
+const SCREEN_IOCTLS: [u64; 5] = [IOCTLS[0], IOCTLS[1], IOCTLS[2], 0x802c_542a, 0x402c_542b];
 /// Descriptors are not duplicated,
 const FCNTLS: [u64; 3] = [libc::F_GETFD as u64, libc::F_GETFL as u64, libc::F_SETFL as u64];
 /// except for those of capture files.
@@ -155,19 +150,19 @@ const FILES: &[Call] = &[
     call!(fstat, SYS_fstat),
     call!(newfstatat, SYS_newfstatat),
     call!(statx, SYS_statx),
-    call!(fstatfs, SYS_fstatfs).of(WRITES),
-    call!(ftruncate, SYS_ftruncate).of(WRITES),
-    call!(fcntl, SYS_fcntl).of(CAPTURES).only(Allowed::Second(&FCNTLS)),
-    call!(fcntl, SYS_fcntl).of(READS).only(Allowed::Second(&FILE_FCNTLS)),
-    call!(flock, SYS_flock).of(WRITES),
-    call!(renameat2, SYS_renameat2).of(WRITES),
-    call!(unlinkat, SYS_unlinkat).of(WRITES),
-    call!(getdents64, SYS_getdents64).of(WRITES),
-    call!(fchmod, SYS_fchmod).of(WRITES),
-    call!(fchown, SYS_fchown).of(WRITES),
-    call!(utimensat, SYS_utimensat).of(WRITES),
-    call!(ioctl, SYS_ioctl).of(WRITES).only(Allowed::Second(&IOCTLS)),
-    call!(ioctl, SYS_ioctl).of(SCREENS).only(Allowed::Second(&SCREEN_IOCTLS)),
+    call!(fstatfs, SYS_fstatfs).of(&WRITING),
+    call!(ftruncate, SYS_ftruncate).of(&WRITING),
+    call!(fcntl, SYS_fcntl).of(&FIXED).only(Allowed::Second(&FCNTLS)),
+    call!(fcntl, SYS_fcntl).of(&READING).only(Allowed::Second(&FILE_FCNTLS)),
+    call!(flock, SYS_flock).of(&WRITING),
+    call!(renameat2, SYS_renameat2).of(&WRITING),
+    call!(unlinkat, SYS_unlinkat).of(&PRINTING),
+    call!(getdents64, SYS_getdents64).of(&WRITING),
+    call!(fchmod, SYS_fchmod).of(&WRITING),
+    call!(fchown, SYS_fchown).of(&WRITING),
+    call!(utimensat, SYS_utimensat).of(&WRITING),
+    call!(ioctl, SYS_ioctl).of(&PRINTING).only(Allowed::Second(&IOCTLS)),
+    call!(ioctl, SYS_ioctl).of(&SCREENS).only(Allowed::Second(&SCREEN_IOCTLS)),
 ];
 
 /// Waiting, clocks and threads.
@@ -179,7 +174,7 @@ const THREADS: &[Call] = &[
     call!(sched_yield, SYS_sched_yield),
     call!(sched_getaffinity, SYS_sched_getaffinity),
     call!(getpid, SYS_getpid),
-    call!(geteuid, SYS_geteuid),
+    call!(geteuid, SYS_geteuid).of(&WRITING),
     call!(gettid, SYS_gettid),
     call!(tgkill, SYS_tgkill).only(Allowed::ToItself),
     call!(getrandom, SYS_getrandom),
@@ -192,11 +187,11 @@ const THREADS: &[Call] = &[
     call!(exit_group, SYS_exit_group),
 ];
 
-/// Waiting for keys. Architectures newer than x86-64 have only the second call.
+/// Waiting for keys. Only x86-64 has the first call.
 const KEYS: &[Call] = &[
     #[cfg(target_arch = "x86_64")]
-    call!(epoll_wait, SYS_epoll_wait).of(SCREENS),
-    call!(epoll_pwait, SYS_epoll_pwait).of(SCREENS),
+    call!(epoll_wait, SYS_epoll_wait).of(&SCREENS),
+    call!(epoll_pwait, SYS_epoll_pwait).of(&SCREENS),
 ];
 
 /// Memory.
@@ -212,38 +207,38 @@ const MEMORY: &[Call] = &[
 /// Sockets that are open: the signals' pipe, netlink, the port of the metrics, which accepts
 /// connections, and packet sockets, on which nothing is sent.
 const SOCKETS: &[Call] = &[
-    call!(accept4, SYS_accept4).of(CAPTURES).only(Allowed::OfListener),
-    call!(shutdown, SYS_shutdown).of(CAPTURES).only(Allowed::BesideListener),
-    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets),
-    call!(recvfrom, SYS_recvfrom),
-    call!(getsockopt, SYS_getsockopt).of(CAPTURES),
-    call!(getsockname, SYS_getsockname).of(CAPTURES),
-    call!(membarrier, SYS_membarrier).of(CAPTURES),
-    call!(io_uring_enter, SYS_io_uring_enter).of(CAPTURE_WRITES),
+    call!(accept4, SYS_accept4).of(&[Work::Capture]).only(Allowed::OfListener),
+    call!(shutdown, SYS_shutdown).of(&[Work::Capture]).only(Allowed::BesideListener),
+    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets).of(&PIPES),
+    call!(recvfrom, SYS_recvfrom).of(&PIPES),
+    call!(getsockopt, SYS_getsockopt).of(&CAPTURING),
+    call!(getsockname, SYS_getsockname).of(&CAPTURING),
+    call!(membarrier, SYS_membarrier).of(&CAPTURING),
+    call!(io_uring_enter, SYS_io_uring_enter).of(&[Work::Capture]),
     call!(io_uring_register, SYS_io_uring_register)
-        .of(CAPTURE_WRITES)
+        .of(&[Work::Capture])
         .only(Allowed::Second(&REGISTRATIONS)),
 ];
 
 /// Reading files starts threads after the seal: one for each compressed file, and the janitor. Its
 /// last three calls make it idle; they are allowed for the calling thread only.
 const STARTS: &[Call] = &[
-    call!(clone, SYS_clone).of(READS).only(Allowed::Thread),
-    call!(prctl, SYS_prctl).of(READS).only(Allowed::First(&PRCTLS)),
-    call!(rseq, SYS_rseq).of(READS),
-    call!(set_robust_list, SYS_set_robust_list).of(READS),
-    call!(sched_setscheduler, SYS_sched_setscheduler).of(READS).only(Allowed::First(&[0])),
-    call!(ioprio_set, SYS_ioprio_set).of(READS).only(Allowed::Second(&[0])),
-    call!(setpriority, SYS_setpriority).of(READS).only(Allowed::Second(&[0])),
+    call!(clone, SYS_clone).of(&READING).only(Allowed::Thread),
+    call!(prctl, SYS_prctl).of(&READING).only(Allowed::First(&PRCTLS)),
+    call!(rseq, SYS_rseq).of(&READING),
+    call!(set_robust_list, SYS_set_robust_list).of(&READING),
+    call!(sched_setscheduler, SYS_sched_setscheduler).of(&[Work::Files]).only(Allowed::First(&[0])),
+    call!(ioprio_set, SYS_ioprio_set).of(&[Work::Files]).only(Allowed::Second(&[0])),
+    call!(setpriority, SYS_setpriority).of(&[Work::Files]).only(Allowed::Second(&[0])),
 ];
 
 /// Where a file system has no RENAME_NOREPLACE. Architectures newer than aarch64 have this call no
 /// more, and libc does not name it for aarch64.
 const RENAME: &[Call] = &[
     #[cfg(target_arch = "x86_64")]
-    call!(renameat, SYS_renameat).of(WRITES),
+    call!(renameat, SYS_renameat).of(&PRINTING),
     #[cfg(target_arch = "aarch64")]
-    Call::new("renameat", 38).of(WRITES),
+    Call::new("renameat", 38).of(&PRINTING),
 ];
 
 /// All calls that are allowed for some work.
