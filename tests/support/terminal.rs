@@ -130,9 +130,9 @@ impl Terminal {
         self.wait_until(what, |screen| screen.contains(what))
     }
 
-    /// Waits until the program that was run has ended with this code, and returns all that it
-    /// printed. Asserts that the terminal is as it was before.
-    pub fn ended(&self, code: i32) -> String {
+    /// Waits until the program that was run has ended, and returns its exit code and all that was
+    /// printed.
+    pub fn ending(&self) -> (i32, String) {
         let end = format!("end {}: ", self.run_count.get());
         // The command line, too, has these words in it, but no number.
         let code_of = |text: &str| {
@@ -141,7 +141,14 @@ impl Terminal {
         };
         self.wait_until("the end of the program", |screen| code_of(screen).is_some());
         let printed = self.printed();
-        assert_eq!(code_of(&printed), Some(code), "{printed}");
+        (code_of(&printed).expect("it was there"), printed)
+    }
+
+    /// Waits until the program that was run has ended with this code, and returns all that it
+    /// printed. Asserts that the terminal is as it was before.
+    pub fn ended(&self, wanted: i32) -> String {
+        let (code, printed) = self.ending();
+        assert_eq!(code, wanted, "{printed}");
         let modes =
             ["isig", "icanon", "echo", "opost"].map(|mode| printed.contains(&format!("{mode} ")));
         assert_eq!(modes, [true; 4], "{printed}");

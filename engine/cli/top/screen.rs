@@ -17,6 +17,7 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use std::io::{self, BufWriter, IsTerminal, Stdout};
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -256,7 +257,9 @@ fn draw_until_end(
 
 /// What draws.
 struct Drawing {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    /// It is not dropped: it would show the cursor again, which is done elsewhere, and panic if the
+    /// terminal is gone.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<BufWriter<Stdout>>>>,
     model: Model,
     choices: Choices,
     theme: Theme,
@@ -269,6 +272,7 @@ impl Drawing {
         let backend = CrosstermBackend::new(BufWriter::with_capacity(WRITE_BYTES, io::stdout()));
         let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
         let terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
+        let terminal = ManuallyDrop::new(terminal);
         let mut drawing = Drawing { terminal, model, choices: Choices::default(), theme };
         drawing.draw()?;
         Ok(drawing)
