@@ -15,6 +15,7 @@ const QUERIES: &str = include_str!("../docs/queries.md");
 const CONFIG: &str = include_str!("../docs/config.md");
 const CAPTURE: &str = include_str!("../docs/capture.md");
 const INSTALL: &str = include_str!("../docs/install.md");
+const REPORT: &str = include_str!("../docs/report.md");
 const SECURITY: &str = include_str!("../docs/security.md");
 const FLEET: &str = include_str!("../docs/fleet.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
@@ -24,7 +25,7 @@ const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 16] = [
+const PAGES: [(&str, &str); 17] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
@@ -32,6 +33,7 @@ const PAGES: [(&str, &str); 16] = [
     ("docs/config.md", CONFIG),
     ("docs/capture.md", CAPTURE),
     ("docs/install.md", INSTALL),
+    ("docs/report.md", REPORT),
     ("docs/security.md", SECURITY),
     ("docs/fleet.md", FLEET),
     ("docs/metrics.md", METRICS),

@@ -5,6 +5,9 @@ use crate::support::capture_file::WrittenFrame;
 use crate::support::capture_file::{Order, Unit, pcap};
 use crate::support::conversation::Conversation;
 use crate::support::conversation::Side::Server;
+use crate::support::http2::{
+    DATA, END_HEADERS, END_STREAM, RST_STREAM, Talk, WHOLE, fields, frame, get,
+};
 use crate::support::program::run;
 use crate::support::reported::reported_with;
 use crate::support::schema::validator_of;
@@ -199,6 +202,38 @@ fn events_and_lines_are_counted_alike() {
     assert_eq!(events.table(Dimension::Hosts).row("h4").map(|row| row.count), Some(5));
     let put = events.table(Dimension::Targets).row("PUT /b\u{fffd}%20");
     assert_eq!(put.map(|row| (row.count, row.broken)), Some((5, 5)));
+    assert_eq!(events, lines);
+}
+
+/// Calls of gRPC, with and without a status, and a stream that is reset.
+fn calls() -> Vec<WrittenFrame> {
+    let head = |path| {
+        fields(&[
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "A.example:50051"),
+            ("content-type", "application/grpc+proto"),
+        ])
+    };
+    let message = [0, 0, 0, 0, 2, 1, 2];
+    let mut talk = Talk::new();
+    talk.ask(1, END_HEADERS, &head("/a.B/C")).client(frame(DATA, END_STREAM, 1, &message));
+    talk.answer(1, END_HEADERS, &[(":status", "200"), ("content-type", "application/grpc")]);
+    talk.server(frame(DATA, 0, 1, &message)).answer(1, WHOLE, &[("grpc-status", "14")]);
+    talk.ask(3, END_HEADERS, &head("/a.B/C")).client(frame(DATA, END_STREAM, 3, &message));
+    talk.server(frame(RST_STREAM, 0, 3, &8u32.to_be_bytes()));
+    talk.ask(5, WHOLE, &get("/plain")).answer(5, WHOLE, &[(":status", "204")]);
+    talk.frames(1 << 14)
+}
+
+#[test]
+fn calls_of_grpc_are_counted_alike() {
+    let (events, lines) = (of_events(&calls()), of_lines(&calls()));
+    let row = events.table(Dimension::Grpc).row("a.B/C").expect("a row");
+    assert_eq!((row.count, row.errors, row.broken), (2, 1, 1), "{row:?}");
+    assert_eq!(events.totals.grpc_calls(), 2);
+    assert_eq!(events.totals.versions, [0, 3, 0]);
     assert_eq!(events, lines);
 }
 

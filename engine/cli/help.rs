@@ -5,8 +5,8 @@ pub const USAGE: &str = "\
 httplines -i eth0                 first lines of messages, live
        httplines -i eth0 -o http.jsonl   a JSON line for every exchange
        httplines -r trace.pcap [-o -]    the same from capture files
-       httplines doctor -i eth0          what this machine allows and lacks
-       httplines check-config FILE       check the file for --config FILE";
+       httplines report http.jsonl       a summary; with --html, a page
+       httplines doctor -i eth0 | httplines check-config FILE   before a run";
 
 /// The end of `--help`.
 pub const AFTER_HELP: &str = "\
@@ -16,6 +16,7 @@ Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
 /// The end of `--help-all`, and of the manual page.
 pub const AFTER_LONG_HELP: &str = "\
 Commands:
+  report        summarize files of lines, or captures (httplines report --help)
   doctor        say what this machine allows, and what to change (httplines doctor --help)
   check-config  check a file for --config, print all settings (httplines check-config --help)
 
@@ -34,6 +35,6 @@ Exit codes:
   0  success
   1  failed while running: an input is cut off or gone, the output is full, lines were
      still being lost at the end, or anything was lost with --fail-on-drop; doctor: something is
-     wrong
+     wrong; report: a file cannot be read, or has no records
   2  wrong usage; check-config: a run would not start
   3  no permission: a capability is missing, or a sandbox forbids capturing";

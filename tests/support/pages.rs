@@ -16,10 +16,11 @@ pub fn flags_of_help(program: &str, help: &[&str]) -> Vec<String> {
     flags
 }
 
-/// The flags of `httplines`.
+/// The flags of `httplines`, and of its command that has the most of its own.
 pub fn flags_of_httplines() -> BTreeSet<String> {
-    let help = |argument: &str| flags_of_help(crate::httplines(), &[argument]);
-    ["--help", "--help-all"].into_iter().flat_map(help).collect()
+    let help = |arguments: &&[&str]| flags_of_help(crate::httplines(), arguments);
+    let pages: [&[&str]; 3] = [&["--help"], &["--help-all"], &["report", "--help"]];
+    pages.iter().flat_map(help).collect()
 }
 
 /// Asserts that a page names at least `count_min` flags, and none that is not in `known`.

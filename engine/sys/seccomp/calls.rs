@@ -107,11 +107,14 @@ const WRITING: [Work; 2] = [Work::Capture, Work::Files];
 const CAPTURING: [Work; 2] = [Work::Capture, Work::TopCapture];
 /// It prints lines, or a page.
 const PRINTING: [Work; 3] = [Work::Capture, Work::Files, Work::Report];
+/// It looks at files by their names.
+const OPENING: [Work; 5] =
+    [Work::Capture, Work::Files, Work::Report, Work::TopFiles, Work::TopFollow];
 /// It has a screen.
 const SCREENS: [Work; 3] = [Work::TopCapture, Work::TopFiles, Work::TopFollow];
 /// Its files are not duplicated.
 const FIXED: [Work; 3] = [Work::Capture, Work::TopCapture, Work::TopFollow];
-/// It waits for signals by a pipe.
+/// It runs until it is told to end, and waits for that by a pipe.
 const PIPES: [Work; 5] =
     [Work::Capture, Work::Files, Work::TopCapture, Work::TopFiles, Work::TopFollow];
 
@@ -145,11 +148,11 @@ const FILES: &[Call] = &[
     call!(write, SYS_write).only(Allowed::NotOnPackets),
     call!(close, SYS_close),
     call!(openat, SYS_openat),
-    call!(lseek, SYS_lseek),
-    call!(pread64, SYS_pread64),
-    call!(fstat, SYS_fstat),
-    call!(newfstatat, SYS_newfstatat),
-    call!(statx, SYS_statx),
+    call!(lseek, SYS_lseek).of(&OPENING),
+    call!(pread64, SYS_pread64).of(&PIPES),
+    call!(fstat, SYS_fstat).of(&PRINTING),
+    call!(newfstatat, SYS_newfstatat).of(&PRINTING),
+    call!(statx, SYS_statx).of(&OPENING),
     call!(fstatfs, SYS_fstatfs).of(&WRITING),
     call!(ftruncate, SYS_ftruncate).of(&WRITING),
     call!(fcntl, SYS_fcntl).of(&FIXED).only(Allowed::Second(&FCNTLS)),
@@ -170,7 +173,7 @@ const THREADS: &[Call] = &[
     call!(futex, SYS_futex),
     call!(ppoll, SYS_ppoll),
     call!(clock_gettime, SYS_clock_gettime),
-    call!(clock_nanosleep, SYS_clock_nanosleep),
+    call!(clock_nanosleep, SYS_clock_nanosleep).of(&PIPES),
     call!(sched_yield, SYS_sched_yield),
     call!(sched_getaffinity, SYS_sched_getaffinity),
     call!(getpid, SYS_getpid),
