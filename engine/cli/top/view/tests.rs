@@ -152,7 +152,7 @@ fn a_screen_that_is_too_small_says_so() {
 #[test]
 fn rows_are_sorted_filtered_and_selected() {
     let model = model(SourceKind::Interfaces);
-    let mut first = |choices: &mut Choices| {
+    let first = |choices: &mut Choices| {
         let lines = drawn(&model, choices, &look(UNICODE), (80, 24));
         lines.into_iter().find(|line| line.starts_with('▶')).unwrap_or_default()
     };
