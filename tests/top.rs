@@ -382,6 +382,41 @@ fn it_is_suspended_and_goes_on() {
     terminal.assert_clean();
 }
 
+/// Asserts that each thread of what runs in the foreground is sealed, and has no right left.
+fn assert_sealed(terminal: &Terminal) {
+    let tasks = format!("/proc/{}/task", terminal.foreground());
+    let tasks: Vec<_> = fs::read_dir(tasks).expect("it runs").map_while(Result::ok).collect();
+    let names: Vec<_> = tasks.iter().map(|task| fs::read_to_string(task.path().join("comm"))).collect();
+    let names: Vec<_> = names.into_iter().map(|name| name.expect("it runs")).collect();
+    assert!(["screen\n", "keys\n"].iter().all(|name| names.iter().any(|it| it == name)), "{names:?}");
+    for task in tasks {
+        let status = fs::read_to_string(task.path().join("status")).expect("it runs");
+        for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
+            assert!(status.contains(line), "{line}:\n{status}");
+        }
+    }
+}
+
+#[test]
+fn all_threads_are_sealed_whatever_is_looked_at() {
+    needs_terminal!();
+    if std::env::var_os("HTTPLINES_TEST_NO_SANDBOX").is_some() {
+        skip!("needs the sandbox, which HTTPLINES_TEST_NO_SANDBOX switches off");
+    }
+    let files = Files::new();
+    let terminal = following(&files, (80, 24), &[]);
+    assert_sealed(&terminal);
+    terminal.text("q");
+    terminal.ended(0);
+    capture(&files.path("trace.pcap"));
+    let path = files.path("trace.pcap").display().to_string();
+    terminal.run(&format!("{} top -q -r {path}", crate::httplines()));
+    terminal.wait_for("20 exchanges");
+    assert_sealed(&terminal);
+    terminal.text("q");
+    terminal.ended(0);
+}
+
 #[test]
 fn it_ends_when_the_terminal_does() {
     needs_terminal!();
@@ -454,6 +489,9 @@ mod root {
         let options = "-i veth1 --shards 2 -B 4096";
         terminal.run(&format!("{} top {options}", crate::httplines()));
         terminal.wait_for("under way 0");
+        if std::env::var_os("HTTPLINES_TEST_NO_SANDBOX").is_none() {
+            assert_sealed(&terminal);
+        }
         let injector = client.run(|| Injector::new("veth0"));
         (0..50).for_each(|number| exchange(&injector, number));
         terminal.press(&["t"]);

@@ -63,6 +63,8 @@ impl Theme {
         };
         let set = if self.symbols.has_lines { border::PLAIN } else { ASCII };
         let block = Block::bordered().border_set(set).border_style(self.style(Role::Aside));
-        block.title(title).title_style(self.style(Role::Heading))
+        // It would be as dim as the border.
+        let heading = self.style(Role::Heading).remove_modifier(Modifier::DIM);
+        block.title(title).title_style(heading)
     }
 }

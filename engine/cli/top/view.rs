@@ -20,7 +20,7 @@ pub const COLUMNS_MIN: u16 = 80;
 pub const ROWS_MIN: u16 = 16;
 
 /// From this height on, graphs have several lines.
-const TALL_ROWS: u16 = 36;
+const TALL_ROWS: u16 = 32;
 
 /// Bars with fewer columns tell nothing.
 const BAR_COLUMNS_MIN: usize = 12;

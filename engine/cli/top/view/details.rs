@@ -74,15 +74,10 @@ fn facts(all: &Row, recent: Option<&Row>, model: &Model, theme: &Theme) -> Vec<(
         }
         text + &right(&of(all), 16, &theme.symbols)
     };
-    let heads =
-        [if is_whole { "" } else { "last 10 s" }, if is_whole { "" } else { "since start" }];
-    let mut heading = left("", 16, &theme.symbols);
-    if !is_whole {
-        heads.iter().for_each(|head| heading += &right(head, 16, &theme.symbols));
-    }
     let mut lines = Vec::new();
     if !is_whole {
-        lines.push((Role::Aside, heading));
+        let heads = ["last 10 s", "since start"].map(|head| right(head, 16, &theme.symbols));
+        lines.push((Role::Aside, left("", 16, &theme.symbols) + &heads.concat()));
         let rate = if seconds > 0.0 { recent.count as f64 / seconds } else { 0.0 };
         let text = left("a second", 16, &theme.symbols) + &right(&count(rate), 16, &theme.symbols);
         lines.push((Role::Plain, text));
@@ -145,7 +140,7 @@ fn spread(times: &Histogram, theme: &Theme, columns: usize) -> Vec<String> {
         counts[place] += bucket.count;
     }
     let most = counts.iter().max().copied().unwrap_or(0) as f64;
-    let bar_columns = columns.saturating_sub(18);
+    let bar_columns = columns.saturating_sub(19);
     let rows =
         bounds.iter().zip(&counts).filter(|(bound, _)| **bound <= times.max_ns().unwrap_or(0));
     rows.map(|(bound, count)| {
