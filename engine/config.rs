@@ -170,6 +170,9 @@ pub struct CaptureConfig {
     pub block_count: u32,
     /// After this time the kernel hands over a block that is not full.
     pub retire_timeout_ms: u32,
+    /// Frames are spread over more blocks, with free space between them, so that blocks fill sooner:
+    /// a ring holds fewer frames, and the shards wake more often.
+    pub is_low_latency: bool,
     /// HTTP sessions the filter can hold.
     pub session_count_max: u32,
     /// Connections the filter can hold whose first payload has not arrived.
@@ -337,6 +340,7 @@ impl Default for CaptureConfig {
             block_bytes: 256 << 10,
             block_count: 256,
             retire_timeout_ms: 2,
+            is_low_latency: false,
             session_count_max: 1 << 18,
             opening_count_max: 1 << 16,
             direction: PacketDirection::InOut,

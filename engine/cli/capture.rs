@@ -4,6 +4,10 @@ use super::Args;
 use super::values::{DirectionArg, FanoutArg, FilterArg};
 use httplines::config::{Config, FanoutMode, FilterMode, PacketDirection};
 
+/// Bytes of a block that hold the longest superpackets, and the shortest retire timeout, in
+/// milliseconds.
+const LOW_LATENCY: (u32, u32) = (128 << 10, 1);
+
 impl Args {
     /// Sets the limits and options of rings and filter.
     pub(super) fn configure_capture(&self, config: &mut Config) {
@@ -26,9 +30,13 @@ impl Args {
         capture.is_promiscuous = !self.no_promiscuous;
         capture.is_shedding = self.shed;
         capture.is_waiting = self.sandbox.is_waiting();
+        capture.is_low_latency = self.low_latency;
         let mut ring_kib = capture.block_count * (capture.block_bytes >> 10);
         if let Some(kibibytes) = self.buffer_kib {
             ring_kib = kibibytes;
+        }
+        if self.low_latency {
+            (capture.block_bytes, capture.retire_timeout_ms) = LOW_LATENCY;
         }
         if let Some(kibibytes) = self.block_kib {
             capture.block_bytes = kibibytes << 10;

@@ -26,6 +26,9 @@ use super::ring::Ring;
 const PACKET_STATISTICS: libc::c_int = 6;
 /// TPACKET_V3 packs frames of any size, and uses this number only to check that the sizes agree.
 const FRAME_BYTES: u32 = 2048;
+/// The most space in front of a frame: the rest of [`FRAME_BYTES`] has room for its headers, as
+/// packet_set_ring of net/packet/af_packet.c requires.
+pub const RESERVE_BYTES_MAX: u32 = FRAME_BYTES - 128;
 
 /// Packet sockets have descriptors from here on, unless the others need more.
 const LOWEST_DESCRIPTOR: u64 = 512;
@@ -44,6 +47,9 @@ pub struct RingSize {
     pub block_count: u32,
     /// After this time the kernel hands over a block that holds frames but is not full.
     pub retire_timeout_ms: u32,
+    /// Free space in front of each frame, which makes blocks fill sooner: at most
+    /// [`RESERVE_BYTES_MAX`].
+    pub reserve_bytes: u32,
 }
 
 /// How a fanout group distributes frames to its members.
@@ -117,6 +123,7 @@ impl PacketSocket {
     pub fn ring(&self, size: RingSize) -> io::Result<Ring> {
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         self.set(libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
+        self.set(libc::SOL_PACKET, libc::PACKET_RESERVE, &size.reserve_bytes)?;
         let request = libc::tpacket_req3 {
             tp_block_size: size.block_bytes,
             tp_block_nr: size.block_count,

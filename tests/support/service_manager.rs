@@ -1,5 +1,6 @@
 //! A service manager's end of `NOTIFY_SOCKET`.
 
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
@@ -42,8 +43,17 @@ impl ServiceManager {
 
     fn receive(&self) -> std::io::Result<String> {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes)?;
-        Ok(String::from_utf8(bytes[..length].to_vec()).expect("text"))
+        loop {
+            match self.socket.recv(&mut bytes) {
+                // A call with a timeout is not restarted after a signal (signal(7)), and the C
+                // library sends one to every thread when a test changes its ids (nptl(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => {
+                    let bytes = &bytes[..received?];
+                    return Ok(String::from_utf8(bytes.to_vec()).expect("text"));
+                }
+            }
+        }
     }
 
     /// Waits for a sign of life. Before it there is a status at most.

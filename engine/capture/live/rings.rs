@@ -4,7 +4,7 @@
 use super::error::LiveOpenError;
 use crate::config::CaptureConfig;
 use crate::sys::affinity;
-use crate::sys::packet_socket::{PacketSocket, RingSize};
+use crate::sys::packet_socket::{PacketSocket, RESERVE_BYTES_MAX, RingSize};
 use crate::sys::ring::Ring;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -86,6 +86,7 @@ impl<'a> Rings<'a> {
             block_bytes: self.config.block_bytes,
             block_count: self.config.block_count,
             retire_timeout_ms: self.config.retire_timeout_ms,
+            reserve_bytes: if self.config.is_low_latency { RESERVE_BYTES_MAX } else { 0 },
         };
         let ring = socket.ring(size).map_err(|source| match source.raw_os_error() {
             Some(libc::ENOMEM) => {
