@@ -46,7 +46,7 @@ fn write_page(report: &Report, out: &mut String) -> Result {
         write_figures(report, out)?;
     }
     write_verdict(report, out)?;
-    write!(out, "<main>\n")?;
+    writeln!(out, "<main>")?;
     if has_exchanges {
         heading(out, "time", "Traffic and latency over time")?;
         chart::traffic(summary, out)?;
@@ -73,13 +73,13 @@ fn write_page(report: &Report, out: &mut String) -> Result {
     }
     heading(out, "losses", "Losses, gaps and retransmissions")?;
     tables::losses(report, out)?;
-    write!(out, "</main>\n")?;
+    writeln!(out, "</main>")?;
     write_foot(report, out)?;
     write!(out, "</body>\n</html>\n")
 }
 
 fn heading(out: &mut String, id: &str, text: &str) -> Result {
-    write!(out, "<h2 id=\"{id}\">{text}</h2>\n")
+    writeln!(out, "<h2 id=\"{id}\">{text}</h2>")
 }
 
 /// The time of the records, to the second.
@@ -114,7 +114,7 @@ fn write_head(report: &Report, out: &mut String) -> Result {
         let told = sensors.map(|(key, row)| format!("{} ({})", Escaped(key), count(row.count)));
         write!(out, "; sensors {}", told.collect::<Vec<_>>().join(", "))?;
     }
-    write!(out, "</p>\n")?;
+    writeln!(out, "</p>")?;
     for source in report.sources.iter().filter(|it| it.is_torn || it.unrecognized > 0) {
         write!(out, "<p class=\"quiet break\">{}: ", Escaped(&source.name))?;
         if source.unrecognized > 0 {
@@ -123,12 +123,12 @@ fn write_head(report: &Report, out: &mut String) -> Result {
         if source.is_torn {
             write!(out, "It ends within a line, as a file does that is being written.")?;
         }
-        write!(out, "</p>\n")?;
+        writeln!(out, "</p>")?;
     }
     if summary.totals.exchanges > 0 {
         write_contents(report, out)?;
     }
-    write!(out, "</header>\n")
+    writeln!(out, "</header>")
 }
 
 fn write_contents(report: &Report, out: &mut String) -> Result {
@@ -148,7 +148,7 @@ fn write_contents(report: &Report, out: &mut String) -> Result {
     for (id, name, _) in all.into_iter().filter(|(.., is_there)| *is_there) {
         write!(out, "<a href=\"#{id}\">{name}</a>")?;
     }
-    write!(out, "</nav>\n")
+    writeln!(out, "</nav>")
 }
 
 fn write_figures(report: &Report, out: &mut String) -> Result {
@@ -193,11 +193,11 @@ fn write_figures(report: &Report, out: &mut String) -> Result {
             format!("{} exchanges with gaps", count(totals.with_gap)),
         ),
     ];
-    write!(out, "<dl class=\"figures\">\n")?;
+    writeln!(out, "<dl class=\"figures\">")?;
     for (name, value, note) in figures {
-        write!(out, "<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>\n")?;
+        writeln!(out, "<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>")?;
     }
-    write!(out, "</dl>\n")
+    writeln!(out, "</dl>")
 }
 
 /// What is known about losses, where nobody overlooks it.
@@ -228,7 +228,7 @@ fn write_verdict(report: &Report, out: &mut String) -> Result {
     for error in &report.errors {
         write!(out, "<p>This report: {}</p>", Escaped(error))?;
     }
-    write!(out, "</div>\n")
+    writeln!(out, "</div>")
 }
 
 fn write_foot(report: &Report, out: &mut String) -> Result {

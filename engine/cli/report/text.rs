@@ -234,7 +234,8 @@ fn write_table(summary: &Summary, dimension: Dimension, out: &mut String) -> std
         let most = count(table.count() / rows.len() as u64);
         writeln!(
             out,
-            "  too many for a row each: \u{2265} may be {most} more; others came {most} times at most"
+            "  too many for a row each: \u{2265} may be {most} more, and others came at most \
+             {most} times"
         )?;
     } else if rows.len() > ROWS {
         writeln!(out, "  and {} more", count((rows.len() - ROWS) as u64))?;

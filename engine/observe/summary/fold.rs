@@ -31,6 +31,9 @@ pub fn fold_target(target: &str, out: &mut String) {
 fn path_of(target: &str) -> &str {
     let end = target.bytes().position(|byte| matches!(byte, b'?' | b'#'));
     let target = &target[..end.unwrap_or(target.len())];
+    if target.starts_with('/') {
+        return target;
+    }
     match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => {
             rest.find('/').map_or("/", |path| &rest[path..])

@@ -89,7 +89,9 @@ struct Fields<'a> {
 
 /// What a line tells, and its sensor. `None` if httplines has not written it.
 pub(super) fn read(line: &[u8]) -> Option<(Line<'_>, Option<Cow<'_, str>>)> {
-    let mut fields: Fields<'_> = serde_json::from_slice(line).ok()?;
+    // Checked as a whole, which takes less time than text by text.
+    let line = std::str::from_utf8(line).ok()?;
+    let mut fields: Fields<'_> = serde_json::from_str(line).ok()?;
     let sensor = fields.sensor.take();
     if fields.flow.len() != 16 {
         return None;

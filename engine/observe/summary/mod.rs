@@ -3,7 +3,7 @@
 //!
 //! Whatever arrives, it takes bounded memory: tables have [`ROW_COUNT_MAX`] rows ([`TopK`] has the
 //! error bounds), times are in [`Histogram`]s, and a [`Timeline`] has a bounded number of spans. In
-//! all that is at most 55 MiB, and a few MiB as a rule. Summaries of parts are added with
+//! all that is at most [`HELD_BYTES_MAX`], and a few MiB as a rule. Summaries of parts are added with
 //! [`Summary::merge`].
 
 use crate::record::Event;
@@ -16,7 +16,7 @@ pub use histogram::{Bucket, Histogram};
 pub use line::time_of;
 pub use row::Row;
 pub use timeline::{SPAN_COUNT_MAX, Span, Timeline};
-pub use top_k::{KEY_BYTES_MAX, TopK};
+pub use top_k::{KEY_BYTES_MAX, ROW_COUNT_MAX, TopK};
 pub use totals::{Talks, Tls, Totals, VERSIONS};
 
 mod facts;
@@ -29,8 +29,10 @@ mod timeline;
 mod top_k;
 mod totals;
 
-/// Rows of each table of a [`Summary`].
-pub const ROW_COUNT_MAX: usize = 512;
+/// The memory that a [`Summary`] takes at most: 3072 rows and 240 spans, each with a histogram of
+/// 19 KiB, and keys.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+
 /// What is counted by key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dimension {
@@ -295,4 +297,50 @@ fn write_key(dimension: Dimension, facts: &Facts<'_>, key: &mut String) -> bool 
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::Cow;
+
+    /// Each row and each span gets a time for each part of its histogram.
+    #[test]
+    fn memory_is_bounded_whatever_arrives() {
+        let mut summary = Summary::default();
+        for key in 0..ROW_COUNT_MAX as u64 + 50 {
+            // Letters, which are not folded.
+            let letters = |digit: char| char::from(b'k' + digit as u8 - b'0');
+            let text: String = key.to_string().chars().map(letters).collect();
+            let text = text.repeat(100);
+            for part in 0..84 {
+                let time_ns = (1u64 << (part / 2)) * (2 + part % 2) / 2;
+                let facts = Facts {
+                    began_at: Some(TimestampNs(key << 40 | part)),
+                    client: &text,
+                    server: &text,
+                    host: Some(Cow::Borrowed(&text)),
+                    method: Some(Cow::Borrowed("POST")),
+                    target: Some(Cow::Borrowed(&text)),
+                    is_grpc: true,
+                    ttfb_ns: Some(time_ns),
+                    duration_ns: Some(time_ns),
+                    ..Facts::default()
+                };
+                summary.exchange(&facts);
+                summary.tls(&TlsFacts {
+                    sni: facts.host.clone(),
+                    handshake_ns: facts.ttfb_ns,
+                    ..TlsFacts::default()
+                });
+            }
+        }
+        let held = summary.held_bytes();
+        assert!((HELD_BYTES_MAX / 2..HELD_BYTES_MAX).contains(&held), "{held}");
+        let once = summary.clone();
+        summary.merge(&once);
+        assert!(summary.held_bytes() < HELD_BYTES_MAX, "{}", summary.held_bytes());
+        assert_eq!(summary.take().records(), 2 * once.records());
+        assert_eq!(summary, Summary::default());
+    }
 }

@@ -15,6 +15,9 @@ use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Rows of each table of a [`Summary`](super::Summary).
+pub const ROW_COUNT_MAX: usize = 512;
+
 /// Of a longer key, only the beginning is a key. Those with the same beginning share a row.
 pub const KEY_BYTES_MAX: usize = 256;
 

@@ -1,10 +1,9 @@
 //! What is counted of all records of a kind together: [`Totals`], [`Talks`] and [`Tls`].
 
-use super::ROW_COUNT_MAX;
 use super::facts::{Facts, TalkFacts, TlsFacts};
 use super::histogram::Histogram;
 use super::row::raise;
-use super::top_k::TopK;
+use super::top_k::{ROW_COUNT_MAX, TopK};
 use crate::flow::End;
 use crate::protocol::classes::{GRPC_CODES, METHODS, STATUSES, method_of};
 use crate::record::Outcome;

@@ -18,13 +18,13 @@ const ROWS: usize = 15;
 
 /// Percentiles of the times of all exchanges.
 pub fn times(totals: &Totals, out: &mut String) -> Result {
-    write!(
+    writeln!(
         out,
         "<div class=\"scroll\"><table><caption>Times on the wire</caption><thead><tr>\
          <th class=\"key\" scope=\"col\"></th><th scope=\"col\" class=\"wide\">count</th>\
          <th scope=\"col\" class=\"wide\">min</th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
          <th scope=\"col\">p99</th><th scope=\"col\" class=\"wide\">p99.9</th>\
-         <th scope=\"col\">max</th></tr></thead><tbody>\n"
+         <th scope=\"col\">max</th></tr></thead><tbody>"
     )?;
     for (name, histogram) in [
         ("Connect: SYN to SYN-ACK", &totals.connect),
@@ -35,15 +35,15 @@ pub fn times(totals: &Totals, out: &mut String) -> Result {
             write_times(name, histogram, out)?;
         }
     }
-    write!(out, "</tbody></table></div>\n")
+    writeln!(out, "</tbody></table></div>")
 }
 
 fn write_times(name: &str, times: &Histogram, out: &mut String) -> Result {
     let of = |quantile| time_or_none(times.quantile_ns(quantile));
-    write!(
+    writeln!(
         out,
         "<tr><th class=\"key\" scope=\"row\">{name}</th><td class=\"wide\">{}</td><td class=\"wide\">{}</td>\
-         <td>{}</td><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td>{}</td></tr>\n",
+         <td>{}</td><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td>{}</td></tr>",
         count(times.count()),
         time_or_none(times.min_ns()),
         of(0.5),
@@ -65,7 +65,7 @@ pub fn dimension(summary: &Summary, dimension: Dimension, out: &mut String) -> R
         Dimension::Grpc => ("method", true),
     };
     if table.count() == 0 {
-        return write!(out, "<p class=\"quiet\">No exchange has a known {name}.</p>\n");
+        return writeln!(out, "<p class=\"quiet\">No exchange has a known {name}.</p>");
     }
     let rows = by_certainty(table);
     let shown = &rows[..rows.len().min(ROWS)];
@@ -87,15 +87,15 @@ pub fn dimension(summary: &Summary, dimension: Dimension, out: &mut String) -> R
 fn write_rest(table: &TopK, name: &str, row_count: usize, out: &mut String) -> Result {
     if table.is_full() {
         let most = table.rows().map(|(_, row)| row.error).max().unwrap_or_default();
-        write!(
+        writeln!(
             out,
             "<p class=\"quiet\">There were too many {name}s for a row each: a count with \u{2265} \
-             may be too low by up to {}, and a {name} that is not shown came {} times at most.</p>\n",
+             may be too low by up to {}, and a {name} that is not shown came {} times at most.</p>",
             count(most),
             count(table.count() / row_count as u64)
         )
     } else if row_count > ROWS {
-        write!(out, "<p class=\"quiet\">{} more {name}s.</p>\n", count((row_count - ROWS) as u64))
+        writeln!(out, "<p class=\"quiet\">{} more {name}s.</p>", count((row_count - ROWS) as u64))
     } else {
         Ok(())
     }
@@ -109,19 +109,19 @@ fn write_table(
     out: &mut String,
 ) -> Result {
     let latency = if name == "method" { "" } else { "ttfb " };
-    write!(
+    writeln!(
         out,
         "<div class=\"scroll\"><table><caption>{title}</caption><thead><tr>\
          <th class=\"key\" scope=\"col\">{name}</th><th scope=\"col\">count</th>\
          <th scope=\"col\" class=\"wide\">share</th><th scope=\"col\">errors</th>\
          <th scope=\"col\" class=\"wide\">broken</th>\
          <th scope=\"col\" class=\"wide\">{latency}p50</th><th scope=\"col\" class=\"wide\">p90</th>\
-         <th scope=\"col\">{latency}p99</th><th scope=\"col\" class=\"wide\">out</th></tr></thead><tbody>\n"
+         <th scope=\"col\">{latency}p99</th><th scope=\"col\" class=\"wide\">out</th></tr></thead><tbody>"
     )?;
     for (key, row) in rows {
         write_row(key, row, summary.totals.exchanges, out)?;
     }
-    write!(out, "</tbody></table></div>\n")
+    writeln!(out, "</tbody></table></div>")
 }
 
 /// From this share of errors on, a row stands out.
@@ -135,12 +135,12 @@ fn write_row(key: &str, row: &Row, all: u64, out: &mut String) -> Result {
     let of = |quantile| time_or_none(row.latency.quantile_ns(quantile));
     let class = if is_hot(row.errors, certain) { " class=\"hot\"" } else { "" };
     let part = 100.0 * certain as f64 / all.max(1) as f64;
-    write!(
+    writeln!(
         out,
         "<tr><th class=\"key\" scope=\"row\">{}</th><td>{mark}{}</td>\
          <td class=\"share wide\" style=\"--part:{part:.1}\">{}</td><td{class}>{}</td>\
          <td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td>\
-         <td>{}</td><td class=\"wide\">{}</td></tr>\n",
+         <td>{}</td><td class=\"wide\">{}</td></tr>",
         shown_key(key),
         count(certain),
         percent(certain, all),
@@ -168,34 +168,34 @@ fn write_counts<'a>(
     if counts.is_empty() {
         return Ok(());
     }
-    write!(
+    writeln!(
         out,
         "<table class=\"narrow\"><caption>{title}</caption><thead><tr><th class=\"key\" \
          scope=\"col\"></th><th scope=\"col\">count</th><th scope=\"col\">share</th></tr></thead>\
-         <tbody>\n"
+         <tbody>"
     )?;
     for (name, number) in counts {
         let part = 100.0 * number as f64 / all.max(1) as f64;
-        write!(
+        writeln!(
             out,
             "<tr><th class=\"key\" scope=\"row\">{}</th><td>{}</td><td class=\"share\" \
-             style=\"--part:{part:.1}\">{}</td></tr>\n",
+             style=\"--part:{part:.1}\">{}</td></tr>",
             shown_key(name),
             count(number),
             percent(number, all)
         )?;
     }
-    write!(out, "</tbody></table>\n")
+    writeln!(out, "</tbody></table>")
 }
 
 /// What failed, where, and how exchanges ended.
 pub fn errors(summary: &Summary, out: &mut String) -> Result {
     let totals = &summary.totals;
-    write!(
+    writeln!(
         out,
         "<p>{} of {} exchanges failed by their status (5xx, or a code of gRPC that is a server's \
          failure), and {} were broken off: closed, reset or left silent by an endpoint before they \
-         were complete, although nothing of them was lost here.</p>\n",
+         were complete, although nothing of them was lost here.</p>",
         count(totals.errors),
         count(totals.exchanges),
         count(totals.broken)
@@ -228,7 +228,7 @@ pub fn errors(summary: &Summary, out: &mut String) -> Result {
 pub fn grpc(summary: &Summary, out: &mut String) -> Result {
     let totals = &summary.totals;
     dimension(summary, Dimension::Grpc, out)?;
-    write!(out, "<p class=\"quiet\">Times of calls are of whole ones.</p>\n")?;
+    writeln!(out, "<p class=\"quiet\">Times of calls are of whole ones.</p>")?;
     let calls = totals.grpc_calls();
     write_counts("Status codes", calls, GRPC_CODES.into_iter().zip(totals.grpc), out)?;
     let table = summary.table(Dimension::Grpc);
@@ -248,15 +248,15 @@ pub fn grpc(summary: &Summary, out: &mut String) -> Result {
     for code in &codes {
         write!(out, "<th scope=\"col\">{}</th>", GRPC_CODES[*code])?;
     }
-    write!(out, "</tr></thead><tbody>\n")?;
+    writeln!(out, "</tr></thead><tbody>")?;
     for (key, row) in rows {
         write!(out, "<tr><th class=\"key\" scope=\"row\">{}</th>", shown_key(key))?;
         for code in &codes {
             write!(out, "<td>{}</td>", count(of_code(row, *code)))?;
         }
-        write!(out, "</tr>\n")?;
+        writeln!(out, "</tr>")?;
     }
-    write!(out, "</tbody></table></div>\n")
+    writeln!(out, "</tbody></table></div>")
 }
 
 fn of_code(row: &Row, code: usize) -> u64 {
@@ -267,9 +267,9 @@ fn of_code(row: &Row, code: usize) -> u64 {
 pub fn others(summary: &Summary, out: &mut String) -> Result {
     let (talks, tls) = (&summary.talks, &summary.tls);
     if talks.talks > 0 {
-        write!(
+        writeln!(
             out,
-            "<p>{} talks of WebSocket: {} messages ({}) of clients, {} ({}) of servers.</p>\n",
+            "<p>{} talks of WebSocket: {} messages ({}) of clients, {} ({}) of servers.</p>",
             count(talks.talks),
             count(talks.client_messages),
             bytes(talks.client_message_bytes),
@@ -311,10 +311,10 @@ pub fn others(summary: &Summary, out: &mut String) -> Result {
 /// What is missing, and what passed again.
 pub fn losses(report: &Report, out: &mut String) -> Result {
     let (losses, totals) = (&report.losses, &report.summary.totals);
-    write!(
+    writeln!(
         out,
         "<p>{} exchanges ({}) have gaps: {} of them were not captured. Of {} exchanges ({}), {} \
-         passed again (retransmissions). {} are of connections that were joined late.</p>\n",
+         passed again (retransmissions). {} are of connections that were joined late.</p>",
         count(totals.with_gap),
         percent(totals.with_gap, totals.exchanges),
         bytes(totals.gap_bytes),
@@ -324,50 +324,50 @@ pub fn losses(report: &Report, out: &mut String) -> Result {
         count(totals.midstream)
     )?;
     if losses.origin != Origin::Unknown {
-        write!(
+        writeln!(
             out,
-            "<p>{} holes in connections: {}.</p>\n",
+            "<p>{} holes in connections: {}.</p>",
             count(losses.gaps),
             bytes(losses.gap_bytes)
         )?;
     }
     if losses.origin == Origin::Statistics {
-        write!(
+        writeln!(
             out,
             "<div class=\"scroll\"><table><caption>Lost, by cause, as the runs have told</caption>\
              <thead><tr><th class=\"key\" scope=\"col\">cause</th><th scope=\"col\">lost</th>\
-             <th scope=\"col\"></th></tr></thead><tbody>\n"
+             <th scope=\"col\"></th></tr></thead><tbody>"
         )?;
         for (cause, lost) in CAUSES.iter().zip(losses.counts) {
             let class = if lost > 0 { " class=\"hot\"" } else { "" };
-            write!(
+            writeln!(
                 out,
-                "<tr><th class=\"key\" scope=\"row\">{}</th><td{class}>{}</td><td>{}</td></tr>\n",
+                "<tr><th class=\"key\" scope=\"row\">{}</th><td{class}>{}</td><td>{}</td></tr>",
                 cause.words,
                 count(lost),
                 cause.unit
             )?;
         }
-        write!(out, "</tbody></table></div>\n")?;
+        writeln!(out, "</tbody></table></div>")?;
     }
     if let Some((from, to)) = losses.span {
         let second = |time| rfc3339(time)[..19].replace('T', " ");
-        write!(
+        writeln!(
             out,
-            "<p class=\"quiet\">The statistics are of {} to {} UTC.</p>\n",
+            "<p class=\"quiet\">The statistics are of {} to {} UTC.</p>",
             second(from),
             second(to)
         )?;
     }
     for remark in &losses.remarks {
-        write!(out, "<p class=\"break\">A run says: {}</p>\n", Escaped(remark))?;
+        writeln!(out, "<p class=\"break\">A run says: {}</p>", Escaped(remark))?;
     }
     if !losses.without.is_empty() {
         let names: Vec<_> = losses.without.iter().map(|it| Escaped(it).to_string()).collect();
-        write!(
+        writeln!(
             out,
             "<p class=\"quiet break\">Without statistics, so that nothing is known about their \
-             losses: {}.</p>\n",
+             losses: {}.</p>",
             names.join(", ")
         )?;
     }
