@@ -136,12 +136,8 @@ fn spread(buffer: &mut Buffer, area: Rect, times: &Histogram, theme: &Theme) {
     let names = ["<1ms", "<10ms", "<100ms", ">=100ms"];
     let mut counts = [0u64; 4];
     for bucket in times.buckets() {
-        let place = match bucket.from_ns {
-            ..1_000_000 => 0,
-            ..10_000_000 => 1,
-            ..100_000_000 => 2,
-            _ => 3,
-        };
+        const BOUNDS_NS: [u64; 3] = [1_000_000, 10_000_000, 100_000_000];
+        let place = BOUNDS_NS.iter().filter(|bound| bucket.from_ns >= **bound).count();
         counts[place] += bucket.count;
     }
     let whole = times.count() as f64;
