@@ -386,9 +386,13 @@ fn it_is_suspended_and_goes_on() {
 fn assert_sealed(terminal: &Terminal) {
     let tasks = format!("/proc/{}/task", terminal.foreground());
     let tasks: Vec<_> = fs::read_dir(tasks).expect("it runs").map_while(Result::ok).collect();
-    let names: Vec<_> = tasks.iter().map(|task| fs::read_to_string(task.path().join("comm"))).collect();
+    let names: Vec<_> =
+        tasks.iter().map(|task| fs::read_to_string(task.path().join("comm"))).collect();
     let names: Vec<_> = names.into_iter().map(|name| name.expect("it runs")).collect();
-    assert!(["screen\n", "keys\n"].iter().all(|name| names.iter().any(|it| it == name)), "{names:?}");
+    assert!(
+        ["screen\n", "keys\n"].iter().all(|name| names.iter().any(|it| it == name)),
+        "{names:?}"
+    );
     for task in tasks {
         let status = fs::read_to_string(task.path().join("status")).expect("it runs");
         for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
