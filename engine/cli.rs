@@ -9,6 +9,7 @@ pub mod commands;
 mod completions;
 mod config_file;
 mod doctor;
+pub mod ending;
 mod files;
 mod habits;
 mod help;
@@ -22,6 +23,8 @@ mod selection;
 pub mod service;
 mod statistics;
 pub mod stderr;
+#[cfg(feature = "top")]
+mod top;
 mod usage;
 mod values;
 

@@ -7,7 +7,7 @@ use crate::capture::pcap::open::{Capture, Progress};
 use crate::config::{Config, Output};
 use crate::ids::{FlowHashKey, IfaceNames};
 use crate::observe::{Counts, Rates, ShardState};
-use crate::output::{BatchSender, Limits, Patience, Writer, WriterError, open_sinks};
+use crate::output::{BatchSender, Limits, Patience, StatsRecord, Writer, WriterError, open_sinks};
 use crate::pipeline::{Crossing, Part};
 use crate::shard::ShardStats;
 #[cfg(debug_assertions)]
@@ -24,7 +24,8 @@ use liveness::ShardWatch;
 use metrics::Listener;
 use notify::Notifier;
 pub use preflight::Preflight;
-use reporter::Reporter;
+pub use reader::FileReader;
+use reporter::{Reporter, Told};
 use sandbox::Settled;
 pub use sandbox::{confine, files_of, user_for};
 use scrapes::Scrapes;
@@ -42,6 +43,7 @@ mod liveness;
 mod metrics;
 mod notify;
 mod preflight;
+mod reader;
 mod reporter;
 mod same_file;
 mod sandbox;
@@ -84,6 +86,9 @@ pub enum Notice<'a> {
     Report(&'a Totals),
     /// What passes now, each `WatchConfig::rates_interval_ms`. The run waits meanwhile.
     Rates(&'a Rates),
+    /// What the run has counted and holds now, each `WatchConfig::records_interval_ms`, and at its
+    /// end. The run waits meanwhile.
+    Record(&'a StatsRecord),
 }
 
 /// How a run ended: its totals, and what went wrong. A capture that is cut off has both: the error,
@@ -151,8 +156,11 @@ impl Engine {
         let passed = sandbox::is_output_passed(&config).then(open_outputs).transpose()?;
         let mut settled = sandbox::settle(&config, &input.opened_later())?;
         if matches!(input, OpenInput::File(_)) {
-            let is_counting = matches!(config.emit.output, Output::Counted(_));
-            let work = if is_counting { Work::Report } else { Work::Files };
+            let work = match &config.emit.output {
+                _ if config.watch.is_on_screen => Work::TopFiles,
+                Output::Counted(_) => Work::Report,
+                Output::Stdout | Output::File(_) => Work::Files,
+            };
             settled.seal(work, Descriptors { packet_sockets: u32::MAX, listener: None });
         }
         let input = input.begin(&config, &names)?;
@@ -234,7 +242,9 @@ impl Engine {
                 #[cfg(debug_assertions)]
                 let mut intruder = intruder::Intruder::prepare();
                 let packet_sockets = control.lowest_packet_descriptor();
-                run.settled.seal(Work::Capture, Descriptors { packet_sockets, listener });
+                let is_on_screen = config.watch.is_on_screen;
+                let work = if is_on_screen { Work::TopCapture } else { Work::Capture };
+                run.settled.seal(work, Descriptors { packet_sockets, listener });
                 shards.begin();
                 control.open_gate();
                 // Before anything is printed, which nobody may read.
@@ -354,10 +364,26 @@ impl Run {
             self.notifier.status(&totals, reporter::connections(&states));
         }
         if let Some(reporter) = self.reporter.as_mut().filter(|_| is_report_due) {
-            if let Some(rates) = reporter.report(&totals, &states, &self.writer) {
-                notify(Notice::Rates(&rates));
+            match reporter.report(&totals, &states, &self.writer) {
+                Some(Told::Rates(rates)) => notify(Notice::Rates(&rates)),
+                Some(Told::Record(record)) => notify(Notice::Record(&record)),
+                None => {}
             }
             control.forget_fullest();
+        }
+    }
+
+    /// The same of a run that reads files.
+    fn report_reading(&mut self, shards: &Running, notify: &mut dyn FnMut(Notice<'_>)) {
+        let is_ready = |it: &mut Reporter| it.is_ready(Instant::now(), &shards.statuses);
+        if !self.reporter.as_mut().is_some_and(is_ready) {
+            return;
+        }
+        let states = shards.states();
+        let totals = self.totals_so_far(reporter::sum(&states), None);
+        let report = |it: &mut Reporter| it.report(&totals, &states, &self.writer);
+        if let Some(Told::Record(record)) = self.reporter.as_mut().and_then(report) {
+            notify(Notice::Record(&record));
         }
     }
 
@@ -457,7 +483,7 @@ impl Run {
             std::thread::sleep(Duration::from_millis(1));
         }
         shards.stop.drain();
-        let mut ending = self.finish(shards, Some(control));
+        let mut ending = self.finish(shards, Some(control), notify);
         ending.input_error = gone.or(ending.input_error);
         ending.output_error = removed.map(WriterError::DirectoryRemoved).or(ending.output_error);
         ending
@@ -474,7 +500,7 @@ impl Run {
         while ended_count < shards.threads.len() {
             let now = Instant::now();
             self.notifier.look(now, &[], self.writer.is_reopened());
-            match self.events.recv_timeout(PROGRESS_INTERVAL.min(self.notifier.wait(now))) {
+            match self.events.recv_timeout(self.wait(now, PROGRESS_INTERVAL)) {
                 Ok(Event::ShardEnded) => ended_count += 1,
                 Ok(Event::Command(Command::Stop) | Event::Enough) => shards.stop.stop(),
                 Ok(Event::Command(Command::Reopen)) => self.reopen(),
@@ -485,12 +511,18 @@ impl Run {
                 Ok(Event::Scrape(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.report_reading(&shards, notify);
             notify(Notice::Progress(progress));
         }
-        self.finish(shards, None)
+        self.finish(shards, None, notify)
     }
 
-    fn finish(mut self, shards: Running, control: Option<LiveControl>) -> Ending {
+    fn finish(
+        mut self,
+        shards: Running,
+        control: Option<LiveControl>,
+        notify: &mut dyn FnMut(Notice<'_>),
+    ) -> Ending {
         self.notifier.stopping();
         let mut states = Vec::with_capacity(shards.threads.len());
         let mut input_error = None;
@@ -516,7 +548,8 @@ impl Run {
         let totals = Totals { shards, live, writer, elapsed, is_running: false };
         let ending = Ending { totals, input_error, output_error: result.err(), is_shard_lost };
         if let Some(reporter) = self.reporter {
-            reporter.finish(&ending.totals, &states, gauges, ending.errors());
+            let last = reporter.finish(&ending.totals, &states, gauges, ending.errors());
+            last.iter().for_each(|record| notify(Notice::Record(record)));
         }
         ending
     }

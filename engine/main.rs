@@ -97,6 +97,8 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         }
         Notice::Progress(_) => {}
         Notice::Report(totals) => say(format_args!("{totals}")),
+        // They are for a screen.
+        Notice::Record(_) => {}
         Notice::Rates(rates) => stderr::say_or_drop(format_args!("httplines: {rates}\n")),
     });
     stderr::tell_dropped();
@@ -105,19 +107,8 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    if !args.quiet {
-        say(format_args!("{}", ending.totals));
-    }
-    let mut errors = ending.errors();
-    if args.is_failing_on_drop() {
-        let losses = ending.totals.losses();
-        let losses = losses.or_else(|| ending.totals.lacks_counters(args.is_live()));
-        errors.extend(losses.map(|losses| format!("failed (--fail-on-drop): {losses}")));
-    }
-    for sentence in &errors {
-        say(format_args!("httplines: {sentence}\n"));
-    }
-    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_RUNTIME) })
+    let fail_on_drop = args.is_failing_on_drop().then(|| args.is_live());
+    Ok(cli::ending::tell(&ending, args.quiet, fail_on_drop))
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -60,6 +60,7 @@ ethtool                      ethtool        ethtool               ethtool
 nft                          nftables       nftables              nftables
 wrk                          wrk            wrk                   wrk
 tcpdump                      tcpdump        tcpdump               tcpdump
+tmux                         tmux           tmux                  tmux
 tshark                       tshark         wireshark-cli         wireshark-cli
 node                         nodejs         nodejs                nodejs
 '

@@ -23,9 +23,10 @@ const SERVICE: &str = include_str!("../docs/service.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const EXACTNESS: &str = include_str!("../docs/exactness.md");
 const PERFORMANCE: &str = include_str!("../docs/performance.md");
+const TOP: &str = include_str!("../docs/top.md");
 const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const TUNING: &str = include_str!("../docs/tuning.md");
-const PAGES: [(&str, &str); 17] = [
+const PAGES: [(&str, &str); 18] = [
     ("README.md", README),
     ("docs/output.md", OUTPUT),
     ("docs/files.md", FILES),
@@ -41,6 +42,7 @@ const PAGES: [(&str, &str); 17] = [
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/exactness.md", EXACTNESS),
     ("docs/performance.md", PERFORMANCE),
+    ("docs/top.md", TOP),
     ("docs/troubleshooting.md", TROUBLESHOOTING),
     ("docs/tuning.md", TUNING),
 ];

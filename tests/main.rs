@@ -79,6 +79,7 @@ mod statistics;
 mod strangers;
 mod streams;
 mod tls;
+mod top;
 mod trailers;
 mod tunnels;
 mod verifier;

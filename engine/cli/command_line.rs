@@ -4,6 +4,8 @@ use super::check_config::{self, CheckConfigArgs};
 use super::config_file::{self, Refusal};
 use super::doctor::{self, DoctorArgs};
 use super::report::{self, ReportArgs};
+#[cfg(feature = "top")]
+use super::top::{self, TopArgs};
 use super::{Args, commands};
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -15,6 +17,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     #[command(hide = true)]
     CheckConfig(CheckConfigArgs),
+    #[cfg(feature = "top")]
+    #[command(hide = true)]
+    Top(TopArgs),
     #[command(hide = true)]
     Report(ReportArgs),
 }
@@ -25,6 +30,8 @@ impl Command {
         match self {
             Command::Doctor(args) => doctor::run(args),
             Command::CheckConfig(args) => check_config::run(args),
+            #[cfg(feature = "top")]
+            Command::Top(args) => top::run(args),
             Command::Report(args) => report::run(args),
         }
     }

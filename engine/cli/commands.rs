@@ -20,9 +20,23 @@ pub fn of_arguments() -> Option<clap::Command> {
     std::env::args_os().nth(1).and_then(|word| named(word.to_str()?))
 }
 
-/// The command whose options may be typed here. Those of check-config are the options of a run.
+/// Commands whose options are those of a run.
+const LIKE_RUNS: [&str; 2] = ["check-config", "top"];
+
+/// The command whose options may be typed here.
 pub fn with_options() -> Option<clap::Command> {
-    of_arguments().filter(|command| command.get_name() != "check-config")
+    of_arguments().filter(|command| !LIKE_RUNS.contains(&command.get_name()))
+}
+
+/// Prints the options of the command called `name`, with details if it `is_long`.
+pub fn print_help_of(name: &str, is_long: bool) {
+    // Only then it knows by which name it is called.
+    let mut program = program();
+    program.build();
+    if let Some(command) = program.find_subcommand_mut(name) {
+        // If standard output is closed, nobody wants the help.
+        let _ = if is_long { command.print_long_help() } else { command.print_help() };
+    }
 }
 
 /// What prints the options that may be typed here.

@@ -5,7 +5,7 @@ pub const USAGE: &str = "\
 httplines -i eth0                 first lines of messages, live
        httplines -i eth0 -o http.jsonl   a JSON line for every exchange
        httplines -r trace.pcap [-o -]    the same from capture files
-       httplines report http.jsonl       a summary; with --html, a page
+       httplines top -i eth0 | httplines report http.jsonl      to look at it
        httplines doctor -i eth0 | httplines check-config FILE   before a run";
 
 /// The end of `--help`.
@@ -16,6 +16,7 @@ Exit codes: 0, 1 failed while running, 2 wrong usage, 3 no permission.";
 /// The end of `--help-all`, and of the manual page.
 pub const AFTER_LONG_HELP: &str = "\
 Commands:
+  top           show traffic and losses on the terminal, live (httplines top --help)
   report        summarize files of lines, or captures (httplines report --help)
   doctor        say what this machine allows, and what to change (httplines doctor --help)
   check-config  check a file for --config, print all settings (httplines check-config --help)
@@ -30,6 +31,9 @@ Signals:
 Environment:
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
              set by a service manager, which is then notified: sd_notify(3)
+  NO_COLOR   if it is set, top shows no colours
+  LC_ALL, LC_CTYPE, LANG
+             the first of them that is set says whether top may draw with UTF-8
 
 Exit codes:
   0  success

@@ -2,9 +2,11 @@
 
 use httplines::record::is_unsafe;
 use httplines::sys::wait::is_writable;
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -34,6 +36,54 @@ static IS_STUCK: AtomicBool = AtomicBool::new(false);
 /// Messages that were not printed, and were not told of.
 static DROPPED_COUNT: AtomicU64 = AtomicU64::new(0);
 
+/// Messages that are held back while the screen belongs to somebody else.
+#[derive(Debug, Default)]
+struct Held {
+    messages: VecDeque<String>,
+    /// Older ones, which were given up.
+    forgotten_count: u64,
+}
+
+/// So many messages are held back at most: the last ones.
+const HELD_COUNT_MAX: usize = 1000;
+
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<Held>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on messages are held back, until [`release`]: the terminal shows something else.
+pub fn hold() {
+    held().get_or_insert_default();
+}
+
+/// Prints the messages that were held back, and holds back no more.
+pub fn release() {
+    let Some(Held { messages, forgotten_count }) = held().take() else { return };
+    if forgotten_count > 0 {
+        say(format_args!("httplines: {forgotten_count} messages before these are not shown\n"));
+    }
+    messages.iter().for_each(|message| say(format_args!("{message}")));
+}
+
+/// Holds `message` back, if messages are.
+pub fn hold_back(message: &str) -> bool {
+    let mut held = held();
+    let Some(held) = &mut *held else { return false };
+    if held.messages.len() == HELD_COUNT_MAX {
+        held.messages.pop_front();
+        held.forgotten_count += 1;
+    }
+    held.messages.push_back(message.to_string());
+    true
+}
+
+/// The last message that is held back.
+pub fn last_held() -> Option<String> {
+    held().as_ref()?.messages.back().cloned()
+}
+
 /// From now on a message that nobody reads for `wait` is dropped, so that the program can end.
 pub fn wait_at_most(wait: Duration) {
     WAIT_MS_MAX.store(wait.as_millis() as u64, Ordering::Relaxed);
@@ -59,7 +109,10 @@ pub fn tell_dropped() {
 /// `eprint!` would panic.
 pub fn say(text: fmt::Arguments<'_>) {
     // One write, so that the messages of two threads do not mix.
-    let _ = Stderr.write_all(visible(text.to_string()).as_bytes());
+    let text = visible(text.to_string());
+    if !hold_back(&text) {
+        let _ = Stderr.write_all(text.as_bytes());
+    }
 }
 
 /// Prints `text` if that is possible now; else it is dropped. For what comes again.
@@ -110,6 +163,9 @@ impl Stderr {
 impl Write for Stderr {
     /// Writes no more than a pipe takes: more would wait in write(2), for nobody knows how long.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if hold_back(&String::from_utf8_lossy(bytes)) {
+            return Ok(bytes.len());
+        }
         let written = self.told_of_dropped().and_then(|()| {
             self.wait()?;
             io::stderr().lock().write(piece_of(bytes))
@@ -221,4 +277,18 @@ fn a_terminal_obeys_no_name() {
     assert_eq!(visible(plain.clone()), plain);
     let odd = "\u{1b}[2J\u{9b}\u{202e}\u{2028}".to_string();
     assert_eq!(visible(odd), r"\u{1b}[2J\u{9b}\u{202e}\u{2028}");
+}
+
+#[test]
+fn messages_are_held_back_for_a_screen() {
+    assert!(!hold_back("before\n"));
+    hold();
+    for number in 0..=HELD_COUNT_MAX {
+        say(format_args!("httplines: {number}\n"));
+    }
+    assert_eq!(last_held().as_deref(), Some("httplines: 1000\n"));
+    let held = held().take().expect("it holds");
+    assert_eq!((held.messages.len(), held.forgotten_count), (HELD_COUNT_MAX, 1));
+    assert_eq!(held.messages[0], "httplines: 1\n");
+    assert_eq!(last_held(), None);
 }

@@ -9,6 +9,12 @@ pub struct WatchConfig {
     /// How often a live capture without a file of statistics reports its rates
     /// (`Notice::Rates`); `None`: never.
     pub rates_interval_ms: Option<u64>,
+    /// How often the run tells whoever runs it all that it would write into the file of statistics
+    /// (`Notice::Record`), which is then not written; `None`: never.
+    pub records_interval_ms: Option<u64>,
+    /// Whoever runs it shows it on a terminal, and goes on doing so after the seal: its calls are
+    /// allowed.
+    pub is_on_screen: bool,
     /// Where the metrics of a live capture can be scraped.
     pub metrics: Option<SocketAddr>,
     /// The service manager that is notified.

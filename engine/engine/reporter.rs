@@ -5,7 +5,9 @@ use super::counter_poll::CounterPoll;
 use super::status::ShardStatus;
 use crate::config::{Config, Input, Output};
 use crate::observe::{Observed, RateMeter, Rates, Run, ShardState};
-use crate::output::{Sidecar, Writer, WriterError, WriterGauges, output_paths, sidecar_path};
+use crate::output::{
+    Sidecar, StatsRecord, Writer, WriterError, WriterGauges, output_paths, sidecar_path,
+};
 use crate::shard::ShardStats;
 use crate::sys::memory::ResidentMemory;
 use crate::sys::thread_clock::ThreadClock;
@@ -24,11 +26,20 @@ pub(super) struct Reporter {
 #[derive(Debug)]
 enum Target {
     Sidecar { sidecar: Arc<Sidecar>, run: Run, resident: ResidentMemory },
+    Records { run: Run, resident: ResidentMemory },
     Rates(RateMeter),
 }
 
+/// What whoever runs the engine is told.
+#[derive(Debug)]
+pub(super) enum Told {
+    Record(StatsRecord),
+    Rates(Rates),
+}
+
 impl Reporter {
-    /// The reporter of a live capture. Into a file of JSON lines it has a sidecar, which is opened;
+    /// The reporter of a run. If records are wanted, it makes them. A live capture into a file of
+    /// JSON lines it has a sidecar, which is opened;
     /// `writer` has opened its outputs, and writes the sidecar from now on. Else it has rates, if
     /// they are wanted.
     pub(super) fn open(
@@ -36,11 +47,17 @@ impl Reporter {
         writer: &Writer,
         resident: ResidentMemory,
     ) -> Result<Option<Reporter>, WriterError> {
+        let now = Instant::now();
+        if let Some(interval) = config.watch.records_interval_ms.map(Duration::from_millis) {
+            let run = Run::new(String::new(), &config.emit);
+            let (poll, target) =
+                (CounterPoll::new(now, interval), Target::Records { run, resident });
+            return Ok(Some(Reporter { poll, target }));
+        }
         let outputs = output_paths(&config.emit, config.shard_count);
         // A FIFO or a device may not have a file beside it, and neither may a descriptor of the
         // shell, whose name is a link.
         let is_file = |path| std::fs::symlink_metadata(path).is_ok_and(|it| it.is_file());
-        let now = Instant::now();
         if let Output::File(output) = &config.emit.output
             && config.has_statistics()
             && outputs.iter().all(is_file)
@@ -70,13 +87,13 @@ impl Reporter {
         self.poll.is_ready(now, shards)
     }
 
-    /// Hands a record over to the writer, or returns rates.
+    /// Hands a record over to the writer, or returns what is to be told.
     pub(super) fn report(
         &mut self,
         totals: &Totals,
         shards: &[ShardState],
         writer: &Writer,
-    ) -> Option<Rates> {
+    ) -> Option<Told> {
         match &mut self.target {
             Target::Sidecar { run, resident, .. } => {
                 let record = run.record(&Observed {
@@ -89,27 +106,38 @@ impl Reporter {
                 writer.write_stats(record);
                 None
             }
-            Target::Rates(meter) => Some(meter.measure(totals, connections(shards))),
+            Target::Records { run, resident } => Some(Told::Record(run.record(&Observed {
+                totals,
+                shards,
+                writer: writer.gauges(),
+                resident_bytes: resident.bytes(),
+                errors: Vec::new(),
+            }))),
+            Target::Rates(meter) => Some(Told::Rates(meter.measure(totals, connections(shards)))),
         }
     }
 
-    /// Writes the last record of the run, whose writer has ended.
+    /// Writes the last record of the run, whose writer has ended, or returns it.
     pub(super) fn finish(
         self,
         totals: &Totals,
         shards: &[ShardState],
         writer: WriterGauges,
         errors: Vec<String>,
-    ) {
-        if let Target::Sidecar { sidecar, mut run, resident } = self.target {
-            let resident_bytes = resident.bytes();
-            sidecar.finish(run.record(&Observed {
-                totals,
-                shards,
-                writer,
-                resident_bytes,
-                errors,
-            }));
+    ) -> Option<StatsRecord> {
+        let (sidecar, mut run, resident) = match self.target {
+            Target::Sidecar { sidecar, run, resident } => (Some(sidecar), run, resident),
+            Target::Records { run, resident } => (None, run, resident),
+            Target::Rates(_) => return None,
+        };
+        let resident_bytes = resident.bytes();
+        let record = run.record(&Observed { totals, shards, writer, resident_bytes, errors });
+        match sidecar {
+            Some(sidecar) => {
+                sidecar.finish(record);
+                None
+            }
+            None => Some(record),
         }
     }
 }

@@ -158,34 +158,70 @@ fn settle_for(
     };
     let mut settled = Settled { is_on: true, ..Settled::default() };
     let chosen = user_for(user.as_deref(), paths, inputs)?;
+    let allowed: Vec<PathBuf> = paths.iter().map(|path| reachable(path)).collect();
+    let root = "running as root without capabilities, since nobody else may write the output (-Z \
+                names a user)";
+    give_up(&mut settled, chosen.as_ref(), root, &allowed, inputs)?;
+    if settled.layers.landlock {
+        let directory = allowed.first().filter(|path| path.is_dir());
+        let open = |path: &PathBuf| Some((File::open(path).ok()?, path.clone()));
+        settled.directory = directory.and_then(open);
+    }
+    Ok(settled)
+}
+
+/// Becomes `user`, if there is one, and gives up all capabilities, and all files but those in
+/// `outputs`, to write, and `inputs`, to read. `root` is said of a run that stays root.
+fn give_up(
+    settled: &mut Settled,
+    user: Option<&User>,
+    root: &str,
+    outputs: &[PathBuf],
+    inputs: &[PathBuf],
+) -> Result<(), SandboxError> {
     privileges::empty_bounding_set();
-    match &chosen {
-        Some(user) => become_user(user, &mut settled)?,
+    match user {
+        Some(user) => become_user(user, settled)?,
         None if is_root() => {
             settled.user = Some("root without capabilities".into());
-            settled.notes.push(
-                "running as root without capabilities, since nobody else may write the output \
-                 (-Z names a user)"
-                    .into(),
-            );
+            settled.notes.push(root.into());
         }
         None => {}
     }
     privileges::give_up_all().map_err(SandboxError::Capabilities)?;
-    let allowed: Vec<PathBuf> = paths.iter().map(|path| reachable(path)).collect();
-    let allowed: Vec<&Path> = allowed.iter().map(PathBuf::as_path).collect();
-    let enforced = match landlock::allow_only(&allowed, inputs) {
+    let outputs: Vec<&Path> = outputs.iter().map(PathBuf::as_path).collect();
+    let enforced = match landlock::allow_only(&outputs, inputs) {
         Ok(enforced) => enforced,
         Err(error) => return Err(SandboxError::Landlock(error.to_string())),
     };
     let landlock = enforced != Enforced::Nothing && enforced != Enforced::SwitchedOff;
     settled.layers = Layers { user: !is_root(), capabilities: true, landlock, seccomp: false };
-    if landlock {
-        let directory = allowed.first().filter(|path| path.is_dir());
-        let open = |path: &&Path| Some((File::open(path).ok()?, path.to_path_buf()));
-        settled.directory = directory.and_then(open);
-    }
     settled.notes.extend(Enforced::lack(enforced).map(String::from));
+    Ok(())
+}
+
+/// Gives up what is not needed to read `file`, and the files beside it. As root it becomes the
+/// owner of the file, or of its directory if it is not there; if that is root, nobody, where nobody
+/// may read it.
+pub(super) fn settle_to_read(sandbox: &Sandbox, file: &Path) -> Result<Settled, SandboxError> {
+    let Sandbox::On { user } = sandbox else {
+        let layers = Layers { user: !is_root(), ..Layers::default() };
+        return Ok(Settled { layers, ..Settled::default() });
+    };
+    let mut settled = Settled { is_on: true, ..Settled::default() };
+    let directory = directory_of(file).to_path_buf();
+    let is_there = file.exists();
+    let owned = if is_there { file } else { &directory };
+    let owner = std::fs::metadata(owned).ok().filter(|owner| is_root() && owner.uid() != 0);
+    let chosen = match (user, owner) {
+        (None, Some(owner)) => Some(User::of_id(owner.uid(), owner.gid())),
+        // Nobody knows who may read it once root has made it.
+        (None, None) if !is_there => None,
+        (user, _) => user_for(user.as_deref(), &[], &[file.to_path_buf()])?,
+    };
+    let root = "running as root without capabilities, since nobody else may read the file (-Z \
+                names a user)";
+    give_up(&mut settled, chosen.as_ref(), root, &[], &[directory])?;
     Ok(settled)
 }
 

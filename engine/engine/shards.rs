@@ -10,7 +10,7 @@ use super::status::ShardStatus;
 use crate::capture::{FrameSource, SourceError};
 use crate::config::{Config, Input};
 use crate::ids::IfaceNames;
-use crate::observe::{Counts, ShardState};
+use crate::observe::{Counter, Counts, ShardState};
 use crate::output::{BatchSender, Quota, RecordWriter};
 use crate::pipeline::{Crossing, Part, Partition};
 use crate::shard::{Shard, ShardStats, StopSignal};
@@ -92,7 +92,9 @@ impl<'a> Shards<'a> {
         };
         let mut crossings = crossings.into_iter();
         for (number, (source, sender)) in sources.into_iter().zip(self.senders).enumerate() {
-            let counter = self.counts.as_ref().map(|counts| counts.counter(number));
+            let counted = self.counts.as_ref().map(|counts| counts.of_shard(number));
+            let status = Arc::new(ShardStatus::new(counted.clone()));
+            let counter = counted.map(Counter::new);
             let format = line_format(self.config, &self.names, self.is_terminal, counter);
             let records = RecordWriter::new(format, sender, quota.clone(), is_prompt)
                 .with_kinds(self.config.emit.records)
@@ -103,7 +105,7 @@ impl<'a> Shards<'a> {
                 shard = shard.with_crossing(crossing);
             }
             let cpu = cpus.get(number % cpus.len().max(1)).copied();
-            if let Err(error) = running.spawn(number, shard, cpu) {
+            if let Err(error) = running.spawn(number, shard, cpu, status) {
                 // The threads that did start would wait forever.
                 running.start_line.abandon();
                 return Err(error);
@@ -119,8 +121,8 @@ impl Running {
         number: usize,
         shard: Shard<S>,
         cpu: Option<affinity::CpuId>,
+        status: Arc<ShardStatus>,
     ) -> Result<(), EngineError> {
-        let status = Arc::new(ShardStatus::default());
         self.statuses.push(status.clone());
         let (stop, sender) = (self.stop.clone(), self.sender.clone());
         let start_line = self.start_line.clone();

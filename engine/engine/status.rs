@@ -1,8 +1,9 @@
 //! [`ShardStatus`]: what a shard publishes while it runs.
 
+use crate::observe::Counted;
 use crate::shard::{ShardGauges, ShardStats, ShardView};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The state that a shard publishes while it runs. Its counters are copied only when somebody asks
 /// for them.
@@ -12,9 +13,16 @@ pub(super) struct ShardStatus {
     poll_count: AtomicU64,
     is_wanted: AtomicBool,
     published: Mutex<(ShardStats, ShardGauges)>,
+    /// If the shard counts events: it is asked for those, too.
+    counted: Option<Arc<Counted>>,
 }
 
 impl ShardStatus {
+    /// Of a shard that counts events, if there is `counted`.
+    pub(super) fn new(counted: Option<Arc<Counted>>) -> ShardStatus {
+        ShardStatus { counted, ..ShardStatus::default() }
+    }
+
     /// Called by the shard after each poll.
     pub(super) fn show(&self, shard: &ShardView<'_>) {
         self.frame_count.store(shard.frame_count(), Ordering::Relaxed);
@@ -40,6 +48,8 @@ impl ShardStatus {
 
     /// Asks the shard to publish its counters after its next poll.
     pub(super) fn ask(&self) {
+        // Before, so that with the counters its events are there.
+        self.counted.iter().for_each(|counted| counted.ask());
         self.is_wanted.store(true, Ordering::Relaxed);
     }
 

@@ -7,7 +7,7 @@ mod rates;
 mod statistics;
 pub mod summary;
 
-pub(crate) use counting::Counter;
 pub use counting::Counts;
+pub(crate) use counting::{Counted, Counter};
 pub use rates::{RateMeter, Rates, Traffic};
 pub use statistics::{Observed, Run, ShardState};

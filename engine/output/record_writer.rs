@@ -195,6 +195,7 @@ impl RecordWriter {
 
     /// Called after each poll of the source.
     pub fn rest(&mut self, polled: Polled) {
+        self.format.rest();
         if let Some(sender) = &mut self.sender
             && (self.is_prompt || polled == Polled::Idle)
         {

@@ -32,6 +32,18 @@ pub struct StatsRecord {
     pub gauges: Figures,
 }
 
+impl StatsRecord {
+    /// As a line, without what was counted since the one before.
+    pub fn line(&self) -> Vec<u8> {
+        let mut figures = self.head.clone();
+        figures.push(("total", Value::Group(self.total.clone())));
+        figures.push(("gauges", Value::Group(self.gauges.clone())));
+        let mut line = Vec::new();
+        append_object(&figures, &mut line);
+        line
+    }
+}
+
 /// The file of statistics of a run. Nobody waits for anybody but for the file itself: a record that
 /// is not written when the next one comes is dropped and counted.
 #[derive(Debug)]

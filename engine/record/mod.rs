@@ -202,4 +202,7 @@ pub trait Format: std::fmt::Debug {
 
     /// Appends the line of `event` to `out`, if it has one.
     fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>);
+
+    /// Called after each poll of the source, for what need not be done with each event.
+    fn rest(&mut self) {}
 }

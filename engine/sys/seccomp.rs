@@ -108,8 +108,8 @@ fn rules_of(
             let of_nothing = vec![has_no(2, executable)?, anonymous];
             let of_file = vec![has_no(2, executable)?, is(4, Lt, packet_sockets.into())?];
             match work {
-                Work::Capture => vec![of_nothing],
-                Work::Files | Work::Report => vec![of_nothing, of_file],
+                Work::Capture | Work::TopCapture | Work::TopFollow => vec![of_nothing],
+                Work::Files | Work::Report | Work::TopFiles => vec![of_nothing, of_file],
             }
         }
         Allowed::NotExecutable => vec![vec![has_no(2, executable)?]],

@@ -16,10 +16,11 @@ pub fn flags_of_help(program: &str, help: &[&str]) -> Vec<String> {
     flags
 }
 
-/// The flags of `httplines`, and of its command that has the most of its own.
+/// The flags of `httplines`, and of its commands that have some of their own.
 pub fn flags_of_httplines() -> BTreeSet<String> {
     let help = |arguments: &&[&str]| flags_of_help(crate::httplines(), arguments);
-    let pages: [&[&str]; 3] = [&["--help"], &["--help-all"], &["report", "--help"]];
+    let pages: [&[&str]; 4] =
+        [&["--help"], &["--help-all"], &["report", "--help"], &["top", "--help"]];
     pages.iter().flat_map(help).collect()
 }
 

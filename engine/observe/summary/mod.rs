@@ -206,6 +206,11 @@ impl Summary {
         &self.tables[dimension as usize]
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.records() + self.partial + self.unrecognized == 0
+    }
+
     /// Records that are counted.
     pub fn records(&self) -> u64 {
         self.totals.exchanges + self.talks.talks + self.tls.connections

@@ -12,11 +12,24 @@ pub enum Work {
     Files,
     /// It counts what is in files of lines, or in capture files, and writes one page.
     Report,
+    /// It captures, and shows that on a terminal.
+    TopCapture,
+    /// It reads capture files, and shows that on a terminal.
+    TopFiles,
+    /// It follows files that another process writes, and shows that on a terminal.
+    TopFollow,
 }
 
 impl Work {
     /// Each of them.
-    pub const ALL: [Work; 3] = [Work::Capture, Work::Files, Work::Report];
+    pub const ALL: [Work; 6] = [
+        Work::Capture,
+        Work::Files,
+        Work::Report,
+        Work::TopCapture,
+        Work::TopFiles,
+        Work::TopFollow,
+    ];
 
     /// The name in `tests/sealed/calls`.
     pub fn name(self) -> &'static str {
@@ -24,6 +37,9 @@ impl Work {
             Work::Capture => "capture",
             Work::Files => "files",
             Work::Report => "report",
+            Work::TopCapture => "top-capture",
+            Work::TopFiles => "top-files",
+            Work::TopFollow => "top-follow",
         }
     }
 }
@@ -84,9 +100,23 @@ impl Call {
 }
 
 /// It reads files.
-const READING: [Work; 2] = [Work::Files, Work::Report];
+const READING: [Work; 3] = [Work::Files, Work::Report, Work::TopFiles];
 /// It writes lines.
 const WRITING: [Work; 2] = [Work::Capture, Work::Files];
+/// It captures.
+const CAPTURING: [Work; 2] = [Work::Capture, Work::TopCapture];
+/// It prints lines, or a page.
+const PRINTING: [Work; 3] = [Work::Capture, Work::Files, Work::Report];
+/// It looks at files by their names.
+const OPENING: [Work; 5] =
+    [Work::Capture, Work::Files, Work::Report, Work::TopFiles, Work::TopFollow];
+/// It has a screen.
+const SCREENS: [Work; 3] = [Work::TopCapture, Work::TopFiles, Work::TopFollow];
+/// Its files are not duplicated.
+const FIXED: [Work; 3] = [Work::Capture, Work::TopCapture, Work::TopFollow];
+/// It runs until it is told to end, and waits for that by a pipe.
+const PIPES: [Work; 5] =
+    [Work::Capture, Work::Files, Work::TopCapture, Work::TopFiles, Work::TopFollow];
 
 /// Terminals are recognised, and the width of one is asked for by a progress bar.
 // The type differs between C libraries.
@@ -94,6 +124,9 @@ const WRITING: [Work; 2] = [Work::Capture, Work::Files];
 const TERMINAL: [u64; 2] = [libc::TCGETS as u64, libc::TIOCGWINSZ as u64];
 /// SIOCGIFNAME names the interface of a frame, through its packet socket.
 const IOCTLS: [u64; 3] = [TERMINAL[0], TERMINAL[1], 0x8910];
+/// The screen sets the mode of the terminal, too: TCGETS2 and TCSETS2 of asm-generic/ioctls.h, of
+/// which rustix makes use. Both architectures have these numbers.
+const SCREEN_IOCTLS: [u64; 5] = [IOCTLS[0], IOCTLS[1], IOCTLS[2], 0x802c_542a, 0x402c_542b];
 /// Descriptors are not duplicated,
 const FCNTLS: [u64; 3] = [libc::F_GETFD as u64, libc::F_GETFL as u64, libc::F_SETFL as u64];
 /// except for those of capture files.
@@ -115,23 +148,24 @@ const FILES: &[Call] = &[
     call!(write, SYS_write).only(Allowed::NotOnPackets),
     call!(close, SYS_close),
     call!(openat, SYS_openat),
-    call!(lseek, SYS_lseek),
-    call!(pread64, SYS_pread64).of(&WRITING),
-    call!(fstat, SYS_fstat),
-    call!(newfstatat, SYS_newfstatat),
-    call!(statx, SYS_statx),
+    call!(lseek, SYS_lseek).of(&OPENING),
+    call!(pread64, SYS_pread64).of(&PIPES),
+    call!(fstat, SYS_fstat).of(&PRINTING),
+    call!(newfstatat, SYS_newfstatat).of(&PRINTING),
+    call!(statx, SYS_statx).of(&OPENING),
     call!(fstatfs, SYS_fstatfs).of(&WRITING),
     call!(ftruncate, SYS_ftruncate).of(&WRITING),
-    call!(fcntl, SYS_fcntl).of(&[Work::Capture]).only(Allowed::Second(&FCNTLS)),
+    call!(fcntl, SYS_fcntl).of(&FIXED).only(Allowed::Second(&FCNTLS)),
     call!(fcntl, SYS_fcntl).of(&READING).only(Allowed::Second(&FILE_FCNTLS)),
     call!(flock, SYS_flock).of(&WRITING),
     call!(renameat2, SYS_renameat2).of(&WRITING),
-    call!(unlinkat, SYS_unlinkat),
+    call!(unlinkat, SYS_unlinkat).of(&PRINTING),
     call!(getdents64, SYS_getdents64).of(&WRITING),
     call!(fchmod, SYS_fchmod).of(&WRITING),
     call!(fchown, SYS_fchown).of(&WRITING),
     call!(utimensat, SYS_utimensat).of(&WRITING),
-    call!(ioctl, SYS_ioctl).only(Allowed::Second(&IOCTLS)),
+    call!(ioctl, SYS_ioctl).of(&PRINTING).only(Allowed::Second(&IOCTLS)),
+    call!(ioctl, SYS_ioctl).of(&SCREENS).only(Allowed::Second(&SCREEN_IOCTLS)),
 ];
 
 /// Waiting, clocks and threads.
@@ -139,7 +173,7 @@ const THREADS: &[Call] = &[
     call!(futex, SYS_futex),
     call!(ppoll, SYS_ppoll),
     call!(clock_gettime, SYS_clock_gettime),
-    call!(clock_nanosleep, SYS_clock_nanosleep).of(&WRITING),
+    call!(clock_nanosleep, SYS_clock_nanosleep).of(&PIPES),
     call!(sched_yield, SYS_sched_yield),
     call!(sched_getaffinity, SYS_sched_getaffinity),
     call!(getpid, SYS_getpid),
@@ -154,6 +188,13 @@ const THREADS: &[Call] = &[
     call!(sigaltstack, SYS_sigaltstack),
     call!(exit, SYS_exit),
     call!(exit_group, SYS_exit_group),
+];
+
+/// Waiting for keys. Only x86-64 has the first call.
+const KEYS: &[Call] = &[
+    #[cfg(target_arch = "x86_64")]
+    call!(epoll_wait, SYS_epoll_wait).of(&SCREENS),
+    call!(epoll_pwait, SYS_epoll_pwait).of(&SCREENS),
 ];
 
 /// Memory.
@@ -171,11 +212,11 @@ const MEMORY: &[Call] = &[
 const SOCKETS: &[Call] = &[
     call!(accept4, SYS_accept4).of(&[Work::Capture]).only(Allowed::OfListener),
     call!(shutdown, SYS_shutdown).of(&[Work::Capture]).only(Allowed::BesideListener),
-    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets).of(&WRITING),
-    call!(recvfrom, SYS_recvfrom).of(&WRITING),
-    call!(getsockopt, SYS_getsockopt).of(&[Work::Capture]),
-    call!(getsockname, SYS_getsockname).of(&[Work::Capture]),
-    call!(membarrier, SYS_membarrier).of(&[Work::Capture]),
+    call!(sendto, SYS_sendto).only(Allowed::NotOnPackets).of(&PIPES),
+    call!(recvfrom, SYS_recvfrom).of(&PIPES),
+    call!(getsockopt, SYS_getsockopt).of(&CAPTURING),
+    call!(getsockname, SYS_getsockname).of(&CAPTURING),
+    call!(membarrier, SYS_membarrier).of(&CAPTURING),
     call!(io_uring_enter, SYS_io_uring_enter).of(&[Work::Capture]),
     call!(io_uring_register, SYS_io_uring_register)
         .of(&[Work::Capture])
@@ -198,12 +239,12 @@ const STARTS: &[Call] = &[
 /// more, and libc does not name it for aarch64.
 const RENAME: &[Call] = &[
     #[cfg(target_arch = "x86_64")]
-    call!(renameat, SYS_renameat),
+    call!(renameat, SYS_renameat).of(&PRINTING),
     #[cfg(target_arch = "aarch64")]
-    Call::new("renameat", 38),
+    Call::new("renameat", 38).of(&PRINTING),
 ];
 
 /// All calls that are allowed for some work.
 pub fn calls() -> impl Iterator<Item = &'static Call> {
-    [FILES, RENAME, THREADS, MEMORY, SOCKETS, STARTS].into_iter().flatten()
+    [FILES, RENAME, THREADS, KEYS, MEMORY, SOCKETS, STARTS].into_iter().flatten()
 }
