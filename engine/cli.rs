@@ -315,9 +315,9 @@ pub struct Args {
 
     /// Lines as soon as possible, for more CPU time
     ///
-    /// Blocks of 128 KiB and a retire timeout of 1 ms, unless --block-kib or --retire-timeout-ms say
-    /// otherwise, and free space in front of each frame: a block is full, and handed over, after 60
-    /// small frames instead of 1,200. A ring then holds a tenth as many of them.
+    /// Blocks of 128 KiB and a retire timeout of 1 ms, unless --block-kib or --retire-timeout-ms
+    /// say otherwise, and free space in front of each frame: a block is full, and handed over,
+    /// after 60 small frames instead of 1,200. A ring then holds a tenth as many of them.
     #[arg(long, help_heading = "Limits", hide_short_help = true)]
     low_latency: bool,
 

@@ -1,5 +1,5 @@
-//! `httplines report`: what it tells of small files is exact, and the same of lines, of captures and
-//! of events.
+//! `httplines report`: what it tells of small files is exact, and the same of lines, of captures
+//! and of events.
 
 use crate::support::capture_file::WrittenFrame;
 use crate::support::capture_file::{Order, Unit, pcap};

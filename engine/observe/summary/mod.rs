@@ -3,8 +3,8 @@
 //!
 //! Whatever arrives, it takes bounded memory: tables have [`ROW_COUNT_MAX`] rows ([`TopK`] has the
 //! error bounds), times are in [`Histogram`]s, and a [`Timeline`] has a bounded number of spans. In
-//! all that is at most [`HELD_BYTES_MAX`], and a few MiB as a rule. Summaries of parts are added with
-//! [`Summary::merge`].
+//! all that is at most [`HELD_BYTES_MAX`], and a few MiB as a rule. Summaries of parts are added
+//! with [`Summary::merge`].
 
 use crate::record::Event;
 use crate::time::TimestampNs;

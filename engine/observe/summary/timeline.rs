@@ -181,7 +181,9 @@ mod tests {
             prop_assert!(timeline.spans().len() <= SPAN_COUNT_MAX);
             for (from, span) in timeline.spans() {
                 let to = from.0.saturating_add(timeline.width_ns());
-                let is_in = |at: &&u64| (from.0..to).contains(*at) || **at == u64::MAX && to == **at;
+                let is_in = |at: &&u64| {
+                    (from.0..to).contains(*at) || **at == u64::MAX && to == **at
+                };
                 prop_assert_eq!(span.count, times.iter().filter(is_in).count() as u64);
             }
             let total: u64 = timeline.spans().map(|(_, span)| span.count).sum();

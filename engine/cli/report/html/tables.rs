@@ -22,7 +22,8 @@ pub fn times(totals: &Totals, out: &mut String) -> Result {
         out,
         "<div class=\"scroll\"><table><caption>Times on the wire</caption><thead><tr>\
          <th class=\"key\" scope=\"col\"></th><th scope=\"col\" class=\"wide\">count</th>\
-         <th scope=\"col\" class=\"wide\">min</th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
+         <th scope=\"col\" class=\"wide\">min</th><th scope=\"col\">p50</th>\
+         <th scope=\"col\">p90</th>\
          <th scope=\"col\">p99</th><th scope=\"col\" class=\"wide\">p99.9</th>\
          <th scope=\"col\">max</th></tr></thead><tbody>"
     )?;
@@ -42,7 +43,8 @@ fn write_times(name: &str, times: &Histogram, out: &mut String) -> Result {
     let of = |quantile| time_or_none(times.quantile_ns(quantile));
     writeln!(
         out,
-        "<tr><th class=\"key\" scope=\"row\">{name}</th><td class=\"wide\">{}</td><td class=\"wide\">{}</td>\
+        "<tr><th class=\"key\" scope=\"row\">{name}</th><td class=\"wide\">{}</td>\
+         <td class=\"wide\">{}</td>\
          <td>{}</td><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td>{}</td></tr>",
         count(times.count()),
         time_or_none(times.min_ns()),
@@ -115,8 +117,10 @@ fn write_table(
          <th class=\"key\" scope=\"col\">{name}</th><th scope=\"col\">count</th>\
          <th scope=\"col\" class=\"wide\">share</th><th scope=\"col\">errors</th>\
          <th scope=\"col\" class=\"wide\">broken</th>\
-         <th scope=\"col\" class=\"wide\">{latency}p50</th><th scope=\"col\" class=\"wide\">p90</th>\
-         <th scope=\"col\">{latency}p99</th><th scope=\"col\" class=\"wide\">out</th></tr></thead><tbody>"
+         <th scope=\"col\" class=\"wide\">{latency}p50</th>\
+         <th scope=\"col\" class=\"wide\">p90</th>\
+         <th scope=\"col\">{latency}p99</th>\
+         <th scope=\"col\" class=\"wide\">out</th></tr></thead><tbody>"
     )?;
     for (key, row) in rows {
         write_row(key, row, summary.totals.exchanges, out)?;
