@@ -38,6 +38,8 @@ mod partition;
 mod retransmission_tests;
 mod stats;
 #[cfg(test)]
+mod straight_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod toy_tests;

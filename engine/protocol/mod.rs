@@ -87,7 +87,17 @@ pub struct Shared<S> {
     pub stats: ProtocolStats,
     http1: http1::Spares,
     http2: http2::Scratch,
+    /// Messages of HTTP/1 may take the straight path, which makes no header lists and no events for
+    /// messages.
+    pub(crate) allows_straight: bool,
+    /// The number of those that did.
+    #[cfg(test)]
+    pub(crate) straight_count: u64,
 }
+
+/// With less memory than this below the limit, messages take the full path, which may have to give
+/// up others. A message adds less: its text, and an exchange.
+const STRAIGHT_MARGIN_BYTES: usize = 1 << 18;
 
 impl<S: EventSink> Shared<S> {
     /// Starts without any open exchange.
@@ -95,7 +105,17 @@ impl<S: EventSink> Shared<S> {
         let recorder = Recorder::new(&limits, sink);
         let stats = ProtocolStats::default();
         let (http1, http2) = (http1::Spares::default(), http2::Scratch::default());
-        Shared { limits, recorder, stats, http1, http2 }
+        let allows_straight = !recorder.wants_headers() && !recorder.wants_messages();
+        Shared {
+            limits,
+            recorder,
+            stats,
+            http1,
+            http2,
+            allows_straight,
+            #[cfg(test)]
+            straight_count: 0,
+        }
     }
 }
 
@@ -117,6 +137,15 @@ impl<S> Shared<S> {
     #[inline]
     pub fn is_half_used(&self) -> bool {
         self.recorder.pool.held_bytes() > self.limits.held_share(false) / 8 * 7
+    }
+
+    /// Whether a message of HTTP/1 may take the straight path: the sink wants nothing that only the
+    /// full path makes, and no limit is near.
+    #[inline(always)]
+    fn may_go_straight(&self) -> bool {
+        let margin_bytes = STRAIGHT_MARGIN_BYTES.max(2 * self.limits.head_bytes_max);
+        let most_bytes = self.recorder.pool.held_bytes() + margin_bytes;
+        self.allows_straight && most_bytes <= self.limits.held_share(true)
     }
 
     /// Bytes held by unfinished messages and active connections.

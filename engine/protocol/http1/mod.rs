@@ -29,6 +29,7 @@ mod pending;
 #[cfg(test)]
 mod shape_tests;
 mod stats;
+mod straight;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -89,6 +90,16 @@ impl<'a> ParsedHead<'a> {
         message.body_bytes = Some(0);
         message.first = Some(first.timestamp);
         message.last = Some(last);
+    }
+}
+
+impl ParsedHead<'_> {
+    /// The same for a message that has ended in the same segment, with `body_bytes`.
+    #[inline(always)]
+    fn fill_whole(&self, message: &mut Message, body_bytes: u64) {
+        self.fill(message);
+        message.body_bytes = Some(body_bytes);
+        message.is_ended = true;
     }
 }
 

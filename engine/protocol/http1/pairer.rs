@@ -216,7 +216,7 @@ impl Pairer {
     }
 
     #[inline(always)]
-    fn new_exchange<S: EventSink>(
+    pub(super) fn new_exchange<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
         first: &SegmentMeta,
