@@ -497,8 +497,21 @@ impl Default for ConnectionState {
 }
 
 impl ConnectionState {
-    /// Takes the next piece of one direction.
+    /// Takes the next bytes of one direction: [`Chunk::Bytes`].
     #[inline(always)]
+    pub fn next_bytes<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) {
+        if self.bytes(cx, direction, bytes, meta) == Step::HandOver {
+            self.succeed(cx, direction, bytes, meta);
+        }
+    }
+
+    /// Takes the next piece of one direction.
     pub fn chunk<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -506,11 +519,7 @@ impl ConnectionState {
         chunk: Chunk<'_>,
     ) {
         match chunk {
-            Chunk::Bytes(bytes, meta) => {
-                if self.bytes(cx, direction, bytes, meta) == Step::HandOver {
-                    self.succeed(cx, direction, bytes, meta);
-                }
-            }
+            Chunk::Bytes(bytes, meta) => self.next_bytes(cx, direction, bytes, meta),
             Chunk::BytesWithCopies(bytes, meta, copies) => {
                 if self.bytes_with_copies(cx, direction, (bytes, copies), meta) == Step::HandOver {
                     self.succeed(cx, direction, bytes, meta);

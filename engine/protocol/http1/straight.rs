@@ -47,7 +47,7 @@ impl Http1Connection {
     fn is_calm(&self, direction: Direction) -> bool {
         let pairer = &self.pairer;
         let [own, peer] = [direction, direction.opposite()].map(Direction::index);
-        self.framers[peer].state == ParseState::Start
+        matches!(self.framers[peer].state, ParseState::Start)
             && self.framers[own].retransmitted_bytes == 0
             && pairer.open.iter().all(|open| open.id.is_none())
             && pairer.is_in_order()
@@ -134,7 +134,8 @@ impl Pairer {
         exchange.is_early = false;
         self.end_straight(cx, parsed);
         self.pending.pop(cx.pool());
-        self.report(cx, id, Outcome::Complete, None);
+        let identity = self.identity(cx.flow);
+        cx.shared.recorder.report(identity, cx.flow, id, Outcome::Complete, None);
         true
     }
 
