@@ -73,7 +73,7 @@ impl Http1Connection {
     }
 
     /// Takes the next bytes of a direction.
-    #[inline]
+    #[inline(always)]
     pub fn bytes<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -166,7 +166,7 @@ impl Http1Connection {
     }
 
     /// Between messages.
-    #[inline]
+    #[inline(never)]
     fn head<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
