@@ -87,17 +87,12 @@ pub struct Shared<S> {
     pub stats: ProtocolStats,
     http1: http1::Spares,
     http2: http2::Scratch,
-    /// Messages of HTTP/1 may take the straight path, which makes no header lists and no events for
-    /// messages.
+    /// The sink wants no header lists and no messages, which the straight path of HTTP/1 omits.
     pub(crate) allows_straight: bool,
-    /// The number of those that did.
+    /// The number of messages that took it.
     #[cfg(test)]
     pub(crate) straight_count: u64,
 }
-
-/// With less memory than this below the limit, messages take the full path, which may have to give
-/// up others. A message adds less: its text, and an exchange.
-const STRAIGHT_MARGIN_BYTES: usize = 1 << 18;
 
 impl<S: EventSink> Shared<S> {
     /// Starts without any open exchange.
@@ -137,15 +132,6 @@ impl<S> Shared<S> {
     #[inline]
     pub fn is_half_used(&self) -> bool {
         self.recorder.pool.held_bytes() > self.limits.held_share(false) / 8 * 7
-    }
-
-    /// Whether a message of HTTP/1 may take the straight path: the sink wants nothing that only the
-    /// full path makes, and no limit is near.
-    #[inline(always)]
-    fn may_go_straight(&self) -> bool {
-        let margin_bytes = STRAIGHT_MARGIN_BYTES.max(2 * self.limits.head_bytes_max);
-        let most_bytes = self.recorder.pool.held_bytes() + margin_bytes;
-        self.allows_straight && most_bytes <= self.limits.held_share(true)
     }
 
     /// Bytes held by unfinished messages and active connections.

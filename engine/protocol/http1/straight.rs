@@ -14,8 +14,12 @@ use super::head::{Head, Kind};
 use super::pairer::{OpenMessage, Pairer};
 use super::{Http1Context, ParsedHead};
 use crate::ids::Direction;
-use crate::protocol::{Context, grpc};
+use crate::protocol::{Context, Shared, grpc};
 use crate::record::{EventSink, Outcome};
+
+/// With less memory than this below the limit, messages take the full path, which may have to give
+/// up others. A message adds less: its text, and an exchange.
+const MARGIN_BYTES: usize = 1 << 18;
 
 impl Http1Connection {
     /// Takes a message whose head is complete, and behind which `rest_bytes` follow in its segment.
@@ -31,7 +35,7 @@ impl Http1Connection {
         let is_straight = self.is_calm(direction)
             && is_whole(parsed.head, rest_bytes)
             && !grpc::may_be_grpc(parsed.head.fields.content_type, parsed.bytes)
-            && cx.shared.may_go_straight();
+            && may_go_straight(cx.shared);
         if !is_straight {
             return false;
         }
@@ -55,6 +59,14 @@ impl Http1Connection {
             && !pairer.has_switched
             && self.spoken == Spoken::Http1
     }
+}
+
+/// Whether the sink wants nothing that only the full path makes, and no limit is near.
+#[inline(always)]
+fn may_go_straight<S>(shared: &Shared<S>) -> bool {
+    let margin_bytes = MARGIN_BYTES.max(2 * shared.limits.head_bytes_max);
+    let most_bytes = shared.recorder.pool.held_bytes() + margin_bytes;
+    shared.allows_straight && most_bytes <= shared.limits.held_share(true)
 }
 
 /// Whether the body that `head` announces is exactly the `rest_bytes` behind it, and nothing is

@@ -179,7 +179,10 @@ impl JsonFormat {
         let fields = &request.fields;
         self.text::<IS_MASKED>(&METHOD, request, fields.method, slow, buffer);
         self.text::<IS_MASKED>(&TARGET, request, fields.target, slow, buffer);
-        self.text::<IS_MASKED>(&VERSION, request, fields.version, slow, buffer);
+        match fields.version.of(&request.text) {
+            Some(b"HTTP/1.1") if !IS_MASKED => buffer.put(VERSION_1_1),
+            _ => self.text::<IS_MASKED>(&VERSION, request, fields.version, slow, buffer),
+        }
         self.text::<IS_MASKED>(&HOST, request, fields.host, slow, buffer);
         self.text::<IS_MASKED>(&USER_AGENT, request, fields.user_agent, slow, buffer);
         self.text::<IS_MASKED>(&REFERER, request, fields.referer, slow, buffer);
