@@ -1,6 +1,6 @@
-//! [`append_line`]: writes a line into the unused capacity of a vector. A vector checks its capacity
-//! for every piece and keeps its length in memory. A [`LineBuffer`] keeps its position in a
-//! register, and copies whole words and blocks of which only the first bytes are wanted: the next
+//! [`append_line`]: writes a line into the unused capacity of a vector. A vector checks its
+//! capacity for every piece and keeps its length in memory. A [`LineBuffer`] keeps its position in
+//! a register, and copies whole words and blocks of which only the first bytes are wanted: the next
 //! write overwrites the rest.
 
 use crate::simd::{LANES, copy_plain, last_block, unplain};

@@ -213,9 +213,10 @@ mod tests {
             let mut copies = [[[MaybeUninit::new(0); LANES]; 4]; 2];
             let odd = copy_plain(blocks, &mut copies[0]);
             prop_assert_eq!(odd, naive::copy_plain(blocks, &mut copies[1]));
+            // SAFETY: all of it was initialised.
+            let copied = |it: [MaybeUninit<u8>; LANES]| it.map(|it| unsafe { it.assume_init() });
             for copy in copies {
-                // SAFETY: all of it was initialised.
-                prop_assert_eq!(blocks, copy.map(|block| block.map(|it| unsafe { it.assume_init() })));
+                prop_assert_eq!(blocks, copy.map(copied));
             }
             let found = same_but_for(&blocks[0], &blocks[1], &blocks[0]);
             prop_assert_eq!(found, naive::same_but_for(&blocks[0], &blocks[1], &blocks[0]));
