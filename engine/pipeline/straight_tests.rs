@@ -163,8 +163,8 @@ fn pipeline(options: Options, is_straight: bool, hints: &FlowHints) -> Pipeline<
     if options.has_filter {
         pipeline = pipeline.with_filter(Some(hints.clone()), Some(2));
     }
-    assert!(pipeline.connections.shared.allows_straight);
-    pipeline.connections.shared.allows_straight = is_straight;
+    assert!(pipeline.connections.shared.straight.is_allowed);
+    pipeline.connections.shared.straight.is_allowed = is_straight;
     pipeline
 }
 
@@ -313,8 +313,8 @@ impl Twins {
         }
         self.compare();
         let [straight, full] = &self.pipelines;
-        assert_eq!(full.connections.shared.straight_count, 0);
-        straight.connections.shared.straight_count
+        assert_eq!(full.connections.shared.straight.count, 0);
+        straight.connections.shared.straight.count
     }
 }
 

@@ -87,11 +87,7 @@ pub struct Shared<S> {
     pub stats: ProtocolStats,
     http1: http1::Spares,
     http2: http2::Scratch,
-    /// The sink wants no header lists and no messages, which the straight path of HTTP/1 omits.
-    pub(crate) allows_straight: bool,
-    /// The number of messages that took it.
-    #[cfg(test)]
-    pub(crate) straight_count: u64,
+    pub(crate) straight: http1::StraightPath,
 }
 
 impl<S: EventSink> Shared<S> {
@@ -100,17 +96,8 @@ impl<S: EventSink> Shared<S> {
         let recorder = Recorder::new(&limits, sink);
         let stats = ProtocolStats::default();
         let (http1, http2) = (http1::Spares::default(), http2::Scratch::default());
-        let allows_straight = !recorder.wants_headers() && !recorder.wants_messages();
-        Shared {
-            limits,
-            recorder,
-            stats,
-            http1,
-            http2,
-            allows_straight,
-            #[cfg(test)]
-            straight_count: 0,
-        }
+        let straight = http1::StraightPath::new(&recorder);
+        Shared { limits, recorder, stats, http1, http2, straight }
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) mod tests;
 
 pub use idle::{ActiveConnection, Http1, IdleState, Spares};
 pub use stats::Http1Stats;
+pub use straight::StraightPath;
 
 use super::pool::ExchangePool;
 use super::{FlowRef, Shared};

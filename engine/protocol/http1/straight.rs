@@ -14,12 +14,32 @@ use super::head::{Head, Kind};
 use super::pairer::{OpenMessage, Pairer};
 use super::{Http1Context, ParsedHead};
 use crate::ids::Direction;
-use crate::protocol::{Context, Shared, grpc};
+use crate::protocol::{Context, Recorder, Shared, grpc};
 use crate::record::{EventSink, Outcome};
 
 /// With less memory than this below the limit, messages take the full path, which may have to give
 /// up others. A message adds less: its text, and an exchange.
 const MARGIN_BYTES: usize = 1 << 18;
+
+/// Whether messages may take the straight path.
+#[derive(Debug)]
+pub struct StraightPath {
+    /// The sink wants no header lists and no messages, which it does not make.
+    pub(crate) is_allowed: bool,
+    /// The number of messages that took it.
+    #[cfg(test)]
+    pub(crate) count: u64,
+}
+
+impl StraightPath {
+    pub(in crate::protocol) fn new<S: EventSink>(recorder: &Recorder<S>) -> StraightPath {
+        StraightPath {
+            is_allowed: !recorder.wants_headers() && !recorder.wants_messages(),
+            #[cfg(test)]
+            count: 0,
+        }
+    }
+}
 
 impl Http1Connection {
     /// Takes a message whose head is complete, and behind which `rest_bytes` follow in its segment.
@@ -61,12 +81,12 @@ impl Http1Connection {
     }
 }
 
-/// Whether the sink wants nothing that only the full path makes, and no limit is near.
+/// Whether it is allowed, and no limit is near.
 #[inline(always)]
 fn may_go_straight<S>(shared: &Shared<S>) -> bool {
     let margin_bytes = MARGIN_BYTES.max(2 * shared.limits.head_bytes_max);
     let most_bytes = shared.recorder.pool.held_bytes() + margin_bytes;
-    shared.allows_straight && most_bytes <= shared.limits.held_share(true)
+    shared.straight.is_allowed && most_bytes <= shared.limits.held_share(true)
 }
 
 /// Whether the body that `head` announces is exactly the `rest_bytes` behind it, and nothing is
@@ -156,7 +176,7 @@ impl Pairer {
     fn end_straight<S>(&mut self, cx: &mut Http1Context<'_, S>, parsed: &ParsedHead<'_>) {
         #[cfg(test)]
         {
-            cx.shared.straight_count += 1;
+            cx.shared.straight.count += 1;
         }
         let framer = cx.framer();
         (framer.head_at, framer.last_at) = (parsed.first.seq, Some(parsed.last));
