@@ -17,8 +17,8 @@
 //! `tests/architecture.rs` checks:
 //!
 //! - [`config`], [`ids`], [`time`], [`stats`] are the leaves: every limit, identity and counter;
-//!   and [`simd`], which looks at sixteen bytes at once, [`packed_option`], small options, and
-//!   [`printable`], what may be shown.
+//!   and [`simd`], which looks at sixteen bytes at once, [`line_memory`], where lines are written,
+//!   [`packed_option`], small options, and [`printable`], what may be shown.
 //! - [`sys`] is the only module with unsafe code: the kernel's interfaces, as safe values.
 //! - [`capture`] brings a [`capture::Frame`] from a ring or a file. It knows nothing of what is in
 //!   it.
@@ -74,8 +74,9 @@ pub mod stats;
 // What its parts for `live` share with the others is not used without them.
 #[cfg_attr(not(feature = "live"), allow(dead_code))]
 pub mod sys;
-/// Bytes in, masks out: a leaf for who uses it. Its home is `sys` because of its intrinsics.
-pub use sys::simd;
+/// Leaves for who uses them: bytes in, masks or lines out. Their home is `sys` because of intrinsics
+/// and of memory that is not initialised.
+pub use sys::{line_memory, simd};
 pub mod time;
 #[cfg(feature = "live")]
 pub mod totals;

@@ -38,6 +38,8 @@ mod partition;
 mod retransmission_tests;
 mod stats;
 #[cfg(test)]
+mod straight_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod toy_tests;
@@ -383,11 +385,19 @@ impl<S: EventSink> Connections<S> {
             return;
         }
         let mut interest = Interest::Undecided;
-        let is_closed = flows.accept(index, segment, |key, handshake, state, direction, chunk| {
-            let flow = FlowRef { key, handshake };
-            state.protocol.chunk(&mut Context { flow, shared: events.shared }, direction, chunk);
-            interest = state.protocol.interest();
-        });
+        let is_closed = match flows.take_whole(index, segment) {
+            Some((key, handshake, state, meta)) => {
+                let cx = &mut Context { flow: FlowRef { key, handshake }, shared: events.shared };
+                state.protocol.next_bytes(cx, segment.direction, segment.payload, &meta);
+                interest = state.protocol.interest();
+                false
+            }
+            None => flows.accept(index, segment, |key, handshake, state, direction, chunk| {
+                let cx = &mut Context { flow: FlowRef { key, handshake }, shared: events.shared };
+                state.protocol.chunk(cx, direction, chunk);
+                interest = state.protocol.interest();
+            }),
+        };
         if is_closed {
             self.close(index, End::Fin);
         } else if let (Interest::Wanted, Some(feedback)) = (interest, &mut self.feedback) {

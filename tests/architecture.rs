@@ -17,7 +17,8 @@ mod tokens;
 const MODULES: [&str; 9] =
     ["sys", "capture", "decode", "flow", "record", "protocol", "pipeline", "output", "shard"];
 /// Files that any module may import. `config` and `stats` do not import modules.
-const LEAVES: [&str; 7] = ["config", "ids", "packed_option", "printable", "simd", "stats", "time"];
+const LEAVES: [&str; 8] =
+    ["config", "ids", "line_memory", "packed_option", "printable", "simd", "stats", "time"];
 /// The control plane, above the modules.
 const CONTROL: [&str; 3] = ["engine", "observe", "totals"];
 /// Modules that see bytes and packet times only.

@@ -325,6 +325,14 @@ impl Stream {
         (bytes, cut, meta)
     }
 
+    /// The next `len_bytes` are delivered.
+    #[inline(always)]
+    pub fn advance(&mut self, meta: &SegmentMeta, len_bytes: usize, stats: &mut FlowStats) {
+        self.next = meta.seq.plus(len_bytes as u32);
+        self.set(Fact::AtSyn, false);
+        stats.bytes_in_order += len_bytes as u64;
+    }
+
     /// Delivers bytes.
     #[inline(always)]
     pub fn pass(
@@ -336,9 +344,7 @@ impl Stream {
         stats: &mut FlowStats,
         visit: &mut impl FnMut(Direction, Chunk<'_>),
     ) {
-        self.next = meta.seq.plus(bytes.len() as u32);
-        self.set(Fact::AtSyn, false);
-        stats.bytes_in_order += bytes.len() as u64;
+        self.advance(meta, bytes.len(), stats);
         if !bytes.is_empty() {
             visit(direction, Chunk::Bytes(bytes, meta));
         }

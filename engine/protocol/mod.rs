@@ -87,6 +87,7 @@ pub struct Shared<S> {
     pub stats: ProtocolStats,
     http1: http1::Spares,
     http2: http2::Scratch,
+    pub(crate) straight: http1::StraightPath,
 }
 
 impl<S: EventSink> Shared<S> {
@@ -95,7 +96,8 @@ impl<S: EventSink> Shared<S> {
         let recorder = Recorder::new(&limits, sink);
         let stats = ProtocolStats::default();
         let (http1, http2) = (http1::Spares::default(), http2::Scratch::default());
-        Shared { limits, recorder, stats, http1, http2 }
+        let straight = http1::StraightPath::new(&recorder);
+        Shared { limits, recorder, stats, http1, http2, straight }
     }
 }
 
@@ -468,8 +470,21 @@ impl Default for ConnectionState {
 }
 
 impl ConnectionState {
-    /// Takes the next piece of one direction.
+    /// Takes the next bytes of one direction: [`Chunk::Bytes`].
     #[inline(always)]
+    pub fn next_bytes<S: EventSink>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        direction: Direction,
+        bytes: &[u8],
+        meta: &SegmentMeta,
+    ) {
+        if self.bytes(cx, direction, bytes, meta) == Step::HandOver {
+            self.succeed(cx, direction, bytes, meta);
+        }
+    }
+
+    /// Takes the next piece of one direction.
     pub fn chunk<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -477,11 +492,7 @@ impl ConnectionState {
         chunk: Chunk<'_>,
     ) {
         match chunk {
-            Chunk::Bytes(bytes, meta) => {
-                if self.bytes(cx, direction, bytes, meta) == Step::HandOver {
-                    self.succeed(cx, direction, bytes, meta);
-                }
-            }
+            Chunk::Bytes(bytes, meta) => self.next_bytes(cx, direction, bytes, meta),
             Chunk::BytesWithCopies(bytes, meta, copies) => {
                 if self.bytes_with_copies(cx, direction, (bytes, copies), meta) == Step::HandOver {
                     self.succeed(cx, direction, bytes, meta);

@@ -127,7 +127,7 @@ impl ExchangePool {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> ExchangeId {
         let id = self.kept.pop().unwrap_or_else(|| self.new_slot());
         let Exchange { request, response, .. } = self.exchange(id);

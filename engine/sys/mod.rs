@@ -15,6 +15,7 @@
 //! - [`interface`]: the machine's interfaces, their names, flags and losses.
 //! - [`ethtool`]: what a driver says of its NIC.
 //! - [`clock`]: whether the machine's clock is right.
+//! - [`line_memory`]: the memory of a line, written without checks.
 //! - [`simd`]: operations on sixteen bytes at a time, by the CPU's own instructions.
 //! - [`landlock`]: which files this process may still open.
 //! - [`memory`]: how much memory is available.
@@ -62,6 +63,7 @@ pub mod kernel;
 #[cfg(feature = "live")]
 pub mod landlock;
 pub mod limits;
+pub mod line_memory;
 #[cfg(feature = "live")]
 pub mod memory;
 pub mod mmap;

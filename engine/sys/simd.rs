@@ -5,6 +5,8 @@
 //! go byte by byte. A call of memchr costs more than most searches here, since the inputs are
 //! short.
 
+use std::mem::MaybeUninit;
+
 /// Size of a block in bytes.
 pub const LANES: usize = 16;
 
@@ -33,6 +35,12 @@ pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES
 #[inline(always)]
 pub fn unplain(block: &[u8; LANES]) -> u32 {
     chosen::unplain(block)
+}
+
+/// Copies blocks of `from` to `to`, as many as both have. Not 0 if a byte of them is not plain.
+#[inline(always)]
+pub fn copy_plain(from: &[[u8; LANES]], to: &mut [[MaybeUninit<u8>; LANES]]) -> u32 {
+    chosen::copy_plain(from, to)
 }
 
 /// Prefetches the 128 bytes from `at` on, if they are in `bytes`. Unmapped memory is never
@@ -78,8 +86,9 @@ mod chosen {
     use super::LANES;
     use std::arch::x86_64::{
         __m128i, _mm_add_epi8, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_movemask_epi8,
-        _mm_or_si128, _mm_set1_epi8,
+        _mm_or_si128, _mm_set1_epi8, _mm_setzero_si128, _mm_storeu_si128,
     };
+    use std::mem::MaybeUninit;
 
     #[inline(always)]
     pub fn equal_to(block: &[u8; LANES], byte: u8) -> u32 {
@@ -106,12 +115,33 @@ mod chosen {
         // SAFETY: as above.
         unsafe {
             let lanes = _mm_loadu_si128(std::ptr::from_ref(block).cast::<__m128i>());
+            _mm_movemask_epi8(unplain_lanes(lanes)) as u32
+        }
+    }
+
+    #[inline(always)]
+    fn unplain_lanes(lanes: __m128i) -> __m128i {
+        // SAFETY: every x86-64 CPU has SSE2.
+        unsafe {
             let is = |byte: u8| _mm_cmpeq_epi8(lanes, _mm_set1_epi8(byte as i8));
             // Bytes beyond ASCII are negative here, and so is the successor of DEL.
             let next = _mm_add_epi8(lanes, _mm_set1_epi8(1));
             let low = _mm_cmplt_epi8(next, _mm_set1_epi8(0x21));
-            let marks = _mm_or_si128(is(b'"'), is(b'\\'));
-            _mm_movemask_epi8(_mm_or_si128(low, marks)) as u32
+            _mm_or_si128(low, _mm_or_si128(is(b'"'), is(b'\\')))
+        }
+    }
+
+    #[inline(always)]
+    pub fn copy_plain(from: &[[u8; LANES]], to: &mut [[MaybeUninit<u8>; LANES]]) -> u32 {
+        // SAFETY: as above; the store is to the 16 bytes of a block, and may be unaligned.
+        unsafe {
+            let mut odd = _mm_setzero_si128();
+            for (from, to) in from.iter().zip(to) {
+                let lanes = _mm_loadu_si128(std::ptr::from_ref(from).cast::<__m128i>());
+                _mm_storeu_si128(std::ptr::from_mut(to).cast::<__m128i>(), lanes);
+                odd = _mm_or_si128(odd, unplain_lanes(lanes));
+            }
+            _mm_movemask_epi8(odd) as u32
         }
     }
 }
@@ -122,6 +152,7 @@ use naive as chosen;
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod naive {
     use super::LANES;
+    use std::mem::MaybeUninit;
 
     fn mask(block: &[u8; LANES], wanted: impl Fn(u8) -> bool) -> u32 {
         (0..LANES).map(|lane| u32::from(wanted(block[lane])) << lane).sum()
@@ -133,6 +164,14 @@ mod naive {
 
     pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
         (0..LANES).map(|lane| u32::from(block[lane] | fold[lane] == wanted[lane]) << lane).sum()
+    }
+
+    pub fn copy_plain(from: &[[u8; LANES]], to: &mut [[MaybeUninit<u8>; LANES]]) -> u32 {
+        let copy = |(from, to): (&[u8; LANES], &mut [MaybeUninit<u8>; LANES])| {
+            *to = from.map(MaybeUninit::new);
+            unplain(from)
+        };
+        from.iter().zip(to).map(copy).fold(0, |odd, own| odd | own)
     }
 
     pub fn unplain(block: &[u8; LANES]) -> u32 {
@@ -171,6 +210,14 @@ mod tests {
                 prop_assert_eq!(unplain(block), naive::unplain(block));
             }
             let (blocks, _) = long.as_chunks::<LANES>();
+            let mut copies = [[[MaybeUninit::new(0); LANES]; 4]; 2];
+            let odd = copy_plain(blocks, &mut copies[0]);
+            prop_assert_eq!(odd, naive::copy_plain(blocks, &mut copies[1]));
+            // SAFETY: all of it was initialised.
+            let copied = |it: [MaybeUninit<u8>; LANES]| it.map(|it| unsafe { it.assume_init() });
+            for copy in copies {
+                prop_assert_eq!(blocks, copy.map(copied));
+            }
             let found = same_but_for(&blocks[0], &blocks[1], &blocks[0]);
             prop_assert_eq!(found, naive::same_but_for(&blocks[0], &blocks[1], &blocks[0]));
         }

@@ -5,10 +5,11 @@
 //! whether the connection may return to the fast path.
 
 use super::{Connection, ReassemblyContext, Stream};
-use crate::decode::{Segment, TcpFlags};
-use crate::flow::Chunk;
+use crate::decode::{Segment, SeqNumber, TcpFlags};
 use crate::flow::stream::Fact;
+use crate::flow::{Chunk, SegmentMeta};
 use crate::ids::Direction;
+use crate::stats::FlowStats;
 
 impl Connection {
     /// Whether the connection was on the fast path after the last segment.
@@ -29,19 +30,14 @@ impl Connection {
             && !self.bits.is_counted()
     }
 
-    /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.
+    /// What `segment` acknowledges, if it qualifies for the fast path.
     #[inline(always)]
-    pub(super) fn take_fast_path(
-        &mut self,
-        segment: &Segment<'_>,
-        context: &mut ReassemblyContext,
-        visit: &mut impl FnMut(Direction, Chunk<'_>),
-    ) -> bool {
+    fn ack_on_fast_path(&self, segment: &Segment<'_>) -> Option<SeqNumber> {
         const ENDS: u8 = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
         if !self.is_on_fast_path || segment.flags.0 & ENDS != 0 {
-            return false;
+            return None;
         }
-        let Some(ack) = segment.ack else { return false };
+        let ack = segment.ack?;
         let own = segment.direction.index();
         let (stream, peer) = (&self.streams[own], &self.streams[1 - own]);
         // It acknowledges something between what was acknowledged and what has passed. A length
@@ -51,9 +47,39 @@ impl Connection {
             && read_bytes >= 0
             && read_bytes <= peer.next.distance(peer.acked)
             && segment.payload_wire_bytes <= i32::MAX as u32;
-        if !is_next {
-            return false;
+        is_next.then_some(ack)
+    }
+
+    /// Takes `segment`, if it qualifies for the fast path and its whole payload was captured.
+    /// Returns the origin of the payload, which the caller passes on.
+    #[inline(always)]
+    pub(in crate::flow) fn take_whole(
+        &mut self,
+        segment: &Segment<'_>,
+        stats: &mut FlowStats,
+    ) -> Option<SegmentMeta> {
+        let len_bytes = segment.payload.len();
+        if len_bytes == 0 || len_bytes != segment.payload_wire_bytes as usize {
+            return None;
         }
+        let ack = self.ack_on_fast_path(segment)?;
+        let own = segment.direction.index();
+        let (_, _, meta) = Stream::piece_of(segment, 0, false);
+        self.streams[own].advance(&meta, len_bytes, stats);
+        self.streams[1 - own].advance_acked(ack, segment.window);
+        Some(meta)
+    }
+
+    /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.
+    #[inline(always)]
+    pub(super) fn take_fast_path(
+        &mut self,
+        segment: &Segment<'_>,
+        context: &mut ReassemblyContext,
+        visit: &mut impl FnMut(Direction, Chunk<'_>),
+    ) -> bool {
+        let Some(ack) = self.ack_on_fast_path(segment) else { return false };
+        let own = segment.direction.index();
         if segment.payload_wire_bytes > 0 {
             let (bytes, cut, meta) = Stream::piece_of(segment, 0, context.is_filtered);
             self.streams[own].pass(bytes, cut, &meta, segment.direction, &mut context.stats, visit);
@@ -70,7 +96,6 @@ mod tests {
     use crate::flow::connection::Ownership;
     use crate::flow::tests::{Heard, Sent, hear};
     use crate::flow::{Handshake, ReorderPool};
-    use crate::stats::FlowStats;
     use crate::time::TimestampNs;
     use proptest::prelude::*;
 
@@ -109,7 +134,10 @@ mod tests {
             }
             connection.learn_handshake(segment, handshake);
             let mut visit = |direction, chunk: Chunk<'_>| hear(heard, direction, chunk);
-            connection.accept(segment, context, &mut visit);
+            match connection.take_whole(segment, &mut context.stats) {
+                Some(meta) => visit(segment.direction, Chunk::Bytes(segment.payload, &meta)),
+                None => connection.accept(segment, context, &mut visit),
+            }
             self.fast_count += usize::from(self.connection.is_on_fast_path);
         }
 

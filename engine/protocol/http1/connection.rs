@@ -63,7 +63,7 @@ pub(crate) struct Http1Connection {
 impl Http1Connection {
     /// The pairer, and the context it needs to process input of `direction`.
     #[inline(always)]
-    fn parts<'a, S>(
+    pub(super) fn parts<'a, S>(
         &'a mut self,
         cx: &'a mut Context<'_, S>,
         direction: Direction,
@@ -73,7 +73,7 @@ impl Http1Connection {
     }
 
     /// Takes the next bytes of a direction.
-    #[inline]
+    #[inline(always)]
     pub fn bytes<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -166,7 +166,7 @@ impl Http1Connection {
     }
 
     /// Between messages.
-    #[inline]
+    #[inline(never)]
     fn head<S: EventSink>(
         &mut self,
         cx: &mut Context<'_, S>,
@@ -180,10 +180,13 @@ impl Http1Connection {
         let mut head = Head::BLANK;
         let found = framer.find_head((data, meta), expected, limits, pool, &mut head);
         if found == Found::Head {
-            let bytes = &data[..head.len_bytes];
-            let last = meta.timestamp;
-            self.message(cx, direction, &ParsedHead { head: &head, bytes, first: meta, last });
-            return head.len_bytes;
+            let (bytes, rest) = data.split_at(head.len_bytes);
+            let parsed = ParsedHead { head: &head, bytes, first: meta, last: meta.timestamp };
+            if self.take_straight(cx, direction, &parsed, rest.len()) {
+                return data.len();
+            }
+            self.message(cx, direction, &parsed);
+            return bytes.len();
         }
         self.uncommon_head(cx, direction, (data, meta), found, &head)
     }

@@ -29,11 +29,13 @@ mod pending;
 #[cfg(test)]
 mod shape_tests;
 mod stats;
+mod straight;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use idle::{ActiveConnection, Http1, IdleState, Spares};
 pub use stats::Http1Stats;
+pub use straight::StraightPath;
 
 use super::pool::ExchangePool;
 use super::{FlowRef, Shared};
@@ -89,6 +91,16 @@ impl<'a> ParsedHead<'a> {
         message.body_bytes = Some(0);
         message.first = Some(first.timestamp);
         message.last = Some(last);
+    }
+}
+
+impl ParsedHead<'_> {
+    /// The same for a message that has ended in the same segment, with `body_bytes`.
+    #[inline(always)]
+    fn fill_whole(&self, message: &mut Message, body_bytes: u64) {
+        self.fill(message);
+        message.body_bytes = Some(body_bytes);
+        message.is_ended = true;
     }
 }
 

@@ -216,7 +216,7 @@ impl Pairer {
     }
 
     #[inline(always)]
-    fn new_exchange<S: EventSink>(
+    pub(super) fn new_exchange<S: EventSink>(
         &mut self,
         cx: &mut Http1Context<'_, S>,
         first: &SegmentMeta,
@@ -520,6 +520,7 @@ impl Pairer {
     }
 
     /// The connection that its records describe.
+    #[inline(always)]
     pub fn identity<'a>(&mut self, flow: FlowRef<'a>) -> FlowIdentity<'a> {
         let client = self.client.or(flow.handshake.client).unwrap_or(Direction::Forward);
         let id = *self.flow_id.get_or_insert_with(|| flow.handshake.flow_id(flow.key));

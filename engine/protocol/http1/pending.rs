@@ -39,6 +39,7 @@ impl PendingRequests {
     }
 
     /// Appends a request.
+    #[inline(always)]
     pub fn push(&mut self, id: ExchangeId, pool: &mut ExchangePool) {
         match self.last {
             Some(last) => pool.entry(last).next = Some(id),
@@ -49,6 +50,7 @@ impl PendingRequests {
     }
 
     /// Removes the first request.
+    #[inline(always)]
     pub fn pop(&mut self, pool: &mut ExchangePool) -> Option<ExchangeId> {
         let first = self.first?;
         self.first = pool.entry(first).next.take();

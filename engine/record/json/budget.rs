@@ -70,6 +70,8 @@ text_field!(CONNECT_PROTOCOL, "connect_protocol", 16, 64, Kind::Token);
 text_field!(METHOD, "method", 128, 512, Kind::Token);
 text_field!(TARGET, "target", 1024, 8192, Kind::Target);
 text_field!(VERSION, "version", 64, 256, Kind::Token);
+/// The field with its usual value.
+pub(super) const VERSION_1_1: &[u8] = b",\"version\":\"HTTP/1.1\"";
 text_field!(HOST, "host", 512, 1024, uri(b"Host"));
 text_field!(USER_AGENT, "user_agent", 512, 2048, header(b"User-Agent"));
 text_field!(REFERER, "referer", 512, 4096, uri(b"Referer"));

@@ -138,14 +138,13 @@ impl Identities {
 mod tests {
     use super::*;
     use crate::ids::REALM_IPV6;
-    use crate::record::line_buffer::blank_line;
+    use crate::record::line_buffer::append_line;
     use proptest::prelude::*;
 
     fn written(identities: &mut Identities, flow: &FlowIdentity<'_>, n: u32) -> Vec<u8> {
-        let mut memory = blank_line();
-        let mut buffer = LineBuffer::new(&mut memory);
-        identities.write::<true>(flow, n, &mut buffer);
-        buffer.line().to_vec()
+        let mut out = Vec::new();
+        append_line(&mut out, |buffer| identities.write::<true>(flow, n, buffer));
+        out
     }
 
     /// Endpoints as given, or with the longest rendering.

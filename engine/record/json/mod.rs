@@ -10,7 +10,7 @@
 
 use super::digits::{Rfc3339, append_decimal, append_list};
 use super::escape::{append_base64, append_escaped, append_json_text};
-use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, LineMemory, blank_line};
+use super::line_buffer::{LINE_BYTES_MAX, LineBuffer, append_line};
 use super::mask::{Kind, Masks};
 use super::{
     Event, Exchange, FlowIdentity, Format, Http2Fields, INTERIM_COUNT_MAX, Message, Outcome,
@@ -64,8 +64,6 @@ pub struct JsonFormat {
     identities: Identities,
     names: IfaceNames,
     ifaces: Vec<(IfaceId, Vec<u8>)>,
-    /// The memory for a line; `None` while one is written.
-    memory: Option<Box<LineMemory>>,
     slow: SlowPath,
     /// A value whose secret part was masked.
     masked: Vec<u8>,
@@ -102,7 +100,6 @@ impl JsonFormat {
             identities: Identities::new(config.community_id_seed),
             names,
             ifaces: Vec::new(),
-            memory: None,
             slow: SlowPath::default(),
             masked: Vec::new(),
         }
@@ -182,7 +179,10 @@ impl JsonFormat {
         let fields = &request.fields;
         self.text::<IS_MASKED>(&METHOD, request, fields.method, slow, buffer);
         self.text::<IS_MASKED>(&TARGET, request, fields.target, slow, buffer);
-        self.text::<IS_MASKED>(&VERSION, request, fields.version, slow, buffer);
+        match fields.version.of(&request.text) {
+            Some(b"HTTP/1.1") if !IS_MASKED => buffer.put(VERSION_1_1),
+            _ => self.text::<IS_MASKED>(&VERSION, request, fields.version, slow, buffer),
+        }
         self.text::<IS_MASKED>(&HOST, request, fields.host, slow, buffer);
         self.text::<IS_MASKED>(&USER_AGENT, request, fields.user_agent, slow, buffer);
         self.text::<IS_MASKED>(&REFERER, request, fields.referer, slow, buffer);
@@ -262,19 +262,18 @@ impl JsonFormat {
 
     /// [`JsonFormat::fields`] for what is not the usual case: an exchange of HTTP/2 or gRPC, one of
     /// which more than hidden lines may be masked, or one with a sensor or a Community
-    /// ID. It has a buffer of its own: the position of a borrowed one could not stay in a register.
+    /// ID. It makes its own buffer: the position of a borrowed one could not stay in a register.
     #[inline(never)]
     fn other_fields<const IS_MASKED: bool>(
         &mut self,
         flow: &FlowIdentity<'_>,
         exchange: &Exchange,
         slow: &mut SlowPath,
-        memory: &mut LineMemory,
         out: &mut Vec<u8>,
     ) {
-        let mut buffer = LineBuffer::new(memory);
-        self.fields::<IS_MASKED, true>(flow, exchange, slow, &mut buffer);
-        out.extend_from_slice(buffer.line());
+        append_line(out, |buffer| {
+            self.fields::<IS_MASKED, true>(flow, exchange, slow, buffer);
+        });
     }
 }
 
@@ -350,25 +349,23 @@ impl JsonFormat {
         active_ns: Option<u64>,
         out: &mut Vec<u8>,
     ) {
-        out.reserve(self.line_bytes_max);
         let start = out.len();
-        let mut memory = self.memory.take().unwrap_or_else(blank_line);
         let mut slow = std::mem::take(&mut self.slow);
         slow.spare = self.spare_bytes;
         if self.is_unusual && self.masks.are_for_fields() {
-            self.other_fields::<true>(flow, exchange, &mut slow, &mut memory, out);
+            self.other_fields::<true>(flow, exchange, &mut slow, out);
         } else if self.is_unusual
             || exchange.http2.is_some()
             || exchange.grpc.is_some()
             || active_ns.is_some()
         {
-            self.other_fields::<false>(flow, exchange, &mut slow, &mut memory, out);
+            self.other_fields::<false>(flow, exchange, &mut slow, out);
         } else {
-            let mut buffer = LineBuffer::new(&mut memory);
-            self.fields::<false, false>(flow, exchange, &mut slow, &mut buffer);
-            out.extend_from_slice(buffer.line());
+            append_line(out, |buffer| {
+                self.fields::<false, false>(flow, exchange, &mut slow, buffer);
+            });
         }
-        (self.memory, self.slow) = (Some(memory), slow);
+        self.slow = slow;
         if let Some(active_ns) = active_ns {
             out.extend_from_slice(KEY_PARTIAL);
             append_decimal(active_ns, out);

@@ -3,7 +3,7 @@
 use super::budget::*;
 use super::{JsonFormat, SlowPath, encapsulations, number, text_slow_path};
 use crate::record::digits::append_hexadecimal;
-use crate::record::line_buffer::{LineBuffer, blank_line};
+use crate::record::line_buffer::{LineBuffer, append_line};
 use crate::record::tls::{alert_name, cipher_name, group_name, version_name};
 use crate::record::{
     CIPHER_NAME_BYTES_MAX, FlowIdentity, JA4_BYTES, NAME_BYTES_MAX as TLS_NAME_BYTES_MAX,
@@ -83,16 +83,14 @@ impl JsonFormat {
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
-        let mut memory = self.memory.take().unwrap_or_else(blank_line);
-        let mut buffer = LineBuffer::new(&mut memory);
         self.slow.spare = self.spare_bytes;
-        self.tls_front(flow, tls, &mut buffer);
-        self.tls_server(tls, &mut buffer);
-        self.tls_certificates(tls, &mut buffer);
-        tls_end(tls, &mut buffer);
-        buffer.put(b"}\n");
-        out.extend_from_slice(buffer.line());
-        self.memory = Some(memory);
+        append_line(out, |buffer| {
+            self.tls_front(flow, tls, buffer);
+            self.tls_server(tls, buffer);
+            self.tls_certificates(tls, buffer);
+            tls_end(tls, buffer);
+            buffer.put(b"}\n");
+        });
         debug_assert!(out.len() - start <= self.line_bytes_max);
     }
 

@@ -3,7 +3,7 @@
 use super::budget::*;
 use super::{JsonFormat, SlowPath, encapsulations, number, text_slow_path};
 use crate::record::digits::append_decimal;
-use crate::record::line_buffer::{LineBuffer, blank_line};
+use crate::record::line_buffer::{LineBuffer, append_line};
 use crate::record::{FlowIdentity, WebSocketCounts, WebSocketTalk};
 
 const TYPE: &[u8] = b"{\"type\":\"websocket\",";
@@ -65,13 +65,11 @@ impl JsonFormat {
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
-        let mut memory = self.memory.take().unwrap_or_else(blank_line);
-        let mut buffer = LineBuffer::new(&mut memory);
         self.slow.spare = self.spare_bytes;
-        self.websocket_fields(flow, talk, &mut buffer);
-        buffer.put(b"}\n");
-        out.extend_from_slice(buffer.line());
-        self.memory = Some(memory);
+        append_line(out, |buffer| {
+            self.websocket_fields(flow, talk, buffer);
+            buffer.put(b"}\n");
+        });
         debug_assert!(out.len() - start <= self.line_bytes_max);
     }
 

@@ -1,6 +1,6 @@
 //! The fast path for heads as nearly all are written: a start line with single spaces, and header
-//! lines of a name, a colon, a space, a value, CR LF. The length of a name tells which known field
-//! it can be. Anything unusual is left to the slow path ([`super::parse_slow_path`]). Tests compare
+//! lines of a name, a colon, a space, a value, CR LF. The first four letters of a name tell which known
+//! field it can be. Anything unusual is left to the slow path ([`super::parse_slow_path`]). Tests compare
 //! the two: whenever the fast path returns a result, the slow path returns the same.
 
 use super::fields::{Expected, Head, Kind};
@@ -11,10 +11,6 @@ use crate::simd::{LANES, equal_to, equal_to_in_64, last_block, same_but_for};
 /// status.
 const VERSION_BYTES: usize = 8;
 const REASON_AT: usize = VERSION_BYTES + 5;
-
-/// The only field name that does not fit into a block: its last letter follows the block.
-const LONG_NAME: &[u8; LANES] = b"transfer-encodin";
-const LONG_NAME_END: &[u8; 2] = b"g:";
 
 /// Fields that records or framing need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,87 +44,118 @@ impl Values {
         self.spans[slot as usize]
     }
 
-    /// Stores a field whose colon is at `colon` and whose line ends at `end`. `None` if it has no
-    /// value, occurred before, or is not padded with exactly one space as usual.
+    /// Stores a field whose value begins at `start` and whose line ends at `end`. `None` if it has
+    /// no value, occurred before, or is padded with more than the usual space.
     #[inline(always)]
-    fn note(&mut self, slot: Slot, bytes: &[u8], colon: usize, end: usize) -> Option<()> {
-        let [b' ', value @ .., b'\r'] = bytes.get(colon + 1..end)? else { return None };
+    fn note(&mut self, slot: Slot, bytes: &[u8], start: usize, end: usize) -> Option<()> {
+        let [value @ .., b'\r'] = bytes.get(start..end)? else { return None };
         let ([first, ..], [.., last]) = (value, value) else { return None };
         let span = &mut self.spans[slot as usize];
         if *first <= b' ' || *last <= b' ' || !span.is_absent() {
             return None;
         }
-        *span = Span::at(colon + 2, value.len());
+        *span = Span::at(start, value.len());
         Some(())
     }
 }
 
-/// A field name of a certain length.
+/// A field name, with what is compared at once: the name, a colon and a space.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Name {
     /// In lower case.
     letters: [u8; LANES],
     /// The bits that may differ: the case of letters.
     fold: [u8; LANES],
-    /// The bytes to compare.
+    /// The bytes to compare. More than there are if the name does not fit into a block.
     mask: u32,
     slot: Slot,
+    text: &'static str,
 }
 
 impl Name {
-    /// No name has this length.
-    const NONE: Name = Name { letters: [0; LANES], fold: [0; LANES], mask: 0, slot: Slot::Host };
-
-    const fn new(name: &[u8], slot: Slot) -> Name {
-        let mut it = Name { mask: (1 << name.len()) - 1, slot, ..Name::NONE };
+    const fn new(text: &'static str, slot: Slot) -> Name {
+        let (name, mut letters, mut fold) = (text.as_bytes(), [0; LANES], [0; LANES]);
         let mut at = 0;
-        while at < name.len() {
-            it.letters[at] = name[at];
-            it.fold[at] = if name[at].is_ascii_lowercase() { 0x20 } else { 0 };
+        while at < LANES && at < name.len() + 2 {
+            letters[at] = if at < name.len() { name[at] } else { b": "[at - name.len()] };
+            fold[at] = if letters[at].is_ascii_lowercase() { 0x20 } else { 0 };
+            at += 1;
+        }
+        Name { letters, fold, mask: ((1_u64 << (name.len() + 2)) - 1) as u32, slot, text }
+    }
+}
+
+const CONTENT_TYPE: Name = Name::new("content-type", Slot::ContentType);
+/// Begins like [`CONTENT_TYPE`], so it has no place of its own.
+static CONTENT_LENGTH: Name = Name::new("content-length", Slot::ContentLength);
+const TRANSFER_ENCODING: Name = Name::new("transfer-encoding", Slot::TransferEncoding);
+/// Where the two names differ first.
+const CONTENT_BYTES: usize = "content-".len();
+
+/// Field names, each at the place that follows from its first four letters.
+struct Names {
+    /// The first four letters of the name, in lower case; 0 if there is none.
+    first: [u32; Names::PLACES],
+    names: [Name; Names::PLACES],
+}
+
+static OF_REQUEST: Names = Names::new(&[
+    CONTENT_TYPE,
+    TRANSFER_ENCODING,
+    Name::new("host", Slot::Host),
+    Name::new("expect", Slot::Expect),
+    Name::new("referer", Slot::Referer),
+    Name::new("user-agent", Slot::UserAgent),
+]);
+
+static OF_RESPONSE: Names = Names::new(&[
+    CONTENT_TYPE,
+    TRANSFER_ENCODING,
+    Name::new("server", Slot::Server),
+    Name::new("location", Slot::Location),
+]);
+
+impl Names {
+    const PLACES: usize = 64;
+
+    const fn new(list: &[Name]) -> Names {
+        let mut it = Names { first: [0; Names::PLACES], names: [CONTENT_TYPE; Names::PLACES] };
+        let mut at = 0;
+        while at < list.len() {
+            let first = Names::first_letters(&list[at].letters);
+            let place = Names::place(first);
+            assert!(it.first[place] == 0, "two names have the same place");
+            (it.first[place], it.names[place]) = (first, list[at]);
             at += 1;
         }
         it
     }
-}
 
-/// The name of each length. Within one kind of message, no two fields of interest have names of the
-/// same length.
-type Names = [Name; LANES];
-
-static OF_REQUEST: Names = {
-    let mut names = of_both();
-    names[4] = Name::new(b"host", Slot::Host);
-    names[6] = Name::new(b"expect", Slot::Expect);
-    names[7] = Name::new(b"referer", Slot::Referer);
-    names[10] = Name::new(b"user-agent", Slot::UserAgent);
-    names
-};
-
-static OF_RESPONSE: Names = {
-    let mut names = of_both();
-    names[6] = Name::new(b"server", Slot::Server);
-    names[8] = Name::new(b"location", Slot::Location);
-    names
-};
-
-const fn of_both() -> Names {
-    let mut names = [Name::NONE; LANES];
-    names[12] = Name::new(b"content-type", Slot::ContentType);
-    names[14] = Name::new(b"content-length", Slot::ContentLength);
-    names
-}
-
-/// The lengths of the names, as a bit set.
-const LENGTHS_OF_REQUEST: u64 = lengths(&OF_REQUEST);
-const LENGTHS_OF_RESPONSE: u64 = lengths(&OF_RESPONSE);
-
-const fn lengths(names: &Names) -> u64 {
-    let (mut bits, mut length) = (0, 0);
-    while length < LANES {
-        bits |= (names[length].mask != Name::NONE.mask) as u64 * (1 << length);
-        length += 1;
+    /// The first four letters, in lower case. (Other bytes may become the same.)
+    #[inline(always)]
+    const fn first_letters(block: &[u8; LANES]) -> u32 {
+        u32::from_le_bytes([block[0], block[1], block[2], block[3]]) | 0x2020_2020
     }
-    bits
+
+    /// A multiplicative hash.
+    #[inline(always)]
+    const fn place(first: u32) -> usize {
+        (first.wrapping_mul(0x9e37_79b1) >> 26) as usize
+    }
+
+    /// The only name that may be at the start of `block`.
+    #[inline(always)]
+    fn find(&self, block: &[u8; LANES]) -> Option<&Name> {
+        let first = Names::first_letters(block);
+        let place = Names::place(first);
+        if self.first[place] != first {
+            return None;
+        }
+        let name = &self.names[place];
+        let is_length = name.slot == Slot::ContentType && block[CONTENT_BYTES] | 0x20 == b'l';
+        Some(if is_length { &CONTENT_LENGTH } else { name })
+    }
 }
 
 impl Head {
@@ -228,11 +255,7 @@ fn header_lines(
     mut ends: LineEnds<'_>,
     kind: Kind,
 ) -> Option<(usize, Values)> {
-    let (names, lengths) = if kind == Kind::Request {
-        (&OF_REQUEST, LENGTHS_OF_REQUEST)
-    } else {
-        (&OF_RESPONSE, LENGTHS_OF_RESPONSE)
-    };
+    let names = if kind == Kind::Request { &OF_REQUEST } else { &OF_RESPONSE };
     let mut values = Values { spans: [Span::ABSENT; Slot::COUNT] };
     loop {
         let end = ends.next()?;
@@ -251,37 +274,40 @@ fn header_lines(
                 &padded
             }
         };
-        let colons = equal_to(block, b':');
-        let name_bytes = colons.trailing_zeros() as usize;
-        let name = &names[name_bytes % LANES];
-        if lengths >> name_bytes & 1 == 1
-            && same_but_for(block, &name.fold, &name.letters) & name.mask == name.mask
-        {
-            values.note(name.slot, bytes, start + name_bytes, end)?;
-        } else if colons == 0 {
-            if let Some(colon) = long_name(block, rest)? {
-                values.note(Slot::TransferEncoding, bytes, start + colon, end)?;
+        if let Some(name) = names.find(block) {
+            let same = same_but_for(block, &name.fold, &name.letters);
+            if same & name.mask == name.mask {
+                values.note(name.slot, bytes, start + name.text.len() + 2, end)?;
+            } else {
+                note_unlike(name, bytes, (start, end), &mut values)?;
             }
-        } else if block[name_bytes.wrapping_sub(1) % LANES] <= b' ' {
-            // White space before the colon.
-            return None;
         }
         start = end + 1;
     }
 }
 
-/// For a line whose name is at least as long as a block: the position of the colon if the name is
-/// [`LONG_NAME`], or `Some(None)` if it is another name. `None` if the line is unusual.
-#[cold]
-fn long_name(block: &[u8; LANES], rest: &[u8]) -> Option<Option<usize>> {
-    if block.iter().any(|byte| *byte == b' ' || *byte == b'\t') {
-        return None;
+/// Reads a line that begins like `name`, which was not found at its start together with a colon and
+/// a space. It may be too long for that; mostly it is another one. `None` if the line is unusual.
+#[inline(never)]
+fn note_unlike(
+    name: &Name,
+    bytes: &[u8],
+    (start, end): (usize, usize),
+    values: &mut Values,
+) -> Option<()> {
+    let line = bytes.get(start..end)?;
+    let len_bytes = name.text.len();
+    let text = line.get(..len_bytes).unwrap_or_default();
+    if !text.eq_ignore_ascii_case(name.text.as_bytes()) {
+        return Some(());
     }
-    if !block.eq_ignore_ascii_case(LONG_NAME) {
-        return Some(None);
+    match &line[len_bytes..] {
+        [b':', b' ', ..] => values.note(name.slot, bytes, start + len_bytes + 2, end),
+        // A known field with unusual white space, or a line without a colon.
+        [..=b' ' | b':', ..] | [] => None,
+        // The name goes on.
+        _ => Some(()),
     }
-    let end = rest.get(LANES..LANES + LONG_NAME_END.len())?;
-    end.eq_ignore_ascii_case(LONG_NAME_END).then_some(Some(LANES + 1))
 }
 
 /// An iterator over the positions of line ends.

@@ -72,14 +72,17 @@ impl FramingFields {
 
     /// Adds a Content-Length field. A list of equal values counts as one value (RFC 9110 section
     /// 8.6).
+    #[inline(always)]
     pub(super) fn note_length(&mut self, value: &[u8]) {
         // The usual case first: a single number of a few digits.
-        if self.content_length.is_none()
-            && let Some(number) = few_digits(value)
-        {
-            self.content_length = Some(number);
-            return;
+        match few_digits(value).filter(|_| self.content_length.is_none()) {
+            Some(number) => self.content_length = Some(number),
+            None => self.note_lengths(value),
         }
+    }
+
+    #[cold]
+    fn note_lengths(&mut self, value: &[u8]) {
         for part in value.split(|byte| *byte == b',') {
             let digits = part.trim_ascii();
             let number = (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit))

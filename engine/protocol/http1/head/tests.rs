@@ -48,6 +48,9 @@ fn lines() -> impl Strategy<Value = Vec<u8>> {
         "transfer-encodings",
         "transfer-encodin",
         "content-security-policy",
+        "content-language",
+        "server-timing",
+        "hosts",
         "accept",
     ]);
     let colon = prop_oneof![4 => Just(": "), 1 => prop::sample::select(vec![
@@ -167,6 +170,7 @@ fn common_heads_go_the_short_way() {
         (RESPONSE, "Server: nginx\r\nDate: Wed, 25 Nov 2026 13:16:06 GMT\r\n\r\n"),
         (RESPONSE, "Transfer-Encoding: chunked\r\nContent-Type: text/html\r\n\r\n5\r\nhello"),
         (RESPONSE, "Access-Control-Allow-Credentials: true\r\nX-Content-Type-Options: no\r\n\r\n"),
+        (RESPONSE, "Server-Timing: a\r\nContent-Encoding: br\r\nContent-Language: en\r\n\r\n"),
         (RESPONSE, "Location: http://b/\r\nContent-Length: 0\r\n\r\n"),
     ] {
         assert!(is_plain([start, lines].concat().as_bytes(), Expected::Either), "{lines}");
