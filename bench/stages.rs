@@ -305,7 +305,7 @@ struct Tally(u64);
 
 impl EventSink for Tally {
     fn wants(&self) -> Wants {
-        Wants { messages: false, headers: false, websockets: false }
+        Wants { messages: false, headers: false, websockets: false, tls: false, tls_early: false }
     }
 
     fn event(&mut self, _event: Event<'_>) {

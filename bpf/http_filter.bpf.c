@@ -17,10 +17,10 @@
 #include "message.h"
 #include "restrict.h"
 #include "shared.h"
+#include "tls.h"
 #include "tunnel.h"
 
 #define LOOPBACK_IFINDEX 1	/* in every network namespace: include/net/flow.h */
-#define WHOLE_FRAME 0x7fffffff
 
 /*
  * Payload of an opening that passes, in both directions together, before the opening is dropped.
@@ -29,12 +29,6 @@
  * overtook it, and any prefix.
  */
 #define OPENING_BYTES_MAX (256 << 10)
-
-/*
- * Of a connection of which only one direction is seen, so much payload behind a TLS record shows
- * that it is TLS.
- */
-#define ONE_SIDED_BYTES_MIN (16 << 10)
 
 /* Connections that speak HTTP, and those that user space found not to. Sized before the load. */
 struct {
@@ -201,6 +195,8 @@ static __always_inline enum reason reason_of(__u32 kind)
 /* What a hint reports the connection to be; 0 for HTTP. */
 static __always_inline __u32 hinted_kind(const struct hint_copy *hint)
 {
+	if ((hint->flags & HINT_TLS) == HINT_TLS)
+		return SETTLED_TLS;
 	if (hint->flags & HINT_FOREIGN)
 		return SETTLED_FOREIGN;
 	return hint->flags & HINT_OTHER ? SETTLED_OTHER : 0;
@@ -212,18 +208,17 @@ static __always_inline __u32 hinted_kind(const struct hint_copy *hint)
  */
 static __always_inline __u32 elide(const struct segment *segment, __u32 until)
 {
-	__u32 bytes = payload_bytes(segment), ahead, offset;
+	__u32 bytes = payload_bytes(segment), ahead, headers;
 
 	if (bytes < ELIDE_SEGMENT_BYTES_MIN)
 		return 0;
 	ahead = until - (bpf_ntohl(segment->tcp.seq) + bytes);
 	if (ahead >= GRANT_BYTES_MAX)
 		return 0;
-	offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
-	if (offset == OFFSET_UNKNOWN)
-		return 0;
-	add(COUNTER_ELIDED_BYTES, bytes);
-	return offset + segment->tcp.doff * 4;
+	headers = headers_bytes(segment);
+	if (headers)
+		add(COUNTER_ELIDED_BYTES, bytes);
+	return headers;
 }
 
 /*
@@ -307,47 +302,10 @@ static __always_inline enum reason judge_session(const struct segment *segment,
 	return *pass_bytes ? REASON_ELIDED : REASON_SESSION;
 }
 
-/*
- * Finds out whether an opening is TLS, at a segment with `bytes` of payload, which has a TLS record
- * or not. Its first payload must begin with one, and so must the first of the other endpoint, which
- * has acknowledged data: that answer is the proof. A checksum would prove less, since of outgoing
- * frames it is not computed yet. User space judges a connection by the same bytes.
- */
-static __always_inline void settle_tls(const struct segment *segment, struct connection *opening,
-				       int is_record, __u32 bytes)
-{
-	__u32 sender = segment->sender, other = !sender, flags = opening->flags;
-	__u32 is_other_known = flags & hint_isn(other);
-	__u32 acked = bpf_ntohl(segment->tcp.ack_seq) - isn_of(opening, other) - 1;
-
-	if (flags & (NOT_TLS | RIVAL_FLAGS))
-		return;
-	if (!(flags & hint_isn(sender))) {
-		opening->flags = flags | NOT_TLS;
-		return;
-	}
-	if (begins_stream(segment, opening)) {
-		if (!is_record) {
-			opening->flags = flags | NOT_TLS;
-		} else if (flags & TLS_BEGUN << other) {
-			if (flags & TLS_BEGUN << sender ||
-			    (is_other_known && acked - 1 < RIVAL_BYTES_MAX)) {
-				opening->flags = flags | TLS_BEGUN << sender;
-				settle(opening, segment, SETTLED_TLS);
-			}
-		} else if (!opening->bytes && (!is_other_known || !acked)) {
-			opening->flags = flags | TLS_BEGUN << sender;
-		}
-	} else if (flags & TLS_BEGUN << sender && !is_other_known &&
-		   opening->bytes + bytes >= ONE_SIDED_BYTES_MIN) {
-		settle(opening, segment, SETTLED_TLS);
-	}
-}
-
 /* Judges payload of no session: by a hint, by its beginning, and by the opening. */
 static __always_inline enum reason judge_payload(const struct segment *segment,
 						 struct connection *known, __u32 kind,
-						 const struct control *words)
+						 const struct control *words, __u32 *pass_bytes)
 {
 	__u64 text[LOOK_WORDS];
 	const __u8 *byte = (const __u8 *)text;
@@ -374,6 +332,8 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 				kind = 0;
 			else if (known)
 				settle(known, segment, kind);
+			if (kind == SETTLED_TLS && words->wants_tls)
+				return judge_hinted_tls(segment, &hint, pass_bytes);
 		} else {
 			kind = 0;
 		}
@@ -402,10 +362,13 @@ static __always_inline enum reason judge_payload(const struct segment *segment,
 
 /* Judges a segment of no session, or of one that turned out not to be HTTP: `kind` is not 0. */
 static __always_inline enum reason judge(const struct segment *segment, struct connection *known,
-					 __u32 kind, const struct control *words)
+					 __u32 kind, const struct control *words,
+					 __u32 *pass_bytes)
 {
+	if (known && kind == SETTLED_TLS && words->wants_tls)
+		return judge_tls(segment, known->isn, known->flags, pass_bytes);
 	if (payload_bytes(segment))
-		return judge_payload(segment, known, kind, words);
+		return judge_payload(segment, known, kind, words, pass_bytes);
 	if (kind)
 		return reason_of(kind);
 	if (known)
@@ -417,6 +380,8 @@ static __always_inline enum reason judge(const struct segment *segment, struct c
 		find_hint(segment, words, &hint);
 		if (hint.flags && !hinted_kind(&hint))
 			return restore(segment, &hint, 0, 0);
+		if (hinted_kind(&hint) == SETTLED_TLS && words->wants_tls)
+			return REASON_TLS_WANTED;
 	}
 	return REASON_NO_PAYLOAD;
 }
@@ -472,7 +437,7 @@ static __always_inline enum reason decide(struct __sk_buff *skb, const struct co
 		known = bpf_map_lookup_elem(&openings, &segment.key);
 		kind = known ? kind_of(known, &segment) : 0;
 	}
-	reason = judge(&segment, known, kind, words);
+	reason = judge(&segment, known, kind, words, pass_bytes);
 	known = reason == REASON_ADMITTED ? bpf_map_lookup_elem(&sessions, &segment.key) : 0;
 read:
 	if (known && known->reading && reason != REASON_ELIDED && payload_bytes(&segment)) {
@@ -488,9 +453,9 @@ read:
 static __always_inline int count_verdict(enum reason reason, __u32 pass_bytes)
 {
 	add(reason, 1);
-	if (reason == REASON_ELIDED)
-		return pass_bytes;
-	return reason >= REASON_PASS_FIRST ? WHOLE_FRAME : 0;
+	if (reason < REASON_PASS_FIRST)
+		return 0;
+	return reason == REASON_ELIDED || reason == REASON_TLS_WANTED ? pass_bytes : WHOLE_FRAME;
 }
 
 int filter_plain(struct __sk_buff *skb);

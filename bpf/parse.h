@@ -25,6 +25,7 @@
 #endif
 #define EXTENSIONS_MAX 6
 #define EXTENSIONS_INSIDE_MAX 1	/* in a tunnel; more would take the verifier too long */
+#define WHOLE_FRAME 0x7fffffff	/* the return value of a filter for a frame that passes whole */
 #define LENGTH_UNKNOWN 0	/* BIG TCP: the length does not fit the IP header's field */
 
 /* The parsed headers of a segment. */
@@ -327,6 +328,14 @@ static __always_inline enum reason parse_tcp(struct segment *segment, enum reach
 	fill_vlans(segment);
 	segment->sender = order_endpoints(&segment->key);
 	return PARSED;
+}
+
+/* How many bytes the frame has before a segment's payload; 0 if that is unclear. */
+static __always_inline __u32 headers_bytes(const struct segment *segment)
+{
+	__u32 offset = cursor_from_data(&segment->at, (const __u32 *)&segment->tcp);
+
+	return offset == OFFSET_UNKNOWN ? 0 : offset + segment->tcp.doff * 4;
 }
 
 /* Whether VLANs and overlay networks are no part of a connection's key. Set before the load. */

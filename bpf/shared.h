@@ -35,7 +35,9 @@ enum reason {
 	REASON_GATED,		/* arrived while the gate was shut: belongs to no total */
 	REASON_DIRECTION,	/* travels in an unwanted direction, or is loopback's second copy */
 	REASON_NOT_IP,		/* neither IPv4 nor IPv6 */
-	REASON_NOT_TCP,		/* IP, but not TCP */
+	REASON_NOT_TCP,		/* IP, but neither TCP nor QUIC */
+	REASON_QUIC_INITIAL,	/* UDP: begins with an Initial of QUIC, to the lower port */
+	REASON_QUIC,		/* UDP: another datagram of QUIC, or of its port */
 	REASON_UNWANTED,	/* a port, network or VLAN that the user does not want */
 	REASON_SAMPLED,		/* a connection that is not in the sample the user wants */
 	REASON_SHED,		/* a connection of the sample that is left out, since rings overflow */
@@ -48,6 +50,7 @@ enum reason {
 	REASON_ELIDED,		/* passes, cut to its headers: the data are known to be a body's */
 	REASON_OPENING,		/* passes: the connection's protocol is not known yet */
 	REASON_ADMITTED,	/* passes: begins a message, which made its session known */
+	REASON_TLS_WANTED,	/* passes, some cut to the headers: what records of TLS need */
 	REASON_FRAGMENT,	/* passes: a fragment that may be TCP */
 	REASON_TUNNEL,		/* passes: a tunnel that only user space can decode */
 	REASON_TOO_DEEP,	/* passes: more VLAN tags or tunnels than we follow */
@@ -112,6 +115,7 @@ struct control {
 	__u32 elide_bytes_min;	/* minimum body that the filter may elide itself; 0: none */
 	__u32 sample_max;	/* greatest sample_hash() of the user's sample */
 	__u32 share_max;	/* connections with a greater one are rejected; at most sample_max */
+	__u32 wants_tls;	/* whether some of each TLS connection passes: see tls.h */
 };
 
 /* control.share_max: every connection passes. */
@@ -144,6 +148,7 @@ struct network {
  */
 #define HINT_FOREIGN (1u << 26)	/* hints only: not HTTP, whatever arrives, until the next SYN */
 #define HINT_OTHER (1u << 27)	/* hints only: not HTTP, until a segment begins like a message */
+#define HINT_TLS (HINT_FOREIGN | HINT_OTHER)	/* hints only: TLS, until the next SYN */
 #define HINT_LATE (1u << 28)
 #define HINT_ISN_0 (1u << 29)
 #define HINT_ISN_1 (1u << 30)
@@ -173,6 +178,13 @@ struct hint_pair {
 
 /* Segments with less payload pass whole: eliding them would save almost nothing. */
 #define ELIDE_SEGMENT_BYTES_MIN 256
+
+/*
+ * Of a TLS connection, so much of each direction passes if TLS is wanted, and the headers of the
+ * segment that reaches each multiple of so much. Both count from the first byte.
+ */
+#define TLS_BEGIN_BYTES (16u << 10)
+#define TLS_STEP_BYTES (1u << 30)
 
 /* During a body, one acknowledgement passes for each of this many bytes. */
 #define ACK_STEP_BYTES (64 << 10)

@@ -106,7 +106,9 @@ static __always_inline __u64 write_text(struct xdp_md *ctx, const struct traffic
 		text[0] = digits_of(number);
 		return sum_of(text[0]);
 	}
-	text = (__u64 *)(data + (step->text == TEXT_HEADERS ? HEADERS_TEXT_AT : REQUEST_TEXT_AT));
+	text = (__u64 *)(data + (step->text == TEXT_HEADERS ? HEADERS_TEXT_AT :
+				 step->text == TEXT_SNI	    ? SNI_TEXT_AT :
+							      REQUEST_TEXT_AT));
 	if (step->text == TEXT_NONE || (__u8 *)(text + 3) > end)
 		return 0;
 	text[0] = digits_of(number);

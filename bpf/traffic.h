@@ -23,6 +23,7 @@
 #define TEXT_REQUEST 1		/* number and intended time at REQUEST_TEXT_AT */
 #define TEXT_RESPONSE 2		/* number at RESPONSE_TEXT_AT */
 #define TEXT_HEADERS 3		/* HTTP/2: number and intended time at HEADERS_TEXT_AT */
+#define TEXT_SNI 4		/* TLS: number and intended time at SNI_TEXT_AT */
 
 /*
  * Offsets from the TCP header; even, since the checksum sums words of two bytes. All come after
@@ -31,6 +32,7 @@
 #define REQUEST_TEXT_AT 62	/* 24 digits */
 #define RESPONSE_TEXT_AT 80	/* 8 digits */
 #define HEADERS_TEXT_AT 70	/* 24 digits */
+#define SNI_TEXT_AT 180		/* 24 digits */
 
 /*
  * A frame of a round. For KIND_REPLAY, `seq` is the offset of the word, and `ack` has the offsets

@@ -12,6 +12,7 @@
 
 #include "choice.h"
 #include "parse.h"
+#include "quic.h"
 
 #define TUNNEL_DEPTH_MAX 2	/* nested tunnels; more are left to user space */
 #define TUNNEL_TAGS_MAX 2	/* VLAN tags of an inner frame */
@@ -46,6 +47,7 @@ enum layer {
 	LAYER_UDP,
 	LAYER_ETHERNET,
 	LAYER_VLAN,
+	LAYER_DATAGRAM,	/* UDP of no tunnel; the cursor is at its header */
 };
 
 static __always_inline enum layer layer_of_ethertype(__u16 ethertype)
@@ -265,15 +267,19 @@ static __always_inline enum layer step_udp(struct cursor *at, __u32 *realm)
 
 	if (cursor_take(at, WHOLE, ports, sizeof(ports)))
 		return LAYER_UNCLEAR;
-	at->offset += 4;
 	overlay = overlay_of(ports);
+	if (overlay == OVERLAY_NONE) {
+		at->offset -= sizeof(ports);
+		return LAYER_DATAGRAM;
+	}
+	at->offset += UDP_HEADER_BYTES - sizeof(ports);
 	if (overlay == OVERLAY_VXLAN)
 		return step_vxlan(at, realm);
 	if (overlay == OVERLAY_GENEVE)
 		return step_geneve(at, realm);
 	if (overlay == OVERLAY_GTPU)
 		return step_gtpu(at);
-	return overlay == OVERLAY_UNCLEAR ? LAYER_UNCLEAR : LAYER_NONE;
+	return LAYER_UNCLEAR;
 }
 
 /* Skips the inner Ethernet header and its tags, or the tags alone. */
@@ -337,6 +343,10 @@ static __always_inline enum reason parse_ip(struct segment *segment, enum reach 
 	return reason;
 }
 
+/* Results of parsing in place of a reason: the frame has a tunnel; it is UDP of no tunnel. */
+#define TUNNELLED (REASON_COUNT + 1)
+#define DATAGRAM (REASON_COUNT + 2)
+
 /*
  * From the header of a tunnel, `layer`, to the inner TCP header. It is not inlined, so that frames
  * without a tunnel do not pay for its registers.
@@ -351,6 +361,8 @@ static __noinline int parse_tunnel(struct segment *segment, __u32 outer)
 		layer = opaque(segment, step_in(segment, layer));
 		if (layer == LAYER_NONE)
 			return REASON_NOT_TCP;
+		if (layer == LAYER_DATAGRAM)
+			return DATAGRAM;
 		if (layer != LAYER_IPV4 && layer != LAYER_IPV6)
 			return REASON_TUNNEL;
 		/* Clear the outer packet's part of the key. */
@@ -428,9 +440,6 @@ static __always_inline enum reason parse_outer(struct segment *segment, enum rea
 		return parse_ip(segment, reach, is_loaded, layer);
 	return *layer == LAYER_MPLS || *layer == LAYER_PPPOE ? PARSED : REASON_NOT_IP;
 }
-
-/* Result of parse_plain: the frame has a tunnel. */
-#define TUNNELLED (REASON_COUNT + 1)
 
 /*
  * Saves the state of parsing at a frame's first tunnel, for the program that continues there:
@@ -530,7 +539,7 @@ static __always_inline enum reason parse_plain(struct segment *segment)
 	if (layer == LAYER_UDP) {
 		overlay = announced_tunnel(segment);
 		if (overlay == OVERLAY_NONE)
-			return REASON_NOT_TCP;
+			return judge_datagram(segment, PAIRS);
 	}
 	save_state(segment, layer);
 	return parse_near(segment, layer, overlay);
@@ -541,15 +550,17 @@ static __always_inline enum reason parse_inner(struct segment *segment)
 {
 	struct __sk_buff *skb = segment->at.skb;
 	__u32 cursor = skb->cb[1];
+	enum reason reason;
 
 	segment->vlans = (__u64)skb->cb[3] << 32 | skb->cb[2];
 	segment->vlan_depth = cursor >> 4 & 15;
 	segment->at.start = cursor & 15;
 	segment->at.offset = cursor >> 8;
-	return enter_tunnel(segment, skb->cb[0]);
+	reason = enter_tunnel(segment, skb->cb[0]);
+	return reason == DATAGRAM ? judge_datagram(segment, WHOLE) : reason;
 }
 
-/* From the frame to its segment, through any tunnels. */
+/* From the frame to its segment, through any tunnels. It does not tell QUIC from other UDP. */
 static __always_inline enum reason parse_tunnelled(struct segment *segment)
 {
 	enum layer layer = LAYER_NONE;
@@ -558,7 +569,10 @@ static __always_inline enum reason parse_tunnelled(struct segment *segment)
 	layer = opaque(segment, layer);
 	if (reason != PARSED)
 		return reason;
-	return layer == LAYER_TCP ? parse_tcp(segment, LINEAR) : enter_tunnel(segment, layer);
+	if (layer == LAYER_TCP)
+		return parse_tcp(segment, LINEAR);
+	reason = enter_tunnel(segment, layer);
+	return reason == DATAGRAM ? REASON_NOT_TCP : reason;
 }
 
 #endif

@@ -486,7 +486,8 @@ impl Args {
                  its exchange is over: add -o FILE, or -o - for standard output"
             }
             _ if self.active.is_given() && is_text => active::NEEDS_JSON,
-            _ if is_text && self.selection.records().websocket => selection::NEEDS_JSON,
+            _ if is_text && self.selection.names_others() => selection::NEEDS_JSON,
+            _ if self.selection.is_early_alone() => selection::NEEDS_TLS,
             _ if self.count.is_some() && !self.selection.records().http => selection::NEEDS_HTTP,
             _ if self.sandbox.is_contradiction() => sandbox::USER_WITHOUT_SANDBOX,
             _ if self.statistics.is_wanted() && !is_live => statistics::NEEDS_LIVE,

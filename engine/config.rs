@@ -1,7 +1,6 @@
 //! All limits and options of a run. The unit is the last part of a name. [`Config::check`] states
 //! how they relate.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 mod active;
@@ -9,7 +8,9 @@ mod emit_checks;
 mod files;
 mod identity;
 mod network;
+mod output;
 mod records;
+mod restrictions;
 mod sample;
 mod sandbox;
 mod selection;
@@ -18,7 +19,9 @@ mod watch;
 pub use files::{FilesConfig, KeepFree};
 pub use identity::{SensorName, SensorNameError};
 pub use network::{Network, NetworkError};
+pub use output::Output;
 pub use records::RecordKinds;
+pub use restrictions::{Choice, Restrictions};
 pub use sample::{Sample, SampleError};
 pub use sandbox::Sandbox;
 pub use selection::{Condition, ConditionError, Field, Selection};
@@ -39,19 +42,6 @@ pub enum Input {
     Files(Vec<PathBuf>),
     /// A capture on standard input.
     Stdin,
-}
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
-    /// There are none: what they would tell is counted
-    /// ([`Engine::counts`](crate::engine::Engine::counts)). Whoever runs the engine may write this
-    /// file when the run is over.
-    Counted(Option<PathBuf>),
 }
 
 /// The format of a line.
@@ -100,48 +90,6 @@ pub enum FilterMode {
     Off,
 }
 
-/// Wanted and unwanted values of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice<T> {
-    /// Only these, unless the list is empty.
-    pub wanted: Vec<T>,
-    /// None of these.
-    pub unwanted: Vec<T>,
-}
-
-/// Which connections are wanted, by their innermost endpoints and all their VLANs. There is one
-/// choice for each kind. A connection is wanted if no kind refuses it and the sample has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restrictions {
-    /// By the port of either endpoint.
-    pub ports: Choice<RangeInclusive<u16>>,
-    /// By the address of either endpoint.
-    pub networks: Choice<Network>,
-    /// By any VLAN tag.
-    pub vlans: Choice<u16>,
-    /// By a hash of the endpoints.
-    pub sample: Sample,
-}
-
-impl<T> Default for Choice<T> {
-    fn default() -> Self {
-        Choice { wanted: Vec::new(), unwanted: Vec::new() }
-    }
-}
-
-impl<T> Choice<T> {
-    /// Whether nothing is refused.
-    pub fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && self.unwanted.is_empty()
-    }
-
-    /// Whether this kind refuses a connection. `is_of` returns whether the connection has a value.
-    pub fn refuses(&self, is_of: impl Fn(&T) -> bool) -> bool {
-        self.unwanted.iter().any(&is_of)
-            || !self.wanted.is_empty() && !self.wanted.iter().any(&is_of)
-    }
-}
-
 /// How the kernel spreads the frames of an interface over the shards (`--fanout`): packet(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanoutMode {
@@ -170,8 +118,8 @@ pub struct CaptureConfig {
     pub block_count: u32,
     /// After this time the kernel hands over a block that is not full.
     pub retire_timeout_ms: u32,
-    /// Frames are spread over more blocks, with free space between them, so that blocks fill sooner:
-    /// a ring holds fewer frames, and the shards wake more often.
+    /// Frames are spread over more blocks, with free space between them, so that blocks fill
+    /// sooner: a ring holds fewer frames, and the shards wake more often.
     pub is_low_latency: bool,
     /// HTTP sessions the filter can hold.
     pub session_count_max: u32,
@@ -181,6 +129,8 @@ pub struct CaptureConfig {
     pub direction: PacketDirection,
     /// Whether the filter looks for HTTP.
     pub filter: FilterMode,
+    /// Whether the filter passes what records of TLS need.
+    pub wants_tls: bool,
     /// How frames are spread over the shards.
     pub fanout: FanoutMode,
     /// Bodies with at least this many bytes to come stay in the kernel; only packet headers are
@@ -345,6 +295,7 @@ impl Default for CaptureConfig {
             opening_count_max: 1 << 16,
             direction: PacketDirection::InOut,
             filter: FilterMode::Http,
+            wants_tls: false,
             fanout: FanoutMode::Flow,
             elide_bytes_min: Some(8 << 10),
             is_shedding: false,

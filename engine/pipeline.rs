@@ -398,12 +398,21 @@ impl<S: EventSink> Connections<S> {
             // Somebody may have forged what it rests on.
             _ if !self.flows.is_proven(index, |state| state.protocol.evidence()) => {}
             Interest::Encrypted => self.flows.bypass(index, Bypassed::Closed),
+            Interest::End => self.count(index),
             Interest::Foreign => self.dismiss(index, Bypassed::Living),
             Interest::Dormant => self.dismiss(index, Bypassed::Dormant),
         }
         if self.flows.is_short() || self.shared.is_half_used() {
             self.relieve(segment.timestamp);
         }
+    }
+
+    /// Only the end of the connection and its length are wanted.
+    #[cold]
+    fn count(&mut self, index: FlowIndex) {
+        let Connections { flows, shared, feedback, .. } = self;
+        let mut events = Events { shared, feedback: feedback.as_mut() };
+        flows.begin_count(index, events.chunks());
     }
 
     #[cold]

@@ -30,8 +30,12 @@ counters! {
         segments,
         /// Neither IPv4 nor IPv6: ARP, LLDP, and other protocols of a link.
         not_ip,
-        /// IP, but not TCP.
+        /// IP, but neither TCP nor QUIC.
         not_tcp,
+        /// UDP that begins with an Initial of QUIC, to the lower port of the two.
+        quic_initial,
+        /// Another UDP datagram of QUIC, or of port 443.
+        quic,
         /// A fragment that waits for the rest of its datagram; the frame that completes it is a
         /// segment.
         fragment_held,
@@ -249,6 +253,10 @@ counters! {
         lines_websocket,
         /// Talks without a line, because `--only` or `--except` withholds them, as their exchange.
         websockets_withheld,
+        /// Lines of connections of TLS, which are among `lines`.
+        lines_tls,
+        /// Connections of TLS without a line, because `--only` or `--except` withholds them.
+        tls_withheld,
         /// Of the lines, those of exchanges that are under way (`--active-timeout`). These are no
         /// exchanges: the line of the whole exchange comes when it is over.
         records_partial,

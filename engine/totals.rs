@@ -63,7 +63,7 @@ impl Totals {
         // Only then is it certain that each line is that of an exchange or a talk.
         let not_told = emit.exchanges_withheld + emit.exchanges_unnamed;
         if not_told > 0 {
-            let others = emit.lines_websocket + emit.records_partial;
+            let others = emit.lines_websocket + emit.lines_tls + emit.records_partial;
             let told = emit.lines - others + not_told + emit.exchanges_beyond_count;
             let names = "lines made of exchanges + withheld + beyond -c";
             law("exchanges", self.exchanges(), names, told);
@@ -138,8 +138,10 @@ impl Totals {
             return Some(format!("{name} was seen, but no complete message"));
         }
         let kernel = |reason| self.live.as_ref().map_or(0, |live| live.filter.of(reason));
-        let no_tcp = decode.not_tcp + decode.not_ip;
-        let no_tcp = no_tcp + kernel(Reason::NotTcp) + kernel(Reason::NotIp);
+        let in_kernel = |reasons: [Reason; 2]| reasons.map(kernel).iter().sum::<u64>();
+        let no_tcp = decode.not_tcp + decode.not_ip + in_kernel([Reason::NotTcp, Reason::NotIp]);
+        let quic = [Reason::QuicInitial, Reason::Quic];
+        let quic = decode.quic_initial + decode.quic + in_kernel(quic);
         let (mut seen, mut advice) = (Vec::new(), None);
         for kind in Kind::ALL.iter().filter(|kind| kind.unread().is_some()) {
             let of_kernel = if *kind == Kind::Tls { kernel(Reason::Tls) } else { 0 };
@@ -156,12 +158,9 @@ impl Totals {
             (flows.other, "connection of another kind", "connections of other kinds"),
             (kernel(Reason::Other), "frame of another protocol", "frames of other protocols"),
             (flows.empty, "connection without data", "connections without data"),
+            (quic, "frame of QUIC", "frames of QUIC"),
             (no_tcp, "frame that is not TCP", "frames that are not TCP"),
-            (
-                decode.unsupported_link,
-                "frame of an unknown link type",
-                "frames of unknown link types",
-            ),
+            (decode.unsupported_link, "frame of unknown link type", "frames of unknown link types"),
         ]));
         if seen.is_empty() {
             // Next to any of the above, these would only confuse.
@@ -310,6 +309,8 @@ impl Totals {
             ("exchanges that --records does not name", emit.exchanges_unnamed),
             ("lines of WebSocket", emit.lines_websocket),
             ("talks of WebSocket withheld", emit.websockets_withheld),
+            ("lines of TLS", emit.lines_tls),
+            ("connections of TLS withheld", emit.tls_withheld),
             ("partial records", emit.records_partial),
         ]);
         for other in others {

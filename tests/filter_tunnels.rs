@@ -271,7 +271,6 @@ mod root {
         let icmp = ipv4(1, &[0; 64]);
         for (what, frame) in [
             ("DNS", tagged(&[], &udp4(40_000, 53, &[0; 40]))),
-            ("QUIC", tagged(&[], &udp4(443, 40_000, &[0xc0; 1200]))),
             ("VXLAN without an identifier", tagged(&[], &udp4(1, 4789, &[0; 64]))),
             ("VXLAN to another port", tagged(&[], &vxlan(4791, 42, &tagged(&[], &ip)))),
             ("ICMP in VXLAN", tagged(&[], &vxlan(4789, 42, &tagged(&[], &icmp)))),

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::exchange;
 use crate::support::schema;
+use crate::tls;
 
 use exchange::{START_NS, flow, header, key_v4, put, request_line, status_line, typical};
 
@@ -265,6 +266,11 @@ fn every_property_can_be_produced_and_no_other() {
             let record = schema::check_line(&talk_line(&all, &flow, &talk));
             produced.extend(record.as_object().unwrap().keys().cloned());
         }
+    }
+    let flow = FlowIdentity { key: &key, client: Direction::Forward, id: u64::MAX };
+    for value in [&b"short"[..], &[b'x'; 20_000], &[0xff; 20_000]] {
+        let record = tls::check(&all, &flow, value);
+        produced.extend(record.as_object().unwrap().keys().cloned());
     }
     let declared: BTreeSet<String> = schema::property_names().into_iter().collect();
     assert_eq!(produced, declared);

@@ -25,6 +25,9 @@ const FREE_TEXTS: [&str; 8] = [
     "output",
 ];
 
+/// Names that have another meaning in SQL, and are quoted.
+const RESERVED: [&str; 1] = ["group"];
+
 /// What a field holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
@@ -213,7 +216,10 @@ fn table(name: &str, fields: &[Field], type_of: impl Fn(&Field) -> String) -> St
     let mut sql = format!("CREATE TABLE IF NOT EXISTS {name} (\n");
     for (at, field) in fields.iter().enumerate() {
         let comma = if at + 1 < fields.len() { "," } else { "" };
-        writeln!(sql, "    {} {}{comma}", field.name, type_of(field)).expect("memory takes it");
+        let name = &field.name;
+        let quote = if RESERVED.contains(&name.as_str()) { "\"" } else { "" };
+        writeln!(sql, "    {quote}{name}{quote} {}{comma}", type_of(field))
+            .expect("memory takes it");
     }
     sql + ")"
 }
@@ -286,7 +292,7 @@ fn every_field_has_its_column() {
     let columns = |sql: &str, table: &str| {
         let (_, rest) = sql.split_once(&format!("CREATE TABLE IF NOT EXISTS {table} (\n")).unwrap();
         let (columns, _) = rest.split_once("\n)").expect("its end");
-        let name = |line: &str| line.split_whitespace().next().expect("a name").to_string();
+        let name = |line: &str| line.split_whitespace().next().expect("a name").replace('"', "");
         let mut names: Vec<String> = columns.lines().map(name).collect();
         names.sort_unstable();
         names

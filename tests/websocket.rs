@@ -16,7 +16,8 @@ use crate::support::{program, schema};
 use httplines::config::{EmitConfig, RecordKinds};
 use serde_json::{Value, json};
 
-const BOTH: RecordKinds = RecordKinds { http: true, websocket: true };
+const BOTH: RecordKinds =
+    RecordKinds { http: true, websocket: true, tls: false, is_tls_early: false };
 
 fn emit() -> EmitConfig {
     EmitConfig { records: BOTH, ..EmitConfig::default() }

@@ -13,7 +13,7 @@ use httplines::config::{EmitConfig, RecordKinds};
 use serde_json::{Value, json};
 
 fn emit() -> EmitConfig {
-    let records = RecordKinds { http: true, websocket: true };
+    let records = RecordKinds { http: true, websocket: true, tls: false, is_tls_early: false };
     EmitConfig { records, ..EmitConfig::default() }
 }
 

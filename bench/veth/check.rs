@@ -6,6 +6,7 @@ use crate::frame::{REQUEST_DIGITS, RESPONSE_DIGITS};
 use crate::generator::Sent;
 use crate::receiver::files_in;
 use crate::round::Round;
+use crate::round::tls::NAME;
 use crate::round::websocket::{CLOSE_CODE, Talk};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,7 @@ pub struct Check<'a> {
 /// The fields of a record that are checked.
 #[derive(Deserialize)]
 pub struct Record<'a> {
-    /// `websocket`; absent of an exchange.
+    /// `websocket` or `tls`; absent of an exchange.
     #[serde(borrow, rename = "type")]
     kind: Option<&'a str>,
     client_frames: Option<u64>,
@@ -73,6 +74,12 @@ pub struct Record<'a> {
     pings: Option<u64>,
     pongs: Option<u64>,
     close_code: Option<u16>,
+    #[serde(borrow)]
+    sni: Option<&'a str>,
+    #[serde(borrow)]
+    tls_version: Option<&'a str>,
+    client_bytes: Option<u64>,
+    server_bytes: Option<u64>,
     #[serde(borrow)]
     ts: Option<&'a str>,
     /// Its connection.
@@ -147,6 +154,25 @@ impl Record<'_> {
             _ => Fate::Wrong,
         };
         (asked, fate)
+    }
+
+    /// The same for the record of a connection of TLS.
+    fn judge_tls(&self, round: &Round) -> (Option<u32>, Fate) {
+        let name = self.sni.and_then(|name| name.strip_prefix(NAME[0])?.strip_suffix(NAME[1]));
+        let digits = name.filter(|digits| digits.len() == REQUEST_DIGITS);
+        let number = digits.and_then(|digits| u32::from_str_radix(digits.get(..8)?, 16).ok());
+        let index = number.and_then(|number| (number as usize).checked_rem(round.expected.len()));
+        let fate = match index.and_then(|index| round.expected[index].tls) {
+            _ if self.outcome != Some("complete") => Fate::Damaged,
+            Some(tls)
+                if self.tls_version == Some(tls.version.name())
+                    && [self.client_bytes, self.server_bytes] == tls.bytes.map(Some) =>
+            {
+                Fate::Right
+            }
+            _ => Fate::Wrong,
+        };
+        (number, fate)
     }
 
     fn talk(&self) -> Option<Talk> {
@@ -230,9 +256,10 @@ impl<'a> Check<'a> {
 
     fn record(&mut self, record: &Record<'_>, sent: &Sent, arrival_ns: Option<u64>) {
         let is_talk = record.kind == Some("websocket");
-        let (number, fate) = match is_talk {
-            true => record.judge_talk(self.round),
-            false => record.judge(self.round),
+        let (number, fate) = match record.kind {
+            Some("websocket") => record.judge_talk(self.round),
+            Some("tls") => record.judge_tls(self.round),
+            _ => record.judge(self.round),
         };
         let Some(number) = number else {
             self.exchanges.extra += 1;
@@ -376,6 +403,46 @@ mod tests {
             expected.request_body_bytes,
             expected.response_body_bytes
         )
+    }
+
+    #[test]
+    fn a_connection_of_tls_has_one_fate() {
+        let round = Workload::Tls.round(1, 200);
+        let line = |number: usize| {
+            let tls = round.expected[number].tls.unwrap();
+            format!(
+                "{{\"type\":\"tls\",\"sni\":\"www{number:08x}{:016x}.example.com\",\
+                 \"tls_version\":\"{}\",\"client_bytes\":{},\"server_bytes\":{},\
+                 \"outcome\":\"complete\"}}\n",
+                1_700_000_000_000_000_000u64,
+                tls.version.name(),
+                tls.bytes[0],
+                tls.bytes[1]
+            )
+        };
+        let lines = [
+            line(0),
+            line(1).replace("complete", "failed"),
+            line(2).replace("_bytes\":", "_bytes\":1"),
+            line(3).replace("\"1.", "\"0."),
+            line(0),
+            line(4).replace(".com", ".org"),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("output");
+        std::fs::write(&output, lines.concat()).unwrap();
+        let sent = round.expected.len() as u64;
+        let (found, _) = Check::new(&round, 1).records(&output, &Sent::default(), &[]).unwrap();
+        let wanted = Exchanges {
+            sent,
+            right: 1,
+            damaged: 1,
+            wrong: 2,
+            missing: sent - 4,
+            extra: 2,
+            lines: 6,
+        };
+        assert_eq!(found, wanted);
     }
 
     #[test]

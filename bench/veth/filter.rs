@@ -96,6 +96,7 @@ struct Filters {
     sampling: Filter,
     shedding: Filter,
     granted: Filter,
+    tls: Filter,
 }
 
 impl Filters {
@@ -120,6 +121,7 @@ impl Filters {
             sampling: Filter::load(&plain(), &sampling)?,
             shedding,
             granted: granted(Filter::load(&plain(), &decode)?),
+            tls: Filter::load(&CaptureConfig { wants_tls: true, ..plain() }, &decode)?,
         })
     }
 
@@ -133,6 +135,7 @@ impl Filters {
             Setting::Sampling => &self.sampling,
             Setting::Shedding => &self.shedding,
             Setting::Granted => &self.granted,
+            Setting::Tls => &self.tls,
         };
         for map in [filter.sessions(), filter.openings()] {
             let known: Vec<Vec<u8>> = map.keys().collect();

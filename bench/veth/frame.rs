@@ -35,6 +35,8 @@ pub mod text {
     pub const RESPONSE: u8 = 2;
     /// In a header block of HTTP/2: number and intended time, at [`HEADERS_AT`](super::HEADERS_AT).
     pub const HEADERS: u8 = 3;
+    /// In the name of a server of TLS: number and intended time, at [`SNI_AT`](super::SNI_AT).
+    pub const SNI: u8 = 4;
 }
 
 /// Where a request's digits are: `REQUEST_TEXT_AT`.
@@ -48,6 +50,8 @@ pub const RESPONSE_AT: usize = 80;
 pub const RESPONSE_DIGITS: usize = 8;
 /// Where the digits of a request of HTTP/2 are: `HEADERS_TEXT_AT`.
 pub const HEADERS_AT: usize = 70;
+/// Where the digits in the name of a server of TLS are: `SNI_TEXT_AT`.
+pub const SNI_AT: usize = 180;
 
 /// TCP flags.
 pub mod flag {
@@ -237,13 +241,14 @@ fn patch(frame: &mut [u8], step: &Step, turn: &Turn, time_ns: u64) {
     put(frame, 42, &ack.to_be_bytes());
     let number = turn.round.wrapping_mul(turn.request_count).wrapping_add(step.number);
     let digits = match step.text {
-        text::REQUEST | text::HEADERS => format!("{number:08x}{time_ns:016x}"),
+        text::REQUEST | text::HEADERS | text::SNI => format!("{number:08x}{time_ns:016x}"),
         text::RESPONSE => format!("{number:08x}"),
         _ => String::new(),
     };
     let at = match step.text {
         text::REQUEST => REQUEST_AT,
         text::HEADERS => HEADERS_AT,
+        text::SNI => SNI_AT,
         _ => RESPONSE_AT,
     };
     if !digits.is_empty() {
@@ -313,8 +318,8 @@ mod tests {
 
     #[test]
     fn checksums_are_right() {
-        use Workload::{H2, Noise, Small, Superpackets, Tunnel, Websocket};
-        for workload in [Small, H2, Websocket, Noise, Superpackets, Tunnel] {
+        use Workload::{H2, Noise, Small, Superpackets, Tls, Tunnel, Websocket};
+        for workload in [Small, H2, Websocket, Tls, Noise, Superpackets, Tunnel] {
             let round = workload.round(5, 600);
             for index in 0..round.steps.len() {
                 assert_checksums(&second(&round, index, Checksum::Whole));

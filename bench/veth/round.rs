@@ -9,6 +9,7 @@ use crate::traffic::{Step, TEMPLATE_BYTES};
 use std::collections::HashMap;
 
 pub mod http2;
+pub mod tls;
 pub mod websocket;
 
 /// The properties of an exchange that a receiver should find.
@@ -24,6 +25,8 @@ pub struct Expected {
     pub response_body_bytes: u64,
     /// What the record of the talk behind it should say.
     pub talk: Option<websocket::Talk>,
+    /// What the record of the connection should say: then it is no exchange, but TLS.
+    pub tls: Option<tls::Secured>,
     /// Which frame of the round is its last, from 0.
     pub last_step: usize,
 }
@@ -70,6 +73,11 @@ impl Round {
         self.expected.iter().any(|exchange| exchange.talk.is_some())
     }
 
+    /// Whether there are records of TLS to be found.
+    pub fn has_tls(&self) -> bool {
+        self.expected.iter().any(|exchange| exchange.tls.is_some())
+    }
+
     /// Whether a frame is too long for the kernel's generator.
     pub fn has_superpackets(&self) -> bool {
         self.templates.iter().any(|template| template.len() > TEMPLATE_BYTES)
@@ -90,6 +98,7 @@ pub enum Answer {
 struct Thread {
     steps: Vec<Step>,
     is_http: bool,
+    is_tls: bool,
 }
 
 /// Collects connections, and interleaves them into a round.
@@ -194,24 +203,24 @@ impl Weaver {
     /// random. Connections open one by one, so that a round does not begin with a flood of SYNs.
     pub fn weave(mut self) -> Round {
         let mut waiting = std::mem::take(&mut self.threads).into_iter();
-        let mut open: Vec<(std::vec::IntoIter<Step>, bool)> = Vec::new();
+        let mut open: Vec<(std::vec::IntoIter<Step>, bool, bool)> = Vec::new();
         loop {
             let allowed = self.concurrency.min(16 + self.round.steps.len() / 4);
             while open.len() < allowed {
                 let Some(thread) = waiting.next() else { break };
-                open.push((thread.steps.into_iter(), thread.is_http));
+                open.push((thread.steps.into_iter(), thread.is_http, thread.is_tls));
             }
             self.round.concurrency_max = self.round.concurrency_max.max(open.len());
             if open.is_empty() {
                 return self.round;
             }
             let picked = self.pick(open.len() as u64) as usize;
-            let (steps, is_http) = &mut open[picked];
+            let (steps, is_http, is_tls) = &mut open[picked];
             match steps.next() {
                 Some(step) => {
                     let template = &self.round.templates[step.template as usize];
                     let tcp = &template[self.round.prefix_bytes..];
-                    if *is_http
+                    if (*is_http || *is_tls)
                         && step.kind == kind::SERVER
                         && frame::payload_bytes(tcp) > 0
                         && let Some(exchange) = self.round.expected.get_mut(step.number as usize)
@@ -289,6 +298,7 @@ impl Script<'_> {
             request_body_bytes: body_bytes as u64,
             response_body_bytes: 0,
             talk: None,
+            tls: None,
             last_step: 0,
         });
         self.frame(Heading::ToServer, flag::ACK | flag::PSH, &payload, text::REQUEST);

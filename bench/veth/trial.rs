@@ -218,6 +218,9 @@ impl Trial {
         if self.receiver == Kind::Httplines && round.has_talks() {
             arguments.extend(["--records", "http,websocket"].map(String::from));
         }
+        if self.receiver == Kind::Httplines && round.has_tls() {
+            arguments.extend(["--records", "tls"].map(String::from));
+        }
         let setup = receiver::Setup {
             kind: self.receiver.clone(),
             httplines: self.httplines.clone(),

@@ -3,6 +3,7 @@
 
 use super::frame::{self, HEADER_BYTES, Heading, SEGMENT_BYTES, datagram, flag, kind};
 use super::round::http2::index;
+use super::round::tls::Version;
 use super::round::{Answer, Round, Script, Weaver};
 
 /// The kind of traffic.
@@ -16,6 +17,8 @@ pub enum Workload {
     Grpc,
     /// Talks of WebSocket: small frames both ways
     Websocket,
+    /// Connections of TLS 1.3 and 1.2, with a hello of two segments and a few exchanges
+    Tls,
     /// Pages of 2 to 60 KB, half of them chunked
     Pages,
     /// Downloads of 1 MB in frames of MTU size
@@ -33,7 +36,7 @@ pub enum Workload {
     /// Small requests, with three frames of a flood of SYNs, of garbage and of broken headers for
     /// each HTTP frame
     Hostile,
-    /// All of these in one, but superpackets, the tunnel, HTTP/2, gRPC and WebSocket
+    /// All of these in one, but superpackets, the tunnel, HTTP/2, gRPC, WebSocket and TLS
     Mixed,
 }
 
@@ -50,6 +53,7 @@ impl Workload {
             Workload::H2 => "h2",
             Workload::Grpc => "grpc",
             Workload::Websocket => "websocket",
+            Workload::Tls => "tls",
             Workload::Pages => "pages",
             Workload::Bulk => "bulk",
             Workload::Superpackets => "superpackets",
@@ -105,6 +109,7 @@ impl Workload {
                 Workload::H2 => h2(&mut weaver),
                 Workload::Grpc => grpc(&mut weaver),
                 Workload::Websocket => websocket(&mut weaver),
+                Workload::Tls => tls(&mut weaver),
                 Workload::Pages => pages(&mut weaver),
                 Workload::Bulk => bulk(&mut weaver, SEGMENT_BYTES),
                 Workload::Superpackets => bulk(&mut weaver, SUPER_BYTES),
@@ -255,6 +260,19 @@ fn websocket(weaver: &mut Weaver) {
     script.close();
 }
 
+/// Three of four are of TLS 1.3.
+fn tls(weaver: &mut Weaver) {
+    let version = if weaver.pick(4) == 0 { Version::Tls12 } else { Version::Tls13 };
+    let picks: Vec<u64> = (0..1 + weaver.pick(4)).map(|_| weaver.pick(8)).collect();
+    let mut script = weaver.script(TLS);
+    script.open_tls(version);
+    for which in picks {
+        let bytes = [200, 900, 4_000, 12_000, 40_000, 90_000][which as usize % 6];
+        script.talk_tls(300 + 100 * which as usize, bytes);
+    }
+    script.close_tls();
+}
+
 fn short(weaver: &mut Weaver) {
     let which = weaver.pick(8);
     let mut script = weaver.script(HTTP);
@@ -387,11 +405,12 @@ mod tests {
     use crate::traffic::Step;
     use std::collections::HashMap;
 
-    const ALL: [Workload; 13] = [
+    const ALL: [Workload; 14] = [
         Workload::Small,
         Workload::H2,
         Workload::Grpc,
         Workload::Websocket,
+        Workload::Tls,
         Workload::Pages,
         Workload::Bulk,
         Workload::Superpackets,

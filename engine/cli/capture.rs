@@ -21,6 +21,7 @@ impl Args {
             Some(FilterArg::Http) | None => FilterMode::Http,
             Some(FilterArg::Off) => FilterMode::Off,
         };
+        capture.wants_tls = self.selection.records().tls;
         capture.fanout = match self.fanout {
             Some(FanoutArg::Flow) | None => FanoutMode::Flow,
             Some(FanoutArg::Hash) => FanoutMode::Hash,

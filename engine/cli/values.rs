@@ -35,6 +35,7 @@ pub enum HeadersArg {
 pub enum RecordsArg {
     Http,
     Websocket,
+    Tls,
 }
 
 /// The values of --filter.

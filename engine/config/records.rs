@@ -7,11 +7,15 @@ pub struct RecordKinds {
     pub http: bool,
     /// Talks of WebSocket.
     pub websocket: bool,
+    /// Connections of TLS.
+    pub tls: bool,
+    /// A connection of TLS gets its line when its handshake has ended, instead of at its end.
+    pub is_tls_early: bool,
 }
 
 impl Default for RecordKinds {
     /// Exchanges only.
     fn default() -> RecordKinds {
-        RecordKinds { http: true, websocket: false }
+        RecordKinds { http: true, websocket: false, tls: false, is_tls_early: false }
     }
 }

@@ -20,11 +20,13 @@ pub enum Field {
     Client,
     /// The server's address.
     Server,
+    /// The server that a client of TLS asks for, in upper or lower case.
+    Sni,
 }
 
 impl Field {
     /// All fields.
-    pub const ALL: [Field; 7] = [
+    pub const ALL: [Field; 8] = [
         Field::Method,
         Field::Host,
         Field::Target,
@@ -32,6 +34,7 @@ impl Field {
         Field::GrpcStatus,
         Field::Client,
         Field::Server,
+        Field::Sni,
     ];
 
     /// The name in a condition.
@@ -44,6 +47,7 @@ impl Field {
             Field::GrpcStatus => "grpc_status",
             Field::Client => "client",
             Field::Server => "server",
+            Field::Sni => "sni",
         }
     }
 }
@@ -69,8 +73,8 @@ impl Condition {
 pub enum ConditionError {
     /// There is no such field, or no `=`.
     #[error(
-        "FIELD=GLOB with one of the fields method, host, target, status, grpc_status, client and \
-         server"
+        "FIELD=GLOB with one of the fields method, host, target, status, grpc_status, client, \
+         server and sni"
     )]
     Field,
     /// No status matches.

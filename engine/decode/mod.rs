@@ -33,6 +33,7 @@ mod nflog;
 mod overlay;
 mod owned;
 mod ppp;
+mod quic;
 mod restrict;
 mod sample;
 mod seq;
@@ -132,8 +133,12 @@ impl Segment<'_> {
 pub enum Reject {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// IP, but not TCP.
+    /// IP, but neither TCP nor QUIC.
     NotTcp,
+    /// UDP that begins with an Initial of QUIC, to the lower port of the two.
+    QuicInitial,
+    /// Another UDP datagram of QUIC, or of port 443.
+    Quic,
     /// A fragment that is held until the rest of its datagram arrives.
     FragmentHeld,
     /// A fragment of a datagram whose fragments contradict each other.
@@ -177,6 +182,8 @@ impl DecodeStats {
         let counter = match reason {
             Reject::NotIp => &mut self.not_ip,
             Reject::NotTcp => &mut self.not_tcp,
+            Reject::QuicInitial => &mut self.quic_initial,
+            Reject::Quic => &mut self.quic,
             Reject::FragmentHeld => &mut self.fragment_held,
             Reject::FragmentOverlap => &mut self.fragment_overlap,
             Reject::FragmentAtBound => &mut self.fragment_at_bound,

@@ -1,9 +1,10 @@
 //! UDP (RFC 768) on the ports of tunnels: VXLAN, Geneve, GTP-U, Teredo, L2TP, GRE, MPLS, AYIYA. A
-//! payload that does not match its port is counted as not TCP, without a further reason.
+//! payload that does not match its port is counted as not TCP, without a further reason. On other
+//! ports there may be QUIC.
 
 use super::cursor::Cursor;
 use super::link::Network;
-use super::{Reject, ayiya, gre, gtpu, l2tp, mpls, overlay, teredo};
+use super::{Reject, ayiya, gre, gtpu, l2tp, mpls, overlay, quic, teredo};
 use crate::config::DecodeConfig;
 
 const PORT_L2TP: u16 = 1701;
@@ -26,12 +27,12 @@ pub(super) fn network_of(
     let source = u16::from_be_bytes([a, b]);
     let destination = u16::from_be_bytes([c, d]);
     // 0 is the length of a jumbogram or superpacket (RFC 2675 section 4).
-    match usize::from(u16::from_be_bytes([high, low])) {
-        0 => {}
-        length => cursor.limit(length.checked_sub(8).ok_or(Reject::BadHeader)?),
+    let length = u16::from_be_bytes([high, low]);
+    if length != 0 {
+        cursor.limit(usize::from(length).checked_sub(8).ok_or(Reject::BadHeader)?);
     }
     let is_cut = cursor.is_cut();
-    match tunnel(cursor, limits, source, destination) {
+    match tunnel(cursor, limits, (source, destination), length) {
         // The payload is complete, but too short for the tunnel: NAT keep-alives, other protocols.
         Err(Reject::Truncated) if !is_cut => Err(Reject::NotTcp),
         found => found,
@@ -41,8 +42,8 @@ pub(super) fn network_of(
 fn tunnel(
     cursor: &mut Cursor<'_>,
     limits: &DecodeConfig,
-    source: u16,
-    destination: u16,
+    (source, destination): (u16, u16),
+    length: u16,
 ) -> Result<Network, Reject> {
     // Overlays vary the source port (RFC 7348 section 5); the others may respond to any port from
     // their own.
@@ -65,5 +66,5 @@ fn tunnel(
             _ => {}
         }
     }
-    Err(Reject::NotTcp)
+    Err(quic::reject_of(source, destination, length, cursor.rest()))
 }

@@ -26,12 +26,15 @@ use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 
 mod bound;
+mod counted;
 mod fast_path;
 mod joining;
 mod old;
 mod reorder;
 mod trust;
 
+use counted::Bits;
+pub(crate) use counted::COUNTED_BYTES;
 pub(crate) use trust::ONE_SIDED_BYTES_MIN;
 pub(super) use trust::Ownership;
 
@@ -49,10 +52,11 @@ pub struct Connection {
     /// The sequence number of the first captured segment, if the beginning of the connection was
     /// not captured.
     joined_at: PackedOption<SeqNumber>,
-    /// The direction of that segment.
-    joined_by: Direction,
     /// Nothing waits, nothing is missing, and nothing is ending; see `fast_path.rs`.
     is_on_fast_path: bool,
+    /// The direction of that segment; and whether only the end and the length are wanted, see
+    /// `counted.rs`.
+    bits: Bits,
 }
 
 /// Why a connection takes no more segments.
@@ -90,8 +94,8 @@ impl Connection {
     /// A connection whose first captured segment is `segment`.
     pub(super) fn joined_at(segment: &Segment<'_>) -> Connection {
         let joined_at = (!segment.flags.is_syn()).then_some(segment.seq);
-        let joined_by = segment.direction;
-        Connection { joined_at: joined_at.into(), joined_by, ..Connection::default() }
+        let bits = Bits::joined_by(segment.direction);
+        Connection { joined_at: joined_at.into(), bits, ..Connection::default() }
     }
 
     /// Whether it was joined midstream: no SYN of it was seen.
@@ -196,6 +200,9 @@ impl Connection {
             context.stats.bytes_late += if is_late { segment.payload.len() as u64 } else { 0 };
             return;
         }
+        if self.bits.is_counted() {
+            return self.count(segment, context, visit);
+        }
         self.settle(segment.timestamp.min(context.horizon), context, visit);
         if self.must_wait_to_join(segment) && self.hold_for_join(segment, context, visit) {
             return;
@@ -218,7 +225,10 @@ impl Connection {
         }
         if segment.flags.is_fin() {
             self.streams[own].start(segment.payload_seq());
-            self.streams[own].fin_at.set_if_none(segment.payload_end());
+            if self.streams[own].fin_at.is_none() {
+                self.streams[own].fin_at.set(Some(segment.payload_end()));
+                visit(segment.direction, Chunk::Closing(segment.timestamp));
+            }
         }
         if let Some(ack) = segment.ack {
             self.streams[1 - own].update_acked(ack, segment.window);
@@ -464,6 +474,9 @@ impl Connection {
             // what came before, whatever begins behind it.
             return;
         }
+        if self.bits.is_counted() {
+            return self.end_count(visit);
+        }
         let now = TimestampNs(u64::MAX);
         self.begin_streams(context, visit);
         self.settle(now, context, visit);
@@ -492,6 +505,7 @@ impl Connection {
         self.flush(context, visit);
         self.drop_data_of_syn(context);
         self.fate = Some(Fate::Reset);
+        visit(segment.direction, Chunk::Closing(segment.timestamp));
         visit(segment.direction, Chunk::Reset);
     }
 

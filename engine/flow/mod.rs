@@ -40,7 +40,7 @@ pub use handshake::{Handshake, Marks};
 pub use reorder_pool::ReorderPool;
 pub use table::{FlowIndex, FlowTable, memory_weight};
 
-pub(crate) use connection::ONE_SIDED_BYTES_MIN;
+pub(crate) use connection::{COUNTED_BYTES, ONE_SIDED_BYTES_MIN};
 pub(crate) use copies::overlap;
 
 use crate::decode::{SeqNumber, TunnelPath};
@@ -102,6 +102,9 @@ pub enum Chunk<'a> {
         /// The position of the first one.
         at: SeqNumber,
     },
+    /// The segment that closes the direction, a FIN or a reset, passed at this time. What passed
+    /// before it may still follow.
+    Closing(TimestampNs),
     /// The sender closed its direction.
     Fin,
     /// The connection was reset.

@@ -28,6 +28,10 @@ mod watch;
 /// itself. Memory takes as long as one or two segments.
 const STEP_FRAMES: usize = 4;
 
+/// A connection of which only the end is wanted may be quiet for this many idle timeouts: it is not
+/// looked at what passes on it.
+const QUIET_FACTOR: u64 = 12;
+
 /// Later than any packet.
 const NEVER: TimestampNs = TimestampNs(u64::MAX);
 
@@ -425,7 +429,7 @@ impl<S: Default> FlowTable<S> {
             return false;
         }
         let is_refused = self.context.stats.left_refused() > refused;
-        self.look_after(index, is_refused.then_some(seen_before))
+        self.look_after(index, seen_before, is_refused)
     }
 
     /// Whether the receiver discards `segment`, which decides about its connection, because of its
@@ -575,7 +579,11 @@ fn late_ns<S>(flow: &Flow<S>) -> u64 {
 fn timeout_ns<S>(flow: &Flow<S>, limits: &FlowConfig, late_ns: u64) -> u64 {
     let idle_ns = limits.idle_timeout_ms.saturating_mul(1_000_000);
     if !flow.connection.is_short_lived() {
-        return idle_ns;
+        return if flow.connection.is_counted() {
+            idle_ns.saturating_mul(QUIET_FACTOR)
+        } else {
+            idle_ns
+        };
     }
     let closed_ns = limits.closed_timeout_ms.saturating_mul(1_000_000);
     closed_ns.saturating_add(late_ns.saturating_mul(2)).min(idle_ns.max(closed_ns))

@@ -108,6 +108,7 @@ pub(super) fn hear(heard: &mut Vec<Heard>, direction: Direction, chunk: Chunk<'_
         Chunk::Elided { len_bytes, .. } => heard.push(Heard::Elided(direction, len_bytes.into())),
         Chunk::Gap { len_bytes, .. } => heard.push(Heard::Gap(direction, len_bytes)),
         Chunk::Fin => heard.push(Heard::Fin(direction)),
+        Chunk::Closing(_) => {}
         Chunk::Reset => heard.push(Heard::Reset),
     }
 }

@@ -74,7 +74,7 @@ impl Counter {
 
 impl Format for Counter {
     fn wants(&self) -> Wants {
-        Wants { messages: false, headers: false, websockets: true }
+        Wants { messages: false, headers: false, ..Wants::ALL }
     }
 
     fn line(&mut self, event: &Event<'_>, _: &mut Vec<u8>) {

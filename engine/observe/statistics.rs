@@ -323,6 +323,8 @@ fn lines(totals: &Totals) -> Vec<Figure> {
         ("unnamed", emit.exchanges_unnamed),
         ("made_websocket", emit.lines_websocket),
         ("withheld_websocket", emit.websockets_withheld),
+        ("made_tls", emit.lines_tls),
+        ("withheld_tls", emit.tls_withheld),
         ("partial", emit.records_partial),
     ];
     let writer = [

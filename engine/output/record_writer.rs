@@ -105,6 +105,12 @@ impl RecordWriter {
                 self.has_answered |= !is_admitted && exchange.is_answered;
                 is_admitted
             }
+            Event::Tls(tls) => {
+                let selector = self.selector.as_mut();
+                let is_admitted = selector.is_none_or(|it| it.admits(&Subject::tls(tls)));
+                self.stats.tls_withheld += u64::from(!is_admitted);
+                is_admitted
+            }
             Event::WebSocket(talk) => {
                 let selector = self.selector.as_mut();
                 let is_admitted = selector.is_none_or(|it| it.admits(&Subject::websocket(talk)));
@@ -143,6 +149,15 @@ impl RecordWriter {
         let before = self.stats.lines;
         sender.line(&mut self.stats, |out| self.format.line(event, out));
         self.stats.lines_websocket += self.stats.lines - before;
+    }
+
+    /// The line of a connection of TLS.
+    #[cold]
+    fn tls(&mut self, event: &Event<'_>) {
+        let Some(sender) = &mut self.sender else { return };
+        let before = self.stats.lines;
+        sender.line(&mut self.stats, |out| self.format.line(event, out));
+        self.stats.lines_tls += self.stats.lines - before;
     }
 
     /// Whether the line of an exchange on a connection without an answer gives way to others,
@@ -226,6 +241,7 @@ impl EventSink for RecordWriter {
             Event::Exchange(exchange) if exchange.is_answered => self.has_answered = true,
             Event::Exchange(_) if self.gives_way() => return,
             Event::WebSocket(talk) if talk.active_ns.is_none() => return self.websocket(&event),
+            Event::Tls(_) => return self.tls(&event),
             Event::Partial(_) | Event::WebSocket(_) => return self.partial(&event),
             _ => {}
         }

@@ -1,8 +1,9 @@
-//! [`Selector`]: which exchanges, and the talks that they open, get a line (`--only`, `--except`).
+//! [`Selector`]: which exchanges, and the talks that they open, and connections of TLS get a line
+//! (`--only`, `--except`).
 
 use super::glob::Glob;
 use crate::config::{Condition, Field, Network, Selection};
-use crate::record::{Exchange, FlowIdentity, PartialRecord, WebSocketRecord};
+use crate::record::{Exchange, FlowIdentity, PartialRecord, TlsRecord, WebSocketRecord};
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -35,6 +36,7 @@ pub struct Subject<'a> {
     /// 0 if there is none.
     status: u16,
     grpc_status: Option<u32>,
+    sni: &'a [u8],
 }
 
 impl<'a> Subject<'a> {
@@ -50,6 +52,7 @@ impl<'a> Subject<'a> {
             target: of_request(request.target()),
             status: if response.is_seen { response.status } else { 0 },
             grpc_status: exchange.grpc.as_ref().and_then(|grpc| grpc.status),
+            sni: b"",
         }
     }
 
@@ -63,6 +66,20 @@ impl<'a> Subject<'a> {
             target: talk.target.unwrap_or_default(),
             status: talk.status,
             grpc_status: None,
+            sni: b"",
+        }
+    }
+
+    /// A connection of TLS. It has nothing of HTTP.
+    pub fn tls(record: &TlsRecord<'a>) -> Subject<'a> {
+        Subject {
+            flow: record.flow,
+            method: b"",
+            host: b"",
+            target: b"",
+            status: 0,
+            grpc_status: None,
+            sni: record.tls.sni.unwrap_or_default(),
         }
     }
 }
@@ -129,7 +146,7 @@ impl Matcher {
             Field::Method | Field::Target | Field::GrpcStatus => {
                 Pattern::Glob(Glob::new(glob.as_bytes(), false))
             }
-            Field::Host => Pattern::Glob(Glob::new(glob.as_bytes(), true)),
+            Field::Host | Field::Sni => Pattern::Glob(Glob::new(glob.as_bytes(), true)),
             Field::Status => {
                 Pattern::Glob(Glob::new(glob.replace(['x', 'X'], "?").as_bytes(), false))
             }
@@ -150,6 +167,7 @@ impl Matcher {
             Field::Method => matches(subject.method),
             Field::Host => matches(subject.host),
             Field::Target => matches(subject.target),
+            Field::Sni => matches(subject.sni),
             Field::Client => self.takes(key.ip(client.index()), text),
             Field::Server => self.takes(key.ip(client.opposite().index()), text),
             Field::Status => {

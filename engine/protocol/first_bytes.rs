@@ -8,8 +8,9 @@ use crate::decode::SeqNumber;
 use crate::flow::{ONE_SIDED_BYTES_MIN, SegmentMeta};
 use crate::ids::Direction;
 
-/// Enough to tell a TLS record, a preface or a status line from others.
-const BYTES_MAX: usize = 24;
+/// Enough to tell a TLS record, a preface or a status line from others. With more, the state of a
+/// connection would be larger.
+const BYTES_MAX: usize = 22;
 
 /// The beginning of a segment's payload, or of a part of it.
 #[derive(Clone, Copy, Debug)]

@@ -176,6 +176,8 @@ pub struct Inheritance {
     pub(crate) upgraded: Option<Upgraded>,
     /// The talk of WebSocket that the last exchange has opened.
     pub(crate) websocket: Option<websocket::Switch>,
+    /// The beginning of the answer by which a proxy has opened the connection.
+    pub(crate) tunnel: Option<FirstBytes>,
 }
 
 /// A request that was answered by a switch to another protocol, which carries its response.
@@ -219,6 +221,9 @@ pub enum Interest {
     Wanted,
     /// Nothing. It is encrypted from its first byte on, and the filter recognises that by itself.
     Encrypted,
+    /// How it ends, and its length. What passes in between is not passed on any more: only that so
+    /// many bytes did.
+    End,
     /// Nothing until the next handshake, whatever comes.
     Foreign,
     /// Nothing until a segment starts like a message.
@@ -345,6 +350,10 @@ pub trait Protocol: Default {
         len_bytes: u64,
         at: SeqNumber,
     );
+
+    /// The segment by which the sender closes its direction, or resets the connection, passed `at`
+    /// this time. What passed before it may still follow.
+    fn closing(&mut self, _direction: Direction, _at: TimestampNs) {}
 
     /// The sender closed its direction.
     fn fin<S: EventSink>(&mut self, _cx: &mut Context<'_, S>, _direction: Direction) {}
@@ -491,6 +500,7 @@ impl ConnectionState {
             },
             Chunk::Elided { len_bytes, meta } => self.elided(cx, direction, len_bytes, meta),
             Chunk::Gap { len_bytes, at } => self.gap(cx, direction, len_bytes, at),
+            Chunk::Closing(at) => self.closing(direction, at),
             Chunk::Fin => self.fin(cx, direction),
             Chunk::Reset => self.end(cx, End::Rst),
         }

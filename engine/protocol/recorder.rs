@@ -8,7 +8,7 @@ use crate::config::HttpConfig;
 use crate::flow::{End, SegmentMeta};
 use crate::record::{
     Event, EventSink, Exchange, ExchangeRecord, FlowIdentity, MessageRecord, Outcome,
-    PartialRecord, Wants, WebSocketRecord, WebSocketTalk,
+    PartialRecord, TlsConnection, TlsRecord, Wants, WebSocketRecord, WebSocketTalk,
 };
 use crate::stats::ExchangeStats;
 use crate::time::TimestampNs;
@@ -29,6 +29,18 @@ pub struct Recorder<S> {
     is_classified: bool,
     /// Where events go.
     pub sink: S,
+}
+
+impl<S> Recorder<S> {
+    /// Whether the sink uses connections of TLS.
+    pub(crate) fn wants_tls(&self) -> bool {
+        self.wants.tls
+    }
+
+    /// Whether it uses them when their handshake has ended.
+    pub(crate) fn wants_tls_early(&self) -> bool {
+        self.wants.tls_early
+    }
 }
 
 impl<S: EventSink> Recorder<S> {
@@ -69,6 +81,12 @@ impl<S: EventSink> Recorder<S> {
     /// Whether the sink uses talks of WebSocket.
     pub(crate) fn wants_websockets(&self) -> bool {
         self.wants.websockets
+    }
+
+    /// Reports a connection of TLS.
+    #[cold]
+    pub(crate) fn tls(&mut self, flow: FlowIdentity<'_>, tls: &TlsConnection<'_>) {
+        self.sink.event(Event::Tls(TlsRecord { flow, tls }));
     }
 
     /// Reports a talk of WebSocket.

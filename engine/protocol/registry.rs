@@ -160,6 +160,18 @@ macro_rules! protocols {
                 }
             }
 
+            #[cold]
+            fn closing(&mut self, direction: Direction, at: TimestampNs) {
+                match self {
+                    $($(#[$attribute])*
+                      ConnectionState::$kind(state) => state.closing(direction, at),)*
+                    ConnectionState::Succession(both) => {
+                        both.before.closing(direction, at);
+                        both.now.closing(direction, at);
+                    }
+                }
+            }
+
             fn fin<S: EventSink>(&mut self, cx: &mut Context<'_, S>, direction: Direction) {
                 match self {
                     $($(#[$attribute])* ConnectionState::$kind(state) => state.fin(cx, direction),)*

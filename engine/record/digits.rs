@@ -13,6 +13,13 @@ pub fn append_decimal(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// Appends `bytes` as hexadecimal digits, in lower case.
+pub fn append_hexadecimal(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS[usize::from(value & 15)];
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
+}
+
 /// The eight decimal digits of `value`, which is below 10^8, with the first one in the lowest byte.
 /// All digits are computed together: two numbers of four digits, then four of two, then eight of
 /// one, each in a lane of its own. Each quotient is a product that is exact for numbers of that

@@ -17,6 +17,7 @@ mod line_buffer;
 mod mask;
 mod span;
 mod text;
+mod tls;
 mod websocket;
 
 pub use crate::printable::is_unsafe;
@@ -30,6 +31,10 @@ pub(crate) use grpc::{GrpcBody, GrpcKind};
 pub use json::{FIXED_BYTES_MAX, JsonFormat, LINE_BYTES_MIN};
 pub use span::Span;
 pub use text::TextFormat;
+pub use tls::{
+    CIPHER_NAME_BYTES_MAX, JA4_BYTES, NAME_BYTES_MAX, TlsAlert, TlsCertificate, TlsConnection,
+    TlsOutcome, alert_name, cipher_name, group_name, version_name,
+};
 pub use websocket::{WebSocketClose, WebSocketCounts, WebSocketTalk};
 
 /// The connection that a record belongs to.
@@ -57,6 +62,8 @@ pub enum Event<'a> {
     /// A talk of WebSocket is over, or has been under way for long
     /// ([`WebSocketTalk::active_ns`]). The exchange that opened it has the same `n`.
     WebSocket(WebSocketRecord<'a>),
+    /// A connection of TLS is over, or its handshake is ([`Wants::tls_early`]).
+    Tls(TlsRecord<'a>),
 }
 
 /// A message whose head is complete. Dereferences to its [`Message`].
@@ -112,6 +119,23 @@ impl<'a> Deref for WebSocketRecord<'a> {
     }
 }
 
+/// A connection of TLS. Dereferences to its [`TlsConnection`].
+#[derive(Clone, Copy, Debug)]
+pub struct TlsRecord<'a> {
+    /// The connection that carries it.
+    pub flow: FlowIdentity<'a>,
+    /// What is told of it.
+    pub tls: &'a TlsConnection<'a>,
+}
+
+impl<'a> Deref for TlsRecord<'a> {
+    type Target = TlsConnection<'a>;
+
+    fn deref(&self) -> &TlsConnection<'a> {
+        self.tls
+    }
+}
+
 /// An exchange that is under way, with what is known of it so far. It has no outcome yet.
 /// Dereferences to its [`Exchange`].
 #[derive(Clone, Copy, Debug)]
@@ -142,11 +166,16 @@ pub struct Wants {
     /// [`Event::WebSocket`]. If it is not wanted, nothing of a connection is that has switched to
     /// WebSocket.
     pub websockets: bool,
+    /// [`Event::Tls`]. If it is not wanted, connections of TLS are only counted.
+    pub tls: bool,
+    /// A connection of TLS is reported when its handshake has ended, instead of at its end.
+    pub tls_early: bool,
 }
 
 impl Wants {
     /// Everything.
-    pub const ALL: Wants = Wants { messages: true, headers: true, websockets: true };
+    pub const ALL: Wants =
+        Wants { messages: true, headers: true, websockets: true, tls: true, tls_early: false };
 }
 
 /// Receives events. A closure that takes an [`Event`] is a sink, and wants everything.

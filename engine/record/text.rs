@@ -59,7 +59,7 @@ impl TextFormat {
 
 impl Format for TextFormat {
     fn wants(&self) -> Wants {
-        Wants { messages: true, headers: false, websockets: false }
+        Wants { messages: true, headers: false, websockets: false, tls: false, tls_early: false }
     }
 
     fn line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {

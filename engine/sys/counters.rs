@@ -27,8 +27,12 @@ reasons! {
     Direction = "direction",
     /// Rejected: neither IPv4 nor IPv6.
     NotIp = "not_ip",
-    /// Rejected: IP, but not TCP.
+    /// Rejected: IP, but neither TCP nor QUIC.
     NotTcp = "not_tcp",
+    /// Rejected: UDP that begins with an Initial of QUIC, to the lower port of the two: a client's.
+    QuicInitial = "quic_initial",
+    /// Rejected: another UDP datagram of QUIC, or of port 443.
+    Quic = "quic",
     /// Rejected: a port, network or VLAN that the user does not want.
     Unwanted = "unwanted",
     /// Rejected: a connection that is not in the sample that the user wants.
@@ -54,6 +58,9 @@ reasons! {
     Opening = "opening",
     /// Passed: begins a message, which made its session known.
     Admitted = "admitted",
+    /// Passed, if records of TLS are wanted: the beginning or the end of a TLS connection; or the
+    /// headers of a segment that reaches a multiple of 1 GiB.
+    TlsWanted = "tls_wanted",
     /// Passed: a fragment that may be TCP.
     Fragment = "fragment",
     /// Passed: a tunnel that only user space can decode.
@@ -204,10 +211,10 @@ mod tests {
         let slot = std::array::from_fn(|index| 1 << index);
         counters.add_slot(&slot);
         assert_eq!(counters.of(Reason::Gated), 1);
-        assert_eq!(counters.rejected(), 0b111_1111_1110);
-        assert_eq!(counters.passed(), 0b1111_1111_1000_0000_0000);
+        assert_eq!(counters.rejected(), 0b1_1111_1111_1110);
+        assert_eq!(counters.passed(), 0b111_1111_1110_0000_0000_0000);
         assert_eq!(counters.offered(), counters.rejected() + counters.passed());
-        assert_eq!(counters.sessions_made, 1 << 20);
-        assert_eq!(counters.each().last(), Some(("unclaimed", 1 << 27)));
+        assert_eq!(counters.sessions_made, 1 << 23);
+        assert_eq!(counters.each().last(), Some(("unclaimed", 1 << 30)));
     }
 }

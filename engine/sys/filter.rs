@@ -34,7 +34,8 @@ const CONTROL_HINT_MASK: usize = 16;
 const CONTROL_ELIDE_BYTES_MIN: usize = 24;
 const CONTROL_SAMPLE_MAX: usize = 28;
 const CONTROL_SHARE_MAX: usize = 32;
-const CONTROL_BYTES: usize = 36;
+const CONTROL_WANTS_TLS: usize = 36;
+const CONTROL_BYTES: usize = 40;
 
 /// Byte offsets in `struct connection` of `bpf/connection.h`.
 const CONNECTION_FLAGS: usize = 8;
@@ -160,6 +161,7 @@ impl Filter {
         filter.write_word(CONTROL_HINT_MASK, pair_count - 1);
         let elide_bytes_min = config.elide_bytes_min.unwrap_or(0);
         filter.write_word(CONTROL_ELIDE_BYTES_MIN, elide_bytes_min.try_into().unwrap_or(0));
+        filter.write_word(CONTROL_WANTS_TLS, config.wants_tls.into());
         filter.write_word(
             CONTROL_MODE,
             match config.filter {
@@ -326,6 +328,7 @@ mod tests {
         assert_eq!(CONTROL_ELIDE_BYTES_MIN, offset_of!(types::control, elide_bytes_min));
         assert_eq!(CONTROL_SAMPLE_MAX, offset_of!(types::control, sample_max));
         assert_eq!(CONTROL_SHARE_MAX, offset_of!(types::control, share_max));
+        assert_eq!(CONTROL_WANTS_TLS, offset_of!(types::control, wants_tls));
     }
 
     #[test]

@@ -47,6 +47,9 @@ impl HintFlags {
     pub const FOREIGN: HintFlags = HintFlags(1);
     /// The connection is not HTTP, until a segment begins like a message.
     pub const OTHER: HintFlags = HintFlags(2);
+    /// The connection is TLS, until the next SYN. If records of TLS are wanted, the filter passes
+    /// their part of it.
+    pub const TLS: HintFlags = HintFlags(1 | 2);
     /// The connection was joined midstream: its beginning was not captured. The sequence number of
     /// the segment at which it was joined is used for both initial ones.
     pub const LATE: HintFlags = HintFlags(4);
@@ -229,6 +232,8 @@ mod tests {
             let line = format!("#define {name} (1u << {bit})");
             assert!(shared.lines().any(|theirs| theirs.starts_with(&line)), "{line}");
         }
+        assert!(shared.contains("#define HINT_TLS (HINT_FOREIGN | HINT_OTHER)"));
+        assert_eq!(HintFlags::TLS, HintFlags::FOREIGN.with(HintFlags::OTHER));
         assert!(shared.contains("#define GRANT_BYTES_MAX (1u << 30)"));
         assert_eq!(GRANT_AHEAD_BYTES_MAX, 1 << 29);
     }

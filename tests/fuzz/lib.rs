@@ -8,6 +8,7 @@ pub mod http2;
 pub mod record;
 pub mod segments;
 pub mod talk;
+pub mod tls;
 pub mod websocket;
 
 /// The pieces of an input. They are separated by a mark and have no lengths, so that a deletion or

@@ -116,7 +116,7 @@ impl Watch {
             Chunk::Copy(..) | Chunk::Retransmitted { .. } => return,
             Chunk::Elided { .. } => panic!("bytes were elided that nobody granted"),
             Chunk::Reset => return passed.is_reset = true,
-            Chunk::Fin => return,
+            Chunk::Closing(_) | Chunk::Fin => return,
         };
         if len == 0 && !self.is_honest {
             // Both sides have confirmed numbers that are behind: the stream begins again there.

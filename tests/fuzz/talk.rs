@@ -41,7 +41,7 @@ impl EventSink for Tally {
         match event {
             Event::Message(message) => self.message(message),
             Event::Exchange(exchange) => self.exchange(exchange),
-            Event::Partial(_) | Event::WebSocket(_) => {}
+            Event::Partial(_) | Event::WebSocket(_) | Event::Tls(_) => {}
         }
     }
 }

@@ -114,6 +114,41 @@ def grpc_message(stream, data, is_last):
     return http2_frame(0, bool(is_last), stream, struct.pack("!BI", 0, len(data)) + data)
 
 
+def tls_record(kind, content):
+    return struct.pack("!BBBH", kind, 3, 3, len(content)) + content
+
+
+def tls_message(kind, body):
+    return tls_record(22, bytes([kind]) + struct.pack("!I", len(body))[1:] + body)
+
+
+def tls_client_hello(name):
+    name = b"\0" + struct.pack("!H", len(name)) + name.encode()
+    extension = struct.pack("!HHH", 0, len(name) + 2, len(name)) + name
+    body = b"\3\3" + bytes(32) + b"\0" + b"\0\2\xc0\x2f" + b"\1\0"
+    return tls_message(1, body + struct.pack("!H", len(extension)) + extension)
+
+
+def tls_server_hello(version):
+    return tls_message(2, struct.pack("!H", version) + bytes(32) + b"\0\xc0\x2f\0")
+
+
+def der(tag, content):
+    head = bytes([tag, len(content)]) if len(content) < 128 else struct.pack(
+        "!BBH", tag, 0x82, len(content))
+    return head + content
+
+
+def tls_certificate(name, not_after):
+    """A Certificate message; `not_after` is as 261201000000Z."""
+    named = der(48, der(49, der(48, der(6, b"\x55\x04\x03") + der(12, name.encode()))))
+    validity = der(48, der(23, b"260101000000Z") + der(23, not_after.encode()))
+    signed = der(2, b"\1") + der(48, b"") + named + validity + named
+    whole = der(48, der(48, signed))
+    entry = struct.pack("!I", len(whole))[1:] + whole
+    return tls_message(11, struct.pack("!I", len(entry))[1:] + entry)
+
+
 def websocket_frame(opcode, payload, is_masked):
     head = bytes([0x80 | opcode, (0x80 if is_masked else 0) | len(payload)])
     assert len(payload) < 126

@@ -33,7 +33,7 @@ class Traffic:
 
     def __init__(self):
         self.capture = packets.Capture()
-        self.exchanges, self.talks = [], []
+        self.exchanges, self.talks, self.tls_connections = [], [], []
         self.port = 20_000
 
     def connect(self, client, server, at, connect_ns=100_000):
@@ -209,11 +209,43 @@ class Traffic:
                      server_count), close=(("client", "server")[closer], code), at=opened)
             )
 
+    def tls(self):
+        """An old version, a certificate that ends soon, and two that are as they should be; one
+        handshake is refused."""
+        at = BEGAN + 140 * SECOND
+        for number, (name, server, version, not_after, is_refused) in enumerate(
+            [("old.example", "10.0.0.70", 0x301, "301224000000Z", False),
+             ("old.example", "10.0.0.70", 0x301, "301224000000Z", False),
+             ("old.example", "10.0.0.70", 0x301, "301224000000Z", True),
+             ("soon.example", "2001:db8::71", 0x303, "261220000000Z", False),
+             ("later.example", "10.0.0.72", 0x303, "261224000000Z", False),
+             ("later.example", "10.0.0.72", 0x303, "261224000000Z", True)]
+        ):
+            client = ("10.0.1.70", "2001:db8::ffff:70")[":" in server]
+            when = at + number * SECOND
+            connection = self.connect(client, (server, 8443), when - MS)
+            # No exchange of HTTP has this connection.
+            self.connect_ns = None
+            connection.send(0, packets.tls_client_hello(name), when)
+            answer = packets.tls_server_hello(version) + packets.tls_certificate(name, not_after)
+            connection.send(1, answer + packets.tls_message(14, b""), when + MS)
+            finished = packets.tls_record(20, b"\1") + packets.tls_record(22, bytes(40))
+            if is_refused:
+                connection.send(0, packets.tls_record(21, b"\2\x30"), when + 2 * MS)
+            else:
+                connection.send(0, finished, when + 2 * MS)
+                connection.send(1, finished, when + 3 * MS)
+            connection.close(when + 4 * MS)
+            date = f"20{not_after[:2]}-{not_after[2:4]}-{not_after[4:6]}T00:00:00Z"
+            self.tls_connections.append(dict(
+                name=name, server=server, version={0x301: "1.0", 0x303: "1.2"}[version],
+                not_after=date, is_complete=not is_refused))
+
     @classmethod
     def of_a_day(cls):
         it = cls()
         for part in (it.shop, it.retries, it.downloads, it.unanswered, it.others, it.grpc,
-                     it.websockets):
+                     it.websockets, it.tls):
             part()
         return it
 
@@ -241,7 +273,7 @@ def write_records(traffic, folder):
         program = os.environ.get("HTTPLINES", lab.ROOT / "target/release/httplines")
         subprocess.run(
             [program, "-q", "-r", path, "-o", lines, "--sensor", sensor, "--community-id",
-             "--records", "http,websocket", "--active-timeout", "1", "--all-headers"],
+             "--records", "http,websocket,tls", "--active-timeout", "1", "--all-headers"],
             check=True,
         )
     return [json.loads(line) for path in sorted(folder.glob("http-*.jsonl"))
@@ -384,6 +416,14 @@ def answers(traffic, losses):
             mean_ms(rows, "response_ns")] for host, rows in sorted(complete.items())]
 
 
+    old = grouped([it for it in traffic.tls_connections
+                   if it["version"] == "1.0" or it["not_after"] < "2026-12-24"],
+                  lambda it: (it["name"], it["server"], it["version"], it["not_after"]))
+    rows = [[*names, len(rows), sum(row["is_complete"] for row in rows)]
+            for names, rows in old.items()]
+    yield sorted(rows, key=lambda row: (-row[4], *row[:3]))
+
+
 class ClickHouse:
     name = "ClickHouse"
     nanoseconds = "toUnixTimestamp64Nano(ts)"
@@ -455,7 +495,7 @@ def check(what, found, wanted):
 
 def check_tables(engines, records, traffic):
     """Every record is there, with each key and all digits of its time, and each exchange once."""
-    once = len(traffic.exchanges) + len(traffic.talks)
+    once = len(traffic.exchanges) + len(traffic.talks) + len(traffic.tls_connections)
     keys = {(it.get("type"), it["flow"], it["n"]) for it in records}
     if len(keys) != once or len(records) <= 2 * once:
         lab.fail(f"{len(records)} records have {len(keys)} keys, of {once} exchanges and talks")
@@ -491,7 +531,8 @@ def check_tables(engines, records, traffic):
                 sql = f"SELECT coalesce(sum(CASE WHEN {name} THEN 1 ELSE 0 END), 0) FROM http"
                 check(f"{what}, {name}", engine.rows(sql), [[len(wanted)]])
             elif property.get("type") == "string" and name not in ("ts", "client_ip", "server_ip"):
-                sql = f"SELECT DISTINCT {name} FROM http WHERE {name} <> '' ORDER BY {name}"
+                column = f'"{name}"'
+                sql = f"SELECT DISTINCT {column} FROM http WHERE {column} <> '' ORDER BY {column}"
                 check(f"{what}, {name}", engine.rows(sql), [[it] for it in sorted(set(wanted))])
 
 

@@ -37,6 +37,7 @@ pub mod stats_schema;
 pub mod stopped_thread;
 pub mod strangers;
 pub mod terminal;
+pub mod tls;
 pub mod traffic;
 pub mod tshark;
 pub mod tunnel;

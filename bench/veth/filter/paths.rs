@@ -37,6 +37,8 @@ pub enum Setting {
     Sampling,
     /// All connections are shed: `--shed`.
     Shedding,
+    /// Records of TLS are wanted: `--records tls`.
+    Tls,
     /// The default, with a grant of user space for the client's data, as a body.
     Granted,
 }
@@ -106,6 +108,31 @@ fn body_ack() -> Path {
     Path { before, ..path("body: ACK", Reason::BodyAck, ack(begin + 2920)) }
 }
 
+/// Frames of a connection that both ends began with a TLS record, far behind its beginning.
+fn settled_tls() -> Vec<Path> {
+    let of = |way, numbers, flags, payload| numbered(way, 1023, numbers, flags, payload);
+    let (hello_end, far) = (SEQ + 1 + TLS.len() as u32, SEQ + (1 << 20));
+    let before = vec![
+        of(ToServer, [SEQ, 0], SYN, b""),
+        of(ToClient, [SEQ, SEQ + 1], SYN | ACK, b""),
+        of(ToServer, [SEQ + 1, SEQ + 1], ACK, TLS),
+        of(ToClient, [SEQ + 1, hello_end], ACK, TLS),
+    ];
+    let tls = |name, frame| Path { before: before.clone(), ..path(name, Reason::Tls, frame) };
+    let (data, ack) =
+        (|seq| of(ToClient, [seq, far], ACK, &[0; 1000]), || of(ToServer, [far, far], ACK, b""));
+    let wanted = |name, frame| tls(name, frame).with(Setting::Tls);
+    let told = |name, frame| Path { reason: Reason::TlsWanted, ..wanted(name, frame) };
+    vec![
+        tls("TLS: data", data(far)),
+        tls("TLS: ACK", ack()),
+        wanted("TLS: data, wanted", data(far)),
+        wanted("TLS: ACK, wanted", ack()),
+        told("wanted TLS: beginning", data(hello_end)),
+        told("wanted TLS: FIN", of(ToServer, [far, far], ACK | FIN, b"")),
+    ]
+}
+
 /// Requests and responses on connections whose handshake the filter has seen: it reads their heads
 /// itself.
 fn read() -> Vec<Path> {
@@ -130,7 +157,8 @@ fn read() -> Vec<Path> {
 
 /// Paths on which frames are rejected.
 fn rejects() -> Vec<Path> {
-    let udp = ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_UDP, &[0; 20]));
+    let datagram = ethernet(&[], TYPE_IPV4, &ipv4(ToServer, PROTOCOL_UDP, &[0; 20]));
+    let initial = [&[0xc3, 0, 0, 0, 1][..], &[0; 1195]].concat();
     let get = frame(ToServer, ACK, GET);
     vec![
         path("unwanted port", Reason::Unwanted, get.clone()).with(Setting::Excluding),
@@ -139,7 +167,10 @@ fn rejects() -> Vec<Path> {
         path("gate shut", Reason::Gated, get.clone()).with(Setting::Shut),
         path("other direction", Reason::Direction, get).with(Setting::Out),
         path("not IP: ARP", Reason::NotIp, ethernet(&[], 0x0806, &[0; 28])),
-        path("not TCP: UDP", Reason::NotTcp, udp),
+        path("not TCP: UDP", Reason::NotTcp, datagram),
+        path("not TCP: UDP, long", Reason::NotTcp, udp(4500, &[0; 1300])),
+        path("QUIC: data", Reason::Quic, udp(443, &[0x40; 1200])),
+        path("QUIC: Initial", Reason::QuicInitial, udp(443, &initial)),
         path("no payload: ACK", Reason::NoPayload, frame(ToClient, ACK, b"")),
         path("TLS", Reason::Tls, frame(ToClient, ACK, TLS)),
         path("other: binary", Reason::Other, frame(ToClient, ACK, &[0; 1000])),
@@ -233,5 +264,5 @@ fn others() -> Vec<Path> {
 
 /// All paths, rejections first.
 pub fn all() -> Vec<Path> {
-    [rejects(), sessions(), others(), read()].concat()
+    [rejects(), settled_tls(), sessions(), others(), read()].concat()
 }

@@ -91,6 +91,7 @@ impl Script<'_> {
             request_body_bytes: body.len() as u64,
             response_body_bytes: 0,
             talk: None,
+            tls: None,
             last_step: 0,
         });
         self.frame(Heading::ToServer, flag::ACK | flag::PSH, &payload, text::HEADERS);

@@ -49,7 +49,7 @@ impl Kinds {
         let sum = |reasons: &[Reason]| reasons.iter().map(|it| counters.of(*it)).sum();
         Kinds {
             http: sum(&[Reason::Session, Reason::Elided, Reason::Admitted, Reason::BodyAck]),
-            tls: sum(&[Reason::Tls]),
+            tls: sum(&[Reason::Tls, Reason::TlsWanted]),
             opaque: sum(&[Reason::Tunnel, Reason::TooDeep, Reason::Unparsed, Reason::Fragment]),
             opening: sum(&[Reason::Opening]),
         }
@@ -104,10 +104,11 @@ fn seen(name: &str, counted: &Counted, counters: &FilterCounters) -> Row {
 
 /// Most of the frames that are neither HTTP nor TLS.
 fn kind_of_rest(counters: &FilterCounters, kinds: &Kinds) -> &'static str {
-    let not_tcp = counters.of(Reason::NotTcp);
+    let quic = counters.of(Reason::QuicInitial) + counters.of(Reason::Quic);
     let rest = [
         (counters.of(Reason::NotIp), "most are not IP"),
-        (not_tcp, "most are not TCP (HTTP/3 is UDP, and not read)"),
+        (counters.of(Reason::NotTcp), "most are not TCP"),
+        (quic, "most are QUIC (HTTP/3 is encrypted, and not read)"),
         (counters.of(Reason::NoPayload), "most have no data"),
         (counters.of(Reason::Other), "most are of another protocol"),
         (kinds.opening, "connections began, and sent nothing that is HTTP"),
@@ -201,6 +202,8 @@ mod tests {
         said(&tunnels, Check::Traffic, Note, "50% in tunnels");
         let udp = frames(&[(Reason::NotTcp, 7), (Reason::NotIp, 1)], 0, 0);
         said(&udp, Check::Traffic, Note, "no HTTP: most are not TCP");
+        let quic = [(Reason::NotTcp, 7), (Reason::QuicInitial, 2), (Reason::Quic, 6)];
+        said(&frames(&quic, 0, 0), Check::Traffic, Note, "no HTTP: most are QUIC");
     }
 
     #[test]

@@ -93,7 +93,7 @@ mod tests {
     fn numbers_are_short_and_right() {
         assert_eq!(["0", "999", "1,000", "1,234,567"], [0, 999, 1000, 1_234_567].map(count)[..]);
         assert_eq!(
-            ["0 B", "999 B", "1 kB", "1.2 kB", "12 kB", "1 MB", "18 EB"],
+            ["0 B", "999 B", "1 kB", "1.2 kB", "12 kB", "1.0 MB", "18 EB"],
             [0, 999, 1000, 1234, 12_345, 999_900, u64::MAX].map(bytes)[..]
         );
         assert_eq!(
@@ -109,7 +109,7 @@ mod tests {
             ]
             .map(time)[..]
         );
-        assert_eq!(["7", "7.3", "12", "1.2k"], [7.0, 7.25, 12.4, 1234.0].map(few_digits)[..]);
+        assert_eq!(["7", "7.3", "12", "1.2k"], [7.0, 7.31, 12.4, 1234.0].map(few_digits)[..]);
         assert_eq!(percent(1, 100_000), "<0.01%");
         assert_eq!(percent(99_999, 100_000), ">99.9%");
         assert_eq!([percent(0, 5), percent(5, 5), percent(0, 0)], ["0%", "100%", NONE]);

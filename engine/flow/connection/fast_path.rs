@@ -23,7 +23,10 @@ impl Connection {
             let is_known = stream.is_started() && stream.has(Fact::Seen);
             is_known && stream.fin_at.is_none() && !is_ending
         };
-        self.streams.iter().all(is_quiet) && self.fate.is_none() && self.reorder.is_none()
+        self.streams.iter().all(is_quiet)
+            && self.fate.is_none()
+            && self.reorder.is_none()
+            && !self.bits.is_counted()
     }
 
     /// Takes `segment`, if it qualifies for the fast path. Returns whether it did.

@@ -77,6 +77,13 @@ impl Connection {
                 false => Ownership::Own,
             };
         }
+        if self.bits.is_counted() && !segment.flags.is_syn() {
+            let is_of_rival =
+                self.handshake_rival().is_some_and(|rival| rival.is_continued_by(segment));
+            if !is_of_rival {
+                return Ownership::Own;
+            }
+        }
         let is_own = match segment.flags.is_syn() {
             true => self.is_own_syn(segment, handshake) && self.refusal(segment).is_none(),
             false => {
@@ -247,7 +254,7 @@ impl Connection {
     pub fn is_proven(&self, evidence: Option<(Direction, SeqNumber)>) -> bool {
         let passed_bytes = |own: usize| {
             let stream = &self.streams[own];
-            let joined_at = self.joined_at.get().filter(|_| self.joined_by.index() == own);
+            let joined_at = self.joined_at.get().filter(|_| self.bits.joined_by_index() == own);
             let begin = stream.isn.get().or(joined_at).unwrap_or(stream.next);
             (stream.is_started() && !stream.has(Fact::AtSyn)).then(|| stream.next.distance(begin))
         };

@@ -2,8 +2,9 @@
 //! ended are given up, and what has been under way for long is told.
 
 use super::{Due, Flow, FlowIndex, FlowTable, NEVER, late_ns, timeout_ns};
-use crate::flow::FlowEvents;
 use crate::flow::connection::ReassemblyContext;
+use crate::flow::{Chunk, FlowEvents, Handshake};
+use crate::ids::{Direction, FlowKey};
 use crate::time::TimestampNs;
 
 impl<S> Flow<S> {
@@ -22,12 +23,32 @@ impl<S> Flow<S> {
 }
 
 impl<S: Default> FlowTable<S> {
-    /// A segment did not take the fast path. If the endpoint refuses it, the flow was `last_seen`
-    /// before. Returns whether the connection is closed now.
+    /// From now on only the end and the length of this flow are wanted.
+    #[cold]
+    pub fn begin_count(
+        &mut self,
+        index: FlowIndex,
+        mut visit: impl FnMut(&FlowKey, &Handshake, &mut S, Direction, Chunk<'_>),
+    ) {
+        let Some(flow) = self.slots[index.0 as usize].as_mut() else { return };
+        let (key, handshake, state) = (&flow.key, &flow.handshake, &mut flow.state);
+        flow.connection.begin_count(&mut self.context.pool, &mut |direction, chunk| {
+            visit(key, handshake, state, direction, chunk);
+        });
+    }
+
+    /// A segment did not take the fast path. The flow was `last_seen` before, which counts if the
+    /// endpoint refuses the segment, or if it was passed over. Returns whether the connection is
+    /// closed now.
     #[inline(never)]
-    pub(super) fn look_after(&mut self, index: FlowIndex, last_seen: Option<TimestampNs>) -> bool {
+    pub(super) fn look_after(
+        &mut self,
+        index: FlowIndex,
+        last_seen: TimestampNs,
+        is_refused: bool,
+    ) -> bool {
         let Some(flow) = self.slots[index.0 as usize].as_mut() else { return false };
-        if let Some(last_seen) = last_seen {
+        if is_refused || flow.connection.has_passed_over() {
             // The segment does not keep the flow from being idle.
             flow.last_seen = last_seen;
         }

@@ -66,6 +66,14 @@ const MESSAGES: Family = Family::counter(
 );
 const FRAMES: Family =
     Family::counter("httplines_websocket_frames_total", "Frames of these talks, likewise.");
+const TLS: Family = Family::counter(
+    "httplines_tls_connections_total",
+    "Connections of TLS that were reported, by outcome; counted with --records tls.",
+);
+const TLS_VERSIONS: Family = Family::counter(
+    "httplines_tls_versions_total",
+    "These connections, by the version that the server chose; none: no ServerHello was seen.",
+);
 
 pub(super) fn add(out: &mut Exposition, observed: &Observed<'_>) {
     let pipeline = &observed.totals.shards.pipeline;
@@ -116,4 +124,21 @@ pub(super) fn add(out: &mut Exposition, observed: &Observed<'_>) {
     out.add_each(&TALKS, "outcome", outcomes);
     out.add(&MESSAGES, &[], websocket.messages);
     out.add(&FRAMES, &[], websocket.frames);
+    let tls = &protocol.tls;
+    let outcomes = [
+        ("complete", tls.connections_complete),
+        ("failed", tls.connections_failed),
+        ("no_server", tls.connections_no_server),
+        ("unclear", tls.connections_unclear),
+    ];
+    out.add_each(&TLS, "outcome", outcomes);
+    let versions = [
+        ("1.3", tls.version_13),
+        ("1.2", tls.version_12),
+        ("1.1", tls.version_11),
+        ("1.0", tls.version_10),
+        ("other", tls.version_other),
+        ("none", tls.version_none),
+    ];
+    out.add_each(&TLS_VERSIONS, "version", versions);
 }

@@ -4,6 +4,7 @@ use crate::flow::End;
 use crate::protocol::classes::{grpc_code_of, status_class_of};
 use crate::record::digits::append_ip;
 use crate::record::{Exchange, ExchangeRecord, FlowIdentity, Outcome, WebSocketRecord};
+use crate::record::{TlsConnection, TlsRecord, alert_name, version_name};
 use crate::time::TimestampNs;
 use std::borrow::Cow;
 
@@ -253,7 +254,33 @@ pub struct TlsFacts<'a> {
     pub server_bytes: Option<u64>,
 }
 
-impl TlsFacts<'_> {
+impl<'a> TlsFacts<'a> {
+    pub(super) fn of(record: &TlsRecord<'a>) -> TlsFacts<'a> {
+        let tls: &'a TlsConnection<'a> = record.tls;
+        let text = |value: Option<&'a [u8]>| value.map(String::from_utf8_lossy);
+        let alert = tls.alert.map(|alert| {
+            let side = if alert.is_by_client { "client" } else { "server" };
+            let code = || alert.code.to_string();
+            let name = alert_name(alert.code).map_or_else(code, str::to_owned);
+            Cow::Owned(format!("{side}:{name}"))
+        });
+        TlsFacts {
+            began_at: Some(tls.began_at),
+            sni: text(tls.sni),
+            alpn: text(tls.alpn),
+            version: tls.version.map(|code| match version_name(code) {
+                Some(name) => Cow::Borrowed(name),
+                None => Cow::Owned(format!("0x{code:04x}")),
+            }),
+            alert,
+            outcome: tls.outcome.map(|outcome| Cow::Borrowed(outcome.name())),
+            hello_ns: tls.hello_ns,
+            handshake_ns: tls.handshake_ns,
+            client_bytes: tls.client_bytes,
+            server_bytes: tls.server_bytes,
+        }
+    }
+
     /// The handshake failed, or nobody answered.
     pub fn is_failed(&self) -> bool {
         matches!(self.outcome.as_deref(), Some("failed" | "no_server"))

@@ -130,6 +130,7 @@ impl Summary {
             Event::WebSocket(record) if record.active_ns.is_none() => {
                 self.talk(&TalkFacts::of(record));
             }
+            Event::Tls(record) => self.tls(&TlsFacts::of(record)),
             Event::Partial(_) | Event::WebSocket(_) => self.partial += 1,
             Event::Message(_) => {}
         }

@@ -6,20 +6,17 @@ use super::framer::{Found, Framer, ParseState};
 use super::head::{self, Expected, Head, Kind};
 use super::loss_pairing::Cause;
 use super::missing_body;
-use super::pairer::{Pairer, Reading, Switch};
+use super::pairer::{Pairer, Reading};
 use super::{Http1Context, ParsedHead};
-use crate::decode::{SeqNumber, looks_like_frames};
 use crate::flow::{self, End, SegmentMeta};
 use crate::ids::Direction;
 use crate::protocol::first_bytes::FirstBytes;
-use crate::protocol::{
-    self, Context, Elidable, HandOver, Inheritance, Interest, Kind as ProtocolKind, Shared, Step,
-    Upgraded, websocket,
-};
+use crate::protocol::{Context, Elidable, HandOver, Interest, Kind as ProtocolKind, Shared, Step};
 use crate::record::{EventSink, Exchange};
 use crate::time::TimestampNs;
 
 mod guess;
+mod leaving;
 mod missing;
 mod retransmission;
 
@@ -84,7 +81,9 @@ impl Http1Connection {
         data: &[u8],
         meta: &SegmentMeta,
     ) -> Step {
-        if self.spoken == Spoken::Nothing && self.begin(cx, Some(data), meta) == Step::HandOver {
+        if self.spoken != Spoken::Http1
+            && self.begin(cx, direction, Some(data), meta) == Step::HandOver
+        {
             return Step::HandOver;
         }
         self.advance(cx, direction, data.len() as u32, meta);
@@ -96,45 +95,6 @@ impl Http1Connection {
             self.more_pieces(cx, direction, (data, used), meta);
         }
         if self.successor.is_some() { Step::HandOver } else { Step::Done }
-    }
-
-    /// Handles the first payload. `first` holds its bytes, if they were captured.
-    #[cold]
-    fn begin<S>(&mut self, cx: &Context<'_, S>, first: Option<&[u8]>, meta: &SegmentMeta) -> Step {
-        if let Some(to) = first.and_then(protocol::detect) {
-            self.leave_to(to, meta.seq, None);
-            return Step::HandOver;
-        }
-        if first.is_some_and(|first| self.leaves_to_frames(first, meta)) {
-            return Step::HandOver;
-        }
-        self.spoken = Spoken::Unclear;
-        if cx.flow.handshake.is_midstream() {
-            // It is unknown what came before. This may be the middle of a body.
-            self.framers.iter_mut().for_each(|framer| framer.state = ParseState::Search);
-        }
-        Step::Done
-    }
-
-    /// The connection speaks another protocol from `at` on.
-    #[cold]
-    fn leave_to(&mut self, to: ProtocolKind, at: SeqNumber, kept: Option<(Vec<u8>, SegmentMeta)>) {
-        let Pairer { next_n, flow_id, .. } = self.pairer;
-        let inheritance = Inheritance { next_n, flow_id, ..Inheritance::default() };
-        self.successor = Some(Box::new(HandOver { to, at, kept, inheritance }));
-        self.leave();
-    }
-
-    /// Whether a segment's `payload` looks like frames of HTTP/2. Then the connection is handed
-    /// over; HTTP/2 hands it back if it is none.
-    #[cold]
-    pub(super) fn leaves_to_frames(&mut self, payload: &[u8], meta: &SegmentMeta) -> bool {
-        let is_leaving = meta.is_frame_start
-            && (looks_like_frames(payload) || payload.starts_with(PREFACE_LINE));
-        if is_leaving {
-            self.leave_to(ProtocolKind::Http2, meta.seq, None);
-        }
-        is_leaving
     }
 
     /// What follows is not HTTP/1.
@@ -325,32 +285,6 @@ impl Http1Connection {
                     self.note_switch(direction, head);
                 }
             }
-        }
-    }
-
-    /// The server has answered a request with `head`, and the connection leaves HTTP/1.
-    #[cold]
-    fn note_switch(&mut self, server: Direction, head: &ParsedHead<'_>) {
-        let answer = FirstBytes::of(server, head.bytes, head.first);
-        let Some(switch) = self.pairer.upgraded.take() else {
-            self.left_by = Some(answer);
-            return;
-        };
-        // What it goes on in is known, and read: the server does behind its answer.
-        self.pairer.has_switched = false;
-        let (to, upgraded, websocket) = match switch {
-            Switch::Http2(exchange) => {
-                let upgraded = Upgraded { exchange, client: server.opposite(), answer };
-                (ProtocolKind::Http2, Some(upgraded), None)
-            }
-            Switch::WebSocket(talk) => {
-                (ProtocolKind::WebSocket, None, Some(websocket::Switch { talk, answer }))
-            }
-        };
-        self.leave_to(to, head.first.seq.plus(head.head.len_bytes as u32), None);
-        if let Some(successor) = &mut self.successor {
-            (successor.inheritance.upgraded, successor.inheritance.websocket) =
-                (upgraded, websocket);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::decode::{SeqNumber, TunnelPath};
 use crate::flow::{Chunk, End, Handshake, SegmentMeta};
 use crate::ids::{Direction, FlowKey, IfaceId};
 use crate::protocol::{Carried, ConnectionState, Context, Interest, Kind as ProtocolKind, Shared};
-use crate::record::{Event, EventSink, Exchange, Message, Outcome};
+use crate::record::{Event, EventSink, Exchange, Message, Outcome, Wants};
 use crate::time::TimestampNs;
 use Direction::{Forward, Reverse};
 use proptest::prelude::*;
@@ -24,13 +24,17 @@ pub(crate) struct Reported {
 }
 
 impl EventSink for Reported {
+    fn wants(&self) -> Wants {
+        Wants { tls: false, ..Wants::ALL }
+    }
+
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Message(message) => {
                 self.lines.push(String::from_utf8_lossy(message.start_line()).into_owned());
             }
             Event::Exchange(record) => self.exchange(record.exchange),
-            Event::Partial(_) | Event::WebSocket(_) => {}
+            Event::Partial(_) | Event::WebSocket(_) | Event::Tls(_) => {}
         }
     }
 }
@@ -42,8 +46,7 @@ impl Reported {
             |field: Option<&[u8]>| String::from_utf8_lossy(field.unwrap_or(b"-")).into_owned();
         let body = |message: &Message| match (message.is_seen, message.body_bytes) {
             (false, _) => "-".to_string(),
-            (true, None) => "?".to_string(),
-            (true, Some(bytes)) => bytes.to_string(),
+            (true, bytes) => bytes.map_or("?".to_string(), |bytes| bytes.to_string()),
         };
         let mut note = format!(
             "{} {} {} {} {}",
@@ -59,11 +62,9 @@ impl Reported {
         if let Some(end) = exchange.end {
             note += &format!(" {}", end.name());
         }
-        if exchange.gap_bytes > 0 {
-            note += &format!(" gap={}", exchange.gap_bytes);
-        }
-        if exchange.retransmitted_bytes > 0 {
-            note += &format!(" again={}", exchange.retransmitted_bytes);
+        let Exchange { gap_bytes, retransmitted_bytes, .. } = exchange;
+        for (bytes, name) in [(gap_bytes, "gap"), (retransmitted_bytes, "again")] {
+            note += &if *bytes > 0 { format!(" {name}={bytes}") } else { String::new() };
         }
         for (is_set, name) in [
             (exchange.is_switched, " switched"),

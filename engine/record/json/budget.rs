@@ -85,6 +85,13 @@ text_field!(GRPC_ENCODING, "grpc_encoding", 16, 64, header(b"Grpc-Encoding"));
 text_field!(SUBPROTOCOL, "subprotocol", 256, 1024, header(b"Sec-WebSocket-Protocol"));
 text_field!(CLOSE_REASON, "close_reason", 1024, 1024, header(b"Close-Reason"));
 
+// Only connections of TLS have these.
+text_field!(SNI, "sni", 512, 1024, Kind::Other);
+text_field!(ALPN, "alpn", 64, 1024, Kind::Other);
+text_field!(CERTIFICATE_CN, "certificate_cn", 256, 1024, Kind::Other);
+text_field!(CERTIFICATE_ISSUER, "certificate_issuer", 512, 2048, Kind::Other);
+text_field!(CLIENT_CERTIFICATE_CN, "client_certificate_cn", 256, 1024, Kind::Other);
+
 const TEXTS: [&TextField; 16] = [
     &IFACE,
     &SCHEME,

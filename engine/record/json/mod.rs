@@ -28,6 +28,7 @@ mod budget;
 mod headers;
 mod http2;
 mod identity;
+mod tls;
 mod websocket;
 
 use budget::*;
@@ -57,6 +58,8 @@ pub struct JsonFormat {
     /// All lines may have what usual ones do not: masks, a sensor, a Community ID.
     is_unusual: bool,
     is_websocket_told: bool,
+    is_tls_told: bool,
+    is_tls_early: bool,
     times: Rfc3339,
     identities: Identities,
     names: IfaceNames,
@@ -93,6 +96,8 @@ impl JsonFormat {
             is_unusual: masks.are_for_fields() || identity_bytes > 0,
             masks,
             is_websocket_told: config.records.websocket,
+            is_tls_told: config.records.tls,
+            is_tls_early: config.records.is_tls_early,
             times: Rfc3339::default(),
             identities: Identities::new(config.community_id_seed),
             names,
@@ -308,6 +313,8 @@ impl Format for JsonFormat {
             messages: false,
             headers: !self.headers.is_empty(),
             websockets: self.is_websocket_told,
+            tls: self.is_tls_told,
+            tls_early: self.is_tls_early,
         }
     }
 
@@ -329,6 +336,7 @@ impl JsonFormat {
                 self.exchange(flow, exchange, Some(*active_ns), out);
             }
             Event::WebSocket(record) => self.websocket(&record.flow, record.talk, out),
+            Event::Tls(record) => self.tls(&record.flow, record.tls, out),
             Event::Message(_) | Event::Exchange(_) => {}
         }
     }

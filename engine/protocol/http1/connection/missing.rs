@@ -201,7 +201,7 @@ impl Http1Connection {
     ) {
         if self.spoken == Spoken::Nothing {
             // Other protocols are detected by bytes, and there are none.
-            let _ = self.begin(cx, None, meta);
+            let _ = self.begin(cx, direction, None, meta);
         }
         match self.framers[direction.index()].state {
             ParseState::Off => {}

@@ -31,7 +31,9 @@ impl Http1Connection {
         (data, copies): (&[u8], &Copies),
         meta: &SegmentMeta,
     ) -> Step {
-        if self.spoken == Spoken::Nothing && self.begin(cx, Some(data), meta) == Step::HandOver {
+        if self.spoken != Spoken::Http1
+            && self.begin(cx, direction, Some(data), meta) == Step::HandOver
+        {
             return Step::HandOver;
         }
         self.advance(cx, direction, data.len() as u32, meta);

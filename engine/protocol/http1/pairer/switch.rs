@@ -17,6 +17,8 @@ pub(in crate::protocol::http1) enum Switch {
     Http2(ExchangeId),
     /// WebSocket.
     WebSocket(Box<Talk>),
+    /// What a CONNECT asks for, which may be TLS.
+    Tunnel,
 }
 
 impl Pairer {
@@ -32,6 +34,9 @@ impl Pairer {
         if is_sure && parsed.head.is_whole && cx.shared.recorder.wants_websockets() {
             self.begin_talk(cx, id, parsed);
         }
+        if is_sure && parsed.head.is_whole && cx.shared.recorder.wants_tls() {
+            self.begin_tunnel(cx, id);
+        }
         let exchange = cx.pool().exchange(id);
         exchange.is_switched = true;
         if exchange.request.is_seen && !exchange.request.is_ended {
@@ -42,6 +47,19 @@ impl Pairer {
         let state = if is_sure { ParseState::Off } else { ParseState::Search };
         let pool = &mut cx.shared.recorder.pool;
         cx.framers.iter_mut().for_each(|framer| framer.restart(state, pool));
+    }
+
+    /// The answer may open a tunnel: then what it carries may be TLS. All that was asked before has
+    /// been answered.
+    #[cold]
+    fn begin_tunnel<S>(&mut self, cx: &mut Http1Context<'_, S>, id: ExchangeId) {
+        let exchange = cx.shared.recorder.pool.exchange(id);
+        let is_tunnel = exchange.response.status / 100 == 2
+            && exchange.request.is_seen
+            && exchange.request.method() == Some(b"CONNECT");
+        if is_tunnel && self.pending.first() == Some(id) && self.pending.count() == 1 {
+            self.upgraded = Some(Switch::Tunnel);
+        }
     }
 
     /// Begins the talk of WebSocket that the answer opens, if it opens one.
