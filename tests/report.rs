@@ -184,7 +184,7 @@ fn of_events(frames: &[WrittenFrame]) -> Summary {
 
 /// The summary of the lines of these frames.
 fn of_lines(frames: &[WrittenFrame]) -> Summary {
-    let records = RecordKinds { http: true, websocket: true };
+    let records = RecordKinds { http: true, websocket: true, ..RecordKinds::default() };
     let told = reported_with(frames, &EmitConfig { records, ..EmitConfig::default() });
     let mut summary = Summary::default();
     for line in told.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

@@ -137,7 +137,7 @@ impl Terminal {
         // The command line, too, has these words in it, but no number.
         let code_of = |text: &str| {
             let rest = text.rsplit(&end).next().filter(|_| text.contains(&end))?;
-            rest.lines().next()?.trim().parse::<i32>().ok()
+            rest.split_whitespace().next()?.parse::<i32>().ok()
         };
         self.wait_until("the end of the program", |screen| code_of(screen).is_some());
         let printed = self.printed();

@@ -18,7 +18,7 @@ pub enum Source {
 }
 
 /// Options that say what is captured, who does it, and how it ends.
-const OPTIONS: [&str; 38] = [
+const OPTIONS: [&str; 40] = [
     "answered-only",
     "block-kib",
     "buffer-size",
@@ -38,6 +38,7 @@ const OPTIONS: [&str; 38] = [
     "ignore-vlan",
     "immediate-mode",
     "interface",
+    "low-latency",
     "net",
     "no-elide",
     "no-promiscuous-mode",
@@ -53,6 +54,7 @@ const OPTIONS: [&str; 38] = [
     "shards",
     "shed",
     "snapshot-length",
+    "tls-early",
     "user",
     "vlan",
     "vxlan-port",
