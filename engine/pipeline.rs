@@ -26,7 +26,7 @@ use crate::flow::{ActiveVisit, Bypassed, Chunk, End, FlowEvents, FlowIndex, Flow
 use crate::ids::{Direction, FlowKey, Share};
 use crate::protocol::{self, Context, FlowRef, Interest, Shared};
 use crate::record::EventSink;
-use crate::sys::flow_hints::FlowHints;
+use crate::sys::flow_hints::{FlowHints, HintFlags};
 use crate::time::TimestampNs;
 use crossing::Inward;
 use feedback::{Feedback, FlowState};
@@ -409,18 +409,22 @@ impl<S: EventSink> Connections<S> {
             _ if !self.flows.is_proven(index, |state| state.protocol.evidence()) => {}
             Interest::Encrypted => self.flows.bypass(index, Bypassed::Closed),
             Interest::End => self.count(index),
-            Interest::Foreign => self.dismiss(index, Bypassed::Living),
-            Interest::Dormant => self.dismiss(index, Bypassed::Dormant),
+            Interest::Foreign => self.dismiss(index, HintFlags::FOREIGN, Bypassed::Living),
+            Interest::Dormant => self.dismiss(index, HintFlags::OTHER, Bypassed::Dormant),
         }
         if self.flows.is_short() || self.shared.is_half_used() {
             self.relieve(segment.timestamp);
         }
     }
 
-    /// Only the end of the connection and its length are wanted.
+    /// Only the end of the connection and its length are wanted. The filter is told so, since it
+    /// does not recognise all such connections by itself.
     #[cold]
     fn count(&mut self, index: FlowIndex) {
         let Connections { flows, shared, feedback, .. } = self;
+        if let Some(feedback) = feedback {
+            feedback.dismiss(flows, index, HintFlags::TLS);
+        }
         let mut events = Events { shared, feedback: feedback.as_mut() };
         flows.begin_count(index, events.chunks());
     }
@@ -432,9 +436,9 @@ impl<S: EventSink> Connections<S> {
     }
 
     /// Stops processing the connection, and reports that to the filter.
-    fn dismiss(&mut self, index: FlowIndex, bypassed: Bypassed) {
+    fn dismiss(&mut self, index: FlowIndex, verdict: HintFlags, bypassed: Bypassed) {
         if let Some(feedback) = &mut self.feedback {
-            feedback.dismiss(&mut self.flows, index, bypassed == Bypassed::Living);
+            feedback.dismiss(&mut self.flows, index, verdict);
         }
         self.flows.bypass(index, bypassed);
     }

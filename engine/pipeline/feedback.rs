@@ -125,10 +125,16 @@ impl Feedback {
         self.stats.hints_refused += u64::from(hint.is_refused);
     }
 
-    /// Nothing more is expected of a connection until its next SYN, or until data begins like a
-    /// message.
+    /// Nothing more of a connection is wanted than `verdict` says: nothing until its next SYN
+    /// ([`HintFlags::FOREIGN`]), nothing until data begins like a message ([`HintFlags::OTHER`]), or
+    /// what records of TLS need ([`HintFlags::TLS`]).
     #[cold]
-    pub fn dismiss(&mut self, flows: &mut FlowTable<FlowState>, index: FlowIndex, is_final: bool) {
+    pub fn dismiss(
+        &mut self,
+        flows: &mut FlowTable<FlowState>,
+        index: FlowIndex,
+        verdict: HintFlags,
+    ) {
         let Some(((key, _), connection, state)) = flows.link(index) else { return };
         let hint = &mut state.hint;
         if hint.is_verdict() {
@@ -145,7 +151,7 @@ impl Feedback {
                 hint.flags = hint.flags.with(HintFlags::isn(direction));
             }
         }
-        hint.flags = hint.flags.with(if is_final { HintFlags::FOREIGN } else { HintFlags::OTHER });
+        hint.flags = hint.flags.with(verdict);
         self.hints.show(id, key, hint.flags);
         self.stats.verdicts += 1;
     }

@@ -189,14 +189,16 @@ fn without_elision_the_filter_hears_of_sessions_only() {
 
 #[test]
 fn a_verdict_is_told_once_and_outlives_the_end() {
-    for (is_final, mark) in [(true, HintFlags::FOREIGN), (false, HintFlags::OTHER)] {
+    for mark in [HintFlags::FOREIGN, HintFlags::OTHER, HintFlags::TLS] {
         let mut hinted = HintedConnection::new(Some(1 << 16), [7, 11]);
         hinted.head(100);
         let index = hinted.flows.indices()[0];
-        hinted.feedback.dismiss(&mut hinted.flows, index, is_final);
-        hinted.feedback.dismiss(&mut hinted.flows, index, !is_final);
+        hinted.feedback.dismiss(&mut hinted.flows, index, mark);
+        for later in [HintFlags::FOREIGN, HintFlags::OTHER] {
+            hinted.feedback.dismiss(&mut hinted.flows, index, later);
+        }
         let (flags, grants) = hinted.hints.find(&KEY).expect("a hint");
-        assert!(flags.has(mark.with(HintFlags::isn(Forward)).with(HintFlags::isn(Reverse))));
+        assert_eq!(flags, mark.with(HintFlags::isn(Forward)).with(HintFlags::isn(Reverse)));
         assert_eq!(grants.map(|grant| (grant >> 32) as u32), [7, 11]);
         assert_eq!(hinted.feedback.stats().verdicts, 1);
         let (_, _, it) = hinted.flows.link(index).expect("a flow");
