@@ -76,9 +76,10 @@ pub fn prefetch_item<T>(item: &T) {
 /// Which of 64 bytes equal `byte`.
 #[inline(always)]
 pub fn equal_to_in_64(block: &[u8; 64], byte: u8) -> u64 {
+    // One by one: `array::map` is a call where the optimiser does not see through it.
     let (blocks, _) = block.as_chunks::<LANES>();
-    let [a, b, c, d] = [0, 1, 2, 3].map(|at| u64::from(equal_to(&blocks[at], byte)));
-    (a | b << LANES) | (c | d << LANES) << (2 * LANES)
+    let mask = |at: usize| u64::from(equal_to(&blocks[at], byte));
+    (mask(0) | mask(1) << LANES) | (mask(2) | mask(3) << LANES) << (2 * LANES)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -104,9 +105,9 @@ mod chosen {
     pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
         // SAFETY: as above, for each of the three.
         unsafe {
-            let [block, fold, wanted] = [block, fold, wanted]
-                .map(|bytes| _mm_loadu_si128(std::ptr::from_ref(bytes).cast::<__m128i>()));
-            _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(block, fold), wanted)) as u32
+            let load = |bytes| _mm_loadu_si128(std::ptr::from_ref::<[u8; LANES]>(bytes).cast());
+            let folded = _mm_or_si128(load(block), load(fold));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(folded, load(wanted))) as u32
         }
     }
 
