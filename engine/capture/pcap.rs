@@ -45,8 +45,10 @@ mod tests;
 /// How many records ahead headers are prefetched; most records are as long as the one before. This
 /// halves the time for mapped frames of full length, of which only the headers are read.
 const PREFETCH_RECORDS: usize = 2;
-/// Shorter records are read as a whole, and the CPU prefetches the next one by itself.
-const PREFETCHED_BYTES_MIN: usize = 512;
+/// Records of at most this size are mostly read as a whole, so all of their bytes are prefetched,
+const SHORT_RECORD_BYTES: usize = 1024;
+/// so far ahead.
+const PREFETCH_BYTES: usize = 1024;
 
 /// The error for a file that became shorter while it was read.
 const CUT: &str = "the file was cut while it was being read";
@@ -161,8 +163,10 @@ impl<W: RecordBuffer> PcapSource<W> {
                 // The bytes of this record may be zeros in place of bytes that are gone.
                 _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
-                    if record_bytes > PREFETCHED_BYTES_MIN {
+                    if record_bytes > SHORT_RECORD_BYTES {
                         simd::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
+                    } else {
+                        simd::prefetch_all(unread, at + PREFETCH_BYTES, record_bytes);
                     }
                     at += record_bytes;
                     if ahead_count > 0 {

@@ -57,6 +57,21 @@ pub fn prefetch(bytes: &[u8], at: usize) {
     }
 }
 
+/// Prefetches the `count` bytes from `at` on, if all of them are in `bytes`.
+#[inline(always)]
+pub fn prefetch_all(bytes: &[u8], at: usize, count: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if let Some(part) = bytes.get(at..).and_then(|rest| rest.get(..count)) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for line in 0..count.div_ceil(64) {
+            // SAFETY: as above; each line begins in `part`.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().add(line * 64).cast()) };
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (bytes, at, count);
+}
+
 /// Prefetches all of `item`.
 #[inline(always)]
 pub fn prefetch_item<T>(item: &T) {
