@@ -189,7 +189,10 @@ impl Begun {
                 if let Ok(map) = file.try_clone().and_then(|file| FileMap::new(file, size)) {
                     count(&counters, header_bytes);
                     let map = Arc::new(map);
-                    let window = || MappedWindow::new(Arc::clone(&map), read_bytes, header_bytes);
+                    let is_alone = shard_count == 1;
+                    let window = || {
+                        MappedWindow::new(Arc::clone(&map), read_bytes, header_bytes, is_alone)
+                    };
                     (0..shard_count).map(|_| Input::Mapped(window())).collect()
                 } else {
                     count(&counters, prefix.len());

@@ -9,6 +9,9 @@ use crate::sys::file_map::FileMap;
 /// The minimum size of a window, so that any record header fits.
 const WINDOW_BYTES_MIN: usize = 64;
 
+/// How much of a map is unmapped at a time.
+const RELEASE_BYTES: usize = 1 << 20;
+
 /// Where a source gets the bytes of its capture from.
 pub trait RecordBuffer {
     /// The bytes that were read and not consumed.
@@ -88,12 +91,22 @@ pub struct MappedWindow {
     step_bytes: usize,
     start: usize,
     end: usize,
+    /// Where the pages begin that are still mapped; `None` if others read the map, too.
+    released_until: Option<usize>,
 }
 
 impl MappedWindow {
-    /// A window that begins at byte `start` of `map`.
-    pub(super) fn new(map: Arc<FileMap>, step_bytes: usize, start: usize) -> MappedWindow {
-        MappedWindow { map, step_bytes: step_bytes.max(WINDOW_BYTES_MIN), start, end: start }
+    /// A window that begins at byte `start` of `map`. With `is_alone` nobody else reads the map,
+    /// and what was consumed is unmapped.
+    pub(super) fn new(
+        map: Arc<FileMap>,
+        step_bytes: usize,
+        start: usize,
+        is_alone: bool,
+    ) -> MappedWindow {
+        let step_bytes = step_bytes.max(WINDOW_BYTES_MIN);
+        let released_until = is_alone.then_some(0);
+        MappedWindow { map, step_bytes, start, end: start, released_until }
     }
 }
 
@@ -106,6 +119,12 @@ impl RecordBuffer for MappedWindow {
     fn consume(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end, "more was consumed than was there");
+        if let Some(until) = self.released_until
+            && self.start - until >= RELEASE_BYTES
+        {
+            self.map.release(until, self.start);
+            self.released_until = Some(self.start);
+        }
     }
 
     fn fill(&mut self) -> io::Result<usize> {
