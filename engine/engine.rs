@@ -8,7 +8,7 @@ use crate::config::{Config, Output};
 use crate::ids::{FlowHashKey, IfaceNames};
 use crate::observe::{Counts, Rates, ShardState};
 use crate::output::{BatchSender, Limits, Patience, StatsRecord, Writer, WriterError, open_sinks};
-use crate::pipeline::{Crossing, Part};
+use crate::pipeline::{Crossing, FileRoute, Part};
 use crate::shard::ShardStats;
 #[cfg(debug_assertions)]
 use crate::sys::intruder;
@@ -265,6 +265,9 @@ impl Engine {
                     1 => Vec::new(),
                     count => Part::all(count, FlowHashKey::random()),
                 };
+                if let Some(part) = parts.first() {
+                    capture.set_route(Box::new(FileRoute::new(*part, &config.decode)));
+                }
                 let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
                 run.say_notes();
                 shards.begin();

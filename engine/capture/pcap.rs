@@ -34,9 +34,11 @@ mod format;
 mod input;
 mod interface_ids;
 mod legacy;
+mod listed;
 mod ng;
 pub mod open;
 mod step;
+mod walk;
 mod window;
 
 #[cfg(test)]
@@ -52,6 +54,25 @@ const PREFETCH_BYTES: usize = 1024;
 
 /// The error for a file that became shorter while it was read.
 const CUT: &str = "the file was cut while it was being read";
+
+/// Prefetches what will be needed after the record of `record_bytes` at `at`, `factor` times as far
+/// ahead as usual.
+#[inline(always)]
+fn prefetch_behind(bytes: &[u8], at: usize, record_bytes: usize, factor: usize) {
+    match record_bytes > SHORT_RECORD_BYTES {
+        true => simd::prefetch(bytes, at + factor * PREFETCH_RECORDS * record_bytes),
+        false => simd::prefetch_all(bytes, at + factor * PREFETCH_BYTES, record_bytes),
+    }
+}
+
+/// Prefetches what will be needed of the record of `record_bytes` at `at`.
+#[inline(always)]
+fn prefetch_record(bytes: &[u8], at: usize, record_bytes: usize) {
+    match record_bytes > SHORT_RECORD_BYTES {
+        true => simd::prefetch(bytes, at),
+        false => simd::prefetch_all(bytes, at, record_bytes),
+    }
+}
 
 /// The frames of one capture, in the order of the file.
 ///
@@ -76,6 +97,8 @@ pub struct PcapSource<W> {
     /// at.
     need_bytes: usize,
     is_over: bool,
+    /// Room for records of a list.
+    room: Vec<walk::Record>,
 }
 
 impl<R: Read> PcapSource<Window<R>> {
@@ -119,6 +142,7 @@ impl<W: RecordBuffer> PcapSource<W> {
             pass_bytes: 0,
             need_bytes: 0,
             is_over: false,
+            room: Vec::new(),
         }
     }
 
@@ -163,11 +187,7 @@ impl<W: RecordBuffer> PcapSource<W> {
                 // The bytes of this record may be zeros in place of bytes that are gone.
                 _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
-                    if record_bytes > SHORT_RECORD_BYTES {
-                        simd::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
-                    } else {
-                        simd::prefetch_all(unread, at + PREFETCH_BYTES, record_bytes);
-                    }
+                    prefetch_behind(unread, at, record_bytes, 1);
                     at += record_bytes;
                     if ahead_count > 0 {
                         far = far.max(at);

@@ -10,7 +10,7 @@ use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use super::PcapSource;
@@ -18,8 +18,9 @@ use super::error::CaptureOpenError;
 use super::format::Format;
 use super::input::{self, CaptureWindow, Counters};
 use super::interface_ids::InterfaceIds;
+use super::walk::{Seat, Turn as WalkTurn};
 use crate::capture::tee::WAIT_MS;
-use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, Route, SourceError, here};
 use crate::ids::IfaceNames;
 use crate::sys::limits::reserve_descriptors;
 use crate::time::TimestampNs;
@@ -65,6 +66,8 @@ pub(super) struct Files {
     turns: Mutex<Turns>,
     /// A shard has begun to read a file, or has ended.
     begun: Condvar,
+    /// With it, shards walk mapped files for each other.
+    route: OnceLock<Box<dyn Route>>,
 }
 
 /// Which files are open.
@@ -79,7 +82,7 @@ struct Turns {
 /// A file for one shard.
 #[derive(Debug)]
 enum Turn {
-    Opened(CaptureWindow, Format),
+    Opened(CaptureWindow, Format, Option<Seat>),
     /// It could not be opened. This was told.
     Failed,
 }
@@ -165,7 +168,20 @@ impl Files {
     fn new(files: Vec<CheckedFile>, read_bytes: usize, counters: &Counters) -> Files {
         let queues = counters.iter().map(|_| Some(VecDeque::new())).collect();
         let turns = Mutex::new(Turns { opened_count: 0, queues });
-        Files { files, read_bytes, counters: Arc::clone(counters), turns, begun: Condvar::new() }
+        Files {
+            files,
+            read_bytes,
+            counters: Arc::clone(counters),
+            turns,
+            begun: Condvar::new(),
+            route: OnceLock::new(),
+        }
+    }
+
+    /// Sets the route, once.
+    pub(super) fn set_route(&self, route: Box<dyn Route>) {
+        // Another one may have been set before, and is as good.
+        let _ = self.route.set(route);
     }
 
     /// A source for every shard.
@@ -187,8 +203,12 @@ impl Files {
         input: &str,
     ) -> Result<Vec<Turn>, CaptureOpenError> {
         let begun = input::begin(file, size_bytes, input, &self.counters)?;
-        let (windows, format) = begun.split(self.read_bytes);
-        Ok(windows.into_iter().map(|window| Turn::Opened(window, format.clone())).collect())
+        let (windows, format, walk) = begun.split(self.read_bytes);
+        let turn = |(shard, window)| {
+            let seat = walk.as_ref().map(|walk| Seat::new(walk, shard));
+            Turn::Opened(window, format.clone(), seat)
+        };
+        Ok(windows.into_iter().enumerate().map(turn).collect())
     }
 
     /// The next file for `shard`. Waits a bounded time if other shards must catch up.
@@ -336,6 +356,10 @@ pub struct CaptureSource {
     files: Arc<Files>,
     shard: usize,
     source: PcapSource<CaptureWindow>,
+    /// Its place among those who walk the file for each other.
+    seat: Option<Seat>,
+    /// See [`FrameSource::oldest`].
+    oldest: Option<TimestampNs>,
     /// The number of the file that `source` reads.
     number: usize,
     /// The file that was read before and when it ends, until the order of the two is known.
@@ -346,14 +370,21 @@ pub struct CaptureSource {
 }
 
 impl CaptureSource {
+    /// Sets the route of all sources that were opened together.
+    pub(super) fn set_route(&self, route: Box<dyn Route>) {
+        self.files.set_route(route);
+    }
+
     /// The source of `shard`, at the first file.
     fn begin(files: &Arc<Files>, shard: usize, names: &IfaceNames) -> Option<CaptureSource> {
-        let Next::Turn(Turn::Opened(window, format)) = files.next(shard) else { return None };
+        let Next::Turn(Turn::Opened(window, format, seat)) = files.next(shard) else { return None };
         let ids = InterfaceIds::new(names);
         Some(CaptureSource {
             files: Arc::clone(files),
             shard,
             source: PcapSource::resume(window, format, ids, TimestampNs(0)),
+            seat,
+            oldest: None,
             number: 0,
             before: None,
             is_disorder_told: false,
@@ -386,15 +417,17 @@ impl CaptureSource {
         // What of a file was not read counts as read.
         let end_bytes = self.files.files[self.number].end_bytes;
         self.files.counters[self.shard].fetch_max(end_bytes, Ordering::Relaxed);
+        self.seat = None;
         loop {
             match self.files.next(self.shard) {
-                Next::Turn(Turn::Opened(window, format)) => {
+                Next::Turn(Turn::Opened(window, format, seat)) => {
                     let (ids, last) = (self.source.ids.clone(), self.source.last);
                     if self.source.frames > 0 {
                         self.before = Some((self.number, last));
                     }
                     self.number += 1;
                     self.source = PcapSource::resume(window, format, ids, last);
+                    self.seat = seat;
                     return Ok(Polled::Frames(0));
                 }
                 Next::Turn(Turn::Failed) => {
@@ -407,6 +440,43 @@ impl CaptureSource {
                     let failed_count = std::mem::take(&mut self.failed_count);
                     return Err(SourceError::Files { failed_count, file_count });
                 }
+            }
+        }
+    }
+
+    /// Polls a file that the shards walk for each other.
+    #[inline(never)]
+    fn poll_seat(
+        &mut self,
+        ahead_count: usize,
+        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
+    ) -> Result<Polled, SourceError> {
+        self.oldest = None;
+        let route = self.files.route.get();
+        let (Some(seat), Some(route)) = (&self.seat, route) else {
+            return self.source.poll_ahead(ahead_count, visit);
+        };
+        match seat.turn(&**route) {
+            WalkTurn::Wait => Ok(Polled::Idle),
+            WalkTurn::Listed(list) => {
+                let shard = seat.shard();
+                if !self.source.can_visit(&list) {
+                    // The file was cut. Others may still know a part of it.
+                    self.seat = None;
+                    return self.source.visit_window(ahead_count, visit).map(Polled::Frames);
+                }
+                self.oldest = list.oldest();
+                let visited = self.source.visit_list(&list, shard, ahead_count, visit)?;
+                drop(list);
+                seat.visited(&**route);
+                Ok(visited)
+            }
+            WalkTurn::Own => {
+                let polled = self.source.poll_ahead(ahead_count, visit)?;
+                if polled != Polled::End {
+                    seat.walked(self.source.own_end(), &**route);
+                }
+                Ok(polled)
             }
         }
     }
@@ -443,7 +513,10 @@ impl FrameSource for CaptureSource {
         ahead_count: usize,
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
-        let result = self.source.poll_ahead(ahead_count, visit);
+        let result = match &self.seat {
+            Some(_) => self.poll_seat(ahead_count, visit),
+            None => self.source.poll_ahead(ahead_count, visit),
+        };
         if let Some((number, end)) = self.before {
             self.check_order(number, end);
         }
@@ -451,6 +524,10 @@ impl FrameSource for CaptureSource {
             Ok(Polled::Frames(_) | Polled::Idle) => result,
             Ok(Polled::End) | Err(_) => self.next_file(result),
         }
+    }
+
+    fn oldest(&self) -> Option<TimestampNs> {
+        self.oldest
     }
 
     fn ended_at(&self) -> Option<TimestampNs> {

@@ -1,6 +1,7 @@
 //! Opening a capture for all shards of a run.
 //!
-//! Every shard reads all frames and keeps only its own flows. What can be read only once (standard
+//! Every shard reads all frames and keeps only its own flows, unless it is known which shard a frame
+//! belongs to ([`Capture::set_route`]). What can be read only once (standard
 //! input, a FIFO) is read by a thread and shared: [`crate::capture::tee`]. So is what a compressed
 //! file decompresses to.
 
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::error::CaptureOpenError;
 use super::files::{CaptureSource, Opened};
 use super::input::Counters;
-use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, Route, SourceError};
 use crate::ids::IfaceNames;
 
 /// How far the shards have read; cheap to clone and to query.
@@ -29,6 +30,12 @@ impl Progress {
         self.read_bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
+    /// What the first shard has read.
+    #[cfg(test)]
+    pub(super) fn first_read_bytes(&self) -> u64 {
+        self.read_bytes.first().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
     /// The size of all files, if it is known.
     pub fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
@@ -38,10 +45,22 @@ impl Progress {
 /// A capture, open for every shard.
 #[derive(Debug)]
 pub struct Capture {
-    /// One source per shard; each yields all frames.
+    /// One source per shard; each yields all frames, or those that [`Capture::set_route`] leaves it.
     pub sources: Vec<CaptureSource>,
     /// How far the sources have read.
     pub progress: Progress,
+}
+
+impl Capture {
+    /// From now on a source may leave out frames that belong to other shards by `route`. The polls
+    /// and their results stay the same, and [`FrameSource::oldest`] tells of what was left out. This
+    /// is done for mapped files, which shards then walk for each other. It is called before the
+    /// sources are polled.
+    pub fn set_route(&self, route: Box<dyn Route>) {
+        if let Some(source) = self.sources.first() {
+            source.set_route(route);
+        }
+    }
 }
 
 /// A capture that is open. Nothing of it was read yet, so a program may give up its rights first.

@@ -1,9 +1,12 @@
 //! The bytes of a capture that were read and not walked yet.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::format::Format;
 use super::step::RECORD_BYTES_MAX;
+use super::walk::Walk;
 use crate::sys::file_map::FileMap;
 
 /// The minimum size of a window, so that any record header fits.
@@ -107,6 +110,30 @@ impl MappedWindow {
         let step_bytes = step_bytes.max(WINDOW_BYTES_MIN);
         let released_until = is_alone.then_some(0);
         MappedWindow { map, step_bytes, start, end: start, released_until }
+    }
+
+    /// The walk of `shard_count` shards over the map, of which this is a new window; each fill makes
+    /// one chunk of it visible. `None` if the steps are too large for it.
+    pub(super) fn walk(&self, format: &Format, shard_count: usize) -> Option<Arc<Walk>> {
+        let map = Arc::clone(&self.map);
+        u32::try_from(self.step_bytes).ok()?;
+        Some(Walk::new(map, self.step_bytes, self.start, format, shard_count))
+    }
+
+    /// The map, from its first byte on.
+    pub(super) fn map(&self) -> &[u8] {
+        self.map.bytes()
+    }
+
+    /// The first byte of the map that was not consumed, and the one behind the last that was made
+    /// visible.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Consumes everything before `byte` of the map, which was made visible.
+    pub(super) fn consume_until(&mut self, byte: usize) {
+        self.start = byte.min(self.end);
     }
 }
 
