@@ -30,6 +30,7 @@ use sandbox::Settled;
 pub use sandbox::{confine, files_of, user_for};
 use scrapes::Scrapes;
 use shards::{Running, Shards};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -261,17 +262,19 @@ impl Engine {
                 Ok(run.live(shards, *control, notify))
             }
             OpenInput::File(capture) => {
-                let parts = match config.shard_count {
-                    1 => Vec::new(),
-                    count => Part::all(count, FlowHashKey::random()),
+                let progress = capture.progress.clone();
+                let shards = match config.shard_count {
+                    1 => shards.start(capture.sources, Vec::new(), Vec::new(), false)?,
+                    count => {
+                        let hash_key = FlowHashKey::random();
+                        let route = Arc::new(FileRoute::new(count, hash_key, &config.decode));
+                        let parts = Part::all(count, hash_key);
+                        shards.start(capture.walked(route), parts, Vec::new(), false)?
+                    }
                 };
-                if let Some(part) = parts.first() {
-                    capture.set_route(Box::new(FileRoute::new(*part, &config.decode)));
-                }
-                let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
                 run.say_notes();
                 shards.begin();
-                Ok(run.file(shards, &capture.progress, notify))
+                Ok(run.file(shards, &progress, notify))
             }
         }
     }

@@ -126,7 +126,7 @@ pub enum Lookahead<F> {
 }
 
 /// Tells which shard a frame of a capture file belongs to. With it, each part of a file is walked by
-/// one shard for all of them ([`pcap::open::Capture::set_route`]).
+/// one shard for all of them ([`pcap::open::Capture::walked`]).
 pub trait Route: std::fmt::Debug + Send + Sync {
     /// The only shard that needs `frame`; `None` if several may, or if it cannot be told. It depends
     /// on nothing but the frame.

@@ -24,6 +24,7 @@ pub use error::CaptureOpenError;
 pub use files::CaptureSource;
 pub use open::CaptureFile;
 pub use step::RECORD_BYTES_MAX;
+pub use walked::WalkedSource;
 pub use window::{MappedWindow, RecordBuffer, Window};
 
 #[cfg(feature = "cli")]
@@ -39,6 +40,7 @@ mod ng;
 pub mod open;
 mod step;
 mod walk;
+mod walked;
 mod window;
 
 #[cfg(test)]

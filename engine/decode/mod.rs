@@ -209,7 +209,7 @@ pub trait Forward: fmt::Debug + Send {
     fn forward(&mut self, segment: &Segment<'_>) -> Result<(), Reject>;
 }
 
-/// Finds the TCP segments in those frames that the fast path can read: nearly all, if there are no
+/// Finds the connections of those frames that the fast path can read: nearly all, if there are no
 /// tunnels. It has no state.
 #[derive(Debug)]
 pub struct FastDecoder {
@@ -223,13 +223,14 @@ impl FastDecoder {
         FastDecoder { admission: Admission::new(&limits.restrictions, u32::MAX) }
     }
 
-    /// The same as [`Decoder::decode`]; `None` if the slow path has to decide.
+    /// The connection of the segment that [`Decoder::decode`] finds, or why there is none; `None` if
+    /// the slow path has to decide.
     #[inline(always)]
-    pub fn decode<'a>(&self, frame: &Frame<'a>) -> Option<Result<Segment<'a>, Reject>> {
-        let segment = fast_path::segment(frame)?;
+    pub fn key(&self, frame: &Frame<'_>) -> Option<Result<FlowKey, Reject>> {
+        let key = fast_path::segment(frame)?.key;
         Some(match &self.admission {
-            None => Ok(segment),
-            Some(admission) => admission.check(&segment.key).map(|()| segment),
+            None => Ok(key),
+            Some(admission) => admission.check(&key).map(|()| key),
         })
     }
 }
@@ -300,8 +301,11 @@ impl Decoder {
     /// Finds the TCP segment in `frame`, or in the datagram that it completes.
     #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
-        match self.fast.decode(frame) {
-            Some(outcome) => outcome,
+        match fast_path::segment(frame) {
+            Some(segment) => match &self.fast.admission {
+                None => Ok(segment),
+                Some(admission) => admission.check(&segment.key).map(|()| segment),
+            },
             None => self.decode_slow(frame),
         }
     }

@@ -48,8 +48,9 @@ pub struct FileRoute {
 }
 
 impl FileRoute {
-    /// For shards whose first part is `part`, and which decode with `limits`.
-    pub fn new(part: Part, limits: &DecodeConfig) -> FileRoute {
+    /// For the shards of [`Part::all`] that decode with `limits`.
+    pub fn new(count: u16, hash_key: FlowHashKey, limits: &DecodeConfig) -> FileRoute {
+        let part = Part { shard: ShardId(0), count, hash_key };
         FileRoute { part, decoder: FastDecoder::new(limits) }
     }
 }
@@ -57,8 +58,8 @@ impl FileRoute {
 impl Route for FileRoute {
     #[inline]
     fn owner(&self, frame: &Frame<'_>) -> Option<ShardId> {
-        match self.decoder.decode(frame)? {
-            Ok(segment) => Some(self.part.owner(&segment.key)),
+        match self.decoder.key(frame)? {
+            Ok(key) => Some(self.part.owner(&key)),
             // The shard that counts what belongs to no flow.
             Err(_) => Some(ShardId(0)),
         }

@@ -10,7 +10,7 @@ use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::PcapSource;
@@ -18,9 +18,9 @@ use super::error::CaptureOpenError;
 use super::format::Format;
 use super::input::{self, CaptureWindow, Counters};
 use super::interface_ids::InterfaceIds;
-use super::walk::{Seat, Turn as WalkTurn};
+use super::walk::Seat;
 use crate::capture::tee::WAIT_MS;
-use crate::capture::{Frame, FrameSource, Lookahead, Polled, Route, SourceError, here};
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
 use crate::sys::limits::reserve_descriptors;
 use crate::time::TimestampNs;
@@ -66,8 +66,6 @@ pub(super) struct Files {
     turns: Mutex<Turns>,
     /// A shard has begun to read a file, or has ended.
     begun: Condvar,
-    /// With it, shards walk mapped files for each other.
-    route: OnceLock<Box<dyn Route>>,
 }
 
 /// Which files are open.
@@ -168,20 +166,7 @@ impl Files {
     fn new(files: Vec<CheckedFile>, read_bytes: usize, counters: &Counters) -> Files {
         let queues = counters.iter().map(|_| Some(VecDeque::new())).collect();
         let turns = Mutex::new(Turns { opened_count: 0, queues });
-        Files {
-            files,
-            read_bytes,
-            counters: Arc::clone(counters),
-            turns,
-            begun: Condvar::new(),
-            route: OnceLock::new(),
-        }
-    }
-
-    /// Sets the route, once.
-    pub(super) fn set_route(&self, route: Box<dyn Route>) {
-        // Another one may have been set before, and is as good.
-        let _ = self.route.set(route);
+        Files { files, read_bytes, counters: Arc::clone(counters), turns, begun: Condvar::new() }
     }
 
     /// A source for every shard.
@@ -355,11 +340,9 @@ fn io_error(path: &Path, error: io::Error) -> CaptureOpenError {
 pub struct CaptureSource {
     files: Arc<Files>,
     shard: usize,
-    source: PcapSource<CaptureWindow>,
-    /// Its place among those who walk the file for each other.
-    seat: Option<Seat>,
-    /// See [`FrameSource::oldest`].
-    oldest: Option<TimestampNs>,
+    pub(super) source: PcapSource<CaptureWindow>,
+    /// Its place among those who walk the file for each other, if they do.
+    pub(super) seat: Option<Seat>,
     /// The number of the file that `source` reads.
     number: usize,
     /// The file that was read before and when it ends, until the order of the two is known.
@@ -370,11 +353,6 @@ pub struct CaptureSource {
 }
 
 impl CaptureSource {
-    /// Sets the route of all sources that were opened together.
-    pub(super) fn set_route(&self, route: Box<dyn Route>) {
-        self.files.set_route(route);
-    }
-
     /// The source of `shard`, at the first file.
     fn begin(files: &Arc<Files>, shard: usize, names: &IfaceNames) -> Option<CaptureSource> {
         let Next::Turn(Turn::Opened(window, format, seat)) = files.next(shard) else { return None };
@@ -384,7 +362,6 @@ impl CaptureSource {
             shard,
             source: PcapSource::resume(window, format, ids, TimestampNs(0)),
             seat,
-            oldest: None,
             number: 0,
             before: None,
             is_disorder_told: false,
@@ -444,40 +421,18 @@ impl CaptureSource {
         }
     }
 
-    /// Polls a file that the shards walk for each other.
-    #[inline(never)]
-    fn poll_seat(
+    /// Passes on the result of a poll, or goes on with the next file.
+    #[inline]
+    pub(super) fn polled(
         &mut self,
-        ahead_count: usize,
-        visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
+        result: Result<Polled, SourceError>,
     ) -> Result<Polled, SourceError> {
-        self.oldest = None;
-        let route = self.files.route.get();
-        let (Some(seat), Some(route)) = (&self.seat, route) else {
-            return self.source.poll_ahead(ahead_count, visit);
-        };
-        match seat.turn(&**route) {
-            WalkTurn::Wait => Ok(Polled::Idle),
-            WalkTurn::Listed(list) => {
-                let shard = seat.shard();
-                if !self.source.can_visit(&list) {
-                    // The file was cut. Others may still know a part of it.
-                    self.seat = None;
-                    return self.source.visit_window(ahead_count, visit).map(Polled::Frames);
-                }
-                self.oldest = list.oldest();
-                let visited = self.source.visit_list(&list, shard, ahead_count, visit)?;
-                drop(list);
-                seat.visited(&**route);
-                Ok(visited)
-            }
-            WalkTurn::Own => {
-                let polled = self.source.poll_ahead(ahead_count, visit)?;
-                if polled != Polled::End {
-                    seat.walked(self.source.own_end(), &**route);
-                }
-                Ok(polled)
-            }
+        if let Some((number, end)) = self.before {
+            self.check_order(number, end);
+        }
+        match result {
+            Ok(Polled::Frames(_) | Polled::Idle) => result,
+            Ok(Polled::End) | Err(_) => self.next_file(result),
         }
     }
 
@@ -513,21 +468,8 @@ impl FrameSource for CaptureSource {
         ahead_count: usize,
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
-        let result = match &self.seat {
-            Some(_) => self.poll_seat(ahead_count, visit),
-            None => self.source.poll_ahead(ahead_count, visit),
-        };
-        if let Some((number, end)) = self.before {
-            self.check_order(number, end);
-        }
-        match result {
-            Ok(Polled::Frames(_) | Polled::Idle) => result,
-            Ok(Polled::End) | Err(_) => self.next_file(result),
-        }
-    }
-
-    fn oldest(&self) -> Option<TimestampNs> {
-        self.oldest
+        let result = self.source.poll_ahead(ahead_count, visit);
+        self.polled(result)
     }
 
     fn ended_at(&self) -> Option<TimestampNs> {

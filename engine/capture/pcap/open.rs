@@ -1,17 +1,19 @@
 //! Opening a capture for all shards of a run.
 //!
 //! Every shard reads all frames and keeps only its own flows, unless it is known which shard a frame
-//! belongs to ([`Capture::set_route`]). What can be read only once (standard
+//! belongs to ([`Capture::walked`]). What can be read only once (standard
 //! input, a FIFO) is read by a thread and shared: [`crate::capture::tee`]. So is what a compressed
 //! file decompresses to.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::CaptureOpenError;
 use super::files::{CaptureSource, Opened};
 use super::input::Counters;
+use super::walked::WalkedSource;
 use crate::capture::{Frame, FrameSource, Lookahead, Polled, Route, SourceError};
 use crate::ids::IfaceNames;
 
@@ -45,21 +47,18 @@ impl Progress {
 /// A capture, open for every shard.
 #[derive(Debug)]
 pub struct Capture {
-    /// One source per shard; each yields all frames, or those that [`Capture::set_route`] leaves it.
+    /// One source per shard; each yields all frames.
     pub sources: Vec<CaptureSource>,
     /// How far the sources have read.
     pub progress: Progress,
 }
 
 impl Capture {
-    /// From now on a source may leave out frames that belong to other shards by `route`. The polls
-    /// and their results stay the same, and [`FrameSource::oldest`] tells of what was left out. This
-    /// is done for mapped files, which shards then walk for each other. It is called before the
-    /// sources are polled.
-    pub fn set_route(&self, route: Box<dyn Route>) {
-        if let Some(source) = self.sources.first() {
-            source.set_route(route);
-        }
+    /// Sources that may leave out frames of other shards, by `route`: shards walk mapped files for
+    /// each other. Otherwise they are the same as [`Capture::sources`], which were not polled.
+    pub fn walked(self, route: Arc<dyn Route>) -> Vec<WalkedSource> {
+        let source = |source| WalkedSource::new(source, Arc::clone(&route));
+        self.sources.into_iter().map(source).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::time::TimestampNs;
 use proptest::collection::vec;
 use proptest::sample::select;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The first byte of a frame says which shard needs it; of an empty frame, and of some others, no
 /// shard can be told.
@@ -93,16 +94,16 @@ impl Case<'_> {
         (directory, capture.unwrap())
     }
 
-    fn read_walked(&self, capture: open::Capture) -> Vec<Read> {
+    fn read_walked(&self, sources: Vec<WalkedSource>) -> Vec<Read> {
         if self.order.is_empty() {
-            let threads = capture.sources.into_iter().map(|source| {
+            let threads = sources.into_iter().map(|source| {
                 let ahead_count = self.ahead_count;
                 std::thread::spawn(move || read_to_the_end(source, ahead_count))
             });
             let threads: Vec<_> = threads.collect();
             return threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         }
-        let mut sources: Vec<_> = capture.sources.into_iter().map(|it| (it, false)).collect();
+        let mut sources: Vec<_> = sources.into_iter().map(|it| (it, false)).collect();
         let mut reads: Vec<_> = sources.iter().map(|_| Vec::new()).collect();
         let mut order = self.order.iter().map(|at| usize::from(*at)).cycle();
         while sources.iter().any(|(_, is_over)| !is_over) {
@@ -126,8 +127,8 @@ impl Case<'_> {
         let (_directory, alone) = self.open();
         let whole = read_to_the_end(alone.sources.into_iter().next().unwrap(), self.ahead_count);
         let (_directory, walked) = self.open();
-        walked.set_route(Box::new(route));
         let progress = walked.progress.clone();
+        let walked = walked.walked(Arc::new(route));
         let mut visited_count = 0;
         for (shard, read) in self.read_walked(walked).iter().enumerate() {
             let (needed, all_count) = of_shard(read, shard as u16, route);
@@ -360,12 +361,12 @@ fn the_others_go_on_without_a_shard_that_has_ended() {
     let files = [file.clone(), file];
     let case =
         Case { files: &files, chunk_bytes: 4096, shard_count: 3, ahead_count: 0, order: &[0] };
-    let (_directory, mut capture) = case.open();
-    capture.set_route(Box::new(FirstByte(3)));
-    let mut last = capture.sources.pop().unwrap();
+    let (_directory, capture) = case.open();
+    let mut sources = capture.walked(Arc::new(FirstByte(3)));
+    let mut last = sources.pop().unwrap();
     assert!(!poll(&mut last, 0, &mut Vec::new()));
     drop(last);
-    let frame_counts = case.read_walked(capture).into_iter().map(|read| {
+    let frame_counts = case.read_walked(sources).into_iter().map(|read| {
         assert_eq!(read.polls.last().unwrap().2, Ok(Polled::End));
         read.polls.iter().map(|(seen, ..)| seen.len()).sum::<usize>()
     });
@@ -379,9 +380,9 @@ fn a_shard_that_is_far_ahead_waits() {
     let files = [Shape { word: u32::to_le_bytes, magic: 0xa1b2_c3d4 }.file(&usual_frames(900))];
     let case =
         Case { files: &files, chunk_bytes: 4096, shard_count: 2, ahead_count: 0, order: &[] };
-    let (_directory, mut capture) = case.open();
-    capture.set_route(Box::new(FirstByte(2)));
-    let [one, other] = &mut capture.sources[..] else { panic!("two sources") };
+    let (_directory, capture) = case.open();
+    let mut sources = capture.walked(Arc::new(FirstByte(2)));
+    let [one, other] = &mut sources[..] else { panic!("two sources") };
     let mut polls = Vec::new();
     while one.poll(&mut |_: Frame<'_>| ()).unwrap() != Polled::Idle {
         polls.push(());
@@ -400,9 +401,9 @@ fn a_file_that_shrinks_under_lists_ends_with_an_error() {
     let files = [bytes.clone()];
     let case =
         Case { files: &files, chunk_bytes: 40_000, shard_count: 2, ahead_count: 0, order: &[] };
-    let (directory, mut capture) = case.open();
-    capture.set_route(Box::new(FirstByte(2)));
-    let [one, other] = &mut capture.sources[..] else { panic!("two sources") };
+    let (directory, capture) = case.open();
+    let mut sources = capture.walked(Arc::new(FirstByte(2)));
+    let [one, other] = &mut sources[..] else { panic!("two sources") };
     one.poll(&mut |_: Frame<'_>| ()).unwrap();
     let file = File::options().write(true).open(directory.path().join("0")).unwrap();
     file.set_len(50_100).unwrap();
