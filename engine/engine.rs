@@ -5,10 +5,10 @@ use crate::capture::SourceError;
 use crate::capture::live::LiveControl;
 use crate::capture::pcap::open::{Capture, Progress};
 use crate::config::{Config, Output};
-use crate::ids::{FlowHashKey, IfaceNames};
+use crate::ids::IfaceNames;
 use crate::observe::{Counts, Rates, ShardState};
 use crate::output::{BatchSender, Limits, Patience, StatsRecord, Writer, WriterError, open_sinks};
-use crate::pipeline::{Crossing, FileRoute, Part};
+use crate::pipeline::{Crossing, Part};
 use crate::shard::ShardStats;
 #[cfg(debug_assertions)]
 use crate::sys::intruder;
@@ -30,7 +30,6 @@ use sandbox::Settled;
 pub use sandbox::{confine, files_of, user_for};
 use scrapes::Scrapes;
 use shards::{Running, Shards};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -263,15 +262,7 @@ impl Engine {
             }
             OpenInput::File(capture) => {
                 let progress = capture.progress.clone();
-                let shards = match config.shard_count {
-                    1 => shards.start(capture.sources, Vec::new(), Vec::new(), false)?,
-                    count => {
-                        let hash_key = FlowHashKey::random();
-                        let route = Arc::new(FileRoute::new(count, hash_key, &config.decode));
-                        let parts = Part::all(count, hash_key);
-                        shards.start(capture.walked(route), parts, Vec::new(), false)?
-                    }
-                };
+                let shards = shards.start_files(capture)?;
                 run.say_notes();
                 shards.begin();
                 Ok(run.file(shards, &progress, notify))

@@ -13,10 +13,10 @@ use std::io::{ErrorKind, Read};
 
 use super::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
-use crate::simd;
 use crate::time::TimestampNs;
 use format::Format;
 use interface_ids::InterfaceIds;
+use prefetch::prefetch_behind;
 use step::Step;
 
 pub use crate::sys::file_map::install_sigbus_handler;
@@ -38,6 +38,7 @@ mod legacy;
 mod listed;
 mod ng;
 pub mod open;
+mod prefetch;
 mod step;
 mod walk;
 mod walked;
@@ -46,35 +47,8 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-/// How many records ahead headers are prefetched; most records are as long as the one before. This
-/// halves the time for mapped frames of full length, of which only the headers are read.
-const PREFETCH_RECORDS: usize = 2;
-/// Records of at most this size are mostly read as a whole, so all of their bytes are prefetched,
-const SHORT_RECORD_BYTES: usize = 1024;
-/// so far ahead.
-const PREFETCH_BYTES: usize = 1024;
-
 /// The error for a file that became shorter while it was read.
 const CUT: &str = "the file was cut while it was being read";
-
-/// Prefetches what will be needed after the record of `record_bytes` at `at`, `factor` times as far
-/// ahead as usual.
-#[inline(always)]
-fn prefetch_behind(bytes: &[u8], at: usize, record_bytes: usize, factor: usize) {
-    match record_bytes > SHORT_RECORD_BYTES {
-        true => simd::prefetch(bytes, at + factor * PREFETCH_RECORDS * record_bytes),
-        false => simd::prefetch_all(bytes, at + factor * PREFETCH_BYTES, record_bytes),
-    }
-}
-
-/// Prefetches what will be needed of the record of `record_bytes` at `at`.
-#[inline(always)]
-fn prefetch_record(bytes: &[u8], at: usize, record_bytes: usize) {
-    match record_bytes > SHORT_RECORD_BYTES {
-        true => simd::prefetch(bytes, at),
-        false => simd::prefetch_all(bytes, at, record_bytes),
-    }
-}
 
 /// The frames of one capture, in the order of the file.
 ///

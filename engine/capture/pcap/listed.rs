@@ -2,10 +2,11 @@
 
 use super::format::Format;
 use super::input::CaptureWindow;
+use super::prefetch::prefetch_record;
 use super::step::Step;
 use super::walk::{List, OwnEnd, Record};
 use super::window::{MappedWindow, RecordBuffer};
-use super::{CUT, PcapSource, prefetch_record};
+use super::{CUT, PcapSource};
 use crate::capture::{Frame, Lookahead, Polled, SourceError};
 use crate::ids::ShardId;
 

@@ -24,7 +24,7 @@ use crate::capture::tee::WAIT_MS;
 use crate::ids::ShardId;
 use crate::sys::file_map::FileMap;
 use crate::time::TimestampNs;
-use chunk::{Job, Walked};
+use chunk::{Edge, Ground, Job, Walked};
 pub(super) use chunk::{List, Record};
 
 mod chunk;
@@ -42,12 +42,7 @@ fn lead_count(shard_count: usize) -> usize {
 /// One file, walked for all shards.
 #[derive(Debug)]
 pub(super) struct Walk {
-    map: Arc<FileMap>,
-    /// The size of a chunk.
-    chunk_bytes: usize,
-    /// Where the first chunk begins.
-    start: usize,
-    shard_count: usize,
+    ground: Ground,
     state: Mutex<State>,
     /// A chunk was walked, processed, or can be taken.
     changed: Condvar,
@@ -92,26 +87,6 @@ struct Frontier {
     time: TimestampNs,
 }
 
-/// Where records go on at the end of a chunk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Edge {
-    /// At this byte, behind the last record that begins in the chunk. If that record has a frame
-    /// that ends in the next chunk, it is `carried`: the poll of the next chunk visits it.
-    At { byte: usize, carried: Option<Carried> },
-    /// Each shard must find out.
-    Unknown,
-}
-
-/// A frame whose record begins in the chunk before the one in which it ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Carried {
-    /// Where its record begins.
-    byte: usize,
-    /// `None`: any shard may need it.
-    owner: Option<ShardId>,
-    timestamp: TimestampNs,
-}
-
 /// What a shard does next.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -147,13 +122,8 @@ impl Walk {
             frontier,
             released_until: 0,
         });
-        Arc::new(Walk { map, chunk_bytes, start, shard_count, state, changed: Condvar::new() })
-    }
-
-    /// The first byte of chunk `number`, or the end of the file.
-    fn begin_of(&self, number: usize) -> usize {
-        let begin = number.saturating_mul(self.chunk_bytes).saturating_add(self.start);
-        begin.min(self.map.bytes().len())
+        let ground = Ground { map, chunk_bytes, start, shard_count };
+        Arc::new(Walk { ground, state, changed: Condvar::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -166,7 +136,7 @@ impl Walk {
         let mut state = self.lock();
         loop {
             let Some(number) = state.next[shard] else { return Turn::Own };
-            if self.begin_of(number) == self.map.bytes().len() {
+            if self.ground.begin_of(number) == self.ground.len_bytes() {
                 return Turn::Own;
             }
             match state.chunk(number) {
@@ -177,7 +147,7 @@ impl Walk {
             if let Some(job) = self.take(&mut state) {
                 drop(state);
                 let mut taken = Taken { walk: self, number: job.number, walked: None };
-                taken.walked = self.walk(&job, route);
+                taken.walked = self.ground.walk(&job, route);
                 let is_exact = job.at.is_some();
                 state = taken.give_back(is_exact);
                 continue;
@@ -195,7 +165,7 @@ impl Walk {
     /// The next chunk to walk, if there is one: the one at the frontier, where it is known how to
     /// begin, or one for a guess.
     fn take(&self, state: &mut State) -> Option<Job> {
-        let lead_end = state.base + lead_count(self.shard_count);
+        let lead_end = state.base + lead_count(self.ground.shard_count);
         let Frontier { number: exact, edge, format, time } = state.frontier.clone();
         let is_own = matches!(state.chunk(exact), Some(Chunk::Own));
         let end = match format.can_guess(is_own) {
@@ -207,7 +177,7 @@ impl Walk {
             Some(Chunk::NotGuessed) => *number == exact,
             _ => false,
         })?;
-        if self.begin_of(number) == self.map.bytes().len() {
+        if self.ground.begin_of(number) == self.ground.len_bytes() {
             return None;
         }
         let at = match edge {
@@ -225,7 +195,7 @@ impl Walk {
         while is_more {
             let number = state.frontier.number;
             let Edge::At { byte, carried } = state.frontier.edge else {
-                if self.begin_of(number) < self.map.bytes().len() {
+                if self.ground.begin_of(number) < self.ground.len_bytes() {
                     *state.place(number) = Chunk::Own;
                 }
                 break;
@@ -267,9 +237,9 @@ impl Walk {
                 true => Arc::clone(format),
                 false => Arc::new(own.format.clone()),
             };
-            let boundary = self.begin_of(number + 1);
+            let boundary = self.ground.begin_of(number + 1);
             let edge = match own.pass_bytes {
-                0 => self.edge(own.byte, boundary, own.format, route),
+                0 => self.ground.edge(own.byte, boundary, own.format, route),
                 pass => Edge::At { byte: boundary.saturating_add(pass as usize), carried: None },
             };
             let frontier = Frontier { number: number + 1, format, edge, time: own.last };
@@ -287,7 +257,7 @@ impl Walk {
             && let Some(chunk) = state.chunks.pop_front()
         {
             state.base += 1;
-            until = self.begin_of(state.base);
+            until = self.ground.begin_of(state.base);
             if let Chunk::Listed(list) = chunk {
                 // The next chunk needs the rest.
                 until = list.rest();
@@ -297,7 +267,7 @@ impl Walk {
         state.released_until = until.max(from);
         drop(state);
         if until > from {
-            self.map.release(from, until);
+            self.ground.map.release(from, until);
             self.changed.notify_all();
         }
     }

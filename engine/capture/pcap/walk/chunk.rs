@@ -1,11 +1,12 @@
 //! Walking one chunk: where the frames of each shard are.
 
-use super::{Carried, Edge, Walk, guess};
+use super::guess;
 use crate::capture::Route;
 use crate::capture::pcap::format::Format;
-use crate::capture::pcap::prefetch_behind;
+use crate::capture::pcap::prefetch::prefetch_behind;
 use crate::capture::pcap::step::Step;
 use crate::ids::ShardId;
+use crate::sys::file_map::FileMap;
 use crate::time::TimestampNs;
 use std::sync::Arc;
 
@@ -69,7 +70,49 @@ struct Times {
     oldest: TimestampNs,
 }
 
-impl Walk {
+/// Where records go on at the end of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Edge {
+    /// At this byte, behind the last record that begins in the chunk. If that record has a frame
+    /// that ends in the next chunk, it is `carried`: the poll of the next chunk visits it.
+    At { byte: usize, carried: Option<Carried> },
+    /// Each shard must find out.
+    Unknown,
+}
+
+/// A frame whose record begins in the chunk before the one in which it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Carried {
+    /// Where its record begins.
+    byte: usize,
+    /// `None`: any shard may need it.
+    owner: Option<ShardId>,
+    timestamp: TimestampNs,
+}
+
+/// A file, and how it is divided.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) map: Arc<FileMap>,
+    /// The size of a chunk.
+    pub(super) chunk_bytes: usize,
+    /// Where the first chunk begins.
+    pub(super) start: usize,
+    pub(super) shard_count: usize,
+}
+
+impl Ground {
+    /// The first byte of chunk `number`, or the end of the file.
+    pub(super) fn begin_of(&self, number: usize) -> usize {
+        let begin = number.saturating_mul(self.chunk_bytes).saturating_add(self.start);
+        begin.min(self.len_bytes())
+    }
+
+    /// The size of the file.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.map.bytes().len()
+    }
+
     /// Walks a chunk. `None` if a list cannot tell what is there, or if there was no good guess.
     pub(super) fn walk(&self, job: &Job, route: &dyn Route) -> Option<Walked> {
         let map = self.map.bytes();
