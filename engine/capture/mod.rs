@@ -125,11 +125,11 @@ pub enum Lookahead<F> {
     Here(F),
 }
 
-/// Tells which shard a frame of a capture file belongs to. With it, each part of a file is walked by
-/// one shard for all of them ([`pcap::open::Capture::walked`]).
+/// Tells which shard a frame of a capture file belongs to. With it, each part of a file is walked
+/// by one shard for all of them ([`pcap::open::Capture::walked`]).
 pub trait Route: std::fmt::Debug + Send + Sync {
-    /// The only shard that needs `frame`; `None` if several may, or if it cannot be told. It depends
-    /// on nothing but the frame.
+    /// The only shard that needs `frame`; `None` if several may, or if it cannot be told. It
+    /// depends on nothing but the frame.
     fn owner(&self, frame: &Frame<'_>) -> Option<ShardId>;
 }
 
@@ -219,8 +219,8 @@ pub trait FrameSource {
         self.poll(&mut |frame| visit(Lookahead::Here(&frame)))
     }
 
-    /// The smallest timestamp of all frames that the last poll passed, if it did not visit those that
-    /// belong to other shards.
+    /// The smallest timestamp of all frames that the last poll passed, if it did not visit those
+    /// that belong to other shards.
     fn oldest(&self) -> Option<TimestampNs> {
         None
     }

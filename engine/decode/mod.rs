@@ -223,8 +223,8 @@ impl FastDecoder {
         FastDecoder { admission: Admission::new(&limits.restrictions, u32::MAX) }
     }
 
-    /// The connection of the segment that [`Decoder::decode`] finds, or why there is none; `None` if
-    /// the slow path has to decide.
+    /// The connection of the segment that [`Decoder::decode`] finds, or why there is none; `None`
+    /// if the slow path has to decide.
     #[inline(always)]
     pub fn key(&self, frame: &Frame<'_>) -> Option<Result<FlowKey, Reject>> {
         let key = fast_path::segment(frame)?.key;

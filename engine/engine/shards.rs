@@ -69,8 +69,8 @@ impl<'a> Shards<'a> {
         self
     }
 
-    /// Starts a shard for each source of `capture`. Several shards have each a part of the flows, and
-    /// walk mapped files for each other.
+    /// Starts a shard for each source of `capture`. Several shards have each a part of the flows,
+    /// and walk mapped files for each other.
     pub(super) fn start_files(self, capture: Capture) -> Result<Running, EngineError> {
         let count = self.config.shard_count;
         if count == 1 {

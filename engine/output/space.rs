@@ -1,10 +1,10 @@
 //! Disk space for what is about to be appended: fallocate(2), so that ext4 allocates it once for a
 //! batch, and not for each page.
 //!
-//! Exactly the bytes of a batch are reserved, right before they are written, and the size of the file
-//! does not change (FALLOC_FL_KEEP_SIZE): a file ends with its last line all the time. What a failed
-//! write leaves unused is given back. A run that is killed in between leaves one batch of blocks
-//! behind the end of its file, which the next append uses.
+//! Exactly the bytes of a batch are reserved, right before they are written, and the size of the
+//! file does not change (FALLOC_FL_KEEP_SIZE): a file ends with its last line all the time. What a
+//! failed write leaves unused is given back. A run that is killed in between leaves one batch of
+//! blocks behind the end of its file, which the next append uses.
 
 use std::fs::File;
 
@@ -31,7 +31,8 @@ pub(super) enum Space {
 
 impl Space {
     /// Reserves space for `bytes` behind byte `length` of `file`, its end. Returns whether
-    /// [`give_back`] must follow if they cannot be written. Whether there is enough, the write tells.
+    /// [`give_back`] must follow if they cannot be written. Whether there is enough, the write
+    /// tells.
     pub(super) fn reserve(&mut self, file: &File, length: u64, bytes: usize) -> bool {
         if *self == Space::Unknown {
             let is_ext4 = fstatfs(file).is_ok_and(|it| it.f_type as u32 == EXT4);
@@ -126,8 +127,8 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri starts no process")]
-    fn no_space_stays_behind_the_end_of_a_file_whether_or_not_a_write_succeeds() {
-        let name = "output::space::tests::no_space_stays_behind_the_end_of_a_file_whether_or_not_a_write_succeeds";
+    fn no_space_stays_behind_the_end_of_a_file() {
+        let name = "output::space::tests::no_space_stays_behind_the_end_of_a_file";
         let Some(file) = file() else { return };
         if !crate::sys::file_map::tests::is_alone(name) {
             return;

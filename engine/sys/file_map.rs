@@ -90,8 +90,8 @@ impl FileMap {
 
     /// Unmaps the pages that lie before byte `end` and not wholly before byte `start`: they have
     /// been read. They stay in the page cache, and an access maps them again: madvise(2),
-    /// MADV_DONTNEED. This is done while they are in the CPU's caches still, and bounds the resident
-    /// set.
+    /// MADV_DONTNEED. This is done while they are in the CPU's caches still, and bounds the
+    /// resident set.
     pub fn release(&self, start: usize, end: usize) {
         let page_bytes = rustix::param::page_size();
         let (start, end) = (start - start % page_bytes, end.min(self.bytes));

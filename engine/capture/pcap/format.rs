@@ -106,8 +106,8 @@ impl Format {
         }
     }
 
-    /// Whether it makes sense to guess where records begin further on. `is_changing`: it is not known
-    /// how later records are read.
+    /// Whether it makes sense to guess where records begin further on. `is_changing`: it is not
+    /// known how later records are read.
     pub(super) fn can_guess(&self, is_changing: bool) -> bool {
         match self {
             // All records of a pcap are read in the same way.

@@ -25,8 +25,8 @@ impl PcapSource<CaptureWindow> {
         filled.is_ok() && end == Some(list.end())
     }
 
-    /// Visits the frames of `shard` in `list`, and shows each `ahead_count` frames ahead. Everything
-    /// else is afterwards as if the whole chunk had been walked.
+    /// Visits the frames of `shard` in `list`, and shows each `ahead_count` frames ahead.
+    /// Everything else is afterwards as if the whole chunk had been walked.
     pub(super) fn visit_list(
         &mut self,
         list: &List,

@@ -1,7 +1,7 @@
 //! Opening a capture for all shards of a run.
 //!
-//! Every shard reads all frames and keeps only its own flows, unless it is known which shard a frame
-//! belongs to ([`Capture::walked`]). What can be read only once (standard
+//! Every shard reads all frames and keeps only its own flows, unless it is known which shard a
+//! frame belongs to ([`Capture::walked`]). What can be read only once (standard
 //! input, a FIFO) is read by a thread and shared: [`crate::capture::tee`]. So is what a compressed
 //! file decompresses to.
 

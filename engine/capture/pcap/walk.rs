@@ -6,10 +6,10 @@
 //! may have made it wrong. So a list counts only once the chunk before it is known to end exactly
 //! where the list begins; else the chunk is walked again, from there.
 //!
-//! Each shard processes all chunks strictly in order, and a chunk is what a shard that is alone gets
-//! from one [`fill`](super::RecordBuffer::fill): the same frames in the same polls. What a list
-//! cannot tell (damage, the cut end of a file, blocks of a pcapng that change how later blocks are
-//! read), each shard walks by itself, by the same code as if it were alone ([`Turn::Own`]).
+//! Each shard processes all chunks strictly in order, and a chunk is what a shard that is alone
+//! gets from one [`fill`](super::RecordBuffer::fill): the same frames in the same polls. What a
+//! list cannot tell (damage, the cut end of a file, blocks of a pcapng that change how later blocks
+//! are read), each shard walks by itself, by the same code as if it were alone ([`Turn::Own`]).
 //!
 //! Memory is bounded: no chunk is walked that lies more than [`lead_count`] ahead of the slowest
 //! shard, and a list has eight bytes for each record.

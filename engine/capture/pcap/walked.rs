@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 /// One shard's frames of files that are mapped, and that the shards of a run walk for each other.
 ///
-/// It visits at least the frames that belong to its shard, or to no shard for certain. Its polls and
-/// their results are those of the [`CaptureSource`], and [`FrameSource::oldest`] tells of what it
-/// left out. What cannot be mapped, each shard reads as a whole.
+/// It visits at least the frames that belong to its shard, or to no shard for certain. Its polls
+/// and their results are those of the [`CaptureSource`], and [`FrameSource::oldest`] tells of what
+/// it left out. What cannot be mapped, each shard reads as a whole.
 #[derive(Debug)]
 pub struct WalkedSource {
     source: CaptureSource,

@@ -112,8 +112,8 @@ impl MappedWindow {
         MappedWindow { map, step_bytes, start, end: start, released_until }
     }
 
-    /// The walk of `shard_count` shards over the map, of which this is a new window; each fill makes
-    /// one chunk of it visible. `None` if the steps are too large for it.
+    /// The walk of `shard_count` shards over the map, of which this is a new window; each fill
+    /// makes one chunk of it visible. `None` if the steps are too large for it.
     pub(super) fn walk(&self, format: &Format, shard_count: usize) -> Option<Arc<Walk>> {
         let map = Arc::clone(&self.map);
         u32::try_from(self.step_bytes).ok()?;

@@ -120,8 +120,8 @@ impl Case<'_> {
         reads.into_iter().zip(sources).map(|(polls, ended_at)| Read { polls, ended_at }).collect()
     }
 
-    /// Asserts that each shard gets what it gets alone. Returns how many frames all of them visited,
-    /// and how many there are.
+    /// Asserts that each shard gets what it gets alone. Returns how many frames all of them
+    /// visited, and how many there are.
     fn assert_same(&self) -> (usize, usize) {
         let route = FirstByte(self.shard_count);
         let (_directory, alone) = self.open();
@@ -195,7 +195,8 @@ fn any_blocks() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let word = select(&ORDERS[..]);
     let packets = (any_frame(), 0..3_u32, 0..50_u64);
     let other = prop_oneof![
-        3 => Just(0x0bad), 2 => Just(5), 3 => Just(3), 1 => Just(1), 1 => Just(0x0a0d_0d0a), 1 => Just(2)
+        3 => Just(0x0bad), 2 => Just(5), 3 => Just(3),
+        1 => Just(1), 1 => Just(0x0a0d_0d0a), 1 => Just(2),
     ];
     let kind = prop_oneof![20 => Just(6_u32), 3 => other];
     (word, vec((kind, packets), 0..60)).prop_map(|(word, kinds)| {
