@@ -5,7 +5,7 @@ use crate::capture::SourceError;
 use crate::capture::live::LiveControl;
 use crate::capture::pcap::open::{Capture, Progress};
 use crate::config::{Config, Output};
-use crate::ids::{FlowHashKey, IfaceNames};
+use crate::ids::IfaceNames;
 use crate::observe::{Counts, Rates, ShardState};
 use crate::output::{BatchSender, Limits, Patience, StatsRecord, Writer, WriterError, open_sinks};
 use crate::pipeline::{Crossing, Part};
@@ -261,14 +261,11 @@ impl Engine {
                 Ok(run.live(shards, *control, notify))
             }
             OpenInput::File(capture) => {
-                let parts = match config.shard_count {
-                    1 => Vec::new(),
-                    count => Part::all(count, FlowHashKey::random()),
-                };
-                let shards = shards.start(capture.sources, parts, Vec::new(), false)?;
+                let progress = capture.progress.clone();
+                let shards = shards.start_files(capture)?;
                 run.say_notes();
                 shards.begin();
-                Ok(run.file(shards, &capture.progress, notify))
+                Ok(run.file(shards, &progress, notify))
             }
         }
     }

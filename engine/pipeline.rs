@@ -47,7 +47,7 @@ mod toy_tests;
 mod wire_tests;
 
 pub use crossing::Crossing;
-pub use partition::{Part, Partition};
+pub use partition::{FileRoute, Part, Partition};
 pub use stats::{PipelineGauges, PipelineStats};
 
 /// Slots of the flow table that are checked for idle flows after each poll, in addition to two for
@@ -168,6 +168,10 @@ impl<S: EventSink> Pipeline<S> {
         } else {
             source.poll(&mut |frame| self.frame(&frame))?
         };
+        if let Some(oldest) = source.oldest() {
+            let known = self.connections.oldest.unwrap_or(oldest);
+            self.connections.oldest = Some(known.min(oldest));
+        }
         if let Some(inward) = &self.inward {
             let idle = before.filter(|_| polled == Polled::Idle);
             inward.publish_progress(self.connections.oldest.or(idle));

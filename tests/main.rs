@@ -84,6 +84,7 @@ mod trailers;
 mod tunnels;
 mod verifier;
 mod veth;
+mod walked;
 mod watched;
 mod websocket;
 mod websocket_live;

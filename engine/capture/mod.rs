@@ -5,7 +5,7 @@
 //! and [`pcap`] (capture files). The engine cannot tell which of them it reads from. The live
 //! source exists with the feature `live` only.
 
-use crate::ids::{IfaceId, Share};
+use crate::ids::{IfaceId, ShardId, Share};
 use crate::sys::flow_hints::FlowHints;
 use crate::time::TimestampNs;
 
@@ -125,6 +125,14 @@ pub enum Lookahead<F> {
     Here(F),
 }
 
+/// Tells which shard a frame of a capture file belongs to. With it, each part of a file is walked
+/// by one shard for all of them ([`pcap::open::Capture::walked`]).
+pub trait Route: std::fmt::Debug + Send + Sync {
+    /// The only shard that needs `frame`; `None` if several may, or if it cannot be told. It
+    /// depends on nothing but the frame.
+    fn owner(&self, frame: &Frame<'_>) -> Option<ShardId>;
+}
+
 /// Passes on the frames whose turn it is and drops those that are only shown ahead.
 #[inline(always)]
 fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Lookahead<&Frame<'_>>) {
@@ -138,7 +146,7 @@ fn here(visit: &mut impl FnMut(Frame<'_>)) -> impl FnMut(Lookahead<&Frame<'_>>) 
 /// What one call of [`FrameSource::poll`] brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polled {
-    /// This many frames were visited; more may be ready.
+    /// This many frames were visited, or belong to other shards; more may be ready.
     Frames(usize),
     /// Nothing arrived within the source's wait.
     Idle,
@@ -209,6 +217,12 @@ pub trait FrameSource {
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
         self.poll(&mut |frame| visit(Lookahead::Here(&frame)))
+    }
+
+    /// The smallest timestamp of all frames that the last poll passed, if it did not visit those
+    /// that belong to other shards.
+    fn oldest(&self) -> Option<TimestampNs> {
+        None
     }
 
     /// A time before which no further frame is stamped, if the source knows one without a frame. A

@@ -13,10 +13,10 @@ use std::io::{ErrorKind, Read};
 
 use super::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
-use crate::simd;
 use crate::time::TimestampNs;
 use format::Format;
 use interface_ids::InterfaceIds;
+use prefetch::prefetch_behind;
 use step::Step;
 
 pub use crate::sys::file_map::install_sigbus_handler;
@@ -24,6 +24,7 @@ pub use error::CaptureOpenError;
 pub use files::CaptureSource;
 pub use open::CaptureFile;
 pub use step::RECORD_BYTES_MAX;
+pub use walked::WalkedSource;
 pub use window::{MappedWindow, RecordBuffer, Window};
 
 #[cfg(feature = "cli")]
@@ -34,19 +35,17 @@ mod format;
 mod input;
 mod interface_ids;
 mod legacy;
+mod listed;
 mod ng;
 pub mod open;
+mod prefetch;
 mod step;
+mod walk;
+mod walked;
 mod window;
 
 #[cfg(test)]
 mod tests;
-
-/// How many records ahead headers are prefetched; most records are as long as the one before. This
-/// halves the time for mapped frames of full length, of which only the headers are read.
-const PREFETCH_RECORDS: usize = 2;
-/// Shorter records are read as a whole, and the CPU prefetches the next one by itself.
-const PREFETCHED_BYTES_MIN: usize = 512;
 
 /// The error for a file that became shorter while it was read.
 const CUT: &str = "the file was cut while it was being read";
@@ -74,6 +73,8 @@ pub struct PcapSource<W> {
     /// at.
     need_bytes: usize,
     is_over: bool,
+    /// Room for records of a list.
+    room: Vec<walk::Record>,
 }
 
 impl<R: Read> PcapSource<Window<R>> {
@@ -117,6 +118,7 @@ impl<W: RecordBuffer> PcapSource<W> {
             pass_bytes: 0,
             need_bytes: 0,
             is_over: false,
+            room: Vec::new(),
         }
     }
 
@@ -161,9 +163,7 @@ impl<W: RecordBuffer> PcapSource<W> {
                 // The bytes of this record may be zeros in place of bytes that are gone.
                 _ if self.window.is_cut() => break Some(CUT.to_string()),
                 Step::Frame(frame, record_bytes) => {
-                    if record_bytes > PREFETCHED_BYTES_MIN {
-                        simd::prefetch(unread, at + PREFETCH_RECORDS * record_bytes);
-                    }
+                    prefetch_behind(unread, at, record_bytes, 1);
                     at += record_bytes;
                     if ahead_count > 0 {
                         far = far.max(at);

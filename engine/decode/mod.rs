@@ -209,13 +209,38 @@ pub trait Forward: fmt::Debug + Send {
     fn forward(&mut self, segment: &Segment<'_>) -> Result<(), Reject>;
 }
 
+/// Finds the connections of those frames that the fast path can read: nearly all, if there are no
+/// tunnels. It has no state.
+#[derive(Debug)]
+pub struct FastDecoder {
+    /// Which connections are wanted, if not all are.
+    admission: Option<Admission>,
+}
+
+impl FastDecoder {
+    /// A decoder with these limits.
+    pub fn new(limits: &DecodeConfig) -> FastDecoder {
+        FastDecoder { admission: Admission::new(&limits.restrictions, u32::MAX) }
+    }
+
+    /// The connection of the segment that [`Decoder::decode`] finds, or why there is none; `None`
+    /// if the slow path has to decide.
+    #[inline(always)]
+    pub fn key(&self, frame: &Frame<'_>) -> Option<Result<FlowKey, Reject>> {
+        let key = fast_path::segment(frame)?.key;
+        Some(match &self.admission {
+            None => Ok(key),
+            Some(admission) => admission.check(&key).map(|()| key),
+        })
+    }
+}
+
 /// Finds the TCP segments in frames. Its only state is that of incomplete datagrams; the frames of
 /// a flow must go through one decoder, in the order in which they were captured.
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecodeConfig,
-    /// Which connections are wanted, if not all are.
-    admission: Option<Admission>,
+    fast: FastDecoder,
     fragments: FragmentTable,
     /// The datagram that was completed last. The segment returned for it borrows from here.
     datagram: Vec<u8>,
@@ -234,10 +259,10 @@ impl Decoder {
     /// A decoder without any state.
     pub fn new(limits: DecodeConfig) -> Decoder {
         let fragments = FragmentTable::new(&limits);
-        let admission = Admission::new(&limits.restrictions, u32::MAX);
+        let fast = FastDecoder::new(&limits);
         Decoder {
             limits,
-            admission,
+            fast,
             fragments,
             datagram: Vec::new(),
             forward: None,
@@ -253,7 +278,7 @@ impl Decoder {
     /// From now on rejects the connections whose [`FlowKey::sample_hash`] is greater than
     /// `share_max`.
     pub(crate) fn set_share(&mut self, share_max: u32) {
-        self.admission = Admission::new(&self.limits.restrictions, share_max);
+        self.fast.admission = Admission::new(&self.limits.restrictions, share_max);
     }
 
     /// Counts about datagrams so far, apart from the outcome of each frame.
@@ -277,7 +302,7 @@ impl Decoder {
     #[inline(always)]
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Segment<'a>, Reject> {
         match fast_path::segment(frame) {
-            Some(segment) => match &self.admission {
+            Some(segment) => match &self.fast.admission {
                 None => Ok(segment),
                 Some(admission) => admission.check(&segment.key).map(|()| segment),
             },
@@ -293,10 +318,10 @@ impl Decoder {
         let network = link::network_of(&mut cursor, frame)?;
         let packet = self.packet(&mut cursor, network)?;
         if packet.is_tcp() {
-            return segment(frame, &packet, cursor, self.admission.as_ref());
+            return segment(frame, &packet, cursor, self.fast.admission.as_ref());
         }
         match self.find(&mut cursor, packet, frame.timestamp)? {
-            Found::Tcp(packet) => segment(frame, &packet, cursor, self.admission.as_ref()),
+            Found::Tcp(packet) => segment(frame, &packet, cursor, self.fast.admission.as_ref()),
             Found::Datagram(datagram, packet) => {
                 self.decode_datagram(frame, datagram, packet, cursor.encapsulations)
             }
@@ -342,7 +367,7 @@ impl Decoder {
         };
         self.datagram = tcp.0;
         let cursor = Cursor::new(&self.datagram, tcp.1, encapsulations);
-        let segment = segment(frame, &packet, cursor, self.admission.as_ref())?;
+        let segment = segment(frame, &packet, cursor, self.fast.admission.as_ref())?;
         if let Some(forward) = &mut self.forward {
             forward.forward(&segment)?;
         }

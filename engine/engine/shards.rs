@@ -7,12 +7,13 @@ use super::format::line_format;
 use super::reporter;
 use super::start_line::StartLine;
 use super::status::ShardStatus;
+use crate::capture::pcap::open::Capture;
 use crate::capture::{FrameSource, SourceError};
 use crate::config::{Config, Input};
-use crate::ids::IfaceNames;
+use crate::ids::{FlowHashKey, IfaceNames};
 use crate::observe::{Counter, Counts, ShardState};
 use crate::output::{BatchSender, Quota, RecordWriter};
-use crate::pipeline::{Crossing, Part, Partition};
+use crate::pipeline::{Crossing, FileRoute, Part, Partition};
 use crate::shard::{Shard, ShardStats, StopSignal};
 use crate::sys::affinity;
 use crate::sys::thread_clock::{self, ThreadClock};
@@ -66,6 +67,18 @@ impl<'a> Shards<'a> {
     pub(super) fn counting(mut self, counts: Option<Counts>) -> Shards<'a> {
         self.counts = counts;
         self
+    }
+
+    /// Starts a shard for each source of `capture`. Several shards have each a part of the flows,
+    /// and walk mapped files for each other.
+    pub(super) fn start_files(self, capture: Capture) -> Result<Running, EngineError> {
+        let count = self.config.shard_count;
+        if count == 1 {
+            return self.start(capture.sources, Vec::new(), Vec::new(), false);
+        }
+        let hash_key = FlowHashKey::random();
+        let route = Arc::new(FileRoute::new(count, hash_key, &self.config.decode));
+        self.start(capture.walked(route), Part::all(count, hash_key), Vec::new(), false)
     }
 
     /// Starts a shard for each of `sources`, with its part of the flows if there are `parts`, and

@@ -24,6 +24,7 @@ mod shared;
 mod sidecar;
 mod sink;
 mod slow_watch;
+mod space;
 mod writer;
 
 pub use batch::{Batch, Limits, Policy};

@@ -80,9 +80,10 @@ pub fn open_sinks(
     for (output, path) in paths.into_iter().enumerate() {
         let failed = |source| WriterError::Open { path: path.clone(), source };
         let mut sink = open_file(&path).map_err(failed)?.with_patience(patience.clone());
-        if policy == Policy::Drop {
-            sink = sink.with_next_readers();
-        }
+        sink = match policy {
+            Policy::Drop => sink.with_next_readers(),
+            Policy::Wait => sink.with_reserved_space(),
+        };
         if let Some(files) = &outputs.files {
             let rotation = Rotation::new(&path, output, &config.files, files.clone());
             sink = sink.with_rotation(rotation.map_err(failed)?)?;

@@ -23,6 +23,7 @@ use crate::output::error::WriterError;
 use crate::output::open_file::{OpenFile, is_passed_descriptor, open_file};
 use crate::output::patience::Patience;
 use crate::output::rotation::{Rotation, is_regular};
+use crate::output::space::{Space, give_back};
 #[cfg(feature = "live")]
 use crate::sys::uring::Uring;
 use crate::sys::words_of;
@@ -129,6 +130,7 @@ pub struct FileSink {
     rotation: Option<Rotation>,
     /// The next reader of a FIFO is waited for if one goes.
     follows_readers: bool,
+    space: Space,
     /// The ring that writes the file; without one, write(2) does.
     #[cfg(feature = "live")]
     ring: Option<Box<Uring>>,
@@ -164,6 +166,7 @@ impl FileSink {
             patience: Patience::default(),
             rotation: None,
             follows_readers: false,
+            space: Space::Never,
             #[cfg(feature = "live")]
             ring: None,
         };
@@ -188,6 +191,11 @@ impl FileSink {
         if !output.has_reader() && ring.set_file(output.file.as_fd()).is_err() {
             self.ring = None;
         }
+    }
+
+    /// Reserves disk space for each batch before it is written.
+    pub(super) fn with_reserved_space(self) -> FileSink {
+        FileSink { space: Space::Unknown, ..self }
     }
 
     /// Waits for readers as long as `patience` lasts.
@@ -377,6 +385,8 @@ impl Sink for FileSink {
         let owed_bytes = output.owed.len() as u64;
         settle(output)?;
         let length_before = length_before.unwrap_or_default() + owed_bytes;
+        let bytes = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let is_reserved = self.space.reserve(&output.file, length_before, bytes);
         let (written_bytes, error) = self.write(batches);
         if let Some(rotation) = &mut self.rotation {
             rotation.set_bytes(length_before + written_bytes as u64);
@@ -385,6 +395,9 @@ impl Sink for FileSink {
         let whole = whole_lines(batches, written_bytes);
         if whole < written_bytes && output.cut_back(length_before, written_bytes, whole) {
             return Err(SinkFault { written_bytes: whole, error });
+        }
+        if is_reserved {
+            give_back(&output.file, length_before + written_bytes as u64);
         }
         Err(torn(output, batches, written_bytes, error))
     }

@@ -1,7 +1,9 @@
-//! The flows that a pipeline processes. A ring delivers to a shard its own flows only. A file is
-//! read by each shard as a whole.
+//! The flows that a pipeline processes. A ring delivers to a shard its own flows only. Of a file,
+//! each shard gets at least its own flows.
 
-use crate::decode::{Reject, Segment};
+use crate::capture::{Frame, Route};
+use crate::config::DecodeConfig;
+use crate::decode::{FastDecoder, Reject, Segment};
 use crate::ids::{FlowHashKey, FlowKey, ShardId};
 
 /// The flows that a pipeline processes.
@@ -33,6 +35,34 @@ impl Part {
     /// The shard that `key` belongs to.
     pub(super) fn owner(self, key: &FlowKey) -> ShardId {
         ShardId((key.flow_hash(&self.hash_key) % u32::from(self.count.max(1))) as u16)
+    }
+}
+
+/// Which shard a frame of a file belongs to, for shards that have the [`Part`]s of a run. A frame
+/// that only the slow path decodes may be part of a tunnel or a datagram in fragments, so every
+/// shard gets it.
+#[derive(Debug)]
+pub struct FileRoute {
+    part: Part,
+    decoder: FastDecoder,
+}
+
+impl FileRoute {
+    /// For the shards of [`Part::all`] that decode with `limits`.
+    pub fn new(count: u16, hash_key: FlowHashKey, limits: &DecodeConfig) -> FileRoute {
+        let part = Part { shard: ShardId(0), count, hash_key };
+        FileRoute { part, decoder: FastDecoder::new(limits) }
+    }
+}
+
+impl Route for FileRoute {
+    #[inline]
+    fn owner(&self, frame: &Frame<'_>) -> Option<ShardId> {
+        match self.decoder.key(frame)? {
+            Ok(key) => Some(self.part.owner(&key)),
+            // The shard that counts what belongs to no flow.
+            Err(_) => Some(ShardId(0)),
+        }
     }
 }
 

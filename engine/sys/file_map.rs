@@ -88,6 +88,25 @@ impl FileMap {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
+    /// Unmaps the pages that lie before byte `end` and not wholly before byte `start`: they have
+    /// been read. They stay in the page cache, and an access maps them again: madvise(2),
+    /// MADV_DONTNEED. This is done while they are in the CPU's caches still, and bounds the
+    /// resident set.
+    pub fn release(&self, start: usize, end: usize) {
+        let page_bytes = rustix::param::page_size();
+        let (start, end) = (start - start % page_bytes, end.min(self.bytes));
+        let end = end - end % page_bytes;
+        if start < end {
+            // SAFETY: the range is a part of the map, and begins with a page. The map is of a file
+            // and shared, so the bytes are the same afterwards; what replaces pages that are gone
+            // is zeros before and after. If it fails, pages stay mapped.
+            unsafe {
+                let first = self.start.as_ptr().add(start).cast::<libc::c_void>();
+                libc::madvise(first, end - start, libc::MADV_DONTNEED);
+            }
+        }
+    }
+
     /// The current length of the file, if it is less than what was mapped.
     pub fn cut_bytes(&self) -> Option<u64> {
         let bytes = self.file.metadata().ok()?.len();
@@ -264,6 +283,31 @@ pub(crate) mod tests {
         assert!(map.bytes()[30 * 4096..].iter().all(|byte| *byte == 0));
         assert!(map.is_cut());
         assert_eq!(map.bytes()[4096], 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn pages_that_are_released_are_not_resident_and_can_be_read_again() {
+        let name =
+            "sys::file_map::tests::pages_that_are_released_are_not_resident_and_can_be_read_again";
+        if !is_alone(name) {
+            return;
+        }
+        let (file, bytes) = file_of(4096);
+        let map = FileMap::new(file, bytes).unwrap();
+        let sum = |map: &FileMap| map.bytes().iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        let resident = crate::sys::memory::ResidentMemory::open();
+        assert_eq!(sum(&map), 7 * bytes);
+        let before = resident.bytes();
+        // All but the last page, of which only a part is named; and nothing outside of the map.
+        map.release(5000, bytes as usize - 1);
+        map.release(3, 4095);
+        map.release(9000, 20);
+        let freed = before - resident.bytes();
+        assert!((bytes * 3 / 4..bytes).contains(&freed), "{freed} of {bytes}");
+        map.release(0, usize::MAX);
+        assert_eq!(sum(&map), 7 * bytes);
+        assert!(!map.is_cut());
     }
 
     #[test]

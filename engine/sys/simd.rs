@@ -57,6 +57,21 @@ pub fn prefetch(bytes: &[u8], at: usize) {
     }
 }
 
+/// Prefetches the `count` bytes from `at` on, if all of them are in `bytes`.
+#[inline(always)]
+pub fn prefetch_all(bytes: &[u8], at: usize, count: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if let Some(part) = bytes.get(at..).and_then(|rest| rest.get(..count)) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for line in 0..count.div_ceil(64) {
+            // SAFETY: as above; each line begins in `part`.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().add(line * 64).cast()) };
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (bytes, at, count);
+}
+
 /// Prefetches all of `item`.
 #[inline(always)]
 pub fn prefetch_item<T>(item: &T) {
@@ -76,9 +91,10 @@ pub fn prefetch_item<T>(item: &T) {
 /// Which of 64 bytes equal `byte`.
 #[inline(always)]
 pub fn equal_to_in_64(block: &[u8; 64], byte: u8) -> u64 {
+    // One by one: `array::map` is a call where the optimiser does not see through it.
     let (blocks, _) = block.as_chunks::<LANES>();
-    let [a, b, c, d] = [0, 1, 2, 3].map(|at| u64::from(equal_to(&blocks[at], byte)));
-    (a | b << LANES) | (c | d << LANES) << (2 * LANES)
+    let mask = |at: usize| u64::from(equal_to(&blocks[at], byte));
+    (mask(0) | mask(1) << LANES) | (mask(2) | mask(3) << LANES) << (2 * LANES)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -104,9 +120,9 @@ mod chosen {
     pub fn same_but_for(block: &[u8; LANES], fold: &[u8; LANES], wanted: &[u8; LANES]) -> u32 {
         // SAFETY: as above, for each of the three.
         unsafe {
-            let [block, fold, wanted] = [block, fold, wanted]
-                .map(|bytes| _mm_loadu_si128(std::ptr::from_ref(bytes).cast::<__m128i>()));
-            _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(block, fold), wanted)) as u32
+            let load = |bytes| _mm_loadu_si128(std::ptr::from_ref::<[u8; LANES]>(bytes).cast());
+            let folded = _mm_or_si128(load(block), load(fold));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(folded, load(wanted))) as u32
         }
     }
 

@@ -18,6 +18,7 @@ use super::error::CaptureOpenError;
 use super::format::Format;
 use super::input::{self, CaptureWindow, Counters};
 use super::interface_ids::InterfaceIds;
+use super::walk::Seat;
 use crate::capture::tee::WAIT_MS;
 use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError, here};
 use crate::ids::IfaceNames;
@@ -79,7 +80,7 @@ struct Turns {
 /// A file for one shard.
 #[derive(Debug)]
 enum Turn {
-    Opened(CaptureWindow, Format),
+    Opened(CaptureWindow, Format, Option<Seat>),
     /// It could not be opened. This was told.
     Failed,
 }
@@ -187,8 +188,12 @@ impl Files {
         input: &str,
     ) -> Result<Vec<Turn>, CaptureOpenError> {
         let begun = input::begin(file, size_bytes, input, &self.counters)?;
-        let (windows, format) = begun.split(self.read_bytes);
-        Ok(windows.into_iter().map(|window| Turn::Opened(window, format.clone())).collect())
+        let (windows, format, walk) = begun.split(self.read_bytes);
+        let turn = |(shard, window)| {
+            let seat = walk.as_ref().map(|walk| Seat::new(walk, shard));
+            Turn::Opened(window, format.clone(), seat)
+        };
+        Ok(windows.into_iter().enumerate().map(turn).collect())
     }
 
     /// The next file for `shard`. Waits a bounded time if other shards must catch up.
@@ -335,7 +340,9 @@ fn io_error(path: &Path, error: io::Error) -> CaptureOpenError {
 pub struct CaptureSource {
     files: Arc<Files>,
     shard: usize,
-    source: PcapSource<CaptureWindow>,
+    pub(super) source: PcapSource<CaptureWindow>,
+    /// Its place among those who walk the file for each other, if they do.
+    pub(super) seat: Option<Seat>,
     /// The number of the file that `source` reads.
     number: usize,
     /// The file that was read before and when it ends, until the order of the two is known.
@@ -348,12 +355,13 @@ pub struct CaptureSource {
 impl CaptureSource {
     /// The source of `shard`, at the first file.
     fn begin(files: &Arc<Files>, shard: usize, names: &IfaceNames) -> Option<CaptureSource> {
-        let Next::Turn(Turn::Opened(window, format)) = files.next(shard) else { return None };
+        let Next::Turn(Turn::Opened(window, format, seat)) = files.next(shard) else { return None };
         let ids = InterfaceIds::new(names);
         Some(CaptureSource {
             files: Arc::clone(files),
             shard,
             source: PcapSource::resume(window, format, ids, TimestampNs(0)),
+            seat,
             number: 0,
             before: None,
             is_disorder_told: false,
@@ -386,15 +394,17 @@ impl CaptureSource {
         // What of a file was not read counts as read.
         let end_bytes = self.files.files[self.number].end_bytes;
         self.files.counters[self.shard].fetch_max(end_bytes, Ordering::Relaxed);
+        self.seat = None;
         loop {
             match self.files.next(self.shard) {
-                Next::Turn(Turn::Opened(window, format)) => {
+                Next::Turn(Turn::Opened(window, format, seat)) => {
                     let (ids, last) = (self.source.ids.clone(), self.source.last);
                     if self.source.frames > 0 {
                         self.before = Some((self.number, last));
                     }
                     self.number += 1;
                     self.source = PcapSource::resume(window, format, ids, last);
+                    self.seat = seat;
                     return Ok(Polled::Frames(0));
                 }
                 Next::Turn(Turn::Failed) => {
@@ -408,6 +418,21 @@ impl CaptureSource {
                     return Err(SourceError::Files { failed_count, file_count });
                 }
             }
+        }
+    }
+
+    /// Passes on the result of a poll, or goes on with the next file.
+    #[inline]
+    pub(super) fn polled(
+        &mut self,
+        result: Result<Polled, SourceError>,
+    ) -> Result<Polled, SourceError> {
+        if let Some((number, end)) = self.before {
+            self.check_order(number, end);
+        }
+        match result {
+            Ok(Polled::Frames(_) | Polled::Idle) => result,
+            Ok(Polled::End) | Err(_) => self.next_file(result),
         }
     }
 
@@ -444,13 +469,7 @@ impl FrameSource for CaptureSource {
         visit: &mut impl FnMut(Lookahead<&Frame<'_>>),
     ) -> Result<Polled, SourceError> {
         let result = self.source.poll_ahead(ahead_count, visit);
-        if let Some((number, end)) = self.before {
-            self.check_order(number, end);
-        }
-        match result {
-            Ok(Polled::Frames(_) | Polled::Idle) => result,
-            Ok(Polled::End) | Err(_) => self.next_file(result),
-        }
+        self.polled(result)
     }
 
     fn ended_at(&self) -> Option<TimestampNs> {

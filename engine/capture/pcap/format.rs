@@ -71,13 +71,48 @@ impl Format {
 
     /// The frame at the front of `bytes`, if it is there, ahead of its turn. No state changes.
     #[inline]
-    pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
+    pub(super) fn ahead<'a>(&self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
         match self {
             Format::Legacy(legacy) => match legacy.step(bytes) {
                 Step::Frame(frame, record_bytes) => Some((frame, record_bytes)),
                 _ => None,
             },
             Format::Ng(ng) => ng.ahead(bytes),
+        }
+    }
+
+    /// The same as [`Format::step`], if it depends on no frame before and changes no state.
+    #[inline]
+    pub(super) fn stateless_step<'a>(&self, bytes: &'a [u8]) -> Option<Step<'a>> {
+        match self {
+            Format::Legacy(legacy) => Some(legacy.step(bytes)),
+            Format::Ng(ng) => ng.stateless_step(bytes),
+        }
+    }
+
+    /// The last frame before the next step had the time `last`.
+    pub(super) fn set_last(&mut self, last: TimestampNs) {
+        if let Format::Ng(ng) = self {
+            ng.continue_from(last);
+        }
+    }
+
+    /// Whether [`Format::stateless_step`] says of everything what it does with `other`.
+    pub(super) fn reads_as(&self, other: &Format) -> bool {
+        match (self, other) {
+            (Format::Legacy(_), Format::Legacy(_)) => true,
+            (Format::Ng(one), Format::Ng(other)) => one.reads_as(other),
+            _ => false,
+        }
+    }
+
+    /// Whether it makes sense to guess where records begin further on. `is_changing`: it is not
+    /// known how later records are read.
+    pub(super) fn can_guess(&self, is_changing: bool) -> bool {
+        match self {
+            // All records of a pcap are read in the same way.
+            Format::Legacy(_) => true,
+            Format::Ng(ng) => ng.has_interface() && !is_changing,
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::CaptureOpenError;
 use super::format::{Format, read_prefix};
+use super::walk::Walk;
 use super::{MappedWindow, RecordBuffer, Window};
 use crate::capture::direct::DirectReader;
 use crate::capture::tee::{self, TeeReader};
@@ -33,6 +34,16 @@ enum Input {
     /// Its compressed bytes are counted by the thread that reads them.
     #[cfg(feature = "cli")]
     Decompressed(Window<TeeReader>),
+}
+
+impl CaptureWindow {
+    /// The window on a mapped file.
+    pub(super) fn mapped(&mut self) -> Option<&mut MappedWindow> {
+        match &mut self.input {
+            Input::Mapped(window) => Some(window),
+            _ => None,
+        }
+    }
 }
 
 impl RecordBuffer for CaptureWindow {
@@ -168,10 +179,14 @@ impl<R: Read> Read for Counted<R> {
 impl Begun {
     /// A window for every shard, each behind the file header, and the format of the capture.
     ///
-    /// A regular file is mapped, or read if it cannot be mapped. A stream is read by the shard
+    /// A regular file is mapped, or read if it cannot be mapped. Several shards may walk a map for
+    /// each other. A stream is read by the shard
     /// itself if there is only one. Otherwise a thread reads it for all shards. A thread
     /// decompresses, too: it does so once for all shards, and beside them.
-    pub(super) fn split(self, read_bytes: usize) -> (Vec<CaptureWindow>, Format) {
+    pub(super) fn split(
+        self,
+        read_bytes: usize,
+    ) -> (Vec<CaptureWindow>, Format, Option<Arc<Walk>>) {
         let Begun { bytes, prefix, format, size_bytes, counters } = self;
         let shard_count = counters.len();
         let header_bytes = format.header_bytes().min(prefix.len());
@@ -180,6 +195,7 @@ impl Begun {
             let tees = tee::split(reader, read_bytes, shard_count as u16);
             tees.into_iter().map(|tee| Window::new(tee, read_bytes, unread))
         };
+        let mut walk = None;
         let inputs: Vec<Input> = match (bytes, size_bytes) {
             #[cfg(feature = "cli")]
             (Bytes::Compressed(bytes), _) => {
@@ -189,8 +205,13 @@ impl Begun {
                 if let Ok(map) = file.try_clone().and_then(|file| FileMap::new(file, size)) {
                     count(&counters, header_bytes);
                     let map = Arc::new(map);
-                    let window = || MappedWindow::new(Arc::clone(&map), read_bytes, header_bytes);
-                    (0..shard_count).map(|_| Input::Mapped(window())).collect()
+                    let is_alone = shard_count == 1;
+                    let window =
+                        || MappedWindow::new(Arc::clone(&map), read_bytes, header_bytes, is_alone);
+                    let windows: Vec<_> = (0..shard_count).map(|_| window()).collect();
+                    let windows_alike = windows.first().filter(|_| !is_alone);
+                    walk = windows_alike.and_then(|window| window.walk(&format, shard_count));
+                    windows.into_iter().map(Input::Mapped).collect()
                 } else {
                     count(&counters, prefix.len());
                     let (file, at) = (Arc::new(file), prefix.len() as u64);
@@ -214,6 +235,6 @@ impl Begun {
             counters: Arc::clone(&counters),
             shard,
         });
-        (windows.collect(), format)
+        (windows.collect(), format, walk)
     }
 }

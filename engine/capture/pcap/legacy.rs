@@ -17,6 +17,9 @@ const MAGIC_MODIFIED: u32 = 0xa1b2_cd34;
 /// Size of the part of a record header that every kind of pcap has.
 const RECORD_HEADER_BYTES: usize = 16;
 
+/// Capture tools write no longer frames.
+const LIKELY_BYTES_MAX: u32 = 256 << 10;
+
 /// The fields of the file header that apply to all records.
 #[derive(Clone, Debug)]
 pub(super) struct Legacy {
@@ -70,9 +73,24 @@ impl Legacy {
         self.iface = iface;
     }
 
+    /// The byte order of its headers.
+    pub(super) fn order(&self) -> ByteOrder {
+        self.order
+    }
+
+    /// The size of the record at the front of `bytes`, which need not be whole, if its header makes
+    /// sense and the high byte of its seconds is `time_byte`.
+    pub(super) fn likely_record_bytes(&self, bytes: &[u8], time_byte: u8) -> Option<usize> {
+        let head = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
+        let is_likely = self.order.u32(head, 0) >> 24 == u32::from(time_byte)
+            && u64::from(self.order.u32(head, 4)) * self.unit_ns < 1_000_000_000
+            && self.order.u32(head, 8) <= LIKELY_BYTES_MAX;
+        is_likely.then(|| self.record_header_bytes + self.order.u32(head, 8) as usize)
+    }
+
     /// The record at the front of `bytes`. An impossible length is damage, and its bytes are not
     /// waited for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn step<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
         let Some(head) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {
             return Step::Need(self.record_header_bytes);

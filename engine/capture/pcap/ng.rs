@@ -50,7 +50,7 @@ pub(super) struct Ng {
 }
 
 /// The content of an interface description block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Interface {
     id: IfaceId,
     link: LinkType,
@@ -138,10 +138,11 @@ impl Ng {
         let kind = self.order.u32(head, 0);
         match kind {
             ENHANCED_PACKET_BLOCK | OBSOLETE_PACKET_BLOCK => {
-                match whole_block(bytes, self.order, RECORD_BYTES_MAX) {
-                    Ok(block) => self.packet(kind, block),
-                    Err(step) => step,
+                let step = self.packet_at(kind, bytes);
+                if let Step::Frame(frame, _) = &step {
+                    self.last = frame.timestamp;
                 }
+                step
             }
             SIMPLE_PACKET_BLOCK => match whole_block(bytes, self.order, RECORD_BYTES_MAX) {
                 Ok(block) => self.simple_packet(block),
@@ -162,18 +163,62 @@ impl Ng {
     /// The packet block at the front of `bytes`, if a valid one is there. The state between two
     /// blocks does not change.
     #[inline]
-    pub(super) fn ahead<'a>(&mut self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
+    pub(super) fn ahead<'a>(&self, bytes: &'a [u8]) -> Option<(Frame<'a>, usize)> {
         let kind = self.order.u32(bytes.first_chunk::<4>()?, 0);
         if kind != ENHANCED_PACKET_BLOCK {
             return None;
         }
-        let block = whole_block(bytes, self.order, RECORD_BYTES_MAX).ok()?;
-        let last = self.last;
-        let step = self.packet(kind, block);
-        self.last = last;
-        match step {
+        match self.packet_at(kind, bytes) {
             Step::Frame(frame, block_bytes) => Some((frame, block_bytes)),
             _ => None,
+        }
+    }
+
+    /// The same as [`Ng::step`], of a block that can be read without knowing the packet before it,
+    /// and that changes nothing for those behind it. `None` of other blocks.
+    #[inline]
+    pub(super) fn stateless_step<'a>(&self, bytes: &'a [u8]) -> Option<Step<'a>> {
+        let Some(head) = bytes.first_chunk::<BLOCK_BYTES_MIN>() else {
+            return Some(Step::Need(BLOCK_BYTES_MIN));
+        };
+        if head[..4] == SECTION_MAGIC {
+            return None;
+        }
+        match self.order.u32(head, 0) {
+            INTERFACE_BLOCK | SIMPLE_PACKET_BLOCK => None,
+            kind @ (ENHANCED_PACKET_BLOCK | OBSOLETE_PACKET_BLOCK) => {
+                Some(self.packet_at(kind, bytes))
+            }
+            _ => Some(block_bytes(head, self.order).map_or_else(|step| step, Step::Pass)),
+        }
+    }
+
+    /// Whether blocks are read as with `other`, apart from simple packet blocks.
+    pub(super) fn reads_as(&self, other: &Ng) -> bool {
+        self.order == other.order && self.interfaces == other.interfaces
+    }
+
+    /// Whether packets can be read.
+    pub(super) fn has_interface(&self) -> bool {
+        !self.interfaces.is_empty()
+    }
+
+    /// The byte order of this section.
+    pub(super) fn order(&self) -> ByteOrder {
+        self.order
+    }
+
+    /// The size of the block at the front of `bytes`, if its two lengths are equal.
+    pub(super) fn likely_block_bytes(&self, bytes: &[u8]) -> Option<usize> {
+        whole_block(bytes, self.order, RECORD_BYTES_MAX).ok().map(<[u8]>::len)
+    }
+
+    /// The packet block of `kind` at the front of `bytes`.
+    #[inline]
+    fn packet_at<'a>(&self, kind: u32, bytes: &'a [u8]) -> Step<'a> {
+        match whole_block(bytes, self.order, RECORD_BYTES_MAX) {
+            Ok(block) => self.packet(kind, block),
+            Err(step) => step,
         }
     }
 
@@ -233,7 +278,7 @@ impl Ng {
     /// An enhanced packet block, or the obsolete one: they differ in the width of the interface
     /// number.
     #[inline]
-    fn packet<'a>(&mut self, kind: u32, block: &'a [u8]) -> Step<'a> {
+    fn packet<'a>(&self, kind: u32, block: &'a [u8]) -> Step<'a> {
         let Some(rest) = block.get(PACKET_HEADER_BYTES..block.len() - 4) else {
             return Step::Damaged(format!("a packet block has only {} bytes", block.len()));
         };
@@ -256,11 +301,10 @@ impl Ng {
         };
         let (high, low) = (self.order.u32(head, 12), self.order.u32(head, 16));
         let ticks = u64::from(high) << 32 | u64::from(low);
-        self.last = interface.clock.timestamp(ticks);
         let frame = Frame {
             bytes: data,
             wire_bytes: self.order.u32(head, 24).max(captured),
-            timestamp: self.last,
+            timestamp: interface.clock.timestamp(ticks),
             link: interface.link,
             vlan: None,
             iface: interface.id,

@@ -1,17 +1,20 @@
 //! Opening a capture for all shards of a run.
 //!
-//! Every shard reads all frames and keeps only its own flows. What can be read only once (standard
+//! Every shard reads all frames and keeps only its own flows, unless it is known which shard a
+//! frame belongs to ([`Capture::walked`]). What can be read only once (standard
 //! input, a FIFO) is read by a thread and shared: [`crate::capture::tee`]. So is what a compressed
 //! file decompresses to.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::CaptureOpenError;
 use super::files::{CaptureSource, Opened};
 use super::input::Counters;
-use crate::capture::{Frame, FrameSource, Lookahead, Polled, SourceError};
+use super::walked::WalkedSource;
+use crate::capture::{Frame, FrameSource, Lookahead, Polled, Route, SourceError};
 use crate::ids::IfaceNames;
 
 /// How far the shards have read; cheap to clone and to query.
@@ -29,6 +32,12 @@ impl Progress {
         self.read_bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
+    /// What the first shard has read.
+    #[cfg(test)]
+    pub(super) fn first_read_bytes(&self) -> u64 {
+        self.read_bytes.first().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
     /// The size of all files, if it is known.
     pub fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
@@ -42,6 +51,15 @@ pub struct Capture {
     pub sources: Vec<CaptureSource>,
     /// How far the sources have read.
     pub progress: Progress,
+}
+
+impl Capture {
+    /// Sources that may leave out frames of other shards, by `route`: shards walk mapped files for
+    /// each other. Otherwise they are the same as [`Capture::sources`], which were not polled.
+    pub fn walked(self, route: Arc<dyn Route>) -> Vec<WalkedSource> {
+        let source = |source| WalkedSource::new(source, Arc::clone(&route));
+        self.sources.into_iter().map(source).collect()
+    }
 }
 
 /// A capture that is open. Nothing of it was read yet, so a program may give up its rights first.

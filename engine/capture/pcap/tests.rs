@@ -10,6 +10,8 @@ use super::*;
 use crate::capture::LinkType;
 use crate::ids::IfaceId;
 
+mod walked;
+
 /// The parts of a visited frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Seen {

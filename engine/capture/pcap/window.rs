@@ -1,13 +1,19 @@
 //! The bytes of a capture that were read and not walked yet.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::format::Format;
 use super::step::RECORD_BYTES_MAX;
+use super::walk::Walk;
 use crate::sys::file_map::FileMap;
 
 /// The minimum size of a window, so that any record header fits.
 const WINDOW_BYTES_MIN: usize = 64;
+
+/// How much of a map is unmapped at a time.
+const RELEASE_BYTES: usize = 1 << 20;
 
 /// Where a source gets the bytes of its capture from.
 pub trait RecordBuffer {
@@ -88,12 +94,46 @@ pub struct MappedWindow {
     step_bytes: usize,
     start: usize,
     end: usize,
+    /// Where the pages begin that are still mapped; `None` if others read the map, too.
+    released_until: Option<usize>,
 }
 
 impl MappedWindow {
-    /// A window that begins at byte `start` of `map`.
-    pub(super) fn new(map: Arc<FileMap>, step_bytes: usize, start: usize) -> MappedWindow {
-        MappedWindow { map, step_bytes: step_bytes.max(WINDOW_BYTES_MIN), start, end: start }
+    /// A window that begins at byte `start` of `map`. With `is_alone` nobody else reads the map,
+    /// and what was consumed is unmapped.
+    pub(super) fn new(
+        map: Arc<FileMap>,
+        step_bytes: usize,
+        start: usize,
+        is_alone: bool,
+    ) -> MappedWindow {
+        let step_bytes = step_bytes.max(WINDOW_BYTES_MIN);
+        let released_until = is_alone.then_some(0);
+        MappedWindow { map, step_bytes, start, end: start, released_until }
+    }
+
+    /// The walk of `shard_count` shards over the map, of which this is a new window; each fill
+    /// makes one chunk of it visible. `None` if the steps are too large for it.
+    pub(super) fn walk(&self, format: &Format, shard_count: usize) -> Option<Arc<Walk>> {
+        let map = Arc::clone(&self.map);
+        u32::try_from(self.step_bytes).ok()?;
+        Some(Walk::new(map, self.step_bytes, self.start, format, shard_count))
+    }
+
+    /// The map, from its first byte on.
+    pub(super) fn map(&self) -> &[u8] {
+        self.map.bytes()
+    }
+
+    /// The first byte of the map that was not consumed, and the one behind the last that was made
+    /// visible.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Consumes everything before `byte` of the map, which was made visible.
+    pub(super) fn consume_until(&mut self, byte: usize) {
+        self.start = byte.min(self.end);
     }
 }
 
@@ -106,6 +146,12 @@ impl RecordBuffer for MappedWindow {
     fn consume(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end, "more was consumed than was there");
+        if let Some(until) = self.released_until
+            && self.start - until >= RELEASE_BYTES
+        {
+            self.map.release(until, self.start);
+            self.released_until = Some(self.start);
+        }
     }
 
     fn fill(&mut self) -> io::Result<usize> {

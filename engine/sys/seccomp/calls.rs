@@ -155,6 +155,7 @@ const FILES: &[Call] = &[
     call!(statx, SYS_statx).of(&OPENING),
     call!(fstatfs, SYS_fstatfs).of(&WRITING),
     call!(ftruncate, SYS_ftruncate).of(&WRITING),
+    call!(fallocate, SYS_fallocate).of(&[Work::Files]),
     call!(fcntl, SYS_fcntl).of(&FIXED).only(Allowed::Second(&FCNTLS)),
     call!(fcntl, SYS_fcntl).of(&READING).only(Allowed::Second(&FILE_FCNTLS)),
     call!(flock, SYS_flock).of(&WRITING),
