@@ -25,6 +25,7 @@ use crate::packed_option::PackedOption;
 use crate::stats::FlowStats;
 use crate::time::TimestampNs;
 
+mod bits;
 mod bound;
 mod counted;
 mod fast_path;
@@ -33,7 +34,7 @@ mod old;
 mod reorder;
 mod trust;
 
-use counted::Bits;
+use bits::Bits;
 pub(crate) use counted::COUNTED_BYTES;
 pub(crate) use trust::ONE_SIDED_BYTES_MIN;
 pub(super) use trust::Ownership;
