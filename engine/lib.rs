@@ -74,8 +74,8 @@ pub mod stats;
 // What its parts for `live` share with the others is not used without them.
 #[cfg_attr(not(feature = "live"), allow(dead_code))]
 pub mod sys;
-/// Leaves for who uses them: bytes in, masks or lines out. Their home is `sys` because of intrinsics
-/// and of memory that is not initialised.
+/// Leaves for who uses them: bytes in, masks or lines out. Their home is `sys` because of
+/// intrinsics and of memory that is not initialised.
 pub use sys::{line_memory, simd};
 pub mod time;
 #[cfg(feature = "live")]
