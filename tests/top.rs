@@ -504,7 +504,7 @@ mod root {
         for part in ["veth1", "ring full      0", "shards  0 ", "fullest ring "] {
             assert!(screen.contains(part), "{part}:\n{screen}");
         }
-        // What the engine says does not tear the screen. The message lies on it, and comes after it.
+        // What the engine says does not tear the screen: it lies on it, and comes after it.
         client.ip("link set veth0 down");
         let screen = terminal.wait_for("! httplines: ");
         assert!(screen.contains("veth1 is down") && screen.contains("HOST  1"), "{screen}");

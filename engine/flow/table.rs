@@ -8,7 +8,7 @@ use super::rival::HeldSegment;
 use super::slot_set::Unanswered;
 use super::slots::Slots;
 use super::strays::Strays;
-use super::{Chunk, End, FlowEvents, Handshake, ReorderPool, SegmentMeta};
+use super::{Chunk, End, FlowEvents, Handshake, ReorderPool};
 use crate::config::FlowConfig;
 use crate::decode::{Segment, SeqNumber, is_worth_joining};
 use crate::ids::{Direction, FlowKey};
@@ -23,6 +23,7 @@ use std::hash::BuildHasher;
 mod pressure;
 mod strays;
 mod watch;
+mod whole;
 
 /// Segments between the two steps of a prefetch, and between the second step and the segment
 /// itself. Memory takes as long as one or two segments.
@@ -401,21 +402,6 @@ impl<S: Default> FlowTable<S> {
             self.watch_active(FlowIndex(slot), segment.timestamp);
         }
         FlowIndex(slot)
-    }
-
-    /// Passes `segment` to its flow, if it is the next one of its stream, whole, and nothing of the
-    /// flow waits or ends. Returns the flow and the origin of the payload, which is in order: the
-    /// usual case of [`FlowTable::accept`], without its callback.
-    #[inline(always)]
-    pub fn take_whole(
-        &mut self,
-        index: FlowIndex,
-        segment: &Segment<'_>,
-    ) -> Option<(&FlowKey, &Handshake, &mut S, SegmentMeta)> {
-        let flow = self.slots[index.0 as usize].as_mut().filter(|flow| flow.is_settled)?;
-        let meta = flow.connection.take_whole(segment, &mut self.context.stats)?;
-        flow.last_seen = flow.last_seen.max(segment.timestamp);
-        Some((&flow.key, &flow.handshake, &mut flow.state, meta))
     }
 
     /// Passes `segment` to its flow, and what is in order now to `visit`. Returns whether the

@@ -126,8 +126,8 @@ impl Feedback {
     }
 
     /// Nothing more of a connection is wanted than `verdict` says: nothing until its next SYN
-    /// ([`HintFlags::FOREIGN`]), nothing until data begins like a message ([`HintFlags::OTHER`]), or
-    /// what records of TLS need ([`HintFlags::TLS`]).
+    /// ([`HintFlags::FOREIGN`]), nothing until data begins like a message
+    /// ([`HintFlags::OTHER`]), or what records of TLS need ([`HintFlags::TLS`]).
     #[cold]
     pub fn dismiss(
         &mut self,

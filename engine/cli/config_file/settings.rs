@@ -50,6 +50,8 @@ fn given(arg: &Arg, matches: &ArgMatches) -> Option<String> {
 /// What a run makes of an option that was not given, if that hangs on other options or the machine.
 fn resolved(key: &str, config: &Config, user: Option<&str>) -> Option<String> {
     match key {
+        "block-kib" => Some((config.capture.block_bytes >> 10).to_string()),
+        "retire-timeout-ms" => Some(config.capture.retire_timeout_ms.to_string()),
         "shards" => Some(config.shard_count.to_string()),
         "user" => user.map(literal),
         "format" => Some(match config.emit.format {

@@ -9,11 +9,12 @@ pub enum View {
     Targets,
     Clients,
     Grpc,
+    Tls,
 }
 
 impl View {
     /// All, in the order in which they are told.
-    pub const ALL: [View; 4] = [View::Hosts, View::Targets, View::Clients, View::Grpc];
+    pub const ALL: [View; 5] = [View::Hosts, View::Targets, View::Clients, View::Grpc, View::Tls];
 
     /// Its key, and its name.
     pub fn key(self) -> (char, &'static str) {
@@ -22,6 +23,7 @@ impl View {
             View::Targets => ('p', "paths"),
             View::Clients => ('c', "clients"),
             View::Grpc => ('g', "grpc"),
+            View::Tls => ('n', "tls"),
         }
     }
 }
@@ -262,7 +264,9 @@ mod tests {
     #[test]
     fn keys_choose_what_is_shown() {
         let mut choices = Choices::default();
-        for (key, view) in [('p', View::Targets), ('c', View::Clients), ('g', View::Grpc)] {
+        for (key, view) in
+            [('p', View::Targets), ('c', View::Clients), ('g', View::Grpc), ('n', View::Tls)]
+        {
             assert_eq!(press(&mut choices, &key.to_string()), [Wish::Redraw]);
             assert_eq!(choices.view, view);
         }

@@ -43,8 +43,8 @@ const EXIT_USAGE: u8 = 2;
 #[command(
     disable_help_flag = true,
     disable_version_flag = true,
-    override_usage = "httplines top -i IFACES [OPTIONS]\n       httplines top -r FILE [OPTIONS]\n       \
-                      httplines top FILE.jsonl",
+    override_usage = "httplines top -i IFACES [OPTIONS]\n       httplines top -r FILE [OPTIONS]\n\
+                      \x20      httplines top FILE.jsonl",
     max_term_width = 100
 )]
 pub struct TopArgs {

@@ -1,7 +1,8 @@
 //! What is shown: counts of the last seconds and since the start, and their history.
 
+use super::input::View;
 use super::run_state::RunState;
-use httplines::observe::summary::{Dimension, Histogram, Summary, TopK};
+use httplines::observe::summary::{Histogram, Summary, TopK};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -221,8 +222,8 @@ impl Model {
     }
 
     /// The table of a view.
-    pub fn table(&self, dimension: Dimension, is_all: bool) -> &TopK {
-        self.shown(is_all).0.table(dimension)
+    pub fn table(&self, view: View, is_all: bool) -> &TopK {
+        view.table(self.shown(is_all).0)
     }
 }
 

@@ -72,6 +72,7 @@ pub fn run(args: &Args, theme: Theme) -> anyhow::Result<ExitCode> {
 fn configured(args: &Args) -> Config {
     let mut config = args.config();
     config.emit.output = Output::Counted(None);
+    config.capture.wants_tls = true;
     config.watch.records_interval_ms = Some(INTERVAL_MS);
     config.watch.rates_interval_ms = None;
     config.watch.is_on_screen = true;

@@ -257,7 +257,7 @@ fn over(buffer: &mut Buffer, area: Rect, size: (u16, u16), title: &str, theme: &
 }
 
 const HELP: &[(&str, &str)] = &[
-    ("h p c g", "hosts, paths, clients, methods of gRPC (Tab: the next)"),
+    ("h p c g n", "hosts, paths, clients, gRPC, names in TLS (Tab: next)"),
     ("s   t", "sort by the next column; the last 10 s, or all"),
     ("/", "filter by a part of the name; Esc removes it"),
     ("j k, arrows", "select; also PgUp, PgDn, Home, End"),
@@ -266,7 +266,7 @@ const HELP: &[(&str, &str)] = &[
     ("q, Esc, Ctrl-C", "quit; Ctrl-Z suspends"),
     ("", ""),
     ("p50 p90 p99", "from a request's last byte to its response's first;"),
-    ("", "gRPC: how long calls took. Errors of 1% at most"),
+    ("", "gRPC: of calls; TLS: of handshakes. Errors of 1% at most"),
     ("err%", "status 5xx, failed calls of gRPC, broken off"),
     ("*", "in a path: a number, or 8 and more hex digits"),
     ("~", "an upper bound: more names came than 512 rows hold"),

@@ -28,15 +28,15 @@ pub fn draw(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, t
         View::Targets => " path ",
         View::Clients => " client ",
         View::Grpc => " method of gRPC ",
+        View::Tls => " name in TLS ",
     };
-    let dimension = choices.view.dimension();
-    let all = name.and_then(|name| model.table(dimension, true).row(name));
+    let all = name.and_then(|name| model.table(choices.view, true).row(name));
     let (Some(name), Some(all)) = (name, all) else {
         let inner = super::over(buffer, area, (50, 5), title, theme);
         Pen::new(buffer, theme, inner, 1).write(Role::Plain, "there is no row; Esc goes back");
         return;
     };
-    let recent = model.table(dimension, false).row(name);
+    let recent = model.table(choices.view, false).row(name);
     // As many lines as there is something to say.
     let columns = usize::from(size.0) - 4;
     let name = printable(name, &theme.symbols);

@@ -6,7 +6,7 @@ use crate::cli::top::model::Model;
 use crate::cli::top::text::{left, printable, right};
 use crate::cli::top::theme::{Role, Theme};
 use crate::cli::top::units::{bytes, count, exact, percent};
-use httplines::observe::summary::{Dimension, Row, TopK};
+use httplines::observe::summary::{Dimension, Row, Summary, TopK};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use std::cmp::Reverse;
@@ -14,12 +14,13 @@ use std::time::Duration;
 
 impl View {
     /// What is counted for it.
-    pub fn dimension(self) -> Dimension {
+    pub fn table(self, summary: &Summary) -> &TopK {
         match self {
-            View::Hosts => Dimension::Hosts,
-            View::Targets => Dimension::Targets,
-            View::Clients => Dimension::Clients,
-            View::Grpc => Dimension::Grpc,
+            View::Hosts => summary.table(Dimension::Hosts),
+            View::Targets => summary.table(Dimension::Targets),
+            View::Clients => summary.table(Dimension::Clients),
+            View::Grpc => summary.table(Dimension::Grpc),
+            View::Tls => &summary.tls.names,
         }
     }
 
@@ -29,6 +30,7 @@ impl View {
             View::Targets => "PATH",
             View::Clients => "CLIENT",
             View::Grpc => "METHOD OF gRPC",
+            View::Tls => "NAME IN TLS",
         }
     }
 }
@@ -157,7 +159,7 @@ pub fn draw(buffer: &mut Buffer, area: Rect, model: &Model, choices: &mut Choice
         side(buffer, Rect { x: main.right(), width: side_columns, ..area }, model, choices, theme);
     }
     let is_all = choices.is_all || model.is_whole();
-    let table = model.table(choices.view.dimension(), is_all);
+    let table = model.table(choices.view, is_all);
     let (rows, count) = ranked(table, choices);
     heading(buffer, main, choices, (rows.len(), count), is_all, theme);
     let height = usize::from(main.height) - 1;
@@ -240,10 +242,12 @@ fn line(buffer: &mut Buffer, area: Rect, y: u16, name: &str, cell: &Cell<'_>, is
 /// Why the table is empty.
 fn nothing(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme: &Theme) {
     let is_all = choices.is_all || model.is_whole();
-    let of_all = model.table(choices.view.dimension(), true).rows().len();
+    let of_all = model.table(choices.view, true).rows().len();
     let text = match choices.view {
         _ if !choices.filter.is_empty() => "no name has this in it; Esc removes the filter",
         _ if of_all > 0 && !is_all => "nothing in the last 10 s; t shows all since the start",
+        View::Tls if model.total.tls.connections > 0 => "no connection of TLS had a name",
+        View::Tls => "no connection of TLS has ended; lines need --records http,tls",
         View::Grpc if model.total.totals.exchanges > 0 => "no call of gRPC was seen",
         _ if model.total.records() == 0 => "nothing was seen yet",
         _ => "no request had a name for this table",
@@ -257,7 +261,7 @@ fn nothing(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, th
 /// The slowest targets.
 fn side(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme: &Theme) {
     let is_all = choices.is_all || model.is_whole();
-    let table = model.table(Dimension::Targets, is_all);
+    let table = model.table(View::Targets, is_all);
     let by_p99 = Choices { sort: Sort::P99, ..Choices::default() };
     let (rows, _) = ranked(table, &by_p99);
     let seconds = model.shown(is_all).1.as_secs_f64();

@@ -1,7 +1,7 @@
 //! The fast path for heads as nearly all are written: a start line with single spaces, and header
-//! lines of a name, a colon, a space, a value, CR LF. The first four letters of a name tell which known
-//! field it can be. Anything unusual is left to the slow path ([`super::parse_slow_path`]). Tests compare
-//! the two: whenever the fast path returns a result, the slow path returns the same.
+//! lines of a name, a colon, a space, a value, CR LF. The first four letters of a name tell which
+//! known field it can be. Anything unusual is left to the slow path ([`super::parse_slow_path`]).
+//! Tests compare the two: whenever the fast path returns a result, the slow path returns the same.
 
 use super::fields::{Expected, Head, Kind};
 use crate::record::{Fields, Span};
