@@ -411,18 +411,66 @@ fn a_page_is_replaced_as_a_whole() {
     }
 }
 
+/// A line of a file of statistics.
+fn stats(seq: u64, ts: &str, dropped: u64, written: u64, errors: &[&str]) -> String {
+    let delta = json!({"lines": {"written": written},
+        "frames": {"offered": 1000, "dropped": dropped},
+        "before_us": {"rx_missed": 1}, "lines_lost": {"disk_full": 2},
+        "flow": {"gaps": 3, "gap_bytes": 4}});
+    let line = json!({"ts": ts, "started": "2026-12-01T09:00:00.000000000Z", "seq": seq,
+        "run": "0123456789abcdef", "delta": delta, "errors": errors});
+    line.to_string() + "\n"
+}
+
+/// When a disk is full, records end before the losses do.
+#[test]
+fn what_was_lost_while_nothing_was_written_is_told() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = file(place.path(), "http.jsonl", lines().as_bytes());
+    let sidecar = stats(0, "2026-12-01T10:59:00.000000000Z", 5, 9, &[])
+        + &stats(1, "2026-12-01T10:59:10.000000000Z", 6, 0, &[])
+        + &stats(2, "2026-12-01T10:59:20.000000000Z", 7, 0, &[])
+        + &stats(3, "2026-12-01T10:59:30.000000000Z", 8, 1, &[])
+        + &stats(4, "2026-12-01T10:59:40.000000000Z", 9, 0, &[]);
+    file(place.path(), "http.stats", sidecar.as_bytes());
+    let losses = &report(&[&path], None)["losses"];
+    assert_eq!(losses["frames"]["dropped"], 5 + 6 + 7);
+    assert_eq!(losses["partial"], false);
+}
+
+/// Nothing was lost, as far as is known.
+#[test]
+fn statistics_of_a_part_of_the_time_are_no_proof() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = file(place.path(), "http.jsonl", lines().as_bytes());
+    let whole = |seq, ts: &str| {
+        let line = stats(seq, ts, 0, 1, &[]);
+        line.replace("\"rx_missed\":1", "\"rx_missed\":0")
+            .replace("\"disk_full\":2", "\"disk_full\":0")
+    };
+    let begin = "2026-12-01T10:00:00.500000000Z";
+    let end = "2026-12-01T10:59:00.000000000Z";
+    for (sidecar, is_partial) in [
+        (whole(0, end), false),
+        (whole(0, begin), true),
+        (whole(0, begin) + &whole(1, end), false),
+        // What was before is in another file.
+        (whole(7, begin) + &whole(8, end), true),
+    ] {
+        file(place.path(), "http.stats", sidecar.as_bytes());
+        assert_eq!(report(&[&path], None)["losses"]["partial"], is_partial, "{sidecar}");
+        let told = String::from_utf8(run(&["report", &path], None).stdout).expect("text");
+        assert_eq!(told.contains("Nothing was lost in the kernel"), !is_partial, "{told}");
+        let page = String::from_utf8(run(&["report", &path, "--html"], None).stdout);
+        assert_eq!(page.expect("a page").contains("Complete."), !is_partial);
+    }
+}
+
 #[test]
 fn losses_are_those_of_the_time_of_the_records() {
     let place = tempfile::tempdir().expect("a directory");
     let path = file(place.path(), "http.jsonl", lines().as_bytes());
-    let stats = |ts: &str, dropped: u64, errors: &[&str]| {
-        let delta = json!({"frames": {"offered": 1000, "dropped": dropped},
-            "before_us": {"rx_missed": 1}, "lines_lost": {"disk_full": 2},
-            "flow": {"gaps": 3, "gap_bytes": 4}});
-        let line = json!({"ts": ts, "started": "2026-12-01T09:00:00.000000000Z",
-            "run": "0123456789abcdef", "delta": delta, "errors": errors});
-        line.to_string() + "\n"
-    };
+    let stats = |ts: &str, dropped, errors: &[&str]| stats(0, ts, dropped, 1, errors);
     let sidecar = stats("2026-12-01T09:59:00.000000000Z", 1000, &[])
         + &stats("2026-12-01T10:00:10.000000000Z", 7, &[])
         + "torn\n"

@@ -39,6 +39,6 @@ Exit codes:
   0  success
   1  failed while running: an input is cut off or gone, the output is full, lines were
      still being lost at the end, or anything was lost with --fail-on-drop; doctor: something is
-     wrong; report: a file cannot be read, or has no records
+     wrong; report: a file cannot be read, or has other lines only
   2  wrong usage; check-config: a run would not start
   3  no permission: a capability is missing, or a sandbox forbids capturing";

@@ -164,12 +164,16 @@ fn write_figures(report: &Report, out: &mut String) -> Result {
     };
     let p90 = time_or_none(totals.ttfb.quantile_ns(0.9));
     let peak = summary.timeline.spans().map(|(_, span)| span.count).max().unwrap_or_default();
-    let peak = peak as f64 * 1e9 / summary.timeline.width_ns() as f64;
+    // Of less than a second there is no rate.
+    let peak = match seconds >= 1.0 {
+        true => few_digits(peak as f64 * 1e9 / summary.timeline.width_ns() as f64) + "/s",
+        false => "-".into(),
+    };
     let errors = [percent(totals.errors, totals.exchanges), count(totals.errors)];
     let broken = [percent(totals.broken, totals.exchanges), count(totals.broken)];
     let figures = [
         ("Exchanges", few_digits(totals.exchanges as f64), rate),
-        ("Peak", format!("{}/s", few_digits(peak)), "in one bar below".into()),
+        ("Peak", peak, "in one bar below".into()),
         (
             "Time to first byte",
             time_or_none(totals.ttfb.quantile_ns(0.5)),
@@ -205,6 +209,9 @@ fn write_verdict(report: &Report, out: &mut String) -> Result {
     let losses = &report.losses;
     let has_lost = losses.lost().next().is_some();
     let (class, word) = match (losses.origin, has_lost) {
+        (Origin::Statistics, false) if losses.is_partial || !losses.without.is_empty() => {
+            ("unsure", "Losses known in part.")
+        }
         (Origin::Statistics, false) => ("good", "Complete."),
         (Origin::Statistics, true) => ("bad", "Incomplete."),
         _ => ("unsure", "Losses unknown."),

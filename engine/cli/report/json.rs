@@ -252,6 +252,7 @@ fn told_losses(losses: &Losses) -> Value {
             object[group][name] = count.into();
         }
         object["frames"]["offered"] = losses.offered.into();
+        object["partial"] = losses.is_partial.into();
         object["errors"] = json!(losses.remarks);
         object["without_statistics"] = json!(losses.without);
     }

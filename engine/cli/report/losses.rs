@@ -5,7 +5,7 @@ use httplines::observe::summary::Summary;
 use httplines::time::TimestampNs;
 use httplines::totals::Totals;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 
 /// A cause, in the groups of `docs/stats.schema.json`.
@@ -72,6 +72,8 @@ pub struct Losses {
     pub remarks: Vec<String>,
     /// Which time the statistics tell of.
     pub span: Option<(TimestampNs, TimestampNs)>,
+    /// Of some of the records' time nobody has told losses.
+    pub is_partial: bool,
     /// Sources without statistics, if others have some.
     pub without: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Default for Losses {
             gap_bytes: 0,
             remarks: Vec::new(),
             span: None,
+            is_partial: false,
             without: Vec::new(),
         }
     }
@@ -100,14 +103,53 @@ struct Line {
     started: String,
     run: String,
     #[serde(default)]
+    seq: u64,
+    #[serde(default)]
     errors: Vec<String>,
     #[serde(default)]
     violations: Vec<String>,
     delta: Delta,
 }
 
+/// What was read of files of statistics so far. Those of a run may be several, of which each goes on
+/// where the one before ended.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    /// Until when each run has told.
+    told: BTreeMap<String, TimestampNs>,
+    /// Of which times, those that meet joined.
+    covered: Vec<(TimestampNs, TimestampNs)>,
+    /// Runs that have written nothing since the last record: what they lose belongs to its time.
+    stuck: BTreeSet<String>,
+}
+
+impl Statistics {
+    fn cover(&mut self, from: TimestampNs, to: TimestampNs) {
+        match self.covered.last_mut() {
+            Some(last) if from <= last.1 && to >= last.0 => {
+                *last = (last.0.min(from), last.1.max(to));
+            }
+            _ => self.covered.push((from, to)),
+        }
+    }
+
+    /// Whether all of the time from `first` to `last` is covered.
+    fn covers(&mut self, first: TimestampNs, last: TimestampNs) -> bool {
+        self.covered.sort_unstable();
+        let mut until = first;
+        for (from, to) in &self.covered {
+            if *from <= until {
+                until = until.max(*to);
+            }
+        }
+        until >= last && self.covered.first().is_some_and(|(from, _)| *from <= first)
+    }
+}
+
 #[derive(Deserialize)]
 struct Delta {
+    #[serde(default)]
+    lines: Group,
     #[serde(default)]
     frames: Group,
     #[serde(default)]
@@ -127,6 +169,7 @@ impl Delta {
             "before_us" => &self.before_us,
             "websocket" => &self.websocket,
             "lines_lost" => &self.lines_lost,
+            "lines" => &self.lines,
             _ => &self.flow,
         };
         group.get(name).copied().unwrap_or_default()
@@ -144,11 +187,16 @@ impl Losses {
         Losses { origin: Origin::Capture, gaps, gap_bytes, ..Losses::default() }
     }
 
-    /// Adds what a file of statistics tells of the time of the records of `summary`. Lines that
-    /// are none are left out.
-    pub fn add_statistics(&mut self, mut file: impl BufRead, summary: &Summary) {
+    /// Adds what a file of statistics tells of the time of the records of `summary`, and of the time
+    /// behind it in which its run wrote nothing, perhaps because it could not. Files of one run come
+    /// in order. Lines that are none are left out.
+    pub fn add_statistics(
+        &mut self,
+        mut file: impl BufRead,
+        summary: &Summary,
+        statistics: &mut Statistics,
+    ) {
         let (Some(first), Some(last)) = (summary.first, summary.last) else { return };
-        let mut before: BTreeMap<String, TimestampNs> = BTreeMap::new();
         let mut text = Vec::new();
         loop {
             text.clear();
@@ -159,14 +207,34 @@ impl Losses {
             let Ok(line) = serde_json::from_slice::<Line>(&text) else { continue };
             let time = |text: &str| httplines::observe::summary::time_of(text);
             let (Some(to), Some(started)) = (time(&line.ts), time(&line.started)) else { continue };
-            let from = before.insert(line.run.clone(), to).unwrap_or(started);
-            // A run that is longer than the file before it is of no interest is forgotten.
-            if before.len() > 1000 {
-                before.clear();
+            let Statistics { told, stuck, .. } = statistics;
+            // Of a run that has told before, in a file that is not here, only the end is known.
+            let begun = if line.seq > 0 { to } else { started };
+            let from = told.insert(line.run.clone(), to).unwrap_or(begun);
+            // Runs that have told long ago are forgotten.
+            if told.len() > RUN_COUNT_MAX {
+                told.clear();
+                stuck.clear();
             }
-            if to >= first && from <= last {
+            let is_of_records = to >= first && from <= last;
+            let has_written = line.delta.of(("lines", "written")) > 0;
+            let was_stuck = stuck.remove(&line.run) && !has_written;
+            if is_of_records || was_stuck {
+                if to > last {
+                    stuck.insert(line.run.clone());
+                }
+                statistics.cover(from, to);
                 self.add_line(&line, from, to);
             }
+        }
+    }
+
+    /// All statistics were read.
+    pub fn finish_statistics(&mut self, summary: &Summary, mut statistics: Statistics) {
+        if let (Origin::Statistics, Some(first), Some(last)) =
+            (self.origin, summary.first, summary.last)
+        {
+            self.is_partial = !statistics.covers(first, last);
         }
     }
 
@@ -207,6 +275,10 @@ impl Losses {
                 "Unknown: a capture file does not tell what was lost when it was made. Holes in \
                  its connections are counted below."
             }
+            (Origin::Statistics, false) if self.is_partial || !self.without.is_empty() => {
+                "Unknown: no loss was told, but statistics are there for a part of the records \
+                 only."
+            }
             (Origin::Statistics, false) => {
                 "Nothing was lost in the kernel, before it, or in files."
             }
@@ -214,6 +286,9 @@ impl Losses {
         }
     }
 }
+
+/// Runs of which is kept when they told last.
+const RUN_COUNT_MAX: usize = 1000;
 
 /// Remarks that are kept.
 const REMARK_COUNT_MAX: usize = 20;

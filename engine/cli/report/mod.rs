@@ -12,7 +12,7 @@ use httplines::observe::summary::Summary;
 use httplines::record::rfc3339;
 use httplines::sys::signals;
 use httplines::time::TimestampNs;
-use losses::{Losses, Origin};
+use losses::{Losses, Origin, Statistics};
 use page::Page;
 use source::{Found, Source};
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ const EXIT_USAGE: u8 = 2;
 /// busiest and slowest hosts, targets, clients, servers and gRPC methods, errors, gaps,
 /// retransmissions, and losses with their causes, if a file of statistics (http.stats) is beside
 /// the lines. Memory is bounded; docs/report.md has the error bounds. Exit codes: 0, 1 a file
-/// cannot be read or has no records, 2 wrong usage.
+/// cannot be read or has other lines only, 2 wrong usage.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
@@ -180,9 +180,11 @@ impl ReportArgs {
             bail!("{}", nothing_found(&found));
         }
         let mut losses = Losses::default();
+        let mut statistics = Statistics::default();
         for file in sidecars.into_values().flatten() {
-            losses.add_statistics(BufReader::new(file), &summary);
+            losses.add_statistics(BufReader::new(file), &summary, &mut statistics);
         }
+        losses.finish_statistics(&summary, statistics);
         if losses.origin == Origin::Statistics {
             let without = found.iter().filter(|found| !found.has_statistics);
             losses.without = without.map(|found| found.name.clone()).collect();

@@ -178,7 +178,10 @@ fn write_curve(summary: &Summary, out: &mut String) -> std::fmt::Result {
     let curve: String = columns.iter().map(|number| level(*number)).collect();
     writeln!(out, "{:<13}{curve}", "over time")?;
     let (width, most) = (units::time(width_ns), few_digits(most as f64 * 1e9 / width_ns as f64));
-    writeln!(out, "{:<13}each column {width}; the highest {most}/s", "")?;
+    // Of less than a second there is no rate.
+    let is_long = columns.len() as u64 * width_ns >= 1_000_000_000;
+    let most = if is_long { format!("; the highest {most}/s") } else { String::new() };
+    writeln!(out, "{:<13}each column {width}{most}", "")?;
     writeln!(out)
 }
 
@@ -234,10 +237,11 @@ fn write_table(summary: &Summary, dimension: Dimension, out: &mut String) -> std
         let most = count(table.count() / rows.len() as u64);
         writeln!(
             out,
-            "  too many for a row each: \u{2265} may be {most} more, and others came at most \
-             {most} times"
+            "  too many for a row each: \u{2265} may be {most} more, and what has no row came at \
+             most {most} times"
         )?;
-    } else if rows.len() > ROWS {
+    }
+    if rows.len() > ROWS {
         writeln!(out, "  and {} more", count((rows.len() - ROWS) as u64))?;
     }
     writeln!(out)

@@ -92,15 +92,15 @@ fn write_rest(table: &TopK, name: &str, row_count: usize, out: &mut String) -> R
         writeln!(
             out,
             "<p class=\"quiet\">There were too many {name}s for a row each: a count with \u{2265} \
-             may be too low by up to {}, and a {name} that is not shown came {} times at most.</p>",
+             may be too low by up to {}, and a {name} without one came {} times at most.</p>",
             count(most),
             count(table.count() / row_count as u64)
-        )
-    } else if row_count > ROWS {
-        writeln!(out, "<p class=\"quiet\">{} more {name}s.</p>", count((row_count - ROWS) as u64))
-    } else {
-        Ok(())
+        )?;
     }
+    if row_count > ROWS {
+        writeln!(out, "<p class=\"quiet\">{} more {name}s.</p>", count((row_count - ROWS) as u64))?;
+    }
+    Ok(())
 }
 
 fn write_table(
