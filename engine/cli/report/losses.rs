@@ -111,8 +111,8 @@ struct Line {
     delta: Delta,
 }
 
-/// What was read of files of statistics so far. Those of a run may be several, of which each goes on
-/// where the one before ended.
+/// What was read of files of statistics so far. A run may have several, of which each goes on where
+/// the one before ended.
 #[derive(Debug, Default)]
 pub struct Statistics {
     /// Until when each run has told.
@@ -187,9 +187,9 @@ impl Losses {
         Losses { origin: Origin::Capture, gaps, gap_bytes, ..Losses::default() }
     }
 
-    /// Adds what a file of statistics tells of the time of the records of `summary`, and of the time
-    /// behind it in which its run wrote nothing, perhaps because it could not. Files of one run come
-    /// in order. Lines that are none are left out.
+    /// Adds what a file of statistics tells of the time of the records of `summary`, and of the
+    /// time behind it in which its run wrote nothing, perhaps because it could not. Files of one run
+    /// come in order. Lines that are none are left out.
     pub fn add_statistics(
         &mut self,
         mut file: impl BufRead,
