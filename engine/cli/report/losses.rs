@@ -188,8 +188,8 @@ impl Losses {
     }
 
     /// Adds what a file of statistics tells of the time of the records of `summary`, and of the
-    /// time behind it in which its run wrote nothing, perhaps because it could not. Files of one run
-    /// come in order. Lines that are none are left out.
+    /// time behind it in which its run wrote nothing, perhaps because it could not. Files of one
+    /// run come in order. Lines that are none are left out.
     pub fn add_statistics(
         &mut self,
         mut file: impl BufRead,
@@ -208,7 +208,7 @@ impl Losses {
             let time = |text: &str| httplines::observe::summary::time_of(text);
             let (Some(to), Some(started)) = (time(&line.ts), time(&line.started)) else { continue };
             let Statistics { told, stuck, .. } = statistics;
-            // Of a run that has told before, in a file that is not here, only the end is known.
+            // Of a run that has told before, in a file that is not here, the begin is not known.
             let begun = if line.seq > 0 { to } else { started };
             let from = told.insert(line.run.clone(), to).unwrap_or(begun);
             // Runs that have told long ago are forgotten.
@@ -276,8 +276,7 @@ impl Losses {
                  its connections are counted below."
             }
             (Origin::Statistics, false) if self.is_partial || !self.without.is_empty() => {
-                "Unknown: no loss was told, but statistics are there for a part of the records \
-                 only."
+                "Unknown: no loss was told, but there are statistics of a part of the records only."
             }
             (Origin::Statistics, false) => {
                 "Nothing was lost in the kernel, before it, or in files."
