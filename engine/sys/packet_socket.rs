@@ -26,7 +26,7 @@ use super::ring::Ring;
 const PACKET_STATISTICS: libc::c_int = 6;
 /// TPACKET_V3 packs frames of any size, and uses this number only to check that the sizes agree.
 const FRAME_BYTES: u32 = 2048;
-/// The most space in front of a frame: the rest of [`FRAME_BYTES`] has room for its headers, as
+/// The most space in front of a frame: the rest of `FRAME_BYTES` has room for its headers, as
 /// packet_set_ring of net/packet/af_packet.c requires.
 pub const RESERVE_BYTES_MAX: u32 = FRAME_BYTES - 128;
 

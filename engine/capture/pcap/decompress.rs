@@ -2,7 +2,7 @@
 //!
 //! The compression is recognised by the first bytes, not by a name. Its memory is bounded, however
 //! much comes out: the window of gzip has 32 KiB, and that of zstd at most
-//! [`ZSTD_WINDOW_LOG_MAX`].
+//! `ZSTD_WINDOW_LOG_MAX`.
 
 use flate2::bufread::MultiGzDecoder;
 use std::fmt;

@@ -193,10 +193,11 @@ impl Session {
         let side = &mut self.sides[direction.index()];
         match kind {
             CHANGE_CIPHER_SPEC => self.change_cipher(direction),
-            HANDSHAKE | APPLICATION_DATA if version.is_some_and(|it| !is_tls13(it)) => {
-                if side.is_opaque || kind == APPLICATION_DATA {
-                    self.finish_side(shared, direction, meta);
-                }
+            HANDSHAKE | APPLICATION_DATA
+                if version.is_some_and(|it| !is_tls13(it))
+                    && (side.is_opaque || kind == APPLICATION_DATA) =>
+            {
+                self.finish_side(shared, direction, meta);
             }
             APPLICATION_DATA if self.client == Some(direction) && version.is_some_and(is_tls13) => {
                 self.finish_tls13(shared, len, meta);

@@ -331,8 +331,13 @@ fn a_guess_that_somebody_made_wrong_is_found_out() {
     let guesses: Vec<_> = ranges.filter_map(guess).collect();
     assert!(guesses.len() > 10 && guesses.iter().all(|at| !records.contains(at)), "{guesses:?}");
     for order in [&[][..], &[0, 1, 2, 1, 0]] {
-        let case =
-            Case { files: &[file.clone()], chunk_bytes, shard_count: 2, ahead_count: 0, order };
+        let case = Case {
+            files: std::slice::from_ref(&file),
+            chunk_bytes,
+            shard_count: 2,
+            ahead_count: 0,
+            order,
+        };
         // It is walked again for all shards, and not by each.
         let (visited_count, count) = case.assert_same();
         assert_eq!(visited_count, count + frames.iter().filter(|it| it[0] % 16 == 15).count());

@@ -56,7 +56,7 @@ pub(in crate::capture::pcap) fn begin(
 
 /// The high byte of the seconds. It is the same for 194 days.
 fn time_byte(time: TimestampNs) -> u8 {
-    (time.0 / 1_000_000_000 >> 24) as u8
+    ((time.0 / 1_000_000_000) >> 24) as u8
 }
 
 /// At which of the first 64 bytes all `marks` are right; a lower bit is for an earlier byte.
