@@ -178,6 +178,7 @@ pub(crate) fn grpc_code_of(status: Option<u32>) -> usize {
 }
 
 /// The place in [`STATUSES`].
+#[cfg(feature = "live")]
 pub(crate) fn status_class_of(status: u16) -> usize {
     match status / 100 {
         class @ 1..=5 => usize::from(class) - 1,
