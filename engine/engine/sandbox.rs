@@ -200,7 +200,8 @@ fn give_up(
     Ok(())
 }
 
-/// Gives up what is not needed to read `file`, and the files beside it. As root it becomes the
+/// Gives up what is not needed to read `file`, and the files beside it; where it is a symbolic link
+/// now, also those beside what it leads to. As root it becomes the
 /// owner of the file, or of its directory if it is not there; if that is root, nobody, where nobody
 /// may read it.
 pub(super) fn settle_to_read(sandbox: &Sandbox, file: &Path) -> Result<Settled, SandboxError> {
@@ -221,7 +222,9 @@ pub(super) fn settle_to_read(sandbox: &Sandbox, file: &Path) -> Result<Settled, 
     };
     let root = "running as root without capabilities, since nobody else may read the file (-Z \
                 names a user)";
-    give_up(&mut settled, chosen.as_ref(), root, &[], &[directory])?;
+    let target = file.canonicalize().ok().map(|target| directory_of(&target).to_path_buf());
+    let readable: Vec<PathBuf> = std::iter::once(directory).chain(target).collect();
+    give_up(&mut settled, chosen.as_ref(), root, &[], &readable)?;
     Ok(settled)
 }
 

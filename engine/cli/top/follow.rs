@@ -12,7 +12,7 @@ use httplines::engine::{EngineError, FileReader};
 use httplines::observe::summary::Summary;
 use httplines::output::sidecar_path;
 use httplines::sys::threads;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +33,11 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// So much of the end of the statistics is read at first: its last lines.
 const STATISTICS_BYTES: u64 = 256 << 10;
 
+const SIGNALS_FAILED: &str = "cannot listen for signals";
+
+/// The interval of statistics, unless something else was asked for or seen.
+const INTERVAL_USUAL: Duration = Duration::from_secs(10);
+
 /// Statistics are late if there are none for so many intervals.
 const LATE_INTERVALS: u32 = 3;
 
@@ -44,7 +49,7 @@ pub fn run(path: &Path, args: &Args, theme: Theme) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(super::EXIT_USAGE));
     }
     let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1]).context(SIGNALS_FAILED)?;
     let mut reader = FileReader::settle(&args.sandbox.config(), path)?;
     let (quit, quits) = channel::<()>();
     let quitter = |quit: std::sync::mpsc::Sender<()>| {
@@ -58,7 +63,8 @@ pub fn run(path: &Path, args: &Args, theme: Theme) -> anyhow::Result<ExitCode> {
     let stop = quitter(quit.clone());
     let signals_thread = threads::start("signals", move |ready| {
         drop(ready);
-        signals.forever().for_each(|_| stop());
+        // There are no totals to be told.
+        signals.forever().filter(|signal| *signal != SIGUSR1).for_each(|_| stop());
     });
     signals_thread.map_err(EngineError::Thread)?;
     if let Some(duration) = args.duration {
@@ -148,20 +154,29 @@ impl Follower {
         self.shown += elapsed;
         let mut states = Vec::new();
         self.statistics.read(|line| states.extend(RunState::of_line(line)));
-        let run = states.pop();
-        // Two are needed for rates.
-        let before = states.pop().or_else(|| self.state.take().map(|(state, ..)| state));
+        let mut run = states.pop();
         if let Some(run) = &run {
+            // Two are needed for rates.
+            let known = self.state.take();
+            let before = states.pop().or_else(|| known.as_ref().map(|(state, ..)| state.clone()));
             let interval = before.as_ref().filter(|before| run.continues(before));
             let interval = interval.map(|before| run.elapsed - before.elapsed);
-            let known = self.state.as_ref().map(|(.., interval)| *interval);
-            let interval = interval.or(known).unwrap_or_default();
+            let interval = interval.or(known.map(|(.., interval)| interval));
+            let interval = interval.unwrap_or(INTERVAL_USUAL);
             self.state = Some((run.clone(), Instant::now(), interval));
-        } else if let Some(before) = &before {
-            self.state = Some((before.clone(), Instant::now(), Duration::ZERO));
+        } else if let Some((state, ..)) = self.state.as_ref().filter(|_| self.has_stopped()) {
+            // The same once more: then nothing grows any more.
+            run = Some(state.clone());
         }
         let (problem, summary) = (self.problem(), self.summary.take());
         Some(Sample { elapsed, summary, run, problem, ..Sample::default() })
+    }
+
+    /// Whether no more statistics come, as far as can be seen.
+    fn has_stopped(&self) -> bool {
+        self.state.as_ref().is_some_and(|(state, since, interval)| {
+            state.is_final || since.elapsed() > *interval * LATE_INTERVALS
+        })
     }
 
     /// What is wrong with the files, a sentence.
@@ -173,12 +188,11 @@ impl Follower {
             TailState::Failed(why) => return Some(format!("the file cannot be read: {why}")),
             TailState::Open => {}
         }
-        if let Some((state, since, interval)) = &self.state {
-            let (silence, is_late) = (since.elapsed(), !state.is_final && !interval.is_zero());
-            if is_late && silence > *interval * LATE_INTERVALS {
-                let seconds = silence.as_secs();
-                return Some(format!("no statistics for {seconds} s: is httplines still running?"));
-            }
+        if let Some((state, since, _)) = self.state.as_ref().filter(|_| self.has_stopped())
+            && !state.is_final
+        {
+            let seconds = since.elapsed().as_secs();
+            return Some(format!("no statistics for {seconds} s: is httplines still running?"));
         }
         let count = Some(self.strange_count).filter(|count| *count > 0)?;
         let lines = if count == 1 { "line was" } else { "lines were" };

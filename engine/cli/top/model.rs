@@ -6,8 +6,8 @@ use httplines::observe::summary::{Histogram, Summary, TopK};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Rates and times are of this many samples, which is as many seconds.
-pub const RECENT_COUNT: usize = 10;
+/// Rates and times of late are of so much time, or somewhat more.
+const RECENT: Duration = Duration::from_secs(10);
 
 /// A history has this many values; no screen is wider.
 const HISTORY_COUNT_MAX: usize = 600;
@@ -153,24 +153,33 @@ impl Model {
         self.history.extend(std::iter::repeat_n(point, seconds));
         self.history.drain(..self.history.len().saturating_sub(HISTORY_COUNT_MAX));
         self.rate_max = self.rate_max.max(point.rate);
+        self.recent_time += elapsed;
+        self.recent.merge(&summary);
         self.samples.push_back((elapsed, summary));
-        if self.samples.len() > RECENT_COUNT {
+        let mut is_old = false;
+        // What is left covers the time without it. After a long pause nothing is left of it.
+        while let Some((time, _)) = self.samples.front()
+            && (*time > RECENT || self.recent_time - *time >= RECENT)
+        {
+            self.recent_time -= *time;
             self.samples.pop_front();
+            is_old = true;
+        }
+        if is_old {
             self.recent = Summary::default();
             self.samples.iter().for_each(|(_, summary)| self.recent.merge(summary));
-        } else if let Some((_, last)) = self.samples.back() {
-            self.recent.merge(last);
         }
-        self.recent_time = self.samples.iter().map(|(time, _)| *time).sum();
     }
 
     fn take_state(&mut self, run: RunState) {
         let before = self.run.take().filter(|before| run.continues(before));
         if let Some(before) = &before {
             let seconds = (run.elapsed - before.elapsed).as_secs_f64();
-            if seconds > 0.0 {
-                self.run_rates = rates_between(before, &run, seconds);
-            }
+            // Told twice, it has not gone on.
+            self.run_rates = match seconds > 0.0 {
+                true => rates_between(before, &run, seconds),
+                false => RunRates::default(),
+            };
         } else {
             self.run_rates = RunRates::default();
         }
@@ -283,6 +292,26 @@ mod tests {
         assert_eq!(rates, [4.0; 4]);
         model.apply(Sample { elapsed: Duration::from_secs(9999), ..Sample::default() });
         assert_eq!(model.history().len(), HISTORY_COUNT_MAX);
+    }
+
+    #[test]
+    fn recent_is_what_was_seen_in_ten_seconds() {
+        let mut model = Model::new(SourceKind::Lines, "http.jsonl".into());
+        let lasting =
+            |seconds, count| Sample { elapsed: Duration::from_secs(seconds), ..sample(count) };
+        for (seconds, count, expected, time) in [
+            (1, 1, 1, 1),
+            (6, 6, 7, 7),
+            (5, 5, 11, 11),
+            (1, 1, 12, 12),
+            (3, 3, 15, 15),
+            (99, 7, 0, 0),
+            (1, 2, 2, 1),
+        ] {
+            model.apply(lasting(seconds, count));
+            let (recent, covered) = model.shown(false);
+            assert_eq!((recent.totals.exchanges, covered), (expected, Duration::from_secs(time)));
+        }
     }
 
     #[test]

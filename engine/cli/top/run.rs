@@ -13,7 +13,7 @@ use httplines::engine::{Command, Engine, EngineError, Handle, Notice};
 use httplines::observe::Counts;
 use httplines::output::StatsRecord;
 use httplines::sys::threads;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ fn heed_signals(
     handle: Handle,
     quit: impl Fn() + Send + 'static,
 ) -> std::io::Result<()> {
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1] {
         signals.add_signal(signal)?;
     }
     threads::start("signals", move |ready| {

@@ -65,7 +65,8 @@ impl RunState {
         let total = line.get("total")?.as_object()?;
         let sum = |group: &str| {
             let group = total.get(group).and_then(Value::as_object);
-            group.map_or(0, |it| it.values().filter_map(Value::as_u64).sum())
+            let counts = group.into_iter().flat_map(|it| it.values().filter_map(Value::as_u64));
+            counts.fold(0, u64::saturating_add)
         };
         let losses = [
             ("ring full", number("/total/frames/dropped")),
@@ -125,7 +126,8 @@ fn ring_percent(rings: Option<&Vec<Value>>, shard: u64) -> Option<u64> {
     let member = |row: &Value, name: &str| row.get(name).and_then(Value::as_u64);
     let of_shard = rings?.iter().filter(|row| member(row, "shard") == Some(shard));
     let percent = of_shard.filter_map(|row| {
-        (member(row, "full_blocks_most")? * 100).checked_div(member(row, "block_count")?)
+        let full = member(row, "full_blocks_most")?.saturating_mul(100);
+        full.checked_div(member(row, "block_count")?)
     });
     percent.max()
 }

@@ -191,10 +191,14 @@ impl Screen {
     pub fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.tell(Heard::End);
-            if self.ended.recv_timeout(END_WAIT) == Err(RecvTimeoutError::Disconnected) {
-                // It has handled its panics itself.
-                let _ = thread.join();
+            if self.ended.recv_timeout(END_WAIT) != Err(RecvTimeoutError::Disconnected) {
+                // The terminal takes nothing more, as over a network that hangs: whatever is still
+                // to be said would wait for it, too.
+                let _ = disable_raw_mode();
+                std::process::exit(1);
             }
+            // It has handled its panics itself.
+            let _ = thread.join();
         }
         restore();
         stderr::release();

@@ -25,6 +25,9 @@ const TALL_ROWS: u16 = 32;
 /// Bars with fewer columns tell nothing.
 const BAR_COLUMNS_MIN: usize = 12;
 
+/// From this width on all keys have room between them.
+const KEYS_COLUMNS: u16 = 124;
+
 /// What belongs to neither counts nor choices.
 #[derive(Clone, Debug)]
 pub struct Look {
@@ -211,6 +214,7 @@ fn classes(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, th
 }
 
 fn keys(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme: &Theme) {
+    let is_narrow = area.width < KEYS_COLUMNS;
     let mut pen = Pen::new(buffer, theme, area, 0);
     if let Mode::Typing { .. } = choices.mode {
         let filter = printable(&choices.filter, &theme.symbols);
@@ -225,10 +229,14 @@ fn keys(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme
             true => pen.write(Role::Selected, &format!("[{key} {name}]")),
             false => pen
                 .write(Role::Heading, &format!(" {key}"))
-                .write(Role::Plain, &format!(" {name} ")),
+                .write(Role::Plain, &format!(" {name}{}", if is_narrow { "" } else { " " })),
         };
     }
-    let sort = format!(" by {}", choices.sort.name());
+    // The heading of the table marks the order, too.
+    let sort = match is_narrow {
+        true => " sort".to_string(),
+        false => format!(" by {}", choices.sort.name()),
+    };
     let time = if choices.is_all { " recent" } else { " all" };
     let mut others = vec![("s", sort.as_str()), ("/", " filter"), ("?", " help"), ("q", " quit")];
     if !model.is_whole() {
@@ -236,7 +244,7 @@ fn keys(buffer: &mut Buffer, area: Rect, model: &Model, choices: &Choices, theme
     }
     others.push(("Enter", " details"));
     others.push(("Space", if choices.is_paused { " go on" } else { " pause" }));
-    let gap = if area.width > COLUMNS_MIN { "  " } else { " " };
+    let gap = if is_narrow { " " } else { "  " };
     for (key, meaning) in others {
         pen.write_whole(&[(Role::Plain, gap), (Role::Heading, key), (Role::Plain, meaning)]);
     }

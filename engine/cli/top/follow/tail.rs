@@ -11,6 +11,9 @@ const READ_BYTES: usize = 256 << 10;
 /// What is read at one look, at most: whoever writes faster is caught up with at the next ones.
 const LOOK_BYTES_MAX: u64 = 64 << 20;
 
+/// A file that is open is told as missing once so many looks in a row did not find its name.
+const MISSING_LOOKS: u32 = 2;
+
 /// Whether there is something to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TailState {
@@ -29,11 +32,14 @@ pub struct Tail {
     /// How much of the end is read of a file that is there at the first look.
     bytes_before: u64,
     line_bytes_max: usize,
+    look_bytes_max: u64,
     /// The file, and where to read on.
     open: Option<(File, u64)>,
     state: TailState,
     /// No file was there at a look: of one that comes, all is new.
     has_looked: bool,
+    /// So many looks in a row found no file of that name.
+    missing_looks: u32,
     /// The beginning of a line whose end has not come.
     begun: Vec<u8>,
     /// The line began before the first byte that was read, or is too long.
@@ -49,9 +55,11 @@ impl Tail {
             path: path.to_path_buf(),
             bytes_before,
             line_bytes_max,
+            look_bytes_max: LOOK_BYTES_MAX,
             open: None,
             state: TailState::Missing,
             has_looked: false,
+            missing_looks: 0,
             begun: Vec::new(),
             is_skipping: false,
             buffer: vec![0; READ_BYTES],
@@ -68,7 +76,8 @@ impl Tail {
         let result = self.look(&mut take);
         self.has_looked = true;
         self.state = match result {
-            Ok(()) if self.open.is_some() => TailState::Open,
+            // Between two files of a rotation there may be none for a moment.
+            Ok(()) if self.open.is_some() && self.missing_looks < MISSING_LOOKS => TailState::Open,
             Ok(()) => TailState::Missing,
             Err(error) => TailState::Failed(error.kind().to_string()),
         };
@@ -82,15 +91,20 @@ impl Tail {
         };
         // All of the one that is open, even if another one has its name now: whoever writes it
         // may have written after the last look.
-        self.drain(take)?;
+        let is_at_end = self.drain(take)?;
+        self.missing_looks = if named.is_some() { 0 } else { self.missing_looks.saturating_add(1) };
         let Some(named) = named else { return Ok(()) };
         let is_same = |open: &Metadata| (open.dev(), open.ino()) == (named.dev(), named.ino());
         let open = self.open.as_ref().map(|(file, _)| file.metadata()).transpose()?;
         if open.as_ref().is_some_and(is_same) {
             return Ok(());
         }
+        // What is left of the old one is read at the next looks.
+        if !is_at_end {
+            return Ok(());
+        }
         self.open_next(open.is_none() && !self.has_looked)?;
-        self.drain(take)
+        self.drain(take).map(drop)
     }
 
     /// Opens the file that has the name now.
@@ -111,9 +125,9 @@ impl Tail {
         Ok(())
     }
 
-    /// Reads the open file to its end.
-    fn drain(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
-        let Some((file, at)) = &mut self.open else { return Ok(()) };
+    /// Reads the open file to its end, and returns whether it came that far.
+    fn drain(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+        let Some((file, at)) = &mut self.open else { return Ok(true) };
         if file.metadata()?.len() < *at {
             // It was truncated, and is written anew.
             *at = 0;
@@ -121,10 +135,10 @@ impl Tail {
             self.is_skipping = false;
         }
         file.seek(SeekFrom::Start(*at))?;
-        let until = *at + LOOK_BYTES_MAX;
+        let until = *at + self.look_bytes_max;
         while *at < until {
             let count = match file.read(&mut self.buffer) {
-                Ok(0) => break,
+                Ok(0) => return Ok(true),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -152,7 +166,7 @@ impl Tail {
                 self.is_skipping = true;
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -239,6 +253,34 @@ mod tests {
         place.append("three\n");
         assert_eq!(place.read(), ["two", "three"]);
         assert!(place.read().is_empty());
+    }
+
+    /// More than is read at one look was written before the file was rotated.
+    #[test]
+    fn a_rotated_file_is_read_to_its_end_before_the_next_one() {
+        let mut place = Place::new("old\n", 0);
+        place.read();
+        place.tail.look_bytes_max = 1;
+        place.tail.buffer = vec![0; 4];
+        place.append("one\ntwo\ntri\n");
+        fs::rename(place.path("http.jsonl"), place.path("http-1.jsonl")).expect("it is renamed");
+        place.append("new\n");
+        let looks: Vec<_> = (0..5).map(|_| place.read().concat()).collect();
+        assert_eq!(looks, ["one", "two", "tri", "new", ""]);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_told() {
+        let mut place = Place::new("old\n", 0);
+        place.read();
+        fs::remove_file(place.path("http.jsonl")).expect("it is removed");
+        let states = [(); 2].map(|()| {
+            place.read();
+            place.tail.state().clone()
+        });
+        assert_eq!(states, [TailState::Open, TailState::Missing]);
+        place.append("one\n");
+        assert_eq!((place.read(), place.tail.state()), (vec!["one".to_string()], &TailState::Open));
     }
 
     #[test]

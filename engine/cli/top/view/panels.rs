@@ -106,7 +106,7 @@ fn kinds(model: &Model) -> Vec<(String, String)> {
         kinds = named.filter(|it| it.1 > 0).map(|it| (it.0.to_string(), it.1)).collect();
     }
     kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let all: u64 = kinds.iter().map(|(_, count)| count).sum();
+    let all = kinds.iter().fold(0u64, |all, (_, count)| all.saturating_add(*count));
     let part = |(name, count): (String, u64)| (name, percent(count as f64, all as f64));
     kinds.into_iter().map(part).collect()
 }
@@ -230,7 +230,7 @@ pub fn load(buffer: &mut Buffer, area: Rect, model: &Model, theme: &Theme) {
             break;
         }
         pen.write(role, &text).write(Role::Good, &bar).write(role, &percent(load));
-        hidden_count -= 1;
+        hidden_count = hidden_count.saturating_sub(1);
     }
     if hidden_count > 0 {
         let all = format!("  {} in all {}", run.shard_count, percent(rates.all_shards));

@@ -90,11 +90,12 @@ const fn column(
 
 /// Failed, or broken off.
 pub fn errors(row: &Row) -> u64 {
-    row.errors + row.broken
+    row.errors.saturating_add(row.broken)
 }
 
 fn transferred(row: &Row) -> u64 {
-    row.request_body_bytes + row.response_body_bytes
+    // Lines claim them: a file may hold any numbers.
+    row.request_body_bytes.saturating_add(row.response_body_bytes)
 }
 
 const COLUMNS: [Column; 11] = [

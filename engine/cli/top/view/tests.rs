@@ -120,7 +120,7 @@ fn the_smallest_screen_shows_what_matters() {
         "日本語.example",
         "▼req/s",
         " ! httplines: evil",
-        "by rate",
+        "s sort",
         "? help q quit",
         "fullest ring 85%",
         "[h hosts] p paths",
@@ -128,6 +128,56 @@ fn the_smallest_screen_shows_what_matters() {
         assert!(screen.contains(part), "{part:?} is missing:\n{screen}");
     }
     assert!(screen.contains(" 1!        0%"), "a shard that hangs:\n{screen}");
+}
+
+/// The key that ends it is seen, whatever the width, the order and the view.
+#[test]
+fn the_keys_fit_every_width() {
+    let model = model(SourceKind::Lines);
+    for width in COLUMNS_MIN..=140 {
+        for view in View::ALL {
+            for is_all in [false, true] {
+                let sort = Sort::Errors;
+                let mut choices = Choices { view, is_all, sort, ..Choices::default() };
+                let lines = drawn(&model, &mut choices, &look(ASCII), (width, 24));
+                let keys = lines.last().expect("the keys");
+                for key in ["s ", "/ filter", "t ", "? help", "q quit"] {
+                    assert!(keys.contains(key), "{width} {view:?}: {key:?} is missing: {keys}");
+                }
+            }
+        }
+    }
+}
+
+/// A file may claim any numbers.
+#[test]
+fn the_greatest_numbers_are_drawn() {
+    let most = u64::MAX;
+    let line = exchange("a.example", "/", 200, 1).replace(
+        "\"response_body_bytes\":1000",
+        &format!("\"request_body_bytes\":{most},\"response_body_bytes\":{most}"),
+    );
+    let state = format!(
+        r#"{{"run":"01","shard_count":0,"total":{{"before_us":{{"a":{most},"b":{most}}},
+        "connections":{{"http1":{most},"tls":{most}}},"shards":[{{"shard":0}}]}},
+        "gauges":{{"rings":[{{"shard":0,"block_count":1,"full_blocks_most":{most}}}]}}}}"#
+    );
+    let mut model = Model::new(SourceKind::Lines, "http.jsonl".into());
+    for _ in 0..2 {
+        model.apply(Sample {
+            elapsed: Duration::from_secs(1),
+            summary: summary_of(&[line.clone()]),
+            run: RunState::of_line(state.as_bytes()),
+            ..Sample::default()
+        });
+    }
+    for size in SIZES {
+        for mode in [Mode::Table, Mode::Details] {
+            let mut choices = Choices { sort: Sort::Bytes, mode, ..Choices::default() };
+            let lines = drawn(&model, &mut choices, &look(UNICODE), size);
+            assert!(lines.concat().contains("a.example"), "{lines:#?}");
+        }
+    }
 }
 
 #[test]
