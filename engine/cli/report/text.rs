@@ -6,7 +6,7 @@ use super::losses::Origin;
 use super::units::{self, NONE, bytes, count, few_digits, percent, span, time_or_none};
 use httplines::flow::End;
 use httplines::observe::summary::{Dimension, Histogram, Row, Summary, TopK};
-use httplines::printable::is_unsafe;
+use httplines::printable::{is_invisible, is_unsafe};
 use httplines::protocol::classes::{GRPC_CODES, METHODS, STATUSES};
 use httplines::record::{Outcome, rfc3339};
 use std::fmt::Write;
@@ -374,7 +374,7 @@ fn shown(text: &str, columns: usize) -> String {
     let mut out = String::new();
     let mut width = 0;
     for character in text.chars() {
-        let escaped = match is_unsafe(character) {
+        let escaped = match is_unsafe(character) || is_invisible(character) {
             true => character.escape_unicode().to_string(),
             false => character.to_string(),
         };

@@ -1,6 +1,6 @@
 //! Texts of the wire as HTML.
 
-use httplines::printable::is_unsafe;
+use httplines::printable::{is_invisible, is_unsafe};
 use std::fmt::{self, Write};
 
 /// Shows a text as it is, wherever in a page it stands: no character of it is markup, and those
@@ -17,7 +17,7 @@ impl fmt::Display for Escaped<'_> {
                 '>' => formatter.write_str("&gt;")?,
                 '"' => formatter.write_str("&quot;")?,
                 '\'' => formatter.write_str("&#39;")?,
-                character if is_unsafe(character) => {
+                character if is_unsafe(character) || is_invisible(character) => {
                     write!(formatter, "{}", character.escape_unicode())?
                 }
                 character => formatter.write_char(character)?,
@@ -29,8 +29,9 @@ impl fmt::Display for Escaped<'_> {
 
 #[test]
 fn nothing_of_a_text_is_markup() {
-    let shown = Escaped("</td><script>a('&\"')</script>\u{202e}\u{1b}[2J\u{e9}").to_string();
+    let shown =
+        Escaped("</td><script>a('&\"')</script>\u{202e}\u{1b}[2J\u{e9}\u{200b}").to_string();
     let wanted = "&lt;/td&gt;&lt;script&gt;a(&#39;&amp;&quot;&#39;)&lt;/script&gt;\
-                  \\u{202e}\\u{1b}[2J\u{e9}";
+                  \\u{202e}\\u{1b}[2J\u{e9}\\u{200b}";
     assert_eq!(shown, wanted);
 }
