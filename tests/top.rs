@@ -138,6 +138,9 @@ fn each_view_shows_what_comes_into_the_file() {
     let calls = terminal.wait_for("METHOD OF gRPC  1, in all");
     assert!(calls.contains("shop.Orders/Get") && calls.contains("7.0ms"), "{calls}");
     terminal.press(&["Tab"]);
+    let names = terminal.wait_for("NAME IN TLS  0, in all");
+    assert!(names.contains("lines need --records http,tls"), "{names}");
+    terminal.press(&["Tab"]);
     terminal.wait_for("HOST  4, in all");
     terminal.text("q");
     terminal.ended(0);

@@ -1,7 +1,7 @@
 //! [`Side`]: one direction of a connection of TLS. [`Message`]: a message of the handshake.
 
 use super::records::Records;
-use crate::flow::{COUNTED_BYTES, End};
+use crate::flow::COUNTED_BYTES;
 use crate::time::TimestampNs;
 
 /// The first bytes of a direction, which are read: those that the kernel filter lets through.
@@ -37,12 +37,10 @@ impl Side {
         room as usize
     }
 
-    /// All bytes of this direction, if it is known where it ended: where it was closed, or where a
-    /// reset by its sender was; or if all of them were let through by the filter.
-    pub fn length(&self, end: End) -> Option<u64> {
-        let is_reset = end == End::Rst && self.closed_at.is_some();
-        let is_short = self.passed_bytes < READ_BYTES_MAX as u64;
-        (self.is_closed || is_reset || is_short).then_some(self.passed_bytes)
+    /// All bytes of this direction, if it is known where it ended: where its sender closed it. (A
+    /// reset may be forged, and what the filter kept from us is not counted without an end.)
+    pub fn length(&self) -> Option<u64> {
+        self.is_closed.then_some(self.passed_bytes)
     }
 
     /// Takes content of an alert. Returns level and description once both are there.

@@ -431,6 +431,7 @@ fn what_a_proxy_opens_may_be_tls() {
     let mut player = open();
     play(&mut player, &conversation(true), &[1 << 20]);
     assert_eq!(player.state.interest(), Interest::End);
+    player.chunk(Forward, Chunk::Fin);
     let told = player.told(End::Fin);
     assert_eq!(told.len(), 1);
     let client_bytes = conversation(true)[0].len();
