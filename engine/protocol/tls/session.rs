@@ -477,7 +477,8 @@ impl Session {
         };
         let closed_at = self.sides.iter().filter_map(|side| side.closed_at).max();
         let is_ended = matches!(end, Some(End::Fin | End::Rst));
-        let bytes = |direction: Direction| end.and_then(|_| self.sides[direction.index()].length());
+        let bytes =
+            |direction: Direction| end.and_then(|end| self.sides[direction.index()].length(end));
         TlsConnection {
             sni: hello.and_then(|it| it.sni.as_deref()),
             alpn_offered: hello.and_then(|it| it.alpn.as_deref()),

@@ -1,7 +1,7 @@
 //! [`Side`]: one direction of a connection of TLS. [`Message`]: a message of the handshake.
 
 use super::records::Records;
-use crate::flow::COUNTED_BYTES;
+use crate::flow::{COUNTED_BYTES, End};
 use crate::time::TimestampNs;
 
 /// The first bytes of a direction, which are read: those that the kernel filter lets through.
@@ -37,10 +37,12 @@ impl Side {
         room as usize
     }
 
-    /// All bytes of this direction, if it is known where it ended: where its sender closed it. (A
-    /// reset may be forged, and what the filter kept from us is not counted without an end.)
-    pub fn length(&self) -> Option<u64> {
-        self.is_closed.then_some(self.passed_bytes)
+    /// All bytes of this direction, if it is known where it ended: where its sender closed it, or
+    /// reset it early. (Later a reset may be forged, and what the filter keeps is not counted.)
+    pub fn length(&self, end: End) -> Option<u64> {
+        let is_early = self.passed_bytes < READ_BYTES_MAX as u64 / 2;
+        let is_reset = end == End::Rst && self.closed_at.is_some() && is_early;
+        (self.is_closed || is_reset).then_some(self.passed_bytes)
     }
 
     /// Takes content of an alert. Returns level and description once both are there.

@@ -166,7 +166,7 @@ fn the_greatest_numbers_are_drawn() {
     for _ in 0..2 {
         model.apply(Sample {
             elapsed: Duration::from_secs(1),
-            summary: summary_of(&[line.clone()]),
+            summary: summary_of(std::slice::from_ref(&line)),
             run: RunState::of_line(state.as_bytes()),
             ..Sample::default()
         });
