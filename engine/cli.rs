@@ -17,6 +17,7 @@ mod identity;
 #[cfg(test)]
 mod manual;
 mod metrics;
+mod numbers;
 mod report;
 mod sandbox;
 mod selection;

@@ -1,7 +1,8 @@
 //! An interface that is to be captured on: its state, and what its driver says.
 
-use super::row::{Check, Row, grouped, percent, quoted};
+use super::row::{Check, Row, percent, quoted};
 use super::window::{Counted, Seen};
+use crate::cli::numbers::grouped;
 use httplines::config::CaptureConfig;
 use httplines::sys::affinity;
 use httplines::sys::ethtool::{Ethtool, Queues, ReceiveRing};

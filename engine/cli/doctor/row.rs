@@ -192,19 +192,6 @@ pub fn quoted(word: impl Display) -> String {
     }
 }
 
-/// A number with a separator for thousands.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// How many of `whole` are `part`, in percent; a part that is not 0 is at least 1.
 pub fn percent(part: u64, whole: u64) -> u64 {
     let share = u128::from(part) * 100 / u128::from(whole.max(1));
@@ -263,7 +250,7 @@ rights
 
     #[test]
     fn numbers_are_easy_to_read() {
-        let of = [0, 999, 1000, 1_234_567].map(grouped);
+        let of = [0, 999, 1000, 1_234_567].map(crate::cli::numbers::grouped);
         assert_eq!(of, ["0", "999", "1,000", "1,234,567"]);
         assert_eq!((percent(0, 0), percent(1, 1000), percent(1, 2)), (0, 1, 50));
         assert_eq!(percent(u64::MAX, u64::MAX), 100);

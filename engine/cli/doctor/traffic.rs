@@ -1,7 +1,8 @@
 //! The traffic of three seconds: whether there will be lines.
 
-use super::row::{Check, Row, grouped, percent, quoted};
+use super::row::{Check, Row, percent, quoted};
 use super::window::{Backlogs, Counted, Seen};
+use crate::cli::numbers::grouped;
 use httplines::sys::counters::{FilterCounters, Reason};
 use httplines::sys::filter::Handshakes;
 

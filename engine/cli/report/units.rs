@@ -1,17 +1,6 @@
-//! Numbers as a person reads them.
+//! Numbers with their units, as a person reads them.
 
-/// `1,234,567`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+pub use crate::cli::numbers::grouped as count;
 
 /// A number with one digit behind the point if it is below ten.
 fn digits(value: f64) -> String {

@@ -1,5 +1,6 @@
 //! Numbers as the screen shows them: short, with a unit, and never wider than a column.
 
+pub use crate::cli::numbers::grouped as exact;
 use std::time::Duration;
 
 /// Symbols that need UTF-8, or what stands for them.
@@ -103,19 +104,6 @@ pub fn count(value: f64) -> String {
             }
         }
     }
-}
-
-/// An exact number, with commas between thousands.
-pub fn exact(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// A number of bytes, in at most 7 columns: 812 B, 4.1 kB, 212 MB.

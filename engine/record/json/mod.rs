@@ -105,6 +105,32 @@ impl JsonFormat {
         }
     }
 
+    /// What a record that is no exchange begins with: its type, time, connection and number, and
+    /// where it was captured.
+    fn other_front(
+        &mut self,
+        kind: &[u8],
+        began_at: TimestampNs,
+        (flow, n): (&FlowIdentity<'_>, u32),
+        (tunnel, iface): (&TunnelPath, IfaceId),
+        buffer: &mut LineBuffer<'_>,
+    ) {
+        buffer.put(kind);
+        let (whole, most, last) = self.times.parts(began_at);
+        buffer.put(KEY_TS);
+        buffer.put(whole);
+        buffer.put(&most);
+        buffer.put(&last);
+        buffer.put(b"\",");
+        buffer.put(&self.sensor);
+        self.identities.write::<true>(flow, n, buffer);
+        if !tunnel.is_empty() {
+            buffer.put(self.slow.piece(|out| encapsulations(*tunnel, out)));
+        }
+        let iface = self.iface(iface);
+        buffer.put(iface);
+    }
+
     /// The rendered `iface` field, cached for each interface.
     #[inline]
     fn iface(&mut self, id: IfaceId) -> &[u8] {

@@ -1,7 +1,7 @@
 //! The line of a connection of TLS. Such lines are few, so nothing here is fast.
 
 use super::budget::*;
-use super::{JsonFormat, SlowPath, encapsulations, number, text_slow_path};
+use super::{JsonFormat, SlowPath, number, text_slow_path};
 use crate::record::digits::append_hexadecimal;
 use crate::record::line_buffer::{LineBuffer, append_line};
 use crate::record::tls::{alert_name, cipher_name, group_name, version_name};
@@ -101,20 +101,8 @@ impl JsonFormat {
         tls: &TlsConnection<'_>,
         buffer: &mut LineBuffer<'_>,
     ) {
-        buffer.put(TYPE);
-        let (whole, most, last) = self.times.parts(tls.began_at);
-        buffer.put(KEY_TS);
-        buffer.put(whole);
-        buffer.put(&most);
-        buffer.put(&last);
-        buffer.put(b"\",");
-        buffer.put(&self.sensor);
-        self.identities.write::<true>(flow, 0, buffer);
-        if !tls.tunnel.is_empty() {
-            buffer.put(self.slow.piece(|out| encapsulations(tls.tunnel, out)));
-        }
-        let iface = self.iface(tls.iface);
-        buffer.put(iface);
+        let place = (&tls.tunnel, tls.iface);
+        self.other_front(TYPE, tls.began_at, (flow, 0), place, buffer);
         self.tls_text(&SNI, tls.sni, buffer);
         if let Some(list) = tls.alpn_offered {
             buffer.put(self.slow.piece(|out| alpn_offered(list, out)));

@@ -1,7 +1,7 @@
 //! The line of a talk of WebSocket. Such lines are few, so nothing here is fast.
 
 use super::budget::*;
-use super::{JsonFormat, SlowPath, encapsulations, number, text_slow_path};
+use super::{JsonFormat, SlowPath, number, text_slow_path};
 use crate::record::digits::append_decimal;
 use crate::record::line_buffer::{LineBuffer, append_line};
 use crate::record::{FlowIdentity, WebSocketCounts, WebSocketTalk};
@@ -79,20 +79,8 @@ impl JsonFormat {
         talk: &WebSocketTalk<'_>,
         buffer: &mut LineBuffer<'_>,
     ) {
-        buffer.put(TYPE);
-        let (whole, most, last) = self.times.parts(talk.began_at);
-        buffer.put(KEY_TS);
-        buffer.put(whole);
-        buffer.put(&most);
-        buffer.put(&last);
-        buffer.put(b"\",");
-        buffer.put(&self.sensor);
-        self.identities.write::<true>(flow, talk.n, buffer);
-        if !talk.tunnel.is_empty() {
-            buffer.put(self.slow.piece(|out| encapsulations(talk.tunnel, out)));
-        }
-        let iface = self.iface(talk.iface);
-        buffer.put(iface);
+        let place = (&talk.tunnel, talk.iface);
+        self.other_front(TYPE, talk.began_at, (flow, talk.n), place, buffer);
         for (field, value) in
             [(&TARGET, talk.target), (&HOST, talk.host), (&SUBPROTOCOL, talk.subprotocol)]
         {
